@@ -1,0 +1,288 @@
+//! `Template`: a checked view of `getblocktemplate`, with the transactions' merkle branch worked out once.
+
+use bitcoin::hashes::{Hash, sha256d};
+use bitcoin::{BlockHash, CompactTarget, Target, Txid, Wtxid};
+use bytes::Bytes;
+use std::fmt;
+use std::sync::Arc;
+use thiserror::Error;
+
+use crate::merkle::{self, Digest};
+
+/// The heaviest block that the network takes, in weight units (BIP 141).
+pub const BLOCK_WEIGHT_MAX: u64 = 4_000_000;
+
+/// The witness reserved value that P2Pool's coinbases carry (protocol section 4.8), so that solo blocks and pool blocks
+/// are made alike.
+pub const WITNESS_RESERVED_VALUE: [u8; 32] = *b"[P2Pool][P2Pool][P2Pool][P2Pool]";
+
+/// One transaction that the next block will carry.
+#[derive(Clone, PartialEq, Eq)]
+pub struct TemplateTransaction {
+    /// As it goes into a block, witness included.
+    pub raw: Bytes,
+    /// Hash without the witness.
+    pub txid: Txid,
+    /// Hash with the witness.
+    pub wtxid: Wtxid,
+    /// Fee in satoshis.
+    pub fee: u64,
+    /// Weight units (BIP 141).
+    pub weight: u64,
+}
+
+impl fmt::Debug for TemplateTransaction {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "TemplateTransaction({}, fee {}, weight {})", self.txid, self.fee, self.weight)
+    }
+}
+
+/// What a daemon says about the next block, before it is checked.
+#[derive(Debug, Clone)]
+pub struct TemplateParts {
+    /// Block version that the daemon proposes.
+    pub version: u32,
+    /// The block to build on.
+    pub previous_block: BlockHash,
+    /// Height of the block to be mined.
+    pub height: u32,
+    /// Compact form of the block's target.
+    pub bits: CompactTarget,
+    /// The daemon's clock, seconds since 1970.
+    pub time: u32,
+    /// Earliest timestamp that the block may bear: one above the median of the last eleven.
+    pub time_min: u32,
+    /// Most that the coinbase may pay out, in satoshis: subsidy and fees.
+    pub coinbase_value: u64,
+    /// Bytes that the daemon asks for at the end of the coinbase script.
+    pub coinbase_flags: Vec<u8>,
+    /// In the order in which they must stand in the block; the coinbase is not among them.
+    pub transactions: Vec<TemplateTransaction>,
+    /// Active soft forks; a leading `!` marks one that a miner must understand (BIP 9).
+    pub rules: Vec<String>,
+    /// The script that the daemon would put into its own coinbase, to check our own derivation against.
+    pub default_witness_commitment: Option<Vec<u8>>,
+}
+
+/// Everything about the next block but who gets paid. Immutable; shared by all jobs made from it.
+#[derive(Debug, Clone)]
+pub struct Template {
+    /// Block version that the daemon proposes.
+    pub version: u32,
+    /// The block to build on.
+    pub previous_block: BlockHash,
+    /// Height of the block to be mined.
+    pub height: u32,
+    /// Compact form of the block's target.
+    pub bits: CompactTarget,
+    /// A block's hash, read as a little-endian number, must not exceed this.
+    pub target: Target,
+    /// The daemon's clock, seconds since 1970.
+    pub time: u32,
+    /// Earliest timestamp that the block may bear.
+    pub time_min: u32,
+    /// Most that the coinbase may pay out, in satoshis.
+    pub coinbase_value: u64,
+    /// Bytes that the daemon asks for at the end of the coinbase script.
+    pub coinbase_flags: Vec<u8>,
+    /// In block order, without the coinbase.
+    pub transactions: Arc<[TemplateTransaction]>,
+    /// Active soft forks, without their leading `!`.
+    pub rules: Vec<String>,
+    /// From the coinbase's txid to the header's merkle root.
+    pub branch: Vec<Digest>,
+    /// Merkle root over the wtxids, the coinbase counting as zero (BIP 141); `None` before segwit.
+    pub witness_root: Option<Digest>,
+}
+
+/// Why a template cannot be mined on.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum TemplateError {
+    /// The compact target expands to zero, or to more than 256 bits.
+    #[error("bits {0:08x} are no valid target")]
+    Bits(u32),
+    /// The transactions leave no room for a coinbase.
+    #[error("its transactions weigh {0}, more than the {BLOCK_WEIGHT_MAX} that a block may")]
+    Weight(u64),
+    /// We and the daemon disagree about the transactions.
+    #[error("the daemon's witness commitment {theirs} is not ours, {ours}")]
+    Commitment {
+        /// What the daemon sent, in hex.
+        theirs: String,
+        /// What its own transactions give, in hex.
+        ours: String,
+    },
+    /// A soft fork is active that this code does not know, so its blocks might break a rule.
+    #[error("soft fork rule `{0}` is active and this version does not know it: no blocks can be made safely; update p2pool")]
+    UnknownRule(String),
+}
+
+impl Template {
+    /// Checks `parts` and works out what all jobs share.
+    ///
+    /// # Errors
+    /// A template that cannot become a valid block, with the value that is wrong.
+    pub fn new(parts: TemplateParts, known_rules: &[&str]) -> Result<Self, TemplateError> {
+        let target = target_of(parts.bits).ok_or(TemplateError::Bits(parts.bits.to_consensus()))?;
+        let weight: u64 = parts.transactions.iter().map(|transaction| transaction.weight).sum();
+        if weight > BLOCK_WEIGHT_MAX {
+            return Err(TemplateError::Weight(weight));
+        }
+        let rules: Vec<String> = parts.rules.iter().map(|rule| rule.trim_start_matches('!').to_owned()).collect();
+        if let Some(unknown) = rules.iter().find(|rule| !known_rules.contains(&rule.as_str())) {
+            return Err(TemplateError::UnknownRule(unknown.clone()));
+        }
+        let txids: Vec<Digest> = parts.transactions.iter().map(|one| one.txid.to_byte_array()).collect();
+        let witness_root = rules.iter().any(|rule| rule == "segwit").then(|| {
+            let mut wtxids = vec![[0; 32]];
+            wtxids.extend(parts.transactions.iter().map(|one| one.wtxid.to_byte_array()));
+            merkle::root(&wtxids)
+        });
+        if let (Some(theirs), Some(root)) = (&parts.default_witness_commitment, &witness_root) {
+            let ours = commitment_script(root, &[0; 32]);
+            if *theirs != ours {
+                let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+                return Err(TemplateError::Commitment { theirs: hex(theirs), ours: hex(&ours) });
+            }
+        }
+        Ok(Self {
+            version: parts.version,
+            previous_block: parts.previous_block,
+            height: parts.height,
+            bits: parts.bits,
+            target,
+            time: parts.time,
+            time_min: parts.time_min,
+            coinbase_value: parts.coinbase_value,
+            coinbase_flags: parts.coinbase_flags,
+            branch: merkle::branch_of_first(&txids),
+            transactions: parts.transactions.into(),
+            rules,
+            witness_root,
+        })
+    }
+
+    /// The script of the coinbase output that commits to the witnesses, or `None` before segwit.
+    pub fn witness_commitment_script(&self) -> Option<Vec<u8>> {
+        self.witness_root.as_ref().map(|root| commitment_script(root, &WITNESS_RESERVED_VALUE))
+    }
+
+    /// Whether a miner must be told of this template at once, `previous` being what it works on: P2Pool's new-work rule
+    /// (protocol section 9.2) leaves mere changes of fees and transactions to the next refresh.
+    pub fn supersedes(&self, previous: &Self) -> bool {
+        self.version != previous.version
+            || self.previous_block != previous.previous_block
+            || self.bits != previous.bits
+            || (previous.transactions.is_empty() && !self.transactions.is_empty())
+    }
+}
+
+/// `OP_RETURN <aa21a9ed || sha256d(witness root || reserved value)>` (BIP 141).
+fn commitment_script(witness_root: &Digest, reserved: &[u8; 32]) -> Vec<u8> {
+    let mut preimage = [0; 64];
+    preimage[..32].copy_from_slice(witness_root);
+    preimage[32..].copy_from_slice(reserved);
+    let mut script = vec![0x6a, 0x24, 0xaa, 0x21, 0xa9, 0xed];
+    script.extend_from_slice(sha256d::Hash::hash(&preimage).as_byte_array());
+    script
+}
+
+/// Expands `bits`, refusing what Bitcoin refuses: negative, zero, and more than 256 bits.
+fn target_of(bits: CompactTarget) -> Option<Target> {
+    let raw = bits.to_consensus();
+    let (exponent, mantissa) = (raw >> 24, raw & 0x007f_ffff);
+    let negative = raw & 0x0080_0000 != 0;
+    let overflows = mantissa != 0
+        && (exponent > 34 || (mantissa > 0xff && exponent > 33) || (mantissa > 0xffff && exponent > 32));
+    let target = Target::from_compact(bits);
+    (!negative && !overflows && target != Target::ZERO).then_some(target)
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    pub(crate) const RULES: &[&str] = &["csv", "segwit", "taproot"];
+
+    pub(crate) fn parts() -> TemplateParts {
+        TemplateParts {
+            version: 0x2000_0000,
+            previous_block: BlockHash::from_byte_array([7; 32]),
+            height: 101,
+            bits: CompactTarget::from_consensus(0x207f_ffff),
+            time: 1_700_000_000,
+            time_min: 1_699_999_000,
+            coinbase_value: 5_000_000_000,
+            coinbase_flags: Vec::new(),
+            transactions: Vec::new(),
+            rules: vec!["csv".into(), "!segwit".into(), "taproot".into()],
+            default_witness_commitment: None,
+        }
+    }
+
+    fn transaction(seed: u8, weight: u64) -> TemplateTransaction {
+        TemplateTransaction {
+            raw: Bytes::from(vec![seed; 10]),
+            txid: Txid::from_byte_array([seed; 32]),
+            wtxid: Wtxid::from_byte_array([seed + 100; 32]),
+            fee: 1000,
+            weight,
+        }
+    }
+
+    #[test]
+    fn an_unknown_rule_is_refused_by_name() {
+        let mut parts = parts();
+        parts.rules.push("!quantum".into());
+        assert_eq!(Template::new(parts, RULES).unwrap_err(), TemplateError::UnknownRule("quantum".into()));
+    }
+
+    #[test]
+    fn bits_that_bitcoin_would_refuse_are_refused() {
+        for bits in [0, 0x0380_0001, 0xff12_3456, 0x2300_0001, 0x0100_0000] {
+            let parts = TemplateParts { bits: CompactTarget::from_consensus(bits), ..parts() };
+            assert_eq!(Template::new(parts, RULES).unwrap_err(), TemplateError::Bits(bits), "{bits:08x}");
+        }
+    }
+
+    #[test]
+    fn too_heavy_a_template_is_refused() {
+        let transactions = vec![transaction(1, 2_000_000), transaction(2, 2_000_001)];
+        let parts = TemplateParts { transactions, ..parts() };
+        assert_eq!(Template::new(parts, RULES).unwrap_err(), TemplateError::Weight(4_000_001));
+    }
+
+    #[test]
+    fn a_witness_commitment_that_is_not_ours_is_refused() {
+        let parts = TemplateParts { default_witness_commitment: Some(vec![0x6a]), ..parts() };
+        assert!(matches!(Template::new(parts, RULES), Err(TemplateError::Commitment { .. })));
+    }
+
+    #[test]
+    fn the_empty_block_has_the_commitment_that_core_gives_it() {
+        // Core's default_witness_commitment for a template without transactions, on every chain.
+        let core = "6a24aa21a9ede2f61c3f71d1defd3fa999dfa36953755c690689799962b48bebd836974e8cf9";
+        let script: Vec<u8> =
+            (0..core.len()).step_by(2).map(|at| u8::from_str_radix(&core[at..at + 2], 16).unwrap()).collect();
+        let parts = TemplateParts { default_witness_commitment: Some(script), ..parts() };
+        assert!(Template::new(parts, RULES).is_ok());
+    }
+
+    #[test]
+    fn new_transactions_alone_do_not_supersede_but_the_first_ones_and_a_new_block_do() {
+        let empty = Template::new(parts(), RULES).unwrap();
+        let one =
+            Template::new(TemplateParts { transactions: vec![transaction(1, 400)], ..parts() }, RULES).unwrap();
+        let two = Template::new(
+            TemplateParts { transactions: vec![transaction(1, 400), transaction(2, 400)], ..parts() },
+            RULES,
+        )
+        .unwrap();
+        let next =
+            Template::new(TemplateParts { previous_block: BlockHash::from_byte_array([8; 32]), ..parts() }, RULES)
+                .unwrap();
+        assert!(one.supersedes(&empty));
+        assert!(!two.supersedes(&one));
+        assert!(next.supersedes(&empty));
+    }
+}

@@ -1,0 +1,1 @@
+//! Real daemons, a Stratum client and a node process for the tests.
