@@ -576,7 +576,7 @@ mod tests {
     #[test]
     fn headers_are_those_of_the_main_chain() {
         let job = block_170();
-        let extranonce2 = unhex("001d0102ff").expect("hex");
+        let extranonce2 = unhex("ff001d0102").expect("hex");
         let header = job.header(&extranonce2, job.version, job.time, 1_889_418_792);
         assert_eq!(displayed(&header), "00000000d1145790a8694403d4063f323d499e655c83426834d4ce2f8dd4a2ee");
         assert!(Target::from_le_bytes(sha256d(&header)) <= job.block_target());
