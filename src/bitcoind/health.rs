@@ -33,10 +33,10 @@ impl Monitor {
 
     /// A template arrived: all is well.
     pub(super) fn succeeded(&self, template: Arc<Template>) {
-        // The template first: whoever sees that the daemon is back must find work there.
-        self.0.templates.send_replace(Some(template));
         let mut was_gone = false;
         self.0.health.send_modify(|health| {
+            // Under the lock of health: whoever sees that the daemon is back finds work there, and the other way round.
+            self.0.templates.send_replace(Some(template));
             was_gone = health.gone;
             health.last_success = Some(Instant::now());
             health.gone = false;
@@ -99,10 +99,12 @@ impl Monitor {
             // A success may have come between the timer and here.
             declared = !health.gone && health.last_success.unwrap_or(self.0.started) == last;
             health.gone |= declared;
+            if declared {
+                self.withdraw();
+            }
             declared
         });
         if declared {
-            self.withdraw();
             let trouble = self.0.health.borrow().trouble.clone().unwrap_or_default();
             error!(after = ?self.0.gone_after, trouble, "bitcoind is gone: no work for miners until it is back");
         }

@@ -14,7 +14,8 @@ use crate::template::{BLOCK_WEIGHT_MAX, Template, TemplateError, TemplateParts, 
 const TRANSACTION_BYTES_MAX: usize = 4_000_000;
 
 /// Most transactions in a template: the smallest possible transaction weighs 240 units (60 bytes without a witness).
-const TRANSACTIONS_MAX: usize = BLOCK_WEIGHT_MAX as usize / 240;
+const TRANSACTIONS_MAX: usize = 16_666;
+const _: () = assert!(TRANSACTIONS_MAX as u64 == BLOCK_WEIGHT_MAX / 240);
 
 /// Most bytes of coinbase flags: a coinbase script has room for 100 in all, and needs some of them for the height.
 const FLAGS_BYTES_MAX: usize = 80;

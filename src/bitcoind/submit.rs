@@ -242,3 +242,126 @@ async fn finish_sync(sync: JoinHandle<Result<(), JournalError>>) {
         Err(error) => warn!(%error, "syncing a found block failed"),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bitcoin::BlockHash;
+    use bitcoin::hashes::Hash;
+    use bytes::Bytes;
+    use futures::future::BoxFuture;
+    use parking_lot::Mutex;
+    use std::collections::VecDeque;
+
+    /// Gives these outcomes in turn, then hangs.
+    struct Scripted(&'static str, Mutex<VecDeque<Outcome>>);
+
+    impl Route for Scripted {
+        fn name(&self) -> &'static str {
+            self.0
+        }
+
+        fn attempt<'a>(&'a self, _: &'a FoundBlock) -> BoxFuture<'a, Outcome> {
+            let next = self.1.lock().pop_front();
+            Box::pin(async move {
+                match next {
+                    Some(outcome) => outcome,
+                    None => std::future::pending().await,
+                }
+            })
+        }
+    }
+
+    fn block() -> FoundBlock {
+        FoundBlock {
+            hash: BlockHash::from_byte_array([1; 32]),
+            previous_block: BlockHash::from_byte_array([2; 32]),
+            height: 7,
+            bytes: Bytes::from_static(b"block"),
+            value: 1,
+            payee: "payee".into(),
+            finder: "finder".into(),
+        }
+    }
+
+    /// Submits one block by routes with these outcomes; gives every report up to the final one, and the journal's file.
+    async fn fate(routes: &[(&'static str, &[Outcome])]) -> (Vec<(Option<&'static str>, Outcome)>, String) {
+        let dir = tempfile::tempdir().unwrap();
+        let tasks = Tasks::new();
+        let (blocks, receiver) = mpsc::channel(1);
+        let (reports, mut heard) = broadcast::channel(64);
+        let routes = routes.iter().map(|(name, outcomes)| {
+            Arc::new(Scripted(name, Mutex::new(outcomes.iter().cloned().collect()))) as Arc<dyn Route>
+        });
+        start(&tasks, Journal::open(dir.path()).unwrap(), routes.collect(), receiver, reports);
+        blocks.send(block()).await.unwrap();
+        let mut told = Vec::new();
+        while told.last().is_none_or(|(route, _): &(Option<&str>, Outcome)| route.is_some()) {
+            let report = heard.recv().await.unwrap();
+            told.push((report.route, report.outcome));
+        }
+        // The journal's file is renamed just after the word.
+        let name = || {
+            let mut files = std::fs::read_dir(dir.path().join("found_blocks")).unwrap();
+            files.next().unwrap().unwrap().file_name().to_string_lossy().into_owned()
+        };
+        while name().ends_with(".block") {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        (told, name().rsplit('.').next().unwrap().to_owned())
+    }
+
+    fn failed() -> Outcome {
+        Outcome::Failed("no".into())
+    }
+
+    fn rejected(reason: &str) -> Outcome {
+        Outcome::Rejected(reason.into())
+    }
+
+    #[tokio::test]
+    async fn one_route_that_hangs_does_not_keep_the_others_word() {
+        let (told, state) = fate(&[("rpc", &[]), ("p2p", &[Outcome::Accepted])]).await;
+        assert_eq!(told, [(Some("p2p"), Outcome::Accepted), (None, Outcome::Accepted)]);
+        assert_eq!(state, "accepted");
+    }
+
+    #[tokio::test]
+    async fn a_route_that_fails_is_tried_again() {
+        let (told, _) = fate(&[("rpc", &[failed(), failed(), Outcome::Accepted])]).await;
+        let outcomes: Vec<_> = told.into_iter().map(|(_, outcome)| outcome).collect();
+        assert_eq!(outcomes, [failed(), failed(), Outcome::Accepted, Outcome::Accepted]);
+    }
+
+    #[tokio::test]
+    async fn a_rejection_waits_for_a_route_that_may_know_better() {
+        let (told, state) = fate(&[("rpc", &[rejected("bad")]), ("p2p", &[failed(), Outcome::Accepted])]).await;
+        assert_eq!(told.last(), Some(&(None, Outcome::Accepted)));
+        assert_eq!(state, "accepted");
+    }
+
+    #[tokio::test]
+    async fn where_routes_disagree_the_first_ones_word_counts() {
+        let (told, state) = fate(&[("rpc", &[failed(), rejected("bad")]), ("p2p", &[Outcome::Stale])]).await;
+        assert_eq!(told.last(), Some(&(None, rejected("bad"))));
+        assert_eq!(state, "rejected");
+    }
+
+    #[tokio::test]
+    async fn a_block_left_by_an_earlier_run_goes_out_first_and_one_in_the_queue_at_the_stop_is_not_lost() {
+        let dir = tempfile::tempdir().unwrap();
+        let journal = Journal::open(dir.path()).unwrap();
+        journal.write(&block()).unwrap();
+        let tasks = Tasks::new();
+        let (blocks, receiver) = mpsc::channel(1);
+        let (reports, mut heard) = broadcast::channel(64);
+        let route = Scripted("rpc", Mutex::new([Outcome::Accepted].into()));
+        start(&tasks, journal.clone(), vec![Arc::new(route)], receiver, reports);
+        assert_eq!(heard.recv().await.unwrap().block, block());
+        let queued = FoundBlock { hash: BlockHash::from_byte_array([9; 32]), ..block() };
+        blocks.send(queued.clone()).await.unwrap();
+        assert!(tasks.drain(Duration::from_secs(5)).await);
+        let left: Vec<_> = journal.unfinished().unwrap().blocks.into_iter().map(|(block, _)| block).collect();
+        assert_eq!(left, [queued]);
+    }
+}

@@ -111,6 +111,7 @@ async fn p2p_alone_notices_that_a_block_was_rejected() {
     let (mut backend, _proxy) = start_with_p2p_alone(&daemon).await;
     let block = greedy(&mut backend).await;
     let told = backend.submit(&block).await;
+    println!("{told:?}");
     assert!(matches!(word_of(&told, Some("p2p")), Some(Outcome::Rejected(_))), "{told:?}");
     assert!(matches!(word_of(&told, None), Some(Outcome::Rejected(_))), "{told:?}");
     backend.stop().await;

@@ -24,18 +24,18 @@ use tokio::sync::broadcast;
 use tokio::time::timeout;
 
 /// Everything here takes well under a second on an idle machine.
-pub const LIMIT: Duration = Duration::from_secs(30);
+pub(crate) const LIMIT: Duration = Duration::from_secs(30);
 
 /// A back end and what keeps it running.
-pub struct Backend {
-    pub handle: Handle,
-    pub tasks: Tasks,
-    pub reports: broadcast::Receiver<BlockReport>,
-    pub data_dir: Arc<TempDir>,
+pub(crate) struct Backend {
+    pub(crate) handle: Handle,
+    pub(crate) tasks: Tasks,
+    pub(crate) reports: broadcast::Receiver<BlockReport>,
+    pub(crate) data_dir: Arc<TempDir>,
 }
 
 /// Reaches `daemon` by its cookie, as a node on the same machine would.
-pub fn config(daemon: &Bitcoind) -> Config {
+pub(crate) fn config(daemon: &Bitcoind) -> Config {
     let path = daemon.data_dir().join("bitcoin.conf");
     std::fs::write(&path, "# the cookie is beside me\n").unwrap();
     Config {
@@ -48,19 +48,19 @@ pub fn config(daemon: &Bitcoind) -> Config {
 }
 
 /// As [`config`], with a P2P port where nobody listens.
-pub fn config_without_p2p(daemon: &Bitcoind) -> Config {
+pub(crate) fn config_without_p2p(daemon: &Bitcoind) -> Config {
     Config { p2p_port: Some(free_port()), ..config(daemon) }
 }
 
-pub fn login(user: &str, password: &str) -> Option<Login> {
+pub(crate) fn login(user: &str, password: &str) -> Option<Login> {
     Some(Login { user: user.to_owned(), password: Password::new(password) })
 }
 
-pub async fn start(config: Config) -> Backend {
+pub(crate) async fn start(config: Config) -> Backend {
     start_in(config, &BITCOIN_REGTEST, Arc::new(TempDir::new().unwrap())).await
 }
 
-pub async fn start_in(config: Config, network: &'static Network, data_dir: Arc<TempDir>) -> Backend {
+pub(crate) async fn start_in(config: Config, network: &'static Network, data_dir: Arc<TempDir>) -> Backend {
     let tasks = Tasks::new();
     let journal = Journal::open(data_dir.path()).unwrap();
     let handle = daemon::start(config, network, journal, &tasks).await.unwrap();
@@ -70,13 +70,13 @@ pub async fn start_in(config: Config, network: &'static Network, data_dir: Arc<T
 
 impl Backend {
     /// The first template, or the next that `wanted` agrees to.
-    pub async fn template(&mut self, wanted: impl Fn(&Template) -> bool) -> Arc<Template> {
+    pub(crate) async fn template(&mut self, wanted: impl Fn(&Template) -> bool) -> Arc<Template> {
         let fits = |template: &Option<Arc<Template>>| template.as_ref().is_some_and(|one| wanted(one));
         let found = timeout(LIMIT, self.handle.templates.wait_for(fits)).await;
         found.expect("no template in time").unwrap().clone().unwrap()
     }
 
-    pub async fn health(&mut self, wanted: impl Fn(&Health) -> bool) -> Health {
+    pub(crate) async fn health(&mut self, wanted: impl Fn(&Health) -> bool) -> Health {
         let now = self.handle.health.borrow().clone();
         match timeout(LIMIT, self.handle.health.wait_for(|health| wanted(health))).await {
             Ok(found) => found.unwrap().clone(),
@@ -85,17 +85,17 @@ impl Backend {
     }
 
     /// The trouble that is told, once there is one with `part` in it.
-    pub async fn trouble(&mut self, part: &str) -> String {
+    pub(crate) async fn trouble(&mut self, part: &str) -> String {
         self.health(|health| health.trouble.as_ref().is_some_and(|text| text.contains(part))).await.trouble.unwrap()
     }
 
     /// Submits and gives the outcomes that were told until the final one: by route, and the final one last.
-    pub async fn submit(&mut self, block: &FoundBlock) -> Vec<(Option<&'static str>, Outcome)> {
+    pub(crate) async fn submit(&mut self, block: &FoundBlock) -> Vec<(Option<&'static str>, Outcome)> {
         self.handle.blocks.send(block.clone()).await.unwrap();
         self.fate(block).await
     }
 
-    pub async fn fate(&mut self, block: &FoundBlock) -> Vec<(Option<&'static str>, Outcome)> {
+    pub(crate) async fn fate(&mut self, block: &FoundBlock) -> Vec<(Option<&'static str>, Outcome)> {
         let mut told = Vec::new();
         loop {
             let report = timeout(LIMIT, self.reports.recv()).await.expect("no report in time").unwrap();
@@ -107,7 +107,7 @@ impl Backend {
         }
     }
 
-    pub async fn stop(self) -> Arc<TempDir> {
+    pub(crate) async fn stop(self) -> Arc<TempDir> {
         let started = Instant::now();
         assert!(self.tasks.drain(Duration::from_secs(5)).await, "a task did not end");
         assert!(started.elapsed() < Duration::from_secs(2), "stopping took {:?}", started.elapsed());
@@ -116,13 +116,13 @@ impl Backend {
 }
 
 /// Names of the journal's files that end in `state`.
-pub fn journalled(data_dir: &Path, state: &str) -> Vec<String> {
+pub(crate) fn journalled(data_dir: &Path, state: &str) -> Vec<String> {
     let files = std::fs::read_dir(data_dir.join("found_blocks")).unwrap();
     let names = files.map(|file| file.unwrap().file_name().to_string_lossy().into_owned());
     names.filter(|name| name.ends_with(state)).collect()
 }
 
-pub async fn wait_for(what: &str, mut holds: impl FnMut() -> bool) {
+pub(crate) async fn wait_for(what: &str, mut holds: impl FnMut() -> bool) {
     let started = Instant::now();
     while !holds() {
         assert!(started.elapsed() < LIMIT, "{what}: not within {LIMIT:?}");
@@ -131,12 +131,12 @@ pub async fn wait_for(what: &str, mut holds: impl FnMut() -> bool) {
 }
 
 /// A valid block on `template`. `seed` makes it another block than that of another seed.
-pub fn mine(template: &Template, seed: u8) -> FoundBlock {
+pub(crate) fn mine(template: &Template, seed: u8) -> FoundBlock {
     mine_paying(template, seed, template.coinbase_value)
 }
 
 /// As [`mine`], paying `value` whether allowed or not.
-pub fn mine_paying(template: &Template, seed: u8, value: u64) -> FoundBlock {
+pub(crate) fn mine_paying(template: &Template, seed: u8, value: u64) -> FoundBlock {
     let script = payout_address(seed).script_pubkey();
     let mut output = vec![TxOut { value: Amount::from_sat(value), script_pubkey: script }];
     if let Some(commitment) = template.witness_commitment_script() {
