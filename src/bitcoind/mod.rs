@@ -7,6 +7,8 @@
 //! FoundBlock ──▶ submit ──▶ every Route at once (RPC, P2P, or the embedded chain) ──▶ BlockReport
 //! ```
 
+pub mod embedded;
+
 use bitcoin::BlockHash;
 use bytes::Bytes;
 use std::sync::Arc;
