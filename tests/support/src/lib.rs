@@ -1,1 +1,21 @@
-//! Real daemons, a Stratum client and a node process for the tests.
+//! Real daemons, a Stratum client and a node process for the tests: what stands around the product, and shares no code
+//! with it, so that a mistake in the product cannot hide behind the same mistake here.
+//!
+//! Everything panics with a message rather than returning errors: a test can do nothing about them but fail.
+
+mod bitcoind;
+mod coins;
+mod http;
+mod node;
+mod ports;
+mod proxy;
+mod signal;
+mod stratum_client;
+
+pub use bitcoind::{Bitcoind, mine_blocks};
+pub use coins::{Spender, payout_address};
+pub use http::Response;
+pub use node::{Exit, Node, NodeBuilder, metric_value, wait_until};
+pub use ports::free_port;
+pub use proxy::{Fault, HttpProxy, TcpProxy};
+pub use stratum_client::{ClientError, Job, Notification, StratumClient, Submission, target_of};

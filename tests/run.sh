@@ -1,0 +1,46 @@
+#!/usr/bin/env bash
+# Checks everything that can be checked, as CI does: format, lints, documentation, and all tests against a real bitcoind.
+# Installs what is missing when it may (root and apt), else says what to install. Arguments go to the test runner.
+set -euo pipefail
+
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+# shellcheck source=tests/packages.sh
+source tests/packages.sh
+
+step() { printf '\n== %s\n' "$*"; "$@"; }
+
+if ! command -v cargo >/dev/null && [[ -x $HOME/.cargo/bin/cargo ]]; then
+    PATH=$HOME/.cargo/bin:$PATH
+fi
+if ! command -v cargo >/dev/null; then
+    echo "Missing: Rust. Install it from https://rustup.rs and try again." >&2
+    exit 1
+fi
+for component in rustfmt:fmt clippy:clippy; do
+    if ! cargo "${component#*:}" --version >/dev/null 2>&1; then
+        if ! command -v rustup >/dev/null; then
+            echo "Missing: cargo ${component#*:}. Install your Rust's package ${component%:*} and try again." >&2
+            exit 1
+        fi
+        rustup component add "${component%:*}"
+    fi
+done
+# Cargo links with cc, and secp256k1 is written in C.
+if ! command -v cc >/dev/null || ! echo '#include <stdlib.h>' | cc -E -x c - >/dev/null 2>&1; then
+    need_packages "compiling" gcc libc6-dev
+fi
+
+step cargo fmt --all --check
+step cargo clippy --workspace --all-targets -- -D warnings
+RUSTDOCFLAGS="-D warnings" step cargo doc --workspace --no-deps
+# Proves that the core of the Stratum crate does no I/O.
+step cargo check -p stratum --no-default-features
+
+step tests/bitcoind.sh
+step cargo test --doc --workspace
+# Last, so that the runner's own summary closes the output.
+if cargo nextest --version >/dev/null 2>&1; then
+    step cargo nextest run --workspace --profile ci "$@"
+else
+    step cargo test --workspace --lib --bins --tests --no-fail-fast "$@"
+fi

@@ -1,0 +1,327 @@
+//! A real `bitcoind` of a test's own: private chain, private data directory, free loopback ports, gone when dropped.
+
+use bitcoin::{BlockHash, ScriptBuf};
+use bitcoincore_rpc::{Auth, Client, RpcApi};
+use rustix::process::Signal;
+use serde_json::{Value, json};
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+use tempfile::TempDir;
+
+use crate::ports::free_port;
+use crate::signal;
+
+/// The Cargo package whose Bitcoin Core source `tests/bitcoind.sh` builds; the script names the same version.
+const SOURCE_PACKAGE: &str = "libbitcoinkernel-sys-0.4.1";
+
+/// Starting takes under two seconds here; a loaded machine with a cold disk needs longer.
+const START_LIMIT: Duration = Duration::from_secs(60);
+
+/// How often a start with other ports is tried when someone else took ours in between.
+const START_ATTEMPTS: usize = 5;
+
+/// A running (or paused, or stopped) daemon. Dropping it kills it and removes its files.
+#[derive(Debug)]
+pub struct Bitcoind {
+    child: Option<Child>,
+    paused: bool,
+    chain: String,
+    args: Vec<String>,
+    rpc_port: u16,
+    p2p_port: u16,
+    data_dir: TempDir,
+}
+
+impl Bitcoind {
+    /// A daemon on a fresh regtest chain.
+    pub fn start() -> Self {
+        Self::start_with(&[])
+    }
+
+    /// A daemon with further arguments. `-chain=signet` and the like replace regtest; `-connect=…` replaces the rule that
+    /// it seeks no peers.
+    pub fn start_with(args: &[&str]) -> Self {
+        let chain = args.iter().rev().find_map(|arg| arg.strip_prefix("-chain=")).unwrap_or("regtest").to_owned();
+        let args: Vec<String> = args.iter().map(|&arg| arg.to_owned()).collect();
+        for _ in 0..START_ATTEMPTS {
+            let mut daemon = Self {
+                child: None,
+                paused: false,
+                chain: chain.clone(),
+                args: args.clone(),
+                rpc_port: free_port(),
+                p2p_port: free_port(),
+                data_dir: tempfile::Builder::new()
+                    .prefix("p2pool-bitcoind-")
+                    .tempdir()
+                    .expect("the temporary folder can be written"),
+            };
+            if daemon.launch() {
+                return daemon;
+            }
+            let log = daemon.output();
+            assert!(log.contains("Unable to bind"), "bitcoind did not start; it said:\n{log}");
+        }
+        panic!("bitcoind found its ports taken {START_ATTEMPTS} times in a row");
+    }
+
+    /// The port of its JSON-RPC.
+    pub fn rpc_port(&self) -> u16 {
+        self.rpc_port
+    }
+
+    /// The port on which it accepts peers.
+    pub fn p2p_port(&self) -> u16 {
+        self.p2p_port
+    }
+
+    /// Where its JSON-RPC is, as a URL.
+    pub fn rpc_address(&self) -> String {
+        format!("http://127.0.0.1:{}", self.rpc_port)
+    }
+
+    /// Its data directory (`-datadir`; a chain's files lie in a folder below it).
+    pub fn data_dir(&self) -> &Path {
+        self.data_dir.path()
+    }
+
+    /// User and password from its cookie file.
+    pub fn cookie(&self) -> (String, String) {
+        self.read_cookie().expect("a running daemon has a cookie")
+    }
+
+    /// A client for its JSON-RPC. A call that takes over 15 s fails.
+    pub fn client(&self) -> Client {
+        let (user, password) = self.cookie();
+        Client::new(&self.rpc_address(), Auth::UserPass(user, password)).expect("the address is well formed")
+    }
+
+    /// Calls a method that must succeed.
+    pub fn call(&self, method: &str, params: Value) -> Value {
+        self.try_call(method, params).unwrap_or_else(|error| panic!("{method}: {error}"))
+    }
+
+    /// Calls a method that may fail.
+    pub fn try_call(&self, method: &str, params: Value) -> Result<Value, bitcoincore_rpc::Error> {
+        let params = match params {
+            Value::Array(params) => params,
+            Value::Null => Vec::new(),
+            single => vec![single],
+        };
+        self.client().call(method, &params)
+    }
+
+    /// The tip of its best chain.
+    pub fn best_block_hash(&self) -> BlockHash {
+        self.client().get_best_block_hash().expect("a running daemon knows its tip")
+    }
+
+    /// The height of its best chain.
+    pub fn height(&self) -> u64 {
+        self.client().get_block_count().expect("a running daemon knows its height")
+    }
+
+    /// A block with all its transactions.
+    pub fn block(&self, hash: &BlockHash) -> bitcoin::Block {
+        self.client().get_block(hash).expect("a block of the best chain is stored")
+    }
+
+    /// Ids of the transactions that wait for a block.
+    pub fn mempool(&self) -> Vec<bitcoin::Txid> {
+        self.client().get_raw_mempool().expect("a running daemon has a mempool")
+    }
+
+    /// Ends it in an orderly way, and waits until it is gone. Its files stay, for [`Self::restart`].
+    pub fn stop(&mut self) {
+        self.resume();
+        self.call("stop", json!([]));
+        let mut child = self.child.take().expect("it answered, so it runs");
+        assert!(signal::wait(&mut child, START_LIMIT).is_some(), "bitcoind does not stop");
+    }
+
+    /// Ends it as a power cut would (SIGKILL), paused or not. Its files stay, for [`Self::restart`].
+    pub fn kill(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            child.kill().expect("our own child can be killed");
+            child.wait().expect("our own child can be waited for");
+        }
+        self.paused = false;
+    }
+
+    /// Freezes it (SIGSTOP): connections stay open and unanswered, as behind a dead network.
+    pub fn pause(&mut self) {
+        signal::send(self.child.as_ref().expect("only a running daemon can be paused"), Signal::STOP);
+        self.paused = true;
+    }
+
+    /// Lets it go on after [`Self::pause`].
+    pub fn resume(&mut self) {
+        if std::mem::take(&mut self.paused)
+            && let Some(child) = &self.child
+        {
+            signal::send(child, Signal::CONT);
+        }
+    }
+
+    /// Starts it again (killing it first if it runs) on the same ports and files.
+    pub fn restart(&mut self) {
+        self.kill();
+        // Another process may hold one of our ports for a moment, such as a client whose connection is being torn down.
+        for _ in 0..START_ATTEMPTS {
+            if self.launch() {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(500));
+        }
+        panic!("bitcoind did not start again; it said:\n{}", self.output());
+    }
+
+    /// Starts it again with other extra arguments.
+    pub fn restart_with(&mut self, args: &[&str]) {
+        self.args = args.iter().map(|&arg| arg.to_owned()).collect();
+        self.restart();
+    }
+
+    /// What it has printed, and the end of its log.
+    pub fn output(&self) -> String {
+        let printed = std::fs::read_to_string(self.data_dir().join("printed.txt")).unwrap_or_default();
+        let log = std::fs::read_to_string(self.chain_dir().join("debug.log")).unwrap_or_default();
+        let tail = log.lines().rev().take(30).collect::<Vec<_>>().into_iter().rev().collect::<Vec<_>>().join("\n");
+        format!("{printed}\n{tail}")
+    }
+
+    /// Starts the process and waits until its RPC answers. False when it ended instead.
+    fn launch(&mut self) -> bool {
+        // A cookie left by a kill would be read before the new one is written.
+        let _ = std::fs::remove_file(self.cookie_file());
+        let printed = File::create(self.data_dir().join("printed.txt")).expect("the data directory can be written");
+        let mut command = Command::new(find_bitcoind());
+        command
+            .arg(format!("-datadir={}", self.data_dir().display()))
+            .arg(format!("-bind=127.0.0.1:{}", self.p2p_port))
+            .arg("-rpcbind=127.0.0.1")
+            .arg("-rpcallowip=127.0.0.1")
+            .arg(format!("-rpcport={}", self.rpc_port))
+            .args(["-listen=1", "-listenonion=0", "-discover=0", "-dnsseed=0", "-fixedseeds=0", "-natpmp=0"])
+            .args(["-server=1", "-daemon=0", "-printtoconsole=0", "-dbcache=16", "-par=1", "-rpcthreads=8"])
+            .args(&self.args)
+            .stdin(Stdio::null())
+            .stdout(printed.try_clone().expect("a file can be opened twice"))
+            .stderr(printed);
+        if !self.args.iter().any(|arg| arg.starts_with("-chain=")) {
+            command.arg("-chain=regtest");
+        }
+        if self.chain == "regtest" {
+            command.arg("-acceptnonstdtxn=1");
+        }
+        if !self.args.iter().any(|arg| arg.starts_with("-connect=") || arg.starts_with("-addnode=")) {
+            command.arg("-connect=0");
+        }
+        self.child = Some(command.spawn().expect("bitcoind was found, so it can be run"));
+        let start = Instant::now();
+        while start.elapsed() < START_LIMIT {
+            let child = self.child.as_mut().expect("set above");
+            if child.try_wait().expect("our own child can be waited for").is_some() {
+                self.child = None;
+                return false;
+            }
+            if self.read_cookie().is_some() && self.try_call("getblockchaininfo", json!([])).is_ok() {
+                return true;
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        panic!("bitcoind does not answer after {START_LIMIT:?}; it said:\n{}", self.output());
+    }
+
+    fn chain_dir(&self) -> PathBuf {
+        match self.chain.as_str() {
+            "main" => self.data_dir().to_owned(),
+            "test" => self.data_dir().join("testnet3"),
+            chain => self.data_dir().join(chain),
+        }
+    }
+
+    fn cookie_file(&self) -> PathBuf {
+        self.chain_dir().join(".cookie")
+    }
+
+    fn read_cookie(&self) -> Option<(String, String)> {
+        let text = std::fs::read_to_string(self.cookie_file()).ok()?;
+        let (user, password) = text.split_once(':')?;
+        Some((user.to_owned(), password.to_owned()))
+    }
+}
+
+impl Drop for Bitcoind {
+    fn drop(&mut self) {
+        // SIGKILL ends a stopped process too, so there is no need to resume it.
+        self.kill();
+    }
+}
+
+/// Mines `count` blocks by the daemon itself, paying `script`, and returns their hashes.
+pub fn mine_blocks(daemon: &Bitcoind, count: usize, script: &ScriptBuf) -> Vec<BlockHash> {
+    // A raw script has no checksum, which the daemon asks for; it will tell.
+    let descriptor = format!("raw({})", script.to_hex_string());
+    let described = daemon.call("getdescriptorinfo", json!([descriptor]));
+    let checked = described["descriptor"].as_str().expect("a descriptor with its checksum").to_owned();
+    let mut hashes = Vec::new();
+    // In portions: a hundred blocks take seconds on a busy machine, and a call may take 15.
+    while hashes.len() < count {
+        let portion = (count - hashes.len()).min(25);
+        let mined = daemon.call("generatetodescriptor", json!([portion, checked]));
+        let mined: Vec<BlockHash> = serde_json::from_value(mined).expect("a list of block hashes");
+        hashes.extend(mined);
+    }
+    hashes
+}
+
+/// `$BITCOIND`, else the one in PATH, else the one that `tests/bitcoind.sh` built.
+fn find_bitcoind() -> PathBuf {
+    if let Some(named) = std::env::var_os("BITCOIND").filter(|named| !named.is_empty()) {
+        return named.into();
+    }
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let cache = std::env::var_os("XDG_CACHE_HOME")
+        .filter(|named| !named.is_empty())
+        .map(PathBuf::from)
+        .or_else(|| std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache")))
+        .unwrap_or_else(|| "/root/.cache".into());
+    let built = cache.join("p2pool-tests").join(SOURCE_PACKAGE).join("bin");
+    std::env::split_paths(&path)
+        .chain([built.clone()])
+        .map(|folder| folder.join("bitcoind"))
+        .find(|file| file.is_file())
+        .unwrap_or_else(|| {
+            panic!(
+                "no bitcoind: not in $BITCOIND, not in PATH, not in {}. Run tests/bitcoind.sh, which builds it once.",
+                built.display()
+            )
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::coins::payout_address;
+
+    #[test]
+    fn a_daemon_survives_pause_stop_and_kill_with_its_chain() {
+        let mut daemon = Bitcoind::start();
+        let script = payout_address(1).script_pubkey();
+        let mined = mine_blocks(&daemon, 3, &script);
+        assert_eq!(daemon.best_block_hash(), mined[2]);
+        assert_eq!(daemon.block(&mined[2]).txdata[0].output[0].script_pubkey, script);
+        daemon.pause();
+        daemon.resume();
+        daemon.stop();
+        daemon.restart();
+        assert_eq!(daemon.best_block_hash(), mined[2]);
+        daemon.pause();
+        let folder = daemon.data_dir().to_owned();
+        drop(daemon);
+        assert!(!folder.exists(), "{} was left behind", folder.display());
+    }
+}

@@ -1,0 +1,191 @@
+//! Keys, coins and transactions of a test's own, since the daemon built for the tests has no wallet.
+
+use bitcoin::absolute::LockTime;
+use bitcoin::hashes::Hash;
+use bitcoin::key::{CompressedPublicKey, Secp256k1};
+use bitcoin::script::PushBytesBuf;
+use bitcoin::secp256k1::{All, Message, SecretKey};
+use bitcoin::sighash::{EcdsaSighashType, SighashCache};
+use bitcoin::transaction::Version;
+use bitcoin::{
+    Address, Amount, KnownHrp, Network, OutPoint, ScriptBuf, Sequence, Transaction, TxIn, TxOut, Witness, consensus,
+};
+use serde_json::json;
+
+use crate::bitcoind::{Bitcoind, mine_blocks};
+
+/// What each transaction of [`Spender::send_many`] spends and burns as its fee.
+const COIN: Amount = Amount::from_sat(1_000_000);
+
+/// The fee of each transaction of [`Spender::send_many`].
+const FEE: Amount = Amount::from_sat(10_000);
+
+/// Blocks until a coinbase may be spent.
+const MATURITY: usize = 100;
+
+/// A regtest P2WPKH address, another one for each seed, that a miner may name as its own.
+pub fn payout_address(seed: u8) -> Address {
+    let key = CompressedPublicKey::from_private_key(&Secp256k1::new(), &private_key(0x40, seed))
+        .expect("made as a compressed key");
+    Address::p2wpkh(&key, KnownHrp::Regtest)
+}
+
+fn private_key(kind: u8, seed: u8) -> bitcoin::PrivateKey {
+    let mut bytes = [kind; 32];
+    bytes[31] = seed;
+    bitcoin::PrivateKey::new(
+        SecretKey::from_slice(&bytes).expect("in the range of the curve's order"),
+        Network::Regtest,
+    )
+}
+
+/// One kind of output: the key that spends it and the script that asks for it.
+#[derive(Debug)]
+struct Purse {
+    secret: SecretKey,
+    public: CompressedPublicKey,
+    script: ScriptBuf,
+    segwit: bool,
+}
+
+/// An output that we can spend.
+#[derive(Debug, Clone, Copy)]
+struct Coin {
+    outpoint: OutPoint,
+    value: Amount,
+    /// Index into [`Spender::purses`].
+    purse: usize,
+}
+
+/// Coins on a daemon's chain, half of them behind segwit scripts (P2WPKH) and half behind legacy ones (P2PKH).
+#[derive(Debug)]
+pub struct Spender {
+    secp: Secp256k1<All>,
+    purses: [Purse; 2],
+    /// Large coins from which [`Self::send_many`] cuts small ones.
+    funds: Vec<Coin>,
+}
+
+impl Spender {
+    /// Mines 102 blocks, so that a coinbase of each kind is mature.
+    pub fn new(daemon: &Bitcoind) -> Self {
+        let secp = Secp256k1::new();
+        let purses = [true, false].map(|segwit| {
+            let private = private_key(0x50, u8::from(segwit));
+            let public = CompressedPublicKey::from_private_key(&secp, &private).expect("made as a compressed key");
+            let script = if segwit {
+                ScriptBuf::new_p2wpkh(&public.wpubkey_hash())
+            } else {
+                ScriptBuf::new_p2pkh(&public.pubkey_hash())
+            };
+            Purse { secret: private.inner, public, script, segwit }
+        });
+        let mut funds = Vec::new();
+        for (index, purse) in purses.iter().enumerate() {
+            for hash in mine_blocks(daemon, 1, &purse.script) {
+                let coinbase = &daemon.block(&hash).txdata[0];
+                let outpoint = OutPoint::new(coinbase.compute_txid(), 0);
+                funds.push(Coin { outpoint, value: coinbase.output[0].value, purse: index });
+            }
+        }
+        mine_blocks(daemon, MATURITY, &payout_address(0).script_pubkey());
+        Self { secp, purses, funds }
+    }
+
+    /// Puts `count` independent transactions into the daemon's mempool, segwit and legacy ones by turns, each with a fee
+    /// of 10 000 satoshis. Mines one block first, with the transaction that cuts their coins, so that no limit on chains
+    /// of unconfirmed transactions applies.
+    pub fn send_many(&mut self, daemon: &Bitcoind, count: usize) -> Vec<Transaction> {
+        let coins = self.cut(daemon, count);
+        let sent: Vec<Transaction> = coins
+            .into_iter()
+            .map(|coin| {
+                let output = TxOut { value: coin.value - FEE, script_pubkey: self.purses[coin.purse].script.clone() };
+                self.sign(coin, vec![output])
+            })
+            .collect();
+        for transaction in &sent {
+            submit(daemon, transaction);
+        }
+        sent
+    }
+
+    /// Cuts `count` small coins off a large one, and mines the transaction that does it.
+    fn cut(&mut self, daemon: &Bitcoind, count: usize) -> Vec<Coin> {
+        let source = self.funds.remove(0);
+        let mut output: Vec<TxOut> = (0..count)
+            .map(|index| TxOut { value: COIN, script_pubkey: self.purses[index % 2].script.clone() })
+            .collect();
+        // About 34 bytes an output: this is above one satoshi a byte for any count that a test wants.
+        let fee = FEE + Amount::from_sat(100 * u64::try_from(count).expect("a small number"));
+        let rest = source.value.checked_sub(COIN * count as u64 + fee).expect("a coinbase is worth thousands of coins");
+        output.push(TxOut { value: rest, script_pubkey: self.purses[source.purse].script.clone() });
+        let transaction = self.sign(source, output);
+        submit(daemon, &transaction);
+        mine_blocks(daemon, 1, &payout_address(0).script_pubkey());
+        let txid = transaction.compute_txid();
+        let outpoint = |index: usize| OutPoint::new(txid, u32::try_from(index).expect("a small number"));
+        self.funds.push(Coin { outpoint: outpoint(count), value: rest, purse: source.purse });
+        (0..count).map(|index| Coin { outpoint: outpoint(index), value: COIN, purse: index % 2 }).collect()
+    }
+
+    /// A transaction that spends one coin.
+    fn sign(&self, coin: Coin, output: Vec<TxOut>) -> Transaction {
+        let purse = &self.purses[coin.purse];
+        let mut transaction = Transaction {
+            version: Version::TWO,
+            lock_time: LockTime::ZERO,
+            input: vec![TxIn {
+                previous_output: coin.outpoint,
+                script_sig: ScriptBuf::new(),
+                sequence: Sequence::MAX,
+                witness: Witness::new(),
+            }],
+            output,
+        };
+        let kind = EcdsaSighashType::All;
+        let mut cache = SighashCache::new(&transaction);
+        let digest = if purse.segwit {
+            cache
+                .p2wpkh_signature_hash(0, &purse.script, coin.value, kind)
+                .expect("input 0 exists and the script is P2WPKH")
+                .to_byte_array()
+        } else {
+            cache.legacy_signature_hash(0, &purse.script, kind.to_u32()).expect("input 0 exists").to_byte_array()
+        };
+        let signature = bitcoin::ecdsa::Signature {
+            signature: self.secp.sign_ecdsa(&Message::from_digest(digest), &purse.secret),
+            sighash_type: kind,
+        };
+        if purse.segwit {
+            transaction.input[0].witness = Witness::p2wpkh(&signature, &purse.public.0);
+        } else {
+            let signature = PushBytesBuf::try_from(signature.to_vec()).expect("a signature is short");
+            transaction.input[0].script_sig =
+                ScriptBuf::builder().push_slice(signature).push_slice(purse.public.to_bytes()).into_script();
+        }
+        transaction
+    }
+}
+
+fn submit(daemon: &Bitcoind, transaction: &Transaction) {
+    daemon.call("sendrawtransaction", json!([consensus::encode::serialize_hex(transaction)]));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sent_transactions_wait_in_the_mempool_half_of_them_with_witnesses() {
+        let daemon = Bitcoind::start();
+        let mut spender = Spender::new(&daemon);
+        for _ in 0..3 {
+            let sent = spender.send_many(&daemon, 20);
+            assert_eq!(daemon.mempool().len(), 20);
+            assert_eq!(sent.iter().filter(|transaction| !transaction.input[0].witness.is_empty()).count(), 10);
+            let mined = mine_blocks(&daemon, 1, &payout_address(0).script_pubkey());
+            assert_eq!(daemon.block(&mined[0]).txdata.len(), 21);
+        }
+    }
+}

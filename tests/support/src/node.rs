@@ -1,0 +1,379 @@
+//! The product as its users run it: a child process with a data directory and a worker port of its own.
+
+use rustix::process::Signal;
+use std::io::{BufRead, BufReader, Read};
+use std::net::{SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::{Duration, Instant};
+use tempfile::TempDir;
+
+use crate::bitcoind::Bitcoind;
+use crate::coins::payout_address;
+use crate::http::{self, Response};
+use crate::ports::free_port;
+use crate::signal;
+
+/// How long a node may take to serve miners, daemon and all, on a loaded machine.
+const READY_LIMIT: Duration = Duration::from_secs(30);
+
+/// How long an ending process is waited for before the test fails.
+const EXIT_LIMIT: Duration = Duration::from_secs(30);
+
+/// How to start a node.
+#[derive(Debug)]
+pub struct NodeBuilder {
+    program: PathBuf,
+    subcommand: Vec<String>,
+    address: Option<String>,
+    rpc_port: Option<u16>,
+    p2p_port: Option<u16>,
+    credentials: Option<(String, String)>,
+    args: Vec<String>,
+    environment: Vec<(String, String)>,
+}
+
+impl NodeBuilder {
+    /// A node of the given program (`env!("CARGO_BIN_EXE_p2pool")`) on the daemon's chain, with its ports and cookie, whose
+    /// own payout address is `payout_address(255)`.
+    pub fn new(program: &str, daemon: &Bitcoind) -> Self {
+        Self {
+            program: program.into(),
+            subcommand: Vec::new(),
+            address: Some(payout_address(255).to_string()),
+            rpc_port: Some(daemon.rpc_port()),
+            p2p_port: Some(daemon.p2p_port()),
+            credentials: Some(daemon.cookie()),
+            args: Vec::new(),
+            environment: Vec::new(),
+        }
+    }
+
+    /// The demonstration, which needs no daemon.
+    pub fn demo(program: &str) -> Self {
+        Self {
+            program: program.into(),
+            subcommand: vec!["demo".to_owned()],
+            address: None,
+            rpc_port: None,
+            p2p_port: None,
+            credentials: None,
+            args: Vec::new(),
+            environment: Vec::new(),
+        }
+    }
+
+    /// The node's own payout address, or none.
+    pub fn address(mut self, address: Option<&str>) -> Self {
+        self.address = address.map(str::to_owned);
+        self
+    }
+
+    /// Another RPC port than the daemon's: a proxy's.
+    pub fn rpc_port(mut self, port: u16) -> Self {
+        self.rpc_port = Some(port);
+        self
+    }
+
+    /// Another P2P port than the daemon's: a proxy's.
+    pub fn p2p_port(mut self, port: u16) -> Self {
+        self.p2p_port = Some(port);
+        self
+    }
+
+    /// Other credentials than the daemon's cookie, or none on the command line.
+    pub fn credentials(mut self, credentials: Option<(&str, &str)>) -> Self {
+        self.credentials = credentials.map(|(user, password)| (user.to_owned(), password.to_owned()));
+        self
+    }
+
+    /// Further arguments.
+    pub fn args(mut self, args: &[&str]) -> Self {
+        self.args.extend(args.iter().map(|&arg| arg.to_owned()));
+        self
+    }
+
+    /// A variable of the node's environment.
+    pub fn env(mut self, name: &str, value: &str) -> Self {
+        self.environment.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Starts it and waits until it serves miners.
+    pub fn start(self) -> Node {
+        let node = self.spawn();
+        node.wait_ready();
+        node
+    }
+
+    /// Starts it and waits for nothing.
+    pub fn spawn(self) -> Node {
+        let data_dir =
+            tempfile::Builder::new().prefix("p2pool-node-").tempdir().expect("the temporary folder can be written");
+        let mut node =
+            Node { builder: self, data_dir, worker_port: free_port(), child: None, log: Arc::default(), marked: 0 };
+        node.launch();
+        node
+    }
+}
+
+/// A running (or ended) node. Dropping it kills it and removes its files; when the test fails, its log is printed.
+#[derive(Debug)]
+pub struct Node {
+    builder: NodeBuilder,
+    data_dir: TempDir,
+    worker_port: u16,
+    child: Option<Child>,
+    log: Arc<Log>,
+    /// Lines of the log that belong to earlier runs.
+    marked: usize,
+}
+
+/// How a node ended.
+#[derive(Debug)]
+pub struct Exit {
+    /// Its exit status.
+    pub status: ExitStatus,
+    /// How long it took from the signal, or from the call that waited for it.
+    pub took: Duration,
+}
+
+/// The lines that a node printed, on either stream, as they come.
+#[derive(Debug, Default)]
+struct Log {
+    lines: Mutex<Vec<String>>,
+    grown: Condvar,
+}
+
+impl Node {
+    /// Starts a node with the defaults of [`NodeBuilder::new`] and waits until it serves miners.
+    pub fn start(program: &str, daemon: &Bitcoind) -> Self {
+        NodeBuilder::new(program, daemon).start()
+    }
+
+    /// Where miners connect.
+    pub fn worker_port(&self) -> u16 {
+        self.worker_port
+    }
+
+    /// Its `--datadir`.
+    pub fn data_dir(&self) -> &Path {
+        self.data_dir.path()
+    }
+
+    /// The journal of found blocks that are not settled yet.
+    pub fn found_blocks_dir(&self) -> PathBuf {
+        self.data_dir().join("bitcoin_regtest").join("found_blocks")
+    }
+
+    /// The files in the journal of found blocks.
+    pub fn found_blocks(&self) -> Vec<PathBuf> {
+        let Ok(entries) = std::fs::read_dir(self.found_blocks_dir()) else { return Vec::new() };
+        entries.flatten().map(|entry| entry.path()).filter(|path| path.is_file()).collect()
+    }
+
+    /// Waits until the worker port accepts and miners get work.
+    pub fn wait_ready(&self) {
+        let start = Instant::now();
+        while start.elapsed() < READY_LIMIT {
+            if let Ok(mut stream) = TcpStream::connect(self.worker_address()) {
+                // While there is no work, a node accepts and closes at once; otherwise it waits for us to speak.
+                let wait = Some(Duration::from_millis(100));
+                stream.set_read_timeout(wait).expect("longer than zero");
+                if stream.read(&mut [0; 1]).is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock) {
+                    return;
+                }
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        panic!("the node serves no miners after {READY_LIMIT:?}; it said:\n{}", self.log());
+    }
+
+    /// Everything that this run has printed so far.
+    pub fn log(&self) -> String {
+        self.log.lines.lock().expect("no code panics while it holds this lock")[self.marked..].join("\n")
+    }
+
+    /// Waits until this run has printed a line that contains `text`, and returns the line.
+    pub fn wait_for_log(&self, text: &str, timeout: Duration) -> String {
+        let until = Instant::now() + timeout;
+        let mut lines = self.log.lines.lock().expect("no code panics while it holds this lock");
+        loop {
+            if let Some(line) = lines[self.marked..].iter().find(|line| line.contains(text)) {
+                return line.clone();
+            }
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                let log = lines[self.marked..].join("\n");
+                drop(lines);
+                panic!("no line with {text:?} within {timeout:?}; the node said:\n{log}");
+            }
+            lines = self.log.grown.wait_timeout(lines, left).expect("no code panics while it holds this lock").0;
+        }
+    }
+
+    /// GETs a path of the worker port.
+    pub fn get(&self, path: &str) -> Response {
+        http::get(self.worker_address(), path).unwrap_or_else(|error| panic!("GET {path}: {error}"))
+    }
+
+    /// The text of `/metrics`.
+    pub fn metrics(&self) -> String {
+        let response = self.get("/metrics");
+        assert_eq!(response.status, 200, "{response:?}");
+        response.body
+    }
+
+    /// Ends it as a power cut would.
+    pub fn kill9(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            child.kill().expect("our own child can be killed");
+            child.wait().expect("our own child can be waited for");
+        }
+    }
+
+    /// Asks it to end (SIGTERM), and waits until it has.
+    pub fn terminate(&mut self) -> Exit {
+        self.signal_and_wait(Signal::TERM)
+    }
+
+    /// Asks it to end as Ctrl-C does (SIGINT), and waits until it has.
+    pub fn interrupt(&mut self) -> Exit {
+        self.signal_and_wait(Signal::INT)
+    }
+
+    /// Waits until it ends by itself.
+    pub fn wait_exit(&mut self, timeout: Duration) -> Exit {
+        let start = Instant::now();
+        let mut child = self.child.take().expect("only a running node can end");
+        let Some(status) = signal::wait(&mut child, timeout) else {
+            self.child = Some(child);
+            panic!("the node has not ended after {timeout:?}; it said:\n{}", self.log());
+        };
+        // The last lines may still be on their way through the pipe.
+        std::thread::sleep(Duration::from_millis(100));
+        Exit { status, took: start.elapsed() }
+    }
+
+    /// Whether the process still runs.
+    pub fn is_running(&mut self) -> bool {
+        self.child.as_mut().is_some_and(|child| child.try_wait().is_ok_and(|status| status.is_none()))
+    }
+
+    /// Starts it again on the same data directory and worker port, killing it first if it runs, and waits until it serves
+    /// miners.
+    pub fn restart(&mut self) {
+        self.respawn();
+        self.wait_ready();
+    }
+
+    /// Like [`Self::restart`], without waiting.
+    pub fn respawn(&mut self) {
+        self.kill9();
+        self.launch();
+    }
+
+    /// Like [`Self::restart`] against a daemon that has a new cookie.
+    pub fn restart_with(&mut self, daemon: &Bitcoind) {
+        self.builder.credentials = Some(daemon.cookie());
+        self.restart();
+    }
+
+    fn worker_address(&self) -> SocketAddr {
+        SocketAddr::from(([127, 0, 0, 1], self.worker_port))
+    }
+
+    fn signal_and_wait(&mut self, which: Signal) -> Exit {
+        let start = Instant::now();
+        signal::send(self.child.as_ref().expect("only a running node can be signalled"), which);
+        let exit = self.wait_exit(EXIT_LIMIT);
+        // wait_exit lingers for the last lines, which is not the node's doing.
+        let lingered = exit.took.min(Duration::from_millis(100));
+        Exit { took: start.elapsed().saturating_sub(lingered), ..exit }
+    }
+
+    fn launch(&mut self) {
+        let builder = &self.builder;
+        let mut command = Command::new(&builder.program);
+        // Variables of whoever runs the tests must not configure the node.
+        for (name, _) in std::env::vars_os() {
+            if name.to_string_lossy().starts_with("P2POOL_") || name == "RUST_LOG" {
+                command.env_remove(name);
+            }
+        }
+        command.args(&builder.subcommand);
+        if builder.subcommand.is_empty() {
+            command.args(["--net", "bitcoin_regtest", "--bitcoind-address", "127.0.0.1"]);
+        }
+        command.arg("--datadir").arg(self.data_dir.path());
+        command.arg("-w").arg(self.worker_address().to_string());
+        if let Some(address) = &builder.address {
+            command.args(["-a", address]);
+        }
+        if let Some(port) = builder.rpc_port {
+            command.args(["--bitcoind-rpc-port", &port.to_string()]);
+        }
+        if let Some(port) = builder.p2p_port {
+            command.args(["--bitcoind-p2p-port", &port.to_string()]);
+        }
+        command.args(&builder.args);
+        if let Some((user, password)) = &builder.credentials {
+            command.args([user, password]);
+        }
+        command.envs(builder.environment.iter().map(|(name, value)| (name, value)));
+        // Whatever is looked for in the user's home, such as bitcoin.conf, must not be found there.
+        command.env("HOME", self.data_dir.path());
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap_or_else(|error| panic!("{}: {error}", builder.program.display()));
+        self.marked = self.log.lines.lock().expect("no code panics while it holds this lock").len();
+        self.log.follow(child.stdout.take().expect("piped"));
+        self.log.follow(child.stderr.take().expect("piped"));
+        self.child = Some(child);
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        self.kill9();
+        if std::thread::panicking() {
+            println!("--- the node said:\n{}\n---", self.log());
+        }
+    }
+}
+
+impl Log {
+    /// Collects the lines of a stream until it ends.
+    fn follow(self: &Arc<Self>, stream: impl Read + Send + 'static) {
+        let log = Arc::clone(self);
+        std::thread::spawn(move || {
+            let mut reader = BufReader::new(stream);
+            let mut line = Vec::new();
+            while reader.read_until(b'\n', &mut line).is_ok_and(|count| count > 0) {
+                let text = String::from_utf8_lossy(&line).trim_end().to_owned();
+                log.lines.lock().expect("no code panics while it holds this lock").push(text);
+                log.grown.notify_all();
+                line.clear();
+            }
+        });
+    }
+}
+
+/// The sum of a metric's series whose line starts with `prefix`, such as `stratum_submissions_total{` or a full series name.
+pub fn metric_value(metrics: &str, prefix: &str) -> Option<f64> {
+    let values: Vec<f64> = metrics
+        .lines()
+        .filter(|line| line.starts_with(prefix))
+        .filter_map(|line| line.rsplit_once(' ')?.1.parse().ok())
+        .collect();
+    (!values.is_empty()).then(|| values.iter().sum())
+}
+
+/// Waits until `condition` holds, looking ten times a second.
+pub fn wait_until(what: &str, timeout: Duration, mut condition: impl FnMut() -> bool) {
+    let until = Instant::now() + timeout;
+    while !condition() {
+        assert!(Instant::now() < until, "{what}: not within {timeout:?}");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
