@@ -24,8 +24,6 @@ pub enum Difficulty {
 
 /// Regtest's easiest target: about two hashes a block.
 pub(super) const LIMIT_BITS: u32 = 0x207f_ffff;
-/// Two to the 256: all hashes that there can be.
-const HASHES_ALL: f64 = 1.157_920_892_373_162e77;
 /// Expected hashes per block stay between the limit's two and a number that no demo reaches.
 const HASHES_MIN: f64 = 2.0;
 const HASHES_MAX: f64 = 1e48;
@@ -149,19 +147,19 @@ fn bits_of(hashes: f64) -> CompactTarget {
     if Target::from_compact(bits) > Target::from_compact(limit) { limit } else { bits }
 }
 
-/// How many hashes a block with this target is expected to take.
-pub(super) fn hashes_of(bits: CompactTarget) -> f64 {
-    let raw = bits.to_consensus();
-    let exponent = i32::try_from(raw >> 24).expect("eight bits");
-    let target = f64::from(raw & 0x007f_ffff) * 2_f64.powi(8 * (exponent - 3));
-    if target > 0.0 { HASHES_ALL / target } else { f64::INFINITY }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     const SPACING: Duration = Duration::from_secs(10);
+
+    /// How many hashes a block with this target is expected to take.
+    fn hashes_of(bits: CompactTarget) -> f64 {
+        let raw = bits.to_consensus();
+        let exponent = i32::try_from(raw >> 24).expect("eight bits");
+        let target = f64::from(raw & 0x007f_ffff) * 2_f64.powi(8 * (exponent - 3));
+        if target > 0.0 { 2_f64.powi(256) / target } else { f64::INFINITY }
+    }
 
     fn pace(hash_rate: f64) -> Pace {
         Pace::new(Difficulty::Adaptive { hash_rate, spacing: SPACING })

@@ -5,7 +5,7 @@
 
 use bitcoin::secp256k1::{Secp256k1, VerifyOnly};
 use bitcoin::sighash::Prevouts;
-use bitcoin::{ScriptBuf, Sequence, Transaction, TxOut, opcodes};
+use bitcoin::{Sequence, Transaction, TxOut, opcodes};
 use miniscript::interpreter::{Error as InterpreterError, Interpreter, KeySigPair};
 use std::sync::LazyLock;
 
@@ -63,7 +63,7 @@ fn check_anyone(transaction: &Transaction, index: usize) -> Result<(), Reject> {
         return Err(failed("witness provided for non-witness script"));
     }
     let parses = input.script_sig.instructions().all(|instruction| instruction.is_ok());
-    if !parses || !ScriptBuf::is_push_only(&input.script_sig) {
+    if !parses || !input.script_sig.is_push_only() {
         return Err(Reject::UnsupportedScript("opcodes in a script signature".into()));
     }
     Ok(())
