@@ -1,0 +1,1 @@
+//! Promises of the embedded chain's tasks, kept in real time.
