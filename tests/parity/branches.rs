@@ -22,7 +22,7 @@ pub(crate) fn rows(world: &mut World) {
 
 fn reorganisation_rows(world: &mut World, base: &Block, height: u32) {
     let coin = world.coin(Kind::Wpkh);
-    let ours = world.wallet.spend(&[coin.clone()], &[Kind::Tr], 0);
+    let ours = world.wallet.spend(std::slice::from_ref(&coin), &[Kind::Tr], 0);
     let theirs = world.wallet.spend(&[coin], &[Kind::Pkh], 0);
     let a1 = world.bad("the first block of its height", "null", on(base, height + 1, 1).with([ours.clone()]).commit());
     let b1 = world.bad("the second one", "inconclusive", on(base, height + 1, 2).with([theirs.clone()]).commit());

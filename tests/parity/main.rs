@@ -1,5 +1,7 @@
 //! The embedded chain is no yes-man: it and the real bitcoind give the same verdict on a table of good and broken blocks.
 
+#![expect(clippy::unwrap_used, reason = "all of this is a test, and a panic is how it fails")]
+
 mod branches;
 mod draft;
 mod headers;

@@ -22,7 +22,7 @@ pub(crate) fn rows(world: &mut World) {
     let draft = world.draft().with([again]);
     world.bad("a coin spent in an earlier block", MISSING, draft);
     let coin = world.coin(Kind::True);
-    let twice = [Kind::True, Kind::Pkh].map(|kind| world.wallet.spend(&[coin.clone()], &[kind], 0));
+    let twice = [Kind::True, Kind::Pkh].map(|kind| world.wallet.spend(std::slice::from_ref(&coin), &[kind], 0));
     let draft = world.draft().with(twice);
     world.bad("a coin spent twice in a block", MISSING, draft);
     let mut burnt = world.spend(Kind::True);
@@ -136,7 +136,7 @@ pub(crate) fn lock_rows(world: &mut World) {
     let median = world.draft().block.header.time - 6 * crate::SPACING;
     let locked = |world: &mut World, lock_time, sequence: Sequence| {
         let coin = world.coin(Kind::True);
-        let mut transaction = unsigned(&[coin.clone()], vec![coin.output]);
+        let mut transaction = unsigned(std::slice::from_ref(&coin), vec![coin.output]);
         transaction.lock_time = LockTime::from_consensus(lock_time);
         transaction.input[0].sequence = sequence;
         world.draft().with([transaction])

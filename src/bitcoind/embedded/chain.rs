@@ -458,10 +458,10 @@ impl Chain {
                 continue;
             }
             forgotten.extend(self.children(&hash));
-            if let Some(node) = self.nodes.remove(&hash) {
-                if let Some(level) = self.by_height.get_mut(&node.height) {
-                    level.retain(|other| *other != hash);
-                }
+            if let Some(node) = self.nodes.remove(&hash)
+                && let Some(level) = self.by_height.get_mut(&node.height)
+            {
+                level.retain(|other| *other != hash);
             }
             self.candidates.retain(|candidate| *candidate != hash);
         }
@@ -479,4 +479,4 @@ fn place_after(tip: Tip, median_time_at: &dyn Fn(u32) -> u32) -> Place<'_> {
 
 #[cfg(test)]
 #[path = "chain_tests.rs"]
-mod tests;
+pub(super) mod tests;

@@ -39,9 +39,13 @@ const CHANGE_MAX: f64 = 4.0;
 const EASE_AFTER_SPACINGS: u32 = 2;
 /// More easings than these have reached any target: the sixth multiplies it by 2^63.
 const EASINGS_MAX: u32 = 6;
-/// Easing ends long waits early, which would bring the mean below the wanted spacing by a tenth. Aimed that much higher;
-/// the figure is from the simulation below.
-const EASING_CORRECTION: f64 = 1.07;
+/// So many blocks in the time of [`BURST_EXPOSURE`] are as unlikely at a steady rate as two easings (one in six hundred):
+/// a big miner has come, and what was seen before it misleads.
+const BURST_BLOCKS: usize = 4;
+const BURST_EXPOSURE: f64 = 0.5;
+/// Easing ends long waits early, and an estimate from few blocks is high on average: two errors that nearly cancel. This
+/// is what is left of them in the simulation below.
+const EASING_CORRECTION: f64 = 1.03;
 
 /// By how much the offer is easier after `easings` waits of two spacings each: 2, 8, 128, 32 768, … Each wait in vain
 /// squares the evidence that a big miner has left, so the steps grow: a millionfold loss costs 100 seconds, not 400.
@@ -57,19 +61,22 @@ pub(super) struct Pace {
     /// Blocks that would be expected of one hash per second, for each block of late: the sum over the time that it took
     /// of seconds divided by the hashes that a block was expected to take then.
     exposures: VecDeque<f64>,
+    /// Hashes per second that the configuration expects.
+    rate_expected: f64,
     /// Hashes per second, as last estimated.
     rate: f64,
-    /// Whether a block has come yet.
-    started: bool,
+    /// Blocks' worth of trust that the configuration's rate still has; whole before the first block.
+    prior: f64,
 }
 
 impl Pace {
     pub(super) fn new(difficulty: Difficulty) -> Self {
         let rate = match difficulty {
-            Difficulty::Regtest => 0.0,
-            Difficulty::Adaptive { hash_rate, .. } => hash_rate,
+            Difficulty::Regtest => 1.0,
+            Difficulty::Adaptive { hash_rate, .. } if hash_rate.is_finite() => hash_rate.clamp(1.0, HASHES_MAX),
+            Difficulty::Adaptive { .. } => 1.0,
         };
-        Self { difficulty, exposures: VecDeque::new(), rate, started: false }
+        Self { difficulty, exposures: VecDeque::new(), rate_expected: rate, rate, prior: PRIOR_BLOCKS }
     }
 
     /// The bits to offer for the child of a tip that came `waited` ago.
@@ -89,37 +96,41 @@ impl Pace {
 
     /// Takes note that the tip has a child, `waited` after it came.
     pub(super) fn observe(&mut self, waited: Duration) {
-        let Difficulty::Adaptive { hash_rate, spacing } = self.difficulty else { return };
+        let Difficulty::Adaptive { spacing, .. } = self.difficulty else { return };
         let step = (spacing * EASE_AFTER_SPACINGS).as_secs_f64();
         let past = easings(waited, spacing);
         let hashes = self.hashes(spacing);
         let exposure_at = |easings, seconds: f64| seconds * easing(easings) / hashes.max(HASHES_MIN);
         let last = (waited.as_secs_f64() - step * f64::from(past)).max(0.0);
         let exposure = (0..past).map(|one| exposure_at(one, step)).sum::<f64>() + exposure_at(past, last);
-        self.started = true;
+        self.prior = (self.prior - PRIOR_BLOCKS / BLOCKS_REMEMBERED as f64).max(0.0);
         if past >= 2 {
             // One block in four hundred takes so long at a steady rate: the rate is another one now, the past misleads.
+            self.prior = 0.0;
             self.exposures.clear();
             self.exposures.push_back(exposure);
-            self.rate = 1.0 / exposure.max(f64::MIN_POSITIVE);
+            self.rate = (1.0 / exposure.max(f64::MIN_POSITIVE)).min(HASHES_MAX);
             return;
         }
         if self.exposures.len() == BLOCKS_REMEMBERED {
             self.exposures.pop_front();
         }
         self.exposures.push_back(exposure);
+        let newest: f64 = self.exposures.iter().rev().take(BURST_BLOCKS).sum();
+        if self.exposures.len() > BURST_BLOCKS && newest * self.rate < BURST_EXPOSURE {
+            self.prior = 0.0;
+            self.exposures.drain(..self.exposures.len() - BURST_BLOCKS);
+        }
         // A Gamma prior and Poisson arrivals: the posterior mean is (prior blocks + blocks) / (prior exposure + exposure).
-        let share = |count: usize| f64::from(u32::try_from(count).expect("at most eight"));
-        let blocks = share(self.exposures.len());
-        let prior = PRIOR_BLOCKS * (1.0 - blocks / share(BLOCKS_REMEMBERED));
+        let blocks = self.exposures.len() as f64;
         let seen: f64 = self.exposures.iter().sum();
-        let estimate = (prior + blocks) / (prior / hash_rate.max(1.0) + seen).max(f64::MIN_POSITIVE);
-        self.rate = estimate.clamp(self.rate / CHANGE_MAX, self.rate * CHANGE_MAX);
+        let estimate = (self.prior + blocks) / (self.prior / self.rate_expected + seen).max(f64::MIN_POSITIVE);
+        self.rate = estimate.clamp(self.rate / CHANGE_MAX, self.rate * CHANGE_MAX).min(HASHES_MAX);
     }
 
     /// Expected hashes per block before any easing.
     fn hashes(&self, spacing: Duration) -> f64 {
-        let first = if self.started { EASING_CORRECTION } else { 1.0 / FIRST_BLOCK_EASIER };
+        let first = if self.prior < PRIOR_BLOCKS { EASING_CORRECTION } else { 1.0 / FIRST_BLOCK_EASIER };
         (self.rate * spacing.as_secs_f64() * first).clamp(HASHES_MIN, HASHES_MAX)
     }
 }
@@ -202,7 +213,9 @@ mod tests {
         for seed in 0..5 {
             let mut random = fastrand::Rng::with_seed(seed);
             let mut pace = pace(3e6);
-            (0..20).for_each(|_| drop(mine(&mut pace, 3e6, &mut random)));
+            (0..20).for_each(|_| {
+                mine(&mut pace, 3e6, &mut random);
+            });
             let total: Duration = (0..2000).map(|_| mine(&mut pace, 3e6, &mut random)).sum();
             let mean = total.as_secs_f64() / 2000.0;
             assert!((9.0..11.0).contains(&mean), "seed {seed}: mean spacing {mean:.2} s");
@@ -233,9 +246,13 @@ mod tests {
         for seed in 0..20 {
             let mut random = fastrand::Rng::with_seed(seed);
             let mut pace = pace(3e6);
-            (0..20).for_each(|_| drop(mine(&mut pace, 3e6, &mut random)));
+            (0..20).for_each(|_| {
+                mine(&mut pace, 3e6, &mut random);
+            });
             // Its flood of blocks is over after a few dozen, and its hash rate is known after that.
-            (0..40).for_each(|_| drop(mine(&mut pace, 3e12, &mut random)));
+            (0..40).for_each(|_| {
+                mine(&mut pace, 3e12, &mut random);
+            });
             let settled: Duration = (0..20).map(|_| mine(&mut pace, 3e12, &mut random)).sum();
             assert!(settled > Duration::from_secs(60), "seed {seed}: 20 blocks in {settled:?}, still a flood");
             // Gone again: the next block comes within two minutes, and those after it at the old pace.

@@ -32,10 +32,11 @@ use std::time::{Duration, Instant, SystemTime};
 use tokio::sync::{Notify, broadcast, mpsc, watch};
 use tracing::{debug, error};
 
-use super::{BLOCKS_QUEUED_MAX, FoundBlock, Handle, Health, Outcome, REPORTS_KEPT_MAX, Route};
+use super::{BLOCKS_QUEUED_MAX, FoundBlock, Handle, Health, Outcome, REPORTS_KEPT_MAX, Route, submit};
+use crate::journal::Journal;
 use crate::network::DEMO;
 use crate::tasks::Tasks;
-use crate::template::Template;
+use crate::template::{Template, TemplateParts};
 
 /// A template is made anew at least this often, for its time.
 const REFRESH_INTERVAL: Duration = Duration::from_secs(20);
@@ -113,7 +114,7 @@ impl Embedded {
     }
 
     /// The next template, and how long it may stand.
-    fn template(&self) -> (crate::template::TemplateParts, Duration) {
+    fn template(&self) -> (TemplateParts, Duration) {
         let now = moment(self.0.started);
         let mut chain = self.0.chain.lock();
         let parts = chain.template(now);
@@ -139,6 +140,16 @@ impl Route for Embedded {
         let judged = tokio::task::spawn_blocking(move || chain.submit_block(&hash, &bytes));
         Box::pin(async move { judged.await.unwrap_or_else(|panic| Outcome::Failed(panic.to_string())) })
     }
+}
+
+/// Starts the chain at its genesis block, and the tasks that stand in for a daemon.
+///
+/// The chain lives in memory alone: `journal` should be in a folder of this run's own, since blocks that an earlier run
+/// left there build on blocks that this one has never seen.
+pub fn start(config: &Config, journal: Journal, tasks: &Tasks) -> (Handle, Embedded) {
+    let (handle, embedded, found) = assemble(config, tasks);
+    submit::start(tasks, journal, vec![Arc::new(embedded.clone())], found, handle.reports.clone());
+    (handle, embedded)
 }
 
 /// Everything but the taking up of blocks: that is for the receiver's holder, with the [`Embedded`] as the only route.

@@ -128,10 +128,11 @@ fn commitment_of(coinbase: &Transaction) -> Option<&[u8]> {
 pub(super) fn add_missing_reserved_value(block: &mut Block) {
     let Some(coinbase) = block.txdata.first_mut() else { return };
     let bare = coinbase.input.iter().all(|input| input.witness.is_empty());
-    if bare && commitment_of(coinbase).is_some() {
-        if let Some(input) = coinbase.input.first_mut() {
-            input.witness.push([0; 32]);
-        }
+    if bare
+        && commitment_of(coinbase).is_some()
+        && let Some(input) = coinbase.input.first_mut()
+    {
+        input.witness.push([0; 32]);
     }
 }
 
