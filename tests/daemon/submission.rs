@@ -143,6 +143,8 @@ async fn a_block_found_while_the_daemon_hangs_lands_after_our_restart() {
     backend.health(|health| health.p2p_connected).await;
     let block = mine(&*backend.template(|_| true).await, 1);
     daemon.pause();
+    // The signal reaches a busy machine's threads in its own time.
+    tokio::time::sleep(Duration::from_millis(500)).await;
     backend.handle.blocks.send(block.clone()).await.unwrap();
     wait_for("the block on disk", || journalled(backend.data_dir.path(), ".block").len() == 1).await;
     let data_dir = backend.stop().await;
