@@ -136,7 +136,7 @@ pub(crate) fn lock_rows(world: &mut World) {
     let median = world.draft().block.header.time - 6 * crate::SPACING;
     let locked = |world: &mut World, lock_time, sequence: Sequence| {
         let coin = world.coin(Kind::True);
-        let mut transaction = unsigned(std::slice::from_ref(&coin), vec![coin.output]);
+        let mut transaction = unsigned(std::slice::from_ref(&coin), vec![coin.output.clone()]);
         transaction.lock_time = LockTime::from_consensus(lock_time);
         transaction.input[0].sequence = sequence;
         world.draft().with([transaction])
