@@ -177,20 +177,14 @@ pub const BITCOIN_REGTEST: Network = Network {
 /// hash rate. Nothing outside the process speaks it, so its ports are never opened.
 pub const DEMO: Network = Network {
     name: "demo",
-    parent: Parent {
-        symbol: "demo coins",
-        daemon_option: "",
-        block_period: 10,
-        ..BITCOIN_REGTEST.parent
-    },
+    parent: Parent { symbol: "demo coins", daemon_option: "", block_period: 10, ..BITCOIN_REGTEST.parent },
     worker_port: 9332,
     known_rules: BITCOIN_RULES,
     start_difficulty: 0.001,
 };
 
 /// The networks that `--net` may name. The demo's is reached by its own subcommand.
-pub const ALL: &[&Network] =
-    &[&BITCOIN, &BITCOIN_TESTNET, &BITCOIN_TESTNET4, &BITCOIN_SIGNET, &BITCOIN_REGTEST];
+pub const ALL: &[&Network] = &[&BITCOIN, &BITCOIN_TESTNET, &BITCOIN_TESTNET4, &BITCOIN_SIGNET, &BITCOIN_REGTEST];
 
 /// The network that `--net` calls `name`.
 pub fn by_name(name: &str) -> Option<&'static Network> {

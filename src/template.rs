@@ -113,7 +113,9 @@ pub enum TemplateError {
         ours: String,
     },
     /// A soft fork is active that this code does not know, so its blocks might break a rule.
-    #[error("soft fork rule `{0}` is active and this version does not know it: no blocks can be made safely; update p2pool")]
+    #[error(
+        "soft fork rule `{0}` is active and this version does not know it: no blocks can be made safely; update p2pool"
+    )]
     UnknownRule(String),
 }
 
@@ -192,8 +194,8 @@ fn target_of(bits: CompactTarget) -> Option<Target> {
     let raw = bits.to_consensus();
     let (exponent, mantissa) = (raw >> 24, raw & 0x007f_ffff);
     let negative = raw & 0x0080_0000 != 0;
-    let overflows = mantissa != 0
-        && (exponent > 34 || (mantissa > 0xff && exponent > 33) || (mantissa > 0xffff && exponent > 32));
+    let overflows =
+        mantissa != 0 && (exponent > 34 || (mantissa > 0xff && exponent > 33) || (mantissa > 0xffff && exponent > 32));
     let target = Target::from_compact(bits);
     (!negative && !overflows && target != Target::ZERO).then_some(target)
 }
@@ -271,8 +273,7 @@ pub(crate) mod tests {
     #[test]
     fn new_transactions_alone_do_not_supersede_but_the_first_ones_and_a_new_block_do() {
         let empty = Template::new(parts(), RULES).unwrap();
-        let one =
-            Template::new(TemplateParts { transactions: vec![transaction(1, 400)], ..parts() }, RULES).unwrap();
+        let one = Template::new(TemplateParts { transactions: vec![transaction(1, 400)], ..parts() }, RULES).unwrap();
         let two = Template::new(
             TemplateParts { transactions: vec![transaction(1, 400), transaction(2, 400)], ..parts() },
             RULES,

@@ -29,13 +29,14 @@ pub struct NodeBuilder {
     address: Option<String>,
     rpc_port: Option<u16>,
     p2p_port: Option<u16>,
+    worker_port: Option<u16>,
     credentials: Option<(String, String)>,
     args: Vec<String>,
     environment: Vec<(String, String)>,
 }
 
 impl NodeBuilder {
-    /// A node of the given program (`env!("CARGO_BIN_EXE_p2pool")`) on the daemon's chain, with its ports and cookie, whose
+    /// A node of the given program (`env!("CARGO_BIN_EXE_p2pool")`) on the daemon's chain, with its ports and credentials, whose
     /// own payout address is `payout_address(255)`.
     pub fn new(program: &str, daemon: &Bitcoind) -> Self {
         Self {
@@ -44,7 +45,8 @@ impl NodeBuilder {
             address: Some(payout_address(255).to_string()),
             rpc_port: Some(daemon.rpc_port()),
             p2p_port: Some(daemon.p2p_port()),
-            credentials: Some(daemon.cookie()),
+            worker_port: None,
+            credentials: Some(daemon.credentials()),
             args: Vec::new(),
             environment: Vec::new(),
         }
@@ -58,6 +60,7 @@ impl NodeBuilder {
             address: None,
             rpc_port: None,
             p2p_port: None,
+            worker_port: None,
             credentials: None,
             args: Vec::new(),
             environment: Vec::new(),
@@ -82,7 +85,13 @@ impl NodeBuilder {
         self
     }
 
-    /// Other credentials than the daemon's cookie, or none on the command line.
+    /// A given worker port instead of a free one.
+    pub fn worker_port(mut self, port: u16) -> Self {
+        self.worker_port = Some(port);
+        self
+    }
+
+    /// Other credentials than the daemon's, or none on the command line.
     pub fn credentials(mut self, credentials: Option<(&str, &str)>) -> Self {
         self.credentials = credentials.map(|(user, password)| (user.to_owned(), password.to_owned()));
         self
@@ -111,8 +120,8 @@ impl NodeBuilder {
     pub fn spawn(self) -> Node {
         let data_dir =
             tempfile::Builder::new().prefix("p2pool-node-").tempdir().expect("the temporary folder can be written");
-        let mut node =
-            Node { builder: self, data_dir, worker_port: free_port(), child: None, log: Arc::default(), marked: 0 };
+        let worker_port = self.worker_port.unwrap_or_else(free_port);
+        let mut node = Node { builder: self, data_dir, worker_port, child: None, log: Arc::default(), marked: 0 };
         node.launch();
         node
     }
@@ -272,12 +281,6 @@ impl Node {
     pub fn respawn(&mut self) {
         self.kill9();
         self.launch();
-    }
-
-    /// Like [`Self::restart`] against a daemon that has a new cookie.
-    pub fn restart_with(&mut self, daemon: &Bitcoind) {
-        self.builder.credentials = Some(daemon.cookie());
-        self.restart();
     }
 
     fn worker_address(&self) -> SocketAddr {

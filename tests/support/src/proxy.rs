@@ -272,7 +272,10 @@ mod tests {
         proxy.fail("getbestblockhash", Fault::Cut);
         assert_eq!(client.get_block_count().expect("passed on"), 0);
         assert!(client.get_best_block_hash().is_err());
-        proxy.fail("getbestblockhash", Fault::Answer(500, r#"{"result":null,"error":{"code":-9,"message":"no"},"id":1}"#.to_owned()));
+        proxy.fail(
+            "getbestblockhash",
+            Fault::Answer(500, r#"{"result":null,"error":{"code":-9,"message":"no"},"id":1}"#.to_owned()),
+        );
         let refused = client.get_best_block_hash().expect_err("scripted").to_string();
         assert!(refused.contains("-9"), "{refused}");
         proxy.mend("getbestblockhash");
