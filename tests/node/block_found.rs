@@ -33,7 +33,7 @@ fn a_miner_finds_five_blocks_in_a_row_with_transactions_and_each_pays_its_addres
     for _ in 0..5 {
         mine_one(&mut miner, &user, &daemon, &payee);
     }
-    wait_until("the journal of found blocks is empty", LANDING_LIMIT, || node.found_blocks().is_empty());
+    wait_until("every block is settled", LANDING_LIMIT, || node.found_blocks("block").is_empty());
 }
 
 #[test]
@@ -85,7 +85,7 @@ fn a_block_lands_over_p2p_alone_when_submitblock_fails() {
         mine_one(&mut miner, &user, &daemon, &payee);
     }
     assert!(rpc.calls("submitblock") > 0, "the RPC route was not tried");
-    wait_until("the journal of found blocks is empty", LANDING_LIMIT, || node.found_blocks().is_empty());
+    wait_until("every block is settled", LANDING_LIMIT, || node.found_blocks("block").is_empty());
 }
 
 #[test]
@@ -105,7 +105,7 @@ fn a_block_lands_over_rpc_alone_when_p2p_is_cut() {
         mine_one(&mut miner, &user, &daemon, &payee);
     }
     assert!(rpc.calls("submitblock") >= 5);
-    wait_until("the journal of found blocks is empty", LANDING_LIMIT, || node.found_blocks().is_empty());
+    wait_until("every block is settled", LANDING_LIMIT, || node.found_blocks("block").is_empty());
 }
 
 #[test]
@@ -120,7 +120,7 @@ fn a_block_whose_submitblock_answer_is_lost_still_counts_as_accepted() {
     let mut miner = StratumClient::ready(node.worker_port(), &user);
     mine_one(&mut miner, &user, &daemon, &payee);
     rpc.mend("submitblock");
-    wait_until("the block is settled", Duration::from_secs(20), || node.found_blocks().is_empty());
+    wait_until("the block is settled", Duration::from_secs(20), || node.found_blocks("accepted").len() == 1);
 }
 
 #[test]

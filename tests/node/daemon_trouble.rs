@@ -18,7 +18,7 @@ fn a_block_found_just_before_a_crash_lands_after_the_restart() {
     let found = job_on_tip(&mut miner, &daemon).solve_block();
     daemon.pause();
     assert_eq!(miner.submit(&user, &found), Ok(true));
-    wait_until("the block is on disk", Duration::from_secs(5), || !node.found_blocks().is_empty());
+    wait_until("the block is on disk", Duration::from_secs(5), || !node.found_blocks("block").is_empty());
     node.kill9();
     // What waits in the paused daemon's sockets must not land either, so it dies too.
     daemon.kill();
@@ -26,7 +26,7 @@ fn a_block_found_just_before_a_crash_lands_after_the_restart() {
     assert!(daemon.try_call("getblockheader", json!([found.hash])).is_err(), "it landed before the node was back");
     node.restart();
     wait_for_best(&daemon, found.hash);
-    wait_until("the block is settled", Duration::from_secs(20), || node.found_blocks().is_empty());
+    wait_until("the block is settled", Duration::from_secs(20), || node.found_blocks("accepted").len() == 1);
 }
 
 #[test]

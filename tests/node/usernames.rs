@@ -27,7 +27,7 @@ fn check_refused(user: &str, reason_word: &str) {
 fn an_address_with_a_typo_is_refused_with_the_reason() {
     let good = payout_address(1).to_string();
     let swapped = if good.ends_with('q') { 'p' } else { 'q' };
-    check_refused(&format!("{}{swapped}", &good[..good.len() - 1]), "checksum");
+    check_refused(&format!("{}{swapped}", &good[..good.len() - 1]), "mistyped");
 }
 
 #[test]

@@ -171,15 +171,13 @@ impl Node {
         self.data_dir.path()
     }
 
-    /// The journal of found blocks that are not settled yet.
-    pub fn found_blocks_dir(&self) -> PathBuf {
-        self.data_dir().join("bitcoin_regtest").join("found_blocks")
-    }
-
-    /// The files in the journal of found blocks.
-    pub fn found_blocks(&self) -> Vec<PathBuf> {
-        let Ok(entries) = std::fs::read_dir(self.found_blocks_dir()) else { return Vec::new() };
-        entries.flatten().map(|entry| entry.path()).filter(|path| path.is_file()).collect()
+    /// The journal's files of found blocks in one state: `block` while their fate is open, then `accepted`, `stale` or
+    /// `rejected`.
+    pub fn found_blocks(&self, state: &str) -> Vec<PathBuf> {
+        let folder = self.data_dir().join("bitcoin_regtest").join("found_blocks");
+        let Ok(entries) = std::fs::read_dir(folder) else { return Vec::new() };
+        let in_state = |path: &PathBuf| path.extension().is_some_and(|extension| extension == state);
+        entries.flatten().map(|entry| entry.path()).filter(in_state).collect()
     }
 
     /// Waits until the worker port accepts and miners get work.
