@@ -7,6 +7,19 @@
 //! FoundBlock ──▶ submit ──▶ every Route at once (RPC, P2P, or the embedded chain) ──▶ BlockReport
 //! ```
 
+mod backoff;
+pub mod check;
+pub mod credentials;
+pub mod daemon;
+mod health;
+pub mod peer;
+pub mod responses;
+pub mod rpc;
+pub mod rpc_route;
+pub mod submit;
+pub mod templates;
+pub mod wire;
+
 use bitcoin::BlockHash;
 use bytes::Bytes;
 use std::sync::Arc;

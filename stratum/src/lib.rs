@@ -1,1 +1,46 @@
-//! Stratum
+//! A Stratum v1 server.
+//!
+//! Stratum v1 is how miners get work from a pool: lines of JSON over TCP. A session's life:
+//!
+//! ```text
+//! miner                                   pool
+//!   ── mining.configure (version bits) ──▶        optional, first or later (BIP 310)
+//!   ── mining.subscribe ─────────────────▶
+//!   ◀─ extranonce1, size of extranonce2 ──
+//!   ── mining.authorize (name) ──────────▶        before or after subscribe, several times
+//!   ◀─ true, or why not ──────────────────
+//!   ◀─ mining.set_difficulty ─────────────        directly before a job, when it changed
+//!   ◀─ mining.notify (job) ───────────────        on new work, and at least every notify interval
+//!   ── mining.submit ────────────────────▶
+//!   ◀─ true, or [code, reason, null] ─────
+//! ```
+//!
+//! The core does no I/O and knows no clock: [`Session`] takes lines, work and time, and gives lines and events. The
+//! feature `server` (on by default) adds the tokio half, [`server`]. What work is, the crate's user says by
+//! implementing [`Work`]; what comes of a [`Solution`] is the user's business too. The crate knows nothing of shares,
+//! chains, peers or daemons.
+//!
+//! Inside, files import only files listed before them: `line`, `difficulty`, `error`, `extranonce`, `duplicates`,
+//! `version_rolling` ← `submission`, `job` ← `message`, `vardiff`, `work` ← `session` ← `server`.
+
+pub mod difficulty;
+pub mod duplicates;
+pub mod error;
+pub mod extranonce;
+pub mod job;
+pub mod line;
+pub mod message;
+pub mod session;
+pub mod submission;
+pub mod vardiff;
+pub mod version_rolling;
+pub mod work;
+
+#[cfg(feature = "server")]
+pub mod server;
+
+pub use difficulty::{Difficulty, Target};
+pub use error::StratumError;
+pub use job::{Job, JobId, JobParts, Offer};
+pub use session::{Credit, Disconnect, Event, Now, Session, Solution};
+pub use work::{Epochs, Refusal, Work, Worker};

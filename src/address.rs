@@ -1,0 +1,230 @@
+//! Payout addresses: text to script, and the difference between a name and an address that cannot be paid.
+
+use bitcoin::ScriptBuf;
+use bitcoin::base58;
+use thiserror::Error;
+
+use crate::network::Parent;
+
+/// Longest text that is looked at: bech32 addresses have at most 90 characters (BIP 173).
+const ADDRESS_CHARACTERS_MAX: usize = 90;
+
+/// Why a text is not an address that we can pay.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum AddressError {
+    /// It does not even look like one: a name.
+    #[error("`{0}` is not an address")]
+    NotAnAddress(String),
+    /// It looks like one, but its checksum or an impossible character says that it was mistyped.
+    #[error("`{0}` looks like an address but is mistyped: {1}")]
+    Mistyped(String, String),
+    /// It belongs to another coin or network.
+    #[error("`{given}` is an address of another network; this one's look like {expected}")]
+    OtherNetwork {
+        /// What was given.
+        given: String,
+        /// What this network's addresses begin with.
+        expected: String,
+    },
+    /// It is good, but P2Pool cannot pay its kind.
+    #[error("`{0}` has witness version {1} (taproot or later), which P2Pool's shares cannot pay; use a {2}1q… address")]
+    Unpayable(String, u8, &'static str),
+}
+
+/// The script that pays `text` on the coin `parent`.
+///
+/// # Errors
+/// [`AddressError::NotAnAddress`] for what is a mere name; every other error is for what somebody most likely meant to
+/// be an address, so that paying anyone else would be wrong.
+pub fn script_of(text: &str, parent: &Parent) -> Result<ScriptBuf, AddressError> {
+    if !text.is_ascii() || text.is_empty() || text.len() > ADDRESS_CHARACTERS_MAX {
+        return Err(AddressError::NotAnAddress(text.chars().take(ADDRESS_CHARACTERS_MAX).collect()));
+    }
+    match base58::decode_check(text) {
+        Ok(payload) => return base58_script(text, &payload, parent),
+        Err(error) if looks_like_base58(text) => {
+            return Err(AddressError::Mistyped(text.into(), error.to_string()));
+        }
+        Err(_) => {}
+    }
+    match bech32::segwit::decode(text) {
+        Ok((hrp, version, program)) => segwit_script(text, &hrp, version.to_u8(), &program, parent),
+        Err(error) if looks_like_bech32(text) => Err(AddressError::Mistyped(text.into(), error.to_string())),
+        Err(_) if looks_foreign(text) => Err(other_network(text, parent)),
+        Err(_) => Err(AddressError::NotAnAddress(text.into())),
+    }
+}
+
+fn base58_script(text: &str, payload: &[u8], parent: &Parent) -> Result<ScriptBuf, AddressError> {
+    let (Some(version), Ok(hash)) = (payload.first(), <[u8; 20]>::try_from(&payload[1.min(payload.len())..])) else {
+        return Err(other_network(text, parent));
+    };
+    let script = if *version == parent.address_version {
+        [&[0x76, 0xa9, 0x14], &hash[..], &[0x88, 0xac]].concat()
+    } else if *version == parent.address_p2sh_version {
+        [&[0xa9, 0x14], &hash[..], &[0x87]].concat()
+    } else {
+        return Err(other_network(text, parent));
+    };
+    Ok(script.into())
+}
+
+fn segwit_script(
+    text: &str,
+    hrp: &bech32::Hrp,
+    version: u8,
+    program: &[u8],
+    parent: &Parent,
+) -> Result<ScriptBuf, AddressError> {
+    if !hrp.as_str().eq_ignore_ascii_case(parent.human_readable_part) {
+        return Err(other_network(text, parent));
+    }
+    // P2Pool's shares turn every witness program into one of version 0 (protocol section 4.7): money for a taproot
+    // address would go to a script that nobody holds the key of.
+    if version != 0 {
+        return Err(AddressError::Unpayable(text.into(), version, parent.human_readable_part));
+    }
+    let length = u8::try_from(program.len()).expect("a witness program has at most 40 bytes");
+    Ok([&[0, length], program].concat().into())
+}
+
+fn other_network(text: &str, parent: &Parent) -> AddressError {
+    let base58_example = match parent.address_version {
+        0 => "1… and 3…",
+        48 => "L… and M…",
+        _ => "m…, n… and 2…",
+    };
+    AddressError::OtherNetwork {
+        given: text.into(),
+        expected: format!("{base58_example} or {}1q…", parent.human_readable_part),
+    }
+}
+
+/// Whether a text that is no valid base58 address was most likely meant to be one: of about that length, beginning as
+/// one, and mixed as only random text is. `0`, `O`, `I` and `l`, which base58 avoids, are what typos bring in.
+fn looks_like_base58(text: &str) -> bool {
+    (25..=36).contains(&text.len())
+        && text.starts_with(['1', '2', '3', 'm', 'n', 'L', 'M'])
+        && text.bytes().all(|byte| byte.is_ascii_alphanumeric())
+        && text.bytes().any(|byte| byte.is_ascii_digit())
+        && text.bytes().any(|byte| byte.is_ascii_uppercase())
+        && text.bytes().any(|byte| byte.is_ascii_lowercase())
+}
+
+/// Whether a text that is no valid segwit address was most likely meant to be one.
+fn looks_like_bech32(text: &str) -> bool {
+    const PREFIXES: [&str; 6] = ["bc1", "tb1", "bcrt1", "ltc1", "tltc1", "rltc1"];
+    let lower = text.to_ascii_lowercase();
+    PREFIXES.iter().any(|prefix| lower.strip_prefix(prefix).is_some_and(|rest| rest.len() >= 11))
+        && lower.bytes().all(|byte| byte.is_ascii_alphanumeric())
+}
+
+/// Whether a text is in the form of another coin's addresses: Bitcoin Cash, Ethereum.
+fn looks_foreign(text: &str) -> bool {
+    let cash = text.split_once(':').map_or(text, |(_, rest)| rest);
+    let is_cash = cash.len() == 42
+        && cash.starts_with(['q', 'p'])
+        && cash.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit());
+    let is_ethereum = text.strip_prefix("0x").is_some_and(|rest| {
+        rest.len() == 40 && rest.bytes().all(|byte| byte.is_ascii_hexdigit())
+    });
+    is_cash || is_ethereum
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::network::{BITCOIN, BITCOIN_REGTEST, BITCOIN_TESTNET};
+    use proptest::prelude::*;
+
+    fn hex_of(text: &str, network: &crate::network::Network) -> String {
+        script_of(text, &network.parent).unwrap().to_hex_string()
+    }
+
+    #[test]
+    fn the_kinds_that_can_be_paid() {
+        assert_eq!(
+            hex_of("1BvBMSEYstWetqTFn5Au4m4GFg7xJaNVN2", &BITCOIN),
+            "76a91477bff20c60e522dfaa3350c39b030a5d004e839a88ac"
+        );
+        assert_eq!(
+            hex_of("3J98t1WpEZ73CNmQviecrnyiWrnqRhWNLy", &BITCOIN),
+            "a914b472a266d0bd89c13706a4132ccfb16f7c3b9fcb87"
+        );
+        assert_eq!(
+            hex_of("bc1qw508d6qejxtdg4y5r3zarvary0c5xw7kv8f3t4", &BITCOIN),
+            "0014751e76e8199196d454941c45d1b3a323f1433bd6"
+        );
+        assert_eq!(
+            hex_of("BC1QW508D6QEJXTDG4Y5R3ZARVARY0C5XW7KV8F3T4", &BITCOIN),
+            "0014751e76e8199196d454941c45d1b3a323f1433bd6"
+        );
+        assert_eq!(
+            hex_of("tb1qrp33g0q5c5txsp9arysrx4k6zdkfs4nce4xj0gdcccefvpysxf3q0sl5k7", &BITCOIN_TESTNET),
+            "00201863143c14c5166804bd19203356da136c985678cd4d27a1b8c6329604903262"
+        );
+        assert_eq!(
+            hex_of("mipcBbFg9gMiCh81Kj8tqqdgoZub1ZJRfn", &BITCOIN_REGTEST),
+            "76a914243f1394f44554f4ce3fd68649c19adc483ce92488ac"
+        );
+    }
+
+    #[test]
+    fn a_typo_is_told_from_a_name() {
+        for typo in [
+            "1BvBMSEYstWetqTFn5Au4m4GFg7xJaNVN3",
+            "1BvBMSEYstWetqTFn5Au4m4GFg7xJaNVNO",
+            "bc1qw508d6qejxtdg4y5r3zarvary0c5xw7kv8f3t5",
+            "bc1qw508d6qejxtdg4y5r3zarvary0c5xw7kv8f3tb",
+            "bc1qw508d6qejxtdg4y5r3zarvary0c5xw7kv8f3t",
+        ] {
+            assert!(matches!(script_of(typo, &BITCOIN.parent), Err(AddressError::Mistyped(..))), "{typo}");
+        }
+    }
+
+    #[test]
+    fn an_address_of_another_network_is_named_as_such() {
+        for foreign in [
+            "mipcBbFg9gMiCh81Kj8tqqdgoZub1ZJRfn",
+            "tb1qw508d6qejxtdg4y5r3zarvary0c5xw7kxpjzsx",
+            "LM2WMpR1Rp6j3Sa59cMXMs1SPzj9eXpGc1",
+            "bitcoincash:qpm2qsznhks23z7629mms6s4cwef74vcwvy22gdx6a",
+            "0x52908400098527886E0F7030069857D2E4169EE7",
+        ] {
+            let error = script_of(foreign, &BITCOIN.parent).unwrap_err();
+            assert!(matches!(error, AddressError::OtherNetwork { .. }), "{foreign}: {error}");
+        }
+    }
+
+    #[test]
+    fn taproot_is_refused_with_the_reason() {
+        let error =
+            script_of("bc1p0xlxvlhemja6c4dqv22uapctqupfhlxm9h8z3k2e72q4k9hcz7vqzk5jj0", &BITCOIN.parent).unwrap_err();
+        assert!(error.to_string().contains("witness version 1 (taproot or later)"), "{error}");
+    }
+
+    #[test]
+    fn names_are_no_addresses() {
+        for name in ["", "worker1", "miner", "x", "garage-rig-3", "antminers19garagenumber12345", "bc1", "größe"] {
+            assert!(matches!(script_of(name, &BITCOIN.parent), Err(AddressError::NotAnAddress(_))), "{name}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_makes_it_panic(text in "\\PC{0,100}") {
+            let _ = script_of(&text, &BITCOIN.parent);
+        }
+
+        #[test]
+        fn one_changed_character_never_pays_anyone_nor_becomes_a_name(
+            at in 3usize..34, with in "[0-9A-Za-z]"
+        ) {
+            let good = "1BvBMSEYstWetqTFn5Au4m4GFg7xJaNVN2";
+            let mut text = good.to_owned();
+            text.replace_range(at..=at, &with);
+            prop_assume!(text != good);
+            prop_assert!(matches!(script_of(&text, &BITCOIN.parent), Err(AddressError::Mistyped(..))));
+        }
+    }
+}

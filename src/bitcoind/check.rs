@@ -1,0 +1,270 @@
+//! Says in one line what is wrong with the daemon, and how soon it is worth asking again.
+
+use std::time::{Duration, Instant};
+use thiserror::Error;
+use tracing::{error, info, warn};
+
+use super::responses::{ChainInfo, ConversionError, NetworkInfo};
+use super::rpc::{Rpc, RpcError, code};
+use crate::network::Network;
+
+/// Oldest daemon whose behaviour is known here, as `getnetworkinfo` numbers it: 22.0 brought taproot's activation.
+pub const VERSION_MIN: u32 = 220_000;
+
+/// How often a message that does not change is repeated.
+const REPEAT_INTERVAL: Duration = Duration::from_secs(60);
+
+/// What is wrong with the daemon.
+#[derive(Debug, Clone, PartialEq, Error)]
+pub enum Diagnosis {
+    /// Nobody listens there.
+    #[error(
+        "cannot reach bitcoind's RPC at {target} ({reason}): is it running, with server=1, and is this its RPC port?"
+    )]
+    Unreachable {
+        /// Address and port.
+        target: String,
+        /// The system's words.
+        reason: String,
+    },
+    /// HTTP 401.
+    #[error("wrong password: bitcoind at {target} refuses {origin}")]
+    WrongPassword {
+        /// Address and port.
+        target: String,
+        /// Where the password came from.
+        origin: String,
+    },
+    /// The daemon serves another chain.
+    #[error(
+        "wrong chain: bitcoind is on `{theirs}`, but {network} needs `{ours}` (start bitcoind with {option}, or choose another --net)"
+    )]
+    WrongChain {
+        /// What it serves.
+        theirs: String,
+        /// What is needed.
+        ours: &'static str,
+        /// Our network.
+        network: &'static str,
+        /// What would put the daemon on the right one.
+        option: &'static str,
+    },
+    /// The daemon does not have the whole chain yet.
+    #[error(
+        "bitcoind is still syncing: block {blocks} of {headers}, {percent:.1} % verified; mining starts when it is done"
+    )]
+    Syncing {
+        /// Height of its best block.
+        blocks: u32,
+        /// Height of its best header.
+        headers: u32,
+        /// How much of the chain it has verified.
+        percent: f64,
+    },
+    /// It says that it is syncing, and no more.
+    #[error("bitcoind is still syncing: {0}")]
+    SyncingUntold(String),
+    /// The daemon is starting.
+    #[error("bitcoind is warming up: {0}")]
+    WarmingUp(String),
+    /// The daemon has nobody to send a block to.
+    #[error("bitcoind has no peers: a block could not leave it")]
+    NoPeers,
+    /// The daemon may not follow today's rules.
+    #[error(
+        "bitcoind {}.{} is too old: {}.0 or newer is needed (--allow-obsolete-bitcoind tries anyway)",
+        .0 / 10_000, .0 / 100 % 100, VERSION_MIN / 10_000
+    )]
+    TooOld(u32),
+    /// The template cannot be mined on.
+    #[error("bitcoind's template is of no use: {0}")]
+    Template(ConversionError),
+    /// Anything else, in the call's own words.
+    #[error(transparent)]
+    Other(RpcError),
+}
+
+impl From<RpcError> for Diagnosis {
+    fn from(error: RpcError) -> Self {
+        match error {
+            RpcError::Unreachable { target, reason } => Self::Unreachable { target, reason },
+            RpcError::Unauthorized { target, origin } => Self::WrongPassword { target, origin },
+            RpcError::Daemon { code: code::WARMING_UP, message, .. } => Self::WarmingUp(message),
+            RpcError::Daemon { code: code::NOT_CONNECTED, .. } => Self::NoPeers,
+            RpcError::Daemon { code: code::INITIAL_DOWNLOAD, message, .. } => Self::SyncingUntold(message),
+            other => Self::Other(other),
+        }
+    }
+}
+
+impl Diagnosis {
+    /// The longest wait before asking again: short where waiting helps, long where somebody must do something that takes
+    /// a restart.
+    pub fn retry_max(&self) -> Duration {
+        match self {
+            Self::WrongChain { .. } | Self::TooOld(_) | Self::Template(_) => Duration::from_secs(30),
+            Self::Unreachable { .. } | Self::WarmingUp(_) => Duration::from_secs(3),
+            _ => Duration::from_secs(10),
+        }
+    }
+
+    /// Whether it passes by itself, so that it is no warning.
+    pub fn passes_by_itself(&self) -> bool {
+        matches!(self, Self::Syncing { .. } | Self::SyncingUntold(_) | Self::WarmingUp(_))
+    }
+
+    /// Whether work must stop at once, however young the last template is: it was made for a chain or rules that are not
+    /// these any more.
+    pub fn stops_work(&self) -> bool {
+        matches!(self, Self::WrongChain { .. } | Self::Template(_))
+    }
+}
+
+/// What is wrong with a daemon that gave these answers; `None` if nothing is.
+pub fn diagnose(chain: &ChainInfo, node: &NetworkInfo, network: &Network, allow_obsolete: bool) -> Option<Diagnosis> {
+    let parent = &network.parent;
+    if chain.chain != parent.rpc_chain {
+        return Some(Diagnosis::WrongChain {
+            theirs: chain.chain.clone(),
+            ours: parent.rpc_chain,
+            network: network.name,
+            option: parent.daemon_option,
+        });
+    }
+    if node.version < VERSION_MIN && !allow_obsolete {
+        return Some(Diagnosis::TooOld(node.version));
+    }
+    // The daemon calls a chain whose tip is a day old "initial download" too; on the main chain it then gives no
+    // templates, but a test chain that has paused is mined on as it is.
+    if chain.initial_block_download && (parent.rpc_chain == "main" || chain.blocks < chain.headers) {
+        let percent = chain.verification_progress * 100.0;
+        return Some(Diagnosis::Syncing { blocks: chain.blocks, headers: chain.headers, percent });
+    }
+    None
+}
+
+/// Asks the daemon about itself.
+///
+/// # Errors
+/// What is wrong with it.
+pub async fn check(rpc: &Rpc, network: &Network, allow_obsolete: bool) -> Result<NetworkInfo, Diagnosis> {
+    let chain: ChainInfo = rpc.call("getblockchaininfo", Vec::new()).await?;
+    let node: NetworkInfo = rpc.call("getnetworkinfo", Vec::new()).await?;
+    diagnose(&chain, &node, network, allow_obsolete).map_or(Ok(node), Err)
+}
+
+/// Tells the operator what is wrong, once per change and once a minute.
+#[derive(Debug, Default)]
+pub(super) struct Teller(Option<(String, Instant)>);
+
+impl Teller {
+    /// Logs `diagnosis` unless it was just said.
+    pub(super) fn tell(&mut self, diagnosis: &Diagnosis, now: Instant) {
+        let message = diagnosis.to_string();
+        if !self.is_news(&message, now) {
+            return;
+        }
+        if diagnosis.passes_by_itself() {
+            info!("{message}");
+        } else if diagnosis.stops_work() {
+            error!("{message}");
+        } else {
+            warn!("{message}");
+        }
+    }
+
+    /// All is well; says whether it was not before.
+    pub(super) fn all_well(&mut self) -> bool {
+        self.0.take().is_some()
+    }
+
+    fn is_news(&mut self, message: &str, now: Instant) -> bool {
+        let news =
+            self.0.as_ref().is_none_or(|(said, when)| said != message || now.duration_since(*when) >= REPEAT_INTERVAL);
+        if news {
+            self.0 = Some((message.to_owned(), now));
+        }
+        news
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::network::{BITCOIN, BITCOIN_REGTEST};
+    use crate::template::TemplateError;
+
+    fn chain(name: &str) -> ChainInfo {
+        ChainInfo {
+            chain: name.into(),
+            blocks: 800_000,
+            headers: 800_000,
+            verification_progress: 1.0,
+            initial_block_download: false,
+        }
+    }
+
+    fn node(version: u32) -> NetworkInfo {
+        NetworkInfo { version, user_agent: "/Satoshi/".into() }
+    }
+
+    #[test]
+    fn a_healthy_daemon_passes() {
+        assert_eq!(diagnose(&chain("main"), &node(310_000), &BITCOIN, false), None);
+    }
+
+    #[test]
+    fn a_wrong_chain_is_told_with_both_names() {
+        let text = diagnose(&chain("main"), &node(310_000), &BITCOIN_REGTEST, false).unwrap().to_string();
+        assert!(text.contains("`main`") && text.contains("`regtest`") && text.contains("-chain=regtest"), "{text}");
+    }
+
+    #[test]
+    fn syncing_is_told_with_its_progress() {
+        let syncing =
+            ChainInfo { blocks: 400_000, verification_progress: 0.25, initial_block_download: true, ..chain("main") };
+        let text = diagnose(&syncing, &node(310_000), &BITCOIN, false).unwrap().to_string();
+        assert!(text.contains("400000 of 800000") && text.contains("25.0 %"), "{text}");
+    }
+
+    #[test]
+    fn a_private_chain_that_has_only_paused_is_mined_on() {
+        let paused = ChainInfo { initial_block_download: true, blocks: 0, headers: 0, ..chain("regtest") };
+        assert_eq!(diagnose(&paused, &node(310_000), &BITCOIN_REGTEST, false), None);
+    }
+
+    #[test]
+    fn too_old_a_daemon_is_told_what_is_needed_unless_it_is_allowed() {
+        let diagnosis = diagnose(&chain("main"), &node(210_100), &BITCOIN, false).unwrap();
+        assert!(diagnosis.to_string().starts_with("bitcoind 21.1 is too old: 22.0"), "{diagnosis}");
+        assert_eq!(diagnose(&chain("main"), &node(210_100), &BITCOIN, true), None);
+    }
+
+    #[test]
+    fn a_starting_or_lonely_daemon_is_waited_for() {
+        let daemon = |code| Diagnosis::from(RpcError::Daemon { method: "m", code, message: "Loading".into() });
+        assert_eq!(daemon(-28), Diagnosis::WarmingUp("Loading".into()));
+        assert_eq!(daemon(-9), Diagnosis::NoPeers);
+        assert_eq!(daemon(-10), Diagnosis::SyncingUntold("Loading".into()));
+        assert!(matches!(daemon(-1), Diagnosis::Other(_)));
+    }
+
+    #[test]
+    fn a_message_is_repeated_only_when_it_changes_or_a_minute_has_passed() {
+        let (mut teller, now) = (Teller::default(), Instant::now());
+        assert!(teller.is_news("a", now));
+        assert!(!teller.is_news("a", now + Duration::from_secs(59)));
+        assert!(teller.is_news("b", now + Duration::from_secs(59)));
+        assert!(!teller.is_news("b", now + Duration::from_secs(60)));
+        assert!(teller.is_news("b", now + Duration::from_secs(119)));
+        assert!(teller.all_well());
+        assert!(teller.is_news("b", now + Duration::from_secs(120)));
+    }
+
+    #[test]
+    fn an_unknown_rule_stops_work_at_once() {
+        let unknown = TemplateError::UnknownRule("quantum".into());
+        assert!(Diagnosis::Template(ConversionError::Template(unknown)).stops_work());
+        assert!(!Diagnosis::NoPeers.stops_work());
+    }
+}

@@ -1,0 +1,371 @@
+//! Where the daemon's RPC credentials come from: what the operator gave, else `bitcoin.conf`, else the daemon's cookie.
+
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+use thiserror::Error;
+
+use crate::network::Parent;
+
+/// Longest configuration or cookie file that is read, in bytes: both are a few lines.
+const FILE_BYTES_MAX: u64 = 1 << 20;
+
+/// A secret that shows itself to nobody by accident.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Password(String);
+
+impl Password {
+    /// Wraps `secret`.
+    pub fn new(secret: impl Into<String>) -> Self {
+        Self(secret.into())
+    }
+
+    /// The secret itself, for the one place that sends it.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Password {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("***")
+    }
+}
+
+/// User and password, ready to be sent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Login {
+    /// May be empty: old daemons ask for a password alone.
+    pub user: String,
+    /// What proves it.
+    pub password: Password,
+}
+
+/// How to log in, now and after each restart of the daemon.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Credentials {
+    /// Always the same.
+    Fixed {
+        /// What to send.
+        login: Login,
+        /// Where it was found, in words.
+        origin: String,
+    },
+    /// In a file that the daemon rewrites at each start: the first of these that exists.
+    Cookie {
+        /// Where it may be, likeliest first.
+        paths: Vec<PathBuf>,
+    },
+}
+
+/// Why there is nothing to log in with.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum CredentialsError {
+    /// The operator named a file that cannot be read.
+    #[error("cannot read {path}: {reason}")]
+    Unreadable {
+        /// The file.
+        path: String,
+        /// The system's words.
+        reason: String,
+    },
+    /// Nothing anywhere.
+    #[error(
+        "no RPC credentials for bitcoind: none given, {}. Give the password (arguments or environment), or set \
+         rpcuser and rpcpassword in bitcoin.conf, or run as a user that can read bitcoind's cookie",
+        looked_at.join(", ")
+    )]
+    Missing {
+        /// Every place that was looked at, and what it had.
+        looked_at: Vec<String>,
+    },
+    /// The daemon has not written its cookie, or has gone and taken it along.
+    #[error("no cookie at {} (bitcoind writes it when it starts: is it running?)", list(paths))]
+    NoCookie {
+        /// Where it was looked for.
+        paths: Vec<PathBuf>,
+    },
+    /// The cookie is there but not for us, or not a cookie.
+    #[error("cannot use the cookie {path}: {reason}")]
+    Cookie {
+        /// The file.
+        path: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+}
+
+fn list(paths: &[PathBuf]) -> String {
+    paths.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(" or ")
+}
+
+impl Credentials {
+    /// What to send now; reads the cookie afresh. Touches the disk.
+    ///
+    /// # Errors
+    /// A cookie that is missing, unreadable or not `user:password`.
+    pub fn login(&self) -> Result<Login, CredentialsError> {
+        let paths = match self {
+            Self::Fixed { login, .. } => return Ok(login.clone()),
+            Self::Cookie { paths } => paths,
+        };
+        for path in paths {
+            let wrong = |reason: String| CredentialsError::Cookie { path: path.display().to_string(), reason };
+            let text = match read(path) {
+                Ok(text) => text,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                Err(error) => return Err(wrong(error.to_string())),
+            };
+            let (user, password) =
+                text.trim_end().split_once(':').ok_or_else(|| wrong("it is not user:password".to_owned()))?;
+            return Ok(Login { user: user.to_owned(), password: Password::new(password) });
+        }
+        Err(CredentialsError::NoCookie { paths: paths.clone() })
+    }
+
+    /// Where they come from, in words for a message about a wrong password.
+    pub fn origin(&self) -> String {
+        match self {
+            Self::Fixed { origin, .. } => origin.clone(),
+            Self::Cookie { paths } => format!("the cookie {}", list(paths)),
+        }
+    }
+}
+
+/// What `bitcoin.conf` says that concerns us, as Bitcoin Core reads it for one chain.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ConfFile {
+    /// `rpcuser`.
+    pub user: Option<String>,
+    /// `rpcpassword`.
+    pub password: Option<Password>,
+    /// `rpcport`.
+    pub rpc_port: Option<u16>,
+    /// `port`, of the P2P protocol.
+    pub p2p_port: Option<u16>,
+    /// `datadir`.
+    pub data_dir: Option<PathBuf>,
+    /// `rpccookiefile`; relative to the chain's folder.
+    pub cookie_file: Option<PathBuf>,
+}
+
+impl ConfFile {
+    /// Reads `text` for the chain whose section is called `section`. As in Core, the first value given wins, the chain's
+    /// section wins over the top, and ports at the top count for the main chain only.
+    pub fn parse(text: &str, section: &str) -> Self {
+        let mut settings: Vec<(String, &str, &str)> = Vec::new();
+        let mut current = String::new();
+        for line in text.lines() {
+            let line = line.split('#').next().unwrap_or_default().trim();
+            if let Some(name) = line.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
+                current = name.trim().to_owned();
+            } else if let Some((key, value)) = line.split_once('=') {
+                // `regtest.rpcport=1` at the top is the same as `rpcport=1` below `[regtest]`.
+                let (of, key) = match key.trim().split_once('.') {
+                    Some((of, key)) if current.is_empty() => (of.to_owned(), key),
+                    _ => (current.clone(), key.trim()),
+                };
+                settings.push((of, key, value.trim()));
+            }
+        }
+        let find = |of: &str, key: &str| {
+            settings.iter().find(|(found, name, _)| found == of && *name == key).map(|(_, _, value)| *value)
+        };
+        let anywhere = |key: &str| find(section, key).or_else(|| find("", key)).filter(|value| !value.is_empty());
+        let port = |key: &str| {
+            let top = if section == "main" { find("", key) } else { None };
+            find(section, key).or(top).and_then(|value| value.parse().ok())
+        };
+        Self {
+            user: anywhere("rpcuser").map(str::to_owned),
+            password: anywhere("rpcpassword").map(Password::new),
+            rpc_port: port("rpcport"),
+            p2p_port: port("port"),
+            data_dir: anywhere("datadir").map(PathBuf::from),
+            cookie_file: anywhere("rpccookiefile").map(PathBuf::from),
+        }
+    }
+}
+
+/// What was found: how to log in, and the ports that the configuration names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Found {
+    /// How to log in.
+    pub credentials: Credentials,
+    /// The daemon's RPC port, if its configuration says.
+    pub rpc_port: Option<u16>,
+    /// The daemon's P2P port, if its configuration says.
+    pub p2p_port: Option<u16>,
+}
+
+/// Looks for credentials: `given` ones, else those of the configuration at `config_path` (or at its usual place below
+/// `home`), else the daemon's cookie. A cookie that is not there yet is good enough if its folder is: the daemon may
+/// start later than we do.
+///
+/// # Errors
+/// A named file that cannot be read, or nothing found, with every place that was looked at.
+pub fn find(
+    given: Option<&Login>,
+    config_path: Option<&Path>,
+    home: Option<&Path>,
+    parent: &Parent,
+) -> Result<Found, CredentialsError> {
+    let usual_dir = home.map(usual_data_dir);
+    let mut looked_at = Vec::new();
+    let mut conf = ConfFile::default();
+    let path = match config_path {
+        Some(path) => Some(path.to_owned()),
+        // With the password given, P2Pool leaves the configuration alone (protocol section 13.4): the daemon may be
+        // another machine's, and this file not its own.
+        None if given.is_some() => None,
+        None => usual_dir.as_ref().map(|dir| dir.join("bitcoin.conf")),
+    };
+    if let Some(path) = &path {
+        match read(path) {
+            Ok(text) => conf = ConfFile::parse(&text, parent.conf_section),
+            Err(error) if config_path.is_none() && error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => {
+                return Err(CredentialsError::Unreadable {
+                    path: path.display().to_string(),
+                    reason: error.to_string(),
+                });
+            }
+        }
+        looked_at.push(format!("no rpcpassword in {}", path.display()));
+    }
+    let found = |credentials| Found { credentials, rpc_port: conf.rpc_port, p2p_port: conf.p2p_port };
+    if let Some(login) = given {
+        return Ok(found(Credentials::Fixed { login: login.clone(), origin: "the one given to p2pool".to_owned() }));
+    }
+    if let Some(password) = conf.password.clone() {
+        let login = Login { user: conf.user.clone().unwrap_or_default(), password };
+        let origin = path.map_or_else(String::new, |path| format!("rpcpassword in {}", path.display()));
+        return Ok(found(Credentials::Fixed { login, origin }));
+    }
+    let paths = cookie_paths(&conf, config_path, usual_dir.as_deref(), parent);
+    let configured = conf.cookie_file.is_some() || conf.data_dir.is_some();
+    if configured || paths.iter().any(|path| path.exists() || path.parent().is_some_and(Path::is_dir)) {
+        return Ok(found(Credentials::Cookie { paths }));
+    }
+    looked_at.extend(paths.iter().map(|path| format!("no cookie at {}", path.display())));
+    if paths.is_empty() {
+        looked_at.push("no home folder to look for a cookie in".to_owned());
+    }
+    Err(CredentialsError::Missing { looked_at })
+}
+
+/// Where the cookie may be. The folder of a configuration that the operator named counts too, since it is usually the
+/// data directory itself.
+fn cookie_paths(conf: &ConfFile, config_path: Option<&Path>, usual: Option<&Path>, parent: &Parent) -> Vec<PathBuf> {
+    let dirs: Vec<PathBuf> = match &conf.data_dir {
+        Some(dir) => vec![dir.clone()],
+        None => config_path.and_then(Path::parent).into_iter().chain(usual).map(Path::to_owned).collect(),
+    };
+    let name = conf.cookie_file.clone().unwrap_or_else(|| PathBuf::from(".cookie"));
+    // Joining an absolute path replaces what stood before it.
+    let mut paths: Vec<PathBuf> = dirs.iter().map(|dir| dir.join(parent.datadir_folder).join(&name)).collect();
+    if paths.is_empty() && name.is_absolute() {
+        paths.push(name);
+    }
+    paths.dedup();
+    paths
+}
+
+/// The daemon's data directory when nothing else is said.
+fn usual_data_dir(home: &Path) -> PathBuf {
+    if cfg!(target_os = "macos") { home.join("Library/Application Support/Bitcoin") } else { home.join(".bitcoin") }
+}
+
+fn read(path: &Path) -> io::Result<String> {
+    use std::io::Read;
+    let mut text = String::new();
+    std::fs::File::open(path)?.take(FILE_BYTES_MAX).read_to_string(&mut text)?;
+    Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::network::{BITCOIN, BITCOIN_REGTEST};
+
+    #[test]
+    fn the_chains_section_wins_and_ports_at_the_top_are_the_main_chains() {
+        let text = "rpcuser=alice # the operator\nrpcport=1\nport=2\nrpcpassword=secret\n[regtest]\nrpcport = 3\n\
+                    rpcuser=bob\n[test]\nrpcuser=carol\n";
+        let regtest = ConfFile::parse(text, "regtest");
+        assert_eq!(regtest.user.as_deref(), Some("bob"));
+        assert_eq!(regtest.password, Some(Password::new("secret")));
+        assert_eq!((regtest.rpc_port, regtest.p2p_port), (Some(3), None));
+        let main = ConfFile::parse(text, "main");
+        assert_eq!(main.user.as_deref(), Some("alice"));
+        assert_eq!((main.rpc_port, main.p2p_port), (Some(1), Some(2)));
+    }
+
+    #[test]
+    fn the_first_value_wins_and_a_dotted_name_is_a_section() {
+        let conf = ConfFile::parse("rpcuser=a\nrpcuser=b\nregtest.rpcport=5\n#rpcpassword=x\n", "regtest");
+        assert_eq!(conf.user.as_deref(), Some("a"));
+        assert_eq!(conf.rpc_port, Some(5));
+        assert_eq!(conf.password, None);
+    }
+
+    #[test]
+    fn a_password_never_shows_in_debug_output() {
+        let login = Login { user: "u".into(), password: Password::new("hunter2") };
+        assert!(!format!("{login:?}").contains("hunter2"));
+    }
+
+    #[test]
+    fn what_is_given_wins_over_the_configuration() {
+        let home = tempfile::tempdir().unwrap();
+        std::fs::create_dir(home.path().join(".bitcoin")).unwrap();
+        std::fs::write(home.path().join(".bitcoin/bitcoin.conf"), "rpcpassword=conf\nrpcport=7\n").unwrap();
+        let login = Login { user: "u".into(), password: Password::new("given") };
+        let given = find(Some(&login), None, Some(home.path()), &BITCOIN.parent).unwrap();
+        assert_eq!(given.credentials.login().unwrap(), login);
+        assert_eq!(given.rpc_port, None);
+        let conf = find(None, None, Some(home.path()), &BITCOIN.parent).unwrap();
+        assert_eq!(conf.credentials.login().unwrap().password, Password::new("conf"));
+        assert_eq!(conf.rpc_port, Some(7));
+    }
+
+    #[test]
+    fn the_cookie_is_read_afresh_each_time() {
+        let home = tempfile::tempdir().unwrap();
+        let folder = home.path().join(".bitcoin/regtest");
+        std::fs::create_dir_all(&folder).unwrap();
+        let found = find(None, None, Some(home.path()), &BITCOIN_REGTEST.parent).unwrap();
+        assert!(matches!(found.credentials.login(), Err(CredentialsError::NoCookie { .. })));
+        for secret in ["one", "two"] {
+            std::fs::write(folder.join(".cookie"), format!("__cookie__:{secret}")).unwrap();
+            assert_eq!(found.credentials.login().unwrap().password, Password::new(secret));
+        }
+        std::fs::write(folder.join(".cookie"), "rubbish").unwrap();
+        assert!(matches!(found.credentials.login(), Err(CredentialsError::Cookie { .. })));
+    }
+
+    #[test]
+    fn nothing_found_names_every_place() {
+        let home = tempfile::tempdir().unwrap();
+        let error = find(None, None, Some(home.path()), &BITCOIN_REGTEST.parent).unwrap_err().to_string();
+        assert!(error.contains(".bitcoin/bitcoin.conf"), "{error}");
+        assert!(error.contains(".bitcoin/regtest/.cookie"), "{error}");
+        assert!(error.contains("Give the password"), "{error}");
+    }
+
+    #[test]
+    fn a_named_configuration_that_is_missing_is_an_error() {
+        let error = find(None, Some(Path::new("/nonexistent/bitcoin.conf")), None, &BITCOIN.parent).unwrap_err();
+        assert!(matches!(error, CredentialsError::Unreadable { .. }));
+    }
+
+    #[test]
+    fn the_cookie_of_a_named_configuration_is_looked_for_beside_it() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir(dir.path().join("regtest")).unwrap();
+        std::fs::write(dir.path().join("bitcoin.conf"), "server=1\n").unwrap();
+        std::fs::write(dir.path().join("regtest/.cookie"), "__cookie__:c\n").unwrap();
+        let found = find(None, Some(&dir.path().join("bitcoin.conf")), None, &BITCOIN_REGTEST.parent).unwrap();
+        assert_eq!(found.credentials.login().unwrap().password, Password::new("c"));
+    }
+}

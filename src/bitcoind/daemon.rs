@@ -1,0 +1,180 @@
+//! Puts a real `bitcoind` behind the [`Handle`]: finds its credentials and starts the tasks that speak with it.
+
+use bitcoin::address::NetworkUnchecked;
+use bitcoin::{Address, AddressType};
+use metrics::{Unit, describe_counter, describe_gauge, describe_histogram};
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+use thiserror::Error;
+use tokio::sync::{Notify, broadcast, mpsc, watch};
+
+use super::credentials::{self, CredentialsError, Login};
+use super::health::Monitor;
+use super::rpc::{Rpc, RpcError, code};
+use super::rpc_route::RpcRoute;
+use super::templates::Follower;
+use super::{BLOCKS_QUEUED_MAX, Handle, Health, REPORTS_KEPT_MAX, peer, submit};
+use crate::journal::Journal;
+use crate::network::Network;
+use crate::tasks::Tasks;
+
+/// Marks the payout address among the wallet's own, as P2Pool does.
+const WALLET_LABEL: &str = "p2pool";
+
+/// `getaddressesbylabel`'s error for a label that was never used (`RPC_WALLET_INVALID_LABEL_NAME`).
+const NO_SUCH_LABEL: i32 = -11;
+
+/// Where the daemon is and how to treat it.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Host name or IP address, of RPC and P2P alike.
+    pub address: String,
+    /// RPC port; else the one in `bitcoin.conf`, else the network's.
+    pub rpc_port: Option<u16>,
+    /// P2P port; else the one in `bitcoin.conf`, else the network's.
+    pub p2p_port: Option<u16>,
+    /// User and password as the operator gave them; else `bitcoin.conf`'s, else the cookie's.
+    pub credentials: Option<Login>,
+    /// `bitcoin.conf`, if it is not where it usually is.
+    pub config_path: Option<PathBuf>,
+    /// Work with a daemon older than the oldest that is known to be right.
+    pub allow_obsolete: bool,
+    /// The daemon counts as gone when it gave no template for this long.
+    pub gone_after: Duration,
+}
+
+impl Config {
+    /// A daemon on this machine with everything at its usual place, gone after a minute.
+    pub fn local() -> Self {
+        Self {
+            address: "127.0.0.1".to_owned(),
+            rpc_port: None,
+            p2p_port: None,
+            credentials: None,
+            config_path: None,
+            allow_obsolete: false,
+            gone_after: Duration::from_secs(60),
+        }
+    }
+}
+
+/// The daemon's ports, and calls to it.
+struct Reach {
+    rpc: Rpc,
+    p2p_port: u16,
+}
+
+fn reach(config: &Config, network: &Network) -> Result<Reach, CredentialsError> {
+    let home = std::env::home_dir();
+    let given = config.credentials.as_ref();
+    let found = credentials::find(given, config.config_path.as_deref(), home.as_deref(), &network.parent)?;
+    let rpc_port = config.rpc_port.or(found.rpc_port).unwrap_or(network.parent.rpc_port);
+    let p2p_port = config.p2p_port.or(found.p2p_port).unwrap_or(network.parent.p2p_port);
+    Ok(Reach { rpc: Rpc::new(&config.address, rpc_port, found.credentials), p2p_port })
+}
+
+/// Starts everything that speaks with the daemon, and returns at once: the daemon itself may come later.
+///
+/// # Errors
+/// No credentials, which no waiting would bring.
+pub async fn start(
+    config: Config,
+    network: &'static Network,
+    journal: Journal,
+    tasks: &Tasks,
+) -> Result<Handle, CredentialsError> {
+    let Reach { rpc, p2p_port } = reach(&config, network)?;
+    let (template_sender, templates) = watch::channel(None);
+    let (health_sender, health) = watch::channel(Health::default());
+    let (blocks, blocks_found) = mpsc::channel(BLOCKS_QUEUED_MAX);
+    let (reports, _) = broadcast::channel(REPORTS_KEPT_MAX);
+    let monitor = Monitor::new(health_sender, template_sender, config.gone_after);
+    let news = Arc::new(Notify::new());
+
+    let (p2p_route, peer) = peer::new(&config.address, p2p_port, network, monitor.clone(), news.clone());
+    let rpc_route = Arc::new(RpcRoute::new(rpc.clone()));
+    // RPC first: where the two disagree, its answers are the daemon's own words.
+    submit::start(tasks, journal, vec![rpc_route, p2p_route], blocks_found, reports.clone());
+    tasks.spawn("bitcoind p2p", peer.run());
+    tasks.spawn("bitcoind health", monitor.clone().run(tasks.stop_signal()));
+    let follower = Follower { rpc, network, allow_obsolete: config.allow_obsolete, monitor, news };
+    tasks.spawn("bitcoind templates", follower.run(tasks.stop_signal()));
+    Ok(Handle { templates, health, blocks, reports })
+}
+
+/// Why the daemon's wallet gave no address although it has one.
+#[derive(Debug, Error)]
+pub enum WalletError {
+    /// It could not be asked.
+    #[error(transparent)]
+    Credentials(#[from] CredentialsError),
+    /// It did not answer, or not with an address.
+    #[error(transparent)]
+    Rpc(#[from] RpcError),
+    /// It gave an address that this network cannot pay.
+    #[error("bitcoind's wallet gave the address {0}, which is none of this network's that can be paid")]
+    Address(String),
+}
+
+/// An address of the daemon's wallet: the one that an earlier start took, else a new one. `None` if there is no wallet.
+///
+/// # Errors
+/// The daemon cannot be asked, or its answer is no address of this network.
+pub async fn wallet_address(config: &Config, network: &'static Network) -> Result<Option<String>, WalletError> {
+    let rpc = reach(config, network)?.rpc;
+    let labelled = rpc.call::<BTreeMap<String, Value>>("getaddressesbylabel", vec![json!(WALLET_LABEL)]).await;
+    match labelled {
+        Ok(addresses) => {
+            if let Some(address) = addresses.into_keys().find(|address| is_payable(address, network)) {
+                return Ok(Some(address));
+            }
+        }
+        Err(error) if matches!(error.code(), Some(code::NO_METHOD | code::NO_WALLET)) => return Ok(None),
+        Err(error) if error.code() == Some(NO_SUCH_LABEL) => {}
+        Err(error) => return Err(error.into()),
+    }
+    let address: String = rpc.call("getnewaddress", vec![json!(WALLET_LABEL), json!("bech32")]).await?;
+    if is_payable(&address, network) { Ok(Some(address)) } else { Err(WalletError::Address(address)) }
+}
+
+/// Whether `address` is this network's, and of a kind that shares can pay: base58 or segwit version 0.
+fn is_payable(address: &str, network: &Network) -> bool {
+    let Some(chain) = bitcoin::Network::from_core_arg(network.parent.rpc_chain).ok() else { return false };
+    let Ok(address) = address.parse::<Address<NetworkUnchecked>>() else { return false };
+    let payable = [AddressType::P2pkh, AddressType::P2sh, AddressType::P2wpkh, AddressType::P2wsh];
+    address.require_network(chain).is_ok_and(|address| address.address_type().is_some_and(|of| payable.contains(&of)))
+}
+
+/// Describes every metric of the daemon's side.
+pub fn families() {
+    describe_histogram!("bitcoind_rpc_seconds", Unit::Seconds, "Time of RPC calls to bitcoind, by method.");
+    describe_counter!(
+        "bitcoind_rpc_failures_total",
+        "RPC calls to bitcoind that failed, by method and kind of failure."
+    );
+    describe_gauge!("bitcoind_template_height", "Height of the block that bitcoind's template is for.");
+    describe_gauge!("bitcoind_template_transactions", "Transactions in bitcoind's template.");
+    describe_counter!("bitcoind_templates_total", "Templates received, by what brought them: poll, long_poll, block.");
+    describe_gauge!("bitcoind_p2p_connected", "Whether the P2P connection to bitcoind is up.");
+    describe_counter!("bitcoind_block_submissions_total", "Attempts to deliver a found block, by route and outcome.");
+    describe_counter!("bitcoind_blocks_total", "Found blocks whose fate is known, by outcome.");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::network::{BITCOIN, BITCOIN_REGTEST};
+
+    #[test]
+    fn only_addresses_that_shares_can_pay_are_taken_from_the_wallet() {
+        assert!(is_payable("bc1qw508d6qejxtdg4y5r3zarvary0c5xw7kv8f3t4", &BITCOIN));
+        assert!(is_payable("1A1zP1eP5QGefi2DMPTfTL5SLmv7DivfNa", &BITCOIN));
+        assert!(!is_payable("bc1qw508d6qejxtdg4y5r3zarvary0c5xw7kv8f3t4", &BITCOIN_REGTEST));
+        let taproot = "bc1p0xlxvlhemja6c4dqv22uapctqupfhlxm9h8z3k2e72q4k9hcz7vqzk5jj0";
+        assert!(!is_payable(taproot, &BITCOIN));
+        assert!(!is_payable("nonsense", &BITCOIN));
+    }
+}

@@ -1,0 +1,139 @@
+//! Keeps the daemon's condition, and declares it gone when no template came for too long.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info};
+
+use super::Health;
+use crate::template::Template;
+
+/// The one writer of health and templates. Clones share it.
+#[derive(Debug, Clone)]
+pub(super) struct Monitor(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    health: watch::Sender<Health>,
+    templates: watch::Sender<Option<Arc<Template>>>,
+    started: Instant,
+    gone_after: Duration,
+}
+
+impl Monitor {
+    /// Nothing is known yet. A daemon that gives no template within `gone_after` of now counts as gone.
+    pub(super) fn new(
+        health: watch::Sender<Health>,
+        templates: watch::Sender<Option<Arc<Template>>>,
+        gone_after: Duration,
+    ) -> Self {
+        Self(Arc::new(Inner { health, templates, started: Instant::now(), gone_after }))
+    }
+
+    /// A template arrived: all is well.
+    pub(super) fn succeeded(&self, template: Arc<Template>) {
+        let mut was_gone = false;
+        self.0.health.send_modify(|health| {
+            // Under the lock of health: whoever sees that the daemon is back finds work there, and the other way round.
+            self.0.templates.send_replace(Some(template));
+            was_gone = health.gone;
+            health.last_success = Some(Instant::now());
+            health.gone = false;
+            health.trouble = None;
+        });
+        if was_gone {
+            info!("bitcoind is back: miners are served again");
+        }
+    }
+
+    /// Something is wrong, in words.
+    pub(super) fn failed(&self, trouble: String) {
+        self.0.health.send_if_modified(|health| {
+            let changed = health.trouble.as_ref() != Some(&trouble);
+            health.trouble = Some(trouble);
+            changed
+        });
+    }
+
+    /// There is nothing that could be mined on, whatever the age of the last template.
+    pub(super) fn withdraw(&self) {
+        self.0.templates.send_if_modified(|template| template.take().is_some());
+    }
+
+    /// What the daemon calls itself.
+    pub(super) fn version(&self, version: String) {
+        self.0.health.send_if_modified(|health| {
+            let changed = health.version != version;
+            health.version = version;
+            changed
+        });
+    }
+
+    /// Whether the P2P connection is up.
+    pub(super) fn p2p_connected(&self, connected: bool) {
+        self.0.health.send_if_modified(|health| std::mem::replace(&mut health.p2p_connected, connected) != connected);
+    }
+
+    /// Watches the clock until `stop`.
+    pub(super) async fn run(self, stop: CancellationToken) {
+        let mut health = self.0.health.subscribe();
+        loop {
+            let (last, gone) = {
+                let now = health.borrow_and_update();
+                (now.last_success.unwrap_or(self.0.started), now.gone)
+            };
+            let deadline = tokio::time::Instant::from_std(last + self.0.gone_after);
+            tokio::select! {
+                () = stop.cancelled() => return,
+                // The sender is ours, so it is never closed while we run.
+                _ = health.changed() => {}
+                () = tokio::time::sleep_until(deadline), if !gone => self.declare_gone(last),
+            }
+        }
+    }
+
+    fn declare_gone(&self, last: Instant) {
+        let mut declared = false;
+        self.0.health.send_if_modified(|health| {
+            // A success may have come between the timer and here.
+            declared = !health.gone && health.last_success.unwrap_or(self.0.started) == last;
+            health.gone |= declared;
+            if declared {
+                self.withdraw();
+            }
+            declared
+        });
+        if declared {
+            let trouble = self.0.health.borrow().trouble.clone().unwrap_or_default();
+            error!(after = ?self.0.gone_after, trouble, "bitcoind is gone: no work for miners until it is back");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::template::tests::{RULES, parts};
+
+    #[tokio::test]
+    async fn silence_makes_it_gone_and_a_template_brings_it_back() {
+        let (health, mut seen) = watch::channel(Health::default());
+        let (templates, mut published) = watch::channel(None);
+        let monitor = Monitor::new(health, templates, Duration::from_millis(100));
+        let stop = CancellationToken::new();
+        let task = tokio::spawn(monitor.clone().run(stop.clone()));
+        let template = Arc::new(Template::new(parts(), RULES).unwrap());
+        monitor.succeeded(template.clone());
+        assert!(published.borrow_and_update().is_some());
+        monitor.failed("cut off".into());
+        seen.wait_for(|health| health.gone).await.unwrap();
+        published.wait_for(Option::is_none).await.unwrap();
+        monitor.succeeded(template);
+        assert!(!seen.borrow().gone && seen.borrow().trouble.is_none());
+        assert!(published.borrow().is_some());
+        seen.wait_for(|health| health.gone).await.unwrap();
+        stop.cancel();
+        task.await.unwrap();
+    }
+}

@@ -1,0 +1,238 @@
+//! Exactly the fields that we read of the daemon's answers, and the way from a `getblocktemplate` answer to a
+//! [`Template`].
+
+use bitcoin::hex::FromHex;
+use bitcoin::{BlockHash, CompactTarget, Txid, Wtxid};
+use bytes::Bytes;
+use serde::Deserialize;
+use std::collections::BTreeMap;
+use thiserror::Error;
+
+use crate::template::{BLOCK_WEIGHT_MAX, Template, TemplateError, TemplateParts, TemplateTransaction};
+
+/// Longest transaction that is decoded, in bytes: a block of nothing else.
+const TRANSACTION_BYTES_MAX: usize = 4_000_000;
+
+/// Most transactions in a template: the smallest possible transaction weighs 240 units (60 bytes without a witness).
+const TRANSACTIONS_MAX: usize = 16_666;
+const _: () = assert!(TRANSACTIONS_MAX as u64 == BLOCK_WEIGHT_MAX / 240);
+
+/// Most bytes of coinbase flags: a coinbase script has room for 100 in all, and needs some of them for the height.
+const FLAGS_BYTES_MAX: usize = 80;
+
+/// Longest witness commitment script that is looked at; Core's has 38 bytes.
+const COMMITMENT_BYTES_MAX: usize = 100;
+
+/// The answer to `getblocktemplate`.
+#[derive(Debug, Clone, Deserialize)]
+pub struct BlockTemplate {
+    version: i32,
+    #[serde(default)]
+    rules: Vec<String>,
+    #[serde(rename = "previousblockhash")]
+    previous_block: BlockHash,
+    transactions: Vec<BlockTemplateTransaction>,
+    #[serde(default, rename = "coinbaseaux")]
+    coinbase_aux: BTreeMap<String, String>,
+    #[serde(rename = "coinbasevalue")]
+    coinbase_value: u64,
+    /// What a long poll names to be answered once there is something newer.
+    #[serde(rename = "longpollid")]
+    pub long_poll_id: Option<String>,
+    #[serde(rename = "mintime")]
+    time_min: u32,
+    #[serde(rename = "curtime")]
+    time: u32,
+    bits: String,
+    height: u32,
+    default_witness_commitment: Option<String>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+struct BlockTemplateTransaction {
+    data: String,
+    txid: Txid,
+    hash: Wtxid,
+    fee: u64,
+    weight: u64,
+}
+
+/// Why an answer to `getblocktemplate` is no template.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum ConversionError {
+    /// A field that cannot be read.
+    #[error("getblocktemplate's {field} is unusable: {reason}")]
+    Field {
+        /// Its name, with an index for those in a list.
+        field: String,
+        /// What is wrong.
+        reason: String,
+    },
+    /// All can be read, but it cannot become a valid block.
+    #[error(transparent)]
+    Template(#[from] TemplateError),
+}
+
+impl BlockTemplate {
+    /// Height of the block to be mined.
+    pub fn height(&self) -> u32 {
+        self.height
+    }
+
+    /// Decodes and checks it. Takes milliseconds for a full block, so keep it off the event loop.
+    ///
+    /// # Errors
+    /// The first field that cannot be used, by name.
+    pub fn into_template(self, known_rules: &[&str]) -> Result<Template, ConversionError> {
+        if self.transactions.len() > TRANSACTIONS_MAX {
+            let reason = format!("{} are more than fit into a block", self.transactions.len());
+            return Err(ConversionError::Field { field: "transactions".to_owned(), reason });
+        }
+        let transactions = self.transactions.into_iter().enumerate().map(|(index, one)| {
+            let field = || format!("transactions[{index}].data");
+            let raw = Bytes::from(decode(&one.data, TRANSACTION_BYTES_MAX, field)?);
+            Ok(TemplateTransaction { raw, txid: one.txid, wtxid: one.hash, fee: one.fee, weight: one.weight })
+        });
+        let transactions = transactions.collect::<Result<Vec<_>, ConversionError>>()?;
+        let mut coinbase_flags = Vec::new();
+        for (name, value) in &self.coinbase_aux {
+            coinbase_flags.extend(decode(value, FLAGS_BYTES_MAX, || format!("coinbaseaux.{name}"))?);
+        }
+        if coinbase_flags.len() > FLAGS_BYTES_MAX {
+            let reason = format!("{} bytes do not fit into a coinbase", coinbase_flags.len());
+            return Err(ConversionError::Field { field: "coinbaseaux".to_owned(), reason });
+        }
+        let bits = u32::from_str_radix(&self.bits, 16)
+            .map_err(|error| ConversionError::Field { field: "bits".to_owned(), reason: error.to_string() })?;
+        let commitment = |hex: String| decode(&hex, COMMITMENT_BYTES_MAX, || "default_witness_commitment".to_owned());
+        let parts = TemplateParts {
+            version: self.version.cast_unsigned(),
+            previous_block: self.previous_block,
+            height: self.height,
+            bits: CompactTarget::from_consensus(bits),
+            time: self.time,
+            time_min: self.time_min,
+            coinbase_value: self.coinbase_value,
+            coinbase_flags,
+            transactions,
+            rules: self.rules,
+            default_witness_commitment: self.default_witness_commitment.map(commitment).transpose()?,
+        };
+        Ok(Template::new(parts, known_rules)?)
+    }
+}
+
+fn decode(hex: &str, bytes_max: usize, field: impl Fn() -> String) -> Result<Vec<u8>, ConversionError> {
+    if hex.len() > 2 * bytes_max {
+        let reason = format!("{} bytes are more than the {bytes_max} expected at most", hex.len() / 2);
+        return Err(ConversionError::Field { field: field(), reason });
+    }
+    Vec::from_hex(hex).map_err(|error| ConversionError::Field { field: field(), reason: error.to_string() })
+}
+
+/// The answer to `getblockchaininfo`.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+pub struct ChainInfo {
+    /// `main`, `test`, `testnet4`, `signet` or `regtest`.
+    pub chain: String,
+    /// Height of the best block.
+    pub blocks: u32,
+    /// Height of the best header.
+    pub headers: u32,
+    /// Estimate of how much of the chain is verified, 0 to 1.
+    #[serde(rename = "verificationprogress")]
+    pub verification_progress: f64,
+    /// Whether the daemon still thinks that it is catching up.
+    #[serde(rename = "initialblockdownload")]
+    pub initial_block_download: bool,
+}
+
+/// The answer to `getnetworkinfo`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct NetworkInfo {
+    /// As one number: 220000 is 22.0, 319900 is 31.99.
+    pub version: u32,
+    /// What the daemon calls itself, such as `/Satoshi:31.0.0/`.
+    #[serde(rename = "subversion")]
+    pub user_agent: String,
+}
+
+/// The answer to `getblockheader`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct BlockHeaderInfo {
+    /// Blocks from it to the tip, itself included; -1 if it is not in the best chain.
+    pub confirmations: i64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    const RULES: &[&str] = &["csv", "segwit", "taproot", "signet"];
+
+    fn answer() -> Value {
+        json!({
+            "version": 536870912, "rules": ["csv", "!segwit", "taproot"], "vbavailable": {}, "vbrequired": 0,
+            "previousblockhash": "0f9188f13cb7b2c71f2a335e3a4fc328bf5beb436012afca590b1a11466e2206",
+            "transactions": [], "coinbaseaux": {}, "coinbasevalue": 5000000000_u64,
+            "longpollid": "0f9188f13cb7b2c71f2a335e3a4fc328bf5beb436012afca590b1a11466e22061",
+            "mintime": 1296688603, "curtime": 1700000000, "bits": "207fffff", "height": 1,
+            "default_witness_commitment":
+                "6a24aa21a9ede2f61c3f71d1defd3fa999dfa36953755c690689799962b48bebd836974e8cf9",
+        })
+    }
+
+    fn convert(answer: Value) -> Result<Template, ConversionError> {
+        serde_json::from_value::<BlockTemplate>(answer).unwrap().into_template(RULES)
+    }
+
+    #[test]
+    fn core_s_empty_template_is_read() {
+        let template = convert(answer()).unwrap();
+        assert_eq!((template.height, template.version), (1, 0x2000_0000));
+        assert_eq!(template.bits.to_consensus(), 0x207f_ffff);
+        assert_eq!((template.time_min, template.time), (1_296_688_603, 1_700_000_000));
+        assert!(template.witness_root.is_some());
+    }
+
+    #[test]
+    fn coinbaseaux_becomes_the_flags_and_a_signet_challenge_does_no_harm() {
+        let mut answer = answer();
+        answer["coinbaseaux"] = json!({"flags": "0011"});
+        answer["signet_challenge"] = json!("51");
+        answer["rules"] = json!(["!segwit", "!signet"]);
+        assert_eq!(convert(answer).unwrap().coinbase_flags, [0x00, 0x11]);
+    }
+
+    #[test]
+    fn a_field_that_cannot_be_read_is_named() {
+        let transaction = json!({"data": "zz", "txid": "00".repeat(32), "hash": "00".repeat(32), "fee": 1,
+            "weight": 400, "depends": [], "sigops": 0});
+        for (field, value, named) in [
+            ("bits", json!("207fffffff"), "bits"),
+            ("coinbaseaux", json!({"flags": "0"}), "coinbaseaux.flags"),
+            ("coinbaseaux", json!({"a": "00".repeat(60), "b": "00".repeat(60)}), "coinbaseaux"),
+            ("coinbaseaux", json!({"a": "00".repeat(81)}), "coinbaseaux.a"),
+            ("default_witness_commitment", json!("00".repeat(101)), "default_witness_commitment"),
+            ("transactions", json!([transaction]), "transactions[0].data"),
+        ] {
+            let mut answer = answer();
+            answer[field] = value;
+            match convert(answer).unwrap_err() {
+                ConversionError::Field { field, .. } => assert_eq!(field, named),
+                other @ ConversionError::Template(_) => panic!("{named}: {other}"),
+            }
+        }
+    }
+
+    #[test]
+    fn an_unknown_rule_stops_work() {
+        let mut answer = answer();
+        answer["rules"] = json!(["!segwit", "!quantum"]);
+        assert_eq!(
+            convert(answer).unwrap_err(),
+            ConversionError::Template(TemplateError::UnknownRule("quantum".to_owned()))
+        );
+    }
+}

@@ -1,0 +1,190 @@
+//! Keeps the newest template published: long poll for speed, a regular poll for certainty, and a poll at once when the
+//! P2P peer hears of a block.
+
+use futures::future::BoxFuture;
+use metrics::{counter, gauge};
+use serde_json::{Value, json};
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::sync::Notify;
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, info};
+
+use super::backoff::Backoff;
+use super::check::{self, Diagnosis, Teller};
+use super::health::Monitor;
+use super::responses::{BlockTemplate, ConversionError};
+use super::rpc::{Rpc, RpcError};
+use crate::network::Network;
+
+/// How often the daemon is polled whatever else happens, as in P2Pool (protocol section 9.2).
+pub const POLL_INTERVAL: Duration = Duration::from_secs(15);
+
+/// How long a long poll may take. The daemon goes on waiting for one that we have given up, in one of its few RPC
+/// threads, until something happens; so a quiet chain must not be asked again often.
+const LONG_POLL_TIMEOUT: Duration = Duration::from_secs(3600);
+
+/// Wait after a long poll that failed, before the ordinary poll that tells whether the daemon is still there.
+const LONG_POLL_PAUSE: Duration = Duration::from_secs(1);
+
+/// First and longest wait between tries of a daemon that does not answer rightly.
+const RETRY_FIRST: Duration = Duration::from_millis(500);
+const RETRY_LONGEST: Duration = Duration::from_secs(30);
+
+/// What brought a template, as metrics call it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Source {
+    Poll,
+    LongPoll,
+    Block,
+}
+
+impl Source {
+    fn word(self) -> &'static str {
+        match self {
+            Self::Poll => "poll",
+            Self::LongPoll => "long_poll",
+            Self::Block => "block",
+        }
+    }
+}
+
+/// Follows one daemon's templates.
+#[derive(Debug)]
+pub(super) struct Follower {
+    pub(super) rpc: Rpc,
+    pub(super) network: &'static Network,
+    pub(super) allow_obsolete: bool,
+    pub(super) monitor: Monitor,
+    /// A block was heard of. Several at once are one.
+    pub(super) news: Arc<Notify>,
+}
+
+impl Follower {
+    /// Follows until `stop`. Every trouble begins the daemon's check again: what comes back may be another daemon.
+    pub(super) async fn run(self, stop: CancellationToken) {
+        let mut teller = Teller::default();
+        let mut backoff = Backoff::new(RETRY_FIRST, RETRY_LONGEST);
+        loop {
+            let diagnosis = tokio::select! {
+                () = stop.cancelled() => return,
+                followed = self.follow(&mut teller, &mut backoff) => match followed {
+                    Err(diagnosis) => diagnosis,
+                    Ok(never) => match never {},
+                },
+            };
+            self.monitor.failed(diagnosis.to_string());
+            if diagnosis.stops_work() {
+                self.monitor.withdraw();
+            }
+            teller.tell(&diagnosis, Instant::now());
+            let delay = backoff.delay().min(diagnosis.retry_max());
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = sleep(delay) => {}
+            }
+        }
+    }
+
+    async fn follow(&self, teller: &mut Teller, backoff: &mut Backoff) -> Result<Infallible, Diagnosis> {
+        let node = check::check(&self.rpc, self.network, self.allow_obsolete).await?;
+        self.monitor.version(node.user_agent.clone());
+        let mut source = Source::Poll;
+        let mut long_poll: Option<BoxFuture<'_, Result<BlockTemplate, RpcError>>> = None;
+        loop {
+            let answer = self.rpc.call("getblocktemplate", request(self.network, None)).await?;
+            let (mut height, mut long_poll_id) = self.publish(answer, source).await?;
+            backoff.reset();
+            if teller.all_well() {
+                info!(version = node.user_agent, height, "bitcoind is well: working on its templates");
+            }
+            let poll = sleep(POLL_INTERVAL);
+            tokio::pin!(poll);
+            source = loop {
+                if let (None, Some(id)) = (&long_poll, long_poll_id.take()) {
+                    long_poll = Some(Box::pin(self.long_poll(id)));
+                }
+                tokio::select! {
+                    () = self.news.notified() => break Source::Block,
+                    () = &mut poll => break Source::Poll,
+                    answered = pending_or(&mut long_poll) => {
+                        long_poll = None;
+                        match answered {
+                            // Made before the one that a poll brought meanwhile: ask which holds.
+                            Ok(answer) if answer.height() < height => break Source::Poll,
+                            Ok(answer) => (height, long_poll_id) = self.publish(answer, Source::LongPoll).await?,
+                            Err(error) => {
+                                debug!(%error, "long poll ended");
+                                poll.as_mut().reset(tokio::time::Instant::now() + LONG_POLL_PAUSE);
+                            }
+                        }
+                    }
+                }
+            };
+        }
+    }
+
+    async fn long_poll(&self, id: String) -> Result<BlockTemplate, RpcError> {
+        self.rpc.call_within(LONG_POLL_TIMEOUT, "getblocktemplate", request(self.network, Some(id))).await
+    }
+
+    /// Decodes, checks and publishes; gives its height and the long poll that would follow it.
+    async fn publish(&self, answer: BlockTemplate, source: Source) -> Result<(u32, Option<String>), Diagnosis> {
+        let long_poll_id = answer.long_poll_id.clone();
+        let known_rules = self.network.known_rules;
+        let converted = tokio::task::spawn_blocking(move || answer.into_template(known_rules)).await;
+        let unusable = |error: tokio::task::JoinError| ConversionError::Field {
+            field: "answer".to_owned(),
+            reason: error.to_string(),
+        };
+        let template = converted.map_err(unusable).and_then(|result| result).map_err(Diagnosis::Template)?;
+        let height = template.height;
+        gauge!("bitcoind_template_height").set(f64::from(height));
+        // At most some thousands, so the conversion is exact.
+        gauge!("bitcoind_template_transactions").set(template.transactions.len() as f64);
+        counter!("bitcoind_templates_total", "source" => source.word()).increment(1);
+        debug!(
+            height,
+            previous = %template.previous_block,
+            transactions = template.transactions.len(),
+            source = source.word(),
+            "template"
+        );
+        self.monitor.succeeded(Arc::new(template));
+        Ok((height, long_poll_id))
+    }
+}
+
+/// The parameters of `getblocktemplate` (BIP 22, BIP 9, BIP 145).
+fn request(network: &Network, long_poll_id: Option<String>) -> Vec<Value> {
+    let mut request = json!({ "mode": "template", "rules": network.parent.template_rules });
+    if let Some(id) = long_poll_id {
+        request["longpollid"] = Value::String(id);
+    }
+    vec![request]
+}
+
+/// Waits for what is there, or for ever.
+async fn pending_or<T>(future: &mut Option<BoxFuture<'_, T>>) -> T {
+    match future {
+        Some(future) => future.await,
+        None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::network::{BITCOIN, BITCOIN_SIGNET};
+
+    #[test]
+    fn signet_is_asked_with_its_own_rule_and_a_long_poll_names_what_is_known() {
+        assert_eq!(request(&BITCOIN, None)[0], json!({"mode": "template", "rules": ["segwit"]}));
+        assert_eq!(
+            request(&BITCOIN_SIGNET, Some("abc".into()))[0],
+            json!({"mode": "template", "rules": ["segwit", "signet"], "longpollid": "abc"})
+        );
+    }
+}

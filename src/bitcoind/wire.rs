@@ -1,0 +1,566 @@
+//! The daemon's P2P protocol as a state machine without I/O: hears of new blocks, hands over found ones, and asks what
+//! became of them.
+//!
+//! A block's fate is learnt by asking, since the protocol has no answer to `block`: a `ping` after the block (the daemon
+//! works through a peer's messages in order, so its `pong` means that the block was judged), then `getheaders` from the
+//! block before ours, then another `ping` that marks the end of the answers.
+
+use bitcoin::BlockHash;
+use bitcoin::block::Header;
+use bitcoin::consensus::encode::{deserialize, deserialize_partial, serialize};
+use bitcoin::hashes::{Hash, sha256d};
+use bitcoin::p2p::message::{NetworkMessage, RawNetworkMessage};
+use bitcoin::p2p::message_blockdata::{GetHeadersMessage, Inventory};
+use bitcoin::p2p::message_network::VersionMessage;
+use bitcoin::p2p::{Address, Magic, ServiceFlags};
+use bytes::{Buf, Bytes, BytesMut};
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+use thiserror::Error;
+
+/// Longest payload that is taken, in bytes (protocol section 11).
+pub const PAYLOAD_BYTES_MAX: usize = 32_000_000;
+
+/// How often the daemon is pinged.
+pub const PING_INTERVAL: Duration = Duration::from_secs(30);
+
+/// How long the daemon may say nothing, pongs included, before the connection counts as dead.
+pub const SILENCE_MAX: Duration = Duration::from_secs(90);
+
+/// How long the handshake may take.
+pub const HANDSHAKE_MAX: Duration = Duration::from_secs(20);
+
+/// Blocks whose fate is being learnt at one time. One is usual; only regtest finds more.
+pub const SUBMISSIONS_MAX: usize = 64;
+
+/// Magic, command, length, checksum.
+const HEADER_BYTES: usize = 24;
+
+/// The protocol version with witness relay by wtxid, the newest that there is.
+const PROTOCOL_VERSION: u32 = 70016;
+
+/// What the daemon told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// The handshake is through. Carries the daemon's user agent.
+    Ready(String),
+    /// There is a block that the daemon thinks is news.
+    NewBlock(BlockHash),
+    /// What became of a block that was handed over.
+    Fate(BlockHash, Fate),
+}
+
+/// What the daemon's chain says about a block that was handed over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fate {
+    /// It is in the best chain.
+    InChain,
+    /// Another block stands in its place.
+    Displaced,
+    /// The best chain ends with the block before it: the daemon did not take it.
+    NotTaken,
+    /// The daemon's best chain does not have the block before it.
+    Unconnected,
+}
+
+/// Why the connection is of no use any more.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum WireError {
+    /// The other side is not on this chain.
+    #[error("message magic {0:02x?} is another chain's")]
+    Magic([u8; 4]),
+    /// Longer than anything it could have to say.
+    #[error("payload of {0} bytes is longer than {PAYLOAD_BYTES_MAX}")]
+    Oversized(usize),
+    /// Damaged on the way.
+    #[error("message `{0}` has a wrong checksum")]
+    Checksum(String),
+    /// A message of a kind that we need, but unreadable.
+    #[error("message `{command}` is unreadable: {reason}")]
+    Unreadable {
+        /// Its kind.
+        command: String,
+        /// What is wrong.
+        reason: String,
+    },
+    /// Nothing heard.
+    #[error("nothing heard for {} s", .0.as_secs())]
+    Silent(Duration),
+}
+
+/// A block handed over, until its fate is known.
+#[derive(Debug)]
+struct Submission {
+    hash: BlockHash,
+    previous: BlockHash,
+    bytes: Bytes,
+    stage: Stage,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    /// Sent; this pong will mean that it was judged.
+    Judging { nonce: u64 },
+    /// Asked for the headers; this pong will mean that they have all come.
+    Asking { nonce: u64, heard: Option<Fate> },
+}
+
+/// One connection to the daemon.
+#[derive(Debug)]
+pub struct Wire {
+    magic: Magic,
+    input: BytesMut,
+    output: VecDeque<Vec<u8>>,
+    events: VecDeque<Event>,
+    user_agent: Option<String>,
+    ready: bool,
+    started: Instant,
+    heard: Instant,
+    pinged: Instant,
+    nonce: u64,
+    submissions: Vec<Submission>,
+}
+
+impl Wire {
+    /// Begins a connection to `remote` at `now`, which is `unix_time` seconds after 1970. `nonce` is random; the nonces of
+    /// pings count up from it.
+    pub fn new(magic: [u8; 4], remote: SocketAddr, unix_time: i64, nonce: u64, now: Instant) -> Self {
+        let services = ServiceFlags::NETWORK | ServiceFlags::WITNESS;
+        let mut wire = Self {
+            magic: Magic::from_bytes(magic),
+            input: BytesMut::new(),
+            output: VecDeque::new(),
+            events: VecDeque::new(),
+            user_agent: None,
+            ready: false,
+            started: now,
+            heard: now,
+            pinged: now,
+            nonce,
+            submissions: Vec::new(),
+        };
+        wire.send(NetworkMessage::Version(VersionMessage {
+            version: PROTOCOL_VERSION,
+            services,
+            timestamp: unix_time,
+            receiver: Address::new(&remote, ServiceFlags::NONE),
+            sender: Address::new(&SocketAddr::from(([0, 0, 0, 0], 0)), services),
+            nonce,
+            user_agent: concat!("/P2Pool:", env!("CARGO_PKG_VERSION"), "/").to_owned(),
+            start_height: 0,
+            // No transactions: the template brings them.
+            relay: false,
+        }));
+        wire
+    }
+
+    /// Whether the handshake is through.
+    pub fn is_ready(&self) -> bool {
+        self.ready
+    }
+
+    /// Takes what came over the connection.
+    ///
+    /// # Errors
+    /// Bytes that are no use, after which the connection must be given up.
+    pub fn handle_bytes(&mut self, bytes: &[u8], now: Instant) -> Result<(), WireError> {
+        self.input.extend_from_slice(bytes);
+        while let Some((command, payload)) = self.take_frame()? {
+            self.heard = now;
+            self.handle_message(&command, &payload, now)?;
+        }
+        Ok(())
+    }
+
+    /// Does what is due at `now`.
+    ///
+    /// # Errors
+    /// The daemon was silent for too long.
+    pub fn handle_timeout(&mut self, now: Instant) -> Result<(), WireError> {
+        let (since, limit) = self.limit();
+        if now >= since + limit {
+            return Err(WireError::Silent(limit));
+        }
+        if self.ready && now >= self.pinged + PING_INTERVAL {
+            self.pinged = now;
+            self.ping();
+        }
+        Ok(())
+    }
+
+    /// When [`Self::handle_timeout`] is next due.
+    pub fn poll_timeout(&self) -> Instant {
+        let (since, limit) = self.limit();
+        let dead = since + limit;
+        if self.ready { dead.min(self.pinged + PING_INTERVAL) } else { dead }
+    }
+
+    /// Bytes to send, if there are any.
+    pub fn poll_output(&mut self) -> Option<Vec<u8>> {
+        self.output.pop_front()
+    }
+
+    /// News, if there is any.
+    pub fn poll_event(&mut self) -> Option<Event> {
+        self.events.pop_front()
+    }
+
+    /// Hands a block to the daemon; [`Event::Fate`] follows. Says `false` if it cannot: the handshake is not through, or
+    /// too many blocks wait already.
+    pub fn submit(&mut self, hash: BlockHash, previous: BlockHash, bytes: Bytes) -> bool {
+        if !self.ready || self.submissions.len() >= SUBMISSIONS_MAX {
+            return false;
+        }
+        self.send_raw("block", &bytes);
+        let nonce = self.ping();
+        self.submissions.retain(|other| other.hash != hash);
+        self.submissions.push(Submission { hash, previous, bytes, stage: Stage::Judging { nonce } });
+        true
+    }
+
+    fn limit(&self) -> (Instant, Duration) {
+        if self.ready { (self.heard, SILENCE_MAX) } else { (self.started, HANDSHAKE_MAX) }
+    }
+
+    /// Cuts the next whole message off the input; the length is checked before anything is waited for.
+    fn take_frame(&mut self) -> Result<Option<(String, Bytes)>, WireError> {
+        if self.input.len() < HEADER_BYTES {
+            return Ok(None);
+        }
+        let header = &self.input[..HEADER_BYTES];
+        let word = |at: usize| [header[at], header[at + 1], header[at + 2], header[at + 3]];
+        if word(0) != self.magic.to_bytes() {
+            return Err(WireError::Magic(word(0)));
+        }
+        let command = String::from_utf8_lossy(&header[4..16]).trim_end_matches('\0').to_owned();
+        let checksum = word(20);
+        let length = usize::try_from(u32::from_le_bytes(word(16))).unwrap_or(usize::MAX);
+        if length > PAYLOAD_BYTES_MAX {
+            return Err(WireError::Oversized(length));
+        }
+        if self.input.len() < HEADER_BYTES + length {
+            return Ok(None);
+        }
+        self.input.advance(HEADER_BYTES);
+        let payload = self.input.split_to(length).freeze();
+        if sha256d::Hash::hash(&payload)[..4] != checksum {
+            return Err(WireError::Checksum(command));
+        }
+        Ok(Some((command, payload)))
+    }
+
+    fn handle_message(&mut self, command: &str, payload: &[u8], now: Instant) -> Result<(), WireError> {
+        let unreadable = |error: bitcoin::consensus::encode::Error| WireError::Unreadable {
+            command: command.to_owned(),
+            reason: error.to_string(),
+        };
+        match command {
+            "version" => {
+                let version: VersionMessage = deserialize_partial(payload).map_err(unreadable)?.0;
+                self.user_agent = Some(version.user_agent);
+                self.send(NetworkMessage::Verack);
+            }
+            "verack" => {
+                if let (Some(user_agent), false) = (self.user_agent.clone(), self.ready) {
+                    self.ready = true;
+                    self.pinged = now;
+                    self.send(NetworkMessage::SendHeaders);
+                    self.events.push_back(Event::Ready(user_agent));
+                }
+            }
+            "ping" => {
+                let nonce = deserialize(payload).map_err(unreadable)?;
+                self.send(NetworkMessage::Pong(nonce));
+            }
+            "pong" => self.handle_pong(deserialize(payload).map_err(unreadable)?),
+            "inv" => {
+                let inventory: Vec<Inventory> = deserialize(payload).map_err(unreadable)?;
+                for block in inventory.iter().filter_map(block_of) {
+                    self.events.push_back(Event::NewBlock(block));
+                }
+            }
+            "cmpctblock" => {
+                let (header, _): (Header, usize) = deserialize_partial(payload).map_err(unreadable)?;
+                self.events.push_back(Event::NewBlock(header.block_hash()));
+            }
+            "headers" => self.handle_headers(&headers(payload).map_err(unreadable)?),
+            // The daemon may want to learn the chain from us. We have none.
+            "getheaders" => self.send(NetworkMessage::Headers(Vec::new())),
+            "getdata" => {
+                let inventory: Vec<Inventory> = deserialize(payload).map_err(unreadable)?;
+                self.handle_getdata(inventory);
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn handle_getdata(&mut self, inventory: Vec<Inventory>) {
+        let mut missing = Vec::new();
+        for wanted in inventory {
+            let found = self.submissions.iter().find(|one| block_of(&wanted) == Some(one.hash));
+            match found.map(|one| one.bytes.clone()) {
+                Some(bytes) => self.send_raw("block", &bytes),
+                None => missing.push(wanted),
+            }
+        }
+        if !missing.is_empty() {
+            self.send(NetworkMessage::NotFound(missing));
+        }
+    }
+
+    fn handle_headers(&mut self, headers: &[Header]) {
+        // Announcements come as `headers` too. They say nothing wrong about a block, they only may say nothing.
+        for one in &mut self.submissions {
+            if let Stage::Asking { nonce, heard } = one.stage {
+                let said = if headers.iter().any(|header| header.block_hash() == one.hash) {
+                    Fate::InChain
+                } else if headers.iter().any(|header| header.prev_blockhash == one.previous) {
+                    Fate::Displaced
+                } else if headers.is_empty() {
+                    Fate::NotTaken
+                } else {
+                    Fate::Unconnected
+                };
+                let best = match (heard, said) {
+                    (Some(Fate::InChain), _) | (_, Fate::InChain) => Fate::InChain,
+                    (Some(Fate::Displaced), _) | (_, Fate::Displaced) => Fate::Displaced,
+                    (Some(Fate::NotTaken), _) => Fate::NotTaken,
+                    _ => said,
+                };
+                one.stage = Stage::Asking { nonce, heard: Some(best) };
+            }
+        }
+        if let Some(last) = headers.last() {
+            self.events.push_back(Event::NewBlock(last.block_hash()));
+        }
+    }
+
+    fn handle_pong(&mut self, pong: u64) {
+        let waiting = self.submissions.iter().position(|one| match one.stage {
+            Stage::Judging { nonce } | Stage::Asking { nonce, .. } => nonce == pong,
+        });
+        let Some(index) = waiting else { return };
+        match self.submissions[index].stage {
+            Stage::Judging { .. } => {
+                let locator_hashes = vec![self.submissions[index].previous];
+                let stop_hash = BlockHash::all_zeros();
+                self.send(NetworkMessage::GetHeaders(GetHeadersMessage {
+                    version: PROTOCOL_VERSION,
+                    locator_hashes,
+                    stop_hash,
+                }));
+                let nonce = self.ping();
+                self.submissions[index].stage = Stage::Asking { nonce, heard: None };
+            }
+            Stage::Asking { heard, .. } => {
+                let one = self.submissions.swap_remove(index);
+                // No headers at all: a daemon that is catching up does not answer.
+                self.events.push_back(Event::Fate(one.hash, heard.unwrap_or(Fate::Unconnected)));
+            }
+        }
+    }
+
+    fn ping(&mut self) -> u64 {
+        self.nonce = self.nonce.wrapping_add(1);
+        self.send(NetworkMessage::Ping(self.nonce));
+        self.nonce
+    }
+
+    fn send(&mut self, message: NetworkMessage) {
+        self.output.push_back(serialize(&RawNetworkMessage::new(self.magic, message)));
+    }
+
+    /// Frames a payload that is there already as bytes.
+    fn send_raw(&mut self, command: &str, payload: &[u8]) {
+        let length = u32::try_from(payload.len()).expect("a block is far below 4 GiB");
+        let mut frame = Vec::with_capacity(HEADER_BYTES + payload.len());
+        frame.extend_from_slice(&self.magic.to_bytes());
+        frame.extend_from_slice(command.as_bytes());
+        frame.resize(16, 0);
+        frame.extend_from_slice(&length.to_le_bytes());
+        frame.extend_from_slice(&sha256d::Hash::hash(payload)[..4]);
+        frame.extend_from_slice(payload);
+        self.output.push_back(frame);
+    }
+}
+
+fn block_of(inventory: &Inventory) -> Option<BlockHash> {
+    match inventory {
+        Inventory::Block(hash) | Inventory::CompactBlock(hash) | Inventory::WitnessBlock(hash) => Some(*hash),
+        _ => None,
+    }
+}
+
+/// Reads `headers`: a count, then that many headers, each followed by a count of transactions that is zero.
+fn headers(payload: &[u8]) -> Result<Vec<Header>, bitcoin::consensus::encode::Error> {
+    let (count, mut at) = deserialize_partial::<bitcoin::VarInt>(payload)?;
+    let mut headers = Vec::new();
+    // Bounded by the payload: a header that is not there ends it with an error.
+    for _ in 0..count.0 {
+        let (header, used) = deserialize_partial::<Header>(&payload[at..])?;
+        let (_, none) = deserialize_partial::<bitcoin::VarInt>(&payload[at + used..])?;
+        at += used + none;
+        headers.push(header);
+    }
+    Ok(headers)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bitcoin::constants::genesis_block;
+
+    const MAGIC: [u8; 4] = [0xfa, 0xbf, 0xb5, 0xda];
+
+    fn frame(message: NetworkMessage) -> Vec<u8> {
+        serialize(&RawNetworkMessage::new(Magic::from_bytes(MAGIC), message))
+    }
+
+    fn sent(wire: &mut Wire) -> Vec<NetworkMessage> {
+        std::iter::from_fn(|| wire.poll_output())
+            .map(|bytes| deserialize::<RawNetworkMessage>(&bytes).unwrap().into_payload())
+            .collect()
+    }
+
+    fn ready(now: Instant) -> Wire {
+        let mut wire = Wire::new(MAGIC, SocketAddr::from(([127, 0, 0, 1], 1)), 1_700_000_000, 7, now);
+        let [NetworkMessage::Version(version)] = &sent(&mut wire)[..] else { panic!("no version") };
+        let answer = [frame(NetworkMessage::Version(version.clone())), frame(NetworkMessage::Verack)].concat();
+        // One byte at a time: nothing may depend on how the bytes are cut.
+        for byte in answer {
+            wire.handle_bytes(&[byte], now).unwrap();
+        }
+        assert_eq!(sent(&mut wire), [NetworkMessage::Verack, NetworkMessage::SendHeaders]);
+        assert!(matches!(wire.poll_event(), Some(Event::Ready(_))));
+        wire
+    }
+
+    fn genesis() -> Header {
+        genesis_block(bitcoin::Network::Regtest).header
+    }
+
+    fn child(nonce: u32) -> Header {
+        Header { prev_blockhash: genesis().block_hash(), nonce, ..genesis() }
+    }
+
+    /// Hands a block over and answers with `answers` between the two pongs.
+    fn fate(answers: &[Vec<Header>]) -> Fate {
+        let now = Instant::now();
+        let mut wire = ready(now);
+        let ours = child(1).block_hash();
+        assert!(wire.submit(ours, genesis().block_hash(), Bytes::from_static(&[1; 81])));
+        wire.poll_output().unwrap();
+        let [NetworkMessage::Ping(nonce)] = sent(&mut wire)[..] else { panic!("no ping") };
+        wire.handle_bytes(&frame(NetworkMessage::Pong(nonce)), now).unwrap();
+        let asked = sent(&mut wire);
+        let [NetworkMessage::GetHeaders(question), NetworkMessage::Ping(nonce)] = &asked[..] else {
+            panic!("{asked:?}")
+        };
+        assert_eq!(question.locator_hashes, [genesis().block_hash()]);
+        for answer in answers {
+            wire.handle_bytes(&frame(NetworkMessage::Headers(answer.clone())), now).unwrap();
+        }
+        wire.handle_bytes(&frame(NetworkMessage::Pong(*nonce)), now).unwrap();
+        let fates: Vec<_> = std::iter::from_fn(|| wire.poll_event())
+            .filter_map(|event| if let Event::Fate(hash, fate) = event { Some((hash, fate)) } else { None })
+            .collect();
+        assert_eq!(fates.len(), 1);
+        assert_eq!(fates[0].0, ours);
+        fates[0].1
+    }
+
+    #[test]
+    fn a_blocks_fate_is_read_off_the_headers() {
+        assert_eq!(fate(&[vec![child(1)]]), Fate::InChain);
+        assert_eq!(fate(&[vec![child(2)]]), Fate::Displaced);
+        assert_eq!(fate(&[vec![]]), Fate::NotTaken);
+        assert_eq!(fate(&[vec![genesis()]]), Fate::Unconnected);
+        assert_eq!(fate(&[]), Fate::Unconnected);
+    }
+
+    #[test]
+    fn announcements_do_not_confuse_the_answer() {
+        let stranger = Header { prev_blockhash: child(9).block_hash(), ..genesis() };
+        assert_eq!(fate(&[vec![stranger], vec![child(1)]]), Fate::InChain);
+        assert_eq!(fate(&[vec![child(1)], vec![stranger]]), Fate::InChain);
+    }
+
+    #[test]
+    fn new_blocks_are_heard_however_they_are_announced_and_unknown_kinds_are_ignored() {
+        let now = Instant::now();
+        let mut wire = ready(now);
+        let hash = genesis().block_hash();
+        let inventory = vec![
+            Inventory::Unknown { inv_type: 99, hash: [9; 32] },
+            Inventory::Transaction(bitcoin::Txid::all_zeros()),
+            Inventory::Block(hash),
+            Inventory::WitnessBlock(hash),
+            Inventory::CompactBlock(hash),
+        ];
+        wire.handle_bytes(&frame(NetworkMessage::Inv(inventory)), now).unwrap();
+        wire.handle_bytes(&frame(NetworkMessage::Headers(vec![genesis()])), now).unwrap();
+        let events: Vec<_> = std::iter::from_fn(|| wire.poll_event()).collect();
+        assert_eq!(events, vec![Event::NewBlock(hash); 4]);
+        wire.handle_bytes(&frame(NetworkMessage::FeeFilter(1)), now).unwrap();
+        assert_eq!(sent(&mut wire), []);
+    }
+
+    #[test]
+    fn pings_are_answered_and_sent_and_silence_ends_the_connection() {
+        let now = Instant::now();
+        let mut wire = ready(now);
+        wire.handle_bytes(&frame(NetworkMessage::Ping(5)), now).unwrap();
+        assert_eq!(sent(&mut wire), [NetworkMessage::Pong(5)]);
+        assert_eq!(wire.poll_timeout(), now + PING_INTERVAL);
+        wire.handle_timeout(now + PING_INTERVAL).unwrap();
+        assert!(matches!(sent(&mut wire)[..], [NetworkMessage::Ping(_)]));
+        assert_eq!(wire.handle_timeout(now + SILENCE_MAX), Err(WireError::Silent(SILENCE_MAX)));
+    }
+
+    #[test]
+    fn a_daemon_that_never_greets_is_given_up() {
+        let now = Instant::now();
+        let mut wire = Wire::new(MAGIC, SocketAddr::from(([127, 0, 0, 1], 1)), 0, 0, now);
+        assert_eq!(wire.poll_timeout(), now + HANDSHAKE_MAX);
+        assert!(wire.handle_timeout(now + HANDSHAKE_MAX).is_err());
+    }
+
+    #[test]
+    fn a_wrong_magic_a_wrong_checksum_and_a_giant_length_are_refused_at_once() {
+        let now = Instant::now();
+        let good = frame(NetworkMessage::Ping(1));
+        let mut magic = good.clone();
+        magic[0] ^= 1;
+        assert!(matches!(ready(now).handle_bytes(&magic, now), Err(WireError::Magic(_))));
+        let mut checksum = good.clone();
+        checksum[20] ^= 1;
+        assert_eq!(ready(now).handle_bytes(&checksum, now), Err(WireError::Checksum("ping".into())));
+        let mut giant = good;
+        giant[16..20].copy_from_slice(&u32::MAX.to_le_bytes());
+        // Refused by the header alone, before a byte of it is waited for.
+        assert!(matches!(ready(now).handle_bytes(&giant[..24], now), Err(WireError::Oversized(_))));
+    }
+
+    #[test]
+    fn a_count_of_headers_that_are_not_there_is_an_error_and_no_allocation() {
+        let now = Instant::now();
+        let mut wire = ready(now);
+        wire.send_raw("headers", &[0xff; 9]);
+        let bytes = wire.poll_output().unwrap();
+        assert!(matches!(wire.handle_bytes(&bytes, now), Err(WireError::Unreadable { .. })));
+    }
+
+    #[test]
+    fn a_block_that_the_daemon_asks_for_is_served_and_another_is_not() {
+        let now = Instant::now();
+        let mut wire = ready(now);
+        wire.submit(child(1).block_hash(), genesis().block_hash(), Bytes::from_static(b"the block"));
+        while wire.poll_output().is_some() {}
+        let wanted = vec![Inventory::WitnessBlock(child(1).block_hash()), Inventory::Block(child(2).block_hash())];
+        wire.handle_bytes(&frame(NetworkMessage::GetData(wanted)), now).unwrap();
+        assert!(wire.poll_output().unwrap().ends_with(b"the block"));
+        assert!(matches!(sent(&mut wire)[..], [NetworkMessage::NotFound(_)]));
+    }
+}

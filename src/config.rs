@@ -1,0 +1,603 @@
+//! The only reader of arguments and environment, and the only home of defaults: gives one valid `Config`, or all that is
+//! wrong with what was given.
+
+use clap::{Args, Parser, Subcommand};
+use std::ffi::OsString;
+use std::fs;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+use stratum::server::limits::Limits;
+use stratum::{Difficulty, vardiff};
+use thiserror::Error;
+
+use crate::address;
+use crate::bitcoind::credentials::{Login, Password};
+use crate::bitcoind::daemon;
+use crate::network::{self, Network};
+use crate::work::{self, Payout};
+
+/// Argument files within argument files: deeper is a file that names itself.
+const ARGUMENT_FILES_MAX: usize = 16;
+
+const ABOUT: &str = "P2Pool: Bitcoin's decentralised mining pool. Runs beside your bitcoind, gives your miners work, and \
+                     gets the blocks that they find accepted.";
+
+const AFTER_HELP: &str = "\
+Every option can also be given in the environment, as P2POOL_ and its name in capitals (P2POOL_WORKER_PORT=9332), and in a
+file: @FILE stands for the words in FILE.
+
+bitcoind's user and password: as arguments (others on this machine can read them in the process list), in P2POOL_RPC_USER
+and P2POOL_RPC_PASSWORD, in bitcoin.conf, or in bitcoind's cookie, which needs nothing at all.
+
+Miners connect to stratum+tcp://THIS-HOST:9332 with ADDRESS[.worker][/share difficulty][+submission difficulty] as user
+name; the password does not matter.
+
+Try it without any bitcoind: p2pool demo";
+
+/// The command line.
+#[derive(Debug, Parser)]
+#[command(
+    name = "p2pool",
+    version,
+    about = ABOUT,
+    after_help = AFTER_HELP,
+    max_term_width = 120,
+    subcommand_precedence_over_arg = true,
+    args_conflicts_with_subcommands = true
+)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    run: RunArgs,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Shows the whole pool at work on a private chain inside this process: no bitcoind, no miner, nothing to set up.
+    Demo(DemoArgs),
+}
+
+#[derive(Debug, Args)]
+struct LogArgs {
+    /// Log more: what happens to each miner and peer.
+    #[arg(long, env = "P2POOL_DEBUG")]
+    debug: bool,
+    /// Where to log to, beside the terminal [default: log in the network's folder below the data directory].
+    #[arg(long, value_name = "FILE", env = "P2POOL_LOGFILE")]
+    logfile: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+struct RunArgs {
+    /// The network: bitcoin, bitcoin_testnet, bitcoin_testnet4, bitcoin_signet, bitcoin_regtest.
+    #[arg(long, value_name = "NAME", default_value = "bitcoin", env = "P2POOL_NET")]
+    net: String,
+    /// Short for the network's test network: `--net bitcoin --testnet` is `--net bitcoin_testnet`.
+    #[arg(long, env = "P2POOL_TESTNET")]
+    testnet: bool,
+    #[command(flatten)]
+    log: LogArgs,
+    /// Who is paid for miners whose user name is no address [default: an address of bitcoind's wallet, if it has one].
+    #[arg(short, long, value_name = "ADDRESS", env = "P2POOL_ADDRESS")]
+    address: Option<String>,
+    /// Where found blocks and the log are kept, in a folder per network.
+    #[arg(long, value_name = "DIR", default_value = "data", env = "P2POOL_DATADIR")]
+    datadir: PathBuf,
+    /// A text for the coinbase of your blocks; may be given several times.
+    #[arg(long, value_name = "TEXT", env = "P2POOL_COINBTEXT")]
+    coinbtext: Vec<String>,
+    /// Where miners connect; without an address on all of this machine's [default: the network's port, 9332 on bitcoin].
+    #[arg(short, long, value_name = "[ADDRESS:]PORT", env = "P2POOL_WORKER_PORT")]
+    worker_port: Option<String>,
+    /// Percentage of work that pays you instead of the miner who does it.
+    #[arg(short, long, value_name = "PERCENT", default_value = "0", env = "P2POOL_FEE")]
+    fee: String,
+    /// Seconds between the submissions of a miner that its difficulty is chosen for.
+    #[arg(short, long, value_name = "SECONDS", default_value = "3", env = "P2POOL_SHARE_RATE")]
+    share_rate: String,
+    /// Most connections of miners in all.
+    #[arg(long, value_name = "COUNT", default_value = "20000", env = "P2POOL_MAX_WORKERS")]
+    max_workers: String,
+    /// Most connections of miners from one address; this machine's own are not counted.
+    #[arg(long, value_name = "COUNT", default_value = "4096", env = "P2POOL_MAX_WORKERS_PER_ADDRESS")]
+    max_workers_per_address: String,
+    /// bitcoin.conf, if it is not where bitcoind looks for it.
+    #[arg(long, value_name = "FILE", env = "P2POOL_BITCOIND_CONFIG_PATH")]
+    bitcoind_config_path: Option<PathBuf>,
+    /// Where bitcoind runs.
+    #[arg(long, value_name = "HOST", default_value = "127.0.0.1", env = "P2POOL_BITCOIND_ADDRESS")]
+    bitcoind_address: String,
+    /// bitcoind's RPC port [default: the one in bitcoin.conf, else bitcoind's own, 8332 on bitcoin].
+    #[arg(long, value_name = "PORT", env = "P2POOL_BITCOIND_RPC_PORT")]
+    bitcoind_rpc_port: Option<String>,
+    /// bitcoind's P2P port [default: the one in bitcoin.conf, else bitcoind's own, 8333 on bitcoin].
+    #[arg(long, value_name = "PORT", env = "P2POOL_BITCOIND_P2P_PORT")]
+    bitcoind_p2p_port: Option<String>,
+    /// Seconds without an answer of bitcoind after which miners are sent away, so that they go to their next pool.
+    #[arg(long, value_name = "SECONDS", default_value = "60", env = "P2POOL_BITCOIND_TIMEOUT")]
+    bitcoind_timeout: String,
+    /// Work with a bitcoind older than the oldest that is known to be right.
+    #[arg(long, env = "P2POOL_ALLOW_OBSOLETE_BITCOIND")]
+    allow_obsolete_bitcoind: bool,
+    /// bitcoind's RPC user and password, or the password alone. Others on this machine can read arguments in the process
+    /// list: P2POOL_RPC_USER and P2POOL_RPC_PASSWORD, bitcoin.conf or the cookie keep them to yourself.
+    #[arg(value_name = "[USER] PASSWORD", num_args = 0..)]
+    credentials: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+struct DemoArgs {
+    #[command(flatten)]
+    log: LogArgs,
+    /// Stop after this many blocks, with a summary.
+    #[arg(long, value_name = "N", env = "P2POOL_BLOCKS")]
+    blocks: Option<String>,
+    /// Start no miner: wait for yours.
+    #[arg(long, env = "P2POOL_NO_MINER")]
+    no_miner: bool,
+    /// Where miners connect.
+    #[arg(short, long, value_name = "[ADDRESS:]PORT", default_value = "127.0.0.1:9332", env = "P2POOL_WORKER_PORT")]
+    worker_port: String,
+    /// Where found blocks are kept [default: a temporary folder, removed at the end].
+    #[arg(long, value_name = "DIR", env = "P2POOL_DATADIR")]
+    datadir: Option<PathBuf>,
+}
+
+/// What this run is to do.
+#[derive(Debug)]
+pub enum Config {
+    /// Serve miners on a daemon's chain.
+    Node(Box<NodeConfig>),
+    /// Show the pool at work.
+    Demo(DemoConfig),
+}
+
+/// How to log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogConfig {
+    /// Log more.
+    pub debug: bool,
+    /// Beside the terminal.
+    pub logfile: Option<PathBuf>,
+}
+
+/// Everything about a node.
+#[derive(Debug)]
+pub struct NodeConfig {
+    /// How to log.
+    pub log: LogConfig,
+    /// The network mined on.
+    pub network: &'static Network,
+    /// The network's own folder.
+    pub data_dir: PathBuf,
+    /// Who is paid by default, if given.
+    pub address: Option<Payout>,
+    /// Percentage of jobs that pay the operator.
+    pub fee_percent: f64,
+    /// Pushes for the coinbase script.
+    pub coinbase_texts: Vec<u8>,
+    /// Where miners connect.
+    pub worker_address: SocketAddr,
+    /// How miners are served.
+    pub stratum: stratum::server::Config,
+    /// The daemon.
+    pub daemon: daemon::Config,
+    /// The RPC password stood on the command line, where others can read it.
+    pub password_is_visible: bool,
+}
+
+/// Everything about a demonstration.
+#[derive(Debug, Clone)]
+pub struct DemoConfig {
+    /// How to log.
+    pub log: LogConfig,
+    /// Stop after this many.
+    pub blocks: Option<u64>,
+    /// Whether to start a miner.
+    pub miner: bool,
+    /// Where miners connect.
+    pub worker_address: SocketAddr,
+    /// Where found blocks are kept; `None` for a temporary folder.
+    pub data_dir: Option<PathBuf>,
+    /// How miners are served.
+    pub stratum: stratum::server::Config,
+}
+
+/// One thing wrong with what was given.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("{option}: {problem}")]
+pub struct ConfigError {
+    option: &'static str,
+    problem: String,
+}
+
+/// Why there is no configuration.
+#[derive(Debug)]
+pub enum Refused {
+    /// The arguments are not of the command line's form, or ask for help or version.
+    Arguments(clap::Error),
+    /// Values that are wrong, all of them.
+    Values(Vec<ConfigError>),
+}
+
+/// What is read of the environment beside options.
+#[derive(Debug, Clone, Default)]
+pub struct Environment {
+    rpc_user: Option<String>,
+    rpc_password: Option<String>,
+}
+
+impl Environment {
+    /// This process's.
+    pub fn of_process() -> Self {
+        let read = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
+        Self { rpc_user: read("P2POOL_RPC_USER"), rpc_password: read("P2POOL_RPC_PASSWORD") }
+    }
+}
+
+impl Config {
+    /// Reads `arguments`, the program's name first.
+    ///
+    /// # Errors
+    /// Everything that is wrong with them.
+    pub fn read(arguments: impl IntoIterator<Item = OsString>, environment: &Environment) -> Result<Self, Refused> {
+        let mut problems = Problems::default();
+        let arguments = expand_files(arguments, &mut problems);
+        if !problems.0.is_empty() {
+            return Err(Refused::Values(problems.0));
+        }
+        let cli = Cli::try_parse_from(arguments).map_err(Refused::Arguments)?;
+        let config = match cli.command {
+            Some(Command::Demo(arguments)) => demo(arguments, &mut problems).map(Self::Demo),
+            None => node(cli.run, environment, &mut problems).map(|node| Self::Node(Box::new(node))),
+        };
+        match config {
+            Some(config) if problems.0.is_empty() => Ok(config),
+            _ => Err(Refused::Values(problems.0)),
+        }
+    }
+}
+
+/// Collects what is wrong, so that it is told all at once.
+#[derive(Debug, Default)]
+struct Problems(Vec<ConfigError>);
+
+impl Problems {
+    fn add(&mut self, option: &'static str, problem: impl Into<String>) {
+        self.0.push(ConfigError { option, problem: problem.into() });
+    }
+
+    fn take<T>(&mut self, option: &'static str, result: Result<T, String>) -> Option<T> {
+        result.map_err(|problem| self.add(option, problem)).ok()
+    }
+}
+
+/// Puts the words of `FILE` where `@FILE` stands: P2Pool's way of keeping a password out of the process list. Every line is
+/// split at white space; there is no quoting and there are no comments.
+fn expand_files(arguments: impl IntoIterator<Item = OsString>, problems: &mut Problems) -> Vec<OsString> {
+    let mut expanded = Vec::new();
+    for argument in arguments {
+        expand(argument, 0, &mut expanded, problems);
+    }
+    expanded
+}
+
+fn expand(argument: OsString, depth: usize, expanded: &mut Vec<OsString>, problems: &mut Problems) {
+    let Some(path) = argument.to_str().and_then(|text| text.strip_prefix('@')).map(str::to_owned) else {
+        return expanded.push(argument);
+    };
+    if depth == ARGUMENT_FILES_MAX {
+        return problems.add("@FILE", format!("`{path}` is nested more than {ARGUMENT_FILES_MAX} deep"));
+    }
+    match fs::read_to_string(&path) {
+        Ok(text) => text.split_whitespace().for_each(|word| expand(word.into(), depth + 1, expanded, problems)),
+        Err(error) => problems.add("@FILE", format!("cannot read `{path}`: {error}")),
+    }
+}
+
+fn demo(arguments: DemoArgs, problems: &mut Problems) -> Option<DemoConfig> {
+    let blocks = match arguments.blocks {
+        Some(text) => problems.take("--blocks", whole_number(&text)).map(Some),
+        None => Some(None),
+    };
+    let network = &network::DEMO;
+    let worker_address = problems.take("--worker-port", listen_address(&arguments.worker_port));
+    // Several submissions a second show a newcomer that something happens.
+    let interval = Duration::from_millis(400);
+    Some(DemoConfig {
+        log: LogConfig { debug: arguments.log.debug, logfile: arguments.log.logfile },
+        blocks: blocks?,
+        miner: !arguments.no_miner,
+        worker_address: worker_address?,
+        data_dir: arguments.datadir,
+        stratum: stratum_config(network, interval, Limits { connections_max: 1000, connections_per_address_max: 100 }),
+    })
+}
+
+fn node(arguments: RunArgs, environment: &Environment, problems: &mut Problems) -> Option<NodeConfig> {
+    let network = problems.take("--net", named_network(&arguments.net, arguments.testnet));
+    let address = match (&arguments.address, network) {
+        (Some(text), Some(network)) => problems.take("--address", payout(text, network)).map(Some),
+        _ => Some(None),
+    };
+    let fee_percent = problems.take("--fee", number(&arguments.fee, 0.0..=100.0));
+    let coinbase_texts = problems.take(
+        "--coinbtext",
+        work::coinbase_script_of_texts(&arguments.coinbtext).map_err(|error| error.to_string()),
+    );
+    let worker_address = match (&arguments.worker_port, network) {
+        (Some(text), _) => problems.take("--worker-port", listen_address(text)),
+        (None, Some(network)) => Some((Ipv6Addr::UNSPECIFIED, network.worker_port).into()),
+        (None, None) => None,
+    };
+    let share_rate = problems.take("--share-rate", number(&arguments.share_rate, 0.1..=600.0));
+    let connections_max = problems.take("--max-workers", count(&arguments.max_workers));
+    let connections_per_address_max =
+        problems.take("--max-workers-per-address", count(&arguments.max_workers_per_address));
+    let rpc_port = optional_port("--bitcoind-rpc-port", arguments.bitcoind_rpc_port.as_deref(), problems);
+    let p2p_port = optional_port("--bitcoind-p2p-port", arguments.bitcoind_p2p_port.as_deref(), problems);
+    let gone_after = problems.take("--bitcoind-timeout", number(&arguments.bitcoind_timeout, 1.0..=86_400.0));
+    let login = problems.take("[USER] PASSWORD", login(&arguments.credentials, environment));
+    let network = network?;
+    let limits = Limits {
+        connections_max: connections_max?,
+        connections_per_address_max: connections_per_address_max?,
+    };
+    Some(NodeConfig {
+        log: LogConfig {
+            debug: arguments.log.debug,
+            logfile: Some(
+                arguments.log.logfile.unwrap_or_else(|| arguments.datadir.join(network.name).join("log")),
+            ),
+        },
+        network,
+        data_dir: arguments.datadir.join(network.name),
+        address: address?,
+        fee_percent: fee_percent?,
+        coinbase_texts: coinbase_texts?,
+        worker_address: worker_address?,
+        stratum: stratum_config(network, Duration::from_secs_f64(share_rate?), limits),
+        password_is_visible: !arguments.credentials.is_empty(),
+        daemon: daemon::Config {
+            address: arguments.bitcoind_address,
+            rpc_port: rpc_port?,
+            p2p_port: p2p_port?,
+            credentials: login?,
+            config_path: arguments.bitcoind_config_path,
+            allow_obsolete: arguments.allow_obsolete_bitcoind,
+            gone_after: Duration::from_secs_f64(gone_after?),
+        },
+    })
+}
+
+/// How miners are served, in the numbers that the field has settled on.
+fn stratum_config(network: &Network, interval: Duration, limits: Limits) -> stratum::server::Config {
+    let difficulty = |value| Difficulty::new(value).expect("a positive constant");
+    stratum::server::Config {
+        session: stratum::session::Config {
+            vardiff: vardiff::Config {
+                interval,
+                start: difficulty(network.start_difficulty),
+                // An ESP32 finds one of these in a second or two.
+                min: difficulty(1e-5),
+                // Ten exahashes a second on one connection.
+                max: difficulty(1e10),
+            },
+            subscribe_timeout: Duration::from_secs(15),
+            authorize_timeout: Duration::from_secs(60),
+            notify_interval: Duration::from_secs(30),
+        },
+        limits,
+        write_timeout: Duration::from_secs(60),
+    }
+}
+
+fn named_network(name: &str, testnet: bool) -> Result<&'static Network, String> {
+    let full = if testnet { format!("{name}_testnet") } else { name.to_owned() };
+    network::by_name(&full).ok_or_else(|| {
+        let known: Vec<&str> = network::ALL.iter().map(|network| network.name).collect();
+        format!("no network `{full}`; there are {}", known.join(", "))
+    })
+}
+
+fn payout(text: &str, network: &Network) -> Result<Payout, String> {
+    let script = address::script_of(text, &network.parent).map_err(|error| error.to_string())?;
+    Ok(Payout { script, address: text.into(), share_difficulty: None })
+}
+
+fn listen_address(text: &str) -> Result<SocketAddr, String> {
+    let problem = || format!("`{text}` is not [ADDRESS:]PORT, such as 9332 or 127.0.0.1:9332");
+    match text.rsplit_once(':') {
+        None => Ok((Ipv6Addr::UNSPECIFIED, text.parse().map_err(|_| problem())?).into()),
+        Some((host, port)) => {
+            let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+            let host: IpAddr = if host == "localhost" { [127, 0, 0, 1].into() } else { host.parse().map_err(|_| problem())? };
+            Ok((host, port.parse().map_err(|_| problem())?).into())
+        }
+    }
+}
+
+fn optional_port(option: &'static str, text: Option<&str>, problems: &mut Problems) -> Option<Option<u16>> {
+    let Some(text) = text else { return Some(None) };
+    let port = text.parse().ok().filter(|port| *port != 0).ok_or_else(|| format!("`{text}` is not a port"));
+    problems.take(option, port.map(Some))
+}
+
+fn number(text: &str, range: std::ops::RangeInclusive<f64>) -> Result<f64, String> {
+    text.parse()
+        .ok()
+        .filter(|value| range.contains(value))
+        .ok_or_else(|| format!("`{text}` is not a number from {} to {}", range.start(), range.end()))
+}
+
+fn count(text: &str) -> Result<usize, String> {
+    text.parse().ok().filter(|value| *value > 0).ok_or_else(|| format!("`{text}` is not a whole number above 0"))
+}
+
+fn whole_number(text: &str) -> Result<u64, String> {
+    text.parse().ok().filter(|value| *value > 0).ok_or_else(|| format!("`{text}` is not a whole number above 0"))
+}
+
+fn login(credentials: &[String], environment: &Environment) -> Result<Option<Login>, String> {
+    let login = |user: &str, password: &str| Some(Login { user: user.to_owned(), password: Password::new(password) });
+    match credentials {
+        [] => match (&environment.rpc_user, &environment.rpc_password) {
+            (user, Some(password)) => Ok(login(user.as_deref().unwrap_or_default(), password)),
+            (Some(_), None) => Err("P2POOL_RPC_USER is set, but P2POOL_RPC_PASSWORD is not".to_owned()),
+            (None, None) => Ok(None),
+        },
+        [password] => Ok(login("", password)),
+        [user, password] => Ok(login(user, password)),
+        more => Err(format!("{} words where at most a user and a password can stand: `{}` …", more.len(), more[0])),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    const ADDRESS: &str = "mipcBbFg9gMiCh81Kj8tqqdgoZub1ZJRfn";
+
+    fn read(arguments: &[&str]) -> Result<Config, Refused> {
+        read_with(arguments, &Environment::default())
+    }
+
+    fn read_with(arguments: &[&str], environment: &Environment) -> Result<Config, Refused> {
+        Config::read(std::iter::once("p2pool").chain(arguments.iter().copied()).map(OsString::from), environment)
+    }
+
+    fn node(arguments: &[&str]) -> NodeConfig {
+        match read(arguments) {
+            Ok(Config::Node(node)) => *node,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn problems(arguments: &[&str]) -> String {
+        match read(arguments) {
+            Err(Refused::Values(errors)) => {
+                errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn without_arguments_it_is_a_bitcoin_node_with_the_defaults_of_old() {
+        let node = node(&[]);
+        assert_eq!(node.network.name, "bitcoin");
+        assert_eq!(node.worker_address, "[::]:9332".parse().unwrap());
+        assert_eq!(node.data_dir, PathBuf::from("data/bitcoin"));
+        assert_eq!(node.log.logfile, Some("data/bitcoin/log".into()));
+        assert_eq!(node.stratum.session.vardiff.interval, Duration::from_secs(3));
+        assert_eq!(node.daemon.address, "127.0.0.1");
+        assert_eq!(node.daemon.gone_after, Duration::from_secs(60));
+        assert!(node.daemon.credentials.is_none());
+    }
+
+    #[test]
+    fn one_word_is_the_password_and_two_are_user_and_password() {
+        let login = |arguments: &[&str]| {
+            let login = node(arguments).daemon.credentials.unwrap();
+            (login.user, login.password.expose().to_owned())
+        };
+        assert_eq!(login(&["secret"]), (String::new(), "secret".to_owned()));
+        assert_eq!(login(&["alice", "secret"]), ("alice".to_owned(), "secret".to_owned()));
+        assert!(problems(&["a", "b", "c"]).contains("3 words"));
+    }
+
+    #[test]
+    fn a_subcommand_wins_over_a_password_spelled_like_it() {
+        assert!(matches!(read(&["demo"]), Ok(Config::Demo(_))));
+        assert!(matches!(read(&["alice", "demo"]), Err(Refused::Arguments(_))));
+    }
+
+    #[test]
+    fn the_environment_gives_credentials_and_arguments_win() {
+        let environment = Environment { rpc_user: Some("bob".into()), rpc_password: Some("hidden".into()) };
+        let user = |arguments: &[&str]| match read_with(arguments, &environment) {
+            Ok(Config::Node(node)) => node.daemon.credentials.unwrap().user,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(user(&[]), "bob");
+        assert_eq!(user(&["alice", "secret"]), "alice");
+        let half = Environment { rpc_user: Some("bob".into()), rpc_password: None };
+        assert!(read_with(&[], &half).is_err());
+    }
+
+    #[test]
+    fn every_wrong_value_is_named_at_once() {
+        let text = problems(&[
+            "--net", "dogecoin", "--fee", "101", "-w", "x", "--bitcoind-rpc-port", "0", "--share-rate", "nan",
+            "--coinbtext", &"x".repeat(80), "--max-workers", "-1",
+        ]);
+        for part in ["--net: no network `dogecoin`", "--fee: `101`", "--worker-port: `x`", "--bitcoind-rpc-port: `0`",
+            "--share-rate: `nan`", "--coinbtext: text", "--max-workers: `-1`"]
+        {
+            assert!(text.contains(part), "{part} is missing in:\n{text}");
+        }
+    }
+
+    #[test]
+    fn an_address_must_be_payable_on_the_network() {
+        assert_eq!(&*node(&["--testnet", "-a", ADDRESS]).address.unwrap().address, ADDRESS);
+        assert!(problems(&["-a", ADDRESS]).contains("another network"));
+        assert!(problems(&["-a", "myself"]).contains("`myself` is not an address"));
+    }
+
+    #[test]
+    fn worker_ports_with_and_without_address() {
+        for (text, address) in [
+            ("1234", "[::]:1234"),
+            ("127.0.0.1:1234", "127.0.0.1:1234"),
+            ("[::1]:1234", "[::1]:1234"),
+            ("localhost:1234", "127.0.0.1:1234"),
+        ] {
+            assert_eq!(listen_address(text), Ok(address.parse().unwrap()), "{text}");
+        }
+        for text in ["", "65536", "1.2.3:5", "host.example:1", ":1"] {
+            assert!(listen_address(text).unwrap_err().contains(&format!("`{text}`")), "{text}");
+        }
+    }
+
+    #[test]
+    fn argument_files_are_read_word_by_word_and_may_nest() {
+        let folder = tempfile::tempdir().unwrap();
+        let inner = folder.path().join("inner");
+        let outer = folder.path().join("outer");
+        fs::write(&inner, "alice\nsecret\n").unwrap();
+        fs::write(&outer, format!("--testnet\n--fee 1.5 @{}\n", inner.display())).unwrap();
+        let node = node(&[&format!("@{}", outer.display())]);
+        assert_eq!(node.network.name, "bitcoin_testnet");
+        assert!((node.fee_percent - 1.5).abs() < f64::EPSILON);
+        assert_eq!(node.daemon.credentials.unwrap().user, "alice");
+        assert!(problems(&["@/no/such/file"]).contains("`/no/such/file`"));
+        let looped = folder.path().join("looped");
+        fs::write(&looped, format!("@{}", looped.display())).unwrap();
+        assert!(problems(&[&format!("@{}", looped.display())]).contains("nested more than"));
+    }
+
+    #[test]
+    fn every_option_can_come_from_the_environment() {
+        fn check(command: &clap::Command) {
+            for argument in command.get_arguments() {
+                let Some(long) = argument.get_long() else { continue };
+                if ["help", "version"].contains(&long) {
+                    continue;
+                }
+                let name = format!("P2POOL_{}", long.replace('-', "_").to_uppercase());
+                assert_eq!(argument.get_env().and_then(|env| env.to_str()), Some(name.as_str()), "--{long}");
+            }
+            command.get_subcommands().for_each(check);
+        }
+        check(&Cli::command());
+    }
+}

@@ -1,0 +1,113 @@
+//! What the worker port says to browsers and scrapers: `/metrics`, `/health`, and where to go.
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use metrics_exporter_prometheus::PrometheusHandle;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tracing::debug;
+
+use crate::bitcoind::Health;
+use crate::stats::Rates;
+
+/// How long a client may take over the head of its request.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Most bytes of a request's head.
+const HEADER_BYTES_MAX: usize = 16 * 1024;
+
+/// The snapshots that answers are made from.
+#[derive(Debug, Clone)]
+pub struct Sources {
+    /// Renders the metrics.
+    pub metrics: PrometheusHandle,
+    /// The daemon's condition.
+    pub health: watch::Receiver<Health>,
+    /// What miners did.
+    pub rates: watch::Receiver<Arc<Rates>>,
+    /// The network's name.
+    pub network: &'static str,
+}
+
+/// Answers HTTP requests.
+#[derive(Debug, Clone)]
+pub struct Http {
+    router: Router,
+    stop: CancellationToken,
+}
+
+impl Http {
+    /// Answers from `sources`, and winds down when `stop` is cancelled.
+    pub fn new(sources: Sources, stop: CancellationToken) -> Self {
+        let router = Router::new()
+            .route("/", get(front))
+            .route("/health", get(health))
+            .route("/metrics", get(metrics))
+            .with_state(sources);
+        Self { router, stop }
+    }
+
+    /// Serves one connection until it ends.
+    pub async fn serve<S>(&self, stream: S)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let service = TowerToHyperService::new(self.router.clone());
+        let mut connection = std::pin::pin!(
+            http1::Builder::new()
+                .timer(TokioTimer::new())
+                .header_read_timeout(HEADER_TIMEOUT)
+                .max_buf_size(HEADER_BYTES_MAX)
+                .serve_connection(TokioIo::new(stream), service)
+        );
+        let ended = tokio::select! {
+            ended = connection.as_mut() => ended,
+            () = self.stop.cancelled() => {
+                connection.as_mut().graceful_shutdown();
+                connection.await
+            }
+        };
+        if let Err(error) = ended {
+            debug!(%error, "http connection ended");
+        }
+    }
+}
+
+async fn front(State(sources): State<Sources>) -> String {
+    let rates = sources.rates.borrow().clone();
+    format!(
+        "P2Pool {} on {}\n\nminers: point them at stratum+tcp://THIS-HOST:THIS-PORT, user name: your address\n\
+         hash rate: {:.0} H/s by {} workers\n/metrics  for Prometheus\n/health   200 while miners are served\n",
+        env!("CARGO_PKG_VERSION"),
+        sources.network,
+        rates.hash_rate,
+        rates.workers.len(),
+    )
+}
+
+async fn metrics(State(sources): State<Sources>) -> Response {
+    let kind = [(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")];
+    (kind, crate::metrics::render(&sources.metrics)).into_response()
+}
+
+async fn health(State(sources): State<Sources>) -> Response {
+    let health = sources.health.borrow().clone();
+    let serving = health.last_success.is_some() && !health.gone;
+    let status = if serving { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    let body = serde_json::json!({
+        "serving": serving,
+        "daemon": health.version,
+        "trouble": health.trouble,
+        "p2p_connected": health.p2p_connected,
+    });
+    (status, axum::Json(body)).into_response()
+}

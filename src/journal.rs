@@ -1,0 +1,314 @@
+//! Found blocks on disk, so that a block outlives a crash between "found" and "accepted".
+//!
+//! One file per block in `found_blocks`, named `HEIGHT-HASH.STATE`. The content is a line of JSON, the block as it goes
+//! over the wire, and a checksum over both. The state is in the name, so that finishing is one rename.
+
+use bitcoin::BlockHash;
+use bitcoin::hashes::{Hash, sha256d};
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use thiserror::Error;
+
+use crate::bitcoind::{FoundBlock, Outcome};
+
+/// The only format so far.
+const VERSION: u32 = 1;
+
+/// Longest file that is read back, in bytes: a block of four million and some words.
+const FILE_BYTES_MAX: u64 = 5_000_000;
+
+const CHECKSUM_BYTES: usize = 32;
+
+/// Written but not yet renamed: `write` was cut short, perhaps after the last byte.
+const UNWRITTEN: &str = "tmp";
+/// To be submitted.
+const UNFINISHED: &str = "block";
+/// Cannot be read; for a person to look at.
+const DAMAGED: &str = "damaged";
+
+/// The folder of found blocks. Clones share it.
+#[derive(Debug, Clone)]
+pub struct Journal {
+    folder: PathBuf,
+}
+
+/// One block's file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    path: PathBuf,
+}
+
+/// What a restart finds.
+#[derive(Debug, Default)]
+pub struct Unfinished {
+    /// Blocks whose fate is not known.
+    pub blocks: Vec<(FoundBlock, Entry)>,
+    /// Files that cannot be read, set aside under a new name, with the reason.
+    pub damaged: Vec<(PathBuf, DamageError)>,
+}
+
+/// A disk that does not do what it is asked.
+#[derive(Debug, Error)]
+#[error("cannot {action} {path}: {source}")]
+pub struct JournalError {
+    action: &'static str,
+    path: String,
+    source: io::Error,
+}
+
+/// Why a file is no entry.
+#[derive(Debug, PartialEq, Eq, Error)]
+pub enum DamageError {
+    /// The disk would not give it.
+    #[error("cannot be read: {0}")]
+    Unreadable(String),
+    /// Too short or too long to be one.
+    #[error("{0} bytes are no found block")]
+    Length(u64),
+    /// Torn, or changed since.
+    #[error("its checksum is wrong")]
+    Checksum,
+    /// Its first line cannot be understood.
+    #[error("its first line is no header: {0}")]
+    Header(String),
+    /// Written by a later version.
+    #[error("format {0} is not known")]
+    Version(u32),
+    /// Name and content disagree.
+    #[error("it holds block {0} under another one's name")]
+    Hash(BlockHash),
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Header {
+    version: u32,
+    hash: BlockHash,
+    height: u32,
+    previous_block: BlockHash,
+    value: u64,
+    payee: String,
+    finder: String,
+}
+
+impl Journal {
+    /// Opens the journal in `data_dir`, making its folder if there is none.
+    ///
+    /// # Errors
+    /// The folder cannot be made.
+    pub fn open(data_dir: &Path) -> Result<Self, JournalError> {
+        let folder = data_dir.join("found_blocks");
+        fs::create_dir_all(&folder).map_err(failed("create", &folder))?;
+        Ok(Self { folder })
+    }
+
+    /// Writes `block`, so that a restart of the process finds it. Only [`Entry::sync`] makes it outlive the machine.
+    ///
+    /// # Errors
+    /// The disk is full, or gone.
+    pub fn write(&self, block: &FoundBlock) -> Result<Entry, JournalError> {
+        let path = self.folder.join(format!("{:07}-{}.{UNFINISHED}", block.height, block.hash));
+        let unwritten = path.with_extension(UNWRITTEN);
+        let mut file = File::create(&unwritten).map_err(failed("create", &unwritten))?;
+        file.write_all(&encode(block)).map_err(failed("write", &unwritten))?;
+        fs::rename(&unwritten, &path).map_err(failed("rename", &unwritten))?;
+        Ok(Entry { path })
+    }
+
+    /// The blocks that were not finished when the process last ended. Files that cannot be read are set aside: they must
+    /// keep nobody from starting.
+    ///
+    /// # Errors
+    /// The folder cannot be listed.
+    pub fn unfinished(&self) -> Result<Unfinished, JournalError> {
+        let mut found = Unfinished::default();
+        let listing = fs::read_dir(&self.folder).map_err(failed("list", &self.folder))?;
+        let mut paths: Vec<PathBuf> = listing.filter_map(|file| Some(file.ok()?.path())).collect();
+        paths.sort();
+        for path in paths {
+            let state = path.extension().and_then(|state| state.to_str()).unwrap_or_default();
+            if state != UNFINISHED && state != UNWRITTEN {
+                continue;
+            }
+            match load(&path) {
+                Ok(block) => {
+                    // Whole, though its rename was cut short: the block is as good as any.
+                    let whole = path.with_extension(UNFINISHED);
+                    if state == UNWRITTEN {
+                        fs::rename(&path, &whole).map_err(failed("rename", &path))?;
+                    }
+                    found.blocks.retain(|(other, _)| other.hash != block.hash);
+                    found.blocks.push((block, Entry { path: whole }));
+                }
+                Err(damage) => {
+                    let aside = path.with_extension(DAMAGED);
+                    let _ = fs::rename(&path, &aside);
+                    found.damaged.push((aside, damage));
+                }
+            }
+        }
+        Ok(found)
+    }
+}
+
+impl Entry {
+    /// Forces the block onto the disk itself. Takes long: keep it beside the submission, never before it.
+    ///
+    /// # Errors
+    /// The disk refuses.
+    pub fn sync(&self) -> Result<(), JournalError> {
+        let sync = |path: &Path| File::open(path).and_then(|file| file.sync_all()).map_err(failed("sync", path));
+        sync(&self.path)?;
+        self.path.parent().map_or(Ok(()), sync)
+    }
+
+    /// Notes the final `outcome` in the file's name, so that no restart submits the block again.
+    ///
+    /// # Errors
+    /// The file is gone, or cannot be renamed.
+    pub fn finish(&self, outcome: &Outcome) -> Result<(), JournalError> {
+        fs::rename(&self.path, self.path.with_extension(outcome.word())).map_err(failed("rename", &self.path))
+    }
+}
+
+fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> JournalError + use<> {
+    let path = path.display().to_string();
+    move |source| JournalError { action, path, source }
+}
+
+fn encode(block: &FoundBlock) -> Vec<u8> {
+    let header = Header {
+        version: VERSION,
+        hash: block.hash,
+        height: block.height,
+        previous_block: block.previous_block,
+        value: block.value,
+        payee: block.payee.clone(),
+        finder: block.finder.clone(),
+    };
+    let mut bytes = serde_json::to_vec(&header).expect("plain strings and numbers always become JSON");
+    bytes.push(b'\n');
+    bytes.extend_from_slice(&block.bytes);
+    let checksum = sha256d::Hash::hash(&bytes);
+    bytes.extend_from_slice(checksum.as_byte_array());
+    bytes
+}
+
+fn load(path: &Path) -> Result<FoundBlock, DamageError> {
+    let length = fs::metadata(path).map_err(|error| DamageError::Unreadable(error.to_string()))?.len();
+    if length > FILE_BYTES_MAX {
+        return Err(DamageError::Length(length));
+    }
+    let bytes = fs::read(path).map_err(|error| DamageError::Unreadable(error.to_string()))?;
+    let block = decode(bytes)?;
+    let named = path.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
+    if named.ends_with(&block.hash.to_string()) { Ok(block) } else { Err(DamageError::Hash(block.hash)) }
+}
+
+fn decode(bytes: Vec<u8>) -> Result<FoundBlock, DamageError> {
+    let bytes = Bytes::from(bytes);
+    let Some(end) = bytes.len().checked_sub(CHECKSUM_BYTES) else {
+        return Err(DamageError::Length(bytes.len() as u64));
+    };
+    if sha256d::Hash::hash(&bytes[..end]).as_byte_array()[..] != bytes[end..] {
+        return Err(DamageError::Checksum);
+    }
+    let line = bytes[..end].iter().position(|byte| *byte == b'\n').unwrap_or(end);
+    let header: Header =
+        serde_json::from_slice(&bytes[..line]).map_err(|error| DamageError::Header(error.to_string()))?;
+    if header.version != VERSION {
+        return Err(DamageError::Version(header.version));
+    }
+    Ok(FoundBlock {
+        hash: header.hash,
+        previous_block: header.previous_block,
+        height: header.height,
+        bytes: bytes.slice((line + 1).min(end)..end),
+        value: header.value,
+        payee: header.payee,
+        finder: header.finder,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn block(seed: u8) -> FoundBlock {
+        FoundBlock {
+            hash: BlockHash::from_byte_array([seed; 32]),
+            previous_block: BlockHash::from_byte_array([seed + 1; 32]),
+            height: u32::from(seed),
+            bytes: Bytes::from(vec![b'\n', seed, b'\n', 0xff]),
+            value: 5_000_000_000,
+            payee: "bcrt1q\"\n".into(),
+            finder: "worker é".into(),
+        }
+    }
+
+    fn journal() -> (tempfile::TempDir, Journal) {
+        let dir = tempfile::tempdir().unwrap();
+        let journal = Journal::open(dir.path()).unwrap();
+        (dir, journal)
+    }
+
+    #[test]
+    fn an_unfinished_block_is_found_again_whole() {
+        let (_dir, journal) = journal();
+        let entry = journal.write(&block(1)).unwrap();
+        entry.sync().unwrap();
+        let found = journal.unfinished().unwrap();
+        assert_eq!(found.blocks, [(block(1), entry)]);
+        assert!(found.damaged.is_empty());
+    }
+
+    #[test]
+    fn a_finished_block_is_not_submitted_again_but_kept() {
+        let (dir, journal) = journal();
+        for (seed, outcome) in [(1, Outcome::Accepted), (2, Outcome::Stale), (3, Outcome::Rejected("bad".into()))] {
+            journal.write(&block(seed)).unwrap().finish(&outcome).unwrap();
+        }
+        assert!(journal.unfinished().unwrap().blocks.is_empty());
+        let kept: Vec<_> = fs::read_dir(dir.path().join("found_blocks")).unwrap().map(|one| one.unwrap()).collect();
+        assert_eq!(kept.len(), 3);
+        assert!(kept.iter().any(|one| one.file_name().to_string_lossy().ends_with(".rejected")));
+    }
+
+    #[test]
+    fn a_torn_file_is_set_aside_and_the_others_are_found() {
+        let (_dir, journal) = journal();
+        journal.write(&block(1)).unwrap();
+        let torn = journal.write(&block(2)).unwrap();
+        let bytes = fs::read(&torn.path).unwrap();
+        fs::write(&torn.path, &bytes[..bytes.len() - 1]).unwrap();
+        fs::write(journal.folder.join("0000003-short.block"), b"x").unwrap();
+        let found = journal.unfinished().unwrap();
+        assert_eq!(found.blocks.len(), 1);
+        let reasons: Vec<_> = found.damaged.iter().map(|(_, reason)| reason).collect();
+        assert_eq!(reasons, [&DamageError::Checksum, &DamageError::Length(1)]);
+        assert!(found.damaged.iter().all(|(path, _)| path.exists()));
+        assert!(journal.unfinished().unwrap().damaged.is_empty());
+    }
+
+    #[test]
+    fn a_block_whose_rename_was_cut_short_is_not_lost() {
+        let (_dir, journal) = journal();
+        let entry = journal.write(&block(1)).unwrap();
+        fs::rename(&entry.path, entry.path.with_extension("tmp")).unwrap();
+        assert_eq!(journal.unfinished().unwrap().blocks, [(block(1), entry.clone())]);
+        entry.finish(&Outcome::Accepted).unwrap();
+    }
+
+    #[test]
+    fn every_flipped_byte_is_noticed() {
+        let good = encode(&block(1));
+        for at in 0..good.len() {
+            let mut bad = good.clone();
+            bad[at] ^= 1;
+            assert!(decode(bad).is_err(), "byte {at}");
+        }
+        assert_eq!(decode(good).unwrap(), block(1));
+    }
+}

@@ -1,0 +1,99 @@
+//! The wiring diagram: builds each part, joins them with channels, starts tasks; no decisions.
+//!
+//! | from → to | kind | when full or late |
+//! | --- | --- | --- |
+//! | `bitcoind` → `work`: templates | watch | latest wins |
+//! | `work` → sessions: work sets | watch | latest wins |
+//! | sessions → `solution` | bounded mpsc | the session waits, its own socket feels it; never drops |
+//! | sessions → `stats`: credits | bounded mpsc | drops, and counts the drops |
+//! | `solution` → `bitcoind::submit`: blocks | bounded mpsc | waits; never drops |
+//! | `bitcoind::submit` → whoever listens: reports | broadcast | the slow miss some |
+//! | `stats` → `http`, `demo`: rates | watch | latest wins |
+
+use metrics_exporter_prometheus::PrometheusHandle;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use stratum::server::Server;
+use tokio::net::TcpListener;
+use tokio::sync::{mpsc, watch};
+
+use crate::bitcoind::{Handle, daemon};
+use crate::http::{Http, Sources};
+use crate::listen::Front;
+use crate::stats::Rates;
+use crate::tasks::Tasks;
+use crate::work::WorkSet;
+use crate::{bitcoind, listen, metrics, solution, stats, work};
+
+/// How long a stopping node waits for its parts: what was found is on disk by then, and miners fail over in seconds.
+pub const GRACE: Duration = Duration::from_millis(1500);
+
+/// What a node is made of, beside the daemon.
+#[derive(Debug)]
+pub struct Parts {
+    /// The port that miners connect to, open already.
+    pub listener: TcpListener,
+    /// What is mined, and for whom.
+    pub work: work::Config,
+    /// How miners are served.
+    pub stratum: stratum::server::Config,
+    /// Renders the metrics.
+    pub metrics: PrometheusHandle,
+}
+
+/// A running node.
+#[derive(Debug)]
+pub struct Node {
+    /// The daemon.
+    pub daemon: Handle,
+    /// Where miners connect.
+    pub worker_address: SocketAddr,
+    /// What there is to mine.
+    pub work: watch::Receiver<Option<Arc<WorkSet>>>,
+    /// What miners do.
+    pub rates: watch::Receiver<Arc<Rates>>,
+    /// Whom connections are handed to.
+    pub front: Arc<Front<WorkSet>>,
+}
+
+/// Names and explains every metric.
+pub fn describe_metrics() {
+    stratum::server::metrics::describe();
+    daemon::families();
+    solution::describe();
+    stats::describe();
+}
+
+/// Joins `parts` and `daemon`, and starts everything among `tasks`.
+///
+/// # Errors
+/// The listener has no address.
+pub fn start(parts: Parts, daemon: bitcoind::Handle, tasks: &Tasks) -> std::io::Result<Node> {
+    let network = parts.work.network;
+    let worker_address = parts.listener.local_addr()?;
+    let (work_sender, work) = watch::channel(None);
+    let (rates_sender, rates) = watch::channel(Arc::new(Rates::default()));
+    let (solutions, solutions_found) = mpsc::channel(solution::SOLUTIONS_QUEUED_MAX);
+    let (credits, credits_given) = mpsc::channel(stats::CREDITS_QUEUED_MAX);
+
+    tasks.spawn("metrics", metrics::upkeep(parts.metrics.clone(), tasks.stop_signal()));
+    tasks.spawn("stats", stats::run(credits_given, rates_sender, tasks.stop_signal()));
+    // Ends when the last session has, so that nothing that was found is lost on the way out.
+    tasks.spawn("solutions", solution::run(solutions_found, daemon.blocks.clone()));
+    let templates = daemon.templates.clone();
+    tasks.spawn("work", work::publish(parts.work, templates, work_sender, tasks.stop_signal()));
+
+    let sources = Sources {
+        metrics: parts.metrics,
+        health: daemon.health.clone(),
+        rates: rates.clone(),
+        network: network.name,
+    };
+    let front = Arc::new(Front {
+        stratum: Server::new(parts.stratum, work.clone(), solutions, credits, tasks.stop_signal()),
+        http: Http::new(sources, tasks.stop_signal()),
+    });
+    tasks.spawn("listen", listen::run(parts.listener, front.clone(), tasks.stop_signal()));
+    Ok(Node { daemon, worker_address, work, rates, front })
+}

@@ -1,0 +1,198 @@
+//! Hash rates by worker over a sliding window, published as a snapshot.
+
+use metrics::{describe_gauge, gauge};
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use stratum::Credit;
+use tokio::sync::{mpsc, watch};
+use tokio::time::MissedTickBehavior;
+use tokio_util::sync::CancellationToken;
+
+/// Credits that may wait; what does not fit is dropped and counted, for no miner is to wait on statistics.
+pub const CREDITS_QUEUED_MAX: usize = 65_536;
+
+/// The window of rates: P2Pool's (protocol section 9.4).
+pub const WINDOW: Duration = Duration::from_secs(600);
+
+/// Rates are summed in slices of this length: coarse enough for thousands of workers, fine enough for a rate.
+const SLICE: Duration = Duration::from_secs(10);
+
+/// Workers that are told apart. Names come from strangers; beyond this the others count as one.
+const WORKERS_MAX: usize = 10_000;
+
+/// What those beyond [`WORKERS_MAX`] are called.
+const OTHERS: &str = "(others)";
+
+/// How often a snapshot is published.
+const INTERVAL: Duration = Duration::from_secs(1);
+
+/// What miners did, as a snapshot.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Rates {
+    /// Hashes per second over the last ten minutes, stale ones included.
+    pub hash_rate: f64,
+    /// Of these, the stale ones.
+    pub stale_hash_rate: f64,
+    /// Accepted submissions since the start.
+    pub accepted: u64,
+    /// Stale submissions since the start.
+    pub stale: u64,
+    /// Hashes per second of each worker in the window.
+    pub workers: BTreeMap<Arc<str>, f64>,
+}
+
+/// Names and explains the metrics of this part.
+pub fn describe() {
+    describe_gauge!("stats_hash_rate", "Hashes per second of all miners over the last ten minutes, stale ones included");
+    describe_gauge!("stats_stale_hash_rate", "Hashes per second that came too late, over the last ten minutes");
+    describe_gauge!("stats_workers", "Workers with a submission in the last ten minutes");
+}
+
+/// Adds up `credits` and publishes `rates` until `stop`.
+pub async fn run(mut credits: mpsc::Receiver<Credit>, rates: watch::Sender<Arc<Rates>>, stop: CancellationToken) {
+    let mut ledger = Ledger::new(Instant::now());
+    let mut ticks = tokio::time::interval(INTERVAL);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            credit = credits.recv() => match credit {
+                Some(credit) => ledger.add(credit, Instant::now()),
+                None => return,
+            },
+            _ = ticks.tick() => {
+                let snapshot = ledger.rates(Instant::now());
+                gauge!("stats_hash_rate").set(snapshot.hash_rate);
+                gauge!("stats_stale_hash_rate").set(snapshot.stale_hash_rate);
+                #[expect(clippy::cast_precision_loss, reason = "at most WORKERS_MAX")]
+                gauge!("stats_workers").set(snapshot.workers.len() as f64);
+                rates.send_replace(snapshot.into());
+            }
+        }
+    }
+}
+
+/// Hashes by worker and slice of time.
+#[derive(Debug)]
+struct Ledger {
+    started: Instant,
+    workers: HashMap<Arc<str>, Slices>,
+    stale_hashes: Slices,
+    accepted: u64,
+    stale: u64,
+}
+
+impl Ledger {
+    fn new(now: Instant) -> Self {
+        Self { started: now, workers: HashMap::new(), stale_hashes: Slices::default(), accepted: 0, stale: 0 }
+    }
+
+    fn add(&mut self, credit: Credit, now: Instant) {
+        let slice = self.slice(now);
+        let hashes = credit.difficulty.average_hashes();
+        if credit.stale {
+            self.stale += 1;
+            self.stale_hashes.add(slice, hashes);
+        } else {
+            self.accepted += 1;
+        }
+        let full = self.workers.len() >= WORKERS_MAX && !self.workers.contains_key(&credit.worker);
+        let worker = if full { OTHERS.into() } else { credit.worker };
+        self.workers.entry(worker).or_default().add(slice, hashes);
+    }
+
+    fn rates(&mut self, now: Instant) -> Rates {
+        let oldest = self.slice(now).saturating_sub(WINDOW.as_secs() / SLICE.as_secs());
+        self.workers.retain(|_, slices| slices.forget_before(oldest));
+        self.stale_hashes.forget_before(oldest);
+        // A node that has just started has not had a whole window yet.
+        let seconds = (now - self.started).min(WINDOW).as_secs_f64().max(1.0);
+        let workers: BTreeMap<Arc<str>, f64> =
+            self.workers.iter().map(|(worker, slices)| (worker.clone(), slices.hashes() / seconds)).collect();
+        Rates {
+            hash_rate: workers.values().sum(),
+            stale_hash_rate: self.stale_hashes.hashes() / seconds,
+            accepted: self.accepted,
+            stale: self.stale,
+            workers,
+        }
+    }
+
+    fn slice(&self, now: Instant) -> u64 {
+        (now - self.started).as_secs() / SLICE.as_secs()
+    }
+}
+
+#[derive(Debug, Default)]
+struct Slices(VecDeque<(u64, f64)>);
+
+impl Slices {
+    fn add(&mut self, slice: u64, hashes: f64) {
+        match self.0.back_mut() {
+            Some((last, sum)) if *last == slice => *sum += hashes,
+            _ => self.0.push_back((slice, hashes)),
+        }
+    }
+
+    /// Forgets what is older; says whether anything is left.
+    fn forget_before(&mut self, oldest: u64) -> bool {
+        while self.0.front().is_some_and(|(slice, _)| *slice < oldest) {
+            self.0.pop_front();
+        }
+        !self.0.is_empty()
+    }
+
+    fn hashes(&self) -> f64 {
+        self.0.iter().map(|(_, hashes)| hashes).sum()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use stratum::Difficulty;
+
+    fn credit(worker: &str, stale: bool) -> Credit {
+        Credit { worker: worker.into(), difficulty: Difficulty::new(1.0).unwrap(), stale }
+    }
+
+    fn hashes() -> f64 {
+        Difficulty::new(1.0).unwrap().average_hashes()
+    }
+
+    #[test]
+    fn a_rate_is_what_was_credited_over_the_time_there_was() {
+        let start = Instant::now();
+        let mut ledger = Ledger::new(start);
+        for second in 0..100 {
+            ledger.add(credit("a", second % 4 == 0), start + Duration::from_secs(second));
+        }
+        let rates = ledger.rates(start + Duration::from_secs(100));
+        assert!((rates.hash_rate / hashes() - 1.0).abs() < 1e-9);
+        assert!((rates.stale_hash_rate / hashes() - 0.25).abs() < 1e-9);
+        assert_eq!((rates.accepted, rates.stale), (75, 25));
+    }
+
+    #[test]
+    fn a_worker_that_stopped_is_forgotten_after_the_window() {
+        let start = Instant::now();
+        let mut ledger = Ledger::new(start);
+        ledger.add(credit("a", false), start);
+        ledger.add(credit("b", false), start + WINDOW);
+        let rates = ledger.rates(start + WINDOW + SLICE);
+        assert_eq!(rates.workers.keys().map(|name| &**name).collect::<Vec<_>>(), ["b"]);
+        assert_eq!(rates.accepted, 2);
+    }
+
+    #[test]
+    fn names_from_strangers_do_not_grow_memory_without_bound() {
+        let start = Instant::now();
+        let mut ledger = Ledger::new(start);
+        for number in 0..WORKERS_MAX + 50 {
+            ledger.add(credit(&number.to_string(), false), start);
+        }
+        assert_eq!(ledger.workers.len(), WORKERS_MAX + 1);
+        assert!((ledger.workers[OTHERS].hashes() / hashes() - 50.0).abs() < 1e-9);
+    }
+}

@@ -1,0 +1,187 @@
+//! Parses `ADDRESS[.worker][/share difficulty][+pseudo-share difficulty]` (`_` also starts a worker, as in the old node).
+
+use std::sync::Arc;
+use stratum::{Difficulty, Refusal, Worker};
+
+use super::Payout;
+use crate::address::{self, AddressError};
+use crate::network::Network;
+
+/// Longest name taken; a bech32 address with a worker and two difficulties has 120 characters.
+pub const NAME_CHARACTERS_MAX: usize = 255;
+
+/// Whom `name` stands for. A name that is no address mines for `default`, as P2Pool does.
+///
+/// # Errors
+/// What looks like an address but cannot be paid, and difficulties that are none, each with the reason.
+pub fn parse(name: &str, network: &Network, default: &Payout) -> Result<Worker<Payout>, Refusal> {
+    let name = name.trim();
+    if name.chars().count() > NAME_CHARACTERS_MAX {
+        return Err(Refusal(format!("the name is longer than {NAME_CHARACTERS_MAX} characters")));
+    }
+    let (user, wishes) = split_wishes(name);
+    let mut difficulty = None;
+    let mut share_difficulty = None;
+    for (symbol, number) in wishes {
+        let wish = number
+            .parse()
+            .ok()
+            .and_then(Difficulty::new)
+            .ok_or_else(|| Refusal(format!("`{symbol}{number}` is not a difficulty: a number above 0 is wanted")))?;
+        // The last one of each kind wins.
+        *(if symbol == '+' { &mut difficulty } else { &mut share_difficulty }) = Some(wish);
+    }
+    let (address, worker) = split_worker(user);
+    let payout = match address::script_of(address, &network.parent) {
+        Ok(script) => Payout { script, address: address.into(), share_difficulty },
+        Err(AddressError::NotAnAddress(_)) => Payout { share_difficulty, ..default.clone() },
+        Err(error) => return Err(Refusal(error.to_string())),
+    };
+    let statistics_name: Arc<str> = match worker {
+        Some(worker) => format!("{address}.{worker}").into(),
+        None => address.into(),
+    };
+    Ok(Worker { name: statistics_name, payout, difficulty })
+}
+
+/// Splits off the `+number` and `/number` parts, in any order.
+fn split_wishes(name: &str) -> (&str, Vec<(char, String)>) {
+    let end = name.find(['+', '/']).unwrap_or(name.len());
+    let (user, mut rest) = name.split_at(end);
+    let mut wishes: Vec<(char, String)> = Vec::new();
+    while let Some(symbol) = rest.chars().next() {
+        let after = &rest[1..];
+        let end = after.find(['+', '/']).unwrap_or(after.len());
+        let number = &after[..end];
+        match wishes.last_mut() {
+            // The plus in `+1e+3` belongs to the exponent.
+            Some((_, before)) if symbol == '+' && awaits_exponent(before) => {
+                before.push('+');
+                before.push_str(number);
+            }
+            _ => wishes.push((symbol, number.to_owned())),
+        }
+        rest = &after[end..];
+    }
+    (user, wishes)
+}
+
+fn awaits_exponent(number: &str) -> bool {
+    number.strip_suffix(['e', 'E']).is_some_and(|mantissa| mantissa.parse::<f64>().is_ok())
+}
+
+/// Splits the worker off the address: at the first `_` if there is one, else at the first `.`.
+fn split_worker(user: &str) -> (&str, Option<&str>) {
+    let separator = if user.contains('_') { '_' } else { '.' };
+    match user.split_once(separator) {
+        Some((address, worker)) => {
+            let worker = worker.split(separator).next().unwrap_or_default();
+            (address, (!worker.is_empty()).then_some(worker))
+        }
+        None => (user, None),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::network::BITCOIN;
+    use proptest::prelude::*;
+
+    const ADDRESS: &str = "1BvBMSEYstWetqTFn5Au4m4GFg7xJaNVN2";
+
+    fn default() -> Payout {
+        let address = "3J98t1WpEZ73CNmQviecrnyiWrnqRhWNLy";
+        let script = address::script_of(address, &BITCOIN.parent).unwrap();
+        Payout { script, address: address.into(), share_difficulty: None }
+    }
+
+    fn parsed(name: &str) -> Worker<Payout> {
+        parse(name, &BITCOIN, &default()).unwrap()
+    }
+
+    fn wishes(name: &str) -> (Option<f64>, Option<f64>) {
+        let worker = parsed(name);
+        (worker.difficulty.map(Difficulty::get), worker.payout.share_difficulty.map(Difficulty::get))
+    }
+
+    #[test]
+    fn an_address_with_and_without_worker() {
+        for (name, statistics_name) in [
+            (ADDRESS.to_owned(), ADDRESS.to_owned()),
+            (format!(" {ADDRESS} "), ADDRESS.to_owned()),
+            (format!("{ADDRESS}.rig1"), format!("{ADDRESS}.rig1")),
+            (format!("{ADDRESS}_rig1"), format!("{ADDRESS}.rig1")),
+            (format!("{ADDRESS}_rig.1"), format!("{ADDRESS}.rig.1")),
+            (format!("{ADDRESS}.rig1.x"), format!("{ADDRESS}.rig1")),
+            (format!("{ADDRESS}."), ADDRESS.to_owned()),
+            (format!("{ADDRESS}.rig1+5/7"), format!("{ADDRESS}.rig1")),
+        ] {
+            let worker = parsed(&name);
+            assert_eq!(&*worker.name, statistics_name, "{name}");
+            assert_eq!(&*worker.payout.address, ADDRESS, "{name}");
+        }
+    }
+
+    #[test]
+    fn difficulties_in_either_order_with_fractions_and_exponents() {
+        for (suffix, difficulty, share_difficulty) in [
+            ("", None, None),
+            ("+1000", Some(1000.0), None),
+            ("/1000", None, Some(1000.0)),
+            ("/1000+2.5", Some(2.5), Some(1000.0)),
+            ("+0.001/1e6", Some(0.001), Some(1e6)),
+            ("+1e-3", Some(0.001), None),
+            ("+1e+3", Some(1000.0), None),
+            ("+1e+3+4", Some(4.0), None),
+            ("+1+2/3/4", Some(2.0), Some(4.0)),
+        ] {
+            assert_eq!(wishes(&format!("{ADDRESS}{suffix}")), (difficulty, share_difficulty), "{suffix}");
+            assert_eq!(wishes(&format!("{ADDRESS}.w{suffix}")), (difficulty, share_difficulty), ".w{suffix}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_difficulty_is_refused_by_name() {
+        for suffix in ["+", "/", "+abc", "/-1", "+0", "+nan", "+inf", "/1e999", "+1e"] {
+            let refusal = parse(&format!("{ADDRESS}{suffix}"), &BITCOIN, &default()).unwrap_err();
+            assert!(refusal.0.contains(&format!("`{suffix}`")), "{suffix}: {refusal}");
+        }
+    }
+
+    #[test]
+    fn a_mere_name_mines_for_the_node_and_keeps_its_name() {
+        let worker = parsed("garage.rig1+8");
+        assert_eq!(&*worker.name, "garage.rig1");
+        assert_eq!(worker.payout, default());
+        assert_eq!(worker.difficulty.map(Difficulty::get), Some(8.0));
+        assert_eq!(parsed("").payout, default());
+    }
+
+    #[test]
+    fn an_address_that_cannot_be_paid_is_refused_with_the_reason() {
+        let refused = |name: &str| parse(name, &BITCOIN, &default()).unwrap_err().0;
+        assert!(refused("1BvBMSEYstWetqTFn5Au4m4GFg7xJaNVN3.rig").contains("mistyped"));
+        assert!(refused("mipcBbFg9gMiCh81Kj8tqqdgoZub1ZJRfn+5").contains("another network"));
+        assert!(refused("bc1p0xlxvlhemja6c4dqv22uapctqupfhlxm9h8z3k2e72q4k9hcz7vqzk5jj0").contains("taproot"));
+    }
+
+    #[test]
+    fn a_name_that_is_too_long_is_refused() {
+        assert!(parse(&"x".repeat(NAME_CHARACTERS_MAX + 1), &BITCOIN, &default()).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn no_name_makes_it_panic(name in "\\PC{0,300}") {
+            let _ = parse(&name, &BITCOIN, &default());
+        }
+
+        #[test]
+        fn whatever_follows_a_good_address_is_never_paid_to_another(suffix in "[._/+][a-z0-9._/+]{0,30}") {
+            if let Ok(worker) = parse(&format!("{ADDRESS}{suffix}"), &BITCOIN, &default()) {
+                prop_assert_eq!(&*worker.payout.address, ADDRESS);
+            }
+        }
+    }
+}

@@ -1,0 +1,170 @@
+//! `Difficulty` ↔ `Target` conversions and their rounding.
+//!
+//! Difficulty is *bdiff*: difficulty 1 is the target `0xffff · 2^208`, which is what mining hardware implements.
+
+use ruint::aliases::U256;
+use std::fmt;
+
+type U512 = ruint::Uint<512, 8>;
+
+/// A 256-bit threshold: a hash, read as a little-endian number, meets it when it is not greater.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Target(U256);
+
+impl Target {
+    /// The threshold that every hash meets.
+    pub const MAX: Self = Self(U256::MAX);
+
+    /// From the number itself, least significant byte first.
+    pub fn from_le_bytes(bytes: [u8; 32]) -> Self {
+        Self(U256::from_le_bytes(bytes))
+    }
+
+    /// The number itself, most significant byte first, as people read it.
+    pub fn to_be_bytes(self) -> [u8; 32] {
+        self.0.to_be_bytes()
+    }
+
+    /// Whether `hash`, as the hash function produced it, is not above the threshold.
+    pub fn is_met_by(&self, hash: &[u8; 32]) -> bool {
+        U256::from_le_bytes(*hash) <= self.0
+    }
+
+    /// The difficulty of this target; infinite for the target zero.
+    pub fn difficulty(&self) -> f64 {
+        f64::from(difficulty_one()) / f64::from(self.0)
+    }
+}
+
+impl fmt::Debug for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Target({:064x})", self.0)
+    }
+}
+
+/// How many times harder than difficulty 1 (bdiff); positive and finite.
+#[derive(Clone, Copy, PartialEq, PartialOrd)]
+pub struct Difficulty(f64);
+
+impl Difficulty {
+    /// `None` unless `value` is positive and finite.
+    pub fn new(value: f64) -> Option<Self> {
+        (value.is_finite() && value > 0.0).then_some(Self(value))
+    }
+
+    /// The number itself.
+    pub fn get(self) -> f64 {
+        self.0
+    }
+
+    /// The greatest target that is at least this difficult: exact, rounded down.
+    pub fn target(self) -> Target {
+        // Easier than 2^-32 is easier than any 256-bit number can tell, harder than 2^224 is harder.
+        if self.0 < f64::powi(2.0, -33) {
+            return Target::MAX;
+        }
+        if self.0 > f64::powi(2.0, 225) {
+            return Target(U256::ZERO);
+        }
+        // A float is mantissa · 2^exponent, exactly.
+        let bits = self.0.to_bits();
+        let mantissa = (bits & ((1 << 52) - 1)) | (1 << 52);
+        let exponent = i64::try_from(bits >> 52).expect("twelve bits fit") - 1075;
+        let shift = usize::try_from(exponent.unsigned_abs()).expect("at most 1075");
+        let one = U512::from(difficulty_one());
+        let quotient = if exponent < 0 {
+            (one << shift) / U512::from(mantissa)
+        } else {
+            one / (U512::from(mantissa) << shift)
+        };
+        Target(if quotient > U512::from(U256::MAX) { U256::MAX } else { U256::from(quotient) })
+    }
+
+    /// The nearest power of two, which every known device handles exactly (Antminer S1 to S5 filter by `floor(log2)`).
+    pub fn to_power_of_two(self) -> Self {
+        Self(f64::exp2(self.0.log2().round().clamp(-1000.0, 1000.0)))
+    }
+
+    /// Hashes that it takes on average to meet it.
+    pub fn average_hashes(self) -> f64 {
+        // 2^256 / (0xffff · 2^208)
+        self.0 * (4_294_967_296.0 * 65_536.0 / 65_535.0)
+    }
+
+    /// The difficulty that is met on average after `hashes`; `None` unless positive and finite.
+    pub fn from_average_hashes(hashes: f64) -> Option<Self> {
+        Self::new(hashes / (4_294_967_296.0 * 65_536.0 / 65_535.0))
+    }
+}
+
+impl fmt::Debug for Difficulty {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Difficulty({})", self.0)
+    }
+}
+
+impl fmt::Display for Difficulty {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+fn difficulty_one() -> U256 {
+    U256::from(0xffff_u32) << 208
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn target_hex(difficulty: f64) -> String {
+        format!("{:064x}", Difficulty::new(difficulty).unwrap().target().0)
+    }
+
+    #[test]
+    fn difficulty_one_is_bdiff() {
+        assert_eq!(target_hex(1.0), format!("00000000ffff{}", "0".repeat(52)));
+        assert_eq!(target_hex(2.0), format!("000000007fff8{}", "0".repeat(51)));
+        assert_eq!(target_hex(0.5), format!("00000001fffe{}", "0".repeat(52)));
+    }
+
+    #[test]
+    fn the_extremes_saturate() {
+        assert_eq!(Difficulty::new(1e-300).unwrap().target(), Target::MAX);
+        assert_eq!(Difficulty::new(1e300).unwrap().target(), Target(U256::ZERO));
+        assert_eq!(Difficulty::new(f64::powi(2.0, -32)).unwrap().target().0 >> 240, U256::from(0xffff_u32));
+    }
+
+    #[test]
+    fn zero_negative_and_unreal_numbers_are_no_difficulty() {
+        for value in [0.0, -1.0, f64::NAN, f64::INFINITY] {
+            assert_eq!(Difficulty::new(value), None, "{value}");
+        }
+    }
+
+    #[test]
+    fn regtest_has_the_difficulty_that_the_daemon_names() {
+        let mut bytes = [0; 32];
+        bytes[28..].copy_from_slice(&[0, 0, 0xff, 0x7f]);
+        bytes[29] = 0xff;
+        let difficulty = Target::from_le_bytes(bytes).difficulty();
+        assert!((difficulty / 4.656_542_373_906_925e-10 - 1.0).abs() < 1e-12, "{difficulty}");
+    }
+
+    proptest! {
+        #[test]
+        fn target_and_difficulty_are_inverse(exponent in -30.0..90.0_f64) {
+            let difficulty = Difficulty::new(exponent.exp2()).unwrap();
+            let back = difficulty.target().difficulty();
+            prop_assert!((back / difficulty.get() - 1.0).abs() < 1e-9, "{} became {back}", difficulty);
+        }
+
+        #[test]
+        fn a_harder_difficulty_never_has_an_easier_target(a in -31.0..220.0_f64, b in -31.0..220.0_f64) {
+            let (easy, hard) = if a < b { (a, b) } else { (b, a) };
+            let target = |exponent: f64| Difficulty::new(exponent.exp2()).unwrap().target();
+            prop_assert!(target(hard) <= target(easy));
+        }
+    }
+}

@@ -1,0 +1,88 @@
+//! Hands out extranonce1 values unique among live connections and takes them back.
+
+use parking_lot::Mutex;
+use std::collections::HashSet;
+use std::sync::Arc;
+
+/// Bytes of extranonce1, which the pool chooses.
+pub const EXTRANONCE1_SIZE: usize = 4;
+
+/// Bytes of extranonce2, which the miner chooses. Devices take 4 to 8; with ours they make up P2Pool's 8-byte nonce.
+pub const EXTRANONCE2_SIZE: usize = 4;
+
+/// The pool of values. Clones share it.
+#[derive(Debug, Clone)]
+pub struct Extranonces(Arc<Mutex<State>>);
+
+#[derive(Debug)]
+struct State {
+    next: u32,
+    live: HashSet<u32>,
+}
+
+impl Extranonces {
+    /// Starts counting at `first`; a value derived from the clock keeps a restarted server from handing out what miners
+    /// still use.
+    pub fn starting_at(first: u32) -> Self {
+        Self(Arc::new(Mutex::new(State { next: first, live: HashSet::new() })))
+    }
+
+    /// A value that no other live connection has; `None` when all 2^32 are taken.
+    pub fn lease(&self) -> Option<Lease> {
+        let mut state = self.0.lock();
+        if state.live.len() > u32::MAX as usize {
+            return None;
+        }
+        while state.live.contains(&state.next) {
+            state.next = state.next.wrapping_add(1);
+        }
+        let value = state.next;
+        state.next = value.wrapping_add(1);
+        state.live.insert(value);
+        Some(Lease { value, pool: self.clone() })
+    }
+}
+
+/// An extranonce1 in use; dropping it gives the value back.
+#[derive(Debug)]
+pub struct Lease {
+    value: u32,
+    pool: Extranonces,
+}
+
+impl Lease {
+    /// The bytes as they stand in the coinbase.
+    pub fn bytes(&self) -> [u8; EXTRANONCE1_SIZE] {
+        self.value.to_be_bytes()
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        self.pool.0.lock().live.remove(&self.value);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn live_values_differ_and_are_not_reused_at_once() {
+        let pool = Extranonces::starting_at(u32::MAX - 1);
+        let first = pool.lease().unwrap();
+        let second = pool.lease().unwrap();
+        let third = pool.lease().unwrap();
+        assert_eq!([first.bytes(), second.bytes(), third.bytes()], [[255, 255, 255, 254], [255; 4], [0; 4]]);
+        drop(first);
+        assert_eq!(pool.lease().unwrap().bytes(), [0, 0, 0, 1]);
+    }
+
+    #[test]
+    fn a_value_in_use_is_skipped_after_the_counter_wraps() {
+        let pool = Extranonces::starting_at(5);
+        let held = pool.lease().unwrap();
+        pool.0.lock().next = 5;
+        assert_ne!(pool.lease().unwrap().bytes(), held.bytes());
+    }
+}

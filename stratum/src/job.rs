@@ -1,0 +1,275 @@
+//! `Job<T>`: an immutable unit of work, and its `mining.notify` line; `Jobs`: the last few that a session handed out.
+
+use bytes::Bytes;
+use sha2::{Digest, Sha256};
+use std::collections::VecDeque;
+use std::fmt::{self, Write};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::difficulty::{Difficulty, Target};
+use crate::submission::double_sha256;
+
+/// Jobs that a session remembers. At the usual one in thirty seconds this is half an hour's; on a chain whose tip
+/// changes every other second it is the last two minutes'.
+pub const JOBS_MAX: usize = 64;
+
+/// How long a session remembers a job. Devices with deep queues (Antminer S1 to S5, BFL) return work that is minutes old.
+pub const JOB_LIFE: Duration = Duration::from_secs(600);
+
+/// The function whose result must meet the target: `sha256d` for Bitcoin, scrypt for Litecoin.
+pub type PowFunction = fn(&[u8; 80]) -> [u8; 32];
+
+/// Bitcoin's proof-of-work function.
+pub fn sha256d(header: &[u8; 80]) -> [u8; 32] {
+    double_sha256(header)
+}
+
+/// Names a job towards miners: 16 hex digits (NiceHash has trouble with short names; devices ignore a second job of a
+/// name that is active, so it is never used again).
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct JobId(pub u64);
+
+impl fmt::Display for JobId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", self.0)
+    }
+}
+
+impl fmt::Debug for JobId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "JobId({self})")
+    }
+}
+
+/// What a job is made of.
+#[derive(Debug, Clone)]
+pub struct JobParts<'a> {
+    /// Its name.
+    pub id: JobId,
+    /// The coinbase up to the extranonces, without witness.
+    pub coinbase_head: &'a [u8],
+    /// The coinbase after the extranonces.
+    pub coinbase_tail: &'a [u8],
+    /// Merkle branch of the coinbase: raw digests.
+    pub branch: &'a [[u8; 32]],
+    /// Header version; the bits that miners may roll must be zero.
+    pub version: u32,
+    /// Hash of the previous block as it stands in the header.
+    pub previous_block: [u8; 32],
+    /// Compact target as it stands in the header.
+    pub bits: u32,
+    /// Header time that the job starts at.
+    pub time: u32,
+    /// Earliest header time that a block may bear.
+    pub time_min: u32,
+    /// The easiest of the targets that make a submission a solution.
+    pub solution_target: Target,
+    /// The chain's proof-of-work function.
+    pub pow: PowFunction,
+}
+
+/// An immutable unit of work. Shared by every connection with the same payout, so nothing in it is a connection's own.
+///
+/// It stays small, since late solutions are taken for as long as a session remembers the job: the coinbase's head is
+/// kept as a SHA-256 midstate, and the rendered line is not here but in the [`Offer`].
+pub struct Job<T> {
+    pub(crate) id: JobId,
+    pub(crate) coinbase_midstate: Sha256,
+    pub(crate) coinbase_tail: Box<[u8]>,
+    pub(crate) branch: Box<[[u8; 32]]>,
+    pub(crate) version: u32,
+    pub(crate) previous_block: [u8; 32],
+    pub(crate) bits: u32,
+    pub(crate) time: u32,
+    pub(crate) time_min: u32,
+    pub(crate) solution_target: Target,
+    pub(crate) pow: PowFunction,
+    ticket: T,
+}
+
+impl<T> Job<T> {
+    /// Its name.
+    pub fn id(&self) -> JobId {
+        self.id
+    }
+
+    /// What the maker of the job put in, to finish it by.
+    pub fn ticket(&self) -> &T {
+        &self.ticket
+    }
+
+    /// The easiest of the targets that make a submission a solution.
+    pub fn solution_target(&self) -> Target {
+        self.solution_target
+    }
+}
+
+impl<T> fmt::Debug for Job<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Job").field("id", &self.id).field("solution_target", &self.solution_target).finish()
+    }
+}
+
+/// A job with the line that announces it.
+#[derive(Debug)]
+pub struct Offer<T> {
+    /// The job.
+    pub job: Arc<Job<T>>,
+    /// Its `mining.notify` up to and including the comma before `clean_jobs`: rendered once, shared by all connections.
+    pub line: Bytes,
+}
+
+impl<T> Clone for Offer<T> {
+    fn clone(&self) -> Self {
+        Self { job: self.job.clone(), line: self.line.clone() }
+    }
+}
+
+impl<T> Offer<T> {
+    /// Makes the job and renders its line.
+    ///
+    /// # Panics
+    /// If the version has bits that miners may roll: jobs are made by the node itself, and XOR-ing devices (Bitaxe) would
+    /// have every submission rejected.
+    pub fn new(parts: &JobParts<'_>, ticket: T) -> Self {
+        assert_eq!(parts.version & crate::version_rolling::VERSION_MASK, 0, "job version leaves the rolled bits zero");
+        let job = Job {
+            id: parts.id,
+            coinbase_midstate: Sha256::new_with_prefix(parts.coinbase_head),
+            coinbase_tail: parts.coinbase_tail.into(),
+            branch: parts.branch.into(),
+            version: parts.version,
+            previous_block: parts.previous_block,
+            bits: parts.bits,
+            time: parts.time,
+            time_min: parts.time_min,
+            solution_target: parts.solution_target,
+            pow: parts.pow,
+            ticket,
+        };
+        Self { job: Arc::new(job), line: render(parts) }
+    }
+}
+
+fn render(parts: &JobParts<'_>) -> Bytes {
+    let coinbase_digits = 2 * (parts.coinbase_head.len() + parts.coinbase_tail.len());
+    let mut line = String::with_capacity(256 + coinbase_digits + 67 * parts.branch.len());
+    let branch: Vec<String> = parts.branch.iter().map(|digest| format!("\"{}\"", hex::encode(digest))).collect();
+    write!(
+        line,
+        r#"{{"id":null,"method":"mining.notify","params":["{}","{}","{}","{}",[{}],"{:08x}","{:08x}","{:08x}","#,
+        parts.id,
+        hex::encode(swap_words(parts.previous_block)),
+        hex::encode(parts.coinbase_head),
+        hex::encode(parts.coinbase_tail),
+        branch.join(","),
+        parts.version,
+        parts.bits,
+        parts.time,
+    )
+    .expect("writing to a string does not fail");
+    line.into()
+}
+
+/// Stratum shows the previous block with the bytes of each four-byte word reversed, a relic of getwork.
+fn swap_words(mut digest: [u8; 32]) -> [u8; 32] {
+    for word in digest.chunks_exact_mut(4) {
+        word.reverse();
+    }
+    digest
+}
+
+/// A job that a session handed out, with what holds for it on that connection alone.
+#[derive(Debug)]
+pub(crate) struct HandedOut<T> {
+    pub(crate) job: Arc<Job<T>>,
+    pub(crate) difficulty: Difficulty,
+    pub(crate) target: Target,
+    /// The generation of parent block that it builds on; an older one than the current makes it stale.
+    pub(crate) clean_epoch: u64,
+    since: Instant,
+}
+
+/// The last few jobs of a session, newest last.
+#[derive(Debug)]
+pub(crate) struct Jobs<T>(VecDeque<HandedOut<T>>);
+
+impl<T> Jobs<T> {
+    pub(crate) fn new() -> Self {
+        Self(VecDeque::new())
+    }
+
+    pub(crate) fn add(&mut self, job: Arc<Job<T>>, difficulty: Difficulty, target: Target, clean_epoch: u64, now: Instant) {
+        while self.0.front().is_some_and(|oldest| {
+            self.0.len() >= JOBS_MAX || now.saturating_duration_since(oldest.since) > JOB_LIFE
+        }) {
+            self.0.pop_front();
+        }
+        self.0.push_back(HandedOut { job, difficulty, target, clean_epoch, since: now });
+    }
+
+    pub(crate) fn newest(&self) -> Option<&HandedOut<T>> {
+        self.0.back()
+    }
+
+    /// The job called `name`: newest first, since that is the one nearly every submission is for.
+    pub(crate) fn find(&self, name: &str) -> Option<&HandedOut<T>> {
+        let id = (name.len() == 16).then(|| u64::from_str_radix(name, 16).ok()).flatten()?;
+        self.0.iter().rev().find(|handed_out| handed_out.job.id == JobId(id))
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    pub(crate) fn parts(id: u64) -> JobParts<'static> {
+        JobParts {
+            id: JobId(id),
+            coinbase_head: &[1, 2, 3],
+            coinbase_tail: &[0xff],
+            branch: &[[0xab; 32]],
+            version: 0x2000_0000,
+            previous_block: [
+                0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27,
+                28, 29, 30, 31,
+            ],
+            bits: 0x207f_ffff,
+            time: 0x6000_0000,
+            time_min: 0x5fff_0000,
+            solution_target: Target::from_le_bytes([0; 32]),
+            pow: sha256d,
+        }
+    }
+
+    #[test]
+    fn the_line_has_the_fields_in_the_order_and_shape_that_miners_expect() {
+        let offer = Offer::new(&parts(0x1f), ());
+        let line = [&offer.line[..], b"true]}"].concat();
+        let value: serde_json::Value = serde_json::from_slice(&line).unwrap();
+        assert_eq!(
+            value,
+            serde_json::json!({"id": null, "method": "mining.notify", "params": [
+                "000000000000001f",
+                "03020100070605040b0a09080f0e0d0c13121110171615141b1a19181f1e1d1c",
+                "010203", "ff", ["ab".repeat(32)], "20000000", "207fffff", "60000000", true,
+            ]})
+        );
+    }
+
+    #[test]
+    fn only_the_last_jobs_are_remembered() {
+        let mut jobs = Jobs::new();
+        let now = Instant::now();
+        let difficulty = Difficulty::new(1.0).unwrap();
+        for id in 0..=JOBS_MAX as u64 {
+            jobs.add(Offer::new(&parts(id), ()).job, difficulty, difficulty.target(), 0, now);
+        }
+        assert!(jobs.find("0000000000000000").is_none());
+        assert!(jobs.find("0000000000000001").is_some());
+        assert!(jobs.find("1").is_none(), "names are compared whole");
+        jobs.add(Offer::new(&parts(999), ()).job, difficulty, difficulty.target(), 0, now + JOB_LIFE * 2);
+        assert!(jobs.find("0000000000000001").is_none(), "too old");
+    }
+}

@@ -1,0 +1,108 @@
+//! Cuts a byte stream into lines of at most a given length, and refuses longer ones.
+
+use bytes::{Bytes, BytesMut};
+use thiserror::Error;
+
+/// Longest line taken from a client that has authorised.
+pub const LINE_BYTES_MAX: usize = 16 * 1024;
+
+/// Longest line taken before that: no handshake message needs more, and strangers get less room.
+pub const LINE_BYTES_MAX_BEFORE_AUTHORIZE: usize = 4 * 1024;
+
+/// Bytes received and not yet handed out.
+#[derive(Debug, Default)]
+pub struct Lines {
+    buffer: BytesMut,
+    /// How far `buffer` is known to hold no line feed.
+    scanned: usize,
+}
+
+/// A line went on for longer than allowed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[error("line longer than {0} bytes")]
+pub struct LineTooLong(pub usize);
+
+impl Lines {
+    /// Starts with bytes that were read already.
+    pub fn starting_with(read: BytesMut) -> Self {
+        Self { buffer: read, scanned: 0 }
+    }
+
+    /// Where to read more bytes into.
+    pub fn buffer(&mut self) -> &mut BytesMut {
+        &mut self.buffer
+    }
+
+    /// The next whole line without its line end (`\n` or `\r\n`); `None` when more bytes are needed.
+    ///
+    /// # Errors
+    /// The line is longer than `bytes_max`, whole or not.
+    pub fn next(&mut self, bytes_max: usize) -> Result<Option<Bytes>, LineTooLong> {
+        let found = self.buffer[self.scanned..].iter().position(|byte| *byte == b'\n');
+        let Some(offset) = found else {
+            self.scanned = self.buffer.len();
+            return if self.scanned > bytes_max { Err(LineTooLong(bytes_max)) } else { Ok(None) };
+        };
+        let mut line = self.buffer.split_to(self.scanned + offset + 1);
+        self.scanned = 0;
+        line.truncate(line.len() - 1);
+        if line.last() == Some(&b'\r') {
+            line.truncate(line.len() - 1);
+        }
+        if line.len() > bytes_max { Err(LineTooLong(bytes_max)) } else { Ok(Some(line.freeze())) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn lines_of(chunks: &[&[u8]], bytes_max: usize) -> Vec<Result<String, LineTooLong>> {
+        let mut lines = Lines::default();
+        let mut found = Vec::new();
+        for chunk in chunks {
+            lines.buffer().extend_from_slice(chunk);
+            loop {
+                match lines.next(bytes_max) {
+                    Ok(Some(line)) => found.push(Ok(String::from_utf8_lossy(&line).into_owned())),
+                    Ok(None) => break,
+                    Err(error) => {
+                        found.push(Err(error));
+                        return found;
+                    }
+                }
+            }
+        }
+        found
+    }
+
+    #[test]
+    fn several_lines_in_one_segment_and_one_line_in_several() {
+        assert_eq!(
+            lines_of(&[b"one\r\ntwo\nth", b"r", b"ee\n\nfour"], 100),
+            ["one", "two", "three", ""].map(|line| Ok(line.to_owned()))
+        );
+    }
+
+    #[test]
+    fn a_line_without_end_is_refused_as_soon_as_it_is_too_long() {
+        assert_eq!(lines_of(&[b"12345", b"6"], 5), [Err(LineTooLong(5))]);
+        assert_eq!(lines_of(&[b"123456\n"], 5), [Err(LineTooLong(5))]);
+        assert_eq!(lines_of(&[b"12345\n"], 5), [Ok("12345".to_owned())]);
+    }
+
+    proptest! {
+        #[test]
+        fn how_the_bytes_were_cut_into_segments_makes_no_difference(
+            text in "[a-c\r\n]{0,60}", cuts in proptest::collection::vec(0usize..60, 0..6)
+        ) {
+            let bytes = text.as_bytes();
+            let mut cuts: Vec<usize> = cuts.into_iter().map(|cut| cut.min(bytes.len())).collect();
+            cuts.extend([0, bytes.len()]);
+            cuts.sort_unstable();
+            let chunks: Vec<&[u8]> = cuts.windows(2).map(|pair| &bytes[pair[0]..pair[1]]).collect();
+            prop_assert_eq!(lines_of(&chunks, 100), lines_of(&[bytes], 100));
+        }
+    }
+}

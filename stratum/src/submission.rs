@@ -1,0 +1,258 @@
+//! Rebuilds the header from job and submission and hashes it; pure.
+
+use sha2::{Digest, Sha256};
+
+use crate::error::StratumError;
+use crate::extranonce::{EXTRANONCE1_SIZE, EXTRANONCE2_SIZE};
+use crate::job::Job;
+use crate::version_rolling;
+
+/// How far ahead of the clock a block's time may lie (Bitcoin's consensus limit).
+pub const TIME_AHEAD_MAX_S: u32 = 7200;
+
+/// How far a miner may roll a job's time forward: what ckpool allows, and more than any device does.
+pub const TIME_ROLL_MAX_S: u32 = 7000;
+
+/// What a miner sent for a job, parsed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Submission {
+    /// The miner's part of the extranonce.
+    pub extranonce2: [u8; EXTRANONCE2_SIZE],
+    /// Header time.
+    pub time: u32,
+    /// Header nonce.
+    pub nonce: u32,
+    /// Rolled version bits, if it sent any.
+    pub version_bits: Option<u32>,
+}
+
+/// A header that a submission stands for, with its hashes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Solved {
+    /// The 80 bytes.
+    pub header: [u8; 80],
+    /// Its identity: `sha256d` on every coin.
+    pub hash: [u8; 32],
+    /// What must meet targets: the coin's own function.
+    pub pow_hash: [u8; 32],
+}
+
+impl Submission {
+    /// Parses the fields of `mining.submit` after the job's name.
+    ///
+    /// # Errors
+    /// The first field that is not hex of its exact length.
+    pub fn parse(
+        extranonce2: &str,
+        time: &str,
+        nonce: &str,
+        version_bits: Option<&str>,
+        mask: u32,
+    ) -> Result<Self, StratumError> {
+        let mut bytes = [0; EXTRANONCE2_SIZE];
+        hex::decode_to_slice(extranonce2, &mut bytes).map_err(|_| StratumError::Extranonce2 {
+            given: shown(extranonce2),
+            digits: 2 * EXTRANONCE2_SIZE,
+        })?;
+        Ok(Self {
+            extranonce2: bytes,
+            time: number(time).ok_or_else(|| StratumError::TimeFormat(shown(time)))?,
+            nonce: number(nonce).ok_or_else(|| StratumError::Nonce(shown(nonce)))?,
+            version_bits: match version_bits {
+                None => None,
+                Some(bits) => {
+                    Some(number(bits).ok_or_else(|| StratumError::VersionBits { given: shown(bits), mask })?)
+                }
+            },
+        })
+    }
+
+    /// The header that this stands for, or why it cannot be a block: times that no node would take, and version bits
+    /// outside `mask` (zero when version rolling was not negotiated). `now` is in seconds since 1970.
+    ///
+    /// # Errors
+    /// [`StratumError::TimeRange`] and [`StratumError::VersionBits`].
+    pub fn solve<T>(
+        &self,
+        job: &Job<T>,
+        extranonce1: [u8; EXTRANONCE1_SIZE],
+        mask: u32,
+        now: u32,
+    ) -> Result<Solved, StratumError> {
+        // A daemon's clock ahead of ours must not make its own template's time unacceptable.
+        let latest = now.saturating_add(TIME_AHEAD_MAX_S).min(job.time.saturating_add(TIME_ROLL_MAX_S)).max(job.time);
+        if self.time < job.time_min || self.time > latest {
+            return Err(StratumError::TimeRange { given: self.time, earliest: job.time_min, latest });
+        }
+        let version = match self.version_bits {
+            Some(bits) => version_rolling::apply(job.version, mask, bits)?,
+            None => job.version,
+        };
+        let coinbase = job
+            .coinbase_midstate
+            .clone()
+            .chain_update(extranonce1)
+            .chain_update(self.extranonce2)
+            .chain_update(&job.coinbase_tail);
+        let mut root: [u8; 32] = Sha256::digest(coinbase.finalize()).into();
+        for sibling in &job.branch {
+            let mut pair = [0; 64];
+            pair[..32].copy_from_slice(&root);
+            pair[32..].copy_from_slice(sibling);
+            root = double_sha256(&pair);
+        }
+        let mut header = [0; 80];
+        header[..4].copy_from_slice(&version.to_le_bytes());
+        header[4..36].copy_from_slice(&job.previous_block);
+        header[36..68].copy_from_slice(&root);
+        header[68..72].copy_from_slice(&self.time.to_le_bytes());
+        header[72..76].copy_from_slice(&job.bits.to_le_bytes());
+        header[76..].copy_from_slice(&self.nonce.to_le_bytes());
+        Ok(Solved { header, hash: double_sha256(&header), pow_hash: (job.pow)(&header) })
+    }
+}
+
+pub(crate) fn double_sha256(bytes: &[u8]) -> [u8; 32] {
+    Sha256::digest(Sha256::digest(bytes)).into()
+}
+
+/// Exactly eight hex digits.
+fn number(digits: &str) -> Option<u32> {
+    let mut bytes = [0; 4];
+    hex::decode_to_slice(digits, &mut bytes).ok()?;
+    Some(u32::from_be_bytes(bytes))
+}
+
+/// A stranger's value for an error text: enough to recognise it by, never a whole line.
+pub(crate) fn shown(value: &str) -> String {
+    const CHARACTERS_MAX: usize = 40;
+    if value.chars().count() <= CHARACTERS_MAX {
+        value.to_owned()
+    } else {
+        value.chars().take(CHARACTERS_MAX).chain(['…']).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::difficulty::Target;
+    use crate::job::{JobId, JobParts, Offer, sha256d};
+
+    fn bytes<const N: usize>(digits: &str) -> [u8; N] {
+        let mut bytes = [0; N];
+        hex::decode_to_slice(digits, &mut bytes).unwrap();
+        bytes
+    }
+
+    fn reversed(digits: &str) -> [u8; 32] {
+        let mut digest: [u8; 32] = bytes(digits);
+        digest.reverse();
+        digest
+    }
+
+    /// Bitcoin's block 1: its coinbase is the only transaction, and its last eight bytes before the lock time can serve
+    /// as extranonces.
+    fn block_one() -> Offer<()> {
+        let coinbase = hex::decode(concat!(
+            "01000000010000000000000000000000000000000000000000000000000000000000000000ffffffff0704ffff001d0104ffffffff",
+            "0100f2052a0100000043410496b538e853519c726a2c91e61ec11600ae1390813a627c66fb8be7947be63c52da7589379515d4e0",
+            "a604f8141781e62294721166bf621e73a82cbf2342c858eeac00000000"
+        ))
+        .unwrap();
+        let head = coinbase.len() - 12;
+        Offer::new(
+            &JobParts {
+                id: JobId(1),
+                coinbase_head: &coinbase[..head],
+                coinbase_tail: &coinbase[head + 8..],
+                branch: &[],
+                version: 1,
+                previous_block: reversed("000000000019d6689c085ae165831e934ff763ae46a2a6c172b3f1b60a8ce26f"),
+                bits: 0x1d00_ffff,
+                time: 1_231_469_665,
+                time_min: 1_231_469_000,
+                solution_target: Target::MAX,
+                pow: sha256d,
+            },
+            (),
+        )
+    }
+
+    fn submission() -> Submission {
+        Submission::parse("c858eeac", "4966bc61", "9962e301", None, 0).unwrap()
+    }
+
+    const EXTRANONCE1: [u8; 4] = [0x2c, 0xbf, 0x23, 0x42];
+    const NOW: u32 = 1_231_469_700;
+
+    #[test]
+    fn block_one_of_bitcoin_is_rebuilt_to_the_byte() {
+        let solved = submission().solve(&block_one().job, EXTRANONCE1, 0, NOW).unwrap();
+        assert_eq!(solved.hash, reversed("00000000839a8e6886ab5951d76f411475428afc90947ee320161bbf18eb6048"));
+        assert_eq!(solved.pow_hash, solved.hash);
+    }
+
+    #[test]
+    fn another_extranonce1_gives_another_header() {
+        let job = block_one().job;
+        let ours = submission().solve(&job, EXTRANONCE1, 0, NOW).unwrap();
+        assert_ne!(submission().solve(&job, [0; 4], 0, NOW).unwrap().header[36..68], ours.header[36..68]);
+    }
+
+    #[test]
+    fn rolled_version_bits_land_in_the_version() {
+        let rolled = Submission { version_bits: Some(0x0000_2000), ..submission() };
+        let solved = rolled.solve(&block_one().job, EXTRANONCE1, version_rolling::VERSION_MASK, NOW).unwrap();
+        assert_eq!(&solved.header[..4], &[0x01, 0x20, 0, 0]);
+    }
+
+    #[test]
+    fn version_bits_without_negotiation_are_refused() {
+        let rolled = Submission { version_bits: Some(0x0000_2000), ..submission() };
+        assert_eq!(
+            rolled.solve(&block_one().job, EXTRANONCE1, 0, NOW),
+            Err(StratumError::VersionBits { given: "00002000".into(), mask: 0 })
+        );
+    }
+
+    #[test]
+    fn times_that_no_node_would_take_are_refused() {
+        let job = block_one().job;
+        let at = |time| Submission { time, ..submission() }.solve(&job, EXTRANONCE1, 0, NOW).map(|_| ());
+        let refused = |given, latest| {
+            Err(StratumError::TimeRange { given, earliest: 1_231_469_000, latest })
+        };
+        let rolled_most = 1_231_469_665 + TIME_ROLL_MAX_S;
+        assert_eq!(at(1_231_469_000), Ok(()));
+        assert_eq!(at(1_231_468_999), refused(1_231_468_999, rolled_most));
+        assert_eq!(at(rolled_most), Ok(()));
+        assert_eq!(at(rolled_most + 1), refused(rolled_most + 1, rolled_most));
+    }
+
+    #[test]
+    fn a_clock_that_lags_limits_the_time_but_never_below_the_jobs_own() {
+        let job = block_one().job;
+        let behind = 1_231_469_665 - 2 * TIME_AHEAD_MAX_S;
+        assert!(submission().solve(&job, EXTRANONCE1, 0, behind).is_ok());
+        let rolled = Submission { time: 1_231_469_666, ..submission() };
+        assert!(rolled.solve(&job, EXTRANONCE1, 0, behind).is_err());
+    }
+
+    #[test]
+    fn fields_of_the_wrong_length_or_alphabet_are_refused_by_name() {
+        let parse = |extranonce2, time, nonce, bits| Submission::parse(extranonce2, time, nonce, bits, 0).unwrap_err();
+        let good = "00000000";
+        assert!(matches!(parse("000000", good, good, None), StratumError::Extranonce2 { digits: 8, .. }));
+        assert!(matches!(parse("0000000000", good, good, None), StratumError::Extranonce2 { .. }));
+        assert!(matches!(parse(good, "zz000000", good, None), StratumError::TimeFormat(_)));
+        assert!(matches!(parse(good, good, "123", None), StratumError::Nonce(_)));
+        assert!(matches!(parse(good, good, good, Some("2000")), StratumError::VersionBits { .. }));
+        assert_eq!(Submission::parse("ABCDEF01", good, good, Some(good), 0).unwrap().extranonce2, [0xab, 0xcd, 0xef, 1]);
+    }
+
+    #[test]
+    fn a_long_value_is_shortened_in_the_error() {
+        assert_eq!(shown(&"ä".repeat(100)).chars().count(), 41);
+    }
+}

@@ -1,0 +1,48 @@
+//! BIP 310 mask negotiation and the check that rolled bits stay inside it.
+
+use crate::error::StratumError;
+
+/// The header version bits that miners may change (BIP 320). Jobs leave them zero, so that the three readings of
+/// "version bits" in the field - replace, OR, XOR - agree.
+pub const VERSION_MASK: u32 = 0x1fff_e000;
+
+/// What miner and pool agree on, given the mask that the miner asked for (all bits when it named none); `None` when
+/// nothing is left to roll: cgminer treats an empty mask as a failed `mining.configure`.
+pub fn negotiate(asked: Option<u32>) -> Option<u32> {
+    let mask = VERSION_MASK & asked.unwrap_or(u32::MAX);
+    (mask != 0).then_some(mask)
+}
+
+/// The header version of a submission: `bits` put into `job_version`.
+///
+/// # Errors
+/// Bits outside `mask`. Some old S9 firmware sends 0x40000000 or 0x80000000, which would make the version negative.
+pub fn apply(job_version: u32, mask: u32, bits: u32) -> Result<u32, StratumError> {
+    if bits & !mask != 0 {
+        return Err(StratumError::VersionBits { given: format!("{bits:08x}"), mask });
+    }
+    Ok((job_version & !mask) | bits)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_mask_is_what_both_sides_allow() {
+        assert_eq!(negotiate(None), Some(0x1fff_e000));
+        assert_eq!(negotiate(Some(0xffff_ffff)), Some(0x1fff_e000));
+        assert_eq!(negotiate(Some(0x0000_e001)), Some(0x0000_e000));
+        assert_eq!(negotiate(Some(0x0000_0fff)), None);
+    }
+
+    #[test]
+    fn bits_inside_the_mask_replace_and_bits_outside_are_refused() {
+        assert_eq!(apply(0x2000_0000, VERSION_MASK, 0x0000_2000), Ok(0x2000_2000));
+        assert_eq!(
+            apply(0x2000_0000, VERSION_MASK, 0x4000_0000),
+            Err(StratumError::VersionBits { given: "40000000".into(), mask: VERSION_MASK })
+        );
+        assert!(apply(0x2000_0000, 0, 0x2000).is_err());
+    }
+}

@@ -1,0 +1,61 @@
+//! What this crate asks of its user: where jobs come from, and whom a name stands for.
+
+use std::fmt;
+use std::sync::Arc;
+
+use crate::difficulty::Difficulty;
+use crate::job::Offer;
+
+/// A snapshot of what there is to mine. Pure: answers follow from the snapshot and the arguments alone.
+pub trait Work: Send + Sync + 'static {
+    /// Whom a job pays, and whatever else about a worker makes its jobs differ. Shown in errors.
+    type Payout: Clone + PartialEq + fmt::Debug + fmt::Display + Send + Sync + 'static;
+    /// What a job needs for its solution to be finished. Never looked at here.
+    type Ticket: Send + Sync + 'static;
+
+    /// Whom `name` stands for.
+    ///
+    /// # Errors
+    /// The reason, for the miner.
+    fn authorize(&self, name: &str, password: &str) -> Result<Worker<Self::Payout>, Refusal>;
+
+    /// A job that pays `payout`. The same `generation` gives the same job to all who ask, another one a job with other
+    /// coinbase bytes. `draw` is a random number that the snapshot may decide by (an operator's fee).
+    ///
+    /// # Errors
+    /// The reason why there is no job.
+    fn offer(&self, payout: &Self::Payout, generation: u32, draw: u32) -> Result<Offer<Self::Ticket>, Refusal>;
+
+    /// How this snapshot relates to earlier ones.
+    fn epochs(&self) -> Epochs;
+}
+
+/// Counters that grow when miners must be told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Epochs {
+    /// Grows when what was handed out before is worth nothing any more: the parent block changed.
+    pub clean: u64,
+    /// Grows when miners should change over at once although their old work still counts.
+    pub urgent: u64,
+}
+
+/// Whom a name stands for.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Worker<P> {
+    /// What statistics call it.
+    pub name: Arc<str>,
+    /// Whom its jobs pay.
+    pub payout: P,
+    /// The difficulty that its submissions shall have, if the name asks for one.
+    pub difficulty: Option<Difficulty>,
+}
+
+/// Why something cannot be had, in words for the miner.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal(pub String);
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}

@@ -1,0 +1,7 @@
+//! The daemon back end against a real `bitcoind`.
+
+mod support;
+
+mod health;
+mod submission;
+mod templates;

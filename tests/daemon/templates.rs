@@ -1,0 +1,71 @@
+//! Templates: that they come, are followed, and can be mined on.
+
+use crate::support::{config, config_without_p2p, mine, start};
+use p2pool::bitcoind::Outcome;
+use p2pool::bitcoind::daemon::{Config, wallet_address};
+use p2pool::network::BITCOIN_REGTEST;
+use std::time::{Duration, Instant};
+use test_support::{Bitcoind, HttpProxy, Spender, mine_blocks, payout_address};
+
+/// Well below the regular poll's 15 s, so that only the quick ways can keep it.
+const QUICK: Duration = Duration::from_secs(5);
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_block_heard_over_p2p_brings_a_new_template_at_once() {
+    let daemon = Bitcoind::start();
+    let proxy = HttpProxy::start(daemon.rpc_port());
+    let mut backend = start(Config { rpc_port: Some(proxy.port()), ..config(&daemon) }).await;
+    backend.health(|health| health.p2p_connected).await;
+    let first = backend.template(|_| true).await;
+    assert_eq!(first.height, 1);
+    // Let the poll that the connection itself brings pass.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let calls = proxy.calls("getblocktemplate");
+    let mined = mine_blocks(&daemon, 1, &payout_address(1).script_pubkey())[0];
+    let started = Instant::now();
+    backend.template(|template| template.previous_block == mined).await;
+    assert!(started.elapsed() < QUICK);
+    println!("new template {:?} after the block", started.elapsed());
+    // The long poll that was answered is one new call; the news is the other.
+    crate::support::wait_for("a call besides the long poll", || proxy.calls("getblocktemplate") >= calls + 2).await;
+    assert!(started.elapsed() < QUICK);
+    backend.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_p2p_the_long_poll_brings_a_new_template_before_the_next_poll() {
+    let daemon = Bitcoind::start();
+    let mut backend = start(config_without_p2p(&daemon)).await;
+    backend.template(|_| true).await;
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    for _ in 0..3 {
+        let mined = mine_blocks(&daemon, 1, &payout_address(1).script_pubkey())[0];
+        let started = Instant::now();
+        backend.template(|template| template.previous_block == mined).await;
+        println!("new template {:?} after the block", started.elapsed());
+        assert!(started.elapsed() < QUICK);
+    }
+    backend.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_block_full_of_the_mempools_transactions_is_accepted() {
+    let daemon = Bitcoind::start();
+    let mut spender = Spender::new(&daemon);
+    let sent = spender.send_many(&daemon, 25);
+    let mut backend = start(config(&daemon)).await;
+    backend.health(|health| health.p2p_connected).await;
+    let template = backend.template(|template| template.transactions.len() == sent.len()).await;
+    let block = mine(&template, 3);
+    let told = backend.submit(&block).await;
+    assert_eq!(told.last(), Some(&(None, Outcome::Accepted)), "{told:?}");
+    assert_eq!(daemon.best_block_hash(), block.hash);
+    assert_eq!(daemon.block(&block.hash).txdata.len(), sent.len() + 1);
+    backend.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_daemon_without_a_wallet_has_no_address_to_give() {
+    let daemon = Bitcoind::start();
+    assert_eq!(wallet_address(&config(&daemon), &BITCOIN_REGTEST).await.unwrap(), None);
+}
