@@ -125,9 +125,9 @@ fn looks_foreign(text: &str) -> bool {
     let is_cash = cash.len() == 42
         && cash.starts_with(['q', 'p'])
         && cash.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit());
-    let is_ethereum = text.strip_prefix("0x").is_some_and(|rest| {
-        rest.len() == 40 && rest.bytes().all(|byte| byte.is_ascii_hexdigit())
-    });
+    let is_ethereum = text
+        .strip_prefix("0x")
+        .is_some_and(|rest| rest.len() == 40 && rest.bytes().all(|byte| byte.is_ascii_hexdigit()));
     is_cash || is_ethereum
 }
 

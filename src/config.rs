@@ -323,10 +323,8 @@ fn node(arguments: RunArgs, environment: &Environment, problems: &mut Problems) 
         _ => Some(None),
     };
     let fee_percent = problems.take("--fee", number(&arguments.fee, 0.0..=100.0));
-    let coinbase_texts = problems.take(
-        "--coinbtext",
-        work::coinbase_script_of_texts(&arguments.coinbtext).map_err(|error| error.to_string()),
-    );
+    let coinbase_texts = problems
+        .take("--coinbtext", work::coinbase_script_of_texts(&arguments.coinbtext).map_err(|error| error.to_string()));
     let worker_address = match (&arguments.worker_port, network) {
         (Some(text), _) => problems.take("--worker-port", listen_address(text)),
         (None, Some(network)) => Some((Ipv6Addr::UNSPECIFIED, network.worker_port).into()),
@@ -341,16 +339,12 @@ fn node(arguments: RunArgs, environment: &Environment, problems: &mut Problems) 
     let gone_after = problems.take("--bitcoind-timeout", number(&arguments.bitcoind_timeout, 1.0..=86_400.0));
     let login = problems.take("[USER] PASSWORD", login(&arguments.credentials, environment));
     let network = network?;
-    let limits = Limits {
-        connections_max: connections_max?,
-        connections_per_address_max: connections_per_address_max?,
-    };
+    let limits =
+        Limits { connections_max: connections_max?, connections_per_address_max: connections_per_address_max? };
     Some(NodeConfig {
         log: LogConfig {
             debug: arguments.log.debug,
-            logfile: Some(
-                arguments.log.logfile.unwrap_or_else(|| arguments.datadir.join(network.name).join("log")),
-            ),
+            logfile: Some(arguments.log.logfile.unwrap_or_else(|| arguments.datadir.join(network.name).join("log"))),
         },
         network,
         data_dir: arguments.datadir.join(network.name),
@@ -413,7 +407,8 @@ fn listen_address(text: &str) -> Result<SocketAddr, String> {
         None => Ok((Ipv6Addr::UNSPECIFIED, text.parse().map_err(|_| problem())?).into()),
         Some((host, port)) => {
             let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
-            let host: IpAddr = if host == "localhost" { [127, 0, 0, 1].into() } else { host.parse().map_err(|_| problem())? };
+            let host: IpAddr =
+                if host == "localhost" { [127, 0, 0, 1].into() } else { host.parse().map_err(|_| problem())? };
             Ok((host, port.parse().map_err(|_| problem())?).into())
         }
     }
@@ -478,9 +473,7 @@ mod tests {
 
     fn problems(arguments: &[&str]) -> String {
         match read(arguments) {
-            Err(Refused::Values(errors)) => {
-                errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
-            }
+            Err(Refused::Values(errors)) => errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"),
             other => panic!("{other:?}"),
         }
     }
@@ -536,12 +529,30 @@ mod tests {
     #[test]
     fn every_wrong_value_is_named_at_once() {
         let text = problems(&[
-            "--net", "dogecoin", "--fee", "101", "-w", "x", "--bitcoind-rpc-port", "0", "--share-rate", "nan",
-            "--coinbtext", &"x".repeat(80), "--max-workers", "-1",
+            "--net",
+            "dogecoin",
+            "--fee",
+            "101",
+            "-w",
+            "x",
+            "--bitcoind-rpc-port",
+            "0",
+            "--share-rate",
+            "nan",
+            "--coinbtext",
+            &"x".repeat(80),
+            "--max-workers",
+            "-1",
         ]);
-        for part in ["--net: no network `dogecoin`", "--fee: `101`", "--worker-port: `x`", "--bitcoind-rpc-port: `0`",
-            "--share-rate: `nan`", "--coinbtext: text", "--max-workers: `-1`"]
-        {
+        for part in [
+            "--net: no network `dogecoin`",
+            "--fee: `101`",
+            "--worker-port: `x`",
+            "--bitcoind-rpc-port: `0`",
+            "--share-rate: `nan`",
+            "--coinbtext: text",
+            "--max-workers: `-1`",
+        ] {
             assert!(text.contains(part), "{part} is missing in:\n{text}");
         }
     }

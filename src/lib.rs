@@ -1,8 +1,49 @@
-//! A P2Pool node. Draft of the map.
+//! A P2Pool node.
+//!
+//! Work flows down as snapshots (`watch`: the latest wins), what happened flows up as messages (bounded queues: nothing is
+//! dropped but statistics):
+//!
+//! ```text
+//!  bitcoind ──Template──▶ work ──WorkSet──▶ stratum sessions ──notify──▶ miners
+//!                                                ▲ submit │
+//!                                                └────────┤ judged on the spot
+//!                                                         ▼ Solution
+//!  bitcoind::submit ◀────────── block ───────────── solution
+//! ```
+//!
+//! Who may import whom (checked by `tests/tidy.rs`): a module imports only what stands in its row.
+//!
+//! | module | may import |
+//! | --- | --- |
+//! | `json_lines`, `merkle`, `metrics`, `network`, `tasks` | nothing |
+//! | `address` | `network` |
+//! | `template` | `merkle` |
+//! | `stats` | nothing (and the crate `stratum`) |
+//! | `bitcoind` | `journal`, `merkle`, `network`, `tasks`, `template` |
+//! | `journal` | `bitcoind` (its plain types) |
+//! | `work` | `address`, `network`, `template` |
+//! | `solution` | `bitcoind`, `work` |
+//! | `http` | `bitcoind` (health), `metrics`, `stats` (rates) |
+//! | `listen` | `http` |
+//! | `node` | everything above |
+//! | `config` | each part's own `Config`, `address`, `network` |
+//! | `demo` | `config`, `node` and what stands above it |
+//! | `main` | everything |
 
+pub mod address;
 pub mod bitcoind;
+pub mod config;
+pub mod demo;
+pub mod http;
 pub mod journal;
+pub mod json_lines;
+pub mod listen;
 pub mod merkle;
+pub mod metrics;
 pub mod network;
+pub mod node;
+pub mod solution;
+pub mod stats;
 pub mod tasks;
 pub mod template;
+pub mod work;

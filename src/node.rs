@@ -84,12 +84,8 @@ pub fn start(parts: Parts, daemon: bitcoind::Handle, tasks: &Tasks) -> std::io::
     let templates = daemon.templates.clone();
     tasks.spawn("work", work::publish(parts.work, templates, work_sender, tasks.stop_signal()));
 
-    let sources = Sources {
-        metrics: parts.metrics,
-        health: daemon.health.clone(),
-        rates: rates.clone(),
-        network: network.name,
-    };
+    let sources =
+        Sources { metrics: parts.metrics, health: daemon.health.clone(), rates: rates.clone(), network: network.name };
     let front = Arc::new(Front {
         stratum: Server::new(parts.stratum, work.clone(), solutions, credits, tasks.stop_signal()),
         http: Http::new(sources, tasks.stop_signal()),

@@ -17,7 +17,10 @@ pub const SOLUTIONS_QUEUED_MAX: usize = 1024;
 /// Names and explains the metrics of this part.
 pub fn describe() {
     describe_counter!("solution_blocks_total", "Solutions that are blocks");
-    describe_counter!("solution_nothing_total", "Solutions that turned out to be nothing: a mistake in the making of jobs");
+    describe_counter!(
+        "solution_nothing_total",
+        "Solutions that turned out to be nothing: a mistake in the making of jobs"
+    );
     counter!("solution_blocks_total").absolute(0);
     counter!("solution_nothing_total").absolute(0);
 }

@@ -44,7 +44,10 @@ pub struct Rates {
 
 /// Names and explains the metrics of this part.
 pub fn describe() {
-    describe_gauge!("stats_hash_rate", "Hashes per second of all miners over the last ten minutes, stale ones included");
+    describe_gauge!(
+        "stats_hash_rate",
+        "Hashes per second of all miners over the last ten minutes, stale ones included"
+    );
     describe_gauge!("stats_stale_hash_rate", "Hashes per second that came too late, over the last ten minutes");
     describe_gauge!("stats_workers", "Workers with a submission in the last ten minutes");
 }

@@ -190,7 +190,7 @@ fn commitment_script(witness_root: &Digest, reserved: &[u8; 32]) -> Vec<u8> {
 }
 
 /// Expands `bits`, refusing what Bitcoin refuses: negative, zero, and more than 256 bits.
-fn target_of(bits: CompactTarget) -> Option<Target> {
+pub(crate) fn target_of(bits: CompactTarget) -> Option<Target> {
     let raw = bits.to_consensus();
     let (exponent, mantissa) = (raw >> 24, raw & 0x007f_ffff);
     let negative = raw & 0x0080_0000 != 0;

@@ -11,6 +11,7 @@ mod backoff;
 pub mod check;
 pub mod credentials;
 pub mod daemon;
+pub mod embedded;
 mod health;
 pub mod peer;
 pub mod responses;

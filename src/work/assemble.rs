@@ -176,7 +176,6 @@ fn height_push(height: u32) -> Vec<u8> {
     bitcoin::script::Builder::new().push_int(i64::from(height)).into_bytes()
 }
 
-
 #[cfg(test)]
 mod tests {
     use super::*;

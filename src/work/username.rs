@@ -23,11 +23,10 @@ pub fn parse(name: &str, network: &Network, default: &Payout) -> Result<Worker<P
     let mut difficulty = None;
     let mut share_difficulty = None;
     for (symbol, number) in wishes {
-        let wish = number
-            .parse()
-            .ok()
-            .and_then(Difficulty::new)
-            .ok_or_else(|| Refusal(format!("`{symbol}{number}` is not a difficulty: a number above 0 is wanted")))?;
+        let wish =
+            number.parse().ok().and_then(Difficulty::new).ok_or_else(|| {
+                Refusal(format!("`{symbol}{number}` is not a difficulty: a number above 0 is wanted"))
+            })?;
         // The last one of each kind wins.
         *(if symbol == '+' { &mut difficulty } else { &mut share_difficulty }) = Some(wish);
     }

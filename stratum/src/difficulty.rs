@@ -72,11 +72,8 @@ impl Difficulty {
         let exponent = i64::try_from(bits >> 52).expect("twelve bits fit") - 1075;
         let shift = usize::try_from(exponent.unsigned_abs()).expect("at most 1075");
         let one = U512::from(difficulty_one());
-        let quotient = if exponent < 0 {
-            (one << shift) / U512::from(mantissa)
-        } else {
-            one / (U512::from(mantissa) << shift)
-        };
+        let quotient =
+            if exponent < 0 { (one << shift) / U512::from(mantissa) } else { one / (U512::from(mantissa) << shift) };
         Target(if quotient > U512::from(U256::MAX) { U256::MAX } else { U256::from(quotient) })
     }
 

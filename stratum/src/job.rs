@@ -200,10 +200,19 @@ impl<T> Jobs<T> {
         Self(VecDeque::new())
     }
 
-    pub(crate) fn add(&mut self, job: Arc<Job<T>>, difficulty: Difficulty, target: Target, clean_epoch: u64, now: Instant) {
-        while self.0.front().is_some_and(|oldest| {
-            self.0.len() >= JOBS_MAX || now.saturating_duration_since(oldest.since) > JOB_LIFE
-        }) {
+    pub(crate) fn add(
+        &mut self,
+        job: Arc<Job<T>>,
+        difficulty: Difficulty,
+        target: Target,
+        clean_epoch: u64,
+        now: Instant,
+    ) {
+        while self
+            .0
+            .front()
+            .is_some_and(|oldest| self.0.len() >= JOBS_MAX || now.saturating_duration_since(oldest.since) > JOB_LIFE)
+        {
             self.0.pop_front();
         }
         self.0.push_back(HandedOut { job, difficulty, target, clean_epoch, since: now });

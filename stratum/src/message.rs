@@ -125,9 +125,7 @@ impl<'a> Request<'a> {
                     },
                 })
             }),
-            "mining.subscribe" => {
-                params.map(|params| Call::Subscribe { user_agent: params.text_or_empty(0) })
-            }
+            "mining.subscribe" => params.map(|params| Call::Subscribe { user_agent: params.text_or_empty(0) }),
             other => Err(StratumError::UnknownMethod(shown(other))),
         };
         Ok(Self { id, call })
@@ -178,12 +176,12 @@ impl<'a> Params<'a> {
         };
         let version_rolling_mask = match options.get("version-rolling.mask") {
             None | Some(Value::Null) => None,
-            Some(given) => Some(
-                given.as_str().and_then(|digits| u32::from_str_radix(digits, 16).ok()).ok_or_else(|| {
+            Some(given) => {
+                Some(given.as_str().and_then(|digits| u32::from_str_radix(digits, 16).ok()).ok_or_else(|| {
                     let given = shown(&given.to_string());
                     StratumError::Parameters(format!("version-rolling.mask `{given}` is not a hex number"))
-                })?,
-            ),
+                })?)
+            }
         };
         Ok(Call::Configure { extensions, version_rolling_mask })
     }
@@ -280,14 +278,19 @@ mod tests {
     #[test]
     fn bad_parameters_are_named() {
         let text = |line: &str| parse(line).call.unwrap_err().to_string();
-        assert_eq!(text(r#"{"id":1,"method":"mining.authorize","params":[]}"#), "bad parameters: worker name is missing");
+        assert_eq!(
+            text(r#"{"id":1,"method":"mining.authorize","params":[]}"#),
+            "bad parameters: worker name is missing"
+        );
         assert_eq!(
             text(r#"{"id":1,"method":"mining.submit","params":["a",7]}"#),
             "bad parameters: job `7` is not a string"
         );
         assert_eq!(text(r#"{"id":1,"method":"mining.submit","params":{}}"#), "bad parameters: `{}` is not a list");
         assert_eq!(
-            text(r#"{"id":1,"method":"mining.configure","params":[["version-rolling"],{"version-rolling.mask":"xyz"}]}"#),
+            text(
+                r#"{"id":1,"method":"mining.configure","params":[["version-rolling"],{"version-rolling.mask":"xyz"}]}"#
+            ),
             "bad parameters: version-rolling.mask `\"xyz\"` is not a hex number"
         );
         assert_eq!(text(r#"{"id":1,"method":"mining.dance","params":[]}"#), "method `mining.dance` not found");

@@ -216,7 +216,8 @@ impl<W: Work> Session<W> {
                 let verdict = self.submit(&name, &job, now, |mask| {
                     Submission::parse(&extranonce2, &time, &nonce, version_bits.as_deref(), mask)
                 });
-                self.events.push_back(Event::Verdict(verdict.as_ref().map_or_else(StratumError::word, |()| "accepted")));
+                self.events
+                    .push_back(Event::Verdict(verdict.as_ref().map_or_else(StratumError::word, |()| "accepted")));
                 self.answer(id, verdict);
                 self.retarget(now)
             }
@@ -406,17 +407,17 @@ impl<W: Work> Session<W> {
     fn retarget(&mut self, now: Now) -> Result<(), Disconnect> {
         let Some(announced) = self.announced else { return Ok(()) };
         // What the current job is capped at is what the next one most likely is, too.
-        let ceiling = self.jobs.newest().map_or(announced, |newest| {
-            Difficulty::new(newest.job.solution_target.difficulty()).unwrap_or(announced)
-        });
+        let ceiling = self
+            .jobs
+            .newest()
+            .map_or(announced, |newest| Difficulty::new(newest.job.solution_target.difficulty()).unwrap_or(announced));
         // A difficulty only ever changes together with a job: devices apply it to the next one they get.
         if self.vardiff.retarget(ceiling, now.instant).is_some() { self.send_job(now) } else { Ok(()) }
     }
 
     fn send_job(&mut self, now: Now) -> Result<(), Disconnect> {
         let draw = self.random.u32(..);
-        let offer =
-            self.work.offer(&self.workers[0].payout, self.generation, draw).map_err(Disconnect::NoWork)?;
+        let offer = self.work.offer(&self.workers[0].payout, self.generation, draw).map_err(Disconnect::NoWork)?;
         self.generation += 1;
         let epochs = self.work.epochs();
         let wanted = self.vardiff.current();

@@ -50,19 +50,15 @@ impl Submission {
         mask: u32,
     ) -> Result<Self, StratumError> {
         let mut bytes = [0; EXTRANONCE2_SIZE];
-        hex::decode_to_slice(extranonce2, &mut bytes).map_err(|_| StratumError::Extranonce2 {
-            given: shown(extranonce2),
-            digits: 2 * EXTRANONCE2_SIZE,
-        })?;
+        hex::decode_to_slice(extranonce2, &mut bytes)
+            .map_err(|_| StratumError::Extranonce2 { given: shown(extranonce2), digits: 2 * EXTRANONCE2_SIZE })?;
         Ok(Self {
             extranonce2: bytes,
             time: number(time).ok_or_else(|| StratumError::TimeFormat(shown(time)))?,
             nonce: number(nonce).ok_or_else(|| StratumError::Nonce(shown(nonce)))?,
             version_bits: match version_bits {
                 None => None,
-                Some(bits) => {
-                    Some(number(bits).ok_or_else(|| StratumError::VersionBits { given: shown(bits), mask })?)
-                }
+                Some(bits) => Some(number(bits).ok_or_else(|| StratumError::VersionBits { given: shown(bits), mask })?),
             },
         })
     }
@@ -220,9 +216,7 @@ mod tests {
     fn times_that_no_node_would_take_are_refused() {
         let job = block_one().job;
         let at = |time| Submission { time, ..submission() }.solve(&job, EXTRANONCE1, 0, NOW).map(|_| ());
-        let refused = |given, latest| {
-            Err(StratumError::TimeRange { given, earliest: 1_231_469_000, latest })
-        };
+        let refused = |given, latest| Err(StratumError::TimeRange { given, earliest: 1_231_469_000, latest });
         let rolled_most = 1_231_469_665 + TIME_ROLL_MAX_S;
         assert_eq!(at(1_231_469_000), Ok(()));
         assert_eq!(at(1_231_468_999), refused(1_231_468_999, rolled_most));
@@ -248,7 +242,10 @@ mod tests {
         assert!(matches!(parse(good, "zz000000", good, None), StratumError::TimeFormat(_)));
         assert!(matches!(parse(good, good, "123", None), StratumError::Nonce(_)));
         assert!(matches!(parse(good, good, good, Some("2000")), StratumError::VersionBits { .. }));
-        assert_eq!(Submission::parse("ABCDEF01", good, good, Some(good), 0).unwrap().extranonce2, [0xab, 0xcd, 0xef, 1]);
+        assert_eq!(
+            Submission::parse("ABCDEF01", good, good, Some(good), 0).unwrap().extranonce2,
+            [0xab, 0xcd, 0xef, 1]
+        );
     }
 
     #[test]

@@ -11,7 +11,7 @@ pub trait Work: Send + Sync + 'static {
     /// Whom a job pays, and whatever else about a worker makes its jobs differ. Shown in errors.
     type Payout: Clone + PartialEq + fmt::Debug + fmt::Display + Send + Sync + 'static;
     /// What a job needs for its solution to be finished. Never looked at here.
-    type Ticket: Send + Sync + 'static;
+    type Ticket: fmt::Debug + Send + Sync + 'static;
 
     /// Whom `name` stands for.
     ///

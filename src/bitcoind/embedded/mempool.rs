@@ -1,0 +1,164 @@
+//! The few transactions that wait for a block on the embedded chain.
+//!
+//! No replacement and no fee market: first come, first served, up to a bound.
+
+use bitcoin::consensus::encode::serialize;
+use bitcoin::{Transaction, Txid};
+use bytes::Bytes;
+use thiserror::Error;
+
+use super::coins::{Changes, Coins, View};
+use super::connect::{self, Place};
+use super::reject::{Reject, TransactionReject};
+use super::{rules, scripts};
+use crate::template::TemplateTransaction;
+
+/// The demo sends a handful; a thousand keeps the check of all of them at a new tip within milliseconds.
+const TRANSACTIONS_MAX: usize = 1000;
+/// A quarter of a block: whatever waits fits into the next one beside any coinbase.
+const WEIGHT_MAX: u64 = 1_000_000;
+/// Half of what a block may hold, which leaves the coinbase its share.
+const SIGOPS_COST_MAX: usize = rules::SIGOPS_COST_MAX / 2;
+
+/// Why a transaction does not wait for a block. The words are those of Bitcoin Core's `sendrawtransaction`.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum TransactionError {
+    /// No transaction, or bytes after its end.
+    #[error("TX decode failed")]
+    Undecodable,
+    /// Coinbases come in blocks only.
+    #[error("coinbase")]
+    Coinbase,
+    /// It waits already.
+    #[error("txn-already-in-mempool")]
+    Known,
+    /// Another waiting transaction spends one of its coins.
+    #[error("txn-mempool-conflict")]
+    Conflict,
+    /// It could not stand in the next block.
+    #[error(transparent)]
+    Rejected(#[from] Reject),
+    /// Too much waits already.
+    #[error("mempool full")]
+    Full,
+}
+
+#[derive(Debug)]
+struct Entry {
+    transaction: Transaction,
+    template: TemplateTransaction,
+    sigops_cost: usize,
+}
+
+/// Waiting transactions, each valid on the best chain after those before it.
+#[derive(Debug, Default)]
+pub(super) struct Mempool {
+    entries: Vec<Entry>,
+    /// What they do to the coins of the best chain, all together.
+    changes: Changes,
+}
+
+impl Mempool {
+    /// Reads `raw` and lets it wait.
+    ///
+    /// # Errors
+    /// What speaks against it.
+    pub(super) fn submit(&mut self, raw: &[u8], coins: &Coins, place: &Place<'_>) -> Result<Txid, TransactionError> {
+        let mut rest = raw;
+        let transaction = super::decode::transaction(&mut rest).ok_or(TransactionError::Undecodable)?;
+        if !rest.is_empty() {
+            return Err(TransactionError::Undecodable);
+        }
+        self.admit(transaction, coins, place, true)
+    }
+
+    /// After the best chain changed: keeps what is still valid, `returned` being transactions of blocks that left it.
+    pub(super) fn renew(&mut self, returned: Vec<Transaction>, coins: &Coins, place: &Place<'_>) {
+        let entries = std::mem::take(&mut self.entries);
+        self.changes.clear();
+        let waiting = returned.into_iter().chain(entries.into_iter().map(|entry| entry.transaction));
+        for transaction in waiting {
+            // Their scripts were checked when they first came, against outputs that the outpoints commit to. One that
+            // fails now is in the new chain, or has lost a coin to it: dropped without a word, as a daemon does it.
+            drop(self.admit(transaction, coins, place, false));
+        }
+    }
+
+    /// In an order in which they may stand in a block.
+    pub(super) fn for_template(&self) -> Vec<TemplateTransaction> {
+        self.entries.iter().map(|entry| entry.template.clone()).collect()
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    fn admit(
+        &mut self,
+        transaction: Transaction,
+        coins: &Coins,
+        place: &Place<'_>,
+        check_scripts: bool,
+    ) -> Result<Txid, TransactionError> {
+        rules::check_transaction(&transaction).map_err(Reject::from)?;
+        if transaction.is_coinbase() {
+            return Err(TransactionError::Coinbase);
+        }
+        let txid = transaction.compute_txid();
+        if self.entries.iter().any(|entry| entry.template.txid == txid) {
+            return Err(TransactionError::Known);
+        }
+        let weight = transaction.weight().to_wu();
+        if self.entries.len() >= TRANSACTIONS_MAX || self.weight() + weight > WEIGHT_MAX {
+            return Err(TransactionError::Full);
+        }
+        if !rules::is_final(&transaction, place.height, place.median_time_past) {
+            return Err(Reject::NonFinal.into());
+        }
+        let spent_by_other = |outpoint| matches!(self.changes.get(outpoint), Some(None));
+        if transaction.input.iter().map(|input| &input.previous_output).any(spent_by_other) {
+            return Err(TransactionError::Conflict);
+        }
+        let waiting_cost: usize = self.entries.iter().map(|entry| entry.sigops_cost).sum();
+        let mut view = View::resume(coins, std::mem::take(&mut self.changes));
+        let checked = match check(&transaction, &view, place, check_scripts) {
+            Ok((_, cost)) if waiting_cost + cost > SIGOPS_COST_MAX => Err(TransactionError::Full),
+            checked => checked.map_err(TransactionError::from),
+        };
+        if checked.is_ok() {
+            view.add(&transaction, txid, place.height);
+        }
+        self.changes = view.into_changes();
+        let (fee, sigops_cost) = checked?;
+        let template = TemplateTransaction {
+            raw: Bytes::from(serialize(&transaction)),
+            txid,
+            wtxid: transaction.compute_wtxid(),
+            fee,
+            weight,
+        };
+        self.entries.push(Entry { transaction, template, sigops_cost });
+        Ok(txid)
+    }
+
+    fn weight(&self) -> u64 {
+        self.entries.iter().map(|entry| entry.template.weight).sum()
+    }
+}
+
+/// The transaction's fee and the cost of its signature operations, if it may stand at `place`.
+fn check(
+    transaction: &Transaction,
+    view: &View<'_>,
+    place: &Place<'_>,
+    check_scripts: bool,
+) -> Result<(u64, usize), Reject> {
+    let inputs = connect::spend(transaction, view, place)?;
+    if !inputs.sequence_locks_met {
+        return Err(TransactionReject::NonFinal.into());
+    }
+    if check_scripts {
+        scripts::check(transaction, &inputs.spent)?;
+    }
+    Ok((inputs.fee, connect::sigops_cost(transaction, &inputs.spent)))
+}

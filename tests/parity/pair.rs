@@ -1,0 +1,126 @@
+//! A real bitcoind and an embedded chain side by side: every block goes to both, and they must say and do the same.
+
+use bitcoin::{Block, BlockHash, consensus};
+use bitcoincore_rpc::{Client, RpcApi};
+use p2pool::bitcoind::embedded::{Chain, Moment, Rules, Verdict};
+use serde_json::{Value, json};
+use std::fmt::Write;
+use std::time::Duration;
+use test_support::Bitcoind;
+
+/// The clock of both at the start, seconds since 1970.
+pub(crate) const NOW: u32 = 1_700_100_000;
+
+/// What Core prints for a script that fails; the rest, in brackets, is each interpreter's own wording.
+const SCRIPT_FAILED: &str = "block-script-verify-flag-failed";
+
+struct Row {
+    name: String,
+    expected: String,
+    daemon: String,
+    ours: String,
+    same_tip: bool,
+}
+
+impl Row {
+    fn agrees(&self) -> bool {
+        self.same_tip && self.daemon == self.ours && self.daemon == self.expected
+    }
+}
+
+/// The two chains, and the table of what they said.
+pub(crate) struct Pair {
+    // Dropped with the pair, which ends it.
+    _daemon: Bitcoind,
+    client: Client,
+    chain: Chain,
+    now: u32,
+    rows: Vec<Row>,
+}
+
+impl Pair {
+    pub(crate) fn start() -> Self {
+        // Two threads: Core then checks all scripts of a block after everything else, as on any real machine.
+        let daemon = Bitcoind::start_with(&["-par=2", &format!("-mocktime={NOW}")]);
+        let client = daemon.client();
+        let chain = Chain::new(Rules::REGTEST, moment(NOW));
+        Self { _daemon: daemon, client, chain, now: NOW, rows: Vec::new() }
+    }
+
+    pub(crate) fn now(&self) -> u32 {
+        self.now
+    }
+
+    pub(crate) fn set_now(&mut self, now: u32) {
+        let _: Value = self.client.call("setmocktime", &[json!(now)]).unwrap();
+        self.now = now;
+    }
+
+    /// The tip of the embedded chain; the same as the daemon's, or a row has failed.
+    pub(crate) fn tip(&self) -> (BlockHash, u32) {
+        let tip = self.chain.tip();
+        (tip.hash, tip.height)
+    }
+
+    /// Gives a block to both; both must say `expected`.
+    pub(crate) fn row(&mut self, name: &str, expected: &str, block: &Block) {
+        self.row_bytes(name, expected, &consensus::serialize(block));
+    }
+
+    pub(crate) fn row_bytes(&mut self, name: &str, expected: &str, bytes: &[u8]) {
+        let daemon = self.ask_daemon(bytes);
+        let ours = self.chain.submit(bytes, moment(self.now));
+        let ours = if ours == Verdict::Accepted { "null".to_owned() } else { plain(&ours.to_string()) };
+        let best: BlockHash = self.client.get_best_block_hash().unwrap();
+        let same_tip = best == self.chain.tip().hash;
+        self.rows.push(Row { name: name.to_owned(), expected: expected.to_owned(), daemon, ours, same_tip });
+    }
+
+    /// Gives a good block to both without a row of its own.
+    pub(crate) fn extend(&mut self, block: &Block) {
+        let bytes = consensus::serialize(block);
+        assert_eq!(self.ask_daemon(&bytes), "null", "the daemon refuses a block that the table stands on");
+        assert_eq!(self.chain.submit(&bytes, moment(self.now)), Verdict::Accepted);
+    }
+
+    fn ask_daemon(&self, bytes: &[u8]) -> String {
+        let hex: String = bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut hex, byte| {
+            write!(hex, "{byte:02x}").unwrap();
+            hex
+        });
+        match self.client.call::<Value>("submitblock", &[json!(hex)]) {
+            Ok(Value::Null) => "null".to_owned(),
+            Ok(answer) => plain(answer.as_str().unwrap()),
+            Err(bitcoincore_rpc::Error::JsonRpc(bitcoincore_rpc::jsonrpc::Error::Rpc(error))) => error.message,
+            Err(error) => panic!("submitblock: {error}"),
+        }
+    }
+
+    /// Prints the table if the two differ anywhere.
+    pub(crate) fn finish(self) {
+        let wrong = self.rows.iter().filter(|row| !row.agrees()).count();
+        let mut table = String::new();
+        for (number, row) in self.rows.iter().enumerate() {
+            let mark = if row.agrees() { " " } else { "✗" };
+            let tip = if row.same_tip { "" } else { "  TIPS DIFFER" };
+            let Row { name, expected, daemon, ours, .. } = row;
+            writeln!(
+                table,
+                "{mark} {number:3} {name}\n        expected {expected} | bitcoind {daemon} | ours {ours}{tip}"
+            )
+            .unwrap();
+        }
+        println!("{} rows", self.rows.len());
+        assert_eq!(wrong, 0, "verdicts differ in {wrong} of {} rows:\n{table}", self.rows.len());
+        assert!(self.rows.len() >= 45, "the table shrank to {} rows", self.rows.len());
+    }
+}
+
+/// Without the brackets that each interpreter fills in its own way.
+fn plain(verdict: &str) -> String {
+    if verdict.starts_with(SCRIPT_FAILED) { SCRIPT_FAILED.to_owned() } else { verdict.to_owned() }
+}
+
+fn moment(now: u32) -> Moment {
+    Moment { unix: now.into(), elapsed: Duration::ZERO }
+}
