@@ -12,6 +12,9 @@ use crate::{P2POOL, job_on_tip, mine_one, miner_name, wait_for_best};
 fn a_block_found_just_before_a_crash_lands_after_the_restart() {
     let mut daemon = Bitcoind::start();
     mine_blocks(&daemon, 1, &payout_address(9).script_pubkey());
+    // An orderly stop writes that block to disk; the kill below would lose it otherwise, and ours builds on it.
+    daemon.stop();
+    daemon.restart();
     let mut node = Node::start(P2POOL, &daemon);
     let user = miner_name(1);
     let mut miner = StratumClient::ready(node.worker_port(), &user);
@@ -89,9 +92,11 @@ fn miners_are_sent_away_while_the_daemon_is_gone_and_served_when_it_is_back() {
     let start = Instant::now();
     assert!(miner.disconnected_within(Duration::from_secs(20)), "a miner must not work for nothing for long");
     assert!(start.elapsed() > Duration::from_secs(3), "sent away after only {:?}", start.elapsed());
-    let mut hopeful = StratumClient::try_connect(node.worker_port());
-    let closed = hopeful.as_mut().map_or(true, |hopeful| hopeful.disconnected_within(Duration::from_secs(2)));
-    assert!(closed, "a new connection must be closed at once, so that the miner goes to its next pool");
+    for _ in 0..3 {
+        let start = Instant::now();
+        assert!(!node.serves_miners(), "a new miner must not work for nothing");
+        assert!(start.elapsed() < Duration::from_secs(1), "closed at once, so that it goes to its next pool");
+    }
     daemon.restart();
     node.wait_ready();
     let mut miner = StratumClient::ready(node.worker_port(), &user);

@@ -13,7 +13,7 @@ fn without_an_address_and_without_a_wallet_it_refuses_to_start_and_says_what_to_
     let mut node = NodeBuilder::new(P2POOL, &daemon).address(None).spawn();
     let exit = node.wait_exit(SOON);
     assert_ne!(exit.status.code(), Some(0));
-    assert!(node.log().contains("--address"), "no advice in:\n{}", node.log());
+    assert!(node.log().contains("-a ADDRESS"), "no advice in:\n{}", node.log());
 }
 
 #[test]
@@ -62,7 +62,6 @@ fn a_worker_port_in_use_is_named() {
     let daemon = Bitcoind::start();
     let first = Node::start(P2POOL, &daemon);
     let port = first.worker_port().to_string();
-    // The later -w counts, or the two are refused together; either way it names the port or the option.
     let mut second = NodeBuilder::new(P2POOL, &daemon).worker_port(first.worker_port()).spawn();
     let exit = second.wait_exit(SOON);
     assert_ne!(exit.status.code(), Some(0));
@@ -73,7 +72,6 @@ fn a_worker_port_in_use_is_named() {
 fn a_bad_option_is_named() {
     let daemon = Bitcoind::start();
     for (args, named) in [
-        (["--net", "bitcoin_moon"], "bitcoin_moon"),
         (["--share-rate", "often"], "often"),
         (["--bitcoind-timeout", "-1"], "-1"),
         (["--no-such-option", "1"], "--no-such-option"),
@@ -83,6 +81,15 @@ fn a_bad_option_is_named() {
         assert_ne!(exit.status.code(), Some(0), "{args:?}");
         assert!(node.log().contains(named), "{named} is not named in:\n{}", node.log());
     }
+}
+
+#[test]
+fn an_unknown_network_is_named() {
+    let daemon = Bitcoind::start();
+    let mut node = NodeBuilder::new(P2POOL, &daemon).network("bitcoin_moon").spawn();
+    let exit = node.wait_exit(SOON);
+    assert_ne!(exit.status.code(), Some(0));
+    assert!(node.log().contains("bitcoin_moon"), "{}", node.log());
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use rustix::process::Signal;
 use std::io::{BufRead, BufReader, Read};
-use std::net::{SocketAddr, TcpStream};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Condvar, Mutex};
@@ -14,6 +14,7 @@ use crate::coins::payout_address;
 use crate::http::{self, Response};
 use crate::ports::free_port;
 use crate::signal;
+use crate::stratum_client::StratumClient;
 
 /// How long a node may take to serve miners, daemon and all, on a loaded machine.
 const READY_LIMIT: Duration = Duration::from_secs(30);
@@ -25,6 +26,7 @@ const EXIT_LIMIT: Duration = Duration::from_secs(30);
 #[derive(Debug)]
 pub struct NodeBuilder {
     program: PathBuf,
+    network: String,
     subcommand: Vec<String>,
     address: Option<String>,
     rpc_port: Option<u16>,
@@ -41,6 +43,7 @@ impl NodeBuilder {
     pub fn new(program: &str, daemon: &Bitcoind) -> Self {
         Self {
             program: program.into(),
+            network: "bitcoin_regtest".to_owned(),
             subcommand: Vec::new(),
             address: Some(payout_address(255).to_string()),
             rpc_port: Some(daemon.rpc_port()),
@@ -56,6 +59,7 @@ impl NodeBuilder {
     pub fn demo(program: &str) -> Self {
         Self {
             program: program.into(),
+            network: "bitcoin_regtest".to_owned(),
             subcommand: vec!["demo".to_owned()],
             address: None,
             rpc_port: None,
@@ -65,6 +69,12 @@ impl NodeBuilder {
             args: Vec::new(),
             environment: Vec::new(),
         }
+    }
+
+    /// Another network than `bitcoin_regtest`.
+    pub fn network(mut self, name: &str) -> Self {
+        self.network = name.to_owned();
+        self
     }
 
     /// The node's own payout address, or none.
@@ -180,21 +190,22 @@ impl Node {
         entries.flatten().map(|entry| entry.path()).filter(in_state).collect()
     }
 
-    /// Waits until the worker port accepts and miners get work.
+    /// Waits until miners are served.
     pub fn wait_ready(&self) {
         let start = Instant::now();
         while start.elapsed() < READY_LIMIT {
-            if let Ok(mut stream) = TcpStream::connect(self.worker_address()) {
-                // While there is no work, a node accepts and closes at once; otherwise it waits for us to speak.
-                let wait = Some(Duration::from_millis(100));
-                stream.set_read_timeout(wait).expect("longer than zero");
-                if stream.read(&mut [0; 1]).is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock) {
-                    return;
-                }
+            if self.serves_miners() {
+                return;
             }
             std::thread::sleep(Duration::from_millis(50));
         }
         panic!("the node serves no miners after {READY_LIMIT:?}; it said:\n{}", self.log());
+    }
+
+    /// Whether a new connection can subscribe. A node without work hangs up instead, once it hears that it is a miner: the
+    /// port serves HTTP too.
+    pub fn serves_miners(&self) -> bool {
+        StratumClient::try_connect(self.worker_port).is_ok_and(|mut probe| probe.subscribe().is_ok())
     }
 
     /// Everything that this run has printed so far.
@@ -305,7 +316,7 @@ impl Node {
         }
         command.args(&builder.subcommand);
         if builder.subcommand.is_empty() {
-            command.args(["--net", "bitcoin_regtest", "--bitcoind-address", "127.0.0.1"]);
+            command.args(["--net", &builder.network, "--bitcoind-address", "127.0.0.1"]);
         }
         command.arg("--datadir").arg(self.data_dir.path());
         command.arg("-w").arg(self.worker_address().to_string());
