@@ -161,7 +161,9 @@ impl Teller {
     /// Logs `diagnosis` unless it was just said.
     pub(super) fn tell(&mut self, diagnosis: &Diagnosis, now: Instant) {
         let message = diagnosis.to_string();
-        if !self.is_news(&message, now) {
+        // Progress changes all the time, and is no news for that.
+        let key = if diagnosis.passes_by_itself() { "passes by itself" } else { &message };
+        if !self.is_news(key, now) {
             return;
         }
         if diagnosis.passes_by_itself() {

@@ -15,7 +15,7 @@ use super::credentials::{self, CredentialsError, Login};
 use super::health::Monitor;
 use super::rpc::{Rpc, RpcError, code};
 use super::rpc_route::RpcRoute;
-use super::templates::Follower;
+use super::templates::{Follower, POLL_INTERVAL};
 use super::{BLOCKS_QUEUED_MAX, Handle, Health, REPORTS_KEPT_MAX, peer, submit};
 use crate::journal::Journal;
 use crate::network::Network;
@@ -42,7 +42,8 @@ pub struct Config {
     pub config_path: Option<PathBuf>,
     /// Work with a daemon older than the oldest that is known to be right.
     pub allow_obsolete: bool,
-    /// The daemon counts as gone when it gave no template for this long.
+    /// The daemon counts as gone when it gave no template for this long. It is polled three times as often, or every
+    /// [`POLL_INTERVAL`] if that is more often.
     pub gone_after: Duration,
 }
 
@@ -100,7 +101,9 @@ pub async fn start(
     submit::start(tasks, journal, vec![rpc_route, p2p_route], blocks_found, reports.clone());
     tasks.spawn("bitcoind p2p", peer.run());
     tasks.spawn("bitcoind health", monitor.clone().run(tasks.stop_signal()));
-    let follower = Follower { rpc, network, allow_obsolete: config.allow_obsolete, monitor, news };
+    // Often enough that a quiet daemon is never taken for a gone one, even if a poll or two goes astray.
+    let poll_interval = POLL_INTERVAL.min(config.gone_after / 3);
+    let follower = Follower { rpc, network, allow_obsolete: config.allow_obsolete, monitor, poll_interval, news };
     tasks.spawn("bitcoind templates", follower.run(tasks.stop_signal()));
     Ok(Handle { templates, health, blocks, reports })
 }

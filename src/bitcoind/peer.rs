@@ -5,12 +5,13 @@ use bytes::Bytes;
 use futures::future::BoxFuture;
 use metrics::gauge;
 use parking_lot::Mutex;
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::net::tcp::OwnedWriteHalf;
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::{sleep, sleep_until, timeout};
 use tracing::{debug, info, warn};
@@ -200,12 +201,12 @@ impl Peer {
         let mut buffer = vec![0; READ_BYTES];
         // Dropping what is left in here tells its waiters that the connection ended.
         let mut waiting: HashMap<BlockHash, oneshot::Sender<Result<Fate, String>>> = HashMap::new();
+        let mut queued: VecDeque<Command> = VecDeque::new();
         loop {
             while let Some(bytes) = wire.poll_output() {
-                match timeout(WRITE_TIMEOUT, writer.write_all(&bytes)).await {
-                    Ok(Ok(())) => {}
-                    Ok(Err(error)) => return Some(error.to_string()),
-                    Err(_) => return Some(format!("it takes nothing for {} s", WRITE_TIMEOUT.as_secs())),
+                match self.write(&mut writer, &bytes, &mut queued).await? {
+                    Ok(()) => {}
+                    Err(reason) => return Some(reason),
                 }
             }
             while let Some(event) = wire.poll_event() {
@@ -231,15 +232,18 @@ impl Peer {
                     }
                 }
             }
+            if let Some(command) = queued.pop_front() {
+                if wire.submit(command.hash, command.previous, command.bytes.clone()) {
+                    waiting.insert(command.hash, command.fate);
+                } else {
+                    refuse(command);
+                }
+                continue;
+            }
             let due = tokio::time::Instant::from_std(wire.poll_timeout());
             let step = tokio::select! {
                 command = self.commands.recv() => {
-                    let command = command?;
-                    if wire.submit(command.hash, command.previous, command.bytes.clone()) {
-                        waiting.insert(command.hash, command.fate);
-                    } else {
-                        refuse(command);
-                    }
+                    queued.push_back(command?);
                     Ok(())
                 }
                 read = reader.read(&mut buffer) => match read {
@@ -251,6 +255,32 @@ impl Peer {
             };
             if let Err(error) = step {
                 return Some(error.to_string());
+            }
+        }
+    }
+
+    /// Writes `bytes`, queueing commands meanwhile; `None` if the route was dropped, so that a daemon that takes nothing
+    /// delays no stop.
+    async fn write(
+        &mut self,
+        writer: &mut OwnedWriteHalf,
+        bytes: &[u8],
+        queued: &mut VecDeque<Command>,
+    ) -> Option<Result<(), String>> {
+        let written = timeout(WRITE_TIMEOUT, writer.write_all(bytes));
+        tokio::pin!(written);
+        loop {
+            tokio::select! {
+                biased;
+                written = &mut written => return Some(match written {
+                    Ok(Ok(())) => Ok(()),
+                    Ok(Err(error)) => Err(error.to_string()),
+                    Err(_) => Err(format!("it takes nothing for {} s", WRITE_TIMEOUT.as_secs())),
+                }),
+                command = self.commands.recv() => match command? {
+                    command if queued.len() < SUBMISSIONS_MAX => queued.push_back(command),
+                    command => refuse(command),
+                },
             }
         }
     }

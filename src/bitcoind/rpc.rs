@@ -245,6 +245,11 @@ impl Inner {
                     if http.status_code == 401 {
                         return RpcError::Unauthorized { target, origin: self.credentials.origin() };
                     }
+                    // What minreq makes of a connection that closes without a status line; a real 503 has a body.
+                    if http.status_code == 503 && http.body.is_empty() {
+                        let reason = "it closed the connection without an answer".to_owned();
+                        return RpcError::Unreachable { target, reason };
+                    }
                     let body = http.body.chars().take(200).collect();
                     return RpcError::Http { method, status: http.status_code, body };
                 }
@@ -310,6 +315,12 @@ mod tests {
         let port = fake("HTTP/1.1 503 Busy\r\nContent-Length: 9\r\n\r\nWork queu");
         let error = rpc(port).call::<Value>("getblockcount", Vec::new()).await.unwrap_err();
         assert!(matches!(error, RpcError::Http { status: 503, .. }), "{error:?}");
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_closes_without_an_answer_is_told_as_such() {
+        let error = rpc(fake("")).call::<Value>("getblockcount", Vec::new()).await.unwrap_err();
+        assert!(error.to_string().ends_with("closed the connection without an answer"), "{error:?}");
     }
 
     #[tokio::test]

@@ -10,7 +10,7 @@ use super::responses::BlockHeaderInfo;
 use super::rpc::{Rpc, RpcError, code};
 use super::{FoundBlock, Outcome, Route};
 
-/// Between two looks at a block that is not in the best chain: it may be on its way in by another route.
+/// Between two looks at a block that the daemon has but not in its best chain.
 const SECOND_LOOK: Duration = Duration::from_millis(500);
 
 /// What `submitblock` says when the block cannot even be read (`RPC_DESERIALIZATION_ERROR`).
@@ -51,19 +51,24 @@ impl RpcRoute {
 
     async fn submit(&self, block: &FoundBlock) -> Result<Outcome, RpcError> {
         let hex = Value::String(block.bytes.to_lower_hex_string());
-        let answer = match self.rpc.call::<Option<String>>("submitblock", vec![hex]).await {
-            Err(RpcError::Daemon { code: UNREADABLE, message, .. }) => return Ok(Outcome::Rejected(message)),
-            other => other?,
-        };
-        Ok(match read(answer.as_deref()) {
-            Reading::Breaks(reason) => Outcome::Rejected(reason),
-            Reading::Behind => Outcome::Failed("bitcoind does not have the block before it".to_owned()),
-            Reading::Has if self.is_in_chain(block).await? => Outcome::Accepted,
-            Reading::Has => {
-                sleep(SECOND_LOOK).await;
-                if self.is_in_chain(block).await? { Outcome::Accepted } else { Outcome::Stale }
+        for last in [false, true] {
+            let answer = match self.rpc.call::<Option<String>>("submitblock", vec![hex.clone()]).await {
+                Err(RpcError::Daemon { code: UNREADABLE, message, .. }) => return Ok(Outcome::Rejected(message)),
+                other => other?,
+            };
+            match read(answer.as_deref()) {
+                Reading::Breaks(reason) => return Ok(Outcome::Rejected(reason)),
+                Reading::Behind => {
+                    return Ok(Outcome::Failed("bitcoind does not have the block before it".to_owned()));
+                }
+                Reading::Has if self.is_in_chain(block).await? => return Ok(Outcome::Accepted),
+                // Asked again, since a block that another route brought may be on its way into the chain, or be found
+                // to break a rule, while it is already known.
+                Reading::Has if !last => sleep(SECOND_LOOK).await,
+                Reading::Has => {}
             }
-        })
+        }
+        Ok(Outcome::Stale)
     }
 
     async fn is_in_chain(&self, block: &FoundBlock) -> Result<bool, RpcError> {

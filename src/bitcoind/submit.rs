@@ -163,7 +163,10 @@ impl Submission {
             }
         }
         // The other routes' words are still worth a line in the log; their tasks end here at the latest.
-        let _ = timeout(SETTLE, async { while pursuits.next().await.is_some() {} }).await;
+        tokio::select! {
+            _ = timeout(SETTLE, async { while pursuits.next().await.is_some() {} }) => {}
+            () = &mut stopped => {}
+        }
     }
 
     async fn write(&self, block: &FoundBlock) -> Option<Entry> {

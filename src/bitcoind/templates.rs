@@ -58,6 +58,8 @@ pub(super) struct Follower {
     pub(super) network: &'static Network,
     pub(super) allow_obsolete: bool,
     pub(super) monitor: Monitor,
+    /// How often to poll whatever else happens.
+    pub(super) poll_interval: Duration,
     /// A block was heard of. Several at once are one.
     pub(super) news: Arc<Notify>,
 }
@@ -100,7 +102,7 @@ impl Follower {
             if teller.all_well() {
                 info!(version = node.user_agent, height, "bitcoind is well: working on its templates");
             }
-            let poll = sleep(POLL_INTERVAL);
+            let poll = sleep(self.poll_interval);
             tokio::pin!(poll);
             source = loop {
                 if let (None, Some(id)) = (&long_poll, long_poll_id.take()) {

@@ -93,6 +93,10 @@ impl<'a> Request<'a> {
     /// [`Request::call`], since it can be answered.
     pub fn parse(line: &'a [u8]) -> Result<Self, StratumError> {
         let text = std::str::from_utf8(line).map_err(|_| StratumError::Malformed("not UTF-8".into()))?;
+        // serde would take a list for an object, too.
+        if !text.trim_start().starts_with('{') {
+            return Err(StratumError::Malformed("not a JSON-RPC object".into()));
+        }
         let envelope: Envelope<'_> = serde_json::from_str(text).map_err(|error| {
             // serde's own text may quote the whole line; its place is enough.
             StratumError::Malformed(format!("not a JSON-RPC object (at byte {})", error.column()))
@@ -314,8 +318,9 @@ mod tests {
     fn tiny_difficulties_stay_numbers() {
         for value in [1.0, 0.001, 4.656_542_373_906_925e-10, 1e12] {
             let line = set_difficulty(Difficulty::new(value).unwrap());
-            let parsed: Value = serde_json::from_slice(&line).unwrap();
-            assert_eq!(parsed["params"][0].as_f64(), Some(value));
+            let line = String::from_utf8(line.to_vec()).unwrap();
+            let number = line.split(['[', ']']).nth(1).unwrap();
+            assert_eq!(number.parse(), Ok(value), "{line}");
         }
     }
 

@@ -26,6 +26,9 @@ const WINDOW_INTERVALS: u32 = 40;
 /// Intervals without a submission that mean the difficulty is far too high: chance has it once in 3,000 windows.
 const SILENT_INTERVALS: u32 = 8;
 
+/// So many more intervals for each submission that there was mean it still, and chance has it as rarely.
+const SILENT_INTERVALS_EACH: f64 = 2.6;
+
 /// How to choose.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Config {
@@ -78,8 +81,13 @@ impl Vardiff {
 
     /// When [`Self::retarget`] wants to be asked although nothing was submitted.
     pub fn deadline(&self) -> Option<Instant> {
-        let intervals = if self.credited == 0.0 { SILENT_INTERVALS } else { WINDOW_INTERVALS };
-        (!self.fixed).then(|| self.since + self.config.interval * intervals)
+        let intervals = self.too_few_after().min(f64::from(WINDOW_INTERVALS));
+        (!self.fixed).then(|| self.since + self.config.interval.mul_f64(intervals))
+    }
+
+    /// Intervals after which the submissions of this window are far too few.
+    fn too_few_after(&self) -> f64 {
+        f64::from(SILENT_INTERVALS) + SILENT_INTERVALS_EACH * self.credited / self.current.get()
     }
 
     /// A new difficulty, if one is due. `ceiling` is the hardest that makes sense for the current job.
@@ -90,16 +98,16 @@ impl Vardiff {
         let intervals = now.saturating_duration_since(self.since).as_secs_f64() / self.config.interval.as_secs_f64();
         let submissions = self.credited / self.current.get();
         let far_too_fast = submissions >= RAMP_SUBMISSIONS && submissions > RAMP_RATIO * intervals;
-        let silent = self.credited == 0.0 && intervals >= f64::from(SILENT_INTERVALS);
+        let far_too_slow = intervals >= self.too_few_after();
         let window_full = submissions >= WINDOW_SUBMISSIONS || intervals >= f64::from(WINDOW_INTERVALS);
         let factor = if far_too_fast {
             // The first submissions may come in a burst, all at one instant.
             (submissions / intervals.max(submissions / RAISE_MAX)).min(RAISE_MAX)
-        } else if silent {
+        } else if far_too_slow && submissions == 0.0 {
             // Each silent period in a row says that it is further out.
             self.silent = (self.silent + 1).min(4);
             f64::powi(16.0, -self.silent)
-        } else if window_full {
+        } else if far_too_slow || window_full {
             submissions / intervals
         } else {
             return None;

@@ -1,17 +1,23 @@
 //! The daemon's condition: troubles told in one line, gone and back.
 
-use crate::support::{config, login, start, start_in};
+use crate::support::{LIMIT, config, login, start, start_in};
 use p2pool::bitcoind::daemon::Config;
 use p2pool::network::BITCOIN;
+use serde_json::json;
 use std::sync::Arc;
 use std::time::Duration;
 use tempfile::TempDir;
-use test_support::{Bitcoind, Fault, HttpProxy};
+use test_support::{Bitcoind, Fault, HttpProxy, mine_blocks, payout_address};
+use tokio::time::timeout;
+
+/// Short, so that the tests are.
+const GONE_AFTER: Duration = Duration::from_secs(3);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_wrong_password_is_told_in_one_line_and_keeps_being_tried() {
     let daemon = Bitcoind::start();
-    let mut backend = start(Config { credentials: login("user", "wrong"), ..config(&daemon) }).await;
+    let mut backend =
+        start(Config { credentials: login("user", "wrong"), gone_after: GONE_AFTER, ..config(&daemon) }).await;
     let trouble = backend.trouble("wrong password").await;
     assert_eq!(
         trouble,
@@ -67,7 +73,7 @@ async fn a_syncing_and_a_starting_daemon_are_told_and_waited_for() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stopped_daemon_is_gone_and_its_return_brings_work_despite_a_new_cookie() {
     let mut daemon = Bitcoind::start();
-    let mut backend = start(config(&daemon)).await;
+    let mut backend = start(Config { gone_after: GONE_AFTER, ..config(&daemon) }).await;
     backend.health(|health| health.p2p_connected).await;
     backend.template(|_| true).await;
     let cookie = daemon.cookie();
@@ -98,10 +104,43 @@ async fn a_daemon_that_starts_after_us_is_waited_for() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_quiet_long_poll_is_not_gone() {
     let daemon = Bitcoind::start();
-    // Longer than the regular poll's 15 s, so that only the polls' success can keep it from being gone.
-    let mut backend = start(Config { gone_after: Duration::from_secs(18), ..config(&daemon) }).await;
+    let mut backend = start(Config { gone_after: GONE_AFTER, ..config(&daemon) }).await;
     backend.template(|_| true).await;
-    tokio::time::sleep(Duration::from_secs(21)).await;
+    let gone = backend.handle.health.wait_for(|health| health.gone);
+    assert!(tokio::time::timeout(GONE_AFTER * 2, gone).await.is_err());
+    backend.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_daemon_that_hangs_is_gone_until_it_goes_on() {
+    let mut daemon = Bitcoind::start();
+    let mut backend = start(Config { gone_after: GONE_AFTER, ..config(&daemon) }).await;
+    backend.template(|_| true).await;
+    daemon.pause();
+    backend.health(|health| health.gone).await;
+    assert!(backend.handle.templates.borrow().is_none());
+    daemon.resume();
+    backend.template(|_| true).await;
+    backend.health(|health| !health.gone).await;
+    backend.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rule_that_becomes_active_and_is_not_known_stops_work_at_once() {
+    let daemon = Bitcoind::start();
+    let proxy = HttpProxy::start(daemon.rpc_port());
+    let mut backend = start(Config { rpc_port: Some(proxy.port()), ..config(&daemon) }).await;
+    backend.template(|_| true).await;
+    let mut answer = daemon.call("getblocktemplate", json!([{"rules": ["segwit"]}]));
+    answer["rules"].as_array_mut().unwrap().push(json!("!quantum"));
+    let body = json!({"result": answer, "error": null, "id": 1}).to_string();
+    proxy.fail("getblocktemplate", Fault::Answer(200, body));
+    mine_blocks(&daemon, 1, &payout_address(1).script_pubkey());
+    let trouble = backend.trouble("quantum").await;
+    assert!(trouble.contains("update p2pool"), "{trouble}");
+    timeout(LIMIT, backend.handle.templates.wait_for(Option::is_none)).await.unwrap().unwrap();
     assert!(!backend.handle.health.borrow().gone);
+    proxy.mend("getblocktemplate");
+    backend.template(|_| true).await;
     backend.stop().await;
 }

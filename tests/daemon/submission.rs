@@ -1,6 +1,8 @@
 //! Found blocks: every route by itself, every fate, and a block that outlives a crash.
 
-use crate::support::{Backend, config, config_without_p2p, journalled, mine, mine_paying, start, start_in, wait_for};
+use crate::support::{
+    Backend, LIMIT, config, config_without_p2p, journalled, mine, mine_paying, start, start_in, wait_for,
+};
 use p2pool::bitcoind::daemon::Config;
 use p2pool::bitcoind::{FoundBlock, Outcome};
 use p2pool::network::BITCOIN_REGTEST;
@@ -111,7 +113,6 @@ async fn p2p_alone_notices_that_a_block_was_rejected() {
     let (mut backend, _proxy) = start_with_p2p_alone(&daemon).await;
     let block = greedy(&mut backend).await;
     let told = backend.submit(&block).await;
-    println!("{told:?}");
     assert!(matches!(word_of(&told, Some("p2p")), Some(Outcome::Rejected(_))), "{told:?}");
     assert!(matches!(word_of(&told, None), Some(Outcome::Rejected(_))), "{told:?}");
     backend.stop().await;
@@ -142,6 +143,8 @@ async fn a_block_found_while_the_daemon_hangs_lands_after_our_restart() {
     backend.health(|health| health.p2p_connected).await;
     let block = mine(&*backend.template(|_| true).await, 1);
     daemon.pause();
+    // The signal reaches a busy machine's threads in its own time.
+    tokio::time::sleep(Duration::from_millis(500)).await;
     backend.handle.blocks.send(block.clone()).await.unwrap();
     wait_for("the block on disk", || journalled(backend.data_dir.path(), ".block").len() == 1).await;
     let data_dir = backend.stop().await;
@@ -168,5 +171,42 @@ async fn a_block_found_while_the_daemon_is_away_lands_when_it_is_back() {
     assert!(told.iter().any(|(_, outcome)| matches!(outcome, Outcome::Failed(_))), "{told:?}");
     assert_eq!(word_of(&told, None), Some(Outcome::Accepted), "{told:?}");
     assert_eq!(daemon.best_block_hash(), block.hash);
+    backend.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_blocks_at_once_each_get_their_own_fate() {
+    let daemon = Bitcoind::start();
+    let (mut backend, _proxy) = start_with_p2p_alone(&daemon).await;
+    let template = backend.template(|_| true).await;
+    let blocks: Vec<FoundBlock> = (1..=6).map(|seed| mine(&template, seed)).collect();
+    for block in &blocks {
+        backend.handle.blocks.send(block.clone()).await.unwrap();
+    }
+    let mut fates = Vec::new();
+    while fates.len() < blocks.len() {
+        let report = tokio::time::timeout(LIMIT, backend.reports.recv()).await.unwrap().unwrap();
+        if report.route.is_none() {
+            fates.push((report.block.hash, report.outcome));
+        }
+    }
+    let accepted: Vec<_> = fates.iter().filter(|(_, outcome)| *outcome == Outcome::Accepted).collect();
+    assert_eq!(accepted.len(), 1, "{fates:?}");
+    assert_eq!(accepted[0].0, daemon.best_block_hash());
+    assert_eq!(fates.iter().filter(|(_, outcome)| *outcome == Outcome::Stale).count(), blocks.len() - 1, "{fates:?}");
+    backend.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hanging_daemon_delays_no_stop() {
+    let mut daemon = Bitcoind::start();
+    let mut backend = start(config(&daemon)).await;
+    backend.health(|health| health.p2p_connected).await;
+    let mut block = mine(&*backend.template(|_| true).await, 1);
+    // More than the sockets' buffers hold; nobody will look at it.
+    block.bytes = vec![0; 20_000_000].into();
+    daemon.pause();
+    backend.handle.blocks.send(block).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(500)).await;
     backend.stop().await;
 }

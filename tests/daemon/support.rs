@@ -42,7 +42,6 @@ pub(crate) fn config(daemon: &Bitcoind) -> Config {
         rpc_port: Some(daemon.rpc_port()),
         p2p_port: Some(daemon.p2p_port()),
         config_path: Some(path),
-        gone_after: Duration::from_secs(3),
         ..Config::local()
     }
 }

@@ -1,11 +1,14 @@
 //! Templates: that they come, are followed, and can be mined on.
 
-use crate::support::{config, config_without_p2p, mine, start};
+use crate::support::{config, config_without_p2p, mine, start, start_in};
 use p2pool::bitcoind::Outcome;
 use p2pool::bitcoind::daemon::{Config, wallet_address};
-use p2pool::network::BITCOIN_REGTEST;
+use p2pool::network::{BITCOIN_REGTEST, BITCOIN_SIGNET};
+use serde_json::{Value, json};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
-use test_support::{Bitcoind, HttpProxy, Spender, mine_blocks, payout_address};
+use tempfile::TempDir;
+use test_support::{Bitcoind, Fault, HttpProxy, Spender, mine_blocks, payout_address};
 
 /// Well below the regular poll's 15 s, so that only the quick ways can keep it.
 const QUICK: Duration = Duration::from_secs(5);
@@ -68,4 +71,36 @@ async fn a_block_full_of_the_mempools_transactions_is_accepted() {
 async fn a_daemon_without_a_wallet_has_no_address_to_give() {
     let daemon = Bitcoind::start();
     assert_eq!(wallet_address(&config(&daemon), &BITCOIN_REGTEST).await.unwrap(), None);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wallets_labelled_address_is_taken_again_and_a_new_one_only_made_once() {
+    let daemon = Bitcoind::start();
+    let proxy = HttpProxy::start(daemon.rpc_port());
+    let config = Config { rpc_port: Some(proxy.port()), ..config(&daemon) };
+    // The daemon of these tests is built without a wallet, so its answers are told to the proxy.
+    let answer = |status, result: Value, error: Value| {
+        Fault::Answer(status, json!({"result": result, "error": error, "id": 1}).to_string())
+    };
+    let no_label = json!({"code": -11, "message": "No addresses with label p2pool"});
+    proxy.fail("getaddressesbylabel", answer(500, Value::Null, no_label));
+    let (first, second) = (payout_address(1).to_string(), payout_address(2).to_string());
+    proxy.fail("getnewaddress", answer(200, json!(first), Value::Null));
+    assert_eq!(wallet_address(&config, &BITCOIN_REGTEST).await.unwrap(), Some(first.clone()));
+    proxy.fail("getnewaddress", answer(200, json!(second), Value::Null));
+    proxy.fail("getaddressesbylabel", answer(200, json!({first.clone(): {"purpose": "receive"}}), Value::Null));
+    assert_eq!(wallet_address(&config, &BITCOIN_REGTEST).await.unwrap(), Some(first));
+    let no_wallet = json!({"code": -18, "message": "No wallet is loaded."});
+    proxy.fail("getaddressesbylabel", answer(500, Value::Null, no_wallet));
+    assert_eq!(wallet_address(&config, &BITCOIN_REGTEST).await.unwrap(), None);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn signet_gives_templates_too() {
+    // A private signet that anybody may sign: the public one's would need its chain.
+    let daemon = Bitcoind::start_with(&["-chain=signet", "-signetchallenge=51"]);
+    let mut backend = start_in(config(&daemon), &BITCOIN_SIGNET, Arc::new(TempDir::new().unwrap())).await;
+    let template = backend.template(|_| true).await;
+    assert!(template.rules.iter().any(|rule| rule == "signet"), "{:?}", template.rules);
+    backend.stop().await;
 }

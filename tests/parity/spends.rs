@@ -4,7 +4,7 @@ use bitcoin::absolute::LockTime;
 use bitcoin::transaction::Version;
 use bitcoin::{Amount, ScriptBuf, Sequence, Transaction, TxOut, Witness};
 
-use crate::wallet::{Coin, Kind, unsigned};
+use crate::wallet::{Coin, Kind, coins_of, unsigned};
 use crate::{World, first_output};
 
 const SCRIPT_FAILED: &str = "block-script-verify-flag-failed";
@@ -136,7 +136,7 @@ pub(crate) fn lock_rows(world: &mut World) {
     let median = world.draft().block.header.time - 6 * crate::SPACING;
     let locked = |world: &mut World, lock_time, sequence: Sequence| {
         let coin = world.coin(Kind::True);
-        let mut transaction = unsigned(std::slice::from_ref(&coin), vec![coin.output]);
+        let mut transaction = unsigned(std::slice::from_ref(&coin), vec![coin.output.clone()]);
         transaction.lock_time = LockTime::from_consensus(lock_time);
         transaction.input[0].sequence = sequence;
         world.draft().with([transaction])
@@ -153,6 +153,43 @@ pub(crate) fn lock_rows(world: &mut World) {
     let draft = locked(world, median + crate::SPACING, open);
     world.good("locked up to a second before the median time", draft);
     relative_lock_rows(world);
+    script_lock_rows(world);
+}
+
+/// Locks that the script of an output puts on its spender.
+fn script_lock_rows(world: &mut World) {
+    let kinds = [Kind::After, Kind::Older];
+    let coin = world.coin(Kind::True);
+    let fan_out = world.wallet.spend(&[coin], &kinds, 0);
+    let coins = coins_of(&fan_out, &kinds);
+    let draft = world.draft().with([fan_out]);
+    world.good("coins behind locks", draft);
+    let draft = world.draft();
+    world.good("a block for the relative one to pass", draft);
+    let spend = |world: &World, coin: &Coin, version, lock_time, sequence| {
+        let output = TxOut { value: coin.output.value, script_pubkey: world.wallet.script(Kind::True) };
+        let mut transaction = unsigned(std::slice::from_ref(coin), vec![output]);
+        transaction.version = Version(version);
+        transaction.lock_time = LockTime::from_consensus(lock_time);
+        transaction.input[0].sequence = Sequence::from_consensus(sequence);
+        world.wallet.sign(&mut transaction, std::slice::from_ref(coin));
+        world.draft().with([transaction]).commit()
+    };
+    let (open, never) = (0xffff_fffe, u32::MAX);
+    for (name, verdict, coin, version, lock_time, sequence) in [
+        ("a lock time below the script's", SCRIPT_FAILED, 0, 2, 9, open),
+        ("a lock time of another kind", SCRIPT_FAILED, 0, 2, 500_000_001, open),
+        ("a waived lock time", SCRIPT_FAILED, 0, 2, 10, never),
+        ("the lock time that the script asks for", "null", 0, 1, 10, open),
+        ("a sequence below the script's", SCRIPT_FAILED, 1, 2, 0, 0),
+        ("a waived sequence", SCRIPT_FAILED, 1, 2, 0, never),
+        ("a sequence of another kind", SCRIPT_FAILED, 1, 2, 0, 1 << 22),
+        ("a relative lock under version 1", SCRIPT_FAILED, 1, 1, 0, 1),
+        ("the sequence that the script asks for", "null", 1, 2, 0, 1),
+    ] {
+        let draft = spend(world, &coins[coin], version, lock_time, sequence);
+        world.bad(name, verdict, draft);
+    }
 }
 
 fn relative_lock_rows(world: &mut World) {

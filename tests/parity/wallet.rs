@@ -26,10 +26,15 @@ pub(crate) enum Kind {
     Wsh,
     /// P2SH of the same.
     Sh,
+    /// P2WSH of `10 OP_CHECKLOCKTIMEVERIFY OP_VERIFY <key> OP_CHECKSIG` (BIP 65).
+    After,
+    /// P2WSH of `1 OP_CHECKSEQUENCEVERIFY OP_VERIFY <key> OP_CHECKSIG` (BIP 112).
+    Older,
     /// A witness program of version 2, which anyone may spend as yet.
     Future,
 }
 
+/// Those that can be spent at once.
 pub(crate) const KINDS: [Kind; 9] =
     [Kind::True, Kind::Pk, Kind::Pkh, Kind::Wpkh, Kind::ShWpkh, Kind::Tr, Kind::Wsh, Kind::Sh, Kind::Future];
 
@@ -65,10 +70,19 @@ impl Wallet {
             Kind::Wpkh => ScriptBuf::new_p2wpkh(&self.key_hash()),
             Kind::ShWpkh => self.script(Kind::Wpkh).to_p2sh(),
             Kind::Tr => ScriptBuf::new_p2tr(&self.secp, self.pair.x_only_public_key().0, None),
-            Kind::Wsh => self.script(Kind::Pk).to_p2wsh(),
+            Kind::Wsh | Kind::After | Kind::Older => self.witness_script(kind).to_p2wsh(),
             Kind::Sh => self.script(Kind::Pk).to_p2sh(),
             Kind::Future => Builder::new().push_opcode(opcodes::all::OP_PUSHNUM_2).push_slice([9; 8]).into_script(),
         }
+    }
+
+    fn witness_script(&self, kind: Kind) -> ScriptBuf {
+        let lock = match kind {
+            Kind::After => Builder::new().push_int(10).push_opcode(opcodes::all::OP_CLTV),
+            Kind::Older => Builder::new().push_int(1).push_opcode(opcodes::all::OP_CSV),
+            _ => return self.script(Kind::Pk),
+        };
+        lock.push_verify().push_key(&self.public).push_opcode(opcodes::all::OP_CHECKSIG).into_script()
     }
 
     fn key_hash(&self) -> WPubkeyHash {
@@ -124,8 +138,8 @@ impl Wallet {
                 let nested = Builder::new().push_slice(wrapped).into_script();
                 (if coin.kind == Kind::ShWpkh { nested } else { ScriptBuf::new() }, witness)
             }
-            Kind::Wsh => {
-                let script = self.script(Kind::Pk);
+            Kind::Wsh | Kind::After | Kind::Older => {
+                let script = self.witness_script(coin.kind);
                 let hash = cache.p2wsh_signature_hash(index, &script, coin.output.value, all).unwrap();
                 let signature = self.ecdsa(hash.to_byte_array());
                 (ScriptBuf::new(), Witness::from_slice(&[signature, script.into_bytes()]))

@@ -1,6 +1,7 @@
 //! The rules that need the coins: what a block's transactions spend, and what its coinbase may pay.
 
-use bitcoin::{Block, Transaction, TxOut, Txid};
+use bitcoin::{Block, OutPoint, Transaction, TxOut, Txid};
+use std::collections::HashMap;
 
 use super::coins::{Changes, Coin, Coins, View};
 use super::reject::{Reject, TransactionReject};
@@ -38,8 +39,8 @@ pub(super) fn connect(
 ) -> Result<Changes, Reject> {
     let mut view = View::new(coins);
     for (transaction, txid) in block.txdata.iter().zip(txids) {
-        let outputs = 0..u32::try_from(transaction.output.len()).expect("a block has fewer bytes than this");
-        if outputs.into_iter().any(|vout| view.get(&bitcoin::OutPoint { txid: *txid, vout }).is_some()) {
+        let mut outputs = 0..u32::try_from(transaction.output.len()).expect("a block has fewer bytes than this");
+        if outputs.any(|vout| view.get(&OutPoint { txid: *txid, vout }).is_some()) {
             return Err(Reject::OverwritesCoin);
         }
     }
@@ -137,8 +138,7 @@ fn sequence_locks_met(transaction: &Transaction, coins: &[&Coin], place: &Place<
 
 /// BIP 141's cost of a transaction's signature operations, given what it spends (nothing for a coinbase).
 pub(super) fn sigops_cost(transaction: &Transaction, spent: &[TxOut]) -> usize {
-    transaction.total_sigop_cost(|outpoint| {
-        let index = transaction.input.iter().position(|input| input.previous_output == *outpoint)?;
-        spent.get(index).cloned()
-    })
+    let outpoints = transaction.input.iter().map(|input| input.previous_output);
+    let spent: HashMap<OutPoint, &TxOut> = outpoints.zip(spent).collect();
+    transaction.total_sigop_cost(|outpoint| spent.get(outpoint).copied().cloned())
 }

@@ -86,7 +86,8 @@ impl Embedded {
         self.0.chain.lock().is_in_best_chain(hash)
     }
 
-    /// Lets a transaction, in its serialised form, wait for the next block.
+    /// Lets a transaction, in its serialised form, wait for the next block. Checks its signatures on the spot, so call it
+    /// off the event loop for more than a few inputs.
     ///
     /// # Errors
     /// Why it could not stand in the next block, or that too many wait.

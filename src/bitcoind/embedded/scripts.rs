@@ -3,6 +3,7 @@
 //! It knows the kinds of outputs that wallets make, and scripts that are miniscripts. What it cannot judge is refused
 //! with a reason of its own: the chain may be stricter than Bitcoin, never laxer.
 
+use bitcoin::absolute::LockTime;
 use bitcoin::secp256k1::{Secp256k1, VerifyOnly};
 use bitcoin::sighash::Prevouts;
 use bitcoin::{Sequence, Transaction, TxOut, opcodes};
@@ -40,7 +41,8 @@ fn check_input(transaction: &Transaction, index: usize, spent: &[TxOut]) -> Resu
         &input.witness,
         // BIP 112: relative lock times bind transactions of version 2 and above alone; the interpreter does not ask.
         if transaction.version.0.cast_unsigned() >= 2 { input.sequence } else { Sequence::MAX },
-        transaction.lock_time,
+        // BIP 65: an input that waives the lock time cannot satisfy one; the interpreter does not ask that either.
+        if input.sequence.is_final() { LockTime::ZERO } else { transaction.lock_time },
     )
     .map_err(reject)?;
     let prevouts = Prevouts::All(spent);

@@ -3,7 +3,9 @@
 use super::*;
 use bitcoin::absolute::LockTime;
 use bitcoin::consensus::encode::serialize;
-use bitcoin::{Amount, OutPoint, ScriptBuf, Sequence, TxIn, TxMerkleNode, TxOut, Witness, block, transaction};
+use bitcoin::{
+    Amount, OutPoint, ScriptBuf, Sequence, Transaction, TxIn, TxMerkleNode, TxOut, Witness, block, transaction,
+};
 
 use crate::bitcoind::embedded::TransactionReject;
 use crate::template::{Template, TemplateTransaction};

@@ -1,0 +1,661 @@
+//! Conversations with a session, line by line, in virtual time: what is asked, what is answered, and in which order.
+
+use proptest::prelude::*;
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+use std::fmt;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use stratum::extranonce::Extranonces;
+use stratum::session::{Config, MALFORMED_MAX, WORKERS_MAX};
+use stratum::{
+    Difficulty, Disconnect, Epochs, Event, JobId, JobParts, Now, Offer, Refusal, Session, Target, Work, Worker, vardiff,
+};
+
+const UNIX: u32 = 1_700_000_000;
+
+#[derive(Debug, Clone, PartialEq)]
+struct Payee(String);
+
+impl fmt::Display for Payee {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// Names are `payee.worker`, with `+difficulty` if wanted; the payee `bad` cannot be paid.
+#[derive(Debug, Clone)]
+struct FakeWork {
+    epochs: Epochs,
+    height: u64,
+    /// Solutions are at least this difficult.
+    solution: f64,
+}
+
+impl FakeWork {
+    fn first() -> Self {
+        Self { epochs: Epochs::default(), height: 1, solution: 1e6 }
+    }
+}
+
+impl Work for FakeWork {
+    type Payout = Payee;
+    type Ticket = u64;
+
+    fn authorize(&self, name: &str, _password: &str) -> Result<Worker<Payee>, Refusal> {
+        let (name, difficulty) = match name.split_once('+') {
+            Some((name, number)) => (name, Difficulty::new(number.parse().unwrap())),
+            None => (name, None),
+        };
+        let payee = name.split('.').next().unwrap_or_default();
+        if payee == "bad" {
+            return Err(Refusal("bad cannot be paid".into()));
+        }
+        Ok(Worker { name: name.into(), payout: Payee(payee.into()), difficulty })
+    }
+
+    fn offer(&self, payout: &Payee, generation: u32, _draw: u32) -> Result<Offer<u64>, Refusal> {
+        let id = self.height * 1000 + u64::from(generation);
+        let head = [payout.0.as_bytes(), &id.to_le_bytes()].concat();
+        Ok(Offer::new(
+            &JobParts {
+                id: JobId(id),
+                coinbase_head: &head,
+                coinbase_tail: &[0; 4],
+                branch: &[[3; 32], [4; 32]],
+                version: 0x2000_0000,
+                previous_block: [u8::try_from(self.height).unwrap(); 32],
+                bits: 0x1d00_ffff,
+                time: UNIX,
+                time_min: UNIX - 600,
+                solution_target: Difficulty::new(self.solution).unwrap().target(),
+                pow: stratum::job::sha256d,
+            },
+            self.height,
+        ))
+    }
+
+    fn epochs(&self) -> Epochs {
+        self.epochs
+    }
+}
+
+struct Conversation {
+    session: Session<FakeWork>,
+    start: Instant,
+    elapsed: Duration,
+    work: FakeWork,
+    events: Vec<Event<u64>>,
+}
+
+/// A job as a miner keeps it.
+#[derive(Debug, Clone)]
+struct Job {
+    params: Value,
+}
+
+impl Job {
+    fn id(&self) -> &str {
+        self.params[0].as_str().unwrap()
+    }
+
+    fn clean(&self) -> bool {
+        self.params[8].as_bool().unwrap()
+    }
+}
+
+impl Conversation {
+    fn start(work: FakeWork) -> Self {
+        let start = Instant::now();
+        let difficulty = |value| Difficulty::new(value).unwrap();
+        let config = Config {
+            vardiff: vardiff::Config {
+                interval: Duration::from_secs(3),
+                // About 43 hashes: quickly found by a test.
+                start: difficulty(1e-8),
+                min: difficulty(1e-9),
+                max: difficulty(1e12),
+            },
+            subscribe_timeout: Duration::from_secs(15),
+            authorize_timeout: Duration::from_secs(60),
+            notify_interval: Duration::from_secs(30),
+        };
+        let lease = Extranonces::starting_at(0x0102_0304).lease().unwrap();
+        let now = Now { instant: start, unix: UNIX };
+        let session = Session::new(config, lease, Arc::new(work.clone()), 7, now);
+        Self { session, start, elapsed: Duration::ZERO, work, events: Vec::new() }
+    }
+
+    /// Subscribed and authorised, with its first job.
+    fn mining() -> (Self, Job) {
+        let mut conversation = Self::start(FakeWork::first());
+        conversation.send(r#"{"id":1,"method":"mining.subscribe","params":["test"]}"#);
+        conversation.send(r#"{"id":2,"method":"mining.authorize","params":["alice.rig","x"]}"#);
+        let job = conversation.job();
+        conversation.answers();
+        (conversation, job)
+    }
+
+    fn now(&self) -> Now {
+        let seconds = u32::try_from(self.elapsed.as_secs()).unwrap();
+        Now { instant: self.start + self.elapsed, unix: UNIX + seconds }
+    }
+
+    fn send(&mut self, line: &str) {
+        self.try_send(line.as_bytes()).unwrap();
+    }
+
+    fn try_send(&mut self, line: &[u8]) -> Result<(), Disconnect> {
+        let result = self.session.handle_line(line, self.now());
+        self.events.extend(std::iter::from_fn(|| self.session.poll_event()));
+        result
+    }
+
+    fn wait(&mut self, duration: Duration) -> Result<(), Disconnect> {
+        self.elapsed += duration;
+        self.session.handle_timeout(self.now())
+    }
+
+    fn change_work(&mut self, change: impl FnOnce(&mut FakeWork)) {
+        change(&mut self.work);
+        let work = Arc::new(self.work.clone());
+        let now = self.now();
+        self.session.handle_work(work, now).unwrap();
+    }
+
+    fn next_block(&mut self) {
+        self.change_work(|work| {
+            work.height += 1;
+            work.epochs.clean += 1;
+        });
+    }
+
+    /// Everything sent since it was last asked.
+    fn answers(&mut self) -> Vec<Value> {
+        let bytes: Vec<u8> = std::iter::from_fn(|| self.session.poll_line()).flatten().collect();
+        let text = String::from_utf8(bytes).unwrap();
+        assert!(text.is_empty() || text.ends_with('\n'), "whole lines are sent: {text}");
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+
+    fn answer(&mut self) -> Value {
+        let mut answers = self.answers();
+        assert_eq!(answers.len(), 1, "one answer is expected: {answers:?}");
+        answers.remove(0)
+    }
+
+    /// The last job among what was sent.
+    fn job(&mut self) -> Job {
+        let answers = self.answers();
+        let notify = answers.iter().rfind(|answer| answer["method"] == "mining.notify");
+        Job { params: notify.unwrap_or_else(|| panic!("no job in {answers:?}"))["params"].clone() }
+    }
+
+    fn submit(&mut self, name: &str, job: &str, solved: &Solved) -> Value {
+        let params = json!([name, job, solved.extranonce2, solved.time, solved.nonce]);
+        self.send(&json!({"id": 9, "method": "mining.submit", "params": params}).to_string());
+        self.answers().into_iter().find(|answer| answer["id"] == 9).unwrap()
+    }
+}
+
+#[derive(Debug, Clone)]
+struct Solved {
+    extranonce2: String,
+    time: String,
+    nonce: String,
+    /// Difficulty of the hash.
+    difficulty: f64,
+}
+
+fn sha256d(bytes: &[u8]) -> [u8; 32] {
+    Sha256::digest(Sha256::digest(bytes)).into()
+}
+
+/// A naive miner, which shares no code with the session.
+fn header_of(job: &Job, extranonce2: u32, time: u32, nonce: u32, version: u32) -> [u8; 80] {
+    let text = |index: usize| job.params[index].as_str().unwrap();
+    let mut coinbase = hex::decode(text(2)).unwrap();
+    coinbase.extend([1, 2, 3, 4]);
+    coinbase.extend(extranonce2.to_be_bytes());
+    coinbase.extend(hex::decode(text(3)).unwrap());
+    let mut root = sha256d(&coinbase).to_vec();
+    for sibling in job.params[4].as_array().unwrap() {
+        root.extend(hex::decode(sibling.as_str().unwrap()).unwrap());
+        root = sha256d(&root).to_vec();
+    }
+    let mut previous = hex::decode(text(1)).unwrap();
+    previous.chunks_mut(4).for_each(<[u8]>::reverse);
+    let bits = u32::from_str_radix(text(6), 16).unwrap();
+    let header = [
+        &version.to_le_bytes()[..],
+        &previous,
+        &root,
+        &time.to_le_bytes(),
+        &bits.to_le_bytes(),
+        &nonce.to_le_bytes(),
+    ];
+    header.concat().try_into().unwrap()
+}
+
+/// The first nonce whose difficulty `wanted` likes.
+fn solve(job: &Job, wanted: impl Fn(f64) -> bool) -> Solved {
+    (0..)
+        .map(|nonce: u32| (nonce, Target::from_le_bytes(sha256d(&header_of(job, 5, UNIX, nonce, 0x2000_0000)))))
+        .map(|(nonce, hash)| (nonce, hash.difficulty()))
+        .find(|(_, difficulty)| wanted(*difficulty))
+        .map(|(nonce, difficulty)| Solved {
+            extranonce2: "00000005".into(),
+            time: format!("{UNIX:08x}"),
+            nonce: format!("{nonce:08x}"),
+            difficulty,
+        })
+        .unwrap()
+}
+
+fn good(job: &Job) -> Solved {
+    solve(job, |difficulty| difficulty >= 1e-8)
+}
+
+fn code(answer: &Value) -> i64 {
+    assert_eq!(answer["result"], Value::Null, "{answer}");
+    answer["error"][0].as_i64().unwrap()
+}
+
+#[test]
+fn the_handshake_answers_in_order_and_then_gives_difficulty_and_job() {
+    let mut conversation = Conversation::start(FakeWork::first());
+    conversation.send(r#"{"id":1,"method":"mining.subscribe","params":["cgminer/4.11.1"]}"#);
+    assert_eq!(
+        conversation.answer(),
+        json!({"id": 1, "error": null, "result": [
+            [["mining.set_difficulty", "01020304"], ["mining.notify", "01020304"]], "01020304", 4
+        ]})
+    );
+    assert_eq!(conversation.session.user_agent(), "cgminer/4.11.1");
+    conversation.send(r#"{"id":"auth","method":"mining.authorize","params":["alice.rig","x"]}"#);
+    let answers = conversation.answers();
+    assert_eq!(answers[0], json!({"id": "auth", "result": true, "error": null}));
+    assert_eq!(answers[1], json!({"id": null, "method": "mining.set_difficulty", "params": [1e-8]}));
+    assert_eq!(answers[2]["method"], "mining.notify");
+    assert_eq!(answers[2]["params"][8], true);
+    assert_eq!(answers.len(), 3);
+}
+
+#[test]
+fn authorising_before_subscribing_works_too() {
+    let mut conversation = Conversation::start(FakeWork::first());
+    conversation.send(r#"{"id":1,"method":"mining.authorize","params":["alice"]}"#);
+    assert_eq!(conversation.answer()["result"], true);
+    conversation.send(r#"{"id":2,"method":"mining.subscribe","params":[]}"#);
+    let methods: Vec<Value> = conversation.answers().iter().map(|answer| answer["method"].clone()).collect();
+    assert_eq!(methods, [Value::Null, "mining.set_difficulty".into(), "mining.notify".into()]);
+}
+
+#[test]
+fn a_second_subscribe_gets_the_same_answer_and_no_second_job() {
+    let (mut conversation, _) = Conversation::mining();
+    conversation.send(r#"{"id":3,"method":"mining.subscribe","params":[]}"#);
+    assert_eq!(conversation.answer()["result"][1], "01020304");
+}
+
+#[test]
+fn configure_answers_every_extension_that_was_asked_for_and_no_other() {
+    let mut conversation = Conversation::start(FakeWork::first());
+    conversation.send(
+        r#"{"id":1,"method":"mining.configure","params":[["version-rolling","minimum-difficulty"],{"version-rolling.mask":"ffffffff"}]}"#,
+    );
+    let answers = conversation.answers();
+    assert_eq!(
+        answers[0]["result"],
+        json!({"version-rolling": true, "version-rolling.mask": "1fffe000", "minimum-difficulty": false})
+    );
+    assert_eq!(answers[1], json!({"id": null, "method": "mining.set_version_mask", "params": ["1fffe000"]}));
+    conversation
+        .send(r#"{"id":2,"method":"mining.configure","params":[["version-rolling"],{"version-rolling.mask":"00000fff"}]}"#);
+    assert_eq!(conversation.answer()["result"], json!({"version-rolling": false}));
+}
+
+#[test]
+fn a_good_submission_is_accepted_and_credited_with_what_was_required() {
+    let (mut conversation, job) = Conversation::mining();
+    let solved = solve(&job, |difficulty| difficulty >= 2e-8);
+    let answer = conversation.submit("alice.rig", job.id(), &solved);
+    assert_eq!(answer, json!({"id": 9, "result": true, "error": null}));
+    let credits = conversation.events.iter().filter_map(|event| match event {
+        Event::Credited(credit) => Some((&*credit.worker, credit.difficulty.get(), credit.stale)),
+        _ => None,
+    });
+    let credits: Vec<_> = credits.collect();
+    assert_eq!(credits, [("alice.rig", 1e-8, false)]);
+    assert!(solved.difficulty >= 2e-8);
+}
+
+#[test]
+fn the_same_submission_again_is_a_duplicate() {
+    let (mut conversation, job) = Conversation::mining();
+    let solved = good(&job);
+    assert_eq!(conversation.submit("alice.rig", job.id(), &solved)["result"], true);
+    assert_eq!(code(&conversation.submit("alice.rig", job.id(), &solved)), 22);
+}
+
+#[test]
+fn a_hash_above_the_target_is_low_difficulty() {
+    let (mut conversation, job) = Conversation::mining();
+    let solved = solve(&job, |difficulty| difficulty < 1e-8);
+    let answer = conversation.submit("alice.rig", job.id(), &solved);
+    assert_eq!(code(&answer), 23);
+    assert!(answer["error"][1].as_str().unwrap().contains("0.00000001"), "{answer}");
+}
+
+#[test]
+fn an_unknown_job_is_told_from_a_stale_one() {
+    let (mut conversation, job) = Conversation::mining();
+    let solved = good(&job);
+    for name in ["ffffffffffffffff", "", "zz", "1"] {
+        let answer = conversation.submit("alice.rig", name, &solved);
+        assert_eq!(code(&answer), 21);
+        assert!(answer["error"][1].as_str().unwrap().contains("not found"), "{answer}");
+    }
+    conversation.next_block();
+    let newer = conversation.job();
+    assert!(newer.clean(), "the old work is worth nothing");
+    let answer = conversation.submit("alice.rig", job.id(), &solved);
+    assert_eq!(code(&answer), 21);
+    assert!(answer["error"][1].as_str().unwrap().contains("stale"), "{answer}");
+    let solved = good(&newer);
+    assert_eq!(conversation.submit("alice.rig", newer.id(), &solved)["result"], true);
+}
+
+#[test]
+fn a_stale_solution_is_passed_on_all_the_same() {
+    let mut conversation = Conversation::start(FakeWork { solution: 1e-7, ..FakeWork::first() });
+    conversation.send(r#"{"id":1,"method":"mining.subscribe","params":[]}"#);
+    conversation.send(r#"{"id":2,"method":"mining.authorize","params":["alice"]}"#);
+    let job = conversation.job();
+    conversation.next_block();
+    conversation.answers();
+    let solved = solve(&job, |difficulty| difficulty >= 1e-7);
+    assert_eq!(code(&conversation.submit("alice", job.id(), &solved)), 21);
+    let solution = conversation.events.iter().find_map(|event| match event {
+        Event::Solution(solution) => Some(solution),
+        _ => None,
+    });
+    let solution = solution.expect("a late solution may still be a block");
+    assert_eq!(*solution.job.ticket(), 1);
+    assert_eq!(solution.extranonces, [1, 2, 3, 4, 0, 0, 0, 5]);
+    assert_eq!(code(&conversation.submit("alice", job.id(), &solved)), 22);
+    let solutions = conversation.events.iter().filter(|event| matches!(event, Event::Solution(_)));
+    assert_eq!(solutions.count(), 1, "a duplicate is told before anything is passed on");
+}
+
+#[test]
+fn submitting_before_subscribing_or_authorising_is_refused() {
+    let (_, job) = Conversation::mining();
+    let solved = good(&job);
+    let mut conversation = Conversation::start(FakeWork::first());
+    assert_eq!(code(&conversation.submit("alice", job.id(), &solved)), 25);
+    conversation.send(r#"{"id":1,"method":"mining.subscribe","params":[]}"#);
+    assert_eq!(code(&conversation.submit("alice", job.id(), &solved)), 24);
+}
+
+#[test]
+fn fields_of_the_wrong_form_are_refused_by_name() {
+    let (mut conversation, job) = Conversation::mining();
+    let solved = good(&job);
+    for (broken, name) in [
+        (Solved { extranonce2: "0005".into(), ..solved.clone() }, "extranonce2"),
+        (Solved { nonce: "123".into(), ..solved.clone() }, "nonce"),
+        (Solved { time: "xyz".into(), ..solved.clone() }, "ntime"),
+        (Solved { time: format!("{:08x}", UNIX - 601), ..solved.clone() }, "ntime"),
+        (Solved { time: format!("{:08x}", UNIX + 7001), ..solved.clone() }, "ntime"),
+    ] {
+        let answer = conversation.submit("alice.rig", job.id(), &broken);
+        assert_eq!(code(&answer), 20);
+        assert!(answer["error"][1].as_str().unwrap().starts_with(name), "{answer}");
+    }
+}
+
+#[test]
+fn version_bits_count_only_inside_the_negotiated_mask() {
+    let (mut conversation, job) = Conversation::mining();
+    let submit = |conversation: &mut Conversation, bits: &str, nonce: u32| {
+        let params = json!(["alice.rig", job.id(), "00000005", format!("{UNIX:08x}"), format!("{nonce:08x}"), bits]);
+        conversation.send(&json!({"id": 9, "method": "mining.submit", "params": params}).to_string());
+        conversation.answers().into_iter().find(|answer| answer["id"] == 9).unwrap()
+    };
+    assert_eq!(code(&submit(&mut conversation, "00002000", 0)), 20, "not negotiated");
+    conversation.send(
+        r#"{"id":3,"method":"mining.configure","params":[["version-rolling"],{"version-rolling.mask":"1fffe000"}]}"#,
+    );
+    conversation.answers();
+    assert_eq!(code(&submit(&mut conversation, "40000000", 0)), 20, "outside the mask");
+    let nonce = (0..)
+        .find(|nonce| {
+            let header = header_of(&job, 5, UNIX, *nonce, 0x2000_2000);
+            Target::from_le_bytes(sha256d(&header)).difficulty() >= 1e-8
+        })
+        .unwrap();
+    assert_eq!(submit(&mut conversation, "00002000", nonce)["result"], true);
+}
+
+#[test]
+fn a_second_worker_of_the_same_payee_is_credited_under_its_own_name() {
+    let (mut conversation, job) = Conversation::mining();
+    conversation.send(r#"{"id":3,"method":"mining.authorize","params":["alice.second",""]}"#);
+    assert_eq!(conversation.answer()["result"], true);
+    conversation.submit("alice.second", job.id(), &good(&job));
+    // A proxy that never authorised this name: the job pays the same, so nothing goes astray.
+    conversation.submit("alice.third", job.id(), &solve(&job, |difficulty| (1e-8..2e-8).contains(&difficulty)));
+    let mut names = Vec::new();
+    for event in &conversation.events {
+        if let Event::Credited(credit) = event {
+            names.push(credit.worker.to_string());
+        }
+    }
+    names.dedup();
+    assert_eq!(names.first().map(String::as_str), Some("alice.second"));
+    assert!(names.len() == 1 || names[1] == "alice.third", "{names:?}");
+}
+
+#[test]
+fn a_second_payee_on_one_connection_is_refused_with_the_reason() {
+    let (mut conversation, job) = Conversation::mining();
+    conversation.send(r#"{"id":3,"method":"mining.authorize","params":["bob.rig",""]}"#);
+    let answer = conversation.answer();
+    assert_eq!(code(&answer), 24);
+    let text = answer["error"][1].as_str().unwrap();
+    assert!(text.contains("bob") && text.contains("alice"), "{text}");
+    assert_eq!(code(&conversation.submit("bob.rig", job.id(), &good(&job))), 24);
+    assert_eq!(conversation.submit("alice.rig", job.id(), &good(&job))["result"], true);
+}
+
+#[test]
+fn a_name_that_cannot_be_paid_is_refused_with_the_reason_and_another_may_follow() {
+    let mut conversation = Conversation::start(FakeWork::first());
+    conversation.send(r#"{"id":1,"method":"mining.subscribe","params":[]}"#);
+    conversation.answers();
+    conversation.send(r#"{"id":2,"method":"mining.authorize","params":["bad.rig",""]}"#);
+    let answer = conversation.answer();
+    assert_eq!(code(&answer), 24);
+    assert!(answer["error"][1].as_str().unwrap().contains("bad cannot be paid"), "{answer}");
+    conversation.send(r#"{"id":3,"method":"mining.authorize","params":["alice",""]}"#);
+    assert_eq!(conversation.answers().len(), 3);
+}
+
+#[test]
+fn more_workers_than_a_connection_may_carry_are_refused() {
+    let (mut conversation, _) = Conversation::mining();
+    for number in 1..WORKERS_MAX {
+        conversation.send(&format!(r#"{{"id":3,"method":"mining.authorize","params":["alice.{number}"]}}"#));
+        assert_eq!(conversation.answer()["result"], true);
+    }
+    conversation.send(r#"{"id":3,"method":"mining.authorize","params":["alice.more"]}"#);
+    assert_eq!(code(&conversation.answer()), 24);
+}
+
+#[test]
+fn a_difficulty_in_the_name_is_announced_and_kept() {
+    let mut conversation = Conversation::start(FakeWork::first());
+    conversation.send(r#"{"id":1,"method":"mining.subscribe","params":[]}"#);
+    conversation.send(r#"{"id":2,"method":"mining.authorize","params":["alice+0.5"]}"#);
+    let answers = conversation.answers();
+    assert!(answers.contains(&json!({"id": null, "method": "mining.set_difficulty", "params": [0.5]})), "{answers:?}");
+    for _ in 0..20 {
+        conversation.wait(Duration::from_secs(31)).unwrap();
+        let answers = conversation.answers();
+        assert!(answers.iter().all(|answer| answer["method"] == "mining.notify"), "{answers:?}");
+    }
+}
+
+#[test]
+fn difficulty_never_exceeds_what_a_solution_needs() {
+    let mut conversation = Conversation::start(FakeWork { solution: 0.25, ..FakeWork::first() });
+    conversation.send(r#"{"id":1,"method":"mining.subscribe","params":[]}"#);
+    conversation.send(r#"{"id":2,"method":"mining.authorize","params":["alice+1000"]}"#);
+    let answers = conversation.answers();
+    let told = answers.iter().find(|answer| answer["method"] == "mining.set_difficulty").unwrap();
+    assert_eq!(told["params"][0], 0.25);
+}
+
+#[test]
+fn a_refresh_comes_in_time_with_a_new_job_and_leaves_the_old_one_good() {
+    let (mut conversation, first) = Conversation::mining();
+    assert!(conversation.session.poll_timeout() <= conversation.start + Duration::from_secs(30));
+    // One submission, so that the difficulty is not lowered for silence.
+    conversation.submit("alice.rig", first.id(), &good(&first));
+    conversation.wait(Duration::from_secs(30)).unwrap();
+    let second = conversation.job();
+    assert!(!second.clean());
+    assert_ne!(first.id(), second.id());
+    assert_ne!(first.params[2], second.params[2], "the same coinbase would make miners do the same work again");
+    let solved = solve(&first, |difficulty| difficulty >= 3e-8);
+    assert_eq!(conversation.submit("alice.rig", first.id(), &solved)["result"], true);
+}
+
+#[test]
+fn urgent_work_is_told_at_once_without_cleaning_and_other_changes_wait() {
+    let (mut conversation, _) = Conversation::mining();
+    conversation.change_work(|_| {});
+    assert!(conversation.answers().is_empty(), "nothing that miners must hear of");
+    conversation.change_work(|work| work.epochs.urgent += 1);
+    assert!(!conversation.job().clean());
+}
+
+#[test]
+fn a_silent_miner_gets_an_easier_job_and_its_old_submissions_count_for_what_they_are() {
+    let mut conversation = Conversation::start(FakeWork::first());
+    conversation.send(r#"{"id":1,"method":"mining.subscribe","params":[]}"#);
+    conversation.send(r#"{"id":2,"method":"mining.authorize","params":["alice"]}"#);
+    let job = conversation.job();
+    conversation.wait(Duration::from_secs(24)).unwrap();
+    let answers = conversation.answers();
+    assert_eq!(answers[0]["method"], "mining.set_difficulty");
+    assert_eq!(answers[1]["method"], "mining.notify");
+    let lowered = answers[0]["params"][0].as_f64().unwrap();
+    assert!(lowered < 1e-8, "{lowered}");
+    // Firmware that applies the lower difficulty at once submits what the old job did not ask for.
+    let solved = solve(&job, |difficulty| (lowered..1e-8).contains(&difficulty));
+    assert_eq!(conversation.submit("alice", job.id(), &solved)["result"], true);
+    let credited = conversation.events.iter().find_map(|event| match event {
+        Event::Credited(credit) => Some(credit.difficulty.get()),
+        _ => None,
+    });
+    assert_eq!(credited, Some(lowered), "credited with the difficulty that it met");
+}
+
+#[test]
+fn a_raised_difficulty_leaves_submissions_of_older_jobs_good() {
+    let (mut conversation, job) = Conversation::mining();
+    let mut raised = None;
+    let mut accepted = 0;
+    for skip in 1..60 {
+        let nth = 1e-8 * (1.0 + f64::from(skip) / 100.0);
+        let solved = solve(&job, |difficulty| difficulty >= nth);
+        let params = json!(["alice.rig", job.id(), solved.extranonce2, solved.time, solved.nonce]);
+        conversation.send(&json!({"id": 9, "method": "mining.submit", "params": params}).to_string());
+        for answer in conversation.answers() {
+            if answer["method"] == "mining.set_difficulty" {
+                raised = answer["params"][0].as_f64();
+            } else if answer["id"] == 9 {
+                assert!(answer["result"] == true || code(&answer) == 22, "{answer}");
+                accepted += u32::from(answer["result"] == true);
+            }
+        }
+    }
+    assert!(accepted >= 8, "{accepted} different ones");
+    assert!(raised.is_some_and(|raised| raised > 1e-8), "{raised:?}");
+}
+
+#[test]
+fn a_handshake_that_is_not_finished_in_time_ends() {
+    let mut conversation = Conversation::start(FakeWork::first());
+    assert!(conversation.wait(Duration::from_secs(14)).is_ok());
+    assert_eq!(conversation.wait(Duration::from_secs(1)), Err(Disconnect::HandshakeTimeout));
+    let mut conversation = Conversation::start(FakeWork::first());
+    conversation.send(r#"{"id":1,"method":"mining.subscribe","params":[]}"#);
+    assert!(conversation.wait(Duration::from_secs(59)).is_ok());
+    assert_eq!(conversation.wait(Duration::from_secs(1)), Err(Disconnect::HandshakeTimeout));
+}
+
+#[test]
+fn garbage_is_answered_and_ends_the_connection_when_it_goes_on() {
+    let mut conversation = Conversation::start(FakeWork::first());
+    for _ in 1..MALFORMED_MAX {
+        conversation.send("this is no JSON");
+        let answer = conversation.answer();
+        assert_eq!((&answer["id"], code(&answer)), (&Value::Null, 20));
+    }
+    conversation.send("");
+    assert!(matches!(conversation.try_send(b"\xff\xff"), Err(Disconnect::Malformed(_))));
+}
+
+#[test]
+fn unknown_methods_are_answered_and_do_no_harm() {
+    let (mut conversation, _) = Conversation::mining();
+    for _ in 0..10 {
+        conversation.send(r#"{"id":5,"method":"mining.dance","params":[]}"#);
+        assert_eq!(code(&conversation.answer()), -3);
+    }
+}
+
+proptest! {
+    #[test]
+    fn no_line_makes_a_session_panic(lines in proptest::collection::vec("\\PC{0,80}", 0..10)) {
+        let (mut conversation, _) = Conversation::mining();
+        for line in lines {
+            if conversation.try_send(line.as_bytes()).is_err() {
+                break;
+            }
+        }
+    }
+
+    #[test]
+    fn a_naive_checker_agrees_with_every_verdict(
+        submissions in proptest::collection::vec((0..4u32, UNIX - 700..UNIX + 8000, 0..6u32), 1..40)
+    ) {
+        let (mut conversation, job) = Conversation::mining();
+        let mut seen = std::collections::HashSet::new();
+        for (extranonce2, time, nonce) in submissions {
+            let solved = Solved {
+                extranonce2: format!("{extranonce2:08x}"),
+                time: format!("{time:08x}"),
+                nonce: format!("{nonce:08x}"),
+                difficulty: 0.0,
+            };
+            let answer = conversation.submit("alice.rig", job.id(), &solved);
+            let hash = Target::from_le_bytes(sha256d(&header_of(&job, extranonce2, time, nonce, 0x2000_0000)));
+            let expected = if time < UNIX - 600 || time > UNIX + 7000 {
+                Some(20)
+            } else if seen.contains(&(extranonce2, time, nonce)) {
+                Some(22)
+            } else if hash.difficulty() < 1e-8 {
+                Some(23)
+            } else {
+                seen.insert((extranonce2, time, nonce));
+                None
+            };
+            prop_assert_eq!(answer["error"][0].as_i64(), expected);
+            prop_assert_eq!(answer["result"] == true, expected.is_none());
+        }
+    }
+}
