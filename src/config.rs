@@ -305,7 +305,7 @@ fn demo(arguments: DemoArgs, problems: &mut Problems) -> Option<DemoConfig> {
     let network = &network::DEMO;
     let worker_address = problems.take("--worker-port", listen_address(&arguments.worker_port));
     // Several submissions a second show a newcomer that something happens.
-    let interval = Duration::from_millis(400);
+    let interval = Duration::from_millis(250);
     Some(DemoConfig {
         log: LogConfig { debug: arguments.log.debug, logfile: arguments.log.logfile },
         blocks: blocks?,

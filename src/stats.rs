@@ -114,7 +114,8 @@ impl Ledger {
         let workers: BTreeMap<Arc<str>, f64> =
             self.workers.iter().map(|(worker, slices)| (worker.clone(), slices.hashes() / seconds)).collect();
         Rates {
-            hash_rate: workers.values().sum(),
+            // Not `sum`, which makes a negative zero of no workers.
+            hash_rate: workers.values().fold(0.0, |sum, rate| sum + rate),
             stale_hash_rate: self.stale_hashes.hashes() / seconds,
             accepted: self.accepted,
             stale: self.stale,
@@ -147,7 +148,7 @@ impl Slices {
     }
 
     fn hashes(&self) -> f64 {
-        self.0.iter().map(|(_, hashes)| hashes).sum()
+        self.0.iter().fold(0.0, |sum, (_, hashes)| sum + hashes)
     }
 }
 
