@@ -151,7 +151,7 @@ pub enum Config {
     /// Serve miners on a daemon's chain.
     Node(Box<NodeConfig>),
     /// Show the pool at work.
-    Demo(DemoConfig),
+    Demo(Box<DemoConfig>),
 }
 
 /// How to log.
@@ -250,7 +250,7 @@ impl Config {
         }
         let cli = Cli::try_parse_from(arguments).map_err(Refused::Arguments)?;
         let config = match cli.command {
-            Some(Command::Demo(arguments)) => demo(arguments, &mut problems).map(Self::Demo),
+            Some(Command::Demo(arguments)) => demo(arguments, &mut problems).map(|demo| Self::Demo(Box::new(demo))),
             None => node(cli.run, environment, &mut problems).map(|node| Self::Node(Box::new(node))),
         };
         match config {

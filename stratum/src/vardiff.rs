@@ -176,21 +176,24 @@ mod tests {
 
     #[test]
     fn any_miner_is_near_its_difficulty_after_three_minutes() {
+        let mut far = 0;
         for exponent in 6..16 {
-            for seed in 0..20 {
+            for seed in 0..50 {
                 let hash_rate = f64::powi(10.0, exponent);
                 let mut vardiff = Vardiff::new(config(1024.0), Instant::now());
                 let changes = simulate(&mut vardiff, hash_rate, Duration::from_secs(180), seed);
                 let wanted = Difficulty::from_average_hashes(hash_rate * 3.0).unwrap().get();
                 let ratio = vardiff.current().get() / wanted;
-                // Eight submissions, which end a ramp, are off by more than a factor of two once in a hundred times.
+                far += u32::from(!(0.4..=2.5).contains(&ratio));
                 assert!(
-                    (0.25..=4.0).contains(&ratio),
+                    (0.125..=8.0).contains(&ratio),
                     "{hash_rate} H/s, seed {seed}: {} is {ratio} times {wanted}: {changes:?}",
                     vardiff.current()
                 );
             }
         }
+        // Eight submissions, which end a ramp, are themselves off by a factor of two now and then.
+        assert!(far <= 25, "{far} of 500 miners are off by more than a factor of 2.5");
     }
 
     #[test]
