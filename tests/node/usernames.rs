@@ -58,6 +58,18 @@ fn a_name_that_is_no_address_mines_for_the_node_itself() {
 }
 
 #[test]
+fn a_worker_name_with_any_separators_is_paid_at_its_address() {
+    let daemon = Bitcoind::start();
+    let node = Node::start(P2POOL, &daemon);
+    let payee = payout_address(1);
+    for suffix in ["", ".rig", "_rig", ".rig_2", "_rig.2", ".", "_", "._", "/1", ".rig/1+0.001", "+0.001/1"] {
+        let user = format!("{payee}{suffix}");
+        let mut miner = StratumClient::ready(node.worker_port(), &user);
+        mine_one(&mut miner, &user, &daemon, &payee);
+    }
+}
+
+#[test]
 fn a_second_name_with_the_same_address_is_credited() {
     let daemon = Bitcoind::start();
     let node = Node::start(P2POOL, &daemon);
