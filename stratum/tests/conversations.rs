@@ -226,14 +226,8 @@ fn header_of(job: &Job, extranonce2: u32, time: u32, nonce: u32, version: u32) -
     let mut previous = hex::decode(text(1)).unwrap();
     previous.chunks_mut(4).for_each(<[u8]>::reverse);
     let bits = u32::from_str_radix(text(6), 16).unwrap();
-    let header = [
-        &version.to_le_bytes()[..],
-        &previous,
-        &root,
-        &time.to_le_bytes(),
-        &bits.to_le_bytes(),
-        &nonce.to_le_bytes(),
-    ];
+    let header =
+        [&version.to_le_bytes()[..], &previous, &root, &time.to_le_bytes(), &bits.to_le_bytes(), &nonce.to_le_bytes()];
     header.concat().try_into().unwrap()
 }
 
@@ -310,8 +304,9 @@ fn configure_answers_every_extension_that_was_asked_for_and_no_other() {
         json!({"version-rolling": true, "version-rolling.mask": "1fffe000", "minimum-difficulty": false})
     );
     assert_eq!(answers[1], json!({"id": null, "method": "mining.set_version_mask", "params": ["1fffe000"]}));
-    conversation
-        .send(r#"{"id":2,"method":"mining.configure","params":[["version-rolling"],{"version-rolling.mask":"00000fff"}]}"#);
+    conversation.send(
+        r#"{"id":2,"method":"mining.configure","params":[["version-rolling"],{"version-rolling.mask":"00000fff"}]}"#,
+    );
     assert_eq!(conversation.answer()["result"], json!({"version-rolling": false}));
 }
 
