@@ -15,9 +15,10 @@
 //!
 //! | module | may import |
 //! | --- | --- |
-//! | `json_lines`, `merkle`, `metrics`, `network`, `tasks` | nothing |
+//! | `json_lines`, `merkle`, `metrics`, `network`, `pack`, `tasks` | nothing |
 //! | `address` | `network` |
 //! | `template` | `merkle` |
+//! | `share` | `merkle`, `pack` |
 //! | `stats` | nothing (and the crate `stratum`) |
 //! | `bitcoind` | `journal`, `merkle`, `network`, `tasks`, `template` |
 //! | `journal` | `bitcoind` (its plain types) |
@@ -42,6 +43,8 @@ pub mod merkle;
 pub mod metrics;
 pub mod network;
 pub mod node;
+pub mod pack;
+pub mod share;
 pub mod solution;
 pub mod stats;
 pub mod tasks;
