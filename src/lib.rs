@@ -15,9 +15,11 @@
 //!
 //! | module | may import |
 //! | --- | --- |
-//! | `block`, `json_lines`, `merkle`, `metrics`, `network`, `tasks` | nothing |
+//! | `block`, `json_lines`, `merkle`, `metrics`, `pack`, `tasks` | nothing |
 //! | `address` | `network` |
 //! | `template` | `merkle` |
+//! | `share` | `merkle`, `pack` |
+//! | `sharechain` | `merkle`, `network`, `share` |
 //! | `stats` | nothing (and the crate `stratum`) |
 //! | `journal` | `block` |
 //! | `bitcoind` | `block`, `journal`, `merkle`, `network`, `tasks`, `template` |
@@ -43,6 +45,9 @@ pub mod merkle;
 pub mod metrics;
 pub mod network;
 pub mod node;
+pub mod pack;
+pub mod share;
+pub mod sharechain;
 pub mod solution;
 pub mod stats;
 pub mod tasks;
