@@ -6,13 +6,12 @@ use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use std::ffi::OsString;
 use std::fs;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 use stratum::server::limits::Limits;
 use stratum::{Difficulty, vardiff};
 use thiserror::Error;
 
-use crate::address;
 use crate::bitcoind::credentials::{Login, Password};
 use crate::bitcoind::daemon;
 use crate::network::{self, Network};
@@ -57,6 +56,37 @@ pub struct Cli {
 enum Command {
     /// Shows the whole pool at work on a private chain inside this process: no bitcoind, no miner, nothing to set up.
     Demo(DemoArgs),
+    /// Looks at shares: decodes one, or checks a whole chain of them.
+    Share(ShareArgs),
+}
+
+#[derive(Debug, Args)]
+struct ShareArgs {
+    #[command(subcommand)]
+    command: ShareCommand,
+}
+
+#[derive(Debug, Subcommand)]
+enum ShareCommand {
+    /// Prints a share decoded as JSON.
+    Inspect {
+        /// The share's network: a name, or a file.
+        #[arg(long, value_name = "NAME|FILE", default_value = "bitcoin", env = "P2POOL_NET")]
+        net: String,
+        /// The share's bytes in hex (type and contents), or a file that holds them.
+        #[arg(value_name = "HEX|FILE")]
+        share: String,
+    },
+    /// Feeds shares to an empty chain with every check, and prints one JSON object a line.
+    Replay {
+        /// The shares' network: a name, or a file.
+        #[arg(long, value_name = "NAME|FILE", default_value = "bitcoin", env = "P2POOL_NET")]
+        net: String,
+        /// A file with a share on each line, in hex (type and contents), and its time of arrival after a space if it is
+        /// known; `-` for standard input.
+        #[arg(value_name = "SHARES")]
+        shares: PathBuf,
+    },
 }
 
 #[derive(Debug, Args)]
@@ -71,8 +101,9 @@ struct LogArgs {
 
 #[derive(Debug, Args)]
 struct RunArgs {
-    /// The network: bitcoin, bitcoin_testnet, bitcoin_testnet4, bitcoin_signet, bitcoin_regtest.
-    #[arg(long, value_name = "NAME", default_value = "bitcoin", env = "P2POOL_NET")]
+    /// The network: bitcoin, bitcoin_testnet, bitcoin_testnet4, bitcoin_signet, bitcoin_regtest, litecoin,
+    /// litecoin_testnet, litecoin_regtest; or a file with the constants of another one.
+    #[arg(long, value_name = "NAME|FILE", default_value = "bitcoin", env = "P2POOL_NET")]
     net: String,
     /// Short for the network's test network: `--net bitcoin --testnet` is `--net bitcoin_testnet`.
     #[arg(long, env = "P2POOL_TESTNET")]
@@ -94,6 +125,10 @@ struct RunArgs {
     /// Percentage of work that pays you instead of the miner who does it.
     #[arg(short, long, value_name = "PERCENT", default_value = "0", env = "P2POOL_FEE", allow_negative_numbers = true)]
     fee: String,
+    /// Percentage of your miners' payouts that goes to the author of the original P2Pool. The original gave 0.5 by default;
+    /// this one gives nothing unless you say so.
+    #[arg(long, value_name = "PERCENT", default_value = "0", env = "P2POOL_GIVE_AUTHOR", allow_negative_numbers = true)]
+    give_author: String,
     /// Seconds between the submissions of a miner that its difficulty is chosen for.
     #[arg(
         short,
@@ -177,6 +212,20 @@ pub enum Config {
     Node(Box<NodeConfig>),
     /// Show the pool at work.
     Demo(Box<DemoConfig>),
+    /// Decode one share.
+    InspectShare {
+        /// Its network.
+        network: &'static Network,
+        /// Type and contents.
+        share: Vec<u8>,
+    },
+    /// Check a chain of shares.
+    ReplayShares {
+        /// Their network.
+        network: &'static Network,
+        /// Where they are; `None` for standard input.
+        shares: Option<PathBuf>,
+    },
 }
 
 /// How to log.
@@ -201,8 +250,10 @@ pub struct NodeConfig {
     pub address: Option<Payout>,
     /// Percentage of jobs that pay the operator.
     pub fee_percent: f64,
-    /// Pushes for the coinbase script.
-    pub coinbase_texts: Vec<u8>,
+    /// Percentage of payouts that goes to the author of the original.
+    pub donation_percent: f64,
+    /// Texts for the coinbase script.
+    pub coinbase_texts: Vec<String>,
     /// Where miners connect.
     pub worker_address: SocketAddr,
     /// How miners are served.
@@ -278,6 +329,7 @@ impl Config {
         let cli = Cli::from_arg_matches(&matches).map_err(Refused::Arguments)?;
         let config = match cli.command {
             Some(Command::Demo(arguments)) => demo(arguments, &mut problems).map(|demo| Self::Demo(Box::new(demo))),
+            Some(Command::Share(arguments)) => share(arguments.command, &mut problems),
             None => node(cli.run, environment, &mut problems).map(|node| Self::Node(Box::new(node))),
         };
         match config {
@@ -359,15 +411,42 @@ fn demo(arguments: DemoArgs, problems: &mut Problems) -> Option<DemoConfig> {
     })
 }
 
+fn share(command: ShareCommand, problems: &mut Problems) -> Option<Config> {
+    match command {
+        ShareCommand::Inspect { net, share } => {
+            let network = named_network(&net, false, problems);
+            let share = problems.take("HEX|FILE", share_bytes(&share));
+            Some(Config::InspectShare { network: network?, share: share? })
+        }
+        ShareCommand::Replay { net, shares } => {
+            let network = named_network(&net, false, problems)?;
+            let shares = (shares.as_os_str() != "-").then_some(shares);
+            Some(Config::ReplayShares { network, shares })
+        }
+    }
+}
+
+/// Hex as given, or the hex in the file of that name.
+fn share_bytes(text: &str) -> Result<Vec<u8>, String> {
+    if let Ok(bytes) = hex::decode(text) {
+        return Ok(bytes);
+    }
+    let file = fs::read_to_string(text).map_err(|error| format!("`{text}` is neither hex nor a readable file: {error}"))?;
+    hex::decode(file.trim()).map_err(|error| format!("the file `{text}` holds no hex: {error}"))
+}
+
 fn node(arguments: RunArgs, environment: &Environment, problems: &mut Problems) -> Option<NodeConfig> {
-    let network = problems.take("--net", named_network(&arguments.net, arguments.testnet));
+    let network = named_network(&arguments.net, arguments.testnet, problems);
     let address = match (&arguments.address, network) {
         (Some(text), Some(network)) => problems.take("--address", payout(text, network)).map(Some),
         _ => Some(None),
     };
     let fee_percent = problems.take("--fee", number(&arguments.fee, 0.0..=100.0));
-    let coinbase_texts = problems
-        .take("--coinbtext", work::coinbase_script_of_texts(&arguments.coinbtext).map_err(|error| error.to_string()));
+    let donation_percent = problems.take("--give-author", number(&arguments.give_author, 0.0..=100.0));
+    let coinbase_texts = problems.take(
+        "--coinbtext",
+        work::check_texts(&arguments.coinbtext).map(|()| arguments.coinbtext).map_err(|error| error.to_string()),
+    );
     let worker_address = match (&arguments.worker_port, network) {
         (Some(text), _) => problems.take("--worker-port", listen_address(text)),
         (None, Some(network)) => Some((Ipv6Addr::UNSPECIFIED, network.worker_port).into()),
@@ -393,6 +472,7 @@ fn node(arguments: RunArgs, environment: &Environment, problems: &mut Problems) 
         data_dir: arguments.datadir.join(network.name),
         address: address?,
         fee_percent: fee_percent?,
+        donation_percent: donation_percent?,
         coinbase_texts: coinbase_texts?,
         worker_address: worker_address?,
         stratum: stratum_config(network, Duration::from_secs_f64(share_rate?), limits),
@@ -431,17 +511,38 @@ fn stratum_config(network: &Network, interval: Duration, limits: Limits) -> stra
     }
 }
 
-fn named_network(name: &str, testnet: bool) -> Result<&'static Network, String> {
+/// The network of that name, or the one in that file.
+fn named_network(name: &str, testnet: bool, problems: &mut Problems) -> Option<&'static Network> {
     let full = if testnet { format!("{name}_testnet") } else { name.to_owned() };
-    network::by_name(&full).ok_or_else(|| {
+    if let Some(network) = network::by_name(&full) {
+        return Some(network);
+    }
+    let is_file = Path::new(name).extension().is_some_and(|extension| extension == "toml");
+    if !is_file || testnet {
         let known: Vec<&str> = network::ALL.iter().map(|network| network.name).collect();
-        format!("no network `{full}`; there are {}", known.join(", "))
-    })
+        let known = known.join(", ");
+        problems.add("--net", format!("no network `{full}`; there are {known}, and files whose names end in .toml"));
+        return None;
+    }
+    let text = match fs::read_to_string(name) {
+        Ok(text) => text,
+        Err(error) => {
+            problems.add("--net", format!("cannot read `{name}`: {error}"));
+            return None;
+        }
+    };
+    match network::from_toml(&text) {
+        // Read once in the life of the process, like the tables that it stands for.
+        Ok(network) => Some(Box::leak(Box::new(network))),
+        Err(errors) => {
+            errors.iter().for_each(|error| problems.add("--net", format!("{name}: {error}")));
+            None
+        }
+    }
 }
 
 fn payout(text: &str, network: &Network) -> Result<Payout, String> {
-    let script = address::script_of(text, &network.parent).map_err(|error| error.to_string())?;
-    Ok(Payout { script, address: text.into(), share_difficulty: None })
+    Payout::to_address(text, network).map_err(|error| error.to_string())
 }
 
 fn listen_address(text: &str) -> Result<SocketAddr, String> {

@@ -40,6 +40,8 @@ pub struct Rates {
     pub late: u64,
     /// Hashes per second of each worker in the window.
     pub workers: BTreeMap<Arc<str>, f64>,
+    /// Hashes per second for each payee in the window.
+    pub payees: BTreeMap<Arc<str>, f64>,
 }
 
 /// Names and explains the metrics of this part.
@@ -78,6 +80,7 @@ pub async fn run(mut credits: mpsc::Receiver<Credit>, rates: watch::Sender<Arc<R
 struct Ledger {
     started: Instant,
     workers: HashMap<Arc<str>, Slices>,
+    payees: HashMap<Arc<str>, Slices>,
     late_hashes: Slices,
     accepted: u64,
     late: u64,
@@ -85,7 +88,7 @@ struct Ledger {
 
 impl Ledger {
     fn new(now: Instant) -> Self {
-        Self { started: now, workers: HashMap::new(), late_hashes: Slices::default(), accepted: 0, late: 0 }
+        Self { started: now, workers: HashMap::new(), payees: HashMap::new(), late_hashes: Slices::default(), accepted: 0, late: 0 }
     }
 
     fn add(&mut self, credit: Credit, now: Instant) {
@@ -97,19 +100,21 @@ impl Ledger {
         } else {
             self.accepted += 1;
         }
-        let full = self.workers.len() >= WORKERS_MAX && !self.workers.contains_key(&credit.worker);
-        let worker = if full { OTHERS.into() } else { credit.worker };
-        self.workers.entry(worker).or_default().add(slice, hashes);
+        add_bounded(&mut self.workers, credit.worker, slice, hashes);
+        add_bounded(&mut self.payees, credit.payee, slice, hashes);
     }
 
     fn rates(&mut self, now: Instant) -> Rates {
         let oldest = self.slice(now).saturating_sub(WINDOW.as_secs() / SLICE.as_secs());
         self.workers.retain(|_, slices| slices.forget_before(oldest));
+        self.payees.retain(|_, slices| slices.forget_before(oldest));
         self.late_hashes.forget_before(oldest);
         // A node that has just started has not had a whole window yet.
         let seconds = (now - self.started).min(WINDOW).as_secs_f64().max(1.0);
-        let workers: BTreeMap<Arc<str>, f64> =
-            self.workers.iter().map(|(worker, slices)| (worker.clone(), slices.hashes() / seconds)).collect();
+        let per_second = |sums: &HashMap<Arc<str>, Slices>| -> BTreeMap<Arc<str>, f64> {
+            sums.iter().map(|(name, slices)| (name.clone(), slices.hashes() / seconds)).collect()
+        };
+        let workers = per_second(&self.workers);
         Rates {
             // Not `sum`, which makes a negative zero of no workers.
             hash_rate: workers.values().fold(0.0, |sum, rate| sum + rate),
@@ -117,12 +122,19 @@ impl Ledger {
             accepted: self.accepted,
             late: self.late,
             workers,
+            payees: per_second(&self.payees),
         }
     }
 
     fn slice(&self, now: Instant) -> u64 {
         (now - self.started).as_secs() / SLICE.as_secs()
     }
+}
+
+fn add_bounded(sums: &mut HashMap<Arc<str>, Slices>, name: Arc<str>, slice: u64, hashes: f64) {
+    let full = sums.len() >= WORKERS_MAX && !sums.contains_key(&name);
+    let name = if full { OTHERS.into() } else { name };
+    sums.entry(name).or_default().add(slice, hashes);
 }
 
 #[derive(Debug, Default)]
@@ -155,7 +167,7 @@ mod tests {
     use stratum::Difficulty;
 
     fn credit(worker: &str, late: bool) -> Credit {
-        Credit { worker: worker.into(), difficulty: Difficulty::new(1.0).unwrap(), late }
+        Credit { worker: worker.into(), payee: "payee".into(), difficulty: Difficulty::new(1.0).unwrap(), late }
     }
 
     fn hashes() -> f64 {

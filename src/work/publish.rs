@@ -4,101 +4,88 @@ use std::sync::Arc;
 use stratum::Epochs;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
-use tracing::info;
+use tracing::{info, warn};
 
 use super::{Config, WorkSet};
+use crate::sharechain::Tip;
+use crate::stats::Rates;
 use crate::template::Template;
 
-/// Publishes to `work` until `stop`: a snapshot per template, and `None` while there is none.
+/// What work is made of.
+#[derive(Debug)]
+pub struct Inputs {
+    /// From the daemon.
+    pub templates: watch::Receiver<Option<Arc<Template>>>,
+    /// From the share chain; `None` while it is not to be built on.
+    pub tips: watch::Receiver<Option<Arc<Tip>>>,
+    /// Of the miners; a change of these alone makes no new work.
+    pub rates: watch::Receiver<Arc<Rates>>,
+}
+
+/// Publishes to `work` until `stop`: a snapshot whenever template or tip changed, and `None` while there is nothing to
+/// mine.
 pub async fn publish(
     config: Config,
-    mut templates: watch::Receiver<Option<Arc<Template>>>,
+    mut inputs: Inputs,
     work: watch::Sender<Option<Arc<WorkSet>>>,
     stop: CancellationToken,
 ) {
-    let config = Arc::new(config);
-    let mut publisher = Publisher::default();
+    let mut publisher = Publisher { config: Arc::new(config), last: None, epochs: Epochs::default() };
+    let mut trouble = None;
     loop {
-        let template = templates.borrow_and_update().clone();
-        let next = template.map(|template| Arc::new(publisher.next(&config, template)));
+        let template = inputs.templates.borrow_and_update().clone();
+        let tip = inputs.tips.borrow_and_update().clone();
+        let rates = inputs.rates.borrow().clone();
+        let (next, why) = match (template, tip) {
+            (Some(template), Some(tip)) => match publisher.next(template, tip, rates) {
+                Ok(set) => (Some(Arc::new(set)), None),
+                Err(error) => (None, Some(error.to_string())),
+            },
+            (None, _) => (None, Some("there is no template".to_owned())),
+            (Some(_), None) => (None, Some("the share chain is not ready".to_owned())),
+        };
+        if why != trouble && work.borrow().is_some() && next.is_none() {
+            warn!(reason = why.as_deref().unwrap_or_default(), "no work: miners are sent away until there is some");
+        } else if trouble.is_some() && why.is_none() {
+            info!("there is work for miners");
+        }
+        trouble = why;
         if next.is_some() || work.borrow().is_some() {
-            if next.is_none() {
-                info!("no template to work on: miners are sent away until there is one");
-            }
             work.send_replace(next);
         }
         tokio::select! {
             () = stop.cancelled() => return,
-            changed = templates.changed() => if changed.is_err() { return },
+            changed = inputs.templates.changed() => if changed.is_err() { return },
+            changed = inputs.tips.changed() => if changed.is_err() { return },
         }
     }
 }
 
 /// Decides which changes miners must hear of.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Publisher {
-    last: Option<Arc<Template>>,
+    config: Arc<Config>,
+    last: Option<(Arc<Template>, Arc<Tip>)>,
     epochs: Epochs,
 }
 
 impl Publisher {
-    fn next(&mut self, config: &Arc<Config>, template: Arc<Template>) -> WorkSet {
-        match &self.last {
-            Some(last) if last.previous_block != template.previous_block => self.epochs.stale += 1,
-            Some(last) if template.supersedes(last) => self.epochs.urgent += 1,
-            _ => {}
+    fn next(
+        &mut self,
+        template: Arc<Template>,
+        tip: Arc<Tip>,
+        rates: Arc<Rates>,
+    ) -> Result<WorkSet, super::WorkError> {
+        if let Some((last_template, last_tip)) = &self.last {
+            if last_template.previous_block != template.previous_block {
+                self.epochs.stale += 1;
+            } else if last_tip.best_hash() != tip.best_hash() {
+                self.epochs.late += 1;
+            } else if template.supersedes(last_template) {
+                self.epochs.urgent += 1;
+            }
         }
-        self.last = Some(template.clone());
-        WorkSet::new(config.clone(), template, self.epochs)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::network::BITCOIN_REGTEST;
-    use crate::template::TemplateParts;
-    use crate::template::tests::{RULES, parts};
-    use crate::work::Payout;
-    use bitcoin::hashes::Hash;
-    use bitcoin::{BlockHash, CompactTarget, ScriptBuf};
-    use stratum::Work;
-
-    fn config() -> Config {
-        let default_payout = Payout { script: ScriptBuf::new(), address: "x".into(), share_difficulty: None };
-        Config { network: &BITCOIN_REGTEST, default_payout, fee_percent: 0.0, coinbase_texts: Vec::new() }
-    }
-
-    fn template(change: impl FnOnce(&mut TemplateParts)) -> Arc<Template> {
-        let mut parts = parts();
-        change(&mut parts);
-        Template::new(parts, RULES).unwrap().into()
-    }
-
-    #[test]
-    fn a_new_parent_makes_old_work_worthless_and_new_bits_are_urgent() {
-        let mut publisher = Publisher::default();
-        let config = Arc::new(config());
-        let mut epochs = |template| publisher.next(&config, template).epochs();
-        assert_eq!(epochs(template(|_| {})), Epochs::default());
-        assert_eq!(epochs(template(|parts| parts.time += 1)), Epochs::default());
-        let harder = CompactTarget::from_consensus(0x1f7f_ffff);
-        assert_eq!(epochs(template(|parts| parts.bits = harder)), Epochs { urgent: 1, ..Epochs::default() });
-        let next = BlockHash::from_byte_array([9; 32]);
-        assert_eq!(epochs(template(|parts| parts.previous_block = next)), Epochs { stale: 1, urgent: 1, late: 0 });
-    }
-
-    #[tokio::test]
-    async fn work_comes_and_goes_with_templates() {
-        let (templates, receiver) = watch::channel(None);
-        let (sender, mut work) = watch::channel(None);
-        let stop = CancellationToken::new();
-        let task = tokio::spawn(publish(config(), receiver, sender, stop.clone()));
-        templates.send_replace(Some(template(|_| {})));
-        work.wait_for(Option::is_some).await.unwrap();
-        templates.send_replace(None);
-        work.wait_for(Option::is_none).await.unwrap();
-        stop.cancel();
-        task.await.unwrap();
+        self.last = Some((template.clone(), tip.clone()));
+        WorkSet::new(&self.config, &template, tip, rates, self.epochs)
     }
 }

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use stratum::{Difficulty, Refusal, Worker};
 
-use super::Payout;
-use crate::address::{self, AddressError};
+use super::{Payout, PayoutError};
+use crate::address::AddressError;
 use crate::network::Network;
 
 /// Longest name taken; a bech32 address with a worker and two difficulties has 120 characters.
@@ -31,9 +31,9 @@ pub fn parse(name: &str, network: &Network, default: &Payout) -> Result<Worker<P
         *(if symbol == '+' { &mut difficulty } else { &mut share_difficulty }) = Some(wish);
     }
     let (address, worker) = split_worker(user);
-    let payout = match address::script_of(address, &network.parent) {
-        Ok(script) => Payout { script, address: address.into(), share_difficulty },
-        Err(AddressError::NotAnAddress(_)) => Payout { share_difficulty, ..default.clone() },
+    let payout = match Payout::to_address(address, network) {
+        Ok(payout) => Payout { share_difficulty, ..payout },
+        Err(PayoutError::Address(AddressError::NotAnAddress(_))) => Payout { share_difficulty, ..default.clone() },
         Err(error) => return Err(Refusal(error.to_string())),
     };
     let statistics_name: Arc<str> = match worker {
@@ -87,9 +87,7 @@ mod tests {
     const ADDRESS: &str = "1BvBMSEYstWetqTFn5Au4m4GFg7xJaNVN2";
 
     fn default() -> Payout {
-        let address = "3J98t1WpEZ73CNmQviecrnyiWrnqRhWNLy";
-        let script = address::script_of(address, &BITCOIN.parent).unwrap();
-        Payout { script, address: address.into(), share_difficulty: None }
+        Payout::to_address("3J98t1WpEZ73CNmQviecrnyiWrnqRhWNLy", &BITCOIN).unwrap()
     }
 
     fn parsed(name: &str) -> Worker<Payout> {

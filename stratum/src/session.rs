@@ -93,6 +93,8 @@ pub struct Solution<T> {
 pub struct Credit {
     /// Whose.
     pub worker: Arc<str>,
+    /// Whom the work pays, as the payout shows itself.
+    pub payee: Arc<str>,
     /// What was required of it, not what it achieved.
     pub difficulty: Difficulty,
     /// Whether it came for work that had been dropped: it is hash rate all the same.
@@ -115,6 +117,8 @@ pub struct Session<W: Work> {
     user_agent: String,
     /// The first one's payout is the connection's.
     workers: Vec<Worker<W::Payout>>,
+    /// That payout, as it shows itself; empty before there is one.
+    payee: Arc<str>,
     /// Negotiated version bits; zero before.
     mask: u32,
     jobs: Jobs<W::Ticket>,
@@ -142,6 +146,7 @@ impl<W: Work> Session<W> {
             subscribed: false,
             user_agent: String::new(),
             workers: Vec::new(),
+            payee: "".into(),
             mask: 0,
             jobs: Jobs::new(),
             duplicates: Duplicates::default(),
@@ -337,6 +342,9 @@ impl<W: Work> Session<W> {
         if self.workers.len() == WORKERS_MAX {
             return Err(StratumError::Unauthorized(format!("more than {WORKERS_MAX} workers on one connection")));
         }
+        if self.workers.is_empty() {
+            self.payee = worker.payout.to_string().into();
+        }
         self.workers.push(worker);
         Ok(self.workers.len() - 1)
     }
@@ -402,7 +410,7 @@ impl<W: Work> Session<W> {
         let newest = self.work.epochs();
         let stale = handed_out.epochs.stale != newest.stale;
         let late = handed_out.epochs.drops_for(newest);
-        self.events.push_back(Event::Credited(Credit { worker, difficulty, late }));
+        self.events.push_back(Event::Credited(Credit { worker, payee: self.payee.clone(), difficulty, late }));
         self.vardiff.record(difficulty);
         if stale { Err(StratumError::Stale(shown(job))) } else { Ok(()) }
     }

@@ -1,0 +1,114 @@
+//! How hard the shares of a payout shall be: the node's own choice within what the chain allows (protocol section 9.4).
+
+use stratum::Difficulty;
+
+use crate::network::Network;
+use crate::share::Target;
+
+/// Part of the pool's shares that one node aims for at most: so that a farm does not fill the chain alone.
+const NODE_SHARES_MAX: f64 = 0.0167;
+
+/// Submissions after which the node's own hash rate is known well enough: to 14 %.
+const SUBMISSIONS_KNOWN: u64 = 50;
+
+/// What is known of the miners when work is made.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Miners {
+    /// Submissions that the rates are from.
+    pub(super) submissions: u64,
+    /// Hashes per second of all miners of this node.
+    pub(super) node_rate: f64,
+    /// Hashes per second for the payee in question.
+    pub(super) payee_rate: f64,
+    /// Hashes per second of the whole pool; `None` while its chain is younger than an hour.
+    pub(super) pool_rate: Option<f64>,
+}
+
+/// The block that is worked on.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Block {
+    /// Hashes that it takes on average.
+    pub(super) attempts: f64,
+    /// What it pays, in base units.
+    pub(super) value: u64,
+}
+
+/// The target that a share is wished to have; the chain clips it. A wish in the user name decides alone.
+pub(super) fn desired(
+    wish: Option<Difficulty>,
+    miners: Miners,
+    block: Block,
+    donation_percent: f64,
+    network: &Network,
+) -> Target {
+    if let Some(wish) = wish {
+        return of_difficulty(wish);
+    }
+    let mut attempts = 0.0_f64;
+    if miners.submissions >= SUBMISSIONS_KNOWN {
+        attempts = attempts.max(miners.node_rate * f64::from(network.share_period) / NODE_SHARES_MAX);
+    }
+    if let Some(pool_rate) = miners.pool_rate.filter(|rate| *rate > 0.0) {
+        #[expect(clippy::cast_precision_loss, reason = "a wish needs no more than 53 bits")]
+        let (value, dust) = (block.value as f64, network.parent.dust_threshold as f64);
+        let expected = miners.payee_rate / pool_rate * value * (1.0 - donation_percent / 100.0);
+        if expected < dust {
+            // Fewer and heavier shares: one of them pays more than dust.
+            attempts = attempts.max(block.attempts * f64::from(network.spread) * dust / value);
+        }
+    }
+    Difficulty::from_average_hashes(attempts).map_or(Target::MAX_256, of_difficulty)
+}
+
+fn of_difficulty(difficulty: Difficulty) -> Target {
+    Target::from_be_bytes(&difficulty.target().to_be_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::network::BITCOIN;
+
+    const BLOCK: Block = Block { attempts: 1e23, value: 312_500_000 };
+
+    fn miners() -> Miners {
+        Miners { submissions: 0, node_rate: 0.0, payee_rate: 0.0, pool_rate: None }
+    }
+
+    fn attempts(miners: Miners) -> f64 {
+        let target = desired(None, miners, BLOCK, 0.0, &BITCOIN);
+        f64::from(target.attempts().0)
+    }
+
+    #[test]
+    fn a_wish_decides_alone() {
+        let wish = Difficulty::new(1000.0);
+        let rich = Miners { submissions: 1000, node_rate: 1e18, payee_rate: 1e18, pool_rate: Some(1e18) };
+        let target = desired(wish, rich, BLOCK, 0.0, &BITCOIN);
+        assert_eq!(target.to_hex(), desired(wish, miners(), BLOCK, 0.0, &BITCOIN).to_hex());
+        assert_eq!(&target.to_hex()[..16], "000000000041892d");
+    }
+
+    #[test]
+    fn while_nothing_is_known_the_easiest_is_wished() {
+        assert_eq!(desired(None, miners(), BLOCK, 0.0, &BITCOIN), Target::MAX_256);
+        let few = Miners { submissions: SUBMISSIONS_KNOWN - 1, node_rate: 1e15, ..miners() };
+        assert_eq!(desired(None, few, BLOCK, 0.0, &BITCOIN), Target::MAX_256);
+    }
+
+    #[test]
+    fn a_farm_takes_a_sixtieth_of_the_shares_at_most() {
+        let farm = Miners { submissions: 50, node_rate: 1e15, ..miners() };
+        let wanted = 1e15 * 30.0 / NODE_SHARES_MAX;
+        assert!((attempts(farm) / wanted - 1.0).abs() < 0.001);
+    }
+
+    #[test]
+    fn a_payee_who_would_get_dust_gets_fewer_and_heavier_shares() {
+        let small = Miners { payee_rate: 1e9, pool_rate: Some(1e16), ..miners() };
+        let wanted = 1e23 * 3.0 * 100_000.0 / 312_500_000.0;
+        assert!((attempts(small) / wanted - 1.0).abs() < 0.001);
+        let big = Miners { payee_rate: 1e15, pool_rate: Some(1e16), ..miners() };
+        assert_eq!(desired(None, big, BLOCK, 0.0, &BITCOIN), Target::MAX_256);
+    }
+}
