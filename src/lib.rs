@@ -23,8 +23,8 @@
 //! | `stats` | nothing (and the crate `stratum`) |
 //! | `journal` | `block` |
 //! | `bitcoind` | `block`, `journal`, `merkle`, `network`, `tasks`, `template` |
-//! | `work` | `address`, `network`, `template` |
-//! | `solution` | `block`, `work` |
+//! | `work` | `address`, `merkle`, `network`, `share`, `sharechain` (only `Tip`), `stats` (rates), `template` |
+//! | `solution` | `block`, `share`, `work` |
 //! | `http` | `bitcoind` (health), `metrics`, `stats` (rates) |
 //! | `listen` | `http` |
 //! | `node` | everything above |

@@ -70,6 +70,8 @@ pub struct TemplateParts {
     pub rules: Vec<String>,
     /// The script that the daemon would put into its own coinbase, to check our own derivation against.
     pub default_witness_commitment: Option<Vec<u8>>,
+    /// Bytes that go behind the block's transactions (Litecoin's extension block); empty on most coins.
+    pub suffix: Vec<u8>,
 }
 
 /// Everything about the next block but who gets paid. Immutable; shared by all jobs made from it.
@@ -99,6 +101,9 @@ pub struct Template {
     pub rules: Vec<String>,
     /// From the coinbase's txid to the header's merkle root.
     pub branch: Vec<Digest>,
+    /// Bytes that go behind the block's transactions: Litecoin's extension block. With these, the transactions must stay
+    /// as they are.
+    pub suffix: Vec<u8>,
     /// Merkle root over the wtxids, the coinbase counting as zero (BIP 141); `None` before segwit.
     pub witness_root: Option<Digest>,
 }
@@ -163,6 +168,7 @@ impl Template {
             branch: branch(&parts.transactions),
             transactions: parts.transactions.into(),
             rules,
+            suffix: parts.suffix,
             witness_root,
         })
     }
@@ -182,7 +188,7 @@ impl Template {
         };
         // The first that does not fit ends it, since later ones may spend its outputs.
         let kept = self.transactions.iter().take_while(fits).count();
-        if kept == self.transactions.len() {
+        if kept == self.transactions.len() || !self.suffix.is_empty() {
             return self.clone();
         }
         let (kept, dropped) = self.transactions.split_at(kept);
@@ -194,6 +200,7 @@ impl Template {
             transactions: kept.into(),
             rules: self.rules.clone(),
             coinbase_flags: self.coinbase_flags.clone(),
+            suffix: Vec::new(),
             ..**self
         })
     }
@@ -264,6 +271,7 @@ pub(crate) mod tests {
             transactions: Vec::new(),
             rules: vec!["csv".into(), "!segwit".into(), "taproot".into()],
             default_witness_commitment: None,
+            suffix: Vec::new(),
         }
     }
 

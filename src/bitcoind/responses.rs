@@ -46,6 +46,8 @@ pub struct BlockTemplate {
     bits: String,
     height: u32,
     default_witness_commitment: Option<String>,
+    /// Litecoin's extension block.
+    mweb: Option<String>,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -119,6 +121,11 @@ impl BlockTemplate {
             transactions,
             rules: self.rules,
             default_witness_commitment: self.default_witness_commitment.map(commitment).transpose()?,
+            suffix: match &self.mweb {
+                // A byte that says that there is one goes before it (protocol section 14.2).
+                Some(mweb) => [vec![1], decode(mweb, TRANSACTION_BYTES_MAX, || "mweb".to_owned())?].concat(),
+                None => Vec::new(),
+            },
         };
         Ok(Template::new(parts, known_rules)?)
     }

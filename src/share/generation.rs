@@ -140,6 +140,11 @@ impl Payouts {
         self.version
     }
 
+    /// Payees beside finder and donation.
+    pub fn count(&self) -> usize {
+        self.entries.len()
+    }
+
     /// What is divided, in satoshis.
     pub fn subsidy(&self) -> u64 {
         self.subsidy

@@ -13,7 +13,7 @@ use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 use thiserror::Error;
 
-use super::{ShareRules, ShareVersion};
+use super::{Payout, ShareRules, ShareVersion};
 
 /// Longest script of a payee: a witness program of 40 bytes with its opcode and length.
 pub const SCRIPT_BYTES_MAX: usize = 42;
@@ -43,7 +43,18 @@ pub enum PayeeError {
         /// The version of the share.
         version: ShareVersion,
     },
+    /// Shares before version 34 hold a bare pubkey hash.
+    #[error("`{text}` is no pubkey hash's address, the only kind that share version {version} can hold")]
+    NotPubkeyHash {
+        /// The address.
+        text: String,
+        /// The version of the share.
+        version: ShareVersion,
+    },
 }
+
+/// The version that new networks begin with, and that payouts are checked for before anyone mines.
+const NEWEST: ShareVersion = ShareVersion::V35;
 
 /// A payee of the sharechain. Payees are their text: two spellings of one script are two payees (section 4.7), ordered by
 /// their bytes. Cheap to clone; holds its scripts, so that a coinbase of hundreds of payees decodes no address.
@@ -118,6 +129,31 @@ impl Payee {
     /// The address as it stands in shares.
     pub fn as_str(&self) -> &str {
         &self.0.text
+    }
+
+    /// The script that a share of the newest version pays.
+    ///
+    /// # Errors
+    /// [`PayeeError::LeadingZero`].
+    pub fn newest_script(&self) -> Result<&[u8], PayeeError> {
+        self.script(NEWEST)
+    }
+
+    /// How a share of `version` names this payee.
+    ///
+    /// # Errors
+    /// It cannot.
+    pub fn payout(&self, version: ShareVersion) -> Result<Payout, PayeeError> {
+        let script = self.script(version)?;
+        if version.has_textual_address() {
+            return Ok(Payout::Address(self.as_str().into()));
+        }
+        match script {
+            [0x76, 0xa9, 0x14, hash @ .., 0x88, 0xac] if hash.len() == 20 => {
+                Ok(Payout::PubkeyHash(hash.try_into().expect("twenty bytes")))
+            }
+            _ => Err(PayeeError::NotPubkeyHash { text: self.as_str().into(), version }),
+        }
     }
 
     /// The script that a share of `version` pays.

@@ -25,6 +25,7 @@ pub struct Tip {
     next: Option<Next>,
     version: ShareVersion,
     desired_version: u64,
+    has_segwit: bool,
     stale_info: StaleInfo,
     own: OwnCounts,
     rate: Option<f64>,
@@ -65,6 +66,7 @@ impl Tip {
             next: Next::after(view, parent),
             version,
             desired_version,
+            has_segwit: version.has_segwit(view.network.segwit_activation_version),
             stale_info,
             own,
             rate,
@@ -101,6 +103,11 @@ impl Tip {
     /// The version of the next share.
     pub fn version(&self) -> ShareVersion {
         self.version
+    }
+
+    /// Whether the next share carries segwit data.
+    pub fn has_segwit(&self) -> bool {
+        self.has_segwit
     }
 
     /// The version that it votes for.

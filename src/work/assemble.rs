@@ -61,11 +61,13 @@ impl Ticket {
         self.info.bits.target()
     }
 
-    /// Everybody whom the block would pay, with base units.
-    pub fn payees(&self) -> Result<Vec<(String, u64)>, DraftError> {
-        let draft = self.draft()?;
-        let payees = self.common.payouts.with_finder(draft.payee());
-        Ok(payees.map(|(payee, value)| (payee.as_str().to_owned(), value)).collect())
+    /// Whom the block of `draft` pays, in words.
+    pub fn payees_in_words(&self, draft: &Draft) -> String {
+        // The donation address is always among them, most often with nothing but what rounding leaves.
+        match self.common.payouts.with_finder(draft.payee()).count() - 1 {
+            0 | 1 => self.payout.address.to_string(),
+            others => format!("{} and {} more", self.payout.address, others - 1),
+        }
     }
 
     /// The share-to-be again, with its coinbase.

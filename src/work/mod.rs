@@ -21,8 +21,7 @@ use crate::address::{self, AddressError};
 use crate::merkle::{self, Digest};
 use crate::network::Network;
 use crate::share::{
-    self, GenerationError, Payee, PayeeError, Payouts, ScriptError, SegwitData, ShareData, ShareInfo, ShareRules,
-    ShareVersion, Target, TransactionRefs,
+    self, GenerationError, Payee, PayeeError, Payouts, ScriptError, SegwitData, ShareData, ShareInfo, Target, TransactionRefs,
 };
 use crate::sharechain::{Tip, share_rules};
 use crate::stats::Rates;
@@ -88,7 +87,7 @@ impl Payout {
         let address = if script.is_witness_program() { text.to_ascii_lowercase() } else { text.to_owned() };
         // Shares hold addresses as text, and the script that peers make of it is the one that is paid (trap 27).
         let paid = Payee::from_address(&address, &share_rules(network))
-            .and_then(|payee| payee.script(ShareVersion::V35).map(<[u8]>::to_vec));
+            .and_then(|payee| payee.newest_script().map(<[u8]>::to_vec));
         match paid {
             Ok(paid) if paid == script.as_bytes() => {
                 Ok(Self { script, address: address.into(), share_difficulty: None })
@@ -205,7 +204,7 @@ impl WorkSet {
         let weights = tip.weights(block_target(template));
         let payouts_of = |value| Payouts::new(version, value, &weights, &rules);
         let segwit_of = |template: &Template| {
-            version.has_segwit(network.segwit_activation_version).then(|| SegwitData {
+            tip.has_segwit().then(|| SegwitData {
                 txid_merkle_branch: template.branch.clone().into(),
                 wtxid_merkle_root: template.witness_root.unwrap_or_default(),
             })
@@ -215,7 +214,7 @@ impl WorkSet {
         let coinbase = payouts.coinbase(&coinbase_script, segwit_of(template).as_ref(), &default_payee)?;
         let coinbase_bytes = coinbase.prefix().len() + OUTPUT_BYTES_MAX + COINBASE_END_BYTES;
         // Each payee's script may count as one signature operation, at four units of cost.
-        let sigops = 4 * (payouts.len() as u64 + 2);
+        let sigops = 4 * (payouts.count() as u64 + 2);
         let trimmed = template.with_room_for(4 * coinbase_bytes as u64 + COINBASE_WITNESS_WEIGHT, sigops);
         let payouts = if trimmed.coinbase_value == template.coinbase_value {
             payouts
@@ -281,8 +280,10 @@ impl WorkSet {
         let donation_percent = self.config.donation_percent;
         let desired = target::desired(payout.share_difficulty, miners, block, donation_percent, common.network);
         let (max_bits, bits) = next.targets(desired);
-        let share_payout = share::Payout::of_payee(&payout.address, version, &common.rules)
-            .or_else(|_| share::Payout::of_payee(&self.config.default_payout.address, version, &common.rules))
+        let named = |payout: &Payout| Payee::from_address(&payout.address, &common.rules)?.payout(version);
+        // As in the old node: what an old share version cannot name mines for the operator.
+        let share_payout = named(payout)
+            .or_else(|_| named(&self.config.default_payout))
             .map_err(|error| Refusal(error.to_string()))?;
         let timestamp = next
             .timestamp(version, unix_now())

@@ -210,6 +210,7 @@ impl Chain {
             transactions,
             rules: vec!["csv".into(), "!segwit".into(), "taproot".into()],
             default_witness_commitment: None,
+            suffix: Vec::new(),
         }
     }
 
