@@ -116,6 +116,9 @@ struct RunArgs {
     /// Where found blocks and the log are kept, in a folder per network.
     #[arg(long, value_name = "DIR", default_value = "data", env = "P2POOL_DATADIR")]
     datadir: PathBuf,
+    /// The data folder of an old P2Pool node (with files shares.0, shares.1, …), whose shares are taken over at this start.
+    #[arg(long, value_name = "DIR", env = "P2POOL_OLD_SHARES")]
+    old_shares: Option<PathBuf>,
     /// A text for the coinbase of your blocks; may be given several times.
     #[arg(long, value_name = "TEXT", env = "P2POOL_COINBTEXT")]
     coinbtext: Vec<String>,
@@ -127,7 +130,13 @@ struct RunArgs {
     fee: String,
     /// Percentage of your miners' payouts that goes to the author of the original P2Pool. The original gave 0.5 by default;
     /// this one gives nothing unless you say so.
-    #[arg(long, value_name = "PERCENT", default_value = "0", env = "P2POOL_GIVE_AUTHOR", allow_negative_numbers = true)]
+    #[arg(
+        long,
+        value_name = "PERCENT",
+        default_value = "0",
+        env = "P2POOL_GIVE_AUTHOR",
+        allow_negative_numbers = true
+    )]
     give_author: String,
     /// Seconds between the submissions of a miner that its difficulty is chosen for.
     #[arg(
@@ -250,6 +259,8 @@ pub struct NodeConfig {
     pub address: Option<Payout>,
     /// Percentage of jobs that pay the operator.
     pub fee_percent: f64,
+    /// An old node's data folder, whose shares are taken over.
+    pub old_shares: Option<PathBuf>,
     /// Percentage of payouts that goes to the author of the original.
     pub donation_percent: f64,
     /// Texts for the coinbase script.
@@ -431,7 +442,8 @@ fn share_bytes(text: &str) -> Result<Vec<u8>, String> {
     if let Ok(bytes) = hex::decode(text) {
         return Ok(bytes);
     }
-    let file = fs::read_to_string(text).map_err(|error| format!("`{text}` is neither hex nor a readable file: {error}"))?;
+    let file =
+        fs::read_to_string(text).map_err(|error| format!("`{text}` is neither hex nor a readable file: {error}"))?;
     hex::decode(file.trim()).map_err(|error| format!("the file `{text}` holds no hex: {error}"))
 }
 
@@ -472,6 +484,7 @@ fn node(arguments: RunArgs, environment: &Environment, problems: &mut Problems) 
         data_dir: arguments.datadir.join(network.name),
         address: address?,
         fee_percent: fee_percent?,
+        old_shares: arguments.old_shares,
         donation_percent: donation_percent?,
         coinbase_texts: coinbase_texts?,
         worker_address: worker_address?,

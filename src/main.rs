@@ -17,10 +17,12 @@ use tracing_subscriber::util::SubscriberInitExt;
 use p2pool::bitcoind::daemon;
 use p2pool::config::{Config, DemoConfig, Environment, LogConfig, NodeConfig, Refused};
 use p2pool::journal::Journal;
+use p2pool::network::Network;
 use p2pool::node::{self, Parts};
+use p2pool::sharechain::{self, task};
 use p2pool::tasks::Tasks;
 use p2pool::work::{self, Payout};
-use p2pool::{address, demo, listen, metrics};
+use p2pool::{demo, listen, metrics, share};
 
 /// What the shell's conventions call a mistake in the arguments.
 const EXIT_USAGE: u8 = 2;
@@ -57,6 +59,8 @@ fn run(config: Config) -> Result<()> {
     let runtime = tokio::runtime::Runtime::new().context("cannot start threads")?;
     let result = match config {
         Config::Node(config) => runtime.block_on(run_node(*config)),
+        Config::InspectShare { network, share } => inspect_share(network, &share),
+        Config::ReplayShares { network, shares } => replay_shares(network, shares.as_deref()),
         Config::Demo(config) => runtime.block_on(run_demo(*config)),
     };
     // Calls to the daemon may be under way on other threads; they are not waited for.
@@ -91,10 +95,13 @@ async fn run_node(config: NodeConfig) -> Result<()> {
     };
     let listener = listen::bind(config.worker_address)
         .with_context(|| format!("cannot listen for miners on {}", config.worker_address))?;
+    let chain = task::Config { network, data_dir: config.data_dir.clone(), legacy: config.old_shares };
+    let sharechain = node::load_sharechain(chain, &handle).await?;
     let work = work::Config {
         network,
         default_payout,
         fee_percent: config.fee_percent,
+        donation_percent: config.donation_percent,
         coinbase_texts: config.coinbase_texts,
     };
     info!(
@@ -105,7 +112,7 @@ async fn run_node(config: NodeConfig) -> Result<()> {
         data_dir = %config.data_dir.display(),
         "P2Pool starts"
     );
-    let node = node::start(Parts { listener, work, stratum: config.stratum, metrics }, handle, &tasks)?;
+    let node = node::start(Parts { listener, work, stratum: config.stratum, sharechain, metrics }, handle, &tasks)?;
     info!(address = %node.worker_address, "listening for miners; pages and metrics are on the same port");
     stop.await;
     info!("stopping");
@@ -113,6 +120,24 @@ async fn run_node(config: NodeConfig) -> Result<()> {
     drop(node);
     tasks.drain(node::GRACE).await;
     info!("stopped");
+    Ok(())
+}
+
+fn inspect_share(network: &Network, bytes: &[u8]) -> Result<()> {
+    let share = share::inspect(bytes, &sharechain::share_rules(network))?;
+    println!("{share:#}");
+    Ok(())
+}
+
+fn replay_shares(network: &'static Network, path: Option<&Path>) -> Result<()> {
+    let out = std::io::stdout().lock();
+    match path {
+        Some(path) => {
+            let file = File::open(path).with_context(|| format!("cannot read {}", path.display()))?;
+            sharechain::replay(network, std::io::BufReader::new(file), out)?;
+        }
+        None => sharechain::replay(network, std::io::stdin().lock(), out)?,
+    }
     Ok(())
 }
 
@@ -141,13 +166,12 @@ fn pin_stop_signal(tasks: &Tasks) -> Result<std::pin::Pin<Box<dyn Future<Output 
 }
 
 /// An address of the daemon's wallet, as soon as the daemon answers.
-async fn wallet_payout(config: &daemon::Config, network: &'static p2pool::network::Network) -> Result<Payout> {
+async fn wallet_payout(config: &daemon::Config, network: &'static Network) -> Result<Payout> {
     let mut told = String::new();
     loop {
         match daemon::wallet_address(config, network).await {
             Ok(Some(text)) => {
-                let script = address::script_of(&text, &network.parent)?;
-                return Ok(Payout { script, address: text.into(), share_difficulty: None });
+                return Ok(Payout::to_address(&text, network)?);
             }
             Ok(None) => bail!(
                 "bitcoind has no wallet to take a payout address from: say with -a ADDRESS who is to be paid when a \

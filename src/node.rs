@@ -5,8 +5,12 @@
 //! | `bitcoind` → `work`: templates | watch | latest wins |
 //! | `work` → sessions: work sets | watch | latest wins |
 //! | sessions → `solution` | bounded mpsc | the session waits, its own socket feels it; never drops |
+//! | `sharechain` → `work`: tips | watch | latest wins |
+//! | `bitcoind` ⇄ `sharechain`: heights of blocks, and which are wanted | watch, bounded mpsc | latest wins; asked again |
 //! | sessions → `stats`: credits | bounded mpsc | drops, and counts the drops |
 //! | `solution` → `bitcoind::submit`: blocks | bounded mpsc | waits; never drops |
+//! | `solution` → `sharechain`: our own shares | bounded mpsc | waits; never drops |
+//! | `sharechain` → whoever listens: what happens on the chain | broadcast | the slow miss some |
 //! | `bitcoind::submit` → whoever listens: reports | broadcast | the slow miss some |
 //! | `stats` → `http`, `demo`: rates | watch | latest wins |
 
@@ -24,7 +28,7 @@ use crate::listen::Front;
 use crate::stats::Rates;
 use crate::tasks::Tasks;
 use crate::work::WorkSet;
-use crate::{bitcoind, listen, metrics, solution, stats, work};
+use crate::{bitcoind, listen, metrics, sharechain, solution, stats, work};
 
 /// How long a stopping node waits for its parts: what was found is on disk by then, and miners fail over in seconds.
 pub const GRACE: Duration = Duration::from_millis(1500);
@@ -38,6 +42,8 @@ pub struct Parts {
     pub work: work::Config,
     /// How miners are served.
     pub stratum: stratum::server::Config,
+    /// The share chain's owner, loaded.
+    pub sharechain: (sharechain::task::Handle, sharechain::task::Owner),
     /// Renders the metrics.
     pub metrics: PrometheusHandle,
 }
@@ -53,8 +59,8 @@ pub struct Node {
     pub work: watch::Receiver<Option<Arc<WorkSet>>>,
     /// What miners do.
     pub rates: watch::Receiver<Arc<Rates>>,
-    /// Whom connections are handed to.
-    pub front: Arc<Front<WorkSet>>,
+    /// The share chain.
+    pub sharechain: sharechain::task::Handle,
 }
 
 /// Names and explains every metric.
@@ -63,6 +69,21 @@ pub fn describe_metrics() {
     daemon::families();
     solution::describe();
     stats::describe();
+    sharechain::task::describe();
+}
+
+/// Loads the share chain, with the daemon as the one who knows heights. Takes a second for a full store.
+///
+/// # Errors
+/// Its store cannot be used.
+pub async fn load_sharechain(
+    config: sharechain::task::Config,
+    daemon: &bitcoind::Handle,
+) -> Result<(sharechain::task::Handle, sharechain::task::Owner), sharechain::task::StartError> {
+    let heights =
+        sharechain::task::Heights { wanted: daemon.heights.wanted.clone(), known: daemon.heights.known.clone() };
+    let loading = tokio::task::spawn_blocking(move || sharechain::task::load(&config, heights));
+    loading.await.expect("loading does not panic")
 }
 
 /// Joins `parts` and `daemon`, and starts everything among `tasks`.
@@ -80,16 +101,19 @@ pub fn start(parts: Parts, daemon: bitcoind::Handle, tasks: &Tasks) -> std::io::
     tasks.spawn("metrics", metrics::upkeep(parts.metrics.clone(), tasks.stop_signal()));
     tasks.spawn("stats", stats::run(credits_given, rates_sender, tasks.stop_signal()));
     // Ends when the last session has, so that nothing that was found is lost on the way out.
-    tasks.spawn("solutions", solution::run(solutions_found, daemon.blocks.clone()));
-    let templates = daemon.templates.clone();
-    tasks.spawn("work", work::publish(parts.work, templates, work_sender, tasks.stop_signal()));
+    let (sharechain, owner) = parts.sharechain;
+    tasks.spawn("solutions", solution::run(solutions_found, daemon.blocks.clone(), sharechain.own.clone()));
+    let inputs =
+        work::Inputs { templates: daemon.templates.clone(), tips: sharechain.tips.clone(), rates: rates.clone() };
+    tasks.spawn("work", work::publish(parts.work, inputs, work_sender, tasks.stop_signal()));
+    tasks.spawn("sharechain", owner.run(tasks.stop_signal()));
 
     let sources =
         Sources { metrics: parts.metrics, health: daemon.health.clone(), rates: rates.clone(), network: network.name };
-    let front = Arc::new(Front {
+    let front = Front {
         stratum: Server::new(parts.stratum, work.clone(), solutions, credits, tasks.stop_signal()),
         http: Http::new(sources, tasks.stop_signal()),
-    });
-    tasks.spawn("listen", listen::run(parts.listener, front.clone(), tasks.stop_signal()));
-    Ok(Node { daemon, worker_address, work, rates, front })
+    };
+    tasks.spawn("listen", listen::run(parts.listener, Arc::new(front), tasks.stop_signal()));
+    Ok(Node { daemon, worker_address, work, rates, sharechain })
 }

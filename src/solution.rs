@@ -20,7 +20,10 @@ pub const SOLUTIONS_QUEUED_MAX: usize = 1024;
 pub fn describe() {
     describe_counter!("solution_blocks_total", "Solutions that are blocks");
     describe_counter!("solution_shares_total", "Solutions that are shares");
-    describe_counter!("solution_nothing_total", "Solutions that turned out to be nothing: a mistake in the making of jobs");
+    describe_counter!(
+        "solution_nothing_total",
+        "Solutions that turned out to be nothing: a mistake in the making of jobs"
+    );
     counter!("solution_blocks_total").absolute(0);
     counter!("solution_shares_total").absolute(0);
     counter!("solution_nothing_total").absolute(0);
@@ -43,7 +46,7 @@ pub async fn run(
             }
         };
         let is_block = Target::from_le_bytes(solution.solved.pow_hash) <= ticket.template().target;
-        let is_share = ticket.share_target().is_met_by(&solution.solved.pow_hash);
+        let is_share = ticket.makes_share(&solution.solved.pow_hash);
         if is_block {
             counter!("solution_blocks_total").increment(1);
             let block = block_of(&solution, &draft);

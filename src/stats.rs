@@ -88,7 +88,14 @@ struct Ledger {
 
 impl Ledger {
     fn new(now: Instant) -> Self {
-        Self { started: now, workers: HashMap::new(), payees: HashMap::new(), late_hashes: Slices::default(), accepted: 0, late: 0 }
+        Self {
+            started: now,
+            workers: HashMap::new(),
+            payees: HashMap::new(),
+            late_hashes: Slices::default(),
+            accepted: 0,
+            late: 0,
+        }
     }
 
     fn add(&mut self, credit: Credit, now: Instant) {

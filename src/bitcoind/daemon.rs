@@ -16,7 +16,7 @@ use super::health::Monitor;
 use super::rpc::{Rpc, RpcError, code};
 use super::rpc_route::RpcRoute;
 use super::templates::{Follower, POLL_INTERVAL};
-use super::{BLOCKS_QUEUED_MAX, Handle, Health, REPORTS_KEPT_MAX, peer, submit};
+use super::{BLOCKS_QUEUED_MAX, Handle, Health, REPORTS_KEPT_MAX, heights, peer, submit};
 use crate::journal::Journal;
 use crate::network::Network;
 use crate::tasks::Tasks;
@@ -103,9 +103,11 @@ pub async fn start(
     tasks.spawn("bitcoind health", monitor.clone().run(tasks.stop_signal()));
     // Often enough that a quiet daemon is never taken for a gone one, even if a poll or two goes astray.
     let poll_interval = POLL_INTERVAL.min(config.gone_after / 3);
+    let (heights, teller) = heights::new(Some(rpc.clone()), templates.clone());
+    tasks.spawn("bitcoind heights", teller.run(tasks.stop_signal()));
     let follower = Follower { rpc, network, allow_obsolete: config.allow_obsolete, monitor, poll_interval, news };
     tasks.spawn("bitcoind templates", follower.run(tasks.stop_signal()));
-    Ok(Handle { templates, health, blocks, reports })
+    Ok(Handle { templates, health, blocks, heights, reports })
 }
 
 /// Why the daemon's wallet gave no address although it has one.

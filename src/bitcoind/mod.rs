@@ -13,6 +13,7 @@ pub mod credentials;
 pub mod daemon;
 pub mod embedded;
 mod health;
+pub mod heights;
 pub mod peer;
 pub mod responses;
 pub mod rpc;
@@ -21,6 +22,7 @@ pub mod submit;
 pub mod templates;
 pub mod wire;
 
+use heights::Heights;
 use std::sync::Arc;
 use std::time::Instant;
 use tokio::sync::{broadcast, mpsc, watch};
@@ -44,6 +46,8 @@ pub struct Handle {
     pub health: watch::Receiver<Health>,
     /// Where found blocks go. The sender waits when it is full; nothing is dropped.
     pub blocks: mpsc::Sender<FoundBlock>,
+    /// How high the blocks stand that shares refer to.
+    pub heights: Heights,
     /// What became of each block, route by route and in the end.
     pub reports: broadcast::Sender<BlockReport>,
 }

@@ -171,6 +171,8 @@ pub struct NetworkInfo {
 pub struct BlockHeaderInfo {
     /// Blocks from it to the tip, itself included; -1 if it is not in the best chain.
     pub confirmations: i64,
+    /// Blocks below it.
+    pub height: u32,
 }
 
 #[cfg(test)]

@@ -1,10 +1,11 @@
 //! JSON-RPC calls to the daemon, off the event loop: login, timeouts, and errors that tell one cause from another.
 
+use bitcoin::BlockHash;
 use bitcoincore_rpc::jsonrpc::{self, minreq_http};
 use bitcoincore_rpc::{Client, RpcApi};
 use metrics::{counter, histogram};
 use serde::de::DeserializeOwned;
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -12,6 +13,7 @@ use thiserror::Error;
 use tokio::sync::oneshot;
 
 use super::credentials::{Credentials, Login};
+use super::responses::BlockHeaderInfo;
 
 /// How long an ordinary call may take, as in P2Pool (protocol section 9.1.1).
 pub const CALL_TIMEOUT: Duration = Duration::from_secs(30);
@@ -128,6 +130,14 @@ struct Inner {
 }
 
 impl Rpc {
+    /// What the daemon knows of a block.
+    ///
+    /// # Errors
+    /// Also for a block that it does not know.
+    pub async fn header(&self, hash: &BlockHash) -> Result<BlockHeaderInfo, RpcError> {
+        self.call("getblockheader", vec![json!(hash)]).await
+    }
+
     /// Calls the daemon at `address` (a name or an IP address) and `port`. Connects at each call.
     pub fn new(address: &str, port: u16, credentials: Credentials) -> Self {
         let host = if address.contains(':') && !address.starts_with('[') {

@@ -2,12 +2,11 @@
 
 use bitcoin::hex::DisplayHex;
 use futures::future::BoxFuture;
-use serde_json::{Value, json};
+use serde_json::Value;
 use std::time::Duration;
 use tokio::time::sleep;
 
 use super::Route;
-use super::responses::BlockHeaderInfo;
 use super::rpc::{Rpc, RpcError, code};
 use crate::block::{FoundBlock, Outcome};
 
@@ -73,7 +72,7 @@ impl RpcRoute {
     }
 
     async fn is_in_chain(&self, block: &FoundBlock) -> Result<bool, RpcError> {
-        let header: BlockHeaderInfo = self.rpc.call("getblockheader", vec![json!(block.hash)]).await?;
+        let header = self.rpc.header(&block.hash).await?;
         Ok(header.confirmations >= 1)
     }
 }

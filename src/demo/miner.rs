@@ -8,6 +8,7 @@ use sha2::{Digest, Sha256};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 use stratum::{Difficulty, Target};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
@@ -25,20 +26,15 @@ const SOLVED_MAX: usize = 64;
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum MinerEvent {
     /// A job came, to be worked on at this difficulty.
-    Job { id: String, difficulty: f64 },
+    Job { difficulty: f64 },
     /// The pool's answer to a submission.
     Accepted,
     /// The pool's answer to a submission, and its reason.
     Refused(String),
 }
 
-/// Mines on the pool at `pool` as `name` with `threads` threads until the connection ends.
-pub(super) async fn run(
-    pool: SocketAddr,
-    name: String,
-    threads: usize,
-    events: mpsc::Sender<MinerEvent>,
-) -> Result<()> {
+/// Mines on the pool at `pool` as `name` until the connection ends, at no more than `pace` hashes per second.
+pub(super) async fn run(pool: SocketAddr, name: String, pace: f64, events: mpsc::Sender<MinerEvent>) -> Result<()> {
     let stream = TcpStream::connect(pool).await.with_context(|| format!("cannot connect to {pool}"))?;
     stream.set_nodelay(true)?;
     let (reader, writer) = stream.into_split();
@@ -46,7 +42,7 @@ pub(super) async fn run(
     let mut writer = json_lines::writer(writer);
     let mut client = Client::default();
     let (solved_sender, mut solved) = mpsc::channel(SOLVED_MAX);
-    let bench = Bench::open(threads, &solved_sender);
+    let bench = Bench::open(pace, &solved_sender);
     writer.send(json!({"id": 1, "method": "mining.subscribe", "params": [USER_AGENT]})).await?;
     writer.send(json!({"id": 2, "method": "mining.authorize", "params": [name, "x"]})).await?;
     loop {
@@ -55,7 +51,7 @@ pub(super) async fn run(
                 let line = line.ok_or_else(|| anyhow!("the pool closed the connection"))?.context("unreadable line")?;
                 match client.handle(&line)? {
                     Some(News::Job(puzzle)) => {
-                        let event = MinerEvent::Job { id: puzzle.job.clone(), difficulty: client.difficulty };
+                        let event = MinerEvent::Job { difficulty: client.difficulty };
                         bench.set(puzzle);
                         // Only the story is lost if nobody listens.
                         let _ = events.send(event).await;
@@ -210,7 +206,7 @@ impl SolvedPuzzle {
     }
 }
 
-/// Where the threads find their work. Dropping it sends them home.
+/// Where the thread finds its work. Dropping it sends it home.
 #[derive(Debug)]
 struct Bench(Arc<Shared>);
 
@@ -218,7 +214,7 @@ struct Bench(Arc<Shared>);
 struct Shared {
     state: Mutex<State>,
     changed: Condvar,
-    /// Grows with every change, so that threads can look without the lock.
+    /// Grows with every change, so that the thread can look without the lock.
     round: AtomicU64,
 }
 
@@ -229,12 +225,10 @@ struct State {
 }
 
 impl Bench {
-    fn open(threads: usize, solved: &mpsc::Sender<SolvedPuzzle>) -> Self {
+    fn open(pace: f64, solved: &mpsc::Sender<SolvedPuzzle>) -> Self {
         let shared = Arc::<Shared>::default();
-        for thread in 0..threads {
-            let (shared, solved) = (shared.clone(), solved.clone());
-            std::thread::spawn(move || grind(&shared, thread as u64, &solved));
-        }
+        let (bench, solved) = (shared.clone(), solved.clone());
+        std::thread::spawn(move || grind(&bench, pace, &solved));
         Self(shared)
     }
 
@@ -255,8 +249,8 @@ impl Drop for Bench {
     }
 }
 
-/// Works on the newest puzzle until the bench closes; each thread in a part of the extranonces of its own.
-fn grind(shared: &Shared, thread: u64, solved: &mpsc::Sender<SolvedPuzzle>) {
+/// Works on the newest puzzle until the bench closes, and rests so that it does not exceed its pace.
+fn grind(shared: &Shared, pace: f64, solved: &mpsc::Sender<SolvedPuzzle>) {
     loop {
         let (puzzle, round) = {
             let mut state = shared.state.lock();
@@ -267,12 +261,13 @@ fn grind(shared: &Shared, thread: u64, solved: &mpsc::Sender<SolvedPuzzle>) {
             (state.puzzle.clone().expect("waited for it"), shared.round.load(Ordering::Acquire))
         };
         let is_current = || shared.round.load(Ordering::Acquire) == round;
-        let mut number = thread << 24;
+        let mut number = 0;
         while is_current() {
             let extranonce2 = puzzle.extranonce2(number);
             let mut hasher = Hasher::new(&puzzle.header(&extranonce2));
             let mut first = 0;
             while is_current() {
+                let started = Instant::now();
                 let last = first + (BATCH - 1);
                 let mut from = first;
                 while let Some(nonce) = hasher.search(from..=last, puzzle.target) {
@@ -286,6 +281,8 @@ fn grind(shared: &Shared, thread: u64, solved: &mpsc::Sender<SolvedPuzzle>) {
                     }
                     from = nonce + 1;
                 }
+                let due = Duration::from_secs_f64(f64::from(BATCH) / pace.max(1.0));
+                std::thread::sleep(due.saturating_sub(started.elapsed()));
                 match last.checked_add(1) {
                     Some(next) => first = next,
                     None => break,

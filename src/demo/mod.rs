@@ -8,22 +8,26 @@ use anyhow::{Context, Result};
 use bitcoin::hashes::Hash;
 use bitcoin::{Address, ScriptBuf, WPubkeyHash};
 use metrics_exporter_prometheus::PrometheusHandle;
+use ruint::aliases::U256;
 use std::fs;
 use std::net::SocketAddr;
 use std::thread::available_parallelism;
 use std::time::Duration;
 use stratum::Difficulty;
-use tokio::sync::mpsc;
+use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::{broadcast, mpsc};
 use tokio::task::JoinHandle;
 
 use crate::bitcoind::embedded::{self, Rules};
+use crate::block::BlockReport;
 use crate::config::DemoConfig;
 use crate::journal::Journal;
-use crate::listen;
-use crate::network::DEMO;
+use crate::network::{DEMO, Network};
 use crate::node::{self, Parts};
+use crate::sharechain::task::ChainEvent;
 use crate::tasks::Tasks;
 use crate::work::{self, Payout};
+use crate::{listen, sharechain};
 use miner::MinerEvent;
 use story::{Chapter, Story};
 
@@ -31,7 +35,13 @@ use story::{Chapter, Story};
 const MEASURE: Duration = Duration::from_millis(400);
 
 /// Wanted time between blocks.
-const SPACING: Duration = Duration::from_secs(10);
+const BLOCK_SPACING: Duration = Duration::from_secs(10);
+
+/// Wanted time between shares. Not less than two seconds, for a share's time is at least a second after its parent's.
+const SHARE_SPACING: Duration = Duration::from_millis(2500);
+
+/// The demo's miners, each with an address of its own, so that a payout table has rows.
+const NAMES: [&str; 3] = ["alice", "bob", "carol"];
 
 /// How often the status line is told anew on a terminal, and into a pipe.
 const STATUS_ON_TERMINAL: Duration = Duration::from_secs(1);
@@ -50,12 +60,14 @@ pub async fn run(
     tasks: &Tasks,
     stop: impl Future<Output = ()>,
 ) -> Result<()> {
-    let threads = available_parallelism().map_or(1, |cores| (cores.get() / 2).max(1));
-    let mut story = Story::new();
+    let cores = available_parallelism().map_or(1, std::num::NonZero::get);
+    let mut story = Story::new(NAMES.map(|name| (payout(name).address.to_string(), name)));
     story.tell(&Chapter::Measuring);
     let per_thread = tokio::task::spawn_blocking(|| hasher::measure(MEASURE)).await?;
-    #[expect(clippy::cast_precision_loss, reason = "no machine has 2^53 cores")]
-    let hash_rate = per_thread * threads as f64;
+    // The miners get half of the machine, if it has that many cores.
+    let busy = (cores / 2).clamp(1, NAMES.len());
+    #[expect(clippy::cast_precision_loss, reason = "there are three of them")]
+    let hash_rate = per_thread * busy as f64;
 
     // Dropped at the end, and the folder with it.
     let temporary = tempfile::tempdir().context("cannot make a temporary folder")?;
@@ -65,60 +77,96 @@ pub async fn run(
     let listener = listen::bind(config.worker_address).with_context(|| {
         format!("cannot listen for miners on {}: choose another port with -w", config.worker_address)
     })?;
-    let difficulty = embedded::Difficulty::Adaptive { hash_rate, spacing: SPACING };
+    let difficulty = embedded::Difficulty::Adaptive { hash_rate, spacing: BLOCK_SPACING };
     let chain = embedded::Config { rules: Rules { difficulty, halving_interval: 210_000 } };
     let (daemon, _chain) = embedded::start(&chain, journal, tasks);
+    let network = network_for(hash_rate);
+    let sharechain =
+        node::load_sharechain(sharechain::task::Config { network, data_dir, legacy: None }, &daemon).await?;
     let reports = daemon.reports.subscribe();
+    let shares = sharechain.0.events.subscribe();
     let work = work::Config {
-        network: &DEMO,
-        default_payout: payout("p2pool demo node"),
+        network,
+        default_payout: payout("node"),
         fee_percent: 0.0,
-        coinbase_texts: work::coinbase_script_of_texts(&["P2Pool demo".to_owned()])?,
+        donation_percent: 0.0,
+        coinbase_texts: vec!["P2Pool demo".to_owned()],
     };
     let mut stratum = config.stratum;
     let vardiff = &mut stratum.session.vardiff;
-    // Right for our own miner from the start; others are found out about as everywhere.
+    // Right for our own miners from the start; others are found out about as everywhere.
     let wanted = Difficulty::from_average_hashes(hash_rate * vardiff.interval.as_secs_f64());
     vardiff.start = wanted.map_or(vardiff.start, Difficulty::to_power_of_two);
-    let node = node::start(Parts { listener, work, stratum, metrics }, daemon, tasks)?;
+    // Several submissions a second from all together.
+    vardiff.interval *= u32::try_from(NAMES.len()).expect("three");
+    let node = node::start(Parts { listener, work, stratum, sharechain, metrics }, daemon, tasks)?;
 
-    let address = payout("p2pool demo miner").address;
     let (events_sender, events) = mpsc::channel(MINER_EVENTS_MAX);
-    story.tell(&Chapter::Listening { address: node.worker_address, hash_rate, spacing: SPACING });
-    let miner =
-        config.miner.then(|| start_miner(node.worker_address, format!("{address}.cpu"), threads, events_sender));
-    if miner.is_none() {
-        story.tell(&Chapter::WaitingForMiners { address: node.worker_address, example: &address });
-    }
-    let told = tell(&mut story, &node, events, reports, config.blocks, stop).await;
-    if let Some(miner) = miner {
-        miner.abort();
-    }
+    story.tell(&Chapter::Listening {
+        address: node.worker_address,
+        hash_rate,
+        block_spacing: BLOCK_SPACING,
+        share_spacing: SHARE_SPACING,
+    });
+    let pace = per_thread * busy_part(busy);
+    let miners: Vec<JoinHandle<()>> = if config.miner {
+        let start = |name: &&str| start_miner(node.worker_address, name, pace, events_sender.clone());
+        NAMES.iter().map(start).collect()
+    } else {
+        story.tell(&Chapter::WaitingForMiners { address: node.worker_address, example: &payout("you").address });
+        Vec::new()
+    };
+    drop(events_sender);
+    let heard = Heard { events, reports, shares };
+    let told = tell(&mut story, &node, heard, config.blocks, stop).await;
+    miners.iter().for_each(JoinHandle::abort);
     story.tell(&Chapter::End { rates: &node.rates.borrow().clone() });
     drop(node);
     tasks.drain(node::GRACE).await;
     told
 }
 
-/// Our own miner, which comes back when its connection ends, as miners do.
-fn start_miner(pool: SocketAddr, name: String, threads: usize, events: mpsc::Sender<MinerEvent>) -> JoinHandle<()> {
+/// The demo's network, with shares as easy as this machine needs them. Made once in the life of the process.
+fn network_for(hash_rate: f64) -> &'static Network {
+    let hashes = hash_rate * SHARE_SPACING.as_secs_f64();
+    let easiest = Difficulty::from_average_hashes(hashes)
+        .map_or(DEMO.max_target, |difficulty| U256::from_be_bytes(difficulty.target().to_be_bytes()));
+    Box::leak(Box::new(Network { max_target: easiest, ..DEMO }))
+}
+
+/// The part of a thread's time that each miner works, so that all of them take `busy` threads.
+fn busy_part(busy: usize) -> f64 {
+    #[expect(clippy::cast_precision_loss, reason = "there are three of them")]
+    let part = busy as f64 / NAMES.len() as f64;
+    part
+}
+
+/// One of our own miners, which comes back when its connection ends, as miners do.
+fn start_miner(pool: SocketAddr, name: &str, pace: f64, events: mpsc::Sender<MinerEvent>) -> JoinHandle<()> {
     const PAUSE: Duration = Duration::from_secs(1);
+    let worker = format!("{}.{name}", payout(name).address);
     tokio::spawn(async move {
         loop {
-            if let Err(error) = miner::run(pool, name.clone(), threads, events.clone()).await {
-                tracing::warn!(%error, "the demo's miner lost its pool");
+            if let Err(error) = miner::run(pool, worker.clone(), pace, events.clone()).await {
+                tracing::warn!(%error, worker, "a miner of the demo lost its pool");
             }
             tokio::time::sleep(PAUSE).await;
         }
     })
 }
 
+/// What the story is made of.
+struct Heard {
+    events: mpsc::Receiver<MinerEvent>,
+    reports: broadcast::Receiver<BlockReport>,
+    shares: broadcast::Receiver<ChainEvent>,
+}
+
 /// Tells what happens, until the end.
 async fn tell(
     story: &mut Story,
     node: &node::Node,
-    mut events: mpsc::Receiver<MinerEvent>,
-    mut reports: tokio::sync::broadcast::Receiver<crate::block::BlockReport>,
+    mut heard: Heard,
     blocks_wanted: Option<u64>,
     stop: impl Future<Output = ()>,
 ) -> Result<()> {
@@ -128,29 +176,33 @@ async fn tell(
     loop {
         tokio::select! {
             () = &mut stop => return Ok(()),
-            Some(event) = events.recv() => match event {
-                MinerEvent::Job { difficulty, .. } => {
+            Some(event) = heard.events.recv() => match event {
+                MinerEvent::Job { difficulty } => {
                     let height = node.work.borrow().as_ref().map(|work| work.template().height);
                     story.job(height, difficulty);
                 }
                 MinerEvent::Accepted => story.accepted(),
                 MinerEvent::Refused(reason) => story.refused(&reason),
             },
-            report = reports.recv() => {
-                use tokio::sync::broadcast::error::RecvError;
-                match report {
-                    // The final word only: the embedded chain is the only route.
-                    Ok(report) if report.route.is_none() => {
-                        let rates = node.rates.borrow().clone();
-                        story.block(&report, &rates);
-                        if blocks_wanted.is_some_and(|wanted| story.blocks() >= wanted) {
-                            return Ok(());
-                        }
+            share = heard.shares.recv() => match share {
+                Ok(ChainEvent::Accepted { share, .. }) => story.share(&share),
+                Ok(ChainEvent::Late(_)) => story.late_share(),
+                // Told too fast to follow; the totals on the status line are the node's own.
+                Err(RecvError::Lagged(_)) => {}
+                Err(RecvError::Closed) => return Ok(()),
+            },
+            report = heard.reports.recv() => match report {
+                // The final word only: the embedded chain is the only route.
+                Ok(report) if report.route.is_none() => {
+                    let rates = node.rates.borrow().clone();
+                    story.block(&report, &rates);
+                    if blocks_wanted.is_some_and(|wanted| story.blocks() >= wanted) {
+                        return Ok(());
                     }
-                    Ok(_) | Err(RecvError::Lagged(_)) => {}
-                    Err(RecvError::Closed) => return Ok(()),
                 }
-            }
+                Ok(_) | Err(RecvError::Lagged(_)) => {}
+                Err(RecvError::Closed) => return Ok(()),
+            },
             _ = status.tick() => {
                 let rates = node.rates.borrow().clone();
                 story.tell(&Chapter::Status { rates: &rates });
@@ -163,5 +215,5 @@ async fn tell(
 fn payout(name: &str) -> Payout {
     let script = ScriptBuf::new_p2wpkh(&WPubkeyHash::hash(name.as_bytes()));
     let address = Address::from_script(&script, bitcoin::Network::Regtest).expect("it was made from a key's hash");
-    Payout { script, address: address.to_string().into(), share_difficulty: None }
+    Payout::to_address(&address.to_string(), &DEMO).expect("a P2WPKH address of the demo's chain")
 }

@@ -1,16 +1,27 @@
 //! Tells a newcomer what happens: lines that stay, and on a terminal one status line that moves.
 
-use std::collections::BTreeMap;
+use bitcoin::Address;
+use std::collections::{BTreeMap, HashMap};
 use std::io::{IsTerminal, Write};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use crate::block::{BlockReport, Outcome};
+use crate::block::{BlockReport, FoundBlock, Outcome};
 use crate::network::DEMO;
+use crate::share::{DONATION_SCRIPT, Share};
 use crate::stats::Rates;
 
 /// Accepted submissions after which only the totals are told.
 const SUBMISSIONS_TOLD: u64 = 3;
+
+/// Shares after which only the totals are told.
+const SHARES_TOLD: u64 = 5;
+
+/// What the donation output is called.
+const DONATION: &str = "P2Pool's donation address, as there are no earlier shares yet";
+
+/// Satoshis that rounding leaves at most when thousands are paid.
+const ROUNDING_MAX: u64 = 10_000;
 
 /// Satoshis in a coin.
 const COIN: f64 = 100_000_000.0;
@@ -19,7 +30,7 @@ const COIN: f64 = 100_000_000.0;
 #[derive(Debug)]
 pub(super) enum Chapter<'a> {
     Measuring,
-    Listening { address: SocketAddr, hash_rate: f64, spacing: Duration },
+    Listening { address: SocketAddr, hash_rate: f64, block_spacing: Duration, share_spacing: Duration },
     WaitingForMiners { address: SocketAddr, example: &'a str },
     Status { rates: &'a Rates },
     End { rates: &'a Rates },
@@ -32,17 +43,25 @@ pub(super) struct Story {
     started: Instant,
     jobs: u64,
     accepted: u64,
+    shares: u64,
+    shares_late: u64,
     blocks: u64,
     blocks_lost: u64,
     /// Satoshis by payee.
     paid: BTreeMap<String, u64>,
+    /// What the demo's own miners are called, by address.
+    names: HashMap<String, &'static str>,
     /// A status line stands on the terminal and must be cleared before the next line.
     status_shown: bool,
 }
 
 impl Story {
-    pub(super) fn new() -> Self {
+    /// Nothing told yet; `names` are those of the demo's own miners, by address.
+    pub(super) fn new(names: impl IntoIterator<Item = (String, &'static str)>) -> Self {
         Self {
+            names: names.into_iter().collect(),
+            shares: 0,
+            shares_late: 0,
             on_terminal: std::io::stdout().is_terminal(),
             started: Instant::now(),
             jobs: 0,
@@ -68,15 +87,16 @@ impl Story {
             Chapter::Measuring => {
                 self.line("P2Pool demo: a whole pool on a private chain inside this process. Nothing here is worth money.");
             }
-            Chapter::Listening { address, hash_rate, spacing } => {
+            Chapter::Listening { address, hash_rate, block_spacing, share_spacing } => {
                 self.line(&format!(
                     "Listening for miners on stratum+tcp://{address} (metrics: http://{address}/metrics)."
                 ));
                 self.line(&format!(
-                    "This machine does {} with half its cores: the chain's difficulty starts so that this finds a block about \
-                     every {} s, and follows the miners that come.",
+                    "At this machine's {} a share comes about every {:.1} s and a block every {} s; both follow the miners \
+                     that come.",
                     show_rate(*hash_rate),
-                    spacing.as_secs()
+                    share_spacing.as_secs_f64(),
+                    block_spacing.as_secs()
                 ));
             }
             Chapter::WaitingForMiners { address, example } => self.line(&format!(
@@ -112,6 +132,21 @@ impl Story {
         }
     }
 
+    pub(super) fn share(&mut self, share: &Share) {
+        self.shares += 1;
+        if self.shares == 1 {
+            self.line("Hard submissions become shares: links of the chain that says how the next block is divided.");
+        }
+        if self.shares <= SHARES_TOLD {
+            let payee = self.name_of(share.payee().as_str());
+            self.line(&format!("Share {} found by {payee}.", share.absheight()));
+        }
+    }
+
+    pub(super) fn late_share(&mut self) {
+        self.shares_late += 1;
+    }
+
     pub(super) fn refused(&mut self, reason: &str) {
         self.line(&format!("Submission refused: {reason}."));
     }
@@ -121,16 +156,19 @@ impl Story {
         match &report.outcome {
             Outcome::Accepted => {
                 self.blocks += 1;
-                *self.paid.entry(block.payee.clone()).or_default() += block.value;
                 self.line(&format!(
-                    "Block found at height {} by {}: pays {} {} to {} ({}).",
+                    "Block found at height {} by {}: pays {} {} ({}).",
                     block.height,
                     worker_of(&block.finder),
                     show_coins(block.value),
                     DEMO.parent.symbol,
-                    block.payee,
                     block.hash
                 ));
+                for (payee, value) in payouts_of(block) {
+                    let name = self.name_of(&payee);
+                    self.line(&format!("  {:>12} to {name}", show_coins(value)));
+                    *self.paid.entry(payee).or_default() += value;
+                }
                 let status = self.status(rates);
                 self.line(&format!("  {status}"));
             }
@@ -152,7 +190,10 @@ impl Story {
         let paid: Vec<String> = self
             .paid
             .iter()
-            .map(|(payee, value)| format!("  {} {} to {payee}", show_coins(*value), DEMO.parent.symbol))
+            .map(|(payee, value)| {
+                let name = self.name_of(payee);
+                format!("  {:>12} {} to {name}", show_coins(*value), DEMO.parent.symbol)
+            })
             .collect();
         for line in paid {
             self.line(&line);
@@ -160,18 +201,28 @@ impl Story {
     }
 
     fn status(&self, rates: &Rates) -> String {
+        let late = if self.shares_late > 0 { format!(" ({} late)", self.shares_late) } else { String::new() };
         let lost = if self.blocks_lost > 0 { format!(" ({} lost)", self.blocks_lost) } else { String::new() };
         format!(
-            "Totals: {} accepted, {} late; {}{lost}; {} {} paid; {} by {}",
+            "Totals: {} accepted, {} late; {}{late}; {}{lost}; {} {} paid; {} by {}",
             // The miner hears of its submissions before the statistics do.
             counted(rates.accepted.max(self.accepted), "submission"),
             rates.late,
+            counted(self.shares, "share"),
             counted(self.blocks, "block"),
             show_coins(self.paid.values().sum()),
             DEMO.parent.symbol,
             show_rate(rates.hash_rate),
             counted(rates.workers.len() as u64, "worker"),
         )
+    }
+
+    /// What a payee is called: the demo's own miners by name, with the address.
+    fn name_of(&self, address: &str) -> String {
+        match self.names.get(address) {
+            Some(name) => format!("{name} ({address})"),
+            None => address.to_owned(),
+        }
     }
 
     fn line(&mut self, text: &str) {
@@ -188,6 +239,22 @@ impl Story {
         let _ = write!(out, "\r\x1b[2K{text}").and_then(|()| out.flush());
         self.status_shown = true;
     }
+}
+
+/// Whom the coinbase of `block` pays how many satoshis: outputs of nothing and without an address are left out.
+fn payouts_of(block: &FoundBlock) -> Vec<(String, u64)> {
+    let Ok(block) = bitcoin::consensus::deserialize::<bitcoin::Block>(&block.bytes) else { return Vec::new() };
+    let Some(coinbase) = block.txdata.first() else { return Vec::new() };
+    let paid = coinbase.output.iter().filter_map(|output| {
+        let value = output.value.to_sat();
+        if output.script_pubkey.as_bytes() == DONATION_SCRIPT {
+            // Most often it gets no more than what rounding leaves; the first blocks of a chain have nobody else to pay.
+            return (value > ROUNDING_MAX).then(|| (DONATION.to_owned(), value));
+        }
+        let address = Address::from_script(&output.script_pubkey, bitcoin::Network::Regtest).ok()?;
+        Some((address.to_string(), value))
+    });
+    paid.filter(|(_, value)| *value > 0).collect()
 }
 
 /// A worker's own name, without the address before it.

@@ -16,6 +16,8 @@ mod retarget;
 mod score;
 mod select;
 mod stats;
+pub mod store;
+pub mod task;
 mod tip;
 mod verify;
 mod view;

@@ -8,11 +8,12 @@ use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use thiserror::Error;
 use tokio::sync::{broadcast, mpsc, watch};
-use tokio::time::MissedTickBehavior;
+use tokio::time::{MissedTickBehavior, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
 
-use super::store::{LegacyError, Store, StoreError, StoreWriter, StoredShare, legacy};
+use super::store::legacy::{self, LegacyError};
+use super::store::{Store, StoreError, StoreWriter, StoredShare};
 use super::{Event, Sharechain, Tip};
 use crate::merkle::Digest;
 use crate::network::Network;
@@ -32,6 +33,9 @@ const BATCH_MAX: usize = 64;
 
 /// The choice is made anew at least this often: time alone may change it (protocol section 8.2).
 const THINK_INTERVAL: Duration = Duration::from_secs(5);
+
+/// How long the last shares are waited for when everything stops.
+const LAST_SHARES: Duration = Duration::from_millis(200);
 
 /// What a power loss may cost.
 const SYNC_INTERVAL: Duration = Duration::from_secs(10);
@@ -105,7 +109,10 @@ pub fn describe() {
     describe_gauge!("sharechain_shares", "Shares in memory");
     describe_gauge!("sharechain_verified_shares", "Shares in memory that fit their ancestors");
     describe_gauge!("sharechain_pool_hash_rate", "Hashes per second of the pool over the last hour; 0 while unknown");
-    describe_counter!("sharechain_own_shares_total", "Shares that miners of this node found, by whether they came in time");
+    describe_counter!(
+        "sharechain_own_shares_total",
+        "Shares that miners of this node found, by whether they came in time"
+    );
     describe_counter!("sharechain_refused_shares_total", "Shares that did not fit their ancestors");
     describe_histogram!(
         "sharechain_think_seconds",
@@ -265,8 +272,8 @@ impl Owner {
                 }
             }
         }
-        // Shares that were found while everything stops are kept as well.
-        while let Ok(share) = self.own.try_recv() {
+        // Shares that are found while everything stops are kept as well.
+        while let Ok(Some(share)) = timeout(LAST_SHARES, self.own.recv()).await {
             self.add_own(share).await;
         }
         if let Err(error) = self.store.stop().await {

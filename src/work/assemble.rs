@@ -18,6 +18,10 @@ use crate::template::Template;
 /// Bits that the top of a block's version must be (BIP 9), so that no bit is a signal by accident.
 const VERSION_TOP_BITS: u32 = 0x2000_0000;
 
+/// How far a share's time may lie ahead of the clock: less than the 600 s that peers bear (protocol section 5.2), since
+/// their clocks may be behind ours.
+const AHEAD_MAX_S: u32 = 300;
+
 /// What all jobs made of one template and one tip have in common.
 #[derive(Debug)]
 pub(super) struct Common {
@@ -38,6 +42,8 @@ pub struct Ticket {
     common: Arc<Common>,
     payout: Payout,
     info: Box<ShareInfo>,
+    /// Whether a share of it could be told to anyone.
+    makes_shares: bool,
 }
 
 impl Ticket {
@@ -56,9 +62,9 @@ impl Ticket {
         self.info.share_data.previous
     }
 
-    /// What makes a solution a share.
-    pub fn share_target(&self) -> Target {
-        self.info.bits.target()
+    /// Whether a solution with this proof of work is a share.
+    pub fn makes_share(&self, pow_hash: &[u8; 32]) -> bool {
+        self.makes_shares && self.info.bits.target().is_met_by(pow_hash)
     }
 
     /// Whom the block of `draft` pays, in words.
@@ -112,12 +118,21 @@ impl Ticket {
 }
 
 /// A job on `common` with the share-to-be that `info` describes.
-pub(super) fn offer(common: &Arc<Common>, payout: &Payout, info: ShareInfo) -> Result<Offer<Ticket>, DraftError> {
+pub(super) fn offer(
+    common: &Arc<Common>,
+    payout: &Payout,
+    info: ShareInfo,
+    now: u32,
+) -> Result<Offer<Ticket>, DraftError> {
+    // A share's time is above its parent's, whatever the clock says: a miner far too fast for its chain runs ahead, until
+    // nobody would take its shares any more. It goes on looking for blocks.
+    let makes_shares = info.timestamp <= now.saturating_add(AHEAD_MAX_S);
     let draft = Draft::new(info, &common.payouts, &common.merkle_branch, &common.rules)?;
     let template = &common.template;
     let head = draft.coinbase_head();
     let block_target = Target::from_be_bytes(&template.target.to_be_bytes());
-    let solution_target = draft.info().bits.target().max(block_target).min(Target::MAX_256);
+    let easiest = if makes_shares { draft.info().bits.target().max(block_target) } else { block_target };
+    let solution_target = easiest.min(Target::MAX_256);
     let parts = JobParts {
         id: next_job_id(),
         coinbase_head: &head,
@@ -128,10 +143,13 @@ pub(super) fn offer(common: &Arc<Common>, payout: &Payout, info: ShareInfo) -> R
         bits: template.bits.to_consensus(),
         time: template.time,
         time_min: template.time_min,
-        solution_target: stratum::Target::from_le_bytes(solution_target.0.to_le_bytes::<40>()[..32].try_into().expect("the first 32 of 40")),
+        solution_target: stratum::Target::from_le_bytes(
+            solution_target.0.to_le_bytes::<40>()[..32].try_into().expect("the first 32 of 40"),
+        ),
         pow: common.network.parent.pow.function(),
     };
-    let ticket = Ticket { common: common.clone(), payout: payout.clone(), info: Box::new(draft.info().clone()) };
+    let ticket =
+        Ticket { common: common.clone(), payout: payout.clone(), info: Box::new(draft.info().clone()), makes_shares };
     Ok(Offer::new(&parts, ticket))
 }
 

@@ -21,7 +21,8 @@ use crate::address::{self, AddressError};
 use crate::merkle::{self, Digest};
 use crate::network::Network;
 use crate::share::{
-    self, GenerationError, Payee, PayeeError, Payouts, ScriptError, SegwitData, ShareData, ShareInfo, Target, TransactionRefs,
+    self, GenerationError, Payee, PayeeError, Payouts, ScriptError, SegwitData, ShareData, ShareInfo, Target,
+    TransactionRefs,
 };
 use crate::sharechain::{Tip, share_rules};
 use crate::stats::Rates;
@@ -195,8 +196,7 @@ impl WorkSet {
         let rules = share_rules(network);
         let version = tip.version();
         let texts: Vec<&[u8]> = config.coinbase_texts.iter().map(String::as_bytes).collect();
-        let mut coinbase_script =
-            share::coinbase_script(template.height, &texts, &template.coinbase_flags)?.into_vec();
+        let mut coinbase_script = share::coinbase_script(template.height, &texts, &template.coinbase_flags)?.into_vec();
         // The first sixteen heights are pushed by a single byte, and Bitcoin wants at least two in the script.
         if coinbase_script.len() < 2 {
             coinbase_script.push(0);
@@ -263,7 +263,7 @@ impl WorkSet {
     }
 
     /// The share-to-be that pays `payout` as its finder.
-    fn share_info(&self, payout: &Payout) -> Result<ShareInfo, Refusal> {
+    fn share_info(&self, payout: &Payout, now: u32) -> Result<ShareInfo, Refusal> {
         let next = self.tip.next().ok_or_else(|| Refusal(WorkError::ChainIncomplete.to_string()))?;
         let version = self.tip.version();
         let common = &self.common;
@@ -285,9 +285,8 @@ impl WorkSet {
         let share_payout = named(payout)
             .or_else(|_| named(&self.config.default_payout))
             .map_err(|error| Refusal(error.to_string()))?;
-        let timestamp = next
-            .timestamp(version, unix_now())
-            .ok_or_else(|| Refusal("the share chain's clock has run out".to_owned()))?;
+        let timestamp =
+            next.timestamp(version, now).ok_or_else(|| Refusal("the share chain's clock has run out".to_owned()))?;
         Ok(ShareInfo {
             share_data: ShareData {
                 previous: self.tip.best_hash(),
@@ -325,8 +324,9 @@ impl stratum::Work for WorkSet {
         let key = JobKey { address: payout.address.clone(), wish, generation };
         // The map's lock is held while the job is made, some microseconds: whoever comes meanwhile wants the same one.
         let offer = self.jobs.entry(key).or_try_insert_with(|| {
-            let info = self.share_info(payout)?;
-            assemble::offer(&self.common, payout, info).map_err(|error| Refusal(error.to_string()))
+            let now = unix_now();
+            let info = self.share_info(payout, now)?;
+            assemble::offer(&self.common, payout, info, now).map_err(|error| Refusal(error.to_string()))
         })?;
         Ok(offer.clone())
     }

@@ -70,12 +70,7 @@ struct Publisher {
 }
 
 impl Publisher {
-    fn next(
-        &mut self,
-        template: Arc<Template>,
-        tip: Arc<Tip>,
-        rates: Arc<Rates>,
-    ) -> Result<WorkSet, super::WorkError> {
+    fn next(&mut self, template: Arc<Template>, tip: Arc<Tip>, rates: Arc<Rates>) -> Result<WorkSet, super::WorkError> {
         if let Some((last_template, last_tip)) = &self.last {
             if last_template.previous_block != template.previous_block {
                 self.epochs.stale += 1;

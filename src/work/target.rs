@@ -8,6 +8,9 @@ use crate::share::Target;
 /// Part of the pool's shares that one node aims for at most: so that a farm does not fill the chain alone.
 const NODE_SHARES_MAX: f64 = 0.0167;
 
+/// Part of the pool's hash rate from which a node counts as the pool: it would only slow its own chain. (The old node did.)
+const ALONE: f64 = 0.9;
+
 /// Submissions after which the node's own hash rate is known well enough: to 14 %.
 const SUBMISSIONS_KNOWN: u64 = 50;
 
@@ -45,7 +48,8 @@ pub(super) fn desired(
         return of_difficulty(wish);
     }
     let mut attempts = 0.0_f64;
-    if miners.submissions >= SUBMISSIONS_KNOWN {
+    let is_alone = miners.pool_rate.is_none_or(|pool_rate| miners.node_rate >= ALONE * pool_rate);
+    if miners.submissions >= SUBMISSIONS_KNOWN && !is_alone {
         attempts = attempts.max(miners.node_rate * f64::from(network.share_period) / NODE_SHARES_MAX);
     }
     if let Some(pool_rate) = miners.pool_rate.filter(|rate| *rate > 0.0) {
@@ -92,15 +96,17 @@ mod tests {
     #[test]
     fn while_nothing_is_known_the_easiest_is_wished() {
         assert_eq!(desired(None, miners(), BLOCK, 0.0, &BITCOIN), Target::MAX_256);
-        let few = Miners { submissions: SUBMISSIONS_KNOWN - 1, node_rate: 1e15, ..miners() };
+        let few = Miners { submissions: SUBMISSIONS_KNOWN - 1, node_rate: 1e15, pool_rate: Some(1e16), ..miners() };
         assert_eq!(desired(None, few, BLOCK, 0.0, &BITCOIN), Target::MAX_256);
     }
 
     #[test]
     fn a_farm_takes_a_sixtieth_of_the_shares_at_most() {
-        let farm = Miners { submissions: 50, node_rate: 1e15, ..miners() };
+        let farm = Miners { submissions: 50, node_rate: 1e15, payee_rate: 1e15, pool_rate: Some(1e16) };
         let wanted = 1e15 * 30.0 / NODE_SHARES_MAX;
         assert!((attempts(farm) / wanted - 1.0).abs() < 0.001);
+        let alone = Miners { pool_rate: Some(1.05e15), ..farm };
+        assert_eq!(desired(None, alone, BLOCK, 0.0, &BITCOIN), Target::MAX_256);
     }
 
     #[test]

@@ -32,7 +32,7 @@ use std::time::{Duration, Instant, SystemTime};
 use tokio::sync::{Notify, broadcast, mpsc, watch};
 use tracing::{debug, error};
 
-use super::{BLOCKS_QUEUED_MAX, Handle, Health, REPORTS_KEPT_MAX, Route, submit};
+use super::{BLOCKS_QUEUED_MAX, Handle, Health, REPORTS_KEPT_MAX, Route, heights, submit};
 use crate::block::{FoundBlock, Outcome};
 use crate::journal::Journal;
 use crate::network::DEMO;
@@ -168,13 +168,15 @@ fn assemble(config: &Config, tasks: &Tasks) -> (Handle, Embedded, mpsc::Receiver
     let (health_out, health) = watch::channel(health);
     let (blocks, found) = mpsc::channel(BLOCKS_QUEUED_MAX);
     let (reports, _) = broadcast::channel(REPORTS_KEPT_MAX);
+    let (heights, teller) = heights::new(None, templates.clone());
+    tasks.spawn("embedded heights", teller.run(tasks.stop_signal()));
     let publishing = publish_templates(embedded.clone(), templates_out, health_out);
     let stop = tasks.stop_signal();
-    tasks.spawn("embedded-templates", async move {
+    tasks.spawn("embedded templates", async move {
         // Nothing is left half done wherever it stops.
         let _ = stop.run_until_cancelled(publishing).await;
     });
-    (Handle { templates, health, blocks, reports }, embedded, found)
+    (Handle { templates, health, blocks, heights, reports }, embedded, found)
 }
 
 async fn publish_templates(
