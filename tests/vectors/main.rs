@@ -13,4 +13,5 @@ mod vectors {
     mod recorded;
     mod shares;
     mod support;
+    mod work;
 }
