@@ -16,8 +16,10 @@
 //! | module | may import |
 //! | --- | --- |
 //! | `block`, `json_lines`, `merkle`, `metrics`, `network`, `tasks` | nothing |
+//! | `json_lines`, `merkle`, `metrics`, `network`, `pack`, `tasks` | nothing |
 //! | `address` | `network` |
 //! | `template` | `merkle` |
+//! | `share` | `merkle`, `pack` |
 //! | `stats` | nothing (and the crate `stratum`) |
 //! | `journal` | `block` |
 //! | `bitcoind` | `block`, `journal`, `merkle`, `network`, `tasks`, `template` |
@@ -43,6 +45,8 @@ pub mod merkle;
 pub mod metrics;
 pub mod network;
 pub mod node;
+pub mod pack;
+pub mod share;
 pub mod solution;
 pub mod stats;
 pub mod tasks;

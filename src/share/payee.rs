@@ -1,0 +1,237 @@
+//! Who is paid: an address as text, and the script that P2Pool makes of it, quirks included (protocol section 4.7).
+//!
+//! This is not `address.rs`: that one decides what we accept from our miners, this one follows the reference for
+//! whatever stands in a share.
+
+use bech32::Bech32;
+use bech32::primitives::decode::CheckedHrpstring;
+use bitcoin::base58;
+use std::borrow::Borrow;
+use std::cmp::Ordering;
+use std::fmt;
+use std::hash::{Hash, Hasher};
+use std::sync::Arc;
+use thiserror::Error;
+
+use super::{ShareRules, ShareVersion};
+
+/// Longest script of a payee: a witness program of 40 bytes with its opcode and length.
+pub const SCRIPT_BYTES_MAX: usize = 42;
+
+/// Longest bech32 address (BIP 173), in characters. A base58 address is shorter.
+const BECH32_CHARACTERS_MAX: usize = 90;
+
+/// Why a text in a share pays nobody, which makes the share invalid.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum PayeeError {
+    /// Neither base58check nor bech32. Bech32m (taproot) is among these (trap 28).
+    #[error("`{0}` is no address")]
+    NotAnAddress(String),
+    /// A good base58 address of a version that this network does not have.
+    #[error("`{text}` has address version {version}, which this network does not have")]
+    OtherVersion {
+        /// The address.
+        text: String,
+        /// Its version byte.
+        version: u8,
+    },
+    /// A witness program whose leading zero the reference stumbles over: its share can never be valid.
+    #[error("`{text}` has a witness program with a leading zero, which cannot be paid in share version {version}")]
+    LeadingZero {
+        /// The address.
+        text: String,
+        /// The version of the share.
+        version: ShareVersion,
+    },
+}
+
+/// A payee of the sharechain. Payees are their text: two spellings of one script are two payees (section 4.7), ordered by
+/// their bytes. Cheap to clone; holds its scripts, so that a coinbase of hundreds of payees decodes no address.
+#[derive(Clone)]
+pub struct Payee(Arc<Scripts>);
+
+struct Scripts {
+    text: Box<str>,
+    /// As from share version 35 on, and as before; none where the reference fails.
+    padded: Option<Script>,
+    unpadded: Option<Script>,
+}
+
+/// A short script, held without an allocation of its own.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Script {
+    length: u8,
+    bytes: [u8; SCRIPT_BYTES_MAX],
+}
+
+impl Script {
+    fn new(parts: &[&[u8]]) -> Script {
+        let mut script = Script { length: 0, bytes: [0; SCRIPT_BYTES_MAX] };
+        for byte in parts.iter().copied().flatten() {
+            script.bytes[usize::from(script.length)] = *byte;
+            script.length += 1;
+        }
+        script
+    }
+}
+
+impl Payee {
+    /// The payee of the address `text`, which may have been written by a stranger.
+    ///
+    /// # Errors
+    /// [`PayeeError::NotAnAddress`], [`PayeeError::OtherVersion`]. Whether it can be paid depends on the share's version
+    /// and is only known to [`Payee::script`].
+    pub fn from_address(text: &str, rules: &ShareRules) -> Result<Payee, PayeeError> {
+        if let Some((version, hash)) = decode_base58(text) {
+            // The order matters where a coin gives both kinds one version byte.
+            let script = if version == rules.address_p2sh_version {
+                Script::new(&[&[0xa9, 0x14], &hash, &[0x87]])
+            } else if version == rules.address_version {
+                p2pkh(&hash)
+            } else {
+                return Err(PayeeError::OtherVersion { text: text.into(), version });
+            };
+            return Ok(Payee(Arc::new(Scripts { text: text.into(), padded: Some(script), unpadded: Some(script) })));
+        }
+        let Some(program) = decode_bech32(text, &rules.human_readable_part) else {
+            return Err(PayeeError::NotAnAddress(text.chars().take(BECH32_CHARACTERS_MAX).collect()));
+        };
+        let padded = witness_script(&program, 20);
+        let unpadded = witness_script(&program, 0);
+        Ok(Payee(Arc::new(Scripts { text: text.into(), padded, unpadded })))
+    }
+
+    /// The payee of a bare pubkey hash, as shares below version 34 have it: its P2PKH address.
+    pub fn from_pubkey_hash(hash: &[u8; 20], rules: &ShareRules) -> Payee {
+        Payee::from_versioned_hash(hash, rules.address_version)
+    }
+
+    /// The payee of a pubkey hash on a network whose P2PKH addresses begin with the byte `address_version`.
+    pub fn from_versioned_hash(hash: &[u8; 20], address_version: u8) -> Payee {
+        let mut payload = [address_version; 21];
+        payload[1..].copy_from_slice(hash);
+        let text = base58::encode_check(&payload).into();
+        let script = Some(p2pkh(hash));
+        Payee(Arc::new(Scripts { text, padded: script, unpadded: script }))
+    }
+
+    /// The address as it stands in shares.
+    pub fn as_str(&self) -> &str {
+        &self.0.text
+    }
+
+    /// The script that a share of `version` pays.
+    ///
+    /// # Errors
+    /// [`PayeeError::LeadingZero`].
+    pub fn script(&self, version: ShareVersion) -> Result<&[u8], PayeeError> {
+        let script = if version.pads_programs() { &self.0.padded } else { &self.0.unpadded };
+        match script {
+            Some(script) => Ok(&script.bytes[..usize::from(script.length)]),
+            None => Err(PayeeError::LeadingZero { text: self.as_str().into(), version }),
+        }
+    }
+}
+
+fn p2pkh(hash: &[u8; 20]) -> Script {
+    Script::new(&[&[0x76, 0xa9, 0x14], hash, &[0x88, 0xac]])
+}
+
+/// Version byte and hash of a base58check address of exactly 20 bytes; anything else is left to bech32.
+fn decode_base58(text: &str) -> Option<(u8, [u8; 20])> {
+    // 25 bytes take at most 35 digits; leading zero bytes take one each. Longer texts would cost quadratic time.
+    if text.len() > 36 {
+        return None;
+    }
+    let payload = base58::decode_check(text).ok()?;
+    let (version, hash) = payload.split_first()?;
+    Some((*version, <[u8; 20]>::try_from(hash).ok()?))
+}
+
+/// The witness program of a BIP 173 address. Any witness version passes and is forgotten: the script is version 0's all
+/// the same (trap 27).
+fn decode_bech32(text: &str, human_readable_part: &str) -> Option<Vec<u8>> {
+    if text.len() > BECH32_CHARACTERS_MAX {
+        return None;
+    }
+    let mut checked = CheckedHrpstring::new::<Bech32>(text).ok()?;
+    if !checked.hrp().as_str().eq_ignore_ascii_case(human_readable_part) {
+        return None;
+    }
+    let version = checked.remove_witness_version()?.to_u8();
+    checked.validate_segwit_padding().ok()?;
+    let program: Vec<u8> = checked.byte_iter().collect();
+    let fits = match version {
+        0 => matches!(program.len(), 20 | 32),
+        1..=16 => (2..=40).contains(&program.len()),
+        _ => false,
+    };
+    fits.then_some(program)
+}
+
+/// `OP_0` and the program, after the reference has held it as an integer and written it as hex digits again, `digits_min`
+/// bytes at least: leading zero bytes are lost, and an odd count of digits is a failure (none).
+fn witness_script(program: &[u8], bytes_min: usize) -> Option<Script> {
+    let zeroes = program.iter().take_while(|byte| **byte == 0).count();
+    let significant = &program[zeroes..];
+    let odd = match significant.first() {
+        Some(first) => *first < 0x10,
+        // The integer 0 is written as one digit.
+        None => true,
+    };
+    if significant.len() >= bytes_min.max(1) {
+        if odd {
+            return None;
+        }
+    } else if bytes_min == 0 {
+        return None;
+    }
+    let length = significant.len().max(bytes_min);
+    let padding = vec![0; length - significant.len()];
+    let length = u8::try_from(length).ok()?;
+    Some(Script::new(&[&[0, length], &padding, significant]))
+}
+
+impl PartialEq for Payee {
+    fn eq(&self, other: &Payee) -> bool {
+        Arc::ptr_eq(&self.0, &other.0) || self.0.text == other.0.text
+    }
+}
+
+impl Eq for Payee {}
+
+impl Hash for Payee {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.text.hash(state);
+    }
+}
+
+impl Ord for Payee {
+    fn cmp(&self, other: &Payee) -> Ordering {
+        self.0.text.as_bytes().cmp(other.0.text.as_bytes())
+    }
+}
+
+impl PartialOrd for Payee {
+    fn partial_cmp(&self, other: &Payee) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Borrow<str> for Payee {
+    fn borrow(&self) -> &str {
+        self.as_str()
+    }
+}
+
+impl fmt::Display for Payee {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl fmt::Debug for Payee {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self.as_str(), f)
+    }
+}
