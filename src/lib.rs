@@ -15,8 +15,7 @@
 //!
 //! | module | may import |
 //! | --- | --- |
-//! | `block`, `json_lines`, `merkle`, `metrics`, `network`, `tasks` | nothing |
-//! | `json_lines`, `merkle`, `metrics`, `network`, `pack`, `tasks` | nothing |
+//! | `block`, `json_lines`, `merkle`, `metrics`, `network`, `pack`, `tasks` | nothing |
 //! | `address` | `network` |
 //! | `template` | `merkle` |
 //! | `share` | `merkle`, `pack` |
