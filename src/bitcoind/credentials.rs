@@ -210,7 +210,7 @@ pub fn find(
     home: Option<&Path>,
     parent: &Parent,
 ) -> Result<Found, CredentialsError> {
-    let usual_dir = home.map(usual_data_dir);
+    let usual_dir = home.map(|home| usual_data_dir(home, parent));
     let mut looked_at = Vec::new();
     let mut conf = ConfFile::default();
     let path = match config_path {
@@ -218,7 +218,7 @@ pub fn find(
         // With the password given, P2Pool leaves the configuration alone (protocol section 13.4): the daemon may be
         // another machine's, and this file not its own.
         None if given.is_some() => None,
-        None => usual_dir.as_ref().map(|dir| dir.join("bitcoin.conf")),
+        None => usual_dir.as_ref().map(|dir| dir.join(parent.conf_name)),
     };
     if let Some(path) = &path {
         match read(path) {
@@ -272,8 +272,12 @@ fn cookie_paths(conf: &ConfFile, config_path: Option<&Path>, usual: Option<&Path
 }
 
 /// The daemon's data directory when nothing else is said.
-fn usual_data_dir(home: &Path) -> PathBuf {
-    if cfg!(target_os = "macos") { home.join("Library/Application Support/Bitcoin") } else { home.join(".bitcoin") }
+fn usual_data_dir(home: &Path, parent: &Parent) -> PathBuf {
+    if cfg!(target_os = "macos") {
+        home.join("Library/Application Support").join(parent.data_folder_macos)
+    } else {
+        home.join(parent.data_folder)
+    }
 }
 
 fn read(path: &Path) -> io::Result<String> {
@@ -286,7 +290,7 @@ fn read(path: &Path) -> io::Result<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::network::{BITCOIN, BITCOIN_REGTEST};
+    use crate::network::{BITCOIN, BITCOIN_REGTEST, LITECOIN};
 
     #[test]
     fn the_chains_section_wins_and_ports_at_the_top_are_the_main_chains() {
@@ -342,6 +346,15 @@ mod tests {
         }
         std::fs::write(folder.join(".cookie"), "rubbish").unwrap();
         assert!(matches!(found.credentials.login(), Err(CredentialsError::Cookie { .. })));
+    }
+
+    #[test]
+    fn litecoins_daemon_is_looked_for_in_its_own_folder() {
+        let home = tempfile::tempdir().unwrap();
+        std::fs::create_dir(home.path().join(".litecoin")).unwrap();
+        std::fs::write(home.path().join(".litecoin/litecoin.conf"), "rpcpassword=ltc\n").unwrap();
+        let found = find(None, None, Some(home.path()), &LITECOIN.parent).unwrap();
+        assert_eq!(found.credentials.login().unwrap().password, Password::new("ltc"));
     }
 
     #[test]

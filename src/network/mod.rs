@@ -1,0 +1,252 @@
+//! One constant table per network: P2Pool's constants, the parent chain's identifiers and ports, and our own ports.
+//!
+//! The values of public networks are P2Pool's own (protocol section 1): a node with another table is on another network.
+
+use ruint::aliases::U256;
+
+mod file;
+mod tables;
+
+pub use file::{FieldError, from_toml};
+pub use tables::{
+    BITCOIN, BITCOIN_REGTEST, BITCOIN_SIGNET, BITCOIN_TESTNET, BITCOIN_TESTNET4, DEMO, LITECOIN, LITECOIN_REGTEST,
+    LITECOIN_TESTNET,
+};
+
+/// The hash that a header's proof of work is judged by. A block's and a share's *name* is sha256d on every coin.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pow {
+    /// SHA-256 twice.
+    Sha256d,
+    /// scrypt with N = 1024, r = 1, p = 1 and the header as both password and salt.
+    Scrypt,
+}
+
+impl Pow {
+    /// The hash of an 80-byte header, as the integer that is compared with targets.
+    pub fn hash(self, header: &[u8]) -> U256 {
+        use sha2::{Digest, Sha256};
+        match self {
+            Self::Sha256d => U256::from_le_bytes::<32>(Sha256::digest(Sha256::digest(header)).into()),
+            Self::Scrypt => {
+                // 2^10 = 1024.
+                let params = scrypt::Params::new(10, 1, 1, 32).expect("constant parameters, within scrypt's limits");
+                let mut hash = [0; 32];
+                scrypt::scrypt(header, header, &params, &mut hash).expect("32 bytes is a length that scrypt can give");
+                U256::from_le_bytes::<32>(hash)
+            }
+        }
+    }
+}
+
+/// How many base units a block may create, halved at intervals.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Subsidy {
+    /// Of the first blocks, in base units.
+    pub initial: u64,
+    /// Blocks between halvings.
+    pub halving_interval: u32,
+}
+
+impl Subsidy {
+    /// Base units that the block at `height` may create.
+    pub fn at(self, height: u32) -> u64 {
+        self.halved(u64::from(height))
+    }
+
+    /// P2Pool's `SUBSIDY_FUNC(height)`, which halves one block early when given a block's own height (trap 51). The
+    /// excess-reward rule of share versions below 34 is defined by it.
+    pub fn one_block_early(self, height: u32) -> u64 {
+        self.halved(u64::from(height) + 1)
+    }
+
+    fn halved(self, height: u64) -> u64 {
+        let halvings = u32::try_from(height / u64::from(self.halving_interval.max(1))).unwrap_or(u32::MAX);
+        self.initial.checked_shr(halvings).unwrap_or(0)
+    }
+}
+
+/// The parent chain: the coin whose blocks are mined.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Parent {
+    /// Ticker symbol, for people.
+    pub symbol: &'static str,
+    /// Message magic of the coin's P2P protocol, in wire order.
+    pub magic: [u8; 4],
+    /// The daemon's own default P2P port.
+    pub p2p_port: u16,
+    /// The daemon's own default RPC port.
+    pub rpc_port: u16,
+    /// What `getblockchaininfo` calls this chain.
+    pub rpc_chain: &'static str,
+    /// The daemon's data directory below the user's home.
+    pub data_folder: &'static str,
+    /// The daemon's data directory below `~/Library/Application Support` on macOS.
+    pub data_folder_macos: &'static str,
+    /// The daemon's configuration file in its data directory.
+    pub conf_name: &'static str,
+    /// The chain's section in the configuration file.
+    pub conf_section: &'static str,
+    /// Folder of the chain below the daemon's data directory; empty for the main chain.
+    pub datadir_folder: &'static str,
+    /// The option that puts a daemon on this chain, for messages.
+    pub daemon_option: &'static str,
+    /// Version byte of base58 P2PKH addresses.
+    pub address_version: u8,
+    /// Version byte of base58 P2SH addresses.
+    pub address_p2sh_version: u8,
+    /// Human-readable part of segwit addresses (BIP 173).
+    pub human_readable_part: &'static str,
+    /// Hash of block 0, in display order.
+    pub genesis: &'static str,
+    /// Rules that `getblocktemplate` must be asked with (BIP 9).
+    pub template_rules: &'static [&'static str],
+    /// Expected seconds between blocks.
+    pub block_period: u32,
+    /// What proof of work is judged by.
+    pub pow: Pow,
+    /// New coins per block.
+    pub subsidy: Subsidy,
+    /// Easiest and hardest difficulty that miners are given: targets, lowest first.
+    pub sane_target_range: (U256, U256),
+    /// What difficulties sent to miners are multiplied by (scrypt's are 65,536 times Bitcoin's).
+    pub dumb_scrypt_diff: u32,
+    /// Expected payout of a share, in base units, below which a miner's shares are made harder.
+    pub dust_threshold: u64,
+    /// Largest stripped block in bytes.
+    pub block_max_size: u32,
+    /// Largest block in weight units.
+    pub block_max_weight: u32,
+}
+
+/// A network that this node can serve: a parent chain and our own constants on top of it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Network {
+    /// What `--net` calls it.
+    pub name: &'static str,
+    /// The coin.
+    pub parent: Parent,
+    /// Goes into every share's hash, so that one network's shares are void on another.
+    pub identifier: [u8; 8],
+    /// Message magic of the share network, in wire order.
+    pub prefix: [u8; 8],
+    /// Where share peers connect unless told otherwise.
+    pub p2p_port: u16,
+    /// Where miners connect unless `--worker-port` says otherwise.
+    pub worker_port: u16,
+    /// Wanted seconds between shares.
+    pub share_period: u32,
+    /// Shares that a chain must have before it is judged by work, and that votes are counted over.
+    pub chain_length: u32,
+    /// Shares that payouts look back over at most.
+    pub real_chain_length: u32,
+    /// Shares that the retarget measures the pool's rate over.
+    pub target_lookbehind: u32,
+    /// Payouts look back over this many blocks' worth of work.
+    pub spread: u32,
+    /// Hardest target that the retarget may set.
+    pub min_target: U256,
+    /// Easiest target of a share.
+    pub max_target: U256,
+    /// Whether the public network is expected: no work without peers.
+    pub persist: bool,
+    /// Lowest protocol version that a peer may speak; rises with the shares (protocol section 5.5).
+    pub minimum_protocol_version: u32,
+    /// Shares of this version or later carry segwit data; 0: none do.
+    pub segwit_activation_version: u64,
+    /// Version of the first share of a fresh network.
+    pub start_version: u64,
+    /// Where to find the first peers: `host` or `host:port`.
+    pub bootstrap_addresses: &'static [&'static str],
+    /// Soft forks that templates may have active and that this code builds correct blocks for. A rule not listed here
+    /// means that blocks might be invalid in a way that we do not know of, so it stops work.
+    pub known_rules: &'static [&'static str],
+    /// The difficulty (bdiff) that a connection starts at when nothing better is known of its miner.
+    pub start_difficulty: f64,
+}
+
+/// The networks that `--net` may name. The demo's is reached by its own subcommand.
+pub const ALL: &[&Network] = &[
+    &BITCOIN,
+    &BITCOIN_TESTNET,
+    &BITCOIN_TESTNET4,
+    &BITCOIN_SIGNET,
+    &BITCOIN_REGTEST,
+    &LITECOIN,
+    &LITECOIN_TESTNET,
+    &LITECOIN_REGTEST,
+];
+
+/// The network that `--net` calls `name`.
+pub fn by_name(name: &str) -> Option<&'static Network> {
+    ALL.iter().copied().find(|network| network.name == name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bitcoin::constants::genesis_block;
+
+    #[test]
+    fn parent_constants_agree_with_the_bitcoin_package() {
+        let kinds = [
+            (&BITCOIN, bitcoin::Network::Bitcoin),
+            (&BITCOIN_TESTNET, bitcoin::Network::Testnet),
+            (&BITCOIN_TESTNET4, bitcoin::Network::Testnet4),
+            (&BITCOIN_SIGNET, bitcoin::Network::Signet),
+            (&BITCOIN_REGTEST, bitcoin::Network::Regtest),
+            (&DEMO, bitcoin::Network::Regtest),
+        ];
+        for (ours, theirs) in kinds {
+            assert_eq!(ours.parent.magic, theirs.magic().to_bytes(), "{}", ours.name);
+            assert_eq!(ours.parent.genesis, genesis_block(theirs).block_hash().to_string(), "{}", ours.name);
+            assert_eq!(ours.parent.rpc_chain, theirs.to_core_arg(), "{}", ours.name);
+        }
+    }
+
+    #[test]
+    fn names_ports_and_identifiers_are_unique() {
+        for (index, network) in ALL.iter().enumerate() {
+            assert_eq!(by_name(network.name).map(|found| found.name), Some(network.name));
+            for other in &ALL[index + 1..] {
+                let names = format!("{} and {}", network.name, other.name);
+                assert_ne!(network.worker_port, other.worker_port, "{names}");
+                assert_ne!(network.p2p_port, other.p2p_port, "{names}");
+                assert_ne!(network.identifier, other.identifier, "{names}");
+                assert_ne!(network.prefix, other.prefix, "{names}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_subsidy_halves_at_the_block_that_halves_it_and_p2pools_one_block_early() {
+        let subsidy = BITCOIN.parent.subsidy;
+        assert_eq!((subsidy.at(209_999), subsidy.at(210_000)), (5_000_000_000, 2_500_000_000));
+        assert_eq!(
+            (subsidy.one_block_early(209_998), subsidy.one_block_early(209_999)),
+            (5_000_000_000, 2_500_000_000)
+        );
+        assert_eq!(subsidy.at(u32::MAX), 0);
+    }
+
+    #[test]
+    fn scrypt_names_litecoins_genesis_below_its_target() {
+        let header = concat!(
+            "0100000000000000000000000000000000000000000000000000000000000000000000",
+            "00d9ced4ed1130f7b7faad9be25323ffafa33232a17c3edf6cfd97bee6bafbdd97b9aa",
+            "8e4ef0ff0f1ecd513f7c",
+        );
+        let header = hex::decode(header).unwrap();
+        let name = Pow::Sha256d.hash(&header);
+        assert_eq!(format!("{name:064x}"), LITECOIN.parent.genesis);
+        let work = Pow::Scrypt.hash(&header);
+        assert_eq!(format!("{work:064x}"), "0000050c34a64b415b6b15b37f2216634b5b1669cb9a2e38d76f7213b0671e00");
+    }
+
+    #[test]
+    fn derived_targets_are_those_that_p2pool_prints() {
+        assert_eq!(format!("{:064x}", LITECOIN_TESTNET.max_target), format!("0{}b", "c".repeat(62)));
+        assert_eq!(LITECOIN_TESTNET.parent.sane_target_range.0, U256::from(1_u128 << 127));
+        assert_eq!(BITCOIN.max_target.bit_len(), 224);
+    }
+}
