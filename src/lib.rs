@@ -19,6 +19,7 @@
 //! | `address` | `network` |
 //! | `template` | `merkle` |
 //! | `share` | `merkle`, `pack` |
+//! | `sharechain` | `merkle`, `network`, `share` |
 //! | `stats` | nothing (and the crate `stratum`) |
 //! | `journal` | `block` |
 //! | `bitcoind` | `block`, `journal`, `merkle`, `network`, `tasks`, `template` |
@@ -46,6 +47,7 @@ pub mod network;
 pub mod node;
 pub mod pack;
 pub mod share;
+pub mod sharechain;
 pub mod solution;
 pub mod stats;
 pub mod tasks;

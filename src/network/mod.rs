@@ -23,20 +23,26 @@ pub enum Pow {
 }
 
 impl Pow {
-    /// The hash of an 80-byte header, as the integer that is compared with targets.
-    pub fn hash(self, header: &[u8]) -> U256 {
-        use sha2::{Digest, Sha256};
+    /// The function that hashes a header: a raw digest, in the order that it is produced.
+    pub fn function(self) -> fn(&[u8; 80]) -> [u8; 32] {
         match self {
-            Self::Sha256d => U256::from_le_bytes::<32>(Sha256::digest(Sha256::digest(header)).into()),
-            Self::Scrypt => {
-                // 2^10 = 1024.
-                let params = scrypt::Params::new(10, 1, 1, 32).expect("constant parameters, within scrypt's limits");
-                let mut hash = [0; 32];
-                scrypt::scrypt(header, header, &params, &mut hash).expect("32 bytes is a length that scrypt can give");
-                U256::from_le_bytes::<32>(hash)
-            }
+            Self::Sha256d => sha256d,
+            Self::Scrypt => scrypt_1024,
         }
     }
+}
+
+fn sha256d(header: &[u8; 80]) -> [u8; 32] {
+    use sha2::{Digest, Sha256};
+    Sha256::digest(Sha256::digest(header)).into()
+}
+
+fn scrypt_1024(header: &[u8; 80]) -> [u8; 32] {
+    // 2^10 = 1024.
+    let params = scrypt::Params::new(10, 1, 1, 32).expect("constant parameters, within scrypt's limits");
+    let mut hash = [0; 32];
+    scrypt::scrypt(header, header, &params, &mut hash).expect("32 bytes is a length that scrypt can give");
+    hash
 }
 
 /// How many base units a block may create, halved at intervals.
@@ -236,10 +242,10 @@ mod tests {
             "00d9ced4ed1130f7b7faad9be25323ffafa33232a17c3edf6cfd97bee6bafbdd97b9aa",
             "8e4ef0ff0f1ecd513f7c",
         );
-        let header = hex::decode(header).unwrap();
-        let name = Pow::Sha256d.hash(&header);
+        let header = <[u8; 80]>::try_from(hex::decode(header).unwrap()).unwrap();
+        let name = U256::from_le_bytes(Pow::Sha256d.function()(&header));
         assert_eq!(format!("{name:064x}"), LITECOIN.parent.genesis);
-        let work = Pow::Scrypt.hash(&header);
+        let work = U256::from_le_bytes(Pow::Scrypt.function()(&header));
         assert_eq!(format!("{work:064x}"), "0000050c34a64b415b6b15b37f2216634b5b1669cb9a2e38d76f7213b0671e00");
     }
 

@@ -1,9 +1,63 @@
 //! Derives *the* coinbase from share info and weights: used to build our shares and to check everyone's.
+//!
+//! Two steps, because one block's work is cut for hundreds of payout addresses: [`Payouts`] holds what each payee gets
+//! from the window, which is the same for all of them, and [`Coinbase`] adds the finder's part and writes the bytes.
 
+use bitcoin::hashes::{Hash, sha256d};
+use ruint::Uint;
 use ruint::aliases::U320;
 use std::collections::HashMap;
+use thiserror::Error;
 
-use super::Payee;
+use super::{HashLink, Payee, PayeeError, SegwitData, ShareInfo, ShareRules, ShareVersion};
+use crate::merkle::Digest;
+use crate::pack::Writer;
+
+/// Pays the author of the reference, and all that rounding leaves over: a pubkey and `OP_CHECKSIG`.
+pub const DONATION_SCRIPT: [u8; 67] = [
+    0x41, 0x04, 0xff, 0xd0, 0x3d, 0xe4, 0x4a, 0x6e, 0x11, 0xb9, 0x91, 0x7f, 0x3a, 0x29, 0xf9, 0x44, 0x32, 0x83, 0xd9,
+    0x87, 0x1c, 0x9d, 0x74, 0x3e, 0xf3, 0x0d, 0x5e, 0xdd, 0xcd, 0x37, 0x09, 0x4b, 0x64, 0xd1, 0xb3, 0xd8, 0x09, 0x04,
+    0x96, 0xb5, 0x32, 0x56, 0x78, 0x6b, 0xf5, 0xc8, 0x29, 0x32, 0xec, 0x23, 0xc3, 0xb7, 0x4d, 0x9f, 0x05, 0xa6, 0xf9,
+    0x5a, 0x8b, 0x55, 0x29, 0x35, 0x26, 0x56, 0x66, 0x4b, 0xac,
+];
+
+/// Hash of the donation's pubkey, whose P2PKH address stands for it among the payees.
+pub const DONATION_PUBKEY_HASH: [u8; 20] = [
+    0xd0, 0x3d, 0xa6, 0xfc, 0xa3, 0x90, 0x16, 0x6d, 0x02, 0x0b, 0xe0, 0xe7, 0xc2, 0x8a, 0xc8, 0xcc, 0x70, 0xf5, 0x84,
+    0x03,
+];
+
+/// Begins every coinbase's last output: a value of 0, and a script of `OP_RETURN` with a push of 40 bytes.
+const RETURN_HEAD: [u8; 11] = [0, 0, 0, 0, 0, 0, 0, 0, 0x2a, 0x6a, 0x28];
+
+/// What the bytes before the ref hash always end with: the donation's script and [`RETURN_HEAD`] (section 4.5).
+pub const CONSTANT_ENDING: [u8; 79] = {
+    let mut ending = [0; 79];
+    ending[0] = 0x43;
+    let mut at = 0;
+    while at < 67 {
+        ending[1 + at] = DONATION_SCRIPT[at];
+        at += 1;
+    }
+    let mut at = 0;
+    while at < 11 {
+        ending[68 + at] = RETURN_HEAD[at];
+        at += 1;
+    }
+    ending
+};
+
+/// The coinbase's only witness, with which the witness commitment is hashed (section 4.8).
+pub const WITNESS_RESERVED_VALUE: [u8; 32] = *b"[P2Pool][P2Pool][P2Pool][P2Pool]";
+
+/// Begins the script of a witness commitment (BIP 141): `OP_RETURN`, a push of 36 bytes, and its header.
+const WITNESS_COMMITMENT_HEAD: [u8; 6] = [0x6a, 0x24, 0xaa, 0x21, 0xa9, 0xed];
+
+/// Payees of one coinbase at most, the donation included; the smallest are left out and get nothing (trap 24).
+const PAYEES_MAX: usize = 4000;
+
+/// Bytes of the lock time, the end of every transaction.
+const LOCK_TIME: [u8; 4] = [0; 4];
 
 /// Who found how much of the payout window: attempts times 65535 (protocol section 7).
 ///
@@ -16,4 +70,263 @@ pub struct Weights {
     pub total: U320,
     /// What the payees gave to the donation address.
     pub donation: U320,
+}
+
+/// Why there is no coinbase.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum GenerationError {
+    /// A payee of the window cannot be paid in this version, so that no share is possible until it leaves the window.
+    #[error("payout: {0}")]
+    Payee(#[from] PayeeError),
+    /// The weights are not those of any window: a mistake of our own.
+    #[error("weights of the payees exceed their total {0}")]
+    Weights(U320),
+}
+
+/// What each payee of a window gets of a subsidy, before the finder's part (section 4.8, steps 1 and 3).
+#[derive(Debug, Clone)]
+pub struct Payouts {
+    version: ShareVersion,
+    subsidy: u64,
+    donation_payee: Payee,
+    /// Ascending by amount, then by text; without the donation.
+    entries: Vec<Entry>,
+    /// The sum of all entries' amounts.
+    sum: u64,
+}
+
+/// A payee and satoshis.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+struct Entry {
+    // This order of fields is the order of the outputs: trap 23.
+    amount: u64,
+    payee: Payee,
+}
+
+impl Payouts {
+    /// Divides `subsidy` satoshis by `weights`, for shares of `version`.
+    ///
+    /// # Errors
+    /// [`GenerationError::Weights`].
+    pub fn new(
+        version: ShareVersion,
+        subsidy: u64,
+        weights: &Weights,
+        rules: &ShareRules,
+    ) -> Result<Payouts, GenerationError> {
+        let donation_payee = donation_payee(rules);
+        let share_of = Division::new(subsidy, weights.total);
+        let mut entries: Vec<Entry> = Vec::with_capacity(weights.by_payee.len() + 1);
+        let mut sum = 0u64;
+        for (payee, weight) in &weights.by_payee {
+            // A weight of 0 is no entry at all, so it takes none of the 4000 places either.
+            if weight.is_zero() || *payee == donation_payee {
+                // Whatever the donation address earned as a miner is part of what is left over.
+                continue;
+            }
+            let amount = share_of.amount(*weight).ok_or(GenerationError::Weights(weights.total))?;
+            sum = sum.checked_add(amount).ok_or(GenerationError::Weights(weights.total))?;
+            entries.push(Entry { amount, payee: payee.clone() });
+        }
+        if sum > subsidy - subsidy / 200 {
+            return Err(GenerationError::Weights(weights.total));
+        }
+        entries.sort_unstable();
+        Ok(Payouts { version, subsidy, donation_payee, entries, sum })
+    }
+
+    /// The version of the shares that pay so.
+    pub fn version(&self) -> ShareVersion {
+        self.version
+    }
+
+    /// What is divided, in satoshis.
+    pub fn subsidy(&self) -> u64 {
+        self.subsidy
+    }
+
+    /// What each payee gets if `finder` finds the share, in the order of the outputs; the donation, last, even if it
+    /// gets nothing (steps 2 to 5).
+    pub fn with_finder<'a>(&'a self, finder: &'a Payee) -> impl Iterator<Item = (&'a Payee, u64)> {
+        let finders_part = self.subsidy / 200;
+        let is_donation = *finder == self.donation_payee;
+        let old = if is_donation { None } else { self.entries.iter().position(|entry| entry.payee == *finder) };
+        let amount = finders_part + old.map_or(0, |index| self.entries[index].amount);
+        let new = (amount, finder);
+        // Where it comes to stand among those that keep their order.
+        let place = self.entries.partition_point(|entry| (entry.amount, &entry.payee) < new);
+        let (before, after) = self.entries.split_at(place);
+        let others = |entries: &'a [Entry], from: usize| {
+            let skipped = old.and_then(|old| old.checked_sub(from));
+            entries.iter().enumerate().filter(move |(index, _)| Some(*index) != skipped).map(|(_, entry)| entry)
+        };
+        let count = self.entries.len() + usize::from(old.is_none() && !is_donation) + 1;
+        let donation = self.subsidy - self.sum - if is_donation { 0 } else { finders_part };
+        others(before, 0)
+            .map(|entry| (&entry.payee, entry.amount))
+            .chain((!is_donation).then_some((finder, amount)))
+            .chain(others(after, place).map(|entry| (&entry.payee, entry.amount)))
+            // `[-4000:]` counts the donation, which is always there and last, and payees of amount 0, which go first.
+            .skip(count.saturating_sub(PAYEES_MAX))
+            .filter(|(_, amount)| *amount > 0)
+            .chain(std::iter::once((&self.donation_payee, donation)))
+    }
+
+    /// The coinbase of a share that pays by these, found by `finder`, with the script and segwit data of its share info.
+    ///
+    /// # Errors
+    /// [`GenerationError::Payee`].
+    pub fn coinbase(
+        &self,
+        script: &[u8],
+        segwit: Option<&SegwitData>,
+        finder: &Payee,
+    ) -> Result<Coinbase, GenerationError> {
+        // A payee takes 51 bytes at most; everything else about 350.
+        let mut writer = Writer::with_capacity(400 + 34 * self.entries.len());
+        writer.u32(1);
+        writer.count(1);
+        writer.bytes(&[0; 32]);
+        writer.u32(u32::MAX);
+        writer.varstr(script);
+        writer.u32(u32::MAX);
+        // Not before they are written is it known how many outputs there are: at most 4003, so the count takes one byte
+        // or three, and it is moved in afterwards.
+        let outputs_at = writer.at();
+        let mut outputs = 1;
+        if let Some(segwit) = segwit {
+            outputs += 1;
+            write_output(&mut writer, 0, &witness_commitment_script(&segwit.wtxid_merkle_root));
+        }
+        for (payee, amount) in self.with_finder(finder) {
+            outputs += 1;
+            let is_donation = *payee == self.donation_payee;
+            write_output(&mut writer, amount, if is_donation { &DONATION_SCRIPT } else { payee.script(self.version)? });
+        }
+        writer.bytes(&RETURN_HEAD);
+        let mut prefix = writer.into_bytes();
+        let mut count = Writer::default();
+        count.count(outputs);
+        prefix.splice(outputs_at..outputs_at, count.into_bytes());
+        Ok(Coinbase { prefix })
+    }
+}
+
+/// The coinbase that a share must have: the one place where both ours and everyone's are derived.
+///
+/// `info` must have all its fields; `weights` are those of the window that its parent and its block's target set.
+///
+/// # Errors
+/// [`GenerationError`].
+pub fn coinbase_of(
+    version: ShareVersion,
+    info: &ShareInfo,
+    finder: &Payee,
+    weights: &Weights,
+    rules: &ShareRules,
+) -> Result<Coinbase, GenerationError> {
+    let data = &info.share_data;
+    Payouts::new(version, data.subsidy, weights, rules)?.coinbase(&data.coinbase, info.segwit_data.as_ref(), finder)
+}
+
+/// The payee that stands for the donation: a mere key, for its output has a script of its own.
+pub fn donation_payee(rules: &ShareRules) -> Payee {
+    Payee::from_pubkey_hash(&DONATION_PUBKEY_HASH, rules)
+}
+
+/// Commits to the witnesses of a block (BIP 141).
+pub fn witness_commitment_script(wtxid_merkle_root: &Digest) -> [u8; 38] {
+    let mut both = [0; 64];
+    both[..32].copy_from_slice(wtxid_merkle_root);
+    both[32..].copy_from_slice(&WITNESS_RESERVED_VALUE);
+    let mut script = [0; 38];
+    script[..6].copy_from_slice(&WITNESS_COMMITMENT_HEAD);
+    script[6..].copy_from_slice(sha256d::Hash::hash(&both).as_byte_array());
+    script
+}
+
+fn write_output(writer: &mut Writer, amount: u64, script: &[u8]) {
+    writer.u64(amount);
+    writer.varstr(script);
+}
+
+/// `S·(199·W) // (200·T)`: one division (trap 14), in as few limbs as the total needs.
+enum Division {
+    /// Nobody has any weight.
+    Nothing,
+    /// 199·S, and 200·T below 2^176: every real window.
+    Narrow(Uint<256, 4>, Uint<256, 4>),
+    /// Whatever a stranger's targets lead to.
+    Wide(Uint<512, 8>, Uint<512, 8>),
+}
+
+impl Division {
+    fn new(subsidy: u64, total: U320) -> Division {
+        if total.is_zero() {
+            return Division::Nothing;
+        }
+        // 200 takes 8 bits, 199·S takes 72, and a weight is no more than the total.
+        if total.bit_len() <= 168 {
+            let by = Uint::<256, 4>::from(subsidy) * Uint::from(199);
+            Division::Narrow(by, Uint::<256, 4>::from(total) * Uint::from(200))
+        } else {
+            let by = Uint::<512, 8>::from(subsidy) * Uint::from(199);
+            Division::Wide(by, Uint::<512, 8>::from(total) * Uint::from(200))
+        }
+    }
+
+    /// None if the amount is none at all, which no real weight leads to.
+    fn amount(&self, weight: U320) -> Option<u64> {
+        match self {
+            Division::Nothing => None,
+            Division::Narrow(by, divisor) => {
+                // A weight above its total is refused before it could overflow.
+                let weight = (weight.bit_len() <= 168).then(|| Uint::<256, 4>::from(weight))?;
+                u64::try_from(weight * *by / *divisor).ok()
+            }
+            Division::Wide(by, divisor) => u64::try_from(Uint::<512, 8>::from(weight) * *by / *divisor).ok(),
+        }
+    }
+}
+
+/// A coinbase but for the 40 bytes that the share and its miner choose, and the lock time behind them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Coinbase {
+    prefix: Vec<u8>,
+}
+
+impl Coinbase {
+    /// The stripped transaction up to its ref hash: what a hash link is of.
+    pub fn prefix(&self) -> &[u8] {
+        &self.prefix
+    }
+
+    /// Proves it.
+    pub fn hash_link(&self) -> HashLink {
+        HashLink::of_prefix(&self.prefix)
+    }
+
+    /// Everything before `last_txout_nonce`, without witness: what a miner hashes before its extranonces.
+    pub fn head(&self, ref_hash: &Digest) -> Vec<u8> {
+        [&self.prefix[..], ref_hash].concat()
+    }
+
+    /// Everything after `last_txout_nonce`, without witness.
+    pub fn tail(&self) -> [u8; 4] {
+        LOCK_TIME
+    }
+
+    /// The whole transaction without witness, of which the hash is the txid.
+    pub fn stripped(&self, ref_hash: &Digest, last_txout_nonce: u64) -> Vec<u8> {
+        [&self.prefix[..], ref_hash, &last_txout_nonce.to_le_bytes(), &LOCK_TIME].concat()
+    }
+
+    /// The whole transaction as it goes into a block with witnesses.
+    pub fn with_witness(&self, ref_hash: &Digest, last_txout_nonce: u64) -> Vec<u8> {
+        let stripped = self.stripped(ref_hash, last_txout_nonce);
+        let (version, rest) = stripped.split_at(4);
+        let (inputs_and_outputs, lock_time) = rest.split_at(rest.len() - LOCK_TIME.len());
+        // Marker and flag; one item of 32 bytes for the only input.
+        [version, &[0, 1], inputs_and_outputs, &[1, 32], &WITNESS_RESERVED_VALUE, lock_time].concat()
+    }
 }

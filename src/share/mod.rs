@@ -9,12 +9,26 @@
 //!  work ──generation─────┴─── create ──────┘
 //! ```
 
+mod check;
+mod coinbase_script;
+mod create;
+mod format;
 mod generation;
+mod hash_link;
+mod inspect;
 mod number;
 mod payee;
 mod version;
 
-pub use generation::Weights;
+pub use check::CheckError;
+pub use coinbase_script::{ScriptError, coinbase_script, push_bytes, push_number};
+pub use create::{Draft, DraftError};
+pub use format::{FormatError, pack, read_wrapped, ref_hash, ref_type, unpack, unpack_contents, write_wrapped};
+pub use generation::{
+    CONSTANT_ENDING, Coinbase, DONATION_PUBKEY_HASH, DONATION_SCRIPT, GenerationError, Payouts, WITNESS_RESERVED_VALUE,
+    Weights, coinbase_of, donation_payee, witness_commitment_script,
+};
+pub use inspect::{InspectError, inspect};
 pub use number::{Attempts, Bits, ShareHash, Target, display_hex};
 pub use payee::{Payee, PayeeError, SCRIPT_BYTES_MAX};
 pub use version::{ShareVersion, VersionError};
@@ -187,6 +201,8 @@ pub struct ShareInfo {
 }
 
 /// The midstate that proves a coinbase without carrying it (fields 26, 27).
+///
+/// On the wire an `extra_data` of no bytes stands between the two.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct HashLink {
     /// SHA-256's chaining value, its eight words in big-endian order, after the whole 64-byte blocks of the prefix.
@@ -334,5 +350,19 @@ impl Share {
     /// Whether it solves its block, by the target that its header claims.
     pub fn is_block(&self) -> bool {
         self.block_target().is_met_by(&self.pow_hash)
+    }
+}
+
+#[cfg(test)]
+pub(crate) fn test_rules() -> ShareRules {
+    ShareRules {
+        identifier: *b"signet01",
+        max_target: Bits(0x1f03_ffff).target(),
+        segwit_activation_version: 33,
+        address_version: 111,
+        address_p2sh_version: 196,
+        human_readable_part: "tb".into(),
+        pow: pow_sha256d,
+        no_votes_for_16_above: None,
     }
 }

@@ -1,0 +1,79 @@
+//! The script of a coinbase's only input: the block's height and whatever the miner adds (protocol section 4.9).
+
+use thiserror::Error;
+
+/// Most bytes of the script, Bitcoin's own rule.
+const SCRIPT_BYTES_MAX: usize = 100;
+
+/// Most bytes that one opcode pushes; the reference fails at more, so it never makes longer pushes.
+const PUSH_BYTES_MAX: usize = 75;
+
+/// Why there is no script.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum ScriptError {
+    /// An item that takes more than one push opcode.
+    #[error("coinbase item of {0} bytes is longer than 75")]
+    ItemTooLong(usize),
+}
+
+/// The height, then `items`, each pushed, then `flags` as they stand, cut at 100 bytes.
+///
+/// # Errors
+/// [`ScriptError`].
+pub fn coinbase_script(height: u32, items: &[&[u8]], flags: &[u8]) -> Result<Box<[u8]>, ScriptError> {
+    let mut script = push_number(i64::from(height));
+    for item in items {
+        script.extend(push_bytes(item)?);
+    }
+    script.extend_from_slice(flags);
+    script.truncate(SCRIPT_BYTES_MAX);
+    Ok(script.into())
+}
+
+/// Pushes `number` as BIP 34 wants heights: small ones as opcodes, others as little-endian magnitude and sign bit
+/// (section 18.1).
+pub fn push_number(number: i64) -> Vec<u8> {
+    if number == 0 {
+        return vec![0];
+    }
+    if number == -1 || (1..=16).contains(&number) {
+        let opcode = u8::try_from(0x50 + number).expect("0x4f to 0x60");
+        return vec![opcode];
+    }
+    let magnitude = number.unsigned_abs().to_le_bytes();
+    let length = magnitude.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
+    let mut bytes = magnitude[..length].to_vec();
+    if bytes.last().is_some_and(|byte| *byte >= 0x80) {
+        bytes.push(0);
+    }
+    if let Some(last) = bytes.last_mut().filter(|_| number < 0) {
+        *last |= 0x80;
+    }
+    let count = u8::try_from(bytes.len()).expect("at most nine bytes");
+    bytes.insert(0, count);
+    bytes
+}
+
+/// Pushes `item`.
+///
+/// # Errors
+/// [`ScriptError::ItemTooLong`].
+pub fn push_bytes(item: &[u8]) -> Result<Vec<u8>, ScriptError> {
+    match u8::try_from(item.len()) {
+        Ok(length) if item.len() <= PUSH_BYTES_MAX => Ok([&[length], item].concat()),
+        _ => Err(ScriptError::ItemTooLong(item.len())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_script_is_cut_at_100_bytes() {
+        let script = coinbase_script(840_000, &[&[7; 44], &[8; 40]], b"flags at the end").unwrap();
+        assert_eq!(script.len(), 100);
+        assert_eq!(&script[..4], [3, 0x40, 0xd1, 0x0c]);
+        assert_eq!(coinbase_script(1, &[&[0; 76]], b""), Err(ScriptError::ItemTooLong(76)));
+    }
+}

@@ -1,0 +1,116 @@
+//! Makes our own shares: a draft for each piece of work, finished by what the miner found.
+
+use thiserror::Error;
+
+use super::generation::{Coinbase, GenerationError, Payouts};
+use super::{
+    CheckError, Contents, HashLink, MinHeader, Payee, PayeeError, Share, ShareInfo, ShareRules, ShareVersion, check,
+    format,
+};
+use crate::merkle::Digest;
+
+/// Why there is no draft.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum DraftError {
+    /// The miner's own address cannot be paid in a share of this version.
+    #[error(transparent)]
+    Payee(#[from] PayeeError),
+    /// The coinbase cannot be made.
+    #[error(transparent)]
+    Generation(#[from] GenerationError),
+}
+
+/// A share-to-be: all but the header, the nonce in its coinbase and the luck.
+#[derive(Debug, Clone)]
+pub struct Draft {
+    version: ShareVersion,
+    info: ShareInfo,
+    payee: Payee,
+    merkle_branch: Box<[Digest]>,
+    coinbase: Coinbase,
+    hash_link: HashLink,
+    ref_hash: Digest,
+}
+
+impl Draft {
+    /// The draft of a share with this info, which pays by `payouts` (of the same version and subsidy). `merkle_branch`
+    /// leads from the coinbase over the other transactions' full hashes.
+    ///
+    /// # Errors
+    /// [`DraftError`].
+    pub fn new(
+        info: ShareInfo,
+        payouts: &Payouts,
+        merkle_branch: &[Digest],
+        rules: &ShareRules,
+    ) -> Result<Draft, DraftError> {
+        let version = payouts.version();
+        debug_assert_eq!(info.share_data.subsidy, payouts.subsidy());
+        let payee = check::payee_of(&info.share_data.payout, version, rules)?;
+        let coinbase = payouts.coinbase(&info.share_data.coinbase, info.segwit_data.as_ref(), &payee)?;
+        Ok(Draft {
+            version,
+            payee,
+            merkle_branch: merkle_branch.into(),
+            hash_link: coinbase.hash_link(),
+            coinbase,
+            ref_hash: format::ref_hash(&info, &[], rules),
+            info,
+        })
+    }
+
+    /// The version of the share-to-be.
+    pub fn version(&self) -> ShareVersion {
+        self.version
+    }
+
+    /// What it will commit to.
+    pub fn info(&self) -> &ShareInfo {
+        &self.info
+    }
+
+    /// Whom it pays as its finder.
+    pub fn payee(&self) -> &Payee {
+        &self.payee
+    }
+
+    /// The coinbase that its miner hashes.
+    pub fn coinbase(&self) -> &Coinbase {
+        &self.coinbase
+    }
+
+    /// The commitment to its info.
+    pub fn ref_hash(&self) -> &Digest {
+        &self.ref_hash
+    }
+
+    /// Everything before the eight bytes that are the miner's, without witness.
+    pub fn coinbase_head(&self) -> Vec<u8> {
+        self.coinbase.head(&self.ref_hash)
+    }
+
+    /// The whole coinbase as a block needs it.
+    pub fn coinbase_bytes(&self, last_txout_nonce: u64) -> Vec<u8> {
+        match self.info.segwit_data {
+            Some(_) => self.coinbase.with_witness(&self.ref_hash, last_txout_nonce),
+            None => self.coinbase.stripped(&self.ref_hash, last_txout_nonce),
+        }
+    }
+
+    /// The share that a miner found: `header` as it was hashed, whose merkle root follows from `last_txout_nonce`.
+    ///
+    /// # Errors
+    /// [`CheckError`], in the first place when the header is not hard enough to find.
+    pub fn finish(&self, header: MinHeader, last_txout_nonce: u64, rules: &ShareRules) -> Result<Share, CheckError> {
+        let contents = Contents {
+            version: self.version,
+            min_header: header,
+            share_info: self.info.clone(),
+            ref_merkle_branch: Box::default(),
+            last_txout_nonce,
+            hash_link: self.hash_link,
+            merkle_branch: self.merkle_branch.clone(),
+        };
+        Share::check(contents, rules)
+    }
+}

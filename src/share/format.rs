@@ -1,0 +1,256 @@
+//! Share bytes to types and back, for every version: each field stands here once, in the order of protocol section 4.2.
+
+use bitcoin::hashes::{Hash, sha256d};
+use thiserror::Error;
+
+use super::{
+    Bits, Contents, HashLink, MinHeader, Payout, SegwitData, ShareData, ShareHash, ShareInfo, ShareRules, ShareVersion,
+    StaleInfo, TransactionRefs, VersionError,
+};
+use crate::merkle::{self, Digest};
+use crate::pack::{Reader, UnpackError, Writer};
+
+/// Lengths from here on would not fit SHA-256's count of bits; no coinbase is that long.
+const HASH_LINK_LENGTH_MAX: u64 = (1 << 61) - 64;
+
+/// Why bytes are not a share. None of these is misbehaviour but an obsolete version.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum FormatError {
+    /// Not a version that we speak.
+    #[error(transparent)]
+    Version(#[from] VersionError),
+    /// Not in the form of its version.
+    #[error("share of version {version}: {error}")]
+    Contents {
+        /// The version that the bytes claim.
+        version: ShareVersion,
+        /// What is wrong with them.
+        error: UnpackError,
+    },
+    /// Not even a version and contents.
+    #[error(transparent)]
+    Wrapper(UnpackError),
+    /// The sentinel for none in place of segwit data: a share that needs these has no merkle root without them
+    /// (section 4.2).
+    #[error("share of version {0} has no segwit_data")]
+    NoSegwitData(ShareVersion),
+}
+
+/// Takes one share in its wrapper (version and contents, section 4.1) off `reader`: version number and contents, of which
+/// nothing is checked yet.
+///
+/// # Errors
+/// [`UnpackError`].
+pub fn read_wrapped<'a>(reader: &mut Reader<'a>) -> Result<(u64, &'a [u8]), UnpackError> {
+    Ok((reader.varint("share.type")?, reader.varstr("share.contents")?))
+}
+
+/// Writes a share in its wrapper.
+pub fn write_wrapped(writer: &mut Writer, contents: &Contents) {
+    let mut inner = Writer::with_capacity(1024);
+    write_contents(&mut inner, contents);
+    writer.varint(contents.version.number());
+    writer.varstr(inner.as_bytes());
+}
+
+/// The share that `bytes` are: a wrapper, and nothing after it.
+///
+/// # Errors
+/// [`FormatError`].
+pub fn unpack(bytes: &[u8], rules: &ShareRules) -> Result<Contents, FormatError> {
+    let mut reader = Reader::new(bytes);
+    let (version, contents) = read_wrapped(&mut reader).map_err(FormatError::Wrapper)?;
+    reader.finish("share").map_err(FormatError::Wrapper)?;
+    unpack_contents(version, contents, rules)
+}
+
+/// The share of version number `version` whose contents `bytes` are.
+///
+/// # Errors
+/// [`FormatError`].
+pub fn unpack_contents(version: u64, bytes: &[u8], rules: &ShareRules) -> Result<Contents, FormatError> {
+    let version = ShareVersion::from_number(version)?;
+    let mut reader = Reader::new(bytes);
+    let contents = read_contents(&mut reader, version, rules)
+        .and_then(|contents| reader.finish("share.contents").map(|()| contents))
+        .map_err(|error| FormatError::Contents { version, error })?;
+    let is_sentinel = |data: &SegwitData| data.txid_merkle_branch.is_empty() && data.wtxid_merkle_root == [0xff; 32];
+    if contents.share_info.segwit_data.as_ref().is_some_and(is_sentinel) {
+        return Err(FormatError::NoSegwitData(version));
+    }
+    Ok(contents)
+}
+
+/// The bytes of a share in its wrapper: what peers send, stores keep and [`unpack`] reads.
+pub fn pack(contents: &Contents) -> Vec<u8> {
+    let mut writer = Writer::with_capacity(1024);
+    write_wrapped(&mut writer, contents);
+    writer.into_bytes()
+}
+
+/// What the ref hash is the hash of: the network's identifier and the share info (section 4.4).
+pub fn ref_type(info: &ShareInfo, rules: &ShareRules) -> Vec<u8> {
+    let mut writer = Writer::with_capacity(512);
+    writer.bytes(&rules.identifier);
+    write_share_info(&mut writer, info);
+    writer.into_bytes()
+}
+
+/// The hash in the coinbase's last output, which commits to the share info, by way of `ref_merkle_branch` (section 4.4).
+pub fn ref_hash(info: &ShareInfo, ref_merkle_branch: &[Digest], rules: &ShareRules) -> Digest {
+    merkle::fold(sha256d::Hash::hash(&ref_type(info, rules)).to_byte_array(), ref_merkle_branch)
+}
+
+fn read_contents(reader: &mut Reader, version: ShareVersion, rules: &ShareRules) -> Result<Contents, UnpackError> {
+    Ok(Contents {
+        version,
+        min_header: read_min_header(reader)?,
+        share_info: read_share_info(reader, version, rules)?,
+        ref_merkle_branch: reader.hashes("ref_merkle_link.branch")?,
+        last_txout_nonce: reader.u64("last_txout_nonce")?,
+        hash_link: read_hash_link(reader)?,
+        merkle_branch: reader.hashes("merkle_link.branch")?,
+    })
+}
+
+fn write_contents(writer: &mut Writer, contents: &Contents) {
+    let header = &contents.min_header;
+    writer.varint(u64::from(header.version));
+    writer.hash_or_none(header.previous_block.as_ref());
+    writer.u32(header.timestamp);
+    writer.u32(header.bits.0);
+    writer.u32(header.nonce);
+    write_share_info(writer, &contents.share_info);
+    writer.hashes(&contents.ref_merkle_branch);
+    writer.u64(contents.last_txout_nonce);
+    writer.bytes(&contents.hash_link.state);
+    writer.varint(contents.hash_link.length);
+    writer.hashes(&contents.merkle_branch);
+}
+
+fn read_min_header(reader: &mut Reader) -> Result<MinHeader, UnpackError> {
+    let field = "min_header.version";
+    let at = reader.at();
+    let value = reader.varint(field)?;
+    // Trap 1: a varint here, but four bytes in the header, where the reference fails too.
+    let version = u32::try_from(value).map_err(|_| UnpackError::Impossible { field, at, value })?;
+    Ok(MinHeader {
+        version,
+        previous_block: reader.hash_or_none("min_header.previous_block")?,
+        timestamp: reader.u32("min_header.timestamp")?,
+        bits: Bits(reader.u32("min_header.bits")?),
+        nonce: reader.u32("min_header.nonce")?,
+    })
+}
+
+fn read_hash_link(reader: &mut Reader) -> Result<HashLink, UnpackError> {
+    let state = reader.array("hash_link.state")?;
+    let field = "hash_link.length";
+    let at = reader.at();
+    let length = reader.varint(field)?;
+    if length > HASH_LINK_LENGTH_MAX {
+        return Err(UnpackError::Impossible { field, at, value: length });
+    }
+    Ok(HashLink { state, length })
+}
+
+fn read_share_info(reader: &mut Reader, version: ShareVersion, rules: &ShareRules) -> Result<ShareInfo, UnpackError> {
+    let share_data = read_share_data(reader, version)?;
+    let segwit_data = if version.has_segwit(rules.segwit_activation_version) {
+        Some(SegwitData {
+            txid_merkle_branch: reader.hashes("segwit_data.txid_merkle_link.branch")?,
+            wtxid_merkle_root: reader.array("segwit_data.wtxid_merkle_root")?,
+        })
+    } else {
+        None
+    };
+    let transactions = if version.lists_transactions() { Some(read_transaction_refs(reader)?) } else { None };
+    Ok(ShareInfo {
+        share_data,
+        segwit_data,
+        transactions,
+        far_share_hash: reader.hash_or_none("share_info.far_share_hash")?.map(ShareHash),
+        max_bits: Bits(reader.u32("share_info.max_bits")?),
+        bits: Bits(reader.u32("share_info.bits")?),
+        timestamp: reader.u32("share_info.timestamp")?,
+        absheight: reader.u32("share_info.absheight")?,
+        abswork: reader.u128("share_info.abswork")?,
+    })
+}
+
+fn write_share_info(writer: &mut Writer, info: &ShareInfo) {
+    write_share_data(writer, &info.share_data);
+    if let Some(segwit) = &info.segwit_data {
+        writer.hashes(&segwit.txid_merkle_branch);
+        writer.bytes(&segwit.wtxid_merkle_root);
+    }
+    if let Some(transactions) = &info.transactions {
+        writer.hashes(&transactions.new_hashes);
+        // Trap 2: the count is that of pairs.
+        writer.count(transactions.refs.len());
+        for (share_count, tx_count) in &transactions.refs {
+            writer.varint(*share_count);
+            writer.varint(*tx_count);
+        }
+    }
+    writer.hash_or_none(info.far_share_hash.as_ref().map(|hash| &hash.0));
+    writer.u32(info.max_bits.0);
+    writer.u32(info.bits.0);
+    writer.u32(info.timestamp);
+    writer.u32(info.absheight);
+    writer.u128(info.abswork);
+}
+
+fn read_share_data(reader: &mut Reader, version: ShareVersion) -> Result<ShareData, UnpackError> {
+    Ok(ShareData {
+        previous: reader.hash_or_none("share_data.previous_share_hash")?.map(ShareHash),
+        coinbase: reader.varstr("share_data.coinbase")?.into(),
+        nonce: reader.u32("share_data.nonce")?,
+        payout: if version.has_textual_address() {
+            Payout::Address(read_address(reader)?)
+        } else {
+            Payout::PubkeyHash(reader.array("share_data.pubkey_hash")?)
+        },
+        subsidy: reader.u64("share_data.subsidy")?,
+        donation: reader.u16("share_data.donation")?,
+        stale_info: StaleInfo(reader.u8("share_data.stale_info")?),
+        desired_version: reader.varint("share_data.desired_version")?,
+    })
+}
+
+fn write_share_data(writer: &mut Writer, data: &ShareData) {
+    writer.hash_or_none(data.previous.as_ref().map(|hash| &hash.0));
+    writer.varstr(&data.coinbase);
+    writer.u32(data.nonce);
+    match &data.payout {
+        Payout::PubkeyHash(hash) => writer.bytes(hash),
+        Payout::Address(text) => writer.varstr(text.as_bytes()),
+    }
+    writer.u64(data.subsidy);
+    writer.u16(data.donation);
+    writer.u8(data.stale_info.0);
+    writer.varint(data.desired_version);
+}
+
+/// Any bytes to the reference, but only ASCII can be an address, so the rest is refused here.
+fn read_address(reader: &mut Reader) -> Result<Box<str>, UnpackError> {
+    let field = "share_data.address";
+    let at = reader.at();
+    let bytes = reader.varstr(field)?;
+    let offence = bytes.iter().find(|byte| !byte.is_ascii());
+    match (std::str::from_utf8(bytes), offence) {
+        (Ok(text), None) => Ok(text.into()),
+        (_, offence) => {
+            let value = u64::from(offence.copied().unwrap_or_default());
+            Err(UnpackError::Impossible { field, at, value })
+        }
+    }
+}
+
+fn read_transaction_refs(reader: &mut Reader) -> Result<TransactionRefs, UnpackError> {
+    let new_hashes = reader.hashes("share_info.new_transaction_hashes")?;
+    let field = "share_info.transaction_hash_refs";
+    let pairs = reader.count(field, 2)?;
+    let refs = (0..pairs).map(|_| Ok((reader.varint(field)?, reader.varint(field)?))).collect::<Result<_, _>>()?;
+    Ok(TransactionRefs { new_hashes, refs })
+}

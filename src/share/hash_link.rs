@@ -1,0 +1,109 @@
+//! SHA-256 midstate links that let a share prove its coinbase without carrying it (protocol section 4.5).
+//!
+//! A link holds SHA-256's state after the coinbase's whole blocks. The bytes after them are the same in every coinbase,
+//! so whoever verifies resumes from the state, adds those, and ends with the bytes that the share commits to itself.
+
+use bitcoin::hashes::{Hash, sha256};
+use sha2::compress256;
+use sha2::digest::generic_array::GenericArray;
+
+use super::HashLink;
+use super::generation::CONSTANT_ENDING;
+use crate::merkle::Digest;
+
+/// Bytes that SHA-256 takes at a time.
+const BLOCK_BYTES: usize = 64;
+
+/// SHA-256's state before the first byte (FIPS 180-4).
+const INITIAL_STATE: [u32; 8] =
+    [0x6a09_e667, 0xbb67_ae85, 0x3c6e_f372, 0xa54f_f53a, 0x510e_527f, 0x9b05_688c, 0x1f83_d9ab, 0x5be0_cd19];
+
+// The tail of the prefix after its last whole block always lies in the constant ending, so a link needs no extra data.
+const _: () = assert!(CONSTANT_ENDING.len() >= BLOCK_BYTES);
+
+impl HashLink {
+    /// The link of a coinbase's prefix: the stripped transaction without its last 44 bytes.
+    pub fn of_prefix(prefix: &[u8]) -> HashLink {
+        debug_assert!(prefix.ends_with(&CONSTANT_ENDING));
+        HashLink::of_bytes(prefix)
+    }
+
+    /// The link of any bytes, without the tail that a verifier must know.
+    pub fn of_bytes(bytes: &[u8]) -> HashLink {
+        let mut state = INITIAL_STATE;
+        let (blocks, _) = bytes.as_chunks::<BLOCK_BYTES>();
+        for block in blocks {
+            compress256(&mut state, &[GenericArray::from(*block)]);
+        }
+        HashLink { state: state_bytes(&state), length: bytes.len() as u64 }
+    }
+
+    /// The hash of the coinbase that ends with `ref_hash`, `last_txout_nonce` and a lock time of 0: its txid.
+    pub fn gentx_hash(&self, ref_hash: &Digest, last_txout_nonce: u64) -> Digest {
+        let mut data = [0; 44];
+        data[..32].copy_from_slice(ref_hash);
+        data[32..40].copy_from_slice(&last_txout_nonce.to_le_bytes());
+        self.double_hash(&CONSTANT_ENDING, &data)
+    }
+
+    /// The double hash of what was linked and `data`, where what was linked ended with `ending` (or with the part of
+    /// it that its last block lacks).
+    pub fn double_hash(&self, ending: &[u8], data: &[u8]) -> Digest {
+        let unhashed = usize::try_from(self.length % BLOCK_BYTES as u64).expect("less than a block");
+        let buffered = &ending[ending.len() - unhashed.min(ending.len())..];
+
+        // The rest of the message, as SHA-256 pads it: a one bit, zeroes, and the length in bits.
+        let mut rest = Vec::with_capacity(buffered.len() + data.len() + 2 * BLOCK_BYTES);
+        rest.extend_from_slice(buffered);
+        rest.extend_from_slice(data);
+        rest.push(0x80);
+        rest.resize((rest.len() + 8).next_multiple_of(BLOCK_BYTES) - 8, 0);
+        // The format refuses lengths whose bits do not fit.
+        let bits = self.length.wrapping_add(data.len() as u64).wrapping_mul(8);
+        rest.extend_from_slice(&bits.to_be_bytes());
+
+        let mut state = self.words();
+        let (blocks, _) = rest.as_chunks::<BLOCK_BYTES>();
+        for block in blocks {
+            compress256(&mut state, &[GenericArray::from(*block)]);
+        }
+        sha256::Hash::hash(&state_bytes(&state)).to_byte_array()
+    }
+
+    fn words(&self) -> [u32; 8] {
+        let (words, _) = self.state.as_chunks::<4>();
+        std::array::from_fn(|index| u32::from_be_bytes(words[index]))
+    }
+}
+
+fn state_bytes(state: &[u32; 8]) -> [u8; 32] {
+    let mut bytes = [0; 32];
+    for (to, word) in bytes.chunks_exact_mut(4).zip(state) {
+        to.copy_from_slice(&word.to_be_bytes());
+    }
+    bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bitcoin::hashes::sha256d;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn a_link_leads_to_the_hash_of_the_whole(
+            head in prop::collection::vec(any::<u8>(), 0..300), ref_hash: [u8; 32], nonce: u64,
+        ) {
+            let prefix = [&head[..], &CONSTANT_ENDING].concat();
+            let whole = [&prefix[..], &ref_hash, &nonce.to_le_bytes(), &[0; 4]].concat();
+            let link = HashLink::of_prefix(&prefix);
+            prop_assert_eq!(link.gentx_hash(&ref_hash, nonce), sha256d::Hash::hash(&whole).to_byte_array());
+        }
+
+        #[test]
+        fn no_link_makes_it_panic(state: [u8; 32], length: u64, ref_hash: [u8; 32]) {
+            let _ = HashLink { state, length }.gentx_hash(&ref_hash, 0);
+        }
+    }
+}

@@ -1,0 +1,131 @@
+//! Shows a share as JSON, with the names and forms of the reference's own fields.
+
+use serde_json::{Value, json};
+use thiserror::Error;
+
+use super::format::{self, FormatError};
+use super::{Contents, PayeeError, Payout, Share, ShareInfo, ShareRules, check, display_hex};
+use crate::merkle::Digest;
+
+/// Why there is nothing to show.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum InspectError {
+    /// The bytes are no share.
+    #[error(transparent)]
+    Format(#[from] FormatError),
+    /// It pays nobody, so nothing follows from it.
+    #[error("share_data.address: {0}")]
+    Payee(#[from] PayeeError),
+}
+
+/// The share that `bytes` are (version and contents), decoded: its fields, what follows from them, and as `verdict` either
+/// `"ok"` or the check that it fails alone.
+///
+/// Hashes and targets are 64 hex digits as P2Pool prints them, other bytes hex in their own order, numbers that may
+/// exceed 2^53 decimal strings.
+///
+/// # Errors
+/// [`InspectError`].
+pub fn inspect(bytes: &[u8], rules: &ShareRules) -> Result<Value, InspectError> {
+    let contents = format::unpack(bytes, rules)?;
+    let payee = check::payee_of(&contents.share_info.share_data.payout, contents.version, rules)?;
+    let verdict = match Share::check(contents.clone(), rules) {
+        Ok(_) => "ok".to_owned(),
+        Err(error) => error.to_string(),
+    };
+    let share = Share::derive(contents, payee, rules);
+    let mut shown = json(&share);
+    shown["verdict"] = verdict.into();
+    Ok(shown)
+}
+
+/// A share's fields and all that follows from them.
+fn json(share: &Share) -> Value {
+    json!({
+        "version": share.version().number(),
+        "type_name": share.version().name(),
+        "hash": share.hash().to_string(),
+        "pow_hash": display_hex(share.pow_hash()),
+        "header_hex": hex::encode(share.header()),
+        "merkle_root": display_hex(share.merkle_root()),
+        "gentx_hash": display_hex(share.gentx_hash()),
+        "ref_hash": hex::encode(share.ref_hash()),
+        "address": share.payee().as_str(),
+        "new_script": share.payee().script(share.version()).map(hex::encode).ok(),
+        "target": share.target().to_hex(),
+        "max_target": share.max_target().to_hex(),
+        "block_target": share.block_target().to_hex(),
+        "attempts": share.attempts().to_string(),
+        "min_attempts": share.min_attempts().to_string(),
+        "absheight": share.absheight(),
+        "abswork": share.abswork().to_string(),
+        "is_block": share.is_block(),
+        "fields": fields(share.contents()),
+    })
+}
+
+/// What stands in a share's bytes.
+pub(super) fn fields(contents: &Contents) -> Value {
+    let header = &contents.min_header;
+    json!({
+        "min_header": {
+            "version": header.version,
+            "previous_block": header.previous_block.as_ref().map(display_hex),
+            "timestamp": header.timestamp,
+            "bits": header.bits.to_string(),
+            "nonce": header.nonce,
+        },
+        "share_info": share_info(&contents.share_info),
+        "ref_merkle_link": link(&contents.ref_merkle_branch),
+        "last_txout_nonce": contents.last_txout_nonce.to_string(),
+        "hash_link": {
+            "state": hex::encode(contents.hash_link.state),
+            "extra_data": "",
+            "length": contents.hash_link.length,
+        },
+        "merkle_link": link(&contents.merkle_branch),
+    })
+}
+
+fn share_info(info: &ShareInfo) -> Value {
+    let data = &info.share_data;
+    let mut share_data = json!({
+        "previous_share_hash": data.previous.map(|hash| hash.to_string()),
+        "coinbase": hex::encode(&data.coinbase),
+        "nonce": data.nonce,
+        "subsidy": data.subsidy,
+        "donation": data.donation,
+        "stale_info": data.stale_info.name(),
+        "desired_version": data.desired_version,
+    });
+    match &data.payout {
+        Payout::Address(text) => share_data["address"] = (**text).into(),
+        // The reference holds it as a little-endian integer, and prints that.
+        Payout::PubkeyHash(hash) => {
+            share_data["pubkey_hash"] = hex::encode(hash.iter().rev().copied().collect::<Vec<u8>>()).into();
+        }
+    }
+    let mut shown = json!({
+        "share_data": share_data,
+        "segwit_data": info.segwit_data.as_ref().map(|segwit| json!({
+            "txid_merkle_link": link(&segwit.txid_merkle_branch),
+            "wtxid_merkle_root": display_hex(&segwit.wtxid_merkle_root),
+        })),
+        "far_share_hash": info.far_share_hash.map(|hash| hash.to_string()),
+        "max_bits": info.max_bits.to_string(),
+        "bits": info.bits.to_string(),
+        "timestamp": info.timestamp,
+        "absheight": info.absheight,
+        "abswork": info.abswork.to_string(),
+    });
+    if let Some(transactions) = &info.transactions {
+        shown["new_transaction_hashes"] = transactions.new_hashes.iter().map(display_hex).collect();
+        shown["transaction_hash_refs"] =
+            transactions.refs.iter().flat_map(|(share_count, tx_count)| [*share_count, *tx_count]).collect();
+    }
+    shown
+}
+
+fn link(branch: &[Digest]) -> Value {
+    json!({ "branch": branch.iter().map(display_hex).collect::<Vec<_>>(), "index": 0 })
+}

@@ -1,0 +1,478 @@
+//! Shares by hash as a forest: heads, tails, heights and work, with skip links, so that no walk is as long as the chain.
+//!
+//! Each node has a label: a depth and sums of work that grow from parent to child. Labels mean nothing by themselves;
+//! the difference between two nodes of one chain is the distance and the work between them, whatever is added below or
+//! removed. A node also has one skip link to an ancestor, chosen so that any ancestor is O(log n) links away
+//! (E. Myers, "An applicative random-access stack", 1983). When a parent arrives after its children, everything above it
+//! is labelled anew: shares come in runs, oldest first, so that is once a run.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::ops::{Add, Sub};
+
+use ruint::aliases::U320;
+use thiserror::Error;
+
+use crate::share::{Attempts, ShareHash};
+
+/// What a stretch of a chain adds up to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Work {
+    /// Of the shares' own targets.
+    pub own: Attempts,
+    /// Of the easiest targets that the shares could have had (trap 18): what the retarget measures.
+    pub min: Attempts,
+}
+
+impl Add for Work {
+    type Output = Work;
+
+    fn add(self, other: Work) -> Work {
+        // Labels may start anywhere, so they wrap; true sums stay below 2^290.
+        Work {
+            own: Attempts(self.own.0.wrapping_add(other.own.0)),
+            min: Attempts(self.min.0.wrapping_add(other.min.0)),
+        }
+    }
+}
+
+impl Sub for Work {
+    type Output = Work;
+
+    fn sub(self, other: Work) -> Work {
+        Work {
+            own: Attempts(self.own.0.wrapping_sub(other.own.0)),
+            min: Attempts(self.min.0.wrapping_sub(other.min.0)),
+        }
+    }
+}
+
+/// Why a share cannot be removed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum RemoveError {
+    /// It is not here.
+    #[error("share {0} is not in the forest")]
+    Unknown(ShareHash),
+    /// It has a parent and children: its removal would tear a chain in two.
+    #[error("share {0} has both a parent and children")]
+    Middle(ShareHash),
+}
+
+/// Where a node is, and which of the nodes that were there in turn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Id {
+    slot: u32,
+    generation: u32,
+}
+
+#[derive(Debug, Clone)]
+struct Node {
+    hash: ShareHash,
+    previous: Option<ShareHash>,
+    /// The parent, if it is here.
+    parent: Option<Id>,
+    /// An ancestor, if there is one; may be stale where a chain's low end was removed.
+    skip: Option<Id>,
+    depth: i64,
+    own: Work,
+    /// Sum from the label's origin up to and with this node.
+    sum: Work,
+}
+
+#[derive(Debug, Clone)]
+struct Slot {
+    generation: u32,
+    node: Option<Node>,
+}
+
+/// The forest. All queries about an unknown hash answer as the reference does: height 0, work 0, itself the tail.
+#[derive(Debug, Clone, Default)]
+pub struct Forest {
+    slots: Vec<Slot>,
+    free: Vec<u32>,
+    ids: HashMap<ShareHash, Id>,
+    /// By parent's hash, also of parents that are not here, and `None` for those that begin a chain.
+    children: HashMap<Option<ShareHash>, Vec<ShareHash>>,
+    heads: BTreeSet<ShareHash>,
+}
+
+impl Forest {
+    /// How many shares there are.
+    pub fn len(&self) -> usize {
+        self.ids.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.ids.is_empty()
+    }
+
+    /// Whether `hash` is here.
+    pub fn contains(&self, hash: &ShareHash) -> bool {
+        self.ids.contains_key(hash)
+    }
+
+    /// Every share, in no order.
+    pub fn iter(&self) -> impl Iterator<Item = ShareHash> + '_ {
+        self.ids.keys().copied()
+    }
+
+    /// The shares without children, by hash.
+    pub fn heads(&self) -> &BTreeSet<ShareHash> {
+        &self.heads
+    }
+
+    /// The shares whose parent is `hash`, in order of arrival; of those that begin a chain for `None`.
+    pub fn children(&self, hash: Option<ShareHash>) -> &[ShareHash] {
+        self.children.get(&hash).map_or(&[], Vec::as_slice)
+    }
+
+    /// The missing parents that chains end at (`None`: a chain is complete) and the heads above each.
+    pub fn tails(&self) -> BTreeMap<Option<ShareHash>, BTreeSet<ShareHash>> {
+        let mut tails: BTreeMap<_, BTreeSet<_>> = BTreeMap::new();
+        for head in &self.heads {
+            tails.entry(self.height_and_last(*head).1).or_default().insert(*head);
+        }
+        tails
+    }
+
+    /// Whether `hash` is a parent that chains lack; `None`, where complete chains end, counts if there is one.
+    pub fn is_tail(&self, hash: Option<ShareHash>) -> bool {
+        hash.is_none_or(|hash| !self.contains(&hash)) && !self.children(hash).is_empty()
+    }
+
+    /// The parent of `hash` as the share names it, present or not.
+    pub fn previous(&self, hash: ShareHash) -> Option<ShareHash> {
+        self.node_of(hash).and_then(|node| node.previous)
+    }
+
+    /// Shares from `hash` down to the end of its chain, and the missing parent there; `(0, hash)` if it is not here.
+    pub fn height_and_last(&self, hash: ShareHash) -> (u32, Option<ShareHash>) {
+        let Some(node) = self.node_of(hash) else { return (0, Some(hash)) };
+        let root = self.root(node);
+        (height_between(root, node) + 1, root.previous)
+    }
+
+    /// Shares from `hash` down to the end of its chain; 0 if it is not here.
+    pub fn height(&self, hash: ShareHash) -> u32 {
+        self.height_and_last(hash).0
+    }
+
+    /// The missing parent at the end of the chain of `hash`: `None` if the chain is complete.
+    pub fn last(&self, hash: ShareHash) -> Option<ShareHash> {
+        self.height_and_last(hash).1
+    }
+
+    /// Sum over `hash` and all its ancestors here; nothing if it is not here.
+    pub fn work(&self, hash: ShareHash) -> Work {
+        let Some(node) = self.node_of(hash) else { return Work::default() };
+        let root = self.root(node);
+        node.sum - root.sum + root.own
+    }
+
+    /// Sum over the shares from `near` down to just before its ancestor `far`.
+    pub fn work_between(&self, near: ShareHash, far: ShareHash) -> Work {
+        match (self.node_of(near), self.node_of(far)) {
+            (Some(near), Some(far)) => near.sum - far.sum,
+            // Nothing is known below a tail: all there is counts.
+            _ => self.work(near),
+        }
+    }
+
+    /// The ancestor `steps` below `hash` (0: itself). The missing parent at a chain's end can be reached too; beyond it,
+    /// and beyond the first share of a complete chain, there is none.
+    pub fn ancestor(&self, hash: ShareHash, steps: u32) -> Option<ShareHash> {
+        let Some(node) = self.node_of(hash) else { return (steps == 0).then_some(hash) };
+        let goal = node.depth - i64::from(steps);
+        let mut at = node;
+        while at.depth > goal {
+            let skipped = self.skip(at).filter(|skipped| skipped.depth >= goal);
+            match skipped.or_else(|| self.parent(at)) {
+                Some(next) => at = next,
+                None => return at.previous.filter(|_| at.depth - 1 == goal),
+            }
+        }
+        Some(at.hash)
+    }
+
+    /// Whether `below` is `above` or one of its ancestors; `None` where their chains do not meet in what is known.
+    pub fn is_ancestor(&self, below: ShareHash, above: ShareHash) -> Option<bool> {
+        let (low, low_last) = self.height_and_last(below);
+        let (high, high_last) = self.height_and_last(above);
+        if low_last != high_last {
+            return None;
+        }
+        Some(high.checked_sub(low).is_some_and(|steps| self.ancestor(above, steps) == Some(below)))
+    }
+
+    /// The newest share that is an ancestor of both, or one of them itself.
+    pub fn fork(&self, one: ShareHash, other: ShareHash) -> Option<ShareHash> {
+        let (mut one, mut other) = (self.node_of(one)?, self.node_of(other)?);
+        if self.root(one).hash != self.root(other).hash {
+            return None;
+        }
+        let level = one.depth.min(other.depth);
+        one = self.lower_to(one, level)?;
+        other = self.lower_to(other, level)?;
+        while one.hash != other.hash {
+            // Nodes of one tree and one depth skip equally far, so both can skip wherever they do not meet.
+            match (self.skip(one), self.skip(other)) {
+                (Some(a), Some(b)) if a.depth == b.depth && a.hash != b.hash => (one, other) = (a, b),
+                _ => (one, other) = (self.parent(one)?, self.parent(other)?),
+            }
+        }
+        Some(one.hash)
+    }
+
+    /// From `hash` down, at most `count` shares.
+    pub fn chain(&self, hash: ShareHash, count: u32) -> impl Iterator<Item = ShareHash> + '_ {
+        std::iter::successors(self.node_of(hash), |node| self.parent(node))
+            .take(usize::try_from(count).unwrap_or(usize::MAX))
+            .map(|node| node.hash)
+    }
+
+    /// Adds a share whose parent is `previous`; false if it was here already.
+    pub fn insert(&mut self, hash: ShareHash, previous: Option<ShareHash>, own: Work) -> bool {
+        if self.contains(&hash) {
+            return false;
+        }
+        let id = self.place(Node { hash, previous, parent: None, skip: None, depth: 0, own, sum: own });
+        self.ids.insert(hash, id);
+        self.children.entry(previous).or_default().push(hash);
+        if let Some(previous) = previous {
+            self.heads.remove(&previous);
+        }
+        if self.children(Some(hash)).is_empty() {
+            self.heads.insert(hash);
+        }
+        self.label(id);
+        let mut above: Vec<ShareHash> = self.children(Some(hash)).to_vec();
+        while let Some(child) = above.pop() {
+            let id = self.ids[&child];
+            self.label(id);
+            above.extend_from_slice(self.children(Some(child)));
+        }
+        true
+    }
+
+    /// Removes a head, or a share directly above a tail.
+    ///
+    /// # Errors
+    /// It is not here, or in the middle of a chain.
+    pub fn remove(&mut self, hash: ShareHash) -> Result<(), RemoveError> {
+        let node = self.node_of(hash).ok_or(RemoveError::Unknown(hash))?;
+        let previous = node.previous;
+        let parent_is_here = node.parent.is_some();
+        let is_head = self.heads.contains(&hash);
+        if parent_is_here && !is_head {
+            return Err(RemoveError::Middle(hash));
+        }
+        if let Some(siblings) = self.children.get_mut(&previous) {
+            siblings.retain(|sibling| *sibling != hash);
+            if siblings.is_empty() {
+                self.children.remove(&previous);
+            }
+        }
+        if is_head {
+            self.heads.remove(&hash);
+            if let Some(previous) = previous.filter(|_| parent_is_here)
+                && self.children(Some(previous)).is_empty()
+            {
+                self.heads.insert(previous);
+            }
+        }
+        for child in self.children(Some(hash)).to_vec() {
+            let id = self.ids[&child];
+            if let Some(node) = self.slots[id.slot as usize].node.as_mut() {
+                node.parent = None;
+            }
+        }
+        if let Some(id) = self.ids.remove(&hash) {
+            let slot = &mut self.slots[id.slot as usize];
+            slot.node = None;
+            slot.generation = slot.generation.wrapping_add(1);
+            self.free.push(id.slot);
+        }
+        Ok(())
+    }
+
+    fn place(&mut self, node: Node) -> Id {
+        if let Some(slot) = self.free.pop() {
+            let place = &mut self.slots[slot as usize];
+            place.node = Some(node);
+            return Id { slot, generation: place.generation };
+        }
+        let slot = u32::try_from(self.slots.len()).expect("shares are far fewer than 2^32");
+        self.slots.push(Slot { generation: 0, node: Some(node) });
+        Id { slot, generation: 0 }
+    }
+
+    /// Gives the node its label and skip link from its parent's, if that is here; else a new origin.
+    fn label(&mut self, id: Id) {
+        let Some(node) = self.get(id) else { return };
+        let parent_id = node.previous.and_then(|previous| self.ids.get(&previous).copied());
+        let (depth, sum, skip) = match parent_id.and_then(|parent_id| Some((parent_id, self.get(parent_id)?))) {
+            None => (0, node.own, None),
+            Some((parent_id, parent)) => {
+                // Two equal skips in a row become one twice as long.
+                let skip = match self.skip(parent) {
+                    Some(first) => match self.skip(first) {
+                        Some(second) if parent.depth - first.depth == first.depth - second.depth => first.skip,
+                        _ => Some(parent_id),
+                    },
+                    None => Some(parent_id),
+                };
+                (parent.depth + 1, parent.sum + node.own, skip)
+            }
+        };
+        if let Some(node) = self.slots[id.slot as usize].node.as_mut() {
+            (node.parent, node.depth, node.sum, node.skip) = (parent_id, depth, sum, skip);
+        }
+    }
+
+    fn get(&self, id: Id) -> Option<&Node> {
+        let slot = self.slots.get(id.slot as usize)?;
+        slot.node.as_ref().filter(|_| slot.generation == id.generation)
+    }
+
+    fn node_of(&self, hash: ShareHash) -> Option<&Node> {
+        self.get(*self.ids.get(&hash)?)
+    }
+
+    fn parent(&self, node: &Node) -> Option<&Node> {
+        self.get(node.parent?)
+    }
+
+    fn skip(&self, node: &Node) -> Option<&Node> {
+        self.get(node.skip?)
+    }
+
+    /// The lowest ancestor.
+    fn root<'a>(&'a self, node: &'a Node) -> &'a Node {
+        let mut at = node;
+        while let Some(next) = self.skip(at).or_else(|| self.parent(at)) {
+            at = next;
+        }
+        at
+    }
+
+    /// The ancestor at `depth`.
+    fn lower_to<'a>(&'a self, node: &'a Node, depth: i64) -> Option<&'a Node> {
+        let mut at = node;
+        while at.depth > depth {
+            at = self.skip(at).filter(|skipped| skipped.depth >= depth).or_else(|| self.parent(at))?;
+        }
+        Some(at)
+    }
+}
+
+fn height_between(low: &Node, high: &Node) -> u32 {
+    u32::try_from(high.depth - low.depth).expect("a chain is no longer than the forest, which is below 2^32")
+}
+
+/// Work of one share that counts the same in both sums, for tests.
+#[cfg(test)]
+pub(super) fn equal_work(attempts: u64) -> Work {
+    Work { own: Attempts(U320::from(attempts)), min: Attempts(U320::from(attempts)) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn hash(number: u64) -> ShareHash {
+        let mut digest = [0; 32];
+        digest[..8].copy_from_slice(&number.to_le_bytes());
+        ShareHash(digest)
+    }
+
+    /// The forest as a map from share to parent, walked step by step.
+    #[derive(Debug, Default)]
+    struct Naive(HashMap<ShareHash, (Option<ShareHash>, Work)>);
+
+    impl Naive {
+        fn walk(&self, from: ShareHash) -> (Vec<ShareHash>, Option<ShareHash>) {
+            let mut chain = Vec::new();
+            let mut at = Some(from);
+            while let Some((previous, _)) = at.and_then(|at| self.0.get(&at)) {
+                chain.extend(at);
+                at = *previous;
+            }
+            (chain, at)
+        }
+
+        fn has_child(&self, hash: ShareHash) -> bool {
+            self.0.values().any(|(previous, _)| *previous == Some(hash))
+        }
+    }
+
+    fn agree(forest: &Forest, naive: &Naive) {
+        assert_eq!(forest.len(), naive.0.len());
+        let heads: BTreeSet<_> = naive.0.keys().copied().filter(|hash| !naive.has_child(*hash)).collect();
+        assert_eq!(forest.heads(), &heads);
+        for hash in naive.0.keys() {
+            let (chain, last) = naive.walk(*hash);
+            assert_eq!(forest.height_and_last(*hash), (u32::try_from(chain.len()).unwrap(), last));
+            let work = chain.iter().fold(Work::default(), |sum, share| sum + naive.0[share].1);
+            assert_eq!(forest.work(*hash), work);
+            assert_eq!(forest.chain(*hash, u32::MAX).collect::<Vec<_>>(), chain);
+            for (steps, share) in (0..).zip(&chain) {
+                assert_eq!(forest.ancestor(*hash, steps), Some(*share));
+                assert_eq!(forest.work_between(*hash, *share), work - forest.work(*share));
+                assert_eq!(forest.is_ancestor(*share, *hash), Some(true));
+            }
+            let height = u32::try_from(chain.len()).unwrap();
+            assert_eq!(forest.ancestor(*hash, height), last);
+            assert_eq!(forest.ancestor(*hash, height + 1), None);
+            for other in naive.0.keys().take(8) {
+                let theirs = naive.walk(*other).0;
+                assert_eq!(forest.fork(*hash, *other), chain.iter().copied().find(|share| theirs.contains(share)));
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn sums_equal_naive_walks_under_random_insertion_and_removal(
+            steps in prop::collection::vec((0u64..60, 0u64..60, 0u64..1000, prop::bool::weighted(0.3)), 1..160),
+        ) {
+            let (mut forest, mut naive) = (Forest::default(), Naive::default());
+            for (number, below, work, remove) in steps {
+                let share = hash(number);
+                if remove {
+                    let removable = naive.0.get(&share).is_some_and(|(previous, _)| {
+                        !naive.has_child(share) || previous.is_none_or(|previous| !naive.0.contains_key(&previous))
+                    });
+                    prop_assert_eq!(forest.remove(share).is_ok(), removable);
+                    if removable {
+                        naive.0.remove(&share);
+                    }
+                } else if below != number {
+                    // A parent is always the smaller number, so that no chain bites its tail; 0 begins one.
+                    let (share, below) = (hash(number.max(below)), number.min(below));
+                    let previous = (below > 0).then(|| hash(below));
+                    let fresh = !naive.0.contains_key(&share);
+                    prop_assert_eq!(forest.insert(share, previous, equal_work(work)), fresh);
+                    naive.0.entry(share).or_insert((previous, equal_work(work)));
+                }
+            }
+            agree(&forest, &naive);
+        }
+    }
+
+    #[test]
+    fn any_ancestor_of_a_long_chain_is_a_few_links_away() {
+        let mut forest = Forest::default();
+        for number in 1..=20_000 {
+            forest.insert(hash(number), (number > 1).then(|| hash(number - 1)), equal_work(1));
+        }
+        let mut at = forest.node_of(hash(20_000)).unwrap();
+        let mut links = 0;
+        while let Some(next) = forest.skip(at).or_else(|| forest.parent(at)) {
+            at = next;
+            links += 1;
+        }
+        assert!(links <= 30, "{links}");
+        assert_eq!(forest.ancestor(hash(20_000), 12_345), Some(hash(7_655)));
+    }
+}

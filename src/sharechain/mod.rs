@@ -1,0 +1,3 @@
+//! P2Pool's tracker and consensus with ancestors.
+
+mod forest;

@@ -1,0 +1,407 @@
+//! PPLNS weights: how much of the payout window each payee found (protocol section 7), exact.
+//!
+//! The window slides: from one share to the next a share enters, and about one leaves. What is kept is the whole shares'
+//! sums by payee and the shares in order; a query moves the window to where it is asked for, so on the steady path it
+//! costs a few shares and one copy of the sums, whatever the window's length. A window that is asked for far from the
+//! last one is summed afresh.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use ruint::aliases::U320;
+
+use crate::share::{Attempts, Payee, Share, ShareHash, Target, Weights};
+
+/// Shares per sealed chunk: a copy of the past is one pointer a chunk and up to two chunks of shares.
+const CHUNK: usize = 64;
+/// How far apart two windows may begin for one to be moved to the other: forks are shallower, and a search that fails
+/// costs less than a window of this length.
+const REACH: usize = 48;
+/// Shares kept beyond the longest window, so that moving back a little needs no new walk.
+const SPARE: usize = 2 * CHUNK;
+
+/// `donation` is in 65535ths.
+const WHOLE: u32 = 65_535;
+
+/// The most weight that a window may have: `SPREAD` blocks' worth of work at the block target of the share to pay for.
+pub fn limit(spread: u32, block_target: Target) -> U320 {
+    // Attempts are at most 2^256, so this stays below 2^304.
+    block_target.attempts().0 * U320::from(WHOLE) * U320::from(spread)
+}
+
+/// What a share brings to a window.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// The share.
+    pub hash: ShareHash,
+    /// Its parent.
+    pub previous: Option<ShareHash>,
+    /// Whom it pays.
+    pub payee: Payee,
+    /// What it weighs.
+    pub attempts: Attempts,
+    /// How much of that goes to the donation address, in 65535ths.
+    pub donation: u16,
+}
+
+impl Entry {
+    /// The entry of `share`.
+    pub fn of(share: &Share) -> Entry {
+        Entry {
+            hash: share.hash(),
+            previous: share.previous(),
+            payee: share.payee().clone(),
+            attempts: share.attempts(),
+            donation: share.data().donation,
+        }
+    }
+
+    fn total(&self) -> U320 {
+        self.attempts.0 * U320::from(WHOLE)
+    }
+
+    fn donated(&self) -> U320 {
+        self.attempts.0 * U320::from(self.donation)
+    }
+}
+
+/// A chain's latest shares, oldest first: sealed chunks that copies have in common, and the open end.
+#[derive(Debug, Clone, Default)]
+struct Past {
+    sealed: Vec<Arc<[Entry]>>,
+    open: Vec<Entry>,
+}
+
+impl Past {
+    fn len(&self) -> usize {
+        self.sealed.len() * CHUNK + self.open.len()
+    }
+
+    /// The share `back` before the newest.
+    fn get(&self, back: usize) -> Option<&Entry> {
+        if let Some(index) = self.open.len().checked_sub(back + 1) {
+            return self.open.get(index);
+        }
+        let back = back - self.open.len();
+        let chunk = self.sealed.len().checked_sub(back / CHUNK + 1)?;
+        self.sealed[chunk].get(CHUNK - 1 - back % CHUNK)
+    }
+
+    fn push(&mut self, entry: Entry, keep: usize) {
+        self.open.push(entry);
+        if self.open.len() == 2 * CHUNK {
+            self.sealed.push(self.open.drain(..CHUNK).collect());
+            if self.len() >= keep + SPARE + CHUNK {
+                self.sealed.remove(0);
+            }
+        }
+    }
+
+    fn pop(&mut self) -> Option<Entry> {
+        if self.open.is_empty() {
+            self.open.extend_from_slice(&self.sealed.pop()?);
+        }
+        self.open.pop()
+    }
+}
+
+/// What is asked of a window.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Query {
+    /// The newest share that counts: the grandparent of the share to pay for. None: nothing counts.
+    pub start: Option<ShareHash>,
+    /// How many shares count at most.
+    pub shares_max: u32,
+    /// How much weight counts at most: see [`limit`].
+    pub weight_max: U320,
+}
+
+/// A window that moves along a chain.
+#[derive(Debug, Clone, Default)]
+pub struct Window {
+    past: Past,
+    /// How many of the newest shares count whole.
+    count: usize,
+    by_payee: HashMap<Payee, (U320, u32)>,
+    total: U320,
+    donation: U320,
+    latest: Option<(Query, Arc<Weights>)>,
+}
+
+impl Window {
+    /// The weights that `query` asks for. `look` finds a share by hash; it must find what it found before, or what was
+    /// removed below every window since.
+    pub fn weights(&mut self, query: Query, look: &dyn Fn(ShareHash) -> Option<Entry>) -> Arc<Weights> {
+        if let Some((_, weights)) = self.latest.as_ref().filter(|(latest, _)| *latest == query) {
+            return Arc::clone(weights);
+        }
+        let weights = match query.start {
+            Some(start) if query.shares_max > 0 && !query.weight_max.is_zero() => {
+                let shares_max = usize::try_from(query.shares_max).unwrap_or(usize::MAX);
+                self.begin_at(start, shares_max, look);
+                self.fit(shares_max, query.weight_max);
+                self.result(shares_max, query.weight_max)
+            }
+            _ => Weights::default(),
+        };
+        let weights = Arc::new(weights);
+        self.latest = Some((query, Arc::clone(&weights)));
+        weights
+    }
+
+    /// A window of its own, for whoever may not reach the chain; costs a pointer a chunk. It has the latest answer, and
+    /// answers for other weights by summing afresh.
+    pub fn snapshot(&self) -> Snapshot {
+        Snapshot { past: self.past.clone(), latest: self.latest.clone() }
+    }
+
+    /// Makes `start` the newest share of the past, which then reaches `shares_max` back if the chain does.
+    fn begin_at(&mut self, start: ShareHash, shares_max: usize, look: &dyn Fn(ShareHash) -> Option<Entry>) {
+        let mut entering = Vec::new();
+        let mut at = Some(start);
+        let back = loop {
+            let found = at.and_then(|at| (0..REACH).find(|back| self.past.get(*back).is_some_and(|e| e.hash == at)));
+            if found.is_some() || entering.len() == REACH {
+                break found;
+            }
+            let Some(entry) = at.and_then(look) else { break None };
+            at = entry.previous;
+            entering.push(entry);
+        };
+        if let Some(back) = back {
+            for _ in 0..back {
+                self.leave_newest();
+            }
+            for entry in entering.into_iter().rev() {
+                self.count_in(&entry);
+                self.count += 1;
+                self.past.push(entry, shares_max);
+            }
+            let oldest = self.past.len().checked_sub(1).and_then(|oldest| self.past.get(oldest));
+            let is_whole = oldest.is_some_and(|oldest| oldest.previous.and_then(look).is_none());
+            if self.past.len() >= shares_max || is_whole {
+                return;
+            }
+        }
+        self.rebuild(start, shares_max, look);
+    }
+
+    fn rebuild(&mut self, start: ShareHash, shares_max: usize, look: &dyn Fn(ShareHash) -> Option<Entry>) {
+        let mut entries: Vec<Entry> = std::iter::successors(look(start), |entry| look(entry.previous?))
+            .take(shares_max.saturating_add(SPARE))
+            .collect();
+        entries.reverse();
+        *self = Window::default();
+        for entry in entries {
+            self.past.push(entry, usize::MAX - 2 * SPARE);
+        }
+    }
+
+    /// Takes shares in or out at the old end, until all that fit count, and no more.
+    fn fit(&mut self, shares_max: usize, weight_max: U320) {
+        while self.count > shares_max || self.total > weight_max {
+            self.count -= 1;
+            match self.past.get(self.count).cloned() {
+                Some(entry) => self.count_out(&entry),
+                None => break,
+            }
+        }
+        while self.count < shares_max {
+            match self.past.get(self.count).cloned() {
+                Some(entry) if self.total + entry.total() <= weight_max => {
+                    self.count_in(&entry);
+                    self.count += 1;
+                }
+                _ => break,
+            }
+        }
+    }
+
+    fn result(&self, shares_max: usize, weight_max: U320) -> Weights {
+        let by_payee = self.by_payee.iter().map(|(payee, (weight, _))| (payee.clone(), *weight)).collect();
+        let mut weights = Weights { by_payee, total: self.total, donation: self.donation };
+        if self.count < shares_max && self.total < weight_max
+            && let Some(last) = self.past.get(self.count)
+        {
+            add_partial(&mut weights, last, weight_max);
+        }
+        weights.by_payee.retain(|_, weight| !weight.is_zero());
+        weights
+    }
+
+    fn leave_newest(&mut self) {
+        if let Some(entry) = self.past.pop()
+            && self.count > 0
+        {
+            self.count -= 1;
+            self.count_out(&entry);
+        }
+    }
+
+    fn count_in(&mut self, entry: &Entry) {
+        let (total, donated) = (entry.total(), entry.donated());
+        self.total += total;
+        self.donation += donated;
+        let of = self.by_payee.entry(entry.payee.clone()).or_default();
+        of.0 += total - donated;
+        of.1 += 1;
+    }
+
+    fn count_out(&mut self, entry: &Entry) {
+        let (total, donated) = (entry.total(), entry.donated());
+        self.total -= total;
+        self.donation -= donated;
+        if let Some(of) = self.by_payee.get_mut(&entry.payee) {
+            of.0 -= total - donated;
+            of.1 -= 1;
+            if of.1 == 0 {
+                self.by_payee.remove(&entry.payee);
+            }
+        }
+    }
+}
+
+/// Counts as much of `last` as fits below `weight_max`: it would not fit whole.
+fn add_partial(weights: &mut Weights, last: &Entry, weight_max: U320) {
+    // Both are multiples of 65535. The product comes first (section 7): it is below 2^320, as a part of `total()` times
+    // attempts of less than 2^256 / 65535, or else of a limit that no real block's target gives.
+    let part = wide((weight_max - weights.total) / U320::from(WHOLE));
+    let attempts = wide(last.attempts.0);
+    let share_of = |weight: U320| narrow(part * wide(weight) / attempts);
+    *weights.by_payee.entry(last.payee.clone()).or_default() += share_of(last.total() - last.donated());
+    weights.donation += share_of(last.donated());
+    weights.total = weight_max;
+}
+
+type Wide = ruint::Uint<640, 10>;
+
+fn wide(number: U320) -> Wide {
+    Wide::from(number)
+}
+
+fn narrow(number: Wide) -> U320 {
+    number.saturating_to()
+}
+
+/// An immutable window's worth of shares.
+#[derive(Debug, Clone, Default)]
+pub struct Snapshot {
+    past: Past,
+    latest: Option<(Query, Arc<Weights>)>,
+}
+
+impl Snapshot {
+    /// The weights that `query` asks for, which must begin where the window did that this is a snapshot of.
+    pub fn weights(&self, query: Query) -> Arc<Weights> {
+        if let Some((_, weights)) = self.latest.as_ref().filter(|(latest, _)| *latest == query) {
+            return Arc::clone(weights);
+        }
+        if query.start.is_none() || query.shares_max == 0 || query.weight_max.is_zero() {
+            return Arc::default();
+        }
+        debug_assert_eq!(query.start, self.past.get(0).map(|entry| entry.hash));
+        let shares_max = usize::try_from(query.shares_max).unwrap_or(usize::MAX);
+        let mut window = Window { past: self.past.clone(), ..Window::default() };
+        window.fit(shares_max, query.weight_max);
+        Arc::new(window.result(shares_max, query.weight_max))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn hash(number: u64) -> ShareHash {
+        let mut digest = [0; 32];
+        digest[..8].copy_from_slice(&number.to_le_bytes());
+        ShareHash(digest)
+    }
+
+    fn payee(number: u8) -> Payee {
+        Payee::from_versioned_hash(&[number; 20], 111)
+    }
+
+    /// The loop of protocol section 7, as it stands there.
+    fn naive(query: Query, shares: &HashMap<ShareHash, Entry>) -> Weights {
+        let mut weights = Weights::default();
+        let (mut at, mut count) = (query.start, 0);
+        if query.shares_max == 0 || query.weight_max.is_zero() {
+            return weights;
+        }
+        while let Some(share) = at.and_then(|at| shares.get(&at)) {
+            let attempts = share.attempts.0;
+            let own = attempts * U320::from(65_535 - u32::from(share.donation));
+            let donated = attempts * U320::from(share.donation);
+            let total = attempts * U320::from(65_535);
+            let slot = weights.by_payee.entry(share.payee.clone()).or_default();
+            if weights.total + total > query.weight_max {
+                let part = (query.weight_max - weights.total) / U320::from(65_535);
+                *slot += part * own / attempts;
+                weights.donation += part * donated / attempts;
+                weights.total = query.weight_max;
+                break;
+            }
+            *slot += own;
+            weights.donation += donated;
+            weights.total += total;
+            count += 1;
+            if count == query.shares_max || weights.total == query.weight_max {
+                break;
+            }
+            at = share.previous;
+        }
+        weights.by_payee.retain(|_, weight| !weight.is_zero());
+        weights
+    }
+
+    proptest! {
+        #[test]
+        fn weights_equal_a_naive_sum_over_random_forests(
+            shares in prop::collection::vec((0u64..4, 0u8..5, 1u64..50, prop_oneof![Just(0u16), any::<u16>()]), 1..400),
+            queries in prop::collection::vec((any::<prop::sample::Index>(), 0u32..420, 0u64..9000), 1..60),
+        ) {
+            let mut forest = HashMap::new();
+            for (number, (fork, payee_number, attempts, donation)) in (1u64..).zip(&shares) {
+                let previous = number.checked_sub(1 + fork).filter(|previous| *previous > 0).map(hash);
+                let entry = Entry {
+                    hash: hash(number), previous, payee: payee(*payee_number),
+                    attempts: Attempts(U320::from(*attempts)), donation: *donation,
+                };
+                forest.insert(hash(number), entry);
+            }
+            let mut window = Window::default();
+            for (start, shares_max, weight) in queries {
+                let start = Some(hash(1 + start.index(shares.len()) as u64));
+                let query = Query { start, shares_max, weight_max: U320::from(weight) * U320::from(65_535) };
+                let wanted = naive(query, &forest);
+                prop_assert_eq!(&*window.weights(query, &|hash| forest.get(&hash).cloned()), &wanted);
+                if shares_max > 0 && weight > 0 {
+                    prop_assert_eq!(&*Snapshot { latest: None, ..window.snapshot() }.weights(query), &wanted);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_window_that_follows_a_chain_reads_each_share_about_once() {
+        let shares: HashMap<ShareHash, Entry> = (1u64..=2000)
+            .map(|number| {
+                let previous = (number > 1).then(|| hash(number - 1));
+                let attempts = Attempts(U320::from(7));
+                (hash(number), Entry { hash: hash(number), previous, payee: payee(1), attempts, donation: 0 })
+            })
+            .collect();
+        let looks = std::cell::Cell::new(0);
+        let mut window = Window::default();
+        for number in 1..=2000 {
+            let query = Query { start: Some(hash(number)), shares_max: 600, weight_max: U320::MAX >> 1 };
+            let weights = window.weights(query, &|hash| {
+                looks.set(looks.get() + 1);
+                shares.get(&hash).cloned()
+            });
+            assert_eq!(weights.total, U320::from(number.min(600) * 7 * 65_535));
+        }
+        assert!(looks.get() < 2 * 2000, "{}", looks.get());
+    }
+}
