@@ -19,7 +19,7 @@
 //! | `address` | `network` |
 //! | `template` | `merkle` |
 //! | `share` | `merkle`, `pack` |
-//! | `sharechain` | `merkle`, `network`, `share` |
+//! | `sharechain` | `merkle`, `network`, `pack`, `share` |
 //! | `stats` | nothing (and the crate `stratum`) |
 //! | `journal` | `block` |
 //! | `bitcoind` | `block`, `journal`, `merkle`, `network`, `tasks`, `template` |

@@ -1,3 +1,4 @@
 //! P2Pool's tracker and consensus with ancestors.
 
 mod forest;
+pub mod store;
