@@ -1,0 +1,231 @@
+//! Reads a whole store at start, and puts in order what the last run's end or the disk left in disorder.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fs;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+use super::record::{Piece, Record, is_torn};
+use super::segment::{self, FILE_BYTES_MAX, HEADER_BYTES, Header, Name};
+use super::{Current, Entry, Mark, Place, SEGMENT_BYTES_MAX, Store, StoreError, Usage, failed};
+use crate::share::ShareHash;
+
+/// So many damaged segments are set aside before the oldest is given up: a failing disk must not fill itself.
+const DAMAGED_KEPT_MAX: usize = 16;
+
+/// What a start finds.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Loaded {
+    /// Shares in the order in which they were first kept.
+    pub shares: Vec<StoredShare>,
+    /// Those of them that passed all checks, in the same order.
+    pub verified: Vec<ShareHash>,
+    /// What was damaged, and what became of it, for a person to read.
+    pub problems: Vec<String>,
+}
+
+/// A share as it was kept. Nothing in it was checked but that the disk gave back what was written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredShare {
+    /// The name it was kept under.
+    pub hash: ShareHash,
+    /// Version and contents.
+    pub bytes: Box<[u8]>,
+    /// When this node first saw it, seconds since 1970.
+    pub time_seen: u32,
+}
+
+#[derive(Debug, Default)]
+struct Reading {
+    segments: BTreeMap<Name, Usage>,
+    shares: HashMap<ShareHash, Found>,
+    marks: HashMap<ShareHash, Place>,
+    problems: Vec<String>,
+    /// Segments whose good records must be copied out.
+    damaged: Vec<Name>,
+}
+
+#[derive(Debug)]
+struct Found {
+    place: Place,
+    sequence: u64,
+    verified: bool,
+    share: StoredShare,
+}
+
+pub(super) fn open(folder: PathBuf) -> Result<(Store, Loaded), StoreError> {
+    fs::create_dir_all(&folder).map_err(failed("create", &folder))?;
+    let (names, set_aside) = segment::list(&folder)?;
+    let mut reading = Reading::default();
+    let mut newest_is_sound = false;
+    for name in &names {
+        newest_is_sound = reading.read(&folder, *name, names.last() == Some(name))?;
+    }
+    reading.give_up_oldest(&folder, &set_aside);
+
+    let last_id = names.iter().chain(&set_aside).map(|name| name.id).max();
+    let last_sequence = reading.shares.values().map(|found| found.sequence).max();
+    let mut store = Store {
+        folder,
+        segments: reading.segments,
+        entries: HashMap::with_capacity(reading.shares.len()),
+        current: None,
+        next_id: last_id.map_or(0, |id| id + 1),
+        next_sequence: last_sequence.map_or(0, |sequence| sequence.saturating_add(1)),
+    };
+    let mut found: Vec<Found> = reading.shares.into_values().collect();
+    found.sort_unstable_by_key(|found| (found.sequence, found.place.segment, found.place.at));
+    let mut loaded = Loaded { problems: reading.problems, ..Loaded::default() };
+    for Found { place, verified, share, .. } in found {
+        let mark = match reading.marks.get(&share.hash) {
+            _ if verified => Mark::InShare,
+            Some(place) => Mark::Apart(*place),
+            None => Mark::None,
+        };
+        if mark != Mark::None {
+            loaded.verified.push(share.hash);
+        }
+        store.keep(share.hash, Entry { place, mark });
+        loaded.shares.push(share);
+    }
+
+    if let Some(name) = names.last().filter(|_| newest_is_sound) {
+        store.go_on_with(*name)?;
+    }
+    // A disk that is full or read-only must keep nobody from starting, and all was read already.
+    for name in reading.damaged {
+        let moved = store.copy_forward(name).and_then(|_| store.set_aside(name));
+        loaded.problems.extend(moved.err().map(|error| error.to_string()));
+    }
+    loaded.problems.extend(store.reclaim().err().map(|error| error.to_string()));
+    // What a killed process left may not have reached the disk yet; from here on it counts as kept.
+    loaded.problems.extend(store.sync().err().map(|error| error.to_string()));
+    Ok((store, loaded))
+}
+
+impl Reading {
+    /// Reads one segment; says whether it can be appended to.
+    fn read(&mut self, folder: &Path, name: Name, is_newest: bool) -> Result<bool, StoreError> {
+        let path = folder.join(name.file_name());
+        let bytes = match segment::read(&path)? {
+            Ok(bytes) => bytes,
+            Err(reason) => {
+                self.set_aside(&path, name, &reason);
+                return Ok(false);
+            }
+        };
+        let header = Header::read(&bytes);
+        if let Header::Version(version) = header {
+            return Err(StoreError::Version { path: path.display().to_string(), version });
+        }
+        self.segments.insert(name, Usage { bytes: bytes.len() as u64, live: 0 });
+        if is_newest && bytes.len() < HEADER_BYTES {
+            // Its making was cut short. `reclaim` deletes it, as nothing in it is wanted.
+            return Ok(false);
+        }
+        let mut damage: Vec<Range<usize>> = Vec::new();
+        for piece in segment::pieces(&bytes, name) {
+            match piece {
+                Piece::Damage(range) => damage.push(range),
+                Piece::Record(range, record) => {
+                    let length = (range.end - range.start) as u64;
+                    self.take(Place { segment: name, at: range.start as u64, length }, record);
+                }
+            }
+        }
+        match &damage[..] {
+            [] if header == Header::Known => Ok(true),
+            [tail]
+                if header == Header::Known && is_newest && tail.end == bytes.len() && is_torn(&bytes[tail.clone()]) =>
+            {
+                self.cut_off(&path, name, tail)?;
+                Ok(true)
+            }
+            _ => {
+                let lost: usize = damage.iter().map(ExactSizeIterator::len).sum();
+                let first = damage.first().map_or(0, |range| range.start);
+                self.set_aside(&path, name, &format!("{lost} bytes from {first} on are damaged"));
+                Ok(false)
+            }
+        }
+    }
+
+    fn take(&mut self, place: Place, record: Record) {
+        match record {
+            Record::Verified(hash) => {
+                self.marks.insert(hash, place);
+            }
+            Record::Share { hash, sequence, time_seen, verified, bytes } => {
+                let share = StoredShare { hash, bytes: bytes.into(), time_seen };
+                let found = Found { place, sequence, verified, share };
+                match self.shares.get_mut(&hash) {
+                    // A copy that was made before its original could be deleted, or a share kept again after it was
+                    // forgotten: the later one is the one in use.
+                    Some(old) if old.sequence > sequence => old.verified |= verified,
+                    Some(old) => *old = Found { verified: verified || old.verified, ..found },
+                    None => {
+                        self.shares.insert(hash, found);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Takes off what a stop in the middle of a write left at the end: nobody could read it.
+    fn cut_off(&mut self, path: &Path, name: Name, tail: &Range<usize>) -> Result<(), StoreError> {
+        let file = segment::reopen(path)?;
+        file.set_len(tail.start as u64).and_then(|()| file.sync_all()).map_err(failed("shorten", path))?;
+        self.segments.insert(name, Usage { bytes: tail.start as u64, live: 0 });
+        self.problems.push(format!(
+            "{}: cut off {} bytes at the end, which the last run did not finish writing",
+            path.display(),
+            tail.len()
+        ));
+        Ok(())
+    }
+
+    fn set_aside(&mut self, path: &Path, name: Name, reason: &str) {
+        self.segments.entry(name).or_default();
+        self.damaged.push(name);
+        self.problems.push(format!("{}: {reason}; set aside as {}", path.display(), name.damaged_file_name()));
+    }
+
+    fn give_up_oldest(&mut self, folder: &Path, set_aside: &[Name]) {
+        let excess = (set_aside.len() + self.damaged.len()).saturating_sub(DAMAGED_KEPT_MAX);
+        for name in set_aside.iter().take(excess) {
+            let path = folder.join(name.damaged_file_name());
+            match fs::remove_file(&path) {
+                Ok(()) => self.problems.push(format!(
+                    "{}: deleted, as there are more than {DAMAGED_KEPT_MAX} damaged files",
+                    path.display()
+                )),
+                Err(error) => self.problems.push(format!("cannot delete {}: {error}", path.display())),
+            }
+        }
+    }
+}
+
+impl Store {
+    fn keep(&mut self, hash: ShareHash, entry: Entry) {
+        let mark = match entry.mark {
+            Mark::Apart(place) => Some(place),
+            Mark::None | Mark::InShare => None,
+        };
+        for place in [Some(entry.place), mark].into_iter().flatten() {
+            self.segments.entry(place.segment).or_default().live += place.length;
+        }
+        self.entries.insert(hash, entry);
+    }
+
+    /// Appends to a sound segment of the last run, if there is room in it.
+    fn go_on_with(&mut self, name: Name) -> Result<(), StoreError> {
+        if self.segments.get(&name).is_some_and(|usage| usage.bytes < SEGMENT_BYTES_MAX) {
+            let file = segment::reopen(&self.folder.join(name.file_name()))?;
+            self.current = Some(Current { name, file, synced: 0 });
+        }
+        Ok(())
+    }
+}
+
+// A sound segment is never taken for a stranger's: the longest one is a single record in a segment of its own.
+const _: () = assert!(FILE_BYTES_MAX > SEGMENT_BYTES_MAX + 2 * super::SHARE_BYTES_MAX as u64);
