@@ -25,7 +25,7 @@ mod votes;
 mod weights;
 
 pub use forest::{Forest, RemoveError, Work};
-pub use replay::{ReplayError, replay};
+pub use replay::{Outputs, ReplayError, replay};
 pub use retarget::{Next, Pace};
 pub use score::{AdjustedWork, TailScore, true_division};
 pub use select::{Choice, ScoredHead, Wanted};
@@ -237,7 +237,12 @@ impl Sharechain {
 
     /// The best share as of the last choice, for whoever makes work.
     pub fn tip(&mut self) -> Arc<Tip> {
-        let best = self.choice.best.and_then(|best| self.share(best).cloned());
+        self.tip_at(self.choice.best)
+    }
+
+    /// The same for any share to build on; for none, as on a fresh network, if it is not here.
+    pub fn tip_at(&mut self, share: Option<ShareHash>) -> Arc<Tip> {
+        let best = share.and_then(|share| self.share(share).cloned());
         let (stale_info, own) = (self.own.next_stale_info(), self.own.counts());
         let mut window = std::mem::take(&mut self.window);
         let punish = self.choice.punish_aggressively != 0;

@@ -11,7 +11,7 @@ use super::score::{AdjustedWork, TailScore, score};
 use super::verify::{VerifyError, punishment};
 use super::{Event, Sharechain};
 use crate::merkle::Digest;
-use crate::share::{ShareHash, Target};
+use crate::share::{Attempts, ShareHash, Target};
 
 /// Unverified shares tried from the top of an incomplete chain.
 const TRIES_MAX: u32 = 5;
@@ -46,6 +46,8 @@ pub struct ScoredHead {
     pub hash: ShareHash,
     /// Work up to five shares back, adjusted by the punishment.
     pub work: AdjustedWork,
+    /// The same without adjustment.
+    pub confirmed: Attempts,
     /// See the protocol's section 5.6: -1 for a block's solution, 0 for most.
     pub punishment: i32,
     /// When it was first seen, seconds since 1970.
@@ -60,9 +62,9 @@ impl ScoredHead {
             .then_with(|| self.before(other))
     }
 
-    /// The order that would hold without punishments' second rank.
+    /// The order that would hold if nothing were punished: work before adjustment, then seen earlier.
     fn traditional_order(&self, other: &ScoredHead) -> Ordering {
-        (self.work.cmp(&other.work))
+        (self.confirmed.cmp(&other.confirmed))
             .then_with(|| other.first_seen.total_cmp(&self.first_seen))
             .then_with(|| other.punishment.cmp(&self.punishment))
             .then_with(|| self.hash.cmp(&other.hash))
@@ -248,8 +250,9 @@ impl Sharechain {
         let punishment = punishment(&self.view(), known);
         let back = self.verified.height(hash).min(CONFIRMED_BACK);
         let work = self.all.ancestor(hash, back).map_or_else(Work::default, |ancestor| self.verified.work(ancestor));
-        let work = AdjustedWork::new(work.own, known.share.attempts(), punishment);
-        Some(ScoredHead { hash, work, punishment, first_seen: known.first_seen })
+        let confirmed = work.own;
+        let work = AdjustedWork::new(confirmed, known.share.attempts(), punishment);
+        Some(ScoredHead { hash, work, confirmed, punishment, first_seen: known.first_seen })
     }
 
     /// Step 7: from a punished head down to a share that is not, and up again where that leads past no naughty one.

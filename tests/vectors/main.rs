@@ -8,6 +8,8 @@
 #[path = "."]
 mod vectors {
     mod addresses;
+    mod chains;
+    mod forks;
     mod numbers;
     mod primitives;
     mod recorded;
