@@ -98,7 +98,7 @@ fn a_coinbase_that_pays_another_window_is_refused() {
 fn transactions_are_referred_to_in_the_latest_of_a_hundred_shares() {
     let mut chain = Sharechain::new(network(24, 33));
     let at = |chain: &Sharechain, transactions: Vec<[u8; 32]>| {
-        let height = chain.all().len() as u32;
+        let height = u32::try_from(chain.all().len()).unwrap();
         Plan { transactions, timestamp: START + 10 * height, vote: Some(33), ..Plan::default() }
     };
     let refs = |share: &Share| share.info().transactions.clone().unwrap();
