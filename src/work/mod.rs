@@ -18,7 +18,7 @@ use stratum::{Difficulty, Epochs, Offer, Refusal, Worker};
 use thiserror::Error;
 
 use crate::address::{self, AddressError};
-use crate::merkle::{self, Digest};
+use crate::merkle::Digest;
 use crate::network::Network;
 use crate::share::{
     self, GenerationError, Payee, PayeeError, Payouts, ScriptError, SegwitData, ShareData, ShareInfo, Target,
@@ -178,16 +178,18 @@ struct JobKey {
 }
 
 impl WorkSet {
-    /// Work on `template` that builds on `tip`.
+    /// Work on `template` that builds on `tip`; `before` is what there was, which spares work where the template is the
+    /// same.
     ///
     /// # Errors
     /// There is none.
-    fn new(
+    pub fn new(
         config: &Arc<Config>,
         template: &Arc<Template>,
         tip: Arc<Tip>,
         rates: Arc<Rates>,
         epochs: Epochs,
+        before: Option<&Self>,
     ) -> Result<Self, WorkError> {
         if tip.next().is_none() {
             return Err(WorkError::ChainIncomplete);
@@ -215,28 +217,29 @@ impl WorkSet {
         let coinbase_bytes = coinbase.prefix().len() + OUTPUT_BYTES_MAX + COINBASE_END_BYTES;
         // Each payee's script may count as one signature operation, at four units of cost.
         let sigops = 4 * (payouts.count() as u64 + 2);
-        let trimmed = template.with_room_for(4 * coinbase_bytes as u64 + COINBASE_WITNESS_WEIGHT, sigops);
+        let kept = template.fitting(4 * coinbase_bytes as u64 + COINBASE_WITNESS_WEIGHT, sigops);
+        let trimmed = match before.map(|before| &before.common) {
+            // Tips change far more often than templates: hashing all transactions again would be in vain.
+            Some(before) if Arc::ptr_eq(&before.source, template) && before.template.transactions.len() == kept => {
+                before.template.clone()
+            }
+            _ => template.truncated(kept),
+        };
         let payouts = if trimmed.coinbase_value == template.coinbase_value {
             payouts
         } else {
             payouts_of(trimmed.coinbase_value)?
         };
-        let hashes: Vec<Digest> = trimmed.transactions.iter().map(|one| one.wtxid.to_byte_array()).collect();
+        let hashes = || -> Vec<Digest> { trimmed.transactions.iter().map(|one| one.wtxid.to_byte_array()).collect() };
         Ok(Self {
             config: config.clone(),
             epochs,
             rates,
             coinbase_script: coinbase_script.into(),
             segwit_data: segwit_of(&trimmed),
-            transactions: tip.transactions(&hashes),
+            transactions: tip.transactions(hashes),
             tip,
-            common: Arc::new(Common {
-                network,
-                rules,
-                payouts,
-                merkle_branch: merkle::branch_of_first(&hashes),
-                template: trimmed,
-            }),
+            common: Arc::new(Common { network, rules, payouts, source: template.clone(), template: trimmed }),
             jobs: DashMap::new(),
         })
     }
@@ -411,7 +414,7 @@ mod tests {
     fn work_on(chain: &mut Sharechain, template: &Arc<Template>, config: &Arc<Config>) -> WorkSet {
         chain.think(f64::from(unix_now()));
         let tip = chain.tip();
-        WorkSet::new(config, template, tip, Arc::default(), Epochs::default()).unwrap()
+        WorkSet::new(config, template, tip, Arc::default(), Epochs::default(), None).unwrap()
     }
 
     fn fresh(fee_percent: f64) -> WorkSet {

@@ -37,7 +37,7 @@ pub async fn publish(
         let tip = inputs.tips.borrow_and_update().clone();
         let rates = inputs.rates.borrow().clone();
         let (next, why) = match (template, tip) {
-            (Some(template), Some(tip)) => match publisher.next(template, tip, rates) {
+            (Some(template), Some(tip)) => match publisher.next(template, tip, rates, work.borrow().as_deref()) {
                 Ok(set) => (Some(Arc::new(set)), None),
                 Err(error) => (None, Some(error.to_string())),
             },
@@ -70,7 +70,13 @@ struct Publisher {
 }
 
 impl Publisher {
-    fn next(&mut self, template: Arc<Template>, tip: Arc<Tip>, rates: Arc<Rates>) -> Result<WorkSet, super::WorkError> {
+    fn next(
+        &mut self,
+        template: Arc<Template>,
+        tip: Arc<Tip>,
+        rates: Arc<Rates>,
+        before: Option<&WorkSet>,
+    ) -> Result<WorkSet, super::WorkError> {
         if let Some((last_template, last_tip)) = &self.last {
             if last_template.previous_block != template.previous_block {
                 self.epochs.stale += 1;
@@ -81,7 +87,7 @@ impl Publisher {
             }
         }
         self.last = Some((template.clone(), tip.clone()));
-        WorkSet::new(&self.config, &template, tip, rates, self.epochs)
+        WorkSet::new(&self.config, &template, tip, rates, self.epochs, before)
     }
 }
 
@@ -122,7 +128,7 @@ mod tests {
     #[test]
     fn a_new_parent_makes_old_work_worthless_and_new_bits_are_urgent() {
         let mut publisher = Publisher { config: Arc::new(config()), last: None, epochs: Epochs::default() };
-        let mut epochs = |template| publisher.next(template, tip(), Arc::default()).unwrap().epochs();
+        let mut epochs = |template| publisher.next(template, tip(), Arc::default(), None).unwrap().epochs();
         assert_eq!(epochs(template(|_| {})), Epochs::default());
         assert_eq!(epochs(template(|parts| parts.time += 1)), Epochs::default());
         let harder = CompactTarget::from_consensus(0x1f7f_ffff);
