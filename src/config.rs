@@ -1,7 +1,8 @@
 //! The only reader of arguments and environment, and the only home of defaults: gives one valid `Config`, or all that is
 //! wrong with what was given.
 
-use clap::{Args, Parser, Subcommand};
+use clap::parser::ValueSource;
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use std::ffi::OsString;
 use std::fs;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
@@ -43,8 +44,7 @@ Try it without any bitcoind: p2pool demo";
     about = ABOUT,
     after_help = AFTER_HELP,
     max_term_width = 120,
-    subcommand_precedence_over_arg = true,
-    args_conflicts_with_subcommands = true
+    subcommand_precedence_over_arg = true
 )]
 pub struct Cli {
     #[command(subcommand)]
@@ -92,16 +92,35 @@ struct RunArgs {
     #[arg(short, long, value_name = "[ADDRESS:]PORT", env = "P2POOL_WORKER_PORT")]
     worker_port: Option<String>,
     /// Percentage of work that pays you instead of the miner who does it.
-    #[arg(short, long, value_name = "PERCENT", default_value = "0", env = "P2POOL_FEE")]
+    #[arg(short, long, value_name = "PERCENT", default_value = "0", env = "P2POOL_FEE", allow_negative_numbers = true)]
     fee: String,
     /// Seconds between the submissions of a miner that its difficulty is chosen for.
-    #[arg(short, long, value_name = "SECONDS", default_value = "3", env = "P2POOL_SHARE_RATE")]
+    #[arg(
+        short,
+        long,
+        value_name = "SECONDS",
+        default_value = "3",
+        env = "P2POOL_SHARE_RATE",
+        allow_negative_numbers = true
+    )]
     share_rate: String,
     /// Most connections of miners in all.
-    #[arg(long, value_name = "COUNT", default_value = "20000", env = "P2POOL_MAX_WORKERS")]
+    #[arg(
+        long,
+        value_name = "COUNT",
+        default_value = "20000",
+        env = "P2POOL_MAX_WORKERS",
+        allow_negative_numbers = true
+    )]
     max_workers: String,
     /// Most connections of miners from one address; this machine's own are not counted.
-    #[arg(long, value_name = "COUNT", default_value = "4096", env = "P2POOL_MAX_WORKERS_PER_ADDRESS")]
+    #[arg(
+        long,
+        value_name = "COUNT",
+        default_value = "4096",
+        env = "P2POOL_MAX_WORKERS_PER_ADDRESS",
+        allow_negative_numbers = true
+    )]
     max_workers_per_address: String,
     /// bitcoin.conf, if it is not where bitcoind looks for it.
     #[arg(long, value_name = "FILE", env = "P2POOL_BITCOIND_CONFIG_PATH")]
@@ -110,13 +129,19 @@ struct RunArgs {
     #[arg(long, value_name = "HOST", default_value = "127.0.0.1", env = "P2POOL_BITCOIND_ADDRESS")]
     bitcoind_address: String,
     /// bitcoind's RPC port [default: the one in bitcoin.conf, else bitcoind's own, 8332 on bitcoin].
-    #[arg(long, value_name = "PORT", env = "P2POOL_BITCOIND_RPC_PORT")]
+    #[arg(long, value_name = "PORT", env = "P2POOL_BITCOIND_RPC_PORT", allow_negative_numbers = true)]
     bitcoind_rpc_port: Option<String>,
     /// bitcoind's P2P port [default: the one in bitcoin.conf, else bitcoind's own, 8333 on bitcoin].
-    #[arg(long, value_name = "PORT", env = "P2POOL_BITCOIND_P2P_PORT")]
+    #[arg(long, value_name = "PORT", env = "P2POOL_BITCOIND_P2P_PORT", allow_negative_numbers = true)]
     bitcoind_p2p_port: Option<String>,
     /// Seconds without an answer of bitcoind after which miners are sent away, so that they go to their next pool.
-    #[arg(long, value_name = "SECONDS", default_value = "60", env = "P2POOL_BITCOIND_TIMEOUT")]
+    #[arg(
+        long,
+        value_name = "SECONDS",
+        default_value = "60",
+        env = "P2POOL_BITCOIND_TIMEOUT",
+        allow_negative_numbers = true
+    )]
     bitcoind_timeout: String,
     /// Work with a bitcoind older than the oldest that is known to be right.
     #[arg(long, env = "P2POOL_ALLOW_OBSOLETE_BITCOIND")]
@@ -132,7 +157,7 @@ struct DemoArgs {
     #[command(flatten)]
     log: LogArgs,
     /// Stop after this many blocks, with a summary.
-    #[arg(long, value_name = "N", env = "P2POOL_BLOCKS")]
+    #[arg(long, value_name = "N", env = "P2POOL_BLOCKS", allow_negative_numbers = true)]
     blocks: Option<String>,
     /// Start no miner: wait for yours.
     #[arg(long, env = "P2POOL_NO_MINER")]
@@ -151,7 +176,7 @@ pub enum Config {
     /// Serve miners on a daemon's chain.
     Node(Box<NodeConfig>),
     /// Show the pool at work.
-    Demo(DemoConfig),
+    Demo(Box<DemoConfig>),
 }
 
 /// How to log.
@@ -248,9 +273,11 @@ impl Config {
         if !problems.0.is_empty() {
             return Err(Refused::Values(problems.0));
         }
-        let cli = Cli::try_parse_from(arguments).map_err(Refused::Arguments)?;
+        let matches = Cli::command().try_get_matches_from(arguments).map_err(Refused::Arguments)?;
+        refuse_misplaced(&matches, &mut problems);
+        let cli = Cli::from_arg_matches(&matches).map_err(Refused::Arguments)?;
         let config = match cli.command {
-            Some(Command::Demo(arguments)) => demo(arguments, &mut problems).map(Self::Demo),
+            Some(Command::Demo(arguments)) => demo(arguments, &mut problems).map(|demo| Self::Demo(Box::new(demo))),
             None => node(cli.run, environment, &mut problems).map(|node| Self::Node(Box::new(node))),
         };
         match config {
@@ -297,6 +324,22 @@ fn expand(argument: OsString, depth: usize, expanded: &mut Vec<OsString>, proble
     }
 }
 
+/// A subcommand has options of its own: one that stands before its name would be silently ignored.
+fn refuse_misplaced(matches: &clap::ArgMatches, problems: &mut Problems) {
+    let Some((subcommand, _)) = matches.subcommand() else { return };
+    for id in matches.ids() {
+        let is_argument = matches.try_get_raw(id.as_str()).is_ok();
+        if is_argument && matches.value_source(id.as_str()) == Some(ValueSource::CommandLine) {
+            let name = if id == "credentials" {
+                "[USER] PASSWORD".to_owned()
+            } else {
+                format!("--{}", id.as_str().replace('_', "-"))
+            };
+            problems.add("subcommand", format!("`{name}` does not go with `{subcommand}`, or must stand after it"));
+        }
+    }
+}
+
 fn demo(arguments: DemoArgs, problems: &mut Problems) -> Option<DemoConfig> {
     let blocks = match arguments.blocks {
         Some(text) => problems.take("--blocks", whole_number(&text)).map(Some),
@@ -305,7 +348,7 @@ fn demo(arguments: DemoArgs, problems: &mut Problems) -> Option<DemoConfig> {
     let network = &network::DEMO;
     let worker_address = problems.take("--worker-port", listen_address(&arguments.worker_port));
     // Several submissions a second show a newcomer that something happens.
-    let interval = Duration::from_millis(400);
+    let interval = Duration::from_millis(250);
     Some(DemoConfig {
         log: LogConfig { debug: arguments.log.debug, logfile: arguments.log.logfile },
         blocks: blocks?,
@@ -452,7 +495,6 @@ fn login(credentials: &[String], environment: &Environment) -> Result<Option<Log
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory;
 
     const ADDRESS: &str = "mipcBbFg9gMiCh81Kj8tqqdgoZub1ZJRfn";
 
@@ -510,7 +552,8 @@ mod tests {
     #[test]
     fn a_subcommand_wins_over_a_password_spelled_like_it() {
         assert!(matches!(read(&["demo"]), Ok(Config::Demo(_))));
-        assert!(matches!(read(&["alice", "demo"]), Err(Refused::Arguments(_))));
+        assert!(problems(&["alice", "demo"]).contains("`[USER] PASSWORD` does not go with `demo`"));
+        assert!(problems(&["--fee", "1", "demo"]).contains("`--fee` does not go with `demo`"));
     }
 
     #[test]

@@ -12,7 +12,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use thiserror::Error;
 
-use crate::bitcoind::{FoundBlock, Outcome};
+use crate::block::{FoundBlock, Outcome};
 
 /// The only format so far.
 const VERSION: u32 = 1;

@@ -15,25 +15,26 @@
 //!
 //! | module | may import |
 //! | --- | --- |
-//! | `json_lines`, `merkle`, `metrics`, `network`, `pack`, `tasks` | nothing |
+//! | `block`, `json_lines`, `merkle`, `metrics`, `network`, `pack`, `tasks` | nothing |
 //! | `address` | `network` |
 //! | `template` | `merkle` |
 //! | `share` | `merkle`, `pack` |
 //! | `sharechain` | `merkle`, `network`, `share` |
 //! | `stats` | nothing (and the crate `stratum`) |
-//! | `bitcoind` | `journal`, `merkle`, `network`, `tasks`, `template` |
-//! | `journal` | `bitcoind` (its plain types) |
+//! | `journal` | `block` |
+//! | `bitcoind` | `block`, `journal`, `merkle`, `network`, `tasks`, `template` |
 //! | `work` | `address`, `network`, `template` |
-//! | `solution` | `bitcoind`, `work` |
+//! | `solution` | `block`, `work` |
 //! | `http` | `bitcoind` (health), `metrics`, `stats` (rates) |
 //! | `listen` | `http` |
 //! | `node` | everything above |
-//! | `config` | each part's own `Config`, `address`, `network` |
+//! | `config` | `address`, `bitcoind` (its `Config`), `network`, `work` (its `Config`) |
 //! | `demo` | `config`, `node` and what stands above it |
 //! | `main` | everything |
 
 pub mod address;
 pub mod bitcoind;
+pub mod block;
 pub mod config;
 pub mod demo;
 pub mod http;

@@ -57,7 +57,7 @@ fn run(config: Config) -> Result<()> {
     let runtime = tokio::runtime::Runtime::new().context("cannot start threads")?;
     let result = match config {
         Config::Node(config) => runtime.block_on(run_node(*config)),
-        Config::Demo(config) => runtime.block_on(run_demo(config)),
+        Config::Demo(config) => runtime.block_on(run_demo(*config)),
     };
     // Calls to the daemon may be under way on other threads; they are not waited for.
     runtime.shutdown_background();

@@ -8,7 +8,7 @@ use stratum::Solution;
 use tokio::sync::mpsc;
 use tracing::{error, info, warn};
 
-use crate::bitcoind::FoundBlock;
+use crate::block::FoundBlock;
 use crate::work::Ticket;
 
 /// Solutions that may wait: sessions wait with them when it is full, and their own sockets feel it.

@@ -21,12 +21,11 @@ pub mod submit;
 pub mod templates;
 pub mod wire;
 
-use bitcoin::BlockHash;
-use bytes::Bytes;
 use std::sync::Arc;
 use std::time::Instant;
 use tokio::sync::{broadcast, mpsc, watch};
 
+use crate::block::{BlockReport, FoundBlock, Outcome};
 use crate::template::Template;
 
 /// Blocks that may wait to be taken up by `submit`. One in ten minutes is usual and each is taken up at once; regtest
@@ -62,72 +61,6 @@ pub struct Health {
     pub trouble: Option<String>,
     /// Whether the P2P connection is up. Always true for the embedded chain.
     pub p2p_connected: bool,
-}
-
-/// A block that meets its target, ready to be sent.
-#[derive(Clone, PartialEq, Eq)]
-pub struct FoundBlock {
-    /// Its hash.
-    pub hash: BlockHash,
-    /// The block before it.
-    pub previous_block: BlockHash,
-    /// Its height.
-    pub height: u32,
-    /// The whole block as it goes over the wire, witnesses included.
-    pub bytes: Bytes,
-    /// What its coinbase pays in all, in satoshis.
-    pub value: u64,
-    /// Whom its coinbase pays, in words for people (an address).
-    pub payee: String,
-    /// The worker that found it.
-    pub finder: String,
-}
-
-impl std::fmt::Debug for FoundBlock {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "FoundBlock({} at height {}, {} bytes)", self.hash, self.height, self.bytes.len())
-    }
-}
-
-/// What became of a block.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct BlockReport {
-    /// Which block.
-    pub block: FoundBlock,
-    /// The route that this is about; `None` for the final word on the block.
-    pub route: Option<&'static str>,
-    /// What happened.
-    pub outcome: Outcome,
-}
-
-/// How an attempt to get a block accepted ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Outcome {
-    /// It is in the daemon's best chain.
-    Accepted,
-    /// It is valid, but another block of its height was there first.
-    Stale,
-    /// The daemon says that it breaks a rule, in its own words.
-    Rejected(String),
-    /// The route failed, so the daemon's opinion is not known. Tried again.
-    Failed(String),
-}
-
-impl Outcome {
-    /// Whether another attempt could not change it.
-    pub fn is_final(&self) -> bool {
-        !matches!(self, Self::Failed(_))
-    }
-
-    /// A word for metrics and logs.
-    pub fn word(&self) -> &'static str {
-        match self {
-            Self::Accepted => "accepted",
-            Self::Stale => "stale",
-            Self::Rejected(_) => "rejected",
-            Self::Failed(_) => "failed",
-        }
-    }
 }
 
 /// One way for a block to reach the daemon.

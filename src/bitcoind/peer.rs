@@ -16,10 +16,11 @@ use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::{sleep, sleep_until, timeout};
 use tracing::{debug, info, warn};
 
+use super::Route;
 use super::backoff::Backoff;
 use super::health::Monitor;
 use super::wire::{Event, Fate, SUBMISSIONS_MAX, Wire};
-use super::{FoundBlock, Outcome, Route};
+use crate::block::{FoundBlock, Outcome};
 use crate::network::Network;
 
 /// How long connecting may take.

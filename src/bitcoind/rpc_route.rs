@@ -6,9 +6,10 @@ use serde_json::{Value, json};
 use std::time::Duration;
 use tokio::time::sleep;
 
+use super::Route;
 use super::responses::BlockHeaderInfo;
 use super::rpc::{Rpc, RpcError, code};
-use super::{FoundBlock, Outcome, Route};
+use crate::block::{FoundBlock, Outcome};
 
 /// Between two looks at a block that the daemon has but not in its best chain.
 const SECOND_LOOK: Duration = Duration::from_millis(500);

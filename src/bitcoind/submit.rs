@@ -10,8 +10,9 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
 
+use super::Route;
 use super::backoff::Backoff;
-use super::{BlockReport, FoundBlock, Outcome, Route};
+use crate::block::{BlockReport, FoundBlock, Outcome};
 use crate::journal::{Entry, Journal, JournalError};
 use crate::tasks::Tasks;
 

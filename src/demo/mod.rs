@@ -19,11 +19,11 @@ use tokio::task::JoinHandle;
 use crate::bitcoind::embedded::{self, Rules};
 use crate::config::DemoConfig;
 use crate::journal::Journal;
+use crate::listen;
 use crate::network::DEMO;
 use crate::node::{self, Parts};
 use crate::tasks::Tasks;
 use crate::work::{self, Payout};
-use crate::{bitcoind, listen};
 use miner::MinerEvent;
 use story::{Chapter, Story};
 
@@ -37,7 +37,7 @@ const SPACING: Duration = Duration::from_secs(10);
 const STATUS_ON_TERMINAL: Duration = Duration::from_secs(1);
 const STATUS_IN_PIPE: Duration = Duration::from_secs(10);
 
-/// Blocks on the way to being accepted when the demonstration ends are waited for this long.
+/// What the miner tells of itself and the story has not told yet.
 const MINER_EVENTS_MAX: usize = 1024;
 
 /// Runs the demonstration until `stop`, or until it has shown as many blocks as it was asked for.
@@ -84,7 +84,7 @@ pub async fn run(
 
     let address = payout("p2pool demo miner").address;
     let (events_sender, events) = mpsc::channel(MINER_EVENTS_MAX);
-    story.tell(&Chapter::Listening { address: node.worker_address, hash_rate, threads, spacing: SPACING });
+    story.tell(&Chapter::Listening { address: node.worker_address, hash_rate, spacing: SPACING });
     let miner =
         config.miner.then(|| start_miner(node.worker_address, format!("{address}.cpu"), threads, events_sender));
     if miner.is_none() {
@@ -118,7 +118,7 @@ async fn tell(
     story: &mut Story,
     node: &node::Node,
     mut events: mpsc::Receiver<MinerEvent>,
-    mut reports: tokio::sync::broadcast::Receiver<bitcoind::BlockReport>,
+    mut reports: tokio::sync::broadcast::Receiver<crate::block::BlockReport>,
     blocks_wanted: Option<u64>,
     stop: impl Future<Output = ()>,
 ) -> Result<()> {

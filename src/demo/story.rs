@@ -5,7 +5,7 @@ use std::io::{IsTerminal, Write};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use crate::bitcoind::{BlockReport, Outcome};
+use crate::block::{BlockReport, Outcome};
 use crate::network::DEMO;
 use crate::stats::Rates;
 
@@ -19,7 +19,7 @@ const COIN: f64 = 100_000_000.0;
 #[derive(Debug)]
 pub(super) enum Chapter<'a> {
     Measuring,
-    Listening { address: SocketAddr, hash_rate: f64, threads: usize, spacing: Duration },
+    Listening { address: SocketAddr, hash_rate: f64, spacing: Duration },
     WaitingForMiners { address: SocketAddr, example: &'a str },
     Status { rates: &'a Rates },
     End { rates: &'a Rates },
@@ -68,13 +68,13 @@ impl Story {
             Chapter::Measuring => {
                 self.line("P2Pool demo: a whole pool on a private chain inside this process. Nothing here is worth money.");
             }
-            Chapter::Listening { address, hash_rate, threads, spacing } => {
+            Chapter::Listening { address, hash_rate, spacing } => {
                 self.line(&format!(
                     "Listening for miners on stratum+tcp://{address} (metrics: http://{address}/metrics)."
                 ));
                 self.line(&format!(
-                    "{threads} thread(s) of this machine do {}: the chain's difficulty is set so that a block comes about \
-                     every {} s.",
+                    "This machine does {} with half its cores: the chain's difficulty starts so that this finds a block about \
+                     every {} s, and follows the miners that come.",
                     show_rate(*hash_rate),
                     spacing.as_secs()
                 ));
@@ -148,7 +148,7 @@ impl Story {
 
     fn end(&mut self, rates: &Rates) {
         let seconds = self.started.elapsed().as_secs();
-        self.line(&format!("The end, after {seconds} s: {}.", self.status(rates)));
+        self.line(&format!("The end, after {seconds} s. {}", self.status(rates)));
         let paid: Vec<String> = self
             .paid
             .iter()
@@ -162,15 +162,15 @@ impl Story {
     fn status(&self, rates: &Rates) -> String {
         let lost = if self.blocks_lost > 0 { format!(" ({} lost)", self.blocks_lost) } else { String::new() };
         format!(
-            "Totals: {} submissions accepted, {} stale; {} blocks{lost}; {} {} paid; {} by {} worker(s)",
+            "Totals: {} accepted, {} late; {}{lost}; {} {} paid; {} by {}",
             // The miner hears of its submissions before the statistics do.
-            rates.accepted.max(self.accepted),
-            rates.stale,
-            self.blocks,
+            counted(rates.accepted.max(self.accepted), "submission"),
+            rates.late,
+            counted(self.blocks, "block"),
             show_coins(self.paid.values().sum()),
             DEMO.parent.symbol,
             show_rate(rates.hash_rate),
-            rates.workers.len(),
+            counted(rates.workers.len() as u64, "worker"),
         )
     }
 
@@ -193,6 +193,10 @@ impl Story {
 /// A worker's own name, without the address before it.
 fn worker_of(name: &str) -> &str {
     name.split_once('.').map_or(name, |(_, worker)| worker)
+}
+
+fn counted(count: u64, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
 }
 
 fn show_coins(satoshis: u64) -> String {

@@ -69,14 +69,11 @@ fn awaits_exponent(number: &str) -> bool {
     number.strip_suffix(['e', 'E']).is_some_and(|mantissa| mantissa.parse::<f64>().is_ok())
 }
 
-/// Splits the worker off the address: at the first `_` if there is one, else at the first `.`.
+/// Splits the worker off the address, at whichever separator comes first. The old node looked for a `_` first, and paid
+/// itself for `ADDRESS.rig_2`.
 fn split_worker(user: &str) -> (&str, Option<&str>) {
-    let separator = if user.contains('_') { '_' } else { '.' };
-    match user.split_once(separator) {
-        Some((address, worker)) => {
-            let worker = worker.split(separator).next().unwrap_or_default();
-            (address, (!worker.is_empty()).then_some(worker))
-        }
+    match user.split_once(['.', '_']) {
+        Some((address, worker)) => (address, (!worker.is_empty()).then_some(worker)),
         None => (user, None),
     }
 }
@@ -112,7 +109,9 @@ mod tests {
             (format!("{ADDRESS}.rig1"), format!("{ADDRESS}.rig1")),
             (format!("{ADDRESS}_rig1"), format!("{ADDRESS}.rig1")),
             (format!("{ADDRESS}_rig.1"), format!("{ADDRESS}.rig.1")),
-            (format!("{ADDRESS}.rig1.x"), format!("{ADDRESS}.rig1")),
+            (format!("{ADDRESS}.rig_2"), format!("{ADDRESS}.rig_2")),
+            (format!("{ADDRESS}._"), format!("{ADDRESS}._")),
+            (format!("{ADDRESS}.rig1.x"), format!("{ADDRESS}.rig1.x")),
             (format!("{ADDRESS}."), ADDRESS.to_owned()),
             (format!("{ADDRESS}.rig1+5/7"), format!("{ADDRESS}.rig1")),
         ] {

@@ -4,7 +4,7 @@ use crate::support::{
     Backend, LIMIT, config, config_without_p2p, journalled, mine, mine_paying, start, start_in, wait_for,
 };
 use p2pool::bitcoind::daemon::Config;
-use p2pool::bitcoind::{FoundBlock, Outcome};
+use p2pool::block::{FoundBlock, Outcome};
 use p2pool::network::BITCOIN_REGTEST;
 use std::time::Duration;
 use test_support::{Bitcoind, Fault, HttpProxy, mine_blocks, payout_address};

@@ -10,7 +10,8 @@ use bitcoin::{
 };
 use p2pool::bitcoind::credentials::{Login, Password};
 use p2pool::bitcoind::daemon::{self, Config};
-use p2pool::bitcoind::{BlockReport, FoundBlock, Handle, Health, Outcome};
+use p2pool::bitcoind::{Handle, Health};
+use p2pool::block::{BlockReport, FoundBlock, Outcome};
 use p2pool::journal::Journal;
 use p2pool::network::{BITCOIN_REGTEST, Network};
 use p2pool::tasks::Tasks;

@@ -1,8 +1,8 @@
 //! Templates: that they come, are followed, and can be mined on.
 
 use crate::support::{config, config_without_p2p, mine, start, start_in};
-use p2pool::bitcoind::Outcome;
 use p2pool::bitcoind::daemon::{Config, wallet_address};
+use p2pool::block::Outcome;
 use p2pool::network::{BITCOIN_REGTEST, BITCOIN_SIGNET};
 use serde_json::{Value, json};
 use std::sync::Arc;

@@ -32,7 +32,8 @@ use std::time::{Duration, Instant, SystemTime};
 use tokio::sync::{Notify, broadcast, mpsc, watch};
 use tracing::{debug, error};
 
-use super::{BLOCKS_QUEUED_MAX, FoundBlock, Handle, Health, Outcome, REPORTS_KEPT_MAX, Route, submit};
+use super::{BLOCKS_QUEUED_MAX, Handle, Health, REPORTS_KEPT_MAX, Route, submit};
+use crate::block::{FoundBlock, Outcome};
 use crate::journal::Journal;
 use crate::network::DEMO;
 use crate::tasks::Tasks;

@@ -16,6 +16,10 @@ use crate::signal;
 /// The Cargo package whose Bitcoin Core source `tests/bitcoind.sh` builds; the script names the same version.
 const SOURCE_PACKAGE: &str = "libbitcoinkernel-sys-0.4.1";
 
+/// Salted hash of [`Bitcoind::credentials`], as `-rpcauth` wants it: HMAC-SHA256 of the password under the salt.
+const RPC_AUTH: &str =
+    "-rpcauth=tester:00112233445566778899aabbccddeeff$1c86d9cd851ed8d84efab5cc1c7e8cd37a25e68481bee1216132218a2a2ab83f";
+
 /// Starting takes under two seconds here; a loaded machine with a cold disk needs longer.
 const START_LIMIT: Duration = Duration::from_secs(60);
 
@@ -87,7 +91,12 @@ impl Bitcoind {
         self.data_dir.path()
     }
 
-    /// User and password from its cookie file.
+    /// A user and password that stay the same when it is restarted, unlike the cookie's.
+    pub fn credentials(&self) -> (String, String) {
+        ("tester".to_owned(), "not-secret".to_owned())
+    }
+
+    /// User and password from its cookie file: another password after each start.
     pub fn cookie(&self) -> (String, String) {
         self.read_cookie().expect("a running daemon has a cookie")
     }
@@ -204,6 +213,7 @@ impl Bitcoind {
             .arg("-rpcbind=127.0.0.1")
             .arg("-rpcallowip=127.0.0.1")
             .arg(format!("-rpcport={}", self.rpc_port))
+            .arg(RPC_AUTH)
             .args(["-listen=1", "-listenonion=0", "-discover=0", "-dnsseed=0", "-fixedseeds=0", "-natpmp=0"])
             .args(["-server=1", "-daemon=0", "-printtoconsole=0", "-dbcache=16", "-par=1", "-rpcthreads=8"])
             .args(&self.args)
@@ -319,6 +329,9 @@ mod tests {
         daemon.stop();
         daemon.restart();
         assert_eq!(daemon.best_block_hash(), mined[2]);
+        let (user, password) = daemon.credentials();
+        let client = Client::new(&daemon.rpc_address(), Auth::UserPass(user, password)).expect("well formed");
+        assert_eq!(client.get_block_count().expect("the credentials hold"), 3);
         daemon.pause();
         let folder = daemon.data_dir().to_owned();
         drop(daemon);

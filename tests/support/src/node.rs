@@ -2,7 +2,7 @@
 
 use rustix::process::Signal;
 use std::io::{BufRead, BufReader, Read};
-use std::net::{SocketAddr, TcpStream};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Condvar, Mutex};
@@ -14,6 +14,7 @@ use crate::coins::payout_address;
 use crate::http::{self, Response};
 use crate::ports::free_port;
 use crate::signal;
+use crate::stratum_client::StratumClient;
 
 /// How long a node may take to serve miners, daemon and all, on a loaded machine.
 const READY_LIMIT: Duration = Duration::from_secs(30);
@@ -25,26 +26,30 @@ const EXIT_LIMIT: Duration = Duration::from_secs(30);
 #[derive(Debug)]
 pub struct NodeBuilder {
     program: PathBuf,
+    network: String,
     subcommand: Vec<String>,
     address: Option<String>,
     rpc_port: Option<u16>,
     p2p_port: Option<u16>,
+    worker_port: Option<u16>,
     credentials: Option<(String, String)>,
     args: Vec<String>,
     environment: Vec<(String, String)>,
 }
 
 impl NodeBuilder {
-    /// A node of the given program (`env!("CARGO_BIN_EXE_p2pool")`) on the daemon's chain, with its ports and cookie, whose
+    /// A node of the given program (`env!("CARGO_BIN_EXE_p2pool")`) on the daemon's chain, with its ports and credentials, whose
     /// own payout address is `payout_address(255)`.
     pub fn new(program: &str, daemon: &Bitcoind) -> Self {
         Self {
             program: program.into(),
+            network: "bitcoin_regtest".to_owned(),
             subcommand: Vec::new(),
             address: Some(payout_address(255).to_string()),
             rpc_port: Some(daemon.rpc_port()),
             p2p_port: Some(daemon.p2p_port()),
-            credentials: Some(daemon.cookie()),
+            worker_port: None,
+            credentials: Some(daemon.credentials()),
             args: Vec::new(),
             environment: Vec::new(),
         }
@@ -54,14 +59,22 @@ impl NodeBuilder {
     pub fn demo(program: &str) -> Self {
         Self {
             program: program.into(),
+            network: "bitcoin_regtest".to_owned(),
             subcommand: vec!["demo".to_owned()],
             address: None,
             rpc_port: None,
             p2p_port: None,
+            worker_port: None,
             credentials: None,
             args: Vec::new(),
             environment: Vec::new(),
         }
+    }
+
+    /// Another network than `bitcoin_regtest`.
+    pub fn network(mut self, name: &str) -> Self {
+        self.network = name.to_owned();
+        self
     }
 
     /// The node's own payout address, or none.
@@ -82,7 +95,13 @@ impl NodeBuilder {
         self
     }
 
-    /// Other credentials than the daemon's cookie, or none on the command line.
+    /// A given worker port instead of a free one.
+    pub fn worker_port(mut self, port: u16) -> Self {
+        self.worker_port = Some(port);
+        self
+    }
+
+    /// Other credentials than the daemon's, or none on the command line.
     pub fn credentials(mut self, credentials: Option<(&str, &str)>) -> Self {
         self.credentials = credentials.map(|(user, password)| (user.to_owned(), password.to_owned()));
         self
@@ -111,8 +130,8 @@ impl NodeBuilder {
     pub fn spawn(self) -> Node {
         let data_dir =
             tempfile::Builder::new().prefix("p2pool-node-").tempdir().expect("the temporary folder can be written");
-        let mut node =
-            Node { builder: self, data_dir, worker_port: free_port(), child: None, log: Arc::default(), marked: 0 };
+        let worker_port = self.worker_port.unwrap_or_else(free_port);
+        let mut node = Node { builder: self, data_dir, worker_port, child: None, log: Arc::default(), marked: 0 };
         node.launch();
         node
     }
@@ -162,32 +181,31 @@ impl Node {
         self.data_dir.path()
     }
 
-    /// The journal of found blocks that are not settled yet.
-    pub fn found_blocks_dir(&self) -> PathBuf {
-        self.data_dir().join("bitcoin_regtest").join("found_blocks")
+    /// The journal's files of found blocks in one state: `block` while their fate is open, then `accepted`, `stale` or
+    /// `rejected`.
+    pub fn found_blocks(&self, state: &str) -> Vec<PathBuf> {
+        let folder = self.data_dir().join("bitcoin_regtest").join("found_blocks");
+        let Ok(entries) = std::fs::read_dir(folder) else { return Vec::new() };
+        let in_state = |path: &PathBuf| path.extension().is_some_and(|extension| extension == state);
+        entries.flatten().map(|entry| entry.path()).filter(in_state).collect()
     }
 
-    /// The files in the journal of found blocks.
-    pub fn found_blocks(&self) -> Vec<PathBuf> {
-        let Ok(entries) = std::fs::read_dir(self.found_blocks_dir()) else { return Vec::new() };
-        entries.flatten().map(|entry| entry.path()).filter(|path| path.is_file()).collect()
-    }
-
-    /// Waits until the worker port accepts and miners get work.
+    /// Waits until miners are served.
     pub fn wait_ready(&self) {
         let start = Instant::now();
         while start.elapsed() < READY_LIMIT {
-            if let Ok(mut stream) = TcpStream::connect(self.worker_address()) {
-                // While there is no work, a node accepts and closes at once; otherwise it waits for us to speak.
-                let wait = Some(Duration::from_millis(100));
-                stream.set_read_timeout(wait).expect("longer than zero");
-                if stream.read(&mut [0; 1]).is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock) {
-                    return;
-                }
+            if self.serves_miners() {
+                return;
             }
             std::thread::sleep(Duration::from_millis(50));
         }
         panic!("the node serves no miners after {READY_LIMIT:?}; it said:\n{}", self.log());
+    }
+
+    /// Whether a new connection can subscribe. A node without work hangs up instead, once it hears that it is a miner: the
+    /// port serves HTTP too.
+    pub fn serves_miners(&self) -> bool {
+        StratumClient::try_connect(self.worker_port).is_ok_and(|mut probe| probe.subscribe().is_ok())
     }
 
     /// Everything that this run has printed so far.
@@ -274,12 +292,6 @@ impl Node {
         self.launch();
     }
 
-    /// Like [`Self::restart`] against a daemon that has a new cookie.
-    pub fn restart_with(&mut self, daemon: &Bitcoind) {
-        self.builder.credentials = Some(daemon.cookie());
-        self.restart();
-    }
-
     fn worker_address(&self) -> SocketAddr {
         SocketAddr::from(([127, 0, 0, 1], self.worker_port))
     }
@@ -304,7 +316,7 @@ impl Node {
         }
         command.args(&builder.subcommand);
         if builder.subcommand.is_empty() {
-            command.args(["--net", "bitcoin_regtest", "--bitcoind-address", "127.0.0.1"]);
+            command.args(["--net", &builder.network, "--bitcoind-address", "127.0.0.1"]);
         }
         command.arg("--datadir").arg(self.data_dir.path());
         command.arg("-w").arg(self.worker_address().to_string());

@@ -149,17 +149,26 @@ impl Job {
         for hash in &self.branch {
             root = sha256d(&[root, *hash].concat());
         }
-        let mut previous = unhex(&self.previous_block).expect("the server sends hex");
-        // Stratum shows the hash as eight words, each with its bytes reversed.
-        previous.chunks_exact_mut(4).for_each(<[u8]>::reverse);
         let mut header = [0; 80];
         header[..4].copy_from_slice(&version.to_le_bytes());
-        header[4..36].copy_from_slice(&previous);
+        header[4..36].copy_from_slice(&self.previous_bytes());
         header[36..68].copy_from_slice(&root);
         header[68..72].copy_from_slice(&time.to_le_bytes());
         header[72..76].copy_from_slice(&self.bits.to_le_bytes());
         header[76..].copy_from_slice(&nonce.to_le_bytes());
         header
+    }
+
+    /// The block that this job's block would follow.
+    pub fn previous_block_hash(&self) -> bitcoin::BlockHash {
+        bitcoin::hashes::Hash::from_byte_array(self.previous_bytes())
+    }
+
+    fn previous_bytes(&self) -> [u8; 32] {
+        let mut previous = unhex(&self.previous_block).expect("the server sends hex");
+        // Stratum shows the hash as eight words, each with its bytes reversed.
+        previous.chunks_exact_mut(4).for_each(<[u8]>::reverse);
+        previous.try_into().expect("a hash has 32 bytes")
     }
 
     /// Above this hash it is no block.

@@ -1,0 +1,126 @@
+//! Crashes and absences, of the node and of its daemon: no found block is lost, and no miner works for nothing for long.
+
+use serde_json::json;
+use std::time::{Duration, Instant};
+use test_support::{
+    Bitcoind, Fault, HttpProxy, Node, NodeBuilder, StratumClient, TcpProxy, mine_blocks, payout_address, wait_until,
+};
+
+use crate::{P2POOL, job_on_tip, mine_one, miner_name, wait_for_best};
+
+#[test]
+fn a_block_found_just_before_a_crash_lands_after_the_restart() {
+    let mut daemon = Bitcoind::start();
+    mine_blocks(&daemon, 1, &payout_address(9).script_pubkey());
+    // An orderly stop writes that block to disk; the kill below would lose it otherwise, and ours builds on it.
+    daemon.stop();
+    daemon.restart();
+    let mut node = Node::start(P2POOL, &daemon);
+    let user = miner_name(1);
+    let mut miner = StratumClient::ready(node.worker_port(), &user);
+    let found = job_on_tip(&mut miner, &daemon).solve_block();
+    daemon.pause();
+    assert_eq!(miner.submit(&user, &found), Ok(true));
+    wait_until("the block is on disk", Duration::from_secs(5), || !node.found_blocks("block").is_empty());
+    node.kill9();
+    // What waits in the paused daemon's sockets must not land either, so it dies too.
+    daemon.kill();
+    daemon.restart();
+    assert!(daemon.try_call("getblockheader", json!([found.hash])).is_err(), "it landed before the node was back");
+    node.restart();
+    wait_for_best(&daemon, found.hash);
+    wait_until("the block is settled", Duration::from_secs(20), || node.found_blocks("accepted").len() == 1);
+}
+
+#[test]
+fn a_block_found_while_the_daemon_hangs_lands_when_it_goes_on() {
+    let mut daemon = Bitcoind::start();
+    let node = Node::start(P2POOL, &daemon);
+    let user = miner_name(1);
+    let mut miner = StratumClient::ready(node.worker_port(), &user);
+    let found = job_on_tip(&mut miner, &daemon).solve_block();
+    daemon.pause();
+    assert_eq!(miner.submit(&user, &found), Ok(true));
+    std::thread::sleep(Duration::from_secs(3));
+    daemon.resume();
+    wait_for_best(&daemon, found.hash);
+}
+
+#[test]
+fn a_block_that_both_routes_fail_is_sent_again_until_it_lands() {
+    let daemon = Bitcoind::start();
+    let rpc = HttpProxy::start(daemon.rpc_port());
+    let p2p = TcpProxy::start(daemon.p2p_port());
+    let node = NodeBuilder::new(P2POOL, &daemon).rpc_port(rpc.port()).p2p_port(p2p.port()).start();
+    let user = miner_name(1);
+    let mut miner = StratumClient::ready(node.worker_port(), &user);
+    let found = job_on_tip(&mut miner, &daemon).solve_block();
+    p2p.cut();
+    rpc.fail("submitblock", Fault::Cut);
+    assert_eq!(miner.submit(&user, &found), Ok(true));
+    wait_until("the RPC route is tried", Duration::from_secs(5), || rpc.calls("submitblock") > 0);
+    assert_ne!(daemon.best_block_hash(), found.hash);
+    rpc.mend("submitblock");
+    wait_until("it lands", Duration::from_secs(30), || daemon.best_block_hash() == found.hash);
+}
+
+#[test]
+fn a_daemon_restarted_within_thirty_seconds_costs_no_miner_its_connection() {
+    let mut daemon = Bitcoind::start();
+    let node = Node::start(P2POOL, &daemon);
+    let (user, payee) = (miner_name(1), payout_address(1));
+    let mut miner = StratumClient::ready(node.worker_port(), &user);
+    mine_one(&mut miner, &user, &daemon, &payee);
+    daemon.stop();
+    std::thread::sleep(Duration::from_secs(15));
+    assert!(miner.poll(), "the miner was sent away");
+    daemon.restart();
+    mine_one(&mut miner, &user, &daemon, &payee);
+    // The P2P connection is back too, so the next block is heard of at once.
+    mine_one(&mut miner, &user, &daemon, &payee);
+    assert!(miner.poll(), "the miner was sent away");
+}
+
+#[test]
+fn miners_are_sent_away_while_the_daemon_is_gone_and_served_when_it_is_back() {
+    let mut daemon = Bitcoind::start();
+    let node = NodeBuilder::new(P2POOL, &daemon).args(&["--bitcoind-timeout", "5"]).start();
+    let (user, payee) = (miner_name(1), payout_address(1));
+    let mut miner = StratumClient::ready(node.worker_port(), &user);
+    mine_one(&mut miner, &user, &daemon, &payee);
+    daemon.stop();
+    let start = Instant::now();
+    assert!(miner.disconnected_within(Duration::from_secs(20)), "a miner must not work for nothing for long");
+    assert!(start.elapsed() > Duration::from_secs(3), "sent away after only {:?}", start.elapsed());
+    for _ in 0..3 {
+        let start = Instant::now();
+        assert!(!node.serves_miners(), "a new miner must not work for nothing");
+        assert!(start.elapsed() < Duration::from_secs(1), "closed at once, so that it goes to its next pool");
+    }
+    daemon.restart();
+    node.wait_ready();
+    let mut miner = StratumClient::ready(node.worker_port(), &user);
+    mine_one(&mut miner, &user, &daemon, &payee);
+}
+
+#[test]
+fn a_daemon_that_hangs_counts_as_gone() {
+    let mut daemon = Bitcoind::start();
+    let node = NodeBuilder::new(P2POOL, &daemon).args(&["--bitcoind-timeout", "5"]).start();
+    let user = miner_name(1);
+    let mut miner = StratumClient::ready(node.worker_port(), &user);
+    daemon.pause();
+    assert!(miner.disconnected_within(Duration::from_secs(45)), "a miner must not work for nothing for long");
+    daemon.resume();
+    node.wait_ready();
+    let mut miner = StratumClient::ready(node.worker_port(), &user);
+    mine_one(&mut miner, &user, &daemon, &payout_address(1));
+}
+
+#[test]
+fn a_quiet_daemon_is_not_gone() {
+    let daemon = Bitcoind::start();
+    let node = NodeBuilder::new(P2POOL, &daemon).args(&["--bitcoind-timeout", "5"]).start();
+    let mut miner = StratumClient::ready(node.worker_port(), &miner_name(1));
+    assert!(!miner.disconnected_within(Duration::from_secs(12)), "nothing was wrong, and the miner was sent away");
+}

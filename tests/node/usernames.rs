@@ -1,0 +1,124 @@
+//! Whom a user name pays and what it asks for; and that no name sends money astray silently.
+
+use bitcoin::{Address, KnownHrp, Network};
+use std::time::Duration;
+use test_support::{Bitcoind, ClientError, Node, NodeBuilder, StratumClient, metric_value, payout_address};
+
+use crate::{P2POOL, mine_one, miner_name};
+
+/// What the node answers to this user name on a new connection.
+fn authorize(node: &Node, user: &str) -> Result<bool, ClientError> {
+    let mut miner = StratumClient::connect(node.worker_port());
+    miner.subscribe().expect("subscribing needs nothing");
+    miner.authorize(user, "x")
+}
+
+/// Checks that a name is refused as not authorised, and that the reason names what is wrong.
+fn check_refused(user: &str, reason_word: &str) {
+    let daemon = Bitcoind::start();
+    let node = Node::start(P2POOL, &daemon);
+    let refused = authorize(&node, user).expect_err("it cannot be paid");
+    assert_eq!(refused.code(), Some(24), "{refused}");
+    let reason = refused.reason().to_lowercase();
+    assert!(reason.contains(reason_word), "{reason:?} does not tell that the reason is {reason_word:?}");
+}
+
+#[test]
+fn an_address_with_a_typo_is_refused_with_the_reason() {
+    let good = payout_address(1).to_string();
+    let swapped = if good.ends_with('q') { 'p' } else { 'q' };
+    check_refused(&format!("{}{swapped}", &good[..good.len() - 1]), "mistyped");
+}
+
+#[test]
+fn an_address_of_another_network_is_refused_with_the_reason() {
+    check_refused("bc1qw508d6qejxtdg4y5r3zarvary0c5xw7kv8f3t4", "network");
+}
+
+#[test]
+fn a_legacy_address_of_another_network_is_refused_with_the_reason() {
+    check_refused("1BvBMSEYstWetqTFn5Au4m4GFg7xJaNVN2", "network");
+}
+
+#[test]
+fn a_taproot_address_is_refused_with_the_reason() {
+    let secp = bitcoin::key::Secp256k1::new();
+    let key = bitcoin::secp256k1::SecretKey::from_slice(&[0x77; 32]).expect("in the range of the curve's order");
+    let address = Address::p2tr(&secp, key.x_only_public_key(&secp).0, None, KnownHrp::Regtest);
+    check_refused(&address.to_string(), "taproot");
+}
+
+#[test]
+fn a_name_that_is_no_address_mines_for_the_node_itself() {
+    let daemon = Bitcoind::start();
+    let node = Node::start(P2POOL, &daemon);
+    let user = "somebody.rig+0.00001";
+    let mut miner = StratumClient::ready(node.worker_port(), user);
+    mine_one(&mut miner, user, &daemon, &payout_address(255));
+}
+
+#[test]
+fn a_worker_name_with_any_separators_is_paid_at_its_address() {
+    let daemon = Bitcoind::start();
+    let node = Node::start(P2POOL, &daemon);
+    let payee = payout_address(1);
+    for suffix in ["", ".rig", "_rig", ".rig_2", "_rig.2", ".", "_", "._", "/1", ".rig/1+0.001", "+0.001/1"] {
+        let user = format!("{payee}{suffix}");
+        let mut miner = StratumClient::ready(node.worker_port(), &user);
+        mine_one(&mut miner, &user, &daemon, &payee);
+    }
+}
+
+#[test]
+fn a_second_name_with_the_same_address_is_credited() {
+    let daemon = Bitcoind::start();
+    let node = Node::start(P2POOL, &daemon);
+    let (first, second) = (miner_name(1), format!("{}.other", payout_address(1)));
+    let mut miner = StratumClient::ready(node.worker_port(), &first);
+    assert_eq!(miner.authorize(&second, "x"), Ok(true));
+    mine_one(&mut miner, &second, &daemon, &payout_address(1));
+    mine_one(&mut miner, &first, &daemon, &payout_address(1));
+}
+
+#[test]
+fn a_second_name_with_another_address_is_refused_with_the_reason() {
+    let daemon = Bitcoind::start();
+    let node = Node::start(P2POOL, &daemon);
+    let (first, second) = (miner_name(1), miner_name(2));
+    let mut miner = StratumClient::ready(node.worker_port(), &first);
+    let refused = miner.authorize(&second, "x").expect_err("the connection's jobs pay the first name");
+    assert_eq!(refused.code(), Some(24), "{refused}");
+    for named in [payout_address(1), payout_address(2)] {
+        assert!(refused.reason().contains(&named.to_string()), "{refused}");
+    }
+    let submission = miner.job().solve();
+    assert_eq!(miner.submit(&second, &submission).expect_err("it was refused").code(), Some(24));
+    mine_one(&mut miner, &first, &daemon, &payout_address(1));
+}
+
+#[test]
+fn a_difficulty_in_the_user_name_is_the_sessions() {
+    // Nobody's difficulty is above that of a block, or blocks would be missed. Regtest's is next to nothing, so that
+    // a wish shows only on a harder chain.
+    let daemon = Bitcoind::start_with(&["-chain=signet"]);
+    let address = Address::from_script(&payout_address(1).script_pubkey(), Network::Signet).expect("P2WPKH");
+    let node = NodeBuilder::new(P2POOL, &daemon).network("bitcoin_signet").address(Some(&address.to_string())).start();
+    for (suffix, difficulty) in [("+0.0001", 1e-4), (".rig+1e-3", 1e-3), ("_rig+2.5E-4", 2.5e-4)] {
+        let user = format!("{address}{suffix}");
+        let miner = StratumClient::ready(node.worker_port(), &user);
+        assert!((miner.difficulty / difficulty - 1.0).abs() < 1e-9, "{user} gets {}", miner.difficulty);
+        assert!((miner.job().difficulty / difficulty - 1.0).abs() < 1e-9, "{user}'s first job comes too early");
+    }
+}
+
+#[test]
+fn submissions_are_counted() {
+    let daemon = Bitcoind::start();
+    let node = Node::start(P2POOL, &daemon);
+    let user = miner_name(1);
+    let mut miner = StratumClient::ready(node.worker_port(), &user);
+    mine_one(&mut miner, &user, &daemon, &payout_address(1));
+    std::thread::sleep(Duration::from_millis(200));
+    let metrics = node.metrics();
+    assert!(metric_value(&metrics, "stratum_submissions_total{").is_some_and(|count| count >= 1.0), "{metrics}");
+}

@@ -1,0 +1,194 @@
+//! Reads the repository itself: imports obey the table in `src/lib.rs`, the README's options are the program's, every file
+//! says why it exists, and nothing is left unfinished.
+
+#![allow(clippy::unwrap_used, reason = "a test that fails says where")]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn rust_files(folders: &[&str]) -> Vec<PathBuf> {
+    fn collect(folder: &Path, files: &mut Vec<PathBuf>) {
+        for entry in fs::read_dir(folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display())) {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                if path.file_name().is_none_or(|name| name != "target") {
+                    collect(&path, files);
+                }
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                files.push(path);
+            }
+        }
+    }
+    let mut files = Vec::new();
+    for folder in folders {
+        collect(&root().join(folder), &mut files);
+    }
+    assert!(files.len() > 10, "there are files to read");
+    files
+}
+
+fn read(path: &Path) -> String {
+    fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// The names between backticks in `text`.
+fn quoted(text: &str) -> BTreeSet<String> {
+    text.split('`').skip(1).step_by(2).map(str::to_owned).collect()
+}
+
+/// The import table of `src/lib.rs`: module → modules that it may import; `None` for a row that allows everything above.
+fn import_table() -> BTreeMap<String, Option<BTreeSet<String>>> {
+    let text = read(&root().join("src/lib.rs"));
+    let rows = text.lines().filter_map(|line| line.strip_prefix("//! | "));
+    let mut table = BTreeMap::new();
+    for row in rows.skip(2) {
+        let (modules, allowed) = row.split_once('|').unwrap();
+        let open = allowed.contains("everything") || allowed.contains("what stands above");
+        for module in quoted(modules) {
+            table.insert(module, (!open).then(|| quoted(allowed)));
+        }
+    }
+    assert!(table.len() > 10, "the table is found: {table:?}");
+    table
+}
+
+/// The module of the root crate that a file belongs to.
+fn module_of(path: &Path) -> String {
+    let relative = path.strip_prefix(root().join("src")).unwrap();
+    let first = relative.components().next().unwrap().as_os_str().to_string_lossy().into_owned();
+    first.trim_end_matches(".rs").to_owned()
+}
+
+/// Code without comments and without what follows `mod tests`.
+fn code_of(text: &str) -> String {
+    let end = text.find("#[cfg(test)]\nmod tests").or_else(|| text.find("#[cfg(test)]\npub(crate) mod tests"));
+    let lines = text[..end.unwrap_or(text.len())].lines();
+    lines.map(|line| line.split("//").next().unwrap_or_default()).collect::<Vec<_>>().join("\n")
+}
+
+/// Modules of the crate that `code` names.
+fn imports_of(code: &str) -> BTreeSet<String> {
+    let mut imports = BTreeSet::new();
+    for (at, _) in code.match_indices("crate::") {
+        let rest = &code[at + "crate::".len()..];
+        let list = match rest.strip_prefix('{') {
+            Some(inner) => inner.split('}').next().unwrap_or_default().to_owned(),
+            None => rest.to_owned(),
+        };
+        let names: Vec<&str> = if rest.starts_with('{') { list.split(',').collect() } else { vec![&list] };
+        for name in names {
+            let name: String =
+                name.trim().chars().take_while(|character| character.is_alphanumeric() || *character == '_').collect();
+            if !name.is_empty() {
+                imports.insert(name);
+            }
+        }
+    }
+    imports
+}
+
+#[test]
+fn imports_obey_the_table() {
+    let table = import_table();
+    let mut wrong = Vec::new();
+    for path in rust_files(&["src"]) {
+        let module = module_of(&path);
+        if module == "lib" || module == "main" {
+            continue;
+        }
+        let Some(allowed) = table.get(&module) else {
+            wrong.push(format!("{module} is not in the table of src/lib.rs"));
+            continue;
+        };
+        let Some(allowed) = allowed else { continue };
+        for import in imports_of(&code_of(&read(&path))) {
+            if import != module && table.contains_key(&import) && !allowed.contains(&import) {
+                wrong.push(format!("{}: {module} imports {import}", path.display()));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn the_import_table_has_no_cycle() {
+    let mut left = import_table();
+    left.retain(|_, allowed| allowed.is_some());
+    while !left.is_empty() {
+        let free: Vec<String> = left
+            .iter()
+            .filter(|(_, allowed)| allowed.iter().flatten().all(|import| !left.contains_key(import)))
+            .map(|(module, _)| module.clone())
+            .collect();
+        assert!(!free.is_empty(), "these import each other: {left:?}");
+        for module in free {
+            left.remove(&module);
+        }
+    }
+}
+
+#[test]
+fn stratum_knows_nothing_of_the_node_and_only_its_server_knows_tokio() {
+    for path in rust_files(&["stratum/src"]) {
+        let code = code_of(&read(&path));
+        for word in ["p2pool::", "bitcoin::", "bitcoincore_rpc"] {
+            assert!(!code.contains(word), "{} says {word}", path.display());
+        }
+        let is_server = path.components().any(|component| component.as_os_str() == "server");
+        assert!(is_server || !code.contains("tokio"), "{} says tokio", path.display());
+    }
+}
+
+#[test]
+fn every_file_says_why_it_exists() {
+    for path in rust_files(&["src", "stratum", "tests"]) {
+        assert!(read(&path).starts_with("//! "), "{} has no header comment", path.display());
+    }
+}
+
+#[test]
+fn nothing_is_left_unfinished() {
+    // Spelled so that this file does not find itself.
+    let marks = ["TO\u{44}O", "FIX\u{4d}E", "XX\u{58}", "unimplemented\u{21}", "todo\u{21}", "#[ignor\u{65}"];
+    for path in rust_files(&["src", "stratum", "tests"]) {
+        let text = read(&path);
+        for mark in marks {
+            assert!(!text.contains(mark), "{} says {mark}", path.display());
+        }
+    }
+}
+
+/// Long options that `text` names at the start of a help line or in a table row.
+fn options_of(text: &str) -> BTreeSet<String> {
+    text.split(|character: char| !(character.is_alphanumeric() || character == '-'))
+        .filter(|word| word.starts_with("--") && word.len() > 2)
+        .map(str::to_owned)
+        .collect()
+}
+
+#[test]
+fn the_readme_explains_exactly_the_options_that_there_are() {
+    let help = |arguments: &[&str]| {
+        let output = Command::new(env!("CARGO_BIN_EXE_p2pool")).args(arguments).output().unwrap();
+        assert!(output.status.success());
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let mut real: BTreeSet<String> = BTreeSet::new();
+    for text in [help(&["--help"]), help(&["demo", "--help"])] {
+        let lines = text.lines().map(str::trim_start).filter(|line| line.starts_with('-'));
+        real.extend(lines.flat_map(|line| options_of(line.split("  ").next().unwrap_or_default())));
+    }
+    let readme = read(&root().join("README.md"));
+    let rows = readme.lines().filter(|line| line.starts_with("| `-"));
+    let explained: BTreeSet<String> =
+        rows.flat_map(|row| options_of(row.split('|').nth(1).unwrap_or_default())).collect();
+    real.remove("--help");
+    real.remove("--version");
+    assert_eq!(explained, real);
+}
