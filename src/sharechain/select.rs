@@ -140,6 +140,11 @@ impl Sharechain {
             let mut at = Some(head);
             for _ in 0..tries {
                 let Some(share) = at.filter(|at| self.all.contains(at)) else { break };
+                at = self.all.previous(share);
+                // Two heads may lead to one bad share.
+                if bad.iter().any(|(bad, _)| *bad == share) {
+                    continue;
+                }
                 match self.attempt(share, now) {
                     Ok(()) => {
                         found = true;
@@ -147,7 +152,6 @@ impl Sharechain {
                     }
                     Err(error) => bad.push((share, error)),
                 }
-                at = self.all.previous(share);
             }
             if let (false, Some(last)) = (found, last) {
                 wanted.extend(self.wanted(head, last));
