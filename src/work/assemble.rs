@@ -5,6 +5,7 @@ use bitcoin::hashes::Hash;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
+use stratum::midstate::Midstate;
 use stratum::version_rolling::VERSION_MASK;
 use stratum::{JobId, JobParts, Offer};
 
@@ -136,6 +137,7 @@ pub(super) fn offer(
     let parts = JobParts {
         id: next_job_id(),
         coinbase_head: &head,
+        coinbase_midstate: midstate(&draft, &head),
         coinbase_tail: &draft.coinbase().tail(),
         branch: &template.branch,
         version: (template.version & !VERSION_MASK) | VERSION_TOP_BITS,
@@ -151,6 +153,14 @@ pub(super) fn offer(
     let ticket =
         Ticket { common: common.clone(), payout: payout.clone(), info: Box::new(draft.info().clone()), makes_shares };
     Ok(Offer::new(&parts, ticket))
+}
+
+/// SHA-256 after the coinbase's head, from where the hash link left off: the head is kilobytes, and hashed once.
+fn midstate(draft: &Draft, head: &[u8]) -> Midstate {
+    let link = draft.hash_link();
+    let hashed = link.length - link.length % 64;
+    let rest = usize::try_from(hashed).expect("a coinbase fits into memory");
+    Midstate::resume(&link.state, hashed, &head[rest..])
 }
 
 /// Numbers that are never used again, also not after a restart: they start at the clock's microseconds.

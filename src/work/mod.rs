@@ -111,6 +111,8 @@ pub struct Config {
     pub donation_percent: f64,
     /// Texts for the coinbase, checked by [`check_texts`].
     pub coinbase_texts: Vec<String>,
+    /// Tells the time that shares bear, in seconds since 1970: [`unix_now`], unless time is to be something else.
+    pub clock: fn() -> u32,
 }
 
 /// Texts for the coinbase that do not fit.
@@ -327,7 +329,7 @@ impl stratum::Work for WorkSet {
         let key = JobKey { address: payout.address.clone(), wish, generation };
         // The map's lock is held while the job is made, some microseconds: whoever comes meanwhile wants the same one.
         let offer = self.jobs.entry(key).or_try_insert_with(|| {
-            let now = unix_now();
+            let now = (self.config.clock)();
             let info = self.share_info(payout, now)?;
             assemble::offer(&self.common, payout, info, now).map_err(|error| Refusal(error.to_string()))
         })?;
@@ -351,8 +353,8 @@ fn donation(percent: f64, draw: f64) -> u16 {
     donation
 }
 
-/// The clock, to the nearest second.
-fn unix_now() -> u32 {
+/// The system's clock, to the nearest second since 1970.
+pub fn unix_now() -> u32 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u32::try_from((now.as_millis() + 500) / 1000).unwrap_or(u32::MAX)
 }
@@ -385,6 +387,7 @@ mod tests {
             fee_percent,
             donation_percent: 0.0,
             coinbase_texts: vec!["hello".to_owned()],
+            clock: unix_now,
         })
     }
 
