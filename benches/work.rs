@@ -32,7 +32,7 @@ const ADDRESSES: u32 = 500;
 const TRANSACTIONS: u32 = 2_000;
 
 /// A share's time is above its parent's, so thousands a second need a clock that starts where the chain ends, and goes on
-/// by a second for each.
+/// by a share period for each, so that shares do not get harder and harder.
 static CLOCK: AtomicU32 = AtomicU32::new(START + 10 * SHARES);
 
 fn chain_clock() -> u32 {
@@ -117,7 +117,7 @@ fn own_shares(chain: &mut Sharechain, config: &Arc<Config>, template: &Arc<Templ
         let begin = Instant::now();
         let draft = ticket.draft().unwrap();
         let share = ticket.share(&draft, &solved.header, [0; 8]).unwrap();
-        CLOCK.store(share.timestamp() + 1, Ordering::Relaxed);
+        CLOCK.store(share.timestamp() + 10, Ordering::Relaxed);
         let now = f64::from(share.timestamp());
         chain.add_own(Arc::new(share), false, now);
         chain.think(now);

@@ -8,9 +8,6 @@ use super::responses::{ChainInfo, ConversionError, NetworkInfo};
 use super::rpc::{Rpc, RpcError, code};
 use crate::network::Network;
 
-/// Oldest daemon whose behaviour is known here, as `getnetworkinfo` numbers it: 22.0 brought taproot's activation.
-pub const VERSION_MIN: u32 = 220_000;
-
 /// How often a message that does not change is repeated.
 const REPEAT_INTERVAL: Duration = Duration::from_secs(60);
 
@@ -72,16 +69,27 @@ pub enum Diagnosis {
     NoPeers,
     /// The daemon may not follow today's rules.
     #[error(
-        "bitcoind {}.{} is too old: {}.0 or newer is needed (--allow-obsolete-bitcoind tries anyway)",
-        .0 / 10_000, .0 / 100 % 100, VERSION_MIN / 10_000
+        "the daemon, {}, is too old: {} or newer is needed (--allow-obsolete-bitcoind tries anyway)",
+        shown(*.version), shown(*.needed)
     )]
-    TooOld(u32),
+    TooOld {
+        /// Its version, as `getnetworkinfo` numbers it.
+        version: u32,
+        /// The oldest that would do.
+        needed: u32,
+    },
     /// The template cannot be mined on.
     #[error("bitcoind's template is of no use: {0}")]
     Template(ConversionError),
     /// Anything else, in the call's own words.
     #[error(transparent)]
     Other(RpcError),
+}
+
+/// A version as people write it; Litecoin's begin with a zero.
+fn shown(version: u32) -> String {
+    let (major, minor, patch) = (version / 10_000, version / 100 % 100, version % 100);
+    if patch == 0 { format!("{major}.{minor}") } else { format!("{major}.{minor}.{patch}") }
 }
 
 impl From<RpcError> for Diagnosis {
@@ -102,7 +110,7 @@ impl Diagnosis {
     /// a restart.
     pub fn retry_max(&self) -> Duration {
         match self {
-            Self::WrongChain { .. } | Self::TooOld(_) | Self::Template(_) => Duration::from_secs(30),
+            Self::WrongChain { .. } | Self::TooOld { .. } | Self::Template(_) => Duration::from_secs(30),
             Self::Unreachable { .. } | Self::WarmingUp(_) => Duration::from_secs(3),
             _ => Duration::from_secs(10),
         }
@@ -131,8 +139,8 @@ pub fn diagnose(chain: &ChainInfo, node: &NetworkInfo, network: &Network, allow_
             option: parent.daemon_option,
         });
     }
-    if node.version < VERSION_MIN && !allow_obsolete {
-        return Some(Diagnosis::TooOld(node.version));
+    if node.version < network.parent.version_min && !allow_obsolete {
+        return Some(Diagnosis::TooOld { version: node.version, needed: network.parent.version_min });
     }
     // The daemon calls a chain whose tip is a day old "initial download" too; on the main chain it then gives no
     // templates, but a test chain that has paused is mined on as it is.
@@ -238,7 +246,7 @@ mod tests {
     #[test]
     fn too_old_a_daemon_is_told_what_is_needed_unless_it_is_allowed() {
         let diagnosis = diagnose(&chain("main"), &node(210_100), &BITCOIN, false).unwrap();
-        assert!(diagnosis.to_string().starts_with("bitcoind 21.1 is too old: 22.0"), "{diagnosis}");
+        assert!(diagnosis.to_string().starts_with("the daemon, 21.1, is too old: 22.0"), "{diagnosis}");
         assert_eq!(diagnose(&chain("main"), &node(210_100), &BITCOIN, true), None);
     }
 

@@ -136,6 +136,7 @@ impl Fields {
         self.number("ADDRESS_VERSION", 0..=255, &mut parent.address_version);
         self.number("ADDRESS_P2SH_VERSION", 0..=255, &mut parent.address_p2sh_version);
         self.text("HUMAN_READABLE_PART", &mut parent.human_readable_part);
+        self.number("PARENT_VERSION_MIN", 0..=i64::from(u32::MAX), &mut parent.version_min);
         self.number("BLOCK_PERIOD", 1..=1_000_000, &mut parent.block_period);
         self.number("BLOCK_MAX_SIZE", 1..=i64::from(u32::MAX), &mut parent.block_max_size);
         self.number("BLOCK_MAX_WEIGHT", 1..=i64::from(u32::MAX), &mut parent.block_max_weight);

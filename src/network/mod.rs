@@ -107,6 +107,8 @@ pub struct Parent {
     pub genesis: &'static str,
     /// Rules that `getblocktemplate` must be asked with (BIP 9).
     pub template_rules: &'static [&'static str],
+    /// Oldest daemon whose blocks are known to be right here, as `getnetworkinfo` numbers it.
+    pub version_min: u32,
     /// Expected seconds between blocks.
     pub block_period: u32,
     /// What proof of work is judged by.

@@ -53,6 +53,8 @@ pub const BITCOIN: Network = Network {
         human_readable_part: "bc",
         genesis: "000000000019d6689c085ae165831e934ff763ae46a2a6c172b3f1b60a8ce26f",
         template_rules: &["segwit"],
+        // 22.0 brought taproot's activation.
+        version_min: 220_000,
         block_period: 600,
         pow: Pow::Sha256d,
         subsidy: BITCOIN_SUBSIDY,
@@ -109,6 +111,8 @@ pub const BITCOIN_TESTNET: Network = Network {
         human_readable_part: "tb",
         genesis: "000000000933ea01ad0ee984209779baaec3ced90fa3f408719526f8d77f4943",
         template_rules: &["segwit"],
+        // 22.0 brought taproot's activation.
+        version_min: 220_000,
         block_period: 600,
         pow: Pow::Sha256d,
         subsidy: BITCOIN_SUBSIDY,
@@ -158,6 +162,8 @@ pub const BITCOIN_TESTNET4: Network = Network {
         human_readable_part: "tb",
         genesis: "00000000da84f2bafbbc53dee25a72ae507ff4914b867c565be350b0da8bf043",
         template_rules: &["segwit"],
+        // 22.0 brought taproot's activation.
+        version_min: 220_000,
         block_period: 600,
         pow: Pow::Sha256d,
         subsidy: BITCOIN_SUBSIDY,
@@ -207,6 +213,8 @@ pub const BITCOIN_SIGNET: Network = Network {
         human_readable_part: "tb",
         genesis: "00000008819873e925422c1ff0f99f7cc9bbb232af63a077a480a3633bee1ef6",
         template_rules: &["segwit", "signet"],
+        // 22.0 brought taproot's activation.
+        version_min: 220_000,
         block_period: 600,
         pow: Pow::Sha256d,
         subsidy: BITCOIN_SUBSIDY,
@@ -256,6 +264,8 @@ pub const BITCOIN_REGTEST: Network = Network {
         human_readable_part: "bcrt",
         genesis: "0f9188f13cb7b2c71f2a335e3a4fc328bf5beb436012afca590b1a11466e2206",
         template_rules: &["segwit"],
+        // 22.0 brought taproot's activation.
+        version_min: 220_000,
         block_period: 600,
         pow: Pow::Sha256d,
         subsidy: Subsidy { halving_interval: 150, ..BITCOIN_SUBSIDY },
@@ -327,6 +337,8 @@ pub const LITECOIN: Network = Network {
         human_readable_part: "ltc",
         genesis: "12a765e31ffd4059bada1e25190f6e98c99d9714d334efa41a195a7e7e04bfe2",
         template_rules: &["segwit", "mweb"],
+        // 0.21.2 brought the extension block.
+        version_min: 210_200,
         block_period: 150,
         pow: Pow::Scrypt,
         subsidy: Subsidy { initial: 5_000_000_000, halving_interval: 840_000 },
