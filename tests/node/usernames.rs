@@ -1,5 +1,6 @@
 //! Whom a user name pays and what it asks for; and that no name sends money astray silently.
 
+use bitcoin::hashes::Hash;
 use bitcoin::{Address, KnownHrp, Network};
 use std::time::Duration;
 use test_support::{Bitcoind, ClientError, Node, NodeBuilder, StratumClient, metric_value, payout_address};
@@ -49,12 +50,32 @@ fn a_taproot_address_is_refused_with_the_reason() {
 }
 
 #[test]
+fn an_address_whose_witness_program_begins_with_a_zero_byte_is_refused_with_the_reason() {
+    let mut program = [0x55; 32];
+    program[0] = 0;
+    let script = bitcoin::ScriptBuf::new_p2wsh(&bitcoin::WScriptHash::from_byte_array(program));
+    let address = Address::from_script(&script, Network::Regtest).expect("P2WSH");
+    check_refused(&address.to_string(), "zero");
+}
+
+#[test]
+fn an_address_of_a_script_is_paid() {
+    let daemon = Bitcoind::start();
+    let node = Node::start(P2POOL, &daemon);
+    let script = bitcoin::ScriptBuf::new_p2wsh(&bitcoin::WScriptHash::from_byte_array([0x55; 32]));
+    let address = Address::from_script(&script, Network::Regtest).expect("P2WSH");
+    let user = format!("{address}.rig+0.00001");
+    let mut miner = StratumClient::ready(node.worker_port(), &user);
+    mine_one(&mut miner, &user, &daemon, &node, &address);
+}
+
+#[test]
 fn a_name_that_is_no_address_mines_for_the_node_itself() {
     let daemon = Bitcoind::start();
     let node = Node::start(P2POOL, &daemon);
     let user = "somebody.rig+0.00001";
     let mut miner = StratumClient::ready(node.worker_port(), user);
-    mine_one(&mut miner, user, &daemon, &payout_address(255));
+    mine_one(&mut miner, user, &daemon, &node, &payout_address(255));
 }
 
 #[test]
@@ -65,7 +86,7 @@ fn a_worker_name_with_any_separators_is_paid_at_its_address() {
     for suffix in ["", ".rig", "_rig", ".rig_2", "_rig.2", ".", "_", "._", "/1", ".rig/1+0.001", "+0.001/1"] {
         let user = format!("{payee}{suffix}");
         let mut miner = StratumClient::ready(node.worker_port(), &user);
-        mine_one(&mut miner, &user, &daemon, &payee);
+        mine_one(&mut miner, &user, &daemon, &node, &payee);
     }
 }
 
@@ -76,8 +97,8 @@ fn a_second_name_with_the_same_address_is_credited() {
     let (first, second) = (miner_name(1), format!("{}.other", payout_address(1)));
     let mut miner = StratumClient::ready(node.worker_port(), &first);
     assert_eq!(miner.authorize(&second, "x"), Ok(true));
-    mine_one(&mut miner, &second, &daemon, &payout_address(1));
-    mine_one(&mut miner, &first, &daemon, &payout_address(1));
+    mine_one(&mut miner, &second, &daemon, &node, &payout_address(1));
+    mine_one(&mut miner, &first, &daemon, &node, &payout_address(1));
 }
 
 #[test]
@@ -93,7 +114,7 @@ fn a_second_name_with_another_address_is_refused_with_the_reason() {
     }
     let submission = miner.job().solve();
     assert_eq!(miner.submit(&second, &submission).expect_err("it was refused").code(), Some(24));
-    mine_one(&mut miner, &first, &daemon, &payout_address(1));
+    mine_one(&mut miner, &first, &daemon, &node, &payout_address(1));
 }
 
 #[test]
@@ -117,7 +138,7 @@ fn submissions_are_counted() {
     let node = Node::start(P2POOL, &daemon);
     let user = miner_name(1);
     let mut miner = StratumClient::ready(node.worker_port(), &user);
-    mine_one(&mut miner, &user, &daemon, &payout_address(1));
+    mine_one(&mut miner, &user, &daemon, &node, &payout_address(1));
     std::thread::sleep(Duration::from_millis(200));
     let metrics = node.metrics();
     assert!(metric_value(&metrics, "stratum_submissions_total{").is_some_and(|count| count >= 1.0), "{metrics}");
