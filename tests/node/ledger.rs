@@ -98,14 +98,19 @@ impl Ledger {
         chain
     }
 
-    /// What the coinbase of `share` has to pay (sections 7 and 4.8).
+    /// What the coinbase of `share` has to pay.
     pub(crate) fn due(&self, share: &Share) -> Due {
-        let below = self.chain(share.previous());
+        let bits = share.contents().min_header.bits.0;
+        self.due_after(share.previous(), bits, share.data().subsidy, &address_of(share))
+    }
+
+    /// What a coinbase has to pay that builds on the share `previous` (sections 7 and 4.8).
+    fn due_after(&self, previous: Option<ShareHash>, block_bits: u32, subsidy: u64, finder: &str) -> Due {
+        let below = self.chain(previous);
         let real_chain_length = self.network.real_chain_length as usize;
         // The window begins with the grandparent, and is one share shorter than the chain below.
         let shares_max = below.len().min(real_chain_length).saturating_sub(1);
-        let limit =
-            Big::from(65535) * Big::from(self.network.spread) * attempts(share.contents().min_header.bits.0);
+        let limit = Big::from(65535) * Big::from(self.network.spread) * attempts(block_bits);
         let mut weights: BTreeMap<String, Big> = BTreeMap::new();
         let (mut total, mut window, mut is_cut) = (Big::ZERO, 0, false);
         for share in below.iter().skip(1).take(shares_max) {
@@ -127,12 +132,12 @@ impl Ledger {
             window += 1;
         }
 
-        let subsidy = Big::from(share.data().subsidy);
+        let subsidy = Big::from(subsidy);
         let mut amounts: BTreeMap<String, Big> = BTreeMap::new();
         for (address, weight) in weights {
             amounts.insert(address, subsidy * Big::from(199) * weight / (Big::from(200) * total));
         }
-        *amounts.entry(address_of(share)).or_default() += subsidy / Big::from(200);
+        *amounts.entry(finder.to_owned()).or_default() += subsidy / Big::from(200);
         let paid = amounts.values().fold(Big::ZERO, |sum, amount| sum + amount);
         let mut sorted: Vec<(u64, String)> =
             amounts.into_iter().map(|(address, amount)| (amount.to::<u64>(), address)).collect();
@@ -153,26 +158,54 @@ impl Ledger {
         let hash = block.block_hash();
         let share = self.share(share_hash(hash));
         assert_eq!(script_of(&address_of(share)), finder.script_pubkey().into_bytes(), "the finder of {hash}");
-        let stats = daemon.call("getblockstats", serde_json::json!([hash, ["subsidy", "totalfee"]]));
-        let all = stats["subsidy"].as_u64().expect("a number") + stats["totalfee"].as_u64().expect("a number");
-        assert_eq!(share.data().subsidy, all, "what {hash} has to divide");
-
-        let outputs: Vec<(Vec<u8>, u64)> = block.txdata[0]
-            .output
-            .iter()
-            .map(|output| (output.script_pubkey.to_bytes(), output.value.to_sat()))
-            .collect();
-        let (first, rest) = outputs.split_first().expect("a coinbase has outputs");
-        let (last, payouts) = rest.split_last().expect("a coinbase has several outputs");
-        assert!(first.1 == 0 && first.0.starts_with(&[0x6a, 0x24, 0xaa, 0x21, 0xa9, 0xed]), "{first:?}");
-        let ends_well = last.1 == 0 && last.0.len() == 42 && last.0.starts_with(&[0x6a, 0x28]);
-        assert!(ends_well && last.0[2..34] == *share.ref_hash(), "{last:?}");
-
+        assert_eq!(share.data().subsidy, to_divide(daemon, hash), "what {hash} has to divide");
         let due = self.due(share);
-        assert_eq!(payouts, due.outputs, "what block {hash} pays");
-        assert_eq!(due.outputs.iter().map(|(_, amount)| amount).sum::<u64>(), all);
+        assert_eq!(check_form(block), *share.ref_hash());
+        check_payouts(block, &due);
         due
     }
+
+    /// The same for a block that is not hard enough for the share that its miner wished for, and builds on `tip`.
+    pub(crate) fn check_block_that_is_no_share(
+        &self,
+        daemon: &Bitcoind,
+        block: &bitcoin::Block,
+        finder: &Address,
+        tip: ShareHash,
+    ) {
+        let hash = block.block_hash();
+        assert!(!self.places.contains_key(&share_hash(hash)), "{hash} is a share");
+        let bits = block.header.bits.to_consensus();
+        check_form(block);
+        check_payouts(block, &self.due_after(Some(tip), bits, to_divide(daemon, hash), &finder.to_string()));
+    }
+}
+
+/// Subsidy and fees of a block.
+fn to_divide(daemon: &Bitcoind, hash: BlockHash) -> u64 {
+    let stats = daemon.call("getblockstats", serde_json::json!([hash, ["subsidy", "totalfee"]]));
+    stats["subsidy"].as_u64().expect("a number") + stats["totalfee"].as_u64().expect("a number")
+}
+
+/// Checks that a coinbase's outputs begin with the witness commitment and end with a ref hash and nonces, which pay
+/// nobody. Returns the ref hash.
+fn check_form(block: &bitcoin::Block) -> [u8; 32] {
+    let [first, .., last] = &block.txdata[0].output[..] else { panic!("too few outputs: {:?}", block.txdata[0]) };
+    assert_eq!((first.value.to_sat(), last.value.to_sat()), (0, 0));
+    let (first, last) = (first.script_pubkey.as_bytes(), last.script_pubkey.as_bytes());
+    assert!(first.len() == 38 && first.starts_with(&[0x6a, 0x24, 0xaa, 0x21, 0xa9, 0xed]), "{first:?}");
+    assert!(last.len() == 42 && last.starts_with(&[0x6a, 0x28]), "{last:?}");
+    last[2..34].try_into().expect("32 bytes")
+}
+
+/// Checks that a coinbase pays what is due, output by output.
+fn check_payouts(block: &bitcoin::Block, due: &Due) {
+    let outputs = &block.txdata[0].output;
+    let payouts: Vec<(Vec<u8>, u64)> = outputs[1..outputs.len() - 1]
+        .iter()
+        .map(|output| (output.script_pubkey.to_bytes(), output.value.to_sat()))
+        .collect();
+    assert_eq!(payouts, due.outputs, "what block {} pays", block.block_hash());
 }
 
 /// Whom a share names as its payee.

@@ -44,13 +44,7 @@ fn job_on_tip(miner: &mut StratumClient, daemon: &Bitcoind) -> Job {
 
 /// Mines a block on the daemon's best one, waits until it is there, and checks that it pays what is due by the shares
 /// before it, with `finder` as the one who found it.
-fn mine_one(
-    miner: &mut StratumClient,
-    user: &str,
-    daemon: &Bitcoind,
-    node: &Node,
-    finder: &Address,
-) -> bitcoin::Block {
+fn mine_one(miner: &mut StratumClient, user: &str, daemon: &Bitcoind, node: &Node, finder: &Address) -> bitcoin::Block {
     let found = job_on_tip(miner, daemon).solve_block();
     assert_eq!(miner.submit(user, &found), Ok(true));
     wait_for_best(daemon, found.hash);
