@@ -518,6 +518,7 @@ fn stratum_config(network: &Network, interval: Duration, limits: Limits) -> stra
             subscribe_timeout: Duration::from_secs(15),
             authorize_timeout: Duration::from_secs(60),
             notify_interval: Duration::from_secs(30),
+            difficulty_scale: f64::from(network.parent.dumb_scrypt_diff),
         },
         limits,
         write_timeout: Duration::from_secs(60),

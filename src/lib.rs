@@ -4,11 +4,12 @@
 //! dropped but statistics):
 //!
 //! ```text
-//!  bitcoind ──Template──▶ work ──WorkSet──▶ stratum sessions ──notify──▶ miners
-//!                                                ▲ submit │
-//!                                                └────────┤ judged on the spot
-//!                                                         ▼ Solution
-//!  bitcoind::submit ◀────────── block ───────────── solution
+//!  bitcoind ──Template──▶┐
+//!  sharechain ────Tip───▶├─ work ──WorkSet──▶ stratum sessions ──notify──▶ miners
+//!  stats ────────Rates──▶┘                         ▲ submit │
+//!                                                  └────────┤ judged on the spot
+//!                                                           ▼ Solution
+//!  bitcoind::submit ◀────── block (first) ─────────── solution ──share──▶ sharechain
 //! ```
 //!
 //! Who may import whom (checked by `tests/tidy.rs`): a module imports only what stands in its row.
@@ -22,7 +23,7 @@
 //! | `sharechain` | `merkle`, `network`, `pack`, `share` |
 //! | `stats` | nothing (and the crate `stratum`) |
 //! | `journal` | `block` |
-//! | `bitcoind` | `block`, `journal`, `merkle`, `network`, `tasks`, `template` |
+//! | `bitcoind` | `address`, `block`, `journal`, `merkle`, `network`, `tasks`, `template` |
 //! | `work` | `address`, `merkle`, `network`, `share`, `sharechain` (only `Tip`), `stats` (rates), `template` |
 //! | `solution` | `block`, `share`, `work` |
 //! | `http` | `bitcoind` (health), `metrics`, `stats` (rates) |

@@ -103,6 +103,7 @@ async fn run_node(config: NodeConfig) -> Result<()> {
         fee_percent: config.fee_percent,
         donation_percent: config.donation_percent,
         coinbase_texts: config.coinbase_texts,
+        clock: work::unix_now,
     };
     info!(
         version = env!("CARGO_PKG_VERSION"),

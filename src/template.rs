@@ -104,6 +104,8 @@ pub struct Template {
     /// Bytes that go behind the block's transactions: Litecoin's extension block. With these, the transactions must stay
     /// as they are.
     pub suffix: Vec<u8>,
+    /// From the coinbase to the root over wtxids, which shares carry as well (protocol section 4.8).
+    pub witness_branch: Vec<Digest>,
     /// Merkle root over the wtxids, the coinbase counting as zero (BIP 141); `None` before segwit.
     pub witness_root: Option<Digest>,
 }
@@ -147,7 +149,9 @@ impl Template {
         if let Some(unknown) = rules.iter().find(|rule| !known_rules.contains(&rule.as_str())) {
             return Err(TemplateError::UnknownRule(unknown.clone()));
         }
-        let witness_root = rules.iter().any(|rule| rule == "segwit").then(|| witness_root(&parts.transactions));
+        let witness_branch = witness_branch(&parts.transactions);
+        let has_segwit = rules.iter().any(|rule| rule == "segwit");
+        let witness_root = has_segwit.then(|| merkle::fold([0; 32], &witness_branch));
         if let (Some(theirs), Some(root)) = (&parts.default_witness_commitment, &witness_root) {
             let ours = commitment_script(root, &[0; 32]);
             if *theirs != ours {
@@ -169,13 +173,17 @@ impl Template {
             transactions: parts.transactions.into(),
             rules,
             suffix: parts.suffix,
+            witness_branch,
             witness_root,
         })
     }
 
-    /// This template with as many transactions left out at its end as a coinbase of `weight` and of signature operation
-    /// cost `sigops` needs, and their fees with them: a daemon keeps room for a small coinbase only.
-    pub fn with_room_for(self: &Arc<Self>, weight: u64, sigops: u64) -> Arc<Self> {
+    /// How many of its transactions, from the first, fit beside a coinbase of `weight` and of signature operation cost
+    /// `sigops`: a daemon keeps room for a small coinbase only.
+    pub fn fitting(&self, weight: u64, sigops: u64) -> usize {
+        if !self.suffix.is_empty() {
+            return self.transactions.len();
+        }
         let mut weight_left = BLOCK_WEIGHT_MAX.saturating_sub(FRAME_WEIGHT + weight);
         let mut sigops_left = BLOCK_SIGOPS_MAX.saturating_sub(sigops);
         let fits = |one: &&TemplateTransaction| {
@@ -187,16 +195,22 @@ impl Template {
             fits
         };
         // The first that does not fit ends it, since later ones may spend its outputs.
-        let kept = self.transactions.iter().take_while(fits).count();
-        if kept == self.transactions.len() || !self.suffix.is_empty() {
+        self.transactions.iter().take_while(fits).count()
+    }
+
+    /// This template with its first `kept` transactions alone, and without the others' fees.
+    pub fn truncated(self: &Arc<Self>, kept: usize) -> Arc<Self> {
+        if kept >= self.transactions.len() {
             return self.clone();
         }
         let (kept, dropped) = self.transactions.split_at(kept);
         let fees: u64 = dropped.iter().map(|one| one.fee).sum();
+        let witness_branch = witness_branch(kept);
         Arc::new(Self {
             coinbase_value: self.coinbase_value.saturating_sub(fees),
             branch: branch(kept),
-            witness_root: self.witness_root.map(|_| witness_root(kept)),
+            witness_root: self.witness_root.map(|_| merkle::fold([0; 32], &witness_branch)),
+            witness_branch,
             transactions: kept.into(),
             rules: self.rules.clone(),
             coinbase_flags: self.coinbase_flags.clone(),
@@ -225,10 +239,9 @@ fn branch(transactions: &[TemplateTransaction]) -> Vec<Digest> {
     merkle::branch_of_first(&txids)
 }
 
-fn witness_root(transactions: &[TemplateTransaction]) -> Digest {
-    let mut wtxids = vec![[0; 32]];
-    wtxids.extend(transactions.iter().map(|one| one.wtxid.to_byte_array()));
-    merkle::root(&wtxids)
+fn witness_branch(transactions: &[TemplateTransaction]) -> Vec<Digest> {
+    let wtxids: Vec<Digest> = transactions.iter().map(|one| one.wtxid.to_byte_array()).collect();
+    merkle::branch_of_first(&wtxids)
 }
 
 /// `OP_RETURN <aa21a9ed || sha256d(witness root || reserved value)>` (BIP 141).
@@ -328,15 +341,18 @@ pub(crate) mod tests {
     fn transactions_that_a_large_coinbase_leaves_no_room_for_go_with_their_fees() {
         let transactions = vec![transaction(1, 2_000_000), transaction(2, 1_990_000), transaction(3, 400)];
         let full = Arc::new(Template::new(TemplateParts { transactions, ..parts() }, RULES).unwrap());
-        assert!(Arc::ptr_eq(&full.with_room_for(4000, 400), &full), "nothing is left out without need");
-        let fewer = full.with_room_for(40_000, 400);
-        assert_eq!(fewer.transactions.len(), 1, "what follows a left-out transaction may depend on it");
+        assert_eq!(full.fitting(4000, 400), 3, "nothing is left out without need");
+        assert!(Arc::ptr_eq(&full.truncated(3), &full));
+        assert_eq!(full.fitting(40_000, 400), 1, "what follows a left-out transaction may depend on it");
+        let fewer = full.truncated(1);
         assert_eq!(fewer.coinbase_value, full.coinbase_value - 2000);
         let alone = TemplateParts { transactions: vec![transaction(1, 2_000_000)], ..parts() };
         let alone = Template::new(alone, RULES).unwrap();
         assert_eq!((&fewer.branch, fewer.witness_root), (&alone.branch, alone.witness_root));
-        assert_eq!(full.with_room_for(4000, BLOCK_SIGOPS_MAX - 8).transactions.len(), 2);
-        assert!(full.with_room_for(BLOCK_WEIGHT_MAX, 0).transactions.is_empty());
+        assert_eq!(full.fitting(4000, BLOCK_SIGOPS_MAX - 8), 2);
+        assert_eq!(full.fitting(BLOCK_WEIGHT_MAX, 0), 0);
+        let fixed = Template { suffix: vec![1], ..Template::clone(&full) };
+        assert_eq!(fixed.fitting(BLOCK_WEIGHT_MAX, 0), 3, "an extension block needs all of them");
     }
 
     #[test]

@@ -1,7 +1,5 @@
 //! Puts a real `bitcoind` behind the [`Handle`]: finds its credentials and starts the tasks that speak with it.
 
-use bitcoin::address::NetworkUnchecked;
-use bitcoin::{Address, AddressType};
 use metrics::{Unit, describe_counter, describe_gauge, describe_histogram};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -17,6 +15,7 @@ use super::rpc::{Rpc, RpcError, code};
 use super::rpc_route::RpcRoute;
 use super::templates::{Follower, POLL_INTERVAL};
 use super::{BLOCKS_QUEUED_MAX, Handle, Health, REPORTS_KEPT_MAX, heights, peer, submit};
+use crate::address::script_of;
 use crate::journal::Journal;
 use crate::network::Network;
 use crate::tasks::Tasks;
@@ -147,10 +146,7 @@ pub async fn wallet_address(config: &Config, network: &'static Network) -> Resul
 
 /// Whether `address` is this network's, and of a kind that shares can pay: base58 or segwit version 0.
 fn is_payable(address: &str, network: &Network) -> bool {
-    let Some(chain) = bitcoin::Network::from_core_arg(network.parent.rpc_chain).ok() else { return false };
-    let Ok(address) = address.parse::<Address<NetworkUnchecked>>() else { return false };
-    let payable = [AddressType::P2pkh, AddressType::P2sh, AddressType::P2wpkh, AddressType::P2wsh];
-    address.require_network(chain).is_ok_and(|address| address.address_type().is_some_and(|of| payable.contains(&of)))
+    script_of(address, &network.parent).is_ok()
 }
 
 /// Describes every metric of the daemon's side.

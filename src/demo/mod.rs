@@ -91,6 +91,7 @@ pub async fn run(
         fee_percent: 0.0,
         donation_percent: 0.0,
         coinbase_texts: vec!["P2Pool demo".to_owned()],
+        clock: work::unix_now,
     };
     let mut stratum = config.stratum;
     let vardiff = &mut stratum.session.vardiff;

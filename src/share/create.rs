@@ -83,6 +83,11 @@ impl Draft {
         &self.coinbase
     }
 
+    /// What proves the coinbase.
+    pub fn hash_link(&self) -> HashLink {
+        self.hash_link
+    }
+
     /// The commitment to its info.
     pub fn ref_hash(&self) -> &Digest {
         &self.ref_hash

@@ -147,7 +147,7 @@ impl Sharechain {
             return false;
         }
         if was_verified {
-            self.verified.insert(hash, self.all.previous(hash), self.all.work_of(hash));
+            self.enter_verified(hash);
             self.trusted.push_back(hash);
         }
         true
@@ -189,7 +189,8 @@ impl Sharechain {
         &mut self.facts
     }
 
-    /// Blocks whose height the last choices missed.
+    /// Blocks that verified shares build on and whose height was missing when it was looked for; each is told once each
+    /// time.
     pub fn wanted_heights(&mut self) -> Vec<Digest> {
         let heights = &self.facts.heights;
         self.wanted_heights.drain().filter(|block| !heights.contains_key(block)).collect()
@@ -306,11 +307,18 @@ impl Sharechain {
     }
 
     fn mark_verified(&mut self, hash: ShareHash) {
-        self.verified.insert(hash, self.all.previous(hash), self.all.work_of(hash));
+        self.enter_verified(hash);
         self.events.push_back(Event::Verified(hash));
         if self.share(hash).is_some_and(|share| share.is_block()) {
             self.events.push_back(Event::Block(hash));
         }
+    }
+
+    fn enter_verified(&mut self, hash: ShareHash) {
+        self.verified.insert(hash, self.all.previous(hash), self.all.work_of(hash));
+        // Known before another chain comes to be compared with, as in the reference.
+        let block = self.share(hash).and_then(|share| share.contents().min_header.previous_block);
+        self.wanted_heights.extend(block.filter(|block| !self.facts.heights.contains_key(block)));
     }
 
     /// Removes a share from both forests, if it is at an end of its chain.

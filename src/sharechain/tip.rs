@@ -156,10 +156,10 @@ impl Tip {
     }
 
     /// How a share before version 34 lists these transactions (protocol section 5.3); none from then on.
-    pub fn transactions(&self, hashes: &[Digest]) -> Option<TransactionRefs> {
+    pub fn transactions(&self, hashes: impl FnOnce() -> Vec<Digest>) -> Option<TransactionRefs> {
         self.version
             .lists_transactions()
-            .then(|| canonical_refs(self.listed_before.iter().map(|listed| &**listed), hashes))
+            .then(|| canonical_refs(self.listed_before.iter().map(|listed| &**listed), &hashes()))
     }
 }
 

@@ -5,6 +5,7 @@ use bitcoin::hashes::Hash;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
+use stratum::midstate::Midstate;
 use stratum::version_rolling::VERSION_MASK;
 use stratum::{JobId, JobParts, Offer};
 
@@ -27,12 +28,12 @@ const AHEAD_MAX_S: u32 = 300;
 pub(super) struct Common {
     pub(super) network: &'static Network,
     pub(super) rules: ShareRules,
-    /// What the block is made of.
+    /// What the daemon sent.
+    pub(super) source: Arc<Template>,
+    /// What the block is made of: all of it that fits beside our coinbase.
     pub(super) template: Arc<Template>,
     /// Who gets how much before the finder's part.
     pub(super) payouts: Payouts,
-    /// From the coinbase to the root over full transaction hashes.
-    pub(super) merkle_branch: Vec<[u8; 32]>,
 }
 
 /// What a job needs to become a share and a block, whenever its solution comes. The coinbase is not in it: it is derived
@@ -81,7 +82,7 @@ impl Ticket {
     /// # Errors
     /// None that making the job did not have.
     pub fn draft(&self) -> Result<Draft, DraftError> {
-        Draft::new((*self.info).clone(), &self.common.payouts, &self.common.merkle_branch, &self.common.rules)
+        Draft::new((*self.info).clone(), &self.common.payouts, &self.common.template.witness_branch, &self.common.rules)
     }
 
     /// The share that `header` and its extranonces make of `draft`.
@@ -127,7 +128,7 @@ pub(super) fn offer(
     // A share's time is above its parent's, whatever the clock says: a miner far too fast for its chain runs ahead, until
     // nobody would take its shares any more. It goes on looking for blocks.
     let makes_shares = info.timestamp <= now.saturating_add(AHEAD_MAX_S);
-    let draft = Draft::new(info, &common.payouts, &common.merkle_branch, &common.rules)?;
+    let draft = Draft::new(info, &common.payouts, &common.template.witness_branch, &common.rules)?;
     let template = &common.template;
     let head = draft.coinbase_head();
     let block_target = Target::from_be_bytes(&template.target.to_be_bytes());
@@ -136,6 +137,7 @@ pub(super) fn offer(
     let parts = JobParts {
         id: next_job_id(),
         coinbase_head: &head,
+        coinbase_midstate: midstate(&draft, &head),
         coinbase_tail: &draft.coinbase().tail(),
         branch: &template.branch,
         version: (template.version & !VERSION_MASK) | VERSION_TOP_BITS,
@@ -151,6 +153,14 @@ pub(super) fn offer(
     let ticket =
         Ticket { common: common.clone(), payout: payout.clone(), info: Box::new(draft.info().clone()), makes_shares };
     Ok(Offer::new(&parts, ticket))
+}
+
+/// SHA-256 after the coinbase's head, from where the hash link left off: the head is kilobytes, and hashed once.
+fn midstate(draft: &Draft, head: &[u8]) -> Midstate {
+    let link = draft.hash_link();
+    let hashed = link.length - link.length % 64;
+    let rest = usize::try_from(hashed).expect("a coinbase fits into memory");
+    Midstate::resume(&link.state, hashed, &head[rest..])
 }
 
 /// Numbers that are never used again, also not after a restart: they start at the clock's microseconds.

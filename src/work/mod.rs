@@ -18,7 +18,7 @@ use stratum::{Difficulty, Epochs, Offer, Refusal, Worker};
 use thiserror::Error;
 
 use crate::address::{self, AddressError};
-use crate::merkle::{self, Digest};
+use crate::merkle::Digest;
 use crate::network::Network;
 use crate::share::{
     self, GenerationError, Payee, PayeeError, Payouts, ScriptError, SegwitData, ShareData, ShareInfo, Target,
@@ -111,6 +111,8 @@ pub struct Config {
     pub donation_percent: f64,
     /// Texts for the coinbase, checked by [`check_texts`].
     pub coinbase_texts: Vec<String>,
+    /// Tells the time that shares bear, in seconds since 1970: [`unix_now`], unless time is to be something else.
+    pub clock: fn() -> u32,
 }
 
 /// Texts for the coinbase that do not fit.
@@ -178,16 +180,18 @@ struct JobKey {
 }
 
 impl WorkSet {
-    /// Work on `template` that builds on `tip`.
+    /// Work on `template` that builds on `tip`; `before` is what there was, which spares work where the template is the
+    /// same.
     ///
     /// # Errors
     /// There is none.
-    fn new(
+    pub fn new(
         config: &Arc<Config>,
         template: &Arc<Template>,
         tip: Arc<Tip>,
         rates: Arc<Rates>,
         epochs: Epochs,
+        before: Option<&Self>,
     ) -> Result<Self, WorkError> {
         if tip.next().is_none() {
             return Err(WorkError::ChainIncomplete);
@@ -215,28 +219,29 @@ impl WorkSet {
         let coinbase_bytes = coinbase.prefix().len() + OUTPUT_BYTES_MAX + COINBASE_END_BYTES;
         // Each payee's script may count as one signature operation, at four units of cost.
         let sigops = 4 * (payouts.count() as u64 + 2);
-        let trimmed = template.with_room_for(4 * coinbase_bytes as u64 + COINBASE_WITNESS_WEIGHT, sigops);
+        let kept = template.fitting(4 * coinbase_bytes as u64 + COINBASE_WITNESS_WEIGHT, sigops);
+        let trimmed = match before.map(|before| &before.common) {
+            // Tips change far more often than templates: hashing all transactions again would be in vain.
+            Some(before) if Arc::ptr_eq(&before.source, template) && before.template.transactions.len() == kept => {
+                before.template.clone()
+            }
+            _ => template.truncated(kept),
+        };
         let payouts = if trimmed.coinbase_value == template.coinbase_value {
             payouts
         } else {
             payouts_of(trimmed.coinbase_value)?
         };
-        let hashes: Vec<Digest> = trimmed.transactions.iter().map(|one| one.wtxid.to_byte_array()).collect();
+        let hashes = || -> Vec<Digest> { trimmed.transactions.iter().map(|one| one.wtxid.to_byte_array()).collect() };
         Ok(Self {
             config: config.clone(),
             epochs,
             rates,
             coinbase_script: coinbase_script.into(),
             segwit_data: segwit_of(&trimmed),
-            transactions: tip.transactions(&hashes),
+            transactions: tip.transactions(hashes),
             tip,
-            common: Arc::new(Common {
-                network,
-                rules,
-                payouts,
-                merkle_branch: merkle::branch_of_first(&hashes),
-                template: trimmed,
-            }),
+            common: Arc::new(Common { network, rules, payouts, source: template.clone(), template: trimmed }),
             jobs: DashMap::new(),
         })
     }
@@ -324,7 +329,7 @@ impl stratum::Work for WorkSet {
         let key = JobKey { address: payout.address.clone(), wish, generation };
         // The map's lock is held while the job is made, some microseconds: whoever comes meanwhile wants the same one.
         let offer = self.jobs.entry(key).or_try_insert_with(|| {
-            let now = unix_now();
+            let now = (self.config.clock)();
             let info = self.share_info(payout, now)?;
             assemble::offer(&self.common, payout, info, now).map_err(|error| Refusal(error.to_string()))
         })?;
@@ -348,8 +353,232 @@ fn donation(percent: f64, draw: f64) -> u16 {
     donation
 }
 
-/// The clock, to the nearest second.
-fn unix_now() -> u32 {
+/// The system's clock, to the nearest second since 1970.
+pub fn unix_now() -> u32 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u32::try_from((now.as_millis() + 500) / 1000).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::network::BITCOIN_REGTEST;
+    use crate::share::{Draft, Share};
+    use crate::sharechain::Sharechain;
+    use crate::template::tests::{RULES, parts};
+    use crate::template::{BLOCK_WEIGHT_MAX, TemplateParts, TemplateTransaction};
+    use bitcoin::consensus::deserialize;
+    use bitcoin::{Block as BitcoinBlock, Transaction};
+    use bytes::Bytes;
+    use stratum::Work;
+    use stratum::submission::Submission;
+
+    const NODE: &str = "mipcBbFg9gMiCh81Kj8tqqdgoZub1ZJRfn";
+    const MINER: &str = "bcrt1qw508d6qejxtdg4y5r3zarvary0c5xw7kygt080";
+
+    fn payout(address: &str) -> Payout {
+        Payout::to_address(address, &BITCOIN_REGTEST).unwrap()
+    }
+
+    fn config(fee_percent: f64) -> Arc<Config> {
+        Arc::new(Config {
+            network: &BITCOIN_REGTEST,
+            default_payout: payout(NODE),
+            fee_percent,
+            donation_percent: 0.0,
+            coinbase_texts: vec!["hello".to_owned()],
+            clock: unix_now,
+        })
+    }
+
+    /// A template at `height` with one segwit transaction: any will do that has a witness.
+    fn template(height: u32) -> Arc<Template> {
+        let raw = concat!(
+            "01000000000101db6b1b20aa0fd7b23880be2ecbd4a98130974cf4748fb66092ac4d3ceb1a54770100000000feffffff02b8b4eb0b",
+            "000000001976a914a457b684d7f0d539a46a45bbc043f35b59d0d96388ac0008af2f000000001976a914fd270b1ee6abcaea97fe",
+            "a7ad0402e8bd8ad6d77c88ac02473044022047ac8e878352d3ebbde1c94ce3a10d057c24175747116f8288e5d794d12d482f0220",
+            "217f36a485cae903c713331d877c1f64677e3622ad4010726870540656fe9dcb012103ad1d8e89212f0b92c74d23bb710c00662a",
+            "d1470198ac48c43f7d6f93a2a2687392040000"
+        );
+        let raw = hex::decode(raw).unwrap();
+        let transaction: Transaction = deserialize(&raw).unwrap();
+        let transactions = vec![TemplateTransaction {
+            txid: transaction.compute_txid(),
+            wtxid: transaction.compute_wtxid(),
+            fee: 1000,
+            weight: transaction.weight().to_wu(),
+            sigops: 4,
+            raw: Bytes::from(raw),
+        }];
+        let parts = TemplateParts { height, time: unix_now(), transactions, ..parts() };
+        Template::new(parts, RULES).unwrap().into()
+    }
+
+    fn work_on(chain: &mut Sharechain, template: &Arc<Template>, config: &Arc<Config>) -> WorkSet {
+        chain.think(f64::from(unix_now()));
+        let tip = chain.tip();
+        WorkSet::new(config, template, tip, Arc::default(), Epochs::default(), None).unwrap()
+    }
+
+    fn fresh(fee_percent: f64) -> WorkSet {
+        work_on(&mut Sharechain::new(&BITCOIN_REGTEST), &template(101), &config(fee_percent))
+    }
+
+    /// Solves a job; on regtest every other nonce does.
+    fn solve(offer: &Offer<Ticket>) -> (Draft, [u8; 80], Share) {
+        let ticket = offer.job.ticket();
+        let draft = ticket.draft().unwrap();
+        for nonce in 0.. {
+            let submission =
+                Submission { extranonce2: [5, 6, 7, 8], time: ticket.template().time, nonce, version_bits: None };
+            let solved = submission.solve(&offer.job, [1, 2, 3, 4], 0, unix_now()).unwrap();
+            if ticket.makes_share(&solved.pow_hash) {
+                let share = ticket.share(&draft, &solved.header, [1, 2, 3, 4, 5, 6, 7, 8]).unwrap();
+                assert_eq!(share.hash().0, solved.hash, "miner and share hash the same header");
+                return (draft, solved.header, share);
+            }
+        }
+        unreachable!("some nonce solves it")
+    }
+
+    #[test]
+    fn the_block_is_one_that_bitcoin_would_take() {
+        for height in [1, 16, 17, 101, 850_000] {
+            let work = work_on(&mut Sharechain::new(&BITCOIN_REGTEST), &template(height), &config(0.0));
+            let offer = work.offer(&payout(MINER), 0, 0).unwrap();
+            let (draft, header, _) = solve(&offer);
+            let bytes = offer.job.ticket().block(&draft, &header, [1, 2, 3, 4, 5, 6, 7, 8]);
+            let block: BitcoinBlock = deserialize(&bytes).unwrap();
+            assert!(block.check_merkle_root());
+            assert!(block.check_witness_commitment());
+            assert_eq!(block.txdata.len(), 2);
+            let coinbase = &block.txdata[0];
+            assert!(coinbase.is_coinbase());
+            let script = &coinbase.input[0].script_sig;
+            assert!(script.len() >= 2);
+            // The package does not read the opcodes that push the first sixteen heights.
+            let height_is_there = match u8::try_from(height) {
+                Ok(small @ 1..=16) => script.as_bytes()[0] == 0x50 + small,
+                _ => block.bip34_block_height() == Ok(u64::from(height)),
+            };
+            assert!(height_is_there, "{script}");
+            assert!(height < 17 || coinbase.input[0].script_sig.as_bytes().ends_with(b"\x05hello"));
+            let paid: u64 = coinbase.output.iter().map(|output| output.value.to_sat()).sum();
+            assert_eq!(paid, parts().coinbase_value);
+            assert!(coinbase.output.iter().any(|output| output.script_pubkey == payout(MINER).script));
+        }
+    }
+
+    #[test]
+    fn our_own_shares_fit_the_chain_that_checks_everyones() {
+        let mut chain = Sharechain::new(&BITCOIN_REGTEST);
+        let miners = [MINER, NODE, "2N3oefVeg6stiTb5Kh3ozCSkaqmx91FDbsm"];
+        for round in 0..12 {
+            let work = work_on(&mut chain, &template(101), &config(0.0));
+            let (_, _, share) = solve(&work.offer(&payout(miners[round % 3]), 0, 0).unwrap());
+            let (hash, height) = (share.hash(), share.absheight());
+            assert_eq!(height, u32::try_from(round).unwrap() + 1);
+            chain.add_own(Arc::new(share), false, f64::from(unix_now()));
+            chain.think(f64::from(unix_now()));
+            assert!(chain.verified().contains(&hash), "share {round} was refused: {:?}", chain.poll_event());
+            assert_eq!(chain.choice().best, Some(hash));
+        }
+        let work = work_on(&mut chain, &template(101), &config(0.0));
+        let finder = Payee::from_address(MINER, &share_rules(&BITCOIN_REGTEST)).unwrap();
+        let payees = work.payees(&finder);
+        assert!(
+            miners.iter().all(|miner| payees.iter().any(|(payee, value)| payee == miner && *value > 0)),
+            "{payees:?}"
+        );
+    }
+
+    #[test]
+    fn connections_with_the_same_payout_share_a_job_and_generations_and_wishes_do_not() {
+        let work = fresh(0.0);
+        let first = work.offer(&payout(MINER), 0, 0).unwrap();
+        assert!(Arc::ptr_eq(&first.job, &work.offer(&payout(MINER), 0, 1).unwrap().job));
+        assert!(!Arc::ptr_eq(&first.job, &work.offer(&payout(MINER), 1, 0).unwrap().job));
+        let wish = Payout { share_difficulty: Difficulty::new(1e-9), ..payout(MINER) };
+        assert!(!Arc::ptr_eq(&first.job, &work.offer(&wish, 0, 0).unwrap().job));
+        assert_ne!(first.job.id(), work.offer(&payout(NODE), 0, 0).unwrap().job.id());
+    }
+
+    #[test]
+    fn a_job_made_again_has_other_coinbase_bytes() {
+        let work = fresh(0.0);
+        let heads: Vec<Vec<u8>> = (0..3)
+            .map(|generation| {
+                work.offer(&payout(MINER), generation, 0).unwrap().job.ticket().draft().unwrap().coinbase_head()
+            })
+            .collect();
+        assert!(heads[0] != heads[1] && heads[1] != heads[2]);
+    }
+
+    #[test]
+    fn the_fee_takes_its_percentage_of_jobs() {
+        let work = fresh(2.5);
+        let mut random = fastrand::Rng::with_seed(1);
+        let taken = (0..100_000).filter(|_| work.goes_to_operator(random.u32(..))).count();
+        assert!((2300..2700).contains(&taken), "{taken}");
+        assert_eq!(work.offer(&payout(MINER), 0, 0).unwrap().job.ticket().payout(), &payout(NODE));
+        assert!(!fresh(0.0).goes_to_operator(0));
+        assert!(fresh(100.0).goes_to_operator(u32::MAX));
+    }
+
+    #[test]
+    fn a_large_coinbase_pushes_transactions_out_and_their_fees_with_them() {
+        let full = Arc::new(Template {
+            transactions: [
+                TemplateTransaction { weight: BLOCK_WEIGHT_MAX - 8000, ..template(101).transactions[0].clone() },
+                TemplateTransaction { weight: 7000, ..template(101).transactions[0].clone() },
+            ]
+            .into(),
+            ..Template::clone(&template(101))
+        });
+        let work = work_on(&mut Sharechain::new(&BITCOIN_REGTEST), &full, &config(0.0));
+        assert_eq!(work.template().transactions.len(), 1);
+        assert_eq!(work.template().coinbase_value, full.coinbase_value - 1000);
+    }
+
+    #[test]
+    fn what_shares_cannot_pay_is_refused_with_the_reason() {
+        let refused = |address: &str| Payout::to_address(address, &BITCOIN_REGTEST).unwrap_err().to_string();
+        let zeros = {
+            let mut program = [7; 32];
+            program[0] = 0;
+            let hrp = bech32::Hrp::parse("bcrt").unwrap();
+            bech32::segwit::encode_v0(hrp, &program).unwrap()
+        };
+        assert!(refused(&zeros).contains("zeros"), "{}", refused(&zeros));
+        let nibble = {
+            let mut program = [7; 32];
+            program[0] = 6;
+            bech32::segwit::encode_v0(bech32::Hrp::parse("bcrt").unwrap(), &program).unwrap()
+        };
+        assert!(refused(&nibble).contains("zeros"), "{}", refused(&nibble));
+        assert!(refused("bcrt1p0xlxvlhemja6c4dqv22uapctqupfhlxm9h8z3k2e72q4k9hcz7vqc8gma6").contains("taproot"));
+        assert!(refused("nobody").contains("not an address"));
+    }
+
+    #[test]
+    fn one_script_is_one_payee_however_it_is_written() {
+        assert_eq!(payout(&MINER.to_uppercase()).address, payout(MINER).address);
+    }
+
+    #[test]
+    fn donations_are_right_on_average() {
+        assert_eq!(donation(0.0, 0.999), 0);
+        assert_eq!(donation(100.0, 0.5), 65535);
+        let mut random = fastrand::Rng::with_seed(1);
+        let sum: u32 = (0..10_000).map(|_| u32::from(donation(0.5, random.f64()))).sum();
+        assert!((f64::from(sum) / 10_000.0 - 65535.0 * 0.005).abs() < 0.1, "{sum}");
+    }
+
+    #[test]
+    fn texts_that_do_not_fit_are_refused_by_name() {
+        let long = "x".repeat(76);
+        assert_eq!(check_texts(std::slice::from_ref(&long)), Err(TextsError::TooLong(long)));
+        assert_eq!(check_texts(&["x".repeat(60), "y".repeat(60)]), Err(TextsError::TooMany(122)));
+        assert_eq!(check_texts(&["x".repeat(75)]), Ok(()));
+    }
 }

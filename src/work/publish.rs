@@ -37,7 +37,7 @@ pub async fn publish(
         let tip = inputs.tips.borrow_and_update().clone();
         let rates = inputs.rates.borrow().clone();
         let (next, why) = match (template, tip) {
-            (Some(template), Some(tip)) => match publisher.next(template, tip, rates) {
+            (Some(template), Some(tip)) => match publisher.next(template, tip, rates, work.borrow().as_deref()) {
                 Ok(set) => (Some(Arc::new(set)), None),
                 Err(error) => (None, Some(error.to_string())),
             },
@@ -70,7 +70,13 @@ struct Publisher {
 }
 
 impl Publisher {
-    fn next(&mut self, template: Arc<Template>, tip: Arc<Tip>, rates: Arc<Rates>) -> Result<WorkSet, super::WorkError> {
+    fn next(
+        &mut self,
+        template: Arc<Template>,
+        tip: Arc<Tip>,
+        rates: Arc<Rates>,
+        before: Option<&WorkSet>,
+    ) -> Result<WorkSet, super::WorkError> {
         if let Some((last_template, last_tip)) = &self.last {
             if last_template.previous_block != template.previous_block {
                 self.epochs.stale += 1;
@@ -81,6 +87,72 @@ impl Publisher {
             }
         }
         self.last = Some((template.clone(), tip.clone()));
-        WorkSet::new(&self.config, &template, tip, rates, self.epochs)
+        WorkSet::new(&self.config, &template, tip, rates, self.epochs, before)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::network::BITCOIN_REGTEST;
+    use crate::sharechain::Sharechain;
+    use crate::template::TemplateParts;
+    use crate::template::tests::{RULES, parts};
+    use crate::work::Payout;
+    use bitcoin::hashes::Hash;
+    use bitcoin::{BlockHash, CompactTarget};
+    use stratum::Work;
+
+    fn config() -> Config {
+        Config {
+            network: &BITCOIN_REGTEST,
+            default_payout: Payout::to_address("mipcBbFg9gMiCh81Kj8tqqdgoZub1ZJRfn", &BITCOIN_REGTEST).unwrap(),
+            fee_percent: 0.0,
+            donation_percent: 0.0,
+            coinbase_texts: Vec::new(),
+            clock: crate::work::unix_now,
+        }
+    }
+
+    fn template(change: impl FnOnce(&mut TemplateParts)) -> Arc<Template> {
+        let mut parts = parts();
+        change(&mut parts);
+        Template::new(parts, RULES).unwrap().into()
+    }
+
+    fn tip() -> Arc<Tip> {
+        let mut chain = Sharechain::new(&BITCOIN_REGTEST);
+        chain.think(0.0);
+        chain.tip()
+    }
+
+    #[test]
+    fn a_new_parent_makes_old_work_worthless_and_new_bits_are_urgent() {
+        let mut publisher = Publisher { config: Arc::new(config()), last: None, epochs: Epochs::default() };
+        let mut epochs = |template| publisher.next(template, tip(), Arc::default(), None).unwrap().epochs();
+        assert_eq!(epochs(template(|_| {})), Epochs::default());
+        assert_eq!(epochs(template(|parts| parts.time += 1)), Epochs::default());
+        let harder = CompactTarget::from_consensus(0x1f7f_ffff);
+        assert_eq!(epochs(template(|parts| parts.bits = harder)), Epochs { urgent: 1, ..Epochs::default() });
+        let next = BlockHash::from_byte_array([9; 32]);
+        assert_eq!(epochs(template(|parts| parts.previous_block = next)), Epochs { stale: 1, urgent: 1, late: 0 });
+    }
+
+    #[tokio::test]
+    async fn work_comes_and_goes_with_templates_and_tips() {
+        let (templates_sender, templates) = watch::channel(None);
+        let (tips_sender, tips) = watch::channel(None);
+        let (_rates_sender, rates) = watch::channel(Arc::default());
+        let (sender, mut work) = watch::channel(None);
+        let stop = CancellationToken::new();
+        let task = tokio::spawn(publish(config(), Inputs { templates, tips, rates }, sender, stop.clone()));
+        templates_sender.send_replace(Some(template(|_| {})));
+        assert!(work.borrow().is_none(), "there is no tip yet");
+        tips_sender.send_replace(Some(tip()));
+        work.wait_for(Option::is_some).await.unwrap();
+        templates_sender.send_replace(None);
+        work.wait_for(Option::is_none).await.unwrap();
+        stop.cancel();
+        task.await.unwrap();
     }
 }

@@ -90,13 +90,14 @@ mod tests {
         let rich = Miners { submissions: 1000, node_rate: 1e18, payee_rate: 1e18, pool_rate: Some(1e18) };
         let target = desired(wish, rich, BLOCK, 0.0, &BITCOIN);
         assert_eq!(target.to_hex(), desired(wish, miners(), BLOCK, 0.0, &BITCOIN).to_hex());
-        assert_eq!(&target.to_hex()[..16], "000000000041892d");
+        assert_eq!(&target.to_hex()[..16], "00000000004188f5");
     }
 
     #[test]
     fn while_nothing_is_known_the_easiest_is_wished() {
         assert_eq!(desired(None, miners(), BLOCK, 0.0, &BITCOIN), Target::MAX_256);
-        let few = Miners { submissions: SUBMISSIONS_KNOWN - 1, node_rate: 1e15, pool_rate: Some(1e16), ..miners() };
+        let few =
+            Miners { submissions: SUBMISSIONS_KNOWN - 1, node_rate: 1e15, payee_rate: 1e15, pool_rate: Some(1e16) };
         assert_eq!(desired(None, few, BLOCK, 0.0, &BITCOIN), Target::MAX_256);
     }
 

@@ -1,7 +1,6 @@
 //! `Job<T>`: an immutable unit of work, and its `mining.notify` line; `Jobs`: the last few that a session handed out.
 
 use bytes::Bytes;
-use sha2::{Digest, Sha256};
 use std::collections::VecDeque;
 use std::fmt::{self, Write};
 use std::sync::Arc;
@@ -9,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use crate::difficulty::{Difficulty, Target};
 use crate::epochs::Epochs;
+use crate::midstate::Midstate;
 use crate::submission::double_sha256;
 
 /// Jobs that a session remembers. At the usual one in thirty seconds this is half an hour's; on a chain whose tip
@@ -50,6 +50,8 @@ pub struct JobParts<'a> {
     pub id: JobId,
     /// The coinbase up to the extranonces, without witness.
     pub coinbase_head: &'a [u8],
+    /// SHA-256 after these bytes.
+    pub coinbase_midstate: Midstate,
     /// The coinbase after the extranonces.
     pub coinbase_tail: &'a [u8],
     /// Merkle branch of the coinbase: raw digests.
@@ -76,7 +78,7 @@ pub struct JobParts<'a> {
 /// kept as a SHA-256 midstate, and the rendered line is not here but in the [`Offer`].
 pub struct Job<T> {
     pub(crate) id: JobId,
-    pub(crate) coinbase_midstate: Sha256,
+    pub(crate) coinbase_midstate: Midstate,
     pub(crate) coinbase_tail: Box<[u8]>,
     pub(crate) branch: Box<[[u8; 32]]>,
     pub(crate) version: u32,
@@ -137,7 +139,7 @@ impl<T> Offer<T> {
         assert_eq!(parts.version & crate::version_rolling::VERSION_MASK, 0, "job version leaves the rolled bits zero");
         let job = Job {
             id: parts.id,
-            coinbase_midstate: Sha256::new_with_prefix(parts.coinbase_head),
+            coinbase_midstate: parts.coinbase_midstate.clone(),
             coinbase_tail: parts.coinbase_tail.into(),
             branch: parts.branch.into(),
             version: parts.version,
@@ -238,6 +240,7 @@ pub(crate) mod tests {
         JobParts {
             id: JobId(id),
             coinbase_head: &[1, 2, 3],
+            coinbase_midstate: Midstate::new(&[1, 2, 3]),
             coinbase_tail: &[0xff],
             branch: &[[0xab; 32]],
             version: 0x2000_0000,

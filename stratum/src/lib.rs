@@ -21,7 +21,7 @@
 //! chains, peers or daemons.
 //!
 //! Inside, files import only files listed before them: `line`, `difficulty`, `epochs`, `error`, `extranonce`, `duplicates`,
-//! `version_rolling` ← `submission`, `job` ← `message`, `vardiff`, `work` ← `session` ← `server`.
+//! `midstate`, `version_rolling` ← `submission`, `job` ← `message`, `vardiff`, `work` ← `session` ← `server`.
 
 pub mod difficulty;
 pub mod duplicates;
@@ -31,6 +31,7 @@ pub mod extranonce;
 pub mod job;
 pub mod line;
 pub mod message;
+pub mod midstate;
 pub mod session;
 pub mod submission;
 pub mod vardiff;

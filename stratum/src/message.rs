@@ -6,7 +6,6 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 use std::borrow::Cow;
 
-use crate::difficulty::Difficulty;
 use crate::error::StratumError;
 use crate::submission::shown;
 
@@ -211,10 +210,10 @@ pub fn failure(id: Id<'_>, error: &StratumError) -> Option<Bytes> {
     Some(format!("{{\"id\":{id},\"result\":null,\"error\":[{},{text},null]}}\n", error.code()).into())
 }
 
-/// `mining.set_difficulty`.
-pub fn set_difficulty(difficulty: Difficulty) -> Bytes {
+/// `mining.set_difficulty`, in the units that the coin's miners count in.
+pub fn set_difficulty(difficulty: f64) -> Bytes {
     // As a JSON number: serde_json writes whole floats as `1.0`, tiny ones with an exponent; miners read both.
-    let number = Value::from(difficulty.get());
+    let number = Value::from(difficulty);
     format!("{{\"id\":null,\"method\":\"mining.set_difficulty\",\"params\":[{number}]}}\n").into()
 }
 
@@ -317,7 +316,7 @@ mod tests {
     #[test]
     fn tiny_difficulties_stay_numbers() {
         for value in [1.0, 0.001, 4.656_542_373_906_925e-10, 1e12] {
-            let line = set_difficulty(Difficulty::new(value).unwrap());
+            let line = set_difficulty(value);
             let line = String::from_utf8(line.to_vec()).unwrap();
             let number = line.split(['[', ']']).nth(1).unwrap();
             assert_eq!(number.parse(), Ok(value), "{line}");

@@ -37,6 +37,8 @@ pub struct Config {
     /// A job is sent at least this often: cgminer gives a silent pool up after 90 s, and the newest transactions are
     /// worth having.
     pub notify_interval: Duration,
+    /// What difficulties told to miners are multiplied by: 1, and 65,536 for scrypt, where the field counts so.
+    pub difficulty_scale: f64,
 }
 
 /// The two clocks, as arguments.
@@ -440,7 +442,7 @@ impl<W: Work> Session<W> {
         };
         if self.announced != Some(difficulty) {
             self.announced = Some(difficulty);
-            self.lines.push_back(message::set_difficulty(difficulty));
+            self.lines.push_back(message::set_difficulty(difficulty.get() * self.config.difficulty_scale));
         }
         let clean = self.told.is_none_or(|told| told.drops_for(epochs));
         self.lines.push_back(offer.line);

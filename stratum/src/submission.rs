@@ -84,13 +84,11 @@ impl Submission {
             Some(bits) => version_rolling::apply(job.version, mask, bits)?,
             None => job.version,
         };
-        let coinbase = job
-            .coinbase_midstate
-            .clone()
-            .chain_update(extranonce1)
-            .chain_update(self.extranonce2)
-            .chain_update(&job.coinbase_tail);
-        let mut root: [u8; 32] = Sha256::digest(coinbase.finalize()).into();
+        let mut coinbase = job.coinbase_midstate.clone();
+        coinbase.update(&extranonce1);
+        coinbase.update(&self.extranonce2);
+        coinbase.update(&job.coinbase_tail);
+        let mut root: [u8; 32] = Sha256::digest(coinbase.finish()).into();
         for sibling in &job.branch {
             let mut pair = [0; 64];
             pair[..32].copy_from_slice(&root);
@@ -134,6 +132,7 @@ mod tests {
     use super::*;
     use crate::difficulty::Target;
     use crate::job::{JobId, JobParts, Offer, sha256d};
+    use crate::midstate::Midstate;
 
     fn bytes<const N: usize>(digits: &str) -> [u8; N] {
         let mut bytes = [0; N];
@@ -161,6 +160,7 @@ mod tests {
             &JobParts {
                 id: JobId(1),
                 coinbase_head: &coinbase[..head],
+                coinbase_midstate: Midstate::new(&coinbase[..head]),
                 coinbase_tail: &coinbase[head + 8..],
                 branch: &[],
                 version: 1,

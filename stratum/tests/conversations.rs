@@ -9,6 +9,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use stratum::extranonce::Extranonces;
+use stratum::midstate::Midstate;
 use stratum::session::{Config, MALFORMED_MAX, WORKERS_MAX};
 use stratum::{
     Difficulty, Disconnect, Epochs, Event, JobId, JobParts, Now, Offer, Refusal, Session, Target, Work, Worker, vardiff,
@@ -32,11 +33,12 @@ struct FakeWork {
     height: u64,
     /// Solutions are at least this difficult.
     solution: f64,
+    difficulty_scale: f64,
 }
 
 impl FakeWork {
     fn first() -> Self {
-        Self { epochs: Epochs::default(), height: 1, solution: 1e6 }
+        Self { epochs: Epochs::default(), height: 1, solution: 1e6, difficulty_scale: 1.0 }
     }
 }
 
@@ -63,6 +65,7 @@ impl Work for FakeWork {
             &JobParts {
                 id: JobId(id),
                 coinbase_head: &head,
+                coinbase_midstate: Midstate::new(&head),
                 coinbase_tail: &[0; 4],
                 branch: &[[3; 32], [4; 32]],
                 version: 0x2000_0000,
@@ -121,6 +124,7 @@ impl Conversation {
             subscribe_timeout: Duration::from_secs(15),
             authorize_timeout: Duration::from_secs(60),
             notify_interval: Duration::from_secs(30),
+            difficulty_scale: work.difficulty_scale,
         };
         let lease = Extranonces::starting_at(0x0102_0304).lease().unwrap();
         let now = Now { instant: start, unix: UNIX };
@@ -502,6 +506,16 @@ fn a_difficulty_in_the_name_is_announced_and_kept() {
         let answers = conversation.answers();
         assert!(answers.iter().all(|answer| answer["method"] == "mining.notify"), "{answers:?}");
     }
+}
+
+#[test]
+fn scrypt_miners_are_told_difficulties_in_their_own_units() {
+    let mut conversation = Conversation::start(FakeWork { difficulty_scale: 65_536.0, ..FakeWork::first() });
+    conversation.send(r#"{"id":1,"method":"mining.subscribe","params":[]}"#);
+    conversation.send(r#"{"id":2,"method":"mining.authorize","params":["alice+0.5"]}"#);
+    let answers = conversation.answers();
+    let told = answers.iter().find(|answer| answer["method"] == "mining.set_difficulty").unwrap();
+    assert_eq!(told["params"][0], 32_768.0, "names are in bdiff, messages are not");
 }
 
 #[test]

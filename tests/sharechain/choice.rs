@@ -184,7 +184,7 @@ fn a_score_samples_a_sixteenth_of_the_chain_from_its_end_on() {
         let facts = chain.facts_mut();
         facts.best_height = 1000;
         facts.heights = known.iter().map(|(block, height)| ([*block; 32], *height)).collect();
-        chain.think(f64::from(START + 1000)).tail_score.unwrap().rate.unwrap()
+        chain.tail_score().unwrap().rate.unwrap()
     };
     let work = chain
         .all()
@@ -194,11 +194,9 @@ fn a_score_samples_a_sixteenth_of_the_chain_from_its_end_on() {
     assert_eq!(rate(&mut chain, &[(10, 1000)]), 30.0 / 600.0);
     assert_eq!(rate(&mut chain, &[(9, 998)]), 30.0 / (3.0 * 600.0));
     assert_eq!(rate(&mut chain, &[(11, 1000), (8, 1000)]), 30.0 / (1001.0 * 600.0));
-    chain.wanted_heights();
-    rate(&mut chain, &[]);
-    let mut wanted = chain.wanted_heights();
-    wanted.sort_unstable();
-    assert_eq!(wanted, [[9; 32], [10; 32]]);
+    // Every block that a share builds on is asked for once.
+    assert_eq!(chain.wanted_heights().len(), 38);
+    assert!(chain.wanted_heights().is_empty());
 }
 
 #[test]

@@ -101,7 +101,7 @@ pub(crate) fn info(chain: &Sharechain, tip: &Tip, plan: &Plan) -> ShareInfo {
             txid_merkle_branch: branch_of_first(&plan.transactions).into(),
             wtxid_merkle_root: [0; 32],
         }),
-        transactions: tip.transactions(&plan.transactions),
+        transactions: tip.transactions(|| plan.transactions.clone()),
         far_share_hash: next.far_share_hash,
         max_bits,
         bits,

@@ -98,7 +98,7 @@ fn a_coinbase_that_pays_another_window_is_refused() {
 fn transactions_are_referred_to_in_the_latest_of_a_hundred_shares() {
     let mut chain = Sharechain::new(network(24, 33));
     let at = |chain: &Sharechain, transactions: Vec<[u8; 32]>| {
-        let height = chain.all().len() as u32;
+        let height = u32::try_from(chain.all().len()).unwrap();
         Plan { transactions, timestamp: START + 10 * height, vote: Some(33), ..Plan::default() }
     };
     let refs = |share: &Share| share.info().transactions.clone().unwrap();
@@ -174,4 +174,16 @@ fn an_unverified_share_of_a_replay_is_listed_as_such_and_a_repeated_one_as_a_dup
     assert_ne!(verdicts[5], "ok");
     assert_eq!(printed[6]["best"], hashes[1].to_string());
     assert_eq!((&printed[6]["verified"], &printed[6]["unverified"]), (&2.into(), &1.into()));
+}
+
+#[test]
+fn on_a_scrypt_network_work_is_judged_by_scrypt_and_shares_are_named_by_sha256d() {
+    let easy = format!("BASE = \"litecoin_regtest\"\nMAX_TARGET = \"{}\"", "f".repeat(64));
+    let mut chain = Sharechain::new(Box::leak(Box::new(p2pool::network::from_toml(&easy).unwrap())));
+    let hashes = grow(&mut chain, None, 3, &Plan::default());
+    assert_eq!(chain.choice().best, hashes.last().copied());
+    let share = chain.share(hashes[2]).unwrap();
+    let name = p2pool::network::Pow::Sha256d.function()(&share.header());
+    let work = p2pool::network::Pow::Scrypt.function()(&share.header());
+    assert_eq!((share.hash(), *share.pow_hash()), (ShareHash(name), work));
 }

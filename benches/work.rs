@@ -1,0 +1,219 @@
+//! What a new tip costs until every miner's job is ready, how many shares of our own go through, and what a start costs.
+//!
+//! `cargo bench --bench work`. A chain of 9,000 forged shares of 300 payees, a template of 2,000 transactions and four
+//! million weight units, 500 payout addresses.
+
+#![allow(clippy::unwrap_used, reason = "a benchmark can do nothing about an error but stop")]
+
+#[allow(dead_code, reason = "tests use what benchmarks do not")]
+#[path = "../tests/sharechain/forge.rs"]
+mod forge;
+
+use bitcoin::hashes::Hash;
+use bitcoin::{BlockHash, CompactTarget, Txid, Wtxid};
+use bytes::Bytes;
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+use stratum::{Epochs, Work};
+
+use forge::{Plan, START, bits_of, network, share_on};
+use p2pool::network::Network;
+use p2pool::sharechain::task::{Config as ChainConfig, Heights, load};
+use p2pool::sharechain::{Sharechain, store::Store};
+use p2pool::template::{Template, TemplateParts, TemplateTransaction};
+use p2pool::work::{Config, Payout, WorkSet};
+use tokio::sync::{mpsc, watch};
+
+const SHARES: u32 = 9_000;
+const PAYEES: u32 = 300;
+const ADDRESSES: u32 = 500;
+const TRANSACTIONS: u32 = 2_000;
+
+/// A share's time is above its parent's, so thousands a second need a clock that starts where the chain ends, and goes on
+/// by a second for each.
+static CLOCK: AtomicU32 = AtomicU32::new(START + 10 * SHARES);
+
+fn chain_clock() -> u32 {
+    CLOCK.load(Ordering::Relaxed)
+}
+
+fn main() {
+    let network = network(8_640, 35);
+    let template = Arc::new(template());
+    let mut chain = Sharechain::new(network);
+    let before = resident_kilobytes();
+    grow(&mut chain);
+    println!("{SHARES} shares of {PAYEES} payees: {} kB", resident_kilobytes().saturating_sub(before));
+
+    let config = Arc::new(Config {
+        network,
+        default_payout: payout(network, 0),
+        fee_percent: 0.0,
+        donation_percent: 0.0,
+        coinbase_texts: Vec::new(),
+        clock: chain_clock,
+    });
+    let payouts: Vec<Payout> = (0..ADDRESSES).map(|number| payout(network, 1_000_000 + number)).collect();
+    let before = resident_kilobytes();
+    new_tips(&mut chain, &config, &template, &payouts);
+    println!("the work and the jobs of one tip: {} kB", resident_kilobytes().saturating_sub(before));
+    own_shares(&mut chain, &config, &template, &payouts);
+    start(&chain, network);
+    println!("in all {} kB resident", resident_kilobytes());
+}
+
+/// From a tip to the finished notify bytes of every payout address.
+fn new_tips(chain: &mut Sharechain, config: &Arc<Config>, template: &Arc<Template>, payouts: &[Payout]) {
+    const ROUNDS: u32 = 10;
+    let mut sets: Vec<WorkSet> = Vec::new();
+    let (mut common, mut each, mut bytes) = (Duration::ZERO, Duration::ZERO, 0);
+    for _ in 0..ROUNDS {
+        let tip = chain.tip();
+        let begin = Instant::now();
+        let set = WorkSet::new(config, template, tip, Arc::default(), Epochs::default(), sets.last()).unwrap();
+        common += begin.elapsed();
+        let begin = Instant::now();
+        for payout in payouts {
+            bytes = set.offer(payout, 0, 0).unwrap().line.len();
+        }
+        each += begin.elapsed();
+        // As in a running node: sessions let go of the work that they drop.
+        sets.clear();
+        sets.push(set);
+    }
+    println!("work common to all: {:.0} µs", micros(common / ROUNDS));
+    println!(
+        "one more payout address: {:.1} µs ({ADDRESSES}: {:.1} ms); a job is {bytes} bytes",
+        micros(each / ROUNDS / ADDRESSES),
+        micros(each / ROUNDS) / 1000.0,
+    );
+}
+
+/// From a solved header to the next tip and a new job: share made, checked like everyone's, chosen, work made anew.
+fn own_shares(chain: &mut Sharechain, config: &Arc<Config>, template: &Arc<Template>, payouts: &[Payout]) {
+    const COUNT: u32 = 3_000;
+    let mut set: Option<WorkSet> = None;
+    let mut through = Duration::ZERO;
+    for number in 0..COUNT {
+        let begin = Instant::now();
+        let tip = chain.tip();
+        let next = WorkSet::new(config, template, tip, Arc::default(), Epochs::default(), set.as_ref()).unwrap();
+        let offer = next.offer(&payouts[number as usize % payouts.len()], 0, 0).unwrap();
+        through += begin.elapsed();
+        // The miner's part: not ours to be quick at.
+        let submission = |nonce| stratum::submission::Submission {
+            extranonce2: [0; 4],
+            time: template.time,
+            nonce,
+            version_bits: None,
+        };
+        let ticket = offer.job.ticket();
+        let solved = (0..)
+            .map(|nonce| submission(nonce).solve(&offer.job, [0; 4], 0, template.time).unwrap())
+            .find(|solved| ticket.makes_share(&solved.pow_hash))
+            .unwrap();
+        let begin = Instant::now();
+        let draft = ticket.draft().unwrap();
+        let share = ticket.share(&draft, &solved.header, [0; 8]).unwrap();
+        CLOCK.store(share.timestamp() + 1, Ordering::Relaxed);
+        let now = f64::from(share.timestamp());
+        chain.add_own(Arc::new(share), false, now);
+        chain.think(now);
+        while chain.poll_event().is_some() {}
+        through += begin.elapsed();
+        set = Some(next);
+    }
+    let each = through / COUNT;
+    println!("own share to next job: {:.0} µs each, {:.0} a second", micros(each), 1.0 / each.as_secs_f64());
+}
+
+/// A start with a full store, until there is a tip.
+fn start(chain: &Sharechain, network: &'static Network) {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut store, _) = Store::open(folder.path()).unwrap();
+    let best = chain.choice().best.unwrap();
+    let shares: Vec<_> = chain.all().chain(best, u32::MAX).collect();
+    for hash in shares.iter().rev() {
+        store.append_share(*hash, &chain.share(*hash).unwrap().to_bytes(), 1).unwrap();
+        store.append_verified(*hash).unwrap();
+    }
+    store.sync().unwrap();
+    drop(store);
+    let (wanted, _queue) = mpsc::channel(1);
+    let (_known_sender, known) = watch::channel(Arc::new(HashMap::new()));
+    let config = ChainConfig { network, data_dir: folder.path().to_owned(), legacy: None };
+    // The store's writer waits on a runtime of its own, but the clock of one must be there.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let begin = Instant::now();
+    let (handle, _owner) = runtime.block_on(async { load(&config, Heights { wanted, known }).unwrap() });
+    let took = begin.elapsed();
+    let height = handle.tips.borrow().as_ref().unwrap().height();
+    println!("start with {} stored shares: {:.0} ms to a tip at height {height}", shares.len(), micros(took) / 1000.0);
+}
+
+fn grow(chain: &mut Sharechain) {
+    // Hard enough for the window to be full by number, not by work.
+    let block_bits = bits_of(40_000);
+    for number in 0..SHARES {
+        let timestamp = START + 10 * number;
+        let plan = Plan { payee: number % PAYEES, timestamp, block_bits, nonce: number, ..Plan::default() };
+        let best = chain.choice().best;
+        let share = share_on(chain, best, &plan);
+        chain.add(share, None, f64::from(timestamp));
+        chain.think(f64::from(timestamp));
+        while chain.poll_event().is_some() {}
+    }
+    assert_eq!(u32::try_from(chain.verified().len()), Ok(SHARES));
+}
+
+fn payout(network: &'static Network, number: u32) -> Payout {
+    let mut hash = [9; 20];
+    hash[..4].copy_from_slice(&number.to_be_bytes());
+    let hrp = bech32::Hrp::parse(network.parent.human_readable_part).unwrap();
+    Payout::to_address(&bech32::segwit::encode_v0(hrp, &hash).unwrap(), network).unwrap()
+}
+
+/// Full but for the room that a daemon leaves.
+fn template() -> Template {
+    let weight = (4_000_000 - 8_000) / u64::from(TRANSACTIONS);
+    let transaction = |number: u32| {
+        let mut id = [3; 32];
+        id[..4].copy_from_slice(&number.to_be_bytes());
+        TemplateTransaction {
+            raw: Bytes::from(vec![0; usize::try_from(weight / 4).unwrap()]),
+            txid: Txid::from_byte_array(id),
+            wtxid: Wtxid::from_byte_array(id),
+            fee: 10_000,
+            weight,
+            sigops: 4,
+        }
+    };
+    let parts = TemplateParts {
+        version: 0x2000_0000,
+        previous_block: BlockHash::from_byte_array([7; 32]),
+        height: 850_000,
+        bits: CompactTarget::from_consensus(bits_of(40_000).0),
+        time: START,
+        time_min: START - 3600,
+        coinbase_value: 330_000_000,
+        coinbase_flags: Vec::new(),
+        transactions: (0..TRANSACTIONS).map(transaction).collect(),
+        rules: vec!["csv".into(), "!segwit".into(), "taproot".into()],
+        default_witness_commitment: None,
+        suffix: Vec::new(),
+    };
+    Template::new(parts, &["csv", "segwit", "taproot"]).unwrap()
+}
+
+fn micros(time: Duration) -> f64 {
+    time.as_secs_f64() * 1e6
+}
+
+/// Memory of this process; 0 where the system does not say.
+fn resident_kilobytes() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    line.and_then(|line| line.trim().trim_end_matches(" kB").parse().ok()).unwrap_or(0)
+}

@@ -1,0 +1,119 @@
+//! `Midstate`: SHA-256 stopped half-way, so that what many messages begin with is hashed once.
+
+use sha2::compress256;
+use sha2::digest::generic_array::GenericArray;
+
+/// Bytes that SHA-256 takes at a time.
+const BLOCK: usize = 64;
+
+/// The chaining value that SHA-256 starts from (FIPS 180-4, section 5.3.3).
+const INITIAL: [u32; 8] =
+    [0x6a09_e667, 0xbb67_ae85, 0x3c6e_f372, 0xa54f_f53a, 0x510e_527f, 0x9b05_688c, 0x1f83_d9ab, 0x5be0_cd19];
+
+/// The state after some bytes.
+#[derive(Debug, Clone)]
+pub struct Midstate {
+    state: [u32; 8],
+    /// What does not fill a block yet.
+    rest: [u8; BLOCK],
+    rest_len: usize,
+    /// Bytes in all.
+    length: u64,
+}
+
+impl Midstate {
+    /// After `prefix`.
+    pub fn new(prefix: &[u8]) -> Self {
+        let mut midstate = Self { state: INITIAL, rest: [0; BLOCK], rest_len: 0, length: 0 };
+        midstate.update(prefix);
+        midstate
+    }
+
+    /// After `hashed` bytes, whole blocks, that led to the chaining value `state` (its words in big-endian order), and
+    /// `rest` behind them.
+    ///
+    /// # Panics
+    /// If `hashed` bytes are no whole blocks.
+    pub fn resume(state: &[u8; 32], hashed: u64, rest: &[u8]) -> Self {
+        assert_eq!(hashed % BLOCK as u64, 0, "a chaining value stands after whole blocks");
+        let mut words = [0; 8];
+        for (word, bytes) in words.iter_mut().zip(state.chunks_exact(4)) {
+            *word = u32::from_be_bytes(bytes.try_into().expect("chunks of four"));
+        }
+        let mut midstate = Self { state: words, rest: [0; BLOCK], rest_len: 0, length: hashed };
+        midstate.update(rest);
+        midstate
+    }
+
+    /// After `bytes` more.
+    pub fn update(&mut self, mut bytes: &[u8]) {
+        self.length += bytes.len() as u64;
+        if self.rest_len > 0 {
+            let (fill, behind) = bytes.split_at(bytes.len().min(BLOCK - self.rest_len));
+            self.rest[self.rest_len..self.rest_len + fill.len()].copy_from_slice(fill);
+            self.rest_len += fill.len();
+            bytes = behind;
+            if self.rest_len < BLOCK {
+                return;
+            }
+            compress256(&mut self.state, &[GenericArray::clone_from_slice(&self.rest)]);
+            self.rest_len = 0;
+        }
+        let blocks = bytes.chunks_exact(BLOCK);
+        let left = blocks.remainder();
+        for block in blocks {
+            compress256(&mut self.state, std::slice::from_ref(GenericArray::from_slice(block)));
+        }
+        self.rest[..left.len()].copy_from_slice(left);
+        self.rest_len = left.len();
+    }
+
+    /// The hash of all bytes so far.
+    pub fn finish(mut self) -> [u8; 32] {
+        let bits = self.length * 8;
+        let mut padding = [0; 2 * BLOCK];
+        padding[0] = 0x80;
+        // To eight bytes before the end of a block, where the length goes.
+        let zeros = (BLOCK + BLOCK - 8 - self.rest_len - 1) % BLOCK + 1;
+        padding[zeros..zeros + 8].copy_from_slice(&bits.to_be_bytes());
+        self.update(&padding[..zeros + 8]);
+        let mut hash = [0; 32];
+        for (bytes, word) in hash.chunks_exact_mut(4).zip(self.state) {
+            bytes.copy_from_slice(&word.to_be_bytes());
+        }
+        hash
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use sha2::{Digest, Sha256};
+
+    proptest! {
+        #[test]
+        fn however_the_bytes_are_cut_the_hash_is_sha_256(
+            bytes in proptest::collection::vec(any::<u8>(), 0..400), cut in 0usize..400
+        ) {
+            let (before, after) = bytes.split_at(cut.min(bytes.len()));
+            let mut midstate = Midstate::new(before);
+            midstate.update(after);
+            prop_assert_eq!(midstate.finish(), <[u8; 32]>::from(Sha256::digest(&bytes)));
+        }
+
+        #[test]
+        fn a_chaining_value_goes_on_where_it_stopped(
+            bytes in proptest::collection::vec(any::<u8>(), 64..400), blocks in 1usize..6
+        ) {
+            let hashed = (64 * blocks).min(bytes.len() / 64 * 64);
+            let before = Midstate::new(&bytes[..hashed]);
+            let mut state = [0; 32];
+            for (to, word) in state.chunks_exact_mut(4).zip(before.state) {
+                to.copy_from_slice(&word.to_be_bytes());
+            }
+            let resumed = Midstate::resume(&state, hashed as u64, &bytes[hashed..]);
+            prop_assert_eq!(resumed.finish(), <[u8; 32]>::from(Sha256::digest(&bytes)));
+        }
+    }
+}
