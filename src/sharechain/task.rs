@@ -145,7 +145,7 @@ pub struct Owner {
 /// The store cannot be used. What is merely damaged in it is told and left out.
 pub fn load(config: &Config, heights: Heights) -> Result<(Handle, Owner), StartError> {
     let started = Instant::now();
-    let (store, loaded) = Store::open(&config.data_dir)?;
+    let (mut store, loaded) = Store::open(&config.data_dir)?;
     for problem in &loaded.problems {
         warn!(%problem, "share store");
     }
@@ -158,7 +158,7 @@ pub fn load(config: &Config, heights: Heights) -> Result<(Handle, Owner), StartE
         chain.load(share, was_verified);
     }
     let legacy = match &config.legacy {
-        Some(folder) => load_legacy(folder, &mut chain)?,
+        Some(folder) => load_legacy(folder, &mut chain, &mut store)?,
         None => Vec::new(),
     };
     if count + legacy.len() > 0 {
@@ -204,7 +204,9 @@ fn parse(stored: &[StoredShare], rules: &ShareRules) -> Vec<Arc<Share>> {
     })
 }
 
-fn load_legacy(folder: &Path, chain: &mut Sharechain) -> Result<Vec<ShareHash>, StartError> {
+/// Takes over an old node's shares, also into our own store: our next shares build on them, and a start without the old
+/// folder would find those without ancestors.
+fn load_legacy(folder: &Path, chain: &mut Sharechain, store: &mut Store) -> Result<Vec<ShareHash>, StartError> {
     let legacy = legacy::read(folder)?;
     for problem in &legacy.problems {
         warn!(%problem, "old node's share store");
@@ -215,13 +217,21 @@ fn load_legacy(folder: &Path, chain: &mut Sharechain) -> Result<Vec<ShareHash>, 
         match Share::from_bytes(&bytes, chain.rules()) {
             Ok(share) => {
                 let hash = share.hash();
-                if chain.load(Arc::new(share), verified.contains(&hash)) {
+                let was_verified = verified.contains(&hash);
+                // When it was seen is not known; it was made no later than that.
+                let made = share.timestamp();
+                if chain.load(Arc::new(share), was_verified) {
+                    store.append_share(hash, &bytes, made)?;
+                    if was_verified {
+                        store.append_verified(hash)?;
+                    }
                     added.push(hash);
                 }
             }
             Err(error) => warn!(%error, "old node's share left out"),
         }
     }
+    store.sync()?;
     Ok(added)
 }
 

@@ -27,11 +27,11 @@ fn a_miner_finds_five_blocks_in_a_row_with_transactions_and_each_pays_its_addres
     let node = Node::start(P2POOL, &daemon);
     let (user, payee) = (miner_name(1), payout_address(1));
     let mut miner = StratumClient::ready(node.worker_port(), &user);
-    let block = mine_one(&mut miner, &user, &daemon, &payee);
+    let block = mine_one(&mut miner, &user, &daemon, &node, &payee);
     check_transactions(&block, &sent);
     assert_eq!(daemon.mempool(), []);
     for _ in 0..5 {
-        mine_one(&mut miner, &user, &daemon, &payee);
+        mine_one(&mut miner, &user, &daemon, &node, &payee);
     }
     wait_until("every block is settled", LANDING_LIMIT, || node.found_blocks("block").is_empty());
 }
@@ -45,7 +45,7 @@ fn two_miners_are_each_paid_by_the_blocks_that_they_find() {
     for round in 0..6_u8 {
         let which = usize::from(round % 2);
         let payee = payout_address(round % 2 + 1);
-        mine_one(&mut miners[which], &users[which], &daemon, &payee);
+        mine_one(&mut miners[which], &users[which], &daemon, &node, &payee);
     }
 }
 
@@ -67,7 +67,7 @@ fn new_transactions_reach_the_miner_without_a_new_block() {
     wait_for_best(&daemon, found.hash);
     let block = daemon.block(&found.hash);
     check_transactions(&block, &sent);
-    crate::check_coinbase(&daemon, &block, &payee);
+    crate::check_coinbase(&daemon, &node, &block, &payee);
 }
 
 #[test]
@@ -79,10 +79,10 @@ fn a_block_lands_over_p2p_alone_when_submitblock_fails() {
     let node = NodeBuilder::new(P2POOL, &daemon).rpc_port(rpc.port()).start();
     let (user, payee) = (miner_name(1), payout_address(1));
     let mut miner = StratumClient::ready(node.worker_port(), &user);
-    let block = mine_one(&mut miner, &user, &daemon, &payee);
+    let block = mine_one(&mut miner, &user, &daemon, &node, &payee);
     check_transactions(&block, &sent);
     for _ in 0..4 {
-        mine_one(&mut miner, &user, &daemon, &payee);
+        mine_one(&mut miner, &user, &daemon, &node, &payee);
     }
     assert!(rpc.calls("submitblock") > 0, "the RPC route was not tried");
     wait_until("every block is settled", LANDING_LIMIT, || node.found_blocks("block").is_empty());
@@ -99,10 +99,10 @@ fn a_block_lands_over_rpc_alone_when_p2p_is_cut() {
     p2p.cut();
     let (user, payee) = (miner_name(1), payout_address(1));
     let mut miner = StratumClient::ready(node.worker_port(), &user);
-    let block = mine_one(&mut miner, &user, &daemon, &payee);
+    let block = mine_one(&mut miner, &user, &daemon, &node, &payee);
     check_transactions(&block, &sent);
     for _ in 0..4 {
-        mine_one(&mut miner, &user, &daemon, &payee);
+        mine_one(&mut miner, &user, &daemon, &node, &payee);
     }
     assert!(rpc.calls("submitblock") >= 5);
     wait_until("every block is settled", LANDING_LIMIT, || node.found_blocks("block").is_empty());
@@ -118,7 +118,7 @@ fn a_block_whose_submitblock_answer_is_lost_still_counts_as_accepted() {
     let node = NodeBuilder::new(P2POOL, &daemon).rpc_port(rpc.port()).p2p_port(p2p.port()).start();
     let (user, payee) = (miner_name(1), payout_address(1));
     let mut miner = StratumClient::ready(node.worker_port(), &user);
-    mine_one(&mut miner, &user, &daemon, &payee);
+    mine_one(&mut miner, &user, &daemon, &node, &payee);
     rpc.mend("submitblock");
     wait_until("the block is settled", Duration::from_secs(20), || node.found_blocks("accepted").len() == 1);
 }

@@ -70,14 +70,14 @@ fn a_daemon_restarted_within_thirty_seconds_costs_no_miner_its_connection() {
     let node = Node::start(P2POOL, &daemon);
     let (user, payee) = (miner_name(1), payout_address(1));
     let mut miner = StratumClient::ready(node.worker_port(), &user);
-    mine_one(&mut miner, &user, &daemon, &payee);
+    mine_one(&mut miner, &user, &daemon, &node, &payee);
     daemon.stop();
     std::thread::sleep(Duration::from_secs(15));
     assert!(miner.poll(), "the miner was sent away");
     daemon.restart();
-    mine_one(&mut miner, &user, &daemon, &payee);
+    mine_one(&mut miner, &user, &daemon, &node, &payee);
     // The P2P connection is back too, so the next block is heard of at once.
-    mine_one(&mut miner, &user, &daemon, &payee);
+    mine_one(&mut miner, &user, &daemon, &node, &payee);
     assert!(miner.poll(), "the miner was sent away");
 }
 
@@ -87,7 +87,7 @@ fn miners_are_sent_away_while_the_daemon_is_gone_and_served_when_it_is_back() {
     let node = NodeBuilder::new(P2POOL, &daemon).args(&["--bitcoind-timeout", "5"]).start();
     let (user, payee) = (miner_name(1), payout_address(1));
     let mut miner = StratumClient::ready(node.worker_port(), &user);
-    mine_one(&mut miner, &user, &daemon, &payee);
+    mine_one(&mut miner, &user, &daemon, &node, &payee);
     daemon.stop();
     let start = Instant::now();
     assert!(miner.disconnected_within(Duration::from_secs(20)), "a miner must not work for nothing for long");
@@ -100,7 +100,7 @@ fn miners_are_sent_away_while_the_daemon_is_gone_and_served_when_it_is_back() {
     daemon.restart();
     node.wait_ready();
     let mut miner = StratumClient::ready(node.worker_port(), &user);
-    mine_one(&mut miner, &user, &daemon, &payee);
+    mine_one(&mut miner, &user, &daemon, &node, &payee);
 }
 
 #[test]
@@ -114,7 +114,7 @@ fn a_daemon_that_hangs_counts_as_gone() {
     daemon.resume();
     node.wait_ready();
     let mut miner = StratumClient::ready(node.worker_port(), &user);
-    mine_one(&mut miner, &user, &daemon, &payout_address(1));
+    mine_one(&mut miner, &user, &daemon, &node, &payout_address(1));
 }
 
 #[test]

@@ -5,6 +5,9 @@ use test_support::{NodeBuilder, StratumClient, payout_address};
 
 use crate::P2POOL;
 
+/// What the demo's miners are called.
+const NAMES: [&str; 3] = ["alice", "bob", "carol"];
+
 /// Three blocks at about ten seconds each, on a machine that is busy with other tests too.
 const DEMO_LIMIT: Duration = Duration::from_secs(180);
 
@@ -15,18 +18,38 @@ fn the_demo_finds_three_blocks_tells_the_story_and_ends_well() {
     let story = demo.log();
     assert_eq!(exit.status.code(), Some(0), "{story}");
     let lower = story.to_lowercase();
-    for part in ["listening", &demo.worker_port().to_string(), "job", "difficulty", "accepted", "block", "height"] {
+    for part in
+        ["listening", &demo.worker_port().to_string(), "job", "difficulty", "accepted", "share 1 found by", "3 workers"]
+    {
         assert!(lower.contains(part), "nothing about {part:?} in:\n{story}");
     }
     for height in 1..=3 {
-        let told = lower
-            .lines()
-            .any(|line| line.contains("block") && line.contains(&format!("height {height}")) && line.contains("bcrt1"));
-        assert!(told, "nothing about a block at height {height} and whom it pays in:\n{story}");
+        check_payout_table(&story, height);
     }
     assert!(!story.contains('\r') && !story.contains('\u{1b}'), "a pipe is no terminal:\n{story:?}");
     // A few well-chosen lines: a newcomer reads them all.
     assert!(story.lines().count() < 60, "{} lines:\n{story}", story.lines().count());
+}
+
+/// Checks that the story tells of the block at `height`, and under it whom it pays: miners by name and address, its finder
+/// among them, and together all that it is worth but for what rounding leaves.
+fn check_payout_table(story: &str, height: u32) {
+    let start = format!("Block found at height {height} by ");
+    let mut lines = story.lines().skip_while(|line| !line.starts_with(&start));
+    let told = lines.next().unwrap_or_else(|| panic!("nothing about a block at height {height} in:\n{story}"));
+    let finder = told[start.len()..].split(':').next().expect("it has one part at least");
+    assert!(NAMES.contains(&finder), "{told}");
+    assert!(told.contains("pays 50 demo coins"), "{told}");
+    let rows: Vec<(f64, &str)> = lines
+        .map_while(|line| line.strip_prefix("  ")?.trim_start().split_once(" to "))
+        .map(|(amount, payee)| (amount.parse().expect("an amount"), payee))
+        .collect();
+    let is_miner = |payee: &str| NAMES.iter().any(|name| payee.starts_with(&format!("{name} (bcrt1")));
+    assert!(rows.iter().all(|(_, payee)| is_miner(payee) || payee.starts_with("P2Pool's donation")), "{rows:?}");
+    let finders = rows.iter().find(|(_, payee)| payee.starts_with(finder));
+    assert!(finders.is_some_and(|(amount, _)| *amount >= 0.25), "{finder} in {rows:?}");
+    let unpaid = 50.0 - rows.iter().map(|(amount, _)| amount).sum::<f64>();
+    assert!((-1e-7..=1e-4).contains(&unpaid), "{unpaid} are missing in {rows:?}");
 }
 
 #[test]
@@ -37,8 +60,11 @@ fn a_real_miner_finds_a_block_in_the_demo() {
     let mut miner = StratumClient::ready(demo.worker_port(), &user);
     let found = miner.job().solve_block();
     assert_eq!(miner.submit(&user, &found), Ok(true));
-    let line = demo.wait_for_log(&user, Duration::from_secs(20));
-    assert!(line.to_lowercase().contains("block"), "{line}");
+    demo.wait_for_log(&format!("Share 1 found by {user}"), Duration::from_secs(20));
+    demo.wait_for_log(&format!("Block found at height 1 by {user}"), Duration::from_secs(20));
+    // Nobody has an earlier share.
+    demo.wait_for_log(&format!(" 0.25 to {user}"), Duration::from_secs(20));
+    demo.wait_for_log(" 49.75 to P2Pool's donation address", Duration::from_secs(20));
     let exit = demo.wait_exit(Duration::from_secs(10));
     assert_eq!(exit.status.code(), Some(0), "{}", demo.log());
 }

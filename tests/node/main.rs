@@ -3,15 +3,22 @@
 mod block_found;
 mod daemon_trouble;
 mod demo;
+mod ledger;
 mod metrics;
 mod refusals;
+mod restart;
+mod share_command;
+mod shares;
 mod shutdown;
 mod startup;
 mod usernames;
 
 use bitcoin::{Address, BlockHash};
+use p2pool::network::BITCOIN_REGTEST;
 use std::time::Duration;
-use test_support::{Bitcoind, Job, StratumClient, payout_address, wait_until};
+use test_support::{Bitcoind, Job, Node, StratumClient, payout_address, wait_until};
+
+use ledger::{Ledger, share_hash};
 
 /// The product.
 const P2POOL: &str = env!("CARGO_BIN_EXE_p2pool");
@@ -35,24 +42,23 @@ fn job_on_tip(miner: &mut StratumClient, daemon: &Bitcoind) -> Job {
     miner.wait_for_job(|job| job.previous_block_hash() == tip)
 }
 
-/// Mines a block on the daemon's best one, waits until it is there, and checks that all of it is paid to `payee`.
-fn mine_one(miner: &mut StratumClient, user: &str, daemon: &Bitcoind, payee: &Address) -> bitcoin::Block {
+/// Mines a block on the daemon's best one, waits until it is there, and checks that it pays what is due by the shares
+/// before it, with `finder` as the one who found it.
+fn mine_one(miner: &mut StratumClient, user: &str, daemon: &Bitcoind, node: &Node, finder: &Address) -> bitcoin::Block {
     let found = job_on_tip(miner, daemon).solve_block();
     assert_eq!(miner.submit(user, &found), Ok(true));
     wait_for_best(daemon, found.hash);
     let block = daemon.block(&found.hash);
-    check_coinbase(daemon, &block, payee);
+    check_coinbase(daemon, node, &block, finder);
     block
 }
 
-/// Checks that a block's coinbase pays subsidy and fees to `payee`, and nothing to anybody else.
-fn check_coinbase(daemon: &Bitcoind, block: &bitcoin::Block, payee: &Address) {
-    let height = daemon.height();
-    let stats = daemon.call("getblockstats", serde_json::json!([height, ["subsidy", "totalfee"]]));
-    let due = stats["subsidy"].as_u64().expect("a number") + stats["totalfee"].as_u64().expect("a number");
-    let script = payee.script_pubkey();
-    let (paid, other): (Vec<_>, Vec<_>) =
-        block.txdata[0].output.iter().partition(|output| output.script_pubkey == script);
-    assert_eq!(paid.iter().map(|output| output.value.to_sat()).sum::<u64>(), due, "to {payee} at height {height}");
-    assert!(other.iter().all(|output| output.value.to_sat() == 0), "others are paid: {other:?}");
+/// Checks that a block's coinbase pays subsidy and fees as the shares before it say, to the satoshi, with `finder` as the
+/// one who found it. On regtest every block is a share.
+fn check_coinbase(daemon: &Bitcoind, node: &Node, block: &bitcoin::Block, finder: &Address) {
+    let ledger = Ledger::with(node, &BITCOIN_REGTEST, share_hash(block.block_hash()));
+    let due = ledger.check_block(daemon, block, finder);
+    let part = due.outputs.iter().map(|(_, amount)| amount).sum::<u64>() / 200;
+    let paid = due.outputs.iter().find(|(script, _)| *script == finder.script_pubkey().into_bytes());
+    assert!(paid.is_some_and(|(_, amount)| *amount >= part), "the finder's part is missing: {due:?}");
 }

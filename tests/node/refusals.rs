@@ -36,7 +36,7 @@ impl Room {
     }
 
     fn still_mines(mut self) {
-        mine_one(&mut self.miner, &self.user, &self.daemon, &payout_address(1));
+        mine_one(&mut self.miner, &self.user, &self.daemon, &self.node, &payout_address(1));
     }
 
     /// A good submission, to be spoiled or misused. On regtest it is a block as well.

@@ -292,6 +292,12 @@ impl Node {
         self.launch();
     }
 
+    /// Like [`Self::restart`], without some of the further arguments that it was started with.
+    pub fn restart_without(&mut self, args: &[&str]) {
+        self.builder.args.retain(|arg| !args.contains(&arg.as_str()));
+        self.restart();
+    }
+
     fn worker_address(&self) -> SocketAddr {
         SocketAddr::from(([127, 0, 0, 1], self.worker_port))
     }
