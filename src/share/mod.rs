@@ -354,15 +354,6 @@ impl Share {
 }
 
 #[cfg(test)]
-pub(crate) fn test_rules() -> ShareRules {
-    ShareRules {
-        identifier: *b"signet01",
-        max_target: Bits(0x1f03_ffff).target(),
-        segwit_activation_version: 33,
-        address_version: 111,
-        address_p2sh_version: 196,
-        human_readable_part: "tb".into(),
-        pow: pow_sha256d,
-        no_votes_for_16_above: None,
-    }
-}
+mod tests;
+#[cfg(test)]
+use tests::test_rules;

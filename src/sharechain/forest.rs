@@ -9,7 +9,6 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::{Add, Sub};
 
-use ruint::aliases::U320;
 use thiserror::Error;
 
 use crate::share::{Attempts, ShareHash};
@@ -160,6 +159,11 @@ impl Forest {
     /// The missing parent at the end of the chain of `hash`: `None` if the chain is complete.
     pub fn last(&self, hash: ShareHash) -> Option<ShareHash> {
         self.height_and_last(hash).1
+    }
+
+    /// What `hash` alone adds; nothing if it is not here.
+    pub fn work_of(&self, hash: ShareHash) -> Work {
+        self.node_of(hash).map_or_else(Work::default, |node| node.own)
     }
 
     /// Sum over `hash` and all its ancestors here; nothing if it is not here.
@@ -372,7 +376,8 @@ fn height_between(low: &Node, high: &Node) -> u32 {
 /// Work of one share that counts the same in both sums, for tests.
 #[cfg(test)]
 pub(super) fn equal_work(attempts: u64) -> Work {
-    Work { own: Attempts(U320::from(attempts)), min: Attempts(U320::from(attempts)) }
+    let attempts = Attempts(ruint::aliases::U320::from(attempts));
+    Work { own: attempts, min: attempts }
 }
 
 #[cfg(test)]

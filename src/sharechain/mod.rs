@@ -1,4 +1,351 @@
-//! P2Pool's tracker and consensus with ancestors.
+//! P2Pool's tracker: shares and `now` in, events out. No sockets, no disk, no clock.
+//!
+//! ```text
+//!  add ──▶ all ──think: verify──▶ verified ──select──▶ best ──▶ Tip
+//!                  │ refused, parent wanted               │ tip changed
+//!                  └──────────────── poll_event ◀─────────┘
+//! ```
+//!
+//! Two forests hold the same shares: all that came, and those that were verified against their ancestors. What is known of
+//! the parent chain is plain data, handed in ([`ParentFacts`]).
 
 mod forest;
+mod prune;
+mod replay;
+mod retarget;
+mod score;
+mod select;
+mod stats;
 pub mod store;
+mod tip;
+mod verify;
+mod view;
+mod votes;
+mod weights;
+
+pub use forest::{Forest, RemoveError, Work};
+pub use replay::{ReplayError, replay};
+pub use retarget::{Next, Pace};
+pub use score::{AdjustedWork, TailScore, true_division};
+pub use select::{Choice, ScoredHead, Wanted};
+pub use stats::{Measure, OwnCounts, OwnShares, PayeeStales, StaleCounts, Statistics};
+pub use tip::Tip;
+pub use verify::VerifyError;
+pub use view::{CoinbaseSize, Known, KnownTransaction, ParentFacts, share_rules};
+pub use votes::Votes;
+pub use weights::{Entry, Query, Snapshot, Window, limit};
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use self::verify::Verified;
+use self::view::View;
+use crate::merkle::Digest;
+use crate::network::Network;
+use crate::share::{Share, ShareHash, ShareRules, ShareVersion};
+
+/// A late share of our own still enters the chain if its parent has fewer children than this (protocol section 9.6).
+const LATE_SIBLINGS_MAX: usize = 4;
+
+/// What happened.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Event {
+    /// A share fits its ancestors: it may be told to peers and written down as verified.
+    Verified(ShareHash),
+    /// A verified share solves its block, by the target that its header claims.
+    Block(ShareHash),
+    /// A share does not fit its ancestors: whoever sent it is to be banned.
+    Refused {
+        /// The share.
+        hash: ShareHash,
+        /// Who sent it.
+        source: Option<SocketAddr>,
+        /// Why.
+        error: VerifyError,
+    },
+    /// A chain lacks a share below.
+    ParentWanted(Wanted),
+    /// There is another share to build on.
+    TipChanged(Option<ShareHash>),
+    /// Work is to be made anew on the same share, to overtake a punished head.
+    Reissue,
+    /// Peers must speak this protocol version from now on.
+    MinimumProtocol(u32),
+}
+
+/// The share chain.
+#[derive(Debug)]
+pub struct Sharechain {
+    network: &'static Network,
+    rules: ShareRules,
+    all: Forest,
+    verified: Forest,
+    known: HashMap<ShareHash, Known>,
+    facts: ParentFacts,
+    coinbase_sizes: HashMap<ShareVersion, CoinbaseSize>,
+    window: Window,
+    choice: Choice,
+    own: OwnShares,
+    minimum_protocol: u32,
+    wanted_heights: HashSet<Digest>,
+    /// Loaded as verified and not yet checked in this process.
+    trusted: VecDeque<ShareHash>,
+    events: VecDeque<Event>,
+}
+
+impl Sharechain {
+    /// An empty chain.
+    pub fn new(network: &'static Network) -> Self {
+        Self {
+            network,
+            rules: share_rules(network),
+            all: Forest::default(),
+            verified: Forest::default(),
+            known: HashMap::new(),
+            facts: ParentFacts::default(),
+            coinbase_sizes: HashMap::new(),
+            window: Window::default(),
+            choice: Choice::default(),
+            own: OwnShares::default(),
+            minimum_protocol: network.minimum_protocol_version,
+            wanted_heights: HashSet::new(),
+            trusted: VecDeque::new(),
+            events: VecDeque::new(),
+        }
+    }
+
+    /// What its shares are read and checked by.
+    pub fn rules(&self) -> &ShareRules {
+        &self.rules
+    }
+
+    /// Adds a share that `source` sent; false if it was here already. Think afterwards.
+    pub fn add(&mut self, share: Arc<Share>, source: Option<SocketAddr>, now: f64) -> bool {
+        self.insert(Known { share, first_seen: now, source, naughty: 0 })
+    }
+
+    /// Adds a share of our own. A late one (`is_dead`) only counts as made where its parent has enough children; false
+    /// then, and for one that was here already.
+    pub fn add_own(&mut self, share: Arc<Share>, is_dead: bool, now: f64) -> bool {
+        if self.all.contains(&share.hash()) {
+            return false;
+        }
+        self.own.made(&share, is_dead);
+        if is_dead && self.all.children(share.previous()).len() >= LATE_SIBLINGS_MAX {
+            return false;
+        }
+        self.add(share, None, now)
+    }
+
+    /// Adds a share from the store, before any other. It counts as seen before all that come later; one that was verified
+    /// before counts as verified until [`recheck`](Self::recheck) gets to it.
+    pub fn load(&mut self, share: Arc<Share>, was_verified: bool) -> bool {
+        let hash = share.hash();
+        if !self.insert(Known { share, first_seen: 0.0, source: None, naughty: 0 }) {
+            return false;
+        }
+        if was_verified {
+            self.verified.insert(hash, self.all.previous(hash), self.all.work_of(hash));
+            self.trusted.push_back(hash);
+        }
+        true
+    }
+
+    /// Checks up to `count` shares that were loaded as verified; true while some are left. One that fails is removed with
+    /// all that builds on it. Think afterwards.
+    pub fn recheck(&mut self, count: usize, now: f64) -> bool {
+        for _ in 0..count {
+            let Some(hash) = self.trusted.pop_front() else { break };
+            let (height, last) = self.all.height_and_last(hash);
+            if !self.all.contains(&hash) || (last.is_some() && height <= self.network.chain_length) {
+                // Pruned meanwhile, or too little is left below to judge it by.
+                continue;
+            }
+            if let Err(error) = self.check(hash, now) {
+                let mut doomed = vec![hash];
+                let mut next = 0;
+                while let Some(share) = doomed.get(next).copied() {
+                    doomed.extend_from_slice(self.all.children(Some(share)));
+                    next += 1;
+                }
+                for share in doomed.into_iter().rev() {
+                    self.forget(share);
+                }
+                self.events.push_back(Event::Refused { hash, source: None, error });
+            }
+        }
+        !self.trusted.is_empty()
+    }
+
+    /// What happened and was not yet told.
+    pub fn poll_event(&mut self) -> Option<Event> {
+        self.events.pop_front()
+    }
+
+    /// The parent chain's facts, to be kept up to date.
+    pub fn facts_mut(&mut self) -> &mut ParentFacts {
+        &mut self.facts
+    }
+
+    /// Blocks whose height the last choices missed.
+    pub fn wanted_heights(&mut self) -> Vec<Digest> {
+        let heights = &self.facts.heights;
+        self.wanted_heights.drain().filter(|block| !heights.contains_key(block)).collect()
+    }
+
+    /// What peers must speak at least.
+    pub fn minimum_protocol(&self) -> u32 {
+        self.minimum_protocol
+    }
+
+    /// The last choice.
+    pub fn choice(&self) -> &Choice {
+        &self.choice
+    }
+
+    /// All shares.
+    pub fn all(&self) -> &Forest {
+        &self.all
+    }
+
+    /// Those that fit their ancestors.
+    pub fn verified(&self) -> &Forest {
+        &self.verified
+    }
+
+    /// A share and how it came.
+    pub fn known(&self, hash: ShareHash) -> Option<&Known> {
+        self.known.get(&hash)
+    }
+
+    /// A share.
+    pub fn share(&self, hash: ShareHash) -> Option<&Arc<Share>> {
+        self.known.get(&hash).map(|known| &known.share)
+    }
+
+    /// What became of our own shares.
+    pub fn own(&self) -> &OwnShares {
+        &self.own
+    }
+
+    /// Numbers about the chain.
+    pub fn statistics(&self) -> Statistics<'_> {
+        Statistics { view: self.view() }
+    }
+
+    /// The best share as of the last choice, for whoever makes work.
+    pub fn tip(&mut self) -> Arc<Tip> {
+        let best = self.choice.best.and_then(|best| self.share(best).cloned());
+        let (stale_info, own) = (self.own.next_stale_info(), self.own.counts());
+        let mut window = std::mem::take(&mut self.window);
+        let punish = self.choice.punish_aggressively != 0;
+        let tip = Tip::new(&self.view(), &mut window, best, stale_info, own, punish);
+        self.window = window;
+        Arc::new(tip)
+    }
+
+    fn view(&self) -> View<'_> {
+        View {
+            network: self.network,
+            rules: &self.rules,
+            all: &self.all,
+            known: &self.known,
+            facts: &self.facts,
+            coinbase_sizes: &self.coinbase_sizes,
+        }
+    }
+
+    fn insert(&mut self, known: Known) -> bool {
+        let (hash, previous) = (known.share.hash(), known.share.previous());
+        let work = Work { own: known.share.attempts(), min: known.share.min_attempts() };
+        if !self.all.insert(hash, previous, work) {
+            return false;
+        }
+        self.known.insert(hash, known);
+        true
+    }
+
+    /// Verifies a share unless it is; true if its chain is long enough to tell and it fits.
+    fn attempt(&mut self, hash: ShareHash, now: f64) -> Result<(), VerifyError> {
+        if self.verified.contains(&hash) {
+            return Ok(());
+        }
+        self.check(hash, now)?;
+        self.mark_verified(hash);
+        Ok(())
+    }
+
+    /// Checks a share against its ancestors, and remembers what the check found out about it.
+    fn check(&mut self, hash: ShareHash, now: f64) -> Result<(), VerifyError> {
+        let missing = VerifyError::MissingAncestors(hash);
+        let share = self.share(hash).cloned().ok_or_else(|| missing.clone())?;
+        let (height, last) = self.all.height_and_last(hash);
+        if height <= self.network.chain_length && last.is_some() {
+            return Err(missing);
+        }
+        let mut window = std::mem::take(&mut self.window);
+        let checked = verify::check(&self.view(), &mut window, &share, now, self.minimum_protocol);
+        self.window = window;
+        let Verified { naughty, coinbase, minimum_protocol } = checked?;
+        if let Some(known) = self.known.get_mut(&hash) {
+            known.naughty = naughty;
+        }
+        self.coinbase_sizes.insert(share.version(), coinbase);
+        if let Some(version) = minimum_protocol {
+            self.minimum_protocol = version;
+            self.events.push_back(Event::MinimumProtocol(version));
+        }
+        Ok(())
+    }
+
+    fn mark_verified(&mut self, hash: ShareHash) {
+        self.verified.insert(hash, self.all.previous(hash), self.all.work_of(hash));
+        self.events.push_back(Event::Verified(hash));
+        if self.share(hash).is_some_and(|share| share.is_block()) {
+            self.events.push_back(Event::Block(hash));
+        }
+    }
+
+    /// Removes a share from both forests, if it is at an end of its chain.
+    fn forget(&mut self, hash: ShareHash) -> bool {
+        if self.verified.contains(&hash) && self.verified.remove(hash).is_err() {
+            return false;
+        }
+        if self.all.remove(hash).is_err() {
+            return false;
+        }
+        self.known.remove(&hash);
+        self.own.pruned(hash);
+        true
+    }
+
+    /// Tells what changed since `before`, and keeps count of our own shares in the best chain.
+    fn note_choice(&mut self, before: &Choice) {
+        let (old, new) = (before.best, self.choice.best);
+        if old == new {
+            if before.punish_aggressively == 0 && self.choice.punish_aggressively != 0 {
+                self.events.push_back(Event::Reissue);
+            }
+            return;
+        }
+        self.events.push_back(Event::TipChanged(new));
+        let path = |from: Option<ShareHash>, to: ShareHash| -> Vec<ShareHash> {
+            from.map(|from| self.all.chain(from, u32::MAX).take_while(|share| *share != to).collect())
+                .unwrap_or_default()
+        };
+        match old.zip(new).and_then(|(old, new)| self.all.fork(old, new)) {
+            Some(fork) => {
+                let (left, entered) = (path(old, fork), path(new, fork));
+                left.into_iter().for_each(|share| self.own.moved(share, false));
+                entered.into_iter().for_each(|share| self.own.moved(share, true));
+            }
+            None => {
+                for share in self.own.hashes() {
+                    let in_chain = new.is_some_and(|new| self.all.is_ancestor(share, new) == Some(true));
+                    self.own.moved(share, in_chain);
+                }
+            }
+        }
+    }
+}

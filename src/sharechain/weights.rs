@@ -220,7 +220,8 @@ impl Window {
     fn result(&self, shares_max: usize, weight_max: U320) -> Weights {
         let by_payee = self.by_payee.iter().map(|(payee, (weight, _))| (payee.clone(), *weight)).collect();
         let mut weights = Weights { by_payee, total: self.total, donation: self.donation };
-        if self.count < shares_max && self.total < weight_max
+        if self.count < shares_max
+            && self.total < weight_max
             && let Some(last) = self.past.get(self.count)
         {
             add_partial(&mut weights, last, weight_max);

@@ -1,0 +1,405 @@
+//! What shares as a whole promise, and the rules that no recorded share decides (protocol section 18.3).
+
+use proptest::prelude::*;
+use ruint::Uint;
+use ruint::aliases::U320;
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use super::*;
+use crate::pack::Reader;
+
+pub(super) fn test_rules() -> ShareRules {
+    ShareRules {
+        identifier: *b"signet01",
+        // Easy enough that nearly every header is a share.
+        max_target: Target::MAX_256,
+        segwit_activation_version: 33,
+        address_version: 111,
+        address_p2sh_version: 196,
+        human_readable_part: "tb".into(),
+        pow: pow_sha256d,
+        no_votes_for_16_above: None,
+    }
+}
+
+/// A target that all but one in millions of hashes meet.
+const EASY: Bits = Bits(0x20ff_ffff);
+
+fn payee(index: u16) -> Payee {
+    let mut hash = [7; 20];
+    hash[..2].copy_from_slice(&index.to_be_bytes());
+    Payee::from_pubkey_hash(&hash, &test_rules())
+}
+
+/// Weights of payees of which nobody donates.
+fn weights(of: impl IntoIterator<Item = (Payee, u64)>) -> Weights {
+    let by_payee: HashMap<_, _> = of.into_iter().map(|(payee, weight)| (payee, U320::from(weight))).collect();
+    let total = by_payee.values().fold(U320::ZERO, |sum, weight| sum + weight);
+    Weights { by_payee, total, donation: U320::ZERO }
+}
+
+fn paid(weights: &Weights, subsidy: u64, finder: &Payee) -> Vec<(String, u64)> {
+    let payouts = Payouts::new(ShareVersion::V35, subsidy, weights, &test_rules()).unwrap();
+    payouts.with_finder(finder).map(|(payee, amount)| (payee.to_string(), amount)).collect()
+}
+
+fn contents(version: ShareVersion) -> Contents {
+    Contents {
+        version,
+        min_header: MinHeader { version: 0x2000_0000, previous_block: None, timestamp: 5, bits: EASY, nonce: 6 },
+        share_info: ShareInfo {
+            share_data: ShareData {
+                previous: Some(ShareHash([1; 32])),
+                coinbase: [3, 1, 2, 3].into(),
+                nonce: 9,
+                payout: if version.has_textual_address() {
+                    Payout::Address(payee(1).as_str().into())
+                } else {
+                    Payout::PubkeyHash([4; 20])
+                },
+                subsidy: 5_000_000_000,
+                donation: 0,
+                stale_info: StaleInfo::NONE,
+                desired_version: 35,
+            },
+            segwit_data: version
+                .has_segwit(test_rules().segwit_activation_version)
+                .then(|| SegwitData { txid_merkle_branch: [[2; 32]].into(), wtxid_merkle_root: [0; 32] }),
+            transactions: version.lists_transactions().then(TransactionRefs::default),
+            far_share_hash: None,
+            max_bits: EASY,
+            bits: EASY,
+            timestamp: 1_000,
+            absheight: 2,
+            abswork: 3,
+        },
+        ref_merkle_branch: Box::default(),
+        last_txout_nonce: 1 << 40,
+        hash_link: HashLink { state: [8; 32], length: 300 },
+        merkle_branch: [[3; 32]].into(),
+    }
+}
+
+#[test]
+fn equal_amounts_are_ordered_by_the_text_of_their_addresses() {
+    let finder = payee(99);
+    let outputs = paid(&weights((0..20).map(|index| (payee(index), 5))), 1_000_000, &finder);
+    let others: Vec<_> = outputs.iter().filter(|(text, _)| text != finder.as_str()).collect();
+    let others = &others[..others.len() - 1];
+    assert!(others.iter().all(|(_, amount)| *amount == others[0].1));
+    assert!(others.windows(2).all(|pair| pair[0].0.as_bytes() < pair[1].0.as_bytes()));
+    assert_eq!(others.len(), 20);
+}
+
+#[test]
+fn only_the_4000_largest_are_paid_with_the_donation_among_them_and_nobody_gets_the_rest() {
+    // The finder is none of them, so that 4501 payees and the donation want a place.
+    let all = weights((0..4500).map(|index| (payee(index), 1_000 + u64::from(index))));
+    let outputs = paid(&all, 100_000_000_000, &payee(u16::MAX));
+    assert_eq!(outputs.len(), 4000);
+    let sum: u64 = outputs.iter().map(|(_, amount)| amount).sum();
+    assert!(sum < 100_000_000_000, "what the smallest lost goes to nobody (trap 24)");
+    let largest: HashSet<String> = (502..4500).map(|index| payee(index).to_string()).collect();
+    assert!(outputs[..3998].iter().all(|(text, _)| largest.contains(text)));
+    assert_eq!(outputs[3998].0, payee(u16::MAX).as_str());
+    assert_eq!(outputs[3999].0, donation_payee(&test_rules()).as_str());
+}
+
+#[test]
+fn payees_of_no_satoshi_have_no_output_but_the_donation_always_has() {
+    let outputs = paid(&weights([(payee(1), 1), (payee(2), 1_000_000)]), 100, &payee(3));
+    assert_eq!(outputs.iter().map(|(_, amount)| *amount).collect::<Vec<_>>(), [99, 1]);
+    // 100 // 200 is no satoshi for the finder either.
+    let nothing = paid(&Weights::default(), 0, &payee(3));
+    assert_eq!(nothing, [(donation_payee(&test_rules()).to_string(), 0)]);
+}
+
+#[test]
+fn payees_of_no_satoshi_take_places_before_they_are_left_out() {
+    // 4100 payees of which the smallest get nothing: they are cut first, so that the cut keeps the same as without it.
+    let all = weights((0..4100).map(|index| (payee(index), if index < 200 { 1 } else { 1_000_000 })));
+    let outputs = paid(&all, 10_000_000, &payee(4000));
+    assert_eq!(outputs.len(), 3900 + 1);
+}
+
+#[test]
+fn a_miner_who_is_paid_by_the_donation_address_is_part_of_the_donation() {
+    let donation = donation_payee(&test_rules());
+    let outputs = paid(&weights([(payee(1), 300), (donation.clone(), 700)]), 1_000_000, &donation);
+    let first = 1_000_000 * 199 * 300 / (200 * 1000);
+    assert_eq!(outputs, [(payee(1).to_string(), first), (donation.to_string(), 1_000_000 - first)]);
+}
+
+#[test]
+fn spellings_in_upper_and_lower_case_are_paid_apart() {
+    let lower = "tb1qft5p2uhsdcdc3l2ua4ap5qqfg4pjaqlp250x7us7a8qqhrxrxfsqaqh7jw";
+    let [lower, upper] =
+        [lower.to_owned(), lower.to_uppercase()].map(|text| Payee::from_address(&text, &test_rules()).unwrap());
+    let both = weights([(lower.clone(), 5), (upper.clone(), 5)]);
+    let payouts = Payouts::new(ShareVersion::V35, 4_000, &both, &test_rules()).unwrap();
+    let paid: Vec<_> = payouts.with_finder(&lower).collect();
+    assert_eq!(paid[..2], [(&upper, 1990), (&lower, 1990 + 20)]);
+    assert_eq!(upper.script(ShareVersion::V35), lower.script(ShareVersion::V35));
+}
+
+#[test]
+fn a_payee_that_cannot_be_paid_stops_only_the_coinbases_that_would_pay_it() {
+    // A program of 20 bytes with a leading zero nibble, which versions before 35 cannot write (lead0 vectors).
+    let program = [&[0x0b][..], &[0xab; 19]].concat();
+    let text = bech32::segwit::encode_v0(bech32::Hrp::parse("tb").unwrap(), &program).unwrap();
+    let odd = Payee::from_address(&text, &test_rules()).unwrap();
+    let of = |version, weight| {
+        let payouts =
+            Payouts::new(version, 4_000, &weights([(odd.clone(), weight), (payee(1), 1_000_000)]), &test_rules());
+        payouts.unwrap().coinbase(&[1, 2], None, &payee(1))
+    };
+    assert!(matches!(of(ShareVersion::V34, 500_000), Err(GenerationError::Payee(PayeeError::LeadingZero { .. }))));
+    assert!(of(ShareVersion::V35, 500_000).is_ok());
+    assert!(of(ShareVersion::V34, 1).is_ok(), "it gets no satoshi, so its script is never made");
+}
+
+#[test]
+fn a_ref_merkle_link_leads_from_the_shares_own_ref_hash_to_the_one_in_the_coinbase() {
+    let mut linked = contents(ShareVersion::V35);
+    linked.ref_merkle_branch = [[5; 32], [6; 32]].into();
+    let bytes = pack(&linked);
+    let share = Share::from_bytes(&bytes, &test_rules()).unwrap();
+    assert_eq!(share.to_bytes(), bytes);
+    let plain = ref_hash(share.info(), &[], &test_rules());
+    assert_eq!(*share.ref_hash(), crate::merkle::fold(plain, &[[5; 32], [6; 32]]));
+    let first = sha256d::Hash::hash(&[plain, [5; 32]].concat()).to_byte_array();
+    assert_eq!(*share.ref_hash(), sha256d::Hash::hash(&[first, [6; 32]].concat()).to_byte_array());
+}
+
+#[test]
+fn every_value_of_stale_info_is_kept() {
+    for value in 0..=255 {
+        let mut odd = contents(ShareVersion::V35);
+        odd.share_info.share_data.stale_info = StaleInfo(value);
+        let share = Share::from_bytes(&pack(&odd), &test_rules()).unwrap();
+        assert_eq!(share.data().stale_info, StaleInfo(value));
+    }
+    assert_eq!(StaleInfo(17).name().as_deref(), Some("unk17"));
+    assert_eq!(StaleInfo(0).name(), None);
+}
+
+#[test]
+fn each_check_names_what_fails_and_only_lies_about_work_are_misbehaviour() {
+    let rules = ShareRules { max_target: Bits(0x1f03_ffff).target(), ..test_rules() };
+    let check = |change: &dyn Fn(&mut Contents)| {
+        let mut changed = contents(ShareVersion::V35);
+        change(&mut changed);
+        let error = Share::check(changed, &rules).unwrap_err();
+        (error.to_string(), error.is_misbehaviour())
+    };
+    let easy = check(&|_| ());
+    assert!(easy.0.starts_with("share target ffffff0000") && easy.1, "{easy:?}");
+    let (text, is_misbehaviour) = check(&|changed| changed.share_info.bits = Bits(0x1d00_ffff));
+    assert!(text.contains("is above the share target 00000000ffff") && is_misbehaviour, "{text}");
+    let huge = check(&|changed| changed.share_info.bits = Bits(0xff12_3456));
+    assert!(huge.1, "{huge:?}");
+
+    let innocent = |change: &dyn Fn(&mut Contents), expected: &str| {
+        assert_eq!(check(change), (expected.to_owned(), false));
+    };
+    innocent(
+        &|changed| changed.share_info.share_data.coinbase = [1].into(),
+        "share_data.coinbase has 1 bytes, which should be 2 to 100",
+    );
+    innocent(
+        &|changed| changed.share_info.share_data.coinbase = [1; 101].into(),
+        "share_data.coinbase has 101 bytes, which should be 2 to 100",
+    );
+    innocent(
+        &|changed| changed.share_info.share_data.payout = Payout::Address("nobody".into()),
+        "share_data.address: `nobody` is no address",
+    );
+}
+
+#[test]
+fn votes_for_version_16_end_with_the_fork_that_they_were_for() {
+    let rules = ShareRules { no_votes_for_16_above: Some(3_927_800), ..test_rules() };
+    let check = |absheight, desired_version| {
+        let mut changed = contents(ShareVersion::V17);
+        changed.share_info.absheight = absheight;
+        changed.share_info.share_data.desired_version = desired_version;
+        Share::check(changed, &rules).err()
+    };
+    assert_eq!(check(3_927_801, 16), Some(CheckError::VotesFor16(3_927_801)));
+    assert_eq!(check(3_927_800, 16), None);
+    assert_eq!(check(3_927_801, 17), None);
+}
+
+#[test]
+fn references_to_own_transactions_are_exactly_all_of_them() {
+    let check = |refs: &[(u64, u64)]| {
+        let mut changed = contents(ShareVersion::V33);
+        let new_hashes = [[1; 32], [2; 32]].into();
+        changed.share_info.transactions = Some(TransactionRefs { new_hashes, refs: refs.into() });
+        Share::check(changed, &test_rules()).err()
+    };
+    assert_eq!(check(&[(0, 0), (0, 1)]), None);
+    assert_eq!(check(&[(0, 1), (3, 900), (0, 0), (109, 0)]), None);
+    assert_eq!(check(&[(0, 0)]), Some(CheckError::RefsDoNotMatch(2)));
+    assert_eq!(check(&[(0, 0), (0, 2)]), Some(CheckError::RefsDoNotMatch(2)));
+    assert_eq!(check(&[(0, 0), (0, 1), (0, 2)]), Some(CheckError::RefsDoNotMatch(2)));
+    assert_eq!(check(&[(0, 0), (0, 1), (110, 0)]), Some(CheckError::RefTooFar(110)));
+}
+
+#[test]
+fn versions_and_sentinels_that_no_share_has_are_refused() {
+    let bytes = pack(&contents(ShareVersion::V35));
+    let (_, inner) = read_wrapped(&mut Reader::new(&bytes)).unwrap();
+    for (version, is_misbehaviour) in [(16, true), (18, false), (36, false)] {
+        let error = Share::from_wrapped(version, inner, &test_rules()).unwrap_err();
+        assert_eq!(error.is_misbehaviour(), is_misbehaviour, "{error}");
+    }
+    let mut sentinel = contents(ShareVersion::V35);
+    sentinel.share_info.segwit_data =
+        Some(SegwitData { txid_merkle_branch: Box::default(), wtxid_merkle_root: [0xff; 32] });
+    let error = unpack(&pack(&sentinel), &test_rules()).unwrap_err();
+    assert_eq!(error, FormatError::NoSegwitData(ShareVersion::V35));
+}
+
+#[test]
+fn a_mistake_in_the_bytes_is_named_by_its_field() {
+    let bytes = pack(&contents(ShareVersion::V35));
+    let (_, inner) = read_wrapped(&mut Reader::new(&bytes)).unwrap();
+    for (cut, field) in [
+        (3, "min_header.version"),
+        (20, "min_header.previous_block"),
+        (60, "share_data.previous_share_hash"),
+        (inner.len() - 1, "merkle_link.branch"),
+        (inner.len() - 40, "hash_link.state"),
+    ] {
+        let error = unpack_contents(35, &inner[..cut], &test_rules()).unwrap_err().to_string();
+        assert!(error.contains(field), "{cut}: {error}");
+    }
+    let longer = [inner, &[0]].concat();
+    let error = unpack_contents(35, &longer, &test_rules()).unwrap_err().to_string();
+    assert!(error.contains("1 bytes follow the end of share.contents"), "{error}");
+}
+
+/// Section 4.8, steps 1 to 5, as it stands there.
+fn naive_outputs(weights: &Weights, subsidy: u64, finder: &Payee) -> Vec<(String, u64)> {
+    type Big = Uint<512, 8>;
+    let donation = donation_payee(&test_rules()).to_string();
+    let mut amounts: BTreeMap<String, u64> = BTreeMap::new();
+    for (payee, weight) in &weights.by_payee {
+        let amount =
+            Big::from(subsidy) * Big::from(199) * Big::from(*weight) / (Big::from(200) * Big::from(weights.total));
+        amounts.insert(payee.to_string(), amount.to());
+    }
+    *amounts.entry(finder.to_string()).or_default() += subsidy / 200;
+    let others: u64 = amounts.iter().filter(|(text, _)| **text != donation).map(|(_, amount)| amount).sum();
+    amounts.insert(donation.clone(), subsidy - others);
+    let mut sorted: Vec<_> = amounts.into_iter().collect();
+    sorted.sort_by_key(|(text, amount)| (*text == donation, *amount, text.clone()));
+    let cut = sorted.len().saturating_sub(4000);
+    sorted.into_iter().skip(cut).filter(|(text, amount)| *text == donation || *amount > 0).collect()
+}
+
+/// Up to 40 payees, some with equal weights, some huge, perhaps the donation address among them.
+fn any_weights() -> impl Strategy<Value = Weights> {
+    let weight = prop_oneof![1u128..20, 1u128..u128::from(u64::MAX), any::<u128>().prop_map(|weight| weight | 1)];
+    (prop::collection::btree_map(0u16..60, weight, 1..40), 0u32..120, any::<u64>()).prop_map(
+        |(map, shift, donation)| {
+            let payee_of = |index| if index == 59 { donation_payee(&test_rules()) } else { payee(index) };
+            let by_payee: HashMap<_, _> = map
+                .into_iter()
+                .map(|(index, weight)| (payee_of(index), U320::from(weight) << shift as usize))
+                .collect();
+            let donation = U320::from(donation);
+            let total = by_payee.values().fold(donation, |sum, weight| sum + weight);
+            Weights { by_payee, total, donation }
+        },
+    )
+}
+
+fn any_hashes() -> impl Strategy<Value = Box<[Digest]>> {
+    prop::collection::vec(any::<Digest>(), 0..4).prop_map(Vec::into_boxed_slice)
+}
+
+prop_compose! {
+    fn any_contents()(
+        version in prop::sample::select(&ShareVersion::ALL[..]),
+        header in (any::<u32>(), any::<Digest>(), any::<[u32; 3]>()),
+        (previous, far) in (prop::option::of(any::<Digest>()), prop::option::of(any::<Digest>())),
+        coinbase in prop::collection::vec(any::<u8>(), 0..120),
+        text in "[ -~]{0,95}",
+        (hash, subsidy, donation, stale_info) in (any::<[u8; 20]>(), any::<u64>(), any::<u16>(), any::<u8>()),
+        (desired_version, nonce, numbers, abswork) in (any::<u64>(), any::<u64>(), any::<[u32; 5]>(), any::<u128>()),
+        branches in (any_hashes(), any_hashes(), any_hashes(), any_hashes()),
+        refs in prop::collection::vec(any::<(u64, u64)>(), 0..4),
+        (root, state, length) in (any::<Digest>(), any::<[u8; 32]>(), 0u64..1 << 60),
+    ) -> Contents {
+        let mut made = contents(version);
+        made.min_header = MinHeader {
+            version: header.0, previous_block: Some(header.1), timestamp: header.2[0], bits: Bits(header.2[1]), nonce: header.2[2],
+        };
+        let info = &mut made.share_info;
+        info.share_data = ShareData {
+            previous: previous.map(ShareHash), coinbase: coinbase.into(), nonce: numbers[0],
+            payout: if version.has_textual_address() { Payout::Address(text.into()) } else { Payout::PubkeyHash(hash) },
+            subsidy, donation, stale_info: StaleInfo(stale_info), desired_version,
+        };
+        if let Some(segwit) = &mut info.segwit_data {
+            *segwit = SegwitData { txid_merkle_branch: branches.0, wtxid_merkle_root: root };
+        }
+        if let Some(transactions) = &mut info.transactions {
+            *transactions = TransactionRefs { new_hashes: branches.1, refs: refs.into() };
+        }
+        info.far_share_hash = far.map(ShareHash);
+        (info.max_bits, info.bits, info.timestamp, info.absheight) =
+            (Bits(numbers[1]), Bits(numbers[2]), numbers[3], numbers[4]);
+        info.abswork = abswork;
+        made.ref_merkle_branch = branches.2;
+        made.last_txout_nonce = nonce;
+        made.hash_link = HashLink { state, length };
+        made.merkle_branch = branches.3;
+        made
+    }
+}
+
+proptest! {
+    #[test]
+    fn what_is_packed_unpacks_to_the_same(contents in any_contents()) {
+        let bytes = pack(&contents);
+        prop_assert_eq!(unpack(&bytes, &test_rules()).unwrap(), contents);
+    }
+
+    #[test]
+    fn outputs_are_those_of_the_rule_written_down_naively(
+        weights in any_weights(), subsidy in prop_oneof![0u64..1000, any::<u64>()], finder in 0u16..62,
+    ) {
+        let finder = if finder == 59 { donation_payee(&test_rules()) } else { payee(finder) };
+        prop_assert_eq!(paid(&weights, subsidy, &finder), naive_outputs(&weights, subsidy, &finder));
+    }
+
+    #[test]
+    fn a_coinbase_is_the_transaction_that_its_parts_say(
+        weights in any_weights(), subsidy: u64, script in prop::collection::vec(any::<u8>(), 2..=100),
+        (ref_hash, nonce, has_segwit) in (any::<Digest>(), any::<u64>(), any::<bool>()),
+    ) {
+        let payouts = Payouts::new(ShareVersion::V35, subsidy, &weights, &test_rules()).unwrap();
+        let segwit = SegwitData { txid_merkle_branch: Box::default(), wtxid_merkle_root: [5; 32] };
+        let coinbase = payouts.coinbase(&script, has_segwit.then_some(&segwit), &payee(3)).unwrap();
+        prop_assert!(coinbase.prefix().ends_with(&CONSTANT_ENDING));
+
+        let stripped: bitcoin::Transaction =
+            bitcoin::consensus::deserialize(&coinbase.stripped(&ref_hash, nonce)).unwrap();
+        let whole: bitcoin::Transaction =
+            bitcoin::consensus::deserialize(&coinbase.with_witness(&ref_hash, nonce)).unwrap();
+        prop_assert!(whole.is_coinbase());
+        prop_assert_eq!(whole.input[0].witness.to_vec(), [WITNESS_RESERVED_VALUE]);
+        prop_assert_eq!(whole.compute_txid(), stripped.compute_txid());
+        prop_assert_eq!(stripped.input[0].script_sig.as_bytes(), &script[..]);
+        let commitments = usize::from(has_segwit);
+        let outputs = payouts.with_finder(&payee(3)).count();
+        prop_assert_eq!(stripped.output.len(), commitments + outputs + 1);
+        prop_assert_eq!(
+            coinbase.hash_link().gentx_hash(&ref_hash, nonce),
+            stripped.compute_txid().to_raw_hash().to_byte_array()
+        );
+    }
+}

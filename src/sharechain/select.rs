@@ -1,0 +1,290 @@
+//! Chooses the best share (protocol section 8.2): verifies what can be verified, then compares chains and heads.
+//!
+//! What is verified is history: it depends on when the choice was run, as in the reference.
+
+use std::cmp::Ordering;
+use std::collections::HashSet;
+use std::net::SocketAddr;
+
+use super::forest::Work;
+use super::score::{AdjustedWork, TailScore, score};
+use super::verify::{VerifyError, punishment};
+use super::{Event, Sharechain};
+use crate::merkle::Digest;
+use crate::share::{Attempts, ShareHash, Target};
+
+/// Unverified shares tried from the top of an incomplete chain.
+const TRIES_MAX: u32 = 5;
+/// Heads are compared by the work of their ancestor so many shares back.
+const CONFIRMED_BACK: u32 = 5;
+/// Generations that the way back up from a punished share may take.
+const GENERATIONS_MAX: u32 = 21;
+/// Seconds that the chain around a missing parent may be older than the best share.
+const WANTED_AGE_MAX: f64 = 3600.0;
+/// The same without a best share, against the clock.
+const WANTED_AGE_AT_START_MAX: f64 = 86_400.0;
+/// Blocks of unknown height that are asked for at once: a score looks at a sixteenth of a chain's length.
+const WANTED_HEIGHTS_MAX: usize = 4096;
+
+/// A parent that is missing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Wanted {
+    /// Its hash.
+    pub hash: ShareHash,
+    /// A peer that sent a child of it, if any did.
+    pub source: Option<SocketAddr>,
+    /// Newest timestamp among the chain's latest five shares, seconds since 1970.
+    pub timestamp: u32,
+    /// Hardest target among them.
+    pub target: Target,
+}
+
+/// A verified head of the best tail, and what it is compared by.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ScoredHead {
+    /// The head.
+    pub hash: ShareHash,
+    /// Work up to five shares back, adjusted by the punishment.
+    pub work: AdjustedWork,
+    /// The same without adjustment.
+    pub confirmed: Attempts,
+    /// See the protocol's section 5.6: -1 for a block's solution, 0 for most.
+    pub punishment: i32,
+    /// When it was first seen, seconds since 1970.
+    pub first_seen: f64,
+}
+
+impl ScoredHead {
+    /// More work, then less punishment, then seen earlier, then the greater hash.
+    fn order(&self, other: &ScoredHead) -> Ordering {
+        (self.work.cmp(&other.work))
+            .then_with(|| other.punishment.cmp(&self.punishment))
+            .then_with(|| self.before(other))
+    }
+
+    /// The order that would hold if nothing were punished: work before adjustment, then seen earlier.
+    fn traditional_order(&self, other: &ScoredHead) -> Ordering {
+        (self.confirmed.cmp(&other.confirmed))
+            .then_with(|| other.first_seen.total_cmp(&self.first_seen))
+            .then_with(|| other.punishment.cmp(&self.punishment))
+            .then_with(|| self.hash.cmp(&other.hash))
+    }
+
+    fn before(&self, other: &ScoredHead) -> Ordering {
+        other.first_seen.total_cmp(&self.first_seen).then_with(|| self.hash.cmp(&other.hash))
+    }
+}
+
+/// What was chosen, and why.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Choice {
+    /// The share to build on.
+    pub best: Option<ShareHash>,
+    /// The score of the best tail.
+    pub tail_score: Option<TailScore>,
+    /// The best tail's heads, worst first.
+    pub heads: Vec<ScoredHead>,
+    /// Missing parents worth asking for.
+    pub wanted: Vec<Wanted>,
+    /// Not 0 where work should be made anew to overtake a punished head (or, a quirk of the reference, one that solved
+    /// its block).
+    pub punish_aggressively: i32,
+}
+
+impl Sharechain {
+    /// Verifies what can be verified and chooses the best share: after each batch of shares, each new template, and every
+    /// few seconds. `now` is in seconds since 1970. What came of it are events.
+    pub fn think(&mut self, now: f64) -> &Choice {
+        let mut wanted = self.verify_heads(now);
+        wanted.extend(self.extend_verified(now));
+        let mut heights = Vec::new();
+        let (tail_score, heads) = self.heads_of_best_tail(&mut heights);
+        heights.truncate(WANTED_HEIGHTS_MAX);
+        self.wanted_heights.extend(heights);
+
+        let top = heads.last().map(|head| (head.hash, head.punishment));
+        let traditional = heads.iter().max_by(|one, other| one.traditional_order(other));
+        let punish_aggressively = traditional.map_or(0, |head| -head.punishment);
+        let best = top.and_then(|(hash, punishment)| if punishment > 0 { self.step_back(hash) } else { Some(hash) });
+
+        let cutoff = match best.and_then(|best| self.known.get(&best)) {
+            Some(best) => now.floor().min(f64::from(best.share.timestamp())) - WANTED_AGE_MAX,
+            None => now - WANTED_AGE_AT_START_MAX,
+        };
+        wanted.retain(|wanted| f64::from(wanted.timestamp) >= cutoff);
+        let mut named = HashSet::new();
+        wanted.retain(|wanted| named.insert(wanted.hash));
+        for wanted in &wanted {
+            self.events.push_back(Event::ParentWanted(wanted.clone()));
+        }
+        let before =
+            std::mem::replace(&mut self.choice, Choice { best, tail_score, heads, wanted, punish_aggressively });
+        self.note_choice(&before);
+        &self.choice
+    }
+
+    /// Step 1 and 2: tries heads that are not verified, and removes those that fail.
+    fn verify_heads(&mut self, now: f64) -> Vec<Wanted> {
+        let mut wanted = Vec::new();
+        let mut bad: Vec<(ShareHash, VerifyError)> = Vec::new();
+        let heads: Vec<ShareHash> =
+            self.all.heads().iter().copied().filter(|head| !self.verified.heads().contains(head)).collect();
+        for head in heads {
+            let (height, last) = self.all.height_and_last(head);
+            let tries = match last {
+                None => height,
+                Some(_) => height.saturating_sub(self.network.chain_length).min(TRIES_MAX),
+            };
+            let mut found = false;
+            let mut at = Some(head);
+            for _ in 0..tries {
+                let Some(share) = at.filter(|at| self.all.contains(at)) else { break };
+                match self.attempt(share, now) {
+                    Ok(()) => {
+                        found = true;
+                        break;
+                    }
+                    Err(error) => bad.push((share, error)),
+                }
+                at = self.all.previous(share);
+            }
+            if let (false, Some(last)) = (found, last) {
+                wanted.extend(self.wanted(head, last));
+            }
+        }
+        for (hash, error) in bad {
+            let source = self.known.get(&hash).and_then(|known| known.source);
+            // A share in the middle of a chain stays, as in the reference.
+            self.forget(hash);
+            self.events.push_back(Event::Refused { hash, source, error });
+        }
+        wanted
+    }
+
+    /// Step 3: verifies downwards from the verified tails until a chain's length is verified.
+    fn extend_verified(&mut self, now: f64) -> Vec<Wanted> {
+        let mut wanted = Vec::new();
+        let length = self.network.chain_length;
+        let heads: Vec<ShareHash> = self.verified.heads().iter().copied().collect();
+        for head in heads {
+            let (height, last) = self.verified.height_and_last(head);
+            let Some(last) = last else { continue };
+            if height >= length {
+                continue;
+            }
+            let (below, below_last) = self.all.height_and_last(last);
+            let can = match below_last {
+                Some(_) => below.saturating_sub(1).saturating_sub(length),
+                None => below,
+            };
+            self.verify_down(last, (length - height).min(can), now);
+            if let Some(below_last) = below_last {
+                wanted.extend(self.wanted(head, below_last));
+            }
+        }
+        wanted
+    }
+
+    /// Verifies up to `count` shares from `hash` down, until one fails.
+    fn verify_down(&mut self, hash: ShareHash, count: u32, now: f64) {
+        let mut left = count;
+        let mut at = Some(hash);
+        // Verified from the top, as the reference does, but joined to the verified forest from the bottom, so that it
+        // labels what is above once and not once a share.
+        let mut passed = Vec::new();
+        while let Some(share) = at.filter(|at| left > 0 && self.all.contains(at)) {
+            let verified = self.verified.height_and_last(share);
+            if verified.0 > 0 {
+                left = left.saturating_sub(verified.0);
+                at = verified.1;
+                continue;
+            }
+            match self.check(share, now) {
+                Ok(_) => passed.push(share),
+                Err(_) => break,
+            }
+            left -= 1;
+            at = self.all.previous(share);
+        }
+        for share in passed.into_iter().rev() {
+            self.mark_verified(share);
+        }
+    }
+
+    fn wanted(&self, head: ShareHash, missing: ShareHash) -> Option<Wanted> {
+        let latest: Vec<_> = self.view().chain(head, TRIES_MAX).collect();
+        // Any child's sender will do (the reference draws lots): the latest child's is the likeliest to be connected.
+        let children = self.all.children(Some(missing)).iter().rev();
+        let source = children.filter_map(|child| self.known.get(child)).find_map(|child| child.source);
+        Some(Wanted {
+            hash: missing,
+            source,
+            timestamp: latest.iter().map(|share| share.timestamp()).max()?,
+            target: latest.iter().map(|share| share.target()).min()?,
+        })
+    }
+
+    /// Steps 4 and 5: the heads of the verified tail whose best chain scores highest, worst first.
+    fn heads_of_best_tail(&self, heights: &mut Vec<Digest>) -> (Option<TailScore>, Vec<ScoredHead>) {
+        let view = self.view();
+        let mut best: Option<(TailScore, Option<ShareHash>, Vec<ShareHash>)> = None;
+        for (tail, heads) in self.verified.tails() {
+            let work = |hash: &ShareHash| self.verified.work(*hash).own;
+            let Some(top) = heads.iter().copied().max_by_key(work) else { continue };
+            let score = score(&view, &self.verified, top, heights);
+            let wins = best
+                .as_ref()
+                .is_none_or(|(best, best_tail, _)| score.order(best).then_with(|| tail.cmp(best_tail)).is_gt());
+            if wins {
+                best = Some((score, tail, heads.into_iter().collect()));
+            }
+        }
+        let Some((score, _, heads)) = best else { return (None, Vec::new()) };
+        let mut heads: Vec<ScoredHead> = heads.into_iter().filter_map(|head| self.scored(head)).collect();
+        heads.sort_by(ScoredHead::order);
+        (Some(score), heads)
+    }
+
+    fn scored(&self, hash: ShareHash) -> Option<ScoredHead> {
+        let known = self.known.get(&hash)?;
+        let punishment = punishment(&self.view(), known);
+        let back = self.verified.height(hash).min(CONFIRMED_BACK);
+        let work = self.all.ancestor(hash, back).map_or_else(Work::default, |ancestor| self.verified.work(ancestor));
+        let confirmed = work.own;
+        let work = AdjustedWork::new(confirmed, known.share.attempts(), punishment);
+        Some(ScoredHead { hash, work, confirmed, punishment, first_seen: known.first_seen })
+    }
+
+    /// Step 7: from a punished head down to a share that is not, and up again where that leads past no naughty one.
+    fn step_back(&self, punished: ShareHash) -> Option<ShareHash> {
+        let view = self.view();
+        let mut climbed = HashSet::new();
+        let mut at = punished;
+        loop {
+            at = self.all.previous(at).filter(|previous| self.all.contains(previous))?;
+            let of = punishment(&view, self.known.get(&at)?);
+            if of > 0 {
+                continue;
+            }
+            if of < 0 || !climbed.insert(at) {
+                // Where the way up led back here once, it would for ever; the reference would hang.
+                return Some(at);
+            }
+            at = self.deepest_descendant(at, GENERATIONS_MAX).1;
+            if punishment(&view, self.known.get(&at)?) <= 0 {
+                return Some(at);
+            }
+        }
+    }
+
+    /// The deepest descendant that is reached through shares that are not naughty, by hash among equals.
+    fn deepest_descendant(&self, hash: ShareHash, generations: u32) -> (u32, ShareHash) {
+        if generations == 0 {
+            return (0, hash);
+        }
+        let children = self.all.children(Some(hash)).iter();
+        let honest = children.filter(|child| self.known.get(*child).is_some_and(|child| child.naughty == 0));
+        let deepest = honest.map(|child| self.deepest_descendant(*child, generations - 1)).max();
+        deepest.map_or((0, hash), |(depth, hash)| (depth + 1, hash))
+    }
+}

@@ -1,0 +1,234 @@
+//! Numbers about the chain for people and for the choice of difficulty (protocol section 8.5); none decides a share.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use ruint::aliases::U320;
+
+use super::score::true_division;
+use super::view::View;
+use super::votes::Votes;
+use super::weights::{Query, Window, limit};
+use crate::share::{Attempts, Payee, Share, ShareHash, StaleInfo, Target, Weights, donation_payee};
+
+/// Which work counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Measure {
+    /// Of the shares' own targets.
+    Own,
+    /// Of the easiest targets that they could have had.
+    Min,
+}
+
+/// Work by what its miners said of the shares they lost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct StaleCounts {
+    /// All shares, whatever they announce.
+    pub good: Attempts,
+    /// Those that announce an orphan.
+    pub orphan: Attempts,
+    /// Those that announce a dead share.
+    pub dead: Attempts,
+}
+
+/// Shares that a payee found and lost, as far as it said.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct PayeeStales {
+    /// Announced as lost.
+    pub stale: u32,
+    /// Found in all.
+    pub total: u32,
+}
+
+/// Queries that walk the chain; each says how far.
+#[derive(Debug, Clone, Copy)]
+pub struct Statistics<'a> {
+    pub(super) view: View<'a>,
+}
+
+impl Statistics<'_> {
+    /// The pool's hashes a second over `count` shares from `near` down, of which the oldest's work is not counted, and
+    /// the whole seconds measured; `None` for fewer than two shares.
+    fn pace(&self, near: ShareHash, count: u32, measure: Measure) -> Option<(Attempts, u32)> {
+        let far = self.view.all.ancestor(near, count.checked_sub(2)? + 1)?;
+        let work = self.view.all.work_between(near, far);
+        let (near, far) = (self.view.share(near)?.timestamp(), self.view.share(far)?.timestamp());
+        let seconds = near.checked_sub(far).filter(|seconds| *seconds > 0).unwrap_or(1);
+        Some((if measure == Measure::Own { work.own } else { work.min }, seconds))
+    }
+
+    /// Hashes a second, rounded down, over `count` shares from `near` down.
+    pub fn attempts_per_second(&self, near: ShareHash, count: u32, measure: Measure) -> Option<U320> {
+        self.pace(near, count, measure).map(|(work, seconds)| work.0 / U320::from(seconds))
+    }
+
+    /// Hashes a second over `count` shares from `near` down.
+    pub fn rate(&self, near: ShareHash, count: u32) -> Option<f64> {
+        self.pace(near, count, Measure::Own).map(|(work, seconds)| true_division(work, u64::from(seconds)))
+    }
+
+    /// Of all that the pool found over the last `count` shares, how much was lost, as far as miners said.
+    pub fn average_stale_proportion(&self, start: ShareHash, count: u32) -> f64 {
+        let stale = self.view.chain(start, count).filter(|share| share.data().stale_info != StaleInfo::NONE).count();
+        let stale = u32::try_from(stale).unwrap_or(u32::MAX);
+        f64::from(stale) / (f64::from(count) + f64::from(stale))
+    }
+
+    /// Work over `count - 1` shares from `start` down.
+    pub fn stale_counts(&self, start: ShareHash, count: u32) -> StaleCounts {
+        let mut counts = StaleCounts::default();
+        for share in self.view.chain(start, count.saturating_sub(1)) {
+            counts.good = counts.good + share.attempts();
+            match share.data().stale_info {
+                StaleInfo::ORPHAN => counts.orphan = counts.orphan + share.attempts(),
+                StaleInfo::DOA => counts.dead = counts.dead + share.attempts(),
+                _ => {}
+            }
+        }
+        counts
+    }
+
+    /// What each payee found and lost over `count - 1` shares from `start` down.
+    pub fn stales_by_payee(&self, start: ShareHash, count: u32) -> HashMap<Payee, PayeeStales> {
+        let mut stales: HashMap<Payee, PayeeStales> = HashMap::new();
+        for share in self.view.chain(start, count.saturating_sub(1)) {
+            let is_stale = u32::from(share.data().stale_info != StaleInfo::NONE);
+            let of = stales.entry(share.payee().clone()).or_default();
+            of.stale += is_stale;
+            of.total += 1 + is_stale;
+        }
+        stales
+    }
+
+    /// Votes for share versions over `count` shares from `start` down, by work.
+    pub fn votes(&self, start: ShareHash, count: u32) -> BTreeMap<u64, U320> {
+        Votes::count(&self.view, start, count).0
+    }
+
+    /// The weights of a window that begins with `start` itself.
+    pub fn weights_from(&self, start: ShareHash, block_target: Target) -> Arc<Weights> {
+        let query = Query {
+            start: Some(start),
+            shares_max: self.view.all.height(start).min(self.view.network.real_chain_length),
+            weight_max: limit(self.view.network.spread, block_target),
+        };
+        Window::default().weights(query, &|hash| self.view.entry(hash))
+    }
+
+    /// What each payee would get if a block were found now, without the finder's part; the rest goes to the donation.
+    pub fn expected_payouts(&self, start: ShareHash, block_target: Target, subsidy: u64) -> BTreeMap<Payee, u64> {
+        let weights = self.weights_from(start, block_target);
+        let mut payouts: BTreeMap<Payee, u64> = BTreeMap::new();
+        let mut rest = subsidy;
+        if !weights.total.is_zero() {
+            for (payee, weight) in &weights.by_payee {
+                let amount = mul_div(subsidy, *weight, weights.total);
+                rest = rest.saturating_sub(amount);
+                payouts.insert(payee.clone(), amount);
+            }
+        }
+        *payouts.entry(donation_payee(self.view.rules)).or_default() += rest;
+        payouts
+    }
+}
+
+/// `subsidy * weight / total`, rounded down; `weight` is no more than `total`, so it fits.
+fn mul_div(subsidy: u64, weight: U320, total: U320) -> u64 {
+    type Wide = ruint::Uint<512, 8>;
+    let amount: Wide = Wide::from(subsidy) * Wide::from(weight) / Wide::from(total);
+    amount.saturating_to()
+}
+
+/// Our own shares: how many were made, and what became of them (protocol section 9.6).
+#[derive(Debug, Clone, Default)]
+pub struct OwnShares {
+    known: HashMap<ShareHash, Own>,
+    made: Tally,
+    in_chain: Tally,
+    announced: Tally,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Tally {
+    /// All of them; of announcements, those of orphans.
+    all: u32,
+    /// Dead on arrival.
+    dead: u32,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Own {
+    is_dead: bool,
+    announces: StaleInfo,
+    in_chain: bool,
+}
+
+/// What became of our own shares.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct OwnCounts {
+    /// Made, dead ones included.
+    pub made: u32,
+    /// Not in the chain although they were on time.
+    pub orphan: u32,
+    /// Not in the chain because they came late.
+    pub dead: u32,
+}
+
+impl OwnShares {
+    /// Counts a share that we made; `is_dead` if it came too late for its work.
+    pub(super) fn made(&mut self, share: &Share, is_dead: bool) {
+        self.made.all += 1;
+        self.made.dead += u32::from(is_dead);
+        self.known.insert(share.hash(), Own { is_dead, announces: share.data().stale_info, in_chain: false });
+    }
+
+    /// The best chain gained (`in_chain`) or lost a share.
+    pub(super) fn moved(&mut self, hash: ShareHash, in_chain: bool) {
+        let Some(own) = self.known.get_mut(&hash) else { return };
+        if own.in_chain == in_chain {
+            return;
+        }
+        own.in_chain = in_chain;
+        let own = *own;
+        let change = |number: &mut u32, by: bool| {
+            if by && in_chain {
+                *number += 1;
+            } else if by {
+                *number -= 1;
+            }
+        };
+        change(&mut self.in_chain.all, true);
+        change(&mut self.in_chain.dead, own.is_dead);
+        change(&mut self.announced.all, own.announces == StaleInfo::ORPHAN);
+        change(&mut self.announced.dead, own.announces == StaleInfo::DOA);
+    }
+
+    /// Our shares that the chain still has.
+    pub(super) fn hashes(&self) -> Vec<ShareHash> {
+        self.known.keys().copied().collect()
+    }
+
+    /// The chain forgot a share: what it counted for stays.
+    pub(super) fn pruned(&mut self, hash: ShareHash) {
+        self.known.remove(&hash);
+    }
+
+    /// What became of our shares.
+    pub fn counts(&self) -> OwnCounts {
+        let lost = self.made.all.saturating_sub(self.in_chain.all);
+        let dead = self.made.dead.saturating_sub(self.in_chain.dead);
+        OwnCounts { made: self.made.all, orphan: lost.saturating_sub(dead), dead }
+    }
+
+    /// What our next share should announce.
+    pub fn next_stale_info(&self) -> StaleInfo {
+        let counts = self.counts();
+        if counts.orphan > self.announced.all {
+            StaleInfo::ORPHAN
+        } else if counts.dead > self.announced.dead {
+            StaleInfo::DOA
+        } else {
+            StaleInfo::NONE
+        }
+    }
+}

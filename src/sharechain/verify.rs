@@ -1,0 +1,297 @@
+//! The checks that need ancestors (protocol section 5.2): a share must be exactly what its parent's chain asks for.
+
+use std::collections::HashMap;
+use std::fmt;
+
+use thiserror::Error;
+
+use super::retarget::Next;
+use super::view::{CoinbaseSize, Known, View};
+use super::votes;
+use super::weights::Window;
+use crate::merkle::{self, Digest};
+use crate::share::{
+    GenerationError, Share, ShareHash, ShareInfo, ShareVersion, TransactionRefs, coinbase_of, display_hex,
+};
+
+/// A share's timestamp may be this many seconds ahead of our clock.
+const AHEAD_MAX: f64 = 600.0;
+/// Transactions may be referred to in this many shares before (section 5.3).
+pub(super) const TRANSACTION_SHARES_MAX: u32 = 100;
+/// Descendants of a naughty share bear a number up to this (section 5.6).
+const NAUGHTY_MAX: u8 = 6;
+/// Bytes of a coinbase behind what its hash link proves: ref hash, nonce and lock time.
+const COINBASE_END_BYTES: u64 = 44;
+
+/// Why a share does not fit its ancestors.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum VerifyError {
+    /// It claims to be made later than our clock can explain.
+    #[error("timestamp {timestamp} is more than 600 s after our clock, {now}")]
+    Future {
+        /// Seconds since 1970.
+        timestamp: u32,
+        /// Our clock's, rounded down.
+        now: String,
+    },
+    /// Too little of its chain is here to tell what it should be.
+    #[error("parent {0} is not known far enough back")]
+    MissingAncestors(ShareHash),
+    /// The next version came before a whole chain's length could vote on it.
+    #[error("version {before} is followed by {version} without enough history")]
+    SwitchWithoutHistory {
+        /// The parent's.
+        before: ShareVersion,
+        /// Its own.
+        version: ShareVersion,
+    },
+    /// The next version came without its 60 % of the votes.
+    #[error("version {before} is followed by {version} without 60 % of the votes")]
+    SwitchWithoutVotes {
+        /// The parent's.
+        before: ShareVersion,
+        /// Its own.
+        version: ShareVersion,
+    },
+    /// A version that never follows its parent's.
+    #[error("version {before} cannot be followed by {version}")]
+    VersionJump {
+        /// The parent's.
+        before: ShareVersion,
+        /// Its own.
+        version: ShareVersion,
+    },
+    /// A reference that leads to no transaction.
+    #[error("transaction_hash_refs leads to transaction {index} of the share {back} back, which does not list it")]
+    TransactionRef {
+        /// Shares back; 0 is the share itself.
+        back: u64,
+        /// Place in that share's list.
+        index: u64,
+    },
+    /// A field is not what follows from the ancestors.
+    #[error("{field} is {given} and should be {wanted}")]
+    Field {
+        /// The field's name in the protocol.
+        field: &'static str,
+        /// What it should be.
+        wanted: String,
+        /// What the share has.
+        given: String,
+    },
+    /// No coinbase could be made that pays its window.
+    #[error("coinbase: {0}")]
+    Generation(#[from] GenerationError),
+    /// Its coinbase is not the one that pays its window.
+    #[error("gentx_hash is {} and should be {}", display_hex(given), display_hex(wanted))]
+    Coinbase {
+        /// Hash of the coinbase that pays as it should.
+        wanted: Digest,
+        /// Hash of its own.
+        given: Digest,
+    },
+    /// Its merkle branch is not that of the transactions that it lists.
+    #[error("merkle_link does not lead from the coinbase over the transactions of transaction_hash_refs")]
+    MerkleLink,
+}
+
+/// What is remembered of a share that passed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Verified {
+    /// See [`Known::naughty`].
+    pub(super) naughty: u8,
+    /// What its coinbase takes.
+    pub(super) coinbase: CoinbaseSize,
+    /// The protocol version that peers must speak from now on, if this share's votes settled it.
+    pub(super) minimum_protocol: Option<u32>,
+}
+
+/// Checks `share` against its ancestors, at `now` (seconds since 1970). `minimum_protocol` is what peers must speak so
+/// far. The order is the reference's.
+pub(super) fn check(
+    view: &View<'_>,
+    window: &mut Window,
+    share: &Share,
+    now: f64,
+    minimum_protocol: u32,
+) -> Result<Verified, VerifyError> {
+    if f64::from(share.timestamp()) > now + AHEAD_MAX {
+        return Err(VerifyError::Future { timestamp: share.timestamp(), now: format!("{now:.0}") });
+    }
+    let parent = match share.previous() {
+        None => None,
+        Some(previous) => Some(view.known.get(&previous).ok_or(VerifyError::MissingAncestors(previous))?),
+    };
+    let parent_share = parent.map(|parent| &*parent.share);
+    if let Some(parent) = parent_share {
+        votes::check_succession(view, share.version(), parent)?;
+    }
+    let next = Next::after(view, parent_share)
+        .ok_or_else(|| VerifyError::MissingAncestors(share.previous().unwrap_or_else(|| share.hash())))?;
+    let listed = share.info().transactions.as_ref().map(|refs| resolve(view, share, refs)).transpose()?;
+    let wanted = info_wanted(view, share, &next, listed.as_deref());
+    compare(&wanted, share.info())?;
+
+    let weights = window.weights(view.window(parent_share, share.block_target()), &|hash| view.entry(hash));
+    let coinbase = coinbase_of(share.version(), &wanted, share.payee(), &weights, view.rules)?;
+    let gentx_hash = coinbase.hash_link().gentx_hash(share.ref_hash(), share.contents().last_txout_nonce);
+    if gentx_hash != *share.gentx_hash() {
+        return Err(VerifyError::Coinbase { wanted: gentx_hash, given: *share.gentx_hash() });
+    }
+    if let Some(listed) = &listed
+        && *merkle::branch_of_first(listed) != *share.contents().merkle_branch
+    {
+        return Err(VerifyError::MerkleLink);
+    }
+
+    let needed = share.version().minimum_protocol();
+    let settled = minimum_protocol < needed
+        && parent_share.and_then(|parent| votes::window(view, parent)).is_some_and(|it| it.settle(share.version()));
+    let size = coinbase.prefix().len() as u64 + COINBASE_END_BYTES;
+    Ok(Verified {
+        naughty: naughty(parent, takes_too_much(view, share, listed.as_deref())),
+        // The reference measures without the witness and counts it four times.
+        coinbase: CoinbaseSize { size, weight: 4 * size },
+        minimum_protocol: settled.then_some(needed),
+    })
+}
+
+/// All that `share` should hold, given what its miner was free to choose.
+fn info_wanted(view: &View<'_>, share: &Share, next: &Next, listed: Option<&[Digest]>) -> ShareInfo {
+    let given = share.info();
+    let (max_bits, bits) = next.targets(given.bits.target());
+    ShareInfo {
+        share_data: given.share_data.clone(),
+        segwit_data: given.segwit_data.clone(),
+        transactions: listed.map(|listed| {
+            let before = share.previous().into_iter().flat_map(|previous| view.chain(previous, TRANSACTION_SHARES_MAX));
+            let lists = before.map(|share| share.info().transactions.as_ref().map_or(&[][..], |refs| &refs.new_hashes));
+            canonical_refs(lists, listed)
+        }),
+        far_share_hash: next.far_share_hash,
+        max_bits,
+        bits,
+        // Where no timestamp is left, none is right: the comparison fails.
+        timestamp: next.timestamp(share.version(), given.timestamp).unwrap_or(0),
+        absheight: next.absheight,
+        abswork: next.abswork(bits),
+    }
+}
+
+/// The first field in which `given` differs from `wanted`. What its miner was free to choose was taken over, and is equal.
+fn compare(wanted: &ShareInfo, given: &ShareInfo) -> Result<(), VerifyError> {
+    fn same<T: PartialEq + fmt::Debug>(field: &'static str, wanted: &T, given: &T) -> Result<(), VerifyError> {
+        if wanted == given {
+            return Ok(());
+        }
+        Err(VerifyError::Field { field, wanted: format!("{wanted:?}"), given: format!("{given:?}") })
+    }
+    let transactions = |info: &ShareInfo| info.transactions.clone().unwrap_or_default();
+    if wanted.transactions != given.transactions {
+        let (wanted, given) = (transactions(wanted), transactions(given));
+        same("new_transaction_hashes", &hex_of(&wanted.new_hashes), &hex_of(&given.new_hashes))?;
+        same("transaction_hash_refs", &wanted.refs, &given.refs)?;
+    }
+    same("far_share_hash", &wanted.far_share_hash, &given.far_share_hash)?;
+    same("max_bits", &wanted.max_bits, &given.max_bits)?;
+    same("bits", &wanted.bits, &given.bits)?;
+    same("timestamp", &wanted.timestamp, &given.timestamp)?;
+    same("absheight", &wanted.absheight, &given.absheight)?;
+    same("abswork", &wanted.abswork, &given.abswork)
+}
+
+fn hex_of(hashes: &[Digest]) -> Vec<String> {
+    hashes.iter().map(display_hex).collect()
+}
+
+/// The hashes that a share's references lead to.
+fn resolve(view: &View<'_>, share: &Share, transactions: &TransactionRefs) -> Result<Vec<Digest>, VerifyError> {
+    let ancestors: Vec<&Share> = match share.previous() {
+        // References lead less than 110 shares back, or the share would not have passed its own checks.
+        Some(previous) => view.chain(previous, 110).map(|share| &**share).collect(),
+        None => Vec::new(),
+    };
+    let find = |back: u64, index: u64| {
+        let hashes = match usize::try_from(back).ok()?.checked_sub(1) {
+            None => transactions,
+            Some(ancestor) => ancestors.get(ancestor)?.info().transactions.as_ref()?,
+        };
+        hashes.new_hashes.get(usize::try_from(index).ok()?).copied()
+    };
+    transactions
+        .refs
+        .iter()
+        .map(|(back, index)| find(*back, *index).ok_or(VerifyError::TransactionRef { back: *back, index: *index }))
+        .collect()
+}
+
+/// The only right way to refer to these transactions (section 5.3): to the latest share that lists one, else anew.
+/// `before` are the lists of the shares below, from the parent down.
+pub(super) fn canonical_refs<'a>(before: impl Iterator<Item = &'a [Digest]>, listed: &[Digest]) -> TransactionRefs {
+    let mut places: HashMap<Digest, (u64, u64)> = HashMap::new();
+    if !listed.is_empty() {
+        for (back, hashes) in (1..).zip(before.take(TRANSACTION_SHARES_MAX as usize)) {
+            for (index, hash) in (0..).zip(hashes) {
+                places.entry(*hash).or_insert((back, index));
+            }
+        }
+    }
+    let mut new_hashes = Vec::new();
+    let refs = listed.iter().map(|hash| {
+        places.get(hash).copied().unwrap_or_else(|| {
+            new_hashes.push(*hash);
+            (0, new_hashes.len() as u64 - 1)
+        })
+    });
+    let refs = refs.collect();
+    TransactionRefs { new_hashes: new_hashes.into(), refs }
+}
+
+/// Whether a share whose transactions' fees are all known takes more than subsidy and fees (section 5.2, step 5).
+fn takes_too_much(view: &View<'_>, share: &Share, listed: Option<&[Digest]>) -> bool {
+    let Some(listed) = listed else { return false };
+    let fees = listed.iter().try_fold(0_u128, |sum, hash| {
+        let fee = view.facts.transactions.get(hash)?.fee?;
+        Some(sum + u128::from(fee))
+    });
+    let Some(fees) = fees else { return false };
+    let height = view.facts.height(share.contents().min_header.previous_block.as_ref()).saturating_add(1);
+    // Trap 51: the reference's own subsidy function, given the block's height.
+    let subsidy = view.network.parent.subsidy.one_block_early(height);
+    u128::from(share.data().subsidy) > u128::from(subsidy) + fees
+}
+
+/// Inheritance goes before a share's own fault (section 5.6).
+fn naughty(parent: Option<&Known>, takes_too_much: bool) -> u8 {
+    match parent.map_or(0, |parent| parent.naughty) {
+        0 => u8::from(takes_too_much),
+        NAUGHTY_MAX.. => 0,
+        inherited => inherited + 1,
+    }
+}
+
+/// How a share is punished in the choice of the best (section 5.6): -1 for one that solves its block, 0 for most, more
+/// for naughty ones and for those whose block would be too large.
+pub(super) fn punishment(view: &View<'_>, known: &Known) -> i32 {
+    let share = &known.share;
+    if share.is_block() {
+        return -1;
+    }
+    if known.naughty != 0 {
+        return i32::from(known.naughty);
+    }
+    i32::from(is_overweight(view, share))
+}
+
+fn is_overweight(view: &View<'_>, share: &Share) -> bool {
+    let Some(refs) = &share.info().transactions else { return false };
+    let Ok(listed) = resolve(view, share, refs) else { return false };
+    let stripped = listed
+        .iter()
+        .try_fold(0_u64, |sum, hash| Some(sum + u64::from(view.facts.transactions.get(hash)?.stripped_size)));
+    let Some(stripped) = stripped else { return false };
+    let coinbase = view.coinbase_size(share.version());
+    let parent = &view.network.parent;
+    4 * stripped + 320 + coinbase.weight > u64::from(parent.block_max_weight)
+        || stripped + 80 + coinbase.size > u64::from(parent.block_max_size)
+}

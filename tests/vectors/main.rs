@@ -1,0 +1,18 @@
+//! Golden vectors, recorded from the reference node (`data/README.md`), against this node's own code.
+//!
+//! `manifest.json` says how many cases each part of each file holds; a test that runs fewer, or more, fails.
+
+#![allow(clippy::unwrap_used, reason = "a test can do nothing about an error but fail")]
+
+// So that `cargo test vectors` runs exactly these.
+#[path = "."]
+mod vectors {
+    mod addresses;
+    mod chains;
+    mod forks;
+    mod numbers;
+    mod primitives;
+    mod recorded;
+    mod shares;
+    mod support;
+}
