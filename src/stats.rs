@@ -30,25 +30,22 @@ const INTERVAL: Duration = Duration::from_secs(1);
 /// What miners did, as a snapshot.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Rates {
-    /// Hashes per second over the last ten minutes, stale ones included.
+    /// Hashes per second over the last ten minutes, late ones included.
     pub hash_rate: f64,
-    /// Of these, the stale ones.
-    pub stale_hash_rate: f64,
-    /// Accepted submissions since the start.
+    /// Of these, what came for work that had been dropped.
+    pub late_hash_rate: f64,
+    /// Accepted submissions for the newest work since the start.
     pub accepted: u64,
-    /// Stale submissions since the start.
-    pub stale: u64,
+    /// Submissions since the start for work that had been dropped.
+    pub late: u64,
     /// Hashes per second of each worker in the window.
     pub workers: BTreeMap<Arc<str>, f64>,
 }
 
 /// Names and explains the metrics of this part.
 pub fn describe() {
-    describe_gauge!(
-        "stats_hash_rate",
-        "Hashes per second of all miners over the last ten minutes, stale ones included"
-    );
-    describe_gauge!("stats_stale_hash_rate", "Hashes per second that came too late, over the last ten minutes");
+    describe_gauge!("stats_hash_rate", "Hashes per second of all miners over the last ten minutes, late ones included");
+    describe_gauge!("stats_late_hash_rate", "Hashes per second that came too late, over the last ten minutes");
     describe_gauge!("stats_workers", "Workers with a submission in the last ten minutes");
 }
 
@@ -67,7 +64,7 @@ pub async fn run(mut credits: mpsc::Receiver<Credit>, rates: watch::Sender<Arc<R
             _ = ticks.tick() => {
                 let snapshot = ledger.rates(Instant::now());
                 gauge!("stats_hash_rate").set(snapshot.hash_rate);
-                gauge!("stats_stale_hash_rate").set(snapshot.stale_hash_rate);
+                gauge!("stats_late_hash_rate").set(snapshot.late_hash_rate);
                 #[expect(clippy::cast_precision_loss, reason = "at most WORKERS_MAX")]
                 gauge!("stats_workers").set(snapshot.workers.len() as f64);
                 rates.send_replace(snapshot.into());
@@ -81,22 +78,22 @@ pub async fn run(mut credits: mpsc::Receiver<Credit>, rates: watch::Sender<Arc<R
 struct Ledger {
     started: Instant,
     workers: HashMap<Arc<str>, Slices>,
-    stale_hashes: Slices,
+    late_hashes: Slices,
     accepted: u64,
-    stale: u64,
+    late: u64,
 }
 
 impl Ledger {
     fn new(now: Instant) -> Self {
-        Self { started: now, workers: HashMap::new(), stale_hashes: Slices::default(), accepted: 0, stale: 0 }
+        Self { started: now, workers: HashMap::new(), late_hashes: Slices::default(), accepted: 0, late: 0 }
     }
 
     fn add(&mut self, credit: Credit, now: Instant) {
         let slice = self.slice(now);
         let hashes = credit.difficulty.average_hashes();
-        if credit.stale {
-            self.stale += 1;
-            self.stale_hashes.add(slice, hashes);
+        if credit.late {
+            self.late += 1;
+            self.late_hashes.add(slice, hashes);
         } else {
             self.accepted += 1;
         }
@@ -108,7 +105,7 @@ impl Ledger {
     fn rates(&mut self, now: Instant) -> Rates {
         let oldest = self.slice(now).saturating_sub(WINDOW.as_secs() / SLICE.as_secs());
         self.workers.retain(|_, slices| slices.forget_before(oldest));
-        self.stale_hashes.forget_before(oldest);
+        self.late_hashes.forget_before(oldest);
         // A node that has just started has not had a whole window yet.
         let seconds = (now - self.started).min(WINDOW).as_secs_f64().max(1.0);
         let workers: BTreeMap<Arc<str>, f64> =
@@ -116,9 +113,9 @@ impl Ledger {
         Rates {
             // Not `sum`, which makes a negative zero of no workers.
             hash_rate: workers.values().fold(0.0, |sum, rate| sum + rate),
-            stale_hash_rate: self.stale_hashes.hashes() / seconds,
+            late_hash_rate: self.late_hashes.hashes() / seconds,
             accepted: self.accepted,
-            stale: self.stale,
+            late: self.late,
             workers,
         }
     }
@@ -157,8 +154,8 @@ mod tests {
     use super::*;
     use stratum::Difficulty;
 
-    fn credit(worker: &str, stale: bool) -> Credit {
-        Credit { worker: worker.into(), difficulty: Difficulty::new(1.0).unwrap(), stale }
+    fn credit(worker: &str, late: bool) -> Credit {
+        Credit { worker: worker.into(), difficulty: Difficulty::new(1.0).unwrap(), late }
     }
 
     fn hashes() -> f64 {
@@ -174,8 +171,8 @@ mod tests {
         }
         let rates = ledger.rates(start + Duration::from_secs(100));
         assert!((rates.hash_rate / hashes() - 1.0).abs() < 1e-9);
-        assert!((rates.stale_hash_rate / hashes() - 0.25).abs() < 1e-9);
-        assert_eq!((rates.accepted, rates.stale), (75, 25));
+        assert!((rates.late_hash_rate / hashes() - 0.25).abs() < 1e-9);
+        assert_eq!((rates.accepted, rates.late), (75, 25));
     }
 
     #[test]

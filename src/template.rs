@@ -12,6 +12,12 @@ use crate::merkle::{self, Digest};
 /// The heaviest block that the network takes, in weight units (BIP 141).
 pub const BLOCK_WEIGHT_MAX: u64 = 4_000_000;
 
+/// The highest signature operation cost that the network takes in a block (BIP 141).
+pub const BLOCK_SIGOPS_MAX: u64 = 80_000;
+
+/// Weight of a block's header and of the longest count of transactions that fits into a block.
+const FRAME_WEIGHT: u64 = 4 * (80 + 5);
+
 /// The witness reserved value that P2Pool's coinbases carry (protocol section 4.8), so that solo blocks and pool blocks
 /// are made alike.
 pub const WITNESS_RESERVED_VALUE: [u8; 32] = *b"[P2Pool][P2Pool][P2Pool][P2Pool]";
@@ -29,6 +35,8 @@ pub struct TemplateTransaction {
     pub fee: u64,
     /// Weight units (BIP 141).
     pub weight: u64,
+    /// Signature operation cost (BIP 141).
+    pub sigops: u64,
 }
 
 impl fmt::Debug for TemplateTransaction {
@@ -134,12 +142,7 @@ impl Template {
         if let Some(unknown) = rules.iter().find(|rule| !known_rules.contains(&rule.as_str())) {
             return Err(TemplateError::UnknownRule(unknown.clone()));
         }
-        let txids: Vec<Digest> = parts.transactions.iter().map(|one| one.txid.to_byte_array()).collect();
-        let witness_root = rules.iter().any(|rule| rule == "segwit").then(|| {
-            let mut wtxids = vec![[0; 32]];
-            wtxids.extend(parts.transactions.iter().map(|one| one.wtxid.to_byte_array()));
-            merkle::root(&wtxids)
-        });
+        let witness_root = rules.iter().any(|rule| rule == "segwit").then(|| witness_root(&parts.transactions));
         if let (Some(theirs), Some(root)) = (&parts.default_witness_commitment, &witness_root) {
             let ours = commitment_script(root, &[0; 32]);
             if *theirs != ours {
@@ -157,10 +160,41 @@ impl Template {
             time_min: parts.time_min,
             coinbase_value: parts.coinbase_value,
             coinbase_flags: parts.coinbase_flags,
-            branch: merkle::branch_of_first(&txids),
+            branch: branch(&parts.transactions),
             transactions: parts.transactions.into(),
             rules,
             witness_root,
+        })
+    }
+
+    /// This template with as many transactions left out at its end as a coinbase of `weight` and of signature operation
+    /// cost `sigops` needs, and their fees with them: a daemon keeps room for a small coinbase only.
+    pub fn with_room_for(self: &Arc<Self>, weight: u64, sigops: u64) -> Arc<Self> {
+        let mut weight_left = BLOCK_WEIGHT_MAX.saturating_sub(FRAME_WEIGHT + weight);
+        let mut sigops_left = BLOCK_SIGOPS_MAX.saturating_sub(sigops);
+        let fits = |one: &&TemplateTransaction| {
+            let fits = one.weight <= weight_left && one.sigops <= sigops_left;
+            if fits {
+                weight_left -= one.weight;
+                sigops_left -= one.sigops;
+            }
+            fits
+        };
+        // The first that does not fit ends it, since later ones may spend its outputs.
+        let kept = self.transactions.iter().take_while(fits).count();
+        if kept == self.transactions.len() {
+            return self.clone();
+        }
+        let (kept, dropped) = self.transactions.split_at(kept);
+        let fees: u64 = dropped.iter().map(|one| one.fee).sum();
+        Arc::new(Self {
+            coinbase_value: self.coinbase_value.saturating_sub(fees),
+            branch: branch(kept),
+            witness_root: self.witness_root.map(|_| witness_root(kept)),
+            transactions: kept.into(),
+            rules: self.rules.clone(),
+            coinbase_flags: self.coinbase_flags.clone(),
+            ..**self
         })
     }
 
@@ -177,6 +211,17 @@ impl Template {
             || self.bits != previous.bits
             || (previous.transactions.is_empty() && !self.transactions.is_empty())
     }
+}
+
+fn branch(transactions: &[TemplateTransaction]) -> Vec<Digest> {
+    let txids: Vec<Digest> = transactions.iter().map(|one| one.txid.to_byte_array()).collect();
+    merkle::branch_of_first(&txids)
+}
+
+fn witness_root(transactions: &[TemplateTransaction]) -> Digest {
+    let mut wtxids = vec![[0; 32]];
+    wtxids.extend(transactions.iter().map(|one| one.wtxid.to_byte_array()));
+    merkle::root(&wtxids)
 }
 
 /// `OP_RETURN <aa21a9ed || sha256d(witness root || reserved value)>` (BIP 141).
@@ -229,6 +274,7 @@ pub(crate) mod tests {
             wtxid: Wtxid::from_byte_array([seed + 100; 32]),
             fee: 1000,
             weight,
+            sigops: 4,
         }
     }
 
@@ -268,6 +314,21 @@ pub(crate) mod tests {
             (0..core.len()).step_by(2).map(|at| u8::from_str_radix(&core[at..at + 2], 16).unwrap()).collect();
         let parts = TemplateParts { default_witness_commitment: Some(script), ..parts() };
         assert!(Template::new(parts, RULES).is_ok());
+    }
+
+    #[test]
+    fn transactions_that_a_large_coinbase_leaves_no_room_for_go_with_their_fees() {
+        let transactions = vec![transaction(1, 2_000_000), transaction(2, 1_990_000), transaction(3, 400)];
+        let full = Arc::new(Template::new(TemplateParts { transactions, ..parts() }, RULES).unwrap());
+        assert!(Arc::ptr_eq(&full.with_room_for(4000, 400), &full), "nothing is left out without need");
+        let fewer = full.with_room_for(40_000, 400);
+        assert_eq!(fewer.transactions.len(), 1, "what follows a left-out transaction may depend on it");
+        assert_eq!(fewer.coinbase_value, full.coinbase_value - 2000);
+        let alone = TemplateParts { transactions: vec![transaction(1, 2_000_000)], ..parts() };
+        let alone = Template::new(alone, RULES).unwrap();
+        assert_eq!((&fewer.branch, fewer.witness_root), (&alone.branch, alone.witness_root));
+        assert_eq!(full.with_room_for(4000, BLOCK_SIGOPS_MAX - 8).transactions.len(), 2);
+        assert!(full.with_room_for(BLOCK_WEIGHT_MAX, 0).transactions.is_empty());
     }
 
     #[test]

@@ -23,7 +23,7 @@ coverage="-Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 -Cllvm-
 coverage+=" -Cllvm-args=-sanitizer-coverage-pc-table -Cllvm-args=-sanitizer-coverage-trace-compares"
 for workspace in "${workspaces[@]}"; do
     RUSTFLAGS="--cfg fuzzing $coverage" CARGO_TARGET_DIR=$PWD/target/fuzz \
-        cargo build --release --locked --quiet --target "$host" --manifest-path "$workspace/Cargo.toml"
+        cargo build --release --quiet --target "$host" --manifest-path "$workspace/Cargo.toml"
 done
 
 targets=()

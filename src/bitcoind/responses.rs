@@ -55,6 +55,7 @@ struct BlockTemplateTransaction {
     hash: Wtxid,
     fee: u64,
     weight: u64,
+    sigops: u64,
 }
 
 /// Why an answer to `getblocktemplate` is no template.
@@ -91,7 +92,8 @@ impl BlockTemplate {
         let transactions = self.transactions.into_iter().enumerate().map(|(index, one)| {
             let field = || format!("transactions[{index}].data");
             let raw = Bytes::from(decode(&one.data, TRANSACTION_BYTES_MAX, field)?);
-            Ok(TemplateTransaction { raw, txid: one.txid, wtxid: one.hash, fee: one.fee, weight: one.weight })
+            let BlockTemplateTransaction { txid, hash: wtxid, fee, weight, sigops, .. } = one;
+            Ok(TemplateTransaction { raw, txid, wtxid, fee, weight, sigops })
         });
         let transactions = transactions.collect::<Result<Vec<_>, ConversionError>>()?;
         let mut coinbase_flags = Vec::new();

@@ -162,10 +162,10 @@ impl Story {
     fn status(&self, rates: &Rates) -> String {
         let lost = if self.blocks_lost > 0 { format!(" ({} lost)", self.blocks_lost) } else { String::new() };
         format!(
-            "Totals: {} accepted, {} stale; {}{lost}; {} {} paid; {} by {}",
+            "Totals: {} accepted, {} late; {}{lost}; {} {} paid; {} by {}",
             // The miner hears of its submissions before the statistics do.
             counted(rates.accepted.max(self.accepted), "submission"),
-            rates.stale,
+            rates.late,
             counted(self.blocks, "block"),
             show_coins(self.paid.values().sum()),
             DEMO.parent.symbol,

@@ -4,8 +4,8 @@ use thiserror::Error;
 
 use super::generation::{Coinbase, GenerationError, Payouts};
 use super::{
-    CheckError, Contents, HashLink, MinHeader, Payee, PayeeError, Share, ShareInfo, ShareRules, ShareVersion, check,
-    format,
+    CheckError, Contents, HashLink, MinHeader, Payee, PayeeError, Payout, Share, ShareInfo, ShareRules, ShareVersion,
+    check, format,
 };
 use crate::merkle::Digest;
 
@@ -38,6 +38,9 @@ impl Draft {
     ///
     /// # Errors
     /// [`DraftError`].
+    ///
+    /// # Panics
+    /// If the info is not in the form of the payouts' version, or has another subsidy: mistakes of our own.
     pub fn new(
         info: ShareInfo,
         payouts: &Payouts,
@@ -45,7 +48,8 @@ impl Draft {
         rules: &ShareRules,
     ) -> Result<Draft, DraftError> {
         let version = payouts.version();
-        debug_assert_eq!(info.share_data.subsidy, payouts.subsidy());
+        assert!(has_form_of(&info, version, rules), "share info {info:?} is not in the form of version {version}");
+        assert_eq!(info.share_data.subsidy, payouts.subsidy(), "one subsidy for the payouts and the share");
         let payee = check::payee_of(&info.share_data.payout, version, rules)?;
         let coinbase = payouts.coinbase(&info.share_data.coinbase, info.segwit_data.as_ref(), &payee)?;
         Ok(Draft {
@@ -113,4 +117,12 @@ impl Draft {
         };
         Share::check(contents, rules)
     }
+}
+
+/// Whether exactly those fields are there that a share of `version` has: others would be read back as something else.
+fn has_form_of(info: &ShareInfo, version: ShareVersion, rules: &ShareRules) -> bool {
+    let has_address = matches!(info.share_data.payout, Payout::Address(_));
+    has_address == version.has_textual_address()
+        && info.segwit_data.is_some() == version.has_segwit(rules.segwit_activation_version)
+        && info.transactions.is_some() == version.lists_transactions()
 }

@@ -25,10 +25,10 @@ const BECH32_CHARACTERS_MAX: usize = 90;
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum PayeeError {
     /// Neither base58check nor bech32. Bech32m (taproot) is among these (trap 28).
-    #[error("`{0}` is no address")]
+    #[error("{0:?} is no address")]
     NotAnAddress(String),
     /// A good base58 address of a version that this network does not have.
-    #[error("`{text}` has address version {version}, which this network does not have")]
+    #[error("{text:?} has address version {version}, which this network does not have")]
     OtherVersion {
         /// The address.
         text: String,
@@ -36,7 +36,7 @@ pub enum PayeeError {
         version: u8,
     },
     /// A witness program whose leading zero the reference stumbles over: its share can never be valid.
-    #[error("`{text}` has a witness program with a leading zero, which cannot be paid in share version {version}")]
+    #[error("{text:?} has a witness program with a leading zero, which cannot be paid in share version {version}")]
     LeadingZero {
         /// The address.
         text: String,

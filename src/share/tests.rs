@@ -212,7 +212,7 @@ fn each_check_names_what_fails_and_only_lies_about_work_are_misbehaviour() {
     );
     innocent(
         &|changed| changed.share_info.share_data.payout = Payout::Address("nobody".into()),
-        "share_data.address: `nobody` is no address",
+        "share_data.address: \"nobody\" is no address",
     );
 }
 

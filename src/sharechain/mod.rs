@@ -24,7 +24,7 @@ mod votes;
 mod weights;
 
 pub use forest::{Forest, RemoveError, Work};
-pub use replay::{ReplayError, replay};
+pub use replay::{Outputs, ReplayError, replay};
 pub use retarget::{Next, Pace};
 pub use score::{AdjustedWork, TailScore, true_division};
 pub use select::{Choice, ScoredHead, Wanted};
@@ -146,7 +146,7 @@ impl Sharechain {
             return false;
         }
         if was_verified {
-            self.verified.insert(hash, self.all.previous(hash), self.all.work_of(hash));
+            self.enter_verified(hash);
             self.trusted.push_back(hash);
         }
         true
@@ -188,7 +188,8 @@ impl Sharechain {
         &mut self.facts
     }
 
-    /// Blocks whose height the last choices missed.
+    /// Blocks that verified shares build on and whose height was missing when it was looked for; each is told once each
+    /// time.
     pub fn wanted_heights(&mut self) -> Vec<Digest> {
         let heights = &self.facts.heights;
         self.wanted_heights.drain().filter(|block| !heights.contains_key(block)).collect()
@@ -236,7 +237,12 @@ impl Sharechain {
 
     /// The best share as of the last choice, for whoever makes work.
     pub fn tip(&mut self) -> Arc<Tip> {
-        let best = self.choice.best.and_then(|best| self.share(best).cloned());
+        self.tip_at(self.choice.best)
+    }
+
+    /// The same for any share to build on; for none, as on a fresh network, if it is not here.
+    pub fn tip_at(&mut self, share: Option<ShareHash>) -> Arc<Tip> {
+        let best = share.and_then(|share| self.share(share).cloned());
         let (stale_info, own) = (self.own.next_stale_info(), self.own.counts());
         let mut window = std::mem::take(&mut self.window);
         let punish = self.choice.punish_aggressively != 0;
@@ -300,11 +306,18 @@ impl Sharechain {
     }
 
     fn mark_verified(&mut self, hash: ShareHash) {
-        self.verified.insert(hash, self.all.previous(hash), self.all.work_of(hash));
+        self.enter_verified(hash);
         self.events.push_back(Event::Verified(hash));
         if self.share(hash).is_some_and(|share| share.is_block()) {
             self.events.push_back(Event::Block(hash));
         }
+    }
+
+    fn enter_verified(&mut self, hash: ShareHash) {
+        self.verified.insert(hash, self.all.previous(hash), self.all.work_of(hash));
+        // Known before another chain comes to be compared with, as in the reference.
+        let block = self.share(hash).and_then(|share| share.contents().min_header.previous_block);
+        self.wanted_heights.extend(block.filter(|block| !self.facts.heights.contains_key(block)));
     }
 
     /// Removes a share from both forests, if it is at an end of its chain.

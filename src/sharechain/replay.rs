@@ -184,7 +184,7 @@ fn describe(chain: &Sharechain, share: &Share) -> ShareLine {
 }
 
 /// Several payees may have one script: another spelling of an address is another payee.
-fn by_script(payouts: Vec<(Box<[u8]>, u64)>) -> BTreeMap<String, u64> {
+fn by_script(payouts: Outputs) -> BTreeMap<String, u64> {
     let mut sums = BTreeMap::new();
     for (script, amount) in payouts {
         *sums.entry(hex::encode(script)).or_default() += amount;
@@ -197,10 +197,13 @@ fn write_json(out: &mut impl Write, value: &impl Serialize) -> Result<(), Replay
     out.write_all(b"\n").map_err(ReplayError::Write)
 }
 
+/// Scripts and satoshis, in the order of a coinbase.
+pub type Outputs = Vec<(Box<[u8]>, u64)>;
+
 impl Sharechain {
     /// Whom a share's coinbase pays and how much, in the order of its outputs, the donation last; by what its ancestors
     /// say, so only of a verified share does it tell the truth. None if it is not here.
-    pub fn payouts_of(&mut self, hash: ShareHash) -> Option<Result<Vec<(Box<[u8]>, u64)>, GenerationError>> {
+    pub fn payouts_of(&mut self, hash: ShareHash) -> Option<Result<Outputs, GenerationError>> {
         let share = self.share(hash).cloned()?;
         let parent = share.previous().and_then(|previous| self.share(previous).cloned());
         let mut window = std::mem::take(&mut self.window);

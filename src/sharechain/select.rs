@@ -3,7 +3,7 @@
 //! What is verified is history: it depends on when the choice was run, as in the reference.
 
 use std::cmp::Ordering;
-use std::collections::HashSet;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::net::SocketAddr;
 
 use super::forest::Work;
@@ -75,13 +75,14 @@ impl ScoredHead {
     }
 }
 
+/// Heads by the missing parent below them.
+type Tails = BTreeMap<Option<ShareHash>, BTreeSet<ShareHash>>;
+
 /// What was chosen, and why.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Choice {
     /// The share to build on.
     pub best: Option<ShareHash>,
-    /// The score of the best tail.
-    pub tail_score: Option<TailScore>,
     /// The best tail's heads, worst first.
     pub heads: Vec<ScoredHead>,
     /// Missing parents worth asking for.
@@ -98,7 +99,7 @@ impl Sharechain {
         let mut wanted = self.verify_heads(now);
         wanted.extend(self.extend_verified(now));
         let mut heights = Vec::new();
-        let (tail_score, heads) = self.heads_of_best_tail(&mut heights);
+        let heads = self.heads_of_best_tail(&mut heights);
         heights.truncate(WANTED_HEIGHTS_MAX);
         self.wanted_heights.extend(heights);
 
@@ -117,8 +118,8 @@ impl Sharechain {
         for wanted in &wanted {
             self.events.push_back(Event::ParentWanted(wanted.clone()));
         }
-        let before =
-            std::mem::replace(&mut self.choice, Choice { best, tail_score, heads, wanted, punish_aggressively });
+        let choice = Choice { best, heads, wanted, punish_aggressively };
+        let before = std::mem::replace(&mut self.choice, choice);
         self.note_choice(&before);
         &self.choice
     }
@@ -139,6 +140,11 @@ impl Sharechain {
             let mut at = Some(head);
             for _ in 0..tries {
                 let Some(share) = at.filter(|at| self.all.contains(at)) else { break };
+                at = self.all.previous(share);
+                // Two heads may lead to one bad share.
+                if bad.iter().any(|(bad, _)| *bad == share) {
+                    continue;
+                }
                 match self.attempt(share, now) {
                     Ok(()) => {
                         found = true;
@@ -146,7 +152,6 @@ impl Sharechain {
                     }
                     Err(error) => bad.push((share, error)),
                 }
-                at = self.all.previous(share);
             }
             if let (false, Some(last)) = (found, last) {
                 wanted.extend(self.wanted(head, last));
@@ -224,25 +229,32 @@ impl Sharechain {
         })
     }
 
+    /// The score of the tail that was chosen last; none if nothing is verified.
+    pub fn tail_score(&self) -> Option<TailScore> {
+        let heads = self.choice.heads.iter().map(|head| head.hash).filter(|head| self.verified.contains(head));
+        let top = heads.max_by_key(|head| self.verified.work(*head).own)?;
+        Some(score(&self.view(), &self.verified, top, &mut Vec::new()))
+    }
+
     /// Steps 4 and 5: the heads of the verified tail whose best chain scores highest, worst first.
-    fn heads_of_best_tail(&self, heights: &mut Vec<Digest>) -> (Option<TailScore>, Vec<ScoredHead>) {
-        let view = self.view();
-        let mut best: Option<(TailScore, Option<ShareHash>, Vec<ShareHash>)> = None;
-        for (tail, heads) in self.verified.tails() {
-            let work = |hash: &ShareHash| self.verified.work(*hash).own;
-            let Some(top) = heads.iter().copied().max_by_key(work) else { continue };
-            let score = score(&view, &self.verified, top, heights);
-            let wins = best
-                .as_ref()
-                .is_none_or(|(best, best_tail, _)| score.order(best).then_with(|| tail.cmp(best_tail)).is_gt());
-            if wins {
-                best = Some((score, tail, heads.into_iter().collect()));
-            }
-        }
-        let Some((score, _, heads)) = best else { return (None, Vec::new()) };
+    fn heads_of_best_tail(&self, heights: &mut Vec<Digest>) -> Vec<ScoredHead> {
+        let mut tails = self.verified.tails();
+        // A score looks at a sixteenth of the chain, and most often there is nothing to compare it with.
+        let best = if tails.len() == 1 { tails.pop_first() } else { self.best_tail(tails, heights) };
+        let heads = best.map(|(_, heads)| heads).unwrap_or_default();
         let mut heads: Vec<ScoredHead> = heads.into_iter().filter_map(|head| self.scored(head)).collect();
         heads.sort_by(ScoredHead::order);
-        (Some(score), heads)
+        heads
+    }
+
+    fn best_tail(&self, tails: Tails, heights: &mut Vec<Digest>) -> Option<(Option<ShareHash>, BTreeSet<ShareHash>)> {
+        let view = self.view();
+        let scores = tails.into_iter().filter_map(|(tail, heads)| {
+            let top = heads.iter().copied().max_by_key(|head| self.verified.work(*head).own)?;
+            Some((score(&view, &self.verified, top, heights), tail, heads))
+        });
+        let best = scores.max_by(|one, other| one.0.order(&other.0).then_with(|| one.1.cmp(&other.1)));
+        best.map(|(_, tail, heads)| (tail, heads))
     }
 
     fn scored(&self, hash: ShareHash) -> Option<ScoredHead> {

@@ -232,3 +232,48 @@ impl OwnShares {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn own(shares: &mut OwnShares, number: u8, is_dead: bool, announces: StaleInfo) -> ShareHash {
+        let hash = ShareHash([number; 32]);
+        shares.made.all += 1;
+        shares.made.dead += u32::from(is_dead);
+        shares.known.insert(hash, Own { is_dead, announces, in_chain: false });
+        hash
+    }
+
+    #[test]
+    fn a_share_that_the_chain_leaves_and_takes_back_is_lost_only_in_between() {
+        let mut shares = OwnShares::default();
+        let first = own(&mut shares, 1, false, StaleInfo::NONE);
+        let late = own(&mut shares, 2, true, StaleInfo::NONE);
+        shares.moved(first, true);
+        assert_eq!(shares.counts(), OwnCounts { made: 2, orphan: 0, dead: 1 });
+        assert_eq!(shares.next_stale_info(), StaleInfo::DOA);
+        shares.moved(first, false);
+        assert_eq!(shares.next_stale_info(), StaleInfo::ORPHAN);
+        shares.moved(first, true);
+        shares.moved(first, true);
+        shares.moved(late, true);
+        assert_eq!(shares.counts(), OwnCounts { made: 2, orphan: 0, dead: 0 });
+        assert_eq!(shares.next_stale_info(), StaleInfo::NONE);
+    }
+
+    #[test]
+    fn what_is_announced_counts_only_while_it_stands_in_the_chain() {
+        let mut shares = OwnShares::default();
+        own(&mut shares, 1, false, StaleInfo::NONE);
+        let announcing = own(&mut shares, 2, false, StaleInfo::ORPHAN);
+        shares.moved(announcing, true);
+        assert_eq!(shares.next_stale_info(), StaleInfo::NONE);
+        shares.moved(announcing, false);
+        assert_eq!(shares.next_stale_info(), StaleInfo::ORPHAN);
+        // Unknown values announce nothing of ours.
+        let odd = own(&mut shares, 3, false, StaleInfo(7));
+        shares.moved(odd, true);
+        assert_eq!(shares.next_stale_info(), StaleInfo::ORPHAN);
+    }
+}

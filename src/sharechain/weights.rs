@@ -12,7 +12,7 @@ use ruint::aliases::U320;
 
 use crate::share::{Attempts, Payee, Share, ShareHash, Target, Weights};
 
-/// Shares per sealed chunk: a copy of the past is one pointer a chunk and up to two chunks of shares.
+/// Shares per sealed chunk: a copy of the past is a pointer to all sealed chunks and up to two chunks of shares.
 const CHUNK: usize = 64;
 /// How far apart two windows may begin for one to be moved to the other: forks are shallower, and a search that fails
 /// costs less than a window of this length.
@@ -68,7 +68,7 @@ impl Entry {
 /// A chain's latest shares, oldest first: sealed chunks that copies have in common, and the open end.
 #[derive(Debug, Clone, Default)]
 struct Past {
-    sealed: Vec<Arc<[Entry]>>,
+    sealed: Arc<Vec<Arc<[Entry]>>>,
     open: Vec<Entry>,
 }
 
@@ -90,16 +90,18 @@ impl Past {
     fn push(&mut self, entry: Entry, keep: usize) {
         self.open.push(entry);
         if self.open.len() == 2 * CHUNK {
-            self.sealed.push(self.open.drain(..CHUNK).collect());
-            if self.len() >= keep + SPARE + CHUNK {
-                self.sealed.remove(0);
+            let is_surplus = self.len() >= keep + SPARE + CHUNK;
+            let sealed = Arc::make_mut(&mut self.sealed);
+            sealed.push(self.open.drain(..CHUNK).collect());
+            if is_surplus {
+                sealed.remove(0);
             }
         }
     }
 
     fn pop(&mut self) -> Option<Entry> {
         if self.open.is_empty() {
-            self.open.extend_from_slice(&self.sealed.pop()?);
+            self.open.extend_from_slice(&Arc::make_mut(&mut self.sealed).pop()?);
         }
         self.open.pop()
     }
@@ -149,7 +151,7 @@ impl Window {
         weights
     }
 
-    /// A window of its own, for whoever may not reach the chain; costs a pointer a chunk. It has the latest answer, and
+    /// A window of its own, for whoever may not reach the chain; costs no more for a longer one. It has the latest answer, and
     /// answers for other weights by summing afresh.
     pub fn snapshot(&self) -> Snapshot {
         Snapshot { past: self.past.clone(), latest: self.latest.clone() }

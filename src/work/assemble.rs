@@ -219,6 +219,7 @@ mod tests {
             wtxid: transaction.compute_wtxid(),
             fee: 1000,
             weight: transaction.weight().to_wu(),
+            sigops: 4,
             raw: Bytes::from(raw),
         }];
         Template::new(TemplateParts { height, transactions, ..parts() }, RULES).unwrap().into()

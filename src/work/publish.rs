@@ -44,7 +44,7 @@ struct Publisher {
 impl Publisher {
     fn next(&mut self, config: &Arc<Config>, template: Arc<Template>) -> WorkSet {
         match &self.last {
-            Some(last) if last.previous_block != template.previous_block => self.epochs.clean += 1,
+            Some(last) if last.previous_block != template.previous_block => self.epochs.stale += 1,
             Some(last) if template.supersedes(last) => self.epochs.urgent += 1,
             _ => {}
         }
@@ -80,12 +80,12 @@ mod tests {
         let mut publisher = Publisher::default();
         let config = Arc::new(config());
         let mut epochs = |template| publisher.next(&config, template).epochs();
-        assert_eq!(epochs(template(|_| {})), Epochs { clean: 0, urgent: 0 });
-        assert_eq!(epochs(template(|parts| parts.time += 1)), Epochs { clean: 0, urgent: 0 });
+        assert_eq!(epochs(template(|_| {})), Epochs::default());
+        assert_eq!(epochs(template(|parts| parts.time += 1)), Epochs::default());
         let harder = CompactTarget::from_consensus(0x1f7f_ffff);
-        assert_eq!(epochs(template(|parts| parts.bits = harder)), Epochs { clean: 0, urgent: 1 });
+        assert_eq!(epochs(template(|parts| parts.bits = harder)), Epochs { urgent: 1, ..Epochs::default() });
         let next = BlockHash::from_byte_array([9; 32]);
-        assert_eq!(epochs(template(|parts| parts.previous_block = next)), Epochs { clean: 1, urgent: 1 });
+        assert_eq!(epochs(template(|parts| parts.previous_block = next)), Epochs { stale: 1, urgent: 1, late: 0 });
     }
 
     #[tokio::test]

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::difficulty::{Difficulty, Target};
+use crate::epochs::Epochs;
 use crate::submission::double_sha256;
 
 /// Jobs that a session remembers. At the usual one in thirty seconds this is half an hour's; on a chain whose tip
@@ -186,8 +187,8 @@ pub(crate) struct HandedOut<T> {
     pub(crate) job: Arc<Job<T>>,
     pub(crate) difficulty: Difficulty,
     pub(crate) target: Target,
-    /// The generation of parent block that it builds on; an older one than the current makes it stale.
-    pub(crate) clean_epoch: u64,
+    /// Of the work that it was made from.
+    pub(crate) epochs: Epochs,
     since: Instant,
 }
 
@@ -205,7 +206,7 @@ impl<T> Jobs<T> {
         job: Arc<Job<T>>,
         difficulty: Difficulty,
         target: Target,
-        clean_epoch: u64,
+        epochs: Epochs,
         now: Instant,
     ) {
         while self
@@ -215,7 +216,7 @@ impl<T> Jobs<T> {
         {
             self.0.pop_front();
         }
-        self.0.push_back(HandedOut { job, difficulty, target, clean_epoch, since: now });
+        self.0.push_back(HandedOut { job, difficulty, target, epochs, since: now });
     }
 
     pub(crate) fn newest(&self) -> Option<&HandedOut<T>> {
@@ -273,12 +274,18 @@ pub(crate) mod tests {
         let now = Instant::now();
         let difficulty = Difficulty::new(1.0).unwrap();
         for id in 0..=JOBS_MAX as u64 {
-            jobs.add(Offer::new(&parts(id), ()).job, difficulty, difficulty.target(), 0, now);
+            jobs.add(Offer::new(&parts(id), ()).job, difficulty, difficulty.target(), Epochs::default(), now);
         }
         assert!(jobs.find("0000000000000000").is_none());
         assert!(jobs.find("0000000000000001").is_some());
         assert!(jobs.find("1").is_none(), "names are compared whole");
-        jobs.add(Offer::new(&parts(999), ()).job, difficulty, difficulty.target(), 0, now + JOB_LIFE * 2);
+        jobs.add(
+            Offer::new(&parts(999), ()).job,
+            difficulty,
+            difficulty.target(),
+            Epochs::default(),
+            now + JOB_LIFE * 2,
+        );
         assert!(jobs.find("0000000000000001").is_none(), "too old");
     }
 }

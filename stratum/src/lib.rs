@@ -20,11 +20,12 @@
 //! implementing [`Work`]; what comes of a [`Solution`] is the user's business too. The crate knows nothing of shares,
 //! chains, peers or daemons.
 //!
-//! Inside, files import only files listed before them: `line`, `difficulty`, `error`, `extranonce`, `duplicates`,
+//! Inside, files import only files listed before them: `line`, `difficulty`, `epochs`, `error`, `extranonce`, `duplicates`,
 //! `version_rolling` ← `submission`, `job` ← `message`, `vardiff`, `work` ← `session` ← `server`.
 
 pub mod difficulty;
 pub mod duplicates;
+pub mod epochs;
 pub mod error;
 pub mod extranonce;
 pub mod job;
@@ -40,7 +41,8 @@ pub mod work;
 pub mod server;
 
 pub use difficulty::{Difficulty, Target};
+pub use epochs::Epochs;
 pub use error::StratumError;
 pub use job::{Job, JobId, JobParts, Offer};
 pub use session::{Credit, Disconnect, Event, Now, Session, Solution};
-pub use work::{Epochs, Refusal, Work, Worker};
+pub use work::{Refusal, Work, Worker};

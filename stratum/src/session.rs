@@ -8,6 +8,7 @@ use thiserror::Error;
 
 use crate::difficulty::Difficulty;
 use crate::duplicates::Duplicates;
+use crate::epochs::Epochs;
 use crate::error::StratumError;
 use crate::extranonce::{EXTRANONCE2_SIZE, Lease};
 use crate::job::{Job, Jobs};
@@ -16,7 +17,7 @@ use crate::message::{self, Call, Id, Request};
 use crate::submission::{Solved, Submission, shown};
 use crate::vardiff::{self, Vardiff};
 use crate::version_rolling;
-use crate::work::{Epochs, Refusal, Work, Worker};
+use crate::work::{Refusal, Work, Worker};
 
 /// Worker names on one connection: a proxy's rigs. More is a proxy that should open a second connection.
 pub const WORKERS_MAX: usize = 64;
@@ -94,8 +95,8 @@ pub struct Credit {
     pub worker: Arc<str>,
     /// What was required of it, not what it achieved.
     pub difficulty: Difficulty,
-    /// Whether it came too late to count: it is hash rate all the same.
-    pub stale: bool,
+    /// Whether it came for work that had been dropped: it is hash rate all the same.
+    pub late: bool,
 }
 
 /// One miner.
@@ -398,8 +399,10 @@ impl<W: Work> Session<W> {
                 required: handed_out.difficulty.to_string(),
             });
         };
-        let stale = handed_out.clean_epoch != self.work.epochs().clean;
-        self.events.push_back(Event::Credited(Credit { worker, difficulty, stale }));
+        let newest = self.work.epochs();
+        let stale = handed_out.epochs.stale != newest.stale;
+        let late = handed_out.epochs.drops_for(newest);
+        self.events.push_back(Event::Credited(Credit { worker, difficulty, late }));
         self.vardiff.record(difficulty);
         if stale { Err(StratumError::Stale(shown(job))) } else { Ok(()) }
     }
@@ -431,10 +434,10 @@ impl<W: Work> Session<W> {
             self.announced = Some(difficulty);
             self.lines.push_back(message::set_difficulty(difficulty));
         }
-        let clean = self.told.is_none_or(|told| told.clean != epochs.clean);
+        let clean = self.told.is_none_or(|told| told.drops_for(epochs));
         self.lines.push_back(offer.line);
         self.lines.push_back(message::notify_end(clean));
-        self.jobs.add(offer.job, difficulty, target, epochs.clean, now.instant);
+        self.jobs.add(offer.job, difficulty, target, epochs, now.instant);
         self.told = Some(epochs);
         self.notified = now.instant;
         Ok(())

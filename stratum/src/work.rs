@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::difficulty::Difficulty;
+use crate::epochs::Epochs;
 use crate::job::Offer;
 
 /// A snapshot of what there is to mine. Pure: answers follow from the snapshot and the arguments alone.
@@ -28,15 +29,6 @@ pub trait Work: Send + Sync + 'static {
 
     /// How this snapshot relates to earlier ones.
     fn epochs(&self) -> Epochs;
-}
-
-/// Counters that grow when miners must be told.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Epochs {
-    /// Grows when what was handed out before is worth nothing any more: the parent block changed.
-    pub clean: u64,
-    /// Grows when miners should change over at once although their old work still counts.
-    pub urgent: u64,
 }
 
 /// Whom a name stands for.

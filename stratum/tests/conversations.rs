@@ -168,7 +168,7 @@ impl Conversation {
     fn next_block(&mut self) {
         self.change_work(|work| {
             work.height += 1;
-            work.epochs.clean += 1;
+            work.epochs.stale += 1;
         });
     }
 
@@ -323,7 +323,7 @@ fn a_good_submission_is_accepted_and_credited_with_what_was_required() {
     let answer = conversation.submit("alice.rig", job.id(), &solved);
     assert_eq!(answer, json!({"id": 9, "result": true, "error": null}));
     let credits = conversation.events.iter().filter_map(|event| match event {
-        Event::Credited(credit) => Some((&*credit.worker, credit.difficulty.get(), credit.stale)),
+        Event::Credited(credit) => Some((&*credit.worker, credit.difficulty.get(), credit.late)),
         _ => None,
     });
     let credits: Vec<_> = credits.collect();
@@ -536,6 +536,19 @@ fn urgent_work_is_told_at_once_without_cleaning_and_other_changes_wait() {
     assert!(conversation.answers().is_empty(), "nothing that miners must hear of");
     conversation.change_work(|work| work.epochs.urgent += 1);
     assert!(!conversation.job().clean());
+}
+
+#[test]
+fn work_that_is_dropped_for_better_is_cleaned_and_still_credited_as_late() {
+    let (mut conversation, job) = Conversation::mining();
+    conversation.change_work(|work| {
+        work.height += 1;
+        work.epochs.late += 1;
+    });
+    assert!(conversation.job().clean());
+    assert_eq!(conversation.submit("alice.rig", job.id(), &good(&job))["result"], true);
+    let late = conversation.events.iter().any(|event| matches!(event, Event::Credited(credit) if credit.late));
+    assert!(late);
 }
 
 #[test]

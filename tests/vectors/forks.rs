@@ -124,7 +124,7 @@ fn a_node_that_rejoins_its_peer_chooses_as_the_reference_did_at_every_moment() {
             .collect();
         assert_eq!(json!(heads), checkpoint["heads"], "at {now}");
         assert_eq!(json!(choice.punish_aggressively != 0), checkpoint["punish_aggressively"]);
-        let score = choice.tail_score.unwrap();
+        let score = chain.tail_score().unwrap();
         let wanted = list_of(&checkpoint["tail_score"]);
         assert_eq!(score.height.to_string(), str_of(&wanted[0]));
         assert_eq!(score.rate, str_of(&wanted[1]).parse().ok());

@@ -15,4 +15,5 @@ mod vectors {
     mod recorded;
     mod shares;
     mod support;
+    mod work;
 }

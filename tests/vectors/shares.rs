@@ -1,8 +1,10 @@
 //! Whole recorded chains, share by share: every field read, every byte written again, every coinbase derived.
 
-use super::support::{bytes_of, json, list_of, number_of, ran, rules_of, str_of};
+use super::support::{bytes_of, digests_of, json, list_of, number_of, ran, rules_of, str_of};
+use p2pool::merkle;
 use p2pool::share::{
-    self, Coinbase, Draft, Payee, Payouts, Share, ShareRules, ShareVersion, Weights, coinbase_of, display_hex,
+    self, Coinbase, Draft, Payee, Payouts, SegwitData, Share, ShareRules, ShareVersion, Weights, coinbase_of,
+    display_hex,
 };
 use proptest::prelude::*;
 use serde_json::Value;
@@ -155,6 +157,28 @@ fn every_share_can_be_made_again_from_its_draft() {
         assert_eq!(&again, share);
         assert_eq!(hex::encode(draft.coinbase_bytes(contents.last_txout_nonce)), case["gentx_hex"]);
     });
+}
+
+#[test]
+fn branches_and_witness_roots_follow_from_the_recorded_transactions() {
+    let with_transactions = std::cell::Cell::new(0);
+    for_every_share(|share, case, _| {
+        // Only versions that list transactions say which they were; their hashes include the witness.
+        if share.version().lists_transactions() {
+            let wtxids = digests_of(&case["other_tx_hashes"]);
+            assert_eq!(*share.contents().merkle_branch, merkle::branch_of_first(&wtxids));
+            if let Some(segwit) = &share.info().segwit_data {
+                let derived = SegwitData::of_transactions(&[], &wtxids);
+                assert_eq!(derived.wtxid_merkle_root, segwit.wtxid_merkle_root);
+            }
+            with_transactions.set(with_transactions.get() + usize::from(!wtxids.is_empty()));
+        } else {
+            assert!(case["other_tx_hashes"].is_null());
+        }
+    });
+    assert!(with_transactions.get() > 100);
+    let empty = SegwitData::of_transactions(&[], &[]);
+    assert_eq!(empty, SegwitData { txid_merkle_branch: Box::default(), wtxid_merkle_root: [0; 32] });
 }
 
 #[test]

@@ -47,7 +47,6 @@ pub enum TransactionError {
 struct Entry {
     transaction: Transaction,
     template: TemplateTransaction,
-    sigops_cost: usize,
 }
 
 /// Waiting transactions, each valid on the best chain after those before it.
@@ -119,10 +118,10 @@ impl Mempool {
         if transaction.input.iter().map(|input| &input.previous_output).any(spent_by_other) {
             return Err(TransactionError::Conflict);
         }
-        let waiting_cost: usize = self.entries.iter().map(|entry| entry.sigops_cost).sum();
+        let waiting_cost: u64 = self.entries.iter().map(|entry| entry.template.sigops).sum();
         let mut view = View::resume(coins, std::mem::take(&mut self.changes));
         let checked = match check(&transaction, &view, place, check_scripts) {
-            Ok((_, cost)) if waiting_cost + cost > SIGOPS_COST_MAX => Err(TransactionError::Full),
+            Ok((_, cost)) if waiting_cost + cost as u64 > SIGOPS_COST_MAX as u64 => Err(TransactionError::Full),
             checked => checked.map_err(TransactionError::from),
         };
         if checked.is_ok() {
@@ -136,8 +135,9 @@ impl Mempool {
             wtxid: transaction.compute_wtxid(),
             fee,
             weight,
+            sigops: sigops_cost as u64,
         };
-        self.entries.push(Entry { transaction, template, sigops_cost });
+        self.entries.push(Entry { transaction, template });
         Ok(txid)
     }
 

@@ -172,9 +172,9 @@ where
                 let _ = self.server.solutions.send(solution).await;
             }
             Event::Credited(credit) => {
-                let (hashes, stale) = (credit.difficulty.average_hashes(), credit.stale);
+                let (hashes, late) = (credit.difficulty.average_hashes(), credit.late);
                 let sent = self.server.credits.try_send(credit);
-                metrics::credited(hashes, stale, matches!(sent, Err(TrySendError::Full(_))));
+                metrics::credited(hashes, late, matches!(sent, Err(TrySendError::Full(_))));
             }
             Event::Verdict(verdict) => metrics::verdict(verdict, since.elapsed()),
             Event::Authorized(result) => metrics::authorized(result),

@@ -13,7 +13,7 @@ pub fn describe() {
     describe_counter!("stratum_authorizations_total", "Worker names, by whether they were authorised or refused");
     describe_counter!("stratum_solutions_total", "Submissions good enough for a share or a block");
     describe_counter!("stratum_credited_hashes_total", "Hashes that accepted submissions stand for");
-    describe_counter!("stratum_credited_stale_hashes_total", "Hashes that stale submissions stand for");
+    describe_counter!("stratum_credited_late_hashes_total", "Hashes that submissions for dropped work stand for");
     describe_counter!("stratum_credits_dropped_total", "Credits that statistics were too slow to take");
     describe_counter!("stratum_jobs_sent_total", "Jobs sent to miners because of new work");
     describe_counter!("stratum_bytes_sent_total", "Bytes sent to miners");
@@ -60,11 +60,11 @@ pub(super) fn solution() {
     counter!("stratum_solutions_total").increment(1);
 }
 
-pub(super) fn credited(hashes: f64, stale: bool, dropped: bool) {
+pub(super) fn credited(hashes: f64, late: bool, dropped: bool) {
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "positive, and saturating is right")]
     let hashes = hashes as u64;
-    if stale {
-        counter!("stratum_credited_stale_hashes_total").increment(hashes);
+    if late {
+        counter!("stratum_credited_late_hashes_total").increment(hashes);
     } else {
         counter!("stratum_credited_hashes_total").increment(hashes);
     }

@@ -1,0 +1,11 @@
+//! Rules of the tracker that no recorded vector decides (protocol section 18.3), on forged chains.
+
+#![allow(clippy::unwrap_used, reason = "a test can do nothing about an error but fail")]
+
+#[path = "."]
+mod sharechain {
+    mod choice;
+    mod forge;
+    mod pruning;
+    mod verification;
+}
