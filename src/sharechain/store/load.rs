@@ -74,7 +74,8 @@ pub(super) fn open(folder: PathBuf) -> Result<(Store, Loaded), StoreError> {
         next_sequence: last_sequence.map_or(0, |sequence| sequence.saturating_add(1)),
     };
     let mut found: Vec<Found> = reading.shares.into_values().collect();
-    found.sort_unstable_by_key(|found| (found.sequence, found.place.segment, found.place.at));
+    // The hash decides between equals, which only a file of somebody else's making has: a copy keeps its place.
+    found.sort_unstable_by_key(|found| (found.sequence, found.share.hash));
     let mut loaded = Loaded { problems: reading.problems, ..Loaded::default() };
     for Found { place, verified, share, .. } in found {
         let mark = match reading.marks.get(&share.hash) {
