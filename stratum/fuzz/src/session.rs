@@ -41,7 +41,7 @@ impl Work for FakeWork {
 
     fn offer(&self, payout: &Payee, generation: u32, _draw: u32) -> Result<Offer<()>, Refusal> {
         let parts = JobParts {
-            id: JobId(self.epochs.clean << 32 | u64::from(generation)),
+            id: JobId(self.epochs.stale << 32 | u64::from(generation)),
             coinbase_head: payout.0.as_bytes(),
             coinbase_tail: &[0; 4],
             branch: &[[3; 32]],
@@ -82,7 +82,8 @@ fuzz_target!(|input: &[u8]| {
             0..=79 => session.handle_line(bytes, now(elapsed)),
             80..=199 => session.handle_line(request(head[0], bytes).as_bytes(), now(elapsed)),
             200..=214 => {
-                work.epochs.clean += u64::from(head[0] % 2);
+                work.epochs.stale += u64::from(head[0] % 2);
+                work.epochs.late += u64::from(head[0] % 5 == 0);
                 work.epochs.urgent += u64::from(head[0] % 3);
                 work.time = now(elapsed).unix;
                 session.handle_work(Arc::new(FakeWork { ..work }), now(elapsed))
@@ -94,8 +95,13 @@ fuzz_target!(|input: &[u8]| {
         };
         // A notification comes in two parts, so only what is there when nothing more comes must be whole.
         let said: Vec<_> = std::iter::from_fn(|| session.poll_line()).collect();
-        assert!(said.last().is_none_or(|part| part.ends_with(b"
-")), "whole lines");
+        assert!(
+            said.last().is_none_or(|part| part.ends_with(
+                b"
+"
+            )),
+            "whole lines"
+        );
         while session.poll_event().is_some() {}
         if result.is_err() {
             return;
