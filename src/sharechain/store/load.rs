@@ -161,9 +161,9 @@ impl Reading {
                 let found = Found { place, sequence, verified, share };
                 match self.shares.get_mut(&hash) {
                     // A copy that was made before its original could be deleted, or a share kept again after it was
-                    // forgotten: the later one is the one in use.
-                    Some(old) if old.sequence > sequence => old.verified |= verified,
-                    Some(old) => *old = Found { verified: verified || old.verified, ..found },
+                    // forgotten: the later one is the one in use. A mark in the other goes when its segment goes.
+                    Some(old) if old.sequence > sequence => {}
+                    Some(old) => *old = found,
                     None => {
                         self.shares.insert(hash, found);
                     }
