@@ -38,6 +38,10 @@ step cargo check -p stratum --no-default-features
 
 step tests/bitcoind.sh
 step cargo test --doc --workspace
+# In CI, or for as long as FUZZ_SECONDS says.
+if [[ -n ${FUZZ_SECONDS:-${CI:-}} ]]; then
+    step tests/fuzz.sh "${FUZZ_SECONDS:-180}"
+fi
 # Last, so that the runner's own summary closes the output.
 if cargo nextest --version >/dev/null 2>&1; then
     step cargo nextest run --workspace --profile ci "$@"

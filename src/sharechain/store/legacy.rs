@@ -151,7 +151,7 @@ mod tests {
     use std::io::Read;
 
     fn recorded() -> Vec<u8> {
-        let packed = include_bytes!("../../../tests/vectors/share_store_run17.txt.gz");
+        let packed = include_bytes!("../../../tests/vectors/data/share_store_run17.txt.gz");
         let mut bytes = Vec::new();
         GzDecoder::new(&packed[..]).read_to_end(&mut bytes).unwrap();
         bytes

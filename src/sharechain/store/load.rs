@@ -74,7 +74,8 @@ pub(super) fn open(folder: PathBuf) -> Result<(Store, Loaded), StoreError> {
         next_sequence: last_sequence.map_or(0, |sequence| sequence.saturating_add(1)),
     };
     let mut found: Vec<Found> = reading.shares.into_values().collect();
-    found.sort_unstable_by_key(|found| (found.sequence, found.place.segment, found.place.at));
+    // The hash decides between equals, which only a file of somebody else's making has: a copy keeps its place.
+    found.sort_unstable_by_key(|found| (found.sequence, found.share.hash));
     let mut loaded = Loaded { problems: reading.problems, ..Loaded::default() };
     for Found { place, verified, share, .. } in found {
         let mark = match reading.marks.get(&share.hash) {
@@ -160,9 +161,9 @@ impl Reading {
                 let found = Found { place, sequence, verified, share };
                 match self.shares.get_mut(&hash) {
                     // A copy that was made before its original could be deleted, or a share kept again after it was
-                    // forgotten: the later one is the one in use.
-                    Some(old) if old.sequence > sequence => old.verified |= verified,
-                    Some(old) => *old = Found { verified: verified || old.verified, ..found },
+                    // forgotten: the later one is the one in use. A mark in the other goes when its segment goes.
+                    Some(old) if old.sequence > sequence => {}
+                    Some(old) => *old = found,
                     None => {
                         self.shares.insert(hash, found);
                     }

@@ -6,6 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use super::record::Record;
 use super::segment::{self, HEADER_BYTES, header_of};
 use super::{Loaded, SEGMENT_BYTES_MAX, SHARE_BYTES_MAX, Store, StoreError};
 use crate::share::ShareHash;
@@ -205,6 +206,22 @@ fn a_share_too_long_to_be_real_is_refused_and_the_longest_is_kept() {
     append(&mut store, 1..4, SHARE_BYTES_MAX);
     let loaded = reopen(dir.path());
     assert_eq!((numbers(&loaded), loaded.problems.len()), (vec![1, 2, 3], 0));
+}
+
+#[test]
+fn a_mark_inside_a_copy_that_is_not_in_use_does_not_count() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::create_dir(dir.path().join("shares")).unwrap();
+    for (id, sequence, verified) in [(0, 5, false), (1, 1, true)] {
+        let mut content = header_of(segment::VERSION).to_vec();
+        let name = segment::Name { id, salt: 3 };
+        Record::Share { hash: hash(1), sequence, time_seen: 1, verified, bytes: b"share" }.write(3, &mut content);
+        fs::write(dir.path().join("shares").join(name.file_name()), content).unwrap();
+    }
+    let (mut store, loaded) = Store::open(dir.path()).unwrap();
+    assert_eq!((numbers(&loaded), &loaded.verified[..]), (vec![1], &[][..]));
+    store.append_verified(hash(1)).unwrap();
+    assert_eq!(reopen(dir.path()).verified, [hash(1)]);
 }
 
 #[test]

@@ -1,0 +1,18 @@
+//! Any text as an address, on every coin: a script only for an address, and never one that shares cannot pay.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use p2pool::address::script_of;
+use p2pool::network::ALL;
+use p2pool::share::Payee;
+use p2pool::sharechain::share_rules;
+
+fuzz_target!(|text: &str| {
+    for network in ALL {
+        match script_of(text, &network.parent) {
+            Ok(script) => assert!(script.len() >= 22 && script.len() <= 34, "{script}"),
+            Err(error) => assert!(!error.to_string().is_empty()),
+        }
+        let _ = Payee::from_address(text, &share_rules(network));
+    }
+});

@@ -1,0 +1,43 @@
+//! A found block's file with anything in it: it is read or set aside, and never found a second time if it was.
+#![no_main]
+
+use bitcoin::hashes::{Hash, sha256d};
+use libfuzzer_sys::fuzz_target;
+use p2pool::journal::Journal;
+use std::cell::RefCell;
+use std::fs;
+use tempfile::TempDir;
+
+thread_local! {
+    static FOLDER: RefCell<Option<TempDir>> = const { RefCell::new(None) };
+}
+
+fuzz_target!(|input: &[u8]| {
+    let Some((mode, content)) = input.split_first() else { return };
+    let mut content = content.to_vec();
+    if mode % 2 == 0 {
+        // A fuzzer never finds the checksum itself.
+        let sum = sha256d::Hash::hash(&content);
+        content.extend_from_slice(sum.as_byte_array());
+    }
+    FOLDER.with_borrow_mut(|folder| {
+        let folder = folder.get_or_insert_with(|| tempfile::tempdir().expect("a folder for the files"));
+        let journal = Journal::open(folder.path()).expect("the folder can be made");
+        let blocks = folder.path().join("found_blocks");
+        let hash = hash_named_in(&content);
+        fs::write(blocks.join(format!("0000001-{hash}.block")), &content).expect("the file can be written");
+        let found = journal.unfinished().expect("the folder can be listed");
+        assert_eq!(found.blocks.len() + found.damaged.len(), 1);
+        let again = journal.unfinished().expect("the folder can be listed");
+        assert_eq!((again.blocks.len(), again.damaged.len()), (found.blocks.len(), 0));
+        fs::remove_dir_all(blocks).expect("the folder can be deleted");
+    });
+});
+
+/// The hash that the header names, if it does: only a file called so is read.
+fn hash_named_in(content: &[u8]) -> String {
+    let line = content.split(|byte| *byte == b'\n').next().unwrap_or_default();
+    let header: Option<serde_json::Value> = serde_json::from_slice(line).ok();
+    let hash = header.and_then(|header| Some(header.get("hash")?.as_str()?.to_owned()));
+    hash.filter(|hash| hash.len() == 64 && hash.bytes().all(|byte| byte.is_ascii_hexdigit())).unwrap_or("none".into())
+}

@@ -1,0 +1,22 @@
+//! Any worker's name: it is understood or refused with a reason, and an address in it is never paid to somebody else.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use p2pool::address::script_of;
+use p2pool::network::BITCOIN;
+use p2pool::work::Payout;
+use p2pool::work::username::parse;
+
+fuzz_target!(|name: &str| {
+    let script = bitcoin::ScriptBuf::from_bytes(vec![0x51]);
+    let default = Payout { script: script.clone(), address: "the node's own".into(), share_difficulty: None };
+    match parse(name, &BITCOIN, &default) {
+        Ok(worker) => {
+            let first = name.trim().split(['.', '_', '/', '+']).next().unwrap_or_default();
+            if let Ok(meant) = script_of(first, &BITCOIN.parent) {
+                assert_eq!(worker.payout.script, meant, "{name}");
+            }
+        }
+        Err(refusal) => assert!(!refusal.0.is_empty()),
+    }
+});
