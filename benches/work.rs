@@ -95,13 +95,18 @@ fn new_tips(chain: &mut Sharechain, config: &Arc<Config>, template: &Arc<Templat
 fn own_shares(chain: &mut Sharechain, config: &Arc<Config>, template: &Arc<Template>, payouts: &[Payout]) {
     const COUNT: u32 = 3_000;
     let mut set: Option<WorkSet> = None;
-    let mut through = Duration::ZERO;
+    let mut spent = [Duration::ZERO; 4];
     for number in 0..COUNT {
-        let begin = Instant::now();
+        let mut begin = Instant::now();
+        let mut lap = |stage: usize, begin: &mut Instant| {
+            let now = Instant::now();
+            spent[stage] += now - std::mem::replace(begin, now);
+        };
         let tip = chain.tip();
         let next = WorkSet::new(config, template, tip, Arc::default(), Epochs::default(), set.as_ref()).unwrap();
+        lap(0, &mut begin);
         let offer = next.offer(&payouts[number as usize % payouts.len()], 0, 0).unwrap();
-        through += begin.elapsed();
+        lap(1, &mut begin);
         // The miner's part: not ours to be quick at.
         let submission = |nonce| stratum::submission::Submission {
             extranonce2: [0; 4],
@@ -114,19 +119,23 @@ fn own_shares(chain: &mut Sharechain, config: &Arc<Config>, template: &Arc<Templ
             .map(|nonce| submission(nonce).solve(&offer.job, [0; 4], 0, template.time).unwrap())
             .find(|solved| ticket.makes_share(&solved.pow_hash))
             .unwrap();
-        let begin = Instant::now();
+        let mut begin = Instant::now();
         let draft = ticket.draft().unwrap();
         let share = ticket.share(&draft, &solved.header, [0; 8]).unwrap();
+        lap(2, &mut begin);
         CLOCK.store(share.timestamp() + 10, Ordering::Relaxed);
         let now = f64::from(share.timestamp());
         chain.add_own(Arc::new(share), false, now);
         chain.think(now);
         while chain.poll_event().is_some() {}
-        through += begin.elapsed();
+        lap(3, &mut begin);
         set = Some(next);
     }
-    let each = through / COUNT;
+    let each = spent.iter().sum::<Duration>() / COUNT;
     println!("own share to next job: {:.0} µs each, {:.0} a second", micros(each), 1.0 / each.as_secs_f64());
+    for (stage, spent) in ["tip and work", "job", "share", "check and choice"].iter().zip(spent) {
+        println!("    {stage}: {:.0} µs", micros(spent / COUNT));
+    }
 }
 
 /// A start with a full store, until there is a tip.
