@@ -78,8 +78,9 @@ impl Pool {
 
     /// Waits until the best share has this many shares below it and itself.
     pub(crate) fn wait_for_height(&self, height: usize) {
+        let wanted = f64::from(u32::try_from(height).expect("a short chain"));
         wait_until(&format!("the share chain has height {height}"), CHAIN_LIMIT, || {
-            self.metric("sharechain_height ") as usize == height
+            self.metric("sharechain_height ") == wanted
         });
     }
 }
