@@ -30,7 +30,7 @@ pub const DONATION_PUBKEY_HASH: [u8; 20] = [
 /// Begins every coinbase's last output: a value of 0, and a script of `OP_RETURN` with a push of 40 bytes.
 const RETURN_HEAD: [u8; 11] = [0, 0, 0, 0, 0, 0, 0, 0, 0x2a, 0x6a, 0x28];
 
-/// What the bytes before the ref hash always end with: the donation's script and [`RETURN_HEAD`] (section 4.5).
+/// What the bytes before the ref hash always end with: the donation's script and the last output's first bytes (section 4.5).
 pub const CONSTANT_ENDING: [u8; 79] = {
     let mut ending = [0; 79];
     ending[0] = 0x43;
