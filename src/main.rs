@@ -27,6 +27,9 @@ use p2pool::{demo, listen, metrics, share};
 /// What the shell's conventions call a mistake in the arguments.
 const EXIT_USAGE: u8 = 2;
 
+/// Shares that a chain must have for the next block to pay a window: it begins at the grandparent.
+const WINDOW_BEGINS: u32 = 2;
+
 /// Pause between attempts to ask the daemon's wallet for an address.
 const WALLET_PAUSE: Duration = Duration::from_secs(3);
 
@@ -97,6 +100,12 @@ async fn run_node(config: NodeConfig) -> Result<()> {
         .with_context(|| format!("cannot listen for miners on {}", config.worker_address))?;
     let chain = task::Config { network, data_dir: config.data_dir.clone(), legacy: config.old_shares };
     let sharechain = node::load_sharechain(chain, &handle).await?;
+    if sharechain.0.tips.borrow().as_ref().is_none_or(|tip| tip.height() < WINDOW_BEGINS) {
+        warn!(
+            "the share chain is empty: by P2Pool's rules a block found before its third share pays almost everything to \
+             the donation address of P2Pool's author"
+        );
+    }
     let work = work::Config {
         network,
         default_payout,

@@ -8,8 +8,7 @@ use std::time::{Duration, Instant};
 
 use crate::difficulty::{Difficulty, Target};
 use crate::epochs::Epochs;
-use crate::midstate::Midstate;
-use crate::submission::double_sha256;
+use crate::midstate::{Midstate, double_sha256};
 
 /// Jobs that a session remembers. At the usual one in thirty seconds this is half an hour's; on a chain whose tip
 /// changes every other second it is the last two minutes'.

@@ -1,7 +1,7 @@
 //! `Midstate`: SHA-256 stopped half-way, so that what many messages begin with is hashed once.
 
-use sha2::compress256;
 use sha2::digest::generic_array::GenericArray;
+use sha2::{Digest, Sha256, compress256};
 
 /// Bytes that SHA-256 takes at a time.
 const BLOCK: usize = 64;
@@ -68,6 +68,11 @@ impl Midstate {
         self.rest_len = left.len();
     }
 
+    /// The hash of the hash of all bytes so far.
+    pub fn finish_double(self) -> [u8; 32] {
+        Sha256::digest(self.finish()).into()
+    }
+
     /// The hash of all bytes so far.
     pub fn finish(mut self) -> [u8; 32] {
         let bits = self.length * 8;
@@ -85,11 +90,15 @@ impl Midstate {
     }
 }
 
+/// SHA-256 twice, as Bitcoin names blocks and transactions.
+pub(crate) fn double_sha256(bytes: &[u8]) -> [u8; 32] {
+    Sha256::digest(Sha256::digest(bytes)).into()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use proptest::prelude::*;
-    use sha2::{Digest, Sha256};
 
     proptest! {
         #[test]

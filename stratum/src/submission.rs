@@ -1,10 +1,9 @@
 //! Rebuilds the header from job and submission and hashes it; pure.
 
-use sha2::{Digest, Sha256};
-
 use crate::error::StratumError;
 use crate::extranonce::{EXTRANONCE1_SIZE, EXTRANONCE2_SIZE};
 use crate::job::Job;
+use crate::midstate::double_sha256;
 use crate::version_rolling;
 
 /// How far ahead of the clock a block's time may lie (Bitcoin's consensus limit).
@@ -88,7 +87,7 @@ impl Submission {
         coinbase.update(&extranonce1);
         coinbase.update(&self.extranonce2);
         coinbase.update(&job.coinbase_tail);
-        let mut root: [u8; 32] = Sha256::digest(coinbase.finish()).into();
+        let mut root: [u8; 32] = coinbase.finish_double();
         for sibling in &job.branch {
             let mut pair = [0; 64];
             pair[..32].copy_from_slice(&root);
@@ -104,10 +103,6 @@ impl Submission {
         header[76..].copy_from_slice(&self.nonce.to_le_bytes());
         Ok(Solved { header, hash: double_sha256(&header), pow_hash: (job.pow)(&header) })
     }
-}
-
-pub(crate) fn double_sha256(bytes: &[u8]) -> [u8; 32] {
-    Sha256::digest(Sha256::digest(bytes)).into()
 }
 
 /// Exactly eight hex digits.

@@ -43,6 +43,7 @@ impl Work for FakeWork {
         let parts = JobParts {
             id: JobId(self.epochs.stale << 32 | u64::from(generation)),
             coinbase_head: payout.0.as_bytes(),
+            coinbase_midstate: stratum::midstate::Midstate::new(payout.0.as_bytes()),
             coinbase_tail: &[0; 4],
             branch: &[[3; 32]],
             version: 0x2000_0000,
@@ -152,5 +153,6 @@ fn config() -> Config {
         subscribe_timeout: Duration::from_secs(15),
         authorize_timeout: Duration::from_secs(60),
         notify_interval: Duration::from_secs(30),
+        difficulty_scale: 1.0,
     }
 }

@@ -1,0 +1,198 @@
+//! The command line, as clap reads it: every option with its name, its default and its line of help.
+
+use clap::{Args, Parser, Subcommand};
+use std::path::PathBuf;
+
+const ABOUT: &str = "P2Pool: Bitcoin's decentralised mining pool. Runs beside your bitcoind, gives your miners work, and \
+                     gets the blocks that they find accepted.";
+
+const AFTER_HELP: &str = "\
+Every option can also be given in the environment, as P2POOL_ and its name in capitals (P2POOL_WORKER_PORT=9332), and in a
+file: @FILE stands for the words in FILE.
+
+bitcoind's user and password: as arguments (others on this machine can read them in the process list), in P2POOL_RPC_USER
+and P2POOL_RPC_PASSWORD, in bitcoin.conf, or in bitcoind's cookie, which needs nothing at all.
+
+Miners connect to stratum+tcp://THIS-HOST:9332 with ADDRESS[.worker][/share difficulty][+submission difficulty] as user
+name; the password does not matter.
+
+Try it without any bitcoind: p2pool demo";
+
+/// The command line.
+#[derive(Debug, Parser)]
+#[command(
+    name = "p2pool",
+    version,
+    about = ABOUT,
+    after_help = AFTER_HELP,
+    max_term_width = 120,
+    subcommand_precedence_over_arg = true
+)]
+pub(super) struct Cli {
+    #[command(subcommand)]
+    pub(super) command: Option<Command>,
+    #[command(flatten)]
+    pub(super) run: RunArgs,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Shows the whole pool at work on a private chain inside this process: no bitcoind, no miner, nothing to set up.
+    Demo(DemoArgs),
+    /// Looks at shares: decodes one, or checks a whole chain of them.
+    Share(ShareArgs),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ShareArgs {
+    #[command(subcommand)]
+    pub(super) command: ShareCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum ShareCommand {
+    /// Prints a share decoded as JSON.
+    Inspect {
+        /// The share's network: a name, or a file.
+        #[arg(long, value_name = "NAME|FILE", default_value = "bitcoin", env = "P2POOL_NET")]
+        net: String,
+        /// The share's bytes in hex (type and contents), or a file that holds them.
+        #[arg(value_name = "HEX|FILE")]
+        share: String,
+    },
+    /// Feeds shares to an empty chain with every check, and prints one JSON object a line.
+    Replay {
+        /// The shares' network: a name, or a file.
+        #[arg(long, value_name = "NAME|FILE", default_value = "bitcoin", env = "P2POOL_NET")]
+        net: String,
+        /// A file with a share on each line, in hex (type and contents), and its time of arrival after a space if it is
+        /// known; `-` for standard input.
+        #[arg(value_name = "SHARES")]
+        shares: PathBuf,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(super) struct LogArgs {
+    /// Log more: what happens to each miner and peer.
+    #[arg(long, env = "P2POOL_DEBUG")]
+    pub(super) debug: bool,
+    /// Where to log to, beside the terminal [default: log in the network's folder below the data directory].
+    #[arg(long, value_name = "FILE", env = "P2POOL_LOGFILE")]
+    pub(super) logfile: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct RunArgs {
+    /// The network: bitcoin, bitcoin_testnet, bitcoin_testnet4, bitcoin_signet, bitcoin_regtest, litecoin,
+    /// litecoin_testnet, litecoin_regtest; or a file with the constants of another one.
+    #[arg(long, value_name = "NAME|FILE", default_value = "bitcoin", env = "P2POOL_NET")]
+    pub(super) net: String,
+    /// Short for the network's test network: `--net bitcoin --testnet` is `--net bitcoin_testnet`.
+    #[arg(long, env = "P2POOL_TESTNET")]
+    pub(super) testnet: bool,
+    #[command(flatten)]
+    pub(super) log: LogArgs,
+    /// Who is paid for miners whose user name is no address [default: an address of bitcoind's wallet, if it has one].
+    #[arg(short, long, value_name = "ADDRESS", env = "P2POOL_ADDRESS")]
+    pub(super) address: Option<String>,
+    /// Where found blocks and the log are kept, in a folder per network.
+    #[arg(long, value_name = "DIR", default_value = "data", env = "P2POOL_DATADIR")]
+    pub(super) datadir: PathBuf,
+    /// The data folder of an old P2Pool node (with files shares.0, shares.1, …), whose shares are taken over at this start.
+    #[arg(long, value_name = "DIR", env = "P2POOL_OLD_SHARES")]
+    pub(super) old_shares: Option<PathBuf>,
+    /// A text for the coinbase of your blocks; may be given several times.
+    #[arg(long, value_name = "TEXT", env = "P2POOL_COINBTEXT")]
+    pub(super) coinbtext: Vec<String>,
+    /// Where miners connect; without an address on all of this machine's [default: the network's port, 9332 on bitcoin].
+    #[arg(short, long, value_name = "[ADDRESS:]PORT", env = "P2POOL_WORKER_PORT")]
+    pub(super) worker_port: Option<String>,
+    /// Percentage of work that pays you instead of the miner who does it.
+    #[arg(short, long, value_name = "PERCENT", default_value = "0", env = "P2POOL_FEE", allow_negative_numbers = true)]
+    pub(super) fee: String,
+    /// Percentage of your miners' payouts that goes to the author of the original P2Pool. The original gave 0.5 by default;
+    /// this one gives nothing unless you say so.
+    #[arg(
+        long,
+        value_name = "PERCENT",
+        default_value = "0",
+        env = "P2POOL_GIVE_AUTHOR",
+        allow_negative_numbers = true
+    )]
+    pub(super) give_author: String,
+    /// Seconds between the submissions of a miner that its difficulty is chosen for.
+    #[arg(
+        short,
+        long,
+        value_name = "SECONDS",
+        default_value = "3",
+        env = "P2POOL_SHARE_RATE",
+        allow_negative_numbers = true
+    )]
+    pub(super) share_rate: String,
+    /// Most connections of miners in all.
+    #[arg(
+        long,
+        value_name = "COUNT",
+        default_value = "20000",
+        env = "P2POOL_MAX_WORKERS",
+        allow_negative_numbers = true
+    )]
+    pub(super) max_workers: String,
+    /// Most connections of miners from one address; this machine's own are not counted.
+    #[arg(
+        long,
+        value_name = "COUNT",
+        default_value = "4096",
+        env = "P2POOL_MAX_WORKERS_PER_ADDRESS",
+        allow_negative_numbers = true
+    )]
+    pub(super) max_workers_per_address: String,
+    /// bitcoin.conf, if it is not where bitcoind looks for it.
+    #[arg(long, value_name = "FILE", env = "P2POOL_BITCOIND_CONFIG_PATH")]
+    pub(super) bitcoind_config_path: Option<PathBuf>,
+    /// Where bitcoind runs.
+    #[arg(long, value_name = "HOST", default_value = "127.0.0.1", env = "P2POOL_BITCOIND_ADDRESS")]
+    pub(super) bitcoind_address: String,
+    /// bitcoind's RPC port [default: the one in bitcoin.conf, else bitcoind's own, 8332 on bitcoin].
+    #[arg(long, value_name = "PORT", env = "P2POOL_BITCOIND_RPC_PORT", allow_negative_numbers = true)]
+    pub(super) bitcoind_rpc_port: Option<String>,
+    /// bitcoind's P2P port [default: the one in bitcoin.conf, else bitcoind's own, 8333 on bitcoin].
+    #[arg(long, value_name = "PORT", env = "P2POOL_BITCOIND_P2P_PORT", allow_negative_numbers = true)]
+    pub(super) bitcoind_p2p_port: Option<String>,
+    /// Seconds without an answer of bitcoind after which miners are sent away, so that they go to their next pool.
+    #[arg(
+        long,
+        value_name = "SECONDS",
+        default_value = "60",
+        env = "P2POOL_BITCOIND_TIMEOUT",
+        allow_negative_numbers = true
+    )]
+    pub(super) bitcoind_timeout: String,
+    /// Work with a bitcoind older than the oldest that is known to be right.
+    #[arg(long, env = "P2POOL_ALLOW_OBSOLETE_BITCOIND")]
+    pub(super) allow_obsolete_bitcoind: bool,
+    /// bitcoind's RPC user and password, or the password alone. Others on this machine can read arguments in the process
+    /// list: P2POOL_RPC_USER and P2POOL_RPC_PASSWORD, bitcoin.conf or the cookie keep them to yourself.
+    #[arg(value_name = "[USER] PASSWORD", num_args = 0..)]
+    pub(super) credentials: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct DemoArgs {
+    #[command(flatten)]
+    pub(super) log: LogArgs,
+    /// Stop after this many blocks, with a summary.
+    #[arg(long, value_name = "N", env = "P2POOL_BLOCKS", allow_negative_numbers = true)]
+    pub(super) blocks: Option<String>,
+    /// Start no miner: wait for yours.
+    #[arg(long, env = "P2POOL_NO_MINER")]
+    pub(super) no_miner: bool,
+    /// Where miners connect.
+    #[arg(short, long, value_name = "[ADDRESS:]PORT", default_value = "127.0.0.1:9332", env = "P2POOL_WORKER_PORT")]
+    pub(super) worker_port: String,
+    /// Where found blocks are kept [default: a temporary folder, removed at the end].
+    #[arg(long, value_name = "DIR", env = "P2POOL_DATADIR")]
+    pub(super) datadir: Option<PathBuf>,
+}
