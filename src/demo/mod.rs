@@ -120,7 +120,11 @@ pub async fn run(
     drop(events_sender);
     let heard = Heard { events, reports, shares };
     let told = tell(&mut story, &node, heard, config.blocks, stop).await;
-    miners.iter().for_each(JoinHandle::abort);
+    // Gone before their pool is, or they would complain of losing it.
+    for miner in miners {
+        miner.abort();
+        let _ = miner.await;
+    }
     story.tell(&Chapter::End { rates: &node.rates.borrow().clone() });
     drop(node);
     tasks.drain(node::GRACE).await;
