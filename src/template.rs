@@ -18,10 +18,6 @@ pub const BLOCK_SIGOPS_MAX: u64 = 80_000;
 /// Weight of a block's header and of the longest count of transactions that fits into a block.
 const FRAME_WEIGHT: u64 = 4 * (80 + 5);
 
-/// The witness reserved value that P2Pool's coinbases carry (protocol section 4.8), so that solo blocks and pool blocks
-/// are made alike.
-pub const WITNESS_RESERVED_VALUE: [u8; 32] = *b"[P2Pool][P2Pool][P2Pool][P2Pool]";
-
 /// One transaction that the next block will carry.
 #[derive(Clone, PartialEq, Eq)]
 pub struct TemplateTransaction {
@@ -153,7 +149,7 @@ impl Template {
         let has_segwit = rules.iter().any(|rule| rule == "segwit");
         let witness_root = has_segwit.then(|| merkle::fold([0; 32], &witness_branch));
         if let (Some(theirs), Some(root)) = (&parts.default_witness_commitment, &witness_root) {
-            let ours = commitment_script(root, &[0; 32]);
+            let ours = commitment_script(root);
             if *theirs != ours {
                 let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
                 return Err(TemplateError::Commitment { theirs: hex(theirs), ours: hex(&ours) });
@@ -219,11 +215,6 @@ impl Template {
         })
     }
 
-    /// The script of the coinbase output that commits to the witnesses, or `None` before segwit.
-    pub fn witness_commitment_script(&self) -> Option<Vec<u8>> {
-        self.witness_root.as_ref().map(|root| commitment_script(root, &WITNESS_RESERVED_VALUE))
-    }
-
     /// Whether a miner must be told of this template at once, `previous` being what it works on: P2Pool's new-work rule
     /// (protocol section 9.2) leaves mere changes of fees and transactions to the next refresh.
     pub fn supersedes(&self, previous: &Self) -> bool {
@@ -244,11 +235,10 @@ fn witness_branch(transactions: &[TemplateTransaction]) -> Vec<Digest> {
     merkle::branch_of_first(&wtxids)
 }
 
-/// `OP_RETURN <aa21a9ed || sha256d(witness root || reserved value)>` (BIP 141).
-fn commitment_script(witness_root: &Digest, reserved: &[u8; 32]) -> Vec<u8> {
+/// `OP_RETURN <aa21a9ed || sha256d(witness root || reserved value)>` (BIP 141), with the zeros that daemons reserve.
+fn commitment_script(witness_root: &Digest) -> Vec<u8> {
     let mut preimage = [0; 64];
     preimage[..32].copy_from_slice(witness_root);
-    preimage[32..].copy_from_slice(reserved);
     let mut script = vec![0x6a, 0x24, 0xaa, 0x21, 0xa9, 0xed];
     script.extend_from_slice(sha256d::Hash::hash(&preimage).as_byte_array());
     script

@@ -14,8 +14,9 @@ use p2pool::bitcoind::{Handle, Health};
 use p2pool::block::{BlockReport, FoundBlock, Outcome};
 use p2pool::journal::Journal;
 use p2pool::network::{BITCOIN_REGTEST, Network};
+use p2pool::share::{WITNESS_RESERVED_VALUE, witness_commitment_script};
 use p2pool::tasks::Tasks;
-use p2pool::template::{Template, WITNESS_RESERVED_VALUE};
+use p2pool::template::Template;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -139,8 +140,8 @@ pub(crate) fn mine(template: &Template, seed: u8) -> FoundBlock {
 pub(crate) fn mine_paying(template: &Template, seed: u8, value: u64) -> FoundBlock {
     let script = payout_address(seed).script_pubkey();
     let mut output = vec![TxOut { value: Amount::from_sat(value), script_pubkey: script }];
-    if let Some(commitment) = template.witness_commitment_script() {
-        output.push(TxOut { value: Amount::ZERO, script_pubkey: ScriptBuf::from_bytes(commitment) });
+    if let Some(commitment) = template.witness_root.as_ref().map(witness_commitment_script) {
+        output.push(TxOut { value: Amount::ZERO, script_pubkey: ScriptBuf::from_bytes(commitment.to_vec()) });
     }
     let coinbase = Transaction {
         version: transaction::Version::TWO,

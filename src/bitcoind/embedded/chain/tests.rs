@@ -3,6 +3,7 @@
 use super::*;
 use bitcoin::absolute::LockTime;
 use bitcoin::consensus::encode::serialize;
+use bitcoin::hashes::sha256d;
 use bitcoin::{
     Amount, OutPoint, ScriptBuf, Sequence, Transaction, TxIn, TxMerkleNode, TxOut, Witness, block, transaction,
 };
@@ -11,6 +12,12 @@ use crate::bitcoind::embedded::TransactionReject;
 use crate::template::{Template, TemplateTransaction};
 
 const SPACING: Duration = Duration::from_secs(10);
+
+/// The script that commits to the witnesses under `root`, the reserved value being zero (BIP 141).
+fn commitment_to(root: &[u8; 32]) -> ScriptBuf {
+    let commitment = sha256d::Hash::hash(&[&root[..], &[0; 32]].concat());
+    ScriptBuf::from_bytes([&[0x6a, 0x24, 0xaa, 0x21, 0xa9, 0xed], &commitment.as_byte_array()[..]].concat())
+}
 
 fn at(seconds: u64) -> Moment {
     Moment { unix: 1_700_000_000 + seconds, elapsed: Duration::from_secs(seconds) }
@@ -26,12 +33,12 @@ pub(in crate::bitcoind::embedded) fn solve(parts: &TemplateParts, salt: u32) -> 
     let mut script = rules::height_script(template.height).into_bytes();
     script.push(4);
     script.extend(salt.to_le_bytes());
-    let commitment = ScriptBuf::from_bytes(template.witness_commitment_script().unwrap());
+    let commitment = commitment_to(&template.witness_root.unwrap());
     let input = TxIn {
         previous_output: OutPoint::null(),
         script_sig: ScriptBuf::from_bytes(script),
         sequence: Sequence::MAX,
-        witness: Witness::from_slice(&[crate::template::WITNESS_RESERVED_VALUE]),
+        witness: Witness::from_slice(&[[0; 32]]),
     };
     let output = vec![
         TxOut { value: Amount::from_sat(template.coinbase_value), script_pubkey: anyone() },
