@@ -1,6 +1,6 @@
 //! What a new tip costs until every miner's job is ready, how many shares of our own go through, and what a start costs.
 //!
-//! `cargo bench --bench work`. A chain of 9,000 forged shares of 300 payees, a template of 2,000 transactions and four
+//! `cargo bench --bench work`. A chain of 17,300 forged shares, as many as are kept, of 300 payees, a template of 2,000 transactions and four
 //! million weight units, 500 payout addresses.
 
 #![allow(clippy::unwrap_used, reason = "a benchmark can do nothing about an error but stop")]
@@ -26,7 +26,7 @@ use p2pool::template::{Template, TemplateParts, TemplateTransaction};
 use p2pool::work::{Config, Payout, WorkSet};
 use tokio::sync::{mpsc, watch};
 
-const SHARES: u32 = 9_000;
+const SHARES: u32 = 17_300;
 const PAYEES: u32 = 300;
 const ADDRESSES: u32 = 500;
 const TRANSACTIONS: u32 = 2_000;
