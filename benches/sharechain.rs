@@ -5,16 +5,12 @@
 
 #![allow(clippy::unwrap_used, reason = "a benchmark can do nothing about an error but stop")]
 
-#[allow(dead_code, reason = "tests use what benchmarks do not")]
-#[path = "../tests/sharechain/forge.rs"]
-mod forge;
-
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use forge::{Plan, START, bits_of, network, share_on};
 use p2pool::share::Share;
 use p2pool::sharechain::Sharechain;
+use p2pool::simulation::forge::{Plan, START, bits_of, network, share_on};
 
 /// Payees that take turns.
 const PAYEES: u32 = 300;

@@ -30,6 +30,7 @@
 //! | `listen` | `http` |
 //! | `node` | everything above |
 //! | `config` | `address`, `bitcoind` (its `Config`), `network`, `work` (its `Config`) |
+//! | `simulation` | `merkle`, `network`, `share`, `sharechain` |
 //! | `demo` | `config`, `node` and what stands above it |
 //! | `main` | everything |
 
@@ -49,6 +50,7 @@ pub mod node;
 pub mod pack;
 pub mod share;
 pub mod sharechain;
+pub mod simulation;
 pub mod solution;
 pub mod stats;
 pub mod tasks;

@@ -5,7 +5,6 @@
 #[path = "."]
 mod sharechain {
     mod choice;
-    mod forge;
     mod pruning;
     mod verification;
 }
