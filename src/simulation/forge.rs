@@ -163,7 +163,8 @@ pub fn grow(chain: &mut Sharechain, parent: Option<ShareHash>, count: u32, plan:
     let mut parent = parent;
     let mut hashes = Vec::new();
     for _ in 0..count {
-        let timestamp = parent.map_or(plan.timestamp, |parent| chain.share(parent).expect("the parent is here").timestamp() + 10);
+        let timestamp =
+            parent.map_or(plan.timestamp, |parent| chain.share(parent).expect("the parent is here").timestamp() + 10);
         let share = share_on(chain, parent, &Plan { timestamp, ..plan.clone() });
         hashes.push(share.hash());
         parent = Some(share.hash());

@@ -72,7 +72,8 @@ impl Node {
         }
         let Some(best) = self.chain.choice().best else { return };
         let mut bytes = Vec::new();
-        let news: Vec<ShareHash> = self.chain.all().chain(best, 5).take_while(|hash| !self.shared.contains(hash)).collect();
+        let news: Vec<ShareHash> =
+            self.chain.all().chain(best, 5).take_while(|hash| !self.shared.contains(hash)).collect();
         for hash in news {
             self.shared.insert(hash);
             let share = self.chain.share(hash).expect("here").to_bytes();

@@ -109,15 +109,35 @@ pub(super) trait Agent {
 
 #[derive(Debug)]
 enum Event {
-    Dialled { agent: usize, from: SocketAddr, to: SocketAddr, latency: Duration },
-    Opened { agent: usize, opened: Opened },
-    Unreachable { agent: usize, address: SocketAddr },
-    Arrived { socket: Socket, bytes: Bytes },
+    Dialled {
+        agent: usize,
+        from: SocketAddr,
+        to: SocketAddr,
+        latency: Duration,
+    },
+    Opened {
+        agent: usize,
+        opened: Opened,
+    },
+    Unreachable {
+        agent: usize,
+        address: SocketAddr,
+    },
+    Arrived {
+        socket: Socket,
+        bytes: Bytes,
+    },
     /// The other end closed.
-    Closed { socket: Socket },
-    Timeout { agent: usize },
+    Closed {
+        socket: Socket,
+    },
+    Timeout {
+        agent: usize,
+    },
     /// Unless mining has stopped since.
-    Found { season: u32 },
+    Found {
+        season: u32,
+    },
 }
 
 /// In the queue: the earliest first, of those at one moment the one that was queued first.

@@ -138,7 +138,8 @@ impl Arena {
         let share = self.mine();
         self.friend
             .try_wait_for(AT_ONCE, |frame| {
-                frame.command == "shares" && parse_shares(&frame.payload).iter().any(|wrapped| parse(wrapped).hash() == share)
+                frame.command == "shares"
+                    && parse_shares(&frame.payload).iter().any(|wrapped| parse(wrapped).hash() == share)
             })
             .unwrap_or_else(|error| panic!("the honest peer does not get share {share}: {error:?}"));
     }

@@ -52,9 +52,8 @@ fn a_question_for_addresses_is_answered_with_a_hundred_at_most() {
         gossip.send("addrs", &addresses_payload(&addresses(300), 1_700_000_000));
         let mut curious = arena.acquaintance(2);
         curious.send("getaddrs", &u32::MAX.to_le_bytes());
-        let told = curious.try_wait_for(AT_ONCE, |frame| {
-            frame.command == "addrs" && parse_addresses(&frame.payload).len() > 1
-        });
+        let told = curious
+            .try_wait_for(AT_ONCE, |frame| frame.command == "addrs" && parse_addresses(&frame.payload).len() > 1);
         let told = parse_addresses(&told.expect("an answer").payload);
         assert!(told.len() <= 100, "{} addresses", told.len());
         arena.check_tolerated(&mut gossip);
@@ -119,9 +118,9 @@ fn a_best_block_that_is_too_easy_changes_nothing() {
         header[72..76].copy_from_slice(&0x2100_ffff_u32.to_le_bytes());
         let mut weak = arena.acquaintance(1);
         weak.send("bestblock", &header);
-        let told = arena.friend.try_wait_for(Duration::from_secs(2), |frame| {
-            frame.command == "bestblock" && frame.payload == header
-        });
+        let told = arena
+            .friend
+            .try_wait_for(Duration::from_secs(2), |frame| frame.command == "bestblock" && frame.payload == header);
         assert!(told.is_err(), "it is passed on");
         arena.check_tolerated(&mut weak);
     });

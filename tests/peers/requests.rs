@@ -161,9 +161,9 @@ fn empty_answers_for_ever_slow_nobody_down() {
         tease.send("shares", &shares_payload(&[shown.to_bytes()]));
         let until = Instant::now() + Duration::from_secs(8);
         let mut questions = 0;
-        while let Ok(frame) = tease.try_wait_for(until.saturating_duration_since(Instant::now()), |frame| {
-            frame.command == "sharereq"
-        }) {
+        while let Ok(frame) =
+            tease.try_wait_for(until.saturating_duration_since(Instant::now()), |frame| frame.command == "sharereq")
+        {
             let request = ShareRequest::parse(&frame.payload);
             assert_eq!(request.hashes, [hidden.hash().0]);
             tease.send("sharereply", &reply_payload(request.id, &[]));

@@ -33,7 +33,8 @@ fn transactions_may_be_told_at_any_time() {
     arena(&[], |arena| {
         let mut teller = arena.acquaintance(1);
         let one = transaction(200);
-        let hash = bitcoin::hashes::Hash::to_byte_array(<bitcoin::hashes::sha256d::Hash as bitcoin::hashes::Hash>::hash(&one));
+        let hash =
+            bitcoin::hashes::Hash::to_byte_array(<bitcoin::hashes::sha256d::Hash as bitcoin::hashes::Hash>::hash(&one));
         teller.send("have_tx", &hashes_with_count(&[[1; 32], [2; 32]]));
         teller.send("losing_tx", &hashes_with_count(&[[2; 32], [3; 32]]));
         teller.send("remember_tx", &remember(&[], &[one, transaction(200)]));

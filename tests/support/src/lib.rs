@@ -6,6 +6,7 @@
 mod bitcoind;
 mod coins;
 mod http;
+mod internet;
 mod namespace;
 mod node;
 pub mod peer_client;
@@ -17,6 +18,7 @@ mod stratum_client;
 pub use bitcoind::{Bitcoind, mine_blocks};
 pub use coins::{Spender, payout_address};
 pub use http::Response;
+pub use internet::Internet;
 pub use namespace::Namespace;
 pub use node::{Exit, Node, NodeBuilder, metric_value, wait_until};
 pub use peer_client::{Frame, Hello, PeerClient, PeerError, PeerListener, ShareRequest};
