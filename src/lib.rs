@@ -21,6 +21,7 @@
 //! | `template` | `merkle` |
 //! | `share` | `merkle`, `pack` |
 //! | `sharechain` | `merkle`, `network`, `pack`, `share` |
+//! | `p2p` | `merkle`, `network`, `pack`, `share`, `sharechain`, `sockets`, `template` |
 //! | `stats` | nothing (and the crate `stratum`) |
 //! | `journal` | `block` |
 //! | `bitcoind` | `address`, `block`, `journal`, `merkle`, `network`, `tasks`, `template` |
@@ -29,7 +30,7 @@
 //! | `http` | `bitcoind` (health), `metrics`, `stats` (rates) |
 //! | `listen` | `http`, `sockets` |
 //! | `node` | everything above |
-//! | `config` | `address`, `bitcoind` (its `Config`), `network`, `work` (its `Config`) |
+//! | `config` | `address`, `bitcoind` (its `Config`), `network`, `p2p` (its `Config`), `work` (its `Config`) |
 //! | `demo` | `config`, `node` and what stands above it |
 //! | `main` | everything |
 
@@ -46,6 +47,7 @@ pub mod merkle;
 pub mod metrics;
 pub mod network;
 pub mod node;
+pub mod p2p;
 pub mod pack;
 pub mod share;
 pub mod sharechain;
