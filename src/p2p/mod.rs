@@ -1,7 +1,11 @@
 //! The network of pool nodes: who is connected, what they tell each other, and how a share gets from one to all.
 
 pub mod dial;
+pub mod frame;
+pub mod message;
+pub mod peer;
 mod subnet;
+pub mod transactions;
 pub mod upnp;
 
 pub use dial::Host;
