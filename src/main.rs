@@ -122,7 +122,11 @@ async fn run_node(config: NodeConfig) -> Result<()> {
         data_dir = %config.data_dir.display(),
         "P2Pool starts"
     );
-    let node = node::start(Parts { listener, work, stratum: config.stratum, sharechain, metrics }, handle, &tasks)?;
+    let node = node::start(
+        Parts { listener, work, stratum: config.stratum, sharechain, p2p: Some(config.p2p), metrics },
+        handle,
+        &tasks,
+    )?;
     info!(address = %node.worker_address, "listening for miners; pages and metrics are on the same port");
     stop.await;
     info!("stopping");

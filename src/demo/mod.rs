@@ -100,7 +100,9 @@ pub async fn run(
     vardiff.start = wanted.map_or(vardiff.start, Difficulty::to_power_of_two);
     // Several submissions a second from all together.
     vardiff.interval *= u32::try_from(NAMES.len()).expect("three");
-    let node = node::start(Parts { listener, work, stratum, sharechain, metrics }, daemon, tasks)?;
+    // Nobody else mines on this chain: no network.
+    let parts = Parts { listener, work, stratum, sharechain, p2p: None, metrics };
+    let node = node::start(parts, daemon, tasks)?;
 
     let (events_sender, events) = mpsc::channel(MINER_EVENTS_MAX);
     story.tell(&Chapter::Listening {
