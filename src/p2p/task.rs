@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::broadcast::error::RecvError;
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, broadcast, mpsc, oneshot, watch};
 use tokio::time::{MissedTickBehavior, interval, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -90,7 +90,9 @@ pub fn new(config: Config, inputs: Inputs) -> (Handle, Network) {
     let (command_sender, commands) = mpsc::channel(COMMANDS_QUEUED_MAX);
     let transactions = Arc::new(Transactions::new());
     let handle = Handle { status, commands: command_sender, transactions: transactions.clone() };
-    (handle, Network { config, inputs, status: status_sender, commands, transactions })
+    // From now on, that nothing is missed between here and there.
+    let events = inputs.chain.events.subscribe();
+    (handle, Network { config, inputs, events, status: status_sender, commands, transactions })
 }
 
 /// The network, not running yet.
@@ -98,6 +100,7 @@ pub fn new(config: Config, inputs: Inputs) -> (Handle, Network) {
 pub struct Network {
     config: Config,
     inputs: Inputs,
+    events: broadcast::Receiver<ChainEvent>,
     status: watch::Sender<Arc<Status>>,
     commands: mpsc::Receiver<Command>,
     transactions: Arc<Transactions>,
@@ -106,9 +109,8 @@ pub struct Network {
 impl Network {
     /// Takes part until `stop`, then keeps what was learned.
     pub async fn run(self, stop: CancellationToken) {
-        let Network { config, inputs, status, mut commands, transactions } = self;
+        let Network { config, inputs, mut events, status, mut commands, transactions } = self;
         let (heard_sender, mut heard) = mpsc::channel(HEARD_QUEUED_MAX);
-        let mut events = inputs.chain.events.subscribe();
         let mut driver = Driver::new(config, inputs, status, transactions, heard_sender, stop.clone());
         driver.load().await;
         driver.begin();

@@ -56,7 +56,7 @@ async fn run_with(port: u16, search: Search, stop: CancellationToken) {
                 mapped = Some(mapping);
             }
             // What was mapped may still be: the removal at the end is worth a try.
-            Some(Err(error)) => debug!(error = error.as_ref(), "no port mapping by UPnP"),
+            Some(Err(error)) => { eprintln!("DBG {error:?}"); debug!(error = error.as_ref(), "no port mapping by UPnP") }
         }
         if stop.run_until_cancelled(sleep(RENEW_INTERVAL)).await.is_none() {
             break;
