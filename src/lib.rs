@@ -16,27 +16,30 @@
 //!
 //! | module | may import |
 //! | --- | --- |
-//! | `block`, `json_lines`, `merkle`, `metrics`, `network`, `pack`, `sockets`, `tasks` | nothing |
+//! | `block`, `json_lines`, `merkle`, `metrics`, `network`, `pack`, `tasks` | nothing |
 //! | `address` | `network` |
 //! | `template` | `merkle` |
 //! | `share` | `merkle`, `pack` |
 //! | `sharechain` | `merkle`, `network`, `pack`, `share` |
 //! | `stats` | nothing (and the crate `stratum`) |
-//! | `journal` | `block` |
+//! | `data_dir` | `network` |
+//! | `sockets` | `data_dir` |
+//! | `journal` | `block`, `data_dir` |
 //! | `bitcoind` | `address`, `block`, `journal`, `merkle`, `network`, `tasks`, `template` |
 //! | `work` | `address`, `merkle`, `network`, `share`, `sharechain` (only `Tip`), `stats` (rates), `template` |
 //! | `solution` | `block`, `share`, `work` |
-//! | `http` | `bitcoind` (health), `metrics`, `stats` (rates) |
+//! | `http` | `bitcoind` (health), `metrics`, `stats` (rates), `work` (gate) |
 //! | `listen` | `http`, `sockets` |
 //! | `node` | everything above |
 //! | `config` | `address`, `bitcoind` (its `Config`), `network`, `work` (its `Config`) |
-//! | `demo` | `config`, `node` and what stands above it |
+//! | `demo`, `service` | `config`, `node` and what stands above it |
 //! | `main` | everything |
 
 pub mod address;
 pub mod bitcoind;
 pub mod block;
 pub mod config;
+pub mod data_dir;
 pub mod demo;
 pub mod http;
 pub mod journal;
@@ -47,6 +50,7 @@ pub mod metrics;
 pub mod network;
 pub mod node;
 pub mod pack;
+pub mod service;
 pub mod share;
 pub mod sharechain;
 pub mod sockets;

@@ -15,19 +15,18 @@
 //! | `stats` → `http`, `demo`: rates | watch | latest wins |
 
 use metrics_exporter_prometheus::PrometheusHandle;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use stratum::server::Server;
-use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 
 use crate::bitcoind::{Handle, daemon};
 use crate::http::{Http, Sources};
 use crate::listen::Front;
+use crate::sockets::Port;
 use crate::stats::Rates;
 use crate::tasks::Tasks;
-use crate::work::WorkSet;
+use crate::work::{Gate, WorkSet};
 use crate::{bitcoind, listen, metrics, sharechain, solution, stats, work};
 
 /// How long a stopping node waits for its parts: what was found is on disk by then, and miners fail over in seconds.
@@ -36,8 +35,8 @@ pub const GRACE: Duration = Duration::from_millis(1500);
 /// What a node is made of, beside the daemon.
 #[derive(Debug)]
 pub struct Parts {
-    /// The port that miners connect to, open already.
-    pub listener: TcpListener,
+    /// The port that miners connect to.
+    pub worker_port: Port,
     /// What is mined, and for whom.
     pub work: work::Config,
     /// How miners are served.
@@ -53,8 +52,6 @@ pub struct Parts {
 pub struct Node {
     /// The daemon.
     pub daemon: Handle,
-    /// Where miners connect.
-    pub worker_address: SocketAddr,
     /// What there is to mine.
     pub work: watch::Receiver<Option<Arc<WorkSet>>>,
     /// What miners do.
@@ -87,12 +84,8 @@ pub async fn load_sharechain(
 }
 
 /// Joins `parts` and `daemon`, and starts everything among `tasks`.
-///
-/// # Errors
-/// The listener has no address.
-pub fn start(parts: Parts, daemon: bitcoind::Handle, tasks: &Tasks) -> std::io::Result<Node> {
+pub fn start(parts: Parts, daemon: bitcoind::Handle, tasks: &Tasks) -> Node {
     let network = parts.work.network;
-    let worker_address = parts.listener.local_addr()?;
     let (work_sender, work) = watch::channel(None);
     let (rates_sender, rates) = watch::channel(Arc::new(Rates::default()));
     let (solutions, solutions_found) = mpsc::channel(solution::SOLUTIONS_QUEUED_MAX);
@@ -103,17 +96,27 @@ pub fn start(parts: Parts, daemon: bitcoind::Handle, tasks: &Tasks) -> std::io::
     // Ends when the last session has, so that nothing that was found is lost on the way out.
     let (sharechain, owner) = parts.sharechain;
     tasks.spawn("solutions", solution::run(solutions_found, daemon.blocks.clone(), sharechain.own.clone()));
-    let inputs =
-        work::Inputs { templates: daemon.templates.clone(), tips: sharechain.tips.clone(), rates: rates.clone() };
+    let (gate_sender, gate) = watch::channel(Gate::Open);
+    let inputs = work::Inputs {
+        templates: daemon.templates.clone(),
+        tips: sharechain.tips.clone(),
+        gate: gate.clone(),
+        rates: rates.clone(),
+    };
     tasks.spawn("work", work::publish(parts.work, inputs, work_sender, tasks.stop_signal()));
     tasks.spawn("sharechain", owner.run(tasks.stop_signal()));
 
-    let sources =
-        Sources { metrics: parts.metrics, health: daemon.health.clone(), rates: rates.clone(), network: network.name };
+    let sources = Sources {
+        metrics: parts.metrics,
+        health: daemon.health.clone(),
+        gate,
+        rates: rates.clone(),
+        network: network.name,
+    };
     let front = Front {
         stratum: Server::new(parts.stratum, work.clone(), solutions, credits, tasks.stop_signal()),
         http: Http::new(sources, tasks.stop_signal()),
     };
-    tasks.spawn("listen", listen::run(parts.listener, Arc::new(front), tasks.stop_signal()));
-    Ok(Node { daemon, worker_address, work, rates, sharechain })
+    tasks.spawn("listen", listen::run(parts.worker_port, Arc::new(front), tasks.stop_signal()));
+    Node { daemon, work, rates, sharechain }
 }
