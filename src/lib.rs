@@ -21,6 +21,7 @@
 //! | `template` | `merkle` |
 //! | `share` | `merkle`, `pack` |
 //! | `sharechain` | `merkle`, `network`, `pack`, `share` |
+//! | `p2p` | `merkle`, `network`, `pack`, `share`, `sharechain`, `sockets`, `template` |
 //! | `stats` | nothing (and the crate `stratum`) |
 //! | `data_dir` | `network` |
 //! | `sockets` | `data_dir` |
@@ -31,7 +32,7 @@
 //! | `http` | `bitcoind` (health), `metrics`, `stats` (rates), `work` (gate) |
 //! | `listen` | `http`, `sockets` |
 //! | `node` | everything above |
-//! | `config` | `address`, `bitcoind` (its `Config`), `network`, `work` (its `Config`) |
+//! | `config` | `address`, `bitcoind` (its `Config`), `network`, `p2p` (its `Config`), `work` (its `Config`) |
 //! | `demo`, `service` | `config`, `node` and what stands above it |
 //! | `main` | everything |
 
@@ -49,6 +50,7 @@ pub mod merkle;
 pub mod metrics;
 pub mod network;
 pub mod node;
+pub mod p2p;
 pub mod pack;
 pub mod service;
 pub mod share;
