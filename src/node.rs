@@ -15,14 +15,20 @@
 //! | `stats` → `http`, `demo`: rates | watch | latest wins |
 
 use metrics_exporter_prometheus::PrometheusHandle;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use stratum::server::Server;
 use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+use tracing::error;
 
 use crate::bitcoind::{Handle, daemon};
+use crate::data_dir::DataDir;
 use crate::http::{Http, Sources};
 use crate::listen::Front;
+use crate::network::Network;
+use crate::sharechain::task;
 use crate::sockets::Port;
 use crate::stats::Rates;
 use crate::tasks::Tasks;
@@ -69,18 +75,39 @@ pub fn describe_metrics() {
     sharechain::task::describe();
 }
 
-/// Loads the share chain, with the daemon as the one who knows heights. Takes a second for a full store.
+/// Loads the share chain, with the daemon as the one who knows heights. Takes a second for a full store. While `data_dir`
+/// is another process's, the store is only read; it is taken over together with the directory.
 ///
 /// # Errors
 /// Its store cannot be used.
 pub async fn load_sharechain(
-    config: sharechain::task::Config,
+    network: &'static Network,
+    data_dir: &DataDir,
+    legacy: Option<PathBuf>,
     daemon: &bitcoind::Handle,
-) -> Result<(sharechain::task::Handle, sharechain::task::Owner), sharechain::task::StartError> {
-    let heights =
-        sharechain::task::Heights { wanted: daemon.heights.wanted.clone(), known: daemon.heights.known.clone() };
-    let loading = tokio::task::spawn_blocking(move || sharechain::task::load(&config, heights));
-    loading.await.expect("loading does not panic")
+    tasks: &Tasks,
+) -> Result<(task::Handle, task::Owner), task::StartError> {
+    let heights = task::Heights { wanted: daemon.heights.wanted.clone(), known: daemon.heights.known.clone() };
+    let config = task::Config { network, data_dir: data_dir.path().to_owned(), legacy };
+    let is_ours = data_dir.is_ours();
+    let load = if is_ours { task::load } else { task::load_read_only };
+    let loading = tokio::task::spawn_blocking(move || load(&config, heights));
+    let (handle, owner) = loading.await.expect("loading does not panic")?;
+    if !is_ours {
+        tasks.spawn("share store", attach_store(handle.clone(), data_dir.clone(), tasks.stop_signal()));
+    }
+    Ok((handle, owner))
+}
+
+/// Gives the chain its store when that is ours.
+async fn attach_store(sharechain: task::Handle, data_dir: DataDir, stop: CancellationToken) {
+    tokio::select! {
+        () = stop.cancelled() => return,
+        () = data_dir.ours() => {}
+    }
+    if let Err(error) = sharechain.attach_store(data_dir.path()).await {
+        error!(%error, "the share store cannot be taken over: shares are kept in memory only, until a restart");
+    }
 }
 
 /// Joins `parts` and `daemon`, and starts everything among `tasks`.

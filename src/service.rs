@@ -14,7 +14,6 @@ use crate::data_dir::DataDir;
 use crate::journal::Journal;
 use crate::network::Network;
 use crate::node::{self, Parts};
-use crate::sharechain::task;
 use crate::sockets::Port;
 use crate::tasks::Tasks;
 use crate::work::{self, Payout};
@@ -58,8 +57,7 @@ pub async fn run(
     };
     let worker_port = Port::open(config.worker_address, &data_dir)
         .with_context(|| format!("cannot listen for miners on {}", config.worker_address))?;
-    let chain = task::Config { network, data_dir: data_dir.path().to_owned(), legacy: config.old_shares };
-    let sharechain = node::load_sharechain(chain, &daemon).await?;
+    let sharechain = node::load_sharechain(network, &data_dir, config.old_shares, &daemon, tasks).await?;
     if sharechain.0.tips.borrow().as_ref().is_none_or(|tip| tip.height() < WINDOW_BEGINS) {
         warn!(
             "the share chain is empty: by P2Pool's rules a block found before its third share pays almost everything to \

@@ -28,7 +28,7 @@ use crate::sharechain::task::ChainEvent;
 use crate::sockets::Port;
 use crate::tasks::Tasks;
 use crate::work::{self, Payout};
-use crate::{sharechain, sockets};
+use crate::sockets;
 use miner::MinerEvent;
 use story::{Chapter, Story};
 
@@ -86,11 +86,7 @@ pub async fn run(
     let chain = embedded::Config { rules: Rules { difficulty, halving_interval: 210_000 } };
     let (daemon, _chain) = embedded::start(&chain, journal, tasks);
     let network = network_for(hash_rate);
-    let sharechain = node::load_sharechain(
-        sharechain::task::Config { network, data_dir: data_dir.path().to_owned(), legacy: None },
-        &daemon,
-    )
-    .await?;
+    let sharechain = node::load_sharechain(network, &data_dir, None, &daemon, tasks).await?;
     let reports = daemon.reports.subscribe();
     let shares = sharechain.0.events.subscribe();
     let work = work::Config {
