@@ -1,10 +1,14 @@
 //! The network of pool nodes: who is connected, what they tell each other, and how a share gets from one to all.
 
+pub mod addrs;
+pub mod bans;
 pub mod dial;
+pub mod download;
 pub mod frame;
 pub mod message;
 pub mod peer;
 mod subnet;
+pub mod swarm;
 pub mod transactions;
 pub mod upnp;
 
