@@ -27,12 +27,13 @@
 //! | `sockets` | `data_dir` |
 //! | `journal` | `block`, `data_dir` |
 //! | `bitcoind` | `address`, `block`, `journal`, `merkle`, `network`, `tasks`, `template` |
-//! | `work` | `address`, `merkle`, `network`, `share`, `sharechain` (only `Tip`), `stats` (rates), `template` |
+//! | `work` | `address`, `merkle`, `network`, `p2p` (only `Status`), `share`, `sharechain` (only `Tip`), `stats` (rates), `template` |
 //! | `solution` | `block`, `share`, `work` |
 //! | `http` | `bitcoind` (health), `metrics`, `stats` (rates), `work` (gate) |
+//! | `control` | `bitcoind` (health), `data_dir`, `json_lines`, `p2p`, `stats` (rates), `work` (gate) |
 //! | `listen` | `http`, `sockets` |
 //! | `node` | everything above |
-//! | `config` | `address`, `bitcoind` (its `Config`), `network`, `p2p` (its `Config`), `work` (its `Config`) |
+//! | `config` | `address`, `bitcoind` (its `Config`), `control` (requests), `network`, `p2p` (its `Config`), `work` (its `Config`) |
 //! | `demo`, `service` | `config`, `node` and what stands above it |
 //! | `main` | everything |
 
@@ -40,6 +41,7 @@ pub mod address;
 pub mod bitcoind;
 pub mod block;
 pub mod config;
+pub mod control;
 pub mod data_dir;
 pub mod demo;
 pub mod http;

@@ -2,10 +2,11 @@
 
 use anyhow::{Context, Result};
 use std::fs::{File, OpenOptions};
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write};
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::Layer;
@@ -13,6 +14,7 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
 use p2pool::config::{Config, DemoConfig, Environment, LogConfig, NodeConfig, Refused};
+use p2pool::control::client as control;
 use p2pool::data_dir::DataDir;
 use p2pool::network::Network;
 use p2pool::tasks::Tasks;
@@ -50,6 +52,7 @@ fn run(config: Config) -> Result<()> {
     let runtime = tokio::runtime::Runtime::new().context("cannot start threads")?;
     let result = match config {
         Config::Node(config) => runtime.block_on(run_node(*config)),
+        Config::Control(config) => runtime.block_on(run_control(&config)),
         Config::InspectShare { network, share } => inspect_share(network, &share),
         Config::ReplayShares { network, shares } => replay_shares(network, shares.as_deref()),
         Config::Demo(config) => runtime.block_on(run_demo(*config)),
@@ -67,6 +70,12 @@ async fn run_node(config: NodeConfig) -> Result<()> {
     let tasks = Tasks::new();
     let stop = pin_stop_signal(&tasks)?;
     service::run(config, data_dir, metrics, &tasks, stop).await
+}
+
+async fn run_control(config: &control::Config) -> Result<()> {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
+    let text = control::run(config, now).await?;
+    std::io::stdout().write_all(text.as_bytes()).context("cannot print the answer")
 }
 
 fn inspect_share(network: &Network, bytes: &[u8]) -> Result<()> {

@@ -12,7 +12,8 @@
 //! | `solution` → `sharechain`: our own shares | bounded mpsc | waits; never drops |
 //! | `sharechain` → whoever listens: what happens on the chain | broadcast | the slow miss some |
 //! | `bitcoind::submit` → whoever listens: reports | broadcast | the slow miss some |
-//! | `stats` → `http`, `demo`: rates | watch | latest wins |
+//! | `stats` → `http`, `demo`, `control`: rates | watch | latest wins |
+//! | `work::gate` → `work`, `http`, `control`: whether there may be work | watch | latest wins |
 
 use metrics_exporter_prometheus::PrometheusHandle;
 use std::path::PathBuf;
@@ -32,8 +33,9 @@ use crate::sharechain::task;
 use crate::sockets::Port;
 use crate::stats::Rates;
 use crate::tasks::Tasks;
-use crate::work::{Gate, WorkSet};
-use crate::{bitcoind, listen, metrics, sharechain, solution, stats, work};
+use crate::work::WorkSet;
+use crate::work::gate::{self, Gate, Keeper};
+use crate::{bitcoind, control, listen, metrics, sharechain, solution, stats, work};
 
 /// How long a stopping node waits for its parts: what was found is on disk by then, and miners fail over in seconds.
 pub const GRACE: Duration = Duration::from_millis(1500);
@@ -41,6 +43,10 @@ pub const GRACE: Duration = Duration::from_millis(1500);
 /// What a node is made of, beside the daemon.
 #[derive(Debug)]
 pub struct Parts {
+    /// Where what is found is kept.
+    pub data_dir: DataDir,
+    /// Whether to mine on a network that others are expected on before there is one.
+    pub start_pool: bool,
     /// The port that miners connect to.
     pub worker_port: Port,
     /// What is mined, and for whom.
@@ -113,6 +119,8 @@ async fn attach_store(sharechain: task::Handle, data_dir: DataDir, stop: Cancell
 /// Joins `parts` and `daemon`, and starts everything among `tasks`.
 pub fn start(parts: Parts, daemon: bitcoind::Handle, tasks: &Tasks) -> Node {
     let network = parts.work.network;
+    let (_, peers) = watch::channel(Arc::default());
+    let (commands, _) = mpsc::channel(1);
     let (work_sender, work) = watch::channel(None);
     let (rates_sender, rates) = watch::channel(Arc::new(Rates::default()));
     let (solutions, solutions_found) = mpsc::channel(solution::SOLUTIONS_QUEUED_MAX);
@@ -123,7 +131,10 @@ pub fn start(parts: Parts, daemon: bitcoind::Handle, tasks: &Tasks) -> Node {
     // Ends when the last session has, so that nothing that was found is lost on the way out.
     let (sharechain, owner) = parts.sharechain;
     tasks.spawn("solutions", solution::run(solutions_found, daemon.blocks.clone(), sharechain.own.clone()));
-    let (gate_sender, gate) = watch::channel(Gate::Open);
+    let (gate_sender, gate) = watch::channel(Gate::Closed("starting".into()));
+    let keeper = Keeper::new(network.persist, parts.start_pool);
+    let keeping = gate::keep(keeper, peers.clone(), sharechain.tips.clone(), gate_sender, tasks.stop_signal());
+    tasks.spawn("gate", keeping);
     let inputs = work::Inputs {
         templates: daemon.templates.clone(),
         tips: sharechain.tips.clone(),
@@ -133,6 +144,15 @@ pub fn start(parts: Parts, daemon: bitcoind::Handle, tasks: &Tasks) -> Node {
     tasks.spawn("work", work::publish(parts.work, inputs, work_sender, tasks.stop_signal()));
     tasks.spawn("sharechain", owner.run(tasks.stop_signal()));
 
+    let asked = control::server::Sources {
+        network: network.name,
+        peers,
+        commands,
+        gate: gate.clone(),
+        health: daemon.health.clone(),
+        rates: rates.clone(),
+    };
+    tasks.spawn("control", control::server::run(asked, parts.data_dir, tasks.stop_signal()));
     let sources = Sources {
         metrics: parts.metrics,
         health: daemon.health.clone(),

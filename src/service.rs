@@ -80,7 +80,9 @@ pub async fn run(
         data_dir = %data_dir.path().display(),
         "P2Pool starts"
     );
-    let node = node::start(Parts { worker_port, work, stratum: config.stratum, sharechain, metrics }, daemon, tasks);
+    let stratum = config.stratum;
+    let parts = Parts { data_dir, start_pool: config.start_pool, worker_port, work, stratum, sharechain, metrics };
+    let node = node::start(parts, daemon, tasks);
     stop.await;
     info!("stopping");
     // The last handle on the queue of blocks: the submitter ends when nobody can send one any more.

@@ -25,10 +25,10 @@ use crate::journal::Journal;
 use crate::network::{DEMO, Network};
 use crate::node::{self, Parts};
 use crate::sharechain::task::ChainEvent;
+use crate::sockets;
 use crate::sockets::Port;
 use crate::tasks::Tasks;
 use crate::work::{self, Payout};
-use crate::sockets;
 use miner::MinerEvent;
 use story::{Chapter, Story};
 
@@ -104,7 +104,8 @@ pub async fn run(
     vardiff.start = wanted.map_or(vardiff.start, Difficulty::to_power_of_two);
     // Several submissions a second from all together.
     vardiff.interval *= u32::try_from(NAMES.len()).expect("three");
-    let parts = Parts { worker_port: Port::Open(listener), work, stratum, sharechain, metrics };
+    let parts =
+        Parts { data_dir, start_pool: true, worker_port: Port::Open(listener), work, stratum, sharechain, metrics };
     let node = node::start(parts, daemon, tasks);
 
     let (events_sender, events) = mpsc::channel(MINER_EVENTS_MAX);

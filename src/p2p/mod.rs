@@ -15,13 +15,38 @@ pub mod upnp;
 pub use dial::Host;
 pub use subnet::Subnet;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
+use tokio::sync::oneshot;
 
 use crate::network::Network;
+use bans::{Ban, NotBanned};
 
 /// The most connections that a node makes by itself: more would only take other nodes' places.
 pub const OUTGOING_MAX: usize = 10;
+
+/// What an operator orders.
+#[derive(Debug)]
+pub enum Command {
+    /// Keep an address away.
+    Ban {
+        /// Whom.
+        address: IpAddr,
+        /// For how long.
+        seconds: f64,
+        /// Why.
+        reason: String,
+        /// What came of it.
+        reply: oneshot::Sender<Result<Ban, NotBanned>>,
+    },
+    /// Let an address in again, or all.
+    Unban {
+        /// Whom; none for all.
+        address: Option<IpAddr>,
+        /// How many were banned.
+        reply: oneshot::Sender<usize>,
+    },
+}
 
 /// How this node takes part in the pool's network.
 #[derive(Debug, Clone, PartialEq)]

@@ -4,6 +4,12 @@
 use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use tokio::sync::watch;
+use tokio::time::sleep_until;
+use tokio_util::sync::CancellationToken;
+
+use crate::p2p::swarm::Status;
+use crate::sharechain::Tip;
 
 /// How long miners are kept when the last peer is gone. P2Pool sends them away at once, and brings a farm back for every
 /// reconnect; shares found in a minute alone are few, and are told to the next peer.
@@ -52,35 +58,78 @@ pub struct Download {
     pub seconds_left: Option<f64>,
 }
 
+impl Situation {
+    fn of(status: &Status, tip: Option<&Tip>) -> Self {
+        let download = status.downloading.map(|progress| Download {
+            have: progress.have.into(),
+            wanted: progress.wanted_estimate.into(),
+            seconds_left: progress.seconds_left,
+        });
+        let has_best = tip.is_some_and(|tip| tip.best().is_some());
+        Self { peers: status.peers.len(), addresses: status.addresses, has_best, download }
+    }
+}
+
+/// Opens and closes `gate` until `stop`, by what peers and share chain are like.
+pub async fn keep(
+    mut keeper: Keeper,
+    mut peers: watch::Receiver<Arc<Status>>,
+    mut tips: watch::Receiver<Option<Arc<Tip>>>,
+    gate: watch::Sender<Gate>,
+    stop: CancellationToken,
+) {
+    loop {
+        let status = peers.borrow_and_update().clone();
+        let tip = tips.borrow_and_update().clone();
+        let decided = keeper.decide(&Situation::of(&status, tip.as_deref()), Instant::now());
+        gate.send_if_modified(|gate| {
+            let is_news = *gate != decided;
+            *gate = decided;
+            is_news
+        });
+        let timeout = keeper.poll_timeout();
+        tokio::select! {
+            () = stop.cancelled() => return,
+            Ok(()) = peers.changed() => {}
+            Ok(()) = tips.changed() => {}
+            () = sleep_until(timeout.unwrap_or_else(Instant::now).into()), if timeout.is_some() => {}
+            // Nobody is there any more who could tell anything else.
+            else => return stop.cancelled().await,
+        }
+    }
+}
+
 /// Opens and closes the gate. Free of I/O: the time is an argument.
 #[derive(Debug)]
 pub struct Keeper {
     is_guarded: bool,
     /// When there last was a peer; none before the first.
     peer_seen: Option<Instant>,
-    has_peer: bool,
+    /// When the wait for another peer is over, while it lasts.
+    closes_at: Option<Instant>,
 }
 
 impl Keeper {
     /// One for a network that `persists` (others are expected on it), unless the operator means to begin it (`start_pool`).
     pub fn new(persists: bool, start_pool: bool) -> Self {
-        Self { is_guarded: persists && !start_pool, peer_seen: None, has_peer: false }
+        Self { is_guarded: persists && !start_pool, peer_seen: None, closes_at: None }
     }
 
     /// What holds at `now`.
     pub fn decide(&mut self, situation: &Situation, now: Instant) -> Gate {
-        self.has_peer = situation.peers > 0;
-        if self.has_peer {
+        let has_peer = situation.peers > 0;
+        if has_peer {
             self.peer_seen = Some(now);
         }
+        let end = self.peer_seen.map(|seen| seen + PEERLESS_MAX);
+        self.closes_at = end.filter(|end| !has_peer && *end > now);
         if !self.is_guarded {
             return Gate::Open;
         }
-        let peerless = self.peer_seen.map(|seen| now.saturating_duration_since(seen));
-        let reason = if !situation.has_best && self.has_peer {
+        let reason = if !situation.has_best && has_peer {
             waiting_for_shares(situation)
-        } else if peerless.is_none_or(|peerless| peerless >= PEERLESS_MAX) || !situation.has_best {
-            waiting_for_peer(situation.addresses, peerless)
+        } else if !has_peer && (self.closes_at.is_none() || !situation.has_best) {
+            waiting_for_peer(situation.addresses, self.peer_seen.is_some())
         } else {
             return Gate::Open;
         };
@@ -89,20 +138,18 @@ impl Keeper {
 
     /// When [`Self::decide`] may say something else although nothing happened.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        self.peer_seen.filter(|_| self.is_guarded && !self.has_peer).map(|seen| seen + PEERLESS_MAX)
+        self.closes_at.filter(|_| self.is_guarded)
     }
 }
 
-fn waiting_for_peer(addresses: usize, peerless: Option<Duration>) -> String {
+fn waiting_for_peer(addresses: usize, had_one: bool) -> String {
     let known = match addresses {
         0 => "no address of one is known (name one with -n)".to_owned(),
         1 => "the only known address did not answer yet".to_owned(),
         more => format!("none of {} known addresses answered yet", Grouped(more as u64)),
     };
-    match peerless {
-        None => format!("waiting for a peer: {known}"),
-        Some(_) => format!("waiting for a peer: the last one is gone, and {known}"),
-    }
+    let lost = if had_one { "the last one is gone, and " } else { "" };
+    format!("waiting for a peer: {lost}{known}")
 }
 
 fn waiting_for_shares(situation: &Situation) -> String {
@@ -178,6 +225,24 @@ mod tests {
         assert_eq!(told(4321, Some(12.3)), "downloading shares: 4,321 of about 8,640, 12 s left");
         let nothing = keeper.decide(&Situation { has_best: false, ..good() }, now);
         assert!(reason(&nothing).starts_with("waiting for shares: the peer has told of none yet"));
+    }
+
+    #[tokio::test]
+    async fn it_follows_what_is_known_of_peers() {
+        let (peers_sender, peers) = watch::channel(Arc::new(Status::default()));
+        let mut chain = crate::sharechain::Sharechain::new(&crate::network::BITCOIN_REGTEST);
+        chain.think(0.0);
+        let (_tips_sender, tips) = watch::channel(Some(chain.tip()));
+        let (sender, mut gate) = watch::channel(Gate::Open);
+        let stop = CancellationToken::new();
+        let task = tokio::spawn(keep(Keeper::new(true, false), peers, tips, sender, stop.clone()));
+        let closed = gate.wait_for(|gate| *gate != Gate::Open).await.unwrap().clone();
+        assert!(reason(&closed).contains("no address of one is known"));
+        peers_sender.send_replace(Arc::new(Status { addresses: 3, ..Status::default() }));
+        let told = |part: &'static str| move |gate: &Gate| gate.reason().is_some_and(|reason| reason.contains(part));
+        gate.wait_for(told("none of 3 known addresses")).await.unwrap();
+        stop.cancel();
+        task.await.unwrap();
     }
 
     #[test]
