@@ -21,7 +21,7 @@
 //! | `template` | `merkle` |
 //! | `share` | `merkle`, `pack` |
 //! | `sharechain` | `merkle`, `network`, `pack`, `share` |
-//! | `p2p` | `merkle`, `network`, `pack`, `share`, `sharechain`, `sockets`, `template` |
+//! | `p2p` | `data_dir`, `merkle`, `network`, `pack`, `share`, `sharechain`, `sockets`, `template` |
 //! | `stats` | nothing (and the crate `stratum`) |
 //! | `data_dir` | `network` |
 //! | `sockets` | `data_dir` |

@@ -10,15 +10,22 @@
 //! | sessions → `stats`: credits | bounded mpsc | drops, and counts the drops |
 //! | `solution` → `bitcoind::submit`: blocks | bounded mpsc | waits; never drops |
 //! | `solution` → `sharechain`: our own shares | bounded mpsc | waits; never drops |
-//! | `sharechain` → whoever listens: what happens on the chain | broadcast | the slow miss some |
+//! | peers → `p2p`: what they did | bounded mpsc | the connection waits, its peer feels it |
+//! | `p2p` → peers: what to send | bounded mpsc | never waits; the slow peer is dropped |
+//! | `p2p` → `sharechain`: peers' shares, questions | bounded mpsc | waits, and with it the peers who sent them |
+//! | `sharechain` → `p2p`: what is missing | watch | latest wins |
+//! | `sharechain` → `p2p`, whoever listens: what happens on the chain | broadcast | the slow miss some |
 //! | `bitcoind::submit` → whoever listens: reports | broadcast | the slow miss some |
+//! | `bitcoind` → `p2p`: the best header | watch | latest wins |
+//! | `p2p` → `bitcoind`: somebody knows of a new block | notification | several are one |
+//! | `p2p` → whoever looks: status | watch | latest wins |
 //! | `stats` → `http`, `demo`, `control`: rates | watch | latest wins |
 //! | `work::gate` → `work`, `http`, `control`: whether there may be work | watch | latest wins |
 
 use metrics_exporter_prometheus::PrometheusHandle;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use stratum::server::Server;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
@@ -34,8 +41,8 @@ use crate::sockets::Port;
 use crate::stats::Rates;
 use crate::tasks::Tasks;
 use crate::work::WorkSet;
-use crate::work::gate::{self, Gate, Keeper};
-use crate::{bitcoind, control, listen, metrics, sharechain, solution, stats, work};
+use crate::work::gate::{self, Keeper, Situation};
+use crate::{bitcoind, control, listen, metrics, p2p, sharechain, solution, stats, work};
 
 /// How long a stopping node waits for its parts: what was found is on disk by then, and miners fail over in seconds.
 pub const GRACE: Duration = Duration::from_millis(1500);
@@ -55,6 +62,8 @@ pub struct Parts {
     pub stratum: stratum::server::Config,
     /// The share chain's owner, loaded.
     pub sharechain: (sharechain::task::Handle, sharechain::task::Owner),
+    /// How to take part in the pool's network, if at all.
+    pub p2p: Option<p2p::Config>,
     /// Renders the metrics.
     pub metrics: PrometheusHandle,
 }
@@ -70,6 +79,8 @@ pub struct Node {
     pub rates: watch::Receiver<Arc<Rates>>,
     /// The share chain.
     pub sharechain: sharechain::task::Handle,
+    /// The pool's network, if the node takes part in it.
+    pub p2p: Option<p2p::Handle>,
 }
 
 /// Names and explains every metric.
@@ -79,6 +90,7 @@ pub fn describe_metrics() {
     solution::describe();
     stats::describe();
     sharechain::task::describe();
+    p2p::describe();
 }
 
 /// Loads the share chain, with the daemon as the one who knows heights. Takes a second for a full store. While `data_dir`
@@ -119,8 +131,6 @@ async fn attach_store(sharechain: task::Handle, data_dir: DataDir, stop: Cancell
 /// Joins `parts` and `daemon`, and starts everything among `tasks`.
 pub fn start(parts: Parts, daemon: bitcoind::Handle, tasks: &Tasks) -> Node {
     let network = parts.work.network;
-    let (_, peers) = watch::channel(Arc::default());
-    let (commands, _) = mpsc::channel(1);
     let (work_sender, work) = watch::channel(None);
     let (rates_sender, rates) = watch::channel(Arc::new(Rates::default()));
     let (solutions, solutions_found) = mpsc::channel(solution::SOLUTIONS_QUEUED_MAX);
@@ -131,10 +141,12 @@ pub fn start(parts: Parts, daemon: bitcoind::Handle, tasks: &Tasks) -> Node {
     // Ends when the last session has, so that nothing that was found is lost on the way out.
     let (sharechain, owner) = parts.sharechain;
     tasks.spawn("solutions", solution::run(solutions_found, daemon.blocks.clone(), sharechain.own.clone()));
-    let (gate_sender, gate) = watch::channel(Gate::Closed("starting".into()));
-    let keeper = Keeper::new(network.persist, parts.start_pool);
-    let keeping = gate::keep(keeper, peers.clone(), sharechain.tips.clone(), gate_sender, tasks.stop_signal());
-    tasks.spawn("gate", keeping);
+    let p2p = parts.p2p.map(|config| join_pool(config, parts.data_dir.clone(), &sharechain, &daemon, tasks));
+    // Without the pool's network there never are peers.
+    let peers = p2p.as_ref().map_or_else(|| watch::channel(Arc::default()).1, |p2p| p2p.status.clone());
+    let mut keeper = Keeper::new(network.persist, parts.start_pool);
+    let (gate_sender, gate) = watch::channel(keeper.decide(&Situation::default(), Instant::now()));
+    tasks.spawn("gate", gate::keep(keeper, peers, sharechain.tips.clone(), gate_sender, tasks.stop_signal()));
     let inputs = work::Inputs {
         templates: daemon.templates.clone(),
         tips: sharechain.tips.clone(),
@@ -146,8 +158,7 @@ pub fn start(parts: Parts, daemon: bitcoind::Handle, tasks: &Tasks) -> Node {
 
     let asked = control::server::Sources {
         network: network.name,
-        peers,
-        commands,
+        p2p: p2p.clone(),
         gate: gate.clone(),
         health: daemon.health.clone(),
         rates: rates.clone(),
@@ -165,5 +176,26 @@ pub fn start(parts: Parts, daemon: bitcoind::Handle, tasks: &Tasks) -> Node {
         http: Http::new(sources, tasks.stop_signal()),
     };
     tasks.spawn("listen", listen::run(parts.worker_port, Arc::new(front), tasks.stop_signal()));
-    Node { daemon, work, rates, sharechain }
+    Node { daemon, work, rates, sharechain, p2p }
+}
+
+/// Starts the pool's network, before the share chain goes on: it is to hear everything.
+fn join_pool(
+    config: p2p::Config,
+    data_dir: DataDir,
+    sharechain: &sharechain::task::Handle,
+    daemon: &bitcoind::Handle,
+    tasks: &Tasks,
+) -> p2p::Handle {
+    let inputs = p2p::task::Inputs {
+        data_dir,
+        chain: sharechain.clone(),
+        templates: daemon.templates.clone(),
+        heights: daemon.heights.known.clone(),
+        best_header: daemon.best_header.clone(),
+        news: daemon.news.clone(),
+    };
+    let (handle, network) = p2p::task::new(config, inputs);
+    tasks.spawn("p2p", network.run(tasks.stop_signal()));
+    handle
 }

@@ -81,7 +81,8 @@ pub async fn run(
         "P2Pool starts"
     );
     let stratum = config.stratum;
-    let parts = Parts { data_dir, start_pool: config.start_pool, worker_port, work, stratum, sharechain, metrics };
+    let (start_pool, p2p) = (config.start_pool, Some(config.p2p));
+    let parts = Parts { data_dir, start_pool, worker_port, work, stratum, sharechain, p2p, metrics };
     let node = node::start(parts, daemon, tasks);
     stop.await;
     info!("stopping");

@@ -334,7 +334,7 @@ fn node(arguments: RunArgs, environment: &Environment, problems: &mut Problems) 
     let gone_after = problems.take("--bitcoind-timeout", number(&arguments.bitcoind_timeout, 1.0..=86_400.0));
     let login = problems.take("[USER] PASSWORD", login(&arguments.credentials, environment));
     let data_dir = network.map(|network| arguments.datadir.join(network.name));
-    let p2p = p2p_config(&arguments, network, data_dir.clone(), problems);
+    let p2p = p2p_config(&arguments, network, problems);
     let (network, data_dir) = (network?, data_dir?);
     let limits =
         Limits { connections_max: connections_max?, connections_per_address_max: connections_per_address_max? };
@@ -371,7 +371,6 @@ fn node(arguments: RunArgs, environment: &Environment, problems: &mut Problems) 
 fn p2p_config(
     arguments: &RunArgs,
     network: Option<&'static Network>,
-    data_dir: Option<PathBuf>,
     problems: &mut Problems,
 ) -> Option<p2p::Config> {
     // Of another network's port only the form is looked at: that network is refused already.
@@ -395,7 +394,6 @@ fn p2p_config(
     }
     Some(p2p::Config {
         network: network?,
-        data_dir: data_dir?,
         listen: listen?,
         nodes,
         bootstrap,

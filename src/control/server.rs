@@ -11,18 +11,17 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+use tokio::sync::{Semaphore, oneshot, watch};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracing::{debug, info, warn};
+use tracing::{debug, warn};
 
 use super::{Answer, BAN_HOURS_MAX, Request, socket_path, with_short_path};
 use crate::bitcoind::Health;
 use crate::data_dir::DataDir;
 use crate::json_lines;
-use crate::p2p::Command;
-use crate::p2p::swarm::Status;
+use crate::p2p::{self, Command};
 use crate::stats::Rates;
 use crate::work::Gate;
 
@@ -43,10 +42,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 pub struct Sources {
     /// The network's name.
     pub network: &'static str,
-    /// The pool's network.
-    pub peers: watch::Receiver<Arc<Status>>,
-    /// Who bans.
-    pub commands: mpsc::Sender<Command>,
+    /// The pool's network, if this node takes part in it.
+    pub p2p: Option<p2p::Handle>,
     /// Whether there may be work.
     pub gate: watch::Receiver<Gate>,
     /// The daemon's condition.
@@ -136,29 +133,38 @@ async fn serve(stream: UnixStream, sources: &Sources) -> io::Result<()> {
 }
 
 async fn answer(request: Request, sources: &Sources) -> Answer {
-    let peers = sources.peers.borrow().clone();
+    let Some(p2p) = &sources.p2p else {
+        return Answer::Error("this node takes no part in the pool's network".to_owned());
+    };
     let done = match request {
-        Request::Status => Ok(status(sources)),
-        Request::Peers => Ok(json!({
-            "peers": value(&peers.peers),
-            "incoming": peers.incoming,
-            "outgoing": peers.outgoing,
-            "dialing": peers.dialing,
-            "addresses": peers.addresses,
-        })),
-        Request::Bans => Ok(json!({ "bans": value(&peers.banned) })),
+        Request::Status => order(p2p, |reply| Command::Status { reply }).await.map(|peers| status(&peers, sources)),
+        Request::Peers => order(p2p, |reply| Command::Status { reply }).await.map(|status| {
+            json!({
+                "peers": value(&status.peers),
+                "incoming": status.incoming,
+                "outgoing": status.outgoing,
+                "dialing": status.dialing,
+                "addresses": status.addresses,
+            })
+        }),
+        Request::Bans => {
+            order(p2p, |reply| Command::ListBans { reply }).await.map(|bans| json!({ "bans": value(&bans) }))
+        }
         Request::Ban { hours, .. } if !(0.0..=BAN_HOURS_MAX).contains(&hours) => {
             Err(format!("a ban lasts from 0 to {BAN_HOURS_MAX} hours"))
         }
-        Request::Ban { address, hours, reason } => ban(address, hours, reason, &sources.commands).await,
-        Request::Unban { address } => unban(Some(address), &sources.commands).await,
-        Request::UnbanAll => unban(None, &sources.commands).await,
+        Request::Ban { address, hours, reason } => {
+            let seconds = hours * 3600.0;
+            let banned = order(p2p, |reply| Command::Ban { address, seconds, reason, reply }).await;
+            banned.and_then(|banned| banned.map(|ban| value(&ban)).map_err(|error| error.to_string()))
+        }
+        Request::Unban { address } => unban(address, p2p).await,
+        Request::UnbanAll => unban_all(p2p).await,
     };
     done.map_or_else(Answer::Error, Answer::Result)
 }
 
-fn status(sources: &Sources) -> Value {
-    let peers = sources.peers.borrow().clone();
+fn status(peers: &p2p::Status, sources: &Sources) -> Value {
     let health = sources.health.borrow().clone();
     let rates = sources.rates.borrow().clone();
     json!({
@@ -177,36 +183,33 @@ fn status(sources: &Sources) -> Value {
     })
 }
 
-async fn ban(address: IpAddr, hours: f64, reason: String, commands: &mpsc::Sender<Command>) -> Result<Value, String> {
-    info!(%address, hours, reason, "the operator bans an address");
-    let banned = order(commands, |reply| Command::Ban { address, seconds: hours * 3600.0, reason, reply }).await?;
-    banned.map(|ban| value(&ban)).map_err(|error| error.to_string())
-}
-
-async fn unban(address: Option<IpAddr>, commands: &mpsc::Sender<Command>) -> Result<Value, String> {
-    let unbanned = order(commands, |reply| Command::Unban { address, reply }).await?;
-    match address {
-        Some(address) if unbanned == 0 => Err(format!("{address} is not banned; `p2pool bans` lists who is")),
-        _ => {
-            info!(?address, unbanned, "the operator lets addresses in again");
-            Ok(json!({ "unbanned": unbanned }))
-        }
+async fn unban(address: IpAddr, p2p: &p2p::Handle) -> Result<Value, String> {
+    if order(p2p, |reply| Command::Unban { address, reply }).await? {
+        Ok(json!({ "unbanned": 1 }))
+    } else {
+        Err(format!("{address} is not banned; `p2pool bans` lists who is"))
     }
 }
 
+async fn unban_all(p2p: &p2p::Handle) -> Result<Value, String> {
+    let mut unbanned = 0_u64;
+    for ban in order(p2p, |reply| Command::ListBans { reply }).await? {
+        let address = ban.address;
+        unbanned += u64::from(order(p2p, |reply| Command::Unban { address, reply }).await?);
+    }
+    Ok(json!({ "unbanned": unbanned }))
+}
+
 /// Has an order carried out, and says what came of it.
-async fn order<T>(
-    commands: &mpsc::Sender<Command>,
-    make: impl FnOnce(oneshot::Sender<T>) -> Command,
-) -> Result<T, String> {
+async fn order<T>(p2p: &p2p::Handle, make: impl FnOnce(oneshot::Sender<T>) -> Command) -> Result<T, String> {
     let (reply, replied) = oneshot::channel();
     let carried_out = async {
-        commands.send(make(reply)).await.ok()?;
+        p2p.commands.send(make(reply)).await.ok()?;
         replied.await.ok()
     };
     match timeout(ORDER_MAX, carried_out).await {
         Ok(Some(done)) => Ok(done),
-        Ok(None) => Err("this node takes no part in the pool's network, or is stopping".to_owned()),
+        Ok(None) => Err("the node is stopping".to_owned()),
         Err(_) => Err("the node is too busy just now: try again".to_owned()),
     }
 }
@@ -222,33 +225,28 @@ mod tests {
     use crate::network::BITCOIN_REGTEST;
     use crate::p2p::bans::{Bans, NotBanned};
     use std::path::PathBuf;
+    use tokio::sync::mpsc;
 
     /// A server in `folder`, with bans behind it and nothing else.
     fn start(folder: &Path, stop: &CancellationToken) -> tokio::task::JoinHandle<()> {
         let (commands, mut ordered) = mpsc::channel(1);
-        let (peers_sender, peers) = watch::channel(Arc::new(Status::default()));
         tokio::spawn(async move {
-            let mut bans = Bans::new([]);
+            let mut bans = Bans::new(Vec::new());
             while let Some(command) = ordered.recv().await {
                 match command {
+                    Command::Status { reply } => drop(reply.send(Arc::default())),
+                    Command::ListBans { reply } => drop(reply.send(bans.list(0.0))),
                     Command::Ban { address, seconds, reason, reply } => {
-                        let _ = reply.send(bans.ban(address, seconds, &reason, 0.0));
+                        drop(reply.send(bans.ban(address, seconds, &reason, 0.0)));
                     }
-                    Command::Unban { address, reply } => {
-                        let addresses = match address {
-                            Some(address) => vec![address],
-                            None => bans.list(0.0).iter().map(|ban| ban.address).collect(),
-                        };
-                        let _ = reply.send(addresses.into_iter().filter(|address| bans.unban(*address)).count());
-                    }
+                    Command::Unban { address, reply } => drop(reply.send(bans.unban(address))),
                 }
-                peers_sender.send_replace(Arc::new(Status { banned: bans.list(0.0), ..Status::default() }));
             }
         });
+        let status = watch::channel(Arc::default()).1;
         let sources = Sources {
             network: "bitcoin_regtest",
-            peers,
-            commands,
+            p2p: Some(p2p::Handle { status, commands, transactions: Arc::default() }),
             gate: watch::channel(Gate::Closed("waiting for a peer".into())).1,
             health: watch::channel(Health::default()).1,
             rates: watch::channel(Arc::default()).1,

@@ -104,8 +104,9 @@ pub async fn run(
     vardiff.start = wanted.map_or(vardiff.start, Difficulty::to_power_of_two);
     // Several submissions a second from all together.
     vardiff.interval *= u32::try_from(NAMES.len()).expect("three");
-    let parts =
-        Parts { data_dir, start_pool: true, worker_port: Port::Open(listener), work, stratum, sharechain, metrics };
+    // Nobody else mines on this chain: no network.
+    let worker_port = Port::Open(listener);
+    let parts = Parts { data_dir, start_pool: true, worker_port, work, stratum, sharechain, p2p: None, metrics };
     let node = node::start(parts, daemon, tasks);
 
     let (events_sender, events) = mpsc::channel(MINER_EVENTS_MAX);

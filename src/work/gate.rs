@@ -8,7 +8,7 @@ use tokio::sync::watch;
 use tokio::time::sleep_until;
 use tokio_util::sync::CancellationToken;
 
-use crate::p2p::swarm::Status;
+use crate::p2p::Status;
 use crate::sharechain::Tip;
 
 /// How long miners are kept when the last peer is gone. P2Pool sends them away at once, and brings a farm back for every

@@ -13,6 +13,9 @@ use crate::sharechain::Tip;
 use crate::stats::Rates;
 use crate::template::Template;
 
+/// A gate that is closed for so long is told of: at the start, what peers are known takes a moment to find out.
+const WAITING_IS_TOLD_AFTER: Duration = Duration::from_secs(1);
+
 /// How often it is said what a closed gate waits for.
 const WAITING_IS_TOLD_EVERY: Duration = Duration::from_secs(30);
 
@@ -39,10 +42,10 @@ pub async fn publish(
 ) {
     let mut publisher = Publisher { config: Arc::new(config), last: None, epochs: Epochs::default() };
     let mut trouble = None;
-    let mut tell_at = Instant::now();
+    let mut tell_at = None;
     loop {
         let gate = inputs.gate.borrow_and_update().clone();
-        let is_waiting = gate != Gate::Open;
+        tell_at = (gate != Gate::Open).then(|| tell_at.unwrap_or_else(|| Instant::now() + WAITING_IS_TOLD_AFTER));
         let template = inputs.templates.borrow_and_update().clone();
         let tip = inputs.tips.borrow_and_update().clone();
         let rates = inputs.rates.borrow().clone();
@@ -59,10 +62,10 @@ pub async fn publish(
         };
         if why != trouble && work.borrow().is_some() && next.is_none() {
             warn!(reason = why.as_deref().unwrap_or_default(), "no work: miners are sent away until there is some");
-            tell_at = Instant::now() + WAITING_IS_TOLD_EVERY;
-        } else if is_waiting && Instant::now() >= tell_at {
+            tell_at = tell_at.map(|_| Instant::now() + WAITING_IS_TOLD_EVERY);
+        } else if tell_at.is_some_and(|at| Instant::now() >= at) {
             info!("no work for miners yet: {}", why.as_deref().unwrap_or_default());
-            tell_at = Instant::now() + WAITING_IS_TOLD_EVERY;
+            tell_at = Some(Instant::now() + WAITING_IS_TOLD_EVERY);
         } else if trouble.is_some() && why.is_none() {
             info!("there is work for miners");
         }
@@ -75,7 +78,7 @@ pub async fn publish(
             changed = inputs.templates.changed() => if changed.is_err() { return },
             changed = inputs.tips.changed() => if changed.is_err() { return },
             changed = inputs.gate.changed() => if changed.is_err() { return },
-            () = sleep_until(tell_at), if is_waiting => {}
+            () = sleep_until(tell_at.unwrap_or_else(Instant::now)), if tell_at.is_some() => {}
         }
     }
 }
