@@ -368,11 +368,7 @@ fn node(arguments: RunArgs, environment: &Environment, problems: &mut Problems) 
 }
 
 /// How the node takes part in the pool's network. Everything is looked at, whatever is wrong before it.
-fn p2p_config(
-    arguments: &RunArgs,
-    network: Option<&'static Network>,
-    problems: &mut Problems,
-) -> Option<p2p::Config> {
+fn p2p_config(arguments: &RunArgs, network: Option<&'static Network>, problems: &mut Problems) -> Option<p2p::Config> {
     // Of another network's port only the form is looked at: that network is refused already.
     let default_port = network.map_or(1, |network| network.p2p_port);
     let listen = match &arguments.p2pool_port {

@@ -231,7 +231,7 @@ mod tests {
     fn start(folder: &Path, stop: &CancellationToken) -> tokio::task::JoinHandle<()> {
         let (commands, mut ordered) = mpsc::channel(1);
         tokio::spawn(async move {
-            let mut bans = Bans::new(Vec::new());
+            let mut bans = Bans::default();
             while let Some(command) = ordered.recv().await {
                 match command {
                     Command::Status { reply } => drop(reply.send(Arc::default())),

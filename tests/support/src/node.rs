@@ -32,6 +32,7 @@ pub struct NodeBuilder {
     rpc_port: Option<u16>,
     p2p_port: Option<u16>,
     worker_port: Option<u16>,
+    pool_address: Option<SocketAddr>,
     credentials: Option<(String, String)>,
     args: Vec<String>,
     environment: Vec<(String, String)>,
@@ -49,6 +50,7 @@ impl NodeBuilder {
             rpc_port: Some(daemon.rpc_port()),
             p2p_port: Some(daemon.p2p_port()),
             worker_port: None,
+            pool_address: Some(SocketAddr::from(([127, 0, 0, 1], free_port()))),
             credentials: Some(daemon.credentials()),
             args: Vec::new(),
             environment: Vec::new(),
@@ -65,6 +67,7 @@ impl NodeBuilder {
             rpc_port: None,
             p2p_port: None,
             worker_port: None,
+            pool_address: None,
             credentials: None,
             args: Vec::new(),
             environment: Vec::new(),
@@ -99,6 +102,17 @@ impl NodeBuilder {
     pub fn worker_port(mut self, port: u16) -> Self {
         self.worker_port = Some(port);
         self
+    }
+
+    /// Where it listens for peers, instead of a free loopback port.
+    pub fn pool_address(mut self, address: SocketAddr) -> Self {
+        self.pool_address = Some(address);
+        self
+    }
+
+    /// Another node that it is to be connected with.
+    pub fn peer(self, address: SocketAddr) -> Self {
+        self.args(&["-n", &address.to_string()])
     }
 
     /// Other credentials than the daemon's, or none on the command line.
@@ -176,6 +190,11 @@ impl Node {
         self.worker_port
     }
 
+    /// Where it listens for peers.
+    pub fn pool_address(&self) -> SocketAddr {
+        self.builder.pool_address.expect("the demonstration has no peers")
+    }
+
     /// Its `--datadir`.
     pub fn data_dir(&self) -> &Path {
         self.data_dir.path()
@@ -241,6 +260,15 @@ impl Node {
         let response = self.get("/metrics");
         assert_eq!(response.status, 200, "{response:?}");
         response.body
+    }
+
+    /// The most memory that it has used so far, in bytes (`VmHWM`).
+    pub fn memory_peak(&self) -> u64 {
+        let child = self.child.as_ref().expect("only a running node has memory");
+        let status = std::fs::read_to_string(format!("/proc/{}/status", child.id())).expect("our own child is there");
+        let line = status.lines().find(|line| line.starts_with("VmHWM:")).expect("Linux tells it");
+        let kilobytes = line.split_whitespace().nth(1).and_then(|number| number.parse::<u64>().ok());
+        kilobytes.expect("Linux tells it in kilobytes") * 1024
     }
 
     /// Ends it as a power cut would.
@@ -334,6 +362,9 @@ impl Node {
         }
         if let Some(port) = builder.p2p_port {
             command.args(["--bitcoind-p2p-port", &port.to_string()]);
+        }
+        if let Some(address) = builder.pool_address {
+            command.args(["--p2pool-port", &address.to_string(), "--no-bootstrap", "--disable-upnp"]);
         }
         command.args(&builder.args);
         if let Some((user, password)) = &builder.credentials {
