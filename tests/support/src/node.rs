@@ -23,7 +23,7 @@ const READY_LIMIT: Duration = Duration::from_secs(30);
 const EXIT_LIMIT: Duration = Duration::from_secs(30);
 
 /// How to start a node.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct NodeBuilder {
     program: PathBuf,
     network: String,
@@ -145,6 +145,10 @@ impl NodeBuilder {
         let data_dir =
             tempfile::Builder::new().prefix("p2pool-node-").tempdir().expect("the temporary folder can be written");
         let worker_port = self.worker_port.unwrap_or_else(free_port);
+        self.launch(Arc::new(data_dir), worker_port)
+    }
+
+    fn launch(self, data_dir: Arc<TempDir>, worker_port: u16) -> Node {
         let mut node = Node { builder: self, data_dir, worker_port, child: None, log: Arc::default(), marked: 0 };
         node.launch();
         node
@@ -155,7 +159,7 @@ impl NodeBuilder {
 #[derive(Debug)]
 pub struct Node {
     builder: NodeBuilder,
-    data_dir: TempDir,
+    data_dir: Arc<TempDir>,
     worker_port: u16,
     child: Option<Child>,
     log: Arc<Log>,
@@ -324,6 +328,16 @@ impl Node {
     pub fn restart_without(&mut self, args: &[&str]) {
         self.builder.args.retain(|arg| !args.contains(&arg.as_str()));
         self.restart();
+    }
+
+    /// Starts another process with the same data directory, ports and arguments, as for an upgrade, and waits for nothing.
+    pub fn spawn_successor(&self) -> Self {
+        self.builder.clone().launch(Arc::clone(&self.data_dir), self.worker_port)
+    }
+
+    /// Its process.
+    pub fn pid(&self) -> u32 {
+        self.child.as_ref().expect("only a running node has one").id()
     }
 
     fn worker_address(&self) -> SocketAddr {
