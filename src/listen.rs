@@ -7,15 +7,15 @@ use std::time::Duration;
 use stratum::Work;
 use stratum::server::Server;
 use tokio::io::AsyncReadExt;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracing::{debug, warn};
+use tracing::{debug, info, warn};
 
 use crate::http::Http;
-use crate::sockets;
+use crate::sockets::{self, Port};
 
 /// How long a connection may take over its first byte.
 const FIRST_BYTE_TIMEOUT: Duration = Duration::from_secs(3);
@@ -36,7 +36,14 @@ pub struct Front<W: Work> {
 }
 
 /// Accepts until `stop`, then waits until all connections have ended.
-pub async fn run<W: Work>(listener: TcpListener, front: Arc<Front<W>>, stop: CancellationToken) {
+pub async fn run<W: Work>(port: Port, front: Arc<Front<W>>, stop: CancellationToken) {
+    let listener = tokio::select! {
+        () = stop.cancelled() => return,
+        listener = port.listener("miners") => listener,
+    };
+    if let Ok(address) = listener.local_addr() {
+        info!(%address, "listening for miners; pages and metrics are on the same port");
+    }
     let connections = TaskTracker::new();
     let silent = Arc::new(Semaphore::new(SILENT_CONNECTIONS_MAX));
     loop {

@@ -39,8 +39,59 @@ pub(super) struct Cli {
 pub(super) enum Command {
     /// Shows the whole pool at work on a private chain inside this process: no bitcoind, no miner, nothing to set up.
     Demo(DemoArgs),
+    /// Shows how a running node is.
+    Status(AskArgs),
+    /// Lists the peers of a running node.
+    Peers(AskArgs),
+    /// Lists whom a running node keeps away.
+    Bans(AskArgs),
+    /// Keeps an address away from a running node, and closes its connections.
+    Ban(BanArgs),
+    /// Lets a banned address connect to a running node again.
+    Unban(UnbanArgs),
     /// Looks at shares: decodes one, or checks a whole chain of them.
     Share(ShareArgs),
+}
+
+/// Which node is asked, and how it is shown.
+#[derive(Debug, Args)]
+pub(super) struct AskArgs {
+    /// The node's network: a name, or a file.
+    #[arg(long, value_name = "NAME|FILE", default_value = "bitcoin", env = "P2POOL_NET")]
+    pub(super) net: String,
+    /// Short for the network's test network.
+    #[arg(long, env = "P2POOL_TESTNET")]
+    pub(super) testnet: bool,
+    /// The node's data directory, as it was told.
+    #[arg(long, value_name = "DIR", default_value = "data", env = "P2POOL_DATADIR")]
+    pub(super) datadir: PathBuf,
+    /// Print JSON.
+    #[arg(long, env = "P2POOL_JSON")]
+    pub(super) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct BanArgs {
+    /// Whom: an IPv4 address, or an IPv6 address, which stands for its /64.
+    #[arg(value_name = "ADDRESS")]
+    pub(super) address: String,
+    /// For how long.
+    #[arg(long, value_name = "N", default_value = "24", env = "P2POOL_HOURS", allow_negative_numbers = true)]
+    pub(super) hours: String,
+    /// Why, for whoever reads the list.
+    #[arg(long, value_name = "TEXT", default_value = "", env = "P2POOL_REASON")]
+    pub(super) reason: String,
+    #[command(flatten)]
+    pub(super) ask: AskArgs,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct UnbanArgs {
+    /// Whom; `all` for everybody.
+    #[arg(value_name = "ADDRESS|all")]
+    pub(super) address: String,
+    #[command(flatten)]
+    pub(super) ask: AskArgs,
 }
 
 #[derive(Debug, Args)]

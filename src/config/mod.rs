@@ -16,10 +16,12 @@ mod arguments;
 
 use crate::bitcoind::credentials::{Login, Password};
 use crate::bitcoind::daemon;
+use crate::control::client as control;
+use crate::control::{BAN_HOURS_MAX, Request};
 use crate::network::{self, Network};
 use crate::p2p::{self, Host, Subnet};
 use crate::work::{self, Payout};
-use arguments::{Cli, Command, DemoArgs, RunArgs, ShareCommand};
+use arguments::{AskArgs, BanArgs, Cli, Command, DemoArgs, RunArgs, ShareCommand};
 
 /// Argument files within argument files: deeper is a file that names itself.
 const ARGUMENT_FILES_MAX: usize = 16;
@@ -34,6 +36,8 @@ pub enum Config {
     Node(Box<NodeConfig>),
     /// Show the pool at work.
     Demo(Box<DemoConfig>),
+    /// Ask a running node, or tell it something.
+    Control(control::Config),
     /// Decode one share.
     InspectShare {
         /// Its network.
@@ -158,6 +162,17 @@ impl Config {
         let config = match cli.command {
             Some(Command::Demo(arguments)) => demo(arguments, &mut problems).map(|demo| Self::Demo(Box::new(demo))),
             Some(Command::Share(arguments)) => share(arguments.command, &mut problems),
+            Some(Command::Status(ask)) => control(&ask, Some(Request::Status), &mut problems),
+            Some(Command::Peers(ask)) => control(&ask, Some(Request::Peers), &mut problems),
+            Some(Command::Bans(ask)) => control(&ask, Some(Request::Bans), &mut problems),
+            Some(Command::Ban(arguments)) => {
+                let request = ban(&arguments, &mut problems);
+                control(&arguments.ask, request, &mut problems)
+            }
+            Some(Command::Unban(arguments)) => {
+                let request = problems.take("ADDRESS|all", unban(&arguments.address));
+                control(&arguments.ask, request, &mut problems)
+            }
             None => node(cli.run, environment, &mut problems).map(|node| Self::Node(Box::new(node))),
         };
         match config {
@@ -239,6 +254,33 @@ fn demo(arguments: DemoArgs, problems: &mut Problems) -> Option<DemoConfig> {
     })
 }
 
+fn control(ask: &AskArgs, request: Option<Request>, problems: &mut Problems) -> Option<Config> {
+    let network = named_network(&ask.net, ask.testnet, problems)?;
+    Some(Config::Control(control::Config {
+        data_dir: ask.datadir.join(network.name),
+        request: request?,
+        json: ask.json,
+    }))
+}
+
+fn ban(arguments: &BanArgs, problems: &mut Problems) -> Option<Request> {
+    let address = problems.take("ADDRESS", ip_address(&arguments.address));
+    let hours = problems.take("--hours", number(&arguments.hours, 0.0..=BAN_HOURS_MAX));
+    Some(Request::Ban { address: address?, hours: hours?, reason: arguments.reason.clone() })
+}
+
+fn unban(text: &str) -> Result<Request, String> {
+    if text == "all" { Ok(Request::UnbanAll) } else { ip_address(text).map(|address| Request::Unban { address }) }
+}
+
+/// An address, with or without the port that lists show.
+fn ip_address(text: &str) -> Result<IpAddr, String> {
+    text.parse::<IpAddr>()
+        .or_else(|_| text.parse::<SocketAddr>().map(|address| address.ip()))
+        .map(|address| address.to_canonical())
+        .map_err(|_| format!("`{text}` is no IP address"))
+}
+
 fn share(command: ShareCommand, problems: &mut Problems) -> Option<Config> {
     match command {
         ShareCommand::Inspect { net, share } => {
@@ -292,7 +334,7 @@ fn node(arguments: RunArgs, environment: &Environment, problems: &mut Problems) 
     let gone_after = problems.take("--bitcoind-timeout", number(&arguments.bitcoind_timeout, 1.0..=86_400.0));
     let login = problems.take("[USER] PASSWORD", login(&arguments.credentials, environment));
     let data_dir = network.map(|network| arguments.datadir.join(network.name));
-    let p2p = p2p_config(&arguments, network, data_dir.clone(), problems);
+    let p2p = p2p_config(&arguments, network, problems);
     let (network, data_dir) = (network?, data_dir?);
     let limits =
         Limits { connections_max: connections_max?, connections_per_address_max: connections_per_address_max? };
@@ -326,12 +368,7 @@ fn node(arguments: RunArgs, environment: &Environment, problems: &mut Problems) 
 }
 
 /// How the node takes part in the pool's network. Everything is looked at, whatever is wrong before it.
-fn p2p_config(
-    arguments: &RunArgs,
-    network: Option<&'static Network>,
-    data_dir: Option<PathBuf>,
-    problems: &mut Problems,
-) -> Option<p2p::Config> {
+fn p2p_config(arguments: &RunArgs, network: Option<&'static Network>, problems: &mut Problems) -> Option<p2p::Config> {
     // Of another network's port only the form is looked at: that network is refused already.
     let default_port = network.map_or(1, |network| network.p2p_port);
     let listen = match &arguments.p2pool_port {
@@ -353,7 +390,6 @@ fn p2p_config(
     }
     Some(p2p::Config {
         network: network?,
-        data_dir: data_dir?,
         listen: listen?,
         nodes,
         bootstrap,
@@ -544,6 +580,26 @@ mod tests {
         assert!(matches!(read(&["demo"]), Ok(Config::Demo(_))));
         assert!(problems(&["alice", "demo"]).contains("`[USER] PASSWORD` does not go with `demo`"));
         assert!(problems(&["--fee", "1", "demo"]).contains("`--fee` does not go with `demo`"));
+    }
+
+    #[test]
+    fn a_running_node_is_asked_by_its_data_directory_and_network() {
+        let asked = |arguments: &[&str]| match read(arguments) {
+            Ok(Config::Control(control)) => control,
+            other => panic!("{other:?}"),
+        };
+        let peers = asked(&["peers", "--datadir", "there", "--net", "litecoin", "--json"]);
+        let wanted = control::Config { data_dir: "there/litecoin".into(), request: Request::Peers, json: true };
+        assert_eq!(peers, wanted);
+        let address = "192.0.2.1".parse().unwrap();
+        let ban = asked(&["ban", "192.0.2.1:9333", "--hours", "0.5", "--reason", "spam"]);
+        assert_eq!(ban.request, Request::Ban { address, hours: 0.5, reason: "spam".into() });
+        assert_eq!(ban.data_dir, PathBuf::from("data/bitcoin"));
+        assert_eq!(asked(&["unban", "192.0.2.1"]).request, Request::Unban { address });
+        assert_eq!(asked(&["unban", "all"]).request, Request::UnbanAll);
+        assert!(problems(&["ban", "somebody", "--hours", "-1"]).contains("`somebody` is no IP address"));
+        assert!(problems(&["ban", "somebody", "--hours", "-1"]).contains("--hours: `-1`"));
+        assert!(problems(&["unban", "some"]).contains("`some` is no IP address"));
     }
 
     #[test]

@@ -13,11 +13,14 @@ const BANS: &str = "bans.json";
 /// Longest file that is read: ten thousand entries of some hundred bytes each.
 const FILE_BYTES_MAX: u64 = 16 * 1024 * 1024;
 
+/// What the files of address book and bans hold.
+pub(super) type Loaded = (Text, Text);
+
 /// What a file holds; `None` if there is none, or why it cannot be read.
-type Text = Result<Option<String>, String>;
+pub(super) type Text = Result<Option<String>, String>;
 
 /// Reads address book and bans.
-pub(super) async fn load(folder: &Path) -> (Text, Text) {
+pub(super) async fn load(folder: &Path) -> Loaded {
     let folder = folder.to_owned();
     let loading = tokio::task::spawn_blocking(move || (read(&folder.join(ADDRESSES)), read(&folder.join(BANS))));
     loading.await.unwrap_or_else(|error| (Err(error.to_string()), Ok(None)))

@@ -34,7 +34,6 @@ pub use subnet::Subnet;
 
 use metrics::{Unit, counter, describe_counter, describe_gauge, gauge};
 use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
 use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -55,8 +54,6 @@ pub const OUTGOING_MAX: usize = 10;
 pub struct Config {
     /// Whose shares.
     pub network: &'static Network,
-    /// Where addresses and bans are kept.
-    pub data_dir: PathBuf,
     /// Where peers connect.
     pub listen: SocketAddr,
     /// Nodes to be connected with at all times.

@@ -7,7 +7,7 @@ use futures::stream::{FuturesUnordered, StreamExt};
 use metrics::{counter, gauge};
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::io;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::net::{TcpListener, TcpStream};
@@ -25,11 +25,12 @@ use super::peer::{Advertise, Close, Direction, Local, Order, PROTOCOL_VERSION, P
 use super::swarm::{self, Action, DialKind, Now, Parent, PeerId, Status, Swarm};
 use super::transactions::Transactions;
 use super::{COMMANDS_QUEUED_MAX, Command, Config, Handle, files, upnp};
+use crate::data_dir::DataDir;
 use crate::merkle::Digest;
 use crate::share::{Share, ShareHash, ShareRules, Target};
 use crate::sharechain::KnownTransaction;
 use crate::sharechain::task::{self as chain, ChainEvent, KnownTransactions, Query, Received};
-use crate::sockets;
+use crate::sockets::{self, Port};
 use crate::template::Template;
 
 /// Events of connections that may wait. Each is taken up in microseconds; a burst of all peers at once fits.
@@ -72,6 +73,8 @@ const LAST_WORDS: Duration = Duration::from_millis(1200);
 /// What the pool's network is joined to.
 #[derive(Debug)]
 pub struct Inputs {
+    /// Where addresses and bans are kept. Until it is this process's, they are only read, and no port is opened.
+    pub data_dir: DataDir,
     /// The share chain.
     pub chain: chain::Handle,
     /// The daemon's templates.
@@ -156,6 +159,8 @@ impl Network {
 
 /// Something that was started and is done.
 enum Done {
+    /// The process before us has ended, and left this.
+    TakenOver(files::Loaded),
     /// The port was opened, or not.
     Bound(io::Result<TcpListener>),
     /// A connection was made, or not.
@@ -211,6 +216,8 @@ struct Driver {
     is_port_taken: bool,
     nodes: Vec<Node>,
     external: Option<SocketAddr>,
+    /// Where the process listens that this one waits for: it has the newest shares.
+    predecessor: Option<SocketAddr>,
     /// Peers' shares for the chain's owner: news, and then what was asked for.
     news: VecDeque<Batch>,
     replies: VecDeque<Batch>,
@@ -266,6 +273,7 @@ impl Driver {
             is_port_taken: false,
             nodes: config.nodes.iter().map(|_| Node::default()).collect(),
             external: None,
+            predecessor: (!inputs.data_dir.is_ours()).then(|| reachable(config.listen)),
             news: VecDeque::new(),
             replies: VecDeque::new(),
             permit: None,
@@ -281,7 +289,11 @@ impl Driver {
 
     /// Takes up what earlier runs learned.
     async fn load(&mut self) {
-        let (addresses, bans) = files::load(&self.config.data_dir).await;
+        let loaded = files::load(self.inputs.data_dir.path()).await;
+        self.take_up(loaded);
+    }
+
+    fn take_up(&mut self, (addresses, bans): files::Loaded) {
         let now = now();
         let mut problems = Vec::new();
         for (text, take) in
@@ -301,6 +313,14 @@ impl Driver {
     /// Opens the port, looks hosts up, and takes what there is already.
     fn begin(&mut self) {
         self.bind(Duration::ZERO);
+        if self.predecessor.is_some() {
+            self.keep_connected();
+            let data_dir = self.inputs.data_dir.clone();
+            self.start(async move {
+                data_dir.ours().await;
+                Done::TakenOver(files::load(data_dir.path()).await)
+            });
+        }
         (0..self.config.nodes.len()).for_each(|index| self.resolve(Named::Node(index), Duration::ZERO));
         (0..self.config.bootstrap.len()).for_each(|index| self.resolve(Named::Bootstrap(index), Duration::ZERO));
         if self.config.external.is_some() {
@@ -532,6 +552,12 @@ impl Driver {
     fn handle_done(&mut self, done: Done) {
         let now = now();
         match done {
+            Done::TakenOver(loaded) => {
+                // Else we would connect to ourselves.
+                self.predecessor = None;
+                self.keep_connected();
+                self.take_up(loaded);
+            }
             Done::Bound(Ok(listener)) => self.note_bound(listener),
             Done::Bound(Err(error)) => {
                 if !self.is_port_taken {
@@ -570,10 +596,13 @@ impl Driver {
     }
 
     fn bind(&mut self, after: Duration) {
-        let address = self.config.listen;
+        let (address, data_dir) = (self.config.listen, self.inputs.data_dir.clone());
         self.start(async move {
             sleep(after).await;
-            Done::Bound(sockets::bind(address))
+            match Port::open(address, &data_dir) {
+                Ok(port) => Done::Bound(Ok(port.listener("peers").await)),
+                Err(error) => Done::Bound(Err(error)),
+            }
         });
     }
 
@@ -697,8 +726,7 @@ impl Driver {
                         }
                     }
                 }
-                let addresses: Vec<SocketAddr> = self.nodes.iter().filter_map(|node| node.address).collect();
-                self.swarm.set_permanent(&addresses, now);
+                self.keep_connected();
             }
             Named::Bootstrap(index) => match found {
                 Ok(addresses) => addresses.into_iter().for_each(|address| self.swarm.add_bootstrap(address, now)),
@@ -713,6 +741,13 @@ impl Driver {
             },
         }
         self.resolve(named, again);
+    }
+
+    /// Tells the swarm whom to be connected with at all times.
+    fn keep_connected(&mut self) {
+        let named = self.nodes.iter().filter_map(|node| node.address);
+        let addresses: Vec<SocketAddr> = named.chain(self.predecessor).collect();
+        self.swarm.set_permanent(&addresses, now());
     }
 
     fn publish(&mut self) {
@@ -767,7 +802,7 @@ impl Driver {
 
     /// Writes down addresses and bans, unless that is being done.
     fn save(&mut self) {
-        if std::mem::replace(&mut self.is_saving, true) {
+        if !self.inputs.data_dir.is_ours() || std::mem::replace(&mut self.is_saving, true) {
             return;
         }
         let saving = self.saving();
@@ -776,7 +811,7 @@ impl Driver {
 
     fn saving(&mut self) -> impl Future<Output = Vec<String>> + Send + 'static {
         let (addresses, bans) = (self.swarm.addresses_json(), self.swarm.take_changed_bans_json());
-        files::save(self.config.data_dir.clone(), addresses, bans)
+        files::save(self.inputs.data_dir.path().to_owned(), addresses, bans)
     }
 
     /// Whether shares of today list their transactions, as far as is known: a fresh node might be on an old chain.
@@ -824,13 +859,24 @@ impl Driver {
         self.context.stop.cancel();
         self.links.clear();
         self.listener = None;
-        for problem in self.saving().await {
-            warn!(%problem, "cannot keep what is known of peers");
+        if self.inputs.data_dir.is_ours() {
+            for problem in self.saving().await {
+                warn!(%problem, "cannot keep what is known of peers");
+            }
         }
         self.tracker.close();
         if tokio::time::timeout(LAST_WORDS, self.tracker.wait()).await.is_err() {
             debug!(left = self.tracker.len(), "some connections did not end in time");
         }
+    }
+}
+
+/// Where a process of this machine is reached that listens at `address`.
+fn reachable(address: SocketAddr) -> SocketAddr {
+    match address.ip() {
+        ip if !ip.is_unspecified() => address,
+        // One that listens on all addresses takes IPv4, with or without IPv6.
+        _ => SocketAddr::from((Ipv4Addr::LOCALHOST, address.port())),
     }
 }
 

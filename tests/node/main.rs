@@ -1,8 +1,10 @@
 //! The whole node as its users run it, against a real bitcoind: each test has a daemon, a node and miners of its own.
 
 mod block_found;
+mod control;
 mod daemon_trouble;
 mod demo;
+mod gate;
 mod ledger;
 mod metrics;
 mod peers;
@@ -12,6 +14,7 @@ mod share_command;
 mod shares;
 mod shutdown;
 mod startup;
+mod takeover;
 mod usernames;
 
 use bitcoin::{Address, BlockHash};

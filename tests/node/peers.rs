@@ -37,7 +37,7 @@ fn wait_for_height(node: &Node, height: usize, limit: Duration) {
 #[test]
 fn a_share_that_is_found_on_one_node_is_built_on_by_the_other() {
     let first = Pool::start(&[]);
-    let second = builder(&first.daemon).peer(&first.node).start();
+    let second = builder(&first.daemon).peer(first.node.pool_address()).start();
     wait_for_metric(&first.node, "p2p_peers{direction=\"in\"}", JOIN_LIMIT, 1.0);
     wait_for_metric(&second, "p2p_peers{direction=\"out\"}", JOIN_LIMIT, 1.0);
     first.node.wait_for_log("connected to the pool", RELAY_LIMIT);
@@ -72,7 +72,7 @@ fn a_node_that_joins_late_gets_the_chain_and_comes_back_after_a_crash() {
     let first = Pool::start(&[]);
     let mut miner = first.miner(&wpkh(1), "");
     let mut found: Vec<_> = (0..120).map(|_| miner.mine_share()).collect();
-    let mut second = builder(&first.daemon).peer(&first.node).start();
+    let mut second = builder(&first.daemon).peer(first.node.pool_address()).start();
     let started = Instant::now();
     wait_for_height(&second, found.len(), JOIN_LIMIT);
     println!("120 shares after {:?}", started.elapsed());
@@ -91,7 +91,7 @@ fn a_node_that_joins_late_gets_the_chain_and_comes_back_after_a_crash() {
 #[test]
 fn nodes_find_each_other_again_when_the_one_that_was_dialled_restarts() {
     let mut first = Pool::start(&[]);
-    let second = builder(&first.daemon).peer(&first.node).start();
+    let second = builder(&first.daemon).peer(first.node.pool_address()).start();
     wait_for_metric(&second, "p2p_peers{direction=\"out\"}", JOIN_LIMIT, 1.0);
     assert_eq!(first.node.terminate().status.code(), Some(0));
     second.wait_for_log("no peer is left", RELAY_LIMIT);
@@ -108,7 +108,7 @@ fn a_port_that_is_taken_is_told_once_and_tried_again() {
     let daemon = open_signet();
     let port = free_port();
     let holder = TcpListener::bind(("127.0.0.1", port)).expect("the port is free");
-    let node = builder(&daemon).pool_port(port).start();
+    let node = builder(&daemon).pool_address(([127, 0, 0, 1], port).into()).start();
     node.wait_for_log("cannot listen for peers", RELAY_LIMIT);
     std::thread::sleep(Duration::from_secs(3));
     assert!(!node.log().contains("listening for peers"));
@@ -116,7 +116,7 @@ fn a_port_that_is_taken_is_told_once_and_tried_again() {
     drop(holder);
     node.wait_for_log("listening for peers", RELAY_LIMIT);
     // Meanwhile it could have gone out: others are served, too.
-    let other = builder(&daemon).peer(&node).start();
+    let other = builder(&daemon).peer(node.pool_address()).start();
     wait_for_metric(&other, "p2p_peers{direction=\"out\"}", JOIN_LIMIT, 1.0);
 }
 
@@ -140,7 +140,7 @@ fn hangs_up(stream: &mut TcpStream, limit: Duration) -> bool {
 fn whoever_speaks_another_protocol_is_dropped() {
     let daemon = open_signet();
     let node = builder(&daemon).start();
-    let connect = || TcpStream::connect(("127.0.0.1", node.pool_port())).expect("the node listens");
+    let connect = || TcpStream::connect(node.pool_address()).expect("the node listens");
     let mut browser = connect();
     browser.write_all(b"GET / HTTP/1.1\r\nHost: here\r\n\r\n").expect("connected");
     let mut silent = connect();

@@ -2,7 +2,7 @@
 
 use rustix::process::Signal;
 use std::io::{BufRead, BufReader, Read};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Condvar, Mutex};
@@ -23,7 +23,7 @@ const READY_LIMIT: Duration = Duration::from_secs(30);
 const EXIT_LIMIT: Duration = Duration::from_secs(30);
 
 /// How to start a node.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct NodeBuilder {
     program: PathBuf,
     network: String,
@@ -32,8 +32,7 @@ pub struct NodeBuilder {
     rpc_port: Option<u16>,
     p2p_port: Option<u16>,
     worker_port: Option<u16>,
-    pool_port: Option<u16>,
-    pool_ip: IpAddr,
+    pool_address: Option<SocketAddr>,
     credentials: Option<(String, String)>,
     args: Vec<String>,
     environment: Vec<(String, String)>,
@@ -51,8 +50,7 @@ impl NodeBuilder {
             rpc_port: Some(daemon.rpc_port()),
             p2p_port: Some(daemon.p2p_port()),
             worker_port: None,
-            pool_port: None,
-            pool_ip: Ipv4Addr::LOCALHOST.into(),
+            pool_address: Some(SocketAddr::from(([127, 0, 0, 1], free_port()))),
             credentials: Some(daemon.credentials()),
             args: Vec::new(),
             environment: Vec::new(),
@@ -69,8 +67,7 @@ impl NodeBuilder {
             rpc_port: None,
             p2p_port: None,
             worker_port: None,
-            pool_port: None,
-            pool_ip: Ipv4Addr::LOCALHOST.into(),
+            pool_address: None,
             credentials: None,
             args: Vec::new(),
             environment: Vec::new(),
@@ -107,26 +104,15 @@ impl NodeBuilder {
         self
     }
 
-    /// A given port for other nodes instead of a free one.
-    pub fn pool_port(mut self, port: u16) -> Self {
-        self.pool_port = Some(port);
+    /// Where it listens for peers, instead of a free loopback port.
+    pub fn pool_address(mut self, address: SocketAddr) -> Self {
+        self.pool_address = Some(address);
         self
     }
 
-    /// Where it listens for other nodes, instead of a free loopback port.
-    pub fn pool_address(mut self, address: SocketAddr) -> Self {
-        self.pool_ip = address.ip();
-        self.pool_port(address.port())
-    }
-
-    /// Always to be connected with whoever listens there.
-    pub fn peer_at(self, address: SocketAddr) -> Self {
+    /// Another node that it is to be connected with.
+    pub fn peer(self, address: SocketAddr) -> Self {
         self.args(&["-n", &address.to_string()])
-    }
-
-    /// Always to be connected with another node.
-    pub fn peer(self, other: &Node) -> Self {
-        self.peer_at(other.pool_address())
     }
 
     /// Other credentials than the daemon's, or none on the command line.
@@ -159,9 +145,11 @@ impl NodeBuilder {
         let data_dir =
             tempfile::Builder::new().prefix("p2pool-node-").tempdir().expect("the temporary folder can be written");
         let worker_port = self.worker_port.unwrap_or_else(free_port);
-        let pool_port = self.pool_port.unwrap_or_else(free_port);
-        let mut node =
-            Node { builder: self, data_dir, worker_port, pool_port, child: None, log: Arc::default(), marked: 0 };
+        self.launch(Arc::new(data_dir), worker_port)
+    }
+
+    fn launch(self, data_dir: Arc<TempDir>, worker_port: u16) -> Node {
+        let mut node = Node { builder: self, data_dir, worker_port, child: None, log: Arc::default(), marked: 0 };
         node.launch();
         node
     }
@@ -171,9 +159,8 @@ impl NodeBuilder {
 #[derive(Debug)]
 pub struct Node {
     builder: NodeBuilder,
-    data_dir: TempDir,
+    data_dir: Arc<TempDir>,
     worker_port: u16,
-    pool_port: u16,
     child: Option<Child>,
     log: Arc<Log>,
     /// Lines of the log that belong to earlier runs.
@@ -207,14 +194,9 @@ impl Node {
         self.worker_port
     }
 
-    /// Where other nodes connect.
-    pub fn pool_port(&self) -> u16 {
-        self.pool_port
-    }
-
-    /// Where other nodes connect.
+    /// Where it listens for peers.
     pub fn pool_address(&self) -> SocketAddr {
-        SocketAddr::new(self.builder.pool_ip, self.pool_port)
+        self.builder.pool_address.expect("the demonstration has no peers")
     }
 
     /// Its `--datadir`.
@@ -348,6 +330,16 @@ impl Node {
         self.restart();
     }
 
+    /// Starts another process with the same data directory, ports and arguments, as for an upgrade, and waits for nothing.
+    pub fn spawn_successor(&self) -> Self {
+        self.builder.clone().launch(Arc::clone(&self.data_dir), self.worker_port)
+    }
+
+    /// Its process.
+    pub fn pid(&self) -> u32 {
+        self.child.as_ref().expect("only a running node has one").id()
+    }
+
     fn worker_address(&self) -> SocketAddr {
         SocketAddr::from(([127, 0, 0, 1], self.worker_port))
     }
@@ -373,9 +365,6 @@ impl Node {
         command.args(&builder.subcommand);
         if builder.subcommand.is_empty() {
             command.args(["--net", &builder.network, "--bitcoind-address", "127.0.0.1"]);
-            // Nobody outside of the test is to be reached, nor the machine's router.
-            command.args(["--p2pool-port", &self.pool_address().to_string()]);
-            command.args(["--no-bootstrap", "--disable-upnp"]);
         }
         command.arg("--datadir").arg(self.data_dir.path());
         command.arg("-w").arg(self.worker_address().to_string());
@@ -387,6 +376,9 @@ impl Node {
         }
         if let Some(port) = builder.p2p_port {
             command.args(["--bitcoind-p2p-port", &port.to_string()]);
+        }
+        if let Some(address) = builder.pool_address {
+            command.args(["--p2pool-port", &address.to_string(), "--no-bootstrap", "--disable-upnp"]);
         }
         command.args(&builder.args);
         if let Some((user, password)) = &builder.credentials {
