@@ -12,7 +12,7 @@ use super::frame;
 use super::transactions;
 use crate::merkle::Digest;
 use crate::pack::{Reader, UnpackError, Writer};
-use crate::share::ShareHash;
+use crate::share::{self, Share, ShareHash};
 
 /// Longest payload of all, in bytes (section 3.1). What is longer cannot be sent; lists are sent in two messages.
 pub const PAYLOAD_BYTES_MAX: usize = 32_000_000;
@@ -90,6 +90,16 @@ pub struct WrappedShare {
     pub contents: Bytes,
 }
 
+impl WrappedShare {
+    /// That of a share.
+    pub fn of(share: &Share) -> WrappedShare {
+        let bytes = Bytes::from(share.to_bytes());
+        let (version, contents) =
+            share::read_wrapped(&mut Reader::new(&bytes)).expect("a share writes itself in the form that is read");
+        WrappedShare { version, contents: bytes.slice_ref(contents) }
+    }
+}
+
 /// How a request for shares ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ReplyResult {
@@ -162,16 +172,32 @@ pub enum Message {
     ForgetTx(Vec<Digest>),
 }
 
-/// Why a payload is not a message. The reference disconnects for it, without a ban.
+/// Why a payload is not a message.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
-pub enum MessageError {
-    /// Not in the form of its command.
-    #[error("message `{command}`: {error}")]
-    Form {
-        /// What it was to be.
-        command: Command,
-        /// What is wrong with it.
-        error: UnpackError,
+#[error("message `{command}`: {problem}")]
+pub struct MessageError {
+    /// What it was to be.
+    pub command: Command,
+    /// What is wrong with it.
+    pub problem: Problem,
+}
+
+/// What is wrong with a payload.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum Problem {
+    /// It is not in the form of its command. The reference disconnects for it, without a ban.
+    #[error(transparent)]
+    Form(#[from] UnpackError),
+    /// It holds more of something than there is any reason for. Told before they are read, since each takes more memory
+    /// than the few bytes that it might take on the wire.
+    #[error("{count} {what}, where {limit} are the most")]
+    TooMany {
+        /// Of what.
+        what: &'static str,
+        /// How many.
+        count: usize,
+        /// What they should not exceed.
+        limit: usize,
     },
 }
 
@@ -283,8 +309,8 @@ impl Message {
     pub fn parse_as(command: Command, payload: &Bytes) -> Result<Message, MessageError> {
         let mut reader = Reader::new(payload);
         Message::read(command, &mut reader, payload)
-            .and_then(|message| reader.finish(command.word()).map(|()| message))
-            .map_err(|error| MessageError::Form { command, error })
+            .and_then(|message| reader.finish(command.word()).map(|()| message).map_err(Problem::Form))
+            .map_err(|problem| MessageError { command, problem })
     }
 
     /// What it is.
@@ -318,7 +344,7 @@ impl Message {
         frame::encode(prefix, self.command().word(), &self.to_payload())
     }
 
-    fn read(command: Command, reader: &mut Reader, payload: &Bytes) -> Result<Message, UnpackError> {
+    fn read(command: Command, reader: &mut Reader, payload: &Bytes) -> Result<Message, Problem> {
         Ok(match command {
             Command::Version => Message::Version(read_version(reader, payload)?),
             Command::Ping => Message::Ping,
@@ -328,7 +354,7 @@ impl Message {
                 Message::Addrs((0..count).map(|_| read_address(reader)).collect::<Result<_, _>>()?)
             }
             Command::GetAddrs => Message::GetAddrs { count: reader.u32("getaddrs.count")? },
-            Command::Shares => Message::Shares(read_shares(reader, payload, "shares")?),
+            Command::Shares => Message::Shares(read_shares(reader, payload, SHARES_MAX)?),
             Command::ShareReq => Message::ShareReq {
                 id: reader.array("sharereq.id")?,
                 hashes: read_share_hashes(reader, "sharereq.hashes")?,
@@ -338,7 +364,7 @@ impl Message {
             Command::ShareReply => Message::ShareReply {
                 id: reader.array("sharereply.id")?,
                 result: read_result(reader)?,
-                shares: read_shares(reader, payload, "sharereply.shares")?,
+                shares: read_shares(reader, payload, REPLY_SHARES_MAX + REQUEST_HASHES_MAX)?,
             },
             Command::BestBlock => Message::BestBlock { header: reader.array("bestblock.header")? },
             Command::HaveTx => Message::HaveTx(reader.hashes("have_tx.tx_hashes")?.into()),
@@ -346,6 +372,7 @@ impl Message {
             Command::RememberTx => {
                 let hashes = reader.hashes("remember_tx.tx_hashes")?.into();
                 let count = reader.count("remember_tx.txs", transactions::TRANSACTION_BYTES_MIN)?;
+                check_count("transactions", count, TRANSACTION_HASHES_MAX)?;
                 let read = |_| transactions::read(reader).map(|raw| payload.slice_ref(raw));
                 Message::RememberTx { hashes, transactions: (0..count).map(read).collect::<Result<_, _>>()? }
             }
@@ -462,15 +489,18 @@ fn write_share_hashes(writer: &mut Writer, hashes: &[ShareHash]) {
     }
 }
 
-fn read_shares(reader: &mut Reader, payload: &Bytes, field: &'static str) -> Result<Vec<WrappedShare>, UnpackError> {
-    let count = reader.count(field, 2)?;
-    // Each takes more memory here than the two bytes that it might take on the wire: let the list grow with what is read.
-    let mut shares = Vec::with_capacity(count.min(REPLY_SHARES_MAX));
-    for _ in 0..count {
-        let (version, contents) = crate::share::read_wrapped(reader)?;
-        shares.push(WrappedShare { version, contents: payload.slice_ref(contents) });
-    }
-    Ok(shares)
+fn read_shares(reader: &mut Reader, payload: &Bytes, limit: usize) -> Result<Vec<WrappedShare>, Problem> {
+    let count = reader.count("shares", 2)?;
+    check_count("shares", count, limit)?;
+    let read = |_| {
+        let (version, contents) = share::read_wrapped(reader)?;
+        Ok(WrappedShare { version, contents: payload.slice_ref(contents) })
+    };
+    (0..count).map(read).collect()
+}
+
+fn check_count(what: &'static str, count: usize, limit: usize) -> Result<(), Problem> {
+    if count > limit { Err(Problem::TooMany { what, count, limit }) } else { Ok(()) }
 }
 
 fn write_shares(writer: &mut Writer, shares: &[WrappedShare]) {

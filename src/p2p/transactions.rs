@@ -28,6 +28,9 @@ pub(super) const TRANSACTION_BYTES_MIN: usize = 12;
 /// How long a transaction is kept after it was forgotten: a peer may name it before it hears that we lost it.
 pub const FORGOTTEN_KEPT: Duration = Duration::from_secs(20);
 
+/// Bytes of forgotten transactions that are kept so long.
+const FORGOTTEN_BYTES_MAX: usize = REMEMBERED_BYTES_MAX;
+
 /// Bytes of transactions that are kept for all peers together: four that have us remember as much as they may. Beyond
 /// it, what peers send is counted but not kept, and a share that names it ends the connection.
 pub const KNOWN_BYTES_MAX: usize = 4 * REMEMBERED_BYTES_MAX;
@@ -78,8 +81,10 @@ pub struct Transactions {
 struct State {
     known: HashMap<Digest, Arc<Transaction>>,
     known_bytes: usize,
-    forgotten: VecDeque<(Instant, Arc<Transaction>)>,
-    forgotten_by_hash: HashMap<Digest, Arc<Transaction>>,
+    forgotten: HashMap<Digest, (Instant, Arc<Transaction>)>,
+    /// Oldest first; may hold some that were wanted again since.
+    forgotten_by_age: VecDeque<(Instant, Digest)>,
+    forgotten_bytes: usize,
 }
 
 impl State {
@@ -88,17 +93,41 @@ impl State {
         self.known.insert(transaction.hash, transaction);
     }
 
-    fn find(&self, hash: &Digest) -> Option<&Arc<Transaction>> {
-        self.known.get(hash).or_else(|| self.forgotten_by_hash.get(hash))
+    /// Finds a transaction. One that was forgotten a moment ago is known again: somebody names it.
+    fn find(&mut self, hash: &Digest) -> Option<&Arc<Transaction>> {
+        if let Some((_, transaction)) = self.forgotten.remove(hash) {
+            self.forgotten_bytes -= transaction.size();
+            self.add(transaction);
+        }
+        self.known.get(hash)
+    }
+
+    /// A transaction that is learned again has not been forgotten any more.
+    fn drop_forgotten(&mut self, hash: &Digest) {
+        if let Some((_, transaction)) = self.forgotten.remove(hash) {
+            self.forgotten_bytes -= transaction.size();
+        }
+    }
+
+    fn forget(&mut self, hash: &Digest, now: Instant) {
+        if let Some(transaction) = self.known.remove(hash) {
+            self.known_bytes -= transaction.size();
+            self.forgotten_bytes += transaction.size();
+            self.forgotten.insert(*hash, (now, transaction));
+            self.forgotten_by_age.push_back((now, *hash));
+        }
     }
 
     fn expire(&mut self, now: Instant) {
-        while let Some((since, _)) = self.forgotten.front() {
-            if now < *since + FORGOTTEN_KEPT {
+        while let Some((since, hash)) = self.forgotten_by_age.front().copied() {
+            if now < since + FORGOTTEN_KEPT && self.forgotten_bytes <= FORGOTTEN_BYTES_MAX {
                 break;
             }
-            if let Some((_, gone)) = self.forgotten.pop_front() {
-                self.forgotten_by_hash.remove(&gone.hash);
+            self.forgotten_by_age.pop_front();
+            if self.forgotten.get(&hash).is_some_and(|(when, _)| *when == since)
+                && let Some((_, gone)) = self.forgotten.remove(&hash)
+            {
+                self.forgotten_bytes -= gone.size();
             }
         }
     }
@@ -123,6 +152,7 @@ impl Transactions {
                     return Arc::clone(known);
                 }
                 let transaction = Arc::new(Transaction { hash, raw: one.raw.clone() });
+                state.drop_forgotten(&hash);
                 state.add(Arc::clone(&transaction));
                 learned.push(hash);
                 transaction
@@ -138,6 +168,7 @@ impl Transactions {
         if let Some(known) = state.known.get(&transaction.hash) {
             return Some((Arc::clone(known), false));
         }
+        state.drop_forgotten(&transaction.hash);
         if state.known_bytes + transaction.size() > KNOWN_BYTES_MAX {
             return None;
         }
@@ -170,16 +201,12 @@ impl Transactions {
     /// not name either. Says what was forgotten. To be called every ten seconds or so, as the reference does.
     pub fn forget_old(&self, named: &HashSet<Digest>, now: Instant) -> Vec<Digest> {
         let mut state = self.state.lock();
-        state.expire(now);
         let is_old = |one: &Arc<Transaction>| Arc::strong_count(one) == 1 && !named.contains(&one.hash);
         let lost: Vec<Digest> = state.known.values().filter(|one| is_old(one)).map(|one| one.hash).collect();
         for hash in &lost {
-            if let Some(gone) = state.known.remove(hash) {
-                state.known_bytes -= gone.size();
-                state.forgotten_by_hash.insert(*hash, Arc::clone(&gone));
-                state.forgotten.push_back((now, gone));
-            }
+            state.forget(hash, now);
         }
+        state.expire(now);
         lost
     }
 }

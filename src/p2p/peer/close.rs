@@ -4,7 +4,7 @@ use std::time::Duration;
 use thiserror::Error;
 
 use crate::p2p::frame::FrameError;
-use crate::p2p::message::Command;
+use crate::p2p::message::{Command, MessageError, Problem};
 use crate::share::CheckError;
 
 /// What a ban is based on where nothing else is said; the swarm multiplies it by the square of how often it happened.
@@ -50,9 +50,11 @@ pub enum Offence {
     /// A share that no honest node sends.
     #[error("{0}")]
     Share(CheckError),
-    /// More shares than it was asked for, or than there is reason to announce.
-    #[error("{count} shares where {limit} are the most")]
-    TooManyShares {
+    /// More shares than it was asked for, or more of something than there is any reason for in one message.
+    #[error("{count} {what}, where {limit} are the most")]
+    TooMany {
+        /// Of what.
+        what: &'static str,
         /// How many came.
         count: usize,
         /// What they should not exceed.
@@ -96,7 +98,7 @@ impl Offence {
             Offence::SecondVersion => "second_version",
             Offence::TooOld { .. } => "too_old",
             Offence::Share(_) => "bad_share",
-            Offence::TooManyShares { .. } => "too_many_shares",
+            Offence::TooMany { .. } => "too_many",
             Offence::BestBlock { .. } => "bad_best_block",
             Offence::TooMuchToRemember(_) => "too_much_to_remember",
             Offence::TooFast { .. } => "too_fast",
@@ -120,6 +122,15 @@ impl From<FrameError> for Close {
         match error {
             FrameError::OverBudget(_) => Close::Quiet(error.to_string()),
             _ => Close::Offence(Offence::Frame(error)),
+        }
+    }
+}
+
+impl From<MessageError> for Close {
+    fn from(error: MessageError) -> Close {
+        match error.problem {
+            Problem::Form(_) => Close::Quiet(error.to_string()),
+            Problem::TooMany { what, count, limit } => Offence::TooMany { what, count, limit }.into(),
         }
     }
 }
