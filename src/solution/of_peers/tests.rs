@@ -13,7 +13,8 @@ use proptest::prelude::*;
 use stratum::submission::Submission;
 use stratum::{Epochs, Work};
 
-const MINER: &str = "bcrt1qw508d6qejxtdg4y5r3zarvary0c5xw7kygt080";
+// A pubkey hash's, which every share version can hold.
+const MINER: &str = "mipcBbFg9gMiCh81Kj8tqqdgoZub1ZJRfn";
 
 fn network(version: u64) -> &'static Network {
     let text = format!(
