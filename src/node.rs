@@ -10,12 +10,13 @@
 //! | sessions → `stats`: credits | bounded mpsc | drops, and counts the drops |
 //! | `solution` → `bitcoind::submit`: blocks | bounded mpsc | waits; never drops |
 //! | `solution` → `sharechain`: our own shares | bounded mpsc | waits; never drops |
+//! | `sharechain` → `solution::of_peers` → `bitcoind::submit`: peers' blocks | bounded mpsc | waits; never drops |
+//! | `solution::of_peers` → `sharechain`: transactions of templates | watch | latest wins |
 //! | peers → `p2p`: what they did | bounded mpsc | the connection waits, its peer feels it |
 //! | `p2p` → peers: what to send | bounded mpsc | never waits; the slow peer is dropped |
 //! | `p2p` → `sharechain`: peers' shares, questions | bounded mpsc | waits, and with it the peers who sent them |
 //! | `sharechain` → `p2p`: what is missing | watch | latest wins |
 //! | `sharechain` → `p2p`, whoever listens: what happens on the chain | broadcast | the slow miss some |
-//! | `sharechain` → `solution::of_peers` → `bitcoind::submit`: peers' blocks | bounded mpsc | waits; never drops |
 //! | `bitcoind::submit` → whoever listens: reports | broadcast | the slow miss some |
 //! | `bitcoind` → `p2p`: the best header | watch | latest wins |
 //! | `p2p` → `bitcoind`: somebody knows of a new block | notification | several are one |
@@ -147,7 +148,9 @@ pub fn start(parts: Parts, daemon: bitcoind::Handle, tasks: &Tasks) -> Node {
         let known = p2p.as_ref().map(|p2p| p2p.transactions.clone());
         let inputs = solution::of_peers::Inputs {
             templates: daemon.templates.clone(),
+            tips: sharechain.tips.clone(),
             known: Arc::new(move |wtxid| known.as_ref()?.find(wtxid).map(|found| found.raw.clone())),
+            transactions: sharechain.transactions.clone(),
         };
         let of_peers = solution::of_peers::run(solved, inputs, daemon.blocks.clone());
         tasks.spawn("peers' solutions", of_peers);

@@ -68,8 +68,12 @@ pub fn describe() {
 pub struct Inputs {
     /// What there is to mine.
     pub templates: watch::Receiver<Option<Arc<Template>>>,
+    /// What there is to build on.
+    pub tips: watch::Receiver<Option<Arc<Tip>>>,
     /// Where to look for what is in no template.
     pub known: Known,
+    /// Where the share chain hears of the transactions that templates have, as long as its shares list theirs.
+    pub transactions: Arc<watch::Sender<Arc<KnownTransactions>>>,
 }
 
 impl fmt::Debug for Inputs {
@@ -91,6 +95,7 @@ pub async fn run(mut solved: mpsc::Receiver<SolvedShare>, mut inputs: Inputs, bl
                 let template = inputs.templates.borrow_and_update().clone();
                 if let Some(template) = template {
                     recent.keep(&template);
+                    tell_transactions(&recent, &inputs);
                 }
             }
             share = solved.recv() => match share {
@@ -98,6 +103,15 @@ pub async fn run(mut solved: mpsc::Receiver<SolvedShare>, mut inputs: Inputs, bl
                 None => return,
             },
         }
+    }
+}
+
+fn tell_transactions(recent: &Recent, inputs: &Inputs) {
+    let lists = inputs.tips.borrow().as_ref().is_some_and(|tip| tip.version().lists_transactions());
+    if lists {
+        inputs.transactions.send_replace(Arc::new(recent.transactions()));
+    } else if !inputs.transactions.borrow().is_empty() {
+        inputs.transactions.send_replace(Arc::default());
     }
 }
 
@@ -161,6 +175,17 @@ impl Recent {
                 .collect();
             self.raw.retain(|wtxid, _| still.contains(wtxid));
         }
+    }
+
+    /// What shares that list their transactions are judged by.
+    pub fn transactions(&self) -> KnownTransactions {
+        let facts = self.raw.iter().map(|(wtxid, one)| {
+            // Weight is three times the stripped size and once the whole.
+            let stripped = one.weight.saturating_sub(one.raw.len() as u64) / 3;
+            let stripped_size = u32::try_from(stripped).unwrap_or(u32::MAX);
+            (*wtxid, KnownTransaction { fee: Some(one.fee), stripped_size })
+        });
+        facts.collect()
     }
 
     /// The whole block of a share.
