@@ -73,7 +73,6 @@ fn mine_until_accepted(port: u16, user: &str, since: Instant) -> Duration {
 fn a_miner_that_comes_back_is_served_moments_after_the_first_process_was_told_to_end() {
     let mut pool = Pool::start(&[]);
     let user = format!("{}.rig+0.00001", wpkh(3));
-    // As long as an old process's last breath may take, and then some.
     let mut gaps = Vec::new();
     for kill in [false, true, false] {
         let second = successor(&pool);
@@ -137,12 +136,10 @@ fn another_network_of_the_same_name_in_the_same_folder_is_refused() {
     let folder = tempfile::tempdir().expect("the temporary folder can be written");
     let file = folder.path().join("other.toml");
     std::fs::write(&file, text).expect("the temporary folder can be written");
-    let datadir = pool.node.data_dir().to_str().expect("text").to_owned();
     let mut other = NodeBuilder::new(P2POOL, &pool.daemon)
         .network(file.to_str().expect("text"))
         .address(Some(&wpkh(9).to_string()))
-        .args(&["--datadir", &datadir])
-        .spawn();
+        .spawn_on(&pool.node);
     let exit = other.wait_exit(SOON);
     assert_ne!(exit.status.code(), Some(0));
     assert!(other.log().contains("for another network"), "{}", other.log());

@@ -148,6 +148,12 @@ impl NodeBuilder {
         self.launch(Arc::new(data_dir), worker_port)
     }
 
+    /// Starts it on another node's data directory, and waits for nothing.
+    pub fn spawn_on(self, other: &Node) -> Node {
+        let worker_port = self.worker_port.unwrap_or_else(free_port);
+        self.launch(Arc::clone(&other.data_dir), worker_port)
+    }
+
     fn launch(self, data_dir: Arc<TempDir>, worker_port: u16) -> Node {
         let mut node = Node { builder: self, data_dir, worker_port, child: None, log: Arc::default(), marked: 0 };
         node.launch();
