@@ -29,7 +29,7 @@
 //! | `http` | `bitcoind` (health), `metrics`, `stats` (rates) |
 //! | `listen` | `http` |
 //! | `node` | everything above |
-//! | `config` | `address`, `bitcoind` (its `Config`), `network`, `work` (its `Config`) |
+//! | `config` | `address`, `bitcoind` (its `Config`), `network`, `simulation` (its `Config`), `work` (its `Config`) |
 //! | `simulation` | `merkle`, `network`, `share`, `sharechain` |
 //! | `demo` | `config`, `node` and what stands above it |
 //! | `main` | everything |

@@ -22,7 +22,7 @@ use p2pool::node::{self, Parts};
 use p2pool::sharechain::{self, task};
 use p2pool::tasks::Tasks;
 use p2pool::work::{self, Payout};
-use p2pool::{demo, listen, metrics, share};
+use p2pool::{demo, listen, metrics, share, simulation};
 
 /// What the shell's conventions call a mistake in the arguments.
 const EXIT_USAGE: u8 = 2;
@@ -64,6 +64,7 @@ fn run(config: Config) -> Result<()> {
         Config::Node(config) => runtime.block_on(run_node(*config)),
         Config::InspectShare { network, share } => inspect_share(network, &share),
         Config::ReplayShares { network, shares } => replay_shares(network, shares.as_deref()),
+        Config::Simulate(config) => simulate(&config),
         Config::Demo(config) => runtime.block_on(run_demo(*config)),
     };
     // Calls to the daemon may be under way on other threads; they are not waited for.
@@ -147,6 +148,13 @@ fn replay_shares(network: &'static Network, path: Option<&Path>) -> Result<()> {
             sharechain::replay(network, std::io::BufReader::new(file), out)?;
         }
         None => sharechain::replay(network, std::io::stdin().lock(), out)?,
+    }
+    Ok(())
+}
+
+fn simulate(config: &simulation::Config) -> Result<()> {
+    if !simulation::run(config, &mut std::io::stdout().lock(), std::io::stderr().is_terminal())? {
+        bail!("not everything holds that should");
     }
     Ok(())
 }

@@ -17,8 +17,9 @@ mod arguments;
 use crate::bitcoind::credentials::{Login, Password};
 use crate::bitcoind::daemon;
 use crate::network::{self, Network};
+use crate::simulation::{self, Scenario};
 use crate::work::{self, Payout};
-use arguments::{Cli, Command, DemoArgs, RunArgs, ShareCommand};
+use arguments::{Cli, Command, DemoArgs, RunArgs, ShareCommand, SimulateArgs};
 
 /// Argument files within argument files: deeper is a file that names itself.
 const ARGUMENT_FILES_MAX: usize = 16;
@@ -44,6 +45,8 @@ pub enum Config {
         /// Where they are; `None` for standard input.
         shares: Option<PathBuf>,
     },
+    /// Simulate a pool.
+    Simulate(simulation::Config),
 }
 
 /// How to log.
@@ -150,6 +153,7 @@ impl Config {
         let config = match cli.command {
             Some(Command::Demo(arguments)) => demo(arguments, &mut problems).map(|demo| Self::Demo(Box::new(demo))),
             Some(Command::Share(arguments)) => share(arguments.command, &mut problems),
+            Some(Command::Simulate(arguments)) => simulate(arguments, &mut problems).map(Self::Simulate),
             None => node(cli.run, environment, &mut problems).map(|node| Self::Node(Box::new(node))),
         };
         match config {
@@ -244,6 +248,23 @@ fn share(command: ShareCommand, problems: &mut Problems) -> Option<Config> {
             Some(Config::ReplayShares { network, shares })
         }
     }
+}
+
+fn simulate(arguments: SimulateArgs, problems: &mut Problems) -> Option<simulation::Config> {
+    let scenarios = match arguments.scenario.as_str() {
+        "all" => Some(Scenario::ALL.to_vec()),
+        name => problems.take("SCENARIO", name.parse().map(|scenario| vec![scenario])),
+    };
+    Some(simulation::Config {
+        scenarios: scenarios?,
+        settings: simulation::Settings {
+            nodes: usize::from(arguments.nodes),
+            seed: arguments.seed,
+            latency: Duration::from_millis(arguments.latency),
+            shares: arguments.shares,
+        },
+        plot: arguments.plot,
+    })
 }
 
 /// Hex as given, or the hex in the file of that name.

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use super::forge::{self, Plan};
-use super::world::{Agent, Command, Moment, Opened, Socket};
+use super::agent::{Agent, Command, Moment, Opened, Socket};
 use crate::network::Network;
 use crate::share::{Share, ShareHash};
 use crate::sharechain::{Event, Sharechain};

@@ -1,0 +1,95 @@
+//! Who takes part in the simulated network, and what the world and they say to each other.
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+
+use super::node::Node;
+use crate::share::ShareHash;
+
+/// A moment of the simulation, as sans-IO parts want it told.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Moment {
+    /// Since the simulation began.
+    pub(super) elapsed: Duration,
+    /// The same, as durations are measured.
+    pub(super) now: Instant,
+    /// The same, in seconds since 1970.
+    pub(super) unix: f64,
+}
+
+/// One end of a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) struct Socket(pub(super) u32);
+
+impl Socket {
+    pub(super) fn connection(self) -> usize {
+        (self.0 / 2) as usize
+    }
+
+    pub(super) fn end(self) -> usize {
+        (self.0 % 2) as usize
+    }
+
+    pub(super) fn other(self) -> Socket {
+        Socket(self.0 ^ 1)
+    }
+}
+
+/// A new connection, as one end sees it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Opened {
+    /// The agent's own end.
+    pub(super) socket: Socket,
+    /// Who is at the other.
+    pub(super) remote: SocketAddr,
+    /// How the other end sees this one.
+    pub(super) local: SocketAddr,
+    /// Whether the agent dialled.
+    pub(super) is_outbound: bool,
+}
+
+/// What an agent wants done.
+#[derive(Debug, Clone)]
+pub(super) enum Command {
+    /// Connect to `to`, from the address `from`.
+    Dial {
+        /// One of the agent's addresses; the port is chosen for it.
+        from: SocketAddr,
+        /// Whose listening address it should be.
+        to: SocketAddr,
+    },
+    /// Write to a stream.
+    Send(Socket, Bytes),
+    /// Close a stream.
+    Close(Socket),
+    /// Nothing to be done: this share entered the agent's chain.
+    Accepted(ShareHash),
+    /// Nothing to be done: the agent found this share.
+    Found(ShareHash),
+}
+
+/// Whoever takes part: an honest node or not.
+pub(super) trait Agent {
+    /// Whether a connection from `from` is let in.
+    fn accepts(&mut self, from: SocketAddr, at: Moment) -> bool;
+    /// A connection is there.
+    fn connected(&mut self, opened: Opened, at: Moment);
+    /// A dial came to nothing.
+    fn unreachable(&mut self, address: SocketAddr, at: Moment);
+    /// Bytes came.
+    fn received(&mut self, socket: Socket, bytes: &[u8], at: Moment);
+    /// The other end closed.
+    fn closed(&mut self, socket: Socket, at: Moment);
+    /// It was asked for.
+    fn timeout(&mut self, at: Moment);
+    /// When [`timeout`](Self::timeout) is wanted.
+    fn poll_timeout(&self) -> Option<Instant>;
+    /// What is to be done.
+    fn poll_command(&mut self) -> Option<Command>;
+    /// Luck struck: a share is found, told apart from all others by `nonce`.
+    fn find(&mut self, nonce: u32, at: Moment);
+    /// The node that it is or has inside.
+    fn node(&self) -> &Node;
+}
