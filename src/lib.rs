@@ -47,6 +47,7 @@ pub mod merkle;
 pub mod metrics;
 pub mod network;
 pub mod node;
+pub mod p2p;
 pub mod pack;
 pub mod share;
 pub mod sharechain;
