@@ -192,6 +192,7 @@ async fn tell(
             share = heard.shares.recv() => match share {
                 Ok(ChainEvent::Accepted { share, .. }) => story.share(&share),
                 Ok(ChainEvent::Late(_)) => story.late_share(),
+                Ok(ChainEvent::Refused { .. } | ChainEvent::TipChanged { .. } | ChainEvent::Block { .. }) => {}
                 // Told too fast to follow; the totals on the status line are the node's own.
                 Err(RecvError::Lagged(_)) => {}
                 Err(RecvError::Closed) => return Ok(()),
