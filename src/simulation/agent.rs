@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use super::node::Node;
+use crate::p2p::swarm::Now;
 use crate::share::ShareHash;
 
 /// A moment of the simulation, as sans-IO parts want it told.
@@ -17,6 +18,20 @@ pub(super) struct Moment {
     pub(super) now: Instant,
     /// The same, in seconds since 1970.
     pub(super) unix: f64,
+}
+
+impl Moment {
+    /// The same as swarms want it.
+    pub(super) fn for_swarm(self) -> Now {
+        Now { instant: self.now, unix: self.unix }
+    }
+
+    /// Whole seconds since 1970.
+    pub(super) fn whole_unix(self) -> u64 {
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a time since 1970")]
+        let seconds = self.unix as u64;
+        seconds
+    }
 }
 
 /// One end of a connection.
@@ -92,4 +107,6 @@ pub(super) trait Agent {
     fn find(&mut self, nonce: u32, at: Moment);
     /// The node that it is or has inside.
     fn node(&self) -> &Node;
+    /// The same, to be meddled with.
+    fn node_mut(&mut self) -> &mut Node;
 }

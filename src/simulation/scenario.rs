@@ -10,11 +10,10 @@ use std::time::Duration;
 use fastrand::Rng;
 
 use super::Progress;
-use super::agent::Agent;
 use super::forge::{self, Plan, START};
 use super::miner::Miners;
 use super::network::Conditions;
-use super::node::Node;
+use super::node::{Node, Parts, Shelf};
 use super::report::{Outcome, Point};
 use super::theory::{fork_rate, interval, orphan_rate, whole};
 use super::world::World;
@@ -119,6 +118,7 @@ struct Plans {
     network: &'static Network,
     common: Vec<Arc<Share>>,
     unix: f64,
+    shelf: Shelf,
     rng: Rng,
 }
 
@@ -129,16 +129,19 @@ impl Plans {
         let hashes = forge::grow(&mut source, None, COMMON, &Plan::default());
         let common = hashes.iter().filter_map(|hash| source.share(*hash).cloned()).collect();
         let unix = f64::from(START + COMMON * SHARE_PERIOD);
-        Plans { network, common, unix, rng: Rng::with_seed(settings.seed) }
+        Plans { network, common, unix, shelf: Shelf::default(), rng: Rng::with_seed(settings.seed) }
     }
 
-    fn node(&mut self, number: usize, of: usize) -> Node {
-        let known = (0..KNOWN_AT_START).map(|_| address_of(self.rng.usize(..of))).filter(|it| *it != address_of(number));
-        let dials = known.map(|to| (address_of(number), to)).collect();
+    /// What the node with this number is made of.
+    fn parts(&mut self, number: usize) -> Parts {
         let payee = u32::try_from(number).unwrap_or(u32::MAX);
-        let mut node = Node::new(self.network, payee, dials);
-        node.load(&self.common, self.unix);
-        node
+        let (network, address) = (self.network, address_of(number));
+        Parts { network, address, payee, shelf: self.shelf.clone(), rng: self.rng.fork() }
+    }
+
+    /// A few of the first `of` nodes' addresses.
+    fn some_addresses(&mut self, of: usize) -> Vec<SocketAddr> {
+        (0..KNOWN_AT_START).map(|_| address_of(self.rng.usize(..of))).collect()
     }
 }
 
@@ -151,7 +154,8 @@ impl Pool {
         let mut world = World::new(plans.unix, conditions, miners, plans.rng.fork());
         let honest = parts.len();
         for number in 0..honest {
-            let node = plans.node(number, honest);
+            let (parts, bootstrap) = (plans.parts(number), plans.some_addresses(honest));
+            let node = Node::new(parts, &plans.common, &bootstrap, world.moment());
             world.add(Box::new(node), [address_of(number)]);
         }
         for number in 0..honest {

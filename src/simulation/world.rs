@@ -2,7 +2,7 @@
 //! follows from one seed.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap, HashMap, VecDeque};
+use std::collections::{BinaryHeap, HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
@@ -175,6 +175,10 @@ impl World {
 
     pub(super) fn node(&self, agent: usize) -> &Node {
         self.agents[agent].node()
+    }
+
+    pub(super) fn node_mut(&mut self, agent: usize) -> &mut Node {
+        self.agents[agent].node_mut()
     }
 
     pub(super) fn miners(&self) -> &Miners {
