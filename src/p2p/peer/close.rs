@@ -80,6 +80,9 @@ pub enum Offence {
     /// It could not or would not answer a request for shares. The swarm's to say.
     #[error("failed request for shares: {0}")]
     RequestFailed(String),
+    /// Shares in an answer that were not asked for. The swarm's to say.
+    #[error("{0}")]
+    NotAsked(String),
     /// A share of its failed verification among its ancestors. The swarm's to say.
     #[error("invalid share: {0}")]
     InvalidShare(String),
@@ -100,6 +103,7 @@ impl Offence {
             Offence::TooMuchToRemember(_) => "too_much_to_remember",
             Offence::TooFast { .. } => "too_fast",
             Offence::RequestFailed(_) => "request_failed",
+            Offence::NotAsked(_) => "not_asked",
             Offence::InvalidShare(_) => "invalid_share",
         }
     }

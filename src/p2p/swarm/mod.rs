@@ -1,0 +1,694 @@
+//! Everything about all peers at once, without I/O: who is let in and dialled, what they are told, asked and passed on.
+//!
+//! ```text
+//!  connections, PeerEvents ──▶          ──▶ Dial, Order, Disconnect ──▶ connections
+//!                              Swarm
+//!  tips, needs, blocks ──────▶          ──▶ Shares, Knows, Ancestry ──▶ owner of the share chain
+//! ```
+//!
+//! Whoever drives it calls a `handle_…` for each thing that happens and then carries out all that
+//! [`Swarm::poll_action`] gives. A peer is gone for the swarm as soon as it orders [`Action::Disconnect`]; what still comes
+//! from it is ignored.
+
+mod best_header;
+mod dial;
+mod gossip;
+mod relay;
+mod status;
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::addrs::{AddressBook, Group, Reach};
+use super::bans::{Ban, Bans, NotBanned};
+use super::download::{Download, Outcome};
+use super::peer::{Close, Direction, Hello, Offence, Order, PeerEvent, RequestFailed, RequestId};
+use super::transactions::TemplateTransactions;
+use crate::merkle::Digest;
+use crate::share::{Share, ShareHash, Target};
+use crate::sharechain::Wanted;
+
+use self::best_header::BestHeader;
+pub use self::dial::DialKind;
+use self::dial::Dialer;
+use self::gossip::Allowance;
+use self::relay::Relay;
+pub use self::status::{PeerStatus, Status};
+
+/// Incoming connections from one group (protocol section 3.6). This machine and its local network are exempt.
+const INCOMING_PER_GROUP_MAX: usize = 3;
+/// Requests for shares of one peer that wait for the owner. The reference has two at a time.
+const ANSWERS_PENDING_MAX: usize = 8;
+/// How long an old node is left alone: it is not updated that soon.
+const OLD_NODE_REST: f64 = 6.0 * 3600.0;
+/// Addresses that are left alone.
+const RESTING_MAX: usize = 1000;
+/// How long an address that leads to a peer that we have already is not dialled.
+const DUPLICATE_REST: f64 = 3600.0;
+/// How long a peer that we lost is not dialled.
+const LOST_REST: f64 = 60.0;
+/// Offences and shares that were not verified are forgiven so often.
+const FORGIVE_INTERVAL: Duration = Duration::from_secs(3600);
+
+/// The time, by both clocks.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Now {
+    /// For durations.
+    pub instant: Instant,
+    /// Seconds since 1970, for what is told and kept.
+    pub unix: f64,
+}
+
+/// What a swarm is like.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Shares that make a whole chain.
+    pub chain_length: u32,
+    /// The proof-of-work hash of a block header.
+    pub pow: fn(&[u8; 80]) -> Digest,
+    /// Connections that we keep to addresses of the book; 10 at most.
+    pub outgoing_wanted: usize,
+    /// Connections that we accept.
+    pub incoming_max: usize,
+    /// Who is always let in and never banned.
+    pub whitelist: Vec<IpAddr>,
+}
+
+/// Names a connection, from when it is made or accepted. Never used twice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
+pub struct PeerId(pub u64);
+
+/// What is to be done.
+#[derive(Debug, Clone)]
+pub enum Action {
+    /// Connect to this address; [`Swarm::handle_dialed`] or [`Swarm::handle_dial_failed`] when it is decided.
+    Dial(SocketAddr, DialKind),
+    /// Have a peer do this.
+    Order(PeerId, Order),
+    /// Close a connection. Nothing is to be told of it any more; a ban is noted already.
+    Disconnect(PeerId, Close),
+    /// Give these to the share chain's owner, then call [`Swarm::handle_taken`].
+    Shares {
+        /// Who sent them.
+        peer: SocketAddr,
+        /// Newest first.
+        shares: Vec<Arc<Share>>,
+    },
+    /// Ask the owner whether it has a share that a peer announced; [`Swarm::handle_known`] with what it says.
+    Knows {
+        /// The peer.
+        peer: PeerId,
+        /// The share.
+        hash: ShareHash,
+    },
+    /// Ask the owner for shares that a peer wants; [`Swarm::handle_answer`] with them.
+    Ancestry {
+        /// The peer.
+        peer: PeerId,
+        /// To be given back.
+        id: [u8; 32],
+        /// At least one.
+        hashes: Vec<ShareHash>,
+        /// How many ancestors of each.
+        parents: u64,
+        /// Where to stop.
+        stops: Vec<ShareHash>,
+    },
+    /// There is a better block header to build on.
+    BestHeader([u8; 80]),
+}
+
+/// Why a connection is refused before a word is said.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Refused {
+    /// Its address is banned.
+    #[error("banned")]
+    Banned,
+    /// There are as many incoming connections as there may be.
+    #[error("all {0} incoming connections are taken")]
+    Full(usize),
+    /// There are as many incoming connections from its neighbourhood as there may be.
+    #[error("{INCOMING_PER_GROUP_MAX} connections from its neighbourhood already")]
+    Group,
+}
+
+/// The parent chain, as far as peers are concerned.
+#[derive(Debug, Clone)]
+pub struct Parent {
+    /// Heights of blocks that shares build on.
+    pub heights: Arc<HashMap<Digest, u32>>,
+    /// The greatest height seen.
+    pub best_height: u32,
+    /// The block that the current template builds on.
+    pub previous_block: Digest,
+    /// The target of the block that the template is for.
+    pub target: Target,
+}
+
+impl Parent {
+    /// Whether a share that solves a block is news to bitcoind's of today (protocol section 3.7).
+    fn is_recent(&self, share: &Share) -> bool {
+        let Some(previous) = share.contents().min_header.previous_block else { return false };
+        let height = self.heights.get(&previous).copied().unwrap_or_default();
+        let is_near = i64::from(height) - i64::from(self.best_height) > -5;
+        is_near || self.previous_block == previous || self.previous_block == share.hash().0
+    }
+}
+
+/// One connection.
+#[derive(Debug)]
+struct Connection {
+    address: SocketAddr,
+    /// None if the peer opened it.
+    dialed: Option<DialKind>,
+    since: f64,
+    /// What it said about itself, once it did.
+    hello: Option<Hello>,
+    shares_received: u64,
+    shares_sent: u64,
+    answers_pending: usize,
+    allowance: Allowance,
+}
+
+impl Connection {
+    fn is_up(&self) -> bool {
+        self.hello.is_some()
+    }
+}
+
+/// All peers.
+#[derive(Debug)]
+pub struct Swarm {
+    config: Config,
+    random: fastrand::Rng,
+    book: AddressBook,
+    bans: Bans,
+    /// Hosts of old nodes and until when, seconds since 1970, they are not dialled.
+    resting: HashMap<IpAddr, f64>,
+    connections: BTreeMap<PeerId, Connection>,
+    next_peer: u64,
+    dialer: Dialer,
+    download: Download,
+    relay: Relay,
+    best_header: BestHeader,
+    parent: Option<Parent>,
+    best_share: Option<ShareHash>,
+    template: Arc<TemplateTransactions>,
+    next_get_addresses: Instant,
+    next_forgive: Instant,
+    actions: VecDeque<Action>,
+}
+
+impl Swarm {
+    /// No peers yet. All draws come from `random`.
+    pub fn new(config: Config, mut random: fastrand::Rng, now: Now) -> Self {
+        let mut fork = || random.fork();
+        let book = AddressBook::new(fork());
+        let download = Download::new(config.chain_length, fork());
+        let dialer = Dialer::new(fork(), config.outgoing_wanted, now.instant);
+        Self {
+            book,
+            download,
+            dialer,
+            bans: Bans::new(config.whitelist.iter().copied()),
+            relay: Relay::new(config.chain_length),
+            best_header: BestHeader::new(config.pow),
+            config,
+            random,
+            resting: HashMap::new(),
+            connections: BTreeMap::new(),
+            next_peer: 0,
+            parent: None,
+            best_share: None,
+            template: Arc::default(),
+            next_get_addresses: now.instant,
+            next_forgive: now.instant + FORGIVE_INTERVAL,
+            actions: VecDeque::new(),
+        }
+    }
+
+    /// What is to be done next.
+    pub fn poll_action(&mut self) -> Option<Action> {
+        while let Some(ask) = self.download.poll_ask() {
+            let order =
+                Order::Request { request: ask.request, hashes: vec![ask.hash], parents: ask.parents, stops: ask.stops };
+            self.actions.push_back(Action::Order(ask.peer, order));
+        }
+        self.actions.pop_front()
+    }
+
+    /// When [`handle_timeout`](Self::handle_timeout) is due.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        let get_addresses = self.wants_addresses().then_some(self.next_get_addresses);
+        let dial = self.dialer.poll_timeout(self.book.is_empty());
+        let others = [get_addresses, dial, self.download.poll_timeout(), self.relay.poll_timeout()];
+        others.into_iter().flatten().chain([self.next_forgive]).min()
+    }
+
+    /// Does what is due.
+    pub fn handle_timeout(&mut self, now: Now) {
+        self.download.handle_timeout(now.instant);
+        self.dial(now);
+        self.repeat_blocks(now);
+        if self.wants_addresses() && self.next_get_addresses <= now.instant {
+            self.ask_for_addresses(now);
+        }
+        if self.next_forgive <= now.instant {
+            self.next_forgive = now.instant + FORGIVE_INTERVAL;
+            self.bans.forgive(now.unix);
+            self.download.forgive();
+            self.resting.retain(|_, until| *until > now.unix);
+        }
+    }
+
+    /// Somebody connects from `remote`.
+    ///
+    /// # Errors
+    /// The connection is to be closed at once.
+    pub fn handle_incoming(&mut self, remote: SocketAddr, now: Now) -> Result<PeerId, Refused> {
+        let ip = remote.ip();
+        if self.bans.is_banned(ip, now.unix) {
+            return Err(Refused::Banned);
+        }
+        if !self.bans.is_whitelisted(ip) {
+            let incoming = || {
+                let incoming = self.connections.values().filter(|connection| connection.dialed.is_none());
+                incoming.filter(|connection| !self.bans.is_whitelisted(connection.address.ip()))
+            };
+            if incoming().count() >= self.config.incoming_max {
+                return Err(Refused::Full(self.config.incoming_max));
+            }
+            let group = Group::of(ip);
+            let neighbours = incoming().filter(|connection| Group::of(connection.address.ip()) == group);
+            if !Reach::is_near(ip) && neighbours.count() >= INCOMING_PER_GROUP_MAX {
+                return Err(Refused::Group);
+            }
+        }
+        Ok(self.connect(remote, None, now))
+    }
+
+    /// The connection of an [`Action::Dial`] is made.
+    pub fn handle_dialed(&mut self, address: SocketAddr, kind: DialKind, now: Now) -> PeerId {
+        self.dialer.note_made(address, kind);
+        self.connect(address, Some(kind), now)
+    }
+
+    /// Nobody answers at the address of an [`Action::Dial`].
+    pub fn handle_dial_failed(&mut self, address: SocketAddr, now: Now) {
+        self.dialer.note_over(address, now.instant);
+        self.book.failed(address, now.unix);
+    }
+
+    /// A connection is closed, and not because of [`Action::Disconnect`].
+    pub fn handle_closed(&mut self, peer: PeerId, close: &Close, now: Now) {
+        let Some(connection) = self.connections.remove(&peer) else { return };
+        self.download.remove_peer(peer, now.instant);
+        let address = connection.address;
+        if connection.dialed.is_some() {
+            self.dialer.note_over(address, now.instant);
+            if connection.is_up() {
+                self.book.rest(address, now.unix + LOST_REST);
+            } else {
+                self.book.failed(address, now.unix);
+            }
+        }
+        match close {
+            Close::Quiet(_) => {}
+            Close::Ourselves => {
+                if connection.dialed.is_some() {
+                    self.book.note_own(address);
+                    self.dialer.forget(address);
+                }
+            }
+            // It does no harm but cannot be talked to: no ban, but no more calls either.
+            Close::Offence(Offence::TooOld { .. }) => {
+                if self.resting.len() < RESTING_MAX {
+                    self.resting.insert(address.ip().to_canonical(), now.unix + OLD_NODE_REST);
+                }
+            }
+            Close::Offence(offence) => {
+                let base_seconds = u32::try_from(offence.ban().as_secs()).unwrap_or(u32::MAX);
+                // Those that cannot be banned are disconnected all the same.
+                let _ = self.bans.offend(address.ip(), base_seconds, &offence.to_string(), now.unix);
+            }
+        }
+    }
+
+    /// A peer did something.
+    pub fn handle_event(&mut self, peer: PeerId, event: PeerEvent, now: Now) {
+        if !self.connections.contains_key(&peer) {
+            return;
+        }
+        match event {
+            PeerEvent::Connected(hello) => self.note_connected(peer, hello, now),
+            PeerEvent::Shares(shares) => self.note_shares(peer, shares),
+            PeerEvent::Replied { request, shares } => self.note_reply(peer, request, shares, now),
+            PeerEvent::Asked { id, hashes, parents, stops } => self.note_asked(peer, id, hashes, parents, stops, now),
+            PeerEvent::Addresses(records) => self.note_addresses(peer, records, now),
+            PeerEvent::AdvertisesPort(port) => self.note_port(peer, port, now),
+            PeerEvent::WantsAddresses(count) => self.tell_addresses(peer, count, now),
+            PeerEvent::BestBlock(header) => self.note_header(header),
+            PeerEvent::TransactionsLearned(hashes) => {
+                let hashes: Arc<[Digest]> = hashes.into();
+                self.order_all(|_| Order::Have(hashes.clone()));
+            }
+        }
+    }
+
+    /// There is another best share: `newest_first` are it and up to four before it, `height` is that of its chain as far as
+    /// it is known.
+    pub fn handle_tip(&mut self, newest_first: &[Arc<Share>], height: u32) {
+        let best = newest_first.first();
+        self.best_share = best.map(|best| best.hash());
+        self.download.set_best(best.map(|best| (height, best.attempts())));
+        if best.is_some() {
+            let unshared = self.relay.unshared(newest_first);
+            self.spread(&unshared);
+        }
+    }
+
+    /// These shares were there before we began, so peers are not told of them (protocol section 3.7).
+    pub fn mark_shared(&mut self, hashes: impl IntoIterator<Item = ShareHash>) {
+        hashes.into_iter().for_each(|hash| self.relay.mark_shared(hash));
+    }
+
+    /// What the share chain's owner misses.
+    pub fn handle_needs(&mut self, wanted: &[Wanted], stops: &[ShareHash], now: Now) {
+        self.download.set_needs(wanted, stops, now.instant);
+    }
+
+    /// The owner took so many shares of [`Action::Shares`].
+    pub fn handle_taken(&mut self, shares: usize, now: Now) {
+        self.download.taken(shares, now.instant);
+    }
+
+    /// The owner has the share that a peer announced, or not.
+    pub fn handle_known(&mut self, peer: PeerId, hash: ShareHash, is_known: bool, now: Now) {
+        if !self.connections.contains_key(&peer) {
+            return;
+        }
+        if !is_known {
+            self.download.ask_announced(peer, hash, now.instant);
+        }
+        self.order_template(peer);
+    }
+
+    /// The owner's answer to an [`Action::Ancestry`].
+    pub fn handle_answer(&mut self, peer: PeerId, id: [u8; 32], shares: Vec<Arc<Share>>) {
+        let Some(connection) = self.connections.get_mut(&peer) else { return };
+        connection.answers_pending = connection.answers_pending.saturating_sub(1);
+        connection.shares_sent += shares.len() as u64;
+        self.actions.push_back(Action::Order(peer, Order::Answer { id, shares }));
+    }
+
+    /// A share was verified.
+    pub fn handle_accepted(&mut self, hash: ShareHash) {
+        for peer in self.relay.note_verified(hash) {
+            self.download.note_verified(peer);
+        }
+    }
+
+    /// A share that came from `source` does not fit its ancestors.
+    pub fn handle_refused(&mut self, hash: ShareHash, source: Option<SocketAddr>, reason: &str, now: Now) {
+        let Some(source) = source else { return };
+        let offence = Offence::InvalidShare(format!("{hash}: {reason}"));
+        let sender = self.connections.iter().find(|(_, connection)| connection.address == source).map(|(id, _)| *id);
+        match sender {
+            Some(peer) => self.disconnect(peer, Close::Offence(offence), now),
+            // Gone, but not forgotten.
+            None => {
+                let base_seconds = u32::try_from(offence.ban().as_secs()).unwrap_or(u32::MAX);
+                let _ = self.bans.offend(source.ip(), base_seconds, &offence.to_string(), now.unix);
+            }
+        }
+    }
+
+    /// A verified share solves its block: all are told at once, and again if need be when heights are known better.
+    pub fn handle_block(&mut self, share: &Arc<Share>, now: Now) {
+        self.spread_block(share);
+        self.relay.repeat(share.clone(), now.instant);
+    }
+
+    /// There is news of the parent chain.
+    pub fn handle_parent(&mut self, parent: Parent) {
+        self.parent = Some(parent);
+    }
+
+    /// The header of the block that the current template builds on, from our own bitcoind.
+    pub fn handle_own_header(&mut self, header: [u8; 80]) {
+        self.note_header(header);
+    }
+
+    /// There is a new template.
+    pub fn handle_template(&mut self, template: Arc<TemplateTransactions>) {
+        self.template = template;
+        let template = self.template.clone();
+        self.order_all(|_| Order::Template(template.clone()));
+    }
+
+    /// Transactions were forgotten.
+    pub fn handle_forgotten(&mut self, hashes: Vec<Digest>) {
+        if !hashes.is_empty() {
+            let hashes: Arc<[Digest]> = hashes.into();
+            self.order_all(|_| Order::Losing(hashes.clone()));
+        }
+    }
+
+    /// Nodes that are to be connected always (`-n`), outside the wanted number. Those named before and not now are not
+    /// dialled again.
+    pub fn set_permanent(&mut self, addresses: &[SocketAddr], now: Now) {
+        self.dialer.set_permanent(addresses, now.instant);
+    }
+
+    /// A node that the operator or the network's table names as a first one to ask.
+    pub fn add_bootstrap(&mut self, address: SocketAddr, now: Now) {
+        if !self.book.contains(address) {
+            #[expect(
+                clippy::cast_possible_truncation,
+                clippy::cast_sign_loss,
+                reason = "a time since 1970, saturating"
+            )]
+            self.book.learn(address, 0, now.unix as u64, None, now.unix);
+        }
+    }
+
+    /// `address` is where we can be reached ourselves: it is never dialled.
+    pub fn note_own_address(&mut self, address: SocketAddr) {
+        self.book.note_own(address);
+        self.dialer.forget(address);
+    }
+
+    /// Takes over the address book's file; what was left out is told, one line each.
+    pub fn load_addresses(&mut self, json: &str, now: Now) -> Vec<String> {
+        self.book.load_json(json, now.unix)
+    }
+
+    /// The address book for its file.
+    pub fn addresses_json(&self) -> String {
+        self.book.to_json()
+    }
+
+    /// Takes over the ban list's file; what was left out is told, one line each.
+    pub fn load_bans(&mut self, json: &str, now: Now) -> Vec<String> {
+        self.bans.load_json(json, now.unix)
+    }
+
+    /// The ban list for its file, if it changed since it was last taken.
+    pub fn take_changed_bans_json(&mut self) -> Option<String> {
+        self.bans.take_changed_json()
+    }
+
+    /// Who is banned.
+    pub fn list_bans(&self, now: Now) -> Vec<Ban> {
+        self.bans.list(now.unix)
+    }
+
+    /// Bans an address for the operator, and disconnects it.
+    ///
+    /// # Errors
+    /// This machine and addresses on the whitelist are not banned.
+    pub fn ban(&mut self, address: IpAddr, seconds: f64, reason: &str, now: Now) -> Result<Ban, NotBanned> {
+        let ban = self.bans.ban(address, seconds, reason, now.unix)?;
+        let banned = self.connections.iter().filter(|(_, peer)| self.bans.is_banned(peer.address.ip(), now.unix));
+        let banned: Vec<PeerId> = banned.map(|(id, _)| *id).collect();
+        for peer in banned {
+            self.disconnect(peer, Close::Quiet("banned by the operator".into()), now);
+        }
+        Ok(ban)
+    }
+
+    /// Ends the ban of an address; false if there was none.
+    pub fn unban(&mut self, address: IpAddr) -> bool {
+        self.bans.unban(address)
+    }
+
+    fn connect(&mut self, address: SocketAddr, dialed: Option<DialKind>, now: Now) -> PeerId {
+        let peer = PeerId(self.next_peer);
+        self.next_peer += 1;
+        let connection = Connection {
+            address,
+            dialed,
+            since: now.unix,
+            hello: None,
+            shares_received: 0,
+            shares_sent: 0,
+            answers_pending: 0,
+            allowance: Allowance::new(now.instant),
+        };
+        self.connections.insert(peer, connection);
+        peer
+    }
+
+    fn disconnect(&mut self, peer: PeerId, close: Close, now: Now) {
+        self.handle_closed(peer, &close, now);
+        self.actions.push_back(Action::Disconnect(peer, close));
+    }
+
+    fn note_connected(&mut self, peer: PeerId, hello: Hello, now: Now) {
+        let is_duplicate =
+            self.up().any(|(_, other)| other.hello.as_ref().is_some_and(|other| other.nonce == hello.nonce));
+        let Some(connection) = self.connections.get(&peer) else { return };
+        if connection.is_up() {
+            return;
+        }
+        let (address, dialed, announced) = (connection.address, connection.dialed, hello.best_share);
+        if dialed.is_some() {
+            self.book.answered(address, hello.services, now.unix);
+        }
+        if is_duplicate {
+            self.disconnect(peer, Close::Quiet("connected to it already".into()), now);
+            self.book.answered(address, hello.services, now.unix);
+            self.book.rest(address, now.unix + DUPLICATE_REST);
+            return;
+        }
+        if dialed.is_some_and(|kind| !self.dialer.note_up(address, kind)) {
+            self.disconnect(peer, Close::Quiet("more connections than are wanted".into()), now);
+            return;
+        }
+        if let Some(connection) = self.connections.get_mut(&peer) {
+            connection.hello = Some(hello);
+        }
+        self.download.add_peer(peer, address, now.instant);
+        match announced.filter(|announced| Some(*announced) != self.best_share) {
+            // The template follows when it is known whether the share is to be asked for, as the reference sends.
+            Some(hash) => self.actions.push_back(Action::Knows { peer, hash }),
+            None => self.order_template(peer),
+        }
+    }
+
+    fn note_shares(&mut self, peer: PeerId, shares: Vec<Arc<Share>>) {
+        let Some(connection) = self.connections.get_mut(&peer) else { return };
+        connection.shares_received += shares.len() as u64;
+        let unverified = self.relay.note_received(peer, &shares);
+        if !shares.is_empty() && self.download.note_unasked(peer, unverified) {
+            self.actions.push_back(Action::Shares { peer: connection.address, shares });
+        }
+    }
+
+    fn note_reply(
+        &mut self,
+        peer: PeerId,
+        request: RequestId,
+        shares: Result<Vec<Arc<Share>>, RequestFailed>,
+        now: Now,
+    ) {
+        let Some(connection) = self.connections.get_mut(&peer) else { return };
+        let address = connection.address;
+        connection.shares_received += shares.as_ref().map_or(0, Vec::len) as u64;
+        let failed = shares.as_ref().err().map(ToString::to_string);
+        match self.download.handle_reply(peer, request, shares.map_err(|_| ()), now.instant) {
+            Outcome::Shares(shares) => {
+                self.relay.note_received(peer, &shares);
+                self.actions.push_back(Action::Shares { peer: address, shares });
+            }
+            Outcome::Nothing => {}
+            Outcome::Failed => {
+                let offence = Offence::RequestFailed(failed.unwrap_or_default());
+                self.disconnect(peer, Close::Offence(offence), now);
+            }
+            Outcome::NotAsked(what) => self.disconnect(peer, Close::Offence(Offence::NotAsked(what)), now),
+        }
+    }
+
+    fn note_asked(
+        &mut self,
+        peer: PeerId,
+        id: [u8; 32],
+        hashes: Vec<ShareHash>,
+        parents: u64,
+        stops: Vec<ShareHash>,
+        now: Now,
+    ) {
+        let Some(connection) = self.connections.get_mut(&peer) else { return };
+        if connection.answers_pending >= ANSWERS_PENDING_MAX {
+            let reason = format!("asks for shares while {ANSWERS_PENDING_MAX} answers are being prepared");
+            self.disconnect(peer, Close::Quiet(reason), now);
+            return;
+        }
+        connection.answers_pending += 1;
+        self.actions.push_back(Action::Ancestry { peer, id, hashes, parents, stops });
+    }
+
+    fn note_header(&mut self, header: [u8; 80]) {
+        let Some(parent) = &self.parent else { return };
+        if self.best_header.offer(header, &parent.previous_block, parent.target) {
+            self.order_all(|_| Order::BestBlock(header));
+            self.actions.push_back(Action::BestHeader(header));
+        }
+    }
+
+    fn order_template(&mut self, peer: PeerId) {
+        self.actions.push_back(Action::Order(peer, Order::Template(self.template.clone())));
+    }
+
+    /// Orders something of each peer that is through its handshake.
+    fn order_all(&mut self, order: impl Fn(PeerId) -> Order) {
+        let up = self.connections.iter().filter(|(_, connection)| connection.is_up());
+        self.actions.extend(up.map(|(peer, _)| Action::Order(*peer, order(*peer))));
+    }
+
+    /// Tells each peer of `shares`, but for those that came from it. A peer is told even if nothing is left, as the
+    /// reference does: whoever sends a share that becomes the best hears 29 bytes back.
+    fn spread(&mut self, shares: &[Arc<Share>]) {
+        let all: Arc<[Arc<Share>]> = shares.into();
+        for (peer, connection) in self.connections.iter_mut().filter(|(_, connection)| connection.is_up()) {
+            let is_news = |share: &&Arc<Share>| !self.relay.came_from(share.hash(), *peer);
+            let news: Arc<[Arc<Share>]> = if all.iter().all(|share| is_news(&share)) {
+                all.clone()
+            } else {
+                all.iter().filter(is_news).cloned().collect()
+            };
+            connection.shares_sent += news.len() as u64;
+            self.actions.push_back(Action::Order(*peer, Order::Shares(news)));
+        }
+    }
+
+    fn spread_block(&mut self, share: &Arc<Share>) {
+        if self.parent.as_ref().is_some_and(|parent| parent.is_recent(share)) {
+            let unshared = self.relay.unshared(std::slice::from_ref(share));
+            if !unshared.is_empty() {
+                self.spread(&unshared);
+            }
+        }
+    }
+
+    fn repeat_blocks(&mut self, now: Now) {
+        while let Some(share) = self.relay.poll_repeat(now.instant) {
+            self.spread_block(&share);
+        }
+    }
+
+    /// Connections that are through their handshake.
+    fn up(&self) -> impl Iterator<Item = (PeerId, &Connection)> {
+        self.connections
+            .iter()
+            .filter(|(_, connection)| connection.is_up())
+            .map(|(peer, connection)| (*peer, connection))
+    }
+
+    fn direction(connection: &Connection) -> Direction {
+        if connection.dialed.is_some() { Direction::Outbound } else { Direction::Inbound }
+    }
+}
