@@ -11,6 +11,7 @@
 //! is good enough. When a share is found is drawn by lot instead, at one every share period in all.
 
 mod agent;
+mod attack;
 pub mod forge;
 mod miner;
 mod network;

@@ -5,16 +5,18 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use fastrand::Rng;
 
 use super::agent::{Agent, Command, Moment, Opened, Socket};
 use super::forge::{self, Plan};
 use crate::network::Network;
 use crate::p2p::frame::Budget;
-use crate::p2p::peer::{Advertise, Close, Direction, Local, PROTOCOL_VERSION, Peer};
-use crate::p2p::swarm::{Action, Config, DialKind, Now, PeerId, Swarm};
+use crate::p2p::message::{Message, WrappedShare};
+use crate::p2p::peer::{Advertise, Close, Direction, Local, Order, PROTOCOL_VERSION, Peer};
+use crate::p2p::swarm::{Action, Config, DialKind, PeerId, Swarm};
 use crate::p2p::transactions::Transactions;
-use crate::share::{Share, ShareHash, ShareRules};
+use crate::share::{Share, ShareHash, ShareRules, ShareVersion};
 use crate::sharechain::{Event, Sharechain};
 
 /// Between the choices that are made whatever happens. The real node's are closer together, which costs a simulation more
@@ -25,6 +27,8 @@ const RELAYED_MAX: u32 = 5;
 /// Connections as the node has them by default.
 const OUTGOING: usize = 6;
 const INCOMING: usize = 40;
+/// Bytes that unfinished messages may take.
+const UNFINISHED_MAX: usize = 64 << 20;
 
 /// All shares there are, so that nodes that received the same bytes keep them once. Each node has parsed and checked them
 /// itself.
@@ -60,6 +64,7 @@ struct Link {
 /// A node.
 #[derive(Debug)]
 pub(super) struct Node {
+    network: &'static Network,
     address: SocketAddr,
     payee: u32,
     chain: Sharechain,
@@ -75,7 +80,6 @@ pub(super) struct Node {
     known: Transactions,
     budget: Arc<Budget>,
     nonce: u64,
-    prefix: [u8; 8],
     rng: Rng,
     think_at: Instant,
     shelf: Shelf,
@@ -108,6 +112,7 @@ impl Node {
             swarm.add_bootstrap(*address, now);
         }
         let mut node = Self {
+            network,
             address: parts.address,
             payee: parts.payee,
             rules: Arc::new(chain.rules().clone()),
@@ -119,9 +124,8 @@ impl Node {
             accepted: None,
             busy: BTreeSet::new(),
             known: Transactions::new(),
-            budget: Arc::default(),
+            budget: Budget::new(UNFINISHED_MAX),
             nonce: parts.rng.u64(..),
-            prefix: network.prefix,
             think_at: at.now + THINK_INTERVAL.mul_f64(parts.rng.f64()),
             rng: parts.rng,
             shelf: parts.shelf,
@@ -158,13 +162,41 @@ impl Node {
         self.links.values().map(|link| link.socket)
     }
 
-    /// Makes a share on top of `parent`.
-    pub(super) fn forge(&mut self, parent: Option<ShareHash>, nonce: u32, at: Moment) -> Arc<Share> {
+    /// What a share of its own is made by.
+    pub(super) fn plan(&self, nonce: u32, at: Moment) -> Plan {
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a time since 1970")]
         let timestamp = at.unix as u32;
         let stale_info = self.chain.own().next_stale_info();
-        let plan = Plan { payee: self.payee, timestamp, stale_info, nonce, ..Plan::default() };
-        forge::share_on(&mut self.chain, parent, &plan)
+        Plan { payee: self.payee, timestamp, stale_info, nonce, ..Plan::default() }
+    }
+
+    pub(super) fn network(&self) -> &'static Network {
+        self.network
+    }
+
+    /// The node's end of a connection, if the node had this nonce.
+    pub(super) fn peer_with(&mut self, nonce: u64, opened: &Opened, direction: Direction, at: Moment) -> Peer {
+        let best = self.chain.choice().best.and_then(|best| self.chain.share(best));
+        let myself = Local {
+            prefix: self.network.prefix,
+            protocol_version: PROTOCOL_VERSION,
+            sub_version: "simulated".to_owned(),
+            nonce,
+            best_share: best.map(|best| best.hash()),
+            best_version: best.map(|best| best.version().number()),
+            minimum_protocol: self.chain.minimum_protocol(),
+            advertise: Advertise::Port(self.address.port()),
+            budget: Arc::clone(&self.budget),
+        };
+        let (rules, seed) = (Arc::clone(&self.rules), self.rng.u64(..));
+        Peer::new(myself, rules, opened.remote, opened.local, direction, seed, at.now, at.whole_unix())
+    }
+
+    /// A frame of so many shares, each damaged beyond repair.
+    pub(super) fn frame_of_junk(&mut self, count: u32) -> Bytes {
+        let version = ShareVersion::V35.number();
+        let junk = (0..count).map(|_| WrappedShare { version, contents: (0..100).map(|_| self.rng.u8(..)).collect() });
+        Message::Shares(junk.collect()).to_frame(self.network.prefix)
     }
 
     /// Takes up a share of its own and tells peers of it if it is the best.
@@ -173,6 +205,27 @@ impl Node {
         self.chain.add_own(self.shelf.same(share), is_late, at.unix);
         self.think(at);
         self.work(at);
+    }
+
+    /// Takes up a share of somebody else's that did not come over a connection.
+    pub(super) fn take(&mut self, share: Arc<Share>, at: Moment) {
+        self.chain.add(self.shelf.same(share), None, at.unix);
+        self.think(at);
+        self.work(at);
+    }
+
+    /// Sends shares to all peers, whatever they and the swarm think of that. Newest first.
+    pub(super) fn push(&mut self, shares: &[Arc<Share>], at: Moment) {
+        let peers: Vec<PeerId> = self.links.keys().copied().collect();
+        for peer in peers {
+            self.act(Action::Order(peer, Order::Shares(shares.into())), at);
+        }
+        self.work(at);
+    }
+
+    /// Tells the swarm of nothing and the world of a share that was found.
+    pub(super) fn note_found(&mut self, share: ShareHash) {
+        self.commands.push_back(Command::Found(share));
     }
 
     fn think(&mut self, at: Moment) {
@@ -286,16 +339,16 @@ impl Node {
             self.offences.push((link.peer.remote(), offence.to_string()));
         }
     }
-}
 
-impl Agent for Node {
-    fn accepts(&mut self, from: SocketAddr, at: Moment) -> bool {
+    /// See [`Agent::accepts`].
+    pub(super) fn accepts(&mut self, from: SocketAddr, at: Moment) -> bool {
         self.accepted = self.swarm.handle_incoming(from, at.for_swarm()).ok();
         self.accepted.is_some()
     }
 
-    fn connected(&mut self, opened: Opened, at: Moment) {
-        let Opened { socket, remote, local, is_outbound } = opened;
+    /// See [`Agent::connected`].
+    pub(super) fn connected(&mut self, opened: Opened, at: Moment) {
+        let Opened { socket, remote, is_outbound, .. } = opened;
         let (id, direction) = if is_outbound {
             let kind = self.dialing.remove(&remote).unwrap_or(DialKind::Book);
             (self.swarm.handle_dialed(remote, kind, at.for_swarm()), Direction::Outbound)
@@ -303,33 +356,22 @@ impl Agent for Node {
             let Some(id) = self.accepted.take() else { return };
             (id, Direction::Inbound)
         };
-        let best = self.chain.choice().best.and_then(|best| self.chain.share(best));
-        let myself = Local {
-            prefix: self.prefix,
-            protocol_version: PROTOCOL_VERSION,
-            sub_version: "simulated".to_owned(),
-            nonce: self.nonce,
-            best_share: best.map(|best| best.hash()),
-            best_version: best.map(|best| best.version().number()),
-            minimum_protocol: self.chain.minimum_protocol(),
-            advertise: Advertise::Port(self.address.port()),
-            budget: Arc::clone(&self.budget),
-        };
-        let (rules, seed) = (Arc::clone(&self.rules), self.rng.u64(..));
-        let peer = Peer::new(myself, rules, remote, local, direction, seed, at.now, at.whole_unix());
+        let peer = self.peer_with(self.nonce, &opened, direction, at);
         self.links.insert(id, Link { socket, peer });
         self.sockets.insert(socket, id);
         self.busy.insert(id);
         self.work(at);
     }
 
-    fn unreachable(&mut self, address: SocketAddr, at: Moment) {
+    /// See [`Agent::unreachable`].
+    pub(super) fn unreachable(&mut self, address: SocketAddr, at: Moment) {
         self.dialing.remove(&address);
         self.swarm.handle_dial_failed(address, at.for_swarm());
         self.work(at);
     }
 
-    fn received(&mut self, socket: Socket, bytes: &[u8], at: Moment) {
+    /// See [`Agent::received`].
+    pub(super) fn received(&mut self, socket: Socket, bytes: &[u8], at: Moment) {
         let Some(id) = self.sockets.get(&socket).copied() else { return };
         let Some(link) = self.links.get_mut(&id) else { return };
         let done = link.peer.handle_bytes(bytes, &self.known, at.now);
@@ -338,14 +380,16 @@ impl Agent for Node {
         self.work(at);
     }
 
-    fn closed(&mut self, socket: Socket, at: Moment) {
+    /// See [`Agent::closed`].
+    pub(super) fn closed(&mut self, socket: Socket, at: Moment) {
         let Some(id) = self.sockets.get(&socket).copied() else { return };
         let close = Close::Quiet("closed by the peer".to_owned());
         self.check(id, Err(close), at);
         self.work(at);
     }
 
-    fn timeout(&mut self, at: Moment) {
+    /// See [`Agent::timeout`].
+    pub(super) fn timeout(&mut self, at: Moment) {
         let due = |link: &Link| link.peer.poll_timeout().is_some_and(|when| when <= at.now);
         let due: Vec<PeerId> = self.links.iter().filter(|(_, link)| due(link)).map(|(id, _)| *id).collect();
         for id in due {
@@ -366,22 +410,28 @@ impl Agent for Node {
         self.work(at);
     }
 
-    fn poll_timeout(&self) -> Option<Instant> {
+    /// See [`Agent::poll_timeout`].
+    pub(super) fn poll_timeout(&self) -> Option<Instant> {
         let peers = self.links.values().filter_map(|link| link.peer.poll_timeout());
         peers.chain(self.swarm.poll_timeout()).chain([self.think_at]).min()
     }
 
-    fn poll_command(&mut self) -> Option<Command> {
+    /// See [`Agent::poll_command`].
+    pub(super) fn poll_command(&mut self) -> Option<Command> {
         self.commands.pop_front()
     }
 
-    fn find(&mut self, nonce: u32, at: Moment) {
+    /// See [`Agent::find`].
+    pub(super) fn find(&mut self, nonce: u32, at: Moment) {
         let best = self.chain.choice().best;
-        let share = self.forge(best, nonce, at);
-        self.commands.push_back(Command::Found(share.hash()));
+        let plan = self.plan(nonce, at);
+        let share = forge::share_on(&mut self.chain, best, &plan);
+        self.note_found(share.hash());
         self.take_own(share, at);
     }
+}
 
+impl Agent for Node {
     fn node(&self) -> &Node {
         self
     }

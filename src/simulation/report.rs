@@ -82,6 +82,21 @@ impl Point {
         whole(self.orphans) / whole(self.found.max(1))
     }
 
+    /// Two runs taken together.
+    pub(super) fn plus(&self, other: &Point) -> Point {
+        let found = self.found + other.found;
+        let part = whole(self.found) / whole(found.max(1));
+        let mean = |one: f64, other: f64| one * part + other * (1.0 - part);
+        Point {
+            latency: self.latency,
+            delay: Duration::from_secs_f64(mean(self.delay.as_secs_f64(), other.delay.as_secs_f64())),
+            found,
+            orphans: self.orphans + other.orphans,
+            forks: mean(self.forks, other.forks),
+            expected: mean(self.expected, other.expected),
+        }
+    }
+
     pub(super) fn line(&self) -> String {
         let within = interval(self.orphans, self.found);
         format!(

@@ -159,6 +159,22 @@ impl World {
         index
     }
 
+    /// Puts another in the place of somebody who has not begun.
+    pub(super) fn replace(&mut self, index: usize, agent: Box<dyn Agent>) {
+        self.agents[index] = agent;
+    }
+
+    /// Sees what an agent wants that was meddled with.
+    pub(super) fn touch(&mut self, agent: usize) {
+        self.settle(agent);
+    }
+
+    /// Starts a new list of shares that were found.
+    pub(super) fn forget_found(&mut self) {
+        self.found.clear();
+        self.found_at.clear();
+    }
+
     /// Lets an agent begin.
     pub(super) fn wake(&mut self, agent: usize) {
         self.awake[agent] = true;
@@ -181,21 +197,12 @@ impl World {
         self.agents[agent].node_mut()
     }
 
-    pub(super) fn miners(&self) -> &Miners {
-        &self.miners
-    }
-
     pub(super) fn found(&self) -> &[Found] {
         &self.found
     }
 
     pub(super) fn traffic(&self) -> Traffic {
         self.traffic
-    }
-
-    /// Who is at the other end.
-    pub(super) fn peer_of(&self, socket: Socket) -> usize {
-        self.connections[socket.connection()].agents[socket.other().end()]
     }
 
     /// From now on nothing passes between agents of different sides, or everything again. What is under way arrives, and
