@@ -7,4 +7,6 @@ pub mod frame;
 pub mod message;
 pub mod peer;
 pub mod swarm;
+#[cfg(test)]
+mod test_shares;
 pub mod transactions;
