@@ -25,7 +25,7 @@
 //! | `journal` | `block` |
 //! | `bitcoind` | `address`, `block`, `journal`, `merkle`, `network`, `tasks`, `template` |
 //! | `work` | `address`, `merkle`, `network`, `share`, `sharechain` (only `Tip`), `stats` (rates), `template` |
-//! | `solution` | `block`, `share`, `work` |
+//! | `solution` | `block`, `merkle`, `share`, `sharechain`, `template`, `work` |
 //! | `http` | `bitcoind` (health), `metrics`, `stats` (rates) |
 //! | `listen` | `http` |
 //! | `node` | everything above |

@@ -10,6 +10,8 @@
 //! | sessions → `stats`: credits | bounded mpsc | drops, and counts the drops |
 //! | `solution` → `bitcoind::submit`: blocks | bounded mpsc | waits; never drops |
 //! | `solution` → `sharechain`: our own shares | bounded mpsc | waits; never drops |
+//! | `sharechain` → `solution::of_peers` → `bitcoind::submit`: peers' blocks | bounded mpsc | waits; never drops |
+//! | `solution::of_peers` → `sharechain`: transactions of templates | watch | latest wins |
 //! | `sharechain` → whoever listens: what happens on the chain | broadcast | the slow miss some |
 //! | `bitcoind::submit` → whoever listens: reports | broadcast | the slow miss some |
 //! | `stats` → `http`, `demo`: rates | watch | latest wins |
@@ -101,7 +103,18 @@ pub fn start(parts: Parts, daemon: bitcoind::Handle, tasks: &Tasks) -> std::io::
     tasks.spawn("metrics", metrics::upkeep(parts.metrics.clone(), tasks.stop_signal()));
     tasks.spawn("stats", stats::run(credits_given, rates_sender, tasks.stop_signal()));
     // Ends when the last session has, so that nothing that was found is lost on the way out.
-    let (sharechain, owner) = parts.sharechain;
+    let (sharechain, mut owner) = parts.sharechain;
+    if let Some(solved) = owner.take_solved() {
+        let inputs = solution::of_peers::Inputs {
+            templates: daemon.templates.clone(),
+            tips: sharechain.tips.clone(),
+            // No peers, no transactions of theirs.
+            known: Arc::new(|_| None),
+            transactions: sharechain.transactions.clone(),
+        };
+        let of_peers = solution::of_peers::run(solved, inputs, daemon.blocks.clone());
+        tasks.spawn("peers' solutions", of_peers);
+    }
     tasks.spawn("solutions", solution::run(solutions_found, daemon.blocks.clone(), sharechain.own.clone()));
     let inputs =
         work::Inputs { templates: daemon.templates.clone(), tips: sharechain.tips.clone(), rates: rates.clone() };
