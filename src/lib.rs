@@ -33,8 +33,8 @@
 //! | `control` | `bitcoind` (health), `data_dir`, `json_lines`, `p2p`, `stats` (rates), `work` (gate) |
 //! | `listen` | `http`, `sockets` |
 //! | `node` | everything above |
-//! | `config` | `address`, `bitcoind` (its `Config`), `control` (requests), `network`, `p2p` (its `Config`), `work` (its `Config`) |
-//! | `simulation` | `merkle`, `network`, `share`, `sharechain` |
+//! | `config` | `address`, `bitcoind` (its `Config`), `control` (requests), `network`, `p2p` (its `Config`), `simulation` (its `Config`), `work` (its `Config`) |
+//! | `simulation` | `merkle`, `network`, `p2p`, `share`, `sharechain` |
 //! | `demo`, `service` | `config`, `node` and what stands above it |
 //! | `main` | everything |
 
@@ -58,8 +58,8 @@ pub mod pack;
 pub mod service;
 pub mod share;
 pub mod sharechain;
-pub mod sockets;
 pub mod simulation;
+pub mod sockets;
 pub mod solution;
 pub mod stats;
 pub mod tasks;

@@ -1,6 +1,6 @@
 //! Reads arguments, starts logging, runs what was asked for until a signal, chooses the exit code.
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use std::fs::{File, OpenOptions};
 use std::io::{IsTerminal, Write};
 use std::path::Path;
@@ -18,7 +18,7 @@ use p2pool::control::client as control;
 use p2pool::data_dir::DataDir;
 use p2pool::network::Network;
 use p2pool::tasks::Tasks;
-use p2pool::{demo, metrics, node, service, share, sharechain};
+use p2pool::{demo, metrics, node, service, share, sharechain, simulation};
 
 /// What the shell's conventions call a mistake in the arguments.
 const EXIT_USAGE: u8 = 2;
@@ -55,6 +55,7 @@ fn run(config: Config) -> Result<()> {
         Config::Control(config) => runtime.block_on(run_control(&config)),
         Config::InspectShare { network, share } => inspect_share(network, &share),
         Config::ReplayShares { network, shares } => replay_shares(network, shares.as_deref()),
+        Config::Simulate(config) => simulate(&config),
         Config::Demo(config) => runtime.block_on(run_demo(*config)),
     };
     // Calls to the daemon may be under way on other threads; they are not waited for.
@@ -92,6 +93,13 @@ fn replay_shares(network: &'static Network, path: Option<&Path>) -> Result<()> {
             sharechain::replay(network, std::io::BufReader::new(file), out)?;
         }
         None => sharechain::replay(network, std::io::stdin().lock(), out)?,
+    }
+    Ok(())
+}
+
+fn simulate(config: &simulation::Config) -> Result<()> {
+    if !simulation::run(config, &mut std::io::stdout().lock(), std::io::stderr().is_terminal())? {
+        bail!("not everything holds that should");
     }
     Ok(())
 }

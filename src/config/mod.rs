@@ -20,8 +20,9 @@ use crate::control::client as control;
 use crate::control::{BAN_HOURS_MAX, Request};
 use crate::network::{self, Network};
 use crate::p2p::{self, Host, Subnet};
+use crate::simulation::{self, Scenario};
 use crate::work::{self, Payout};
-use arguments::{AskArgs, BanArgs, Cli, Command, DemoArgs, RunArgs, ShareCommand};
+use arguments::{AskArgs, BanArgs, Cli, Command, DemoArgs, RunArgs, ShareCommand, SimulateArgs};
 
 /// Argument files within argument files: deeper is a file that names itself.
 const ARGUMENT_FILES_MAX: usize = 16;
@@ -52,6 +53,8 @@ pub enum Config {
         /// Where they are; `None` for standard input.
         shares: Option<PathBuf>,
     },
+    /// Simulate a pool.
+    Simulate(simulation::Config),
 }
 
 /// How to log.
@@ -173,6 +176,7 @@ impl Config {
                 let request = problems.take("ADDRESS|all", unban(&arguments.address));
                 control(&arguments.ask, request, &mut problems)
             }
+            Some(Command::Simulate(arguments)) => simulate(arguments, &mut problems).map(Self::Simulate),
             None => node(cli.run, environment, &mut problems).map(|node| Self::Node(Box::new(node))),
         };
         match config {
@@ -294,6 +298,23 @@ fn share(command: ShareCommand, problems: &mut Problems) -> Option<Config> {
             Some(Config::ReplayShares { network, shares })
         }
     }
+}
+
+fn simulate(arguments: SimulateArgs, problems: &mut Problems) -> Option<simulation::Config> {
+    let scenarios = match arguments.scenario.as_str() {
+        "all" => Some(Scenario::ALL.to_vec()),
+        name => problems.take("SCENARIO", name.parse().map(|scenario| vec![scenario])),
+    };
+    Some(simulation::Config {
+        scenarios: scenarios?,
+        settings: simulation::Settings {
+            nodes: usize::from(arguments.nodes),
+            seed: arguments.seed,
+            latency: Duration::from_millis(arguments.latency),
+            shares: arguments.shares,
+        },
+        plot: arguments.plot,
+    })
 }
 
 /// Hex as given, or the hex in the file of that name.

@@ -32,12 +32,6 @@ impl Miners {
         let finder = self.sums.partition_point(|sum| *sum <= at).min(self.sums.len().saturating_sub(1));
         (wait, finder)
     }
-
-    /// The part of all hash rate that a node has.
-    pub(super) fn part(&self, node: usize) -> f64 {
-        let before = node.checked_sub(1).map_or(0.0, |before| self.sums[before]);
-        (self.sums[node] - before) / self.sums.last().copied().unwrap_or(1.0)
-    }
 }
 
 #[cfg(test)]
@@ -52,6 +46,5 @@ mod tests {
         assert!((28.5..31.5).contains(&mean), "{mean}");
         let of = |node| found.iter().filter(|(_, finder)| *finder == node).count();
         assert!((900..1100).contains(&of(0)) && of(1) == 0, "{} {}", of(0), of(1));
-        assert!((miners.part(2) - 0.75).abs() < 1e-9 && miners.part(1) == 0.0);
     }
 }

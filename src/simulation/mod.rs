@@ -1,69 +1,81 @@
-//! The simulation.
+//! A pool of many nodes in one process, on a clock and a network that follow from a seed: what the rules and the code come
+//! to when nodes are far apart, cut off, lied to or cheated.
+//!
+//! ```text
+//!  miner ──share found──▶ node ──Command──▶ world ──arrival, timeout──▶ node ...
+//!                          │ Sharechain, Swarm and Peers: those of the real node
+//!  forge ──real shares─────┘                 ▲ network: latency, bandwidth, loss, partitions
+//! ```
+//!
+//! Shares are real and checked in full; only proofs of work are cheap, because on the simulated network nearly every hash
+//! is good enough. When a share is found is drawn by lot instead, at one every share period in all.
 
+mod agent;
+mod attack;
 pub mod forge;
 mod miner;
 mod network;
 mod node;
+mod report;
+mod scenario;
+pub mod theory;
 mod world;
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-    use std::time::Duration;
-    #[test]
-    fn trial() {
-        for ms in [100, 1000, 3000, 10000] {
-            let started = std::time::Instant::now();
-            let n: usize = 100;
-            let mut rng = fastrand::Rng::with_seed(7);
-            let net = forge::network_of_period(200, 30, 35);
-            let address = |i: usize| {
-                SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10 + (i / 250) as u8, (i % 250) as u8, 1, 1)), 9333)
-            };
-            let mut source = crate::sharechain::Sharechain::new(net);
-            let hashes = forge::grow(&mut source, None, 20, &forge::Plan::default());
-            let shares: Vec<_> = hashes.iter().map(|h| source.share(*h).unwrap().clone()).collect();
-            let miners = miner::Miners::new(&vec![1.0; n], Duration::from_secs(30), rng.fork());
-            let conditions = network::Conditions::of_latency(Duration::from_millis(ms));
-            let unix = f64::from(forge::START + 1000);
-            let mut world = world::World::new(unix, conditions, miners, rng.fork());
-            for i in 0..n {
-                let dials = (0..6).map(|_| (address(i), address(rng.usize(..n)))).collect();
-                let mut node = node::Node::new(net, i as u32, dials);
-                node.load(&shares, unix);
-                world.add(Box::new(node), [address(i)]);
+pub use report::{Outcome, Point, plot};
+pub use scenario::{Scenario, Settings};
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+
+/// How often progress is told.
+const PROGRESS_INTERVAL: Duration = Duration::from_secs(1);
+
+/// What to simulate.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// One after another.
+    pub scenarios: Vec<Scenario>,
+    /// How each is run.
+    pub settings: Settings,
+    /// Where the plot of orphan rates goes, if they are among the scenarios.
+    pub plot: Option<PathBuf>,
+}
+
+/// Told how far a scenario is: what it does, how many of its shares were found, and of how many.
+pub type Progress<'a> = dyn FnMut(&str, usize, usize) + 'a;
+
+/// Runs the scenarios and writes what they found to `out`; progress goes to standard error, if `is_watched`. False if
+/// something does not hold that should.
+///
+/// # Errors
+/// Nothing can be written.
+pub fn run(config: &Config, out: &mut dyn Write, is_watched: bool) -> Result<bool> {
+    let mut holds = true;
+    for scenario in &config.scenarios {
+        let begin = Instant::now();
+        let mut told = begin;
+        let mut progress = |what: &str, done: usize, of: usize| {
+            if is_watched && told.elapsed() >= PROGRESS_INTERVAL {
+                told = Instant::now();
+                eprint!("\r\x1b[K{scenario}: {what}, {done} of {of} shares");
             }
-            for i in 0..n {
-                world.wake(i);
-            }
-            world.run_for(Duration::from_secs(60));
-            world.run_shares(300, &mut |_| {});
-            world.run_for(Duration::from_secs(600));
-            world.find_now(0);
-            world.run_for(Duration::from_secs(60));
-            let bests: std::collections::BTreeSet<_> = (0..n).map(|i| world.node(i).chain().choice().best).collect();
-            let chain = world.node(0).chain();
-            let best = chain.choice().best.unwrap();
-            let good: std::collections::HashSet<_> = chain.all().chain(best, u32::MAX).collect();
-            let stale = world.found().iter().filter(|f| !good.contains(&f.hash)).count();
-            let delays: Vec<f64> = world
-                .found()
-                .iter()
-                .filter(|f| good.contains(&f.hash))
-                .flat_map(|f| f.arrivals.iter().map(|(_, d)| d.as_secs_f64()))
-                .collect();
-            let mean = delays.iter().sum::<f64>() / delays.len() as f64;
-            println!(
-                "{ms} ms: {} bests, stale {} of {}, mean delay {mean:.2}, formula {:.3} {:.3}, {:?} {:?}",
-                bests.len(),
-                stale,
-                world.found().len(),
-                1.0 - (-mean / 30.0).exp(),
-                mean / (30.0 + mean),
-                world.traffic(),
-                started.elapsed()
+        };
+        let (outcome, points) = scenario.run(&config.settings, &mut progress);
+        if is_watched {
+            eprint!("\r\x1b[K");
+        }
+        holds &= outcome.broken.is_empty();
+        writeln!(out, "{outcome}  in {:.1} s\n", begin.elapsed().as_secs_f64())?;
+        if let Some(path) = config.plot.as_ref().filter(|_| !points.is_empty()) {
+            let title = format!(
+                "Orphans among shares, {} nodes, {} shares at each latency",
+                config.settings.nodes, config.settings.shares
             );
+            std::fs::write(path, plot(&points, &title)).with_context(|| format!("cannot write {}", path.display()))?;
         }
     }
+    Ok(holds)
 }

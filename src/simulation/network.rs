@@ -9,7 +9,7 @@ const RETRANSMISSION_MIN: Duration = Duration::from_millis(200);
 
 /// How good links are.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Conditions {
+pub(super) struct Conditions {
     /// One way, in the median of all links.
     pub latency: Duration,
     /// Standard deviation of the logarithm of links' latencies: 0 makes them all alike.
@@ -25,7 +25,7 @@ pub struct Conditions {
 impl Conditions {
     /// Links of this median latency, otherwise as between homes: latencies differ by a factor of about 1.5, 20 Mbit/s, one
     /// message of a thousand is lost.
-    pub fn of_latency(latency: Duration) -> Self {
+    pub(super) fn of_latency(latency: Duration) -> Self {
         Self { latency, spread: 0.4, jitter: 0.1, bandwidth: 2_500_000.0, loss: 0.001 }
     }
 

@@ -2,13 +2,14 @@
 //! follows from one seed.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap, HashMap, VecDeque};
+use std::collections::{BinaryHeap, HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use fastrand::Rng;
 
+use super::agent::{Agent, Command, Moment, Opened, Socket};
 use super::miner::Miners;
 use super::network::{Conditions, Pipe};
 use super::node::Node;
@@ -20,92 +21,6 @@ const DIAL_TIMEOUT: Duration = Duration::from_secs(5);
 const TIMEOUTS_MAX: u32 = 1000;
 /// The first port that dials come from.
 const EPHEMERAL_PORT: u16 = 32_768;
-
-/// A moment of the simulation, as sans-IO parts want it told.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Moment {
-    /// Since the simulation began.
-    pub(super) elapsed: Duration,
-    /// The same, as durations are measured.
-    pub(super) now: Instant,
-    /// The same, in seconds since 1970.
-    pub(super) unix: f64,
-}
-
-/// One end of a connection.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(super) struct Socket(u32);
-
-impl Socket {
-    fn connection(self) -> usize {
-        (self.0 / 2) as usize
-    }
-
-    fn end(self) -> usize {
-        (self.0 % 2) as usize
-    }
-
-    fn other(self) -> Socket {
-        Socket(self.0 ^ 1)
-    }
-}
-
-/// A new connection, as one end sees it.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Opened {
-    /// The agent's own end.
-    pub(super) socket: Socket,
-    /// Who is at the other.
-    pub(super) remote: SocketAddr,
-    /// How the other end sees this one.
-    pub(super) local: SocketAddr,
-    /// Whether the agent dialled.
-    pub(super) is_outbound: bool,
-}
-
-/// What an agent wants done.
-#[derive(Debug, Clone)]
-pub(super) enum Command {
-    /// Connect to `to`, from the address `from`.
-    Dial {
-        /// One of the agent's addresses; the port is chosen for it.
-        from: SocketAddr,
-        /// Whose listening address it should be.
-        to: SocketAddr,
-    },
-    /// Write to a stream.
-    Send(Socket, Bytes),
-    /// Close a stream.
-    Close(Socket),
-    /// Nothing to be done: this share entered the agent's chain.
-    Accepted(ShareHash),
-    /// Nothing to be done: the agent found this share.
-    Found(ShareHash),
-}
-
-/// Whoever takes part: an honest node or not.
-pub(super) trait Agent {
-    /// Whether a connection from `from` is let in.
-    fn accepts(&mut self, from: SocketAddr, at: Moment) -> bool;
-    /// A connection is there.
-    fn connected(&mut self, opened: Opened, at: Moment);
-    /// A dial came to nothing.
-    fn unreachable(&mut self, address: SocketAddr, at: Moment);
-    /// Bytes came.
-    fn received(&mut self, socket: Socket, bytes: &[u8], at: Moment);
-    /// The other end closed.
-    fn closed(&mut self, socket: Socket, at: Moment);
-    /// It was asked for.
-    fn timeout(&mut self, at: Moment);
-    /// When [`timeout`](Self::timeout) is wanted.
-    fn poll_timeout(&self) -> Option<Instant>;
-    /// What is to be done.
-    fn poll_command(&mut self) -> Option<Command>;
-    /// Luck struck: a share is found, told apart from all others by `nonce`.
-    fn find(&mut self, nonce: u32, at: Moment);
-    /// The node that it is or has inside.
-    fn node(&self) -> &Node;
-}
 
 #[derive(Debug)]
 enum Event {
@@ -264,6 +179,22 @@ impl World {
         index
     }
 
+    /// Puts another in the place of somebody who has not begun.
+    pub(super) fn replace(&mut self, index: usize, agent: Box<dyn Agent>) {
+        self.agents[index] = agent;
+    }
+
+    /// Sees what an agent wants that was meddled with.
+    pub(super) fn touch(&mut self, agent: usize) {
+        self.settle(agent);
+    }
+
+    /// Starts a new list of shares that were found.
+    pub(super) fn forget_found(&mut self) {
+        self.found.clear();
+        self.found_at.clear();
+    }
+
     /// Lets an agent begin.
     pub(super) fn wake(&mut self, agent: usize) {
         self.awake[agent] = true;
@@ -282,8 +213,8 @@ impl World {
         self.agents[agent].node()
     }
 
-    pub(super) fn miners(&self) -> &Miners {
-        &self.miners
+    pub(super) fn node_mut(&mut self, agent: usize) -> &mut Node {
+        self.agents[agent].node_mut()
     }
 
     pub(super) fn found(&self) -> &[Found] {
@@ -292,11 +223,6 @@ impl World {
 
     pub(super) fn traffic(&self) -> Traffic {
         self.traffic
-    }
-
-    /// Who is at the other end.
-    pub(super) fn peer_of(&self, socket: Socket) -> usize {
-        self.connections[socket.connection()].agents[socket.other().end()]
     }
 
     /// From now on nothing passes between agents of different sides, or everything again. What is under way arrives, and

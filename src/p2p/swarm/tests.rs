@@ -172,7 +172,7 @@ fn the_whitelist_is_let_in_beyond_all_limits_and_takes_nobodys_place() {
     let mut world = World::new(
         |config| {
             config.incoming_max = 1;
-            config.whitelist.push(friend.ip());
+            config.whitelist.push(friend.ip().into());
         },
         1,
     );
