@@ -145,7 +145,7 @@ fn start(chain: &Sharechain, network: &'static Network) {
     let best = chain.choice().best.unwrap();
     let shares: Vec<_> = chain.all().chain(best, u32::MAX).collect();
     for hash in shares.iter().rev() {
-        store.append_share(*hash, &chain.share(*hash).unwrap().to_bytes(), 1).unwrap();
+        store.append_share(*hash, &chain.share(*hash).unwrap().to_bytes(), 1, false).unwrap();
         store.append_verified(*hash).unwrap();
     }
     store.sync().unwrap();

@@ -16,20 +16,21 @@
 //!
 //! | module | may import |
 //! | --- | --- |
-//! | `block`, `json_lines`, `merkle`, `metrics`, `network`, `pack`, `tasks` | nothing |
+//! | `block`, `json_lines`, `merkle`, `metrics`, `network`, `pack`, `sockets`, `tasks` | nothing |
 //! | `address` | `network` |
 //! | `template` | `merkle` |
 //! | `share` | `merkle`, `pack` |
 //! | `sharechain` | `merkle`, `network`, `pack`, `share` |
+//! | `p2p` | `merkle`, `network`, `pack`, `share`, `sharechain`, `sockets`, `template` |
 //! | `stats` | nothing (and the crate `stratum`) |
 //! | `journal` | `block` |
 //! | `bitcoind` | `address`, `block`, `journal`, `merkle`, `network`, `tasks`, `template` |
 //! | `work` | `address`, `merkle`, `network`, `share`, `sharechain` (only `Tip`), `stats` (rates), `template` |
-//! | `solution` | `block`, `share`, `work` |
+//! | `solution` | `block`, `merkle`, `share`, `sharechain`, `template`, `work` |
 //! | `http` | `bitcoind` (health), `metrics`, `stats` (rates) |
-//! | `listen` | `http` |
+//! | `listen` | `http`, `sockets` |
 //! | `node` | everything above |
-//! | `config` | `address`, `bitcoind` (its `Config`), `network`, `work` (its `Config`) |
+//! | `config` | `address`, `bitcoind` (its `Config`), `network`, `p2p` (its `Config`), `work` (its `Config`) |
 //! | `demo` | `config`, `node` and what stands above it |
 //! | `main` | everything |
 
@@ -50,6 +51,7 @@ pub mod p2p;
 pub mod pack;
 pub mod share;
 pub mod sharechain;
+pub mod sockets;
 pub mod solution;
 pub mod stats;
 pub mod tasks;

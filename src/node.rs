@@ -10,8 +10,17 @@
 //! | sessions → `stats`: credits | bounded mpsc | drops, and counts the drops |
 //! | `solution` → `bitcoind::submit`: blocks | bounded mpsc | waits; never drops |
 //! | `solution` → `sharechain`: our own shares | bounded mpsc | waits; never drops |
-//! | `sharechain` → whoever listens: what happens on the chain | broadcast | the slow miss some |
+//! | `sharechain` → `solution::of_peers` → `bitcoind::submit`: peers' blocks | bounded mpsc | waits; never drops |
+//! | `solution::of_peers` → `sharechain`: transactions of templates | watch | latest wins |
+//! | peers → `p2p`: what they did | bounded mpsc | the connection waits, its peer feels it |
+//! | `p2p` → peers: what to send | bounded mpsc | never waits; the slow peer is dropped |
+//! | `p2p` → `sharechain`: peers' shares, questions | bounded mpsc | waits, and with it the peers who sent them |
+//! | `sharechain` → `p2p`: what is missing | watch | latest wins |
+//! | `sharechain` → `p2p`, whoever listens: what happens on the chain | broadcast | the slow miss some |
 //! | `bitcoind::submit` → whoever listens: reports | broadcast | the slow miss some |
+//! | `bitcoind` → `p2p`: the best header | watch | latest wins |
+//! | `p2p` → `bitcoind`: somebody knows of a new block | notification | several are one |
+//! | `p2p` → whoever looks: status | watch | latest wins |
 //! | `stats` → `http`, `demo`: rates | watch | latest wins |
 
 use metrics_exporter_prometheus::PrometheusHandle;
@@ -28,7 +37,7 @@ use crate::listen::Front;
 use crate::stats::Rates;
 use crate::tasks::Tasks;
 use crate::work::WorkSet;
-use crate::{bitcoind, listen, metrics, sharechain, solution, stats, work};
+use crate::{bitcoind, listen, metrics, p2p, sharechain, solution, stats, work};
 
 /// How long a stopping node waits for its parts: what was found is on disk by then, and miners fail over in seconds.
 pub const GRACE: Duration = Duration::from_millis(1500);
@@ -44,6 +53,8 @@ pub struct Parts {
     pub stratum: stratum::server::Config,
     /// The share chain's owner, loaded.
     pub sharechain: (sharechain::task::Handle, sharechain::task::Owner),
+    /// How to take part in the pool's network, if at all.
+    pub p2p: Option<p2p::Config>,
     /// Renders the metrics.
     pub metrics: PrometheusHandle,
 }
@@ -61,6 +72,8 @@ pub struct Node {
     pub rates: watch::Receiver<Arc<Rates>>,
     /// The share chain.
     pub sharechain: sharechain::task::Handle,
+    /// The pool's network, if the node takes part in it.
+    pub p2p: Option<p2p::Handle>,
 }
 
 /// Names and explains every metric.
@@ -70,6 +83,7 @@ pub fn describe_metrics() {
     solution::describe();
     stats::describe();
     sharechain::task::describe();
+    p2p::describe();
 }
 
 /// Loads the share chain, with the daemon as the one who knows heights. Takes a second for a full store.
@@ -101,7 +115,20 @@ pub fn start(parts: Parts, daemon: bitcoind::Handle, tasks: &Tasks) -> std::io::
     tasks.spawn("metrics", metrics::upkeep(parts.metrics.clone(), tasks.stop_signal()));
     tasks.spawn("stats", stats::run(credits_given, rates_sender, tasks.stop_signal()));
     // Ends when the last session has, so that nothing that was found is lost on the way out.
-    let (sharechain, owner) = parts.sharechain;
+    let (sharechain, mut owner) = parts.sharechain;
+    let p2p = parts.p2p.map(|config| join_pool(config, &sharechain, &daemon, tasks));
+    if let Some(solved) = owner.take_solved() {
+        let of_peers = p2p.as_ref().map(|p2p| p2p.transactions.clone());
+        let inputs = solution::of_peers::Inputs {
+            templates: daemon.templates.clone(),
+            tips: sharechain.tips.clone(),
+            // No peers, no transactions of theirs.
+            known: Arc::new(move |hash| Some(of_peers.as_ref()?.find(hash)?.raw.clone())),
+            transactions: sharechain.transactions.clone(),
+        };
+        let of_peers = solution::of_peers::run(solved, inputs, daemon.blocks.clone());
+        tasks.spawn("peers' solutions", of_peers);
+    }
     tasks.spawn("solutions", solution::run(solutions_found, daemon.blocks.clone(), sharechain.own.clone()));
     let inputs =
         work::Inputs { templates: daemon.templates.clone(), tips: sharechain.tips.clone(), rates: rates.clone() };
@@ -115,5 +142,24 @@ pub fn start(parts: Parts, daemon: bitcoind::Handle, tasks: &Tasks) -> std::io::
         http: Http::new(sources, tasks.stop_signal()),
     };
     tasks.spawn("listen", listen::run(parts.listener, Arc::new(front), tasks.stop_signal()));
-    Ok(Node { daemon, worker_address, work, rates, sharechain })
+    Ok(Node { daemon, worker_address, work, rates, sharechain, p2p })
+}
+
+/// Starts the pool's network, before the share chain goes on: it is to hear everything.
+fn join_pool(
+    config: p2p::Config,
+    sharechain: &sharechain::task::Handle,
+    daemon: &bitcoind::Handle,
+    tasks: &Tasks,
+) -> p2p::Handle {
+    let inputs = p2p::task::Inputs {
+        chain: sharechain.clone(),
+        templates: daemon.templates.clone(),
+        heights: daemon.heights.known.clone(),
+        best_header: daemon.best_header.clone(),
+        news: daemon.news.clone(),
+    };
+    let (handle, network) = p2p::task::new(config, inputs);
+    tasks.spawn("p2p", network.run(tasks.stop_signal()));
+    handle
 }

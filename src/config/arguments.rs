@@ -149,6 +149,42 @@ pub(super) struct RunArgs {
         allow_negative_numbers = true
     )]
     pub(super) max_workers_per_address: String,
+    /// Where peers connect; without an address on all of this machine's [default: the network's port, 9333 on bitcoin].
+    #[arg(long, value_name = "[ADDRESS:]PORT", env = "P2POOL_P2POOL_PORT")]
+    pub(super) p2pool_port: Option<String>,
+    /// A node to be connected with at all times; may be given several times.
+    #[arg(short = 'n', long, value_name = "HOST[:PORT]", env = "P2POOL_P2POOL_NODE", value_delimiter = ',')]
+    pub(super) p2pool_node: Vec<String>,
+    /// Most peers that may connect to this node.
+    #[arg(long, value_name = "COUNT", default_value = "40", env = "P2POOL_MAX_CONNS", allow_negative_numbers = true)]
+    pub(super) max_conns: String,
+    /// Peers that this node connects to by itself, at most 10; those of -n come on top.
+    #[arg(
+        long,
+        value_name = "COUNT",
+        default_value = "6",
+        env = "P2POOL_OUTGOING_CONNS",
+        allow_negative_numbers = true
+    )]
+    pub(super) outgoing_conns: String,
+    /// Do not ask the router (by UPnP) to let peers in.
+    #[arg(long, env = "P2POOL_DISABLE_UPNP")]
+    pub(super) disable_upnp: bool,
+    /// Do not tell peers where this node is.
+    #[arg(long, env = "P2POOL_DISABLE_ADVERTISE")]
+    pub(super) disable_advertise: bool,
+    /// Where peers are told to find this node, if that is not where its connections come from.
+    #[arg(long, value_name = "HOST[:PORT]", env = "P2POOL_EXTERNAL_IP")]
+    pub(super) external_ip: Option<String>,
+    /// An address, or a network such as 192.0.2.0/24, whose nodes are never banned; may be given several times.
+    #[arg(long, value_name = "ADDRESS[/BITS]", env = "P2POOL_WHITELIST", value_delimiter = ',')]
+    pub(super) whitelist: Vec<String>,
+    /// Look for no peers but those of -n and those that are known from earlier.
+    #[arg(long, env = "P2POOL_NO_BOOTSTRAP")]
+    pub(super) no_bootstrap: bool,
+    /// Give out work without peers and before the pool's shares are here: only for the first node of a new pool.
+    #[arg(long, env = "P2POOL_START_POOL")]
+    pub(super) start_pool: bool,
     /// bitcoin.conf, if it is not where bitcoind looks for it.
     #[arg(long, value_name = "FILE", env = "P2POOL_BITCOIND_CONFIG_PATH")]
     pub(super) bitcoind_config_path: Option<PathBuf>,

@@ -27,7 +27,7 @@ use crate::node::{self, Parts};
 use crate::sharechain::task::ChainEvent;
 use crate::tasks::Tasks;
 use crate::work::{self, Payout};
-use crate::{listen, sharechain};
+use crate::{sharechain, sockets};
 use miner::MinerEvent;
 use story::{Chapter, Story};
 
@@ -74,7 +74,7 @@ pub async fn run(
     let data_dir = config.data_dir.clone().unwrap_or_else(|| temporary.path().to_owned());
     fs::create_dir_all(&data_dir).with_context(|| format!("cannot create {}", data_dir.display()))?;
     let journal = Journal::open(&data_dir).context("cannot keep found blocks")?;
-    let listener = listen::bind(config.worker_address).with_context(|| {
+    let listener = sockets::bind(config.worker_address).with_context(|| {
         format!("cannot listen for miners on {}: choose another port with -w", config.worker_address)
     })?;
     let difficulty = embedded::Difficulty::Adaptive { hash_rate, spacing: BLOCK_SPACING };
@@ -100,7 +100,9 @@ pub async fn run(
     vardiff.start = wanted.map_or(vardiff.start, Difficulty::to_power_of_two);
     // Several submissions a second from all together.
     vardiff.interval *= u32::try_from(NAMES.len()).expect("three");
-    let node = node::start(Parts { listener, work, stratum, sharechain, metrics }, daemon, tasks)?;
+    // Nobody else mines on this chain: no network.
+    let parts = Parts { listener, work, stratum, sharechain, p2p: None, metrics };
+    let node = node::start(parts, daemon, tasks)?;
 
     let (events_sender, events) = mpsc::channel(MINER_EVENTS_MAX);
     story.tell(&Chapter::Listening {
@@ -192,6 +194,7 @@ async fn tell(
             share = heard.shares.recv() => match share {
                 Ok(ChainEvent::Accepted { share, .. }) => story.share(&share),
                 Ok(ChainEvent::Late(_)) => story.late_share(),
+                Ok(ChainEvent::Refused { .. } | ChainEvent::TipChanged { .. } | ChainEvent::Block { .. }) => {}
                 // Told too fast to follow; the totals on the status line are the node's own.
                 Err(RecvError::Lagged(_)) => {}
                 Err(RecvError::Closed) => return Ok(()),

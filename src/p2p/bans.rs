@@ -3,10 +3,12 @@
 //! Each offence adds one to its address' score and bans it for a base time by the square of the score (protocol section
 //! 3.9). The reference means to forgive one offence an hour and never does, because of a misspelt name; here it works.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
 
 use serde::{Deserialize, Serialize};
+
+use super::Subnet;
 
 /// Seconds that a first offence costs.
 pub const OFFENCE_SECONDS: u32 = 3600;
@@ -26,7 +28,7 @@ const REASON_CHARS_MAX: usize = 200;
 #[derive(Debug, Clone, Default)]
 pub struct Bans {
     entries: HashMap<IpAddr, Entry>,
-    whitelist: HashSet<IpAddr>,
+    whitelist: Vec<Subnet>,
     changed: bool,
 }
 
@@ -72,13 +74,13 @@ pub enum NotBanned {
 
 impl Bans {
     /// None yet. Addresses in `whitelist` are always let in.
-    pub fn new(whitelist: impl IntoIterator<Item = IpAddr>) -> Self {
-        Self { whitelist: whitelist.into_iter().map(|ip| ip.to_canonical()).collect(), ..Self::default() }
+    pub fn new(whitelist: impl IntoIterator<Item = impl Into<Subnet>>) -> Self {
+        Self { whitelist: whitelist.into_iter().map(Into::into).collect(), ..Self::default() }
     }
 
     /// Whether the operator always lets `address` in.
     pub fn is_whitelisted(&self, address: IpAddr) -> bool {
-        self.whitelist.contains(&address.to_canonical())
+        self.whitelist.iter().any(|subnet| subnet.contains(address))
     }
 
     /// Whether `address` is to be kept away at `now`, in seconds since 1970.

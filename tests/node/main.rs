@@ -5,6 +5,7 @@ mod daemon_trouble;
 mod demo;
 mod ledger;
 mod metrics;
+mod peers;
 mod refusals;
 mod restart;
 mod share_command;

@@ -238,6 +238,8 @@ pub struct Peer {
     output: VecDeque<Bytes>,
     output_bytes: usize,
     events: VecDeque<PeerEvent>,
+    /// What came, for whoever counts.
+    received: VecDeque<Command>,
 }
 
 impl Peer {
@@ -276,6 +278,7 @@ impl Peer {
             output: VecDeque::new(),
             output_bytes: 0,
             events: VecDeque::new(),
+            received: VecDeque::new(),
         };
         let version = handshake::version_of(&peer.local, remote, local_address);
         peer.queue(&Message::Version(version));
@@ -330,6 +333,7 @@ impl Peer {
             self.frame_began = None;
             self.limits.message(now)?;
             if let Event::Frame(frame) = event {
+                self.received.push_back(frame.command);
                 self.handle_frame(&frame, known, now)?;
             }
         }
@@ -386,6 +390,11 @@ impl Peer {
         let frame = self.output.pop_front()?;
         self.output_bytes -= frame.len();
         Some(frame)
+    }
+
+    /// What kind of message came, for each one.
+    pub fn poll_received(&mut self) -> Option<Command> {
+        self.received.pop_front()
     }
 
     /// News, if there is any.
@@ -610,3 +619,6 @@ fn quiet(error: &impl std::fmt::Display) -> Close {
 fn wrap<'a>(shares: impl IntoIterator<Item = &'a Arc<Share>>) -> Vec<WrappedShare> {
     shares.into_iter().map(|share| WrappedShare::of(share)).collect()
 }
+
+#[cfg(test)]
+mod tests;

@@ -23,6 +23,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::Subnet;
 use super::addrs::{AddressBook, Group, Reach};
 use super::bans::Bans;
 use super::download::Download;
@@ -72,7 +73,7 @@ pub struct Config {
     /// Connections that we accept.
     pub incoming_max: usize,
     /// Who is always let in and never banned.
-    pub whitelist: Vec<IpAddr>,
+    pub whitelist: Vec<Subnet>,
 }
 
 /// Names a connection, from when it is made or accepted. Never used twice.

@@ -32,6 +32,7 @@ pub struct NodeBuilder {
     rpc_port: Option<u16>,
     p2p_port: Option<u16>,
     worker_port: Option<u16>,
+    pool_port: Option<u16>,
     credentials: Option<(String, String)>,
     args: Vec<String>,
     environment: Vec<(String, String)>,
@@ -49,6 +50,7 @@ impl NodeBuilder {
             rpc_port: Some(daemon.rpc_port()),
             p2p_port: Some(daemon.p2p_port()),
             worker_port: None,
+            pool_port: None,
             credentials: Some(daemon.credentials()),
             args: Vec::new(),
             environment: Vec::new(),
@@ -65,6 +67,7 @@ impl NodeBuilder {
             rpc_port: None,
             p2p_port: None,
             worker_port: None,
+            pool_port: None,
             credentials: None,
             args: Vec::new(),
             environment: Vec::new(),
@@ -101,6 +104,17 @@ impl NodeBuilder {
         self
     }
 
+    /// A given port for other nodes instead of a free one.
+    pub fn pool_port(mut self, port: u16) -> Self {
+        self.pool_port = Some(port);
+        self
+    }
+
+    /// Always to be connected with another node.
+    pub fn peer(self, other: &Node) -> Self {
+        self.args(&["-n", &format!("127.0.0.1:{}", other.pool_port())])
+    }
+
     /// Other credentials than the daemon's, or none on the command line.
     pub fn credentials(mut self, credentials: Option<(&str, &str)>) -> Self {
         self.credentials = credentials.map(|(user, password)| (user.to_owned(), password.to_owned()));
@@ -131,7 +145,9 @@ impl NodeBuilder {
         let data_dir =
             tempfile::Builder::new().prefix("p2pool-node-").tempdir().expect("the temporary folder can be written");
         let worker_port = self.worker_port.unwrap_or_else(free_port);
-        let mut node = Node { builder: self, data_dir, worker_port, child: None, log: Arc::default(), marked: 0 };
+        let pool_port = self.pool_port.unwrap_or_else(free_port);
+        let mut node =
+            Node { builder: self, data_dir, worker_port, pool_port, child: None, log: Arc::default(), marked: 0 };
         node.launch();
         node
     }
@@ -143,6 +159,7 @@ pub struct Node {
     builder: NodeBuilder,
     data_dir: TempDir,
     worker_port: u16,
+    pool_port: u16,
     child: Option<Child>,
     log: Arc<Log>,
     /// Lines of the log that belong to earlier runs.
@@ -174,6 +191,11 @@ impl Node {
     /// Where miners connect.
     pub fn worker_port(&self) -> u16 {
         self.worker_port
+    }
+
+    /// Where other nodes connect.
+    pub fn pool_port(&self) -> u16 {
+        self.pool_port
     }
 
     /// Its `--datadir`.
@@ -323,6 +345,9 @@ impl Node {
         command.args(&builder.subcommand);
         if builder.subcommand.is_empty() {
             command.args(["--net", &builder.network, "--bitcoind-address", "127.0.0.1"]);
+            // Nobody outside of the test is to be reached, nor the machine's router.
+            command.args(["--p2pool-port", &format!("127.0.0.1:{}", self.pool_port)]);
+            command.args(["--no-bootstrap", "--disable-upnp"]);
         }
         command.arg("--datadir").arg(self.data_dir.path());
         command.arg("-w").arg(self.worker_address().to_string());
