@@ -618,7 +618,10 @@ fn happen(world: &mut World, shares: &[Arc<Share>], what: u8, which: u8, number:
     let hash = share.hash();
     let now = world.now;
     let event = match what % 20 {
-        0 | 1 => return drop(world.swarm.handle_incoming(host(number % 20), now)),
+        0 | 1 => {
+            let _ = world.swarm.handle_incoming(host(number % 20), now);
+            return;
+        }
         2 | 3 => {
             let hello = world.hello(number.is_multiple_of(2).then_some(hash));
             PeerEvent::Connected(hello)
