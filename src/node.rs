@@ -10,6 +10,8 @@
 //! | sessions → `stats`: credits | bounded mpsc | drops, and counts the drops |
 //! | `solution` → `bitcoind::submit`: blocks | bounded mpsc | waits; never drops |
 //! | `solution` → `sharechain`: our own shares | bounded mpsc | waits; never drops |
+//! | `sharechain` → `solution::of_peers` → `bitcoind::submit`: peers' blocks | bounded mpsc | waits; never drops |
+//! | `solution::of_peers` → `sharechain`: transactions of templates | watch | latest wins |
 //! | peers → `p2p`: what they did | bounded mpsc | the connection waits, its peer feels it |
 //! | `p2p` → peers: what to send | bounded mpsc | never waits; the slow peer is dropped |
 //! | `p2p` → `sharechain`: peers' shares, questions | bounded mpsc | waits, and with it the peers who sent them |
@@ -139,7 +141,20 @@ pub fn start(parts: Parts, daemon: bitcoind::Handle, tasks: &Tasks) -> Node {
     tasks.spawn("metrics", metrics::upkeep(parts.metrics.clone(), tasks.stop_signal()));
     tasks.spawn("stats", stats::run(credits_given, rates_sender, tasks.stop_signal()));
     // Ends when the last session has, so that nothing that was found is lost on the way out.
-    let (sharechain, owner) = parts.sharechain;
+    let (sharechain, mut owner) = parts.sharechain;
+    let p2p = parts.p2p.map(|config| join_pool(config, &sharechain, &daemon, tasks));
+    if let Some(solved) = owner.take_solved() {
+        let of_peers = p2p.as_ref().map(|p2p| p2p.transactions.clone());
+        let inputs = solution::of_peers::Inputs {
+            templates: daemon.templates.clone(),
+            tips: sharechain.tips.clone(),
+            // No peers, no transactions of theirs.
+            known: Arc::new(move |hash| Some(of_peers.as_ref()?.find(hash)?.raw.clone())),
+            transactions: sharechain.transactions.clone(),
+        };
+        let of_peers = solution::of_peers::run(solved, inputs, daemon.blocks.clone());
+        tasks.spawn("peers' solutions", of_peers);
+    }
     tasks.spawn("solutions", solution::run(solutions_found, daemon.blocks.clone(), sharechain.own.clone()));
     let p2p = parts.p2p.map(|config| join_pool(config, parts.data_dir.clone(), &sharechain, &daemon, tasks));
     // Without the pool's network there never are peers.

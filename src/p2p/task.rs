@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::broadcast::error::RecvError;
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, broadcast, mpsc, oneshot, watch};
 use tokio::time::{MissedTickBehavior, interval, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -28,8 +28,7 @@ use super::{COMMANDS_QUEUED_MAX, Command, Config, Handle, files, upnp};
 use crate::data_dir::DataDir;
 use crate::merkle::Digest;
 use crate::share::{Share, ShareHash, ShareRules, Target};
-use crate::sharechain::KnownTransaction;
-use crate::sharechain::task::{self as chain, ChainEvent, KnownTransactions, Query, Received};
+use crate::sharechain::task::{self as chain, ChainEvent, Query, Received};
 use crate::sockets::{self, Port};
 use crate::template::Template;
 
@@ -93,7 +92,9 @@ pub fn new(config: Config, inputs: Inputs) -> (Handle, Network) {
     let (command_sender, commands) = mpsc::channel(COMMANDS_QUEUED_MAX);
     let transactions = Arc::new(Transactions::new());
     let handle = Handle { status, commands: command_sender, transactions: transactions.clone() };
-    (handle, Network { config, inputs, status: status_sender, commands, transactions })
+    // From now on, that nothing is missed between here and there.
+    let events = inputs.chain.events.subscribe();
+    (handle, Network { config, inputs, events, status: status_sender, commands, transactions })
 }
 
 /// The network, not running yet.
@@ -101,6 +102,7 @@ pub fn new(config: Config, inputs: Inputs) -> (Handle, Network) {
 pub struct Network {
     config: Config,
     inputs: Inputs,
+    events: broadcast::Receiver<ChainEvent>,
     status: watch::Sender<Arc<Status>>,
     commands: mpsc::Receiver<Command>,
     transactions: Arc<Transactions>,
@@ -109,9 +111,8 @@ pub struct Network {
 impl Network {
     /// Takes part until `stop`, then keeps what was learned.
     pub async fn run(self, stop: CancellationToken) {
-        let Network { config, inputs, status, mut commands, transactions } = self;
+        let Network { config, inputs, mut events, status, mut commands, transactions } = self;
         let (heard_sender, mut heard) = mpsc::channel(HEARD_QUEUED_MAX);
-        let mut events = inputs.chain.events.subscribe();
         let mut driver = Driver::new(config, inputs, status, transactions, heard_sender, stop.clone());
         driver.load().await;
         driver.begin();
@@ -221,7 +222,6 @@ struct Driver {
     replies: VecDeque<Batch>,
     /// The permit of the event that is being handled.
     permit: Option<OwnedSemaphorePermit>,
-    known: KnownTransactions,
     /// The transactions that recent shares name, share by share.
     named: VecDeque<Box<[Digest]>>,
     is_saving: bool,
@@ -275,7 +275,6 @@ impl Driver {
             news: VecDeque::new(),
             replies: VecDeque::new(),
             permit: None,
-            known: KnownTransactions::new(),
             named: VecDeque::new(),
             is_saving: false,
             was_downloading: false,
@@ -406,7 +405,6 @@ impl Driver {
                     PeerEvent::Shares(shares) | PeerEvent::Replied { shares: Ok(shares), .. } => {
                         counter!("p2p_shares_received_total").increment(shares.len() as u64);
                     }
-                    PeerEvent::TransactionsLearned(hashes) => self.learn(hashes),
                     _ => {}
                 }
                 let is_connection = matches!(event, PeerEvent::Connected(_));
@@ -491,14 +489,6 @@ impl Driver {
         let template = self.inputs.templates.borrow_and_update().clone();
         let Some(template) = template else { return };
         let transactions = self.context.known.set_template(&template.transactions);
-        if self.shares_list_transactions() {
-            for one in template.transactions.iter() {
-                let stripped_size = stripped_size(one.weight, one.raw.len());
-                let known = KnownTransaction { fee: Some(one.fee), stripped_size };
-                self.known.insert(one.wtxid.to_byte_array(), known);
-            }
-            self.publish_known();
-        }
         self.handle_parent();
         self.swarm.handle_template(transactions);
     }
@@ -812,44 +802,10 @@ impl Driver {
         files::save(self.inputs.data_dir.path().to_owned(), addresses, bans)
     }
 
-    /// Whether shares of today list their transactions, as far as is known: a fresh node might be on an old chain.
-    fn shares_list_transactions(&self) -> bool {
-        let tip = self.inputs.chain.tips.borrow().clone();
-        tip.as_ref().and_then(|tip| tip.best()).is_none_or(|best| best.version().lists_transactions())
-    }
-
-    /// Peers had us remember these: shares may name them.
-    fn learn(&mut self, hashes: &[Digest]) {
-        if !self.shares_list_transactions() {
-            return;
-        }
-        for hash in hashes {
-            let Some(transaction) = self.context.known.find(hash) else { continue };
-            if let Ok(parsed) = bitcoin::consensus::deserialize::<bitcoin::Transaction>(&transaction.raw) {
-                let stripped_size = u32::try_from(parsed.base_size()).unwrap_or(u32::MAX);
-                self.known.entry(*hash).or_insert(KnownTransaction { fee: None, stripped_size });
-            }
-        }
-        self.publish_known();
-    }
-
     fn forget_transactions(&mut self) {
         let named: HashSet<Digest> = self.named.iter().flatten().copied().collect();
         let lost = self.context.known.forget_old(&named, Instant::now());
-        if lost.is_empty() {
-            return;
-        }
-        for hash in &lost {
-            self.known.remove(hash);
-        }
-        if self.shares_list_transactions() {
-            self.publish_known();
-        }
         self.swarm.handle_forgotten(lost);
-    }
-
-    fn publish_known(&self) {
-        self.inputs.chain.transactions.send_replace(Arc::new(self.known.clone()));
     }
 
     /// Ends connections, takes the port mapping back, and keeps what was learned.
@@ -924,11 +880,6 @@ fn ticks(period: Duration) -> tokio::time::Interval {
     let mut ticks = interval(period);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     ticks
-}
-
-/// Bytes without witness of a transaction of this weight and size (BIP 141: weight is three times these, and all bytes).
-fn stripped_size(weight: u64, bytes: usize) -> u32 {
-    u32::try_from(weight.saturating_sub(bytes as u64) / 3).unwrap_or(u32::MAX)
 }
 
 fn set(name: &'static str, label: Option<(&'static str, &'static str)>, value: usize) {

@@ -7,6 +7,7 @@ mod demo;
 mod gate;
 mod ledger;
 mod metrics;
+mod peers;
 mod refusals;
 mod restart;
 mod share_command;
