@@ -384,6 +384,7 @@ impl Node {
             command.args(["--bitcoind-p2p-port", &port.to_string()]);
         }
         if let Some(address) = builder.pool_address {
+            // Nobody outside of the test is to be reached, nor the machine's router.
             command.args(["--p2pool-port", &address.to_string(), "--no-bootstrap", "--disable-upnp"]);
         }
         command.args(&builder.args);
