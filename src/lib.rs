@@ -28,7 +28,7 @@
 //! | `journal` | `block`, `data_dir` |
 //! | `bitcoind` | `address`, `block`, `journal`, `merkle`, `network`, `tasks`, `template` |
 //! | `work` | `address`, `merkle`, `network`, `p2p` (only `Status`), `share`, `sharechain` (only `Tip`), `stats` (rates), `template` |
-//! | `solution` | `block`, `share`, `work` |
+//! | `solution` | `block`, `merkle`, `share`, `sharechain`, `template`, `work` |
 //! | `http` | `bitcoind` (health), `metrics`, `stats` (rates), `work` (gate) |
 //! | `control` | `bitcoind` (health), `data_dir`, `json_lines`, `p2p`, `stats` (rates), `work` (gate) |
 //! | `listen` | `http`, `sockets` |

@@ -15,6 +15,8 @@
 //! | `p2p` → `sharechain`: peers' shares, questions | bounded mpsc | waits, and with it the peers who sent them |
 //! | `sharechain` → `p2p`: what is missing | watch | latest wins |
 //! | `sharechain` → `p2p`, whoever listens: what happens on the chain | broadcast | the slow miss some |
+//! | `sharechain` → `solution::of_peers` → `bitcoind::submit`: peers' blocks | bounded mpsc | waits; never drops |
+//! | `solution::of_peers` → `sharechain`: transactions of templates | watch | latest wins |
 //! | `bitcoind::submit` → whoever listens: reports | broadcast | the slow miss some |
 //! | `bitcoind` → `p2p`: the best header | watch | latest wins |
 //! | `p2p` → `bitcoind`: somebody knows of a new block | notification | several are one |
@@ -139,9 +141,22 @@ pub fn start(parts: Parts, daemon: bitcoind::Handle, tasks: &Tasks) -> Node {
     tasks.spawn("metrics", metrics::upkeep(parts.metrics.clone(), tasks.stop_signal()));
     tasks.spawn("stats", stats::run(credits_given, rates_sender, tasks.stop_signal()));
     // Ends when the last session has, so that nothing that was found is lost on the way out.
-    let (sharechain, owner) = parts.sharechain;
+    let (sharechain, mut owner) = parts.sharechain;
     tasks.spawn("solutions", solution::run(solutions_found, daemon.blocks.clone(), sharechain.own.clone()));
     let p2p = parts.p2p.map(|config| join_pool(config, parts.data_dir.clone(), &sharechain, &daemon, tasks));
+    if let Some(solved) = owner.take_solved() {
+        let forwarded = p2p.as_ref().map(|p2p| Arc::clone(&p2p.transactions));
+        let known: solution::of_peers::Known =
+            Arc::new(move |hash| forwarded.as_ref()?.find(hash).map(|transaction| transaction.raw.clone()));
+        let inputs = solution::of_peers::Inputs {
+            templates: daemon.templates.clone(),
+            tips: sharechain.tips.clone(),
+            known,
+            transactions: sharechain.transactions.clone(),
+        };
+        let of_peers = solution::of_peers::run(solved, inputs, daemon.blocks.clone());
+        tasks.spawn("peers' solutions", of_peers);
+    }
     // Without the pool's network there never are peers.
     let peers = p2p.as_ref().map_or_else(|| watch::channel(Arc::default()).1, |p2p| p2p.status.clone());
     let mut keeper = Keeper::new(network.persist, parts.start_pool);
