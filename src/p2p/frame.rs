@@ -300,3 +300,97 @@ fn move_bytes(from: &mut &[u8], to: &mut [u8]) -> usize {
     *from = &from[count..];
     count
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PREFIX: [u8; 8] = *b"sinetpre";
+
+    fn frames() -> Frames {
+        Frames::new(PREFIX, Budget::new(1000))
+    }
+
+    fn take_all(frames: &mut Frames, mut input: &[u8]) -> Result<Vec<Event>, FrameError> {
+        let judge = |command| if command == Command::ShareReply { Verdict::Skip } else { Verdict::Take(500) };
+        let mut events = Vec::new();
+        while let Some(event) = frames.take(&mut input, judge)? {
+            events.push(event);
+        }
+        Ok(events)
+    }
+
+    fn is_ping(event: &Event) -> bool {
+        matches!(event, Event::Frame(Frame { command: Command::Ping, .. }))
+    }
+
+    #[test]
+    fn a_frame_is_found_after_anything_even_half_a_prefix() {
+        let ping = encode(PREFIX, "ping", b"");
+        for before in [&b""[..], b"sinet", b"sinetprsinetpsinetpr", &[0; 40]] {
+            let input = [before, &ping].concat();
+            for cut in 0..input.len() {
+                let mut frames = frames();
+                let mut events = take_all(&mut frames, &input[..cut]).unwrap();
+                assert!(events.is_empty());
+                events.extend(take_all(&mut frames, &input[cut..]).unwrap());
+                assert!(matches!(&events[..], [one] if is_ping(one)), "cut at {cut}: {events:?}");
+                assert!(!frames.is_under_way());
+            }
+        }
+    }
+
+    #[test]
+    fn behind_a_length_that_cannot_be_the_next_prefix_is_found_at_once() {
+        let mut frames = frames();
+        let mut broken = encode(PREFIX, "shares", b"").to_vec();
+        broken[20..24].copy_from_slice(&32_000_001_u32.to_le_bytes());
+        // Not even the checksum's bytes are skipped (section 3.1).
+        let input = [&broken[..24], &encode(PREFIX, "ping", b"")].concat();
+        assert!(matches!(&take_all(&mut frames, &input).unwrap()[..], [one] if is_ping(one)));
+    }
+
+    #[test]
+    fn what_is_not_ours_or_not_wanted_is_checked_but_never_kept() {
+        let long = vec![7; 100_000];
+        for command in ["foobar", "sharereply", "\u{1}"] {
+            let mut frames = frames();
+            let input = [&encode(PREFIX, command, &long)[..], &encode(PREFIX, "ping", b"")].concat();
+            let events = take_all(&mut frames, &input).unwrap();
+            assert!(matches!(&events[..], [Event::Skipped, ping] if is_ping(ping)), "{command}: {events:?}");
+            let mut damaged = encode(PREFIX, command, &long).to_vec();
+            damaged[50_000] ^= 1;
+            assert!(matches!(take_all(&mut frames, &damaged), Err(FrameError::Checksum { .. })));
+        }
+    }
+
+    #[test]
+    fn a_frame_longer_than_its_command_may_take_is_refused_at_its_header() {
+        let mut frames = frames();
+        let input = encode(PREFIX, "addrs", &[0; 501]);
+        assert_eq!(take_all(&mut frames, &input[..27]), Ok(Vec::new()));
+        let error = take_all(&mut frames, &input[27..28]).unwrap_err();
+        assert_eq!(error, FrameError::Oversized { command: Command::Addrs, bytes: 501, limit: 500 });
+        assert_eq!(error.to_string(), "message `addrs` of 501 bytes is longer than the 500 that it may take");
+    }
+
+    #[test]
+    fn all_connections_share_a_budget_that_is_charged_for_what_came_and_given_back() {
+        let budget = Budget::new(600);
+        let mut first = Frames::new(PREFIX, Arc::clone(&budget));
+        let mut second = Frames::new(PREFIX, Arc::clone(&budget));
+        let long = encode(PREFIX, "shares", &[0; 400]);
+        // Announced, but not there: costs nothing.
+        assert_eq!(take_all(&mut first, &long[..HEADER_BYTES]), Ok(Vec::new()));
+        assert_eq!(budget.used(), 0);
+        assert_eq!(take_all(&mut first, &long[HEADER_BYTES..HEADER_BYTES + 300]), Ok(Vec::new()));
+        assert_eq!((budget.used(), first.progress()), (300, (100, 300)));
+        assert_eq!(take_all(&mut second, &long[..HEADER_BYTES + 301]), Err(FrameError::OverBudget(300)));
+        drop(second);
+        assert_eq!(take_all(&mut first, &long[HEADER_BYTES + 300..]).unwrap().len(), 1);
+        assert_eq!(budget.used(), 0);
+        take_all(&mut first, &long[..200]).unwrap();
+        drop(first);
+        assert_eq!(budget.used(), 0);
+    }
+}

@@ -247,3 +247,103 @@ pub(super) fn read<'a>(reader: &mut Reader<'a>) -> Result<&'a [u8], UnpackError>
     reader.u32("tx.lock_time")?;
     Ok(reader.since(from))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bitcoin::hashes::Hash;
+
+    /// A small transaction of its own hash.
+    fn transaction(number: u8) -> Transaction {
+        let mut raw = vec![1, 0, 0, 0, 1];
+        raw.extend([number; 36]);
+        raw.extend([0; 4 + 1 + 1 + 4]);
+        raw[41] = 0;
+        Transaction::from_message(&raw.into())
+    }
+
+    fn of_template(number: u8) -> TemplateTransaction {
+        let transaction = transaction(number);
+        TemplateTransaction {
+            raw: transaction.raw,
+            txid: bitcoin::Txid::from_byte_array(transaction.hash),
+            wtxid: bitcoin::Wtxid::from_byte_array(transaction.hash),
+            fee: 0,
+            weight: 0,
+            sigops: 0,
+        }
+    }
+
+    #[test]
+    fn a_template_says_what_is_new_and_is_known_while_it_is_held() {
+        let known = Transactions::new();
+        let now = Instant::now();
+        let first = known.set_template(&[of_template(1), of_template(2)]);
+        assert_eq!(first.learned, [transaction(1).hash, transaction(2).hash]);
+        let second = known.set_template(&[of_template(2), of_template(3)]);
+        assert_eq!(second.learned, [transaction(3).hash]);
+        assert!(known.forget_old(&HashSet::new(), now).is_empty());
+        drop(first);
+        assert_eq!(known.forget_old(&HashSet::new(), now), [transaction(1).hash]);
+        assert_eq!(known.hashes().len(), 2);
+        assert_eq!(known.known_bytes(), 2 * transaction(1).size());
+    }
+
+    #[test]
+    fn what_recent_shares_name_is_not_forgotten() {
+        let known = Transactions::new();
+        known.learn(transaction(1));
+        let named = HashSet::from([transaction(1).hash]);
+        assert!(known.forget_old(&named, Instant::now()).is_empty());
+        assert!(known.knows(&transaction(1).hash));
+    }
+
+    #[test]
+    fn what_was_forgotten_is_found_for_20_seconds_and_then_is_known_again() {
+        let known = Transactions::new();
+        let start = Instant::now();
+        for number in 1..=3 {
+            known.learn(transaction(number));
+        }
+        assert_eq!(known.forget_old(&HashSet::new(), start).len(), 3);
+        assert_eq!((known.hashes().len(), known.known_bytes()), (0, 0));
+        // One that is named is known again...
+        assert_eq!(known.find(&transaction(1).hash).map(|one| one.hash), Some(transaction(1).hash));
+        assert_eq!(known.hashes(), [transaction(1).hash]);
+        // ...one that is learned again is news...
+        assert!(known.learn(transaction(2)).is_some_and(|(_, is_new)| is_new));
+        known.forget_old(&HashSet::from([transaction(1).hash, transaction(2).hash]), start + FORGOTTEN_KEPT);
+        // ...and one that is neither is gone.
+        assert!(!known.knows(&transaction(3).hash));
+        assert_eq!(known.known_bytes(), 2 * transaction(1).size());
+    }
+
+    #[test]
+    fn strangers_cannot_have_more_kept_than_there_is_room_for() {
+        let known = Transactions::new();
+        let big = |number: u8| Transaction { hash: [number; 32], raw: vec![0; KNOWN_BYTES_MAX / 4].into() };
+        for number in 1..=3 {
+            assert!(known.learn(big(number)).is_some());
+        }
+        assert_eq!(known.learn(big(4)), None);
+        assert!(known.learn(big(3)).is_some_and(|(_, is_new)| !is_new));
+        // Templates are ours.
+        assert_eq!(known.set_template(&[of_template(1)]).learned.len(), 1);
+        known.forget_old(&HashSet::new(), Instant::now());
+        assert!(known.state.lock().forgotten_bytes <= FORGOTTEN_BYTES_MAX);
+    }
+
+    #[test]
+    fn transactions_end_where_bitcoin_says_and_counts_are_not_believed() {
+        let plain = transaction(5).raw;
+        let mut reader = Reader::new(&plain);
+        assert_eq!(read(&mut reader).map(<[u8]>::len), Ok(plain.len()));
+        for short in 0..plain.len() {
+            assert!(read(&mut Reader::new(&plain[..short])).is_err());
+        }
+        let endless = [&[1, 0, 0, 0, 0xff][..], &[0xff; 8], &[0; 100]].concat();
+        assert!(read(&mut Reader::new(&endless)).is_err());
+        // No witness behind a marker would be read as one thing and hashed as another.
+        assert!(read(&mut Reader::new(&[0; 12])).is_err());
+    }
+}

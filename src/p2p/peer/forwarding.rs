@@ -188,6 +188,14 @@ impl Forwarding {
     }
 }
 
+#[cfg(test)]
+impl Forwarding {
+    /// How many hashes are kept of what the peer knows, and how many in the order of their age.
+    pub(super) fn theirs_kept(&self) -> (usize, usize) {
+        (self.theirs.len(), self.theirs_by_age.len())
+    }
+}
+
 /// What goes around a `shares`.
 #[derive(Debug)]
 pub(super) struct Around {

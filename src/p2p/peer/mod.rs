@@ -619,3 +619,6 @@ fn quiet(error: &impl std::fmt::Display) -> Close {
 fn wrap<'a>(shares: impl IntoIterator<Item = &'a Arc<Share>>) -> Vec<WrappedShare> {
     shares.into_iter().map(|share| WrappedShare::of(share)).collect()
 }
+
+#[cfg(test)]
+mod tests;
