@@ -16,9 +16,11 @@
 //!    of what came after [`JUDGED_SHARES`]. Chains are compared by work in time and all aim for the same pace, so it
 //!    could not win.
 //! 3. No chain is followed below the depth that the owner keeps, twice its length.
-//! 4. No peer is asked for more while more than three chain lengths of what it sent were not verified. That falls with
-//!    each share that is verified, and by half each hour.
-//! 5. What was asked for and what the owner did not take yet is [`SHARES_IN_FLIGHT_MAX`] shares in all.
+//! 4. No host is asked for more, and what it sends unasked is not looked at, while more than three chain lengths (and a
+//!    thousand) of what it sent were not verified. That falls with each share that is verified, and by half each hour;
+//!    to come back under another port does not help.
+//! 5. Of many chains those with the hardest shares come first.
+//! 6. What was asked for and what the owner did not take yet is [`SHARES_IN_FLIGHT_MAX`] shares in all.
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::net::SocketAddr;
@@ -28,9 +30,10 @@ use std::time::{Duration, Instant};
 use ruint::aliases::U320;
 use serde::Serialize;
 
+use super::addrs::Reach;
 use super::peer::RequestId;
 use super::swarm::PeerId;
-use crate::share::{Attempts, Share, ShareHash};
+use crate::share::{Attempts, Share, ShareHash, Target};
 use crate::sharechain::Wanted;
 
 /// Parents asked for at a time. Peers give a thousand at most; the reference draws 0 to 499.
@@ -61,6 +64,10 @@ const DELIVERED_FOR: Duration = Duration::from_secs(30);
 const GIVEN_UP_FOR: Duration = Duration::from_secs(3600);
 /// Chains that are remembered as not having paid, and chains whose end is remembered.
 const ENDS_MAX: usize = 1024;
+/// Shares that a host may have sent in vain beyond three chain lengths: short chains have many peers too.
+const UNVERIFIED_EXTRA: u64 = 1000;
+/// Hosts whose unverified shares are counted.
+const HOSTS_MAX: usize = 10_000;
 /// The rate is that of so much time.
 const RATE_TIME: Duration = Duration::from_secs(10);
 
@@ -129,6 +136,8 @@ struct Search {
     pause: Duration,
     not_before: Option<Instant>,
     branch: Branch,
+    /// The hardest target of the chain's latest shares, as far as it is known.
+    target: Target,
     /// Asked for before the owner said that it is missing.
     is_ahead: bool,
 }
@@ -151,8 +160,6 @@ struct Peer {
     mean_seconds: Option<f64>,
     /// The quickest answer.
     latency: Option<Duration>,
-    /// Shares that it sent and that were not verified.
-    unverified: u64,
 }
 
 /// Fetches missing shares.
@@ -165,6 +172,9 @@ pub struct Download {
     questions: HashMap<RequestId, Question>,
     next_request: u64,
     stops: Vec<ShareHash>,
+    wanted: Vec<Wanted>,
+    /// Shares that hosts sent and that were not verified.
+    unverified: HashMap<SocketAddr, u64>,
     /// Height of the best share and its work, once there is one.
     best: Option<(u32, Attempts)>,
     /// Shares handed over and not taken.
@@ -176,6 +186,8 @@ pub struct Download {
     given_up: Ends<Instant>,
     came: VecDeque<(Instant, usize)>,
     asks: VecDeque<Ask>,
+    /// When questions were last given out.
+    asked_at: Option<Instant>,
 }
 
 /// A map that forgets the oldest.
@@ -218,6 +230,8 @@ impl Download {
             questions: HashMap::new(),
             next_request: 0,
             stops: Vec::new(),
+            wanted: Vec::new(),
+            unverified: HashMap::new(),
             best: None,
             untaken: 0,
             delivered: HashMap::new(),
@@ -226,12 +240,13 @@ impl Download {
             given_up: Ends::default(),
             came: VecDeque::new(),
             asks: VecDeque::new(),
+            asked_at: None,
         }
     }
 
     /// There is one more to ask.
     pub fn add_peer(&mut self, peer: PeerId, address: SocketAddr, now: Instant) {
-        let state = Peer { address, outstanding: 0, mean_seconds: None, latency: None, unverified: 0 };
+        let state = Peer { address, outstanding: 0, mean_seconds: None, latency: None };
         self.peers.insert(peer, state);
         for search in &mut self.searches {
             // It may have what nobody else has.
@@ -259,24 +274,36 @@ impl Download {
     /// What the owner of the chain misses, and where answers may end.
     pub fn set_needs(&mut self, wanted: &[Wanted], stops: &[ShareHash], now: Instant) {
         self.stops = stops.iter().copied().take(STOPS_MAX).collect();
-        let wanted_hashes: HashSet<ShareHash> = wanted.iter().map(|wanted| wanted.hash).collect();
-        let is_cold = self.is_cold();
-        self.searches.retain(|search| wanted_hashes.contains(&search.hash) || (search.is_ahead && is_cold));
-        for wanted in wanted {
+        self.wanted = wanted.to_vec();
+        // Rule 5. What is hardest to make is the least likely to be made up.
+        self.wanted.sort_by_key(|wanted| wanted.target);
+        self.wanted.truncate(SEARCHES_MAX);
+        let hashes: HashSet<ShareHash> = self.wanted.iter().map(|wanted| wanted.hash).collect();
+        let asks_ahead = self.asks_ahead();
+        self.searches.retain(|search| hashes.contains(&search.hash) || (search.is_ahead && asks_ahead));
+        self.seek_wanted(now);
+        self.ask(now);
+    }
+
+    /// Begins to seek what the owner misses and what is worth it.
+    fn seek_wanted(&mut self, now: Instant) {
+        for wanted in std::mem::take(&mut self.wanted) {
             if let Some(search) = self.searches.iter_mut().find(|search| search.hash == wanted.hash) {
                 search.is_ahead = false;
                 search.source = search.source.or(wanted.source);
-                continue;
+            } else if self.delivered_until(&wanted.hash).is_none_or(|until| until <= now) {
+                let branch = self.ends.get(&wanted.hash).copied().unwrap_or_default();
+                if self.is_worth(wanted.target.attempts(), 1) && self.is_branch_worth(&wanted.hash, &branch, now) {
+                    self.searches.push(Search::new(wanted.hash, None, wanted.source, branch, wanted.target, false));
+                }
             }
-            let branch = self.ends.get(&wanted.hash).copied().unwrap_or_default();
-            let is_worth =
-                self.is_worth(wanted.target.attempts(), 1) && self.is_branch_worth(&wanted.hash, &branch, now);
-            let is_on_its_way = self.delivered.get(&wanted.hash).is_some_and(|at| now < *at + DELIVERED_FOR);
-            if self.searches.len() < SEARCHES_MAX && is_worth && !is_on_its_way {
-                self.searches.push(Search::new(wanted.hash, None, wanted.source, branch, false));
-            }
+            self.wanted.push(wanted);
         }
-        self.ask(now);
+    }
+
+    /// Until when a share that came is not sought again.
+    fn delivered_until(&self, hash: &ShareHash) -> Option<Instant> {
+        self.delivered.get(hash).map(|at| *at + DELIVERED_FOR)
     }
 
     /// The best share's height, and its work; none while there is no best share.
@@ -313,7 +340,7 @@ impl Download {
                 match contradiction(&question, &shares) {
                     Some(contradiction) => Outcome::NotAsked(contradiction),
                     None if shares.is_empty() => {
-                        self.note_lacking(peer, question.hash, now);
+                        self.note_lacking(peer, question.hash);
                         Outcome::Nothing
                     }
                     None => self.note_shares(&question, shares, now),
@@ -330,30 +357,44 @@ impl Download {
         self.ask(now);
     }
 
-    /// `peer` sent `shares` that it was not asked for: they are worth no more than others until they are verified. False
-    /// if it sent too many of those, and these are better not looked at.
+    /// `peer` sent `shares` that were not verified yet and that it was not asked for. False if it sent too many of those,
+    /// and what it sends is better not looked at.
     pub fn note_unasked(&mut self, peer: PeerId, shares: usize) -> bool {
-        let unverified_max = self.unverified_max();
-        let Some(peer) = self.peers.get_mut(&peer) else { return false };
-        if peer.unverified > unverified_max {
+        let Some(address) = self.peers.get(&peer).map(|peer| peer.address) else { return false };
+        if self.has_sent_too_many(address) {
             return false;
         }
-        peer.unverified += shares as u64;
+        self.charge(address, shares);
         true
     }
 
     /// A share that `peer` sent was verified.
     pub fn note_verified(&mut self, peer: PeerId) {
-        if let Some(peer) = self.peers.get_mut(&peer) {
-            peer.unverified = peer.unverified.saturating_sub(1);
+        let host = self.peers.get(&peer).map(|peer| host_of(peer.address));
+        if let Some(unverified) = host.and_then(|host| self.unverified.get_mut(&host)) {
+            *unverified = unverified.saturating_sub(1);
         }
     }
 
-    /// Forgives each peer half of what was not verified. Call it each hour.
+    /// Forgives each host half of what was not verified. Call it each hour.
     pub fn forgive(&mut self) {
-        for peer in self.peers.values_mut() {
-            peer.unverified /= 2;
+        self.unverified.values_mut().for_each(|unverified| *unverified /= 2);
+        self.unverified.retain(|_, unverified| *unverified > 0);
+    }
+
+    fn charge(&mut self, address: SocketAddr, shares: usize) {
+        if self.unverified.len() >= HOSTS_MAX {
+            self.forgive();
         }
+        if self.unverified.len() < HOSTS_MAX {
+            *self.unverified.entry(host_of(address)).or_default() += shares as u64;
+        }
+    }
+
+    /// Rule 4.
+    fn has_sent_too_many(&self, address: SocketAddr) -> bool {
+        let unverified_max = u64::from(self.chain_length) * 3 + UNVERIFIED_EXTRA;
+        self.unverified.get(&host_of(address)).is_some_and(|unverified| *unverified > unverified_max)
     }
 
     /// A question to send.
@@ -363,10 +404,13 @@ impl Download {
 
     /// When [`handle_timeout`](Self::handle_timeout) is due.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        let hedges = self.searches.iter().filter_map(|search| self.hedge_at(search));
+        // Those that were due when questions were last given out found nobody to ask.
+        let hedges =
+            self.searches.iter().filter_map(|search| self.hedge_at(search)).filter(|at| Some(*at) > self.asked_at);
         let pauses = self.searches.iter().filter_map(|search| search.not_before);
         let lost = self.questions.values().map(|question| question.asked_at + REPLY_MAX);
-        hedges.chain(pauses).chain(lost).min()
+        let again = self.wanted.iter().filter_map(|wanted| self.delivered_until(&wanted.hash));
+        hedges.chain(pauses).chain(lost).chain(again).min()
     }
 
     /// Time passed.
@@ -391,6 +435,7 @@ impl Download {
                 self.delivered.remove(&hash);
             }
         }
+        self.seek_wanted(now);
         self.ask(now);
     }
 
@@ -416,17 +461,14 @@ impl Download {
         Some(Progress { have, wanted_estimate, per_second, seconds_left })
     }
 
-    /// Whether there is no whole chain yet, so that everything is worth fetching, and nothing can be compared.
-    fn is_cold(&self) -> bool {
-        self.best.is_none_or(|(height, _)| height < self.chain_length)
+    /// Whether to ask for what is below before the owner says that it is missing: as long as too little is known to verify
+    /// a whole chain. Later, what is missing is short, and where it meets what we have only the owner knows.
+    fn asks_ahead(&self) -> bool {
+        self.best.is_none_or(|(height, _)| height < 2 * self.chain_length && !self.wanted.is_empty())
     }
 
     fn depth_max(&self) -> u32 {
         2 * self.chain_length + 10
-    }
-
-    fn unverified_max(&self) -> u64 {
-        u64::from(3 * self.chain_length)
     }
 
     /// Rule 2: whether shares of this work are worth following.
@@ -455,14 +497,19 @@ impl Download {
     fn note_shares(&mut self, question: &Question, shares: Vec<Arc<Share>>, now: Instant) -> Outcome {
         let Some(oldest) = shares.last().cloned() else { return Outcome::Nothing };
         let search = self.searches.iter().position(|search| search.hash == question.hash);
-        let mut branch = match search {
-            Some(at) => self.searches.remove(at).branch,
-            None if question.is_announced => Branch::default(),
+        let (mut branch, target) = match search {
+            Some(at) => {
+                let search = self.searches.remove(at);
+                (search.branch, search.target)
+            }
+            None if question.is_announced && !self.delivered.contains_key(&question.hash) => {
+                (Branch::default(), oldest.target())
+            }
             // Another peer was faster, or nobody wants it any more.
             None => return Outcome::Nothing,
         };
         if branch.shares == 0 {
-            branch.top = question_top(&shares);
+            branch.top = shares.first().map_or(0, |share| share.absheight());
         }
         for share in &shares {
             branch.shares += 1;
@@ -471,8 +518,8 @@ impl Download {
             self.delivered_order.push_back((now, share.hash()));
         }
         self.untaken += shares.len();
-        if let Some(peer) = self.peers.get_mut(&question.peer) {
-            peer.unverified += shares.len() as u64;
+        if let Some(address) = self.peers.get(&question.peer).map(|peer| peer.address) {
+            self.charge(address, shares.len());
         }
         self.came.push_back((now, shares.len()));
         while self.came.front().is_some_and(|(at, _)| now.saturating_duration_since(*at) >= RATE_TIME) {
@@ -485,23 +532,30 @@ impl Download {
             let is_new = !self.delivered.contains_key(&next)
                 && !self.stops.contains(&next)
                 && self.searches.iter().all(|search| search.hash != next);
-            if is_full && is_new && self.is_cold() && self.is_branch_worth(&next, &branch, now) {
-                self.searches.push(Search::new(next, Some(question.peer), None, branch, true));
+            if is_full && is_new && self.asks_ahead() && self.is_branch_worth(&next, &branch, now) {
+                self.searches.push(Search::new(next, Some(question.peer), None, branch, target, true));
             }
         }
         Outcome::Shares(shares)
     }
 
-    fn note_lacking(&mut self, peer: PeerId, hash: ShareHash, now: Instant) {
-        let Some(at) = self.searches.iter().position(|search| search.hash == hash) else { return };
-        let search = &mut self.searches[at];
-        search.lacking.insert(peer);
-        if self.peers.keys().all(|peer| search.lacking.contains(peer)) {
-            if search.is_ahead {
-                // The owner will say if it is missing indeed.
-                self.searches.remove(at);
-                return;
-            }
+    fn note_lacking(&mut self, peer: PeerId, hash: ShareHash) {
+        if let Some(search) = self.searches.iter_mut().find(|search| search.hash == hash) {
+            search.lacking.insert(peer);
+        }
+    }
+
+    /// Pauses searches for what nobody has. Those that nobody asked us for end; the owner will say what is missing indeed.
+    fn pause(&mut self, now: Instant) {
+        let peers = &self.peers;
+        let is_nowhere = |search: &Search| {
+            search.asked.is_empty()
+                && search.not_before.is_none()
+                && !peers.is_empty()
+                && peers.keys().all(|peer| search.lacking.contains(peer))
+        };
+        self.searches.retain(|search| !(search.is_ahead && is_nowhere(search)));
+        for search in self.searches.iter_mut().filter(|search| is_nowhere(search)) {
             search.not_before = Some(now + search.pause);
             search.pause = (search.pause * 2).min(NOBODY_PAUSE_MAX);
         }
@@ -511,7 +565,7 @@ impl Download {
         if let Some(search) = self.searches.iter_mut().find(|search| search.hash == question.hash) {
             // The answer may have been too large for the peer, or too slow.
             search.parents = question.parents / 2;
-            search.preferred = search.preferred.filter(|preferred| *preferred != peer);
+            search.lacking.insert(peer);
         }
         if let Some(peer) = self.peers.get_mut(&peer) {
             peer.mean_seconds = Some(REPLY_MAX.as_secs_f64());
@@ -527,18 +581,22 @@ impl Download {
 
     /// Asks for all that can be asked for now.
     fn ask(&mut self, now: Instant) {
+        self.asked_at = Some(now);
+        self.pause(now);
+        self.searches.sort_by_key(|search| search.target);
         for at in 0..self.searches.len() {
             let search = &self.searches[at];
+            let left = u64::from(self.depth_max()).saturating_sub(search.branch.shares + 1);
+            let parents = search.parents.min(left);
             let is_due = match self.hedge_at(search) {
                 None => search.not_before.is_none_or(|not_before| not_before <= now),
                 Some(hedge_at) => hedge_at <= now && search.asked.len() < ASKED_MAX,
             };
-            if !is_due || !self.has_room(search.parents) {
+            if !is_due || !self.has_room(parents) {
                 continue;
             }
             let Some(peer) = self.choose(at) else { continue };
-            let search = &self.searches[at];
-            let (hash, parents) = (search.hash, search.parents);
+            let hash = self.searches[at].hash;
             let request = self.put(peer, hash, parents, self.stops.clone(), false, now);
             self.searches[at].asked.push(request);
         }
@@ -560,7 +618,6 @@ impl Download {
     /// Whom to ask: who sent the share above, then who told of the chain, then the fastest that has nothing to do.
     fn choose(&mut self, at: usize) -> Option<PeerId> {
         let search = &self.searches[at];
-        let unverified_max = self.unverified_max();
         let asked: HashSet<PeerId> = search
             .asked
             .iter()
@@ -569,7 +626,7 @@ impl Download {
             .collect();
         let mut best: Option<((bool, bool, f64), PeerId)> = None;
         for (id, peer) in &self.peers {
-            let is_free = peer.outstanding == 0 && peer.unverified <= unverified_max;
+            let is_free = peer.outstanding == 0 && !self.has_sent_too_many(peer.address);
             if !is_free || asked.contains(id) || search.lacking.contains(id) {
                 continue;
             }
@@ -619,6 +676,7 @@ impl Search {
         preferred: Option<PeerId>,
         source: Option<SocketAddr>,
         branch: Branch,
+        target: Target,
         is_ahead: bool,
     ) -> Self {
         Self {
@@ -631,13 +689,15 @@ impl Search {
             pause: NOBODY_PAUSE,
             not_before: None,
             branch,
+            target,
             is_ahead,
         }
     }
 }
 
-fn question_top(shares: &[Arc<Share>]) -> u32 {
-    shares.first().map_or(0, |share| share.absheight())
+/// Whom shares that were not verified are held against: a host, or one node of several on this machine or site.
+fn host_of(address: SocketAddr) -> SocketAddr {
+    if Reach::is_near(address.ip()) { address } else { SocketAddr::new(address.ip(), 0) }
 }
 
 /// Why `shares` is no answer to `question`: it must begin with the share that was asked for, and each must be the parent
@@ -654,4 +714,332 @@ fn contradiction(question: &Question, shares: &[Arc<Share>]) -> Option<String> {
         due = share.previous();
     }
     None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::p2p::test_shares::{USUAL, answer, chain, extend};
+    use crate::share::Bits;
+    use proptest::prelude::*;
+
+    const CHAIN_LENGTH: u32 = 1000;
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn download() -> Download {
+        Download::new(CHAIN_LENGTH, fastrand::Rng::with_seed(5))
+    }
+
+    fn address(number: u64) -> SocketAddr {
+        format!("9.{number}.0.1:9333").parse().unwrap()
+    }
+
+    fn add(download: &mut Download, number: u64, now: Instant) -> PeerId {
+        download.add_peer(PeerId(number), address(number), now);
+        PeerId(number)
+    }
+
+    fn wanted(hash: ShareHash, source: Option<SocketAddr>, bits: Bits) -> Wanted {
+        Wanted { hash, source, timestamp: 0, target: bits.target() }
+    }
+
+    fn asks(download: &mut Download) -> Vec<Ask> {
+        std::iter::from_fn(|| download.poll_ask()).collect()
+    }
+
+    fn give(download: &mut Download, ask: &Ask, shares: &[Arc<Share>], now: Instant) -> Outcome {
+        let shares = answer(shares, ask.hash, ask.parents, &ask.stops);
+        download.handle_reply(ask.peer, ask.request, Ok(shares), now)
+    }
+
+    #[test]
+    fn a_chain_comes_from_one_peer_answer_by_answer_without_a_pause() {
+        let mut download = download();
+        let shares = chain(1801, 0, USUAL);
+        let mut now = Instant::now();
+        let peer = add(&mut download, 1, now);
+        download.ask_announced(peer, shares[1800].hash(), now);
+        let mut came: Vec<Arc<Share>> = Vec::new();
+        let mut parents = Vec::new();
+        while let Some(ask) = download.poll_ask() {
+            now += SECOND / 10;
+            parents.push(ask.parents);
+            let Outcome::Shares(shares) = give(&mut download, &ask, &shares, now) else { panic!("shares") };
+            download.taken(shares.len(), now);
+            came.extend(shares);
+            let progress = download.progress(now);
+            assert!(progress.is_none_or(|progress| progress.wanted_estimate == 1801), "{progress:?}");
+        }
+        assert_eq!(parents, [0, 499, 499, 499, 499], "the owner said nothing all the time");
+        assert!(came.iter().eq(shares.iter().rev()), "each share came once, newest first");
+        assert_eq!(download.progress(now), None);
+    }
+
+    #[test]
+    fn the_peer_that_told_of_a_chain_is_asked_first_and_the_stops_go_with_the_question() {
+        let mut download = download();
+        let shares = chain(3, 0, USUAL);
+        let now = Instant::now();
+        for number in 1..6 {
+            add(&mut download, number, now);
+        }
+        let stops: Vec<ShareHash> = (0..120u8).map(|number| ShareHash([number; 32])).collect();
+        download.set_needs(&[wanted(shares[2].hash(), Some(address(4)), USUAL)], &stops, now);
+        let asks = asks(&mut download);
+        assert_eq!(asks.len(), 1);
+        assert_eq!((asks[0].peer, asks[0].parents, asks[0].stops.len()), (PeerId(4), 499, STOPS_MAX));
+        assert_eq!(asks[0].stops[..], stops[..STOPS_MAX]);
+    }
+
+    #[test]
+    fn several_chains_are_asked_for_at_several_peers_the_hardest_first() {
+        let mut download = download();
+        let now = Instant::now();
+        let hashes = [ShareHash([1; 32]), ShareHash([2; 32]), ShareHash([3; 32])];
+        let needs = [
+            wanted(hashes[0], None, Bits(0x2030_0000)),
+            wanted(hashes[1], None, Bits(0x2010_0000)),
+            wanted(hashes[2], None, Bits(0x2020_0000)),
+        ];
+        download.set_needs(&needs, &[], now);
+        add(&mut download, 1, now);
+        assert_eq!(asks(&mut download)[0].hash, hashes[1]);
+        add(&mut download, 2, now);
+        assert_eq!(asks(&mut download)[0].hash, hashes[2]);
+    }
+
+    #[test]
+    fn a_slow_peer_gets_company_and_its_late_answer_does_no_harm() {
+        let mut download = download();
+        let shares = chain(10, 0, USUAL);
+        let mut now = Instant::now();
+        let slow = add(&mut download, 1, now);
+        download.set_needs(&[wanted(shares[9].hash(), Some(address(1)), USUAL)], &[], now);
+        let first = asks(&mut download).remove(0);
+        assert_eq!(first.peer, slow);
+        add(&mut download, 2, now);
+        assert!(asks(&mut download).is_empty(), "patience");
+        now = download.poll_timeout().unwrap();
+        download.handle_timeout(now);
+        let second = asks(&mut download).remove(0);
+        assert_eq!((second.peer, second.hash), (PeerId(2), first.hash));
+        assert!(matches!(give(&mut download, &second, &shares, now), Outcome::Shares(shares) if shares.len() == 10));
+        assert_eq!(give(&mut download, &first, &shares, now), Outcome::Nothing);
+        assert_eq!(give(&mut download, &first, &shares, now), Outcome::Nothing, "nor does a second one");
+    }
+
+    #[test]
+    fn a_lost_peers_question_goes_to_another() {
+        let mut download = download();
+        let now = Instant::now();
+        add(&mut download, 1, now);
+        download.set_needs(&[wanted(ShareHash([1; 32]), None, USUAL)], &[], now);
+        assert_eq!(asks(&mut download)[0].peer, PeerId(1));
+        add(&mut download, 2, now);
+        download.remove_peer(PeerId(1), now);
+        assert_eq!(asks(&mut download)[0].peer, PeerId(2));
+    }
+
+    #[test]
+    fn what_nobody_has_is_asked_for_again_after_ever_longer_pauses() {
+        let mut download = download();
+        let mut now = Instant::now();
+        add(&mut download, 1, now);
+        add(&mut download, 2, now);
+        download.set_needs(&[wanted(ShareHash([1; 32]), None, USUAL)], &[], now);
+        let mut pauses = Vec::new();
+        for _ in 0..7 {
+            for _ in 0..2 {
+                let ask = asks(&mut download).remove(0);
+                assert_eq!(give(&mut download, &ask, &[], now), Outcome::Nothing);
+            }
+            assert!(asks(&mut download).is_empty());
+            let due = download.poll_timeout().unwrap();
+            pauses.push((due - now).as_secs());
+            now = due;
+            download.handle_timeout(now);
+        }
+        assert_eq!(pauses, [1, 2, 4, 8, 16, 30, 30]);
+        add(&mut download, 3, now);
+        assert!(asks(&mut download).iter().any(|ask| ask.peer == PeerId(3)) || download.poll_timeout().is_some());
+    }
+
+    #[test]
+    fn an_answer_to_another_question_is_an_offence() {
+        let shares = chain(9, 0, USUAL);
+        let others = chain(9, 1, USUAL);
+        let reversed: Vec<_> = shares.iter().rev().cloned().collect();
+        let gap: Vec<_> = reversed.iter().take(1).chain(reversed.iter().skip(2)).cloned().collect();
+        for wrong in [others.clone(), shares.clone(), reversed[1..].to_vec(), gap] {
+            let mut download = download();
+            let now = Instant::now();
+            let peer = add(&mut download, 1, now);
+            download.set_needs(&[wanted(shares[8].hash(), None, USUAL)], &[], now);
+            let ask = asks(&mut download).remove(0);
+            assert!(matches!(download.handle_reply(peer, ask.request, Ok(wrong), now), Outcome::NotAsked(_)));
+        }
+        let mut download = download();
+        let now = Instant::now();
+        let peer = add(&mut download, 1, now);
+        download.ask_announced(peer, shares[8].hash(), now);
+        let ask = asks(&mut download).remove(0);
+        assert!(
+            matches!(download.handle_reply(peer, ask.request, Ok(reversed), now), Outcome::NotAsked(_)),
+            "too many"
+        );
+    }
+
+    #[test]
+    fn a_failed_answer_makes_the_next_question_smaller() {
+        let mut download = download();
+        let now = Instant::now();
+        let peer = add(&mut download, 1, now);
+        add(&mut download, 2, now);
+        download.set_needs(&[wanted(ShareHash([1; 32]), Some(address(1)), USUAL)], &[], now);
+        let ask = asks(&mut download).remove(0);
+        assert_eq!(download.handle_reply(peer, ask.request, Err(()), now), Outcome::Failed);
+        let again = asks(&mut download).remove(0);
+        assert_eq!((again.peer, again.parents), (PeerId(2), 249));
+    }
+
+    #[test]
+    fn the_owner_is_not_flooded() {
+        let mut download = download();
+        let now = Instant::now();
+        let shares = chain(5 * 500, 0, USUAL);
+        let chains: Vec<_> = (1..20).map(|nonce| extend(&shares, 1, nonce, USUAL)).collect();
+        let needs: Vec<_> = chains.iter().map(|chain| wanted(chain[0].hash(), None, USUAL)).collect();
+        download.set_needs(&needs, &[], now);
+        for number in 0..20 {
+            add(&mut download, number, now);
+        }
+        let asked = asks(&mut download);
+        assert_eq!(asked.len(), SHARES_IN_FLIGHT_MAX / 500, "and the rest waits");
+        for ask in &asked {
+            let chain = chains.iter().find(|chain| chain[0].hash() == ask.hash).unwrap();
+            let whole: Vec<_> = shares.iter().chain(chain).cloned().collect();
+            assert!(matches!(give(&mut download, ask, &whole, now), Outcome::Shares(_)));
+        }
+        assert!(asks(&mut download).is_empty(), "nothing was taken");
+        download.taken(1000, now);
+        assert_eq!(asks(&mut download).len(), 2);
+    }
+
+    #[test]
+    fn a_chain_of_easy_shares_is_left_alone_once_there_is_one_to_compare_with() {
+        let now = Instant::now();
+        let easy = Bits(0x207f_0000);
+        let mut cold = download();
+        add(&mut cold, 1, now);
+        cold.set_needs(&[wanted(ShareHash([1; 32]), None, easy)], &[], now);
+        assert_eq!(asks(&mut cold).len(), 1, "nothing to compare with");
+        let mut warm = download();
+        add(&mut warm, 1, now);
+        warm.set_best(Some((2 * CHAIN_LENGTH, Bits(0x1f01_0000).target().attempts())));
+        warm.set_needs(&[wanted(ShareHash([1; 32]), None, easy)], &[], now);
+        assert!(asks(&mut warm).is_empty());
+        // One hard share above many easy ones gets it a first answer, and no second.
+        let shares = chain(600, 0, easy);
+        warm.set_needs(&[wanted(shares[599].hash(), None, Bits(0x1f01_0000))], &[], now);
+        let ask = asks(&mut warm).remove(0);
+        assert!(matches!(give(&mut warm, &ask, &shares, now), Outcome::Shares(_)));
+        let next = shares[99].hash();
+        warm.set_needs(&[wanted(next, None, Bits(0x1f01_0000))], &[], now + SECOND);
+        assert!(asks(&mut warm).is_empty());
+    }
+
+    #[test]
+    fn a_host_that_sends_what_never_proves_good_is_asked_no_more_whatever_its_port() {
+        let mut download = download();
+        let now = Instant::now();
+        let peer = add(&mut download, 1, now);
+        let mut accepted = 0;
+        while download.note_unasked(peer, 5) {
+            accepted += 5;
+        }
+        assert!((4000..=4010).contains(&accepted), "{accepted}");
+        download.remove_peer(peer, now);
+        let again = PeerId(2);
+        download.add_peer(again, SocketAddr::new(address(1).ip(), 77), now);
+        assert!(!download.note_unasked(again, 1));
+        download.set_needs(&[wanted(ShareHash([1; 32]), None, USUAL)], &[], now);
+        assert!(asks(&mut download).is_empty());
+        for _ in 0..6 {
+            download.note_verified(again);
+        }
+        assert!(download.note_unasked(again, 1));
+        download.forgive();
+        assert!(download.note_unasked(again, 1000));
+    }
+
+    #[test]
+    fn a_share_that_the_owner_lost_is_asked_for_again() {
+        let mut download = download();
+        let shares = chain(3, 0, USUAL);
+        let now = Instant::now();
+        add(&mut download, 1, now);
+        let needs = [wanted(shares[2].hash(), None, USUAL)];
+        download.set_needs(&needs, &[], now);
+        let ask = asks(&mut download).remove(0);
+        give(&mut download, &ask, &shares, now);
+        download.set_needs(&needs, &[], now);
+        assert!(asks(&mut download).is_empty(), "it may not have seen it yet");
+        let due = download.poll_timeout().unwrap();
+        assert_eq!(due, now + DELIVERED_FOR);
+        download.handle_timeout(due);
+        assert_eq!(asks(&mut download).len(), 1);
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(40))]
+
+        /// Peers answer in any order, late, wrongly, not at all, or go; one is honest, and so the chain comes.
+        #[test]
+        fn the_chain_comes_if_one_peer_has_it(seed in any::<u64>(), length in 1u32..1200) {
+            let mut random = fastrand::Rng::with_seed(seed);
+            let mut download = Download::new(600, random.fork());
+            let shares = chain(length, 0, USUAL);
+            let mut now = Instant::now();
+            let mut owned: HashSet<ShareHash> = HashSet::new();
+            for number in 0..4 {
+                add(&mut download, number, now);
+            }
+            let mut open: Vec<Ask> = Vec::new();
+            let mut steps = 0;
+            while owned.len() < shares.len() {
+                steps += 1;
+                prop_assert!(steps < 3000, "{} of {length} came", owned.len());
+                let missing = shares.iter().rev().find(|share| !owned.contains(&share.hash())).unwrap();
+                download.set_needs(&[wanted(missing.hash(), None, USUAL)], &[], now);
+                open.extend(asks(&mut download));
+                let promised: u64 = open.iter().map(|ask| ask.parents + 1).sum();
+                prop_assert!(promised <= SHARES_IN_FLIGHT_MAX as u64);
+                if open.is_empty() || random.f64() < 0.3 {
+                    let due = download.poll_timeout().unwrap_or(now).max(now);
+                    now = due.min(now + SECOND);
+                    download.handle_timeout(now);
+                    continue;
+                }
+                let ask = open.swap_remove(random.usize(..open.len()));
+                prop_assert!(download.peers.contains_key(&ask.peer));
+                match (ask.peer, random.u8(..5)) {
+                    (PeerId(0), _) | (_, 0) => {
+                        if let Outcome::Shares(came) = give(&mut download, &ask, &shares, now) {
+                            download.taken(came.len(), now);
+                            owned.extend(came.iter().map(|share| share.hash()));
+                        }
+                    }
+                    (_, 1) => drop(give(&mut download, &ask, &[], now)),
+                    (_, 2) => {}
+                    (peer, what) => {
+                        let wrong = if what == 3 { Err(()) } else { Ok(vec![shares[0].clone(), shares[0].clone()]) };
+                        download.handle_reply(peer, ask.request, wrong, now);
+                        download.remove_peer(peer, now);
+                        open.retain(|ask| ask.peer != peer);
+                        download.add_peer(peer, address(peer.0), now);
+                    }
+                }
+            }
+        }
+    }
 }

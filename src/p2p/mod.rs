@@ -26,6 +26,8 @@ pub mod peer;
 mod subnet;
 pub mod swarm;
 pub mod task;
+#[cfg(test)]
+mod test_shares;
 pub mod transactions;
 pub mod upnp;
 

@@ -13,7 +13,9 @@
 mod best_header;
 mod dial;
 mod gossip;
+mod operator;
 mod relay;
+mod shares;
 mod status;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
@@ -23,13 +25,12 @@ use std::time::{Duration, Instant};
 
 use super::Subnet;
 use super::addrs::{AddressBook, Group, Reach};
-use super::bans::{Ban, Bans, NotBanned};
-use super::download::{Download, Outcome};
-use super::peer::{Close, Direction, Hello, Offence, Order, PeerEvent, RequestFailed, RequestId};
+use super::bans::Bans;
+use super::download::Download;
+use super::peer::{Close, Direction, Hello, Offence, Order, PeerEvent};
 use super::transactions::TemplateTransactions;
 use crate::merkle::Digest;
 use crate::share::{Share, ShareHash, Target};
-use crate::sharechain::Wanted;
 
 use self::best_header::BestHeader;
 pub use self::dial::DialKind;
@@ -40,8 +41,6 @@ pub use self::status::{PeerStatus, Status};
 
 /// Incoming connections from one group (protocol section 3.6). This machine and its local network are exempt.
 const INCOMING_PER_GROUP_MAX: usize = 3;
-/// Requests for shares of one peer that wait for the owner. The reference has two at a time.
-const ANSWERS_PENDING_MAX: usize = 8;
 /// How long an old node is left alone: it is not updated that soon.
 const OLD_NODE_REST: f64 = 6.0 * 3600.0;
 /// Addresses that are left alone.
@@ -232,12 +231,17 @@ impl Swarm {
 
     /// What is to be done next.
     pub fn poll_action(&mut self) -> Option<Action> {
+        self.order_requests();
+        self.actions.pop_front()
+    }
+
+    /// Turns the download's questions into orders, so that they go out in the order in which they came up.
+    fn order_requests(&mut self) {
         while let Some(ask) = self.download.poll_ask() {
             let order =
                 Order::Request { request: ask.request, hashes: vec![ask.hash], parents: ask.parents, stops: ask.stops };
             self.actions.push_back(Action::Order(ask.peer, order));
         }
-        self.actions.pop_front()
     }
 
     /// When [`handle_timeout`](Self::handle_timeout) is due.
@@ -358,80 +362,6 @@ impl Swarm {
         }
     }
 
-    /// There is another best share: `newest_first` are it and up to four before it, `height` is that of its chain as far as
-    /// it is known.
-    pub fn handle_tip(&mut self, newest_first: &[Arc<Share>], height: u32) {
-        let best = newest_first.first();
-        self.best_share = best.map(|best| best.hash());
-        self.download.set_best(best.map(|best| (height, best.attempts())));
-        if best.is_some() {
-            let unshared = self.relay.unshared(newest_first);
-            self.spread(&unshared);
-        }
-    }
-
-    /// These shares were there before we began, so peers are not told of them (protocol section 3.7).
-    pub fn mark_shared(&mut self, hashes: impl IntoIterator<Item = ShareHash>) {
-        hashes.into_iter().for_each(|hash| self.relay.mark_shared(hash));
-    }
-
-    /// What the share chain's owner misses.
-    pub fn handle_needs(&mut self, wanted: &[Wanted], stops: &[ShareHash], now: Now) {
-        self.download.set_needs(wanted, stops, now.instant);
-    }
-
-    /// The owner took so many shares of [`Action::Shares`].
-    pub fn handle_taken(&mut self, shares: usize, now: Now) {
-        self.download.taken(shares, now.instant);
-    }
-
-    /// The owner has the share that a peer announced, or not.
-    pub fn handle_known(&mut self, peer: PeerId, hash: ShareHash, is_known: bool, now: Now) {
-        if !self.connections.contains_key(&peer) {
-            return;
-        }
-        if !is_known {
-            self.download.ask_announced(peer, hash, now.instant);
-        }
-        self.order_template(peer);
-    }
-
-    /// The owner's answer to an [`Action::Ancestry`].
-    pub fn handle_answer(&mut self, peer: PeerId, id: [u8; 32], shares: Vec<Arc<Share>>) {
-        let Some(connection) = self.connections.get_mut(&peer) else { return };
-        connection.answers_pending = connection.answers_pending.saturating_sub(1);
-        connection.shares_sent += shares.len() as u64;
-        self.actions.push_back(Action::Order(peer, Order::Answer { id, shares }));
-    }
-
-    /// A share was verified.
-    pub fn handle_accepted(&mut self, hash: ShareHash) {
-        for peer in self.relay.note_verified(hash) {
-            self.download.note_verified(peer);
-        }
-    }
-
-    /// A share that came from `source` does not fit its ancestors.
-    pub fn handle_refused(&mut self, hash: ShareHash, source: Option<SocketAddr>, reason: &str, now: Now) {
-        let Some(source) = source else { return };
-        let offence = Offence::InvalidShare(format!("{hash}: {reason}"));
-        let sender = self.connections.iter().find(|(_, connection)| connection.address == source).map(|(id, _)| *id);
-        match sender {
-            Some(peer) => self.disconnect(peer, Close::Offence(offence), now),
-            // Gone, but not forgotten.
-            None => {
-                let base_seconds = u32::try_from(offence.ban().as_secs()).unwrap_or(u32::MAX);
-                let _ = self.bans.offend(source.ip(), base_seconds, &offence.to_string(), now.unix);
-            }
-        }
-    }
-
-    /// A verified share solves its block: all are told at once, and again if need be when heights are known better.
-    pub fn handle_block(&mut self, share: &Arc<Share>, now: Now) {
-        self.spread_block(share);
-        self.relay.repeat(share.clone(), now.instant);
-    }
-
     /// There is news of the parent chain.
     pub fn handle_parent(&mut self, parent: Parent) {
         self.parent = Some(parent);
@@ -455,74 +385,6 @@ impl Swarm {
             let hashes: Arc<[Digest]> = hashes.into();
             self.order_all(|_| Order::Losing(hashes.clone()));
         }
-    }
-
-    /// Nodes that are to be connected always (`-n`), outside the wanted number. Those named before and not now are not
-    /// dialled again.
-    pub fn set_permanent(&mut self, addresses: &[SocketAddr], now: Now) {
-        self.dialer.set_permanent(addresses, now.instant);
-    }
-
-    /// A node that the operator or the network's table names as a first one to ask.
-    pub fn add_bootstrap(&mut self, address: SocketAddr, now: Now) {
-        if !self.book.contains(address) {
-            #[expect(
-                clippy::cast_possible_truncation,
-                clippy::cast_sign_loss,
-                reason = "a time since 1970, saturating"
-            )]
-            self.book.learn(address, 0, now.unix as u64, None, now.unix);
-        }
-    }
-
-    /// `address` is where we can be reached ourselves: it is never dialled.
-    pub fn note_own_address(&mut self, address: SocketAddr) {
-        self.book.note_own(address);
-        self.dialer.forget(address);
-    }
-
-    /// Takes over the address book's file; what was left out is told, one line each.
-    pub fn load_addresses(&mut self, json: &str, now: Now) -> Vec<String> {
-        self.book.load_json(json, now.unix)
-    }
-
-    /// The address book for its file.
-    pub fn addresses_json(&self) -> String {
-        self.book.to_json()
-    }
-
-    /// Takes over the ban list's file; what was left out is told, one line each.
-    pub fn load_bans(&mut self, json: &str, now: Now) -> Vec<String> {
-        self.bans.load_json(json, now.unix)
-    }
-
-    /// The ban list for its file, if it changed since it was last taken.
-    pub fn take_changed_bans_json(&mut self) -> Option<String> {
-        self.bans.take_changed_json()
-    }
-
-    /// Who is banned.
-    pub fn list_bans(&self, now: Now) -> Vec<Ban> {
-        self.bans.list(now.unix)
-    }
-
-    /// Bans an address for the operator, and disconnects it.
-    ///
-    /// # Errors
-    /// This machine and addresses on the whitelist are not banned.
-    pub fn ban(&mut self, address: IpAddr, seconds: f64, reason: &str, now: Now) -> Result<Ban, NotBanned> {
-        let ban = self.bans.ban(address, seconds, reason, now.unix)?;
-        let banned = self.connections.iter().filter(|(_, peer)| self.bans.is_banned(peer.address.ip(), now.unix));
-        let banned: Vec<PeerId> = banned.map(|(id, _)| *id).collect();
-        for peer in banned {
-            self.disconnect(peer, Close::Quiet("banned by the operator".into()), now);
-        }
-        Ok(ban)
-    }
-
-    /// Ends the ban of an address; false if there was none.
-    pub fn unban(&mut self, address: IpAddr) -> bool {
-        self.bans.unban(address)
     }
 
     fn connect(&mut self, address: SocketAddr, dialed: Option<DialKind>, now: Now) -> PeerId {
@@ -579,59 +441,6 @@ impl Swarm {
         }
     }
 
-    fn note_shares(&mut self, peer: PeerId, shares: Vec<Arc<Share>>) {
-        let Some(connection) = self.connections.get_mut(&peer) else { return };
-        connection.shares_received += shares.len() as u64;
-        let unverified = self.relay.note_received(peer, &shares);
-        if !shares.is_empty() && self.download.note_unasked(peer, unverified) {
-            self.actions.push_back(Action::Shares { peer: connection.address, shares });
-        }
-    }
-
-    fn note_reply(
-        &mut self,
-        peer: PeerId,
-        request: RequestId,
-        shares: Result<Vec<Arc<Share>>, RequestFailed>,
-        now: Now,
-    ) {
-        let Some(connection) = self.connections.get_mut(&peer) else { return };
-        let address = connection.address;
-        connection.shares_received += shares.as_ref().map_or(0, Vec::len) as u64;
-        let failed = shares.as_ref().err().map(ToString::to_string);
-        match self.download.handle_reply(peer, request, shares.map_err(|_| ()), now.instant) {
-            Outcome::Shares(shares) => {
-                self.relay.note_received(peer, &shares);
-                self.actions.push_back(Action::Shares { peer: address, shares });
-            }
-            Outcome::Nothing => {}
-            Outcome::Failed => {
-                let offence = Offence::RequestFailed(failed.unwrap_or_default());
-                self.disconnect(peer, Close::Offence(offence), now);
-            }
-            Outcome::NotAsked(what) => self.disconnect(peer, Close::Offence(Offence::NotAsked(what)), now),
-        }
-    }
-
-    fn note_asked(
-        &mut self,
-        peer: PeerId,
-        id: [u8; 32],
-        hashes: Vec<ShareHash>,
-        parents: u64,
-        stops: Vec<ShareHash>,
-        now: Now,
-    ) {
-        let Some(connection) = self.connections.get_mut(&peer) else { return };
-        if connection.answers_pending >= ANSWERS_PENDING_MAX {
-            let reason = format!("asks for shares while {ANSWERS_PENDING_MAX} answers are being prepared");
-            self.disconnect(peer, Close::Quiet(reason), now);
-            return;
-        }
-        connection.answers_pending += 1;
-        self.actions.push_back(Action::Ancestry { peer, id, hashes, parents, stops });
-    }
-
     fn note_header(&mut self, header: [u8; 80]) {
         let Some(parent) = &self.parent else { return };
         if self.best_header.offer(header, &parent.previous_block, parent.target) {
@@ -650,37 +459,6 @@ impl Swarm {
         self.actions.extend(up.map(|(peer, _)| Action::Order(*peer, order(*peer))));
     }
 
-    /// Tells each peer of `shares`, but for those that came from it. A peer is told even if nothing is left, as the
-    /// reference does: whoever sends a share that becomes the best hears 29 bytes back.
-    fn spread(&mut self, shares: &[Arc<Share>]) {
-        let all: Arc<[Arc<Share>]> = shares.into();
-        for (peer, connection) in self.connections.iter_mut().filter(|(_, connection)| connection.is_up()) {
-            let is_news = |share: &&Arc<Share>| !self.relay.came_from(share.hash(), *peer);
-            let news: Arc<[Arc<Share>]> = if all.iter().all(|share| is_news(&share)) {
-                all.clone()
-            } else {
-                all.iter().filter(is_news).cloned().collect()
-            };
-            connection.shares_sent += news.len() as u64;
-            self.actions.push_back(Action::Order(*peer, Order::Shares(news)));
-        }
-    }
-
-    fn spread_block(&mut self, share: &Arc<Share>) {
-        if self.parent.as_ref().is_some_and(|parent| parent.is_recent(share)) {
-            let unshared = self.relay.unshared(std::slice::from_ref(share));
-            if !unshared.is_empty() {
-                self.spread(&unshared);
-            }
-        }
-    }
-
-    fn repeat_blocks(&mut self, now: Now) {
-        while let Some(share) = self.relay.poll_repeat(now.instant) {
-            self.spread_block(&share);
-        }
-    }
-
     /// Connections that are through their handshake.
     fn up(&self) -> impl Iterator<Item = (PeerId, &Connection)> {
         self.connections
@@ -693,3 +471,6 @@ impl Swarm {
         if connection.dialed.is_some() { Direction::Outbound } else { Direction::Inbound }
     }
 }
+
+#[cfg(test)]
+mod tests;
