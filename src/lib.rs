@@ -30,7 +30,7 @@
 //! | `listen` | `http` |
 //! | `node` | everything above |
 //! | `config` | `address`, `bitcoind` (its `Config`), `network`, `simulation` (its `Config`), `work` (its `Config`) |
-//! | `simulation` | `merkle`, `network`, `p2p`, `share`, `sharechain` |
+//! | `simulation` | `merkle`, `network`, `p2p`, `pack`, `share`, `sharechain` |
 //! | `demo` | `config`, `node` and what stands above it |
 //! | `main` | everything |
 
