@@ -144,8 +144,8 @@ pub(super) enum Junk {
     Misfits,
     /// Shares on parents that nobody has.
     Orphans,
-    /// Bytes that are no shares.
-    Bytes,
+    /// Shares that nobody worked for.
+    Idle,
 }
 
 /// Sends bad shares to everybody whom it is connected to, and otherwise does as a node does.
@@ -191,8 +191,9 @@ impl Flooder {
                 }
                 self.nursery = Sharechain::new(self.node.network());
             }
-            Junk::Bytes => {
-                let bytes = self.node.frame_of_junk(WAVE);
+            Junk::Idle => {
+                self.nonce += 1;
+                let bytes = self.node.frame_without_work(WAVE, self.nonce, at);
                 let sockets: Vec<Socket> = self.node.sockets().collect();
                 self.commands.extend(sockets.into_iter().map(|socket| Command::Send(socket, bytes.clone())));
             }

@@ -11,15 +11,15 @@ const RETRANSMISSION_MIN: Duration = Duration::from_millis(200);
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Conditions {
     /// One way, in the median of all links.
-    pub latency: Duration,
+    pub(super) latency: Duration,
     /// Standard deviation of the logarithm of links' latencies: 0 makes them all alike.
-    pub spread: f64,
+    pub(super) spread: f64,
     /// Most that one message takes longer than its link's latency, as a part of it.
-    pub jitter: f64,
+    pub(super) jitter: f64,
     /// Bytes a second in each direction.
-    pub bandwidth: f64,
+    pub(super) bandwidth: f64,
     /// The chance that a message is lost once. Streams lose nothing: it comes later, and holds up what follows.
-    pub loss: f64,
+    pub(super) loss: f64,
 }
 
 impl Conditions {

@@ -16,7 +16,8 @@ use crate::p2p::message::{Message, WrappedShare};
 use crate::p2p::peer::{Advertise, Close, Direction, Local, Order, PROTOCOL_VERSION, Peer};
 use crate::p2p::swarm::{Action, Config, DialKind, PeerId, Swarm};
 use crate::p2p::transactions::Transactions;
-use crate::share::{Share, ShareHash, ShareRules, ShareVersion};
+use crate::pack::Reader;
+use crate::share::{Share, ShareHash, ShareRules, Target, pack, read_wrapped};
 use crate::sharechain::{Event, Sharechain};
 
 /// Between the choices that are made whatever happens. The real node's are closer together, which costs a simulation more
@@ -192,11 +193,24 @@ impl Node {
         Peer::new(myself, rules, opened.remote, opened.local, direction, seed, at.now, at.whole_unix())
     }
 
-    /// A frame of so many shares, each damaged beyond repair.
-    pub(super) fn frame_of_junk(&mut self, count: u32) -> Bytes {
-        let version = ShareVersion::V35.number();
-        let junk = (0..count).map(|_| WrappedShare { version, contents: (0..100).map(|_| self.rng.u8(..)).collect() });
-        Message::Shares(junk.collect()).to_frame(self.network.prefix)
+    /// A message of so many shares whose proofs of work are missed.
+    pub(super) fn frame_without_work(&mut self, count: u32, nonce: u32, at: Moment) -> Bytes {
+        // As hard as a share may be.
+        let plan = Plan { target: Target(Default::default()), ..self.plan(nonce, at) };
+        let best = self.chain.choice().best;
+        let share = forge::share_on(&mut self.chain, best, &plan);
+        let mut contents = share.contents().clone();
+        let mut shares = Vec::new();
+        while shares.len() < count as usize {
+            contents.min_header.nonce = contents.min_header.nonce.wrapping_add(1);
+            let bytes = Bytes::from(pack(&contents));
+            if Share::from_bytes(&bytes, &self.rules).is_err()
+                && let Ok((version, contents)) = read_wrapped(&mut Reader::new(&bytes))
+            {
+                shares.push(WrappedShare { version, contents: bytes.slice_ref(contents) });
+            }
+        }
+        Message::Shares(shares).to_frame(self.network.prefix)
     }
 
     /// Takes up a share of its own and tells peers of it if it is the best.

@@ -552,7 +552,7 @@ fn withholding(settings: &Settings, outcome: &mut Outcome, progress: &mut Progre
 }
 
 fn flood(settings: &Settings, outcome: &mut Outcome, progress: &mut Progress<'_>) {
-    let kinds = [Junk::Misfits, Junk::Orphans, Junk::Bytes];
+    let kinds = [Junk::Misfits, Junk::Orphans, Junk::Idle];
     let flooders = (settings.nodes / 20).max(kinds.len());
     let mut parts = vec![1.0; settings.nodes];
     parts.extend(vec![0.0; flooders]);
@@ -583,10 +583,14 @@ fn flood(settings: &Settings, outcome: &mut Outcome, progress: &mut Progress<'_>
     let sent: u64 = pool.world.agents().map(|agent| agent.bad_shares_sent()).sum();
     outcome.fact("flooders", flooders);
     outcome.fact("bad shares sent", sent);
+<<<<<<< HEAD
     for (kind, name) in ["bans for shares that do not fit", "bans for shares without parents", "bans for rubbish"]
         .into_iter()
         .enumerate()
     {
+=======
+    for (kind, name) in ["bans for shares that do not fit", "bans for shares without parents", "bans for shares without work"].into_iter().enumerate() {
+>>>>>>> i4-sim
         outcome.fact(name, offences(kind));
     }
     outcome.fact("still connected to one", format!("{} of {} nodes", linked.count(), settings.nodes));
@@ -595,5 +599,5 @@ fn flood(settings: &Settings, outcome: &mut Outcome, progress: &mut Progress<'_>
     let point = pool.point(settings.latency);
     outcome.fact("orphans", point.line());
     outcome.expect(offences(0) > 0, || "nobody was banned for shares that do not fit".to_owned());
-    outcome.expect(offences(2) > 0, || "nobody was banned for rubbish".to_owned());
+    outcome.expect(offences(2) > 0, || "nobody was banned for shares without work".to_owned());
 }

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use super::{Action, Now, Swarm};
+use super::{Action, Now, PeerId, Swarm};
 use crate::p2p::addrs::{Group, exponential, groups_of};
+use crate::p2p::peer::Close;
 
 /// Connections to addresses of the book, whatever the operator wants (protocol section 3.6).
 const OUTGOING_MAX: usize = 10;
@@ -14,6 +15,11 @@ const ATTEMPTS_MAX: usize = 30;
 /// A permanent node is dialled again after the first of these, then after ever longer, up to the second.
 const RETRY_FIRST: Duration = Duration::from_secs(1);
 const RETRY_LONGEST: Duration = Duration::from_secs(300);
+
+/// Mean time until another node takes the place of the connection that was made last. The others stay: who is cut off with
+/// us would else be all that we ever know, and whoever wants to be all our peers gets one place at a time, and not for
+/// long.
+const ROTATION: Duration = Duration::from_secs(300);
 
 /// Why an address is dialled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -48,11 +54,17 @@ pub(super) struct Dialer {
     permanent: BTreeMap<SocketAddr, Permanent>,
     /// When the book may be asked next.
     next: Instant,
+    /// When the book is asked although there are connections enough.
+    next_rotation: Instant,
+    /// What was dialled then and is not through its handshake yet.
+    rotating: Option<SocketAddr>,
 }
 
 impl Dialer {
-    pub(super) fn new(random: fastrand::Rng, wanted: usize, now: Instant) -> Self {
+    pub(super) fn new(mut random: fastrand::Rng, wanted: usize, now: Instant) -> Self {
         Self {
+            next_rotation: now + ROTATION.mul_f64(exponential(&mut random)),
+            rotating: None,
             random,
             wanted: wanted.min(OUTGOING_MAX),
             attempts: BTreeMap::new(),
@@ -79,7 +91,8 @@ impl Dialer {
     }
 
     pub(super) fn poll_timeout(&self, is_book_empty: bool) -> Option<Instant> {
-        let book = (self.wants() && !is_book_empty).then_some(self.next);
+        let next = if self.wants() { Some(self.next) } else { self.rotates().then_some(self.next_rotation) };
+        let book = next.filter(|_| !is_book_empty);
         self.permanent.values().filter_map(|permanent| permanent.next).chain(book).min()
     }
 
@@ -102,6 +115,7 @@ impl Dialer {
     /// The connection could not be made, or is closed.
     pub(super) fn note_over(&mut self, address: SocketAddr, now: Instant) {
         self.attempts.remove(&address);
+        self.rotating = self.rotating.filter(|rotating| *rotating != address);
         if let Some(permanent) = self.permanent.get_mut(&address) {
             // Up to a fifth shorter or longer, so that two nodes do not call each other at the same time again and again.
             permanent.next = Some(now + permanent.delay.mul_f64(0.8 + 0.4 * self.random.f64()));
@@ -116,6 +130,20 @@ impl Dialer {
     fn wants(&self) -> bool {
         let attempts = self.attempts.values().filter(|(kind, _)| *kind == DialKind::Book).count();
         self.up() < self.wanted && attempts < ATTEMPTS_MAX
+    }
+
+    /// Whether there are all connections that are wanted, of which one may make room.
+    fn rotates(&self) -> bool {
+        self.wanted > 0 && self.up() >= self.wanted && self.up() < OUTGOING_MAX && self.rotating.is_none()
+    }
+
+    /// Whether another connection is to make room for this one, once.
+    pub(super) fn takes_anothers_place(&mut self, address: SocketAddr) -> bool {
+        let is_rotating = self.rotating == Some(address);
+        if is_rotating {
+            self.rotating = None;
+        }
+        is_rotating && self.up() > self.wanted
     }
 
     /// A permanent node that is due.
@@ -139,10 +167,17 @@ impl Swarm {
         while let Some(address) = self.dialer.due(now.instant) {
             self.actions.push_back(Action::Dial(address, DialKind::Permanent));
         }
-        if !self.dialer.wants() || self.dialer.next > now.instant {
+        let is_rotation = !self.dialer.wants();
+        if is_rotation {
+            if !self.dialer.rotates() || self.dialer.next_rotation > now.instant {
+                return;
+            }
+            self.dialer.next_rotation = now.instant + ROTATION.mul_f64(exponential(&mut self.dialer.random));
+        } else if self.dialer.next > now.instant {
             return;
+        } else {
+            self.dialer.next = now.instant + Duration::from_secs_f64(exponential(&mut self.dialer.random));
         }
-        self.dialer.next = now.instant + Duration::from_secs_f64(exponential(&mut self.dialer.random));
         // One connection to each group, so that no neighbourhood has us for itself.
         let groups = groups_of(self.dialer.attempts.keys().copied());
         let (bans, resting, dialer, connections) = (&self.bans, &self.resting, &self.dialer, &self.connections);
@@ -156,7 +191,89 @@ impl Swarm {
         };
         if let Some(address) = self.book.pick(now.unix, may_try) {
             self.dialer.attempts.insert(address, (DialKind::Book, Stage::Dialing));
+            self.dialer.rotating = is_rotation.then_some(address);
             self.actions.push_back(Action::Dial(address, DialKind::Book));
         }
+    }
+
+    /// A connection to an address of the book is through its handshake: if it was made to take another's place, the one
+    /// that was made last before it ends.
+    pub(super) fn make_room(&mut self, newcomer: PeerId, now: Now) {
+        let Some(address) = self.connections.get(&newcomer).map(|connection| connection.address) else { return };
+        if !self.dialer.takes_anothers_place(address) {
+            return;
+        }
+        let others = self.connections.iter().rev();
+        let mut others = others.filter(|(peer, other)| {
+            **peer != newcomer && other.dialed == Some(DialKind::Book) && other.is_up()
+        });
+        if let Some(peer) = others.next().map(|(peer, _)| *peer) {
+            self.disconnect(peer, Close::Quiet("another node takes its place".into()), now);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use super::*;
+    use crate::network::Pow;
+    use crate::p2p::peer::{Hello, PeerEvent};
+    use crate::p2p::swarm::Config;
+
+    fn hello(nonce: u64) -> PeerEvent {
+        PeerEvent::Connected(Hello {
+            version: 3501,
+            services: 0,
+            nonce,
+            sub_version: String::new(),
+            best_share: None,
+        })
+    }
+
+    /// Peers that were dialled, in the order in which they were.
+    fn dialled(swarm: &Swarm) -> Vec<PeerId> {
+        swarm.connections.iter().filter(|(_, peer)| peer.dialed.is_some()).map(|(peer, _)| *peer).collect()
+    }
+
+    #[test]
+    fn one_place_goes_to_another_node_now_and_then_and_the_others_stay() {
+        let mut now = Now { instant: Instant::now(), unix: 1.7e9 };
+        let begin = now.instant;
+        let config = Config {
+            chain_length: 100,
+            pow: Pow::Sha256d.function(),
+            outgoing_wanted: 4,
+            incoming_max: 10,
+            whitelist: Vec::new(),
+        };
+        let mut swarm = Swarm::new(config, fastrand::Rng::with_seed(5), now);
+        for group in 1..=40 {
+            swarm.add_bootstrap(SocketAddr::new(Ipv4Addr::new(50, group, 1, 1).into(), 9333), now);
+        }
+        let (mut nonce, mut first, mut made) = (0, Vec::new(), 0);
+        while let Some(due) = swarm.poll_timeout().filter(|due| *due < begin + Duration::from_secs(4 * 3600)) {
+            now = Now { instant: due, unix: 1.7e9 + (due - begin).as_secs_f64() };
+            swarm.handle_timeout(now);
+            while let Some(action) = swarm.poll_action() {
+                if let Action::Dial(address, kind) = action {
+                    let peer = swarm.handle_dialed(address, kind, now);
+                    nonce += 1;
+                    swarm.handle_event(peer, hello(nonce), now);
+                    made += 1;
+                    let places = dialled(&swarm);
+                    assert!(places.len() <= 4, "{places:?}");
+                    if places.len() == 4 && first.is_empty() {
+                        first = places;
+                    }
+                }
+            }
+        }
+        // 48 are to be expected in four hours.
+        assert!((30..80).contains(&made), "{made}");
+        let last = dialled(&swarm);
+        assert_eq!(last[..3], first[..3], "all but the last stay");
+        assert_ne!(last[3], first[3]);
     }
 }

@@ -434,6 +434,7 @@ impl Swarm {
             connection.hello = Some(hello);
         }
         self.download.add_peer(peer, address, now.instant);
+        self.make_room(peer, now);
         match announced.filter(|announced| Some(*announced) != self.best_share) {
             // The template follows when it is known whether the share is to be asked for, as the reference sends.
             Some(hash) => self.actions.push_back(Action::Knows { peer, hash }),
