@@ -33,15 +33,9 @@
 //! | `control` | `bitcoind` (health), `data_dir`, `json_lines`, `p2p`, `stats` (rates), `work` (gate) |
 //! | `listen` | `http`, `sockets` |
 //! | `node` | everything above |
-<<<<<<< HEAD
 //! | `config` | `address`, `bitcoind` (its `Config`), `control` (requests), `network`, `p2p` (its `Config`), `simulation` (its `Config`), `work` (its `Config`) |
-//! | `simulation` | `merkle`, `network`, `p2p`, `share`, `sharechain` |
-//! | `demo`, `service` | `config`, `node` and what stands above it |
-=======
-//! | `config` | `address`, `bitcoind` (its `Config`), `network`, `simulation` (its `Config`), `work` (its `Config`) |
 //! | `simulation` | `merkle`, `network`, `p2p`, `pack`, `share`, `sharechain` |
-//! | `demo` | `config`, `node` and what stands above it |
->>>>>>> i4-sim
+//! | `demo`, `service` | `config`, `node` and what stands above it |
 //! | `main` | everything |
 
 pub mod address;

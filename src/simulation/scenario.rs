@@ -583,14 +583,11 @@ fn flood(settings: &Settings, outcome: &mut Outcome, progress: &mut Progress<'_>
     let sent: u64 = pool.world.agents().map(|agent| agent.bad_shares_sent()).sum();
     outcome.fact("flooders", flooders);
     outcome.fact("bad shares sent", sent);
-<<<<<<< HEAD
-    for (kind, name) in ["bans for shares that do not fit", "bans for shares without parents", "bans for rubbish"]
-        .into_iter()
-        .enumerate()
+    for (kind, name) in
+        ["bans for shares that do not fit", "bans for shares without parents", "bans for shares without work"]
+            .into_iter()
+            .enumerate()
     {
-=======
-    for (kind, name) in ["bans for shares that do not fit", "bans for shares without parents", "bans for shares without work"].into_iter().enumerate() {
->>>>>>> i4-sim
         outcome.fact(name, offences(kind));
     }
     outcome.fact("still connected to one", format!("{} of {} nodes", linked.count(), settings.nodes));

@@ -204,9 +204,8 @@ impl Swarm {
             return;
         }
         let others = self.connections.iter().rev();
-        let mut others = others.filter(|(peer, other)| {
-            **peer != newcomer && other.dialed == Some(DialKind::Book) && other.is_up()
-        });
+        let mut others =
+            others.filter(|(peer, other)| **peer != newcomer && other.dialed == Some(DialKind::Book) && other.is_up());
         if let Some(peer) = others.next().map(|(peer, _)| *peer) {
             self.disconnect(peer, Close::Quiet("another node takes its place".into()), now);
         }
@@ -223,13 +222,7 @@ mod tests {
     use crate::p2p::swarm::Config;
 
     fn hello(nonce: u64) -> PeerEvent {
-        PeerEvent::Connected(Hello {
-            version: 3501,
-            services: 0,
-            nonce,
-            sub_version: String::new(),
-            best_share: None,
-        })
+        PeerEvent::Connected(Hello { version: 3501, services: 0, nonce, sub_version: String::new(), best_share: None })
     }
 
     /// Peers that were dialled, in the order in which they were.
