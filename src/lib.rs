@@ -25,10 +25,10 @@
 //! | `stats` | nothing (and the crate `stratum`) |
 //! | `data_dir` | `network` |
 //! | `sockets` | `data_dir` |
-//! | `journal` | `block`, `data_dir` |
+//! | `journal` | `block`, `data_dir`, `network` |
 //! | `bitcoind` | `address`, `block`, `journal`, `merkle`, `network`, `tasks`, `template` |
 //! | `work` | `address`, `merkle`, `network`, `p2p` (only `Status`), `share`, `sharechain` (only `Tip`), `stats` (rates), `template` |
-//! | `solution` | `block`, `merkle`, `share`, `sharechain`, `template`, `work` |
+//! | `solution` | `block`, `merkle`, `network`, `share`, `sharechain`, `template`, `work` |
 //! | `http` | `bitcoind` (health), `metrics`, `stats` (rates), `work` (gate) |
 //! | `control` | `bitcoind` (health), `data_dir`, `json_lines`, `p2p`, `stats` (rates), `work` (gate) |
 //! | `listen` | `http`, `sockets` |
