@@ -115,13 +115,6 @@ impl Forwarding {
         Ok(())
     }
 
-    /// Whether every transaction that a peer's share is the first to name is there.
-    pub(super) fn check_share(&self, share: &Share, known: &Transactions) -> Result<(), Close> {
-        let transactions = share.info().transactions.as_ref();
-        let missing = transactions.and_then(|refs| refs.new_hashes.iter().find(|hash| !known.knows(hash)));
-        missing.map_or(Ok(()), |hash| Err(unknown(hash)))
-    }
-
     /// What tells the peer of the current template.
     pub(super) fn template(&mut self, template: &TemplateTransactions, known: &Transactions) -> Vec<Message> {
         let Some(ours) = &mut self.ours else {
@@ -155,8 +148,8 @@ impl Forwarding {
         self.ours.is_some()
     }
 
-    /// What goes before and after a `shares` with these shares; none for shares whose transactions we do not have
-    /// ourselves, or that take more than a peer may be given.
+    /// What goes before and after a `shares` with these shares; none if we lack a transaction that they name, or these take
+    /// more than a peer may be given.
     pub(super) fn around_shares(&self, shares: &[&Arc<Share>], known: &Transactions) -> Option<Around> {
         let (mut wanted, mut seen, mut to_send) = (false, HashSet::new(), Vec::new());
         let mut bytes = self.ours.as_ref().map_or(0, |ours| ours.bytes);
@@ -229,6 +222,21 @@ impl Ours {
         self.told.extend_from_slice(&added);
         added
     }
+}
+
+/// Checks that every transaction that a peer's share is the first to name is there.
+pub(super) fn check_share(share: &Share, known: &Transactions) -> Result<(), Close> {
+    missing(known, share).map_or(Ok(()), |hash| Err(unknown(hash)))
+}
+
+/// Whether we have every transaction that a share is the first to name.
+pub(super) fn has_all_of(known: &Transactions, share: &Share) -> bool {
+    missing(known, share).is_none()
+}
+
+fn missing<'a>(known: &Transactions, share: &'a Share) -> Option<&'a Digest> {
+    let refs = share.info().transactions.as_ref()?;
+    refs.new_hashes.iter().find(|hash| !known.knows(hash))
 }
 
 fn unknown(hash: &Digest) -> Close {

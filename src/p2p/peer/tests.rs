@@ -1,8 +1,10 @@
 //! What a connection promises beyond the recorded talk: limits, times, and what each offence is called.
 
 use super::*;
+use crate::merkle::Digest;
+use crate::p2p::frame::Budget;
 use crate::p2p::message::Version;
-use crate::p2p::transactions::{REMEMBERED_BYTES_MAX, Transaction};
+use crate::p2p::transactions::{REMEMBERED_BYTES_MAX, TemplateTransactions, Transaction};
 use crate::share::{
     Contents, HashLink, MinHeader, Payout, ShareData, ShareInfo, ShareVersion, StaleInfo, Target, TransactionRefs,
     pow_sha256d,
@@ -394,8 +396,9 @@ fn an_old_share_goes_with_its_transactions_and_not_at_all_without() {
         ]
     );
     let unknown = share(ShareVersion::V33, 3, &[[9; 32]]);
-    talk.order(Order::Shares([unknown, Arc::clone(&new)].into())).unwrap();
-    assert_eq!(talk.said(), [Message::Shares(wrap([&new]))]);
+    let also_known = share(ShareVersion::V33, 4, &[hash_of(&second)]);
+    talk.order(Order::Shares([unknown, Arc::clone(&also_known), Arc::clone(&new)].into())).unwrap();
+    assert_eq!(talk.said(), [Message::Shares(wrap([&also_known, &new]))]);
     talk.order(Order::Shares([].into())).unwrap();
     assert_eq!(talk.said(), [Message::Shares(vec![])]);
 }
