@@ -82,7 +82,13 @@ fn a_miner_that_comes_back_is_served_moments_after_the_first_process_was_told_to
         let port = pool.node.worker_port();
         let mut first = std::mem::replace(&mut pool.node, second);
         let asked = Instant::now();
-        let ending = std::thread::spawn(move || if kill { first.kill9() } else { drop(first.terminate()) });
+        let ending = std::thread::spawn(move || {
+            if kill {
+                first.kill9();
+            } else {
+                first.terminate();
+            }
+        });
         assert!(miner.disconnected_within(SOON));
         gaps.push(mine_until_accepted(port, &user, asked));
         ending.join().expect("it ends");
