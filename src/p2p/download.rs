@@ -565,7 +565,7 @@ impl Download {
         if let Some(search) = self.searches.iter_mut().find(|search| search.hash == question.hash) {
             // The answer may have been too large for the peer, or too slow.
             search.parents = question.parents / 2;
-            search.preferred = search.preferred.filter(|preferred| *preferred != peer);
+            search.lacking.insert(peer);
         }
         if let Some(peer) = self.peers.get_mut(&peer) {
             peer.mean_seconds = Some(REPLY_MAX.as_secs_f64());

@@ -231,12 +231,17 @@ impl Swarm {
 
     /// What is to be done next.
     pub fn poll_action(&mut self) -> Option<Action> {
+        self.order_requests();
+        self.actions.pop_front()
+    }
+
+    /// Turns the download's questions into orders, so that they go out in the order in which they came up.
+    fn order_requests(&mut self) {
         while let Some(ask) = self.download.poll_ask() {
             let order =
                 Order::Request { request: ask.request, hashes: vec![ask.hash], parents: ask.parents, stops: ask.stops };
             self.actions.push_back(Action::Order(ask.peer, order));
         }
-        self.actions.pop_front()
     }
 
     /// When [`handle_timeout`](Self::handle_timeout) is due.

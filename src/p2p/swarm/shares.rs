@@ -47,6 +47,8 @@ impl Swarm {
         }
         if !is_known {
             self.download.ask_announced(peer, hash, now.instant);
+            // Before the template, as the reference does.
+            self.order_requests();
         }
         self.order_template(peer);
     }
