@@ -6,6 +6,8 @@
 mod sharechain {
     mod choice;
     mod forge;
+    mod owner;
     mod pruning;
+    mod strangers;
     mod verification;
 }
