@@ -142,7 +142,6 @@ pub fn start(parts: Parts, daemon: bitcoind::Handle, tasks: &Tasks) -> Node {
     tasks.spawn("stats", stats::run(credits_given, rates_sender, tasks.stop_signal()));
     // Ends when the last session has, so that nothing that was found is lost on the way out.
     let (sharechain, mut owner) = parts.sharechain;
-    tasks.spawn("solutions", solution::run(solutions_found, daemon.blocks.clone(), sharechain.own.clone()));
     let p2p = parts.p2p.map(|config| join_pool(config, parts.data_dir.clone(), &sharechain, &daemon, tasks));
     if let Some(solved) = owner.take_solved() {
         let known = p2p.as_ref().map(|p2p| p2p.transactions.clone());
@@ -155,6 +154,7 @@ pub fn start(parts: Parts, daemon: bitcoind::Handle, tasks: &Tasks) -> Node {
         let of_peers = solution::of_peers::run(solved, inputs, daemon.blocks.clone());
         tasks.spawn("peers' solutions", of_peers);
     }
+    tasks.spawn("solutions", solution::run(solutions_found, daemon.blocks.clone(), sharechain.own.clone()));
     // Without the pool's network there never are peers.
     let peers = p2p.as_ref().map_or_else(|| watch::channel(Arc::default()).1, |p2p| p2p.status.clone());
     let mut keeper = Keeper::new(network.persist, parts.start_pool);

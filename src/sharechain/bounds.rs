@@ -76,20 +76,17 @@ impl Sharechain {
         for source in loose.iter().filter_map(|branch| branch.source) {
             *of_one.entry(source).or_default() += 1;
         }
-        let mut excess = loose.len().saturating_sub(LOOSE_HEADS_MAX);
-        if excess > 0 {
-            excess += LOOSE_HEADS_MAX / MORE;
-        }
-        for branch in loose {
+        // First what one address has too many of, so that it crowds out nobody else's.
+        loose.retain(|branch| {
             let count = branch.source.and_then(|source| of_one.get_mut(&source));
-            if excess == 0 && count.as_ref().is_none_or(|count| **count <= LOOSE_HEADS_OF_ONE_MAX) {
-                continue;
-            }
-            if let Some(count) = count {
-                *count -= 1;
-            }
-            excess = excess.saturating_sub(1);
+            let Some(count) = count.filter(|count| **count > LOOSE_HEADS_OF_ONE_MAX) else { return true };
+            *count -= 1;
             self.cut(branch.head, 0, removed);
+            false
+        });
+        if loose.len() > LOOSE_HEADS_MAX {
+            let excess = loose.len() - LOOSE_HEADS_MAX + LOOSE_HEADS_MAX / MORE;
+            loose.iter().take(excess).for_each(|branch| self.cut(branch.head, 0, removed));
         }
     }
 

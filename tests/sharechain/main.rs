@@ -5,6 +5,8 @@
 #[path = "."]
 mod sharechain {
     mod choice;
+    mod owner;
     mod pruning;
+    mod strangers;
     mod verification;
 }
