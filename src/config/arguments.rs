@@ -62,24 +62,37 @@ pub(super) struct SimulateArgs {
     #[arg(value_name = "SCENARIO", default_value = "all")]
     pub(super) scenario: String,
     /// Honest nodes.
-    #[arg(long, value_name = "COUNT", default_value = "100", value_parser = clap::value_parser!(u16).range(10..=5000))]
+    #[arg(
+        long,
+        value_name = "COUNT",
+        default_value = "100",
+        env = "P2POOL_NODES",
+        value_parser = clap::value_parser!(u16).range(10..=5000)
+    )]
     pub(super) nodes: u16,
     /// What all luck follows from: the same seed gives the same run.
-    #[arg(long, value_name = "NUMBER", default_value = "1")]
+    #[arg(long, value_name = "NUMBER", default_value = "1", env = "P2POOL_SEED")]
     pub(super) seed: u64,
     /// Latency of a link, one way, in the median.
     #[arg(
         long,
         value_name = "MILLISECONDS",
         default_value = "100",
+        env = "P2POOL_LATENCY",
         value_parser = clap::value_parser!(u64).range(1..=30_000)
     )]
     pub(super) latency: u64,
     /// Shares that are found; a share is found every 30 s of simulated time.
-    #[arg(long, value_name = "COUNT", default_value = "200", value_parser = clap::value_parser!(u32).range(40..=100_000))]
+    #[arg(
+        long,
+        value_name = "COUNT",
+        default_value = "200",
+        env = "P2POOL_SHARES",
+        value_parser = clap::value_parser!(u32).range(40..=100_000)
+    )]
     pub(super) shares: u32,
     /// Where to write the plot of orphan rate against latency, as an SVG.
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", env = "P2POOL_PLOT")]
     pub(super) plot: Option<PathBuf>,
 }
 

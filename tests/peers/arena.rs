@@ -121,9 +121,9 @@ impl Arena {
     pub(crate) fn chain(&mut self, tip: ShareHash) -> Sharechain {
         let mut chain = Sharechain::new(&EASY);
         for wrapped in self.fetch(tip).iter().rev() {
-            chain.add(Arc::new(parse(wrapped)), None, unix_now());
+            chain.add(Arc::new(parse(wrapped)), None, unix_now().as_secs_f64());
         }
-        chain.think(unix_now());
+        chain.think(unix_now().as_secs_f64());
         assert_eq!(chain.choice().best, Some(tip));
         chain
     }
@@ -202,10 +202,10 @@ pub(crate) fn parse(wrapped: &[u8]) -> Share {
 
 /// What a forged share of now pays and says.
 pub(crate) fn plan(payee: u32) -> Plan {
-    Plan { payee, timestamp: unix_now() as u32, ..Plan::default() }
+    Plan { payee, timestamp: unix_now().as_secs().try_into().expect("the clock is right"), ..Plan::default() }
 }
 
-/// Seconds since 1970.
-fn unix_now() -> f64 {
-    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("it is later than 1970").as_secs_f64()
+/// Time since 1970.
+fn unix_now() -> Duration {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("it is later than 1970")
 }

@@ -128,7 +128,7 @@ fn more_shares_than_were_asked_for_are_an_offence() {
         let tip = arena.mine_many(3);
         let shares = arena.fetch(tip);
         let (mut generous, request) = asked(arena, 1, [0x17; 32]);
-        let many = vec![shares[0].clone(); request.parents as usize + 2];
+        let many = vec![shares[0].clone(); usize::try_from(request.parents).expect("few are asked for") + 2];
         generous.send("sharereply", &reply_payload(request.id, &many));
         arena.check_ban(&mut generous, "too_many");
     });

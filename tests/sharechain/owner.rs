@@ -14,11 +14,11 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use super::forge::{Plan, bits_of, find, grow, info, network, share_on};
+use p2pool::simulation::forge::{Plan, bits_of, find, grow, info, network, share_on};
 
 /// Long enough for a share's hundredth ancestor to be known wherever a check is due.
 const LENGTH: u32 = 110;
-const CHAIN: usize = 230;
+const CHAIN: u32 = 230;
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -37,8 +37,11 @@ struct Running {
     solved: mpsc::Receiver<p2pool::sharechain::task::SolvedShare>,
     task: JoinHandle<()>,
     stop: CancellationToken,
-    _heights: (watch::Sender<Arc<HashMap<[u8; 32], u32>>>, mpsc::Receiver<[u8; 32]>),
+    _heights: HeightsEnds,
 }
+
+/// The other ends of what an owner asks of the daemon: open, and never used.
+type HeightsEnds = (watch::Sender<Arc<HashMap<[u8; 32], u32>>>, mpsc::Receiver<[u8; 32]>);
 
 type Loaded = Result<(Handle, Owner), p2pool::sharechain::task::StartError>;
 
@@ -106,7 +109,7 @@ fn newest_first(chain: &Sharechain) -> Vec<Arc<Share>> {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_chain_that_peers_send_in_replies_is_made_our_own_and_outlives_a_restart() {
     let network = network(LENGTH, 35);
-    let theirs = recent_chain(network, CHAIN as u32);
+    let theirs = recent_chain(network, CHAIN);
     let dir = tempfile::tempdir().unwrap();
     let mut node = Running::start(network, dir.path(), load);
     let shares = newest_first(&theirs);
@@ -119,7 +122,7 @@ async fn a_chain_that_peers_send_in_replies_is_made_our_own_and_outlives_a_resta
     node.stop().await;
 
     let loaded = Store::read_only(dir.path()).unwrap();
-    assert_eq!(loaded.shares.len(), CHAIN, "also those that no payout needs yet");
+    assert_eq!(loaded.shares.len(), CHAIN as usize, "also those that no payout needs yet");
     assert!(loaded.verified.len() >= LENGTH as usize, "{}", loaded.verified.len());
     let mut node = Running::start(network, dir.path(), load);
     node.tip_is(theirs.choice().best).await;
@@ -129,7 +132,7 @@ async fn a_chain_that_peers_send_in_replies_is_made_our_own_and_outlives_a_resta
 #[tokio::test(flavor = "multi_thread")]
 async fn missing_parents_are_told_until_they_come() {
     let network = network(LENGTH, 35);
-    let theirs = recent_chain(network, CHAIN as u32);
+    let theirs = recent_chain(network, CHAIN);
     let dir = tempfile::tempdir().unwrap();
     let mut node = Running::start(network, dir.path(), load);
     let shares = newest_first(&theirs);
@@ -262,7 +265,7 @@ async fn own_shares_and_questions_do_not_wait_for_a_big_download() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_that_starts_beside_another_gets_the_store_later_and_loses_nothing() {
     let network = network(LENGTH, 35);
-    let mut theirs = recent_chain(network, CHAIN as u32);
+    let mut theirs = recent_chain(network, CHAIN);
     let dir = tempfile::tempdir().unwrap();
     let mut old = Running::start(network, dir.path(), load);
     for reply in newest_first(&theirs).chunks(50) {
@@ -271,7 +274,7 @@ async fn a_node_that_starts_beside_another_gets_the_store_later_and_loses_nothin
     old.tip_is(theirs.choice().best).await;
     // A choice later all of it is on disk.
     let stored = async {
-        while Store::read_only(dir.path()).unwrap().shares.len() < CHAIN {
+        while Store::read_only(dir.path()).unwrap().shares.len() < CHAIN as usize {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     };
@@ -305,5 +308,5 @@ async fn a_node_that_starts_beside_another_gets_the_store_later_and_loses_nothin
     for share in [&for_both[0], &for_new[0], &for_old, &own[0]] {
         assert!(stored.contains(&share.hash()));
     }
-    assert_eq!(stored.len(), CHAIN + 4);
+    assert_eq!(stored.len(), CHAIN as usize + 4);
 }

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use super::forge::{Plan, START, attempts, bits_of, grow, network, share_on};
+use p2pool::simulation::forge::{Plan, START, attempts, bits_of, grow, network, share_on};
 
 /// Nothing is lost by time here.
 const NOW: f64 = (START + 1_000_000) as f64;
