@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, broadcast, mpsc, oneshot, watch};
 use tokio::time::{MissedTickBehavior, interval, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
@@ -383,7 +384,8 @@ impl Driver {
         if let Order::Shares(shares) = &order {
             counter!("p2p_shares_relayed_total").increment(shares.len() as u64);
         }
-        if orders.try_send(order).is_err() {
+        // One that has ended tells why in a moment: that may be an offence.
+        if let Err(TrySendError::Full(_)) = orders.try_send(order) {
             let close = Close::Quiet(format!("{ORDERS_QUEUED_MAX} orders wait for it"));
             debug!(peer = peer.0, %close, "peer dropped");
             self.links.remove(&peer);

@@ -44,7 +44,7 @@ pub(crate) struct Arena {
 /// has opted out of namespaces.
 pub(crate) fn arena(args: &[&str], case: impl FnOnce(&mut Arena) + Send) {
     let Some(namespace) = Namespace::new() else { return };
-    namespace.ip(&["address", "add", "10.0.0.1/8", "dev", "lo"]);
+    namespace.ip(&["address", "add", "9.0.0.1/8", "dev", "lo"]);
     namespace.enter(|| {
         let mut arena = Arena::start(args);
         case(&mut arena);
@@ -59,7 +59,7 @@ impl Arena {
         let node = NodeBuilder::new(env!("CARGO_BIN_EXE_p2pool"), &daemon)
             .network(file.to_str().expect("the repository's path is text"))
             .address(Some(PAYEE))
-            .pool_address(SocketAddr::from(([10, 0, 0, 1], 9333)))
+            .pool_address(SocketAddr::from(([9, 0, 0, 1], 9333)))
             .args(args)
             .start();
         // The hardest difficulty, which the node lowers to that of a share: all that the miner finds are shares.
@@ -99,6 +99,9 @@ impl Arena {
 
     /// The miner finds a share and gets work on top of it.
     pub(crate) fn mine(&mut self) -> ShareHash {
+        // Work on top of a stranger's share comes a moment after the share.
+        std::thread::sleep(Duration::from_millis(100));
+        self.miner.poll();
         let job = self.miner.job();
         let (share, block) = (job.submission_target(), job.block_target());
         let found = job.search(|hash| hash <= share && hash > block);
@@ -189,9 +192,10 @@ fn meet(node: &Node) -> PeerClient {
     friend
 }
 
-/// The address of stranger `number`, each in another /16.
+/// The address of stranger `number`, each in another /16; a public one, since private ones are trusted with more
+/// connections.
 pub(crate) fn address_of(number: u8) -> IpAddr {
-    IpAddr::V4(Ipv4Addr::new(10, number, 0, 1))
+    IpAddr::V4(Ipv4Addr::new(9, number, 0, 1))
 }
 
 /// Reads a share that the node or the forge made.
