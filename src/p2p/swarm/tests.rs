@@ -222,7 +222,8 @@ fn one_address_of_each_neighbourhood_is_dialed_until_there_are_enough() {
     }
     // From now on, one at a time makes room for another now and then.
     assert!(dialed(&world.pass(SECOND)).len() <= 1);
-    assert_eq!(world.swarm.status(world.now).outgoing, 6);
+    // What was under way when there were enough came on top.
+    assert!((6..=7).contains(&world.swarm.status(world.now).outgoing));
 }
 
 #[test]
