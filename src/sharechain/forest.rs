@@ -3,8 +3,11 @@
 //! Each node has a label: a depth and sums of work that grow from parent to child. Labels mean nothing by themselves;
 //! the difference between two nodes of one chain is the distance and the work between them, whatever is added below or
 //! removed. A node also has one skip link to an ancestor, chosen so that any ancestor is O(log n) links away
-//! (E. Myers, "An applicative random-access stack", 1983). When a parent arrives after its children, everything above it
-//! is labelled anew: shares come in runs, oldest first, so that is once a run.
+//! (E. Myers, "An applicative random-access stack", 1983).
+//!
+//! When a parent arrives after its child, it joins two trees, and the labels of the smaller one are shifted: a chain that
+//! grows downwards costs no more than what is added. Skip links from above such a seam lead no further down than to the
+//! seam; before there are so many that walks get long, everything above is labelled anew.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::{Add, Sub};
@@ -12,6 +15,9 @@ use std::ops::{Add, Sub};
 use thiserror::Error;
 
 use crate::share::{Attempts, ShareHash};
+
+/// Seams in one tree at most.
+const SEAMS_MAX: u8 = 16;
 
 /// What a stretch of a chain adds up to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -75,6 +81,8 @@ struct Node {
     own: Work,
     /// Sum from the label's origin up to and with this node.
     sum: Work,
+    /// How many seams may be above it; kept for the lowest node of a tree.
+    seams: u8,
 }
 
 #[derive(Debug, Clone)]
@@ -239,7 +247,7 @@ impl Forest {
         if self.contains(&hash) {
             return false;
         }
-        let id = self.place(Node { hash, previous, parent: None, skip: None, depth: 0, own, sum: own });
+        let id = self.place(Node { hash, previous, parent: None, skip: None, depth: 0, own, sum: own, seams: 0 });
         self.ids.insert(hash, id);
         self.children.entry(previous).or_default().push(hash);
         if let Some(previous) = previous {
@@ -249,13 +257,59 @@ impl Forest {
             self.heads.insert(hash);
         }
         self.label(id);
-        let mut above: Vec<ShareHash> = self.children(Some(hash)).to_vec();
-        while let Some(child) = above.pop() {
-            let id = self.ids[&child];
-            self.label(id);
-            above.extend_from_slice(self.children(Some(child)));
+        if !self.shift_below(hash) {
+            let mut above: Vec<ShareHash> = self.children(Some(hash)).to_vec();
+            while let Some(child) = above.pop() {
+                let id = self.ids[&child];
+                self.label(id);
+                above.extend_from_slice(self.children(Some(child)));
+            }
         }
         true
+    }
+
+    /// Joins the tree that ends in `joint` with the one above it by the labels of the lower one. False, with nothing done,
+    /// if that is not the smaller one or a seam is not worth it.
+    fn shift_below(&mut self, joint: ShareHash) -> bool {
+        let &[above] = self.children(Some(joint)) else { return false };
+        let (Some(high), Some(low)) = (self.node_of(above), self.node_of(joint)) else { return false };
+        let root = self.root(low);
+        let seams = root.seams.max(high.seams) + 1;
+        if seams > SEAMS_MAX {
+            return false;
+        }
+        let (root, depth, sum) = (root.hash, high.depth - 1 - low.depth, high.sum - high.own - low.sum);
+        // In step, so that to find out which is smaller costs no more than the smaller one.
+        let mut upper = self.tree(above, None);
+        let mut lower = Vec::new();
+        for hash in self.tree(root, Some(above)) {
+            if upper.next().is_none() {
+                return false;
+            }
+            lower.push(self.ids[&hash]);
+        }
+        drop(upper);
+        for id in lower {
+            if let Some(node) = self.slots[id.slot as usize].node.as_mut() {
+                (node.depth, node.sum) = (node.depth + depth, node.sum + sum);
+                if node.hash == root {
+                    node.seams = seams;
+                }
+            }
+        }
+        // Nothing but its links is new.
+        self.label(self.ids[&above]);
+        true
+    }
+
+    /// `from` and everything above it but the tree of `without`.
+    fn tree(&self, from: ShareHash, without: Option<ShareHash>) -> impl Iterator<Item = ShareHash> + '_ {
+        let mut due = vec![from];
+        std::iter::from_fn(move || {
+            let next = due.pop()?;
+            due.extend(self.children(Some(next)).iter().filter(|child| Some(**child) != without));
+            Some(next)
+        })
     }
 
     /// Removes a head, or a share directly above a tail.
@@ -266,6 +320,7 @@ impl Forest {
         let node = self.node_of(hash).ok_or(RemoveError::Unknown(hash))?;
         let previous = node.previous;
         let parent_is_here = node.parent.is_some();
+        let seams = node.seams;
         let is_head = self.heads.contains(&hash);
         if parent_is_here && !is_head {
             return Err(RemoveError::Middle(hash));
@@ -288,6 +343,7 @@ impl Forest {
             let id = self.ids[&child];
             if let Some(node) = self.slots[id.slot as usize].node.as_mut() {
                 node.parent = None;
+                node.seams = node.seams.max(seams);
             }
         }
         if let Some(id) = self.ids.remove(&hash) {
@@ -471,13 +527,48 @@ mod tests {
         for number in 1..=20_000 {
             forest.insert(hash(number), (number > 1).then(|| hash(number - 1)), equal_work(1));
         }
-        let mut at = forest.node_of(hash(20_000)).unwrap();
-        let mut links = 0;
-        while let Some(next) = forest.skip(at).or_else(|| forest.parent(at)) {
-            at = next;
-            links += 1;
-        }
-        assert!(links <= 30, "{links}");
+        assert!(links_down(&forest, 20_000) <= 30);
         assert_eq!(forest.ancestor(hash(20_000), 12_345), Some(hash(7_655)));
+    }
+
+    fn links_down(forest: &Forest, from: u64) -> usize {
+        let next = |at: &&Node| forest.skip(at).or_else(|| forest.parent(at));
+        std::iter::successors(forest.node_of(hash(from)), next).count() - 1
+    }
+
+    #[test]
+    fn a_chain_that_grows_downwards_has_few_seams_and_right_labels() {
+        for run in [1, 7, 50, 499] {
+            let (mut forest, mut naive) = (Forest::default(), Naive::default());
+            let mut top = 3000_u64;
+            while top > 0 {
+                let low = top.saturating_sub(run);
+                for number in low + 1..=top {
+                    let (work, previous) = (equal_work(number % 13), (number > 1).then(|| hash(number - 1)));
+                    forest.insert(hash(number), previous, work);
+                    naive.0.insert(hash(number), (previous, work));
+                }
+                top = low;
+            }
+            let seams = forest.root(forest.node_of(hash(3000)).unwrap()).seams;
+            assert!(seams <= SEAMS_MAX, "{seams}");
+            assert!(links_down(&forest, 3000) < 250, "{}", links_down(&forest, 3000));
+            for number in (1..=3000).step_by(97) {
+                let height = u32::try_from(number).unwrap();
+                let work = naive.walk(hash(number)).0.iter().fold(Work::default(), |sum, share| sum + naive.0[share].1);
+                assert_eq!((forest.height(hash(number)), forest.work(hash(number))), (height, work));
+                assert_eq!(forest.ancestor(hash(3000), 3000 - height), Some(hash(number)));
+            }
+            // From the lowest up, as pruning goes: the seams stay known, and what comes back below is joined again.
+            (1..=100).for_each(|number| forest.remove(hash(number)).unwrap());
+            for number in (1..=100).rev() {
+                forest.insert(hash(number), (number > 1).then(|| hash(number - 1)), naive.0[&hash(number)].1);
+            }
+            assert_eq!(
+                forest.work(hash(3000)),
+                naive.walk(hash(3000)).0.iter().fold(Work::default(), |sum, share| { sum + naive.0[share].1 })
+            );
+            assert!(links_down(&forest, 3000) < 250, "{}", links_down(&forest, 3000));
+        }
     }
 }
