@@ -148,6 +148,12 @@ impl NodeBuilder {
         self.launch(Arc::new(data_dir), worker_port)
     }
 
+    /// Starts it on a data directory that was made ready for it, and waits for nothing.
+    pub fn spawn_in(self, data_dir: TempDir) -> Node {
+        let worker_port = self.worker_port.unwrap_or_else(free_port);
+        self.launch(Arc::new(data_dir), worker_port)
+    }
+
     /// Starts it on another node's data directory, and waits for nothing.
     pub fn spawn_on(self, other: &Node) -> Node {
         let worker_port = self.worker_port.unwrap_or_else(free_port);
@@ -262,7 +268,15 @@ impl Node {
 
     /// GETs a path of the worker port.
     pub fn get(&self, path: &str) -> Response {
-        http::get(self.worker_address(), path).unwrap_or_else(|error| panic!("GET {path}: {error}"))
+        self.try_get(path).unwrap_or_else(|error| panic!("GET {path}: {error}"))
+    }
+
+    /// GETs a path of the worker port, if that is open yet.
+    ///
+    /// # Errors
+    /// The connection's.
+    pub fn try_get(&self, path: &str) -> std::io::Result<Response> {
+        http::get(self.worker_address(), path)
     }
 
     /// The text of `/metrics`.
