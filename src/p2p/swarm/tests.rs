@@ -279,6 +279,36 @@ fn permanent_nodes_are_dialed_for_ever_and_soon_again_after_a_success() {
 }
 
 #[test]
+fn a_second_connection_to_a_peer_is_ended_without_a_word() {
+    let mut world = World::usual();
+    let hello = world.hello(None);
+    let first = world.swarm.handle_incoming(host(1), world.now).unwrap();
+    world.event(first, PeerEvent::Connected(hello.clone()));
+    let second = world.swarm.handle_incoming(host(2), world.now).unwrap();
+    // The reference bans for a ping that comes in the same breath as the `version` that tells it so.
+    let actions = world.event(second, PeerEvent::Connected(hello));
+    assert!(matches!(actions[..], [Action::Disconnect(peer, Close::Quiet(_))] if peer == second), "{actions:?}");
+    assert_eq!(world.swarm.book.len(), 0, "where a connection comes from, nobody listens");
+}
+
+#[test]
+fn the_address_of_a_peer_that_called_us_is_kept_though_it_hangs_up_on_us_there() {
+    let mut world = World::usual();
+    world.swarm.add_bootstrap(host(1), world.now);
+    world.accept(SocketAddr::new(host(1).ip(), 50_000));
+    let mut calls = 0;
+    for _ in 0..3 * 86_400 / 60 {
+        for (address, kind) in dialed(&world.pass(SECOND * 60)) {
+            let peer = world.swarm.handle_dialed(address, kind, world.now);
+            world.swarm.handle_closed(peer, &Close::Quiet("connection lost".into()), world.now);
+            calls += 1;
+        }
+    }
+    assert!((10..=80).contains(&calls), "{calls} calls in three days");
+    assert_eq!(world.swarm.book.len(), 1);
+}
+
+#[test]
 fn we_do_not_call_ourselves_twice() {
     let mut world = World::usual();
     world.swarm.set_permanent(&[host(2)], world.now);
