@@ -441,6 +441,7 @@ impl Swarm {
         }
         self.download.add_peer(peer, address, now.instant);
         self.make_room(peer, now);
+        self.actions.push_back(Action::Order(peer, Order::Keep));
         match announced.filter(|announced| Some(*announced) != self.best_share) {
             // The template follows when it is known whether the share is to be asked for, as the reference sends.
             Some(hash) => self.actions.push_back(Action::Knows { peer, hash }),

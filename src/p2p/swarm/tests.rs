@@ -84,7 +84,10 @@ impl World {
     fn greet(&mut self, peer: PeerId) {
         let hello = self.hello(None);
         let actions = self.event(peer, PeerEvent::Connected(hello));
-        assert!(matches!(actions[..], [Action::Order(to, Order::Template(_))] if to == peer), "{actions:?}");
+        let [Action::Order(kept, Order::Keep), Action::Order(told, Order::Template(_))] = actions[..] else {
+            panic!("{actions:?}")
+        };
+        assert_eq!((kept, told), (peer, peer));
     }
 
     fn accept(&mut self, from: SocketAddr) -> PeerId {
@@ -359,7 +362,8 @@ fn an_unknown_best_share_is_asked_for_before_the_template_goes_out() {
     let peer = world.swarm.handle_incoming(host(1), world.now).unwrap();
     let hello = world.hello(Some(shares[2].hash()));
     let actions = world.event(peer, PeerEvent::Connected(hello));
-    assert!(matches!(actions[..], [Action::Knows { hash, .. }] if hash == shares[2].hash()), "{actions:?}");
+    let [Action::Order(_, Order::Keep), Action::Knows { hash, .. }] = actions[..] else { panic!("{actions:?}") };
+    assert_eq!(hash, shares[2].hash());
     world.swarm.handle_known(peer, shares[2].hash(), false, world.now);
     let actions = world.done();
     let [Action::Order(_, Order::Request { request, hashes, parents: 0, stops }), Action::Order(_, Order::Template(_))] =
@@ -389,7 +393,9 @@ fn a_best_share_that_we_have_is_not_asked_for() {
     let peer = world.swarm.handle_incoming(host(2), world.now).unwrap();
     let hello = world.hello(Some(shares[2].hash()));
     let actions = world.event(peer, PeerEvent::Connected(hello));
-    assert!(matches!(actions[..], [Action::Order(_, Order::Template(_))]), "{actions:?}");
+    let [Action::Order(_, Order::Keep), Action::Order(_, Order::Template(_))] = actions[..] else {
+        panic!("{actions:?}")
+    };
 }
 
 #[test]
