@@ -108,7 +108,7 @@ fn act(peer: &mut Peer, chain: &HashMap<ShareHash, Arc<Share>>, known: &Transact
                     parents: 0,
                     stops: Vec::new(),
                 });
-                request.into_iter().chain([Order::Template(Arc::default())]).collect()
+                [Order::Keep].into_iter().chain(request).chain([Order::Template(Arc::default())]).collect()
             }
             PeerEvent::Asked { id, hashes, parents, stops } => {
                 vec![Order::Answer { id, shares: answer(chain, &hashes, parents, &stops) }]

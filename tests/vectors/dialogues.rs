@@ -285,6 +285,7 @@ fn play(file: &str, client_is_mine: bool) -> usize {
             // The other side's `version` had arrived.
             player.arrive(|message| !matches!(message, Message::Version(_)));
             is_greeted = true;
+            player.order(Order::Keep);
             player.expect(&one.message);
             if matches!(mine[1], Message::AddrMe { .. } | Message::Addrs(_)) {
                 player.expect(mine[1]);

@@ -83,9 +83,9 @@ pub enum RequestFailed {
 /// What a peer did.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PeerEvent {
-    /// The handshake is through. The swarm closes the connection if it has this nonce already, and else orders: a request
-    /// for the peer's best share if that is unknown, then the current template ([`Order::Template`], an empty one if there
-    /// is none), in this order as the reference sends.
+    /// The handshake is through. The swarm closes the connection if it has this nonce already, and else orders
+    /// [`Order::Keep`], then a request for the peer's best share if that is unknown, then the current template
+    /// ([`Order::Template`], an empty one if there is none), in this order as the reference sends.
     Connected(Hello),
     /// Shares that nobody asked for, newest first, each good as far as it can be told without its ancestors. May be none.
     Shares(Vec<Arc<Share>>),
@@ -122,6 +122,10 @@ pub enum PeerEvent {
 /// What is to be sent to a peer.
 #[derive(Debug, Clone)]
 pub enum Order {
+    /// The connection is wanted: from now on the peer is pinged and told where we are. Not before, because a reference that
+    /// knows us by another connection drops this one without a word at our `version`, and bans us for whatever it reads in
+    /// the same breath.
+    Keep,
     /// These shares, newest first, also if there are none. Those from before version 34 go with their transactions, or
     /// not at all if we do not have these.
     Shares(Arc<[Arc<Share>]>),

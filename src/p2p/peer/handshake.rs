@@ -2,7 +2,6 @@
 
 use bytes::Bytes;
 use std::net::SocketAddr;
-use std::time::Instant;
 
 use super::{Close, Hello, Local, Offence, Peer, PeerEvent};
 use crate::p2p::message::{Endpoint, Version};
@@ -25,7 +24,7 @@ pub(super) fn version_of(local: &Local, remote: SocketAddr, local_address: Socke
 }
 
 impl Peer {
-    pub(super) fn handle_version(&mut self, version: Version, now: Instant) -> Result<(), Close> {
+    pub(super) fn handle_version(&mut self, version: Version) -> Result<(), Close> {
         if self.is_connected() {
             return Err(Offence::SecondVersion.into());
         }
@@ -44,8 +43,7 @@ impl Peer {
             sub_version: readable(&version.sub_version),
             best_share: version.best_share,
         }));
-        self.ping(now)?;
-        self.advertise(now)
+        Ok(())
     }
 }
 

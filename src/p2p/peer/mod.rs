@@ -260,6 +260,10 @@ impl Peer {
         match order {
             Order::Close(close) => Err(close),
             _ if !self.is_connected() => Ok(()),
+            Order::Keep => {
+                self.ping(now)?;
+                self.advertise(now)
+            }
             Order::Shares(shares) => self.send_shares(&shares, known),
             Order::Request { request, hashes, parents, stops } => {
                 let mut id = [0; 32];
@@ -301,7 +305,7 @@ impl Peer {
         }
         let message = Message::parse_as(frame.command, &frame.payload)?;
         match message {
-            Message::Version(version) => self.handle_version(version, now)?,
+            Message::Version(version) => self.handle_version(version)?,
             Message::Ping => {}
             Message::AddrMe { port } => {
                 self.limits.addresses(1, now)?;

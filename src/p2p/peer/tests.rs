@@ -117,6 +117,7 @@ impl Talk {
     fn connected(best_version: Option<u64>) -> Talk {
         let mut talk = Talk::new(best_version);
         talk.hear(&hello(3501, 1)).unwrap();
+        talk.order(Order::Keep).unwrap();
         talk.said();
         assert!(matches!(talk.peer.poll_event(), Some(PeerEvent::Connected(_))));
         talk
@@ -171,11 +172,14 @@ fn hash_of(raw: &Bytes) -> Digest {
 }
 
 #[test]
-fn a_handshake_pings_advertises_and_tells_who_came() {
+fn a_handshake_tells_who_came_and_then_pings_and_advertises_if_the_connection_is_wanted() {
     let mut talk = Talk::new(Some(35));
     assert!(matches!(&talk.said()[..], [Message::Version(version)] if version.nonce == 99 && version.mode == 1));
     assert!(!talk.peer.is_connected());
     talk.hear(&hello(3501, 7)).unwrap();
+    // A second connection to a reference would cost us a ban for any word after `version`.
+    assert_eq!(talk.said(), []);
+    talk.order(Order::Keep).unwrap();
     let said = talk.said();
     let endpoint = Endpoint { services: 5, address: "[2001:db8::1]:9333".parse().unwrap() };
     assert_eq!(said, [Message::Ping, Message::Addrs(vec![AddressRecord { timestamp: 1_000_000, endpoint }])]);

@@ -315,6 +315,9 @@ impl Swarm {
             self.dialer.note_over(address, now.instant);
             if connection.is_up() {
                 self.book.rest(address, now.unix + LOST_REST);
+            } else if self.up().any(|(_, other)| other.address.ip() == address.ip()) {
+                // The reference hangs up on a node that it is connected with before it has said who it is.
+                self.book.rest(address, now.unix + DUPLICATE_REST);
             } else {
                 self.book.failed(address, now.unix);
             }
@@ -422,8 +425,11 @@ impl Swarm {
         }
         if is_duplicate {
             self.disconnect(peer, Close::Quiet("connected to it already".into()), now);
-            self.book.answered(address, hello.services, now.unix);
-            self.book.rest(address, now.unix + DUPLICATE_REST);
+            // Where a connection comes from, nobody listens.
+            if dialed.is_some() {
+                self.book.answered(address, hello.services, now.unix);
+                self.book.rest(address, now.unix + DUPLICATE_REST);
+            }
             return;
         }
         if dialed.is_some_and(|kind| !self.dialer.note_up(address, kind)) {
@@ -435,6 +441,7 @@ impl Swarm {
         }
         self.download.add_peer(peer, address, now.instant);
         self.make_room(peer, now);
+        self.actions.push_back(Action::Order(peer, Order::Keep));
         match announced.filter(|announced| Some(*announced) != self.best_share) {
             // The template follows when it is known whether the share is to be asked for, as the reference sends.
             Some(hash) => self.actions.push_back(Action::Knows { peer, hash }),

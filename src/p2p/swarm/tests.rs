@@ -84,7 +84,10 @@ impl World {
     fn greet(&mut self, peer: PeerId) {
         let hello = self.hello(None);
         let actions = self.event(peer, PeerEvent::Connected(hello));
-        assert!(matches!(actions[..], [Action::Order(to, Order::Template(_))] if to == peer), "{actions:?}");
+        let [Action::Order(kept, Order::Keep), Action::Order(told, Order::Template(_))] = actions[..] else {
+            panic!("{actions:?}")
+        };
+        assert_eq!((kept, told), (peer, peer));
     }
 
     fn accept(&mut self, from: SocketAddr) -> PeerId {
@@ -279,6 +282,36 @@ fn permanent_nodes_are_dialed_for_ever_and_soon_again_after_a_success() {
 }
 
 #[test]
+fn a_second_connection_to_a_peer_is_ended_without_a_word() {
+    let mut world = World::usual();
+    let hello = world.hello(None);
+    let first = world.swarm.handle_incoming(host(1), world.now).unwrap();
+    world.event(first, PeerEvent::Connected(hello.clone()));
+    let second = world.swarm.handle_incoming(host(2), world.now).unwrap();
+    // The reference bans for a ping that comes in the same breath as the `version` that tells it so.
+    let actions = world.event(second, PeerEvent::Connected(hello));
+    assert!(matches!(actions[..], [Action::Disconnect(peer, Close::Quiet(_))] if peer == second), "{actions:?}");
+    assert_eq!(world.swarm.book.len(), 0, "where a connection comes from, nobody listens");
+}
+
+#[test]
+fn the_address_of_a_peer_that_called_us_is_kept_though_it_hangs_up_on_us_there() {
+    let mut world = World::usual();
+    world.swarm.add_bootstrap(host(1), world.now);
+    world.accept(SocketAddr::new(host(1).ip(), 50_000));
+    let mut calls = 0;
+    for _ in 0..3 * 86_400 / 60 {
+        for (address, kind) in dialed(&world.pass(SECOND * 60)) {
+            let peer = world.swarm.handle_dialed(address, kind, world.now);
+            world.swarm.handle_closed(peer, &Close::Quiet("connection lost".into()), world.now);
+            calls += 1;
+        }
+    }
+    assert!((10..=80).contains(&calls), "{calls} calls in three days");
+    assert_eq!(world.swarm.book.len(), 1);
+}
+
+#[test]
 fn we_do_not_call_ourselves_twice() {
     let mut world = World::usual();
     world.swarm.set_permanent(&[host(2)], world.now);
@@ -329,7 +362,8 @@ fn an_unknown_best_share_is_asked_for_before_the_template_goes_out() {
     let peer = world.swarm.handle_incoming(host(1), world.now).unwrap();
     let hello = world.hello(Some(shares[2].hash()));
     let actions = world.event(peer, PeerEvent::Connected(hello));
-    assert!(matches!(actions[..], [Action::Knows { hash, .. }] if hash == shares[2].hash()), "{actions:?}");
+    let [Action::Order(_, Order::Keep), Action::Knows { hash, .. }] = actions[..] else { panic!("{actions:?}") };
+    assert_eq!(hash, shares[2].hash());
     world.swarm.handle_known(peer, shares[2].hash(), false, world.now);
     let actions = world.done();
     let [Action::Order(_, Order::Request { request, hashes, parents: 0, stops }), Action::Order(_, Order::Template(_))] =
@@ -359,7 +393,9 @@ fn a_best_share_that_we_have_is_not_asked_for() {
     let peer = world.swarm.handle_incoming(host(2), world.now).unwrap();
     let hello = world.hello(Some(shares[2].hash()));
     let actions = world.event(peer, PeerEvent::Connected(hello));
-    assert!(matches!(actions[..], [Action::Order(_, Order::Template(_))]), "{actions:?}");
+    let [Action::Order(_, Order::Keep), Action::Order(_, Order::Template(_))] = actions[..] else {
+        panic!("{actions:?}")
+    };
 }
 
 #[test]

@@ -130,7 +130,7 @@ impl Bench {
     fn order(&mut self, kind: u8, bytes: &[u8]) -> Option<Order> {
         let hashes: Vec<_> = bytes.chunks_exact(32).map(|hash| <[u8; 32]>::try_from(hash).expect("32 bytes")).collect();
         let first = bytes.first().copied().unwrap_or(0);
-        Some(match kind % 10 {
+        Some(match kind % 11 {
             0 => Order::Shares(self.shares.iter().take(usize::from(first)).cloned().collect()),
             1 => Order::Request {
                 request: RequestId(u64::from(first)),
@@ -167,6 +167,7 @@ impl Bench {
                 Order::Template(Arc::new(TemplateTransactions { transactions, learned }))
             }
             8 => Order::Have(hashes.into()),
+            9 => Order::Keep,
             _ => Order::Losing(hashes.into()),
         })
     }
