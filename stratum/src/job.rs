@@ -105,6 +105,31 @@ impl<T> Job<T> {
     pub fn solution_target(&self) -> Target {
         self.solution_target
     }
+
+    /// The header's merkle root with these bytes between the coinbase's head and tail.
+    pub(crate) fn merkle_root(&self, extranonces: &[u8; 8]) -> [u8; 32] {
+        let mut coinbase = self.coinbase_midstate.clone();
+        coinbase.update(extranonces);
+        coinbase.update(&self.coinbase_tail);
+        self.branch.iter().fold(coinbase.finish_double(), |root, sibling| {
+            let mut pair = [0; 64];
+            pair[..32].copy_from_slice(&root);
+            pair[32..].copy_from_slice(sibling);
+            double_sha256(&pair)
+        })
+    }
+
+    /// The header with these variable fields.
+    pub(crate) fn header(&self, version: u32, merkle_root: &[u8; 32], time: u32, nonce: u32) -> [u8; 80] {
+        let mut header = [0; 80];
+        header[..4].copy_from_slice(&version.to_le_bytes());
+        header[4..36].copy_from_slice(&self.previous_block);
+        header[36..68].copy_from_slice(merkle_root);
+        header[68..72].copy_from_slice(&time.to_le_bytes());
+        header[72..76].copy_from_slice(&self.bits.to_le_bytes());
+        header[76..].copy_from_slice(&nonce.to_le_bytes());
+        header
+    }
 }
 
 impl<T> fmt::Debug for Job<T> {

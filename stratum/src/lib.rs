@@ -21,13 +21,15 @@
 //! chains, peers or daemons.
 //!
 //! Inside, files import only files listed before them: `line`, `difficulty`, `epochs`, `error`, `extranonce`, `duplicates`,
-//! `midstate`, `version_rolling` ← `submission`, `job` ← `message`, `vardiff`, `work` ← `session` ← `server`.
+//! `midstate`, `version_rolling` ← `submission`, `job` ← `message`, `vardiff`, `work` ← `session`, `getwork` ←
+//! `server`.
 
 pub mod difficulty;
 pub mod duplicates;
 pub mod epochs;
 pub mod error;
 pub mod extranonce;
+pub mod getwork;
 pub mod job;
 pub mod line;
 pub mod message;

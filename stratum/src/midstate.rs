@@ -68,6 +68,12 @@ impl Midstate {
         self.rest_len = left.len();
     }
 
+    /// The chaining value after the whole blocks so far, of which there is nothing left over.
+    pub(crate) fn chaining_value(&self) -> [u32; 8] {
+        debug_assert_eq!(self.rest_len, 0, "a chaining value stands after whole blocks");
+        self.state
+    }
+
     /// The hash of the hash of all bytes so far.
     pub fn finish_double(self) -> [u8; 32] {
         Sha256::digest(self.finish()).into()

@@ -74,35 +74,34 @@ impl Submission {
         mask: u32,
         now: u32,
     ) -> Result<Solved, StratumError> {
-        // A daemon's clock ahead of ours must not make its own template's time unacceptable.
-        let latest = now.saturating_add(TIME_AHEAD_MAX_S).min(job.time.saturating_add(TIME_ROLL_MAX_S)).max(job.time);
-        if self.time < job.time_min || self.time > latest {
-            return Err(StratumError::TimeRange { given: self.time, earliest: job.time_min, latest });
-        }
+        check_time(job, self.time, now)?;
         let version = match self.version_bits {
             Some(bits) => version_rolling::apply(job.version, mask, bits)?,
             None => job.version,
         };
-        let mut coinbase = job.coinbase_midstate.clone();
-        coinbase.update(&extranonce1);
-        coinbase.update(&self.extranonce2);
-        coinbase.update(&job.coinbase_tail);
-        let mut root: [u8; 32] = coinbase.finish_double();
-        for sibling in &job.branch {
-            let mut pair = [0; 64];
-            pair[..32].copy_from_slice(&root);
-            pair[32..].copy_from_slice(sibling);
-            root = double_sha256(&pair);
-        }
-        let mut header = [0; 80];
-        header[..4].copy_from_slice(&version.to_le_bytes());
-        header[4..36].copy_from_slice(&job.previous_block);
-        header[36..68].copy_from_slice(&root);
-        header[68..72].copy_from_slice(&self.time.to_le_bytes());
-        header[72..76].copy_from_slice(&job.bits.to_le_bytes());
-        header[76..].copy_from_slice(&self.nonce.to_le_bytes());
-        Ok(Solved { header, hash: double_sha256(&header), pow_hash: (job.pow)(&header) })
+        let mut extranonces = [0; EXTRANONCE1_SIZE + EXTRANONCE2_SIZE];
+        extranonces[..EXTRANONCE1_SIZE].copy_from_slice(&extranonce1);
+        extranonces[EXTRANONCE1_SIZE..].copy_from_slice(&self.extranonce2);
+        let header = job.header(version, &job.merkle_root(&extranonces), self.time, self.nonce);
+        Ok(Solved::of(header, job))
     }
+}
+
+impl Solved {
+    /// Hashes `header`.
+    pub(crate) fn of<T>(header: [u8; 80], job: &Job<T>) -> Self {
+        Self { header, hash: double_sha256(&header), pow_hash: (job.pow)(&header) }
+    }
+}
+
+/// Refuses header times that no node would take, and those that `job` was not made for. `now` is in seconds since 1970.
+pub(crate) fn check_time<T>(job: &Job<T>, given: u32, now: u32) -> Result<(), StratumError> {
+    // A daemon's clock ahead of ours must not make its own template's time unacceptable.
+    let latest = now.saturating_add(TIME_AHEAD_MAX_S).min(job.time.saturating_add(TIME_ROLL_MAX_S)).max(job.time);
+    if given < job.time_min || given > latest {
+        return Err(StratumError::TimeRange { given, earliest: job.time_min, latest });
+    }
+    Ok(())
 }
 
 /// Exactly eight hex digits.
