@@ -16,7 +16,7 @@
 //!
 //! | module | may import |
 //! | --- | --- |
-//! | `block`, `json_lines`, `merkle`, `metrics`, `network`, `pack`, `tasks` | nothing |
+//! | `block`, `json_lines`, `merkle`, `metrics`, `network`, `pack`, `sockets`, `tasks` | nothing |
 //! | `address` | `network` |
 //! | `template` | `merkle` |
 //! | `share` | `merkle`, `pack` |
@@ -27,7 +27,7 @@
 //! | `work` | `address`, `merkle`, `network`, `share`, `sharechain` (only `Tip`), `stats` (rates), `template` |
 //! | `solution` | `block`, `share`, `work` |
 //! | `http` | `bitcoind` (health), `metrics`, `stats` (rates) |
-//! | `listen` | `http` |
+//! | `listen` | `http`, `sockets` |
 //! | `node` | everything above |
 //! | `config` | `address`, `bitcoind` (its `Config`), `network`, `work` (its `Config`) |
 //! | `demo` | `config`, `node` and what stands above it |
@@ -49,6 +49,7 @@ pub mod node;
 pub mod pack;
 pub mod share;
 pub mod sharechain;
+pub mod sockets;
 pub mod solution;
 pub mod stats;
 pub mod tasks;

@@ -22,7 +22,7 @@ use p2pool::node::{self, Parts};
 use p2pool::sharechain::{self, task};
 use p2pool::tasks::Tasks;
 use p2pool::work::{self, Payout};
-use p2pool::{demo, listen, metrics, share};
+use p2pool::{demo, metrics, share, sockets};
 
 /// What the shell's conventions call a mistake in the arguments.
 const EXIT_USAGE: u8 = 2;
@@ -96,7 +96,7 @@ async fn run_node(config: NodeConfig) -> Result<()> {
             () = &mut stop => return Ok(()),
         },
     };
-    let listener = listen::bind(config.worker_address)
+    let listener = sockets::bind(config.worker_address)
         .with_context(|| format!("cannot listen for miners on {}", config.worker_address))?;
     let chain = task::Config { network, data_dir: config.data_dir.clone(), legacy: config.old_shares };
     let sharechain = node::load_sharechain(chain, &handle).await?;

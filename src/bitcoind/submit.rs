@@ -50,10 +50,15 @@ struct Submitter {
 impl Submitter {
     async fn run(self, mut blocks: mpsc::Receiver<FoundBlock>) {
         let stop = self.tasks.stop_signal();
-        self.resubmit().await;
+        let mut has_resubmitted = false;
         loop {
             tokio::select! {
                 biased;
+                // What an earlier run left is that run's while it lasts.
+                () = self.journal.ours(), if !has_resubmitted => {
+                    self.resubmit().await;
+                    has_resubmitted = true;
+                }
                 block = blocks.recv() => match block {
                     Some(block) => self.take_up(block, None),
                     None => return,
@@ -171,6 +176,10 @@ impl Submission {
     }
 
     async fn write(&self, block: &FoundBlock) -> Option<Entry> {
+        if !self.journal.is_ours() {
+            // Found by a peer, as miners are not served yet: the process that has the journal keeps it, too.
+            return None;
+        }
         let (journal, copy) = (self.journal.clone(), block.clone());
         match tokio::task::spawn_blocking(move || journal.write(&copy)).await {
             Ok(Ok(entry)) => return Some(entry),

@@ -27,7 +27,7 @@ use crate::node::{self, Parts};
 use crate::sharechain::task::ChainEvent;
 use crate::tasks::Tasks;
 use crate::work::{self, Payout};
-use crate::{listen, sharechain};
+use crate::{sharechain, sockets};
 use miner::MinerEvent;
 use story::{Chapter, Story};
 
@@ -74,7 +74,7 @@ pub async fn run(
     let data_dir = config.data_dir.clone().unwrap_or_else(|| temporary.path().to_owned());
     fs::create_dir_all(&data_dir).with_context(|| format!("cannot create {}", data_dir.display()))?;
     let journal = Journal::open(&data_dir).context("cannot keep found blocks")?;
-    let listener = listen::bind(config.worker_address).with_context(|| {
+    let listener = sockets::bind(config.worker_address).with_context(|| {
         format!("cannot listen for miners on {}: choose another port with -w", config.worker_address)
     })?;
     let difficulty = embedded::Difficulty::Adaptive { hash_rate, spacing: BLOCK_SPACING };
