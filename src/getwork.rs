@@ -26,6 +26,8 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
+use crate::http::Client;
+
 /// Largest call: a submission has 300 bytes.
 const BODY_BYTES_MAX: usize = 4 * 1024;
 
@@ -45,10 +47,6 @@ const HASH1: &str = "00000000000000000000000000000000000000000000000000000000000
 
 /// What P2Pool answers while there is no work.
 const CODE_NO_WORK: i32 = -12345;
-
-/// Where a request comes from, for long polls.
-#[derive(Debug, Clone, Copy)]
-pub struct Client(pub IpAddr);
 
 /// Serves polling miners.
 #[derive(Debug)]
@@ -240,7 +238,8 @@ impl<W: Work> Getwork<W> {
         let Some(work) = self.work.borrow().clone() else {
             return failed(id, device, CODE_NO_WORK, "there is no work: this node is not ready".to_owned());
         };
-        let Some(data) = data.as_str().filter(|data| data.len() <= 2 * DATA_BYTES).and_then(|data| hex::decode(data).ok())
+        let Some(data) =
+            data.as_str().filter(|data| data.len() <= 2 * DATA_BYTES).and_then(|data| hex::decode(data).ok())
         else {
             return failed(id, device, 20, format!("data is not the hex of {DATA_BYTES} bytes"));
         };
@@ -255,12 +254,17 @@ impl<W: Work> Getwork<W> {
             let dropped = self.credits.try_send(credit).is_err();
             metrics::credited(hashes, late, dropped);
         }
-        metrics::verdict(judged.verdict.as_ref().map_or_else(stratum::StratumError::word, |()| "accepted"), started.elapsed());
+        metrics::verdict(
+            judged.verdict.as_ref().map_or_else(stratum::StratumError::word, |()| "accepted"),
+            started.elapsed(),
+        );
         let mut response = answered(id, judged.verdict.is_ok(), device, headers);
         if let Err(error) = judged.verdict {
             debug!(%error, "getwork submission refused");
             let reason = HeaderValue::from_str(&error.to_string());
-            response.headers_mut().extend(reason.ok().map(|reason| (HeaderName::from_static("x-reject-reason"), reason)));
+            response
+                .headers_mut()
+                .extend(reason.ok().map(|reason| (HeaderName::from_static("x-reject-reason"), reason)));
         }
         response
     }

@@ -27,6 +27,7 @@
 //! | `work` | `address`, `merkle`, `network`, `share`, `sharechain` (only `Tip`), `stats` (rates), `template` |
 //! | `solution` | `block`, `share`, `work` |
 //! | `http` | `bitcoind` (health), `metrics`, `stats` (rates) |
+//! | `getwork` | `http` (who asks; and the crate `stratum`) |
 //! | `listen` | `http`, `sockets` |
 //! | `node` | everything above |
 //! | `config` | `address`, `bitcoind` (its `Config`), `network`, `work` (its `Config`) |
@@ -37,7 +38,9 @@ pub mod address;
 pub mod bitcoind;
 pub mod block;
 pub mod config;
+pub mod data_dir;
 pub mod demo;
+pub mod getwork;
 pub mod http;
 pub mod journal;
 pub mod json_lines;

@@ -7,6 +7,7 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
+use stratum::server::Port;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::level_filters::LevelFilter;
 use tracing::{info, warn};
@@ -122,7 +123,20 @@ async fn run_node(config: NodeConfig) -> Result<()> {
         data_dir = %config.data_dir.display(),
         "P2Pool starts"
     );
-    let node = node::start(Parts { listener, work, stratum: config.stratum, sharechain, metrics }, handle, &tasks)?;
+    let node = node::start(
+        Parts {
+            miners: vec![(listener, Port::default())],
+            web: None,
+            tls: None,
+            proxies: Vec::new(),
+            work,
+            stratum: config.stratum,
+            sharechain,
+            metrics,
+        },
+        handle,
+        &tasks,
+    )?;
     info!(address = %node.worker_address, "listening for miners; pages and metrics are on the same port");
     stop.await;
     info!("stopping");

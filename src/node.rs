@@ -14,17 +14,22 @@
 //! | `bitcoind::submit` → whoever listens: reports | broadcast | the slow miss some |
 //! | `stats` → `http`, `demo`: rates | watch | latest wins |
 
+use ipnet::IpNet;
 use metrics_exporter_prometheus::PrometheusHandle;
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
-use stratum::server::Server;
+use stratum::getwork::Desk;
+use stratum::server::{Port, Server};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 
 use crate::bitcoind::{Handle, daemon};
-use crate::http::{Http, Sources};
-use crate::listen::Front;
+use crate::getwork::Getwork;
+use crate::http::{self, Http, Sources};
+use crate::listen::{Front, Tls};
+use crate::network::Pow;
 use crate::stats::Rates;
 use crate::tasks::Tasks;
 use crate::work::WorkSet;
@@ -36,8 +41,14 @@ pub const GRACE: Duration = Duration::from_millis(1500);
 /// What a node is made of, beside the daemon.
 #[derive(Debug)]
 pub struct Parts {
-    /// The port that miners connect to, open already.
-    pub listener: TcpListener,
+    /// The ports that miners connect to, open already, the main one first.
+    pub miners: Vec<(TcpListener, Port)>,
+    /// The port for pages and metrics; miners' ports have them where there is none.
+    pub web: Option<TcpListener>,
+    /// Speaks TLS on all ports.
+    pub tls: Option<Tls>,
+    /// Who may pass on the connections of others.
+    pub proxies: Vec<IpNet>,
     /// What is mined, and for whom.
     pub work: work::Config,
     /// How miners are served.
@@ -92,7 +103,7 @@ pub async fn load_sharechain(
 /// The listener has no address.
 pub fn start(parts: Parts, daemon: bitcoind::Handle, tasks: &Tasks) -> std::io::Result<Node> {
     let network = parts.work.network;
-    let worker_address = parts.listener.local_addr()?;
+    let worker_address = parts.miners.first().ok_or(io::ErrorKind::InvalidInput)?.0.local_addr()?;
     let (work_sender, work) = watch::channel(None);
     let (rates_sender, rates) = watch::channel(Arc::new(Rates::default()));
     let (solutions, solutions_found) = mpsc::channel(solution::SOLUTIONS_QUEUED_MAX);
@@ -110,10 +121,30 @@ pub fn start(parts: Parts, daemon: bitcoind::Handle, tasks: &Tasks) -> std::io::
 
     let sources =
         Sources { metrics: parts.metrics, health: daemon.health.clone(), rates: rates.clone(), network: network.name };
-    let front = Front {
-        stratum: Server::new(parts.stratum, work.clone(), solutions, credits, tasks.stop_signal()),
-        http: Http::new(sources, tasks.stop_signal()),
+    let vardiff = parts.stratum.session.vardiff;
+    let server =
+        Arc::new(Server::new(parts.stratum, work.clone(), solutions.clone(), credits.clone(), tasks.stop_signal()));
+    let (tls, proxies) = (parts.tls, parts.proxies);
+    let front = |stratum, router, port| {
+        let http = Http::new(router, tasks.stop_signal());
+        Arc::new(Front { stratum, http, tls: tls.clone(), proxies: proxies.clone(), port })
     };
-    tasks.spawn("listen", listen::run(parts.listener, Arc::new(front), tasks.stop_signal()));
+    let is_sha256d = network.parent.pow == Pow::Sha256d;
+    let pages = http::pages(sources);
+    for (listener, port) in parts.miners {
+        let desk = Desk::new(port.vardiff(vardiff), server.extranonces().clone());
+        let desk = desk.ok_or_else(|| io::Error::other("no extranonce is free"))?;
+        let stop = tasks.stop_signal();
+        let getwork = Getwork::new(desk, is_sha256d, work.clone(), solutions.clone(), credits.clone(), stop);
+        let mut router = Arc::new(getwork).router();
+        if parts.web.is_none() {
+            router = router.merge(pages.clone());
+        }
+        tasks.spawn("listen", listen::run(listener, front(Some(server.clone()), router, port), tasks.stop_signal()));
+    }
+    if let Some(listener) = parts.web {
+        let front = front(None, pages, Port::default());
+        tasks.spawn("listen for pages", listen::run(listener, front, tasks.stop_signal()));
+    }
     Ok(Node { daemon, worker_address, work, rates, sharechain })
 }

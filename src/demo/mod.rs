@@ -14,6 +14,7 @@ use std::net::SocketAddr;
 use std::thread::available_parallelism;
 use std::time::Duration;
 use stratum::Difficulty;
+use stratum::server::Port;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{broadcast, mpsc};
 use tokio::task::JoinHandle;
@@ -100,7 +101,20 @@ pub async fn run(
     vardiff.start = wanted.map_or(vardiff.start, Difficulty::to_power_of_two);
     // Several submissions a second from all together.
     vardiff.interval *= u32::try_from(NAMES.len()).expect("three");
-    let node = node::start(Parts { listener, work, stratum, sharechain, metrics }, daemon, tasks)?;
+    let node = node::start(
+        Parts {
+            miners: vec![(listener, Port::default())],
+            web: None,
+            tls: None,
+            proxies: Vec::new(),
+            work,
+            stratum,
+            sharechain,
+            metrics,
+        },
+        daemon,
+        tasks,
+    )?;
 
     let (events_sender, events) = mpsc::channel(MINER_EVENTS_MAX);
     story.tell(&Chapter::Listening {

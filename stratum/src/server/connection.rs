@@ -11,7 +11,7 @@ use tokio::sync::mpsc::error::TrySendError;
 use tokio::time::{Instant, sleep_until, timeout};
 use tracing::{debug, info};
 
-use super::{Server, metrics, now};
+use super::{Port, Server, metrics, now};
 use crate::line::{LineTooLong, Lines};
 use crate::session::{Disconnect, Event, Session};
 use crate::work::Work;
@@ -66,7 +66,7 @@ impl End {
 }
 
 /// Serves `stream` until it ends.
-pub(super) async fn run<W, S>(server: &Server<W>, stream: S, read: BytesMut, seed: u64) -> End
+pub(super) async fn run<W, S>(server: &Server<W>, stream: S, read: BytesMut, port: Port, seed: u64) -> End
 where
     W: Work,
     S: AsyncRead + AsyncWrite + Unpin,
@@ -75,7 +75,9 @@ where
     let Some(snapshot) = work.borrow_and_update().clone() else { return End::NoWork };
     let Some(extranonce1) = server.extranonces.lease() else { return End::Extranonce };
     metrics::opened();
-    let session = Session::new(server.config.session, extranonce1, snapshot, seed, now());
+    let mut config = server.config.session;
+    config.vardiff = port.vardiff(config.vardiff);
+    let session = Session::new(config, extranonce1, snapshot, seed, now());
     let mut connection =
         Connection { server, stream, lines: Lines::starting_with(read), session, pending: Pending::default() };
     let end = match connection.drive(&mut work).await {

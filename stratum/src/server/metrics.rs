@@ -47,20 +47,24 @@ pub(super) fn closed(reason: &'static str) {
     counter!("stratum_connections_closed_total", "reason" => reason).increment(1);
 }
 
-pub(super) fn verdict(verdict: &'static str, took: Duration) {
+/// A submission was judged, and how long that took.
+pub fn verdict(verdict: &'static str, took: Duration) {
     counter!("stratum_submissions_total", "verdict" => verdict).increment(1);
     histogram!("stratum_submission_seconds").record(took);
 }
 
-pub(super) fn authorized(result: &'static str) {
+/// A name was `authorized` or `refused`.
+pub fn authorized(result: &'static str) {
     counter!("stratum_authorizations_total", "result" => result).increment(1);
 }
 
-pub(super) fn solution() {
+/// A solution was found.
+pub fn solution() {
     counter!("stratum_solutions_total").increment(1);
 }
 
-pub(super) fn credited(hashes: f64, late: bool, dropped: bool) {
+/// Work was put to a worker's account, or `dropped`.
+pub fn credited(hashes: f64, late: bool, dropped: bool) {
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "positive, and saturating is right")]
     let hashes = hashes as u64;
     if late {

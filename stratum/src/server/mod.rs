@@ -17,8 +17,10 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, debug, info_span};
 
+use crate::difficulty::Difficulty;
 use crate::extranonce::Extranonces;
 use crate::session::{Credit, Now, Solution};
+use crate::vardiff;
 use crate::work::Work;
 use limits::{Limits, Registry};
 
@@ -31,6 +33,24 @@ pub struct Config {
     pub limits: Limits,
     /// How long a connection may leave what we send unread before it is closed.
     pub write_timeout: Duration,
+}
+
+/// What is different for the miners of one port: an operator may have one for rented hash rate and one for small devices.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Port {
+    /// The difficulty that they start at, if not the usual.
+    pub start: Option<Difficulty>,
+    /// The least difficulty that they get unless their names ask for less.
+    pub min: Option<Difficulty>,
+}
+
+impl Port {
+    /// How difficulty is chosen on this port, where the others choose it by `config`.
+    pub fn vardiff(self, config: vardiff::Config) -> vardiff::Config {
+        let min = self.min.unwrap_or(config.min);
+        let start = self.start.unwrap_or(config.start);
+        vardiff::Config { min, start: if start.get() < min.get() { min } else { start }, ..config }
+    }
 }
 
 /// What all connections share.
@@ -78,8 +98,14 @@ impl<W: Work> Server<W> {
         self.registry.connections()
     }
 
-    /// Serves one connection until it ends. `read` is what was read of it already, `address` where it comes from.
-    pub async fn serve<S>(&self, stream: S, read: BytesMut, address: IpAddr)
+    /// Where extranonces come from, for others who make coinbases on the same jobs.
+    pub fn extranonces(&self) -> &Extranonces {
+        &self.extranonces
+    }
+
+    /// Serves one connection to `port` until it ends. `read` is what was read of it already, `address` where it comes
+    /// from.
+    pub async fn serve<S>(&self, stream: S, read: BytesMut, address: IpAddr, port: Port)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send,
     {
@@ -92,7 +118,7 @@ impl<W: Work> Server<W> {
             }
         };
         let number = self.seeds.fetch_add(1, Ordering::Relaxed);
-        let end = connection::run(self, stream, read, number).instrument(info_span!("miner", %address)).await;
+        let end = connection::run(self, stream, read, port, number).instrument(info_span!("miner", %address)).await;
         drop(permit);
         metrics::closed(end.word());
     }
