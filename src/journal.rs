@@ -185,6 +185,16 @@ impl Entry {
     }
 }
 
+#[cfg(test)]
+impl Journal {
+    /// The journal in a folder that nobody else uses.
+    pub(crate) fn of_test(folder: &Path) -> Self {
+        let data_dir = DataDir::open(folder, &crate::network::BITCOIN_REGTEST).unwrap();
+        assert!(data_dir.is_ours());
+        Self::open(&data_dir).unwrap()
+    }
+}
+
 fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> JournalError + use<> {
     let path = path.display().to_string();
     move |source| JournalError { action, path, source }
@@ -262,8 +272,7 @@ mod tests {
 
     fn journal() -> (tempfile::TempDir, Journal) {
         let dir = tempfile::tempdir().unwrap();
-        let data_dir = DataDir::open(dir.path(), &crate::network::BITCOIN_REGTEST).unwrap();
-        let journal = Journal::open(&data_dir).unwrap();
+        let journal = Journal::of_test(dir.path());
         (dir, journal)
     }
 

@@ -25,7 +25,12 @@ pub(super) async fn run(
     loop {
         let previous = templates.borrow_and_update().as_ref().map(|template| template.previous_block);
         if let Some(previous) = previous.filter(|previous| told != Some(*previous)) {
-            match rpc.raw_header(&previous).await.map(|hex| decode(&hex)) {
+            // A daemon that hangs delays no stop.
+            let answer = tokio::select! {
+                () = stop.cancelled() => return,
+                answer = rpc.raw_header(&previous) => answer,
+            };
+            match answer.map(|hex| decode(&hex)) {
                 Ok(Some(header)) if header.block_hash() == previous => {
                     told = Some(previous);
                     headers.send_replace(Some(raw(&header)));

@@ -306,7 +306,7 @@ mod tests {
         let routes = routes.iter().map(|(name, outcomes)| {
             Arc::new(Scripted(name, Mutex::new(outcomes.iter().cloned().collect()))) as Arc<dyn Route>
         });
-        start(&tasks, Journal::open(dir.path()).unwrap(), routes.collect(), receiver, reports);
+        start(&tasks, Journal::of_test(dir.path()), routes.collect(), receiver, reports);
         blocks.send(block()).await.unwrap();
         let mut told = Vec::new();
         while told.last().is_none_or(|(route, _): &(Option<&str>, Outcome)| route.is_some()) {
@@ -363,7 +363,7 @@ mod tests {
     #[tokio::test]
     async fn a_block_left_by_an_earlier_run_goes_out_first_and_one_in_the_queue_at_the_stop_is_not_lost() {
         let dir = tempfile::tempdir().unwrap();
-        let journal = Journal::open(dir.path()).unwrap();
+        let journal = Journal::of_test(dir.path());
         journal.write(&block()).unwrap();
         let tasks = Tasks::new();
         let (blocks, receiver) = mpsc::channel(1);

@@ -12,18 +12,18 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use stratum::Work;
-use stratum::server::{Port, Server};
+use stratum::server::{Server, Terms};
 use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracing::{debug, warn};
+use tracing::{debug, info, warn};
 
 use crate::http::Http;
-use crate::sockets;
+use crate::sockets::{self, Port};
 use proxy::ProxyError;
 
 /// How long a connection may take over its first bytes.
@@ -45,12 +45,14 @@ pub struct Front<W: Work> {
     pub stratum: Option<Arc<Server<W>>>,
     /// Speaks HTTP.
     pub http: Http,
+    /// Whether that includes the pages that everyone may read.
+    pub has_pages: bool,
     /// Speaks TLS, if the operator gave a certificate.
     pub tls: Option<Tls>,
     /// Who may say in a PROXY header whose connection it passes on.
     pub proxies: Vec<IpNet>,
     /// What is different for the miners of this port.
-    pub port: Port,
+    pub terms: Terms,
 }
 
 /// Why a connection is closed before anyone served it.
@@ -71,7 +73,19 @@ enum Closed {
 }
 
 /// Accepts until `stop`, then waits until all connections have ended.
-pub async fn run<W: Work>(listener: TcpListener, front: Arc<Front<W>>, stop: CancellationToken) {
+pub async fn run<W: Work>(port: Port, front: Arc<Front<W>>, stop: CancellationToken) {
+    let (who, what) = match (&front.stratum, front.has_pages) {
+        (Some(_), true) => ("miners", "listening for miners; pages and metrics are on the same port"),
+        (Some(_), false) => ("miners", "listening for miners"),
+        (None, _) => ("readers of pages", "pages and metrics are here"),
+    };
+    let listener = tokio::select! {
+        () = stop.cancelled() => return,
+        listener = port.listener(who) => listener,
+    };
+    if let Ok(address) = listener.local_addr() {
+        info!(%address, "{what}");
+    }
     let connections = TaskTracker::new();
     let silent = Arc::new(Semaphore::new(SILENT_CONNECTIONS_MAX));
     loop {
@@ -172,7 +186,7 @@ impl<W: Work> Front<W> {
         S: AsyncRead + AsyncWrite + Unpin + Send,
     {
         let server = self.stratum.as_ref().ok_or(Closed::NoMiners)?;
-        server.serve(stream, read, client.ip(), self.port).await;
+        server.serve(stream, read, client.ip(), self.terms).await;
         Ok(())
     }
 }

@@ -11,7 +11,7 @@ use tokio::sync::mpsc::error::TrySendError;
 use tokio::time::{Instant, sleep_until, timeout};
 use tracing::{debug, info};
 
-use super::{Port, Server, metrics, now};
+use super::{Server, Terms, metrics, now};
 use crate::line::{LineTooLong, Lines};
 use crate::session::{Disconnect, Event, Session};
 use crate::work::Work;
@@ -66,7 +66,7 @@ impl End {
 }
 
 /// Serves `stream` until it ends.
-pub(super) async fn run<W, S>(server: &Server<W>, stream: S, read: BytesMut, port: Port, seed: u64) -> End
+pub(super) async fn run<W, S>(server: &Server<W>, stream: S, read: BytesMut, terms: Terms, seed: u64) -> End
 where
     W: Work,
     S: AsyncRead + AsyncWrite + Unpin,
@@ -76,7 +76,7 @@ where
     let Some(extranonce1) = server.extranonces.lease() else { return End::Extranonce };
     metrics::opened();
     let mut config = server.config.session;
-    config.vardiff = port.vardiff(config.vardiff);
+    config.vardiff = terms.vardiff(config.vardiff);
     let session = Session::new(config, extranonce1, snapshot, seed, now());
     let mut connection =
         Connection { server, stream, lines: Lines::starting_with(read), session, pending: Pending::default() };

@@ -37,14 +37,14 @@ pub struct Config {
 
 /// What is different for the miners of one port: an operator may have one for rented hash rate and one for small devices.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
-pub struct Port {
+pub struct Terms {
     /// The difficulty that they start at, if not the usual.
     pub start: Option<Difficulty>,
     /// The least difficulty that they get unless their names ask for less.
     pub min: Option<Difficulty>,
 }
 
-impl Port {
+impl Terms {
     /// How difficulty is chosen on this port, where the others choose it by `config`.
     pub fn vardiff(self, config: vardiff::Config) -> vardiff::Config {
         let min = self.min.unwrap_or(config.min);
@@ -103,9 +103,9 @@ impl<W: Work> Server<W> {
         &self.extranonces
     }
 
-    /// Serves one connection to `port` until it ends. `read` is what was read of it already, `address` where it comes
+    /// Serves one connection on `terms` until it ends. `read` is what was read of it already, `address` where it comes
     /// from.
-    pub async fn serve<S>(&self, stream: S, read: BytesMut, address: IpAddr, port: Port)
+    pub async fn serve<S>(&self, stream: S, read: BytesMut, address: IpAddr, terms: Terms)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send,
     {
@@ -118,7 +118,7 @@ impl<W: Work> Server<W> {
             }
         };
         let number = self.seeds.fetch_add(1, Ordering::Relaxed);
-        let end = connection::run(self, stream, read, port, number).instrument(info_span!("miner", %address)).await;
+        let end = connection::run(self, stream, read, terms, number).instrument(info_span!("miner", %address)).await;
         drop(permit);
         metrics::closed(end.word());
     }
