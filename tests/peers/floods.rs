@@ -50,6 +50,8 @@ fn a_question_for_addresses_is_answered_with_a_hundred_at_most() {
     arena(&["--outgoing-conns", "0"], |arena| {
         let mut gossip = arena.acquaintance(1);
         gossip.send("addrs", &addresses_payload(&addresses(300), 1_700_000_000));
+        // Answered after them, so they are known.
+        gossip.ask_for_shares(&test_support::ShareRequest::of([0; 32], 0));
         let mut curious = arena.acquaintance(2);
         curious.send("getaddrs", &u32::MAX.to_le_bytes());
         let told = curious

@@ -10,7 +10,7 @@ use crate::pool::Pool;
 fn nodes_with_delay_and_loss_between_them_have_one_chain() {
     let Some(mut pool) = Pool::far(3) else { return };
     let wire = pool.internet.as_ref().expect("they are on hosts of their own");
-    wire.set(Duration::from_millis(80), 0.02);
+    wire.set(Duration::from_millis(80), 0.05);
     let shares = grow(&mut pool, BEGINNING + 6);
     check_payouts(&mut pool);
     for number in 0..3 {
