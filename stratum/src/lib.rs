@@ -23,6 +23,7 @@
 //! Inside, files import only files listed before them: `line`, `difficulty`, `epochs`, `error`, `extranonce`, `duplicates`,
 //! `midstate`, `version_rolling` ← `submission`, `job` ← `message`, `vardiff`, `work` ← `session` ← `server`.
 
+pub mod device;
 pub mod difficulty;
 pub mod duplicates;
 pub mod epochs;

@@ -413,7 +413,7 @@ impl<W: Work> Session<W> {
         let stale = handed_out.epochs.stale != newest.stale;
         let late = handed_out.epochs.drops_for(newest);
         self.events.push_back(Event::Credited(Credit { worker, payee: self.payee.clone(), difficulty, late }));
-        self.vardiff.record(difficulty);
+        self.vardiff.record(difficulty, now.instant);
         if stale { Err(StratumError::Stale(shown(job))) } else { Ok(()) }
     }
 
