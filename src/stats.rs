@@ -174,7 +174,13 @@ mod tests {
     use stratum::Difficulty;
 
     fn credit(worker: &str, late: bool) -> Credit {
-        Credit { worker: worker.into(), payee: "payee".into(), difficulty: Difficulty::new(1.0).unwrap(), late }
+        Credit {
+            worker: worker.into(),
+            payee: "payee".into(),
+            difficulty: Difficulty::new(1.0).unwrap(),
+            achieved: 2.0,
+            late,
+        }
     }
 
     fn hashes() -> f64 {

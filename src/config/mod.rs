@@ -227,7 +227,11 @@ fn demo(arguments: DemoArgs, problems: &mut Problems) -> Option<DemoConfig> {
         miner: !arguments.no_miner,
         worker_address: worker_address?,
         data_dir: arguments.datadir,
-        stratum: stratum_config(network, interval, Limits { connections_max: 1000, connections_per_address_max: 100 }),
+        stratum: stratum_config(
+            network,
+            interval,
+            Limits { connections_max: 1000, connections_per_address_max: 100, ..Limits::default() },
+        ),
     })
 }
 
@@ -282,8 +286,11 @@ fn node(arguments: RunArgs, environment: &Environment, problems: &mut Problems) 
     let gone_after = problems.take("--bitcoind-timeout", number(&arguments.bitcoind_timeout, 1.0..=86_400.0));
     let login = problems.take("[USER] PASSWORD", login(&arguments.credentials, environment));
     let network = network?;
-    let limits =
-        Limits { connections_max: connections_max?, connections_per_address_max: connections_per_address_max? };
+    let limits = Limits {
+        connections_max: connections_max?,
+        connections_per_address_max: connections_per_address_max?,
+        ..Limits::default()
+    };
     Some(NodeConfig {
         log: LogConfig {
             debug: arguments.log.debug,
@@ -311,26 +318,21 @@ fn node(arguments: RunArgs, environment: &Environment, problems: &mut Problems) 
     })
 }
 
-/// How miners are served, in the numbers that the field has settled on.
+/// How miners are served: in the numbers that the field has settled on, but for what the network and the operator say.
 fn stratum_config(network: &Network, interval: Duration, limits: Limits) -> stratum::server::Config {
-    let difficulty = |value| Difficulty::new(value).expect("a positive constant");
+    let defaults = stratum::session::Config::default();
+    let start = Difficulty::new(network.start_difficulty).expect("a positive constant");
+    let difficulty_scale = f64::from(network.parent.dumb_scrypt_diff);
     stratum::server::Config {
         session: stratum::session::Config {
-            vardiff: vardiff::Config {
-                interval,
-                start: difficulty(network.start_difficulty),
-                // An ESP32 finds one of these in a second or two.
-                min: difficulty(1e-5),
-                // Ten exahashes a second on one connection.
-                max: difficulty(1e10),
-            },
-            subscribe_timeout: Duration::from_secs(15),
-            authorize_timeout: Duration::from_secs(60),
-            notify_interval: Duration::from_secs(30),
-            difficulty_scale: f64::from(network.parent.dumb_scrypt_diff),
+            vardiff: vardiff::Config { interval, start, ..defaults.vardiff },
+            // What suits SHA-256 devices on a network where they are used.
+            known_devices: network.start_difficulty >= 1.0 && network.parent.dumb_scrypt_diff == 1,
+            difficulty_scale,
+            ..defaults
         },
         limits,
-        write_timeout: Duration::from_secs(60),
+        ..stratum::server::Config::default()
     }
 }
 

@@ -28,6 +28,16 @@ impl Duplicates {
         true
     }
 
+    /// How many are remembered.
+    pub fn len(&self) -> usize {
+        self.order.len()
+    }
+
+    /// Whether none is.
+    pub fn is_empty(&self) -> bool {
+        self.order.is_empty()
+    }
+
     /// Whether `hash` is remembered.
     pub fn contains(&self, hash: &[u8; 32]) -> bool {
         self.known.contains(&u64::from_le_bytes(hash[..8].try_into().expect("eight bytes of thirty-two")))

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use crate::difficulty::{Difficulty, Target};
 use crate::epochs::Epochs;
+use crate::extranonce::{EXTRANONCE1_SIZE, EXTRANONCE2_SIZE};
 use crate::midstate::{Midstate, double_sha256};
 
 /// Jobs that a session remembers. At the usual one in thirty seconds this is half an hour's; on a chain whose tip
@@ -16,6 +17,9 @@ pub const JOBS_MAX: usize = 64;
 
 /// How long a session remembers a job. Devices with deep queues (Antminer S1 to S5, BFL) return work that is minutes old.
 pub const JOB_LIFE: Duration = Duration::from_secs(600);
+
+/// Bytes of the coinbase that are not the job's.
+const EXTRANONCES_SIZE: usize = EXTRANONCE1_SIZE + EXTRANONCE2_SIZE;
 
 /// The function whose result must meet the target: `sha256d` for Bitcoin, scrypt for Litecoin.
 pub type PowFunction = fn(&[u8; 80]) -> [u8; 32];
@@ -87,6 +91,7 @@ pub struct Job<T> {
     pub(crate) time_min: u32,
     pub(crate) solution_target: Target,
     pub(crate) pow: PowFunction,
+    coinbase_bytes: usize,
     ticket: T,
 }
 
@@ -99,6 +104,11 @@ impl<T> Job<T> {
     /// What the maker of the job put in, to finish it by.
     pub fn ticket(&self) -> &T {
         &self.ticket
+    }
+
+    /// Bytes of the coinbase as miners put it together: what small firmware buffers must hold.
+    pub fn coinbase_bytes(&self) -> usize {
+        self.coinbase_bytes
     }
 
     /// The easiest of the targets that make a submission a solution.
@@ -148,6 +158,7 @@ impl<T> Offer<T> {
             time_min: parts.time_min,
             solution_target: parts.solution_target,
             pow: parts.pow,
+            coinbase_bytes: parts.coinbase_head.len() + EXTRANONCES_SIZE + parts.coinbase_tail.len(),
             ticket,
         };
         Self { job: Arc::new(job), line: render(parts) }
@@ -182,14 +193,15 @@ fn swap_words(mut digest: [u8; 32]) -> [u8; 32] {
     digest
 }
 
-/// A job that a session handed out, with what holds for it on that connection alone.
+/// A job that a session handed out, with what holds for it on that connection alone. There are dozens for each of ten
+/// thousand connections, so it is small.
 #[derive(Debug)]
 pub(crate) struct HandedOut<T> {
     pub(crate) job: Arc<Job<T>>,
     pub(crate) difficulty: Difficulty,
-    pub(crate) target: Target,
     /// Of the work that it was made from.
     pub(crate) epochs: Epochs,
+    pub(crate) extranonce1: [u8; EXTRANONCE1_SIZE],
     since: Instant,
 }
 
@@ -206,8 +218,8 @@ impl<T> Jobs<T> {
         &mut self,
         job: Arc<Job<T>>,
         difficulty: Difficulty,
-        target: Target,
         epochs: Epochs,
+        extranonce1: [u8; EXTRANONCE1_SIZE],
         now: Instant,
     ) {
         while self
@@ -217,7 +229,7 @@ impl<T> Jobs<T> {
         {
             self.0.pop_front();
         }
-        self.0.push_back(HandedOut { job, difficulty, target, epochs, since: now });
+        self.0.push_back(HandedOut { job, difficulty, epochs, extranonce1, since: now });
     }
 
     pub(crate) fn newest(&self) -> Option<&HandedOut<T>> {
@@ -276,18 +288,12 @@ pub(crate) mod tests {
         let now = Instant::now();
         let difficulty = Difficulty::new(1.0).unwrap();
         for id in 0..=JOBS_MAX as u64 {
-            jobs.add(Offer::new(&parts(id), ()).job, difficulty, difficulty.target(), Epochs::default(), now);
+            jobs.add(Offer::new(&parts(id), ()).job, difficulty, Epochs::default(), [0; 4], now);
         }
         assert!(jobs.find("0000000000000000").is_none());
         assert!(jobs.find("0000000000000001").is_some());
         assert!(jobs.find("1").is_none(), "names are compared whole");
-        jobs.add(
-            Offer::new(&parts(999), ()).job,
-            difficulty,
-            difficulty.target(),
-            Epochs::default(),
-            now + JOB_LIFE * 2,
-        );
+        jobs.add(Offer::new(&parts(999), ()).job, difficulty, Epochs::default(), [0; 4], now + JOB_LIFE * 2);
         assert!(jobs.find("0000000000000001").is_none(), "too old");
     }
 }

@@ -20,8 +20,9 @@
 //! implementing [`Work`]; what comes of a [`Solution`] is the user's business too. The crate knows nothing of shares,
 //! chains, peers or daemons.
 //!
-//! Inside, files import only files listed before them: `line`, `difficulty`, `epochs`, `error`, `extranonce`, `duplicates`,
-//! `midstate`, `version_rolling` ← `submission`, `job` ← `message`, `vardiff`, `work` ← `session` ← `server`.
+//! Inside, files import only files listed before them: `line`, `device`, `difficulty`, `epochs`, `error`, `extranonce`,
+//! `duplicates`, `midstate`, `version_rolling` ← `submission`, `job` ← `memory`, `message`, `vardiff`, `work` ← `session` ←
+//! `server`.
 
 pub mod device;
 pub mod difficulty;
@@ -31,6 +32,7 @@ pub mod error;
 pub mod extranonce;
 pub mod job;
 pub mod line;
+pub mod memory;
 pub mod message;
 pub mod midstate;
 pub mod session;
@@ -46,5 +48,6 @@ pub use difficulty::{Difficulty, Target};
 pub use epochs::Epochs;
 pub use error::StratumError;
 pub use job::{Job, JobId, JobParts, Offer};
+pub use memory::Memory;
 pub use session::{Credit, Disconnect, Event, Now, Session, Solution};
 pub use work::{Refusal, Work, Worker};

@@ -1,32 +1,48 @@
 //! Drives one `Session` over one socket: the only file that knows both.
 
 use bytes::{Buf, Bytes, BytesMut};
+use std::cell::RefCell;
 use std::collections::VecDeque;
+use std::future::poll_fn;
 use std::io::{self, IoSlice};
+use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 use thiserror::Error;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::sync::mpsc::error::TrySendError;
+use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout};
-use tracing::{debug, info};
+use tracing::{debug, info, trace};
 
 use super::{Server, metrics, now};
 use crate::line::{LineTooLong, Lines};
-use crate::session::{Disconnect, Event, Session};
+use crate::session::{self, Disconnect, Event, Session};
 use crate::work::Work;
 
 /// Bytes waiting to be sent above which nothing more is read: a miner that does not read its answers gets no new ones.
 const PENDING_BYTES_MAX: usize = 256 * 1024;
 
-/// Bytes asked of the socket at a time: dozens of submissions, while an idle connection holds little.
-const READ_BYTES: usize = 4 * 1024;
+/// Bytes asked of a socket at a time: a hundred submissions.
+const READ_BYTES: usize = 16 * 1024;
+
+/// Pieces that an idle connection keeps room for.
+const KEPT_PIECES_MAX: usize = 8;
 
 /// Pieces given to one `writev`.
 const PIECES_MAX: usize = 64;
 
+/// Lines handled before others get their turn.
+const LINES_PER_TURN_MAX: usize = 128;
+
 /// How long a connection that is being closed may take to read what it still should.
 const FAREWELL: Duration = Duration::from_millis(500);
+
+thread_local! {
+    /// Where all connections of a thread read into, one after the other: whoever waits for bytes holds no room for them.
+    static READ_BUFFER: RefCell<Box<[u8; READ_BYTES]>> = RefCell::new(Box::new([0; READ_BYTES]));
+}
 
 /// Why a connection ended.
 #[derive(Debug, Error)]
@@ -58,6 +74,11 @@ impl End {
             Self::Session(Disconnect::Malformed(_)) => "malformed",
             Self::Session(Disconnect::HandshakeTimeout) => "handshake_timeout",
             Self::Session(Disconnect::NoWork(_)) | Self::NoWork => "no_work",
+            Self::Session(Disconnect::Flood) => "flood",
+            Self::Session(Disconnect::Invalid) => "invalid",
+            Self::Session(Disconnect::Refused) => "refused",
+            Self::Session(Disconnect::Idle) => "idle",
+            Self::Session(Disconnect::SmallDevice) => "small_device",
             Self::Blocked => "blocked",
             Self::Extranonce => "extranonce",
             Self::Stopped => "stopped",
@@ -66,7 +87,13 @@ impl End {
 }
 
 /// Serves `stream` until it ends.
-pub(super) async fn run<W, S>(server: &Server<W>, stream: S, read: BytesMut, seed: u64) -> End
+pub(super) async fn run<W, S>(
+    server: &Server<W>,
+    config: &Arc<session::Config>,
+    stream: S,
+    read: BytesMut,
+    seed: u64,
+) -> End
 where
     W: Work,
     S: AsyncRead + AsyncWrite + Unpin,
@@ -75,19 +102,21 @@ where
     let Some(snapshot) = work.borrow_and_update().clone() else { return End::NoWork };
     let Some(extranonce1) = server.extranonces.lease() else { return End::Extranonce };
     metrics::opened();
-    let session = Session::new(server.config.session, extranonce1, snapshot, seed, now());
+    let session = Session::new(config.clone(), server.memory.clone(), extranonce1, snapshot, seed, now());
     let mut connection =
         Connection { server, stream, lines: Lines::starting_with(read), session, pending: Pending::default() };
     let end = match connection.drive(&mut work).await {
         Ok(never) => match never {},
         Err(end) => end,
     };
-    connection.farewell().await;
-    let worker = connection.session.worker().map_or("", |name| name);
+    connection.farewell(&end).await;
+    let session = connection.session;
+    let worker = session.worker().map_or("", |name| name);
     match end {
         End::Eof | End::Stopped => debug!(worker, "miner disconnected"),
-        _ => info!(worker, user_agent = connection.session.user_agent(), reason = %end, "miner disconnected"),
+        _ => info!(worker, user_agent = session.user_agent(), reason = %end, "miner disconnected"),
     }
+    session.close(now());
     end
 }
 
@@ -101,67 +130,101 @@ struct Connection<'a, W: Work, S> {
 
 enum Never {}
 
+/// What a socket did.
+enum Io {
+    Wrote(usize),
+    Read(usize),
+}
+
 impl<W, S> Connection<'_, W, S>
 where
     W: Work,
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    async fn drive(&mut self, work: &mut tokio::sync::watch::Receiver<Option<Arc<W>>>) -> Result<Never, End> {
+    async fn drive(&mut self, work: &mut watch::Receiver<Option<Arc<W>>>) -> Result<Never, End> {
+        let server = self.server;
+        let mut stopped = pin!(server.stop.cancelled());
         let mut blocked_since = Instant::now();
+        // When the newest job was ready to be sent, while it is not sent yet.
+        let mut job_since = None;
+        // One timer for the life of the connection, set anew only when it must ring earlier: it may well ring in vain.
+        let mut alarm = pin!(sleep_until(blocked_since + Duration::from_secs(86_400)));
         loop {
-            self.handle_lines().await?;
-            if self.pending.is_empty() {
-                blocked_since = Instant::now();
-            }
-            let deadline = if self.pending.is_empty() {
+            let has_more = self.handle_lines().await?;
+            self.pending.take_from(&mut self.session);
+            let is_sent = self.pending.is_empty();
+            let deadline = if is_sent {
                 Instant::from_std(self.session.poll_timeout())
             } else {
-                blocked_since + self.server.config.write_timeout
+                blocked_since + server.config.write_timeout
             };
-            let (mut reader, mut writer) = tokio::io::split(&mut self.stream);
+            if deadline < alarm.deadline() {
+                alarm.as_mut().reset(deadline);
+            }
+            let can_read = !has_more && self.pending.len < PENDING_BYTES_MAX;
+            let Self { stream, lines, pending, session, .. } = self;
             tokio::select! {
                 biased;
-                () = self.server.stop.cancelled() => return Err(End::Stopped),
-                written = self.pending.write_to(&mut writer), if !self.pending.is_empty() => {
-                    metrics::bytes_sent(written?);
-                    blocked_since = Instant::now();
-                }
+                () = &mut stopped => return Err(End::Stopped),
                 // New work waits until the old is sent: whoever reads slowly gets the newest job next, and none between.
-                changed = work.changed(), if self.pending.is_empty() => {
+                changed = work.changed(), if is_sent => {
                     let snapshot = work.borrow_and_update().clone();
                     let (Ok(()), Some(snapshot)) = (changed, snapshot) else { return Err(End::NoWork) };
-                    self.session.handle_work(snapshot, now())?;
-                    metrics::job_sent();
+                    job_since = Some(Instant::now());
+                    blocked_since = Instant::now();
+                    session.handle_work(snapshot, now())?;
+                    server.meters.job_sent();
                 }
-                count = read_more(&mut reader, &mut self.lines), if self.pending.len < PENDING_BYTES_MAX => {
-                    if count? == 0 {
-                        return Err(End::Eof);
+                done = poll_fn(|context| poll_io(stream, pending, lines, can_read, context)),
+                    if can_read || !is_sent => match done? {
+                    Io::Wrote(count) => {
+                        server.meters.bytes_sent(count);
+                        blocked_since = Instant::now();
+                        if pending.is_empty() && let Some(since) = job_since.take() {
+                            server.meters.job_took(since.elapsed());
+                        }
                     }
-                }
-                () = sleep_until(deadline) => {
-                    if !self.pending.is_empty() {
-                        return Err(End::Blocked);
+                    Io::Read(0) => return Err(End::Eof),
+                    Io::Read(_) => if is_sent { blocked_since = Instant::now() },
+                },
+                () = &mut alarm => {
+                    let at = Instant::now();
+                    if at >= deadline {
+                        if !is_sent {
+                            return Err(End::Blocked);
+                        }
+                        blocked_since = at;
+                        session.handle_timeout(now())?;
                     }
-                    self.session.handle_timeout(now())?;
+                    alarm.as_mut().reset(at + Duration::from_secs(86_400));
                 }
+                // More lines are here already; the others had their turn.
+                () = tokio::task::yield_now(), if has_more => {}
             }
-            self.pending.take_from(&mut self.session);
+            // What the clock or new work brought about; what lines did is acted upon as they are handled.
+            while let Some(event) = self.session.poll_event() {
+                self.act_on(event, std::time::Instant::now()).await;
+            }
         }
     }
 
-    /// Handles every whole line that has arrived, as long as the answers fit.
-    async fn handle_lines(&mut self) -> Result<(), End> {
-        while self.pending.len < PENDING_BYTES_MAX {
-            let Some(line) = self.lines.next(self.session.line_bytes_max())? else { return Ok(()) };
+    /// Handles whole lines that have arrived, as long as the answers fit; says whether there may be more.
+    async fn handle_lines(&mut self) -> Result<bool, End> {
+        for _ in 0..LINES_PER_TURN_MAX {
+            if self.pending.len + self.session.queued_bytes() >= PENDING_BYTES_MAX {
+                return Ok(false);
+            }
+            let Some(line) = self.lines.next(self.session.line_bytes_max())? else { return Ok(false) };
             let now = now();
-            let handled = self.session.handle_line(&line, now);
-            self.pending.take_from(&mut self.session);
+            trace!(line = %String::from_utf8_lossy(line), "received");
+            let handled = self.session.handle_line(line, now);
+            // Before the answer is sent, for a solution must not be lost with this connection.
             while let Some(event) = self.session.poll_event() {
                 self.act_on(event, now.instant).await;
             }
             handled?;
         }
-        Ok(())
+        Ok(true)
     }
 
     async fn act_on(&self, event: Event<W::Ticket>, since: std::time::Instant) {
@@ -169,36 +232,66 @@ where
             Event::Solution(solution) => {
                 metrics::solution();
                 // Waits when the node is behind: a solution is never dropped. The node outlives its connections.
-                let _ = self.server.solutions.send(solution).await;
+                let _ = self.server.solutions.send(*solution).await;
             }
             Event::Credited(credit) => {
                 let (hashes, late) = (credit.difficulty.average_hashes(), credit.late);
                 let sent = self.server.credits.try_send(credit);
-                metrics::credited(hashes, late, matches!(sent, Err(TrySendError::Full(_))));
+                self.server.meters.credited(hashes, late, matches!(sent, Err(TrySendError::Full(_))));
             }
-            Event::Verdict(verdict) => metrics::verdict(verdict, since.elapsed()),
+            Event::Verdict(verdict) => self.server.meters.verdict(verdict, since.elapsed()),
             Event::Authorized(result) => metrics::authorized(result),
+            Event::JobTooBig(too_big) => self.server.note_small_device(*too_big),
+            Event::UnknownMethod(method) => self.server.note_unknown_method(method, self.session.user_agent()),
+            Event::Resumed => metrics::resumed(),
         }
     }
 
     /// Sends what is still to be sent, if the miner takes it, and closes.
-    async fn farewell(&mut self) {
+    async fn farewell(&mut self, end: &End) {
+        if matches!(end, End::Stopped) {
+            self.session.reconnect();
+        }
         self.pending.take_from(&mut self.session);
+        let Self { stream, pending, .. } = self;
         let last_words = async {
-            while !self.pending.is_empty() {
-                self.pending.write_to(&mut self.stream).await?;
+            while !pending.is_empty() {
+                poll_fn(|context| pending.poll_write(Pin::new(&mut *stream), context)).await?;
             }
-            self.stream.shutdown().await
+            stream.shutdown().await
         };
         // It is gone either way.
         let _ = timeout(FAREWELL, last_words).await;
     }
 }
 
-async fn read_more(reader: &mut (impl AsyncRead + Unpin), lines: &mut Lines) -> io::Result<usize> {
-    let buffer = lines.buffer();
-    buffer.reserve(READ_BYTES);
-    reader.read_buf(buffer).await
+/// Writes what is pending, or else reads.
+fn poll_io<S: AsyncRead + AsyncWrite + Unpin>(
+    stream: &mut S,
+    pending: &mut Pending,
+    lines: &mut Lines,
+    can_read: bool,
+    context: &mut Context<'_>,
+) -> Poll<io::Result<Io>> {
+    if !pending.is_empty()
+        && let Poll::Ready(written) = pending.poll_write(Pin::new(&mut *stream), context)
+    {
+        return Poll::Ready(written.map(Io::Wrote));
+    }
+    if !can_read {
+        return Poll::Pending;
+    }
+    READ_BUFFER.with_borrow_mut(|buffer| {
+        let mut read = ReadBuf::new(&mut buffer[..]);
+        match Pin::new(stream).poll_read(context, &mut read) {
+            Poll::Ready(Ok(())) => {
+                lines.extend(read.filled());
+                Poll::Ready(Ok(Io::Read(read.filled().len())))
+            }
+            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+            Poll::Pending => Poll::Pending,
+        }
+    })
 }
 
 /// What is to be sent. The pieces are shared between connections; only the list is a connection's own.
@@ -220,8 +313,12 @@ impl Pending {
         }
     }
 
-    /// Writes once, as much as the socket takes. Safe to cancel: nothing is forgotten before it was written.
-    async fn write_to(&mut self, writer: &mut (impl AsyncWrite + Unpin)) -> io::Result<usize> {
+    /// Writes once, as much as the socket takes.
+    fn poll_write(
+        &mut self,
+        writer: Pin<&mut (impl AsyncWrite + ?Sized)>,
+        context: &mut Context<'_>,
+    ) -> Poll<io::Result<usize>> {
         let written = {
             let mut slices = [IoSlice::new(&[]); PIECES_MAX];
             let mut count = 0;
@@ -229,10 +326,13 @@ impl Pending {
                 *slice = IoSlice::new(piece);
                 count += 1;
             }
-            writer.write_vectored(&slices[..count]).await?
+            match writer.poll_write_vectored(context, &slices[..count]) {
+                Poll::Ready(Ok(written)) => written,
+                other => return other,
+            }
         };
         if written == 0 {
-            return Err(io::ErrorKind::WriteZero.into());
+            return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
         }
         self.len -= written;
         let mut rest = written;
@@ -245,6 +345,9 @@ impl Pending {
                 self.pieces.pop_front();
             }
         }
-        Ok(written)
+        if self.pieces.is_empty() && self.pieces.capacity() > KEPT_PIECES_MAX {
+            self.pieces = VecDeque::new();
+        }
+        Poll::Ready(Ok(written))
     }
 }

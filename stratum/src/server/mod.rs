@@ -8,6 +8,8 @@ pub mod metrics;
 mod connection;
 
 use bytes::BytesMut;
+use parking_lot::Mutex;
+use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -15,22 +17,36 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
-use tracing::{Instrument, debug, info_span};
+use tracing::{Instrument, debug, info, info_span, warn};
 
 use crate::extranonce::Extranonces;
-use crate::session::{Credit, Now, Solution};
+use crate::memory::Memory;
+use crate::session::{self, Credit, JobTooBig, Now, Solution};
 use crate::work::Work;
 use limits::{Limits, Registry};
+use metrics::Meters;
+
+/// Workers whose device is known to be too small, for their owners' pages.
+const SMALL_DEVICES_MAX: usize = 10_000;
+
+/// Unknown methods that are each told to the operator once.
+const UNKNOWN_METHODS_MAX: usize = 256;
 
 /// How the server behaves.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Config {
     /// Of each session.
-    pub session: crate::session::Config,
+    pub session: session::Config,
     /// Of all connections together.
     pub limits: Limits,
     /// How long a connection may leave what we send unread before it is closed.
     pub write_timeout: Duration,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self { session: session::Config::default(), limits: Limits::default(), write_timeout: Duration::from_secs(60) }
+    }
 }
 
 /// What all connections share.
@@ -44,6 +60,11 @@ pub struct Server<W: Work> {
     credits: mpsc::Sender<Credit>,
     stop: CancellationToken,
     seeds: AtomicU64,
+    session_config: Arc<session::Config>,
+    memory: Arc<Memory<W::Ticket>>,
+    meters: Meters,
+    small_devices: Mutex<HashMap<Arc<str>, JobTooBig>>,
+    unknown_methods: Mutex<HashSet<Box<str>>>,
 }
 
 impl<W: Work> Server<W> {
@@ -70,6 +91,40 @@ impl<W: Work> Server<W> {
             credits,
             stop,
             seeds: AtomicU64::new(fastrand::u64(..)),
+            session_config: Arc::new(config.session),
+            memory: Arc::default(),
+            meters: Meters::new(),
+            small_devices: Mutex::default(),
+            unknown_methods: Mutex::default(),
+        }
+    }
+
+    /// The workers whose device most likely cannot hold the jobs that it gets, for those who look after them.
+    pub fn small_devices(&self) -> Vec<JobTooBig> {
+        self.small_devices.lock().values().cloned().collect()
+    }
+
+    /// Warns the operator once for each kind of device, and keeps the worker in mind.
+    fn note_small_device(&self, too_big: JobTooBig) {
+        metrics::job_too_big(too_big.device);
+        let mut known = self.small_devices.lock();
+        if known.values().any(|before| before.device == too_big.device) {
+            debug!(worker = %too_big.worker, user_agent = too_big.user_agent, "{too_big}");
+        } else {
+            warn!(worker = %too_big.worker, user_agent = too_big.user_agent, "{too_big}");
+        }
+        if known.len() < SMALL_DEVICES_MAX {
+            known.insert(too_big.worker.clone(), too_big);
+        }
+    }
+
+    /// Tells the operator of each method that nobody knows, once.
+    fn note_unknown_method(&self, method: Box<str>, user_agent: &str) {
+        metrics::unknown_method();
+        let mut known = self.unknown_methods.lock();
+        if known.len() < UNKNOWN_METHODS_MAX && !known.contains(&method) {
+            info!(%method, user_agent, "a miner asks for what is not known here");
+            known.insert(method);
         }
     }
 
@@ -83,7 +138,15 @@ impl<W: Work> Server<W> {
     where
         S: AsyncRead + AsyncWrite + Unpin + Send,
     {
-        let permit = match self.registry.admit(address) {
+        self.serve_with(&self.session_config, stream, read, address).await;
+    }
+
+    /// Serves one connection as [`Self::serve`] does, but with sessions of another configuration: that of its port.
+    pub async fn serve_with<S>(&self, config: &Arc<session::Config>, stream: S, read: BytesMut, address: IpAddr)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send,
+    {
+        let permit = match self.registry.admit(address, Instant::now()) {
             Ok(permit) => permit,
             Err(full) => {
                 debug!(%address, reason = %full, "connection refused");
@@ -92,7 +155,7 @@ impl<W: Work> Server<W> {
             }
         };
         let number = self.seeds.fetch_add(1, Ordering::Relaxed);
-        let end = connection::run(self, stream, read, number).instrument(info_span!("miner", %address)).await;
+        let end = connection::run(self, config, stream, read, number).instrument(info_span!("miner", %address)).await;
         drop(permit);
         metrics::closed(end.word());
     }
