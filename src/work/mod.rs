@@ -172,7 +172,14 @@ pub struct WorkSet {
     /// One job serves every connection with the same payout.
     jobs: DashMap<JobKey, Offer<Ticket>>,
     /// The transactions that somebody asked for last: megabytes, so there is one such list at a time.
-    rendered: Arc<Mutex<Option<(Arc<Template>, Bytes)>>>,
+    rendered: Arc<Mutex<Option<Rendered>>>,
+}
+
+/// A template's transactions as a JSON list of hex.
+#[derive(Debug)]
+struct Rendered {
+    template: Arc<Template>,
+    list: Bytes,
 }
 
 #[derive(Debug, PartialEq, Eq, Hash)]
@@ -345,10 +352,8 @@ impl stratum::Work for WorkSet {
     fn transactions(&self, ticket: &Ticket) -> Option<Bytes> {
         let template = ticket.shared_template();
         let mut rendered = self.rendered.lock();
-        if let Some((known, list)) = &*rendered
-            && Arc::ptr_eq(known, template)
-        {
-            return Some(list.clone());
+        if let Some(known) = rendered.as_ref().filter(|known| Arc::ptr_eq(&known.template, template)) {
+            return Some(known.list.clone());
         }
         let digits: usize = template.transactions.iter().map(|transaction| 2 * transaction.raw.len() + 3).sum();
         let mut list = String::with_capacity(digits + 2);
@@ -360,7 +365,7 @@ impl stratum::Work for WorkSet {
         }
         list.push(']');
         let list = Bytes::from(list);
-        *rendered = Some((template.clone(), list.clone()));
+        *rendered = Some(Rendered { template: template.clone(), list: list.clone() });
         Some(list)
     }
 

@@ -60,7 +60,7 @@ pub fn with_password(mut worker: Worker<Payout>, password: &str) -> Worker<Payou
             keys.iter().any(|wanted| key.eq_ignore_ascii_case(wanted))
         });
         // The last one that is a difficulty wins, as in names.
-        found.filter_map(|(_, number)| number.trim().parse().ok().and_then(Difficulty::new)).last()
+        found.rev().find_map(|(_, number)| number.trim().parse().ok().and_then(Difficulty::new))
     };
     worker.difficulty = worker.difficulty.or_else(|| wish(&["fd"])).or_else(|| wish(&["d", "diff"]));
     worker.payout.share_difficulty = worker.payout.share_difficulty.or_else(|| wish(&["sd"]));

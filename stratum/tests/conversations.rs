@@ -17,6 +17,9 @@ use stratum::{
 
 const UNIX: u32 = 1_700_000_000;
 
+/// What the seed of the conversations makes of their sessions' names.
+const NAME: &str = "c5fc598e707e7291";
+
 #[derive(Debug, Clone, PartialEq)]
 struct Payee(String);
 
@@ -55,7 +58,7 @@ impl Work for FakeWork {
         if payee == "bad" {
             return Err(Refusal("bad cannot be paid".into()));
         }
-        Ok(Worker { name: name.into(), payout: Payee(payee.into()), difficulty })
+        Ok(Worker { name: name.into(), payout: Payee(payee.into()), difficulty, notice: None })
     }
 
     fn offer(&self, payout: &Payee, generation: u32, _draw: u32) -> Result<Offer<u64>, Refusal> {
@@ -121,14 +124,13 @@ impl Conversation {
                 min: difficulty(1e-9),
                 max: difficulty(1e12),
             },
-            subscribe_timeout: Duration::from_secs(15),
-            authorize_timeout: Duration::from_secs(60),
-            notify_interval: Duration::from_secs(30),
+            known_devices: false,
             difficulty_scale: work.difficulty_scale,
+            ..Config::default()
         };
         let lease = Extranonces::starting_at(0x0102_0304).lease().unwrap();
         let now = Now { instant: start, unix: UNIX };
-        let session = Session::new(config, lease, Arc::new(work.clone()), 7, now);
+        let session = Session::new(Arc::new(config), Arc::default(), lease, Arc::new(work.clone()), 7, now);
         Self { session, start, elapsed: Duration::ZERO, work, events: Vec::new() }
     }
 
@@ -195,6 +197,15 @@ impl Conversation {
         let answers = self.answers();
         let notify = answers.iter().rfind(|answer| answer["method"] == "mining.notify");
         Job { params: notify.unwrap_or_else(|| panic!("no job in {answers:?}"))["params"].clone() }
+    }
+
+    /// Whom submissions were credited to.
+    fn credits(&self) -> Vec<&str> {
+        let credits = self.events.iter().filter_map(|event| match event {
+            Event::Credited(credit) => Some(&*credit.worker),
+            _ => None,
+        });
+        credits.collect()
     }
 
     fn submit(&mut self, name: &str, job: &str, solved: &Solved) -> Value {
@@ -272,7 +283,7 @@ fn the_handshake_answers_in_order_and_then_gives_difficulty_and_job() {
     assert_eq!(
         conversation.answer(),
         json!({"id": 1, "error": null, "result": [
-            [["mining.set_difficulty", "01020304"], ["mining.notify", "01020304"]], "01020304", 4
+            [["mining.set_difficulty", NAME], ["mining.notify", NAME]], "01020304", 4
         ]})
     );
     assert_eq!(conversation.session.user_agent(), "cgminer/4.11.1");
@@ -290,7 +301,7 @@ fn authorising_before_subscribing_works_too() {
     let mut conversation = Conversation::start(FakeWork::first());
     conversation.send(r#"{"id":1,"method":"mining.authorize","params":["alice"]}"#);
     assert_eq!(conversation.answer()["result"], true);
-    conversation.send(r#"{"id":2,"method":"mining.subscribe","params":[]}"#);
+    conversation.send(r#"{"id":2,"method":"mining.subscribe","params":["x/1"]}"#);
     let methods: Vec<Value> = conversation.answers().iter().map(|answer| answer["method"].clone()).collect();
     assert_eq!(methods, [Value::Null, "mining.set_difficulty".into(), "mining.notify".into()]);
 }
@@ -306,16 +317,22 @@ fn a_second_subscribe_gets_the_same_answer_and_no_second_job() {
 fn configure_answers_every_extension_that_was_asked_for_and_no_other() {
     let mut conversation = Conversation::start(FakeWork::first());
     conversation.send(
-        r#"{"id":1,"method":"mining.configure","params":[["version-rolling","minimum-difficulty"],{"version-rolling.mask":"ffffffff"}]}"#,
+        r#"{"id":1,"method":"mining.configure","params":[["version-rolling","minimum-difficulty","subscribe-extranonce","info","dance"],{"version-rolling.mask":"ffffffff","version-rolling.min-bit-count":"2","minimum-difficulty.value":2}]}"#,
     );
-    let answers = conversation.answers();
     assert_eq!(
-        answers[0]["result"],
-        json!({"version-rolling": true, "version-rolling.mask": "1fffe000", "minimum-difficulty": false})
+        conversation.answer()["result"],
+        json!({
+            "version-rolling": true, "version-rolling.mask": "1fffe000", "minimum-difficulty": true,
+            "subscribe-extranonce": true, "info": true, "dance": false,
+        })
     );
+    // Nothing but its answer comes before that of `mining.subscribe`.
+    conversation.send(r#"{"id":2,"method":"mining.subscribe","params":["x/1"]}"#);
+    let answers = conversation.answers();
+    assert_eq!(answers[0]["id"], 2);
     assert_eq!(answers[1], json!({"id": null, "method": "mining.set_version_mask", "params": ["1fffe000"]}));
     conversation.send(
-        r#"{"id":2,"method":"mining.configure","params":[["version-rolling"],{"version-rolling.mask":"00000fff"}]}"#,
+        r#"{"id":3,"method":"mining.configure","params":[["version-rolling"],{"version-rolling.mask":"00000fff"}]}"#,
     );
     assert_eq!(conversation.answer()["result"], json!({"version-rolling": false}));
 }
@@ -408,8 +425,8 @@ fn fields_of_the_wrong_form_are_refused_by_name() {
     let (mut conversation, job) = Conversation::mining();
     let solved = good(&job);
     for (broken, name) in [
-        (Solved { extranonce2: "0005".into(), ..solved.clone() }, "extranonce2"),
-        (Solved { nonce: "123".into(), ..solved.clone() }, "nonce"),
+        (Solved { extranonce2: "zz05".into(), ..solved.clone() }, "extranonce2"),
+        (Solved { nonce: "".into(), ..solved.clone() }, "nonce"),
         (Solved { time: "xyz".into(), ..solved.clone() }, "ntime"),
         (Solved { time: format!("{:08x}", UNIX - 601), ..solved.clone() }, "ntime"),
         (Solved { time: format!("{:08x}", UNIX + 7001), ..solved.clone() }, "ntime"),
@@ -473,7 +490,7 @@ fn a_second_payee_on_one_connection_is_refused_with_the_reason() {
 #[test]
 fn a_name_that_cannot_be_paid_is_refused_with_the_reason_and_another_may_follow() {
     let mut conversation = Conversation::start(FakeWork::first());
-    conversation.send(r#"{"id":1,"method":"mining.subscribe","params":[]}"#);
+    conversation.send(r#"{"id":1,"method":"mining.subscribe","params":["x/1"]}"#);
     conversation.answers();
     conversation.send(r#"{"id":2,"method":"mining.authorize","params":["bad.rig",""]}"#);
     let answer = conversation.answer();
@@ -484,14 +501,16 @@ fn a_name_that_cannot_be_paid_is_refused_with_the_reason_and_another_may_follow(
 }
 
 #[test]
-fn more_workers_than_a_connection_may_carry_are_refused() {
-    let (mut conversation, _) = Conversation::mining();
+fn more_workers_than_a_connection_may_carry_go_to_the_first_ones_account() {
+    let (mut conversation, job) = Conversation::mining();
     for number in 1..WORKERS_MAX {
         conversation.send(&format!(r#"{{"id":3,"method":"mining.authorize","params":["alice.{number}"]}}"#));
         assert_eq!(conversation.answer()["result"], true);
     }
     conversation.send(r#"{"id":3,"method":"mining.authorize","params":["alice.more"]}"#);
-    assert_eq!(code(&conversation.answer()), 24);
+    assert_eq!(conversation.answer()["result"], true);
+    assert_eq!(conversation.submit("alice.more", job.id(), &good(&job))["result"], true);
+    assert_eq!(conversation.credits(), ["alice.rig"]);
 }
 
 #[test]
