@@ -1,20 +1,18 @@
-//! How long the check of one share takes on full windows of growing length, and what a full chain weighs in memory.
+//! How long the check of one share takes on full windows of growing length, what a full chain weighs in memory, and how
+//! long an empty node takes to make a downloaded one its own.
 //!
-//! `cargo bench --bench sharechain`. Forged shares on a network where nearly every hash is good enough; each is checked in
+//! `cargo bench --bench sharechain`, and with `-- sync` the last of it alone. Forged shares on a network where nearly every hash is good enough; each is checked in
 //! full, so the figures are those of shares that arrive on the steady path.
 
 #![allow(clippy::unwrap_used, reason = "a benchmark can do nothing about an error but stop")]
 
-#[allow(dead_code, reason = "tests use what benchmarks do not")]
-#[path = "../tests/sharechain/forge.rs"]
-mod forge;
-
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use forge::{Plan, START, bits_of, network, share_on};
 use p2pool::share::Share;
-use p2pool::sharechain::Sharechain;
+use p2pool::sharechain::store::Store;
+use p2pool::sharechain::{Event, Sharechain};
+use p2pool::simulation::forge::{Plan, START, bits_of, network, share_on};
 
 /// Payees that take turns.
 const PAYEES: u32 = 300;
@@ -23,7 +21,8 @@ const TIMED: u32 = 500;
 
 fn main() {
     println!("{:>8} {:>12} {:>12} {:>12}", "window", "check µs", "tip µs", "kB/share");
-    for length in [1_000, 4_000, 8_640, 16_000, 32_000, 64_000] {
+    let only_sync = std::env::args().any(|argument| argument == "sync");
+    for length in [1_000, 4_000, 8_640, 16_000, 32_000, 64_000].into_iter().filter(|_| !only_sync) {
         let before = resident_kilobytes();
         let (chain, check, tip) = run(length);
         let kilobytes = resident_kilobytes().saturating_sub(before);
@@ -32,6 +31,76 @@ fn main() {
         println!("{length:>8} {:>12.1} {:>12.1} {of_each:>12.2}", micros(check), micros(tip));
         // What the next length allocates should not fit into what this one leaves.
         std::mem::forget(chain);
+    }
+    cold_sync();
+}
+
+/// Two windows of shares as replies of 500, newest first, to an empty node: parsed, joined, checked in slices and stored.
+fn cold_sync() {
+    let length = 8_640;
+    let network = network(length, 35);
+    let bytes = {
+        let mut chain = Sharechain::new(network);
+        grow(&mut chain, length, 2 * length + 10);
+        let best = chain.choice().best.unwrap();
+        let newest_first: Vec<Vec<u8>> =
+            chain.all().chain(best, u32::MAX).map(|hash| chain.share(hash).unwrap().to_bytes()).collect();
+        newest_first
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let mut store = Store::open(dir.path()).unwrap().0;
+    let mut chain = Sharechain::new(network);
+    let before = resident_kilobytes();
+    let now = f64::from(START + 20 * length);
+    let [mut parsing, mut adding, mut thinking, mut storing] = [Duration::ZERO; 4];
+    let mut longest = Duration::ZERO;
+    for reply in bytes.chunks(500) {
+        let begin = Instant::now();
+        let shares: Vec<Arc<Share>> =
+            reply.iter().map(|bytes| Arc::new(Share::from_bytes(bytes, chain.rules()).unwrap())).collect();
+        let parsed = Instant::now();
+        chain.add_all(shares, None, now);
+        let added = Instant::now();
+        (parsing, adding) = (parsing + (parsed - begin), adding + (added - parsed));
+        loop {
+            let begin = Instant::now();
+            let is_whole = chain.think_while(now, &mut || begin.elapsed() < Duration::from_millis(4));
+            chain.bound();
+            let thought = Instant::now();
+            thinking += thought - begin;
+            longest = longest.max(thought - begin);
+            while let Some(event) = chain.poll_event() {
+                if let Event::Verified(hash) = event {
+                    store.append_share(hash, &chain.share(hash).unwrap().to_bytes(), 1, true).unwrap();
+                }
+            }
+            storing += thought.elapsed();
+            if is_whole {
+                break;
+            }
+        }
+    }
+    let kilobytes = resident_kilobytes().saturating_sub(before);
+    let seconds = (parsing + adding + thinking + storing).as_secs_f64();
+    println!(
+        "cold sync of {} shares, {} verified: {seconds:.2} s (parse {parsing:.2?}, join {adding:.2?}, check {thinking:.2?} with {longest:.1?} at most in one go, store {storing:.2?}), {kilobytes} kB",
+        chain.all().len(),
+        chain.verified().len(),
+    );
+    assert!(chain.verified().len() >= length as usize);
+}
+
+/// Makes `count` shares, a window of which is full by number.
+fn grow(chain: &mut Sharechain, length: u32, count: u32) {
+    let block_bits = bits_of(4 * u64::from(length));
+    for number in 0..count {
+        let timestamp = START + 10 * number;
+        let plan = Plan { payee: number % PAYEES, timestamp, block_bits, nonce: number, ..Plan::default() };
+        let best = chain.choice().best;
+        let share = share_on(chain, best, &plan);
+        chain.add(share, None, f64::from(timestamp));
+        chain.think(f64::from(timestamp));
+        while chain.poll_event().is_some() {}
     }
 }
 

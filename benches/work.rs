@@ -5,10 +5,6 @@
 
 #![allow(clippy::unwrap_used, reason = "a benchmark can do nothing about an error but stop")]
 
-#[allow(dead_code, reason = "tests use what benchmarks do not")]
-#[path = "../tests/sharechain/forge.rs"]
-mod forge;
-
 use bitcoin::hashes::Hash;
 use bitcoin::{BlockHash, CompactTarget, Txid, Wtxid};
 use bytes::Bytes;
@@ -18,10 +14,10 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 use stratum::{Epochs, Work};
 
-use forge::{Plan, START, bits_of, network, share_on};
 use p2pool::network::Network;
 use p2pool::sharechain::task::{Config as ChainConfig, Heights, load};
 use p2pool::sharechain::{Sharechain, store::Store};
+use p2pool::simulation::forge::{Plan, START, bits_of, network, share_on};
 use p2pool::template::{Template, TemplateParts, TemplateTransaction};
 use p2pool::work::{Config, Payout, WorkSet};
 use tokio::sync::{mpsc, watch};
@@ -145,7 +141,7 @@ fn start(chain: &Sharechain, network: &'static Network) {
     let best = chain.choice().best.unwrap();
     let shares: Vec<_> = chain.all().chain(best, u32::MAX).collect();
     for hash in shares.iter().rev() {
-        store.append_share(*hash, &chain.share(*hash).unwrap().to_bytes(), 1).unwrap();
+        store.append_share(*hash, &chain.share(*hash).unwrap().to_bytes(), 1, false).unwrap();
         store.append_verified(*hash).unwrap();
     }
     store.sync().unwrap();

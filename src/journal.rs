@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use thiserror::Error;
 
 use crate::block::{FoundBlock, Outcome};
+use crate::data_dir::DataDir;
 
 /// The only format so far.
 const VERSION: u32 = 1;
@@ -32,6 +33,7 @@ const DAMAGED: &str = "damaged";
 /// The folder of found blocks. Clones share it.
 #[derive(Debug, Clone)]
 pub struct Journal {
+    data_dir: DataDir,
     folder: PathBuf,
 }
 
@@ -98,10 +100,20 @@ impl Journal {
     ///
     /// # Errors
     /// The folder cannot be made.
-    pub fn open(data_dir: &Path) -> Result<Self, JournalError> {
-        let folder = data_dir.join("found_blocks");
+    pub fn open(data_dir: &DataDir) -> Result<Self, JournalError> {
+        let folder = data_dir.path().join("found_blocks");
         fs::create_dir_all(&folder).map_err(failed("create", &folder))?;
-        Ok(Self { folder })
+        Ok(Self { data_dir: data_dir.clone(), folder })
+    }
+
+    /// Whether this process may write to it; until then, another one does.
+    pub fn is_ours(&self) -> bool {
+        self.data_dir.is_ours()
+    }
+
+    /// Waits until this process may write to it.
+    pub async fn ours(&self) {
+        self.data_dir.ours().await;
     }
 
     /// Writes `block`, so that a restart of the process finds it. Only [`Entry::sync`] makes it outlive the machine.
@@ -170,6 +182,16 @@ impl Entry {
     /// The file is gone, or cannot be renamed.
     pub fn finish(&self, outcome: &Outcome) -> Result<(), JournalError> {
         fs::rename(&self.path, self.path.with_extension(outcome.word())).map_err(failed("rename", &self.path))
+    }
+}
+
+#[cfg(test)]
+impl Journal {
+    /// The journal in a folder that nobody else uses.
+    pub(crate) fn of_test(folder: &Path) -> Self {
+        let data_dir = DataDir::open(folder, &crate::network::BITCOIN_REGTEST).unwrap();
+        assert!(data_dir.is_ours());
+        Self::open(&data_dir).unwrap()
     }
 }
 
@@ -250,7 +272,7 @@ mod tests {
 
     fn journal() -> (tempfile::TempDir, Journal) {
         let dir = tempfile::tempdir().unwrap();
-        let journal = Journal::open(dir.path()).unwrap();
+        let journal = Journal::of_test(dir.path());
         (dir, journal)
     }
 

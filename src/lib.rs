@@ -21,22 +21,29 @@
 //! | `template` | `merkle` |
 //! | `share` | `merkle`, `pack` |
 //! | `sharechain` | `merkle`, `network`, `pack`, `share` |
+//! | `p2p` | `data_dir`, `merkle`, `network`, `pack`, `share`, `sharechain`, `sockets`, `template` |
 //! | `stats` | nothing (and the crate `stratum`) |
-//! | `journal` | `block` |
+//! | `data_dir` | `network` |
+//! | `sockets` | `data_dir` |
+//! | `journal` | `block`, `data_dir`, `network` |
 //! | `bitcoind` | `address`, `block`, `journal`, `merkle`, `network`, `tasks`, `template` |
-//! | `work` | `address`, `merkle`, `network`, `share`, `sharechain` (only `Tip`), `stats` (rates), `template` |
-//! | `solution` | `block`, `share`, `work` |
-//! | `http` | `bitcoind` (health), `metrics`, `stats` (rates) |
-//! | `listen` | `http` |
+//! | `work` | `address`, `merkle`, `network`, `p2p` (only `Status`), `share`, `sharechain` (only `Tip`), `stats` (rates), `template` |
+//! | `solution` | `block`, `merkle`, `network`, `share`, `sharechain`, `template`, `work` |
+//! | `http` | `bitcoind` (health), `metrics`, `stats` (rates), `work` (gate) |
+//! | `control` | `bitcoind` (health), `data_dir`, `json_lines`, `p2p`, `stats` (rates), `work` (gate) |
+//! | `listen` | `http`, `sockets` |
 //! | `node` | everything above |
-//! | `config` | `address`, `bitcoind` (its `Config`), `network`, `work` (its `Config`) |
-//! | `demo` | `config`, `node` and what stands above it |
+//! | `config` | `address`, `bitcoind` (its `Config`), `control` (requests), `network`, `p2p` (its `Config`), `simulation` (its `Config`), `work` (its `Config`) |
+//! | `simulation` | `merkle`, `network`, `p2p`, `pack`, `share`, `sharechain` |
+//! | `demo`, `service` | `config`, `node` and what stands above it |
 //! | `main` | everything |
 
 pub mod address;
 pub mod bitcoind;
 pub mod block;
 pub mod config;
+pub mod control;
+pub mod data_dir;
 pub mod demo;
 pub mod http;
 pub mod journal;
@@ -46,9 +53,13 @@ pub mod merkle;
 pub mod metrics;
 pub mod network;
 pub mod node;
+pub mod p2p;
 pub mod pack;
+pub mod service;
 pub mod share;
 pub mod sharechain;
+pub mod simulation;
+pub mod sockets;
 pub mod solution;
 pub mod stats;
 pub mod tasks;

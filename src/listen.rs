@@ -1,22 +1,21 @@
 //! Owns the worker port: accepts, tells protocols apart by their first bytes, and hands each connection on.
 
 use bytes::BytesMut;
-use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
 use std::io::{self, Cursor};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 use stratum::Work;
 use stratum::server::Server;
 use tokio::io::AsyncReadExt;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracing::{debug, warn};
+use tracing::{debug, info, warn};
 
 use crate::http::Http;
+use crate::sockets::{self, Port};
 
 /// How long a connection may take over its first byte.
 const FIRST_BYTE_TIMEOUT: Duration = Duration::from_secs(3);
@@ -24,45 +23,8 @@ const FIRST_BYTE_TIMEOUT: Duration = Duration::from_secs(3);
 /// Connections that may be without a first byte at a time: strangers that connect and say nothing hold no more.
 const SILENT_CONNECTIONS_MAX: usize = 1024;
 
-/// Connections that the kernel may hold for us while we are busy: a farm that comes back all at once.
-const BACKLOG: i32 = 4096;
-
 /// Pause after an error of `accept`, such as having no file descriptors left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-
-/// Dead connections are told by the kernel after 45 s of silence and three probes 15 s apart.
-const KEEPALIVE: TcpKeepalive =
-    TcpKeepalive::new().with_time(Duration::from_secs(45)).with_interval(Duration::from_secs(15)).with_retries(3);
-
-/// Opens the port. An unspecified IPv6 address takes IPv4 connections, too; where there is no IPv6, IPv4 alone.
-///
-/// # Errors
-/// The address is in use, or not this machine's.
-pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
-    match bind_to(address) {
-        Err(_) if address.ip() == IpAddr::V6(Ipv6Addr::UNSPECIFIED) && !has_ipv6() => {
-            bind_to((Ipv4Addr::UNSPECIFIED, address.port()).into())
-        }
-        other => other,
-    }
-}
-
-fn has_ipv6() -> bool {
-    Socket::new(Domain::IPV6, Type::STREAM, Some(Protocol::TCP)).is_ok()
-        && std::net::UdpSocket::bind((Ipv6Addr::LOCALHOST, 0)).is_ok()
-}
-
-fn bind_to(address: SocketAddr) -> io::Result<TcpListener> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-    if address.is_ipv6() {
-        socket.set_only_v6(false)?;
-    }
-    socket.set_reuse_address(true)?;
-    socket.set_nonblocking(true)?;
-    socket.bind(&address.into())?;
-    socket.listen(BACKLOG)?;
-    TcpListener::from_std(socket.into())
-}
 
 /// Whom connections are handed to.
 #[derive(Debug)]
@@ -74,7 +36,14 @@ pub struct Front<W: Work> {
 }
 
 /// Accepts until `stop`, then waits until all connections have ended.
-pub async fn run<W: Work>(listener: TcpListener, front: Arc<Front<W>>, stop: CancellationToken) {
+pub async fn run<W: Work>(port: Port, front: Arc<Front<W>>, stop: CancellationToken) {
+    let listener = tokio::select! {
+        () = stop.cancelled() => return,
+        listener = port.listener("miners") => listener,
+    };
+    if let Ok(address) = listener.local_addr() {
+        info!(%address, "listening for miners; pages and metrics are on the same port");
+    }
     let connections = TaskTracker::new();
     let silent = Arc::new(Semaphore::new(SILENT_CONNECTIONS_MAX));
     loop {
@@ -94,7 +63,7 @@ pub async fn run<W: Work>(listener: TcpListener, front: Arc<Front<W>>, stop: Can
             debug!(%peer, "too many connections that say nothing");
             continue;
         };
-        if let Err(error) = prepare(&stream) {
+        if let Err(error) = sockets::prepare(&stream) {
             debug!(%peer, %error, "connection lost at once");
             continue;
         }
@@ -108,7 +77,7 @@ pub async fn run<W: Work>(listener: TcpListener, front: Arc<Front<W>>, stop: Can
             };
             drop(permit);
             match protocol {
-                Ok(Ok(Some(Told::Stratum))) => front.stratum.serve(stream, read, canonical(peer.ip())).await,
+                Ok(Ok(Some(Told::Stratum))) => front.stratum.serve(stream, read, sockets::canonical(peer).ip()).await,
                 Ok(Ok(Some(Told::Http))) => {
                     let (reader, writer) = stream.into_split();
                     front.http.serve(tokio::io::join(Cursor::new(read).chain(reader), writer)).await;
@@ -123,16 +92,6 @@ pub async fn run<W: Work>(listener: TcpListener, front: Arc<Front<W>>, stop: Can
     drop(listener);
     connections.close();
     connections.wait().await;
-}
-
-fn prepare(stream: &TcpStream) -> io::Result<()> {
-    stream.set_nodelay(true)?;
-    socket2::SockRef::from(stream).set_tcp_keepalive(&KEEPALIVE)
-}
-
-/// An IPv4 address that came in by way of an IPv6 socket, as itself.
-fn canonical(address: IpAddr) -> IpAddr {
-    address.to_canonical()
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -178,13 +137,5 @@ mod tests {
         assert_eq!(told_by(b'G'), Some(Told::Http));
         assert_eq!(told_by(0x16), Some(Told::Tls));
         assert_eq!(told_by(b'<'), None);
-    }
-
-    #[tokio::test]
-    async fn a_port_in_use_is_an_error_and_any_port_works() {
-        let first = bind("127.0.0.1:0".parse().unwrap()).unwrap();
-        let taken = first.local_addr().unwrap();
-        assert_eq!(bind(taken).unwrap_err().kind(), io::ErrorKind::AddrInUse);
-        assert!(bind("[::]:0".parse().unwrap()).is_ok(), "with or without IPv6");
     }
 }

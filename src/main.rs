@@ -1,37 +1,27 @@
-//! Reads arguments, starts logging, builds the node, waits for a signal, chooses the exit code.
+//! Reads arguments, starts logging, runs what was asked for until a signal, chooses the exit code.
 
 use anyhow::{Context, Result, bail};
-use std::fs::{self, File, OpenOptions};
-use std::io::IsTerminal;
+use std::fs::{File, OpenOptions};
+use std::io::{IsTerminal, Write};
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{SystemTime, UNIX_EPOCH};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::level_filters::LevelFilter;
-use tracing::{info, warn};
 use tracing_subscriber::Layer;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
-use p2pool::bitcoind::daemon;
 use p2pool::config::{Config, DemoConfig, Environment, LogConfig, NodeConfig, Refused};
-use p2pool::journal::Journal;
+use p2pool::control::client as control;
+use p2pool::data_dir::DataDir;
 use p2pool::network::Network;
-use p2pool::node::{self, Parts};
-use p2pool::sharechain::{self, task};
 use p2pool::tasks::Tasks;
-use p2pool::work::{self, Payout};
-use p2pool::{demo, listen, metrics, share};
+use p2pool::{demo, metrics, node, service, share, sharechain, simulation};
 
 /// What the shell's conventions call a mistake in the arguments.
 const EXIT_USAGE: u8 = 2;
-
-/// Shares that a chain must have for the next block to pay a window: it begins at the grandparent.
-const WINDOW_BEGINS: u32 = 2;
-
-/// Pause between attempts to ask the daemon's wallet for an address.
-const WALLET_PAUSE: Duration = Duration::from_secs(3);
 
 fn main() -> ExitCode {
     let config = match Config::read(std::env::args_os(), &Environment::of_process()) {
@@ -62,8 +52,10 @@ fn run(config: Config) -> Result<()> {
     let runtime = tokio::runtime::Runtime::new().context("cannot start threads")?;
     let result = match config {
         Config::Node(config) => runtime.block_on(run_node(*config)),
+        Config::Control(config) => runtime.block_on(run_control(&config)),
         Config::InspectShare { network, share } => inspect_share(network, &share),
         Config::ReplayShares { network, shares } => replay_shares(network, shares.as_deref()),
+        Config::Simulate(config) => simulate(&config),
         Config::Demo(config) => runtime.block_on(run_demo(*config)),
     };
     // Calls to the daemon may be under way on other threads; they are not waited for.
@@ -72,65 +64,19 @@ fn run(config: Config) -> Result<()> {
 }
 
 async fn run_node(config: NodeConfig) -> Result<()> {
-    fs::create_dir_all(&config.data_dir)
-        .with_context(|| format!("cannot create the data directory {}", config.data_dir.display()))?;
+    let data_dir = DataDir::open(&config.data_dir, config.network)?;
     start_logging(&config.log, LevelFilter::INFO)?;
-    let _lock = lock(&config.data_dir)?;
-    if config.password_is_visible {
-        warn!(
-            "the RPC password stands on the command line, where others on this machine can read it: P2POOL_RPC_PASSWORD, \
-             @FILE, bitcoin.conf or bitcoind's cookie keep it to yourself"
-        );
-    }
     let metrics = metrics::install().context("cannot install the metrics")?;
     node::describe_metrics();
     let tasks = Tasks::new();
-    let mut stop = pin_stop_signal(&tasks)?;
-    let network = config.network;
-    let journal = Journal::open(&config.data_dir).context("cannot keep found blocks")?;
-    let handle = daemon::start(config.daemon.clone(), network, journal, &tasks).await?;
-    let default_payout = match config.address {
-        Some(payout) => payout,
-        None => tokio::select! {
-            payout = wallet_payout(&config.daemon, network) => payout?,
-            () = &mut stop => return Ok(()),
-        },
-    };
-    let listener = listen::bind(config.worker_address)
-        .with_context(|| format!("cannot listen for miners on {}", config.worker_address))?;
-    let chain = task::Config { network, data_dir: config.data_dir.clone(), legacy: config.old_shares };
-    let sharechain = node::load_sharechain(chain, &handle).await?;
-    if sharechain.0.tips.borrow().as_ref().is_none_or(|tip| tip.height() < WINDOW_BEGINS) {
-        warn!(
-            "the share chain is empty: by P2Pool's rules a block found before its third share pays almost everything to \
-             the donation address of P2Pool's author"
-        );
-    }
-    let work = work::Config {
-        network,
-        default_payout,
-        fee_percent: config.fee_percent,
-        donation_percent: config.donation_percent,
-        coinbase_texts: config.coinbase_texts,
-        clock: work::unix_now,
-    };
-    info!(
-        version = env!("CARGO_PKG_VERSION"),
-        network = network.name,
-        address = %work.default_payout,
-        fee_percent = work.fee_percent,
-        data_dir = %config.data_dir.display(),
-        "P2Pool starts"
-    );
-    let node = node::start(Parts { listener, work, stratum: config.stratum, sharechain, metrics }, handle, &tasks)?;
-    info!(address = %node.worker_address, "listening for miners; pages and metrics are on the same port");
-    stop.await;
-    info!("stopping");
-    // The last handle on the queue of blocks: the submitter ends when nobody can send one any more.
-    drop(node);
-    tasks.drain(node::GRACE).await;
-    info!("stopped");
-    Ok(())
+    let stop = pin_stop_signal(&tasks)?;
+    service::run(config, data_dir, metrics, &tasks, stop).await
+}
+
+async fn run_control(config: &control::Config) -> Result<()> {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
+    let text = control::run(config, now).await?;
+    std::io::stdout().write_all(text.as_bytes()).context("cannot print the answer")
 }
 
 fn inspect_share(network: &Network, bytes: &[u8]) -> Result<()> {
@@ -147,6 +93,13 @@ fn replay_shares(network: &'static Network, path: Option<&Path>) -> Result<()> {
             sharechain::replay(network, std::io::BufReader::new(file), out)?;
         }
         None => sharechain::replay(network, std::io::stdin().lock(), out)?,
+    }
+    Ok(())
+}
+
+fn simulate(config: &simulation::Config) -> Result<()> {
+    if !simulation::run(config, &mut std::io::stdout().lock(), std::io::stderr().is_terminal())? {
+        bail!("not everything holds that should");
     }
     Ok(())
 }
@@ -173,44 +126,6 @@ fn pin_stop_signal(tasks: &Tasks) -> Result<std::pin::Pin<Box<dyn Future<Output 
             () = stop.cancelled() => {}
         }
     }))
-}
-
-/// An address of the daemon's wallet, as soon as the daemon answers.
-async fn wallet_payout(config: &daemon::Config, network: &'static Network) -> Result<Payout> {
-    let mut told = String::new();
-    loop {
-        match daemon::wallet_address(config, network).await {
-            Ok(Some(text)) => {
-                return Ok(Payout::to_address(&text, network)?);
-            }
-            Ok(None) => bail!(
-                "bitcoind has no wallet to take a payout address from: say with -a ADDRESS who is to be paid when a \
-                 miner's user name is no address"
-            ),
-            Err(error) => {
-                let error = error.to_string();
-                if error != told {
-                    warn!(%error, "waiting for bitcoind's wallet to give a payout address (or restart with -a ADDRESS)");
-                    told = error;
-                }
-            }
-        }
-        tokio::time::sleep(WALLET_PAUSE).await;
-    }
-}
-
-/// Takes the data directory for this process alone; the lock ends with the process, however it ends.
-fn lock(data_dir: &Path) -> Result<File> {
-    let path = data_dir.join("lock");
-    let file = File::create(&path).with_context(|| format!("cannot create {}", path.display()))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(fs::TryLockError::WouldBlock) => bail!(
-            "another p2pool runs on {}: stop it first, or give this one a --datadir of its own",
-            data_dir.display()
-        ),
-        Err(fs::TryLockError::Error(error)) => Err(error).with_context(|| format!("cannot lock {}", path.display())),
-    }
 }
 
 fn start_logging(config: &LogConfig, quietest: LevelFilter) -> Result<()> {

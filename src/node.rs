@@ -10,25 +10,41 @@
 //! | sessions → `stats`: credits | bounded mpsc | drops, and counts the drops |
 //! | `solution` → `bitcoind::submit`: blocks | bounded mpsc | waits; never drops |
 //! | `solution` → `sharechain`: our own shares | bounded mpsc | waits; never drops |
-//! | `sharechain` → whoever listens: what happens on the chain | broadcast | the slow miss some |
+//! | `sharechain` → `solution::of_peers` → `bitcoind::submit`: peers' blocks | bounded mpsc | waits; never drops |
+//! | `solution::of_peers` → `sharechain`: transactions of templates | watch | latest wins |
+//! | peers → `p2p`: what they did | bounded mpsc | the connection waits, its peer feels it |
+//! | `p2p` → peers: what to send | bounded mpsc | never waits; the slow peer is dropped |
+//! | `p2p` → `sharechain`: peers' shares, questions | bounded mpsc | waits, and with it the peers who sent them |
+//! | `sharechain` → `p2p`: what is missing | watch | latest wins |
+//! | `sharechain` → `p2p`, whoever listens: what happens on the chain | broadcast | the slow miss some |
 //! | `bitcoind::submit` → whoever listens: reports | broadcast | the slow miss some |
-//! | `stats` → `http`, `demo`: rates | watch | latest wins |
+//! | `bitcoind` → `p2p`: the best header | watch | latest wins |
+//! | `p2p` → `bitcoind`: somebody knows of a new block | notification | several are one |
+//! | `p2p` → whoever looks: status | watch | latest wins |
+//! | `stats` → `http`, `demo`, `control`: rates | watch | latest wins |
+//! | `work::gate` → `work`, `http`, `control`: whether there may be work | watch | latest wins |
 
 use metrics_exporter_prometheus::PrometheusHandle;
-use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use stratum::server::Server;
-use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+use tracing::error;
 
 use crate::bitcoind::{Handle, daemon};
+use crate::data_dir::DataDir;
 use crate::http::{Http, Sources};
 use crate::listen::Front;
+use crate::network::Network;
+use crate::sharechain::task;
+use crate::sockets::Port;
 use crate::stats::Rates;
 use crate::tasks::Tasks;
 use crate::work::WorkSet;
-use crate::{bitcoind, listen, metrics, sharechain, solution, stats, work};
+use crate::work::gate::{self, Keeper, Situation};
+use crate::{bitcoind, control, listen, metrics, p2p, sharechain, solution, stats, work};
 
 /// How long a stopping node waits for its parts: what was found is on disk by then, and miners fail over in seconds.
 pub const GRACE: Duration = Duration::from_millis(1500);
@@ -36,14 +52,20 @@ pub const GRACE: Duration = Duration::from_millis(1500);
 /// What a node is made of, beside the daemon.
 #[derive(Debug)]
 pub struct Parts {
-    /// The port that miners connect to, open already.
-    pub listener: TcpListener,
+    /// Where what is found is kept.
+    pub data_dir: DataDir,
+    /// Whether to mine on a network that others are expected on before there is one.
+    pub start_pool: bool,
+    /// The port that miners connect to.
+    pub worker_port: Port,
     /// What is mined, and for whom.
     pub work: work::Config,
     /// How miners are served.
     pub stratum: stratum::server::Config,
     /// The share chain's owner, loaded.
     pub sharechain: (sharechain::task::Handle, sharechain::task::Owner),
+    /// How to take part in the pool's network, if at all.
+    pub p2p: Option<p2p::Config>,
     /// Renders the metrics.
     pub metrics: PrometheusHandle,
 }
@@ -53,14 +75,14 @@ pub struct Parts {
 pub struct Node {
     /// The daemon.
     pub daemon: Handle,
-    /// Where miners connect.
-    pub worker_address: SocketAddr,
     /// What there is to mine.
     pub work: watch::Receiver<Option<Arc<WorkSet>>>,
     /// What miners do.
     pub rates: watch::Receiver<Arc<Rates>>,
     /// The share chain.
     pub sharechain: sharechain::task::Handle,
+    /// The pool's network, if the node takes part in it.
+    pub p2p: Option<p2p::Handle>,
 }
 
 /// Names and explains every metric.
@@ -70,29 +92,47 @@ pub fn describe_metrics() {
     solution::describe();
     stats::describe();
     sharechain::task::describe();
+    p2p::describe();
 }
 
-/// Loads the share chain, with the daemon as the one who knows heights. Takes a second for a full store.
+/// Loads the share chain, with the daemon as the one who knows heights. Takes a second for a full store. While `data_dir`
+/// is another process's, the store is only read; it is taken over together with the directory.
 ///
 /// # Errors
 /// Its store cannot be used.
 pub async fn load_sharechain(
-    config: sharechain::task::Config,
+    network: &'static Network,
+    data_dir: &DataDir,
+    legacy: Option<PathBuf>,
     daemon: &bitcoind::Handle,
-) -> Result<(sharechain::task::Handle, sharechain::task::Owner), sharechain::task::StartError> {
-    let heights =
-        sharechain::task::Heights { wanted: daemon.heights.wanted.clone(), known: daemon.heights.known.clone() };
-    let loading = tokio::task::spawn_blocking(move || sharechain::task::load(&config, heights));
-    loading.await.expect("loading does not panic")
+    tasks: &Tasks,
+) -> Result<(task::Handle, task::Owner), task::StartError> {
+    let heights = task::Heights { wanted: daemon.heights.wanted.clone(), known: daemon.heights.known.clone() };
+    let config = task::Config { network, data_dir: data_dir.path().to_owned(), legacy };
+    let is_ours = data_dir.is_ours();
+    let load = if is_ours { task::load } else { task::load_read_only };
+    let loading = tokio::task::spawn_blocking(move || load(&config, heights));
+    let (handle, owner) = loading.await.expect("loading does not panic")?;
+    if !is_ours {
+        tasks.spawn("share store", attach_store(handle.clone(), data_dir.clone(), tasks.stop_signal()));
+    }
+    Ok((handle, owner))
+}
+
+/// Gives the chain its store when that is ours.
+async fn attach_store(sharechain: task::Handle, data_dir: DataDir, stop: CancellationToken) {
+    tokio::select! {
+        () = stop.cancelled() => return,
+        () = data_dir.ours() => {}
+    }
+    if let Err(error) = sharechain.attach_store(data_dir.path()).await {
+        error!(%error, "the share store cannot be taken over: shares are kept in memory only, until a restart");
+    }
 }
 
 /// Joins `parts` and `daemon`, and starts everything among `tasks`.
-///
-/// # Errors
-/// The listener has no address.
-pub fn start(parts: Parts, daemon: bitcoind::Handle, tasks: &Tasks) -> std::io::Result<Node> {
+pub fn start(parts: Parts, daemon: bitcoind::Handle, tasks: &Tasks) -> Node {
     let network = parts.work.network;
-    let worker_address = parts.listener.local_addr()?;
     let (work_sender, work) = watch::channel(None);
     let (rates_sender, rates) = watch::channel(Arc::new(Rates::default()));
     let (solutions, solutions_found) = mpsc::channel(solution::SOLUTIONS_QUEUED_MAX);
@@ -101,19 +141,74 @@ pub fn start(parts: Parts, daemon: bitcoind::Handle, tasks: &Tasks) -> std::io::
     tasks.spawn("metrics", metrics::upkeep(parts.metrics.clone(), tasks.stop_signal()));
     tasks.spawn("stats", stats::run(credits_given, rates_sender, tasks.stop_signal()));
     // Ends when the last session has, so that nothing that was found is lost on the way out.
-    let (sharechain, owner) = parts.sharechain;
+    let (sharechain, mut owner) = parts.sharechain;
+    let p2p = parts.p2p.map(|config| join_pool(config, parts.data_dir.clone(), &sharechain, &daemon, tasks));
+    if let Some(solved) = owner.take_solved() {
+        let known = p2p.as_ref().map(|p2p| p2p.transactions.clone());
+        let inputs = solution::of_peers::Inputs {
+            templates: daemon.templates.clone(),
+            tips: sharechain.tips.clone(),
+            known: Arc::new(move |wtxid| known.as_ref()?.find(wtxid).map(|found| found.raw.clone())),
+            transactions: sharechain.transactions.clone(),
+        };
+        let of_peers = solution::of_peers::run(solved, inputs, daemon.blocks.clone());
+        tasks.spawn("peers' solutions", of_peers);
+    }
     tasks.spawn("solutions", solution::run(solutions_found, daemon.blocks.clone(), sharechain.own.clone()));
-    let inputs =
-        work::Inputs { templates: daemon.templates.clone(), tips: sharechain.tips.clone(), rates: rates.clone() };
+    // Without the pool's network there never are peers.
+    let peers = p2p.as_ref().map_or_else(|| watch::channel(Arc::default()).1, |p2p| p2p.status.clone());
+    let mut keeper = Keeper::new(network.persist, parts.start_pool);
+    let (gate_sender, gate) = watch::channel(keeper.decide(&Situation::default(), Instant::now()));
+    tasks.spawn("gate", gate::keep(keeper, peers, sharechain.tips.clone(), gate_sender, tasks.stop_signal()));
+    let inputs = work::Inputs {
+        templates: daemon.templates.clone(),
+        tips: sharechain.tips.clone(),
+        gate: gate.clone(),
+        rates: rates.clone(),
+    };
     tasks.spawn("work", work::publish(parts.work, inputs, work_sender, tasks.stop_signal()));
     tasks.spawn("sharechain", owner.run(tasks.stop_signal()));
 
-    let sources =
-        Sources { metrics: parts.metrics, health: daemon.health.clone(), rates: rates.clone(), network: network.name };
+    let asked = control::server::Sources {
+        network: network.name,
+        p2p: p2p.clone(),
+        gate: gate.clone(),
+        health: daemon.health.clone(),
+        rates: rates.clone(),
+    };
+    tasks.spawn("control", control::server::run(asked, parts.data_dir, tasks.stop_signal()));
+    let sources = Sources {
+        metrics: parts.metrics,
+        health: daemon.health.clone(),
+        gate,
+        rates: rates.clone(),
+        network: network.name,
+    };
     let front = Front {
         stratum: Server::new(parts.stratum, work.clone(), solutions, credits, tasks.stop_signal()),
         http: Http::new(sources, tasks.stop_signal()),
     };
-    tasks.spawn("listen", listen::run(parts.listener, Arc::new(front), tasks.stop_signal()));
-    Ok(Node { daemon, worker_address, work, rates, sharechain })
+    tasks.spawn("listen", listen::run(parts.worker_port, Arc::new(front), tasks.stop_signal()));
+    Node { daemon, work, rates, sharechain, p2p }
+}
+
+/// Starts the pool's network, before the share chain goes on: it is to hear everything.
+fn join_pool(
+    config: p2p::Config,
+    data_dir: DataDir,
+    sharechain: &sharechain::task::Handle,
+    daemon: &bitcoind::Handle,
+    tasks: &Tasks,
+) -> p2p::Handle {
+    let inputs = p2p::task::Inputs {
+        data_dir,
+        chain: sharechain.clone(),
+        templates: daemon.templates.clone(),
+        heights: daemon.heights.known.clone(),
+        best_header: daemon.best_header.clone(),
+        news: daemon.news.clone(),
+    };
+    let (handle, network) = p2p::task::new(config, inputs);
+    tasks.spawn("p2p", network.run(tasks.stop_signal()));
+    handle
 }

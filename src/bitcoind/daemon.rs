@@ -14,7 +14,7 @@ use super::health::Monitor;
 use super::rpc::{Rpc, RpcError, code};
 use super::rpc_route::RpcRoute;
 use super::templates::{Follower, POLL_INTERVAL};
-use super::{BLOCKS_QUEUED_MAX, Handle, Health, REPORTS_KEPT_MAX, heights, peer, submit};
+use super::{BLOCKS_QUEUED_MAX, Handle, Health, REPORTS_KEPT_MAX, headers, heights, peer, submit};
 use crate::address::script_of;
 use crate::journal::Journal;
 use crate::network::Network;
@@ -104,9 +104,12 @@ pub async fn start(
     let poll_interval = POLL_INTERVAL.min(config.gone_after / 3);
     let (heights, teller) = heights::new(Some(rpc.clone()), templates.clone());
     tasks.spawn("bitcoind heights", teller.run(tasks.stop_signal()));
-    let follower = Follower { rpc, network, allow_obsolete: config.allow_obsolete, monitor, poll_interval, news };
+    let (headers, best_header) = watch::channel(None);
+    tasks.spawn("bitcoind headers", headers::run(rpc.clone(), templates.clone(), headers, tasks.stop_signal()));
+    let allow_obsolete = config.allow_obsolete;
+    let follower = Follower { rpc, network, allow_obsolete, monitor, poll_interval, news: news.clone() };
     tasks.spawn("bitcoind templates", follower.run(tasks.stop_signal()));
-    Ok(Handle { templates, health, blocks, heights, reports })
+    Ok(Handle { templates, health, blocks, heights, reports, best_header, news })
 }
 
 /// Why the daemon's wallet gave no address although it has one.

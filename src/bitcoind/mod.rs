@@ -12,6 +12,7 @@ pub mod check;
 pub mod credentials;
 pub mod daemon;
 pub mod embedded;
+pub mod headers;
 mod health;
 pub mod heights;
 pub mod peer;
@@ -22,10 +23,11 @@ pub mod submit;
 pub mod templates;
 pub mod wire;
 
+use headers::RawHeader;
 use heights::Heights;
 use std::sync::Arc;
 use std::time::Instant;
-use tokio::sync::{broadcast, mpsc, watch};
+use tokio::sync::{Notify, broadcast, mpsc, watch};
 
 use crate::block::{BlockReport, FoundBlock, Outcome};
 use crate::template::Template;
@@ -50,6 +52,10 @@ pub struct Handle {
     pub heights: Heights,
     /// What became of each block, route by route and in the end.
     pub reports: broadcast::Sender<BlockReport>,
+    /// The header of the block that templates build on; `None` while it is not known.
+    pub best_header: watch::Receiver<Option<RawHeader>>,
+    /// Has the daemon asked for a template at once: somebody heard of a block. Several at once are one.
+    pub news: Arc<Notify>,
 }
 
 /// The daemon's condition, as a snapshot.

@@ -138,6 +138,14 @@ impl Rpc {
         self.call("getblockheader", vec![json!(hash)]).await
     }
 
+    /// A block's header as it goes over the wire, in hex.
+    ///
+    /// # Errors
+    /// Also for a block that it does not know.
+    pub async fn raw_header(&self, hash: &BlockHash) -> Result<String, RpcError> {
+        self.call("getblockheader", vec![json!(hash), json!(false)]).await
+    }
+
     /// Calls the daemon at `address` (a name or an IP address) and `port`. Connects at each call.
     pub fn new(address: &str, port: u16, credentials: Credentials) -> Self {
         let host = if address.contains(':') && !address.starts_with('[') {

@@ -50,10 +50,15 @@ struct Submitter {
 impl Submitter {
     async fn run(self, mut blocks: mpsc::Receiver<FoundBlock>) {
         let stop = self.tasks.stop_signal();
-        self.resubmit().await;
+        let mut has_resubmitted = false;
         loop {
             tokio::select! {
                 biased;
+                // What an earlier run left is that run's while it lasts.
+                () = self.journal.ours(), if !has_resubmitted => {
+                    self.resubmit().await;
+                    has_resubmitted = true;
+                }
                 block = blocks.recv() => match block {
                     Some(block) => self.take_up(block, None),
                     None => return,
@@ -171,6 +176,10 @@ impl Submission {
     }
 
     async fn write(&self, block: &FoundBlock) -> Option<Entry> {
+        if !self.journal.is_ours() {
+            // Found by a peer, as miners are not served yet: the process that has the journal keeps it, too.
+            return None;
+        }
         let (journal, copy) = (self.journal.clone(), block.clone());
         match tokio::task::spawn_blocking(move || journal.write(&copy)).await {
             Ok(Ok(entry)) => return Some(entry),
@@ -297,7 +306,7 @@ mod tests {
         let routes = routes.iter().map(|(name, outcomes)| {
             Arc::new(Scripted(name, Mutex::new(outcomes.iter().cloned().collect()))) as Arc<dyn Route>
         });
-        start(&tasks, Journal::open(dir.path()).unwrap(), routes.collect(), receiver, reports);
+        start(&tasks, Journal::of_test(dir.path()), routes.collect(), receiver, reports);
         blocks.send(block()).await.unwrap();
         let mut told = Vec::new();
         while told.last().is_none_or(|(route, _): &(Option<&str>, Outcome)| route.is_some()) {
@@ -354,7 +363,7 @@ mod tests {
     #[tokio::test]
     async fn a_block_left_by_an_earlier_run_goes_out_first_and_one_in_the_queue_at_the_stop_is_not_lost() {
         let dir = tempfile::tempdir().unwrap();
-        let journal = Journal::open(dir.path()).unwrap();
+        let journal = Journal::of_test(dir.path());
         journal.write(&block()).unwrap();
         let tasks = Tasks::new();
         let (blocks, receiver) = mpsc::channel(1);

@@ -39,8 +39,102 @@ pub(super) struct Cli {
 pub(super) enum Command {
     /// Shows the whole pool at work on a private chain inside this process: no bitcoind, no miner, nothing to set up.
     Demo(DemoArgs),
+    /// Shows how a running node is.
+    Status(AskArgs),
+    /// Lists the peers of a running node.
+    Peers(AskArgs),
+    /// Lists whom a running node keeps away.
+    Bans(AskArgs),
+    /// Keeps an address away from a running node, and closes its connections.
+    Ban(BanArgs),
+    /// Lets a banned address connect to a running node again.
+    Unban(UnbanArgs),
     /// Looks at shares: decodes one, or checks a whole chain of them.
     Share(ShareArgs),
+    /// Runs many nodes of a pool in this process, on a clock and a network that follow from a seed, and checks what should
+    /// hold of them.
+    Simulate(SimulateArgs),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct SimulateArgs {
+    /// What to simulate: convergence, joining, orphans, partition, eclipse, withholding, flood; or all of it.
+    #[arg(value_name = "SCENARIO", default_value = "all")]
+    pub(super) scenario: String,
+    /// Honest nodes.
+    #[arg(
+        long,
+        value_name = "COUNT",
+        default_value = "100",
+        env = "P2POOL_NODES",
+        value_parser = clap::value_parser!(u16).range(10..=5000)
+    )]
+    pub(super) nodes: u16,
+    /// What all luck follows from: the same seed gives the same run.
+    #[arg(long, value_name = "NUMBER", default_value = "1", env = "P2POOL_SEED")]
+    pub(super) seed: u64,
+    /// Latency of a link, one way, in the median.
+    #[arg(
+        long,
+        value_name = "MILLISECONDS",
+        default_value = "100",
+        env = "P2POOL_LATENCY",
+        value_parser = clap::value_parser!(u64).range(1..=30_000)
+    )]
+    pub(super) latency: u64,
+    /// Shares that are found; a share is found every 30 s of simulated time.
+    #[arg(
+        long,
+        value_name = "COUNT",
+        default_value = "200",
+        env = "P2POOL_SHARES",
+        value_parser = clap::value_parser!(u32).range(40..=100_000)
+    )]
+    pub(super) shares: u32,
+    /// Where to write the plot of orphan rate against latency, as an SVG.
+    #[arg(long, value_name = "FILE", env = "P2POOL_PLOT")]
+    pub(super) plot: Option<PathBuf>,
+}
+
+/// Which node is asked, and how it is shown.
+#[derive(Debug, Args)]
+pub(super) struct AskArgs {
+    /// The node's network: a name, or a file.
+    #[arg(long, value_name = "NAME|FILE", default_value = "bitcoin", env = "P2POOL_NET")]
+    pub(super) net: String,
+    /// Short for the network's test network.
+    #[arg(long, env = "P2POOL_TESTNET")]
+    pub(super) testnet: bool,
+    /// The node's data directory, as it was told.
+    #[arg(long, value_name = "DIR", default_value = "data", env = "P2POOL_DATADIR")]
+    pub(super) datadir: PathBuf,
+    /// Print JSON.
+    #[arg(long, env = "P2POOL_JSON")]
+    pub(super) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct BanArgs {
+    /// Whom: an IPv4 address, or an IPv6 address, which stands for its /64.
+    #[arg(value_name = "ADDRESS")]
+    pub(super) address: String,
+    /// For how long.
+    #[arg(long, value_name = "N", default_value = "24", env = "P2POOL_HOURS", allow_negative_numbers = true)]
+    pub(super) hours: String,
+    /// Why, for whoever reads the list.
+    #[arg(long, value_name = "TEXT", default_value = "", env = "P2POOL_REASON")]
+    pub(super) reason: String,
+    #[command(flatten)]
+    pub(super) ask: AskArgs,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct UnbanArgs {
+    /// Whom; `all` for everybody.
+    #[arg(value_name = "ADDRESS|all")]
+    pub(super) address: String,
+    #[command(flatten)]
+    pub(super) ask: AskArgs,
 }
 
 #[derive(Debug, Args)]
@@ -149,6 +243,42 @@ pub(super) struct RunArgs {
         allow_negative_numbers = true
     )]
     pub(super) max_workers_per_address: String,
+    /// Where peers connect; without an address on all of this machine's [default: the network's port, 9333 on bitcoin].
+    #[arg(long, value_name = "[ADDRESS:]PORT", env = "P2POOL_P2POOL_PORT")]
+    pub(super) p2pool_port: Option<String>,
+    /// A node to be connected with at all times; may be given several times.
+    #[arg(short = 'n', long, value_name = "HOST[:PORT]", env = "P2POOL_P2POOL_NODE", value_delimiter = ',')]
+    pub(super) p2pool_node: Vec<String>,
+    /// Most peers that may connect to this node.
+    #[arg(long, value_name = "COUNT", default_value = "40", env = "P2POOL_MAX_CONNS", allow_negative_numbers = true)]
+    pub(super) max_conns: String,
+    /// Peers that this node connects to by itself, at most 10; those of -n come on top.
+    #[arg(
+        long,
+        value_name = "COUNT",
+        default_value = "6",
+        env = "P2POOL_OUTGOING_CONNS",
+        allow_negative_numbers = true
+    )]
+    pub(super) outgoing_conns: String,
+    /// Do not ask the router (by UPnP) to let peers in.
+    #[arg(long, env = "P2POOL_DISABLE_UPNP")]
+    pub(super) disable_upnp: bool,
+    /// Do not tell peers where this node is.
+    #[arg(long, env = "P2POOL_DISABLE_ADVERTISE")]
+    pub(super) disable_advertise: bool,
+    /// Where peers are told to find this node, if that is not where its connections come from.
+    #[arg(long, value_name = "HOST[:PORT]", env = "P2POOL_EXTERNAL_IP")]
+    pub(super) external_ip: Option<String>,
+    /// An address, or a network such as 192.0.2.0/24, whose nodes are never banned; may be given several times.
+    #[arg(long, value_name = "ADDRESS[/BITS]", env = "P2POOL_WHITELIST", value_delimiter = ',')]
+    pub(super) whitelist: Vec<String>,
+    /// Look for no peers but those of -n and those that are known from earlier.
+    #[arg(long, env = "P2POOL_NO_BOOTSTRAP")]
+    pub(super) no_bootstrap: bool,
+    /// Give out work without peers and before the pool's shares are here: only for the first node of a new pool.
+    #[arg(long, env = "P2POOL_START_POOL")]
+    pub(super) start_pool: bool,
     /// bitcoin.conf, if it is not where bitcoind looks for it.
     #[arg(long, value_name = "FILE", env = "P2POOL_BITCOIND_CONFIG_PATH")]
     pub(super) bitcoind_config_path: Option<PathBuf>,

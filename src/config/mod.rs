@@ -16,12 +16,19 @@ mod arguments;
 
 use crate::bitcoind::credentials::{Login, Password};
 use crate::bitcoind::daemon;
+use crate::control::client as control;
+use crate::control::{BAN_HOURS_MAX, Request};
 use crate::network::{self, Network};
+use crate::p2p::{self, Host, Subnet};
+use crate::simulation::{self, Scenario};
 use crate::work::{self, Payout};
-use arguments::{Cli, Command, DemoArgs, RunArgs, ShareCommand};
+use arguments::{AskArgs, BanArgs, Cli, Command, DemoArgs, RunArgs, ShareCommand, SimulateArgs};
 
 /// Argument files within argument files: deeper is a file that names itself.
 const ARGUMENT_FILES_MAX: usize = 16;
+
+/// Peers that may be allowed to connect: each may hold memory for what it asked us to remember.
+const PEERS_MAX: usize = 1000;
 
 /// What this run is to do.
 #[derive(Debug)]
@@ -30,6 +37,8 @@ pub enum Config {
     Node(Box<NodeConfig>),
     /// Show the pool at work.
     Demo(Box<DemoConfig>),
+    /// Ask a running node, or tell it something.
+    Control(control::Config),
     /// Decode one share.
     InspectShare {
         /// Its network.
@@ -44,6 +53,8 @@ pub enum Config {
         /// Where they are; `None` for standard input.
         shares: Option<PathBuf>,
     },
+    /// Simulate a pool.
+    Simulate(simulation::Config),
 }
 
 /// How to log.
@@ -80,6 +91,10 @@ pub struct NodeConfig {
     pub stratum: stratum::server::Config,
     /// The daemon.
     pub daemon: daemon::Config,
+    /// How it takes part in the pool's network.
+    pub p2p: p2p::Config,
+    /// Give out work without peers and before the pool's shares are here.
+    pub start_pool: bool,
     /// The RPC password stood on the command line, where others can read it.
     pub password_is_visible: bool,
 }
@@ -150,6 +165,18 @@ impl Config {
         let config = match cli.command {
             Some(Command::Demo(arguments)) => demo(arguments, &mut problems).map(|demo| Self::Demo(Box::new(demo))),
             Some(Command::Share(arguments)) => share(arguments.command, &mut problems),
+            Some(Command::Status(ask)) => control(&ask, Some(Request::Status), &mut problems),
+            Some(Command::Peers(ask)) => control(&ask, Some(Request::Peers), &mut problems),
+            Some(Command::Bans(ask)) => control(&ask, Some(Request::Bans), &mut problems),
+            Some(Command::Ban(arguments)) => {
+                let request = ban(&arguments, &mut problems);
+                control(&arguments.ask, request, &mut problems)
+            }
+            Some(Command::Unban(arguments)) => {
+                let request = problems.take("ADDRESS|all", unban(&arguments.address));
+                control(&arguments.ask, request, &mut problems)
+            }
+            Some(Command::Simulate(arguments)) => simulate(arguments, &mut problems).map(Self::Simulate),
             None => node(cli.run, environment, &mut problems).map(|node| Self::Node(Box::new(node))),
         };
         match config {
@@ -235,6 +262,33 @@ fn demo(arguments: DemoArgs, problems: &mut Problems) -> Option<DemoConfig> {
     })
 }
 
+fn control(ask: &AskArgs, request: Option<Request>, problems: &mut Problems) -> Option<Config> {
+    let network = named_network(&ask.net, ask.testnet, problems)?;
+    Some(Config::Control(control::Config {
+        data_dir: ask.datadir.join(network.name),
+        request: request?,
+        json: ask.json,
+    }))
+}
+
+fn ban(arguments: &BanArgs, problems: &mut Problems) -> Option<Request> {
+    let address = problems.take("ADDRESS", ip_address(&arguments.address));
+    let hours = problems.take("--hours", number(&arguments.hours, 0.0..=BAN_HOURS_MAX));
+    Some(Request::Ban { address: address?, hours: hours?, reason: arguments.reason.clone() })
+}
+
+fn unban(text: &str) -> Result<Request, String> {
+    if text == "all" { Ok(Request::UnbanAll) } else { ip_address(text).map(|address| Request::Unban { address }) }
+}
+
+/// An address, with or without the port that lists show.
+fn ip_address(text: &str) -> Result<IpAddr, String> {
+    text.parse::<IpAddr>()
+        .or_else(|_| text.parse::<SocketAddr>().map(|address| address.ip()))
+        .map(|address| address.to_canonical())
+        .map_err(|_| format!("`{text}` is no IP address"))
+}
+
 fn share(command: ShareCommand, problems: &mut Problems) -> Option<Config> {
     match command {
         ShareCommand::Inspect { net, share } => {
@@ -248,6 +302,23 @@ fn share(command: ShareCommand, problems: &mut Problems) -> Option<Config> {
             Some(Config::ReplayShares { network, shares })
         }
     }
+}
+
+fn simulate(arguments: SimulateArgs, problems: &mut Problems) -> Option<simulation::Config> {
+    let scenarios = match arguments.scenario.as_str() {
+        "all" => Some(Scenario::ALL.to_vec()),
+        name => problems.take("SCENARIO", name.parse().map(|scenario| vec![scenario])),
+    };
+    Some(simulation::Config {
+        scenarios: scenarios?,
+        settings: simulation::Settings {
+            nodes: usize::from(arguments.nodes),
+            seed: arguments.seed,
+            latency: Duration::from_millis(arguments.latency),
+            shares: arguments.shares,
+        },
+        plot: arguments.plot,
+    })
 }
 
 /// Hex as given, or the hex in the file of that name.
@@ -270,7 +341,9 @@ fn node(arguments: RunArgs, environment: &Environment, problems: &mut Problems) 
     let donation_percent = problems.take("--give-author", number(&arguments.give_author, 0.0..=100.0));
     let coinbase_texts = problems.take(
         "--coinbtext",
-        work::check_texts(&arguments.coinbtext).map(|()| arguments.coinbtext).map_err(|error| error.to_string()),
+        work::check_texts(&arguments.coinbtext)
+            .map(|()| arguments.coinbtext.clone())
+            .map_err(|error| error.to_string()),
     );
     let worker_address = match (&arguments.worker_port, network) {
         (Some(text), _) => problems.take("--worker-port", listen_address(text)),
@@ -285,7 +358,9 @@ fn node(arguments: RunArgs, environment: &Environment, problems: &mut Problems) 
     let p2p_port = optional_port("--bitcoind-p2p-port", arguments.bitcoind_p2p_port.as_deref(), problems);
     let gone_after = problems.take("--bitcoind-timeout", number(&arguments.bitcoind_timeout, 1.0..=86_400.0));
     let login = problems.take("[USER] PASSWORD", login(&arguments.credentials, environment));
-    let network = network?;
+    let data_dir = network.map(|network| arguments.datadir.join(network.name));
+    let p2p = p2p_config(&arguments, network, problems);
+    let (network, data_dir) = (network?, data_dir?);
     let limits = Limits {
         connections_max: connections_max?,
         connections_per_address_max: connections_per_address_max?,
@@ -294,10 +369,10 @@ fn node(arguments: RunArgs, environment: &Environment, problems: &mut Problems) 
     Some(NodeConfig {
         log: LogConfig {
             debug: arguments.log.debug,
-            logfile: Some(arguments.log.logfile.unwrap_or_else(|| arguments.datadir.join(network.name).join("log"))),
+            logfile: Some(arguments.log.logfile.unwrap_or_else(|| data_dir.join("log"))),
         },
         network,
-        data_dir: arguments.datadir.join(network.name),
+        data_dir,
         address: address?,
         fee_percent: fee_percent?,
         old_shares: arguments.old_shares,
@@ -305,6 +380,8 @@ fn node(arguments: RunArgs, environment: &Environment, problems: &mut Problems) 
         coinbase_texts: coinbase_texts?,
         worker_address: worker_address?,
         stratum: stratum_config(network, Duration::from_secs_f64(share_rate?), limits),
+        p2p: p2p?,
+        start_pool: arguments.start_pool,
         password_is_visible: !arguments.credentials.is_empty(),
         daemon: daemon::Config {
             address: arguments.bitcoind_address,
@@ -316,6 +393,47 @@ fn node(arguments: RunArgs, environment: &Environment, problems: &mut Problems) 
             gone_after: Duration::from_secs_f64(gone_after?),
         },
     })
+}
+
+/// How the node takes part in the pool's network. Everything is looked at, whatever is wrong before it.
+fn p2p_config(arguments: &RunArgs, network: Option<&'static Network>, problems: &mut Problems) -> Option<p2p::Config> {
+    // Of another network's port only the form is looked at: that network is refused already.
+    let default_port = network.map_or(1, |network| network.p2p_port);
+    let listen = match &arguments.p2pool_port {
+        Some(text) => problems.take("--p2pool-port", listen_address(text)),
+        None => Some((Ipv6Addr::UNSPECIFIED, default_port).into()),
+    };
+    let nodes = hosts("--p2pool-node", &arguments.p2pool_node, default_port, problems);
+    let bootstrap = network.filter(|_| !arguments.no_bootstrap).map_or(&[][..], |network| network.bootstrap_addresses);
+    let bootstrap = bootstrap.iter().filter_map(|text| Host::parse(text, default_port)).collect();
+    let incoming_max = problems.take("--max-conns", count_from_0(&arguments.max_conns, PEERS_MAX));
+    let outgoing = problems.take("--outgoing-conns", count_from_0(&arguments.outgoing_conns, p2p::OUTGOING_MAX));
+    // Peers are told the port that they can reach, which is the one listened on unless somebody says otherwise.
+    let external_port = listen.map_or(default_port, |listen| listen.port());
+    let external = hosts("--external-ip", arguments.external_ip.as_slice(), external_port, problems);
+    let wrong_subnet = |text: &str| format!("`{text}` is no address or network, such as 192.0.2.1 or 192.0.2.0/24");
+    let mut whitelist = Vec::new();
+    for text in &arguments.whitelist {
+        whitelist.extend(problems.take("--whitelist", Subnet::parse(text).ok_or_else(|| wrong_subnet(text))));
+    }
+    Some(p2p::Config {
+        network: network?,
+        listen: listen?,
+        nodes,
+        bootstrap,
+        incoming_max: incoming_max?,
+        outgoing: outgoing?,
+        upnp: !arguments.disable_upnp,
+        advertise: !arguments.disable_advertise,
+        external: external.into_iter().next(),
+        whitelist,
+    })
+}
+
+fn hosts(option: &'static str, texts: &[String], default_port: u16, problems: &mut Problems) -> Vec<Host> {
+    let wrong = |text: &str| format!("`{text}` is not HOST[:PORT], such as pool.example or 192.0.2.1:9333");
+    let parse = |text: &String| Host::parse(text, default_port).ok_or_else(|| wrong(text));
+    texts.iter().filter_map(|text| problems.take(option, parse(text))).collect()
 }
 
 /// How miners are served: in the numbers that the field has settled on, but for what the network and the operator say.
@@ -398,6 +516,11 @@ fn number(text: &str, range: std::ops::RangeInclusive<f64>) -> Result<f64, Strin
 
 fn count(text: &str) -> Result<usize, String> {
     text.parse().ok().filter(|value| *value > 0).ok_or_else(|| format!("`{text}` is not a whole number above 0"))
+}
+
+fn count_from_0(text: &str, max: usize) -> Result<usize, String> {
+    let count = text.parse().ok().filter(|value| *value <= max);
+    count.ok_or_else(|| format!("`{text}` is not a whole number from 0 to {max}"))
 }
 
 fn whole_number(text: &str) -> Result<u64, String> {
@@ -483,6 +606,26 @@ mod tests {
     }
 
     #[test]
+    fn a_running_node_is_asked_by_its_data_directory_and_network() {
+        let asked = |arguments: &[&str]| match read(arguments) {
+            Ok(Config::Control(control)) => control,
+            other => panic!("{other:?}"),
+        };
+        let peers = asked(&["peers", "--datadir", "there", "--net", "litecoin", "--json"]);
+        let wanted = control::Config { data_dir: "there/litecoin".into(), request: Request::Peers, json: true };
+        assert_eq!(peers, wanted);
+        let address = "192.0.2.1".parse().unwrap();
+        let ban = asked(&["ban", "192.0.2.1:9333", "--hours", "0.5", "--reason", "spam"]);
+        assert_eq!(ban.request, Request::Ban { address, hours: 0.5, reason: "spam".into() });
+        assert_eq!(ban.data_dir, PathBuf::from("data/bitcoin"));
+        assert_eq!(asked(&["unban", "192.0.2.1"]).request, Request::Unban { address });
+        assert_eq!(asked(&["unban", "all"]).request, Request::UnbanAll);
+        assert!(problems(&["ban", "somebody", "--hours", "-1"]).contains("`somebody` is no IP address"));
+        assert!(problems(&["ban", "somebody", "--hours", "-1"]).contains("--hours: `-1`"));
+        assert!(problems(&["unban", "some"]).contains("`some` is no IP address"));
+    }
+
+    #[test]
     fn the_environment_gives_credentials_and_arguments_win() {
         let environment = Environment { rpc_user: Some("bob".into()), rpc_password: Some("hidden".into()) };
         let user = |arguments: &[&str]| match read_with(arguments, &environment) {
@@ -512,6 +655,20 @@ mod tests {
             &"x".repeat(80),
             "--max-workers",
             "-1",
+            "--p2pool-port",
+            "x:1",
+            "-n",
+            "a b",
+            "-n",
+            "host:0",
+            "--max-conns",
+            "many",
+            "--outgoing-conns",
+            "11",
+            "--external-ip",
+            "1.2.3",
+            "--whitelist",
+            "10.0.0.0/33",
         ]);
         for part in [
             "--net: no network `dogecoin`",
@@ -521,6 +678,13 @@ mod tests {
             "--share-rate: `nan`",
             "--coinbtext: text",
             "--max-workers: `-1`",
+            "--p2pool-port: `x:1`",
+            "--p2pool-node: `a b`",
+            "--p2pool-node: `host:0`",
+            "--max-conns: `many`",
+            "--outgoing-conns: `11` is not a whole number from 0 to 10",
+            "--external-ip: `1.2.3`",
+            "--whitelist: `10.0.0.0/33`",
         ] {
             assert!(text.contains(part), "{part} is missing in:\n{text}");
         }
@@ -546,6 +710,28 @@ mod tests {
         for text in ["", "65536", "1.2.3:5", "host.example:1", ":1"] {
             assert!(listen_address(text).unwrap_err().contains(&format!("`{text}`")), "{text}");
         }
+    }
+
+    #[test]
+    fn the_pools_network_has_the_defaults_of_old_and_takes_what_it_is_told() {
+        let default = node(&[]).p2p;
+        assert_eq!(default.listen, "[::]:9333".parse().unwrap());
+        assert_eq!((default.incoming_max, default.outgoing), (40, 6));
+        assert!(default.upnp && default.advertise && default.nodes.is_empty() && default.external.is_none());
+        assert_eq!(default.bootstrap.len(), network::BITCOIN.bootstrap_addresses.len(), "all of them can be read");
+        assert_eq!(default.bootstrap[0].to_string(), "ml.toom.im:9333");
+        assert!(node(&["--no-bootstrap"]).p2p.bootstrap.is_empty());
+        let text = "--p2pool-port 127.0.0.1:5 -n one.example -n [::1]:6 --external-ip 192.0.2.1 --whitelist 10.0.0.0/8 \
+                    --disable-upnp --disable-advertise --max-conns 0 --outgoing-conns 10 --start-pool";
+        let told = node(&text.split_whitespace().collect::<Vec<_>>());
+        assert!(told.start_pool);
+        let told = told.p2p;
+        assert_eq!(told.listen, "127.0.0.1:5".parse().unwrap());
+        assert_eq!(told.nodes.iter().map(ToString::to_string).collect::<Vec<_>>(), ["one.example:9333", "[::1]:6"]);
+        assert_eq!(told.external.map(|host| host.to_string()).as_deref(), Some("192.0.2.1:5"));
+        assert!(told.whitelist[0].contains("10.1.2.3".parse().unwrap()));
+        assert!(!told.upnp && !told.advertise);
+        assert_eq!((told.incoming_max, told.outgoing), (0, 10));
     }
 
     #[test]

@@ -4,12 +4,11 @@ mod hasher;
 mod miner;
 mod story;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use bitcoin::hashes::Hash;
 use bitcoin::{Address, ScriptBuf, WPubkeyHash};
 use metrics_exporter_prometheus::PrometheusHandle;
 use ruint::aliases::U256;
-use std::fs;
 use std::net::SocketAddr;
 use std::thread::available_parallelism;
 use std::time::Duration;
@@ -21,13 +20,15 @@ use tokio::task::JoinHandle;
 use crate::bitcoind::embedded::{self, Rules};
 use crate::block::BlockReport;
 use crate::config::DemoConfig;
+use crate::data_dir::DataDir;
 use crate::journal::Journal;
 use crate::network::{DEMO, Network};
 use crate::node::{self, Parts};
 use crate::sharechain::task::ChainEvent;
+use crate::sockets;
+use crate::sockets::Port;
 use crate::tasks::Tasks;
 use crate::work::{self, Payout};
-use crate::{listen, sharechain};
 use miner::MinerEvent;
 use story::{Chapter, Story};
 
@@ -72,17 +73,20 @@ pub async fn run(
     // Dropped at the end, and the folder with it.
     let temporary = tempfile::tempdir().context("cannot make a temporary folder")?;
     let data_dir = config.data_dir.clone().unwrap_or_else(|| temporary.path().to_owned());
-    fs::create_dir_all(&data_dir).with_context(|| format!("cannot create {}", data_dir.display()))?;
+    let data_dir = DataDir::open(&data_dir, &DEMO)?;
+    if !data_dir.is_ours() {
+        bail!("another demo runs on {}: give this one a --datadir of its own", data_dir.path().display());
+    }
     let journal = Journal::open(&data_dir).context("cannot keep found blocks")?;
-    let listener = listen::bind(config.worker_address).with_context(|| {
+    let listener = sockets::bind(config.worker_address).with_context(|| {
         format!("cannot listen for miners on {}: choose another port with -w", config.worker_address)
     })?;
+    let address = listener.local_addr().context("cannot tell where miners connect")?;
     let difficulty = embedded::Difficulty::Adaptive { hash_rate, spacing: BLOCK_SPACING };
     let chain = embedded::Config { rules: Rules { difficulty, halving_interval: 210_000 } };
     let (daemon, _chain) = embedded::start(&chain, journal, tasks);
     let network = network_for(hash_rate);
-    let sharechain =
-        node::load_sharechain(sharechain::task::Config { network, data_dir, legacy: None }, &daemon).await?;
+    let sharechain = node::load_sharechain(network, &data_dir, None, &daemon, tasks).await?;
     let reports = daemon.reports.subscribe();
     let shares = sharechain.0.events.subscribe();
     let work = work::Config {
@@ -100,21 +104,19 @@ pub async fn run(
     vardiff.start = wanted.map_or(vardiff.start, Difficulty::to_power_of_two);
     // Several submissions a second from all together.
     vardiff.interval *= u32::try_from(NAMES.len()).expect("three");
-    let node = node::start(Parts { listener, work, stratum, sharechain, metrics }, daemon, tasks)?;
+    // Nobody else mines on this chain: no network.
+    let worker_port = Port::Open(listener);
+    let parts = Parts { data_dir, start_pool: true, worker_port, work, stratum, sharechain, p2p: None, metrics };
+    let node = node::start(parts, daemon, tasks);
 
     let (events_sender, events) = mpsc::channel(MINER_EVENTS_MAX);
-    story.tell(&Chapter::Listening {
-        address: node.worker_address,
-        hash_rate,
-        block_spacing: BLOCK_SPACING,
-        share_spacing: SHARE_SPACING,
-    });
+    story.tell(&Chapter::Listening { address, hash_rate, block_spacing: BLOCK_SPACING, share_spacing: SHARE_SPACING });
     let pace = per_thread * busy_part(busy);
     let miners: Vec<JoinHandle<()>> = if config.miner {
-        let start = |name: &&str| start_miner(node.worker_address, name, pace, events_sender.clone());
+        let start = |name: &&str| start_miner(address, name, pace, events_sender.clone());
         NAMES.iter().map(start).collect()
     } else {
-        story.tell(&Chapter::WaitingForMiners { address: node.worker_address, example: &payout("you").address });
+        story.tell(&Chapter::WaitingForMiners { address, example: &payout("you").address });
         Vec::new()
     };
     drop(events_sender);
@@ -192,6 +194,7 @@ async fn tell(
             share = heard.shares.recv() => match share {
                 Ok(ChainEvent::Accepted { share, .. }) => story.share(&share),
                 Ok(ChainEvent::Late(_)) => story.late_share(),
+                Ok(ChainEvent::Refused { .. } | ChainEvent::TipChanged { .. } | ChainEvent::Block { .. }) => {}
                 // Told too fast to follow; the totals on the status line are the node's own.
                 Err(RecvError::Lagged(_)) => {}
                 Err(RecvError::Closed) => return Ok(()),

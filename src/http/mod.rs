@@ -18,6 +18,7 @@ use tracing::debug;
 
 use crate::bitcoind::Health;
 use crate::stats::Rates;
+use crate::work::Gate;
 
 /// How long a client may take over the head of its request.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
@@ -32,6 +33,8 @@ pub struct Sources {
     pub metrics: PrometheusHandle,
     /// The daemon's condition.
     pub health: watch::Receiver<Health>,
+    /// Whether there may be work.
+    pub gate: watch::Receiver<Gate>,
     /// What miners did.
     pub rates: watch::Receiver<Arc<Rates>>,
     /// The network's name.
@@ -101,12 +104,14 @@ async fn metrics(State(sources): State<Sources>) -> Response {
 
 async fn health(State(sources): State<Sources>) -> Response {
     let health = sources.health.borrow().clone();
-    let serving = health.last_success.is_some() && !health.gone;
+    let gate = sources.gate.borrow().clone();
+    let serving = health.last_success.is_some() && !health.gone && gate == Gate::Open;
     let status = if serving { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     let body = serde_json::json!({
         "serving": serving,
         "daemon": health.version,
         "trouble": health.trouble,
+        "waiting": gate.reason(),
         "p2p_connected": health.p2p_connected,
     });
     (status, axum::Json(body)).into_response()

@@ -9,12 +9,14 @@
 //! Two forests hold the same shares: all that came, and those that were verified against their ancestors. What is known of
 //! the parent chain is plain data, handed in ([`ParentFacts`]).
 
+mod bounds;
 mod forest;
 mod prune;
 mod replay;
 mod retarget;
 mod score;
 mod select;
+mod serve;
 mod stats;
 pub mod store;
 pub mod task;
@@ -29,6 +31,7 @@ pub use replay::{Outputs, ReplayError, replay};
 pub use retarget::{Next, Pace};
 pub use score::{AdjustedWork, TailScore, true_division};
 pub use select::{Choice, ScoredHead, Wanted};
+pub use serve::Solution;
 pub use stats::{Measure, OwnCounts, OwnShares, PayeeStales, StaleCounts, Statistics};
 pub use tip::Tip;
 pub use verify::VerifyError;
@@ -124,6 +127,13 @@ impl Sharechain {
     /// Adds a share that `source` sent; false if it was here already. Think afterwards.
     pub fn add(&mut self, share: Arc<Share>, source: Option<SocketAddr>, now: f64) -> bool {
         self.insert(Known { share, first_seen: now, source, naughty: 0 })
+    }
+
+    /// Adds shares that `source` sent at once, in whatever order they came, and says how many were not here yet. Parents
+    /// go first, so that a batch that joins a long chain from below costs that chain's length once. Think afterwards, and
+    /// then [`bound`](Self::bound) what strangers may fill.
+    pub fn add_all(&mut self, shares: Vec<Arc<Share>>, source: Option<SocketAddr>, now: f64) -> usize {
+        parents_first(shares).into_iter().filter(|share| self.add(Arc::clone(share), source, now)).count()
     }
 
     /// Adds a share of our own. A late one (`is_dead`) only counts as made where its parent has enough children; false
@@ -362,4 +372,18 @@ impl Sharechain {
             }
         }
     }
+}
+
+/// The same shares, each after its parent if that is among them, else in the order in which they were.
+pub(crate) fn parents_first(shares: Vec<Arc<Share>>) -> Vec<Arc<Share>> {
+    let mut waiting: HashMap<ShareHash, Arc<Share>> =
+        shares.iter().map(|share| (share.hash(), share.clone())).collect();
+    let mut sorted = Vec::with_capacity(waiting.len());
+    for share in shares {
+        // From the share down to what is placed already or not here, then up again.
+        let below = std::iter::successors(waiting.remove(&share.hash()), |above| waiting.remove(&above.previous()?));
+        let run: Vec<Arc<Share>> = below.collect();
+        sorted.extend(run.into_iter().rev());
+    }
+    sorted
 }

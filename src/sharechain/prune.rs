@@ -12,7 +12,7 @@ const HEAD_AGE_MIN: f64 = 300.0;
 /// An unverified head stays so many seconds after its chain last grew downwards: it may be under download.
 const DOWNLOAD_AGE_MIN: f64 = 120.0;
 /// Shares above twice a chain's length that make a tail worth cutting.
-const TAIL_SPARE: u32 = 10;
+pub(super) const TAIL_SPARE: u32 = 10;
 
 impl Sharechain {
     /// Removes stale heads and shares below twice a chain's length, and returns them: every few seconds. Choose again

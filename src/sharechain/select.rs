@@ -92,12 +92,38 @@ pub struct Choice {
     pub punish_aggressively: i32,
 }
 
+/// How many checks a slice of thinking may still make.
+struct Budget<'a> {
+    go_on: &'a mut dyn FnMut() -> bool,
+    began: bool,
+    spent: bool,
+}
+
+impl Budget<'_> {
+    /// Whether there is one more check left; there always is a first.
+    fn allows_one(&mut self) -> bool {
+        self.spent = self.spent || (self.began && !(self.go_on)());
+        self.began = true;
+        !self.spent
+    }
+}
+
 impl Sharechain {
     /// Verifies what can be verified and chooses the best share: after each batch of shares, each new template, and every
     /// few seconds. `now` is in seconds since 1970. What came of it are events.
     pub fn think(&mut self, now: f64) -> &Choice {
-        let mut wanted = self.verify_heads(now);
-        wanted.extend(self.extend_verified(now));
+        self.think_while(now, &mut || true);
+        &self.choice
+    }
+
+    /// The same in slices: `go_on` is asked between two checks, after the first, and where it says no the choice is made
+    /// from what is verified so far. True if nothing was left to verify; else go on with another call. Shares on top of
+    /// what is verified come first, so that a fresh one does not wait for a chain that is being made up.
+    pub fn think_while(&mut self, now: f64, go_on: &mut dyn FnMut() -> bool) -> bool {
+        let mut budget = Budget { go_on, began: false, spent: false };
+        let mut wanted = self.verify_heads(now, &mut budget);
+        wanted.extend(self.extend_verified(now, &mut budget));
+        let is_whole = !budget.spent;
         let mut heights = Vec::new();
         let heads = self.heads_of_best_tail(&mut heights);
         heights.truncate(WANTED_HEIGHTS_MAX);
@@ -121,16 +147,18 @@ impl Sharechain {
         let choice = Choice { best, heads, wanted, punish_aggressively };
         let before = std::mem::replace(&mut self.choice, choice);
         self.note_choice(&before);
-        &self.choice
+        is_whole
     }
 
     /// Step 1 and 2: tries heads that are not verified, and removes those that fail.
-    fn verify_heads(&mut self, now: f64) -> Vec<Wanted> {
+    fn verify_heads(&mut self, now: f64, budget: &mut Budget<'_>) -> Vec<Wanted> {
         let mut wanted = Vec::new();
         let mut bad: Vec<(ShareHash, VerifyError)> = Vec::new();
         let heads: Vec<ShareHash> =
             self.all.heads().iter().copied().filter(|head| !self.verified.heads().contains(head)).collect();
-        for head in heads {
+        let is_fresh = |head: &ShareHash| self.all.previous(*head).is_some_and(|below| self.verified.contains(&below));
+        let (fresh, others): (Vec<_>, Vec<_>) = heads.into_iter().partition(is_fresh);
+        for head in fresh.into_iter().chain(others) {
             let (height, last) = self.all.height_and_last(head);
             let tries = match last {
                 None => height,
@@ -145,6 +173,10 @@ impl Sharechain {
                 if bad.iter().any(|(bad, _)| *bad == share) {
                     continue;
                 }
+                // What was tried so far of this head is removed below, or tried again.
+                if !budget.allows_one() {
+                    break;
+                }
                 match self.attempt(share, now) {
                     Ok(()) => {
                         found = true;
@@ -153,7 +185,9 @@ impl Sharechain {
                     Err(error) => bad.push((share, error)),
                 }
             }
-            if let (false, Some(last)) = (found, last) {
+            // In a slice, what is not tried yet may still prove to need nothing.
+            let is_open = budget.spent && tries > 0;
+            if let (false, false, Some(last)) = (found, is_open, last) {
                 wanted.extend(self.wanted(head, last));
             }
         }
@@ -167,7 +201,7 @@ impl Sharechain {
     }
 
     /// Step 3: verifies downwards from the verified tails until a chain's length is verified.
-    fn extend_verified(&mut self, now: f64) -> Vec<Wanted> {
+    fn extend_verified(&mut self, now: f64, budget: &mut Budget<'_>) -> Vec<Wanted> {
         let mut wanted = Vec::new();
         let length = self.network.chain_length;
         let heads: Vec<ShareHash> = self.verified.heads().iter().copied().collect();
@@ -182,8 +216,10 @@ impl Sharechain {
                 Some(_) => below.saturating_sub(1).saturating_sub(length),
                 None => below,
             };
-            self.verify_down(last, (length - height).min(can), now);
-            if let Some(below_last) = below_last {
+            let want = length - height;
+            self.verify_down(last, want.min(can), now, budget);
+            let is_open = budget.spent && can >= want;
+            if let (false, Some(below_last)) = (is_open, below_last) {
                 wanted.extend(self.wanted(head, below_last));
             }
         }
@@ -191,7 +227,7 @@ impl Sharechain {
     }
 
     /// Verifies up to `count` shares from `hash` down, until one fails.
-    fn verify_down(&mut self, hash: ShareHash, count: u32, now: f64) {
+    fn verify_down(&mut self, hash: ShareHash, count: u32, now: f64, budget: &mut Budget<'_>) {
         let mut left = count;
         let mut at = Some(hash);
         // Verified from the top, as the reference does, but joined to the verified forest from the bottom, so that it
@@ -203,6 +239,9 @@ impl Sharechain {
                 left = left.saturating_sub(verified.0);
                 at = verified.1;
                 continue;
+            }
+            if !budget.allows_one() {
+                break;
             }
             match self.check(share, now) {
                 Ok(_) => passed.push(share),

@@ -156,6 +156,22 @@ pub(super) fn check(
     })
 }
 
+/// The coinbase that [`check`] compares a share's with, whole.
+pub(super) fn coinbase_of_solved(
+    view: &View<'_>,
+    window: &mut Window,
+    share: &Share,
+) -> Result<Vec<u8>, GenerationError> {
+    let parent = share.previous().and_then(|previous| view.share(previous)).map(|parent| &**parent);
+    let weights = window.weights(view.window(parent, share.block_target()), &|hash| view.entry(hash));
+    let coinbase = coinbase_of(share.version(), share.info(), share.payee(), &weights, view.rules)?;
+    let nonce = share.contents().last_txout_nonce;
+    Ok(match share.info().segwit_data {
+        Some(_) => coinbase.with_witness(share.ref_hash(), nonce),
+        None => coinbase.stripped(share.ref_hash(), nonce),
+    })
+}
+
 /// All that `share` should hold, given what its miner was free to choose.
 fn info_wanted(view: &View<'_>, share: &Share, next: &Next, listed: Option<&[Digest]>) -> ShareInfo {
     let given = share.info();
@@ -205,7 +221,11 @@ fn hex_of(hashes: &[Digest]) -> Vec<String> {
 }
 
 /// The hashes that a share's references lead to.
-fn resolve(view: &View<'_>, share: &Share, transactions: &TransactionRefs) -> Result<Vec<Digest>, VerifyError> {
+pub(super) fn resolve(
+    view: &View<'_>,
+    share: &Share,
+    transactions: &TransactionRefs,
+) -> Result<Vec<Digest>, VerifyError> {
     let ancestors: Vec<&Share> = match share.previous() {
         // References lead less than 110 shares back, or the share would not have passed its own checks.
         Some(previous) => view.chain(previous, 110).map(|share| &**share).collect(),

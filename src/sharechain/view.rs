@@ -91,7 +91,7 @@ impl<'a> View<'a> {
     }
 
     /// From `hash` down, at most `count` shares.
-    pub(super) fn chain(&self, hash: ShareHash, count: u32) -> impl Iterator<Item = &'a Arc<Share>> {
+    pub(super) fn chain(&self, hash: ShareHash, count: u32) -> impl Iterator<Item = &'a Arc<Share>> + use<'a> {
         let known = self.known;
         std::iter::successors(known.get(&hash), move |below| known.get(&below.share.previous()?))
             .take(usize::try_from(count).unwrap_or(usize::MAX))

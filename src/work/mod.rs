@@ -1,11 +1,13 @@
 //! `WorkSet`: what there is to mine, as a snapshot; implements [`stratum::Work`] and makes jobs per payout.
 
 mod assemble;
+pub mod gate;
 mod publish;
 mod target;
 pub mod username;
 
 pub use assemble::Ticket;
+pub use gate::Gate;
 pub use publish::{Inputs, publish};
 
 use bitcoin::ScriptBuf;

@@ -1,15 +1,23 @@
 //! Watches what work is made of and publishes a new `WorkSet` when it changed.
 
 use std::sync::Arc;
+use std::time::Duration;
 use stratum::Epochs;
 use tokio::sync::watch;
+use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use super::{Config, WorkSet};
+use super::{Config, Gate, WorkSet};
 use crate::sharechain::Tip;
 use crate::stats::Rates;
 use crate::template::Template;
+
+/// A gate that is closed for so long is told of: at the start, what peers are known takes a moment to find out.
+const WAITING_IS_TOLD_AFTER: Duration = Duration::from_secs(1);
+
+/// How often it is said what a closed gate waits for.
+const WAITING_IS_TOLD_EVERY: Duration = Duration::from_secs(30);
 
 /// What work is made of.
 #[derive(Debug)]
@@ -18,12 +26,14 @@ pub struct Inputs {
     pub templates: watch::Receiver<Option<Arc<Template>>>,
     /// From the share chain; `None` while it is not to be built on.
     pub tips: watch::Receiver<Option<Arc<Tip>>>,
+    /// Whether there may be work.
+    pub gate: watch::Receiver<Gate>,
     /// Of the miners; a change of these alone makes no new work.
     pub rates: watch::Receiver<Arc<Rates>>,
 }
 
 /// Publishes to `work` until `stop`: a snapshot whenever template or tip changed, and `None` while there is nothing to
-/// mine.
+/// mine, or nothing may be mined.
 pub async fn publish(
     config: Config,
     mut inputs: Inputs,
@@ -32,20 +42,30 @@ pub async fn publish(
 ) {
     let mut publisher = Publisher { config: Arc::new(config), last: None, epochs: Epochs::default() };
     let mut trouble = None;
+    let mut tell_at = None;
     loop {
+        let gate = inputs.gate.borrow_and_update().clone();
+        tell_at = (gate != Gate::Open).then(|| tell_at.unwrap_or_else(|| Instant::now() + WAITING_IS_TOLD_AFTER));
         let template = inputs.templates.borrow_and_update().clone();
         let tip = inputs.tips.borrow_and_update().clone();
         let rates = inputs.rates.borrow().clone();
-        let (next, why) = match (template, tip) {
-            (Some(template), Some(tip)) => match publisher.next(template, tip, rates, work.borrow().as_deref()) {
-                Ok(set) => (Some(Arc::new(set)), None),
-                Err(error) => (None, Some(error.to_string())),
-            },
-            (None, _) => (None, Some("there is no template".to_owned())),
-            (Some(_), None) => (None, Some("the share chain is not ready".to_owned())),
+        let (next, why) = match (gate, template, tip) {
+            (Gate::Closed(reason), ..) => (None, Some(reason.as_ref().to_owned())),
+            (Gate::Open, Some(template), Some(tip)) => {
+                match publisher.next(template, tip, rates, work.borrow().as_deref()) {
+                    Ok(set) => (Some(Arc::new(set)), None),
+                    Err(error) => (None, Some(error.to_string())),
+                }
+            }
+            (Gate::Open, None, _) => (None, Some("there is no template".to_owned())),
+            (Gate::Open, Some(_), None) => (None, Some("the share chain is not ready".to_owned())),
         };
         if why != trouble && work.borrow().is_some() && next.is_none() {
             warn!(reason = why.as_deref().unwrap_or_default(), "no work: miners are sent away until there is some");
+            tell_at = tell_at.map(|_| Instant::now() + WAITING_IS_TOLD_EVERY);
+        } else if tell_at.is_some_and(|at| Instant::now() >= at) {
+            info!("no work for miners yet: {}", why.as_deref().unwrap_or_default());
+            tell_at = Some(Instant::now() + WAITING_IS_TOLD_EVERY);
         } else if trouble.is_some() && why.is_none() {
             info!("there is work for miners");
         }
@@ -57,6 +77,8 @@ pub async fn publish(
             () = stop.cancelled() => return,
             changed = inputs.templates.changed() => if changed.is_err() { return },
             changed = inputs.tips.changed() => if changed.is_err() { return },
+            changed = inputs.gate.changed() => if changed.is_err() { return },
+            () = sleep_until(tell_at.unwrap_or_else(Instant::now)), if tell_at.is_some() => {}
         }
     }
 }
@@ -139,16 +161,21 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn work_comes_and_goes_with_templates_and_tips() {
+    async fn work_comes_and_goes_with_templates_tips_and_the_gate() {
         let (templates_sender, templates) = watch::channel(None);
         let (tips_sender, tips) = watch::channel(None);
+        let (gate_sender, gate) = watch::channel(Gate::Open);
         let (_rates_sender, rates) = watch::channel(Arc::default());
         let (sender, mut work) = watch::channel(None);
         let stop = CancellationToken::new();
-        let task = tokio::spawn(publish(config(), Inputs { templates, tips, rates }, sender, stop.clone()));
+        let task = tokio::spawn(publish(config(), Inputs { templates, tips, gate, rates }, sender, stop.clone()));
         templates_sender.send_replace(Some(template(|_| {})));
         assert!(work.borrow().is_none(), "there is no tip yet");
         tips_sender.send_replace(Some(tip()));
+        work.wait_for(Option::is_some).await.unwrap();
+        gate_sender.send_replace(Gate::Closed("alone".into()));
+        work.wait_for(Option::is_none).await.unwrap();
+        gate_sender.send_replace(Gate::Open);
         work.wait_for(Option::is_some).await.unwrap();
         templates_sender.send_replace(None);
         work.wait_for(Option::is_none).await.unwrap();

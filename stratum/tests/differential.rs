@@ -149,7 +149,7 @@ impl Checker {
                 Some(bits) => bits,
             },
         };
-        if time < UNIX - 600 || time > (now + 7200).min(UNIX + 7000).max(UNIX) || rolled & !self.mask != 0 {
+        if time < UNIX - 600 || time > (now + 7200).clamp(UNIX, UNIX + 7000) || rolled & !self.mask != 0 {
             return 20;
         }
         let mut coinbase = job.head.clone();

@@ -12,6 +12,7 @@ use p2pool::bitcoind::credentials::{Login, Password};
 use p2pool::bitcoind::daemon::{self, Config};
 use p2pool::bitcoind::{Handle, Health};
 use p2pool::block::{BlockReport, FoundBlock, Outcome};
+use p2pool::data_dir::DataDir;
 use p2pool::journal::Journal;
 use p2pool::network::{BITCOIN_REGTEST, Network};
 use p2pool::share::{WITNESS_RESERVED_VALUE, witness_commitment_script};
@@ -63,7 +64,10 @@ pub(crate) async fn start(config: Config) -> Backend {
 
 pub(crate) async fn start_in(config: Config, network: &'static Network, data_dir: Arc<TempDir>) -> Backend {
     let tasks = Tasks::new();
-    let journal = Journal::open(data_dir.path()).unwrap();
+    let journal_dir = DataDir::open(data_dir.path(), network).unwrap();
+    // A back end that was just stopped may hold it for another instant.
+    tokio::spawn(journal_dir.clone().take_over());
+    let journal = Journal::open(&journal_dir).unwrap();
     let handle = daemon::start(config, network, journal, &tasks).await.unwrap();
     let reports = handle.reports.subscribe();
     Backend { handle, tasks, reports, data_dir }

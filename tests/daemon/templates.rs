@@ -1,6 +1,8 @@
 //! Templates: that they come, are followed, and can be mined on.
 
-use crate::support::{config, config_without_p2p, mine, start, start_in};
+use crate::support::{LIMIT, config, config_without_p2p, mine, start, start_in};
+use bitcoin::block::Header;
+use bitcoin::consensus::deserialize;
 use p2pool::bitcoind::daemon::{Config, wallet_address};
 use p2pool::block::Outcome;
 use p2pool::network::{BITCOIN_REGTEST, BITCOIN_SIGNET};
@@ -9,6 +11,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 use test_support::{Bitcoind, Fault, HttpProxy, Spender, mine_blocks, payout_address};
+use tokio::time::timeout;
 
 /// Well below the regular poll's 15 s, so that only the quick ways can keep it.
 const QUICK: Duration = Duration::from_secs(5);
@@ -48,6 +51,25 @@ async fn without_p2p_the_long_poll_brings_a_new_template_before_the_next_poll() 
         println!("new template {:?} after the block", started.elapsed());
         assert!(started.elapsed() < QUICK);
     }
+    backend.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_header_that_templates_build_on_is_told_and_news_of_a_block_is_a_reason_to_ask() {
+    let daemon = Bitcoind::start();
+    let proxy = HttpProxy::start(daemon.rpc_port());
+    let mut backend = start(Config { rpc_port: Some(proxy.port()), ..config_without_p2p(&daemon) }).await;
+    backend.template(|_| true).await;
+    let mined = mine_blocks(&daemon, 1, &payout_address(1).script_pubkey())[0];
+    backend.template(|template| template.previous_block == mined).await;
+    let is_of_mined = |header: &Option<[u8; 80]>| {
+        header.is_some_and(|header| deserialize::<Header>(&header).unwrap().block_hash() == mined)
+    };
+    timeout(LIMIT, backend.handle.best_header.wait_for(is_of_mined)).await.unwrap().unwrap();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let calls = proxy.calls("getblocktemplate");
+    backend.handle.news.notify_one();
+    crate::support::wait_for("a call for the news", || proxy.calls("getblocktemplate") > calls).await;
     backend.stop().await;
 }
 

@@ -1,16 +1,20 @@
 //! The whole node as its users run it, against a real bitcoind: each test has a daemon, a node and miners of its own.
 
 mod block_found;
+mod control;
 mod daemon_trouble;
 mod demo;
+mod gate;
 mod ledger;
 mod metrics;
+mod peers;
 mod refusals;
 mod restart;
 mod share_command;
 mod shares;
 mod shutdown;
 mod startup;
+mod takeover;
 mod usernames;
 
 use bitcoin::{Address, BlockHash};

@@ -5,7 +5,8 @@
 #[path = "."]
 mod sharechain {
     mod choice;
-    mod forge;
+    mod owner;
     mod pruning;
+    mod strangers;
     mod verification;
 }

@@ -5,7 +5,7 @@ use p2pool::sharechain::Sharechain;
 use proptest::prelude::*;
 use std::sync::Arc;
 
-use super::forge::{Plan, START, grow, network, share_on};
+use p2pool::simulation::forge::{Plan, START, grow, network, share_on};
 
 #[test]
 fn about_two_chain_lengths_are_kept_however_long_the_chain_grows() {

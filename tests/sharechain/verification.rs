@@ -4,7 +4,7 @@ use p2pool::share::{Bits, Share, ShareHash, ShareInfo, ShareVersion, Transaction
 use p2pool::sharechain::{Event, Sharechain, VerifyError, replay};
 use std::sync::Arc;
 
-use super::forge::{Plan, START, find, grow, info, network, share_on};
+use p2pool::simulation::forge::{Plan, START, find, grow, info, network, share_on};
 
 fn events(chain: &mut Sharechain) -> Vec<Event> {
     std::iter::from_fn(|| chain.poll_event()).collect()

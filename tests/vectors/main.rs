@@ -8,8 +8,11 @@
 #[path = "."]
 mod vectors {
     mod addresses;
+    mod behaviours;
     mod chains;
+    mod dialogues;
     mod forks;
+    mod messages;
     mod numbers;
     mod primitives;
     mod recorded;

@@ -1,4 +1,4 @@
-//! The byte primitives of `pack.json`, but for those of messages between peers.
+//! The byte primitives of `pack.json`, but for those of messages between peers (`messages`).
 
 use super::support::{bytes_of, json, list_of, number_of, ran, rules_of, str_of};
 use p2pool::pack::{Reader, UnpackError, Writer};

@@ -1,5 +1,6 @@
 //! Reads the vectors, and holds every test to the manifest.
 
+use bytes::Bytes;
 use flate2::read::GzDecoder;
 use p2pool::merkle::Digest;
 use p2pool::share::{ShareRules, Target, pow_sha256d};
@@ -74,6 +75,37 @@ pub(crate) fn digest_of(value: &Value) -> Digest {
 
 pub(crate) fn digests_of(value: &Value) -> Vec<Digest> {
     list_of(value).iter().map(digest_of).collect()
+}
+
+/// A frame of a recorded stream between two nodes.
+#[derive(Debug, Clone)]
+pub(crate) struct RecordedFrame {
+    /// Seconds since 1970.
+    pub time: f64,
+    /// Whether the node that made the connection sent it.
+    pub is_client: bool,
+    pub command: String,
+    pub payload: Bytes,
+    pub checksum: String,
+}
+
+/// All frames of a stream, in the order in which they passed the recorder.
+pub(crate) fn frames_of(file: &str) -> Vec<RecordedFrame> {
+    let text = text(file);
+    let lines = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    lines
+        .filter(|line| line.get("command").is_some())
+        .map(|line| {
+            assert_eq!(line["checksum_ok"], true);
+            RecordedFrame {
+                time: line["t"].as_f64().unwrap(),
+                is_client: line["direction"] == "c2s",
+                command: str_of(&line["command"]).into(),
+                payload: bytes_of(&line["payload_hex"]).into(),
+                checksum: str_of(&line["checksum"]).into(),
+            }
+        })
+        .collect()
 }
 
 /// What the `net` of a recorded chain says about its shares.

@@ -176,7 +176,10 @@ fn assemble(config: &Config, tasks: &Tasks) -> (Handle, Embedded, mpsc::Receiver
         // Nothing is left half done wherever it stops.
         let _ = stop.run_until_cancelled(publishing).await;
     });
-    (Handle { templates, health, blocks, heights, reports }, embedded, found)
+    // Headers are for peers, and a chain inside this process has none to tell; its templates need no asking for.
+    let (_, best_header) = watch::channel(None);
+    let news = Arc::default();
+    (Handle { templates, health, blocks, heights, reports, best_header, news }, embedded, found)
 }
 
 async fn publish_templates(

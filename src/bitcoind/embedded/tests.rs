@@ -34,7 +34,7 @@ fn found(embedded: &Embedded, salt: u32) -> FoundBlock {
 async fn a_found_block_is_accepted_reported_and_mined_upon() {
     let tasks = Tasks::new();
     let folder = tempfile::tempdir().unwrap();
-    let (mut handle, embedded) = start(&regtest(), Journal::open(folder.path()).unwrap(), &tasks);
+    let (mut handle, embedded) = start(&regtest(), Journal::of_test(folder.path()), &tasks);
     let mut reports = handle.reports.subscribe();
     assert_eq!(template(&mut handle).await.height, 1);
     assert!(handle.health.borrow().p2p_connected && !handle.health.borrow().gone);

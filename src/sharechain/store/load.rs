@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
+use std::io::ErrorKind;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
@@ -43,6 +44,8 @@ struct Reading {
     problems: Vec<String>,
     /// Segments whose good records must be copied out.
     damaged: Vec<Name>,
+    /// Somebody else's: nothing may be put in order.
+    is_foreign: bool,
 }
 
 #[derive(Debug)]
@@ -51,6 +54,49 @@ struct Found {
     sequence: u64,
     verified: bool,
     share: StoredShare,
+}
+
+/// Segments that the owner of a foreign store deletes while it is read: so often it is read again.
+const FOREIGN_READINGS_MAX: usize = 10;
+
+/// Reads what another process writes, and touches nothing. A record that is half written is none yet.
+pub(super) fn read_only(folder: &Path) -> Result<Loaded, StoreError> {
+    if !folder.exists() {
+        return Ok(Loaded::default());
+    }
+    let mut last = Ok(Loaded::default());
+    for _ in 0..FOREIGN_READINGS_MAX {
+        last = read_foreign(folder);
+        match &last {
+            // A segment was copied forward and deleted since the folder was listed.
+            Err(StoreError::Disk { source, .. }) if source.kind() == ErrorKind::NotFound => {}
+            _ => break,
+        }
+    }
+    last
+}
+
+fn read_foreign(folder: &Path) -> Result<Loaded, StoreError> {
+    let (names, _) = segment::list(folder)?;
+    let mut reading = Reading { is_foreign: true, ..Reading::default() };
+    for name in &names {
+        reading.read(folder, *name, names.last() == Some(name))?;
+    }
+    let mut loaded = Loaded { problems: reading.problems, ..Loaded::default() };
+    for Found { verified, share, .. } in in_order(reading.shares) {
+        if verified || reading.marks.contains_key(&share.hash) {
+            loaded.verified.push(share.hash);
+        }
+        loaded.shares.push(share);
+    }
+    Ok(loaded)
+}
+
+fn in_order(shares: HashMap<ShareHash, Found>) -> Vec<Found> {
+    let mut found: Vec<Found> = shares.into_values().collect();
+    // The hash decides between equals, which only a file of somebody else's making has: a copy keeps its place.
+    found.sort_unstable_by_key(|found| (found.sequence, found.share.hash));
+    found
 }
 
 pub(super) fn open(folder: PathBuf) -> Result<(Store, Loaded), StoreError> {
@@ -73,11 +119,8 @@ pub(super) fn open(folder: PathBuf) -> Result<(Store, Loaded), StoreError> {
         next_id: last_id.map_or(0, |id| id + 1),
         next_sequence: last_sequence.map_or(0, |sequence| sequence.saturating_add(1)),
     };
-    let mut found: Vec<Found> = reading.shares.into_values().collect();
-    // The hash decides between equals, which only a file of somebody else's making has: a copy keeps its place.
-    found.sort_unstable_by_key(|found| (found.sequence, found.share.hash));
     let mut loaded = Loaded { problems: reading.problems, ..Loaded::default() };
-    for Found { place, verified, share, .. } in found {
+    for Found { place, verified, share, .. } in in_order(reading.shares) {
         let mark = match reading.marks.get(&share.hash) {
             _ if verified => Mark::InShare,
             Some(place) => Mark::Apart(*place),
@@ -139,7 +182,10 @@ impl Reading {
             [tail]
                 if header == Header::Known && is_newest && tail.end == bytes.len() && is_torn(&bytes[tail.clone()]) =>
             {
-                self.cut_off(&path, name, tail)?;
+                // The next record of somebody else's store is being written there.
+                if !self.is_foreign {
+                    self.cut_off(&path, name, tail)?;
+                }
                 Ok(true)
             }
             _ => {
@@ -186,6 +232,10 @@ impl Reading {
     }
 
     fn set_aside(&mut self, path: &Path, name: Name, reason: &str) {
+        if self.is_foreign {
+            self.problems.push(format!("{}: {reason}", path.display()));
+            return;
+        }
         self.segments.entry(name).or_default();
         self.damaged.push(name);
         self.problems.push(format!("{}: {reason}; set aside as {}", path.display(), name.damaged_file_name()));

@@ -23,7 +23,7 @@ mod writer;
 
 pub use load::{Loaded, StoredShare};
 pub use record::SHARE_BYTES_MAX;
-pub use writer::{StoreWriter, WriterError};
+pub use writer::{NewShare, StoreWriter, WriterError};
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs::{self, File};
@@ -137,23 +137,45 @@ impl Store {
         load::open(data_dir.join("shares"))
     }
 
-    /// Keeps a share: `bytes` are its version and contents. A share that is kept already stays as it is.
+    /// Reads the share store in `data_dir` while another process owns it: nothing is put in order, nothing is touched. None is
+    /// an empty one.
+    ///
+    /// # Errors
+    /// As [`Store::open`].
+    pub fn read_only(data_dir: &Path) -> Result<Loaded, StoreError> {
+        load::read_only(&data_dir.join("shares"))
+    }
+
+    /// Whether a share is kept.
+    pub fn contains(&self, hash: ShareHash) -> bool {
+        self.entries.contains_key(&hash)
+    }
+
+    /// Keeps a share: `bytes` are its version and contents, and `verified` says whether it passed all checks. A share that is
+    /// kept already stays as it is, but for being verified now.
     ///
     /// Survives the end of the process at once, that of the machine after [`Store::sync`].
     ///
     /// # Errors
     /// [`StoreError::TooLong`], [`StoreError::Disk`].
-    pub fn append_share(&mut self, hash: ShareHash, bytes: &[u8], time_seen: u32) -> Result<(), StoreError> {
+    pub fn append_share(
+        &mut self,
+        hash: ShareHash,
+        bytes: &[u8],
+        time_seen: u32,
+        verified: bool,
+    ) -> Result<(), StoreError> {
         if bytes.len() > SHARE_BYTES_MAX {
             return Err(StoreError::TooLong { hash, length: bytes.len() });
         }
         if self.entries.contains_key(&hash) {
-            return Ok(());
+            return if verified { self.append_verified(hash) } else { Ok(()) };
         }
-        let record = Record::Share { hash, sequence: self.next_sequence, time_seen, verified: false, bytes };
+        let record = Record::Share { hash, sequence: self.next_sequence, time_seen, verified, bytes };
         let place = self.append(&record)?;
         self.next_sequence = self.next_sequence.saturating_add(1);
-        self.entries.insert(hash, Entry { place, mark: Mark::None });
+        let mark = if verified { Mark::InShare } else { Mark::None };
+        self.entries.insert(hash, Entry { place, mark });
         Ok(())
     }
 

@@ -25,7 +25,7 @@ fn bytes(number: u32, length: usize) -> Vec<u8> {
 
 fn append(store: &mut Store, numbers: impl IntoIterator<Item = u32>, length: usize) {
     for number in numbers {
-        store.append_share(hash(number), &bytes(number, length), number).unwrap();
+        store.append_share(hash(number), &bytes(number, length), number, false).unwrap();
     }
 }
 
@@ -201,7 +201,7 @@ fn a_long_run_takes_no_more_than_twice_what_is_wanted() {
 fn a_share_too_long_to_be_real_is_refused_and_the_longest_is_kept() {
     let dir = tempfile::tempdir().unwrap();
     let (mut store, _) = Store::open(dir.path()).unwrap();
-    let error = store.append_share(hash(0), &bytes(0, SHARE_BYTES_MAX + 1), 0).unwrap_err();
+    let error = store.append_share(hash(0), &bytes(0, SHARE_BYTES_MAX + 1), 0, false).unwrap_err();
     assert!(matches!(error, StoreError::TooLong { length, .. } if length == SHARE_BYTES_MAX + 1));
     append(&mut store, 1..4, SHARE_BYTES_MAX);
     let loaded = reopen(dir.path());
@@ -328,7 +328,7 @@ fn run(steps: Vec<Step>) {
     for step in steps {
         match step {
             Step::Append(number, length) => {
-                store.append_share(hash(number), &bytes(number, length), number).unwrap();
+                store.append_share(hash(number), &bytes(number, length), number, false).unwrap();
                 model.ever.entry(number).or_default().insert(length);
                 model.wanted.entry(number).or_insert((length, false));
             }

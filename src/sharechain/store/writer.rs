@@ -38,10 +38,23 @@ pub struct StoreWriter {
     ended: oneshot::Receiver<()>,
 }
 
+/// A share to be kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewShare {
+    /// Its hash.
+    pub hash: ShareHash,
+    /// Version and contents.
+    pub bytes: Box<[u8]>,
+    /// When this node first saw it, seconds since 1970.
+    pub time_seen: u32,
+    /// Whether it passed all checks.
+    pub verified: bool,
+}
+
 #[derive(Debug)]
 enum Command {
-    Share { hash: ShareHash, bytes: Box<[u8]>, time_seen: u32 },
-    Verified(ShareHash),
+    Shares(Vec<NewShare>),
+    Verified(Vec<ShareHash>),
     Forget(Vec<ShareHash>),
     Sync(oneshot::Sender<Result<(), StoreError>>),
 }
@@ -65,20 +78,20 @@ impl StoreWriter {
         Ok(StoreWriter { commands, trouble, ended })
     }
 
-    /// See [`Store::append_share`].
+    /// See [`Store::append_share`] and [`Store::append_verified`], for all of them at once: at most some hundreds.
     ///
     /// # Errors
     /// [`WriterError::Gone`].
-    pub async fn append_share(&self, hash: ShareHash, bytes: Box<[u8]>, time_seen: u32) -> Result<(), WriterError> {
-        self.send(Command::Share { hash, bytes, time_seen }).await
+    pub async fn append_shares(&self, shares: Vec<NewShare>) -> Result<(), WriterError> {
+        self.send(Command::Shares(shares)).await
     }
 
     /// See [`Store::append_verified`].
     ///
     /// # Errors
     /// [`WriterError::Gone`].
-    pub async fn append_verified(&self, hash: ShareHash) -> Result<(), WriterError> {
-        self.send(Command::Verified(hash)).await
+    pub async fn append_verified(&self, hashes: Vec<ShareHash>) -> Result<(), WriterError> {
+        self.send(Command::Verified(hashes)).await
     }
 
     /// See [`Store::forget`].
@@ -201,10 +214,22 @@ impl Worker {
 
 fn perform(store: &mut Store, command: &Command) -> Result<(), StoreError> {
     match command {
-        Command::Share { hash, bytes, time_seen } => store.append_share(*hash, bytes, *time_seen),
-        Command::Verified(hash) => store.append_verified(*hash),
+        // Tried again from the start if the disk refuses one: those before are kept already.
+        Command::Shares(shares) => shares.iter().try_for_each(|share| keep(store, share)),
+        Command::Verified(hashes) => hashes.iter().try_for_each(|hash| store.append_verified(*hash)),
         Command::Forget(hashes) => store.forget(hashes),
         Command::Sync(_) => store.sync(),
+    }
+}
+
+fn keep(store: &mut Store, share: &NewShare) -> Result<(), StoreError> {
+    match store.append_share(share.hash, &share.bytes, share.time_seen, share.verified) {
+        // Trying again would not make it fit, and the others do.
+        Err(error @ StoreError::TooLong { .. }) => {
+            warn!(%error, "share store: a share is not kept");
+            Ok(())
+        }
+        result => result,
     }
 }
 
@@ -212,20 +237,24 @@ fn perform(store: &mut Store, command: &Command) -> Result<(), StoreError> {
 mod tests {
     use super::*;
 
+    fn share(byte: u8) -> NewShare {
+        NewShare { hash: ShareHash([byte; 32]), bytes: [byte; 9].into(), time_seen: 5, verified: false }
+    }
+
     #[tokio::test]
     async fn what_was_sent_is_on_disk_after_a_stop() {
         let dir = tempfile::tempdir().unwrap();
-        let hash = ShareHash([1; 32]);
+        let hash = share(1).hash;
         let writer = StoreWriter::start(Store::open(dir.path()).unwrap().0, Duration::from_secs(60)).unwrap();
-        writer.append_share(hash, b"share".as_slice().into(), 5).await.unwrap();
-        writer.append_verified(hash).await.unwrap();
-        writer.append_share(ShareHash([2; 32]), b"other".as_slice().into(), 6).await.unwrap();
+        writer.append_shares(vec![share(1)]).await.unwrap();
+        writer.append_verified(vec![hash]).await.unwrap();
+        writer.append_shares(vec![share(2), NewShare { verified: true, ..share(4) }]).await.unwrap();
         writer.forget(vec![ShareHash([3; 32])]).await.unwrap();
         writer.sync().await.unwrap();
         writer.stop().await.unwrap();
         let loaded = Store::open(dir.path()).unwrap().1;
-        assert_eq!(loaded.shares.len(), 2);
-        assert_eq!(loaded.verified, [hash]);
+        assert_eq!(loaded.shares.len(), 3);
+        assert_eq!(loaded.verified, [hash, share(4).hash]);
         assert_eq!(loaded.problems, [""; 0]);
     }
 
@@ -238,7 +267,7 @@ mod tests {
         let writer = StoreWriter::start(store, Duration::from_millis(5)).unwrap();
         let mut trouble = writer.trouble();
         for byte in 0..3 {
-            writer.append_share(ShareHash([byte; 32]), [byte; 9].as_slice().into(), 0).await.unwrap();
+            writer.append_shares(vec![share(byte)]).await.unwrap();
         }
         trouble.wait_for(Option::is_some).await.unwrap();
         assert!(matches!(writer.sync().await, Err(WriterError::Store(StoreError::Disk { .. }))));

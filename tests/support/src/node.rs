@@ -23,7 +23,7 @@ const READY_LIMIT: Duration = Duration::from_secs(30);
 const EXIT_LIMIT: Duration = Duration::from_secs(30);
 
 /// How to start a node.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct NodeBuilder {
     program: PathBuf,
     network: String,
@@ -32,6 +32,7 @@ pub struct NodeBuilder {
     rpc_port: Option<u16>,
     p2p_port: Option<u16>,
     worker_port: Option<u16>,
+    pool_address: Option<SocketAddr>,
     credentials: Option<(String, String)>,
     args: Vec<String>,
     environment: Vec<(String, String)>,
@@ -49,6 +50,7 @@ impl NodeBuilder {
             rpc_port: Some(daemon.rpc_port()),
             p2p_port: Some(daemon.p2p_port()),
             worker_port: None,
+            pool_address: Some(SocketAddr::from(([127, 0, 0, 1], free_port()))),
             credentials: Some(daemon.credentials()),
             args: Vec::new(),
             environment: Vec::new(),
@@ -65,6 +67,7 @@ impl NodeBuilder {
             rpc_port: None,
             p2p_port: None,
             worker_port: None,
+            pool_address: None,
             credentials: None,
             args: Vec::new(),
             environment: Vec::new(),
@@ -101,6 +104,17 @@ impl NodeBuilder {
         self
     }
 
+    /// Where it listens for peers, instead of a free loopback port.
+    pub fn pool_address(mut self, address: SocketAddr) -> Self {
+        self.pool_address = Some(address);
+        self
+    }
+
+    /// Another node that it is to be connected with.
+    pub fn peer(self, address: SocketAddr) -> Self {
+        self.args(&["-n", &address.to_string()])
+    }
+
     /// Other credentials than the daemon's, or none on the command line.
     pub fn credentials(mut self, credentials: Option<(&str, &str)>) -> Self {
         self.credentials = credentials.map(|(user, password)| (user.to_owned(), password.to_owned()));
@@ -131,6 +145,16 @@ impl NodeBuilder {
         let data_dir =
             tempfile::Builder::new().prefix("p2pool-node-").tempdir().expect("the temporary folder can be written");
         let worker_port = self.worker_port.unwrap_or_else(free_port);
+        self.launch(Arc::new(data_dir), worker_port)
+    }
+
+    /// Starts it on another node's data directory, and waits for nothing.
+    pub fn spawn_on(self, other: &Node) -> Node {
+        let worker_port = self.worker_port.unwrap_or_else(free_port);
+        self.launch(Arc::clone(&other.data_dir), worker_port)
+    }
+
+    fn launch(self, data_dir: Arc<TempDir>, worker_port: u16) -> Node {
         let mut node = Node { builder: self, data_dir, worker_port, child: None, log: Arc::default(), marked: 0 };
         node.launch();
         node
@@ -141,7 +165,7 @@ impl NodeBuilder {
 #[derive(Debug)]
 pub struct Node {
     builder: NodeBuilder,
-    data_dir: TempDir,
+    data_dir: Arc<TempDir>,
     worker_port: u16,
     child: Option<Child>,
     log: Arc<Log>,
@@ -174,6 +198,11 @@ impl Node {
     /// Where miners connect.
     pub fn worker_port(&self) -> u16 {
         self.worker_port
+    }
+
+    /// Where it listens for peers.
+    pub fn pool_address(&self) -> SocketAddr {
+        self.builder.pool_address.expect("the demonstration has no peers")
     }
 
     /// Its `--datadir`.
@@ -243,6 +272,15 @@ impl Node {
         response.body
     }
 
+    /// The most memory that it has used so far, in bytes (`VmHWM`).
+    pub fn memory_peak(&self) -> u64 {
+        let child = self.child.as_ref().expect("only a running node has memory");
+        let status = std::fs::read_to_string(format!("/proc/{}/status", child.id())).expect("our own child is there");
+        let line = status.lines().find(|line| line.starts_with("VmHWM:")).expect("Linux tells it");
+        let kilobytes = line.split_whitespace().nth(1).and_then(|number| number.parse::<u64>().ok());
+        kilobytes.expect("Linux tells it in kilobytes") * 1024
+    }
+
     /// Ends it as a power cut would.
     pub fn kill9(&mut self) {
         if let Some(mut child) = self.child.take() {
@@ -298,6 +336,16 @@ impl Node {
         self.restart();
     }
 
+    /// Starts another process with the same data directory, ports and arguments, as for an upgrade, and waits for nothing.
+    pub fn spawn_successor(&self) -> Self {
+        self.builder.clone().launch(Arc::clone(&self.data_dir), self.worker_port)
+    }
+
+    /// Its process.
+    pub fn pid(&self) -> u32 {
+        self.child.as_ref().expect("only a running node has one").id()
+    }
+
     fn worker_address(&self) -> SocketAddr {
         SocketAddr::from(([127, 0, 0, 1], self.worker_port))
     }
@@ -334,6 +382,10 @@ impl Node {
         }
         if let Some(port) = builder.p2p_port {
             command.args(["--bitcoind-p2p-port", &port.to_string()]);
+        }
+        if let Some(address) = builder.pool_address {
+            // Nobody outside of the test is to be reached, nor the machine's router.
+            command.args(["--p2pool-port", &address.to_string(), "--no-bootstrap", "--disable-upnp"]);
         }
         command.args(&builder.args);
         if let Some((user, password)) = &builder.credentials {

@@ -1,54 +1,65 @@
-//! Makes shares that fit their ancestors, on a network where nearly every hash is good enough.
+//! Makes real shares that fit their ancestors, on a network where nearly every hash is good enough: for the simulation,
+//! for tests and for benchmarks.
 
-use p2pool::merkle::{Digest, branch_of_first};
-use p2pool::network::{Network, from_toml};
-use p2pool::share::{
+use std::sync::Arc;
+
+use crate::merkle::{Digest, branch_of_first};
+use crate::network::{Network, from_toml};
+use crate::share::{
     Attempts, Bits, Draft, MinHeader, Payee, Payout, Payouts, SegwitData, Share, ShareData, ShareHash, ShareInfo,
     StaleInfo, Target,
 };
-use p2pool::sharechain::{Sharechain, Tip};
-use std::sync::Arc;
+use crate::sharechain::{Sharechain, Tip};
 
 /// When the forged chains begin, seconds since 1970.
-pub(crate) const START: u32 = 1_700_000_000;
+pub const START: u32 = 1_700_000_000;
 
-/// A network of this chain length, whose fresh chains begin with share version `start_version`.
-pub(crate) fn network(chain_length: u32, start_version: u64) -> &'static Network {
+/// A network of this chain length with a share every ten seconds, whose fresh chains begin with share version
+/// `start_version`.
+pub fn network(chain_length: u32, start_version: u64) -> &'static Network {
+    network_of_period(chain_length, 10, start_version)
+}
+
+/// The same with a share every `share_period` seconds. It lives as long as the process: ask for few.
+///
+/// # Panics
+/// If no network can be so.
+pub fn network_of_period(chain_length: u32, share_period: u32, start_version: u64) -> &'static Network {
     let lookbehind = (chain_length / 2).clamp(2, 200);
     let text = format!(
         "BASE = \"bitcoin_signet\"\nNAME = \"forged\"\nCHAIN_LENGTH = {chain_length}\nREAL_CHAIN_LENGTH = {chain_length}\n\
-         TARGET_LOOKBEHIND = {lookbehind}\nSHARE_PERIOD = 10\nSTART_VERSION = {start_version}\n\
+         TARGET_LOOKBEHIND = {lookbehind}\nSHARE_PERIOD = {share_period}\nSTART_VERSION = {start_version}\n\
          MINIMUM_PROTOCOL_VERSION = 1400\nMAX_TARGET = \"{}\"\n",
         "f".repeat(64)
     );
-    Box::leak(Box::new(from_toml(&text).unwrap()))
+    Box::leak(Box::new(from_toml(&text).expect("numbers that a network can have")))
 }
 
 /// What a forged share's miner chose.
 #[derive(Debug, Clone)]
-pub(crate) struct Plan {
+pub struct Plan {
     /// Whom it pays: the address of this number.
-    pub(crate) payee: u32,
+    pub payee: u32,
     /// Seconds since 1970; later if the parent's time asks for that.
-    pub(crate) timestamp: u32,
+    pub timestamp: u32,
     /// The target that it would like.
-    pub(crate) target: Target,
+    pub target: Target,
     /// The block's target; hard enough for nothing to be a block unless a test wants one.
-    pub(crate) block_bits: Bits,
+    pub block_bits: Bits,
     /// The block that it builds on.
-    pub(crate) previous_block: Option<Digest>,
+    pub previous_block: Option<Digest>,
     /// Satoshis.
-    pub(crate) subsidy: u64,
+    pub subsidy: u64,
     /// In 65535ths.
-    pub(crate) donation: u16,
+    pub donation: u16,
     /// What it announces.
-    pub(crate) stale_info: StaleInfo,
+    pub stale_info: StaleInfo,
     /// The version that it votes for, if not the usual.
-    pub(crate) vote: Option<u64>,
+    pub vote: Option<u64>,
     /// Hashes of the block's other transactions.
-    pub(crate) transactions: Vec<Digest>,
+    pub transactions: Vec<Digest>,
     /// Tells apart what is otherwise alike.
-    pub(crate) nonce: u32,
+    pub nonce: u32,
 }
 
 impl Default for Plan {
@@ -76,9 +87,12 @@ fn hash160(payee: u32) -> [u8; 20] {
 }
 
 /// What a share on `tip` holds, by `plan`.
-pub(crate) fn info(chain: &Sharechain, tip: &Tip, plan: &Plan) -> ShareInfo {
+///
+/// # Panics
+/// If too little of the chain is known to build on it.
+pub fn info(chain: &Sharechain, tip: &Tip, plan: &Plan) -> ShareInfo {
     let (rules, version) = (chain.rules(), tip.version());
-    let next = tip.next().unwrap();
+    let next = tip.next().expect("the whole window is known");
     let (max_bits, bits) = next.targets(plan.target);
     let payout = if version.has_textual_address() {
         let payee = Payee::from_pubkey_hash(&hash160(plan.payee), rules);
@@ -105,18 +119,21 @@ pub(crate) fn info(chain: &Sharechain, tip: &Tip, plan: &Plan) -> ShareInfo {
         far_share_hash: next.far_share_hash,
         max_bits,
         bits,
-        timestamp: next.timestamp(version, plan.timestamp).unwrap(),
+        timestamp: next.timestamp(version, plan.timestamp).expect("centuries are left"),
         absheight: next.absheight,
         abswork: next.abswork(bits),
     }
 }
 
 /// Finds the share that holds `info`.
-pub(crate) fn find(chain: &Sharechain, tip: &Tip, plan: &Plan, info: ShareInfo) -> Arc<Share> {
+///
+/// # Panics
+/// If the network's targets are too hard to find one.
+pub fn find(chain: &Sharechain, tip: &Tip, plan: &Plan, info: ShareInfo) -> Arc<Share> {
     let rules = chain.rules();
     let weights = tip.weights(plan.block_bits.target());
-    let payouts = Payouts::new(tip.version(), plan.subsidy, &weights, rules).unwrap();
-    let draft = Draft::new(info, &payouts, &branch_of_first(&plan.transactions), rules).unwrap();
+    let payouts = Payouts::new(tip.version(), plan.subsidy, &weights, rules).expect("all payees can be paid");
+    let draft = Draft::new(info, &payouts, &branch_of_first(&plan.transactions), rules).expect("the payee can be paid");
     let header = |nonce| MinHeader {
         version: 0x2000_0000,
         previous_block: plan.previous_block,
@@ -124,23 +141,30 @@ pub(crate) fn find(chain: &Sharechain, tip: &Tip, plan: &Plan, info: ShareInfo) 
         bits: plan.block_bits,
         nonce,
     };
-    let share = (0..u32::MAX).find_map(|nonce| draft.finish(header(nonce), 0, rules).ok()).unwrap();
-    Arc::new(share)
+    let share = (0..u32::MAX).find_map(|nonce| draft.finish(header(nonce), 0, rules).ok());
+    Arc::new(share.expect("nearly every hash is good enough"))
 }
 
 /// A share on top of `parent`.
-pub(crate) fn share_on(chain: &mut Sharechain, parent: Option<ShareHash>, plan: &Plan) -> Arc<Share> {
+///
+/// # Panics
+/// If too little of the chain is known to build on it.
+pub fn share_on(chain: &mut Sharechain, parent: Option<ShareHash>, plan: &Plan) -> Arc<Share> {
     let tip = chain.tip_at(parent);
     let info = info(chain, &tip, plan);
     find(chain, &tip, plan, info)
 }
 
 /// Adds shares on top of `parent`, ten seconds apart, thinking after each, and gives their hashes.
-pub(crate) fn grow(chain: &mut Sharechain, parent: Option<ShareHash>, count: u32, plan: &Plan) -> Vec<ShareHash> {
+///
+/// # Panics
+/// If `parent` is not here.
+pub fn grow(chain: &mut Sharechain, parent: Option<ShareHash>, count: u32, plan: &Plan) -> Vec<ShareHash> {
     let mut parent = parent;
     let mut hashes = Vec::new();
     for _ in 0..count {
-        let timestamp = parent.map_or(plan.timestamp, |parent| chain.share(parent).unwrap().timestamp() + 10);
+        let timestamp =
+            parent.map_or(plan.timestamp, |parent| chain.share(parent).expect("the parent is here").timestamp() + 10);
         let share = share_on(chain, parent, &Plan { timestamp, ..plan.clone() });
         hashes.push(share.hash());
         parent = Some(share.hash());
@@ -151,12 +175,12 @@ pub(crate) fn grow(chain: &mut Sharechain, parent: Option<ShareHash>, count: u32
 }
 
 /// The compact form of the target that takes so many hashes.
-pub(crate) fn bits_of(attempts: u64) -> Bits {
+pub fn bits_of(attempts: u64) -> Bits {
     let hashes = ruint::aliases::U320::from(1) << 256;
     Bits::from_target(Target(hashes / ruint::aliases::U320::from(attempts)))
 }
 
 /// So much work.
-pub(crate) fn attempts(number: u64) -> Attempts {
+pub fn attempts(number: u64) -> Attempts {
     Attempts(ruint::aliases::U320::from(number))
 }

@@ -1,5 +1,7 @@
 //! Decides what a solution is - block, share, or both - and sends each on, the block first.
 
+pub mod of_peers;
+
 use bitcoin::hashes::Hash;
 use bitcoin::{BlockHash, Target};
 use bytes::Bytes;
@@ -27,6 +29,7 @@ pub fn describe() {
     counter!("solution_blocks_total").absolute(0);
     counter!("solution_shares_total").absolute(0);
     counter!("solution_nothing_total").absolute(0);
+    of_peers::describe();
 }
 
 /// Handles solutions until all who could send one are gone.

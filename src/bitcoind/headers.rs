@@ -1,0 +1,73 @@
+//! Keeps the header of the block that templates build on: peers are told of it (protocol section 3.10).
+
+use bitcoin::block::Header;
+use bitcoin::consensus::encode;
+use std::sync::Arc;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tracing::debug;
+
+use super::rpc::Rpc;
+use crate::template::Template;
+
+/// The header of a block as it goes over the wire.
+pub type RawHeader = [u8; 80];
+
+/// Publishes the header of each template's previous block until `stop`. One that cannot be had is left out: peers hear of
+/// the block by other nodes.
+pub(super) async fn run(
+    rpc: Rpc,
+    mut templates: watch::Receiver<Option<Arc<Template>>>,
+    headers: watch::Sender<Option<RawHeader>>,
+    stop: CancellationToken,
+) {
+    let mut told = None;
+    loop {
+        let previous = templates.borrow_and_update().as_ref().map(|template| template.previous_block);
+        if let Some(previous) = previous.filter(|previous| told != Some(*previous)) {
+            // A daemon that hangs delays no stop.
+            let answer = tokio::select! {
+                () = stop.cancelled() => return,
+                answer = rpc.raw_header(&previous) => answer,
+            };
+            match answer.map(|hex| decode(&hex)) {
+                Ok(Some(header)) if header.block_hash() == previous => {
+                    told = Some(previous);
+                    headers.send_replace(Some(raw(&header)));
+                }
+                Ok(_) => debug!(block = %previous, "bitcoind gave another header than that of the block"),
+                Err(error) => debug!(block = %previous, %error, "no header of the best block"),
+            }
+        }
+        tokio::select! {
+            () = stop.cancelled() => return,
+            changed = templates.changed() => if changed.is_err() { return },
+        }
+    }
+}
+
+/// A header in hex.
+fn decode(hex: &str) -> Option<Header> {
+    encode::deserialize_hex(hex).ok()
+}
+
+fn raw(header: &Header) -> RawHeader {
+    encode::serialize(header).try_into().expect("a header has 80 bytes")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bitcoin::constants::genesis_block;
+
+    #[test]
+    fn a_header_survives_the_way_through_hex_and_anything_else_is_none() {
+        let header = genesis_block(bitcoin::Network::Regtest).header;
+        let hex = encode::serialize_hex(&header);
+        assert_eq!(decode(&hex), Some(header));
+        assert_eq!(raw(&header).len(), 80);
+        for wrong in ["", "00", &hex[2..], &format!("{hex}00"), "zz"] {
+            assert_eq!(decode(wrong), None);
+        }
+    }
+}

@@ -1,0 +1,222 @@
+//! Answers as text for people: tables with aligned columns, and sentences where a table would be empty.
+
+use serde::Deserialize;
+use serde_json::Value;
+use std::net::{IpAddr, SocketAddr};
+
+use super::Request;
+
+/// Space between columns.
+const GAP: &str = "  ";
+
+/// The text for a person. What an older or newer node leaves out is shown as missing.
+pub(super) fn render(request: &Request, result: Value, now: f64) -> String {
+    match request {
+        Request::Status => status(read(result)),
+        Request::Peers => peers(&read(result), now),
+        Request::Bans => bans(read::<Bans>(result).bans, now),
+        Request::Ban { .. } => bans(vec![read(result)], now),
+        Request::Unban { address } => format!("{address} may connect again\n"),
+        Request::UnbanAll => match read::<Unbanned>(result).unbanned {
+            1 => "1 ban lifted\n".to_owned(),
+            count => format!("{count} bans lifted\n"),
+        },
+    }
+}
+
+fn read<T: Default + for<'de> Deserialize<'de>>(value: Value) -> T {
+    serde_json::from_value(value).unwrap_or_default()
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Peers {
+    peers: Vec<Peer>,
+    dialing: u64,
+    addresses: u64,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Peer {
+    address: Option<SocketAddr>,
+    is_incoming: bool,
+    is_permanent: bool,
+    sub_version: String,
+    protocol_version: u32,
+    since: f64,
+    shares_received: u64,
+    shares_sent: u64,
+    latency: Option<f64>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Bans {
+    bans: Vec<Ban>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Ban {
+    address: Option<IpAddr>,
+    until: f64,
+    score: u32,
+    reason: String,
+    by_operator: bool,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Unbanned {
+    unbanned: u64,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Status {
+    version: String,
+    pid: u32,
+    network: String,
+    waiting: Option<String>,
+    daemon: String,
+    trouble: Option<String>,
+    peers: u64,
+    banned: u64,
+    addresses: u64,
+    workers: u64,
+    hash_rate: f64,
+}
+
+fn status(status: Status) -> String {
+    let work = match (&status.trouble, &status.waiting) {
+        (_, Some(waiting)) => printable(waiting),
+        (Some(trouble), None) => printable(trouble),
+        (None, None) => "miners are served".to_owned(),
+    };
+    let rows = [
+        (
+            "node",
+            format!("p2pool {} on {}, process {}", printable(&status.version), printable(&status.network), status.pid),
+        ),
+        ("work", work),
+        ("bitcoind", printable(&status.daemon)),
+        ("peers", format!("{}, of {} known addresses; {} banned", status.peers, status.addresses, status.banned)),
+        ("miners", format!("{} workers, {:.0} H/s", status.workers, status.hash_rate)),
+    ];
+    rows.iter().map(|(name, text)| format!("{name:<8}{GAP}{text}\n")).collect()
+}
+
+fn peers(told: &Peers, now: f64) -> String {
+    if told.peers.is_empty() {
+        return format!("no peers; {} known addresses, {} being tried\n", told.addresses, told.dialing);
+    }
+    let rows = told.peers.iter().map(|peer| {
+        let direction = match (peer.is_incoming, peer.is_permanent) {
+            (true, _) => "in",
+            (false, true) => "out, -n",
+            (false, false) => "out",
+        };
+        [
+            peer.address.map_or_else(String::new, |address| address.to_string()),
+            direction.to_owned(),
+            span(now - peer.since),
+            peer.latency.map_or_else(|| "-".to_owned(), |seconds| format!("{:.0} ms", seconds * 1000.0)),
+            peer.shares_received.to_string(),
+            peer.shares_sent.to_string(),
+            peer.protocol_version.to_string(),
+            printable(&peer.sub_version),
+        ]
+    });
+    let head = ["address", "direction", "connected", "latency", "shares from", "shares to", "protocol", "software"];
+    table(head, rows)
+}
+
+fn bans(told: Vec<Ban>, now: f64) -> String {
+    if told.is_empty() {
+        return "nobody is banned\n".to_owned();
+    }
+    let rows = told.iter().map(|ban| {
+        let by = if ban.by_operator { "you".to_owned() } else { format!("node, offences: {}", ban.score) };
+        [ban.address.map_or_else(String::new, |one| one.to_string()), span(ban.until - now), by, printable(&ban.reason)]
+    });
+    table(["address", "for another", "by", "reason"], rows)
+}
+
+/// Columns as wide as their widest cell; the last one as it is.
+fn table<const COLUMNS: usize>(head: [&str; COLUMNS], rows: impl Iterator<Item = [String; COLUMNS]>) -> String {
+    let rows: Vec<[String; COLUMNS]> = std::iter::once(head.map(str::to_owned)).chain(rows).collect();
+    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or_default();
+    let widths: Vec<usize> = (0..COLUMNS).map(width).collect();
+    let line = |row: &[String; COLUMNS]| {
+        let cells: Vec<String> = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
+        format!("{}\n", cells.join(GAP).trim_end())
+    };
+    rows.iter().map(line).collect()
+}
+
+/// A time in the two greatest units that it has.
+fn span(seconds: f64) -> String {
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "saturates, which is right for a span")]
+    let seconds = seconds.round() as u64;
+    let (minutes, hours, days) = (seconds / 60, seconds / 3600, seconds / 86_400);
+    match (days, hours, minutes) {
+        (0, 0, 0) => format!("{seconds} s"),
+        (0, 0, minutes) => format!("{minutes} min {} s", seconds % 60),
+        (0, hours, _) => format!("{hours} h {} min", minutes % 60),
+        (days, ..) => format!("{days} d {} h", hours % 24),
+    }
+}
+
+/// What others said, without what would steer a terminal.
+fn printable(text: &str) -> String {
+    text.chars().map(|character| if character.is_control() { '\u{fffd}' } else { character }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn peers_stand_in_columns_and_steer_no_terminal() {
+        let result = json!({"peers": [
+            {"address": "192.0.2.1:9333", "is_incoming": false, "is_permanent": true, "sub_version": "unknown \u{1b}[2J",
+             "protocol_version": 3501, "since": 1000.0, "shares_received": 12, "shares_sent": 3, "latency": 0.0312},
+            {"address": "[2001:db8::1]:9333", "is_incoming": true, "sub_version": "35.0", "protocol_version": 3501,
+             "since": 97_300.0},
+        ]});
+        let text = render(&Request::Peers, result, 97_360.0);
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(lines.len(), 3);
+        let column = lines[0].find("connected").unwrap();
+        assert!(lines[1][column..].starts_with("1 d 2 h") && lines[2][column..].starts_with("1 min 0 s"), "{text}");
+        assert!(lines[1].contains("31 ms") && lines[1].contains("out, -n"), "{text}");
+        assert!(!text.contains('\u{1b}'));
+    }
+
+    #[test]
+    fn nothing_to_show_is_said_in_words() {
+        let text = render(&Request::Peers, json!({"peers": [], "addresses": 7, "dialing": 2}), 0.0);
+        assert_eq!(text, "no peers; 7 known addresses, 2 being tried\n");
+        assert_eq!(render(&Request::Bans, json!({"bans": []}), 0.0), "nobody is banned\n");
+        assert_eq!(render(&Request::UnbanAll, json!({"unbanned": 1}), 0.0), "1 ban lifted\n");
+    }
+
+    #[test]
+    fn a_ban_tells_how_long_it_lasts_who_made_it_and_why() {
+        let result = json!({"bans": [
+            {"address": "192.0.2.1", "until": 90_000.0, "reason": "spam", "by_operator": true},
+            {"address": "2001:db8::", "until": 3600.0, "score": 2, "reason": "bad share"},
+        ]});
+        let text = render(&Request::Bans, result, 0.0);
+        assert!(text.contains("1 d 1 h") && text.contains("you"), "{text}");
+        assert!(text.contains("1 h 0 min") && text.contains("node, offences: 2"), "{text}");
+    }
+
+    #[test]
+    fn an_answer_of_another_version_is_shown_as_far_as_it_goes() {
+        assert!(render(&Request::Status, json!({"pid": 7, "news": true}), 0.0).contains("process 7"));
+        assert_eq!(render(&Request::Bans, json!(null), 0.0), "nobody is banned\n");
+    }
+}

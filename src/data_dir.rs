@@ -1,0 +1,226 @@
+//! The data directory: one process at a time may write to it, and the next takes over the instant that one ends.
+//!
+//! The kernel keeps the lock, so it is free however its holder ends. Whoever writes in here holds a [`DataDir`], and asks
+//! it first or waits for it; what is only read needs no lock.
+
+use serde::{Deserialize, Serialize};
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{self, Read, Seek, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+use thiserror::Error;
+use tokio::sync::watch;
+use tracing::warn;
+
+use crate::network::Network;
+
+/// How often the lock is tried: what a takeover adds to the time that miners are without a pool, at most.
+const TRY_INTERVAL: Duration = Duration::from_millis(50);
+
+/// Longest note of a holder that is read, in bytes.
+const NOTE_BYTES_MAX: u64 = 1000;
+
+/// A network's own folder, and whether it is this process's to write to. Clones share it.
+#[derive(Debug, Clone)]
+pub struct DataDir(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    path: PathBuf,
+    note: Note,
+    lock: File,
+    ours: watch::Sender<bool>,
+}
+
+/// What the holder of the lock writes into it, for the one who waits and for people.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Note {
+    pid: u32,
+    network: String,
+    /// Tells networks by file apart that share a name.
+    identifier: String,
+}
+
+/// Why there is no data directory to work in.
+#[derive(Debug, Error)]
+pub enum DataDirError {
+    /// The disk does not do what it is asked.
+    #[error("cannot {action} {path}: {source}")]
+    Disk {
+        /// What was tried.
+        action: &'static str,
+        /// On which file or folder.
+        path: String,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Waiting would be for nothing: the two share no chain.
+    #[error(
+        "process {pid} uses {path} for another network, {network} with identifier {identifier}: give this one a --datadir \
+         of its own"
+    )]
+    OtherNetwork {
+        /// The data directory.
+        path: String,
+        /// Who runs there.
+        pid: u32,
+        /// Its network's name.
+        network: String,
+        /// Its network's identifier, in hex.
+        identifier: String,
+    },
+}
+
+fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> DataDirError + use<> {
+    let path = path.display().to_string();
+    move |source| DataDirError::Disk { action, path, source }
+}
+
+impl DataDir {
+    /// Makes the folder at `path` if there is none, and takes it if nobody has it.
+    ///
+    /// # Errors
+    /// The disk refuses, or a process of another network has it.
+    pub fn open(path: &Path, network: &Network) -> Result<Self, DataDirError> {
+        fs::create_dir_all(path).map_err(failed("create", path))?;
+        let lock_path = path.join("lock");
+        // Not truncated: another's note may stand in it.
+        let lock = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(&lock_path)
+            .map_err(failed("open", &lock_path))?;
+        let identifier = hex::encode(network.identifier);
+        let note = Note { pid: std::process::id(), network: network.name.to_owned(), identifier };
+        let data_dir = Self(Arc::new(Inner { path: path.to_owned(), note, lock, ours: watch::Sender::new(false) }));
+        if data_dir.try_take().map_err(failed("lock", &lock_path))? {
+            return Ok(data_dir);
+        }
+        match data_dir.holder() {
+            Some(other) if other.identifier != data_dir.0.note.identifier => Err(DataDirError::OtherNetwork {
+                path: path.display().to_string(),
+                pid: other.pid,
+                network: other.network,
+                identifier: other.identifier,
+            }),
+            _ => Ok(data_dir),
+        }
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.0.path
+    }
+
+    /// Whether this process may write to it. Once it may, it may to its end.
+    pub fn is_ours(&self) -> bool {
+        *self.0.ours.borrow()
+    }
+
+    /// Waits until this process may write to it.
+    pub async fn ours(&self) {
+        // The sender lives as long as `self`.
+        let _ = self.0.ours.subscribe().wait_for(|ours| *ours).await;
+    }
+
+    /// The process that has it instead, if that can be told.
+    pub fn holder_pid(&self) -> Option<u32> {
+        self.holder().map(|note| note.pid)
+    }
+
+    /// Tries until this process has it, then says so to all who wait.
+    pub async fn take_over(self) {
+        let mut told = false;
+        loop {
+            match self.try_take() {
+                Ok(true) => return,
+                Ok(false) => {}
+                Err(error) if !told => {
+                    warn!(%error, path = %self.0.path.display(), "cannot lock the data directory; tried again");
+                    told = true;
+                }
+                Err(_) => {}
+            }
+            tokio::time::sleep(TRY_INTERVAL).await;
+        }
+    }
+
+    fn try_take(&self) -> io::Result<bool> {
+        match self.0.lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Ok(false),
+            Err(TryLockError::Error(error)) => return Err(error),
+        }
+        self.write_note()?;
+        self.0.ours.send_replace(true);
+        Ok(true)
+    }
+
+    fn write_note(&self) -> io::Result<()> {
+        let mut file = &self.0.lock;
+        let mut line = serde_json::to_vec(&self.0.note)?;
+        line.push(b'\n');
+        file.set_len(0)?;
+        file.rewind()?;
+        file.write_all(&line)
+    }
+
+    fn holder(&self) -> Option<Note> {
+        let mut file = &self.0.lock;
+        let mut text = String::new();
+        file.rewind().ok()?;
+        file.take(NOTE_BYTES_MAX).read_to_string(&mut text).ok()?;
+        serde_json::from_str(&text).ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::network::{BITCOIN_REGTEST, BITCOIN_SIGNET};
+
+    #[tokio::test]
+    async fn the_second_waits_and_takes_over_when_the_first_is_gone() {
+        let folder = tempfile::tempdir().unwrap();
+        let first = DataDir::open(folder.path(), &BITCOIN_REGTEST).unwrap();
+        assert!(first.is_ours());
+        first.ours().await;
+        let second = DataDir::open(folder.path(), &BITCOIN_REGTEST).unwrap();
+        assert!(!second.is_ours());
+        assert_eq!(second.holder_pid(), Some(std::process::id()));
+        let taking = tokio::spawn(second.clone().take_over());
+        tokio::time::sleep(3 * TRY_INTERVAL).await;
+        assert!(!second.is_ours(), "the first still has it");
+        let clone = first.clone();
+        drop(first);
+        tokio::time::sleep(3 * TRY_INTERVAL).await;
+        assert!(!second.is_ours(), "a part of the first still has it");
+        drop(clone);
+        second.ours().await;
+        assert!(second.is_ours());
+        taking.await.unwrap();
+    }
+
+    #[test]
+    fn another_network_in_the_same_folder_is_refused_by_name() {
+        let folder = tempfile::tempdir().unwrap();
+        let _first = DataDir::open(folder.path(), &BITCOIN_REGTEST).unwrap();
+        let error = DataDir::open(folder.path(), &BITCOIN_SIGNET).unwrap_err().to_string();
+        assert!(error.contains("bitcoin_regtest"), "{error}");
+        assert!(error.contains(&std::process::id().to_string()), "{error}");
+    }
+
+    #[test]
+    fn a_note_that_says_nothing_keeps_nobody_from_waiting_or_starting() {
+        let folder = tempfile::tempdir().unwrap();
+        let first = DataDir::open(folder.path(), &BITCOIN_REGTEST).unwrap();
+        fs::write(folder.path().join("lock"), b"\xff{").unwrap();
+        let second = DataDir::open(folder.path(), &BITCOIN_REGTEST).unwrap();
+        assert_eq!((second.is_ours(), second.holder_pid()), (false, None));
+        drop((first, second));
+        assert!(DataDir::open(folder.path(), &BITCOIN_REGTEST).unwrap().is_ours());
+    }
+}

@@ -1,0 +1,375 @@
+//! Who is kept away, for how long and why.
+//!
+//! Each offence adds one to its address' score and bans it for a base time by the square of the score (protocol section
+//! 3.9). The reference means to forgive one offence an hour and never does, because of a misspelt name; here it works.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv6Addr};
+
+use serde::{Deserialize, Serialize};
+
+use super::Subnet;
+
+/// Seconds that a first offence costs.
+pub const OFFENCE_SECONDS: u32 = 3600;
+/// Seconds that a first failed share request costs.
+pub const FAILED_REQUEST_SECONDS: u32 = 30;
+
+/// Addresses that are remembered. Each was connected once at least, so filling this takes a real network.
+const ENTRIES_MAX: usize = 10_000;
+/// A score does not grow beyond this: 3600 s by its square is more than a year.
+const SCORE_MAX: u32 = 100;
+/// One offence is forgiven in so many seconds.
+const FORGIVEN_SECONDS: f64 = 3600.0;
+/// The longest reason that is kept, in characters: part of it may be a peer's own words.
+const REASON_CHARS_MAX: usize = 200;
+
+/// Who is kept away.
+#[derive(Debug, Clone, Default)]
+pub struct Bans {
+    entries: HashMap<IpAddr, Entry>,
+    whitelist: Vec<Subnet>,
+    changed: bool,
+}
+
+/// What one address did.
+#[derive(Debug, Clone)]
+struct Entry {
+    until: f64,
+    score: u32,
+    /// Since when the next offence is being forgiven.
+    forgiven: f64,
+    reason: String,
+    by_operator: bool,
+}
+
+/// One address that is kept away: a line of the ban list and of its file.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Ban {
+    /// The address; for IPv6 the first of its /64, all of which is banned.
+    pub address: IpAddr,
+    /// Until when, seconds since 1970.
+    pub until: f64,
+    /// Offences that are not forgiven yet.
+    #[serde(default)]
+    pub score: u32,
+    /// Why.
+    #[serde(default)]
+    pub reason: String,
+    /// Whether the operator asked for it.
+    #[serde(default)]
+    pub by_operator: bool,
+}
+
+/// Why an address cannot be banned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum NotBanned {
+    /// It is this machine.
+    #[error("{0} is this machine, which is never banned")]
+    Loopback(IpAddr),
+    /// The operator always lets it in.
+    #[error("{0} is on the whitelist, and so is never banned")]
+    Whitelisted(IpAddr),
+}
+
+impl Bans {
+    /// None yet. Addresses in `whitelist` are always let in.
+    pub fn new(whitelist: impl IntoIterator<Item = impl Into<Subnet>>) -> Self {
+        Self { whitelist: whitelist.into_iter().map(Into::into).collect(), ..Self::default() }
+    }
+
+    /// Whether the operator always lets `address` in.
+    pub fn is_whitelisted(&self, address: IpAddr) -> bool {
+        self.whitelist.iter().any(|subnet| subnet.contains(address))
+    }
+
+    /// Whether `address` is to be kept away at `now`, in seconds since 1970.
+    pub fn is_banned(&self, address: IpAddr, now: f64) -> bool {
+        !self.is_whitelisted(address) && self.entries.get(&ban_key(address)).is_some_and(|entry| entry.until > now)
+    }
+
+    /// Notes an offence whose first time costs `base_seconds`, and bans its address.
+    ///
+    /// # Errors
+    /// This machine and addresses on the whitelist are not banned: being disconnected is all that happens to them.
+    pub fn offend(&mut self, address: IpAddr, base_seconds: u32, reason: &str, now: f64) -> Result<Ban, NotBanned> {
+        let key = self.bannable(address)?;
+        self.make_room(&key, now);
+        let entry = self.entries.entry(key).or_insert_with(|| Entry::new(now));
+        entry.forgive(now);
+        entry.score = (entry.score + 1).min(SCORE_MAX);
+        if entry.score == 1 {
+            entry.forgiven = now;
+        }
+        let until = now + f64::from(base_seconds) * f64::from(entry.score * entry.score);
+        // A small offence does not shorten what a great one cost.
+        if until > entry.until {
+            entry.until = until;
+            entry.reason = reason.chars().take(REASON_CHARS_MAX).collect();
+        }
+        self.changed = true;
+        Ok(entry.as_ban(key))
+    }
+
+    /// Bans `address` for `seconds` from `now` because the operator says so.
+    ///
+    /// # Errors
+    /// This machine and addresses on the whitelist are not banned.
+    pub fn ban(&mut self, address: IpAddr, seconds: f64, reason: &str, now: f64) -> Result<Ban, NotBanned> {
+        let key = self.bannable(address)?;
+        self.make_room(&key, now);
+        let entry = self.entries.entry(key).or_insert_with(|| Entry::new(now));
+        entry.until = now + seconds.max(0.0);
+        entry.reason = reason.chars().take(REASON_CHARS_MAX).collect();
+        entry.by_operator = true;
+        self.changed = true;
+        Ok(entry.as_ban(key))
+    }
+
+    /// Forgives `address` everything; false if it was not known.
+    pub fn unban(&mut self, address: IpAddr) -> bool {
+        let was_known = self.entries.remove(&ban_key(address)).is_some();
+        self.changed |= was_known;
+        was_known
+    }
+
+    /// Who is kept away at `now`, the longest first.
+    pub fn list(&self, now: f64) -> Vec<Ban> {
+        let banned = self.entries.iter().filter(|(_, entry)| entry.until > now);
+        let mut bans: Vec<Ban> = banned.map(|(key, entry)| entry.as_ban(*key)).collect();
+        bans.sort_by(|one, other| other.until.total_cmp(&one.until).then_with(|| one.address.cmp(&other.address)));
+        bans
+    }
+
+    /// Forgives what is due: an offence an hour. Call it every few minutes.
+    pub fn forgive(&mut self, now: f64) {
+        let before = self.entries.len();
+        for entry in self.entries.values_mut() {
+            entry.forgive(now);
+        }
+        self.entries.retain(|_, entry| entry.is_worth_keeping(now));
+        self.changed |= self.entries.len() != before;
+    }
+
+    /// What is to be written to disk, as JSON, if it changed since it was last taken.
+    pub fn take_changed_json(&mut self) -> Option<String> {
+        std::mem::take(&mut self.changed).then(|| self.to_json())
+    }
+
+    /// All offenders as JSON, those whose ban is over and that are not forgiven yet too.
+    pub fn to_json(&self) -> String {
+        let mut bans: Vec<Ban> = self.entries.iter().map(|(key, entry)| entry.as_ban(*key)).collect();
+        bans.sort_by_key(|ban| ban.address);
+        serde_json::to_string_pretty(&bans).expect("numbers and strings become JSON")
+    }
+
+    /// Takes over what [`to_json`](Self::to_json) wrote. What cannot be read is left out and told, one line each.
+    pub fn load_json(&mut self, json: &str, now: f64) -> Vec<String> {
+        let values: Vec<serde_json::Value> = match serde_json::from_str(json) {
+            Ok(values) => values,
+            Err(error) => return vec![format!("the ban list cannot be read: {error}")],
+        };
+        let mut problems = Vec::new();
+        for value in values {
+            let ban = match serde_json::from_value::<Ban>(value) {
+                Ok(ban) if ban.until.is_finite() => ban,
+                Ok(ban) => {
+                    problems.push(format!("ban of {} has no end", ban.address));
+                    continue;
+                }
+                Err(error) => {
+                    problems.push(format!("ban left out: {error}"));
+                    continue;
+                }
+            };
+            let Ok(key) = self.bannable(ban.address) else { continue };
+            if self.entries.len() >= ENTRIES_MAX {
+                problems.push(format!("more than {ENTRIES_MAX} bans: the rest is left out"));
+                break;
+            }
+            let entry = Entry {
+                until: ban.until,
+                score: ban.score.min(SCORE_MAX),
+                forgiven: now,
+                reason: ban.reason.chars().take(REASON_CHARS_MAX).collect(),
+                by_operator: ban.by_operator,
+            };
+            if entry.is_worth_keeping(now) {
+                self.entries.insert(key, entry);
+            }
+        }
+        problems
+    }
+
+    fn bannable(&self, address: IpAddr) -> Result<IpAddr, NotBanned> {
+        let address = address.to_canonical();
+        if address.is_loopback() {
+            Err(NotBanned::Loopback(address))
+        } else if self.is_whitelisted(address) {
+            Err(NotBanned::Whitelisted(address))
+        } else {
+            Ok(ban_key(address))
+        }
+    }
+
+    fn make_room(&mut self, key: &IpAddr, now: f64) {
+        if self.entries.len() < ENTRIES_MAX || self.entries.contains_key(key) {
+            return;
+        }
+        self.forgive(now);
+        while self.entries.len() >= ENTRIES_MAX {
+            let ends_first = self.entries.iter().min_by(|(_, one), (_, other)| {
+                one.by_operator.cmp(&other.by_operator).then(one.until.total_cmp(&other.until))
+            });
+            let Some(key) = ends_first.map(|(key, _)| *key) else { break };
+            self.entries.remove(&key);
+        }
+    }
+}
+
+impl Entry {
+    fn new(now: f64) -> Self {
+        Self { until: now, score: 0, forgiven: now, reason: String::new(), by_operator: false }
+    }
+
+    fn forgive(&mut self, now: f64) {
+        let hours = ((now - self.forgiven) / FORGIVEN_SECONDS).floor();
+        if hours >= 1.0 {
+            #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "saturating, and not negative")]
+            let hours_whole = hours as u32;
+            self.score = self.score.saturating_sub(hours_whole);
+            self.forgiven += hours * FORGIVEN_SECONDS;
+        } else if now < self.forgiven {
+            // The clock was set back.
+            self.forgiven = now;
+        }
+    }
+
+    fn is_worth_keeping(&self, now: f64) -> bool {
+        self.score > 0 || self.until > now
+    }
+
+    fn as_ban(&self, address: IpAddr) -> Ban {
+        Ban {
+            address,
+            until: self.until,
+            score: self.score,
+            reason: self.reason.clone(),
+            by_operator: self.by_operator,
+        }
+    }
+}
+
+/// What a ban is held against: an IPv4 address, or an IPv6 /64, which is the least that one customer has.
+fn ban_key(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V4(address) => IpAddr::V4(address),
+        IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() >> 64 << 64)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const NOW: f64 = 1.7e9;
+
+    fn ip(text: &str) -> IpAddr {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn each_offence_costs_the_base_by_the_square_of_the_score() {
+        let mut bans = Bans::default();
+        let until = |bans: &mut Bans, base| bans.offend(ip("9.9.9.9"), base, "bad", NOW).unwrap().until - NOW;
+        assert_eq!(until(&mut bans, FAILED_REQUEST_SECONDS), 30.0);
+        assert_eq!(until(&mut bans, OFFENCE_SECONDS), 4.0 * 3600.0);
+        assert_eq!(until(&mut bans, OFFENCE_SECONDS), 9.0 * 3600.0);
+        // What it may not do is shorten the ban.
+        assert_eq!(until(&mut bans, FAILED_REQUEST_SECONDS), 9.0 * 3600.0);
+        assert!(bans.is_banned(ip("9.9.9.9"), NOW + 8.9 * 3600.0) && !bans.is_banned(ip("9.9.9.9"), NOW + 32_400.0));
+        assert!(bans.is_banned(ip("::ffff:9.9.9.9"), NOW), "the same address");
+        assert!(!bans.is_banned(ip("9.9.9.8"), NOW));
+    }
+
+    #[test]
+    fn an_offence_is_forgiven_each_hour() {
+        let mut bans = Bans::default();
+        for _ in 0..3 {
+            bans.offend(ip("9.9.9.9"), FAILED_REQUEST_SECONDS, "bad", NOW).unwrap();
+        }
+        bans.forgive(NOW + 7300.0);
+        assert_eq!(bans.offend(ip("9.9.9.9"), 1, "bad", NOW + 7300.0).unwrap().score, 2);
+        bans.forgive(NOW + 5.0 * 3600.0);
+        assert!(bans.entries.is_empty(), "nothing is left of it");
+    }
+
+    #[test]
+    fn this_machine_and_the_whitelist_are_never_banned() {
+        let mut bans = Bans::new([ip("9.9.9.9"), ip("::ffff:8.8.8.8")]);
+        let mut offend = |address: &str| bans.offend(ip(address), 3600, "bad", NOW);
+        assert!(matches!(offend("127.0.0.1"), Err(NotBanned::Loopback(_))));
+        assert!(matches!(offend("::1"), Err(NotBanned::Loopback(_))));
+        assert!(matches!(offend("::ffff:127.3.2.1"), Err(NotBanned::Loopback(_))));
+        assert!(matches!(offend("9.9.9.9"), Err(NotBanned::Whitelisted(_))));
+        assert!(matches!(offend("8.8.8.8"), Err(NotBanned::Whitelisted(_))));
+        assert!(bans.ban(ip("9.9.9.9"), 60.0, "", NOW).is_err());
+        assert!(bans.list(NOW).is_empty());
+    }
+
+    #[test]
+    fn a_whole_ipv6_network_is_banned_at_once() {
+        let mut bans = Bans::default();
+        bans.offend(ip("2001:db8:1:2:3:4:5:6"), 3600, "bad", NOW).unwrap();
+        assert!(bans.is_banned(ip("2001:db8:1:2::1"), NOW) && !bans.is_banned(ip("2001:db8:1:3::1"), NOW));
+        assert!(bans.unban(ip("2001:db8:1:2::77")) && !bans.is_banned(ip("2001:db8:1:2::1"), NOW));
+    }
+
+    #[test]
+    fn the_operator_bans_and_unbans() {
+        let mut bans = Bans::default();
+        bans.ban(ip("9.9.9.9"), 60.0, "because", NOW).unwrap();
+        assert_eq!(bans.list(NOW)[0].reason, "because");
+        assert!(bans.list(NOW + 61.0).is_empty());
+        assert!(bans.unban(ip("9.9.9.9")) && !bans.unban(ip("9.9.9.9")));
+    }
+
+    #[test]
+    fn bans_outlive_a_restart_and_a_damaged_line_costs_only_itself() {
+        let mut bans = Bans::default();
+        bans.offend(ip("9.9.9.9"), 3600, "its share \"x\"\nis bad", NOW).unwrap();
+        bans.ban(ip("2001:db8::"), 60.0, "", NOW).unwrap();
+        let json = bans.take_changed_json().unwrap();
+        assert!(bans.take_changed_json().is_none(), "nothing changed since");
+        let mut again = Bans::default();
+        assert!(again.load_json(&json, NOW).is_empty());
+        assert_eq!(again.list(NOW), bans.list(NOW));
+        let damaged = json.replacen("9.9.9.9", "9.9.9", 1);
+        let mut again = Bans::default();
+        assert_eq!((again.load_json(&damaged, NOW).len(), again.list(NOW).len()), (1, 1));
+        assert_eq!(again.load_json("{", NOW).len(), 1);
+    }
+
+    #[test]
+    fn memory_is_bounded_and_the_operators_bans_stay() {
+        let mut bans = Bans::default();
+        bans.ban(ip("9.9.9.9"), 1.0, "", NOW).unwrap();
+        for number in 0..12_000u32 {
+            bans.offend(IpAddr::V4((0x0a00_0000 + number).into()), 3600, "bad", NOW + 0.5).unwrap();
+        }
+        assert!(bans.entries.len() <= ENTRIES_MAX && bans.is_banned(ip("9.9.9.9"), NOW + 0.9));
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_in_a_ban_file_panics(json in ".{0,200}", until in any::<f64>(), score in any::<u32>()) {
+            let mut bans = Bans::default();
+            bans.load_json(&json, NOW);
+            bans.load_json(&format!(r#"[{{"address":"1.2.3.4","until":{until:e},"score":{score}}}]"#), NOW);
+            let _ = bans.offend(ip("1.2.3.4"), u32::MAX, "bad", NOW);
+            bans.forgive(until);
+            bans.list(until);
+        }
+    }
+}

@@ -1,0 +1,1045 @@
+//! Which missing share to ask of whom: sans-IO, driven by [`Swarm`](super::swarm::Swarm).
+//!
+//! The owner of the share chain says which parents are missing. Only what is below a known hash can be asked for, so one
+//! chain comes through one question after another, and three things make that fast: the answer's oldest share names the
+//! next question, which is asked at once, before anything is checked; a peer that is slow gets company by a faster one;
+//! and several chains are asked for at several peers at a time.
+//!
+//! # What a chain must have paid
+//!
+//! Every share proves the work of its own target before it comes here, but targets may be easy, so a stranger could make
+//! a long chain for little. It is followed only as far as these rules say:
+//!
+//! 1. The owner wants no parent of a chain whose newest share is an hour older than the best one (protocol section 8.2).
+//! 2. Once there is a whole chain to compare with, a chain whose work per share is below a sixteenth of the best
+//!    share's is left alone: judged by the hardest of its latest five shares before it is followed at all, and by the mean
+//!    of what came after [`JUDGED_SHARES`]. Chains are compared by work in time and all aim for the same pace, so it
+//!    could not win.
+//! 3. No chain is followed below the depth that the owner keeps, twice its length.
+//! 4. No host is asked for more, and what it sends unasked is not looked at, while more than three chain lengths (and a
+//!    thousand) of what it sent were not verified. That falls with each share that is verified, and by half each hour;
+//!    to come back under another port does not help.
+//! 5. Of many chains those with the hardest shares come first.
+//! 6. What was asked for and what the owner did not take yet is [`SHARES_IN_FLIGHT_MAX`] shares in all.
+
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use ruint::aliases::U320;
+use serde::Serialize;
+
+use super::addrs::Reach;
+use super::peer::RequestId;
+use super::swarm::PeerId;
+use crate::share::{Attempts, Share, ShareHash, Target};
+use crate::sharechain::Wanted;
+
+/// Parents asked for at a time. Peers give a thousand at most; the reference draws 0 to 499.
+pub const PARENTS_MAX: u64 = 499;
+/// Shares that end an answer, sent with a question (protocol section 3.7).
+pub const STOPS_MAX: usize = 100;
+/// Shares asked for or not taken by the owner yet: about 5 to 15 MB, ten whole answers.
+pub const SHARES_IN_FLIGHT_MAX: usize = 5010;
+/// Shares of a chain that came before it is judged by their mean work.
+pub const JUDGED_SHARES: u64 = 50;
+/// A chain is left alone if its work per share is below the best's by this factor.
+const WORK_FACTOR: u32 = 16;
+/// Missing parents sought at a time.
+const SEARCHES_MAX: usize = 64;
+/// Peers asked for one share at a time.
+const ASKED_MAX: usize = 3;
+/// A peer that takes longer than this, and than three times its mean, gets company.
+const HEDGE_MIN: Duration = Duration::from_secs(2);
+const HEDGE_MAX: Duration = Duration::from_secs(8);
+/// A question without an answer is over: the connection gives up before that (protocol section 3.4: 15 s).
+const REPLY_MAX: Duration = Duration::from_secs(20);
+/// Pause when nobody has a share; doubled each time.
+const NOBODY_PAUSE: Duration = Duration::from_secs(1);
+const NOBODY_PAUSE_MAX: Duration = Duration::from_secs(30);
+/// A share that came is not asked for again so soon: the owner may not have seen it yet.
+const DELIVERED_FOR: Duration = Duration::from_secs(30);
+/// How long a chain that did not pay is left alone.
+const GIVEN_UP_FOR: Duration = Duration::from_secs(3600);
+/// Chains that are remembered as not having paid, and chains whose end is remembered.
+const ENDS_MAX: usize = 1024;
+/// Shares that a host may have sent in vain beyond three chain lengths: short chains have many peers too.
+const UNVERIFIED_EXTRA: u64 = 1000;
+/// Hosts whose unverified shares are counted.
+const HOSTS_MAX: usize = 10_000;
+/// The rate is that of so much time.
+const RATE_TIME: Duration = Duration::from_secs(10);
+
+/// A question that is to be sent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ask {
+    /// To whom.
+    pub peer: PeerId,
+    /// Names it.
+    pub request: RequestId,
+    /// The share that is wanted.
+    pub hash: ShareHash,
+    /// How many of its ancestors too.
+    pub parents: u64,
+    /// Where the answer ends.
+    pub stops: Vec<ShareHash>,
+}
+
+/// What an answer is worth.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// Shares for the owner, newest first; [`Download::taken`] when it has them.
+    Shares(Vec<Arc<Share>>),
+    /// Nothing came of it, and nobody is to blame.
+    Nothing,
+    /// The peer failed to answer, in a way that it need not.
+    Failed,
+    /// The answer is not one to the question.
+    NotAsked(String),
+}
+
+/// How far a download is.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Progress {
+    /// Shares that we have of the chain.
+    pub have: u32,
+    /// How many there probably are: as many as the chain has, and no more than are kept.
+    pub wanted_estimate: u32,
+    /// Shares a second, lately.
+    pub per_second: f64,
+    /// Seconds until all are here at that rate; none while nothing comes.
+    pub seconds_left: Option<f64>,
+}
+
+/// A chain that is being followed down.
+#[derive(Debug, Clone, Copy, Default)]
+struct Branch {
+    /// Shares that came.
+    shares: u64,
+    /// Their work.
+    attempts: Attempts,
+    /// Height of the newest of them, as it claims.
+    top: u32,
+}
+
+#[derive(Debug)]
+struct Search {
+    hash: ShareHash,
+    /// Whom to ask first.
+    preferred: Option<PeerId>,
+    /// Who told of the chain.
+    source: Option<SocketAddr>,
+    parents: u64,
+    asked: Vec<RequestId>,
+    lacking: HashSet<PeerId>,
+    pause: Duration,
+    not_before: Option<Instant>,
+    branch: Branch,
+    /// The hardest target of the chain's latest shares, as far as it is known.
+    target: Target,
+    /// Asked for before the owner said that it is missing.
+    is_ahead: bool,
+}
+
+#[derive(Debug)]
+struct Question {
+    peer: PeerId,
+    hash: ShareHash,
+    parents: u64,
+    asked_at: Instant,
+    /// Of the share that a peer announced, which it alone is asked for.
+    is_announced: bool,
+}
+
+#[derive(Debug)]
+struct Peer {
+    address: SocketAddr,
+    outstanding: usize,
+    /// Mean seconds of its answers, the latest counting a third.
+    mean_seconds: Option<f64>,
+    /// The quickest answer.
+    latency: Option<Duration>,
+}
+
+/// Fetches missing shares.
+#[derive(Debug)]
+pub struct Download {
+    chain_length: u32,
+    random: fastrand::Rng,
+    peers: BTreeMap<PeerId, Peer>,
+    searches: Vec<Search>,
+    questions: HashMap<RequestId, Question>,
+    next_request: u64,
+    stops: Vec<ShareHash>,
+    wanted: Vec<Wanted>,
+    /// Shares that hosts sent and that were not verified.
+    unverified: HashMap<SocketAddr, u64>,
+    /// Height of the best share and its work, once there is one.
+    best: Option<(u32, Attempts)>,
+    /// Shares handed over and not taken.
+    untaken: usize,
+    delivered: HashMap<ShareHash, Instant>,
+    delivered_order: VecDeque<(Instant, ShareHash)>,
+    /// The branch that ends above a missing share.
+    ends: Ends<Branch>,
+    given_up: Ends<Instant>,
+    came: VecDeque<(Instant, usize)>,
+    asks: VecDeque<Ask>,
+    /// When questions were last given out.
+    asked_at: Option<Instant>,
+}
+
+/// A map that forgets the oldest.
+#[derive(Debug)]
+struct Ends<T> {
+    values: HashMap<ShareHash, T>,
+    order: VecDeque<ShareHash>,
+}
+
+impl<T> Default for Ends<T> {
+    fn default() -> Self {
+        Self { values: HashMap::new(), order: VecDeque::new() }
+    }
+}
+
+impl<T> Ends<T> {
+    fn insert(&mut self, hash: ShareHash, value: T) {
+        if self.values.insert(hash, value).is_none() {
+            self.order.push_back(hash);
+        }
+        while self.order.len() > ENDS_MAX {
+            let oldest = self.order.pop_front();
+            oldest.map(|oldest| self.values.remove(&oldest));
+        }
+    }
+
+    fn get(&self, hash: &ShareHash) -> Option<&T> {
+        self.values.get(hash)
+    }
+}
+
+impl Download {
+    /// For a chain of this length. Draws come from `random`.
+    pub fn new(chain_length: u32, random: fastrand::Rng) -> Self {
+        Self {
+            chain_length,
+            random,
+            peers: BTreeMap::new(),
+            searches: Vec::new(),
+            questions: HashMap::new(),
+            next_request: 0,
+            stops: Vec::new(),
+            wanted: Vec::new(),
+            unverified: HashMap::new(),
+            best: None,
+            untaken: 0,
+            delivered: HashMap::new(),
+            delivered_order: VecDeque::new(),
+            ends: Ends::default(),
+            given_up: Ends::default(),
+            came: VecDeque::new(),
+            asks: VecDeque::new(),
+            asked_at: None,
+        }
+    }
+
+    /// There is one more to ask.
+    pub fn add_peer(&mut self, peer: PeerId, address: SocketAddr, now: Instant) {
+        let state = Peer { address, outstanding: 0, mean_seconds: None, latency: None };
+        self.peers.insert(peer, state);
+        for search in &mut self.searches {
+            // It may have what nobody else has.
+            search.not_before = None;
+        }
+        self.ask(now);
+    }
+
+    /// It is gone, with all that it was asked.
+    pub fn remove_peer(&mut self, peer: PeerId, now: Instant) {
+        self.peers.remove(&peer);
+        self.asks.retain(|ask| ask.peer != peer);
+        let gone: Vec<RequestId> =
+            self.questions.iter().filter(|(_, question)| question.peer == peer).map(|(id, _)| *id).collect();
+        for request in gone {
+            self.close(request);
+        }
+        for search in &mut self.searches {
+            search.lacking.remove(&peer);
+            search.preferred = search.preferred.filter(|preferred| *preferred != peer);
+        }
+        self.ask(now);
+    }
+
+    /// What the owner of the chain misses, and where answers may end.
+    pub fn set_needs(&mut self, wanted: &[Wanted], stops: &[ShareHash], now: Instant) {
+        self.stops = stops.iter().copied().take(STOPS_MAX).collect();
+        self.wanted = wanted.to_vec();
+        // Rule 5. What is hardest to make is the least likely to be made up.
+        self.wanted.sort_by_key(|wanted| wanted.target);
+        self.wanted.truncate(SEARCHES_MAX);
+        let hashes: HashSet<ShareHash> = self.wanted.iter().map(|wanted| wanted.hash).collect();
+        let asks_ahead = self.asks_ahead();
+        self.searches.retain(|search| hashes.contains(&search.hash) || (search.is_ahead && asks_ahead));
+        self.seek_wanted(now);
+        self.ask(now);
+    }
+
+    /// Begins to seek what the owner misses and what is worth it.
+    fn seek_wanted(&mut self, now: Instant) {
+        for wanted in std::mem::take(&mut self.wanted) {
+            if let Some(search) = self.searches.iter_mut().find(|search| search.hash == wanted.hash) {
+                search.is_ahead = false;
+                search.source = search.source.or(wanted.source);
+            } else if self.delivered_until(&wanted.hash).is_none_or(|until| until <= now) {
+                let branch = self.ends.get(&wanted.hash).copied().unwrap_or_default();
+                if self.is_worth(wanted.target.attempts(), 1) && self.is_branch_worth(&wanted.hash, &branch, now) {
+                    self.searches.push(Search::new(wanted.hash, None, wanted.source, branch, wanted.target, false));
+                }
+            }
+            self.wanted.push(wanted);
+        }
+    }
+
+    /// Until when a share that came is not sought again.
+    fn delivered_until(&self, hash: &ShareHash) -> Option<Instant> {
+        self.delivered.get(hash).map(|at| *at + DELIVERED_FOR)
+    }
+
+    /// The best share's height, and its work; none while there is no best share.
+    pub fn set_best(&mut self, best: Option<(u32, Attempts)>) {
+        self.best = best;
+    }
+
+    /// Asks `peer` for the one share that it announced as its best.
+    pub fn ask_announced(&mut self, peer: PeerId, hash: ShareHash, now: Instant) {
+        if self.peers.contains_key(&peer) && !self.delivered.contains_key(&hash) {
+            self.put(peer, hash, 0, Vec::new(), true, now);
+        }
+    }
+
+    /// `peer` answered `request`, or failed to.
+    pub fn handle_reply(
+        &mut self,
+        peer: PeerId,
+        request: RequestId,
+        shares: Result<Vec<Arc<Share>>, ()>,
+        now: Instant,
+    ) -> Outcome {
+        if self.questions.get(&request).is_none_or(|question| question.peer != peer) {
+            return Outcome::Nothing;
+        }
+        let Some(question) = self.close(request) else { return Outcome::Nothing };
+        let outcome = match shares {
+            Err(()) => {
+                self.note_failed(peer, &question);
+                Outcome::Failed
+            }
+            Ok(shares) => {
+                self.note_time(peer, now.saturating_duration_since(question.asked_at));
+                match contradiction(&question, &shares) {
+                    Some(contradiction) => Outcome::NotAsked(contradiction),
+                    None if shares.is_empty() => {
+                        self.note_lacking(peer, question.hash);
+                        Outcome::Nothing
+                    }
+                    None => self.note_shares(&question, shares, now),
+                }
+            }
+        };
+        self.ask(now);
+        outcome
+    }
+
+    /// The owner took `shares` of those handed over.
+    pub fn taken(&mut self, shares: usize, now: Instant) {
+        self.untaken = self.untaken.saturating_sub(shares);
+        self.ask(now);
+    }
+
+    /// `peer` sent `shares` that were not verified yet and that it was not asked for. False if it sent too many of those,
+    /// and what it sends is better not looked at.
+    pub fn note_unasked(&mut self, peer: PeerId, shares: usize) -> bool {
+        let Some(address) = self.peers.get(&peer).map(|peer| peer.address) else { return false };
+        if self.has_sent_too_many(address) {
+            return false;
+        }
+        self.charge(address, shares);
+        true
+    }
+
+    /// A share that `peer` sent was verified.
+    pub fn note_verified(&mut self, peer: PeerId) {
+        let host = self.peers.get(&peer).map(|peer| host_of(peer.address));
+        if let Some(unverified) = host.and_then(|host| self.unverified.get_mut(&host)) {
+            *unverified = unverified.saturating_sub(1);
+        }
+    }
+
+    /// Forgives each host half of what was not verified. Call it each hour.
+    pub fn forgive(&mut self) {
+        self.unverified.values_mut().for_each(|unverified| *unverified /= 2);
+        self.unverified.retain(|_, unverified| *unverified > 0);
+    }
+
+    fn charge(&mut self, address: SocketAddr, shares: usize) {
+        if self.unverified.len() >= HOSTS_MAX {
+            self.forgive();
+        }
+        if self.unverified.len() < HOSTS_MAX {
+            *self.unverified.entry(host_of(address)).or_default() += shares as u64;
+        }
+    }
+
+    /// Rule 4.
+    fn has_sent_too_many(&self, address: SocketAddr) -> bool {
+        let unverified_max = u64::from(self.chain_length) * 3 + UNVERIFIED_EXTRA;
+        self.unverified.get(&host_of(address)).is_some_and(|unverified| *unverified > unverified_max)
+    }
+
+    /// A question to send.
+    pub fn poll_ask(&mut self) -> Option<Ask> {
+        self.asks.pop_front()
+    }
+
+    /// When [`handle_timeout`](Self::handle_timeout) is due.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        // Those that were due when questions were last given out found nobody to ask.
+        let hedges =
+            self.searches.iter().filter_map(|search| self.hedge_at(search)).filter(|at| Some(*at) > self.asked_at);
+        let pauses = self.searches.iter().filter_map(|search| search.not_before);
+        let lost = self.questions.values().map(|question| question.asked_at + REPLY_MAX);
+        let again = self.wanted.iter().filter_map(|wanted| self.delivered_until(&wanted.hash));
+        hedges.chain(pauses).chain(lost).chain(again).min()
+    }
+
+    /// Time passed.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        let is_lost = |question: &Question| now >= question.asked_at + REPLY_MAX;
+        let lost: Vec<RequestId> =
+            self.questions.iter().filter(|(_, question)| is_lost(question)).map(|(id, _)| *id).collect();
+        for request in lost {
+            if let Some(question) = self.close(request) {
+                self.note_failed(question.peer, &question);
+            }
+        }
+        for search in &mut self.searches {
+            if search.not_before.is_some_and(|not_before| not_before <= now) {
+                search.not_before = None;
+                search.lacking.clear();
+            }
+        }
+        while self.delivered_order.front().is_some_and(|(at, _)| now >= *at + DELIVERED_FOR) {
+            let Some((at, hash)) = self.delivered_order.pop_front() else { break };
+            if self.delivered.get(&hash) == Some(&at) {
+                self.delivered.remove(&hash);
+            }
+        }
+        self.seek_wanted(now);
+        self.ask(now);
+    }
+
+    /// How long `peer` takes to answer at best.
+    pub fn latency(&self, peer: PeerId) -> Option<Duration> {
+        self.peers.get(&peer)?.latency
+    }
+
+    /// How far the longest download is; none while nothing is sought.
+    pub fn progress(&self, now: Instant) -> Option<Progress> {
+        let branch = self.searches.iter().map(|search| search.branch).max_by_key(|branch| branch.shares)?;
+        let height = self.best.map_or(0, |(height, _)| height);
+        let have = u32::try_from(branch.shares).unwrap_or(u32::MAX).max(height);
+        let recent = self.came.iter().filter(|(at, _)| now.saturating_duration_since(*at) < RATE_TIME);
+        let (count, since) =
+            recent.fold((0_usize, now), |(count, since), (at, shares)| (count + shares, since.min(*at)));
+        let seconds = now.saturating_duration_since(since).as_secs_f64().max(1.0);
+        #[expect(clippy::cast_precision_loss, reason = "far fewer than 2^53 shares")]
+        let per_second = count as f64 / seconds;
+        let claimed = if branch.top == 0 { u32::MAX } else { branch.top };
+        let wanted_estimate = claimed.min(self.depth_max()).max(have);
+        let seconds_left = (per_second > 0.0).then(|| f64::from(wanted_estimate - have) / per_second);
+        Some(Progress { have, wanted_estimate, per_second, seconds_left })
+    }
+
+    /// Whether to ask for what is below before the owner says that it is missing: as long as too little is known to verify
+    /// a whole chain. Later, what is missing is short, and where it meets what we have only the owner knows.
+    fn asks_ahead(&self) -> bool {
+        self.best.is_none_or(|(height, _)| height < 2 * self.chain_length && !self.wanted.is_empty())
+    }
+
+    fn depth_max(&self) -> u32 {
+        2 * self.chain_length + 10
+    }
+
+    /// Rule 2: whether shares of this work are worth following.
+    fn is_worth(&self, attempts: Attempts, shares: u64) -> bool {
+        match self.best {
+            Some((height, best)) if height >= self.chain_length => {
+                attempts.0.saturating_mul(U320::from(WORK_FACTOR)) >= best.0.saturating_mul(U320::from(shares))
+            }
+            _ => true,
+        }
+    }
+
+    /// Rules 2 and 3 for the chain that goes on with `next`.
+    fn is_branch_worth(&mut self, next: &ShareHash, branch: &Branch, now: Instant) -> bool {
+        if self.given_up.get(next).is_some_and(|at| now < *at + GIVEN_UP_FOR) {
+            return false;
+        }
+        let is_cheap = branch.shares >= JUDGED_SHARES && !self.is_worth(branch.attempts, branch.shares);
+        let is_worth = !is_cheap && branch.shares < u64::from(self.depth_max());
+        if !is_worth {
+            self.given_up.insert(*next, now);
+        }
+        is_worth
+    }
+
+    fn note_shares(&mut self, question: &Question, shares: Vec<Arc<Share>>, now: Instant) -> Outcome {
+        let Some(oldest) = shares.last().cloned() else { return Outcome::Nothing };
+        let search = self.searches.iter().position(|search| search.hash == question.hash);
+        let (mut branch, target) = match search {
+            Some(at) => {
+                let search = self.searches.remove(at);
+                (search.branch, search.target)
+            }
+            None if question.is_announced && !self.delivered.contains_key(&question.hash) => {
+                (Branch::default(), oldest.target())
+            }
+            // Another peer was faster, or nobody wants it any more.
+            None => return Outcome::Nothing,
+        };
+        if branch.shares == 0 {
+            branch.top = shares.first().map_or(0, |share| share.absheight());
+        }
+        for share in &shares {
+            branch.shares += 1;
+            branch.attempts = branch.attempts + share.attempts();
+            self.delivered.insert(share.hash(), now);
+            self.delivered_order.push_back((now, share.hash()));
+        }
+        self.untaken += shares.len();
+        if let Some(address) = self.peers.get(&question.peer).map(|peer| peer.address) {
+            self.charge(address, shares.len());
+        }
+        self.came.push_back((now, shares.len()));
+        while self.came.front().is_some_and(|(at, _)| now.saturating_duration_since(*at) >= RATE_TIME) {
+            self.came.pop_front();
+        }
+        if let Some(next) = oldest.previous() {
+            self.ends.insert(next, branch);
+            // A full answer goes on below; a short one ended where we, or the peer, know nothing more to ask.
+            let is_full = shares.len() as u64 == question.parents + 1;
+            let is_new = !self.delivered.contains_key(&next)
+                && !self.stops.contains(&next)
+                && self.searches.iter().all(|search| search.hash != next);
+            if is_full && is_new && self.asks_ahead() && self.is_branch_worth(&next, &branch, now) {
+                self.searches.push(Search::new(next, Some(question.peer), None, branch, target, true));
+            }
+        }
+        Outcome::Shares(shares)
+    }
+
+    fn note_lacking(&mut self, peer: PeerId, hash: ShareHash) {
+        if let Some(search) = self.searches.iter_mut().find(|search| search.hash == hash) {
+            search.lacking.insert(peer);
+        }
+    }
+
+    /// Pauses searches for what nobody has. Those that nobody asked us for end; the owner will say what is missing indeed.
+    fn pause(&mut self, now: Instant) {
+        let peers = &self.peers;
+        let is_nowhere = |search: &Search| {
+            search.asked.is_empty()
+                && search.not_before.is_none()
+                && !peers.is_empty()
+                && peers.keys().all(|peer| search.lacking.contains(peer))
+        };
+        self.searches.retain(|search| !(search.is_ahead && is_nowhere(search)));
+        for search in self.searches.iter_mut().filter(|search| is_nowhere(search)) {
+            search.not_before = Some(now + search.pause);
+            search.pause = (search.pause * 2).min(NOBODY_PAUSE_MAX);
+        }
+    }
+
+    fn note_failed(&mut self, peer: PeerId, question: &Question) {
+        if let Some(search) = self.searches.iter_mut().find(|search| search.hash == question.hash) {
+            // The answer may have been too large for the peer, or too slow.
+            search.parents = question.parents / 2;
+            search.lacking.insert(peer);
+        }
+        if let Some(peer) = self.peers.get_mut(&peer) {
+            peer.mean_seconds = Some(REPLY_MAX.as_secs_f64());
+        }
+    }
+
+    fn note_time(&mut self, peer: PeerId, took: Duration) {
+        let Some(peer) = self.peers.get_mut(&peer) else { return };
+        let seconds = took.as_secs_f64();
+        peer.mean_seconds = Some(peer.mean_seconds.map_or(seconds, |mean| mean + (seconds - mean) / 3.0));
+        peer.latency = Some(peer.latency.map_or(took, |latency| latency.min(took)));
+    }
+
+    /// Asks for all that can be asked for now.
+    fn ask(&mut self, now: Instant) {
+        self.asked_at = Some(now);
+        self.pause(now);
+        self.searches.sort_by_key(|search| search.target);
+        for at in 0..self.searches.len() {
+            let search = &self.searches[at];
+            let left = u64::from(self.depth_max()).saturating_sub(search.branch.shares + 1);
+            let parents = search.parents.min(left);
+            let is_due = match self.hedge_at(search) {
+                None => search.not_before.is_none_or(|not_before| not_before <= now),
+                Some(hedge_at) => hedge_at <= now && search.asked.len() < ASKED_MAX,
+            };
+            if !is_due || !self.has_room(parents) {
+                continue;
+            }
+            let Some(peer) = self.choose(at) else { continue };
+            let hash = self.searches[at].hash;
+            let request = self.put(peer, hash, parents, self.stops.clone(), false, now);
+            self.searches[at].asked.push(request);
+        }
+    }
+
+    /// When a search that was asked for is to be asked for elsewhere too.
+    fn hedge_at(&self, search: &Search) -> Option<Instant> {
+        let question = self.questions.get(search.asked.last()?)?;
+        let mean = self.peers.get(&question.peer).and_then(|peer| peer.mean_seconds).unwrap_or_default();
+        let patience = Duration::from_secs_f64((3.0 * mean).clamp(HEDGE_MIN.as_secs_f64(), HEDGE_MAX.as_secs_f64()));
+        Some(question.asked_at + patience)
+    }
+
+    fn has_room(&self, parents: u64) -> bool {
+        let asked: u64 = self.questions.values().map(|question| question.parents + 1).sum();
+        self.untaken as u64 + asked + parents < SHARES_IN_FLIGHT_MAX as u64
+    }
+
+    /// Whom to ask: who sent the share above, then who told of the chain, then the fastest that has nothing to do.
+    fn choose(&mut self, at: usize) -> Option<PeerId> {
+        let search = &self.searches[at];
+        let asked: HashSet<PeerId> = search
+            .asked
+            .iter()
+            .filter_map(|request| self.questions.get(request))
+            .map(|question| question.peer)
+            .collect();
+        let mut best: Option<((bool, bool, f64), PeerId)> = None;
+        for (id, peer) in &self.peers {
+            let is_free = peer.outstanding == 0 && !self.has_sent_too_many(peer.address);
+            if !is_free || asked.contains(id) || search.lacking.contains(id) {
+                continue;
+            }
+            let seconds = peer.mean_seconds.unwrap_or(1.0) * (0.9 + 0.2 * self.random.f64());
+            let rank = (search.preferred != Some(*id), search.source != Some(peer.address), seconds);
+            if best.is_none_or(|(than, _)| rank.partial_cmp(&than).is_some_and(std::cmp::Ordering::is_lt)) {
+                best = Some((rank, *id));
+            }
+        }
+        best.map(|(_, peer)| peer)
+    }
+
+    fn put(
+        &mut self,
+        peer: PeerId,
+        hash: ShareHash,
+        parents: u64,
+        stops: Vec<ShareHash>,
+        is_announced: bool,
+        now: Instant,
+    ) -> RequestId {
+        let request = RequestId(self.next_request);
+        self.next_request += 1;
+        self.questions.insert(request, Question { peer, hash, parents, asked_at: now, is_announced });
+        if let Some(peer) = self.peers.get_mut(&peer) {
+            peer.outstanding += 1;
+        }
+        self.asks.push_back(Ask { peer, request, hash, parents, stops });
+        request
+    }
+
+    fn close(&mut self, request: RequestId) -> Option<Question> {
+        let question = self.questions.remove(&request)?;
+        if let Some(peer) = self.peers.get_mut(&question.peer) {
+            peer.outstanding = peer.outstanding.saturating_sub(1);
+        }
+        for search in &mut self.searches {
+            search.asked.retain(|asked| *asked != request);
+        }
+        Some(question)
+    }
+}
+
+impl Search {
+    fn new(
+        hash: ShareHash,
+        preferred: Option<PeerId>,
+        source: Option<SocketAddr>,
+        branch: Branch,
+        target: Target,
+        is_ahead: bool,
+    ) -> Self {
+        Self {
+            hash,
+            preferred,
+            source,
+            parents: PARENTS_MAX,
+            asked: Vec::new(),
+            lacking: HashSet::new(),
+            pause: NOBODY_PAUSE,
+            not_before: None,
+            branch,
+            target,
+            is_ahead,
+        }
+    }
+}
+
+/// Whom shares that were not verified are held against: a host, or one node of several on this machine or site.
+fn host_of(address: SocketAddr) -> SocketAddr {
+    if Reach::is_near(address.ip()) { address } else { SocketAddr::new(address.ip(), 0) }
+}
+
+/// Why `shares` is no answer to `question`: it must begin with the share that was asked for, and each must be the parent
+/// of the one before.
+fn contradiction(question: &Question, shares: &[Arc<Share>]) -> Option<String> {
+    if shares.len() as u64 > question.parents + 1 {
+        return Some(format!("sent {} shares when asked for {}", shares.len(), question.parents + 1));
+    }
+    let mut due = Some(question.hash);
+    for share in shares {
+        if Some(share.hash()) != due {
+            return Some(format!("sent share {}, which it was not asked for", share.hash()));
+        }
+        due = share.previous();
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::p2p::test_shares::{USUAL, answer, chain, extend};
+    use crate::share::Bits;
+    use proptest::prelude::*;
+
+    const CHAIN_LENGTH: u32 = 1000;
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn download() -> Download {
+        Download::new(CHAIN_LENGTH, fastrand::Rng::with_seed(5))
+    }
+
+    fn address(number: u64) -> SocketAddr {
+        format!("9.{number}.0.1:9333").parse().unwrap()
+    }
+
+    fn add(download: &mut Download, number: u64, now: Instant) -> PeerId {
+        download.add_peer(PeerId(number), address(number), now);
+        PeerId(number)
+    }
+
+    fn wanted(hash: ShareHash, source: Option<SocketAddr>, bits: Bits) -> Wanted {
+        Wanted { hash, source, timestamp: 0, target: bits.target() }
+    }
+
+    fn asks(download: &mut Download) -> Vec<Ask> {
+        std::iter::from_fn(|| download.poll_ask()).collect()
+    }
+
+    fn give(download: &mut Download, ask: &Ask, shares: &[Arc<Share>], now: Instant) -> Outcome {
+        let shares = answer(shares, ask.hash, ask.parents, &ask.stops);
+        download.handle_reply(ask.peer, ask.request, Ok(shares), now)
+    }
+
+    #[test]
+    fn a_chain_comes_from_one_peer_answer_by_answer_without_a_pause() {
+        let mut download = download();
+        let shares = chain(1801, 0, USUAL);
+        let mut now = Instant::now();
+        let peer = add(&mut download, 1, now);
+        download.ask_announced(peer, shares[1800].hash(), now);
+        let mut came: Vec<Arc<Share>> = Vec::new();
+        let mut parents = Vec::new();
+        while let Some(ask) = download.poll_ask() {
+            now += SECOND / 10;
+            parents.push(ask.parents);
+            let Outcome::Shares(shares) = give(&mut download, &ask, &shares, now) else { panic!("shares") };
+            download.taken(shares.len(), now);
+            came.extend(shares);
+            let progress = download.progress(now);
+            assert!(progress.is_none_or(|progress| progress.wanted_estimate == 1801), "{progress:?}");
+        }
+        assert_eq!(parents, [0, 499, 499, 499, 499], "the owner said nothing all the time");
+        assert!(came.iter().eq(shares.iter().rev()), "each share came once, newest first");
+        assert_eq!(download.progress(now), None);
+    }
+
+    #[test]
+    fn the_peer_that_told_of_a_chain_is_asked_first_and_the_stops_go_with_the_question() {
+        let mut download = download();
+        let shares = chain(3, 0, USUAL);
+        let now = Instant::now();
+        for number in 1..6 {
+            add(&mut download, number, now);
+        }
+        let stops: Vec<ShareHash> = (0..120u8).map(|number| ShareHash([number; 32])).collect();
+        download.set_needs(&[wanted(shares[2].hash(), Some(address(4)), USUAL)], &stops, now);
+        let asks = asks(&mut download);
+        assert_eq!(asks.len(), 1);
+        assert_eq!((asks[0].peer, asks[0].parents, asks[0].stops.len()), (PeerId(4), 499, STOPS_MAX));
+        assert_eq!(asks[0].stops[..], stops[..STOPS_MAX]);
+    }
+
+    #[test]
+    fn several_chains_are_asked_for_at_several_peers_the_hardest_first() {
+        let mut download = download();
+        let now = Instant::now();
+        let hashes = [ShareHash([1; 32]), ShareHash([2; 32]), ShareHash([3; 32])];
+        let needs = [
+            wanted(hashes[0], None, Bits(0x2030_0000)),
+            wanted(hashes[1], None, Bits(0x2010_0000)),
+            wanted(hashes[2], None, Bits(0x2020_0000)),
+        ];
+        download.set_needs(&needs, &[], now);
+        add(&mut download, 1, now);
+        assert_eq!(asks(&mut download)[0].hash, hashes[1]);
+        add(&mut download, 2, now);
+        assert_eq!(asks(&mut download)[0].hash, hashes[2]);
+    }
+
+    #[test]
+    fn a_slow_peer_gets_company_and_its_late_answer_does_no_harm() {
+        let mut download = download();
+        let shares = chain(10, 0, USUAL);
+        let mut now = Instant::now();
+        let slow = add(&mut download, 1, now);
+        download.set_needs(&[wanted(shares[9].hash(), Some(address(1)), USUAL)], &[], now);
+        let first = asks(&mut download).remove(0);
+        assert_eq!(first.peer, slow);
+        add(&mut download, 2, now);
+        assert!(asks(&mut download).is_empty(), "patience");
+        now = download.poll_timeout().unwrap();
+        download.handle_timeout(now);
+        let second = asks(&mut download).remove(0);
+        assert_eq!((second.peer, second.hash), (PeerId(2), first.hash));
+        assert!(matches!(give(&mut download, &second, &shares, now), Outcome::Shares(shares) if shares.len() == 10));
+        assert_eq!(give(&mut download, &first, &shares, now), Outcome::Nothing);
+        assert_eq!(give(&mut download, &first, &shares, now), Outcome::Nothing, "nor does a second one");
+    }
+
+    #[test]
+    fn a_lost_peers_question_goes_to_another() {
+        let mut download = download();
+        let now = Instant::now();
+        add(&mut download, 1, now);
+        download.set_needs(&[wanted(ShareHash([1; 32]), None, USUAL)], &[], now);
+        assert_eq!(asks(&mut download)[0].peer, PeerId(1));
+        add(&mut download, 2, now);
+        download.remove_peer(PeerId(1), now);
+        assert_eq!(asks(&mut download)[0].peer, PeerId(2));
+    }
+
+    #[test]
+    fn what_nobody_has_is_asked_for_again_after_ever_longer_pauses() {
+        let mut download = download();
+        let mut now = Instant::now();
+        add(&mut download, 1, now);
+        add(&mut download, 2, now);
+        download.set_needs(&[wanted(ShareHash([1; 32]), None, USUAL)], &[], now);
+        let mut pauses = Vec::new();
+        for _ in 0..7 {
+            for _ in 0..2 {
+                let ask = asks(&mut download).remove(0);
+                assert_eq!(give(&mut download, &ask, &[], now), Outcome::Nothing);
+            }
+            assert!(asks(&mut download).is_empty());
+            let due = download.poll_timeout().unwrap();
+            pauses.push((due - now).as_secs());
+            now = due;
+            download.handle_timeout(now);
+        }
+        assert_eq!(pauses, [1, 2, 4, 8, 16, 30, 30]);
+        add(&mut download, 3, now);
+        assert!(asks(&mut download).iter().any(|ask| ask.peer == PeerId(3)) || download.poll_timeout().is_some());
+    }
+
+    #[test]
+    fn an_answer_to_another_question_is_an_offence() {
+        let shares = chain(9, 0, USUAL);
+        let others = chain(9, 1, USUAL);
+        let reversed: Vec<_> = shares.iter().rev().cloned().collect();
+        let gap: Vec<_> = reversed.iter().take(1).chain(reversed.iter().skip(2)).cloned().collect();
+        for wrong in [others.clone(), shares.clone(), reversed[1..].to_vec(), gap] {
+            let mut download = download();
+            let now = Instant::now();
+            let peer = add(&mut download, 1, now);
+            download.set_needs(&[wanted(shares[8].hash(), None, USUAL)], &[], now);
+            let ask = asks(&mut download).remove(0);
+            assert!(matches!(download.handle_reply(peer, ask.request, Ok(wrong), now), Outcome::NotAsked(_)));
+        }
+        let mut download = download();
+        let now = Instant::now();
+        let peer = add(&mut download, 1, now);
+        download.ask_announced(peer, shares[8].hash(), now);
+        let ask = asks(&mut download).remove(0);
+        assert!(
+            matches!(download.handle_reply(peer, ask.request, Ok(reversed), now), Outcome::NotAsked(_)),
+            "too many"
+        );
+    }
+
+    #[test]
+    fn a_failed_answer_makes_the_next_question_smaller() {
+        let mut download = download();
+        let now = Instant::now();
+        let peer = add(&mut download, 1, now);
+        add(&mut download, 2, now);
+        download.set_needs(&[wanted(ShareHash([1; 32]), Some(address(1)), USUAL)], &[], now);
+        let ask = asks(&mut download).remove(0);
+        assert_eq!(download.handle_reply(peer, ask.request, Err(()), now), Outcome::Failed);
+        let again = asks(&mut download).remove(0);
+        assert_eq!((again.peer, again.parents), (PeerId(2), 249));
+    }
+
+    #[test]
+    fn the_owner_is_not_flooded() {
+        let mut download = download();
+        let now = Instant::now();
+        let shares = chain(5 * 500, 0, USUAL);
+        let chains: Vec<_> = (1..20).map(|nonce| extend(&shares, 1, nonce, USUAL)).collect();
+        let needs: Vec<_> = chains.iter().map(|chain| wanted(chain[0].hash(), None, USUAL)).collect();
+        download.set_needs(&needs, &[], now);
+        for number in 0..20 {
+            add(&mut download, number, now);
+        }
+        let asked = asks(&mut download);
+        assert_eq!(asked.len(), SHARES_IN_FLIGHT_MAX / 500, "and the rest waits");
+        for ask in &asked {
+            let chain = chains.iter().find(|chain| chain[0].hash() == ask.hash).unwrap();
+            let whole: Vec<_> = shares.iter().chain(chain).cloned().collect();
+            assert!(matches!(give(&mut download, ask, &whole, now), Outcome::Shares(_)));
+        }
+        assert!(asks(&mut download).is_empty(), "nothing was taken");
+        download.taken(1000, now);
+        assert_eq!(asks(&mut download).len(), 2);
+    }
+
+    #[test]
+    fn a_chain_of_easy_shares_is_left_alone_once_there_is_one_to_compare_with() {
+        let now = Instant::now();
+        let easy = Bits(0x207f_0000);
+        let mut cold = download();
+        add(&mut cold, 1, now);
+        cold.set_needs(&[wanted(ShareHash([1; 32]), None, easy)], &[], now);
+        assert_eq!(asks(&mut cold).len(), 1, "nothing to compare with");
+        let mut warm = download();
+        add(&mut warm, 1, now);
+        warm.set_best(Some((2 * CHAIN_LENGTH, Bits(0x1f01_0000).target().attempts())));
+        warm.set_needs(&[wanted(ShareHash([1; 32]), None, easy)], &[], now);
+        assert!(asks(&mut warm).is_empty());
+        // One hard share above many easy ones gets it a first answer, and no second.
+        let shares = chain(600, 0, easy);
+        warm.set_needs(&[wanted(shares[599].hash(), None, Bits(0x1f01_0000))], &[], now);
+        let ask = asks(&mut warm).remove(0);
+        assert!(matches!(give(&mut warm, &ask, &shares, now), Outcome::Shares(_)));
+        let next = shares[99].hash();
+        warm.set_needs(&[wanted(next, None, Bits(0x1f01_0000))], &[], now + SECOND);
+        assert!(asks(&mut warm).is_empty());
+    }
+
+    #[test]
+    fn a_host_that_sends_what_never_proves_good_is_asked_no_more_whatever_its_port() {
+        let mut download = download();
+        let now = Instant::now();
+        let peer = add(&mut download, 1, now);
+        let mut accepted = 0;
+        while download.note_unasked(peer, 5) {
+            accepted += 5;
+        }
+        assert!((4000..=4010).contains(&accepted), "{accepted}");
+        download.remove_peer(peer, now);
+        let again = PeerId(2);
+        download.add_peer(again, SocketAddr::new(address(1).ip(), 77), now);
+        assert!(!download.note_unasked(again, 1));
+        download.set_needs(&[wanted(ShareHash([1; 32]), None, USUAL)], &[], now);
+        assert!(asks(&mut download).is_empty());
+        for _ in 0..6 {
+            download.note_verified(again);
+        }
+        assert!(download.note_unasked(again, 1));
+        download.forgive();
+        assert!(download.note_unasked(again, 1000));
+    }
+
+    #[test]
+    fn a_share_that_the_owner_lost_is_asked_for_again() {
+        let mut download = download();
+        let shares = chain(3, 0, USUAL);
+        let now = Instant::now();
+        add(&mut download, 1, now);
+        let needs = [wanted(shares[2].hash(), None, USUAL)];
+        download.set_needs(&needs, &[], now);
+        let ask = asks(&mut download).remove(0);
+        give(&mut download, &ask, &shares, now);
+        download.set_needs(&needs, &[], now);
+        assert!(asks(&mut download).is_empty(), "it may not have seen it yet");
+        let due = download.poll_timeout().unwrap();
+        assert_eq!(due, now + DELIVERED_FOR);
+        download.handle_timeout(due);
+        assert_eq!(asks(&mut download).len(), 1);
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(40))]
+
+        /// Peers answer in any order, late, wrongly, not at all, or go; one is honest, and so the chain comes.
+        #[test]
+        fn the_chain_comes_if_one_peer_has_it(seed in any::<u64>(), length in 1u32..1200) {
+            let mut random = fastrand::Rng::with_seed(seed);
+            let mut download = Download::new(600, random.fork());
+            let shares = chain(length, 0, USUAL);
+            let mut now = Instant::now();
+            let mut owned: HashSet<ShareHash> = HashSet::new();
+            for number in 0..4 {
+                add(&mut download, number, now);
+            }
+            let mut open: Vec<Ask> = Vec::new();
+            let mut steps = 0;
+            while owned.len() < shares.len() {
+                steps += 1;
+                prop_assert!(steps < 3000, "{} of {length} came", owned.len());
+                let missing = shares.iter().rev().find(|share| !owned.contains(&share.hash())).unwrap();
+                download.set_needs(&[wanted(missing.hash(), None, USUAL)], &[], now);
+                open.extend(asks(&mut download));
+                let promised: u64 = open.iter().map(|ask| ask.parents + 1).sum();
+                prop_assert!(promised <= SHARES_IN_FLIGHT_MAX as u64);
+                if open.is_empty() || random.f64() < 0.3 {
+                    let due = download.poll_timeout().unwrap_or(now).max(now);
+                    now = due.min(now + SECOND);
+                    download.handle_timeout(now);
+                    continue;
+                }
+                let ask = open.swap_remove(random.usize(..open.len()));
+                prop_assert!(download.peers.contains_key(&ask.peer));
+                match (ask.peer, random.u8(..5)) {
+                    (PeerId(0), _) | (_, 0) => {
+                        if let Outcome::Shares(came) = give(&mut download, &ask, &shares, now) {
+                            download.taken(came.len(), now);
+                            owned.extend(came.iter().map(|share| share.hash()));
+                        }
+                    }
+                    (_, 1) => drop(give(&mut download, &ask, &[], now)),
+                    (_, 2) => {}
+                    (peer, what) => {
+                        let wrong = if what == 3 { Err(()) } else { Ok(vec![shares[0].clone(), shares[0].clone()]) };
+                        download.handle_reply(peer, ask.request, wrong, now);
+                        download.remove_peer(peer, now);
+                        open.retain(|ask| ask.peer != peer);
+                        download.add_peer(peer, address(peer.0), now);
+                    }
+                }
+            }
+        }
+    }
+}

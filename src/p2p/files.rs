@@ -1,0 +1,88 @@
+//! What is known of peers, on disk: the address book and the bans, each replaced in one step or not at all.
+
+use std::fs::{self, File};
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+
+/// The address book, in the reference's format and under its name.
+const ADDRESSES: &str = "addrs";
+
+/// The bans.
+const BANS: &str = "bans.json";
+
+/// Longest file that is read: ten thousand entries of some hundred bytes each.
+const FILE_BYTES_MAX: u64 = 16 * 1024 * 1024;
+
+/// What the files of address book and bans hold.
+pub(super) type Loaded = (Text, Text);
+
+/// What a file holds; `None` if there is none, or why it cannot be read.
+pub(super) type Text = Result<Option<String>, String>;
+
+/// Reads address book and bans.
+pub(super) async fn load(folder: &Path) -> Loaded {
+    let folder = folder.to_owned();
+    let loading = tokio::task::spawn_blocking(move || (read(&folder.join(ADDRESSES)), read(&folder.join(BANS))));
+    loading.await.unwrap_or_else(|error| (Err(error.to_string()), Ok(None)))
+}
+
+/// Writes the address book, and the bans if they are given; gives what went wrong.
+pub(super) async fn save(folder: PathBuf, addresses: String, bans: Option<String>) -> Vec<String> {
+    let saving = tokio::task::spawn_blocking(move || {
+        let files = [(ADDRESSES, Some(addresses)), (BANS, bans)];
+        let written = files.into_iter().filter_map(|(name, text)| Some(write(&folder.join(name), &text?)));
+        written.filter_map(Result::err).collect()
+    });
+    saving.await.unwrap_or_else(|error| vec![error.to_string()])
+}
+
+fn read(path: &Path) -> Text {
+    let problem = |error: io::Error| format!("{}: {error}", path.display());
+    let file = match File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(problem(error)),
+    };
+    let mut text = String::new();
+    file.take(FILE_BYTES_MAX).read_to_string(&mut text).map_err(problem)?;
+    Ok(Some(text))
+}
+
+/// A crash leaves the old file or the new one, never half of one.
+fn write(path: &Path, text: &str) -> Result<(), String> {
+    let written = || -> io::Result<()> {
+        let temporary = path.with_extension("new");
+        let mut file = File::create(&temporary)?;
+        file.write_all(text.as_bytes())?;
+        file.sync_all()?;
+        fs::rename(&temporary, path)
+    };
+    written().map_err(|error| format!("{}: {error}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_is_saved_is_loaded_and_nothing_else_is_left_behind() {
+        let folder = tempfile::tempdir().unwrap();
+        assert_eq!(load(folder.path()).await, (Ok(None), Ok(None)));
+        assert!(save(folder.path().to_owned(), "[]".into(), Some("{}".into())).await.is_empty());
+        assert!(save(folder.path().to_owned(), "[1]".into(), None).await.is_empty(), "bans that did not change stay");
+        assert_eq!(load(folder.path()).await, (Ok(Some("[1]".into())), Ok(Some("{}".into()))));
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2);
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_written_or_read_is_told_with_its_name() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::create_dir(folder.path().join(ADDRESSES)).unwrap();
+        fs::write(folder.path().join(BANS), [0xff]).unwrap();
+        let (addresses, bans) = load(folder.path()).await;
+        assert!(addresses.unwrap_err().contains(ADDRESSES) && bans.unwrap_err().contains(BANS));
+        let problems = save(folder.path().join("missing"), String::new(), Some(String::new())).await;
+        assert_eq!(problems.len(), 2);
+        assert!(problems[0].contains("missing"), "{problems:?}");
+    }
+}

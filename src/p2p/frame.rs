@@ -1,0 +1,396 @@
+//! Prefix, command, length, checksum: bytes to frames and back (protocol section 3.1), with a size limit per command.
+//!
+//! The buffer holds one frame at most, grows with the bytes that came and never with those that were announced, and is
+//! charged to a [`Budget`] that all connections share.
+
+use bytes::{BufMut, Bytes, BytesMut};
+use sha2::{Digest as _, Sha256};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use thiserror::Error;
+
+use super::message::{Command, PAYLOAD_BYTES_MAX, sha256d};
+
+/// Prefix, command, length, checksum.
+pub const HEADER_BYTES: usize = 28;
+
+const PREFIX_BYTES: usize = 8;
+const COMMAND_BYTES: usize = 12;
+
+/// A command as it stands on the wire, with what pads it.
+type RawCommand = [u8; COMMAND_BYTES];
+
+/// Bytes of unfinished frames that all connections may hold together.
+#[derive(Debug)]
+pub struct Budget {
+    used: AtomicUsize,
+    limit: usize,
+}
+
+impl Budget {
+    /// A budget of so many bytes.
+    pub fn new(limit: usize) -> Arc<Budget> {
+        Arc::new(Budget { used: AtomicUsize::new(0), limit })
+    }
+
+    /// Bytes held at present.
+    pub fn used(&self) -> usize {
+        self.used.load(Ordering::Relaxed)
+    }
+
+    fn charge(&self, bytes: usize) -> bool {
+        let fits = |used: usize| used.checked_add(bytes).filter(|sum| *sum <= self.limit);
+        self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits).is_ok()
+    }
+
+    fn give_back(&self, bytes: usize) {
+        self.used.fetch_sub(bytes, Ordering::Relaxed);
+    }
+}
+
+/// Why the bytes of a connection are no use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum FrameError {
+    /// Damaged, or made up.
+    #[error("message `{}` has a wrong checksum", word_of(command))]
+    Checksum {
+        /// As it stood on the wire.
+        command: [u8; 12],
+    },
+    /// Longer than a message of its kind has any reason to be.
+    #[error("message `{command}` of {bytes} bytes is longer than the {limit} that it may take")]
+    Oversized {
+        /// What it is.
+        command: Command,
+        /// Announced length of its payload.
+        bytes: usize,
+        /// What it should not exceed.
+        limit: usize,
+    },
+    /// Too much is under way on all connections together: nobody's fault.
+    #[error("unfinished messages of all peers take {0} bytes")]
+    OverBudget(usize),
+}
+
+/// What to do with a frame whose header has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// Take it, if its payload is not longer than this.
+    Take(usize),
+    /// Check it, but do not keep it.
+    Skip,
+}
+
+/// A whole frame with a right checksum.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Frame {
+    /// What it is.
+    pub command: Command,
+    /// Its payload.
+    pub payload: Bytes,
+}
+
+/// Something that came to its end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// A frame to handle.
+    Frame(Frame),
+    /// A frame that was skipped: not ours, or not wanted.
+    Skipped,
+}
+
+#[derive(Debug)]
+enum State {
+    /// Looking for the prefix; these are the last bytes, of which the first so many have not come yet.
+    Seeking {
+        last: [u8; PREFIX_BYTES],
+        missing: usize,
+    },
+    Header {
+        bytes: [u8; HEADER_BYTES - PREFIX_BYTES],
+        have: usize,
+    },
+    Payload {
+        command: Command,
+        left: usize,
+        checksum: [u8; 4],
+        input: BytesMut,
+    },
+    Skipping {
+        command: RawCommand,
+        left: usize,
+        checksum: [u8; 4],
+        hasher: Sha256,
+    },
+}
+
+const SEEKING: State = State::Seeking { last: [0; PREFIX_BYTES], missing: PREFIX_BYTES };
+
+/// Cuts a stream of bytes into frames.
+#[derive(Debug)]
+pub struct Frames {
+    prefix: [u8; PREFIX_BYTES],
+    state: State,
+    budget: Arc<Budget>,
+    charged: usize,
+}
+
+impl Frames {
+    /// Nothing has come yet.
+    pub fn new(prefix: [u8; 8], budget: Arc<Budget>) -> Frames {
+        Frames { prefix, state: SEEKING, budget, charged: 0 }
+    }
+
+    /// Whether a frame has begun that is not complete.
+    pub fn is_under_way(&self) -> bool {
+        !matches!(self.state, State::Seeking { .. })
+    }
+
+    /// Bytes that the frame under way still lacks, as far as that is known, and those of it that came.
+    pub fn progress(&self) -> (usize, usize) {
+        match &self.state {
+            State::Seeking { .. } => (0, 0),
+            State::Header { have, .. } => (HEADER_BYTES - PREFIX_BYTES - have, *have),
+            State::Payload { left, input, .. } => (*left, input.len()),
+            State::Skipping { left, .. } => (*left, 0),
+        }
+    }
+
+    /// Takes bytes off the front of `input` up to the end of a frame; none if they all are taken before that. `judge` says
+    /// what to do with a frame of a command that is ours once its length is known; all others are skipped.
+    ///
+    /// # Errors
+    /// [`FrameError`], after which the connection is to be closed.
+    pub fn take(&mut self, input: &mut &[u8], judge: impl Fn(Command) -> Verdict) -> Result<Option<Event>, FrameError> {
+        loop {
+            match &mut self.state {
+                State::Seeking { last, missing } => {
+                    let Some((first, rest)) = input.split_first() else { return Ok(None) };
+                    *input = rest;
+                    last.rotate_left(1);
+                    last[PREFIX_BYTES - 1] = *first;
+                    *missing = missing.saturating_sub(1);
+                    if *missing == 0 && *last == self.prefix {
+                        self.state = State::Header { bytes: [0; HEADER_BYTES - PREFIX_BYTES], have: 0 };
+                    }
+                }
+                State::Header { bytes, have } => {
+                    // The checksum's bytes are not taken until the length is seen to be possible: after a length that is
+                    // not, the search for the prefix goes on right behind it.
+                    let wanted = if *have < 16 { 16 } else { bytes.len() };
+                    *have += move_bytes(input, &mut bytes[*have..wanted]);
+                    if *have < wanted {
+                        return Ok(None);
+                    }
+                    let length = length_of(bytes);
+                    if length > PAYLOAD_BYTES_MAX {
+                        self.state = SEEKING;
+                    } else if *have == bytes.len() {
+                        let header = *bytes;
+                        self.begin(&header, length, &judge)?;
+                    }
+                }
+                State::Payload { command, left, checksum, input: payload } => {
+                    let count = input.len().min(*left);
+                    if !self.budget.charge(count) {
+                        return Err(FrameError::OverBudget(self.budget.used()));
+                    }
+                    self.charged += count;
+                    payload.extend_from_slice(&input[..count]);
+                    *input = &input[count..];
+                    *left -= count;
+                    if *left > 0 {
+                        return Ok(None);
+                    }
+                    let (command, checksum, payload) = (*command, *checksum, std::mem::take(payload).freeze());
+                    self.end();
+                    return if sha256d(&payload)[..4] == checksum {
+                        Ok(Some(Event::Frame(Frame { command, payload })))
+                    } else {
+                        Err(FrameError::Checksum { command: padded(command.word()) })
+                    };
+                }
+                State::Skipping { command, left, checksum, hasher } => {
+                    let count = input.len().min(*left);
+                    hasher.update(&input[..count]);
+                    *input = &input[count..];
+                    *left -= count;
+                    if *left > 0 {
+                        return Ok(None);
+                    }
+                    let (command, checksum) = (*command, *checksum);
+                    let found = Sha256::digest(std::mem::take(hasher).finalize());
+                    self.end();
+                    return if found[..4] == checksum {
+                        Ok(Some(Event::Skipped))
+                    } else {
+                        Err(FrameError::Checksum { command })
+                    };
+                }
+            }
+        }
+    }
+
+    fn begin(
+        &mut self,
+        header: &[u8; HEADER_BYTES - PREFIX_BYTES],
+        length: usize,
+        judge: impl Fn(Command) -> Verdict,
+    ) -> Result<(), FrameError> {
+        let mut raw = [0; COMMAND_BYTES];
+        raw.copy_from_slice(&header[..COMMAND_BYTES]);
+        let checksum = [header[16], header[17], header[18], header[19]];
+        let ours = Command::from_word(&word_of(&raw)).map(|command| (command, judge(command)));
+        self.state = match ours {
+            Some((command, Verdict::Take(limit))) if length > limit => {
+                return Err(FrameError::Oversized { command, bytes: length, limit });
+            }
+            Some((command, Verdict::Take(_))) => {
+                State::Payload { command, left: length, checksum, input: BytesMut::new() }
+            }
+            _ => State::Skipping { command: raw, left: length, checksum, hasher: Sha256::new() },
+        };
+        Ok(())
+    }
+
+    fn end(&mut self) {
+        self.state = SEEKING;
+        self.budget.give_back(std::mem::take(&mut self.charged));
+    }
+}
+
+impl Drop for Frames {
+    fn drop(&mut self) {
+        self.budget.give_back(self.charged);
+    }
+}
+
+/// The frame of a command and its payload, which must not be longer than [`PAYLOAD_BYTES_MAX`].
+pub fn encode(prefix: [u8; 8], command: &str, payload: &[u8]) -> Bytes {
+    let length = u32::try_from(payload.len()).expect("payloads are shorter than PAYLOAD_BYTES_MAX");
+    let mut frame = BytesMut::with_capacity(HEADER_BYTES + payload.len());
+    frame.put_slice(&prefix);
+    frame.put_slice(&padded(command));
+    frame.put_u32_le(length);
+    frame.put_slice(&sha256d(payload)[..4]);
+    frame.put_slice(payload);
+    frame.freeze()
+}
+
+fn padded(word: &str) -> RawCommand {
+    let mut raw = [0; COMMAND_BYTES];
+    let count = word.len().min(COMMAND_BYTES);
+    raw[..count].copy_from_slice(&word.as_bytes()[..count]);
+    raw
+}
+
+/// A command's word: what stands before the zeroes at its end.
+fn word_of(raw: &RawCommand) -> String {
+    let end = raw.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
+    raw[..end].escape_ascii().to_string()
+}
+
+fn length_of(header: &[u8; HEADER_BYTES - PREFIX_BYTES]) -> usize {
+    usize::try_from(u32::from_le_bytes([header[12], header[13], header[14], header[15]])).unwrap_or(usize::MAX)
+}
+
+fn move_bytes(from: &mut &[u8], to: &mut [u8]) -> usize {
+    let count = from.len().min(to.len());
+    to[..count].copy_from_slice(&from[..count]);
+    *from = &from[count..];
+    count
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PREFIX: [u8; 8] = *b"sinetpre";
+
+    fn frames() -> Frames {
+        Frames::new(PREFIX, Budget::new(1000))
+    }
+
+    fn take_all(frames: &mut Frames, mut input: &[u8]) -> Result<Vec<Event>, FrameError> {
+        let judge = |command| if command == Command::ShareReply { Verdict::Skip } else { Verdict::Take(500) };
+        let mut events = Vec::new();
+        while let Some(event) = frames.take(&mut input, judge)? {
+            events.push(event);
+        }
+        Ok(events)
+    }
+
+    fn is_ping(event: &Event) -> bool {
+        matches!(event, Event::Frame(Frame { command: Command::Ping, .. }))
+    }
+
+    #[test]
+    fn a_frame_is_found_after_anything_even_half_a_prefix() {
+        let ping = encode(PREFIX, "ping", b"");
+        for before in [&b""[..], b"sinet", b"sinetprsinetpsinetpr", &[0; 40]] {
+            let input = [before, &ping].concat();
+            for cut in 0..input.len() {
+                let mut frames = frames();
+                let mut events = take_all(&mut frames, &input[..cut]).unwrap();
+                assert!(events.is_empty());
+                events.extend(take_all(&mut frames, &input[cut..]).unwrap());
+                assert!(matches!(&events[..], [one] if is_ping(one)), "cut at {cut}: {events:?}");
+                assert!(!frames.is_under_way());
+            }
+        }
+    }
+
+    #[test]
+    fn behind_a_length_that_cannot_be_the_next_prefix_is_found_at_once() {
+        let mut frames = frames();
+        let mut broken = encode(PREFIX, "shares", b"").to_vec();
+        broken[20..24].copy_from_slice(&32_000_001_u32.to_le_bytes());
+        // Not even the checksum's bytes are skipped (section 3.1).
+        let input = [&broken[..24], &encode(PREFIX, "ping", b"")].concat();
+        assert!(matches!(&take_all(&mut frames, &input).unwrap()[..], [one] if is_ping(one)));
+    }
+
+    #[test]
+    fn what_is_not_ours_or_not_wanted_is_checked_but_never_kept() {
+        let long = vec![7; 100_000];
+        for command in ["foobar", "sharereply", "\u{1}"] {
+            let mut frames = frames();
+            let input = [&encode(PREFIX, command, &long)[..], &encode(PREFIX, "ping", b"")].concat();
+            let events = take_all(&mut frames, &input).unwrap();
+            assert!(matches!(&events[..], [Event::Skipped, ping] if is_ping(ping)), "{command}: {events:?}");
+            let mut damaged = encode(PREFIX, command, &long).to_vec();
+            damaged[50_000] ^= 1;
+            assert!(matches!(take_all(&mut frames, &damaged), Err(FrameError::Checksum { .. })));
+        }
+    }
+
+    #[test]
+    fn a_frame_longer_than_its_command_may_take_is_refused_at_its_header() {
+        let mut frames = frames();
+        let input = encode(PREFIX, "addrs", &[0; 501]);
+        assert_eq!(take_all(&mut frames, &input[..27]), Ok(Vec::new()));
+        let error = take_all(&mut frames, &input[27..28]).unwrap_err();
+        assert_eq!(error, FrameError::Oversized { command: Command::Addrs, bytes: 501, limit: 500 });
+        assert_eq!(error.to_string(), "message `addrs` of 501 bytes is longer than the 500 that it may take");
+    }
+
+    #[test]
+    fn all_connections_share_a_budget_that_is_charged_for_what_came_and_given_back() {
+        let budget = Budget::new(600);
+        let mut first = Frames::new(PREFIX, Arc::clone(&budget));
+        let mut second = Frames::new(PREFIX, Arc::clone(&budget));
+        let long = encode(PREFIX, "shares", &[0; 400]);
+        // Announced, but not there: costs nothing.
+        assert_eq!(take_all(&mut first, &long[..HEADER_BYTES]), Ok(Vec::new()));
+        assert_eq!(budget.used(), 0);
+        assert_eq!(take_all(&mut first, &long[HEADER_BYTES..HEADER_BYTES + 300]), Ok(Vec::new()));
+        assert_eq!((budget.used(), first.progress()), (300, (100, 300)));
+        assert_eq!(take_all(&mut second, &long[..HEADER_BYTES + 301]), Err(FrameError::OverBudget(300)));
+        drop(second);
+        assert_eq!(take_all(&mut first, &long[HEADER_BYTES + 300..]).unwrap().len(), 1);
+        assert_eq!(budget.used(), 0);
+        take_all(&mut first, &long[..200]).unwrap();
+        drop(first);
+        assert_eq!(budget.used(), 0);
+    }
+}

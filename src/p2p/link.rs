@@ -1,0 +1,202 @@
+//! One connection to a peer: moves bytes between its socket and its [`Peer`], orders in and events out.
+//!
+//! A connection waits where the node is busy: while an event of its own is not taken up, nothing more is read, and its
+//! sender feels it. The node waits for no connection: one whose orders pile up, or that does not take what is written to
+//! it, is dropped.
+
+use bytes::{Buf, Bytes};
+use metrics::counter;
+use std::collections::VecDeque;
+use std::io;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::time::sleep_until;
+use tokio_util::sync::CancellationToken;
+
+use super::message::Command;
+use super::peer::{Close, Order, Peer, PeerEvent};
+use super::swarm::PeerId;
+use super::task::unix_now;
+use super::transactions::Transactions;
+
+/// Orders that may wait for one connection. The most that comes at once is a burst of shares, one order each.
+pub(super) const ORDERS_QUEUED_MAX: usize = 256;
+
+/// Bytes taken from a socket at a time.
+const READ_BYTES: usize = 64 * 1024;
+
+/// From this size on a message is handled off the event loop: about ten shares, whose proofs of work take milliseconds
+/// where they are scrypt.
+const HEAVY_BYTES: usize = 16 * 1024;
+
+/// How long a peer may take none of what is written to it.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// Batches of shares of one peer that the share chain's owner may not have taken yet: one that it takes, and one that is
+/// ready when it has.
+const BATCHES_MAX: usize = 2;
+
+/// What a connection tells.
+#[derive(Debug)]
+pub(super) enum Heard {
+    /// Its peer did something. The permit of a batch of shares is held until the share chain's owner has them.
+    Event(PeerId, PeerEvent, Option<OwnedSemaphorePermit>),
+    /// It has ended.
+    Closed(PeerId, Close),
+}
+
+/// What all connections share.
+#[derive(Debug, Clone)]
+pub(super) struct Context {
+    /// What transactions are known.
+    pub(super) known: Arc<Transactions>,
+    /// Where to tell what happens. Connections wait when it is full.
+    pub(super) heard: mpsc::Sender<Heard>,
+    /// How many large messages may be handled at a time: one processor is left for the rest of the node.
+    pub(super) heavy: Arc<Semaphore>,
+    /// Ends them all.
+    pub(super) stop: CancellationToken,
+}
+
+/// Serves a connection until either side ends it; no more orders can come when `orders` is closed.
+pub(super) async fn run(id: PeerId, stream: TcpStream, peer: Peer, orders: mpsc::Receiver<Order>, context: Context) {
+    let heard = context.heard.clone();
+    let mut link =
+        Link { id, peer, orders, context, output: Bytes::new(), progress: Instant::now(), events: VecDeque::new() };
+    let close = match link.drive(stream).await {
+        Ok(close) | Err(close) => close,
+    };
+    // Nobody listens any more when everything stops.
+    let _ = heard.send(Heard::Closed(id, close)).await;
+}
+
+struct Link {
+    id: PeerId,
+    peer: Peer,
+    orders: mpsc::Receiver<Order>,
+    context: Context,
+    /// What is being written.
+    output: Bytes,
+    /// When the peer last took something of it.
+    progress: Instant,
+    /// What happened and was not told yet.
+    events: VecDeque<PeerEvent>,
+}
+
+impl Link {
+    async fn drive(&mut self, mut stream: TcpStream) -> Result<Close, Close> {
+        let (mut reader, mut writer) = stream.split();
+        let mut input = vec![0; READ_BYTES];
+        let batches = Arc::new(Semaphore::new(BATCHES_MAX));
+        let (stop, heard) = (self.context.stop.clone(), self.context.heard.clone());
+        loop {
+            self.collect();
+            let deadline = self.deadline();
+            tokio::select! {
+                // What is to go out comes first: shares are worth most when they are new.
+                biased;
+                () = stop.cancelled() => return Ok(Close::Quiet("this node stops".to_owned())),
+                written = writer.write(&self.output), if !self.output.is_empty() => {
+                    let count = written.map_err(|error| lost(&error))?;
+                    counter!("p2p_bytes_total", "direction" => "out").increment(count as u64);
+                    self.output.advance(count);
+                    self.progress = Instant::now();
+                }
+                order = self.orders.recv() => match order {
+                    Some(order) => self.peer.handle_order(order, &self.context.known, Instant::now())?,
+                    None => return Ok(Close::Quiet("not wanted any more".to_owned())),
+                },
+                told = slot(&heard, &batches, self.events.front()), if !self.events.is_empty() => {
+                    let Some((slot, permit)) = told else { return Ok(Close::Quiet("this node stops".to_owned())) };
+                    let event = self.events.pop_front().expect("there is one, or no slot was waited for");
+                    slot.send(Heard::Event(self.id, event, permit));
+                }
+                read = reader.read(&mut input), if self.events.is_empty() => {
+                    let count = read.map_err(|error| lost(&error))?;
+                    if count == 0 {
+                        return Ok(Close::Quiet("it closed the connection".to_owned()));
+                    }
+                    counter!("p2p_bytes_total", "direction" => "in").increment(count as u64);
+                    self.take(&input[..count]).await?;
+                }
+                () = sleep_until(deadline.into()) => self.handle_timeout()?,
+            }
+        }
+    }
+
+    /// Takes what the peer's state machine made of the last step.
+    fn collect(&mut self) {
+        while let Some(command) = self.peer.poll_received() {
+            counter!("p2p_messages_total", "direction" => "in", "command" => command.word()).increment(1);
+        }
+        while let Some(event) = self.peer.poll_event() {
+            self.events.push_back(event);
+        }
+        if self.output.is_empty()
+            && let Some(frame) = self.peer.poll_frame()
+        {
+            counter!("p2p_messages_total", "direction" => "out", "command" => word_of(&frame)).increment(1);
+            self.output = frame;
+            self.progress = Instant::now();
+        }
+    }
+
+    fn deadline(&self) -> Instant {
+        let write = (!self.output.is_empty()).then(|| self.progress + WRITE_TIMEOUT);
+        let deadline = [write, self.peer.poll_timeout()].into_iter().flatten().min();
+        // There is always a deadline for the peer's silence; the hour stands for one that does not come.
+        deadline.unwrap_or_else(|| Instant::now() + Duration::from_secs(3600))
+    }
+
+    fn handle_timeout(&mut self) -> Result<(), Close> {
+        let now = Instant::now();
+        if !self.output.is_empty() && now >= self.progress + WRITE_TIMEOUT {
+            return Err(Close::Quiet(format!("it took nothing for {} s", WRITE_TIMEOUT.as_secs())));
+        }
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a time since 1970, saturating")]
+        let unix = unix_now() as u64;
+        self.peer.handle_timeout(now, unix)
+    }
+
+    async fn take(&mut self, bytes: &[u8]) -> Result<(), Close> {
+        let (have, _) = self.peer.unfinished();
+        let now = Instant::now();
+        if have + bytes.len() < HEAVY_BYTES {
+            return self.peer.handle_bytes(bytes, &self.context.known, now);
+        }
+        let permit = self.context.heavy.acquire().await;
+        let (peer, known) = (&mut self.peer, &self.context.known);
+        let handled = tokio::task::block_in_place(|| peer.handle_bytes(bytes, known, now));
+        drop(permit);
+        handled
+    }
+}
+
+/// Room for one event, and for one more batch of shares if it has any; `None` when nobody listens any more.
+async fn slot<'a>(
+    heard: &'a mpsc::Sender<Heard>,
+    batches: &Arc<Semaphore>,
+    event: Option<&PeerEvent>,
+) -> Option<(mpsc::Permit<'a, Heard>, Option<OwnedSemaphorePermit>)> {
+    let has_shares = match event {
+        Some(PeerEvent::Shares(shares) | PeerEvent::Replied { shares: Ok(shares), .. }) => !shares.is_empty(),
+        _ => false,
+    };
+    let permit = if has_shares { Some(batches.clone().acquire_owned().await.ok()?) } else { None };
+    Some((heard.reserve().await.ok()?, permit))
+}
+
+fn lost(error: &io::Error) -> Close {
+    Close::Quiet(format!("connection lost: {error}"))
+}
+
+/// The command of one of our own frames, for metrics.
+fn word_of(frame: &[u8]) -> &'static str {
+    let word = frame.get(8..20).unwrap_or_default();
+    let end = word.iter().position(|byte| *byte == 0).unwrap_or(word.len());
+    let command = std::str::from_utf8(&word[..end]).ok().and_then(Command::from_word);
+    command.map_or("other", Command::word)
+}

@@ -1,0 +1,244 @@
+//! What a connection knows about transactions: those that the peer had us remember, those that it says it knows, and
+//! those that we had it remember (protocol section 3.8, corrected in 18.1).
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::sync::Arc;
+
+use super::{Close, Offence};
+use crate::merkle::Digest;
+use crate::p2p::message::Message;
+use crate::p2p::transactions::{REMEMBERED_BYTES_MAX, TemplateTransactions, Transaction, Transactions};
+use crate::share::Share;
+
+/// Hashes kept of what a peer says it knows, as the reference does. Not knowing what it knows costs sending it.
+const THEIRS_MAX: usize = 10_000;
+
+/// What a peer had us remember.
+#[derive(Debug)]
+struct Remembered {
+    size: usize,
+    /// Keeps it known. None where there was no room for it.
+    _transaction: Option<Arc<Transaction>>,
+}
+
+/// The transactions of one connection.
+#[derive(Debug, Default)]
+pub(super) struct Forwarding {
+    remembered: HashMap<Digest, Remembered>,
+    remembered_bytes: usize,
+    theirs: HashSet<Digest>,
+    /// In the order that they came in; may hold some that are gone.
+    theirs_by_age: VecDeque<Digest>,
+    ours: Option<Ours>,
+}
+
+/// What we had the peer remember of the current template.
+#[derive(Debug, Default)]
+struct Ours {
+    told: Vec<Arc<Transaction>>,
+    hashes: HashSet<Digest>,
+    bytes: usize,
+}
+
+impl Forwarding {
+    /// The peer knows these.
+    pub(super) fn handle_have(&mut self, hashes: Vec<Digest>) {
+        for hash in hashes {
+            if self.theirs.insert(hash) {
+                self.theirs_by_age.push_back(hash);
+            }
+            while self.theirs.len() > THEIRS_MAX {
+                let Some(oldest) = self.theirs_by_age.pop_front() else { break };
+                self.theirs.remove(&oldest);
+            }
+        }
+        if self.theirs_by_age.len() > 2 * THEIRS_MAX {
+            self.theirs_by_age.retain(|hash| self.theirs.contains(hash));
+        }
+    }
+
+    /// The peer no longer knows these.
+    pub(super) fn handle_losing(&mut self, hashes: &[Digest]) {
+        for hash in hashes {
+            self.theirs.remove(hash);
+        }
+    }
+
+    /// The peer wants these remembered. Says which of them nobody told us before.
+    pub(super) fn handle_remember(
+        &mut self,
+        hashes: Vec<Digest>,
+        transactions: &[bytes::Bytes],
+        known: &Transactions,
+    ) -> Result<Vec<Digest>, Close> {
+        for hash in hashes {
+            let Some(transaction) = known.find(&hash) else {
+                return Err(unknown(&hash));
+            };
+            self.remember(hash, transaction.size(), Some(transaction))?;
+        }
+        let mut learned = Vec::new();
+        for raw in transactions {
+            let transaction = Transaction::from_message(raw);
+            let (hash, size) = (transaction.hash, transaction.size());
+            let kept = known.learn(transaction);
+            if let Some((_, true)) = kept {
+                learned.push(hash);
+            }
+            self.remember(hash, size, kept.map(|(transaction, _)| transaction))?;
+        }
+        Ok(learned)
+    }
+
+    fn remember(&mut self, hash: Digest, size: usize, transaction: Option<Arc<Transaction>>) -> Result<(), Close> {
+        let remembered = Remembered { size, _transaction: transaction };
+        if self.remembered.insert(hash, remembered).is_some() {
+            let hash = crate::share::display_hex(&hash);
+            return Err(Close::Quiet(format!("transaction {hash} is to be remembered twice")));
+        }
+        self.remembered_bytes += size;
+        if self.remembered_bytes >= REMEMBERED_BYTES_MAX {
+            return Err(Offence::TooMuchToRemember(self.remembered_bytes).into());
+        }
+        Ok(())
+    }
+
+    /// The peer no longer wants these remembered.
+    pub(super) fn handle_forget(&mut self, hashes: &[Digest]) -> Result<(), Close> {
+        for hash in hashes {
+            let Some(gone) = self.remembered.remove(hash) else {
+                let hash = crate::share::display_hex(hash);
+                return Err(Close::Quiet(format!("transaction {hash} is to be forgotten, but was not remembered")));
+            };
+            self.remembered_bytes -= gone.size;
+        }
+        Ok(())
+    }
+
+    /// What tells the peer of the current template.
+    pub(super) fn template(&mut self, template: &TemplateTransactions, known: &Transactions) -> Vec<Message> {
+        let Some(ours) = &mut self.ours else {
+            let mut ours = Ours::default();
+            let told = ours.add(&template.transactions);
+            self.ours = Some(ours);
+            let transactions = told.iter().map(|one| one.raw.clone()).collect();
+            return vec![Message::HaveTx(known.hashes()), Message::RememberTx { hashes: Vec::new(), transactions }];
+        };
+        let mut messages = Vec::new();
+        let gone = ours.retain(&template.transactions);
+        if !gone.is_empty() {
+            messages.push(Message::ForgetTx(gone));
+        }
+        let added = ours.add(&template.transactions);
+        if !added.is_empty() {
+            let (theirs, others): (Vec<_>, Vec<_>) = added.iter().partition(|one| self.theirs.contains(&one.hash));
+            messages.push(Message::RememberTx {
+                hashes: theirs.iter().map(|one| one.hash).collect(),
+                transactions: others.iter().map(|one| one.raw.clone()).collect(),
+            });
+        }
+        if !template.learned.is_empty() {
+            messages.push(Message::HaveTx(template.learned.clone()));
+        }
+        messages
+    }
+
+    /// Whether the peer was told of a template, and so is to be told of more.
+    pub(super) fn has_begun(&self) -> bool {
+        self.ours.is_some()
+    }
+
+    /// What goes before and after a `shares` with these shares; none if we lack a transaction that they name, or these take
+    /// more than a peer may be given.
+    pub(super) fn around_shares(&self, shares: &[&Arc<Share>], known: &Transactions) -> Option<Around> {
+        let (mut wanted, mut seen, mut to_send) = (false, HashSet::new(), Vec::new());
+        let mut bytes = self.ours.as_ref().map_or(0, |ours| ours.bytes);
+        let is_told = |hash: &Digest| self.ours.as_ref().is_some_and(|ours| ours.hashes.contains(hash));
+        for refs in shares.iter().filter_map(|share| share.info().transactions.as_ref()) {
+            for hash in refs.new_hashes.iter().filter(|hash| seen.insert(**hash)) {
+                let transaction = known.find(hash)?;
+                if self.theirs.contains(hash) {
+                    continue;
+                }
+                wanted = true;
+                if !is_told(hash) {
+                    bytes += transaction.size();
+                    to_send.push(transaction);
+                }
+            }
+        }
+        if bytes >= REMEMBERED_BYTES_MAX {
+            return None;
+        }
+        Some(Around {
+            // The reference sends an empty one too where the template has all that the peer lacks.
+            before: wanted.then(|| Message::RememberTx {
+                hashes: Vec::new(),
+                transactions: to_send.iter().map(|one| one.raw.clone()).collect(),
+            }),
+            after: (!to_send.is_empty()).then(|| Message::ForgetTx(to_send.iter().map(|one| one.hash).collect())),
+        })
+    }
+}
+
+#[cfg(test)]
+impl Forwarding {
+    /// How many hashes are kept of what the peer knows, and how many in the order of their age.
+    pub(super) fn theirs_kept(&self) -> (usize, usize) {
+        (self.theirs.len(), self.theirs_by_age.len())
+    }
+}
+
+/// What goes around a `shares`.
+#[derive(Debug)]
+pub(super) struct Around {
+    pub(super) before: Option<Message>,
+    pub(super) after: Option<Message>,
+}
+
+impl Ours {
+    /// Leaves only what is in `template`, and says what went.
+    fn retain(&mut self, template: &[Arc<Transaction>]) -> Vec<Digest> {
+        let stays: HashSet<&Digest> = template.iter().map(|one| &one.hash).collect();
+        let (told, gone): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.told).into_iter().partition(|one| stays.contains(&one.hash));
+        self.told = told;
+        for one in &gone {
+            self.hashes.remove(&one.hash);
+            self.bytes -= one.size();
+        }
+        gone.iter().map(|one| one.hash).collect()
+    }
+
+    /// Adds what is in `template`, as far as a peer must remember it, and says what came.
+    fn add(&mut self, template: &[Arc<Transaction>]) -> Vec<Arc<Transaction>> {
+        let mut added = Vec::new();
+        for one in template {
+            if self.bytes + one.size() < REMEMBERED_BYTES_MAX && self.hashes.insert(one.hash) {
+                self.bytes += one.size();
+                added.push(Arc::clone(one));
+            }
+        }
+        self.told.extend_from_slice(&added);
+        added
+    }
+}
+
+/// Checks that every transaction that a peer's share is the first to name is there.
+pub(super) fn check_share(share: &Share, known: &Transactions) -> Result<(), Close> {
+    missing(known, share).map_or(Ok(()), |hash| Err(unknown(hash)))
+}
+
+/// Whether we have every transaction that a share is the first to name.
+pub(super) fn has_all_of(known: &Transactions, share: &Share) -> bool {
+    missing(known, share).is_none()
+}
+
+fn missing<'a>(known: &Transactions, share: &'a Share) -> Option<&'a Digest> {
+    let refs = share.info().transactions.as_ref()?;
+    refs.new_hashes.iter().find(|hash| !known.knows(hash))
+}
+
+fn unknown(hash: &Digest) -> Close {
+    Close::Quiet(format!("transaction {} is unknown", crate::share::display_hex(hash)))
+}

@@ -1,0 +1,68 @@
+//! The first message of either side (protocol section 3.3).
+
+use bytes::Bytes;
+use std::net::SocketAddr;
+use std::time::Instant;
+
+use super::{Close, Hello, Local, Offence, Peer, PeerEvent};
+use crate::p2p::message::{Endpoint, Version};
+
+/// Bytes of a peer's software name that are kept, as the reference does.
+const SUB_VERSION_BYTES_MAX: usize = 512;
+
+/// What we say about ourselves to `remote`: our address is our socket's, not our public one.
+pub(super) fn version_of(local: &Local, remote: SocketAddr, local_address: SocketAddr) -> Version {
+    Version {
+        version: local.protocol_version,
+        services: 0,
+        to: Endpoint { services: 0, address: remote },
+        from: Endpoint { services: 0, address: local_address },
+        nonce: local.nonce,
+        sub_version: Bytes::copy_from_slice(local.sub_version.as_bytes()),
+        mode: 1,
+        best_share: local.best_share,
+    }
+}
+
+impl Peer {
+    pub(super) fn handle_version(&mut self, version: Version, now: Instant) -> Result<(), Close> {
+        if self.is_connected() {
+            return Err(Offence::SecondVersion.into());
+        }
+        let minimum = self.local.minimum_protocol;
+        if version.version < minimum {
+            return Err(Offence::TooOld { version: version.version, minimum }.into());
+        }
+        if version.nonce == self.local.nonce {
+            return Err(Close::Ourselves);
+        }
+        self.services = Some(version.services);
+        self.events.push_back(PeerEvent::Connected(Hello {
+            version: version.version,
+            services: version.services,
+            nonce: version.nonce,
+            sub_version: readable(&version.sub_version),
+            best_share: version.best_share,
+        }));
+        self.ping(now)?;
+        self.advertise(now)
+    }
+}
+
+/// The text that a stranger's bytes are, without anything that would move the cursor of who reads it.
+fn readable(bytes: &[u8]) -> String {
+    let kept = &bytes[..bytes.len().min(SUB_VERSION_BYTES_MAX)];
+    String::from_utf8_lossy(kept).chars().map(|one| if one.is_control() { '\u{fffd}' } else { one }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_cut_and_cannot_command_a_terminal() {
+        assert_eq!(readable(b"16.0-192-g6dac42e-dirty"), "16.0-192-g6dac42e-dirty");
+        assert_eq!(readable(b"\x1b[2Jx\xff"), "\u{fffd}[2Jx\u{fffd}");
+        assert_eq!(readable(&[b'x'; 900]).len(), 512);
+    }
+}

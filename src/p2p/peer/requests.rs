@@ -1,0 +1,84 @@
+//! Requests for shares: ours until they are answered, and the peer's until we answered them (protocol section 3.7).
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use super::{Close, RequestId};
+use crate::p2p::message::{REPLY_SHARES_MAX, reply_bytes_max};
+
+/// How long a peer may take to begin its answer.
+pub const REPLY_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// Requests of a peer that wait for our answer at one time. Nobody honest has more than a few.
+const ASKED_MAX: usize = 64;
+
+#[derive(Debug)]
+struct Pending {
+    request: RequestId,
+    deadline: Instant,
+    shares_max: usize,
+}
+
+/// The requests of one connection.
+#[derive(Debug, Default)]
+pub(super) struct Requests {
+    pending: HashMap<[u8; 32], Pending>,
+    asked: usize,
+}
+
+impl Requests {
+    /// A request goes out.
+    pub(super) fn sent(&mut self, id: [u8; 32], request: RequestId, hashes: usize, parents: u64, now: Instant) {
+        let shares_max = shares_max(hashes, parents);
+        self.pending.insert(id, Pending { request, deadline: now + REPLY_TIMEOUT, shares_max });
+    }
+
+    /// Its answer came: whose it is, and the most shares that it may have; none if nothing with this id was asked.
+    pub(super) fn replied(&mut self, id: &[u8; 32]) -> Option<(RequestId, usize)> {
+        self.pending.remove(id).map(|pending| (pending.request, pending.shares_max))
+    }
+
+    /// The longest answer, in bytes, that may come; none if nothing was asked.
+    pub(super) fn reply_bytes_max(&self) -> Option<usize> {
+        self.pending.values().map(|pending| reply_bytes_max(pending.shares_max)).max()
+    }
+
+    /// When the first of them has waited too long.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        self.pending.values().map(|pending| pending.deadline).min()
+    }
+
+    /// A request came.
+    pub(super) fn asked(&mut self) -> Result<(), Close> {
+        self.asked += 1;
+        if self.asked > ASKED_MAX {
+            return Err(Close::Quiet(format!("asks for shares {ASKED_MAX} times without waiting for an answer")));
+        }
+        Ok(())
+    }
+
+    /// It is answered.
+    pub(super) fn answered(&mut self) {
+        self.asked = self.asked.saturating_sub(1);
+    }
+}
+
+/// The most shares that the reference answers a request with.
+fn shares_max(hashes: usize, parents: u64) -> usize {
+    let parents = usize::try_from(parents).unwrap_or(usize::MAX).min(REPLY_SHARES_MAX / hashes.max(1));
+    hashes.saturating_mul(parents + 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_is_answered_with_no_more_than_the_reference_would() {
+        assert_eq!(shares_max(1, 0), 1);
+        assert_eq!(shares_max(1, 499), 500);
+        assert_eq!(shares_max(1, u64::MAX), 1_001);
+        assert_eq!(shares_max(3, 999), 1_002);
+        assert_eq!(shares_max(2_000, 10), 2_000);
+    }
+}

@@ -1,0 +1,141 @@
+//! Addresses: what peers tell, ask and are told (protocol section 3.5).
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use super::{Action, Now, PeerId, Swarm};
+use crate::p2p::addrs::{ADDRESSES_WANTED, Reach, exponential, is_reference_loopback};
+use crate::p2p::message::{AddressRecord, Endpoint};
+use crate::p2p::peer::Order;
+
+/// How likely an address is passed on.
+const FORWARD_PART: f64 = 0.8;
+/// Addresses asked for at a time.
+const ASKED_FOR: u32 = 8;
+/// Addresses told at a time.
+const TOLD_MAX: u32 = 100;
+/// Mean seconds between two questions.
+const ASK_SECONDS: f64 = 20.0;
+/// Addresses that one peer may tell of at once, and each second after that. An honest peer tells of one in ten seconds.
+const STORED_MAX: f64 = 1000.0;
+/// The same for those that are passed on to others, and for questions that are answered.
+const FORWARDED_MAX: f64 = 100.0;
+const ANSWERED_MAX: f64 = 10.0;
+
+/// What one peer may still have us do about addresses; one of each comes back each second.
+#[derive(Debug)]
+pub(super) struct Allowance {
+    since: Instant,
+    stored: f64,
+    forwarded: f64,
+    answered: f64,
+}
+
+impl Allowance {
+    pub(super) fn new(now: Instant) -> Self {
+        Self { since: now, stored: STORED_MAX, forwarded: FORWARDED_MAX, answered: ANSWERED_MAX }
+    }
+
+    fn refill(&mut self, now: Instant) {
+        let seconds = now.saturating_duration_since(self.since).as_secs_f64();
+        self.since = now;
+        self.stored = (self.stored + seconds).min(STORED_MAX);
+        self.forwarded = (self.forwarded + seconds).min(FORWARDED_MAX);
+        self.answered = (self.answered + seconds).min(ANSWERED_MAX);
+    }
+}
+
+fn spend(allowance: &mut f64) -> bool {
+    let is_there = *allowance >= 1.0;
+    if is_there {
+        *allowance -= 1.0;
+    }
+    is_there
+}
+
+impl Swarm {
+    pub(super) fn note_addresses(&mut self, peer: PeerId, records: Vec<AddressRecord>, now: Now) {
+        for record in records {
+            let Some(connection) = self.connections.get_mut(&peer) else { return };
+            connection.allowance.refill(now.instant);
+            if !spend(&mut connection.allowance.stored) {
+                return;
+            }
+            let source = connection.address.ip();
+            let AddressRecord { timestamp, endpoint } = record;
+            self.book.learn(endpoint.address, endpoint.services, timestamp, Some(source), now.unix);
+            self.forward(peer, record);
+        }
+    }
+
+    pub(super) fn note_port(&mut self, peer: PeerId, port: u16, now: Now) {
+        let Some(connection) = self.connections.get_mut(&peer) else { return };
+        connection.allowance.refill(now.instant);
+        let Some(hello) = &connection.hello else { return };
+        let (ip, services) = (connection.address.ip(), hello.services);
+        if is_reference_loopback(ip) {
+            // Only the next node knows how it sees this host.
+            if spend(&mut connection.allowance.forwarded) && self.random.f64() < FORWARD_PART {
+                self.order_random(|_| Some(Order::AddressOfMe(port)));
+            }
+            return;
+        }
+        if !spend(&mut connection.allowance.stored) {
+            return;
+        }
+        let address = SocketAddr::new(ip, port);
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a time since 1970, saturating")]
+        let timestamp = now.unix as u64;
+        self.book.learn(address, services, timestamp, Some(ip), now.unix);
+        self.forward(peer, AddressRecord { timestamp, endpoint: Endpoint { services, address } });
+    }
+
+    pub(super) fn tell_addresses(&mut self, peer: PeerId, count: u32, now: Now) {
+        let Some(connection) = self.connections.get_mut(&peer) else { return };
+        connection.allowance.refill(now.instant);
+        if !spend(&mut connection.allowance.answered) {
+            return;
+        }
+        let count = usize::try_from(count.min(TOLD_MAX)).unwrap_or_default();
+        let known = self.book.good_peers(count, connection.address.ip(), now.unix).into_iter();
+        let records = known.map(|known| AddressRecord {
+            timestamp: known.last_seen,
+            endpoint: Endpoint { services: known.services, address: known.address },
+        });
+        self.actions.push_back(Action::Order(peer, Order::Addresses(records.collect())));
+    }
+
+    pub(super) fn wants_addresses(&self) -> bool {
+        self.book.len() < ADDRESSES_WANTED && self.up().next().is_some()
+    }
+
+    pub(super) fn ask_for_addresses(&mut self, now: Now) {
+        let seconds = ASK_SECONDS * exponential(&mut self.random);
+        self.next_get_addresses = now.instant + Duration::from_secs_f64(seconds);
+        self.order_random(|_| Some(Order::GetAddresses(ASKED_FOR)));
+    }
+
+    /// Passes a record on to somebody, perhaps to the peer that told of it, as the reference does; not to one that it
+    /// means nothing to.
+    fn forward(&mut self, teller: PeerId, record: AddressRecord) {
+        if self.random.f64() >= FORWARD_PART {
+            return;
+        }
+        let Some(connection) = self.connections.get_mut(&teller) else { return };
+        if !spend(&mut connection.allowance.forwarded) {
+            return;
+        }
+        let Some(reach) = Reach::of(record.endpoint.address.ip()) else { return };
+        self.order_random(|address| {
+            let is_reachable = Reach::of(address.ip()).is_some_and(|peer| reach >= peer);
+            is_reachable.then(|| Order::Addresses(vec![record]))
+        });
+    }
+
+    /// Orders something of a random peer, if `order` has something for its address.
+    fn order_random(&mut self, order: impl FnOnce(SocketAddr) -> Option<Order>) {
+        let up: Vec<(PeerId, SocketAddr)> = self.up().map(|(peer, connection)| (peer, connection.address)).collect();
+        let Some((peer, address)) = self.random.choice(up) else { return };
+        self.actions.extend(order(address).map(|order| Action::Order(peer, order)));
+    }
+}

@@ -1,0 +1,477 @@
+//! Everything about all peers at once, without I/O: who is let in and dialled, what they are told, asked and passed on.
+//!
+//! ```text
+//!  connections, PeerEvents ──▶          ──▶ Dial, Order, Disconnect ──▶ connections
+//!                              Swarm
+//!  tips, needs, blocks ──────▶          ──▶ Shares, Knows, Ancestry ──▶ owner of the share chain
+//! ```
+//!
+//! Whoever drives it calls a `handle_…` for each thing that happens and then carries out all that
+//! [`Swarm::poll_action`] gives. A peer is gone for the swarm as soon as it orders [`Action::Disconnect`]; what still comes
+//! from it is ignored.
+
+mod best_header;
+mod dial;
+mod gossip;
+mod operator;
+mod relay;
+mod shares;
+mod status;
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::Subnet;
+use super::addrs::{AddressBook, Group, Reach};
+use super::bans::Bans;
+use super::download::Download;
+use super::peer::{Close, Direction, Hello, Offence, Order, PeerEvent};
+use super::transactions::TemplateTransactions;
+use crate::merkle::Digest;
+use crate::share::{Share, ShareHash, Target};
+
+use self::best_header::BestHeader;
+pub use self::dial::DialKind;
+use self::dial::Dialer;
+use self::gossip::Allowance;
+use self::relay::Relay;
+pub use self::status::{PeerStatus, Status};
+
+/// Incoming connections from one group (protocol section 3.6). This machine and its local network are exempt.
+const INCOMING_PER_GROUP_MAX: usize = 3;
+/// How long an old node is left alone: it is not updated that soon.
+const OLD_NODE_REST: f64 = 6.0 * 3600.0;
+/// Addresses that are left alone.
+const RESTING_MAX: usize = 1000;
+/// How long an address that leads to a peer that we have already is not dialled.
+const DUPLICATE_REST: f64 = 3600.0;
+/// How long a peer that we lost is not dialled.
+const LOST_REST: f64 = 60.0;
+/// Offences and shares that were not verified are forgiven so often.
+const FORGIVE_INTERVAL: Duration = Duration::from_secs(3600);
+
+/// The time, by both clocks.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Now {
+    /// For durations.
+    pub instant: Instant,
+    /// Seconds since 1970, for what is told and kept.
+    pub unix: f64,
+}
+
+/// What a swarm is like.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Shares that make a whole chain.
+    pub chain_length: u32,
+    /// The proof-of-work hash of a block header.
+    pub pow: fn(&[u8; 80]) -> Digest,
+    /// Connections that we keep to addresses of the book; 10 at most.
+    pub outgoing_wanted: usize,
+    /// Connections that we accept.
+    pub incoming_max: usize,
+    /// Who is always let in and never banned.
+    pub whitelist: Vec<Subnet>,
+}
+
+/// Names a connection, from when it is made or accepted. Never used twice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
+pub struct PeerId(pub u64);
+
+/// What is to be done.
+#[derive(Debug, Clone)]
+pub enum Action {
+    /// Connect to this address; [`Swarm::handle_dialed`] or [`Swarm::handle_dial_failed`] when it is decided.
+    Dial(SocketAddr, DialKind),
+    /// Have a peer do this.
+    Order(PeerId, Order),
+    /// Close a connection. Nothing is to be told of it any more; a ban is noted already.
+    Disconnect(PeerId, Close),
+    /// Give these to the share chain's owner, then call [`Swarm::handle_taken`].
+    Shares {
+        /// Who sent them.
+        peer: SocketAddr,
+        /// Newest first.
+        shares: Vec<Arc<Share>>,
+    },
+    /// Ask the owner whether it has a share that a peer announced; [`Swarm::handle_known`] with what it says.
+    Knows {
+        /// The peer.
+        peer: PeerId,
+        /// The share.
+        hash: ShareHash,
+    },
+    /// Ask the owner for shares that a peer wants; [`Swarm::handle_answer`] with them.
+    Ancestry {
+        /// The peer.
+        peer: PeerId,
+        /// To be given back.
+        id: [u8; 32],
+        /// At least one.
+        hashes: Vec<ShareHash>,
+        /// How many ancestors of each.
+        parents: u64,
+        /// Where to stop.
+        stops: Vec<ShareHash>,
+    },
+    /// There is a better block header to build on.
+    BestHeader([u8; 80]),
+}
+
+/// Why a connection is refused before a word is said.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Refused {
+    /// Its address is banned.
+    #[error("banned")]
+    Banned,
+    /// There are as many incoming connections as there may be.
+    #[error("all {0} incoming connections are taken")]
+    Full(usize),
+    /// There are as many incoming connections from its neighbourhood as there may be.
+    #[error("{INCOMING_PER_GROUP_MAX} connections from its neighbourhood already")]
+    Group,
+}
+
+/// The parent chain, as far as peers are concerned.
+#[derive(Debug, Clone)]
+pub struct Parent {
+    /// Heights of blocks that shares build on.
+    pub heights: Arc<HashMap<Digest, u32>>,
+    /// The greatest height seen.
+    pub best_height: u32,
+    /// The block that the current template builds on.
+    pub previous_block: Digest,
+    /// The target of the block that the template is for.
+    pub target: Target,
+}
+
+impl Parent {
+    /// Whether a share that solves a block is news to bitcoind's of today (protocol section 3.7).
+    fn is_recent(&self, share: &Share) -> bool {
+        let Some(previous) = share.contents().min_header.previous_block else { return false };
+        let height = self.heights.get(&previous).copied().unwrap_or_default();
+        let is_near = i64::from(height) - i64::from(self.best_height) > -5;
+        is_near || self.previous_block == previous || self.previous_block == share.hash().0
+    }
+}
+
+/// One connection.
+#[derive(Debug)]
+struct Connection {
+    address: SocketAddr,
+    /// None if the peer opened it.
+    dialed: Option<DialKind>,
+    since: f64,
+    /// What it said about itself, once it did.
+    hello: Option<Hello>,
+    shares_received: u64,
+    shares_sent: u64,
+    answers_pending: usize,
+    allowance: Allowance,
+}
+
+impl Connection {
+    fn is_up(&self) -> bool {
+        self.hello.is_some()
+    }
+}
+
+/// All peers.
+#[derive(Debug)]
+pub struct Swarm {
+    config: Config,
+    random: fastrand::Rng,
+    book: AddressBook,
+    bans: Bans,
+    /// Hosts of old nodes and until when, seconds since 1970, they are not dialled.
+    resting: HashMap<IpAddr, f64>,
+    connections: BTreeMap<PeerId, Connection>,
+    next_peer: u64,
+    dialer: Dialer,
+    download: Download,
+    relay: Relay,
+    best_header: BestHeader,
+    parent: Option<Parent>,
+    best_share: Option<ShareHash>,
+    template: Arc<TemplateTransactions>,
+    next_get_addresses: Instant,
+    next_forgive: Instant,
+    actions: VecDeque<Action>,
+}
+
+impl Swarm {
+    /// No peers yet. All draws come from `random`.
+    pub fn new(config: Config, mut random: fastrand::Rng, now: Now) -> Self {
+        let mut fork = || random.fork();
+        let book = AddressBook::new(fork());
+        let download = Download::new(config.chain_length, fork());
+        let dialer = Dialer::new(fork(), config.outgoing_wanted, now.instant);
+        Self {
+            book,
+            download,
+            dialer,
+            bans: Bans::new(config.whitelist.iter().copied()),
+            relay: Relay::new(config.chain_length),
+            best_header: BestHeader::new(config.pow),
+            config,
+            random,
+            resting: HashMap::new(),
+            connections: BTreeMap::new(),
+            next_peer: 0,
+            parent: None,
+            best_share: None,
+            template: Arc::default(),
+            next_get_addresses: now.instant,
+            next_forgive: now.instant + FORGIVE_INTERVAL,
+            actions: VecDeque::new(),
+        }
+    }
+
+    /// What is to be done next.
+    pub fn poll_action(&mut self) -> Option<Action> {
+        self.order_requests();
+        self.actions.pop_front()
+    }
+
+    /// Turns the download's questions into orders, so that they go out in the order in which they came up.
+    fn order_requests(&mut self) {
+        while let Some(ask) = self.download.poll_ask() {
+            let order =
+                Order::Request { request: ask.request, hashes: vec![ask.hash], parents: ask.parents, stops: ask.stops };
+            self.actions.push_back(Action::Order(ask.peer, order));
+        }
+    }
+
+    /// When [`handle_timeout`](Self::handle_timeout) is due.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        let get_addresses = self.wants_addresses().then_some(self.next_get_addresses);
+        let dial = self.dialer.poll_timeout(self.book.is_empty());
+        let others = [get_addresses, dial, self.download.poll_timeout(), self.relay.poll_timeout()];
+        others.into_iter().flatten().chain([self.next_forgive]).min()
+    }
+
+    /// Does what is due.
+    pub fn handle_timeout(&mut self, now: Now) {
+        self.download.handle_timeout(now.instant);
+        self.dial(now);
+        self.repeat_blocks(now);
+        if self.wants_addresses() && self.next_get_addresses <= now.instant {
+            self.ask_for_addresses(now);
+        }
+        if self.next_forgive <= now.instant {
+            self.next_forgive = now.instant + FORGIVE_INTERVAL;
+            self.bans.forgive(now.unix);
+            self.download.forgive();
+            self.resting.retain(|_, until| *until > now.unix);
+        }
+    }
+
+    /// Somebody connects from `remote`.
+    ///
+    /// # Errors
+    /// The connection is to be closed at once.
+    pub fn handle_incoming(&mut self, remote: SocketAddr, now: Now) -> Result<PeerId, Refused> {
+        let ip = remote.ip();
+        if self.bans.is_banned(ip, now.unix) {
+            return Err(Refused::Banned);
+        }
+        if !self.bans.is_whitelisted(ip) {
+            let incoming = || {
+                let incoming = self.connections.values().filter(|connection| connection.dialed.is_none());
+                incoming.filter(|connection| !self.bans.is_whitelisted(connection.address.ip()))
+            };
+            if incoming().count() >= self.config.incoming_max {
+                return Err(Refused::Full(self.config.incoming_max));
+            }
+            let group = Group::of(ip);
+            let neighbours = incoming().filter(|connection| Group::of(connection.address.ip()) == group);
+            if !Reach::is_near(ip) && neighbours.count() >= INCOMING_PER_GROUP_MAX {
+                return Err(Refused::Group);
+            }
+        }
+        Ok(self.connect(remote, None, now))
+    }
+
+    /// The connection of an [`Action::Dial`] is made.
+    pub fn handle_dialed(&mut self, address: SocketAddr, kind: DialKind, now: Now) -> PeerId {
+        self.dialer.note_made(address, kind);
+        self.connect(address, Some(kind), now)
+    }
+
+    /// Nobody answers at the address of an [`Action::Dial`].
+    pub fn handle_dial_failed(&mut self, address: SocketAddr, now: Now) {
+        self.dialer.note_over(address, now.instant);
+        self.book.failed(address, now.unix);
+    }
+
+    /// A connection is closed, and not because of [`Action::Disconnect`].
+    pub fn handle_closed(&mut self, peer: PeerId, close: &Close, now: Now) {
+        let Some(connection) = self.connections.remove(&peer) else { return };
+        self.download.remove_peer(peer, now.instant);
+        let address = connection.address;
+        if connection.dialed.is_some() {
+            self.dialer.note_over(address, now.instant);
+            if connection.is_up() {
+                self.book.rest(address, now.unix + LOST_REST);
+            } else {
+                self.book.failed(address, now.unix);
+            }
+        }
+        match close {
+            Close::Quiet(_) => {}
+            Close::Ourselves => {
+                if connection.dialed.is_some() {
+                    self.book.note_own(address);
+                    self.dialer.forget(address);
+                }
+            }
+            // It does no harm but cannot be talked to: no ban, but no more calls either.
+            Close::Offence(Offence::TooOld { .. }) => {
+                if self.resting.len() < RESTING_MAX {
+                    self.resting.insert(address.ip().to_canonical(), now.unix + OLD_NODE_REST);
+                }
+            }
+            Close::Offence(offence) => {
+                let base_seconds = u32::try_from(offence.ban().as_secs()).unwrap_or(u32::MAX);
+                // Those that cannot be banned are disconnected all the same.
+                let _ = self.bans.offend(address.ip(), base_seconds, &offence.to_string(), now.unix);
+            }
+        }
+    }
+
+    /// A peer did something.
+    pub fn handle_event(&mut self, peer: PeerId, event: PeerEvent, now: Now) {
+        if !self.connections.contains_key(&peer) {
+            return;
+        }
+        match event {
+            PeerEvent::Connected(hello) => self.note_connected(peer, hello, now),
+            PeerEvent::Shares(shares) => self.note_shares(peer, shares),
+            PeerEvent::Replied { request, shares } => self.note_reply(peer, request, shares, now),
+            PeerEvent::Asked { id, hashes, parents, stops } => self.note_asked(peer, id, hashes, parents, stops, now),
+            PeerEvent::Addresses(records) => self.note_addresses(peer, records, now),
+            PeerEvent::AdvertisesPort(port) => self.note_port(peer, port, now),
+            PeerEvent::WantsAddresses(count) => self.tell_addresses(peer, count, now),
+            PeerEvent::BestBlock(header) => self.note_header(header),
+            PeerEvent::TransactionsLearned(hashes) => {
+                let hashes: Arc<[Digest]> = hashes.into();
+                self.order_all(|_| Order::Have(hashes.clone()));
+            }
+        }
+    }
+
+    /// There is news of the parent chain.
+    pub fn handle_parent(&mut self, parent: Parent) {
+        self.parent = Some(parent);
+    }
+
+    /// The header of the block that the current template builds on, from our own bitcoind.
+    pub fn handle_own_header(&mut self, header: [u8; 80]) {
+        self.note_header(header);
+    }
+
+    /// There is a new template.
+    pub fn handle_template(&mut self, template: Arc<TemplateTransactions>) {
+        self.template = template;
+        let template = self.template.clone();
+        self.order_all(|_| Order::Template(template.clone()));
+    }
+
+    /// Transactions were forgotten.
+    pub fn handle_forgotten(&mut self, hashes: Vec<Digest>) {
+        if !hashes.is_empty() {
+            let hashes: Arc<[Digest]> = hashes.into();
+            self.order_all(|_| Order::Losing(hashes.clone()));
+        }
+    }
+
+    fn connect(&mut self, address: SocketAddr, dialed: Option<DialKind>, now: Now) -> PeerId {
+        let peer = PeerId(self.next_peer);
+        self.next_peer += 1;
+        let connection = Connection {
+            address,
+            dialed,
+            since: now.unix,
+            hello: None,
+            shares_received: 0,
+            shares_sent: 0,
+            answers_pending: 0,
+            allowance: Allowance::new(now.instant),
+        };
+        self.connections.insert(peer, connection);
+        peer
+    }
+
+    fn disconnect(&mut self, peer: PeerId, close: Close, now: Now) {
+        self.handle_closed(peer, &close, now);
+        self.actions.push_back(Action::Disconnect(peer, close));
+    }
+
+    fn note_connected(&mut self, peer: PeerId, hello: Hello, now: Now) {
+        let is_duplicate =
+            self.up().any(|(_, other)| other.hello.as_ref().is_some_and(|other| other.nonce == hello.nonce));
+        let Some(connection) = self.connections.get(&peer) else { return };
+        if connection.is_up() {
+            return;
+        }
+        let (address, dialed, announced) = (connection.address, connection.dialed, hello.best_share);
+        if dialed.is_some() {
+            self.book.answered(address, hello.services, now.unix);
+        }
+        if is_duplicate {
+            self.disconnect(peer, Close::Quiet("connected to it already".into()), now);
+            self.book.answered(address, hello.services, now.unix);
+            self.book.rest(address, now.unix + DUPLICATE_REST);
+            return;
+        }
+        if dialed.is_some_and(|kind| !self.dialer.note_up(address, kind)) {
+            self.disconnect(peer, Close::Quiet("more connections than are wanted".into()), now);
+            return;
+        }
+        if let Some(connection) = self.connections.get_mut(&peer) {
+            connection.hello = Some(hello);
+        }
+        self.download.add_peer(peer, address, now.instant);
+        self.make_room(peer, now);
+        match announced.filter(|announced| Some(*announced) != self.best_share) {
+            // The template follows when it is known whether the share is to be asked for, as the reference sends.
+            Some(hash) => self.actions.push_back(Action::Knows { peer, hash }),
+            None => self.order_template(peer),
+        }
+    }
+
+    fn note_header(&mut self, header: [u8; 80]) {
+        let Some(parent) = &self.parent else { return };
+        if self.best_header.offer(header, &parent.previous_block, parent.target) {
+            self.order_all(|_| Order::BestBlock(header));
+            self.actions.push_back(Action::BestHeader(header));
+        }
+    }
+
+    fn order_template(&mut self, peer: PeerId) {
+        self.actions.push_back(Action::Order(peer, Order::Template(self.template.clone())));
+    }
+
+    /// Orders something of each peer that is through its handshake.
+    fn order_all(&mut self, order: impl Fn(PeerId) -> Order) {
+        let up = self.connections.iter().filter(|(_, connection)| connection.is_up());
+        self.actions.extend(up.map(|(peer, _)| Action::Order(*peer, order(*peer))));
+    }
+
+    /// Connections that are through their handshake.
+    fn up(&self) -> impl Iterator<Item = (PeerId, &Connection)> {
+        self.connections
+            .iter()
+            .filter(|(_, connection)| connection.is_up())
+            .map(|(peer, connection)| (*peer, connection))
+    }
+
+    fn direction(connection: &Connection) -> Direction {
+        if connection.dialed.is_some() { Direction::Outbound } else { Direction::Inbound }
+    }
+}
+
+#[cfg(test)]
+mod tests;

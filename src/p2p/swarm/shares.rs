@@ -1,0 +1,175 @@
+//! Shares: what peers send, ask and are told, and what the owner of the share chain says of it.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use super::{Action, Now, PeerId, Swarm};
+use crate::p2p::download::Outcome;
+use crate::p2p::peer::{Close, Offence, Order, RequestFailed, RequestId};
+use crate::share::{Share, ShareHash};
+use crate::sharechain::Wanted;
+
+/// Requests for shares of one peer that wait for the owner. The reference has two at a time.
+const ANSWERS_PENDING_MAX: usize = 8;
+
+impl Swarm {
+    /// There is another best share: `newest_first` are it and up to four before it, `height` is that of its chain as far as
+    /// it is known.
+    pub fn handle_tip(&mut self, newest_first: &[Arc<Share>], height: u32) {
+        let best = newest_first.first();
+        self.best_share = best.map(|best| best.hash());
+        self.download.set_best(best.map(|best| (height, best.attempts())));
+        if best.is_some() {
+            let unshared = self.relay.unshared(newest_first);
+            self.spread(&unshared);
+        }
+    }
+
+    /// These shares were there before we began, so peers are not told of them (protocol section 3.7).
+    pub fn mark_shared(&mut self, hashes: impl IntoIterator<Item = ShareHash>) {
+        hashes.into_iter().for_each(|hash| self.relay.mark_shared(hash));
+    }
+
+    /// What the share chain's owner misses.
+    pub fn handle_needs(&mut self, wanted: &[Wanted], stops: &[ShareHash], now: Now) {
+        self.download.set_needs(wanted, stops, now.instant);
+    }
+
+    /// The owner took so many shares of [`Action::Shares`].
+    pub fn handle_taken(&mut self, shares: usize, now: Now) {
+        self.download.taken(shares, now.instant);
+    }
+
+    /// The owner has the share that a peer announced, or not.
+    pub fn handle_known(&mut self, peer: PeerId, hash: ShareHash, is_known: bool, now: Now) {
+        if !self.connections.contains_key(&peer) {
+            return;
+        }
+        if !is_known {
+            self.download.ask_announced(peer, hash, now.instant);
+            // Before the template, as the reference does.
+            self.order_requests();
+        }
+        self.order_template(peer);
+    }
+
+    /// The owner's answer to an [`Action::Ancestry`].
+    pub fn handle_answer(&mut self, peer: PeerId, id: [u8; 32], shares: Vec<Arc<Share>>) {
+        let Some(connection) = self.connections.get_mut(&peer) else { return };
+        connection.answers_pending = connection.answers_pending.saturating_sub(1);
+        connection.shares_sent += shares.len() as u64;
+        self.actions.push_back(Action::Order(peer, Order::Answer { id, shares }));
+    }
+
+    /// A share was verified.
+    pub fn handle_accepted(&mut self, hash: ShareHash) {
+        for peer in self.relay.note_verified(hash) {
+            self.download.note_verified(peer);
+        }
+    }
+
+    /// A share that came from `source` does not fit its ancestors.
+    pub fn handle_refused(&mut self, hash: ShareHash, source: Option<SocketAddr>, reason: &str, now: Now) {
+        let Some(source) = source else { return };
+        let offence = Offence::InvalidShare(format!("{hash}: {reason}"));
+        let sender = self.connections.iter().find(|(_, connection)| connection.address == source).map(|(id, _)| *id);
+        match sender {
+            Some(peer) => self.disconnect(peer, Close::Offence(offence), now),
+            // Gone, but not forgotten.
+            None => {
+                let base_seconds = u32::try_from(offence.ban().as_secs()).unwrap_or(u32::MAX);
+                let _ = self.bans.offend(source.ip(), base_seconds, &offence.to_string(), now.unix);
+            }
+        }
+    }
+
+    /// A verified share solves its block: all are told at once, and again if need be when heights are known better.
+    pub fn handle_block(&mut self, share: &Arc<Share>, now: Now) {
+        self.spread_block(share);
+        self.relay.repeat(share.clone(), now.instant);
+    }
+
+    pub(super) fn note_shares(&mut self, peer: PeerId, shares: Vec<Arc<Share>>) {
+        let Some(connection) = self.connections.get_mut(&peer) else { return };
+        connection.shares_received += shares.len() as u64;
+        let unverified = self.relay.note_received(peer, &shares);
+        if !shares.is_empty() && self.download.note_unasked(peer, unverified) {
+            self.actions.push_back(Action::Shares { peer: connection.address, shares });
+        }
+    }
+
+    pub(super) fn note_reply(
+        &mut self,
+        peer: PeerId,
+        request: RequestId,
+        shares: Result<Vec<Arc<Share>>, RequestFailed>,
+        now: Now,
+    ) {
+        let Some(connection) = self.connections.get_mut(&peer) else { return };
+        let address = connection.address;
+        connection.shares_received += shares.as_ref().map_or(0, Vec::len) as u64;
+        let failed = shares.as_ref().err().map(ToString::to_string);
+        match self.download.handle_reply(peer, request, shares.map_err(|_| ()), now.instant) {
+            Outcome::Shares(shares) => {
+                self.relay.note_received(peer, &shares);
+                self.actions.push_back(Action::Shares { peer: address, shares });
+            }
+            Outcome::Nothing => {}
+            Outcome::Failed => {
+                let offence = Offence::RequestFailed(failed.unwrap_or_default());
+                self.disconnect(peer, Close::Offence(offence), now);
+            }
+            Outcome::NotAsked(what) => self.disconnect(peer, Close::Offence(Offence::NotAsked(what)), now),
+        }
+    }
+
+    pub(super) fn note_asked(
+        &mut self,
+        peer: PeerId,
+        id: [u8; 32],
+        hashes: Vec<ShareHash>,
+        parents: u64,
+        stops: Vec<ShareHash>,
+        now: Now,
+    ) {
+        let Some(connection) = self.connections.get_mut(&peer) else { return };
+        if connection.answers_pending >= ANSWERS_PENDING_MAX {
+            let reason = format!("asks for shares while {ANSWERS_PENDING_MAX} answers are being prepared");
+            self.disconnect(peer, Close::Quiet(reason), now);
+            return;
+        }
+        connection.answers_pending += 1;
+        self.actions.push_back(Action::Ancestry { peer, id, hashes, parents, stops });
+    }
+
+    /// Tells each peer of `shares`, but for those that came from it. A peer is told even if nothing is left, as the
+    /// reference does: whoever sends a share that becomes the best hears 29 bytes back.
+    fn spread(&mut self, shares: &[Arc<Share>]) {
+        let all: Arc<[Arc<Share>]> = shares.into();
+        for (peer, connection) in self.connections.iter_mut().filter(|(_, connection)| connection.is_up()) {
+            let is_news = |share: &&Arc<Share>| !self.relay.came_from(share.hash(), *peer);
+            let news: Arc<[Arc<Share>]> = if all.iter().all(|share| is_news(&share)) {
+                all.clone()
+            } else {
+                all.iter().filter(is_news).cloned().collect()
+            };
+            connection.shares_sent += news.len() as u64;
+            self.actions.push_back(Action::Order(*peer, Order::Shares(news)));
+        }
+    }
+
+    fn spread_block(&mut self, share: &Arc<Share>) {
+        if self.parent.as_ref().is_some_and(|parent| parent.is_recent(share)) {
+            let unshared = self.relay.unshared(std::slice::from_ref(share));
+            if !unshared.is_empty() {
+                self.spread(&unshared);
+            }
+        }
+    }
+
+    pub(super) fn repeat_blocks(&mut self, now: Now) {
+        while let Some(share) = self.relay.poll_repeat(now.instant) {
+            self.spread_block(&share);
+        }
+    }
+}

@@ -1,0 +1,901 @@
+//! Drives the [`Swarm`]: one task that has its sockets opened, its timers kept, its orders carried to the connections, and
+//! what peers send to the share chain's owner.
+
+use bitcoin::hashes::Hash;
+use futures::future::BoxFuture;
+use futures::stream::{FuturesUnordered, StreamExt};
+use metrics::{counter, gauge};
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, broadcast, mpsc, oneshot, watch};
+use tokio::time::{MissedTickBehavior, interval, sleep, sleep_until};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::{debug, info, warn};
+
+use super::dial::{self, Host};
+use super::frame::Budget;
+use super::link::{self, Heard, ORDERS_QUEUED_MAX};
+use super::peer::{Advertise, Close, Direction, Local, Order, PROTOCOL_VERSION, Peer, PeerEvent};
+use super::swarm::{self, Action, DialKind, Now, Parent, PeerId, Status, Swarm};
+use super::transactions::Transactions;
+use super::{COMMANDS_QUEUED_MAX, Command, Config, Handle, files, upnp};
+use crate::data_dir::DataDir;
+use crate::merkle::Digest;
+use crate::share::{Share, ShareHash, ShareRules, Target};
+use crate::sharechain::task::{self as chain, ChainEvent, Query, Received};
+use crate::sockets::{self, Port};
+use crate::template::Template;
+
+/// Events of connections that may wait. Each is taken up in microseconds; a burst of all peers at once fits.
+const HEARD_QUEUED_MAX: usize = 64;
+
+/// How often a port that is taken is tried again: the process that has it may be about to end.
+const BIND_RETRY: Duration = Duration::from_secs(1);
+
+/// Pause after an error of `accept`, such as having no file descriptors left.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// How often hosts are looked up again, and when that failed or they do not answer.
+const RESOLVE_INTERVAL: Duration = Duration::from_secs(600);
+const RESOLVE_RETRY: Duration = Duration::from_secs(30);
+
+/// What an unexpected end may cost of addresses and bans.
+const SAVE_INTERVAL: Duration = Duration::from_secs(60);
+
+/// How old the published status may be.
+const STATUS_INTERVAL: Duration = Duration::from_millis(500);
+
+/// How often the progress of a download is told.
+const PROGRESS_INTERVAL: Duration = Duration::from_secs(5);
+
+/// How often transactions that nobody holds are forgotten, as in the reference.
+const FORGET_INTERVAL: Duration = Duration::from_secs(10);
+
+/// Shares whose transactions are kept: blocks are made of them, and later shares refer to them.
+const NAMING_SHARES_MAX: usize = 100;
+
+/// Bytes of unfinished messages that all connections may hold together.
+const UNFINISHED_BYTES_MAX: usize = 256 * 1024 * 1024;
+
+/// Shares in one message that come before longer ones: a new tip with what leads to it, not a piece of a download.
+const NEWS_SHARES_MAX: usize = 5;
+
+/// How long a stopping node waits for the removal of its port mapping and for its connections to end.
+const LAST_WORDS: Duration = Duration::from_millis(1200);
+
+/// What the pool's network is joined to.
+#[derive(Debug)]
+pub struct Inputs {
+    /// Where addresses and bans are kept. Until it is this process's, they are only read, and no port is opened.
+    pub data_dir: DataDir,
+    /// The share chain.
+    pub chain: chain::Handle,
+    /// The daemon's templates.
+    pub templates: watch::Receiver<Option<Arc<Template>>>,
+    /// Heights of the parent chain's blocks.
+    pub heights: watch::Receiver<Arc<HashMap<Digest, u32>>>,
+    /// The header of the block that templates build on.
+    pub best_header: watch::Receiver<Option<[u8; 80]>>,
+    /// Told when a peer knows of a better block.
+    pub news: Arc<Notify>,
+}
+
+/// Prepares the network; nothing is opened or dialled before [`Network::run`].
+pub fn new(config: Config, inputs: Inputs) -> (Handle, Network) {
+    let (status_sender, status) = watch::channel(Arc::default());
+    let (command_sender, commands) = mpsc::channel(COMMANDS_QUEUED_MAX);
+    let transactions = Arc::new(Transactions::new());
+    let handle = Handle { status, commands: command_sender, transactions: transactions.clone() };
+    // From now on, that nothing is missed between here and there.
+    let events = inputs.chain.events.subscribe();
+    (handle, Network { config, inputs, events, status: status_sender, commands, transactions })
+}
+
+/// The network, not running yet.
+#[derive(Debug)]
+pub struct Network {
+    config: Config,
+    inputs: Inputs,
+    events: broadcast::Receiver<ChainEvent>,
+    status: watch::Sender<Arc<Status>>,
+    commands: mpsc::Receiver<Command>,
+    transactions: Arc<Transactions>,
+}
+
+impl Network {
+    /// Takes part until `stop`, then keeps what was learned.
+    pub async fn run(self, stop: CancellationToken) {
+        let Network { config, inputs, mut events, status, mut commands, transactions } = self;
+        let (heard_sender, mut heard) = mpsc::channel(HEARD_QUEUED_MAX);
+        let mut driver = Driver::new(config, inputs, status, transactions, heard_sender, stop.clone());
+        driver.load().await;
+        driver.begin();
+        let mut status_ticks = ticks(STATUS_INTERVAL);
+        let mut progress_ticks = ticks(PROGRESS_INTERVAL);
+        let mut save_ticks = ticks(SAVE_INTERVAL);
+        let mut forget_ticks = ticks(FORGET_INTERVAL);
+        loop {
+            driver.carry_out();
+            let due = driver.swarm.poll_timeout();
+            tokio::select! {
+                // A new tip is to be on its way to all peers before anything else is looked at.
+                biased;
+                () = stop.cancelled() => break,
+                event = events.recv() => match event {
+                    Ok(event) => driver.handle_chain(event),
+                    Err(RecvError::Lagged(missed)) => driver.catch_up(missed),
+                    Err(RecvError::Closed) => break,
+                },
+                Some(command) = commands.recv() => driver.handle_command(command),
+                Ok(()) = driver.inputs.templates.changed() => driver.handle_template(),
+                Ok(()) = driver.inputs.best_header.changed() => driver.handle_header(),
+                Ok(()) = driver.inputs.heights.changed() => driver.handle_parent(),
+                Ok(()) = driver.inputs.chain.needs.changed() => driver.handle_needs(),
+                slot = chain_slot(&driver.inputs.chain.received), if driver.has_backlog() => match slot {
+                    Some(slot) => driver.pass_on(slot),
+                    None => break,
+                },
+                Some(done) = driver.under_way.next() => driver.handle_done(done),
+                Some(heard) = heard.recv() => driver.handle_heard(heard),
+                accepted = accept(driver.listener.as_ref()) => driver.handle_accepted(accepted),
+                () = at(due) => driver.swarm.handle_timeout(now()),
+                _ = status_ticks.tick() => driver.publish(),
+                _ = progress_ticks.tick() => driver.tell_progress(),
+                _ = save_ticks.tick() => driver.save(),
+                _ = forget_ticks.tick() => driver.forget_transactions(),
+            }
+        }
+        heard.close();
+        driver.end().await;
+    }
+}
+
+/// Something that was started and is done.
+enum Done {
+    /// The process before us has ended, and left this.
+    TakenOver(files::Loaded),
+    /// The port was opened, or not.
+    Bound(io::Result<TcpListener>),
+    /// A connection was made, or not.
+    Dialed(SocketAddr, DialKind, io::Result<TcpStream>),
+    /// A host was looked up.
+    Resolved(Named, io::Result<Vec<SocketAddr>>),
+    /// The chain said whether it has a share.
+    Knows(PeerId, ShareHash, bool),
+    /// The chain gave shares that a peer asked for.
+    Ancestry(PeerId, [u8; 32], Vec<Arc<Share>>),
+    /// The pause after a failed `accept` is over.
+    Paused,
+    /// Files were written.
+    Saved(Vec<String>),
+}
+
+/// Why a host is looked up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Named {
+    /// One of `-n`.
+    Node(usize),
+    /// One of the network's first addresses.
+    Bootstrap(usize),
+    /// Ourselves.
+    External,
+}
+
+/// A node that the operator named.
+#[derive(Debug, Default)]
+struct Node {
+    /// Where it is, as of the last look-up.
+    address: Option<SocketAddr>,
+    /// It did not answer there since.
+    has_failed: bool,
+    /// What was last told of looking it up in vain.
+    trouble: Option<String>,
+}
+
+struct Driver {
+    config: Config,
+    inputs: Inputs,
+    swarm: Swarm,
+    rules: Arc<ShareRules>,
+    nonce: u64,
+    budget: Arc<Budget>,
+    context: link::Context,
+    links: HashMap<PeerId, mpsc::Sender<Order>>,
+    tracker: TaskTracker,
+    stop: CancellationToken,
+    status: watch::Sender<Arc<Status>>,
+    under_way: FuturesUnordered<BoxFuture<'static, Done>>,
+    listener: Option<TcpListener>,
+    is_port_taken: bool,
+    nodes: Vec<Node>,
+    external: Option<SocketAddr>,
+    /// Where the process listens that this one waits for: it has the newest shares.
+    predecessor: Option<SocketAddr>,
+    /// Peers' shares for the chain's owner: news, and then what was asked for.
+    news: VecDeque<Batch>,
+    replies: VecDeque<Batch>,
+    /// The permit of the event that is being handled.
+    permit: Option<OwnedSemaphorePermit>,
+    /// The transactions that recent shares name, share by share.
+    named: VecDeque<Box<[Digest]>>,
+    is_saving: bool,
+    was_downloading: bool,
+    had_peers: bool,
+}
+
+/// Shares for the chain's owner. With the permit goes the right of their sender to send more.
+struct Batch {
+    received: Received,
+    _permit: Option<OwnedSemaphorePermit>,
+}
+
+impl Driver {
+    fn new(
+        config: Config,
+        inputs: Inputs,
+        status: watch::Sender<Arc<Status>>,
+        known: Arc<Transactions>,
+        heard: mpsc::Sender<Heard>,
+        stop: CancellationToken,
+    ) -> Self {
+        let network = config.network;
+        let mut random = fastrand::Rng::new();
+        let nonce = random.u64(..);
+        let swarm = swarm::Config {
+            chain_length: network.chain_length,
+            pow: network.parent.pow.function(),
+            outgoing_wanted: config.outgoing,
+            incoming_max: config.incoming_max,
+            whitelist: config.whitelist.clone(),
+        };
+        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        let heavy = Arc::new(Semaphore::new((cores - 1).max(1)));
+        Self {
+            swarm: Swarm::new(swarm, random, now()),
+            rules: Arc::new(inputs.chain.rules()),
+            nonce,
+            budget: Budget::new(UNFINISHED_BYTES_MAX),
+            context: link::Context { known, heard, heavy, stop: stop.child_token() },
+            links: HashMap::new(),
+            tracker: TaskTracker::new(),
+            stop,
+            status,
+            under_way: FuturesUnordered::new(),
+            listener: None,
+            is_port_taken: false,
+            nodes: config.nodes.iter().map(|_| Node::default()).collect(),
+            external: None,
+            predecessor: (!inputs.data_dir.is_ours()).then(|| reachable(config.listen)),
+            news: VecDeque::new(),
+            replies: VecDeque::new(),
+            permit: None,
+            named: VecDeque::new(),
+            is_saving: false,
+            was_downloading: false,
+            had_peers: false,
+            config,
+            inputs,
+        }
+    }
+
+    /// Takes up what earlier runs learned.
+    async fn load(&mut self) {
+        let loaded = files::load(self.inputs.data_dir.path()).await;
+        self.take_up(loaded);
+    }
+
+    fn take_up(&mut self, (addresses, bans): files::Loaded) {
+        let now = now();
+        let mut problems = Vec::new();
+        for (text, take) in
+            [(addresses, Swarm::load_addresses as fn(&mut Swarm, &str, Now) -> Vec<String>), (bans, Swarm::load_bans)]
+        {
+            match text {
+                Ok(Some(text)) => problems.extend(take(&mut self.swarm, &text, now)),
+                Ok(None) => {}
+                Err(problem) => problems.push(problem),
+            }
+        }
+        for problem in problems {
+            warn!(%problem, "what is known of peers");
+        }
+    }
+
+    /// Opens the port, looks hosts up, and takes what there is already.
+    fn begin(&mut self) {
+        self.bind(Duration::ZERO);
+        if self.predecessor.is_some() {
+            self.keep_connected();
+            let data_dir = self.inputs.data_dir.clone();
+            self.start(async move {
+                data_dir.ours().await;
+                Done::TakenOver(files::load(data_dir.path()).await)
+            });
+        }
+        (0..self.config.nodes.len()).for_each(|index| self.resolve(Named::Node(index), Duration::ZERO));
+        (0..self.config.bootstrap.len()).for_each(|index| self.resolve(Named::Bootstrap(index), Duration::ZERO));
+        if self.config.external.is_some() {
+            self.resolve(Named::External, Duration::ZERO);
+        }
+        let tip = self.inputs.chain.tips.borrow().clone();
+        if let Some(tip) = tip {
+            let best: Vec<Arc<Share>> = tip.best().cloned().into_iter().collect();
+            self.swarm.mark_shared(best.iter().map(|share| share.hash()));
+            self.swarm.handle_tip(&best, tip.height());
+        }
+        self.handle_template();
+        self.handle_header();
+        self.handle_needs();
+    }
+
+    /// Does what the swarm wants done.
+    fn carry_out(&mut self) {
+        while let Some(action) = self.swarm.poll_action() {
+            match action {
+                Action::Order(peer, order) => self.order(peer, order),
+                Action::Disconnect(peer, close) => {
+                    // Its connection ends when nobody can order anything of it any more.
+                    if self.links.remove(&peer).is_some() {
+                        note_close(&close);
+                        debug!(peer = peer.0, %close, "peer disconnected");
+                    }
+                }
+                Action::Dial(address, kind) => {
+                    debug!(%address, ?kind, "dialling");
+                    let dialing = dial::connect(address);
+                    self.start(async move { Done::Dialed(address, kind, dialing.await) });
+                }
+                Action::Shares { peer, shares } => {
+                    let queue = if shares.len() <= NEWS_SHARES_MAX { &mut self.news } else { &mut self.replies };
+                    let received = Received { shares, source: peer };
+                    queue.push_back(Batch { received, _permit: self.permit.take() });
+                }
+                Action::Knows { peer, hash } => {
+                    let (reply, answer) = oneshot::channel();
+                    let asked = ask(self.inputs.chain.queries.clone(), Query::Knows { hash, reply }, answer);
+                    // A chain that has ended knows nothing, and nobody asks any more.
+                    self.start(async move { Done::Knows(peer, hash, asked.await.unwrap_or(true)) });
+                }
+                Action::Ancestry { peer, id, hashes, parents, stops } => {
+                    let (reply, answer) = oneshot::channel();
+                    let query = Query::Ancestry { hashes, parents, stops, reply };
+                    let asked = ask(self.inputs.chain.queries.clone(), query, answer);
+                    self.start(async move { Done::Ancestry(peer, id, asked.await.unwrap_or_default()) });
+                }
+                Action::BestHeader(header) => self.note_header(&header),
+            }
+        }
+        self.permit = None;
+    }
+
+    fn start(&mut self, future: impl Future<Output = Done> + Send + 'static) {
+        self.under_way.push(Box::pin(future));
+    }
+
+    fn order(&mut self, peer: PeerId, order: Order) {
+        let Some(orders) = self.links.get(&peer) else { return };
+        if let Order::Shares(shares) = &order {
+            counter!("p2p_shares_relayed_total").increment(shares.len() as u64);
+        }
+        if orders.try_send(order).is_err() {
+            let close = Close::Quiet(format!("{ORDERS_QUEUED_MAX} orders wait for it"));
+            debug!(peer = peer.0, %close, "peer dropped");
+            self.links.remove(&peer);
+            self.swarm.handle_closed(peer, &close, now());
+        }
+    }
+
+    fn handle_heard(&mut self, heard: Heard) {
+        let now = now();
+        match heard {
+            Heard::Event(peer, event, permit) => {
+                match &event {
+                    PeerEvent::Connected(hello) => debug!(
+                        peer = peer.0,
+                        version = hello.version,
+                        software = %hello.sub_version.escape_debug(),
+                        "peer connected"
+                    ),
+                    PeerEvent::Shares(shares) | PeerEvent::Replied { shares: Ok(shares), .. } => {
+                        counter!("p2p_shares_received_total").increment(shares.len() as u64);
+                    }
+                    _ => {}
+                }
+                let is_connection = matches!(event, PeerEvent::Connected(_));
+                self.permit = permit;
+                self.swarm.handle_event(peer, event, now);
+                if is_connection {
+                    self.publish();
+                }
+            }
+            Heard::Closed(peer, close) => {
+                // Not if the swarm wanted it: then it knows.
+                if self.links.remove(&peer).is_some() {
+                    note_close(&close);
+                    debug!(peer = peer.0, reason = %close, "connection ended");
+                    self.swarm.handle_closed(peer, &close, now);
+                }
+                self.publish();
+            }
+        }
+    }
+
+    fn handle_chain(&mut self, event: ChainEvent) {
+        match event {
+            ChainEvent::TipChanged { newest_first, .. } => {
+                let height = self.inputs.chain.tips.borrow().as_ref().map_or(0, |tip| tip.height());
+                self.swarm.handle_tip(&newest_first, height);
+            }
+            ChainEvent::Accepted { share, .. } => {
+                if let Some(listed) = &share.info().transactions {
+                    self.named.push_back(listed.new_hashes.clone());
+                    if self.named.len() > NAMING_SHARES_MAX {
+                        self.named.pop_front();
+                    }
+                }
+                self.swarm.handle_accepted(share.hash());
+            }
+            ChainEvent::Refused { hash, source, reason } => {
+                self.swarm.handle_refused(hash, source, &reason, now());
+            }
+            ChainEvent::Block { share, .. } => self.swarm.handle_block(&share, now()),
+            ChainEvent::Late(_) => {}
+        }
+    }
+
+    /// Some events were missed: the tip that there is now is what counts.
+    fn catch_up(&mut self, missed: u64) {
+        debug!(missed, "told of the share chain too fast to follow");
+        let tip = self.inputs.chain.tips.borrow().clone();
+        if let Some(tip) = tip {
+            let best: Vec<Arc<Share>> = tip.best().cloned().into_iter().collect();
+            self.swarm.handle_tip(&best, tip.height());
+        }
+    }
+
+    fn handle_command(&mut self, command: Command) {
+        let now = now();
+        match command {
+            Command::Status { reply } => drop(reply.send(Arc::new(self.swarm.status(now)))),
+            Command::ListBans { reply } => drop(reply.send(self.swarm.list_bans(now))),
+            Command::Ban { address, seconds, reason, reply } => {
+                let banned = self.swarm.ban(address, seconds, &reason, now);
+                if banned.is_ok() {
+                    info!(%address, seconds, reason, "banned by the operator");
+                }
+                let _ = reply.send(banned);
+                self.save();
+            }
+            Command::Unban { address, reply } => {
+                let was_banned = self.swarm.unban(address);
+                if was_banned {
+                    info!(%address, "ban lifted by the operator");
+                }
+                let _ = reply.send(was_banned);
+                self.save();
+            }
+        }
+        self.carry_out();
+        self.publish();
+    }
+
+    fn handle_template(&mut self) {
+        let template = self.inputs.templates.borrow_and_update().clone();
+        let Some(template) = template else { return };
+        let transactions = self.context.known.set_template(&template.transactions);
+        self.handle_parent();
+        self.swarm.handle_template(transactions);
+    }
+
+    fn handle_parent(&mut self) {
+        let heights = self.inputs.heights.borrow_and_update().clone();
+        let template = self.inputs.templates.borrow().clone();
+        let Some(template) = template else { return };
+        let best_height = heights.values().copied().max().unwrap_or_default().max(template.height.saturating_sub(1));
+        self.swarm.handle_parent(Parent {
+            heights,
+            best_height,
+            previous_block: template.previous_block.to_byte_array(),
+            target: Target::from_be_bytes(&template.target.to_be_bytes()),
+        });
+    }
+
+    fn handle_header(&mut self) {
+        let header = *self.inputs.best_header.borrow_and_update();
+        if let Some(header) = header {
+            self.swarm.handle_own_header(header);
+        }
+    }
+
+    /// A peer, or our own daemon, knows a better block than those that were known.
+    fn note_header(&self, header: &[u8; 80]) {
+        if self.inputs.best_header.borrow().as_ref() != Some(header) {
+            debug!("a peer told of a new block: asking the daemon for it");
+            self.inputs.news.notify_one();
+        }
+    }
+
+    fn handle_needs(&mut self) {
+        let needs = self.inputs.chain.needs.borrow_and_update().clone();
+        self.swarm.handle_needs(&needs.wanted, &needs.stops, now());
+    }
+
+    fn has_backlog(&self) -> bool {
+        !self.news.is_empty() || !self.replies.is_empty()
+    }
+
+    fn pass_on(&mut self, slot: mpsc::OwnedPermit<Received>) {
+        let Some(batch) = self.news.pop_front().or_else(|| self.replies.pop_front()) else { return };
+        let count = batch.received.shares.len();
+        slot.send(batch.received);
+        self.swarm.handle_taken(count, now());
+    }
+
+    fn handle_done(&mut self, done: Done) {
+        let now = now();
+        match done {
+            Done::TakenOver(loaded) => {
+                // Else we would connect to ourselves.
+                self.predecessor = None;
+                self.keep_connected();
+                self.take_up(loaded);
+            }
+            Done::Bound(Ok(listener)) => self.note_bound(listener),
+            Done::Bound(Err(error)) => {
+                if !self.is_port_taken {
+                    self.is_port_taken = true;
+                    warn!(
+                        address = %self.config.listen,
+                        %error,
+                        "cannot listen for peers: trying again every second; until then no peer can connect to this node"
+                    );
+                }
+                self.bind(BIND_RETRY);
+            }
+            Done::Dialed(address, kind, Ok(stream)) => {
+                let peer = self.swarm.handle_dialed(address, kind, now);
+                self.connect(peer, stream, address, Direction::Outbound);
+            }
+            Done::Dialed(address, kind, Err(error)) => {
+                debug!(%address, %error, "nobody answers");
+                if kind == DialKind::Permanent {
+                    let nodes = self.nodes.iter_mut().filter(|node| node.address == Some(address));
+                    nodes.for_each(|node| node.has_failed = true);
+                }
+                self.swarm.handle_dial_failed(address, now);
+            }
+            Done::Resolved(named, found) => self.note_resolved(named, found),
+            Done::Knows(peer, hash, is_known) => self.swarm.handle_known(peer, hash, is_known, now),
+            Done::Ancestry(peer, id, shares) => self.swarm.handle_answer(peer, id, shares),
+            Done::Paused => self.bind(Duration::ZERO),
+            Done::Saved(problems) => {
+                self.is_saving = false;
+                for problem in problems {
+                    warn!(%problem, "cannot keep what is known of peers");
+                }
+            }
+        }
+    }
+
+    fn bind(&mut self, after: Duration) {
+        let (address, data_dir) = (self.config.listen, self.inputs.data_dir.clone());
+        self.start(async move {
+            sleep(after).await;
+            match Port::open(address, &data_dir) {
+                Ok(port) => Done::Bound(Ok(port.listener("peers").await)),
+                Err(error) => Done::Bound(Err(error)),
+            }
+        });
+    }
+
+    fn note_bound(&mut self, listener: TcpListener) {
+        let address = listener.local_addr().unwrap_or(self.config.listen);
+        info!(%address, "listening for peers");
+        self.is_port_taken = false;
+        self.listener = Some(listener);
+        // Of no use where this machine alone can connect.
+        if self.config.upnp && !address.ip().is_loopback() {
+            self.tracker.spawn(upnp::run(address.port(), self.stop.clone()));
+        }
+    }
+
+    fn handle_accepted(&mut self, accepted: io::Result<(TcpStream, SocketAddr)>) {
+        let (stream, remote) = match accepted {
+            Ok((stream, remote)) => (stream, sockets::canonical(remote)),
+            Err(error) => {
+                warn!(%error, "cannot accept peers");
+                self.listener = None;
+                return self.start(async {
+                    sleep(ACCEPT_PAUSE).await;
+                    Done::Paused
+                });
+            }
+        };
+        match self.swarm.handle_incoming(remote, now()) {
+            Ok(peer) => self.connect(peer, stream, remote, Direction::Inbound),
+            Err(refused) => {
+                let reason = match refused {
+                    swarm::Refused::Banned => "banned",
+                    swarm::Refused::Full(_) => "full",
+                    swarm::Refused::Group => "neighbourhood",
+                };
+                counter!("p2p_refused_connections_total", "reason" => reason).increment(1);
+                debug!(%remote, reason = %refused, "connection refused");
+            }
+        }
+    }
+
+    /// Begins to talk over a new connection.
+    fn connect(&mut self, id: PeerId, stream: TcpStream, remote: SocketAddr, direction: Direction) {
+        let prepared = sockets::prepare(&stream).and_then(|()| stream.local_addr());
+        let local_address = match prepared {
+            Ok(address) => sockets::canonical(address),
+            Err(error) => {
+                debug!(%remote, %error, "connection lost at once");
+                return self.swarm.handle_closed(id, &Close::Quiet(error.to_string()), now());
+            }
+        };
+        debug!(peer = id.0, %remote, ?direction, "connection made");
+        let now = now();
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a time since 1970, saturating")]
+        let unix = now.unix as u64;
+        let seed = fastrand::u64(..);
+        let local = self.local();
+        let peer = Peer::new(local, self.rules.clone(), remote, local_address, direction, seed, now.instant, unix);
+        let (orders, ordered) = mpsc::channel(ORDERS_QUEUED_MAX);
+        self.links.insert(id, orders);
+        self.tracker.spawn(link::run(id, stream, peer, ordered, self.context.clone()));
+    }
+
+    /// What this node says of itself at this moment.
+    fn local(&self) -> Local {
+        let tip = self.inputs.chain.tips.borrow().clone();
+        let best = tip.as_ref().and_then(|tip| tip.best());
+        let port = self.listener.as_ref().and_then(|listener| listener.local_addr().ok()).map(|address| address.port());
+        let advertise = match (port, self.external) {
+            (Some(_), Some(address)) if self.config.advertise => Advertise::External(address),
+            (Some(port), None) if self.config.advertise => Advertise::Port(port),
+            _ => Advertise::Nothing,
+        };
+        Local {
+            prefix: self.config.network.prefix,
+            protocol_version: PROTOCOL_VERSION,
+            sub_version: concat!("p2pool-rs/", env!("CARGO_PKG_VERSION")).to_owned(),
+            nonce: self.nonce,
+            best_share: best.map(|best| best.hash()),
+            best_version: best.map(|best| best.version().number()),
+            minimum_protocol: *self.inputs.chain.minimum_protocol.borrow(),
+            advertise,
+            budget: self.budget.clone(),
+        }
+    }
+
+    fn resolve(&mut self, named: Named, after: Duration) {
+        let host: Option<Host> = match named {
+            Named::Node(index) => self.config.nodes.get(index).cloned(),
+            Named::Bootstrap(index) => self.config.bootstrap.get(index).cloned(),
+            Named::External => self.config.external.clone(),
+        };
+        let Some(host) = host else { return };
+        self.start(async move {
+            sleep(after).await;
+            Done::Resolved(named, host.resolve().await)
+        });
+    }
+
+    fn note_resolved(&mut self, named: Named, found: io::Result<Vec<SocketAddr>>) {
+        let now = now();
+        let mut again = if found.is_ok() { RESOLVE_INTERVAL } else { RESOLVE_RETRY };
+        match named {
+            Named::Node(index) => {
+                let node = &mut self.nodes[index];
+                match &found {
+                    Ok(addresses) => {
+                        node.trouble = None;
+                        node.address = choose(addresses, node.address, node.has_failed);
+                        if std::mem::take(&mut node.has_failed) {
+                            again = RESOLVE_RETRY;
+                        }
+                        if addresses.len() > 1 {
+                            again = RESOLVE_RETRY;
+                        }
+                    }
+                    Err(error) => {
+                        let trouble = error.to_string();
+                        if node.trouble.as_ref() != Some(&trouble) {
+                            warn!(node = %self.config.nodes[index], error = trouble, "cannot find the node's address");
+                            node.trouble = Some(trouble);
+                        }
+                    }
+                }
+                self.keep_connected();
+            }
+            Named::Bootstrap(index) => match found {
+                Ok(addresses) => addresses.into_iter().for_each(|address| self.swarm.add_bootstrap(address, now)),
+                Err(error) => debug!(host = %self.config.bootstrap[index], %error, "cannot find a first address"),
+            },
+            Named::External => match found {
+                Ok(addresses) => {
+                    addresses.iter().for_each(|address| self.swarm.note_own_address(*address));
+                    self.external = addresses.first().copied();
+                }
+                Err(error) => debug!(%error, "cannot find our own address"),
+            },
+        }
+        self.resolve(named, again);
+    }
+
+    /// Tells the swarm whom to be connected with at all times.
+    fn keep_connected(&mut self) {
+        let named = self.nodes.iter().filter_map(|node| node.address);
+        let addresses: Vec<SocketAddr> = named.chain(self.predecessor).collect();
+        self.swarm.set_permanent(&addresses, now());
+    }
+
+    fn publish(&mut self) {
+        let status = self.swarm.status(now());
+        let incoming = status.peers.iter().filter(|peer| peer.is_incoming).count();
+        set("p2p_peers", Some(("direction", "in")), incoming);
+        set("p2p_peers", Some(("direction", "out")), status.peers.len() - incoming);
+        set("p2p_bans", None, status.banned.len());
+        set("p2p_addresses", None, status.addresses);
+        let missing = status.downloading.map_or(0, |progress| progress.wanted_estimate.saturating_sub(progress.have));
+        gauge!("p2p_download_shares_missing").set(f64::from(missing));
+        let rate = status.downloading.map_or(0.0, |progress| progress.per_second);
+        gauge!("p2p_download_shares_per_second").set(rate);
+        let has_peers = !status.peers.is_empty();
+        if has_peers != self.had_peers {
+            self.had_peers = has_peers;
+            match status.peers.first() {
+                Some(first) => info!(
+                    address = %first.address,
+                    software = %first.sub_version.escape_debug(),
+                    "connected to the pool"
+                ),
+                None => warn!("no peer is left: looking for others"),
+            }
+        }
+        let status = Arc::new(status);
+        self.status.send_if_modified(|told| {
+            let has_changed = **told != *status;
+            *told = status;
+            has_changed
+        });
+    }
+
+    fn tell_progress(&mut self) {
+        let progress = self.swarm.status(now()).downloading;
+        match progress {
+            Some(progress) => {
+                let seconds_left = progress.seconds_left.map(f64::ceil);
+                info!(
+                    have = progress.have,
+                    of_about = progress.wanted_estimate,
+                    per_second = progress.per_second.round(),
+                    seconds_left,
+                    "downloading shares"
+                );
+            }
+            None if self.was_downloading => info!("all shares are here"),
+            None => {}
+        }
+        self.was_downloading = progress.is_some();
+    }
+
+    /// Writes down addresses and bans, unless that is being done.
+    fn save(&mut self) {
+        if !self.inputs.data_dir.is_ours() || std::mem::replace(&mut self.is_saving, true) {
+            return;
+        }
+        let saving = self.saving();
+        self.start(async move { Done::Saved(saving.await) });
+    }
+
+    fn saving(&mut self) -> impl Future<Output = Vec<String>> + Send + 'static {
+        let (addresses, bans) = (self.swarm.addresses_json(), self.swarm.take_changed_bans_json());
+        files::save(self.inputs.data_dir.path().to_owned(), addresses, bans)
+    }
+
+    fn forget_transactions(&mut self) {
+        let named: HashSet<Digest> = self.named.iter().flatten().copied().collect();
+        let lost = self.context.known.forget_old(&named, Instant::now());
+        self.swarm.handle_forgotten(lost);
+    }
+
+    /// Ends connections, takes the port mapping back, and keeps what was learned.
+    async fn end(mut self) {
+        self.context.stop.cancel();
+        self.links.clear();
+        self.listener = None;
+        if self.inputs.data_dir.is_ours() {
+            for problem in self.saving().await {
+                warn!(%problem, "cannot keep what is known of peers");
+            }
+        }
+        self.tracker.close();
+        if tokio::time::timeout(LAST_WORDS, self.tracker.wait()).await.is_err() {
+            debug!(left = self.tracker.len(), "some connections did not end in time");
+        }
+    }
+}
+
+/// Where a process of this machine is reached that listens at `address`.
+fn reachable(address: SocketAddr) -> SocketAddr {
+    match address.ip() {
+        ip if !ip.is_unspecified() => address,
+        // One that listens on all addresses takes IPv4, with or without IPv6.
+        _ => SocketAddr::from((Ipv4Addr::LOCALHOST, address.port())),
+    }
+}
+
+/// The address to keep a connection to, of those that a node has: the one that there is unless it failed, then the next.
+fn choose(addresses: &[SocketAddr], current: Option<SocketAddr>, has_failed: bool) -> Option<SocketAddr> {
+    let index = current.and_then(|current| addresses.iter().position(|address| *address == current));
+    match index {
+        Some(index) if has_failed => addresses.get((index + 1) % addresses.len()).copied(),
+        Some(index) => addresses.get(index).copied(),
+        None => addresses.first().copied(),
+    }
+}
+
+/// Counts and tells what a connection ended by.
+fn note_close(close: &Close) {
+    if let Close::Offence(offence) = close {
+        counter!("p2p_offences_total", "kind" => offence.word()).increment(1);
+    }
+}
+
+/// A question to the share chain's owner, and its answer unless it has ended.
+async fn ask<T>(queries: mpsc::Sender<Query>, query: Query, answer: oneshot::Receiver<T>) -> Option<T> {
+    queries.send(query).await.ok()?;
+    answer.await.ok()
+}
+
+async fn chain_slot(received: &mpsc::Sender<Received>) -> Option<mpsc::OwnedPermit<Received>> {
+    received.clone().reserve_owned().await.ok()
+}
+
+/// The next connection; never one while the port is not open.
+async fn accept(listener: Option<&TcpListener>) -> io::Result<(TcpStream, SocketAddr)> {
+    match listener {
+        Some(listener) => listener.accept().await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn at(due: Option<Instant>) {
+    match due {
+        Some(due) => sleep_until(due.into()).await,
+        None => std::future::pending().await,
+    }
+}
+
+fn ticks(period: Duration) -> tokio::time::Interval {
+    let mut ticks = interval(period);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    ticks
+}
+
+fn set(name: &'static str, label: Option<(&'static str, &'static str)>, value: usize) {
+    #[expect(clippy::cast_precision_loss, reason = "far fewer than 2^53 of anything")]
+    let value = value as f64;
+    match label {
+        Some((label, word)) => gauge!(name, label => word).set(value),
+        None => gauge!(name).set(value),
+    }
+}
+
+fn now() -> Now {
+    Now { instant: Instant::now(), unix: unix_now() }
+}
+
+/// Seconds since 1970.
+pub(super) fn unix_now() -> f64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64()
+}

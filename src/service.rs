@@ -1,0 +1,141 @@
+//! A node's life: waits for its turn if another one runs on its data directory, serves until it is told to stop.
+//!
+//! A second process on one data directory is the next version of the first: it loads the share chain, follows the pool
+//! and bitcoind, and has work ready, so that when the first one ends, however it does, only the ports are left to open.
+
+use anyhow::{Context, Result, bail};
+use metrics_exporter_prometheus::PrometheusHandle;
+use std::time::Duration;
+use tracing::{info, warn};
+
+use crate::bitcoind::daemon;
+use crate::config::NodeConfig;
+use crate::data_dir::DataDir;
+use crate::journal::Journal;
+use crate::network::Network;
+use crate::node::{self, Parts};
+use crate::sockets::Port;
+use crate::tasks::Tasks;
+use crate::work::{self, Payout};
+
+/// Shares that a chain must have for the next block to pay a window: it begins at the grandparent.
+const WINDOW_BEGINS: u32 = 2;
+
+/// Pause between attempts to ask the daemon's wallet for an address.
+const WALLET_PAUSE: Duration = Duration::from_secs(3);
+
+/// Runs a node on `data_dir` until `stop`.
+///
+/// # Errors
+/// It cannot be started: a port is taken, a file cannot be read or written, or nobody is there to be paid.
+pub async fn run(
+    config: NodeConfig,
+    data_dir: DataDir,
+    metrics: PrometheusHandle,
+    tasks: &Tasks,
+    stop: impl Future<Output = ()>,
+) -> Result<()> {
+    let mut stop = std::pin::pin!(stop);
+    let network = config.network;
+    if config.password_is_visible {
+        warn!(
+            "the RPC password stands on the command line, where others on this machine can read it: P2POOL_RPC_PASSWORD, \
+             @FILE, bitcoin.conf or bitcoind's cookie keep it to yourself"
+        );
+    }
+    if !data_dir.is_ours() {
+        wait_for_turn(&data_dir, tasks);
+    }
+    let journal = Journal::open(&data_dir).context("cannot keep found blocks")?;
+    let daemon = daemon::start(config.daemon.clone(), network, journal, tasks).await?;
+    let default_payout = match config.address {
+        Some(payout) => payout,
+        None => tokio::select! {
+            payout = wallet_payout(&config.daemon, network) => payout?,
+            () = &mut stop => return Ok(()),
+        },
+    };
+    let worker_port = Port::open(config.worker_address, &data_dir)
+        .with_context(|| format!("cannot listen for miners on {}", config.worker_address))?;
+    let sharechain = node::load_sharechain(network, &data_dir, config.old_shares, &daemon, tasks).await?;
+    if sharechain.0.tips.borrow().as_ref().is_none_or(|tip| tip.height() < WINDOW_BEGINS) {
+        warn!(
+            "the share chain is empty: by P2Pool's rules a block found before its third share pays almost everything to \
+             the donation address of P2Pool's author"
+        );
+    }
+    let work = work::Config {
+        network,
+        default_payout,
+        fee_percent: config.fee_percent,
+        donation_percent: config.donation_percent,
+        coinbase_texts: config.coinbase_texts,
+        clock: work::unix_now,
+    };
+    info!(
+        version = env!("CARGO_PKG_VERSION"),
+        network = network.name,
+        address = %work.default_payout,
+        fee_percent = work.fee_percent,
+        data_dir = %data_dir.path().display(),
+        "P2Pool starts"
+    );
+    let stratum = config.stratum;
+    let (start_pool, p2p) = (config.start_pool, Some(config.p2p));
+    let parts = Parts { data_dir, start_pool, worker_port, work, stratum, sharechain, p2p, metrics };
+    let node = node::start(parts, daemon, tasks);
+    stop.await;
+    info!("stopping");
+    // The last handle on the queue of blocks: the submitter ends when nobody can send one any more.
+    drop(node);
+    tasks.drain(node::GRACE).await;
+    info!("stopped");
+    Ok(())
+}
+
+/// Says who has the data directory, and takes it over when that process ends.
+fn wait_for_turn(data_dir: &DataDir, tasks: &Tasks) {
+    let path = data_dir.path().display().to_string();
+    match data_dir.holder_pid() {
+        Some(pid) => info!(
+            pid,
+            data_dir = path,
+            "another p2pool runs on this data directory: this one gets ready, waits for it, and takes over when it ends"
+        ),
+        None => info!(
+            data_dir = path,
+            "another process has this data directory: this one gets ready, waits for it, and takes over when it ends"
+        ),
+    }
+    let (data_dir, stop) = (data_dir.clone(), tasks.stop_signal());
+    tasks.spawn("takeover", async move {
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = data_dir.clone().take_over() => info!(data_dir = path, "the other process has ended: taking over"),
+        }
+    });
+}
+
+/// An address of the daemon's wallet, as soon as the daemon answers.
+async fn wallet_payout(config: &daemon::Config, network: &'static Network) -> Result<Payout> {
+    let mut told = String::new();
+    loop {
+        match daemon::wallet_address(config, network).await {
+            Ok(Some(text)) => {
+                return Ok(Payout::to_address(&text, network)?);
+            }
+            Ok(None) => bail!(
+                "bitcoind has no wallet to take a payout address from: say with -a ADDRESS who is to be paid when a \
+                 miner's user name is no address"
+            ),
+            Err(error) => {
+                let error = error.to_string();
+                if error != told {
+                    warn!(%error, "waiting for bitcoind's wallet to give a payout address (or restart with -a ADDRESS)");
+                    told = error;
+                }
+            }
+        }
+        tokio::time::sleep(WALLET_PAUSE).await;
+    }
+}

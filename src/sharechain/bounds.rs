@@ -1,0 +1,133 @@
+//! Keeps what strangers can make a node remember within bounds: where there is too much, the least work goes first.
+//!
+//! Every share was hard to find, but on its own word: an unconnected one may have the easiest target there is. So
+//! branches are weighed by the work in them, and what was verified or builds on that stays longest. The best chain is
+//! never touched.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+
+use super::Sharechain;
+use super::prune::TAIL_SPARE;
+use crate::share::{Attempts, ShareHash};
+
+/// Shares beyond twice two chains: forks, and what is under way.
+const SHARES_SPARE: u32 = 1000;
+/// Branches that are not verified, in all: a download has one for each answer that is not joined yet.
+const LOOSE_HEADS_MAX: usize = 512;
+/// The same by one address; a network of many nodes behind one address still downloads.
+const LOOSE_HEADS_OF_ONE_MAX: usize = 64;
+/// Where a bound is exceeded, a sixteenth more than the excess goes, so that the search is not made for every share.
+const MORE: usize = 16;
+
+/// Whether a branch deserves its place, least first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Standing {
+    /// Neither verified nor joined to the best chain.
+    Loose,
+    /// On top of the best chain, and not verified (yet).
+    Joined,
+    /// Verified.
+    Verified,
+}
+
+/// A branch: from its head down to where it leaves the best chain, or to its end.
+#[derive(Debug, Clone, Copy)]
+struct Branch {
+    standing: Standing,
+    work: Attempts,
+    head: ShareHash,
+    source: Option<IpAddr>,
+}
+
+impl Sharechain {
+    /// How many shares there are at most after [`bound`](Self::bound): this node's chain and another of the same length, of
+    /// twice the window each, so that a better chain can be downloaded beside the best; and some more.
+    pub fn shares_max(&self) -> usize {
+        let chain = 2 * self.network.chain_length as usize + TAIL_SPARE as usize;
+        2 * chain + SHARES_SPARE as usize
+    }
+
+    /// Removes the least worthy branches while there are more shares, or more branches that are not verified, than a node
+    /// can need, and returns what it removed. After each choice that follows strangers' shares.
+    pub fn bound(&mut self) -> Vec<ShareHash> {
+        let mut removed = Vec::new();
+        let loose = self.all.heads().len().saturating_sub(self.verified.heads().len());
+        if loose > LOOSE_HEADS_OF_ONE_MAX {
+            self.bound_heads(&mut removed);
+        }
+        let max = self.shares_max();
+        if self.all.len() > max {
+            let goal = max - max / MORE;
+            for branch in self.branches() {
+                if self.all.len() <= goal {
+                    break;
+                }
+                self.cut(branch.head, goal, &mut removed);
+            }
+        }
+        removed
+    }
+
+    fn bound_heads(&mut self, removed: &mut Vec<ShareHash>) {
+        let mut loose: Vec<Branch> = self.branches();
+        loose.retain(|branch| branch.standing < Standing::Verified);
+        let mut of_one: HashMap<IpAddr, usize> = HashMap::new();
+        for source in loose.iter().filter_map(|branch| branch.source) {
+            *of_one.entry(source).or_default() += 1;
+        }
+        // First what one address has too many of, so that it crowds out nobody else's.
+        loose.retain(|branch| {
+            let count = branch.source.and_then(|source| of_one.get_mut(&source));
+            let Some(count) = count.filter(|count| **count > LOOSE_HEADS_OF_ONE_MAX) else { return true };
+            *count -= 1;
+            self.cut(branch.head, 0, removed);
+            false
+        });
+        if loose.len() > LOOSE_HEADS_MAX {
+            let excess = loose.len() - LOOSE_HEADS_MAX + LOOSE_HEADS_MAX / MORE;
+            loose.iter().take(excess).for_each(|branch| self.cut(branch.head, 0, removed));
+        }
+    }
+
+    /// All branches but the best, the least worthy first; among equals the one that came last goes first.
+    fn branches(&self) -> Vec<Branch> {
+        let mut branches: Vec<(Branch, f64)> = Vec::new();
+        for head in self.all.heads() {
+            if Some(*head) == self.choice.best {
+                continue;
+            }
+            let Some(known) = self.known.get(head) else { continue };
+            let fork = self.choice.best.and_then(|best| self.all.fork(*head, best));
+            let work = self.all.work(*head).own.0 - fork.map_or(Default::default(), |fork| self.all.work(fork).own.0);
+            let standing = match fork {
+                _ if self.verified.contains(head) => Standing::Verified,
+                Some(_) => Standing::Joined,
+                None => Standing::Loose,
+            };
+            let source = known.source.map(|source| source.ip().to_canonical());
+            branches.push((Branch { standing, work: Attempts(work), head: *head, source }, known.first_seen));
+        }
+        branches.sort_by(|(one, one_seen), (other, other_seen)| {
+            (one.standing, one.work)
+                .cmp(&(other.standing, other.work))
+                .then_with(|| other_seen.total_cmp(one_seen))
+                .then_with(|| one.head.cmp(&other.head))
+        });
+        branches.into_iter().map(|(branch, _)| branch).collect()
+    }
+
+    /// Removes a branch from its head down, until `goal` shares are left in all or it joins another or the best chain.
+    fn cut(&mut self, head: ShareHash, goal: usize, removed: &mut Vec<ShareHash>) {
+        let best = self.choice.best;
+        let mut at = Some(head);
+        while let Some(share) = at.filter(|share| self.all.heads().contains(share) && self.all.len() > goal) {
+            let is_best = best.is_some_and(|best| self.all.is_ancestor(share, best) == Some(true));
+            at = self.all.previous(share);
+            if is_best || !self.forget(share) {
+                return;
+            }
+            removed.push(share);
+        }
+    }
+}

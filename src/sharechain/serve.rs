@@ -1,0 +1,106 @@
+//! What peers are told of the chain: shares that they ask for, those that they need not send, and blocks among shares.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use super::verify::coinbase_of_solved;
+use super::{Sharechain, verify, votes};
+use crate::merkle::Digest;
+use crate::share::{GenerationError, Share, ShareHash};
+
+/// Shares that one answer may have, the shares asked for left out (protocol section 3.7).
+const ANSWER_MAX: u64 = 1000;
+/// Hashes of one question that are looked at; each may add a share beyond [`ANSWER_MAX`].
+const ASKED_MAX: usize = 1000;
+/// Stops of one question that are looked at: a hundred times what any node sends.
+const STOPS_READ_MAX: usize = 10_000;
+/// Stops that a question of our own has.
+const STOPS_MAX: usize = 100;
+/// A stop this far below each head: the other side may not have the head itself.
+const STOP_BACK: u32 = 10;
+/// A block found on a parent at least so many blocks below the best one is of no use to anyone.
+const STALE_BLOCKS: i64 = -5;
+
+impl Sharechain {
+    /// Each of `hashes` and up to `parents` ancestors of it, newest first, ending before the first that is among `stops`;
+    /// what is not known adds nothing (protocol section 3.7). At most 2,000 shares in all, whatever is asked.
+    pub fn ancestry(&self, hashes: &[ShareHash], parents: u64, stops: &[ShareHash]) -> Vec<Arc<Share>> {
+        let hashes = &hashes[..hashes.len().min(ASKED_MAX)];
+        if hashes.is_empty() {
+            return Vec::new();
+        }
+        let parents = parents.min(ANSWER_MAX / hashes.len() as u64);
+        let count = u32::try_from(parents).unwrap_or(u32::MAX).saturating_add(1);
+        let stops: HashSet<ShareHash> = stops.iter().take(STOPS_READ_MAX).copied().collect();
+        let of_each =
+            |hash: &ShareHash| self.view().chain(*hash, count).take_while(|share| !stops.contains(&share.hash()));
+        hashes.iter().flat_map(of_each).cloned().collect()
+    }
+
+    /// Where answers to our own questions may stop: heads, the best first, and a share ten below each. At most 100.
+    pub fn stops(&self) -> Vec<ShareHash> {
+        let best_first = self.choice.heads.iter().rev().map(|head| head.hash);
+        let verified = self.verified.heads().iter().copied();
+        let heads =
+            self.choice.best.into_iter().chain(best_first).chain(verified).chain(self.all.heads().iter().copied());
+        let mut named = HashSet::new();
+        let mut stops = Vec::new();
+        for head in heads {
+            let back = self.all.height(head).saturating_sub(1).min(STOP_BACK);
+            for stop in [Some(head), self.all.ancestor(head, back)].into_iter().flatten() {
+                if stops.len() == STOPS_MAX {
+                    return stops;
+                }
+                if named.insert(stop) {
+                    stops.push(stop);
+                }
+            }
+        }
+        stops
+    }
+
+    /// The coinbase of a share as it stands in its block, derived as the share's check derived it, and the hashes of the
+    /// block's other transactions if its version lists them. None if it is not here, or too little of its chain is.
+    pub fn solution_of(&mut self, hash: ShareHash) -> Option<Result<Solution, GenerationError>> {
+        let share = self.share(hash).cloned()?;
+        let transactions = match &share.info().transactions {
+            Some(refs) => Some(verify::resolve(&self.view(), &share, refs).ok()?.into()),
+            None => None,
+        };
+        let mut window = std::mem::take(&mut self.window);
+        let coinbase = coinbase_of_solved(&self.view(), &mut window, &share);
+        self.window = window;
+        Some(coinbase.map(|coinbase| Solution { coinbase: coinbase.into(), transactions }))
+    }
+
+    /// Whether the block of a share builds on one of the latest blocks, so that it may still enter the parent chain.
+    pub fn may_be_block(&self, hash: ShareHash) -> bool {
+        self.share(hash).is_some_and(|share| {
+            self.facts.relative_height(share.contents().min_header.previous_block.as_ref()) > STALE_BLOCKS
+        })
+    }
+
+    /// Raises what peers must speak by the votes of a chain that was loaded: once, after the first choice (protocol section
+    /// 5.5).
+    pub fn settle_minimum_protocol(&mut self) {
+        let Some(best) = self.choice.best.and_then(|best| self.share(best).cloned()) else { return };
+        let needed = best.version().minimum_protocol();
+        let is_long = self.all.height(best.hash()) > self.network.chain_length;
+        if self.minimum_protocol < needed
+            && is_long
+            && votes::window(&self.view(), &best).is_some_and(|votes| votes.settle(best.version()))
+        {
+            self.minimum_protocol = needed;
+            self.events.push_back(super::Event::MinimumProtocol(needed));
+        }
+    }
+}
+
+/// What a block can be made of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Solution {
+    /// The coinbase, with witness where the share has segwit data.
+    pub coinbase: Arc<[u8]>,
+    /// The other transactions, by the hash over all of their bytes.
+    pub transactions: Option<Arc<[Digest]>>,
+}

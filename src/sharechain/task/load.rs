@@ -1,0 +1,122 @@
+//! Reads what the last run left, and makes the owner of it.
+
+use std::collections::HashSet;
+use std::path::Path;
+use std::sync::Arc;
+use std::thread;
+use std::time::Instant;
+use tracing::{info, warn};
+
+use super::super::store::legacy;
+use super::super::store::{Loaded, Store, StoredShare};
+use super::super::{Sharechain, share_rules};
+use super::{Config, Handle, Heights, OpenedStore, Owner, StartError};
+use crate::network::Network;
+use crate::share::{Share, ShareHash, ShareRules};
+
+/// Loads the chain that the last run left, and prepares its owner. Takes a second for a full store; keep it off the event
+/// loop.
+///
+/// # Errors
+/// The store cannot be used. What is merely damaged in it is told and left out.
+pub fn load(config: &Config, heights: Heights) -> Result<(Handle, Owner), StartError> {
+    let (store, loaded) = Store::open(&config.data_dir)?;
+    start(config, heights, Some(store), loaded)
+}
+
+/// The same beside another process that owns the store: nothing of it is touched, and nothing is kept on disk until
+/// [`Handle::attach_store`].
+///
+/// # Errors
+/// The store cannot be read.
+pub fn load_read_only(config: &Config, heights: Heights) -> Result<(Handle, Owner), StartError> {
+    start(config, heights, None, Store::read_only(&config.data_dir)?)
+}
+
+fn start(
+    config: &Config,
+    heights: Heights,
+    store: Option<Store>,
+    loaded: Loaded,
+) -> Result<(Handle, Owner), StartError> {
+    let started = Instant::now();
+    let mut chain = Sharechain::new(config.network);
+    let Stored { shares, verified } = read(loaded, chain.rules());
+    let count = shares.len();
+    for share in shares {
+        let was_verified = verified.contains(&share.hash());
+        chain.load(share, was_verified);
+    }
+    // An old node's shares are not in the store yet.
+    let legacy = match &config.legacy {
+        Some(folder) => load_legacy(folder, &mut chain)?,
+        None => Vec::new(),
+    };
+    if count + legacy.len() > 0 {
+        info!(shares = count, from_old_node = legacy.len(), took = ?started.elapsed(), "share chain loaded");
+    }
+    Owner::new(config.network, chain, store, heights)
+}
+
+/// Opens the store for a chain that runs already.
+pub(super) fn open(data_dir: &Path, network: &'static Network) -> Result<OpenedStore, StartError> {
+    let (store, loaded) = Store::open(data_dir)?;
+    let Stored { shares, verified } = read(loaded, &share_rules(network));
+    Ok(OpenedStore { store, shares, verified })
+}
+
+struct Stored {
+    shares: Vec<Arc<Share>>,
+    verified: HashSet<ShareHash>,
+}
+
+fn read(loaded: Loaded, rules: &ShareRules) -> Stored {
+    for problem in &loaded.problems {
+        warn!(%problem, "share store");
+    }
+    Stored { shares: parse(&loaded.shares, rules), verified: loaded.verified.into_iter().collect() }
+}
+
+/// Parses stored shares on all cores: each costs a proof of work, which is scrypt on some coins. What does not parse any
+/// more is left out.
+fn parse(stored: &[StoredShare], rules: &ShareRules) -> Vec<Arc<Share>> {
+    let cores = thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let chunk = stored.len().div_ceil(cores).max(1);
+    let parse_chunk = |chunk: &[StoredShare]| -> Vec<Arc<Share>> {
+        let parsed = chunk.iter().filter_map(|one| match Share::from_bytes(&one.bytes, rules) {
+            Ok(share) => Some(Arc::new(share)),
+            Err(error) => {
+                warn!(share = %one.hash, %error, "stored share left out");
+                None
+            }
+        });
+        parsed.collect()
+    };
+    thread::scope(|scope| {
+        let threads: Vec<_> = stored.chunks(chunk).map(|chunk| scope.spawn(move || parse_chunk(chunk))).collect();
+        threads.into_iter().flat_map(|thread| thread.join().expect("parsing does not panic")).collect()
+    })
+}
+
+/// Takes over an old node's shares, and says which: our next shares build on them, and a start without the old folder would
+/// find those without ancestors.
+fn load_legacy(folder: &Path, chain: &mut Sharechain) -> Result<Vec<ShareHash>, StartError> {
+    let legacy = legacy::read(folder)?;
+    for problem in &legacy.problems {
+        warn!(%problem, "old node's share store");
+    }
+    let verified: HashSet<ShareHash> = legacy.verified.into_iter().collect();
+    let mut added = Vec::new();
+    for bytes in legacy.shares {
+        match Share::from_bytes(&bytes, chain.rules()) {
+            Ok(share) => {
+                let hash = share.hash();
+                if chain.load(Arc::new(share), verified.contains(&hash)) {
+                    added.push(hash);
+                }
+            }
+            Err(error) => warn!(%error, "old node's share left out"),
+        }
+    }
+    Ok(added)
+}

@@ -1,0 +1,81 @@
+//! A pool of many nodes in one process, on a clock and a network that follow from a seed: what the rules and the code come
+//! to when nodes are far apart, cut off, lied to or cheated.
+//!
+//! ```text
+//!  miner ──share found──▶ node ──Command──▶ world ──arrival, timeout──▶ node ...
+//!                          │ Sharechain, Swarm and Peers: those of the real node
+//!  forge ──real shares─────┘                 ▲ network: latency, bandwidth, loss, partitions
+//! ```
+//!
+//! Shares are real and checked in full; only proofs of work are cheap, because on the simulated network nearly every hash
+//! is good enough. When a share is found is drawn by lot instead, at one every share period in all.
+
+mod agent;
+mod attack;
+pub mod forge;
+mod miner;
+mod network;
+mod node;
+mod report;
+mod scenario;
+pub mod theory;
+mod world;
+
+pub use report::{Outcome, Point, plot};
+pub use scenario::{Scenario, Settings};
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+
+/// How often progress is told.
+const PROGRESS_INTERVAL: Duration = Duration::from_secs(1);
+
+/// What to simulate.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// One after another.
+    pub scenarios: Vec<Scenario>,
+    /// How each is run.
+    pub settings: Settings,
+    /// Where the plot of orphan rates goes, if they are among the scenarios.
+    pub plot: Option<PathBuf>,
+}
+
+/// Told how far a scenario is: what it does, how many of its shares were found, and of how many.
+pub type Progress<'a> = dyn FnMut(&str, usize, usize) + 'a;
+
+/// Runs the scenarios and writes what they found to `out`; progress goes to standard error, if `is_watched`. False if
+/// something does not hold that should.
+///
+/// # Errors
+/// Nothing can be written.
+pub fn run(config: &Config, out: &mut dyn Write, is_watched: bool) -> Result<bool> {
+    let mut holds = true;
+    for scenario in &config.scenarios {
+        let begin = Instant::now();
+        let mut told = begin;
+        let mut progress = |what: &str, done: usize, of: usize| {
+            if is_watched && told.elapsed() >= PROGRESS_INTERVAL {
+                told = Instant::now();
+                eprint!("\r\x1b[K{scenario}: {what}, {done} of {of} shares");
+            }
+        };
+        let (outcome, points) = scenario.run(&config.settings, &mut progress);
+        if is_watched {
+            eprint!("\r\x1b[K");
+        }
+        holds &= outcome.broken.is_empty();
+        writeln!(out, "{outcome}  in {:.1} s\n", begin.elapsed().as_secs_f64())?;
+        if let Some(path) = config.plot.as_ref().filter(|_| !points.is_empty()) {
+            let title = format!(
+                "Orphans among shares, {} nodes, {} shares at each latency",
+                config.settings.nodes, config.settings.shares
+            );
+            std::fs::write(path, plot(&points, &title)).with_context(|| format!("cannot write {}", path.display()))?;
+        }
+    }
+    Ok(holds)
+}

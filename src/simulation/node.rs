@@ -1,0 +1,449 @@
+//! One simulated node: the share chain, the swarm and the peers of the real node, driven by the world instead of tasks.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use fastrand::Rng;
+
+use super::agent::{Agent, Command, Moment, Opened, Socket};
+use super::forge::{self, Plan};
+use crate::network::Network;
+use crate::p2p::frame::Budget;
+use crate::p2p::message::{Message, WrappedShare};
+use crate::p2p::peer::{Advertise, Close, Direction, Local, Order, PROTOCOL_VERSION, Peer};
+use crate::p2p::swarm::{Action, Config, DialKind, PeerId, Swarm};
+use crate::p2p::transactions::Transactions;
+use crate::pack::Reader;
+use crate::share::{Share, ShareHash, ShareRules, Target, pack, read_wrapped};
+use crate::sharechain::{Event, Sharechain};
+
+/// Between the choices that are made whatever happens. The real node's are closer together, which costs a simulation more
+/// than it shows.
+const THINK_INTERVAL: Duration = Duration::from_secs(30);
+/// Shares told to peers with a new tip, at most (protocol section 3.7).
+const RELAYED_MAX: u32 = 5;
+/// Connections as the node has them by default.
+const OUTGOING: usize = 6;
+const INCOMING: usize = 40;
+/// Bytes that unfinished messages may take.
+const UNFINISHED_MAX: usize = 64 << 20;
+
+/// All shares there are, so that nodes that received the same bytes keep them once. Each node has parsed and checked them
+/// itself.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Shelf(Arc<Mutex<HashMap<ShareHash, Arc<Share>>>>);
+
+impl Shelf {
+    fn same(&self, share: Arc<Share>) -> Arc<Share> {
+        let mut shelf = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let kept = shelf.entry(share.hash()).or_insert_with(|| Arc::clone(&share));
+        if **kept == *share { Arc::clone(kept) } else { share }
+    }
+}
+
+/// What a node is made of.
+#[derive(Debug, Clone)]
+pub(super) struct Parts {
+    pub(super) network: &'static Network,
+    /// Where it listens.
+    pub(super) address: SocketAddr,
+    /// Whom its shares pay, by number.
+    pub(super) payee: u32,
+    pub(super) shelf: Shelf,
+    pub(super) rng: Rng,
+}
+
+#[derive(Debug)]
+struct Link {
+    socket: Socket,
+    peer: Peer,
+}
+
+/// A node.
+#[derive(Debug)]
+pub(super) struct Node {
+    network: &'static Network,
+    address: SocketAddr,
+    payee: u32,
+    chain: Sharechain,
+    rules: Arc<ShareRules>,
+    swarm: Swarm,
+    links: BTreeMap<PeerId, Link>,
+    sockets: HashMap<Socket, PeerId>,
+    dialing: HashMap<SocketAddr, DialKind>,
+    /// Let in, and connected next.
+    accepted: Option<PeerId>,
+    /// Peers that may have something to say.
+    busy: BTreeSet<PeerId>,
+    known: Transactions,
+    budget: Arc<Budget>,
+    nonce: u64,
+    rng: Rng,
+    think_at: Instant,
+    shelf: Shelf,
+    commands: VecDeque<Command>,
+    offences: Vec<(SocketAddr, String)>,
+}
+
+impl Node {
+    /// A node with these shares, which knows `bootstrap` addresses.
+    pub(super) fn new(mut parts: Parts, shares: &[Arc<Share>], bootstrap: &[SocketAddr], at: Moment) -> Self {
+        let network = parts.network;
+        let mut chain = Sharechain::new(network);
+        for share in shares {
+            chain.load(Arc::clone(share), true);
+        }
+        chain.think(at.unix);
+        while chain.poll_event().is_some() {}
+        let config = Config {
+            chain_length: network.chain_length,
+            pow: network.parent.pow.function(),
+            outgoing_wanted: OUTGOING,
+            incoming_max: INCOMING,
+            whitelist: Vec::new(),
+        };
+        let now = at.for_swarm();
+        let mut swarm = Swarm::new(config, parts.rng.fork(), now);
+        swarm.note_own_address(parts.address);
+        swarm.mark_shared(shares.iter().map(|share| share.hash()));
+        for address in bootstrap {
+            swarm.add_bootstrap(*address, now);
+        }
+        let mut node = Self {
+            network,
+            address: parts.address,
+            payee: parts.payee,
+            rules: Arc::new(chain.rules().clone()),
+            chain,
+            swarm,
+            links: BTreeMap::new(),
+            sockets: HashMap::new(),
+            dialing: HashMap::new(),
+            accepted: None,
+            busy: BTreeSet::new(),
+            known: Transactions::new(),
+            budget: Budget::new(UNFINISHED_MAX),
+            nonce: parts.rng.u64(..),
+            think_at: at.now + THINK_INTERVAL.mul_f64(parts.rng.f64()),
+            rng: parts.rng,
+            shelf: parts.shelf,
+            commands: VecDeque::new(),
+            offences: Vec::new(),
+        };
+        node.tell_tip();
+        node
+    }
+
+    pub(super) fn chain(&self) -> &Sharechain {
+        &self.chain
+    }
+
+    pub(super) fn chain_mut(&mut self) -> &mut Sharechain {
+        &mut self.chain
+    }
+
+    pub(super) fn swarm(&self) -> &Swarm {
+        &self.swarm
+    }
+
+    pub(super) fn swarm_mut(&mut self) -> &mut Swarm {
+        &mut self.swarm
+    }
+
+    /// Peers that misbehaved in this node's eyes, and how.
+    pub(super) fn offences(&self) -> &[(SocketAddr, String)] {
+        &self.offences
+    }
+
+    /// Connections that it has, its own sockets first.
+    pub(super) fn sockets(&self) -> impl Iterator<Item = Socket> {
+        self.links.values().map(|link| link.socket)
+    }
+
+    /// What a share of its own is made by.
+    pub(super) fn plan(&self, nonce: u32, at: Moment) -> Plan {
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a time since 1970")]
+        let timestamp = at.unix as u32;
+        let stale_info = self.chain.own().next_stale_info();
+        Plan { payee: self.payee, timestamp, stale_info, nonce, ..Plan::default() }
+    }
+
+    pub(super) fn network(&self) -> &'static Network {
+        self.network
+    }
+
+    /// The node's end of a connection, if the node had this nonce.
+    pub(super) fn peer_with(&mut self, nonce: u64, opened: &Opened, direction: Direction, at: Moment) -> Peer {
+        let best = self.chain.choice().best.and_then(|best| self.chain.share(best));
+        let myself = Local {
+            prefix: self.network.prefix,
+            protocol_version: PROTOCOL_VERSION,
+            sub_version: "simulated".to_owned(),
+            nonce,
+            best_share: best.map(|best| best.hash()),
+            best_version: best.map(|best| best.version().number()),
+            minimum_protocol: self.chain.minimum_protocol(),
+            advertise: Advertise::Port(self.address.port()),
+            budget: Arc::clone(&self.budget),
+        };
+        let (rules, seed) = (Arc::clone(&self.rules), self.rng.u64(..));
+        Peer::new(myself, rules, opened.remote, opened.local, direction, seed, at.now, at.whole_unix())
+    }
+
+    /// A message of so many shares whose proofs of work are missed.
+    pub(super) fn frame_without_work(&mut self, count: u32, nonce: u32, at: Moment) -> Bytes {
+        // As hard as a share may be.
+        let plan = Plan { target: Target(Default::default()), ..self.plan(nonce, at) };
+        let best = self.chain.choice().best;
+        let share = forge::share_on(&mut self.chain, best, &plan);
+        let mut contents = share.contents().clone();
+        let mut shares = Vec::new();
+        while shares.len() < count as usize {
+            contents.min_header.nonce = contents.min_header.nonce.wrapping_add(1);
+            let bytes = Bytes::from(pack(&contents));
+            if Share::from_bytes(&bytes, &self.rules).is_err()
+                && let Ok((version, contents)) = read_wrapped(&mut Reader::new(&bytes))
+            {
+                shares.push(WrappedShare { version, contents: bytes.slice_ref(contents) });
+            }
+        }
+        Message::Shares(shares).to_frame(self.network.prefix)
+    }
+
+    /// Takes up a share of its own and tells peers of it if it is the best.
+    pub(super) fn take_own(&mut self, share: Arc<Share>, at: Moment) {
+        let is_late = share.previous() != self.chain.choice().best;
+        self.chain.add_own(self.shelf.same(share), is_late, at.unix);
+        self.think(at);
+        self.work(at);
+    }
+
+    /// Sends shares to all peers, whatever they and the swarm think of that. Newest first.
+    pub(super) fn push(&mut self, shares: &[Arc<Share>], at: Moment) {
+        let peers: Vec<PeerId> = self.links.keys().copied().collect();
+        for peer in peers {
+            self.act(Action::Order(peer, Order::Shares(shares.into())), at);
+        }
+        self.work(at);
+    }
+
+    /// Tells the swarm of nothing and the world of a share that was found.
+    pub(super) fn note_found(&mut self, share: ShareHash) {
+        self.commands.push_back(Command::Found(share));
+    }
+
+    fn think(&mut self, at: Moment) {
+        let now = at.for_swarm();
+        self.chain.think(at.unix);
+        let mut has_new_tip = false;
+        while let Some(event) = self.chain.poll_event() {
+            match event {
+                Event::Verified(hash) => {
+                    self.swarm.handle_accepted(hash);
+                    self.commands.push_back(Command::Accepted(hash));
+                }
+                Event::Refused { hash, source, error } => {
+                    self.swarm.handle_refused(hash, source, &error.to_string(), now);
+                }
+                Event::TipChanged(_) => has_new_tip = true,
+                Event::Block(_) | Event::ParentWanted(_) | Event::Reissue | Event::MinimumProtocol(_) => {}
+            }
+        }
+        if has_new_tip {
+            self.tell_tip();
+        }
+        self.chain.bound();
+        self.swarm.handle_needs(&self.chain.choice().wanted, &self.chain.stops(), now);
+    }
+
+    fn tell_tip(&mut self) {
+        let Some(best) = self.chain.choice().best else { return };
+        let all = self.chain.all();
+        let newest_first: Vec<Arc<Share>> =
+            all.chain(best, RELAYED_MAX).filter_map(|hash| self.chain.share(hash).cloned()).collect();
+        self.swarm.handle_tip(&newest_first, all.height(best));
+    }
+
+    /// Carries on until nobody has anything to say.
+    fn work(&mut self, at: Moment) {
+        loop {
+            if let Some(peer) = self.busy.pop_first() {
+                self.drain(peer, at);
+            } else if let Some(action) = self.swarm.poll_action() {
+                self.act(action, at);
+            } else {
+                return;
+            }
+        }
+    }
+
+    /// Passes on what a peer has to say.
+    fn drain(&mut self, id: PeerId, at: Moment) {
+        let Some(link) = self.links.get_mut(&id) else { return };
+        while let Some(frame) = link.peer.poll_frame() {
+            self.commands.push_back(Command::Send(link.socket, frame));
+        }
+        while let Some(event) = link.peer.poll_event() {
+            self.swarm.handle_event(id, event, at.for_swarm());
+        }
+    }
+
+    fn act(&mut self, action: Action, at: Moment) {
+        let now = at.for_swarm();
+        match action {
+            Action::Dial(to, kind) => {
+                self.dialing.insert(to, kind);
+                self.commands.push_back(Command::Dial { from: self.address, to });
+            }
+            Action::Order(peer, order) => {
+                let Some(link) = self.links.get_mut(&peer) else { return };
+                let done = link.peer.handle_order(order, &self.known, at.now);
+                self.busy.insert(peer);
+                self.check(peer, done, at);
+            }
+            Action::Disconnect(peer, close) => {
+                self.drain(peer, at);
+                self.hang_up(peer, &close);
+            }
+            Action::Shares { peer, shares } => {
+                let shares: Vec<Arc<Share>> = shares.into_iter().map(|share| self.shelf.same(share)).collect();
+                let count = shares.len();
+                if self.chain.add_all(shares, Some(peer), at.unix) > 0 {
+                    self.think(at);
+                }
+                self.swarm.handle_taken(count, now);
+            }
+            Action::Knows { peer, hash } => {
+                let is_known = self.chain.all().contains(&hash);
+                self.swarm.handle_known(peer, hash, is_known, now);
+            }
+            Action::Ancestry { peer, id, hashes, parents, stops } => {
+                let shares = self.chain.ancestry(&hashes, parents, &stops);
+                self.swarm.handle_answer(peer, id, shares);
+            }
+            Action::BestHeader(_) => {}
+        }
+    }
+
+    /// Closes a connection if that is what came of something.
+    fn check(&mut self, id: PeerId, done: Result<(), Close>, at: Moment) {
+        if let Err(close) = done {
+            // What came before the end still counts.
+            self.drain(id, at);
+            self.swarm.handle_closed(id, &close, at.for_swarm());
+            self.hang_up(id, &close);
+        }
+    }
+
+    fn hang_up(&mut self, id: PeerId, close: &Close) {
+        let Some(link) = self.links.remove(&id) else { return };
+        self.sockets.remove(&link.socket);
+        self.commands.push_back(Command::Close(link.socket));
+        if let Close::Offence(offence) = close {
+            self.offences.push((link.peer.remote(), offence.to_string()));
+        }
+    }
+
+    /// See [`Agent::accepts`].
+    pub(super) fn accepts(&mut self, from: SocketAddr, at: Moment) -> bool {
+        self.accepted = self.swarm.handle_incoming(from, at.for_swarm()).ok();
+        self.accepted.is_some()
+    }
+
+    /// See [`Agent::connected`].
+    pub(super) fn connected(&mut self, opened: Opened, at: Moment) {
+        let Opened { socket, remote, is_outbound, .. } = opened;
+        let (id, direction) = if is_outbound {
+            let kind = self.dialing.remove(&remote).unwrap_or(DialKind::Book);
+            (self.swarm.handle_dialed(remote, kind, at.for_swarm()), Direction::Outbound)
+        } else {
+            let Some(id) = self.accepted.take() else { return };
+            (id, Direction::Inbound)
+        };
+        let peer = self.peer_with(self.nonce, &opened, direction, at);
+        self.links.insert(id, Link { socket, peer });
+        self.sockets.insert(socket, id);
+        self.busy.insert(id);
+        self.work(at);
+    }
+
+    /// See [`Agent::unreachable`].
+    pub(super) fn unreachable(&mut self, address: SocketAddr, at: Moment) {
+        self.dialing.remove(&address);
+        self.swarm.handle_dial_failed(address, at.for_swarm());
+        self.work(at);
+    }
+
+    /// See [`Agent::received`].
+    pub(super) fn received(&mut self, socket: Socket, bytes: &[u8], at: Moment) {
+        let Some(id) = self.sockets.get(&socket).copied() else { return };
+        let Some(link) = self.links.get_mut(&id) else { return };
+        let done = link.peer.handle_bytes(bytes, &self.known, at.now);
+        self.busy.insert(id);
+        self.check(id, done, at);
+        self.work(at);
+    }
+
+    /// See [`Agent::closed`].
+    pub(super) fn closed(&mut self, socket: Socket, at: Moment) {
+        let Some(id) = self.sockets.get(&socket).copied() else { return };
+        let close = Close::Quiet("closed by the peer".to_owned());
+        self.check(id, Err(close), at);
+        self.work(at);
+    }
+
+    /// See [`Agent::timeout`].
+    pub(super) fn timeout(&mut self, at: Moment) {
+        let due = |link: &Link| link.peer.poll_timeout().is_some_and(|when| when <= at.now);
+        let due: Vec<PeerId> = self.links.iter().filter(|(_, link)| due(link)).map(|(id, _)| *id).collect();
+        for id in due {
+            if let Some(link) = self.links.get_mut(&id) {
+                let done = link.peer.handle_timeout(at.now, at.whole_unix());
+                self.busy.insert(id);
+                self.check(id, done, at);
+            }
+        }
+        if self.swarm.poll_timeout().is_some_and(|when| when <= at.now) {
+            self.swarm.handle_timeout(at.for_swarm());
+        }
+        if self.think_at <= at.now {
+            self.think_at = at.now + THINK_INTERVAL;
+            self.chain.prune(at.unix);
+            self.think(at);
+        }
+        self.work(at);
+    }
+
+    /// See [`Agent::poll_timeout`].
+    pub(super) fn poll_timeout(&self) -> Option<Instant> {
+        let peers = self.links.values().filter_map(|link| link.peer.poll_timeout());
+        peers.chain(self.swarm.poll_timeout()).chain([self.think_at]).min()
+    }
+
+    /// See [`Agent::poll_command`].
+    pub(super) fn poll_command(&mut self) -> Option<Command> {
+        self.commands.pop_front()
+    }
+
+    /// See [`Agent::find`].
+    pub(super) fn find(&mut self, nonce: u32, at: Moment) {
+        let best = self.chain.choice().best;
+        let plan = self.plan(nonce, at);
+        let share = forge::share_on(&mut self.chain, best, &plan);
+        self.note_found(share.hash());
+        self.take_own(share, at);
+    }
+}
+
+impl Agent for Node {
+    fn node(&self) -> &Node {
+        self
+    }
+
+    fn node_mut(&mut self) -> &mut Node {
+        self
+    }
+}

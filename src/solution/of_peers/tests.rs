@@ -1,0 +1,253 @@
+//! A peer's block is made again byte by byte where it can be, and never made wrongly.
+
+use super::*;
+use crate::network::{Network, from_toml};
+use crate::sharechain::Sharechain;
+use crate::template::TemplateParts;
+use crate::work::{Config, Payout, Ticket, WorkSet, unix_now};
+use bitcoin::absolute::LockTime;
+use bitcoin::consensus::serialize;
+use bitcoin::transaction::Version;
+use bitcoin::{Amount, CompactTarget, OutPoint, ScriptBuf, Sequence, Transaction, TxIn, TxOut, Txid, Witness};
+use proptest::prelude::*;
+use stratum::submission::Submission;
+use stratum::{Epochs, Work};
+
+// A pubkey hash's, which every share version can hold.
+const MINER: &str = "mipcBbFg9gMiCh81Kj8tqqdgoZub1ZJRfn";
+
+fn network(version: u64) -> &'static Network {
+    let text = format!(
+        "BASE = \"bitcoin_regtest\"\nNAME = \"solved\"\nSTART_VERSION = {version}\nMINIMUM_PROTOCOL_VERSION = 1400\n"
+    );
+    Box::leak(Box::new(from_toml(&text).unwrap()))
+}
+
+fn transaction(number: u32) -> TemplateTransaction {
+    let input = TxIn {
+        previous_output: OutPoint::new(Txid::from_byte_array([9; 32]), number),
+        script_sig: ScriptBuf::new(),
+        sequence: Sequence::MAX,
+        witness: Witness::from_slice(&[[7; 64]]),
+    };
+    let output = TxOut { value: Amount::from_sat(1000), script_pubkey: ScriptBuf::from_bytes(vec![0x51]) };
+    let transaction =
+        Transaction { version: Version::TWO, lock_time: LockTime::ZERO, input: vec![input], output: vec![output] };
+    TemplateTransaction {
+        txid: transaction.compute_txid(),
+        wtxid: transaction.compute_wtxid(),
+        fee: 100,
+        weight: transaction.weight().to_wu(),
+        sigops: 1,
+        raw: serialize(&transaction).into(),
+    }
+}
+
+fn template(count: u32, change: impl FnOnce(&mut TemplateParts)) -> Arc<Template> {
+    let mut parts = TemplateParts {
+        version: 0x2000_0000,
+        previous_block: BlockHash::from_byte_array([7; 32]),
+        height: 101,
+        bits: CompactTarget::from_consensus(0x207f_ffff),
+        time: unix_now(),
+        time_min: 0,
+        coinbase_value: 5_000_000_000,
+        coinbase_flags: Vec::new(),
+        transactions: (0..count).map(transaction).collect(),
+        rules: vec!["csv".into(), "!segwit".into(), "taproot".into()],
+        default_witness_commitment: None,
+        suffix: Vec::new(),
+    };
+    change(&mut parts);
+    Arc::new(Template::new(parts, &["csv", "segwit", "taproot"]).unwrap())
+}
+
+/// A share that solves its block, made of `template` by another node on top of `chain`; and the block as that node has it.
+fn found(network: &'static Network, chain: &mut Sharechain, template: &Arc<Template>) -> (SolvedShare, Vec<u8>) {
+    let now = f64::from(unix_now());
+    let config = Config {
+        network,
+        default_payout: Payout::to_address(MINER, network).unwrap(),
+        fee_percent: 0.0,
+        donation_percent: 1.0,
+        coinbase_texts: Vec::new(),
+        clock: unix_now,
+    };
+    chain.think(now);
+    let work = WorkSet::new(&Arc::new(config), template, chain.tip(), Arc::default(), Epochs::default(), None).unwrap();
+    let offer = work.offer(&Payout::to_address(MINER, network).unwrap(), 0, 0).unwrap();
+    let ticket: &Ticket = offer.job.ticket();
+    let draft = ticket.draft().unwrap();
+    let extranonces = [1, 2, 3, 4, 5, 6, 7, 8];
+    let (share, header) = (0..)
+        .find_map(|nonce| {
+            let submission = Submission { extranonce2: [5, 6, 7, 8], time: template.time, nonce, version_bits: None };
+            let solved = submission.solve(&offer.job, [1, 2, 3, 4], 0, unix_now()).ok()?;
+            let is_block = Target::from_le_bytes(solved.pow_hash) <= template.target;
+            let share = ticket.share(&draft, &solved.header, extranonces).ok().filter(|_| is_block)?;
+            Some((Arc::new(share), solved.header))
+        })
+        .unwrap();
+    let block = ticket.block(&draft, &header, extranonces);
+    // What the check of a peer's share leaves.
+    chain.add(share.clone(), Some("10.0.0.1:9333".parse().unwrap()), now);
+    chain.think(now);
+    assert!(chain.verified().contains(&share.hash()));
+    let solution = chain.solution_of(share.hash()).unwrap().unwrap();
+    let solved = SolvedShare {
+        source: chain.known(share.hash()).unwrap().source,
+        share,
+        coinbase: solution.coinbase,
+        transactions: solution.transactions,
+        is_own: false,
+    };
+    (solved, block)
+}
+
+fn recent(templates: &[&Arc<Template>]) -> Recent {
+    let mut recent = Recent::default();
+    templates.iter().for_each(|template| recent.keep(template));
+    recent
+}
+
+fn nothing() -> Known {
+    Arc::new(|_| None)
+}
+
+#[test]
+fn a_peers_block_from_a_template_that_is_held_here_is_made_again_to_the_byte() {
+    let network = network(35);
+    let mut chain = Sharechain::new(network);
+    for count in [0, 1, 2, 3, 7, 8, 100] {
+        let theirs = template(count, |_| {});
+        let (solved, block) = found(network, &mut chain, &theirs);
+        let other = template(count + 5, |parts| parts.transactions.reverse());
+        let made = recent(&[&theirs, &other]).block_of(&solved, &nothing()).unwrap();
+        assert_eq!(made.bytes, block, "{count} transactions");
+        assert_eq!((made.height, made.previous_block), (101, theirs.previous_block));
+        assert_eq!(made.hash.to_byte_array(), solved.share.hash().0);
+    }
+}
+
+#[test]
+fn a_block_of_a_templates_first_part_is_made_too() {
+    let network = network(35);
+    let mut chain = Sharechain::new(network);
+    let full = template(40, |_| {});
+    for kept in [0, 1, 17, 31, 32, 39] {
+        let (solved, block) = found(network, &mut chain, &full.truncated(kept));
+        assert_eq!(recent(&[&full]).block_of(&solved, &nothing()).unwrap().bytes, block, "{kept} kept");
+    }
+}
+
+#[test]
+fn what_cannot_be_a_block_is_refused_with_its_reason() {
+    let network = network(35);
+    let mut chain = Sharechain::new(network);
+    let theirs = template(12, |_| {});
+    let (solved, _) = found(network, &mut chain, &theirs);
+    let reason = |ours: &Arc<Template>| recent(&[ours]).block_of(&solved, &nothing()).unwrap_err();
+    assert_eq!(recent(&[]).block_of(&solved, &nothing()), Err(NoBlock::UnknownParent));
+    let elsewhere = template(12, |parts| parts.previous_block = BlockHash::from_byte_array([8; 32]));
+    assert_eq!(reason(&elsewhere), NoBlock::UnknownParent);
+    let harder = template(12, |parts| parts.bits = CompactTarget::from_consensus(0x1d00_ffff));
+    assert_eq!(reason(&harder), NoBlock::NotHardEnough);
+    assert_eq!(reason(&template(11, |_| {})), NoBlock::OtherTransactions);
+    assert_eq!(reason(&template(12, |parts| parts.transactions.swap(3, 4))), NoBlock::OtherTransactions);
+    let witnesses = template(12, |parts| parts.transactions[2].wtxid = bitcoin::Wtxid::from_byte_array([1; 32]));
+    assert_eq!(reason(&witnesses), NoBlock::OtherWitnesses);
+}
+
+#[test]
+fn an_extension_block_goes_with_its_whole_template_only() {
+    let network = network(35);
+    let mut chain = Sharechain::new(network);
+    let full = template(9, |parts| parts.suffix = vec![1, 0xaa, 0xbb]);
+    let (solved, block) = found(network, &mut chain, &full);
+    let made = recent(&[&full]).block_of(&solved, &nothing()).unwrap();
+    assert_eq!(made.bytes, block);
+    assert!(made.bytes.ends_with(&[1, 0xaa, 0xbb]));
+    let (solved, _) = found(network, &mut chain, &full.truncated(5));
+    assert_eq!(recent(&[&full]).block_of(&solved, &nothing()), Err(NoBlock::MissingExtension));
+}
+
+#[test]
+fn a_block_that_lists_its_transactions_is_made_of_those_known_from_anywhere() {
+    for version in [17, 33] {
+        let network = network(version);
+        let mut chain = Sharechain::new(network);
+        // The second share refers to what the first one lists.
+        for count in [6, 10] {
+            let theirs = template(count, |_| {});
+            let (solved, block) = found(network, &mut chain, &theirs);
+            assert_eq!(solved.transactions.as_ref().map(|listed| listed.len()), Some(count as usize));
+            let ours = template(4, |_| {});
+            let missing = NoBlock::MissingTransactions(count as usize - 4, count as usize);
+            assert_eq!(recent(&[&ours]).block_of(&solved, &nothing()), Err(missing));
+            let of_peers: HashMap<Digest, Bytes> =
+                (0..count).map(transaction).map(|one| (one.wtxid.to_byte_array(), one.raw)).collect();
+            let known: Known = Arc::new(move |wtxid| of_peers.get(wtxid).cloned());
+            let made = recent(&[&ours]).block_of(&solved, &known).unwrap();
+            assert_eq!(made.bytes, block, "version {version}");
+        }
+    }
+}
+
+#[test]
+fn templates_of_the_last_two_parents_are_held_and_no_transaction_twice() {
+    let mut recent = Recent::default();
+    for number in 0..30_u8 {
+        let parent = BlockHash::from_byte_array([number / 10; 32]);
+        recent.keep(&template(20, |parts| parts.previous_block = parent));
+        let parents: HashSet<BlockHash> = recent.templates.iter().map(|template| template.previous_block).collect();
+        assert!(parents.len() <= PARENTS_MAX && recent.templates.len() <= TEMPLATES_MAX);
+    }
+    assert_eq!(recent.templates.len(), TEMPLATES_MAX);
+    let (first, last) = (&recent.templates[0].transactions, &recent.templates[TEMPLATES_MAX - 1].transactions);
+    assert_eq!(first[3].raw.as_ptr(), last[3].raw.as_ptr());
+    recent.keep(&template(2, |parts| parts.previous_block = BlockHash::from_byte_array([8; 32])));
+    recent.keep(&template(2, |parts| parts.previous_block = BlockHash::from_byte_array([9; 32])));
+    assert_eq!((recent.templates.len(), recent.raw.len()), (2, 2));
+    let facts = recent.transactions();
+    let (one, raw) = (transaction(0), transaction(0).raw);
+    let size = facts[&one.wtxid.to_byte_array()].stripped_size;
+    assert_eq!(3 * u64::from(size) + raw.len() as u64, one.weight);
+}
+
+#[tokio::test]
+async fn peers_blocks_go_the_way_of_our_own_and_our_own_do_not_go_twice() {
+    let network = network(35);
+    let mut chain = Sharechain::new(network);
+    let theirs = template(3, |_| {});
+    let (solved, block) = found(network, &mut chain, &theirs);
+    let (solved_sender, solved_receiver) = mpsc::channel(4);
+    let (_templates, templates) = watch::channel(Some(theirs));
+    let (_tips, tips) = watch::channel(None);
+    let inputs = Inputs { templates, tips, known: nothing(), transactions: Arc::new(watch::channel(Arc::default()).0) };
+    let (blocks, mut made) = mpsc::channel(4);
+    let task = tokio::spawn(run(solved_receiver, inputs, blocks));
+    solved_sender.send(SolvedShare { is_own: true, ..solved.clone() }).await.unwrap();
+    solved_sender.send(solved).await.unwrap();
+    drop(solved_sender);
+    task.await.unwrap();
+    assert_eq!(made.recv().await.unwrap().bytes, block);
+    assert_eq!(made.recv().await, None);
+}
+
+proptest! {
+    #[test]
+    fn a_branch_tells_how_many_leaves_it_is_of(count in 0_usize..300, more in 0_usize..300) {
+        let leaves: Vec<Digest> = (0..count + more).map(|number| {
+            let mut leaf = [3; 32];
+            leaf[..8].copy_from_slice(&(number as u64).to_le_bytes());
+            leaf
+        }).collect();
+        let branch = merkle::branch_of_first(&leaves[..count]);
+        prop_assert_eq!(first_with_branch(&leaves, &branch), Some(count));
+        if let Some(last) = branch.len().checked_sub(1) {
+            let mut other = branch;
+            other[last][0] ^= 1;
+            prop_assert_eq!(first_with_branch(&leaves, &other), None);
+        }
+    }
+}

@@ -1,0 +1,222 @@
+//! What a peer may send and the swarm may order, in any sequence, with time passing in between: never a panic, and what is
+//! kept stays within its bounds.
+//!
+//! Input: how the connection began, then steps of a kind, a length and that many bytes. Frames get the right prefix and
+//! checksum, and answers the id of a request, since a fuzzer finds neither; one kind of step sends bytes as they are.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use p2pool::p2p::frame::{Budget, encode};
+use p2pool::p2p::message::{AddressRecord, Command, Endpoint, Message, Version};
+use p2pool::p2p::peer::{Advertise, Close, Direction, Local, Order, Peer, PeerEvent, RequestId};
+use p2pool::p2p::transactions::{KNOWN_BYTES_MAX, TemplateTransactions, Transaction, Transactions};
+use p2pool::share::{Share, ShareHash, ShareRules, Target, pow_sha256d};
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+const PREFIX: [u8; 8] = *b"sinetpre";
+
+/// Shares kept to be ordered later.
+const SHARES_MAX: usize = 16;
+
+/// A peer's own limit on what waits for it to be read, and the longest message on top of it.
+const OUTPUT_BYTES_MAX: usize = 8_000_000 + 32_000_028;
+
+fn rules() -> Arc<ShareRules> {
+    Arc::new(ShareRules {
+        identifier: *b"sinet001",
+        max_target: Target::MAX_256,
+        segwit_activation_version: 15,
+        address_version: 111,
+        address_p2sh_version: 196,
+        human_readable_part: "tb".into(),
+        pow: pow_sha256d,
+        no_votes_for_16_above: None,
+    })
+}
+
+struct Bench {
+    peer: Peer,
+    known: Transactions,
+    shares: Vec<Arc<Share>>,
+    /// The id of the last request that was sent.
+    asked_them: [u8; 32],
+    /// That of the last that came.
+    asked_us: [u8; 32],
+    reads: bool,
+    now: Instant,
+    start: Instant,
+}
+
+impl Bench {
+    fn new(mode: u8, budget: Arc<Budget>) -> Bench {
+        let local = Local {
+            prefix: PREFIX,
+            protocol_version: 3501,
+            sub_version: "fuzz".into(),
+            nonce: 1,
+            best_share: None,
+            best_version: (mode & 1 == 0).then_some(35),
+            minimum_protocol: 1400,
+            advertise: match mode & 6 {
+                0 => Advertise::Nothing,
+                2 => Advertise::Port(9333),
+                _ => Advertise::External(([1, 2, 3, 4], 9333).into()),
+            },
+            budget,
+        };
+        let now = Instant::now();
+        let (remote, here) = (([10, 0, 0, 1], 5000).into(), ([10, 0, 0, 2], 9333).into());
+        let peer = Peer::new(local, rules(), remote, here, Direction::Inbound, u64::from(mode), now, 1_700_000_000);
+        let mut bench = Bench {
+            peer,
+            known: Transactions::new(),
+            shares: Vec::new(),
+            asked_them: [0; 32],
+            asked_us: [0; 32],
+            reads: mode & 16 == 0,
+            now,
+            start: now,
+        };
+        if mode & 8 == 0 {
+            let endpoint = Endpoint { services: 0, address: remote };
+            let hello = Message::Version(Version {
+                version: 3501,
+                services: 0,
+                to: endpoint,
+                from: endpoint,
+                nonce: 2,
+                sub_version: Default::default(),
+                mode: 1,
+                best_share: None,
+            });
+            bench.peer.handle_bytes(&hello.to_frame(PREFIX), &bench.known, now).expect("a good handshake");
+        }
+        bench
+    }
+
+    fn step(&mut self, kind: u8, bytes: &[u8]) -> Result<(), Close> {
+        match kind {
+            0..=129 => {
+                let command = Command::ALL[usize::from(kind) % Command::ALL.len()];
+                let mut payload = bytes.to_vec();
+                if let (Command::ShareReply, Some(id)) = (command, payload.first_chunk_mut::<32>()) {
+                    *id = self.asked_them;
+                }
+                let frame = encode(PREFIX, command.word(), &payload);
+                let (first, second) = frame.split_at(frame.len() * usize::from(kind) / 130);
+                self.peer.handle_bytes(first, &self.known, self.now)?;
+                self.peer.handle_bytes(second, &self.known, self.now)
+            }
+            130..=149 => self.peer.handle_bytes(bytes, &self.known, self.now),
+            150..=199 => match self.order(kind, bytes) {
+                Some(order) => self.peer.handle_order(order, &self.known, self.now),
+                None => Ok(()),
+            },
+            200..=209 => {
+                let named: HashSet<_> = self.known.hashes().into_iter().take(usize::from(kind - 200)).collect();
+                let lost = self.known.forget_old(&named, self.now);
+                self.peer.handle_order(Order::Losing(lost.into()), &self.known, self.now)
+            }
+            seconds => {
+                self.now += Duration::from_secs(u64::from(seconds - 209));
+                let unix = 1_700_000_000 + (self.now - self.start).as_secs();
+                self.peer.handle_timeout(self.now, unix)
+            }
+        }
+    }
+
+    fn order(&mut self, kind: u8, bytes: &[u8]) -> Option<Order> {
+        let hashes: Vec<_> = bytes.chunks_exact(32).map(|hash| <[u8; 32]>::try_from(hash).expect("32 bytes")).collect();
+        let first = bytes.first().copied().unwrap_or(0);
+        Some(match kind % 10 {
+            0 => Order::Shares(self.shares.iter().take(usize::from(first)).cloned().collect()),
+            1 => Order::Request {
+                request: RequestId(u64::from(first)),
+                hashes: hashes.first().map(|hash| vec![ShareHash(*hash)])?,
+                parents: u64::from(first),
+                stops: hashes[1..].iter().copied().map(ShareHash).collect(),
+            },
+            2 => Order::Answer {
+                id: self.asked_us,
+                shares: self
+                    .shares
+                    .iter()
+                    .cycle()
+                    .take(usize::from(first).min(4 * self.shares.len()))
+                    .cloned()
+                    .collect(),
+            },
+            3 => Order::Addresses(vec![
+                AddressRecord {
+                    timestamp: 1,
+                    endpoint: Endpoint { services: 0, address: ([1, 2, 3, first], 5).into() },
+                };
+                usize::from(first)
+            ]),
+            4 => Order::AddressOfMe(u16::from(first)),
+            5 => Order::GetAddresses(8),
+            6 => Order::BestBlock([first; 80]),
+            7 => {
+                // Transactions that the peer told, so that a share may name them.
+                let known = self.known.hashes();
+                let chosen = known.iter().skip(usize::from(first) % 4).take(50);
+                let transactions: Vec<Arc<Transaction>> = chosen.filter_map(|hash| self.known.find(hash)).collect();
+                let learned = transactions.iter().map(|one| one.hash).take(usize::from(first) % 3).collect();
+                Order::Template(Arc::new(TemplateTransactions { transactions, learned }))
+            }
+            8 => Order::Have(hashes.into()),
+            _ => Order::Losing(hashes.into()),
+        })
+    }
+
+    fn drain(&mut self) {
+        while let Some(event) = self.peer.poll_event() {
+            match event {
+                PeerEvent::Shares(shares) | PeerEvent::Replied { shares: Ok(shares), .. } => {
+                    assert!(shares.len() <= 1_001);
+                    let room = SHARES_MAX - self.shares.len();
+                    self.shares.extend(shares.into_iter().take(room));
+                }
+                PeerEvent::Asked { id, hashes, .. } => {
+                    assert!(!hashes.is_empty());
+                    self.asked_us = id;
+                }
+                PeerEvent::WantsAddresses(count) => assert!(count <= 100),
+                _ => {}
+            }
+        }
+        assert!(self.peer.output_bytes() <= OUTPUT_BYTES_MAX);
+        assert!(self.known.known_bytes() <= KNOWN_BYTES_MAX);
+        while let Some(frame) = self.reads.then(|| self.peer.poll_frame()).flatten() {
+            let word = std::str::from_utf8(&frame[8..20]).expect("our commands are text").trim_end_matches('\0');
+            let message = Message::parse(word, frame.slice(28..)).expect("we can read what we write");
+            if let Some(Message::ShareReq { id, .. }) = message {
+                self.asked_them = id;
+            }
+        }
+    }
+}
+
+fuzz_target!(|input: &[u8]| {
+    let Some((mode, mut rest)) = input.split_first() else { return };
+    let budget = Budget::new(1 << 20);
+    let mut bench = Bench::new(*mode, budget.clone());
+    bench.drain();
+    while let Some((head, after)) = rest.split_first_chunk::<3>() {
+        let length = usize::from(u16::from_le_bytes([head[1], head[2]])).min(after.len());
+        let (bytes, next) = after.split_at(length);
+        rest = next;
+        let ended = bench.step(head[0], bytes);
+        bench.drain();
+        assert!(budget.used() <= input.len());
+        if let Err(close) = ended {
+            assert!(!close.to_string().is_empty());
+            break;
+        }
+        let _ = (bench.peer.poll_timeout(), bench.peer.unfinished());
+    }
+    drop(bench);
+    assert_eq!(budget.used(), 0);
+});

@@ -1,0 +1,211 @@
+//! A node with a daemon, a miner and an honest peer in a network of its own, and strangers at addresses of their own.
+
+use bitcoin::hashes::Hash;
+use p2pool::network::{self, Network};
+use p2pool::share::{Share, ShareHash};
+use p2pool::sharechain::Sharechain;
+use p2pool::simulation::forge::Plan;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::{Arc, LazyLock};
+use std::time::{Duration, SystemTime};
+use test_support::peer_client::parse_shares;
+use test_support::{
+    Bitcoind, Hello, Namespace, Node, NodeBuilder, PeerClient, PeerError, ShareRequest, StratumClient, metric_value,
+    wait_until,
+};
+
+/// How long the node may take for what it does at once, on a loaded machine.
+pub(crate) const AT_ONCE: Duration = Duration::from_secs(5);
+
+/// Whose miner it is, and the node's own.
+const PAYEE: &str = "tb1qqyqszqgpqyqszqgpqyqszqgpqyqszqgpw0yxjz";
+
+/// What an attempt costs.
+pub(crate) const OFFENCES: &str = "p2p_offences_total";
+
+/// The network of `tests/networks/easy.toml`.
+static EASY: LazyLock<Network> = LazyLock::new(|| {
+    network::from_toml(include_str!("../networks/easy.toml")).expect("the tests' own file is a network")
+});
+
+/// The node and everybody who is honest.
+#[derive(Debug)]
+pub(crate) struct Arena {
+    pub(crate) daemon: Bitcoind,
+    pub(crate) node: Node,
+    miner: StratumClient,
+    user: String,
+    /// An honest peer, connected from the beginning.
+    pub(crate) friend: PeerClient,
+}
+
+/// Runs a case, and checks afterwards that miner and honest peer are served as before. Nothing runs where the tests' user
+/// has opted out of namespaces.
+pub(crate) fn arena(args: &[&str], case: impl FnOnce(&mut Arena) + Send) {
+    let Some(namespace) = Namespace::new() else { return };
+    namespace.ip(&["address", "add", "10.0.0.1/8", "dev", "lo"]);
+    namespace.enter(|| {
+        let mut arena = Arena::start(args);
+        case(&mut arena);
+        arena.check_service();
+    });
+}
+
+impl Arena {
+    fn start(args: &[&str]) -> Self {
+        let daemon = Bitcoind::start_with(&["-chain=signet", "-signetchallenge=51"]);
+        let file: PathBuf = [env!("CARGO_MANIFEST_DIR"), "tests", "networks", "easy.toml"].iter().collect();
+        let node = NodeBuilder::new(env!("CARGO_BIN_EXE_p2pool"), &daemon)
+            .network(file.to_str().expect("the repository's path is text"))
+            .address(Some(PAYEE))
+            .pool_address(SocketAddr::from(([10, 0, 0, 1], 9333)))
+            .args(args)
+            .start();
+        // The hardest difficulty, which the node lowers to that of a share: all that the miner finds are shares.
+        let user = format!("{PAYEE}.rig+1e9");
+        let miner = StratumClient::ready(node.worker_port(), &user);
+        let friend = meet(&node);
+        Self { daemon, node, miner, user, friend }
+    }
+
+    /// After a restart of the node, miner and honest peer are connected again.
+    pub(crate) fn meet_again(&mut self) {
+        self.miner = StratumClient::ready(self.node.worker_port(), &self.user);
+        self.friend = meet(&self.node);
+    }
+
+    pub(crate) fn prefix(&self) -> [u8; 8] {
+        EASY.prefix
+    }
+
+    /// A connection from the address of stranger `number`, on which nothing is said yet.
+    pub(crate) fn stranger(&self, number: u8) -> PeerClient {
+        PeerClient::connect_from(address_of(number), self.node.pool_address(), EASY.prefix)
+            .expect("the node listens for peers")
+    }
+
+    /// A connection from the address of stranger `number`, through with the handshake.
+    pub(crate) fn acquaintance(&self, number: u8) -> PeerClient {
+        let mut stranger = self.stranger(number);
+        stranger.shake_hands(&Hello::default());
+        stranger
+    }
+
+    /// The sum of a metric's series.
+    pub(crate) fn metric(&self, name: &str) -> f64 {
+        metric_value(&self.node.metrics(), name).unwrap_or(0.0)
+    }
+
+    /// The miner finds a share and gets work on top of it.
+    pub(crate) fn mine(&mut self) -> ShareHash {
+        let job = self.miner.job();
+        let (share, block) = (job.submission_target(), job.block_target());
+        let found = job.search(|hash| hash <= share && hash > block);
+        assert_eq!(self.miner.submit(&self.user, &found), Ok(true), "the miner's share is refused");
+        self.miner.wait_for_job(|next| next.clean && next.coinbase_start != job.coinbase_start);
+        ShareHash(found.hash.to_byte_array())
+    }
+
+    /// The miner finds so many shares. The last is the best.
+    pub(crate) fn mine_many(&mut self, count: usize) -> ShareHash {
+        (0..count).map(|_| self.mine()).last().expect("one at least")
+    }
+
+    /// The chain from `tip` down, newest first, as it is on the wire.
+    pub(crate) fn fetch(&mut self, tip: ShareHash) -> Vec<Vec<u8>> {
+        self.friend.ask_for_shares(&ShareRequest::of(tip.0, 1000))
+    }
+
+    /// The same as a share chain in the test's hands, to forge shares on.
+    pub(crate) fn chain(&mut self, tip: ShareHash) -> Sharechain {
+        let mut chain = Sharechain::new(&EASY);
+        for wrapped in self.fetch(tip).iter().rev() {
+            chain.add(Arc::new(parse(wrapped)), None, unix_now().as_secs_f64());
+        }
+        chain.think(unix_now().as_secs_f64());
+        assert_eq!(chain.choice().best, Some(tip));
+        chain
+    }
+
+    /// The height of the node's best share.
+    pub(crate) fn height(&self) -> f64 {
+        self.metric("sharechain_height ")
+    }
+
+    /// The miner's next share is accepted, and the honest peer, still connected, gets it at once.
+    pub(crate) fn check_service(&mut self) {
+        let share = self.mine();
+        self.friend
+            .try_wait_for(AT_ONCE, |frame| {
+                frame.command == "shares"
+                    && parse_shares(&frame.payload).iter().any(|wrapped| parse(wrapped).hash() == share)
+            })
+            .unwrap_or_else(|error| panic!("the honest peer does not get share {share}: {error:?}"));
+    }
+
+    /// The attempt is a known offence, ends the connection, and its address is not let in any more.
+    pub(crate) fn check_ban(&self, culprit: &mut PeerClient, offence: &str) {
+        let address = culprit.local().ip();
+        assert!(culprit.disconnected_within(AT_ONCE), "the connection stands");
+        self.check_offence(offence);
+        assert!(self.is_locked_out(address), "{address} is let in again");
+    }
+
+    /// An offence of this kind has been counted.
+    pub(crate) fn check_offence(&self, offence: &str) {
+        let series = format!("{OFFENCES}{{kind=\"{offence}\"}}");
+        wait_until(&format!("{series} counts"), AT_ONCE, || self.metric(&series) >= 1.0);
+    }
+
+    /// The attempt ends the connection within `limit`, and its address may come again.
+    pub(crate) fn check_disconnect(&self, culprit: &mut PeerClient, limit: Duration) {
+        let address = culprit.local().ip();
+        assert!(culprit.disconnected_within(limit), "the connection stands");
+        assert!(!self.is_locked_out(address), "{address} is not let in again");
+        assert_eq!(self.metric(OFFENCES), 0.0, "this is no offence");
+    }
+
+    /// The attempt costs nothing.
+    pub(crate) fn check_tolerated(&self, peer: &mut PeerClient) {
+        assert!(peer.is_connected(), "the connection has ended; the node said:\n{}", self.node.log());
+        assert_eq!(self.metric(OFFENCES), 0.0, "this is no offence");
+    }
+
+    /// Whether connections from an address end before anything was said.
+    fn is_locked_out(&self, address: IpAddr) -> bool {
+        match PeerClient::connect_from(address, self.node.pool_address(), EASY.prefix) {
+            Err(_) => true,
+            Ok(mut again) => again.next_frame(AT_ONCE) == Err(PeerError::Disconnected),
+        }
+    }
+}
+
+/// The honest peer's connection.
+fn meet(node: &Node) -> PeerClient {
+    let mut friend = PeerClient::connect_from(address_of(200), node.pool_address(), EASY.prefix)
+        .expect("the node accepts an honest peer");
+    friend.shake_hands(&Hello::default());
+    friend
+}
+
+/// The address of stranger `number`, each in another /16.
+pub(crate) fn address_of(number: u8) -> IpAddr {
+    IpAddr::V4(Ipv4Addr::new(10, number, 0, 1))
+}
+
+/// Reads a share that the node or the forge made.
+pub(crate) fn parse(wrapped: &[u8]) -> Share {
+    let rules = Sharechain::new(&EASY).rules().clone();
+    Share::from_bytes(wrapped, &rules).expect("an honest share")
+}
+
+/// What a forged share of now pays and says.
+pub(crate) fn plan(payee: u32) -> Plan {
+    Plan { payee, timestamp: unix_now().as_secs().try_into().expect("the clock is right"), ..Plan::default() }
+}
+
+/// Time since 1970.
+fn unix_now() -> Duration {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("it is later than 1970")
+}

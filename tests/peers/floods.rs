@@ -1,0 +1,127 @@
+//! Too much of what is harmless in small doses.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::{Duration, Instant};
+use test_support::PeerClient;
+use test_support::peer_client::{addresses_payload, frame, parse_addresses, shares_payload};
+
+use crate::arena::{AT_ONCE, arena};
+
+/// Addresses of a network that is nobody's.
+fn addresses(count: u16) -> Vec<SocketAddr> {
+    (0..count).map(|number| SocketAddr::new(IpAddr::V4(Ipv4Addr::new(203, 0, 113, 7)), 1024 + number)).collect()
+}
+
+/// Sends a message again and again until the node hangs up, or half a minute has passed.
+fn repeat(peer: &mut PeerClient, message: &[u8]) {
+    let until = Instant::now() + Duration::from_secs(30);
+    while Instant::now() < until && peer.send_some(message, AT_ONCE) == message.len() {}
+}
+
+#[test]
+fn addresses_without_end_are_an_offence() {
+    arena(&[], |arena| {
+        let mut gossip = arena.acquaintance(1);
+        repeat(&mut gossip, &frame(arena.prefix(), "addrs", &addresses_payload(&addresses(1000), 1_700_000_000)));
+        arena.check_ban(&mut gossip, "too_fast");
+    });
+}
+
+#[test]
+fn one_message_with_too_many_addresses_is_an_offence() {
+    arena(&[], |arena| {
+        let mut gossip = arena.acquaintance(1);
+        gossip.send("addrs", &addresses_payload(&addresses(1001), 1_700_000_000));
+        assert!(gossip.disconnected_within(AT_ONCE), "the connection stands");
+    });
+}
+
+#[test]
+fn questions_for_addresses_without_end_are_an_offence() {
+    arena(&[], |arena| {
+        let mut curious = arena.acquaintance(1);
+        repeat(&mut curious, &frame(arena.prefix(), "getaddrs", &100_u32.to_le_bytes()));
+        arena.check_ban(&mut curious, "too_fast");
+    });
+}
+
+#[test]
+fn a_question_for_addresses_is_answered_with_a_hundred_at_most() {
+    arena(&["--outgoing-conns", "0"], |arena| {
+        let mut gossip = arena.acquaintance(1);
+        gossip.send("addrs", &addresses_payload(&addresses(300), 1_700_000_000));
+        let mut curious = arena.acquaintance(2);
+        curious.send("getaddrs", &u32::MAX.to_le_bytes());
+        let told = curious
+            .try_wait_for(AT_ONCE, |frame| frame.command == "addrs" && parse_addresses(&frame.payload).len() > 1);
+        let told = parse_addresses(&told.expect("an answer").payload);
+        assert!(told.len() <= 100, "{} addresses", told.len());
+        arena.check_tolerated(&mut gossip);
+        arena.check_tolerated(&mut curious);
+    });
+}
+
+#[test]
+fn advertisements_without_end_are_an_offence() {
+    arena(&[], |arena| {
+        let mut vain = arena.acquaintance(1);
+        repeat(&mut vain, &frame(arena.prefix(), "addrme", &9333_u16.to_le_bytes()));
+        arena.check_ban(&mut vain, "too_fast");
+    });
+}
+
+#[test]
+fn pings_without_end_are_an_offence() {
+    arena(&[], |arena| {
+        let mut nervous = arena.acquaintance(1);
+        repeat(&mut nervous, &frame(arena.prefix(), "ping", &[]).repeat(100));
+        arena.check_ban(&mut nervous, "too_fast");
+    });
+}
+
+#[test]
+fn noise_without_end_is_an_offence() {
+    arena(&[], |arena| {
+        let mut noisy = arena.acquaintance(1);
+        repeat(&mut noisy, &vec![0x5a; 1_000_000]);
+        arena.check_ban(&mut noisy, "too_fast");
+    });
+}
+
+#[test]
+fn shares_without_end_are_an_offence() {
+    arena(&[], |arena| {
+        let tip = arena.mine_many(4);
+        let known = arena.fetch(tip);
+        let mut echo = arena.acquaintance(1);
+        let hundred: Vec<Vec<u8>> = known.into_iter().cycle().take(100).collect();
+        repeat(&mut echo, &frame(arena.prefix(), "shares", &shares_payload(&hundred)));
+        arena.check_ban(&mut echo, "too_fast");
+    });
+}
+
+#[test]
+fn a_best_block_without_its_proof_of_work_is_an_offence() {
+    arena(&[], |arena| {
+        let mut header = [0; 80];
+        header[72..76].copy_from_slice(&0x1e03_77ae_u32.to_le_bytes());
+        let mut cheat = arena.acquaintance(1);
+        cheat.send("bestblock", &header);
+        arena.check_ban(&mut cheat, "bad_best_block");
+    });
+}
+
+#[test]
+fn a_best_block_that_is_too_easy_changes_nothing() {
+    arena(&[], |arena| {
+        let mut header = [0; 80];
+        header[72..76].copy_from_slice(&0x2100_ffff_u32.to_le_bytes());
+        let mut weak = arena.acquaintance(1);
+        weak.send("bestblock", &header);
+        let told = arena
+            .friend
+            .try_wait_for(Duration::from_secs(2), |frame| frame.command == "bestblock" && frame.payload == header);
+        assert!(told.is_err(), "it is passed on");
+        arena.check_tolerated(&mut weak);
+    });
+}
