@@ -157,12 +157,19 @@ async fn write_jobs(listener: TcpListener, mut jobs: watch::Receiver<u64>) {
 async fn stratum(listener: TcpListener, mut jobs: watch::Receiver<u64>) {
     let (new_work, work) = watch::channel(Some(OneJob::new(1)));
     let (solutions, _solutions) = mpsc::channel(16);
-    let (credits, mut taken) = mpsc::channel(4096);
+    let (credits, mut taken) = mpsc::channel(65_536);
     let mut config = server::Config::default();
     config.session.vardiff.min = Difficulty::new(1e-12).unwrap();
     config.session.notify_interval = Duration::from_secs(600);
     let server = Arc::new(server::Server::new(config, work, solutions, credits, CancellationToken::new()));
-    tokio::spawn(async move { while taken.recv().await.is_some() {} });
+    tokio::spawn(async move {
+        // As the node adds them up.
+        let mut credits = Vec::new();
+        while taken.recv_many(&mut credits, 65_536).await > 0 {
+            credits.clear();
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    });
     tokio::spawn(async move {
         while jobs.changed().await.is_ok() {
             new_work.send_replace(Some(OneJob::new(*jobs.borrow_and_update())));

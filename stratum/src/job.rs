@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use crate::difficulty::{Difficulty, Target};
 use crate::epochs::Epochs;
 use crate::extranonce::{EXTRANONCE1_SIZE, EXTRANONCE2_SIZE};
-use crate::midstate::{Midstate, double_sha256};
+use crate::midstate::{Midstate, double_sha256_of_header};
 
 /// Jobs that a session remembers. At the usual one in thirty seconds this is half an hour's; on a chain whose tip
 /// changes every other second it is the last two minutes'.
@@ -26,7 +26,7 @@ pub type PowFunction = fn(&[u8; 80]) -> [u8; 32];
 
 /// Bitcoin's proof-of-work function.
 pub fn sha256d(header: &[u8; 80]) -> [u8; 32] {
-    double_sha256(header)
+    double_sha256_of_header(header)
 }
 
 /// Names a job towards miners: 16 hex digits (NiceHash has trouble with short names; devices ignore a second job of a

@@ -2,8 +2,8 @@
 
 use crate::error::StratumError;
 use crate::extranonce::{EXTRANONCE1_SIZE, EXTRANONCE2_SIZE};
-use crate::job::Job;
-use crate::midstate::double_sha256;
+use crate::job::{Job, PowFunction, sha256d};
+use crate::midstate::{double_sha256_of_header, double_sha256_of_pair};
 use crate::version_rolling;
 
 /// How far ahead of the clock a block's time may lie (Bitcoin's consensus limit).
@@ -93,10 +93,7 @@ impl Submission {
         coinbase.update(&job.coinbase_tail);
         let mut root: [u8; 32] = coinbase.finish_double();
         for sibling in &job.branch {
-            let mut pair = [0; 64];
-            pair[..32].copy_from_slice(&root);
-            pair[32..].copy_from_slice(sibling);
-            root = double_sha256(&pair);
+            root = double_sha256_of_pair(&root, sibling);
         }
         let mut header = [0; 80];
         header[..4].copy_from_slice(&version.to_le_bytes());
@@ -105,7 +102,10 @@ impl Submission {
         header[68..72].copy_from_slice(&self.time.to_le_bytes());
         header[72..76].copy_from_slice(&job.bits.to_le_bytes());
         header[76..].copy_from_slice(&self.nonce.to_le_bytes());
-        Ok(Solved { header, hash: double_sha256(&header), pow_hash: (job.pow)(&header) })
+        let hash = double_sha256_of_header(&header);
+        // Not hashed twice where the coin's own function is the same.
+        let pow_hash = if std::ptr::fn_addr_eq(job.pow, sha256d as PowFunction) { hash } else { (job.pow)(&header) };
+        Ok(Solved { header, hash, pow_hash })
     }
 }
 

@@ -152,6 +152,21 @@ where
         loop {
             let has_more = self.handle_lines().await?;
             self.pending.take_from(&mut self.session);
+            if !self.pending.is_empty() {
+                // Nearly always it goes out at once, and there is nothing to wait for but what comes next.
+                let Self { stream, pending, .. } = &mut *self;
+                let written = poll_fn(|context| {
+                    Poll::Ready(match pending.poll_write(Pin::new(&mut *stream), context) {
+                        Poll::Ready(Ok(written)) => Ok(written),
+                        Poll::Ready(Err(error)) => Err(error),
+                        Poll::Pending => Ok(0),
+                    })
+                });
+                let written = written.await?;
+                if written > 0 {
+                    self.wrote(written, &mut blocked_since, &mut job_since);
+                }
+            }
             let is_sent = self.pending.is_empty();
             let deadline = if is_sent {
                 Instant::from_std(self.session.poll_timeout())
@@ -177,13 +192,7 @@ where
                 }
                 done = poll_fn(|context| poll_io(stream, pending, lines, can_read, context)),
                     if can_read || !is_sent => match done? {
-                    Io::Wrote(count) => {
-                        server.meters.bytes_sent(count);
-                        blocked_since = Instant::now();
-                        if pending.is_empty() && let Some(since) = job_since.take() {
-                            server.meters.job_took(since.elapsed());
-                        }
-                    }
+                    Io::Wrote(count) => self.wrote(count, &mut blocked_since, &mut job_since),
                     Io::Read(0) => return Err(End::Eof),
                     Io::Read(_) => if is_sent { blocked_since = Instant::now() },
                 },
@@ -208,14 +217,26 @@ where
         }
     }
 
+    /// Notes that so many bytes are on their way.
+    fn wrote(&self, count: usize, blocked_since: &mut Instant, job_since: &mut Option<Instant>) {
+        self.server.meters.bytes_sent(count);
+        *blocked_since = Instant::now();
+        if self.pending.is_empty()
+            && let Some(since) = job_since.take()
+        {
+            self.server.meters.job_took(since.elapsed());
+        }
+    }
+
     /// Handles whole lines that have arrived, as long as the answers fit; says whether there may be more.
     async fn handle_lines(&mut self) -> Result<bool, End> {
+        // A clock for all of them: they are there already.
+        let now = now();
         for _ in 0..LINES_PER_TURN_MAX {
             if self.pending.len + self.session.queued_bytes() >= PENDING_BYTES_MAX {
                 return Ok(false);
             }
             let Some(line) = self.lines.next(self.session.line_bytes_max())? else { return Ok(false) };
-            let now = now();
             trace!(line = %String::from_utf8_lossy(line), "received");
             let handled = self.session.handle_line(line, now);
             // Before the answer is sent, for a solution must not be lost with this connection.
