@@ -1,7 +1,7 @@
 //! `Midstate`: SHA-256 stopped half-way, so that what many messages begin with is hashed once.
 
-use sha2::digest::generic_array::GenericArray;
 use sha2::compress256;
+use sha2::digest::generic_array::GenericArray;
 
 /// Bytes that SHA-256 takes at a time.
 const BLOCK: usize = 64;

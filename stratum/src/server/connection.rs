@@ -36,6 +36,9 @@ const PIECES_MAX: usize = 64;
 /// Lines handled before others get their turn.
 const LINES_PER_TURN_MAX: usize = 128;
 
+/// Turns of a connection's loop between looks at what a busy socket would keep waiting.
+const TURNS_BETWEEN_LOOKS: u32 = 64;
+
 /// How long a connection that is being closed may take to read what it still should.
 const FAREWELL: Duration = Duration::from_millis(500);
 
@@ -149,82 +152,114 @@ where
         let mut job_since = None;
         // One timer for the life of the connection, set anew only when it must ring earlier: it may well ring in vain.
         let mut alarm = pin!(sleep_until(blocked_since + Duration::from_secs(86_400)));
+        let mut turn = 0_u32;
         loop {
             let has_more = self.handle_lines().await?;
-            self.pending.take_from(&mut self.session);
-            if !self.pending.is_empty() {
-                // Nearly always it goes out at once, and there is nothing to wait for but what comes next.
-                let Self { stream, pending, .. } = &mut *self;
-                let written = poll_fn(|context| {
-                    Poll::Ready(match pending.poll_write(Pin::new(&mut *stream), context) {
-                        Poll::Ready(Ok(written)) => Ok(written),
-                        Poll::Ready(Err(error)) => Err(error),
-                        Poll::Pending => Ok(0),
-                    })
-                });
-                let written = written.await?;
-                if written > 0 {
-                    self.wrote(written, &mut blocked_since, &mut job_since);
-                }
-            }
+            self.send_now(&mut blocked_since, &mut job_since).await?;
             let is_sent = self.pending.is_empty();
+            // New work waits until the old is sent: whoever reads slowly gets the newest job next, and none between.
+            if is_sent && work.has_changed().map_err(|_| End::NoWork)? {
+                let Some(snapshot) = work.borrow_and_update().clone() else { return Err(End::NoWork) };
+                job_since = Some(Instant::now());
+                self.session.handle_work(snapshot, now())?;
+                server.meters.job_sent();
+                self.act_on_events().await;
+                continue;
+            }
             let deadline = if is_sent {
                 Instant::from_std(self.session.poll_timeout())
             } else {
                 blocked_since + server.config.write_timeout
             };
+            // A socket that never rests must keep neither the clock nor the end of the server waiting.
+            turn = turn.wrapping_add(1);
+            if turn.is_multiple_of(TURNS_BETWEEN_LOOKS) {
+                if server.stop.is_cancelled() {
+                    return Err(End::Stopped);
+                }
+                if Instant::now() >= deadline {
+                    self.ring(is_sent).await?;
+                    continue;
+                }
+            }
             if deadline < alarm.deadline() {
                 alarm.as_mut().reset(deadline);
             }
             let can_read = !has_more && self.pending.len < PENDING_BYTES_MAX;
-            let Self { stream, lines, pending, session, .. } = self;
+            let Self { stream, lines, pending, .. } = &mut *self;
             tokio::select! {
                 biased;
-                () = &mut stopped => return Err(End::Stopped),
-                // New work waits until the old is sent: whoever reads slowly gets the newest job next, and none between.
-                changed = work.changed(), if is_sent => {
-                    let snapshot = work.borrow_and_update().clone();
-                    let (Ok(()), Some(snapshot)) = (changed, snapshot) else { return Err(End::NoWork) };
-                    job_since = Some(Instant::now());
-                    blocked_since = Instant::now();
-                    session.handle_work(snapshot, now())?;
-                    server.meters.job_sent();
-                }
+                // First what nearly always is the reason to wake up: to ask the others costs locks.
                 done = poll_fn(|context| poll_io(stream, pending, lines, can_read, context)),
                     if can_read || !is_sent => match done? {
-                    Io::Wrote(count) => self.wrote(count, &mut blocked_since, &mut job_since),
+                    Io::Wrote(count) => {
+                        blocked_since = Instant::now();
+                        self.wrote(count, blocked_since, &mut job_since);
+                    }
                     Io::Read(0) => return Err(End::Eof),
-                    Io::Read(_) => if is_sent { blocked_since = Instant::now() },
+                    Io::Read(_) => {}
                 },
+                () = &mut stopped => return Err(End::Stopped),
+                // Taken on the next turn, as it is when it comes while this one is at work.
+                _ = work.changed(), if is_sent => work.mark_changed(),
                 () = &mut alarm => {
                     let at = Instant::now();
-                    if at >= deadline {
-                        if !is_sent {
-                            return Err(End::Blocked);
-                        }
-                        blocked_since = at;
-                        session.handle_timeout(now())?;
-                    }
                     alarm.as_mut().reset(at + Duration::from_secs(86_400));
+                    if at >= deadline {
+                        self.ring(is_sent).await?;
+                    }
                 }
                 // More lines are here already; the others had their turn.
                 () = tokio::task::yield_now(), if has_more => {}
             }
-            // What the clock or new work brought about; what lines did is acted upon as they are handled.
-            while let Some(event) = self.session.poll_event() {
-                self.act_on(event, std::time::Instant::now()).await;
-            }
         }
     }
 
+    /// Sends what the session has to say, if it goes out without waiting: as it nearly always does.
+    async fn send_now(&mut self, blocked_since: &mut Instant, job_since: &mut Option<Instant>) -> Result<(), End> {
+        let was_sent = self.pending.is_empty();
+        self.pending.take_from(&mut self.session);
+        if self.pending.is_empty() {
+            return Ok(());
+        }
+        let Self { stream, pending, .. } = &mut *self;
+        let written = poll_fn(|context| match pending.poll_write(Pin::new(&mut *stream), context) {
+            Poll::Pending => Poll::Ready(Ok(0)),
+            ready => ready,
+        });
+        let written = written.await?;
+        if was_sent || written > 0 {
+            *blocked_since = Instant::now();
+            self.wrote(written, *blocked_since, job_since);
+        }
+        Ok(())
+    }
+
+    /// Does what the time demands.
+    async fn ring(&mut self, is_sent: bool) -> Result<(), End> {
+        if !is_sent {
+            return Err(End::Blocked);
+        }
+        self.session.handle_timeout(now())?;
+        self.act_on_events().await;
+        Ok(())
+    }
+
     /// Notes that so many bytes are on their way.
-    fn wrote(&self, count: usize, blocked_since: &mut Instant, job_since: &mut Option<Instant>) {
+    fn wrote(&self, count: usize, at: Instant, job_since: &mut Option<Instant>) {
         self.server.meters.bytes_sent(count);
-        *blocked_since = Instant::now();
         if self.pending.is_empty()
             && let Some(since) = job_since.take()
         {
-            self.server.meters.job_took(since.elapsed());
+            self.server.meters.job_took(at - since);
+        }
+    }
+
+    /// Acts on what the clock or new work brought about; what lines did is acted upon as they are handled.
+    async fn act_on_events(&mut self) {
+        let at = std::time::Instant::now();
+        while let Some(event) = self.session.poll_event() {
+            self.act_on(event, at).await;
         }
     }
 
@@ -340,7 +375,12 @@ impl Pending {
         writer: Pin<&mut (impl AsyncWrite + ?Sized)>,
         context: &mut Context<'_>,
     ) -> Poll<io::Result<usize>> {
-        let written = {
+        let written = if let [Some(only), None] = [self.pieces.front(), self.pieces.get(1)] {
+            match writer.poll_write(context, only) {
+                Poll::Ready(Ok(written)) => written,
+                other => return other,
+            }
+        } else {
             let mut slices = [IoSlice::new(&[]); PIECES_MAX];
             let mut count = 0;
             for (slice, piece) in slices.iter_mut().zip(&self.pieces) {
