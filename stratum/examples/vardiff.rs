@@ -78,7 +78,7 @@ fn panel(out: &mut String, profile: &Profile, left: f64, top: f64) -> std::fmt::
     }
     for seed in 0..SEEDS {
         let run = simulate(profile, SECONDS, seed, |_| 1.0);
-        let path = steps(&run, profile, &x, &y)?;
+        let path = steps(&run, profile, x, y)?;
         writeln!(out, r##"<path d="{path}" fill="none" stroke="#1f5fa8" stroke-width="1" opacity="0.5"/>"##)?;
     }
     Ok(())

@@ -21,21 +21,8 @@ use crate::vardiff::{self, Vardiff};
 use crate::version_rolling;
 use crate::work::{Refusal, Work, Worker};
 
-/// Worker names on one connection: a proxy's rigs. What comes under further names is put to the first one's account.
-pub const WORKERS_MAX: usize = 64;
-
-/// Lines that are no request before the connection is closed: some firmware sends one odd line, strangers send many.
-pub const MALFORMED_MAX: u32 = 3;
-
-/// Refusals to authorise before the connection is closed: an owner who mistyped an address sees the reason by then.
-pub const REFUSALS_MAX: u32 = 16;
-
 /// Submissions in a row that are no proof of work before anything is done about a miner.
 const INVALID_SUBMISSIONS: u32 = 8;
-
-/// A miner whose submissions have all been invalid for so long gets a new job; for twice as long, it is told to
-/// reconnect; for three times as long, it is sent away.
-const INVALID_PERIOD: Duration = Duration::from_secs(60);
 
 /// A miner's owner is told something no more often than this.
 const MESSAGE_INTERVAL: Duration = Duration::from_secs(60);
@@ -81,6 +68,19 @@ pub struct Config {
     pub drop_late_work: DropLateWork,
     /// Whether devices whose buffers are too small for the job are sent away; else they are only warned of.
     pub refuse_small_devices: bool,
+    /// Worker names on one connection: a proxy's rigs. What comes under further names is put to the first one's account.
+    pub workers_max: usize,
+    /// Longest line taken from a miner that has authorised, in bytes.
+    pub line_bytes_max: usize,
+    /// Longest line taken before that: no handshake message needs more, and strangers get less room.
+    pub line_bytes_max_before_authorize: usize,
+    /// Lines that are no request before the connection is closed: some firmware sends one odd line, strangers send many.
+    pub malformed_lines_max: u32,
+    /// Refusals to authorise before the connection is closed: an owner who mistyped an address sees the reason by then.
+    pub refused_names_max: u32,
+    /// A miner whose submissions have all been invalid for so long gets a new job; for twice as long, it is told to
+    /// reconnect; for three times as long, it is sent away.
+    pub invalid_period: Duration,
     /// Lines that earn nothing, at a time: a proxy's workers, a stumbling device's invalid submissions.
     pub useless_lines_max: f64,
     /// How many of them a second a connection may send for long.
@@ -114,6 +114,12 @@ impl Default for Config {
             lenient: true,
             drop_late_work: DropLateWork::ByDevice,
             refuse_small_devices: false,
+            workers_max: 64,
+            line_bytes_max: LINE_BYTES_MAX,
+            line_bytes_max_before_authorize: LINE_BYTES_MAX_BEFORE_AUTHORIZE,
+            malformed_lines_max: 3,
+            refused_names_max: 16,
+            invalid_period: Duration::from_secs(60),
             useless_lines_max: 256.0,
             useless_lines_per_second: 10.0,
             transactions_interval: Duration::from_secs(600),
@@ -135,7 +141,7 @@ pub struct Now {
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum Disconnect {
     /// Too many lines that are no request.
-    #[error("{MALFORMED_MAX} malformed lines, the last one {0}")]
+    #[error("too many malformed lines, the last one {0}")]
     Malformed(StratumError),
     /// It did not subscribe or authorise in time.
     #[error("handshake not finished in time")]
@@ -150,7 +156,7 @@ pub enum Disconnect {
     #[error("nothing but invalid submissions")]
     Invalid,
     /// It tried too many names that cannot be paid.
-    #[error("{REFUSALS_MAX} names were refused")]
+    #[error("too many names were refused")]
     Refused,
     /// It has not submitted anything good for too long.
     #[error("no submission for too long")]
@@ -173,8 +179,8 @@ pub enum Event<T> {
     Authorized(&'static str),
     /// A device got a job that its firmware most likely cannot hold. Comes once for a session.
     JobTooBig(Box<JobTooBig>),
-    /// A method that nobody knows: how the list of quirks grows.
-    UnknownMethod(Box<str>),
+    /// A method that nobody knows, or parameters in a shape that nobody sends: how the list of quirks grows.
+    NotUnderstood(Box<str>),
     /// A miner went on with an earlier session.
     Resumed,
 }
@@ -378,7 +384,7 @@ impl<W: Work> Session<W> {
 
     /// Longest line to accept now.
     pub fn line_bytes_max(&self) -> usize {
-        if self.workers.is_empty() { LINE_BYTES_MAX_BEFORE_AUTHORIZE } else { LINE_BYTES_MAX }
+        if self.workers.is_empty() { self.config.line_bytes_max_before_authorize } else { self.config.line_bytes_max }
     }
 
     /// What the miner calls itself; empty until it says.
@@ -444,7 +450,7 @@ impl<W: Work> Session<W> {
             Err(error) => {
                 self.malformed += 1;
                 self.refuse(Id::NULL, &error);
-                return if self.malformed < MALFORMED_MAX {
+                return if self.malformed < self.config.malformed_lines_max {
                     self.spend(now)
                 } else {
                     Err(Disconnect::Malformed(error))
@@ -469,9 +475,7 @@ impl<W: Work> Session<W> {
                 self.handle_call(id, call, now)
             }
             Err(error) => {
-                if let StratumError::UnknownMethod(method) = &error {
-                    self.events.push_back(Event::UnknownMethod(method.as_str().into()));
-                }
+                self.events.push_back(Event::NotUnderstood(error.to_string().into()));
                 self.refuse(id, &error);
                 self.spend(now)
             }
@@ -606,8 +610,8 @@ impl<W: Work> Session<W> {
             self.invalid_steps = 0;
         }
         self.invalid = self.invalid.saturating_add(1);
-        let periods = now.instant.saturating_duration_since(self.invalid_since).as_secs() / INVALID_PERIOD.as_secs();
-        if self.invalid < INVALID_SUBMISSIONS || periods <= u64::from(self.invalid_steps) || !self.is_mining() {
+        let due = self.invalid_since + self.config.invalid_period.saturating_mul(self.invalid_steps + 1);
+        if self.invalid < INVALID_SUBMISSIONS || now.instant < due || !self.is_mining() {
             return Ok(());
         }
         self.invalid_steps += 1;
@@ -699,7 +703,7 @@ impl<W: Work> Session<W> {
         self.refusals += u32::from(result.is_err());
         let notice = result.as_ref().ok().and_then(|index| self.workers[*index].worker.notice.clone());
         self.answer(id, result.map(|_| ()));
-        if self.refusals >= REFUSALS_MAX {
+        if self.refusals >= self.config.refused_names_max {
             return Err(Disconnect::Refused);
         }
         self.start_mining(now)?;
@@ -844,7 +848,7 @@ impl<W: Work> Session<W> {
         if let Some(index) = self.workers.iter().position(|known| *known.given == *name) {
             return Ok(index);
         }
-        if self.workers.len() == WORKERS_MAX {
+        if self.workers.len() >= self.config.workers_max.max(1) {
             return Ok(0);
         }
         if self.workers.is_empty() {
@@ -864,7 +868,7 @@ impl<W: Work> Session<W> {
         let index = match known {
             Some(index) => index,
             // Reading a name costs more than checking a submission: whoever has this many is not read any more.
-            None if self.workers.len() == WORKERS_MAX => 0,
+            None if self.workers.len() >= self.config.workers_max.max(1) => 0,
             None => self.add_worker(name, "")?,
         };
         Ok(self.workers[index].worker.name.clone())
@@ -896,13 +900,16 @@ impl<W: Work> Session<W> {
         }
         let extranonce1 = handed_out.extranonce1;
         let solved = submission.solve(&handed_out.job, extranonce1, mask, now.unix)?;
-        if self.duplicates.contains(&solved.hash) {
-            return Err(StratumError::Duplicate);
-        }
         let credited = self.worth(handed_out, &solved);
         let is_solution = handed_out.job.solution_target.is_met_by(&solved.pow_hash);
-        if is_solution || credited.is_some() {
-            self.duplicates.insert(&solved.hash);
+        // Only what is worth something is remembered, lest noise push it out.
+        let is_new = if is_solution || credited.is_some() {
+            self.duplicates.insert(&solved.hash)
+        } else {
+            !self.duplicates.contains(&solved.hash)
+        };
+        if !is_new {
+            return Err(StratumError::Duplicate);
         }
         if is_solution {
             let mut extranonces = [0; 8];

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use stratum::extranonce::Extranonces;
 use stratum::midstate::Midstate;
-use stratum::session::{Config, MALFORMED_MAX, WORKERS_MAX};
+use stratum::session::Config;
 use stratum::{
     Difficulty, Disconnect, Epochs, Event, JobId, JobParts, Memory, Now, Offer, Refusal, Session, Target, Work, Worker,
     vardiff,
@@ -540,7 +540,7 @@ fn a_name_that_cannot_be_paid_is_refused_with_the_reason_and_another_may_follow(
 #[test]
 fn more_workers_than_a_connection_may_carry_go_to_the_first_ones_account() {
     let (mut conversation, job) = Conversation::mining();
-    for number in 1..WORKERS_MAX {
+    for number in 1..Config::default().workers_max {
         conversation.send(&format!(r#"{{"id":3,"method":"mining.authorize","params":["alice.{number}"]}}"#));
         assert_eq!(conversation.answer()["result"], true);
     }
@@ -679,7 +679,7 @@ fn a_handshake_that_is_not_finished_in_time_ends() {
 #[test]
 fn garbage_is_answered_and_ends_the_connection_when_it_goes_on() {
     let mut conversation = Conversation::start(FakeWork::first());
-    for _ in 1..MALFORMED_MAX {
+    for _ in 1..Config::default().malformed_lines_max {
         conversation.send("this is no JSON");
         let answer = conversation.answer();
         assert_eq!((&answer["id"], code(&answer)), (&Value::Null, 20));

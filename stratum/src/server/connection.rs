@@ -21,9 +21,6 @@ use crate::line::{LineTooLong, Lines};
 use crate::session::{self, Disconnect, Event, Session};
 use crate::work::Work;
 
-/// Bytes waiting to be sent above which nothing more is read: a miner that does not read its answers gets no new ones.
-const PENDING_BYTES_MAX: usize = 256 * 1024;
-
 /// Bytes asked of a socket at a time: a hundred submissions.
 const READ_BYTES: usize = 16 * 1024;
 
@@ -185,7 +182,7 @@ where
             if deadline < alarm.deadline() {
                 alarm.as_mut().reset(deadline);
             }
-            let can_read = !has_more && self.pending.len < PENDING_BYTES_MAX;
+            let can_read = !has_more && self.pending.len < server.config.pending_bytes_max;
             let Self { stream, lines, pending, .. } = &mut *self;
             tokio::select! {
                 biased;
@@ -268,7 +265,7 @@ where
         // A clock for all of them: they are there already.
         let now = now();
         for _ in 0..LINES_PER_TURN_MAX {
-            if self.pending.len + self.session.queued_bytes() >= PENDING_BYTES_MAX {
+            if self.pending.len + self.session.queued_bytes() >= self.server.config.pending_bytes_max {
                 return Ok(false);
             }
             let Some(line) = self.lines.next(self.session.line_bytes_max())? else { return Ok(false) };
@@ -298,7 +295,7 @@ where
             Event::Verdict(verdict) => self.server.meters.verdict(verdict, since.elapsed()),
             Event::Authorized(result) => metrics::authorized(result),
             Event::JobTooBig(too_big) => self.server.note_small_device(*too_big),
-            Event::UnknownMethod(method) => self.server.note_unknown_method(method, self.session.user_agent()),
+            Event::NotUnderstood(what) => self.server.note_not_understood(what, self.session.user_agent()),
             Event::Resumed => metrics::resumed(),
         }
     }
@@ -364,6 +361,7 @@ impl Pending {
 
     fn take_from<W: Work>(&mut self, session: &mut Session<W>) {
         while let Some(piece) = session.poll_line() {
+            trace!(piece = %String::from_utf8_lossy(&piece), "sent");
             self.len += piece.len();
             self.pieces.push_back(piece);
         }

@@ -24,7 +24,7 @@ pub fn describe() {
     );
     describe_counter!("stratum_jobs_too_big_total", "Sessions whose device most likely cannot hold the job, by device");
     describe_counter!("stratum_sessions_resumed_total", "Sessions that miners went on with after a lost connection");
-    describe_counter!("stratum_unknown_methods_total", "Requests for methods that nobody knows");
+    describe_counter!("stratum_not_understood_total", "Requests for methods, or with parameters, that nobody knows");
     describe_histogram!(
         "stratum_job_seconds",
         metrics::Unit::Seconds,
@@ -140,6 +140,6 @@ pub(super) fn resumed() {
     counter!("stratum_sessions_resumed_total").increment(1);
 }
 
-pub(super) fn unknown_method() {
-    counter!("stratum_unknown_methods_total").increment(1);
+pub(super) fn not_understood() {
+    counter!("stratum_not_understood_total").increment(1);
 }

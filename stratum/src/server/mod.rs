@@ -29,8 +29,8 @@ use metrics::Meters;
 /// Workers whose device is known to be too small, for their owners' pages.
 const SMALL_DEVICES_MAX: usize = 10_000;
 
-/// Unknown methods that are each told to the operator once.
-const UNKNOWN_METHODS_MAX: usize = 256;
+/// Requests that were not understood and are each told to the operator once.
+const NOT_UNDERSTOOD_MAX: usize = 256;
 
 /// How the server behaves.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -41,11 +41,19 @@ pub struct Config {
     pub limits: Limits,
     /// How long a connection may leave what we send unread before it is closed.
     pub write_timeout: Duration,
+    /// Bytes waiting to be sent to one connection above which nothing more is read of it: a miner that does not read its
+    /// answers gets no new ones. A job in the making may come on top.
+    pub pending_bytes_max: usize,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Self { session: session::Config::default(), limits: Limits::default(), write_timeout: Duration::from_secs(60) }
+        Self {
+            session: session::Config::default(),
+            limits: Limits::default(),
+            write_timeout: Duration::from_secs(60),
+            pending_bytes_max: 256 * 1024,
+        }
     }
 }
 
@@ -64,7 +72,7 @@ pub struct Server<W: Work> {
     memory: Arc<Memory<W::Ticket>>,
     meters: Meters,
     small_devices: Mutex<HashMap<Arc<str>, JobTooBig>>,
-    unknown_methods: Mutex<HashSet<Box<str>>>,
+    not_understood: Mutex<HashSet<Box<str>>>,
 }
 
 impl<W: Work> Server<W> {
@@ -95,7 +103,7 @@ impl<W: Work> Server<W> {
             memory: Arc::default(),
             meters: Meters::new(),
             small_devices: Mutex::default(),
-            unknown_methods: Mutex::default(),
+            not_understood: Mutex::default(),
         }
     }
 
@@ -118,13 +126,13 @@ impl<W: Work> Server<W> {
         }
     }
 
-    /// Tells the operator of each method that nobody knows, once.
-    fn note_unknown_method(&self, method: Box<str>, user_agent: &str) {
-        metrics::unknown_method();
-        let mut known = self.unknown_methods.lock();
-        if known.len() < UNKNOWN_METHODS_MAX && !known.contains(&method) {
-            info!(%method, user_agent, "a miner asks for what is not known here");
-            known.insert(method);
+    /// Tells the operator of each request that was not understood, once.
+    fn note_not_understood(&self, what: Box<str>, user_agent: &str) {
+        metrics::not_understood();
+        let mut known = self.not_understood.lock();
+        if known.len() < NOT_UNDERSTOOD_MAX && !known.contains(&what) {
+            info!(%what, user_agent, "a miner asks for what is not known here");
+            known.insert(what);
         }
     }
 
