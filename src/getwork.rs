@@ -20,7 +20,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use stratum::getwork::{Ask, DATA_BYTES, Desk, Handed};
-use stratum::server::metrics;
+use stratum::server::metrics::{self, Meters};
 use stratum::{Credit, Difficulty, Epochs, Now, Solution, Work};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
@@ -57,6 +57,7 @@ pub struct Getwork<W: Work> {
     work: watch::Receiver<Option<Arc<W>>>,
     solutions: mpsc::Sender<Solution<W::Ticket>>,
     credits: mpsc::Sender<Credit>,
+    meters: Meters,
     /// What each long-polling miner was last told.
     told: DashMap<Poller, Epochs>,
     stop: CancellationToken,
@@ -76,7 +77,7 @@ impl<W: Work> Getwork<W> {
         credits: mpsc::Sender<Credit>,
         stop: CancellationToken,
     ) -> Self {
-        Self { desk, is_sha256d, work, solutions, credits, told: DashMap::new(), stop }
+        Self { desk, is_sha256d, work, solutions, credits, meters: Meters::default(), told: DashMap::new(), stop }
     }
 
     /// The paths that polling miners ask, to be merged with others.
@@ -252,9 +253,9 @@ impl<W: Work> Getwork<W> {
         if let Some(credit) = judged.credit {
             let (hashes, late) = (credit.difficulty.average_hashes(), credit.late);
             let dropped = self.credits.try_send(credit).is_err();
-            metrics::credited(hashes, late, dropped);
+            self.meters.credited(hashes, late, dropped);
         }
-        metrics::verdict(
+        self.meters.verdict(
             judged.verdict.as_ref().map_or_else(stratum::StratumError::word, |()| "accepted"),
             started.elapsed(),
         );

@@ -193,20 +193,21 @@ pub fn start(parts: Parts, daemon: bitcoind::Handle, tasks: &Tasks) -> Node {
         rates: rates.clone(),
         network: network.name,
     };
-    let vardiff = parts.stratum.session.vardiff;
+    let session = parts.stratum.session;
     let server = Server::new(parts.stratum, work.clone(), solutions.clone(), credits.clone(), tasks.stop_signal());
     let server = Arc::new(server);
     let (tls, proxies) = (parts.tls, parts.proxies);
     let has_pages = parts.web.is_none();
-    let front = |stratum: Option<_>, router, terms| {
+    let front = |stratum: Option<_>, router, terms: Terms| {
+        let session = Arc::new(terms.session(session));
         let http = Http::new(router, tasks.stop_signal());
         let has_pages = stratum.is_none() || has_pages;
-        Arc::new(Front { stratum, http, has_pages, tls: tls.clone(), proxies: proxies.clone(), terms })
+        Arc::new(Front { stratum, http, has_pages, tls: tls.clone(), proxies: proxies.clone(), session })
     };
     let is_sha256d = network.parent.pow == Pow::Sha256d;
     let pages = http::pages(sources);
     for (port, terms) in parts.miners {
-        let desk = Desk::new(terms.vardiff(vardiff), server.extranonces().clone());
+        let desk = Desk::new(terms.vardiff(session.vardiff), server.extranonces().clone());
         let desk = desk.expect("there are more extranonces than ports");
         let stop = tasks.stop_signal();
         let getwork = Getwork::new(desk, is_sha256d, work.clone(), solutions.clone(), credits.clone(), stop);

@@ -257,7 +257,11 @@ fn demo(arguments: DemoArgs, problems: &mut Problems) -> Option<DemoConfig> {
         miner: !arguments.no_miner,
         worker_address: worker_address?,
         data_dir: arguments.datadir,
-        stratum: stratum_config(network, interval, Limits { connections_max: 1000, connections_per_address_max: 100 }),
+        stratum: stratum_config(
+            network,
+            interval,
+            Limits { connections_max: 1000, connections_per_address_max: 100, ..Limits::default() },
+        ),
     })
 }
 
@@ -356,8 +360,11 @@ fn node(arguments: RunArgs, environment: &Environment, problems: &mut Problems) 
     let data_dir = network.map(|network| arguments.datadir.join(network.name));
     let p2p = p2p_config(&arguments, network, problems);
     let (network, data_dir) = (network?, data_dir?);
-    let limits =
-        Limits { connections_max: connections_max?, connections_per_address_max: connections_per_address_max? };
+    let limits = Limits {
+        connections_max: connections_max?,
+        connections_per_address_max: connections_per_address_max?,
+        ..Limits::default()
+    };
     Some(NodeConfig {
         log: LogConfig {
             debug: arguments.log.debug,
@@ -428,26 +435,21 @@ fn hosts(option: &'static str, texts: &[String], default_port: u16, problems: &m
     texts.iter().filter_map(|text| problems.take(option, parse(text))).collect()
 }
 
-/// How miners are served, in the numbers that the field has settled on.
+/// How miners are served: in the numbers that the field has settled on, but for what the network and the operator say.
 fn stratum_config(network: &Network, interval: Duration, limits: Limits) -> stratum::server::Config {
-    let difficulty = |value| Difficulty::new(value).expect("a positive constant");
+    let defaults = stratum::session::Config::default();
+    let start = Difficulty::new(network.start_difficulty).expect("a positive constant");
+    let difficulty_scale = f64::from(network.parent.dumb_scrypt_diff);
     stratum::server::Config {
         session: stratum::session::Config {
-            vardiff: vardiff::Config {
-                interval,
-                start: difficulty(network.start_difficulty),
-                // An ESP32 finds one of these in a second or two.
-                min: difficulty(1e-5),
-                // Ten exahashes a second on one connection.
-                max: difficulty(1e10),
-            },
-            subscribe_timeout: Duration::from_secs(15),
-            authorize_timeout: Duration::from_secs(60),
-            notify_interval: Duration::from_secs(30),
-            difficulty_scale: f64::from(network.parent.dumb_scrypt_diff),
+            vardiff: vardiff::Config { interval, start, ..defaults.vardiff },
+            // What suits SHA-256 devices on a network where they are used.
+            known_devices: network.start_difficulty >= 1.0 && network.parent.dumb_scrypt_diff == 1,
+            difficulty_scale,
+            ..defaults
         },
         limits,
-        write_timeout: Duration::from_secs(60),
+        ..stratum::server::Config::default()
     }
 }
 

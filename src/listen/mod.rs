@@ -12,7 +12,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use stratum::Work;
-use stratum::server::{Server, Terms};
+use stratum::server::Server;
+use stratum::session;
 use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio::net::TcpStream;
@@ -51,8 +52,8 @@ pub struct Front<W: Work> {
     pub tls: Option<Tls>,
     /// Who may say in a PROXY header whose connection it passes on.
     pub proxies: Vec<IpNet>,
-    /// What is different for the miners of this port.
-    pub terms: Terms,
+    /// How miners are served on this port.
+    pub session: Arc<session::Config>,
 }
 
 /// Why a connection is closed before anyone served it.
@@ -186,7 +187,7 @@ impl<W: Work> Front<W> {
         S: AsyncRead + AsyncWrite + Unpin + Send,
     {
         let server = self.stratum.as_ref().ok_or(Closed::NoMiners)?;
-        server.serve(stream, read, client.ip(), self.terms).await;
+        server.serve_with(&self.session, stream, read, client.ip()).await;
         Ok(())
     }
 }

@@ -204,17 +204,18 @@ impl<W: Work> Desk<W> {
             extranonces: answer.extranonces,
             worker: answer.worker.clone(),
         });
+        let achieved = Target::from_le_bytes(solved.pow_hash).difficulty();
         if !is_credited {
-            let achieved = format!("{:.6}", Target::from_le_bytes(solved.pow_hash).difficulty());
-            let required = answer.difficulty.to_string();
+            let (achieved, required) = (format!("{achieved:.6}"), answer.difficulty.to_string());
             return Judged { solution, ..Judged::refused(StratumError::LowDifficulty { achieved, required }) };
         }
-        miner.vardiff.record(answer.difficulty);
+        miner.vardiff.record(answer.difficulty, now.instant);
         let newest = work.epochs();
         let credit = Credit {
             worker: answer.worker.clone(),
             payee: answer.payee.clone(),
             difficulty: answer.difficulty,
+            achieved,
             late: answer.epochs.drops_for(newest),
         };
         let stale = answer.epochs.stale != newest.stale;

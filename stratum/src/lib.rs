@@ -20,10 +20,12 @@
 //! implementing [`Work`]; what comes of a [`Solution`] is the user's business too. The crate knows nothing of shares,
 //! chains, peers or daemons.
 //!
-//! Inside, files import only files listed before them: `line`, `difficulty`, `epochs`, `error`, `extranonce`, `duplicates`,
-//! `midstate`, `version_rolling` ← `submission`, `job` ← `message`, `vardiff`, `work` ← `session`, `getwork` ←
+//! Inside, files import only files listed before them: `line`, `device`, `difficulty`, `epochs`, `error`, `extranonce`,
+//! `duplicates`, `midstate`, `version_rolling` ← `submission`, `job` ← `memory`, `message`, `vardiff`, `work` ← `session`,
+//! `getwork` ←
 //! `server`.
 
+pub mod device;
 pub mod difficulty;
 pub mod duplicates;
 pub mod epochs;
@@ -32,6 +34,7 @@ pub mod extranonce;
 pub mod getwork;
 pub mod job;
 pub mod line;
+pub mod memory;
 pub mod message;
 pub mod midstate;
 pub mod session;
@@ -47,5 +50,6 @@ pub use difficulty::{Difficulty, Target};
 pub use epochs::Epochs;
 pub use error::StratumError;
 pub use job::{Job, JobId, JobParts, Offer};
+pub use memory::Memory;
 pub use session::{Credit, Disconnect, Event, Now, Session, Solution};
 pub use work::{Refusal, Work, Worker};

@@ -29,7 +29,7 @@ impl Work for FakeWork {
             return Err(Refusal("bad cannot be paid".into()));
         }
         let difficulty = wish.parse().ok().and_then(Difficulty::new);
-        Ok(Worker { name: name.into(), payout: name.to_owned(), difficulty })
+        Ok(Worker { name: name.into(), payout: name.to_owned(), difficulty, notice: None })
     }
 
     fn offer(&self, payout: &String, generation: u32, _draw: u32) -> Result<Offer<()>, Refusal> {
