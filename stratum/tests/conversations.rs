@@ -1138,6 +1138,58 @@ fn no_submission_is_rejected_because_the_difficulty_changed() {
     }
 }
 
+/// What miners of the field say and are told, line by line, as it stands in `hardware/dialogues`: `$…` stands for what the
+/// miner knows by then, `job` and `difficulty` for any of these.
+#[test]
+fn dialogues_of_the_field_go_as_they_should() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/hardware/dialogues");
+    let mut count = 0;
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert!(text.starts_with("# "), "{} says whose it is", path.display());
+        let mut conversation = Conversation::start(FakeWork::first());
+        let (mut heard, mut job, mut nonce) = (std::collections::VecDeque::new(), None::<Job>, 0);
+        for line in text.lines() {
+            let wrong = |what: &dyn fmt::Display| panic!("{}: `{line}`: {what}", path.display());
+            if let Some(said) = line.strip_prefix("> ") {
+                let said = match &job {
+                    Some(job) if said.contains("$nonce") => {
+                        let value: Value = serde_json::from_str(said).unwrap();
+                        let bits = value["params"][5].as_str().map_or(0, |bits| u32::from_str_radix(bits, 16).unwrap());
+                        let is_good = |nonce: &u32| {
+                            let header = header_of(job, 5, UNIX, *nonce, 0x2000_0000 | bits);
+                            Target::from_le_bytes(sha256d(&header)).difficulty() >= 1e-8
+                        };
+                        nonce = (nonce + 1..).find(is_good).unwrap();
+                        said.replace("$job", job.id())
+                            .replace("$extranonce2", "00000005")
+                            .replace("$time", &format!("{UNIX:08x}"))
+                            .replace("$nonce", &format!("{nonce:08x}"))
+                    }
+                    _ => said.to_owned(),
+                };
+                conversation.send(&said);
+                heard.extend(conversation.answers());
+            } else if let Some(expected) = line.strip_prefix("< ") {
+                let Some(line) = heard.pop_front() else { wrong(&"nothing was said") };
+                match expected {
+                    "job" if line["method"] == "mining.notify" => job = Some(Job { params: line["params"].clone() }),
+                    "difficulty" if line["method"] == "mining.set_difficulty" => {}
+                    "job" | "difficulty" => wrong(&line),
+                    _ if line != serde_json::from_str::<Value>(&expected.replace("$session", NAME)).unwrap() => {
+                        wrong(&line)
+                    }
+                    _ => {}
+                }
+            }
+        }
+        assert!(heard.is_empty(), "{}: more was said: {heard:?}", path.display());
+        count += 1;
+    }
+    assert!(count >= 6, "{count} dialogues");
+}
+
 proptest! {
     /// cgminer queues difficulties, and applies one with each job.
     #[test]
