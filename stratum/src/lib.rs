@@ -20,6 +20,8 @@
 //! implementing [`Work`]; what comes of a [`Solution`] is the user's business too. The crate knows nothing of shares,
 //! chains, peers or daemons.
 //!
+//! [`checklist`] answers what a server must do that is to serve every miner in the field.
+//!
 //! Inside, files import only files listed before them: `line`, `device`, `difficulty`, `epochs`, `error`, `extranonce`,
 //! `duplicates`, `midstate`, `version_rolling` ← `submission`, `job` ← `memory`, `message`, `vardiff`, `work` ← `session`,
 //! `getwork` ←
@@ -45,6 +47,9 @@ pub mod work;
 
 #[cfg(feature = "server")]
 pub mod server;
+
+#[doc = include_str!("../CHECKLIST.md")]
+pub mod checklist {}
 
 pub use difficulty::{Difficulty, Target};
 pub use epochs::Epochs;

@@ -1084,6 +1084,112 @@ fn version_rolling_can_be_narrowed_or_forbidden() {
     }
 }
 
+/// cgminer, cpuminer and ESP-Miner apply a difficulty with the next job, bfgminer and some firmwares a lower one at once;
+/// all of them go on with the old job for as long as the new one takes to reach them, and deep queues for longer.
+#[test]
+fn no_submission_is_rejected_because_the_difficulty_changed() {
+    for (applies_at_once, delay) in [(false, 0), (true, 0), (false, 3), (true, 3), (false, 12), (true, 12)] {
+        let mut conversation = Conversation::start(FakeWork::first());
+        let mut inbox: std::collections::VecDeque<(u32, Value)> =
+            conversation.join("x/1", "alice").into_iter().map(|line| (0, line)).collect();
+        let (mut job, mut own, mut next) = (None::<Job>, 1e-8, 1e-8);
+        let (mut nonce, mut submitted, mut changes) = (0_u32, 0, 0);
+        // Quarters of a second; the hash rate leaps up and down by a factor of thirty every minute.
+        for tick in 0..2400_u32 {
+            while inbox.front().is_some_and(|(due, _)| *due <= tick) {
+                let line = inbox.pop_front().unwrap().1;
+                match line["method"].as_str() {
+                    Some("mining.set_difficulty") => {
+                        next = line["params"][0].as_f64().unwrap();
+                        changes += 1;
+                        if applies_at_once && next < own {
+                            own = next;
+                        }
+                    }
+                    Some("mining.notify") => {
+                        job = Some(Job { params: line["params"].clone() });
+                        own = next;
+                    }
+                    _ => {}
+                }
+            }
+            conversation.wait(Duration::from_millis(250)).unwrap();
+            let hashes = if tick / 240 % 2 == 0 { 5 } else { 150 };
+            for _ in 0..hashes {
+                let Some(job) = &job else { continue };
+                nonce += 1;
+                let header = header_of(job, 5, UNIX, nonce, 0x2000_0000);
+                // The last digits of a float are no matter for a miner either.
+                if Target::from_le_bytes(sha256d(&header)).difficulty() >= own * (1.0 + 1e-9) {
+                    let params = json!(["alice", job.id(), "00000005", format!("{UNIX:08x}"), format!("{nonce:08x}")]);
+                    conversation.send(&json!({"id": 9, "method": "mining.submit", "params": params}).to_string());
+                    submitted += 1;
+                }
+            }
+            for line in conversation.answers() {
+                if line["id"] == 9 {
+                    assert_eq!(line["result"], true, "{line} at {tick}, {applies_at_once}, {delay}");
+                } else {
+                    inbox.push_back((tick + delay, line));
+                }
+            }
+        }
+        assert!(submitted > 100 && changes > 8, "{submitted} submissions, {changes} changes");
+    }
+}
+
+/// What miners of the field say and are told, line by line, as it stands in `hardware/dialogues`: `$…` stands for what the
+/// miner knows by then, `job` and `difficulty` for any of these.
+#[test]
+fn dialogues_of_the_field_go_as_they_should() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/hardware/dialogues");
+    let mut count = 0;
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert!(text.starts_with("# "), "{} says whose it is", path.display());
+        let mut conversation = Conversation::start(FakeWork::first());
+        let (mut heard, mut job, mut nonce) = (std::collections::VecDeque::new(), None::<Job>, 0);
+        for line in text.lines() {
+            let wrong = |what: &dyn fmt::Display| panic!("{}: `{line}`: {what}", path.display());
+            if let Some(said) = line.strip_prefix("> ") {
+                let said = match &job {
+                    Some(job) if said.contains("$nonce") => {
+                        let value: Value = serde_json::from_str(said).unwrap();
+                        let bits = value["params"][5].as_str().map_or(0, |bits| u32::from_str_radix(bits, 16).unwrap());
+                        let is_good = |nonce: &u32| {
+                            let header = header_of(job, 5, UNIX, *nonce, 0x2000_0000 | bits);
+                            Target::from_le_bytes(sha256d(&header)).difficulty() >= 1e-8
+                        };
+                        nonce = (nonce + 1..).find(is_good).unwrap();
+                        said.replace("$job", job.id())
+                            .replace("$extranonce2", "00000005")
+                            .replace("$time", &format!("{UNIX:08x}"))
+                            .replace("$nonce", &format!("{nonce:08x}"))
+                    }
+                    _ => said.to_owned(),
+                };
+                conversation.send(&said);
+                heard.extend(conversation.answers());
+            } else if let Some(expected) = line.strip_prefix("< ") {
+                let Some(line) = heard.pop_front() else { wrong(&"nothing was said") };
+                match expected {
+                    "job" if line["method"] == "mining.notify" => job = Some(Job { params: line["params"].clone() }),
+                    "difficulty" if line["method"] == "mining.set_difficulty" => {}
+                    "job" | "difficulty" => wrong(&line),
+                    _ if line != serde_json::from_str::<Value>(&expected.replace("$session", NAME)).unwrap() => {
+                        wrong(&line)
+                    }
+                    _ => {}
+                }
+            }
+        }
+        assert!(heard.is_empty(), "{}: more was said: {heard:?}", path.display());
+        count += 1;
+    }
+    assert!(count >= 6, "{count} dialogues");
+}
+
 proptest! {
     /// cgminer queues difficulties, and applies one with each job.
     #[test]

@@ -202,5 +202,6 @@ impl<W: Work> Server<W> {
 /// The clocks, read.
 fn now() -> Now {
     let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-    Now { instant: Instant::now(), unix: u32::try_from(unix).unwrap_or(u32::MAX) }
+    // The runtime's clock is the system's, but for tests.
+    Now { instant: tokio::time::Instant::now().into_std(), unix: u32::try_from(unix).unwrap_or(u32::MAX) }
 }
