@@ -3,6 +3,8 @@
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
 
+use super::miners::MinerArgs;
+
 const ABOUT: &str = "P2Pool: Bitcoin's decentralised mining pool. Runs beside your bitcoind, gives your miners work, and \
                      gets the blocks that they find accepted.";
 
@@ -324,6 +326,8 @@ pub(super) struct RunArgs {
     /// list: P2POOL_RPC_USER and P2POOL_RPC_PASSWORD, bitcoin.conf or the cookie keep them to yourself.
     #[arg(value_name = "[USER] PASSWORD", num_args = 0..)]
     pub(super) credentials: Vec<String>,
+    #[command(flatten)]
+    pub(super) miners: MinerArgs,
 }
 
 #[derive(Debug, Args)]

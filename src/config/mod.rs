@@ -9,11 +9,11 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use stratum::server::limits::Limits;
-use stratum::{Difficulty, vardiff};
 use thiserror::Error;
 
 mod arguments;
 mod front;
+mod miners;
 
 pub use front::FrontConfig;
 
@@ -247,21 +247,18 @@ fn demo(arguments: DemoArgs, problems: &mut Problems) -> Option<DemoConfig> {
         Some(text) => problems.take("--blocks", whole_number(&text)).map(Some),
         None => Some(None),
     };
-    let network = &network::DEMO;
     let worker_address = problems.take("--worker-port", listen_address(&arguments.worker_port));
+    let mut stratum = miners::base(&network::DEMO);
     // Several submissions a second show a newcomer that something happens.
-    let interval = Duration::from_millis(250);
+    stratum.session.vardiff.interval = Duration::from_millis(250);
+    stratum.limits = Limits { connections_max: 1000, connections_per_address_max: 100, ..Limits::default() };
     Some(DemoConfig {
         log: LogConfig { debug: arguments.log.debug, logfile: arguments.log.logfile },
         blocks: blocks?,
         miner: !arguments.no_miner,
         worker_address: worker_address?,
         data_dir: arguments.datadir,
-        stratum: stratum_config(
-            network,
-            interval,
-            Limits { connections_max: 1000, connections_per_address_max: 100, ..Limits::default() },
-        ),
+        stratum,
     })
 }
 
@@ -349,10 +346,7 @@ fn node(arguments: RunArgs, environment: &Environment, problems: &mut Problems) 
             .map_err(|error| error.to_string()),
     );
     let front = front::front(&arguments, network, problems);
-    let share_rate = problems.take("--share-rate", number(&arguments.share_rate, 0.1..=600.0));
-    let connections_max = problems.take("--max-workers", count(&arguments.max_workers));
-    let connections_per_address_max =
-        problems.take("--max-workers-per-address", count(&arguments.max_workers_per_address));
+    let stratum = miners::stratum(&arguments, network, problems);
     let rpc_port = optional_port("--bitcoind-rpc-port", arguments.bitcoind_rpc_port.as_deref(), problems);
     let p2p_port = optional_port("--bitcoind-p2p-port", arguments.bitcoind_p2p_port.as_deref(), problems);
     let gone_after = problems.take("--bitcoind-timeout", number(&arguments.bitcoind_timeout, 1.0..=86_400.0));
@@ -360,11 +354,6 @@ fn node(arguments: RunArgs, environment: &Environment, problems: &mut Problems) 
     let data_dir = network.map(|network| arguments.datadir.join(network.name));
     let p2p = p2p_config(&arguments, network, problems);
     let (network, data_dir) = (network?, data_dir?);
-    let limits = Limits {
-        connections_max: connections_max?,
-        connections_per_address_max: connections_per_address_max?,
-        ..Limits::default()
-    };
     Some(NodeConfig {
         log: LogConfig {
             debug: arguments.log.debug,
@@ -378,7 +367,7 @@ fn node(arguments: RunArgs, environment: &Environment, problems: &mut Problems) 
         donation_percent: donation_percent?,
         coinbase_texts: coinbase_texts?,
         front: front?,
-        stratum: stratum_config(network, Duration::from_secs_f64(share_rate?), limits),
+        stratum: stratum?,
         p2p: p2p?,
         start_pool: arguments.start_pool,
         password_is_visible: !arguments.credentials.is_empty(),
@@ -433,24 +422,6 @@ fn hosts(option: &'static str, texts: &[String], default_port: u16, problems: &m
     let wrong = |text: &str| format!("`{text}` is not HOST[:PORT], such as pool.example or 192.0.2.1:9333");
     let parse = |text: &String| Host::parse(text, default_port).ok_or_else(|| wrong(text));
     texts.iter().filter_map(|text| problems.take(option, parse(text))).collect()
-}
-
-/// How miners are served: in the numbers that the field has settled on, but for what the network and the operator say.
-fn stratum_config(network: &Network, interval: Duration, limits: Limits) -> stratum::server::Config {
-    let defaults = stratum::session::Config::default();
-    let start = Difficulty::new(network.start_difficulty).expect("a positive constant");
-    let difficulty_scale = f64::from(network.parent.dumb_scrypt_diff);
-    stratum::server::Config {
-        session: stratum::session::Config {
-            vardiff: vardiff::Config { interval, start, ..defaults.vardiff },
-            // What suits SHA-256 devices on a network where they are used.
-            known_devices: network.start_difficulty >= 1.0 && network.parent.dumb_scrypt_diff == 1,
-            difficulty_scale,
-            ..defaults
-        },
-        limits,
-        ..stratum::server::Config::default()
-    }
 }
 
 /// The network of that name, or the one in that file.
