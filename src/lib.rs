@@ -30,10 +30,11 @@
 //! | `work` | `address`, `merkle`, `network`, `p2p` (only `Status`), `share`, `sharechain` (only `Tip`), `stats` (rates), `template` |
 //! | `solution` | `block`, `merkle`, `network`, `share`, `sharechain`, `template`, `work` |
 //! | `http` | `bitcoind` (health), `metrics`, `stats` (rates), `work` (gate) |
+//! | `getwork` | `http` (who asks; and the crate `stratum`) |
 //! | `control` | `bitcoind` (health), `data_dir`, `json_lines`, `p2p`, `stats` (rates), `work` (gate) |
 //! | `listen` | `http`, `sockets` |
 //! | `node` | everything above |
-//! | `config` | `address`, `bitcoind` (its `Config`), `control` (requests), `network`, `p2p` (its `Config`), `simulation` (its `Config`), `work` (its `Config`) |
+//! | `config` | `address`, `bitcoind` (its `Config`), `control` (requests), `listen` (its `TlsFiles`), `network`, `p2p` (its `Config`), `simulation` (its `Config`), `work` (its `Config`) |
 //! | `simulation` | `merkle`, `network`, `p2p`, `pack`, `share`, `sharechain` |
 //! | `demo`, `service` | `config`, `node` and what stands above it |
 //! | `main` | everything |
@@ -45,6 +46,7 @@ pub mod config;
 pub mod control;
 pub mod data_dir;
 pub mod demo;
+pub mod getwork;
 pub mod http;
 pub mod journal;
 pub mod json_lines;

@@ -24,20 +24,23 @@
 //! | `stats` → `http`, `demo`, `control`: rates | watch | latest wins |
 //! | `work::gate` → `work`, `http`, `control`: whether there may be work | watch | latest wins |
 
+use ipnet::IpNet;
 use metrics_exporter_prometheus::PrometheusHandle;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use stratum::server::Server;
+use stratum::getwork::Desk;
+use stratum::server::{Server, Terms};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::error;
 
 use crate::bitcoind::{Handle, daemon};
 use crate::data_dir::DataDir;
-use crate::http::{Http, Sources};
-use crate::listen::Front;
-use crate::network::Network;
+use crate::getwork::Getwork;
+use crate::http::{self, Http, Sources};
+use crate::listen::{Front, Tls};
+use crate::network::{Network, Pow};
 use crate::sharechain::task;
 use crate::sockets::Port;
 use crate::stats::Rates;
@@ -56,8 +59,14 @@ pub struct Parts {
     pub data_dir: DataDir,
     /// Whether to mine on a network that others are expected on before there is one.
     pub start_pool: bool,
-    /// The port that miners connect to.
-    pub worker_port: Port,
+    /// The ports that miners connect to, and how each serves them.
+    pub miners: Vec<(Port, Terms)>,
+    /// The port for pages and metrics; miners' ports have them where there is none.
+    pub web: Option<Port>,
+    /// Speaks TLS on all ports.
+    pub tls: Option<Tls>,
+    /// Who may pass on the connections of others.
+    pub proxies: Vec<IpNet>,
     /// What is mined, and for whom.
     pub work: work::Config,
     /// How miners are served.
@@ -184,11 +193,34 @@ pub fn start(parts: Parts, daemon: bitcoind::Handle, tasks: &Tasks) -> Node {
         rates: rates.clone(),
         network: network.name,
     };
-    let front = Front {
-        stratum: Server::new(parts.stratum, work.clone(), solutions, credits, tasks.stop_signal()),
-        http: Http::new(sources, tasks.stop_signal()),
+    let session = parts.stratum.session;
+    let server = Server::new(parts.stratum, work.clone(), solutions.clone(), credits.clone(), tasks.stop_signal());
+    let server = Arc::new(server);
+    let (tls, proxies) = (parts.tls, parts.proxies);
+    let has_pages = parts.web.is_none();
+    let front = |stratum: Option<_>, router, terms: Terms| {
+        let session = Arc::new(terms.session(session));
+        let http = Http::new(router, tasks.stop_signal());
+        let has_pages = stratum.is_none() || has_pages;
+        Arc::new(Front { stratum, http, has_pages, tls: tls.clone(), proxies: proxies.clone(), session })
     };
-    tasks.spawn("listen", listen::run(parts.worker_port, Arc::new(front), tasks.stop_signal()));
+    let is_sha256d = network.parent.pow == Pow::Sha256d;
+    let pages = http::pages(sources);
+    for (port, terms) in parts.miners {
+        let desk = Desk::new(terms.vardiff(session.vardiff), server.extranonces().clone());
+        let desk = desk.expect("there are more extranonces than ports");
+        let stop = tasks.stop_signal();
+        let getwork = Getwork::new(desk, is_sha256d, work.clone(), solutions.clone(), credits.clone(), stop);
+        let mut router = Arc::new(getwork).router();
+        if parts.web.is_none() {
+            router = router.merge(pages.clone());
+        }
+        tasks.spawn("listen", listen::run(port, front(Some(server.clone()), router, terms), tasks.stop_signal()));
+    }
+    if let Some(port) = parts.web {
+        let front = front(None, pages, Terms::default());
+        tasks.spawn("listen for pages", listen::run(port, front, tasks.stop_signal()));
+    }
     Node { daemon, work, rates, sharechain, p2p }
 }
 

@@ -5,13 +5,15 @@
 
 use anyhow::{Context, Result, bail};
 use metrics_exporter_prometheus::PrometheusHandle;
+use std::net::SocketAddr;
 use std::time::Duration;
 use tracing::{info, warn};
 
 use crate::bitcoind::daemon;
-use crate::config::NodeConfig;
+use crate::config::{FrontConfig, NodeConfig};
 use crate::data_dir::DataDir;
 use crate::journal::Journal;
+use crate::listen::Tls;
 use crate::network::Network;
 use crate::node::{self, Parts};
 use crate::sockets::Port;
@@ -55,8 +57,14 @@ pub async fn run(
             () = &mut stop => return Ok(()),
         },
     };
-    let worker_port = Port::open(config.worker_address, &data_dir)
-        .with_context(|| format!("cannot listen for miners on {}", config.worker_address))?;
+    let FrontConfig { miners, web, tls, proxies } = config.front;
+    let tls = tls.as_ref().map(Tls::read).transpose().context("cannot speak TLS")?;
+    let open = |address: SocketAddr, who| {
+        Port::open(address, &data_dir).with_context(|| format!("cannot listen for {who} on {address}"))
+    };
+    let miners = miners.into_iter().map(|(address, terms)| Ok((open(address, "miners")?, terms)));
+    let miners = miners.collect::<Result<_>>()?;
+    let web = web.map(|address| open(address, "readers of pages")).transpose()?;
     let sharechain = node::load_sharechain(network, &data_dir, config.old_shares, &daemon, tasks).await?;
     if sharechain.0.tips.borrow().as_ref().is_none_or(|tip| tip.height() < WINDOW_BEGINS) {
         warn!(
@@ -82,7 +90,7 @@ pub async fn run(
     );
     let stratum = config.stratum;
     let (start_pool, p2p) = (config.start_pool, Some(config.p2p));
-    let parts = Parts { data_dir, start_pool, worker_port, work, stratum, sharechain, p2p, metrics };
+    let parts = Parts { data_dir, start_pool, miners, web, tls, proxies, work, stratum, sharechain, p2p, metrics };
     let node = node::start(parts, daemon, tasks);
     stop.await;
     info!("stopping");

@@ -2,11 +2,12 @@
 
 use metrics::{describe_gauge, gauge};
 use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use stratum::Credit;
 use tokio::sync::{mpsc, watch};
-use tokio::time::MissedTickBehavior;
+use tokio::time::{MissedTickBehavior, sleep};
 use tokio_util::sync::CancellationToken;
 
 /// Credits that may wait; what does not fit is dropped and counted, for no miner is to wait on statistics.
@@ -51,18 +52,31 @@ pub fn describe() {
     describe_gauge!("stats_workers", "Workers with a submission in the last ten minutes");
 }
 
+/// How long credits may wait to be added up. A task that slept for each would be woken for each, which costs a
+/// submission more than its check.
+const REST: Duration = Duration::from_millis(50);
+
 /// Adds up `credits` and publishes `rates` until `stop`.
 pub async fn run(mut credits: mpsc::Receiver<Credit>, rates: watch::Sender<Arc<Rates>>, stop: CancellationToken) {
     let mut ledger = Ledger::new(Instant::now());
     let mut ticks = tokio::time::interval(INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+    let mut waiting = Vec::new();
+    let mut rest = pin!(sleep(Duration::ZERO));
     loop {
         tokio::select! {
             () = stop.cancelled() => return,
-            credit = credits.recv() => match credit {
-                Some(credit) => ledger.add(credit, Instant::now()),
-                None => return,
-            },
+            count = credits.recv_many(&mut waiting, CREDITS_QUEUED_MAX), if rest.is_elapsed() => {
+                if count == 0 {
+                    return;
+                }
+                let now = Instant::now();
+                for credit in waiting.drain(..) {
+                    ledger.add(credit, now);
+                }
+                rest.as_mut().reset(tokio::time::Instant::now() + REST);
+            }
+            () = &mut rest, if !rest.is_elapsed() => {}
             _ = ticks.tick() => {
                 let snapshot = ledger.rates(Instant::now());
                 gauge!("stats_hash_rate").set(snapshot.hash_rate);
@@ -174,7 +188,13 @@ mod tests {
     use stratum::Difficulty;
 
     fn credit(worker: &str, late: bool) -> Credit {
-        Credit { worker: worker.into(), payee: "payee".into(), difficulty: Difficulty::new(1.0).unwrap(), late }
+        Credit {
+            worker: worker.into(),
+            payee: "payee".into(),
+            difficulty: Difficulty::new(1.0).unwrap(),
+            achieved: 2.0,
+            late,
+        }
     }
 
     fn hashes() -> f64 {

@@ -3,6 +3,8 @@
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
 
+use super::miners::MinerArgs;
+
 const ABOUT: &str = "P2Pool: Bitcoin's decentralised mining pool. Runs beside your bitcoind, gives your miners work, and \
                      gets the blocks that they find accepted.";
 
@@ -199,9 +201,26 @@ pub(super) struct RunArgs {
     /// A text for the coinbase of your blocks; may be given several times.
     #[arg(long, value_name = "TEXT", env = "P2POOL_COINBTEXT")]
     pub(super) coinbtext: Vec<String>,
-    /// Where miners connect; without an address on all of this machine's [default: the network's port, 9332 on bitcoin].
-    #[arg(short, long, value_name = "[ADDRESS:]PORT", env = "P2POOL_WORKER_PORT")]
-    pub(super) worker_port: Option<String>,
+    /// Where miners connect, without an address on all of this machine's [default: the network's port, 9332 on bitcoin]; a
+    /// port may have a difficulty that its miners start at, and a least one; may be given several times.
+    #[arg(
+        short,
+        long,
+        value_name = "[ADDRESS:]PORT[,start=D][,min=D]",
+        env = "P2POOL_WORKER_PORT",
+        value_delimiter = ';'
+    )]
+    pub(super) worker_port: Vec<String>,
+    /// Where pages and metrics are, instead of on the worker ports.
+    #[arg(long, value_name = "[ADDRESS:]PORT", env = "P2POOL_WEB_PORT")]
+    pub(super) web_port: Option<String>,
+    /// Speak TLS too, on the same ports: a certificate with those above it, and its key, both PEM files.
+    #[arg(long, value_names = ["CERT", "KEY"], num_args = 2, env = "P2POOL_WORKER_TLS", value_delimiter = ';')]
+    pub(super) worker_tls: Vec<String>,
+    /// Proxies that tell by the PROXY protocol whose connections they pass on: an address or a network; may be given
+    /// several times.
+    #[arg(long, value_name = "ADDRESS[/BITS]", env = "P2POOL_PROXY_PROTOCOL", value_delimiter = ',')]
+    pub(super) proxy_protocol: Vec<String>,
     /// Percentage of work that pays you instead of the miner who does it.
     #[arg(short, long, value_name = "PERCENT", default_value = "0", env = "P2POOL_FEE", allow_negative_numbers = true)]
     pub(super) fee: String,
@@ -307,6 +326,8 @@ pub(super) struct RunArgs {
     /// list: P2POOL_RPC_USER and P2POOL_RPC_PASSWORD, bitcoin.conf or the cookie keep them to yourself.
     #[arg(value_name = "[USER] PASSWORD", num_args = 0..)]
     pub(super) credentials: Vec<String>,
+    #[command(flatten)]
+    pub(super) miners: MinerArgs,
 }
 
 #[derive(Debug, Args)]

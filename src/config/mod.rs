@@ -9,10 +9,13 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use stratum::server::limits::Limits;
-use stratum::{Difficulty, vardiff};
 use thiserror::Error;
 
 mod arguments;
+mod front;
+mod miners;
+
+pub use front::FrontConfig;
 
 use crate::bitcoind::credentials::{Login, Password};
 use crate::bitcoind::daemon;
@@ -85,8 +88,8 @@ pub struct NodeConfig {
     pub donation_percent: f64,
     /// Texts for the coinbase script.
     pub coinbase_texts: Vec<String>,
-    /// Where miners connect.
-    pub worker_address: SocketAddr,
+    /// Where miners and readers connect.
+    pub front: FrontConfig,
     /// How miners are served.
     pub stratum: stratum::server::Config,
     /// The daemon.
@@ -244,17 +247,18 @@ fn demo(arguments: DemoArgs, problems: &mut Problems) -> Option<DemoConfig> {
         Some(text) => problems.take("--blocks", whole_number(&text)).map(Some),
         None => Some(None),
     };
-    let network = &network::DEMO;
     let worker_address = problems.take("--worker-port", listen_address(&arguments.worker_port));
+    let mut stratum = miners::base(&network::DEMO);
     // Several submissions a second show a newcomer that something happens.
-    let interval = Duration::from_millis(250);
+    stratum.session.vardiff.interval = Duration::from_millis(250);
+    stratum.limits = Limits { connections_max: 1000, connections_per_address_max: 100, ..Limits::default() };
     Some(DemoConfig {
         log: LogConfig { debug: arguments.log.debug, logfile: arguments.log.logfile },
         blocks: blocks?,
         miner: !arguments.no_miner,
         worker_address: worker_address?,
         data_dir: arguments.datadir,
-        stratum: stratum_config(network, interval, Limits { connections_max: 1000, connections_per_address_max: 100 }),
+        stratum,
     })
 }
 
@@ -341,15 +345,8 @@ fn node(arguments: RunArgs, environment: &Environment, problems: &mut Problems) 
             .map(|()| arguments.coinbtext.clone())
             .map_err(|error| error.to_string()),
     );
-    let worker_address = match (&arguments.worker_port, network) {
-        (Some(text), _) => problems.take("--worker-port", listen_address(text)),
-        (None, Some(network)) => Some((Ipv6Addr::UNSPECIFIED, network.worker_port).into()),
-        (None, None) => None,
-    };
-    let share_rate = problems.take("--share-rate", number(&arguments.share_rate, 0.1..=600.0));
-    let connections_max = problems.take("--max-workers", count(&arguments.max_workers));
-    let connections_per_address_max =
-        problems.take("--max-workers-per-address", count(&arguments.max_workers_per_address));
+    let front = front::front(&arguments, network, problems);
+    let stratum = miners::stratum(&arguments, network, problems);
     let rpc_port = optional_port("--bitcoind-rpc-port", arguments.bitcoind_rpc_port.as_deref(), problems);
     let p2p_port = optional_port("--bitcoind-p2p-port", arguments.bitcoind_p2p_port.as_deref(), problems);
     let gone_after = problems.take("--bitcoind-timeout", number(&arguments.bitcoind_timeout, 1.0..=86_400.0));
@@ -357,8 +354,6 @@ fn node(arguments: RunArgs, environment: &Environment, problems: &mut Problems) 
     let data_dir = network.map(|network| arguments.datadir.join(network.name));
     let p2p = p2p_config(&arguments, network, problems);
     let (network, data_dir) = (network?, data_dir?);
-    let limits =
-        Limits { connections_max: connections_max?, connections_per_address_max: connections_per_address_max? };
     Some(NodeConfig {
         log: LogConfig {
             debug: arguments.log.debug,
@@ -371,8 +366,8 @@ fn node(arguments: RunArgs, environment: &Environment, problems: &mut Problems) 
         old_shares: arguments.old_shares,
         donation_percent: donation_percent?,
         coinbase_texts: coinbase_texts?,
-        worker_address: worker_address?,
-        stratum: stratum_config(network, Duration::from_secs_f64(share_rate?), limits),
+        front: front?,
+        stratum: stratum?,
         p2p: p2p?,
         start_pool: arguments.start_pool,
         password_is_visible: !arguments.credentials.is_empty(),
@@ -427,29 +422,6 @@ fn hosts(option: &'static str, texts: &[String], default_port: u16, problems: &m
     let wrong = |text: &str| format!("`{text}` is not HOST[:PORT], such as pool.example or 192.0.2.1:9333");
     let parse = |text: &String| Host::parse(text, default_port).ok_or_else(|| wrong(text));
     texts.iter().filter_map(|text| problems.take(option, parse(text))).collect()
-}
-
-/// How miners are served, in the numbers that the field has settled on.
-fn stratum_config(network: &Network, interval: Duration, limits: Limits) -> stratum::server::Config {
-    let difficulty = |value| Difficulty::new(value).expect("a positive constant");
-    stratum::server::Config {
-        session: stratum::session::Config {
-            vardiff: vardiff::Config {
-                interval,
-                start: difficulty(network.start_difficulty),
-                // An ESP32 finds one of these in a second or two.
-                min: difficulty(1e-5),
-                // Ten exahashes a second on one connection.
-                max: difficulty(1e10),
-            },
-            subscribe_timeout: Duration::from_secs(15),
-            authorize_timeout: Duration::from_secs(60),
-            notify_interval: Duration::from_secs(30),
-            difficulty_scale: f64::from(network.parent.dumb_scrypt_diff),
-        },
-        limits,
-        write_timeout: Duration::from_secs(60),
-    }
 }
 
 /// The network of that name, or the one in that file.
@@ -542,6 +514,7 @@ fn login(credentials: &[String], environment: &Environment) -> Result<Option<Log
 #[cfg(test)]
 mod tests {
     use super::*;
+    use stratum::server::Terms;
 
     const ADDRESS: &str = "mipcBbFg9gMiCh81Kj8tqqdgoZub1ZJRfn";
 
@@ -576,7 +549,7 @@ mod tests {
     fn without_arguments_it_is_a_bitcoin_node_with_the_defaults_of_old() {
         let node = node(&[]);
         assert_eq!(node.network.name, "bitcoin");
-        assert_eq!(node.worker_address, "[::]:9332".parse().unwrap());
+        assert_eq!(node.front.miners, [("[::]:9332".parse().unwrap(), Terms::default())]);
         assert_eq!(node.data_dir, PathBuf::from("data/bitcoin"));
         assert_eq!(node.log.logfile, Some("data/bitcoin/log".into()));
         assert_eq!(node.stratum.session.vardiff.interval, Duration::from_secs(3));

@@ -13,6 +13,7 @@ use std::net::SocketAddr;
 use std::thread::available_parallelism;
 use std::time::Duration;
 use stratum::Difficulty;
+use stratum::server::Terms;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{broadcast, mpsc};
 use tokio::task::JoinHandle;
@@ -105,8 +106,19 @@ pub async fn run(
     // Several submissions a second from all together.
     vardiff.interval *= u32::try_from(NAMES.len()).expect("three");
     // Nobody else mines on this chain: no network.
-    let worker_port = Port::Open(listener);
-    let parts = Parts { data_dir, start_pool: true, worker_port, work, stratum, sharechain, p2p: None, metrics };
+    let parts = Parts {
+        data_dir,
+        start_pool: true,
+        miners: vec![(Port::Open(listener), Terms::default())],
+        web: None,
+        tls: None,
+        proxies: Vec::new(),
+        work,
+        stratum,
+        sharechain,
+        p2p: None,
+        metrics,
+    };
     let node = node::start(parts, daemon, tasks);
 
     let (events_sender, events) = mpsc::channel(MINER_EVENTS_MAX);

@@ -5,10 +5,14 @@ use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use hyper::Request;
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
+use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use metrics_exporter_prometheus::PrometheusHandle;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -41,6 +45,10 @@ pub struct Sources {
     pub network: &'static str,
 }
 
+/// Where a request comes from.
+#[derive(Debug, Clone, Copy)]
+pub struct Client(pub IpAddr);
+
 /// Answers HTTP requests.
 #[derive(Debug, Clone)]
 pub struct Http {
@@ -49,27 +57,28 @@ pub struct Http {
 }
 
 impl Http {
-    /// Answers from `sources`, and winds down when `stop` is cancelled.
-    pub fn new(sources: Sources, stop: CancellationToken) -> Self {
-        let router = Router::new()
-            .route("/", get(front))
-            .route("/health", get(health))
-            .route("/metrics", get(metrics))
-            .with_state(sources);
+    /// Answers as `router` does, and winds down when `stop` is cancelled.
+    pub fn new(router: Router, stop: CancellationToken) -> Self {
         Self { router, stop }
     }
 
-    /// Serves one connection until it ends.
-    pub async fn serve<S>(&self, stream: S)
+    /// Serves one connection from `client` until it ends.
+    pub async fn serve<S>(&self, stream: S, client: IpAddr)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let service = TowerToHyperService::new(self.router.clone());
+        let routes = TowerToHyperService::new(self.router.clone());
+        let service = service_fn(move |mut request: Request<Incoming>| {
+            request.extensions_mut().insert(Client(client));
+            routes.call(request)
+        });
         let mut connection = std::pin::pin!(
             http1::Builder::new()
                 .timer(TokioTimer::new())
                 .header_read_timeout(HEADER_TIMEOUT)
                 .max_buf_size(HEADER_BYTES_MAX)
+                // Old miners look for `X-Long-Polling` and nothing else.
+                .title_case_headers(true)
                 .serve_connection(TokioIo::new(stream), service)
         );
         let ended = tokio::select! {
@@ -83,6 +92,15 @@ impl Http {
             debug!(%error, "http connection ended");
         }
     }
+}
+
+/// The pages that everyone may read, made from `sources`.
+pub fn pages(sources: Sources) -> Router {
+    Router::new()
+        .route("/", get(front))
+        .route("/health", get(health))
+        .route("/metrics", get(metrics))
+        .with_state(sources)
 }
 
 async fn front(State(sources): State<Sources>) -> String {

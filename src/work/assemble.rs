@@ -53,6 +53,11 @@ impl Ticket {
         &self.common.template
     }
 
+    /// The same, to be kept.
+    pub(super) fn shared_template(&self) -> &Arc<Template> {
+        &self.common.template
+    }
+
     /// Whom the share pays as its finder.
     pub fn payout(&self) -> &Payout {
         &self.payout

@@ -12,7 +12,9 @@ pub use publish::{Inputs, publish};
 
 use bitcoin::ScriptBuf;
 use bitcoin::hashes::Hash;
+use bytes::Bytes;
 use dashmap::DashMap;
+use parking_lot::Mutex;
 use std::fmt;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -171,6 +173,15 @@ pub struct WorkSet {
     transactions: Option<TransactionRefs>,
     /// One job serves every connection with the same payout.
     jobs: DashMap<JobKey, Offer<Ticket>>,
+    /// The transactions that somebody asked for last: megabytes, so there is one such list at a time.
+    rendered: Arc<Mutex<Option<Rendered>>>,
+}
+
+/// A template's transactions as a JSON list of hex.
+#[derive(Debug)]
+struct Rendered {
+    template: Arc<Template>,
+    list: Bytes,
 }
 
 #[derive(Debug, PartialEq, Eq, Hash)]
@@ -245,6 +256,7 @@ impl WorkSet {
             tip,
             common: Arc::new(Common { network, rules, payouts, source: template.clone(), template: trimmed }),
             jobs: DashMap::new(),
+            rendered: before.map(|before| before.rendered.clone()).unwrap_or_default(),
         })
     }
 
@@ -321,8 +333,9 @@ impl stratum::Work for WorkSet {
     type Payout = Payout;
     type Ticket = Ticket;
 
-    fn authorize(&self, name: &str, _password: &str) -> Result<Worker<Payout>, Refusal> {
-        username::parse(name, self.config.network, &self.config.default_payout)
+    fn authorize(&self, name: &str, password: &str) -> Result<Worker<Payout>, Refusal> {
+        let worker = username::parse(name, self.config.network, &self.config.default_payout)?;
+        Ok(username::with_password(worker, password))
     }
 
     fn offer(&self, payout: &Payout, generation: u32, draw: u32) -> Result<Offer<Ticket>, Refusal> {
@@ -336,6 +349,26 @@ impl stratum::Work for WorkSet {
             assemble::offer(&self.common, payout, info, now).map_err(|error| Refusal(error.to_string()))
         })?;
         Ok(offer.clone())
+    }
+
+    fn transactions(&self, ticket: &Ticket) -> Option<Bytes> {
+        let template = ticket.shared_template();
+        let mut rendered = self.rendered.lock();
+        if let Some(known) = rendered.as_ref().filter(|known| Arc::ptr_eq(&known.template, template)) {
+            return Some(known.list.clone());
+        }
+        let digits: usize = template.transactions.iter().map(|transaction| 2 * transaction.raw.len() + 3).sum();
+        let mut list = String::with_capacity(digits + 2);
+        list.push('[');
+        for transaction in template.transactions.iter() {
+            list.push_str(if list.len() > 1 { ",\"" } else { "\"" });
+            list.push_str(&hex::encode(&transaction.raw));
+            list.push('"');
+        }
+        list.push(']');
+        let list = Bytes::from(list);
+        *rendered = Some(Rendered { template: template.clone(), list: list.clone() });
+        Some(list)
     }
 
     fn epochs(&self) -> Epochs {
@@ -371,7 +404,6 @@ mod tests {
     use crate::template::{BLOCK_WEIGHT_MAX, TemplateParts, TemplateTransaction};
     use bitcoin::consensus::deserialize;
     use bitcoin::{Block as BitcoinBlock, Transaction};
-    use bytes::Bytes;
     use stratum::Work;
     use stratum::submission::Submission;
 
@@ -560,6 +592,18 @@ mod tests {
         assert!(refused(&nibble).contains("zeros"), "{}", refused(&nibble));
         assert!(refused("bcrt1p0xlxvlhemja6c4dqv22uapctqupfhlxm9h8z3k2e72q4k9hcz7vqc8gma6").contains("taproot"));
         assert!(refused("nobody").contains("not an address"));
+    }
+
+    #[test]
+    fn a_jobs_transactions_are_listed_in_order_and_rendered_once() {
+        let template = Arc::new(template(101));
+        let work = work_on(&mut Sharechain::new(&BITCOIN_REGTEST), &template, &config(0.0));
+        let offer = work.offer(&payout(MINER), 0, 0).unwrap();
+        let list = work.transactions(offer.job.ticket()).unwrap();
+        let listed: Vec<String> = serde_json::from_slice(&list).unwrap();
+        let raw: Vec<String> = template.transactions.iter().map(|transaction| hex::encode(&transaction.raw)).collect();
+        assert_eq!(listed, raw);
+        assert_eq!(work.transactions(offer.job.ticket()).unwrap().as_ptr(), list.as_ptr());
     }
 
     #[test]

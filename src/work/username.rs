@@ -1,5 +1,7 @@
-//! Parses `ADDRESS[.worker][/share difficulty][+pseudo-share difficulty]` (`_` also starts a worker, as in the old node).
+//! Parses `ADDRESS[.worker][/share difficulty][+pseudo-share difficulty]` (`_` also starts a worker, as in the old node), and
+//! the same wishes in passwords: `d=`, `fd=` and `sd=`.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use stratum::{Difficulty, Refusal, Worker};
 
@@ -15,6 +17,7 @@ pub const NAME_CHARACTERS_MAX: usize = 255;
 /// # Errors
 /// What looks like an address but cannot be paid, and difficulties that are none, each with the reason.
 pub fn parse(name: &str, network: &Network, default: &Payout) -> Result<Worker<Payout>, Refusal> {
+    let name = percent_decoded(name);
     let name = name.trim();
     if name.chars().count() > NAME_CHARACTERS_MAX {
         return Err(Refusal(format!("the name is longer than {NAME_CHARACTERS_MAX} characters")));
@@ -31,16 +34,57 @@ pub fn parse(name: &str, network: &Network, default: &Payout) -> Result<Worker<P
         *(if symbol == '+' { &mut difficulty } else { &mut share_difficulty }) = Some(wish);
     }
     let (address, worker) = split_worker(user);
+    let mut notice = None;
     let payout = match Payout::to_address(address, network) {
         Ok(payout) => Payout { share_difficulty, ..payout },
-        Err(PayoutError::Address(AddressError::NotAnAddress(_))) => Payout { share_difficulty, ..default.clone() },
+        Err(PayoutError::Address(AddressError::NotAnAddress(_))) => {
+            notice = Some(format!("`{address}` is not an address: your work pays this node's own, {default}"));
+            Payout { share_difficulty, ..default.clone() }
+        }
         Err(error) => return Err(Refusal(error.to_string())),
     };
     let statistics_name: Arc<str> = match worker {
         Some(worker) => format!("{address}.{worker}").into(),
         None => address.into(),
     };
-    Ok(Worker { name: statistics_name, payout, difficulty })
+    Ok(Worker { name: statistics_name, payout, difficulty, notice })
+}
+
+/// Adds what `password` wishes to what the name did not. Marketplaces let their customers set little else, so there it may
+/// be said, too: `d=` or `fd=` for a fixed difficulty, `sd=` for that of shares. The rest of a password is nobody's concern.
+pub fn with_password(mut worker: Worker<Payout>, password: &str) -> Worker<Payout> {
+    let password = percent_decoded(password);
+    let wish = |keys: &[&str]| {
+        let found = password.split([',', ';', '&', ' ']).filter_map(|part| part.split_once('=')).filter(|(key, _)| {
+            let key = key.trim();
+            keys.iter().any(|wanted| key.eq_ignore_ascii_case(wanted))
+        });
+        // The last one that is a difficulty wins, as in names.
+        found.rev().find_map(|(_, number)| number.trim().parse().ok().and_then(Difficulty::new))
+    };
+    worker.difficulty = worker.difficulty.or_else(|| wish(&["fd"])).or_else(|| wish(&["d", "diff"]));
+    worker.payout.share_difficulty = worker.payout.share_difficulty.or_else(|| wish(&["sd"]));
+    worker
+}
+
+/// What firmware makes of a name that it takes for a part of a URL: `%2F` for `/`, `%2B` for `+`. What is no such code
+/// stays as it is.
+fn percent_decoded(text: &str) -> Cow<'_, str> {
+    if !text.contains('%') {
+        return Cow::Borrowed(text);
+    }
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let [first, after @ ..] = rest {
+        let code = (*first == b'%').then(|| after.get(..2)).flatten();
+        let byte = code.filter(|code| code.iter().all(u8::is_ascii_hexdigit)).and_then(|code| {
+            let mut byte = [0];
+            hex::decode_to_slice(code, &mut byte).ok().map(|()| byte[0])
+        });
+        bytes.push(byte.unwrap_or(*first));
+        rest = if byte.is_some() { &after[2..] } else { after };
+    }
+    String::from_utf8(bytes).map_or(Cow::Borrowed(text), Cow::Owned)
 }
 
 /// Splits off the `+number` and `/number` parts, in any order.
@@ -146,12 +190,39 @@ mod tests {
     }
 
     #[test]
+    fn names_that_firmware_encoded_are_understood() {
+        assert_eq!(wishes(&format!("{ADDRESS}%2Erig%2B5%2f7")), (Some(5.0), Some(7.0)));
+        assert_eq!(&*parsed("100%").name, "100%");
+        assert_eq!(&*parsed("%zz%4").name, "%zz%4");
+        assert_eq!(&*parsed("%ff").name, "%ff", "what is no text stays as it was");
+    }
+
+    #[test]
+    fn passwords_may_wish_what_names_did_not() {
+        let wishes = |name: &str, password: &str| {
+            let worker = with_password(parsed(name), password);
+            (worker.difficulty.map(Difficulty::get), worker.payout.share_difficulty.map(Difficulty::get))
+        };
+        assert_eq!(wishes(ADDRESS, "x"), (None, None));
+        assert_eq!(wishes(ADDRESS, "d=1024"), (Some(1024.0), None));
+        assert_eq!(wishes(ADDRESS, "x,D=0.5;sd=2e6"), (Some(0.5), Some(2e6)));
+        assert_eq!(wishes(ADDRESS, "diff=4 fd=8"), (Some(8.0), None));
+        assert_eq!(wishes(ADDRESS, "x%2Cd%3D16"), (Some(16.0), None));
+        assert_eq!(wishes(&format!("{ADDRESS}+1/2"), "d=3,sd=4"), (Some(1.0), Some(2.0)));
+        for free_text in ["d=", "d=abc", "d=-1", "d=0", "fd=inf", "hunter2=d", "d"] {
+            assert_eq!(wishes(ADDRESS, free_text), (None, None), "{free_text}");
+        }
+    }
+
+    #[test]
     fn a_mere_name_mines_for_the_node_and_keeps_its_name() {
         let worker = parsed("garage.rig1+8");
         assert_eq!(&*worker.name, "garage.rig1");
         assert_eq!(worker.payout, default());
         assert_eq!(worker.difficulty.map(Difficulty::get), Some(8.0));
         assert_eq!(parsed("").payout, default());
+        assert!(worker.notice.unwrap().contains("garage"));
+        assert_eq!(parsed(ADDRESS).notice, None);
     }
 
     #[test]

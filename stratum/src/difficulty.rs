@@ -20,6 +20,15 @@ impl Target {
         Self(U256::from_le_bytes(bytes))
     }
 
+    /// From the number itself in hex, most significant digit first, as people and `mining.suggest_target` write it.
+    pub fn from_hex(digits: &str) -> Option<Self> {
+        let digits = digits.strip_prefix("0x").unwrap_or(digits);
+        let is_plain = digits.bytes().all(|digit| digit.is_ascii_hexdigit());
+        (is_plain && (1..=64).contains(&digits.len()))
+            .then(|| U256::from_str_radix(digits, 16).ok().map(Self))
+            .flatten()
+    }
+
     /// The number itself, most significant byte first, as people read it.
     pub fn to_be_bytes(self) -> [u8; 32] {
         self.0.to_be_bytes()

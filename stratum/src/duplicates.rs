@@ -1,6 +1,7 @@
 //! Remembers the headers already credited on a connection, bounded.
 
 use std::collections::{HashSet, VecDeque};
+use std::hash::{BuildHasher, Hasher};
 
 /// Headers that a session remembers. At one in three seconds that is half a day's; a flood of easy ones is cut down by
 /// vardiff long before it could push out what is still on a known job.
@@ -9,8 +10,48 @@ pub const DUPLICATES_MAX: usize = 16 * 1024;
 /// The headers of one extranonce1, told apart by eight bytes of their hash: those that are *not* zero by proof of work.
 #[derive(Debug, Default)]
 pub struct Duplicates {
-    known: HashSet<u64>,
+    known: HashSet<u64, Seed>,
     order: VecDeque<u64>,
+}
+
+/// Makes hashes of what is a hash already: nearly for nothing, but not so that a miner could choose where its submissions
+/// come to lie.
+#[derive(Debug)]
+struct Seed(u64);
+
+impl Default for Seed {
+    fn default() -> Self {
+        Self(fastrand::u64(..) | 1)
+    }
+}
+
+impl BuildHasher for Seed {
+    type Hasher = Mixer;
+
+    fn build_hasher(&self) -> Mixer {
+        Mixer(self.0)
+    }
+}
+
+struct Mixer(u64);
+
+impl Hasher for Mixer {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.write_u64(u64::from(*byte));
+        }
+    }
+
+    fn write_u64(&mut self, value: u64) {
+        let product = u128::from(self.0) * u128::from(value ^ self.0);
+        #[expect(clippy::cast_possible_truncation, reason = "both halves are wanted")]
+        let halves = (product as u64, (product >> 64) as u64);
+        self.0 = halves.0 ^ halves.1;
+    }
 }
 
 impl Duplicates {
@@ -26,6 +67,16 @@ impl Duplicates {
         }
         self.order.push_back(key);
         true
+    }
+
+    /// How many are remembered.
+    pub fn len(&self) -> usize {
+        self.order.len()
+    }
+
+    /// Whether none is.
+    pub fn is_empty(&self) -> bool {
+        self.order.is_empty()
     }
 
     /// Whether `hash` is remembered.

@@ -66,6 +66,17 @@ pub enum StratumError {
     /// `mining.submit` before `mining.subscribe`.
     #[error("not subscribed")]
     NotSubscribed,
+    /// Something that a miner may ask for now and then was asked for too often.
+    #[error("`{method}` once in {seconds} s is enough")]
+    TooOften {
+        /// What was asked for.
+        method: &'static str,
+        /// How long to wait in between.
+        seconds: u64,
+    },
+    /// What was asked for is not given out.
+    #[error("not available: {0}")]
+    Unavailable(&'static str),
     /// There is no such method.
     #[error("method `{0}` not found")]
     UnknownMethod(String),
@@ -81,7 +92,9 @@ impl StratumError {
             | Self::Extranonce2 { .. }
             | Self::TimeFormat(_)
             | Self::TimeRange { .. }
-            | Self::VersionBits { .. } => 20,
+            | Self::VersionBits { .. }
+            | Self::TooOften { .. }
+            | Self::Unavailable(_) => 20,
             Self::JobNotFound(_) | Self::Stale(_) => 21,
             Self::Duplicate => 22,
             Self::LowDifficulty { .. } => 23,
@@ -106,6 +119,8 @@ impl StratumError {
             Self::LowDifficulty { .. } => "low_difficulty",
             Self::Unauthorized(_) => "unauthorized",
             Self::NotSubscribed => "not_subscribed",
+            Self::TooOften { .. } => "too_often",
+            Self::Unavailable(_) => "unavailable",
             Self::UnknownMethod(_) => "unknown_method",
         }
     }

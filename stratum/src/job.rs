@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 
 use crate::difficulty::{Difficulty, Target};
 use crate::epochs::Epochs;
-use crate::midstate::{Midstate, double_sha256};
+use crate::extranonce::{EXTRANONCE1_SIZE, EXTRANONCE2_SIZE};
+use crate::midstate::{Midstate, double_sha256_of_header, double_sha256_of_pair};
 
 /// Jobs that a session remembers. At the usual one in thirty seconds this is half an hour's; on a chain whose tip
 /// changes every other second it is the last two minutes'.
@@ -17,12 +18,15 @@ pub const JOBS_MAX: usize = 64;
 /// How long a session remembers a job. Devices with deep queues (Antminer S1 to S5, BFL) return work that is minutes old.
 pub const JOB_LIFE: Duration = Duration::from_secs(600);
 
+/// Bytes of the coinbase that are not the job's.
+const EXTRANONCES_SIZE: usize = EXTRANONCE1_SIZE + EXTRANONCE2_SIZE;
+
 /// The function whose result must meet the target: `sha256d` for Bitcoin, scrypt for Litecoin.
 pub type PowFunction = fn(&[u8; 80]) -> [u8; 32];
 
 /// Bitcoin's proof-of-work function.
 pub fn sha256d(header: &[u8; 80]) -> [u8; 32] {
-    double_sha256(header)
+    double_sha256_of_header(header)
 }
 
 /// Names a job towards miners: 16 hex digits (NiceHash has trouble with short names; devices ignore a second job of a
@@ -87,6 +91,7 @@ pub struct Job<T> {
     pub(crate) time_min: u32,
     pub(crate) solution_target: Target,
     pub(crate) pow: PowFunction,
+    coinbase_bytes: usize,
     ticket: T,
 }
 
@@ -101,9 +106,34 @@ impl<T> Job<T> {
         &self.ticket
     }
 
+    /// Bytes of the coinbase as miners put it together: what small firmware buffers must hold.
+    pub fn coinbase_bytes(&self) -> usize {
+        self.coinbase_bytes
+    }
+
     /// The easiest of the targets that make a submission a solution.
     pub fn solution_target(&self) -> Target {
         self.solution_target
+    }
+
+    /// The header's merkle root with these bytes between the coinbase's head and tail.
+    pub(crate) fn merkle_root(&self, extranonces: &[u8; 8]) -> [u8; 32] {
+        let mut coinbase = self.coinbase_midstate.clone();
+        coinbase.update(extranonces);
+        coinbase.update(&self.coinbase_tail);
+        self.branch.iter().fold(coinbase.finish_double(), |root, sibling| double_sha256_of_pair(&root, sibling))
+    }
+
+    /// The header with these variable fields.
+    pub(crate) fn header(&self, version: u32, merkle_root: &[u8; 32], time: u32, nonce: u32) -> [u8; 80] {
+        let mut header = [0; 80];
+        header[..4].copy_from_slice(&version.to_le_bytes());
+        header[4..36].copy_from_slice(&self.previous_block);
+        header[36..68].copy_from_slice(merkle_root);
+        header[68..72].copy_from_slice(&time.to_le_bytes());
+        header[72..76].copy_from_slice(&self.bits.to_le_bytes());
+        header[76..].copy_from_slice(&nonce.to_le_bytes());
+        header
     }
 }
 
@@ -148,6 +178,7 @@ impl<T> Offer<T> {
             time_min: parts.time_min,
             solution_target: parts.solution_target,
             pow: parts.pow,
+            coinbase_bytes: parts.coinbase_head.len() + EXTRANONCES_SIZE + parts.coinbase_tail.len(),
             ticket,
         };
         Self { job: Arc::new(job), line: render(parts) }
@@ -182,14 +213,15 @@ fn swap_words(mut digest: [u8; 32]) -> [u8; 32] {
     digest
 }
 
-/// A job that a session handed out, with what holds for it on that connection alone.
+/// A job that a session handed out, with what holds for it on that connection alone. There are dozens for each of ten
+/// thousand connections, so it is small.
 #[derive(Debug)]
 pub(crate) struct HandedOut<T> {
     pub(crate) job: Arc<Job<T>>,
     pub(crate) difficulty: Difficulty,
-    pub(crate) target: Target,
     /// Of the work that it was made from.
     pub(crate) epochs: Epochs,
+    pub(crate) extranonce1: [u8; EXTRANONCE1_SIZE],
     since: Instant,
 }
 
@@ -206,8 +238,8 @@ impl<T> Jobs<T> {
         &mut self,
         job: Arc<Job<T>>,
         difficulty: Difficulty,
-        target: Target,
         epochs: Epochs,
+        extranonce1: [u8; EXTRANONCE1_SIZE],
         now: Instant,
     ) {
         while self
@@ -217,7 +249,7 @@ impl<T> Jobs<T> {
         {
             self.0.pop_front();
         }
-        self.0.push_back(HandedOut { job, difficulty, target, epochs, since: now });
+        self.0.push_back(HandedOut { job, difficulty, epochs, extranonce1, since: now });
     }
 
     pub(crate) fn newest(&self) -> Option<&HandedOut<T>> {
@@ -276,18 +308,12 @@ pub(crate) mod tests {
         let now = Instant::now();
         let difficulty = Difficulty::new(1.0).unwrap();
         for id in 0..=JOBS_MAX as u64 {
-            jobs.add(Offer::new(&parts(id), ()).job, difficulty, difficulty.target(), Epochs::default(), now);
+            jobs.add(Offer::new(&parts(id), ()).job, difficulty, Epochs::default(), [0; 4], now);
         }
         assert!(jobs.find("0000000000000000").is_none());
         assert!(jobs.find("0000000000000001").is_some());
         assert!(jobs.find("1").is_none(), "names are compared whole");
-        jobs.add(
-            Offer::new(&parts(999), ()).job,
-            difficulty,
-            difficulty.target(),
-            Epochs::default(),
-            now + JOB_LIFE * 2,
-        );
+        jobs.add(Offer::new(&parts(999), ()).job, difficulty, Epochs::default(), [0; 4], now + JOB_LIFE * 2);
         assert!(jobs.find("0000000000000001").is_none(), "too old");
     }
 }

@@ -20,16 +20,23 @@
 //! implementing [`Work`]; what comes of a [`Solution`] is the user's business too. The crate knows nothing of shares,
 //! chains, peers or daemons.
 //!
-//! Inside, files import only files listed before them: `line`, `difficulty`, `epochs`, `error`, `extranonce`, `duplicates`,
-//! `midstate`, `version_rolling` ← `submission`, `job` ← `message`, `vardiff`, `work` ← `session` ← `server`.
+//! [`checklist`] answers what a server must do that is to serve every miner in the field.
+//!
+//! Inside, files import only files listed before them: `line`, `device`, `difficulty`, `epochs`, `error`, `extranonce`,
+//! `duplicates`, `midstate`, `version_rolling` ← `submission`, `job` ← `memory`, `message`, `vardiff`, `work` ← `session`,
+//! `getwork` ←
+//! `server`.
 
+pub mod device;
 pub mod difficulty;
 pub mod duplicates;
 pub mod epochs;
 pub mod error;
 pub mod extranonce;
+pub mod getwork;
 pub mod job;
 pub mod line;
+pub mod memory;
 pub mod message;
 pub mod midstate;
 pub mod session;
@@ -41,9 +48,13 @@ pub mod work;
 #[cfg(feature = "server")]
 pub mod server;
 
+#[doc = include_str!("../CHECKLIST.md")]
+pub mod checklist {}
+
 pub use difficulty::{Difficulty, Target};
 pub use epochs::Epochs;
 pub use error::StratumError;
 pub use job::{Job, JobId, JobParts, Offer};
+pub use memory::Memory;
 pub use session::{Credit, Disconnect, Event, Now, Session, Solution};
 pub use work::{Refusal, Work, Worker};

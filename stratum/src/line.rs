@@ -1,6 +1,6 @@
 //! Cuts a byte stream into lines of at most a given length, and refuses longer ones.
 
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 use thiserror::Error;
 
 /// Longest line taken from a client that has authorised.
@@ -9,10 +9,15 @@ pub const LINE_BYTES_MAX: usize = 16 * 1024;
 /// Longest line taken before that: no handshake message needs more, and strangers get less room.
 pub const LINE_BYTES_MAX_BEFORE_AUTHORIZE: usize = 4 * 1024;
 
+/// Bytes kept for the next piece of a line when everything has been handed out; more is given back.
+const KEPT_BYTES_MAX: usize = 256;
+
 /// Bytes received and not yet handed out.
 #[derive(Debug, Default)]
 pub struct Lines {
     buffer: BytesMut,
+    /// Where the next line begins: what is before was handed out.
+    start: usize,
     /// How far `buffer` is known to hold no line feed.
     scanned: usize,
 }
@@ -25,31 +30,51 @@ pub struct LineTooLong(pub usize);
 impl Lines {
     /// Starts with bytes that were read already.
     pub fn starting_with(read: BytesMut) -> Self {
-        Self { buffer: read, scanned: 0 }
+        Self { buffer: read, start: 0, scanned: 0 }
     }
 
-    /// Where to read more bytes into.
-    pub fn buffer(&mut self) -> &mut BytesMut {
-        &mut self.buffer
+    /// Takes more bytes.
+    pub fn extend(&mut self, bytes: &[u8]) {
+        self.forget_handed_out();
+        self.buffer.extend_from_slice(bytes);
     }
 
     /// The next whole line without its line end (`\n` or `\r\n`); `None` when more bytes are needed.
     ///
     /// # Errors
     /// The line is longer than `bytes_max`, whole or not.
-    pub fn next(&mut self, bytes_max: usize) -> Result<Option<Bytes>, LineTooLong> {
-        let found = self.buffer[self.scanned..].iter().position(|byte| *byte == b'\n');
+    pub fn next(&mut self, bytes_max: usize) -> Result<Option<&[u8]>, LineTooLong> {
+        let from = self.scanned.max(self.start);
+        let found = self.buffer[from..].iter().position(|byte| *byte == b'\n');
         let Some(offset) = found else {
             self.scanned = self.buffer.len();
-            return if self.scanned > bytes_max { Err(LineTooLong(bytes_max)) } else { Ok(None) };
+            if self.scanned - self.start > bytes_max {
+                return Err(LineTooLong(bytes_max));
+            }
+            self.forget_handed_out();
+            return Ok(None);
         };
-        let mut line = self.buffer.split_to(self.scanned + offset + 1);
-        self.scanned = 0;
-        line.truncate(line.len() - 1);
-        if line.last() == Some(&b'\r') {
-            line.truncate(line.len() - 1);
+        let end = from + offset;
+        let line = &self.buffer[self.start..end];
+        self.start = end + 1;
+        let line = line.strip_suffix(b"\r").unwrap_or(line);
+        if line.len() > bytes_max { Err(LineTooLong(bytes_max)) } else { Ok(Some(line)) }
+    }
+
+    /// An idle connection holds next to nothing.
+    fn forget_handed_out(&mut self) {
+        if self.start == self.buffer.len() {
+            if self.buffer.capacity() > KEPT_BYTES_MAX {
+                self.buffer = BytesMut::new();
+            }
+            self.buffer.clear();
+        } else if self.start > 0 {
+            let rest = self.buffer.len() - self.start;
+            self.buffer.copy_within(self.start.., 0);
+            self.buffer.truncate(rest);
         }
-        if line.len() > bytes_max { Err(LineTooLong(bytes_max)) } else { Ok(Some(line.freeze())) }
+        self.scanned = self.scanned.saturating_sub(self.start);
+        self.start = 0;
     }
 }
 
@@ -62,10 +87,10 @@ mod tests {
         let mut lines = Lines::default();
         let mut found = Vec::new();
         for chunk in chunks {
-            lines.buffer().extend_from_slice(chunk);
+            lines.extend(chunk);
             loop {
                 match lines.next(bytes_max) {
-                    Ok(Some(line)) => found.push(Ok(String::from_utf8_lossy(&line).into_owned())),
+                    Ok(Some(line)) => found.push(Ok(String::from_utf8_lossy(line).into_owned())),
                     Ok(None) => break,
                     Err(error) => {
                         found.push(Err(error));

@@ -1,7 +1,7 @@
 //! `Midstate`: SHA-256 stopped half-way, so that what many messages begin with is hashed once.
 
+use sha2::compress256;
 use sha2::digest::generic_array::GenericArray;
-use sha2::{Digest, Sha256, compress256};
 
 /// Bytes that SHA-256 takes at a time.
 const BLOCK: usize = 64;
@@ -68,9 +68,15 @@ impl Midstate {
         self.rest_len = left.len();
     }
 
+    /// The chaining value after the whole blocks so far, of which there is nothing left over.
+    pub(crate) fn chaining_value(&self) -> [u32; 8] {
+        debug_assert_eq!(self.rest_len, 0, "a chaining value stands after whole blocks");
+        self.state
+    }
+
     /// The hash of the hash of all bytes so far.
     pub fn finish_double(self) -> [u8; 32] {
-        Sha256::digest(self.finish()).into()
+        hashed_again(self.finish())
     }
 
     /// The hash of all bytes so far.
@@ -82,25 +88,76 @@ impl Midstate {
         let zeros = (BLOCK + BLOCK - 8 - self.rest_len - 1) % BLOCK + 1;
         padding[zeros..zeros + 8].copy_from_slice(&bits.to_be_bytes());
         self.update(&padding[..zeros + 8]);
-        let mut hash = [0; 32];
-        for (bytes, word) in hash.chunks_exact_mut(4).zip(self.state) {
-            bytes.copy_from_slice(&word.to_be_bytes());
-        }
-        hash
+        bytes_of(self.state)
     }
 }
 
-/// SHA-256 twice, as Bitcoin names blocks and transactions.
-pub(crate) fn double_sha256(bytes: &[u8]) -> [u8; 32] {
-    Sha256::digest(Sha256::digest(bytes)).into()
+/// SHA-256 twice of two hashes side by side: a step up a merkle tree. A submission takes a dozen of them, so they go
+/// without the buffers of the general function, and so do the next two.
+pub(crate) fn double_sha256_of_pair(left: &[u8; 32], right: &[u8; 32]) -> [u8; 32] {
+    let mut blocks = [GenericArray::from([0; BLOCK]); 2];
+    blocks[0][..32].copy_from_slice(left);
+    blocks[0][32..].copy_from_slice(right);
+    blocks[1][0] = 0x80;
+    blocks[1][BLOCK - 8..].copy_from_slice(&512_u64.to_be_bytes());
+    let mut state = INITIAL;
+    compress256(&mut state, &blocks);
+    hashed_again(bytes_of(state))
+}
+
+/// SHA-256 twice of a block header, as Bitcoin names blocks.
+pub(crate) fn double_sha256_of_header(header: &[u8; 80]) -> [u8; 32] {
+    let mut blocks = [GenericArray::from([0; BLOCK]); 2];
+    blocks[0].copy_from_slice(&header[..BLOCK]);
+    blocks[1][..80 - BLOCK].copy_from_slice(&header[BLOCK..]);
+    blocks[1][80 - BLOCK] = 0x80;
+    blocks[1][BLOCK - 8..].copy_from_slice(&640_u64.to_be_bytes());
+    let mut state = INITIAL;
+    compress256(&mut state, &blocks);
+    hashed_again(bytes_of(state))
+}
+
+/// SHA-256 of a hash.
+fn hashed_again(hash: [u8; 32]) -> [u8; 32] {
+    let mut block = GenericArray::from([0; BLOCK]);
+    block[..32].copy_from_slice(&hash);
+    block[32] = 0x80;
+    block[BLOCK - 8..].copy_from_slice(&256_u64.to_be_bytes());
+    let mut state = INITIAL;
+    compress256(&mut state, &[block]);
+    bytes_of(state)
+}
+
+fn bytes_of(state: [u32; 8]) -> [u8; 32] {
+    let mut hash = [0; 32];
+    for (bytes, word) in hash.chunks_exact_mut(4).zip(state) {
+        bytes.copy_from_slice(&word.to_be_bytes());
+    }
+    hash
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use proptest::prelude::*;
+    use sha2::{Digest, Sha256};
+
+    fn double_sha256(bytes: &[u8]) -> [u8; 32] {
+        Sha256::digest(Sha256::digest(bytes)).into()
+    }
 
     proptest! {
+        #[test]
+        fn pairs_headers_and_what_follows_a_midstate_are_hashed_twice(
+            bytes in proptest::collection::vec(any::<u8>(), 80)
+        ) {
+            let header: [u8; 80] = bytes.clone().try_into().unwrap();
+            prop_assert_eq!(double_sha256_of_header(&header), double_sha256(&bytes));
+            prop_assert_eq!(Midstate::new(&bytes).finish_double(), double_sha256(&bytes));
+            let (left, right) = (header[..32].try_into().unwrap(), header[32..64].try_into().unwrap());
+            prop_assert_eq!(double_sha256_of_pair(left, right), double_sha256(&bytes[..64]));
+        }
+
         #[test]
         fn however_the_bytes_are_cut_the_hash_is_sha_256(
             bytes in proptest::collection::vec(any::<u8>(), 0..400), cut in 0usize..400

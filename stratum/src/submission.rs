@@ -2,8 +2,8 @@
 
 use crate::error::StratumError;
 use crate::extranonce::{EXTRANONCE1_SIZE, EXTRANONCE2_SIZE};
-use crate::job::Job;
-use crate::midstate::double_sha256;
+use crate::job::{Job, PowFunction, sha256d};
+use crate::midstate::double_sha256_of_header;
 use crate::version_rolling;
 
 /// How far ahead of the clock a block's time may lie (Bitcoin's consensus limit).
@@ -37,27 +37,31 @@ pub struct Solved {
 }
 
 impl Submission {
-    /// Parses the fields of `mining.submit` after the job's name.
+    /// Parses the fields of `mining.submit` after the job's name. Digits may be in either case. A `lenient` reading also
+    /// takes what firmware does to them: `0x` before, too many digits behind, leading zeros left out.
     ///
     /// # Errors
-    /// The first field that is not hex of its exact length.
+    /// The first field that is not hex of its length.
     pub fn parse(
         extranonce2: &str,
         time: &str,
         nonce: &str,
         version_bits: Option<&str>,
         mask: u32,
+        lenient: bool,
     ) -> Result<Self, StratumError> {
-        let mut bytes = [0; EXTRANONCE2_SIZE];
-        hex::decode_to_slice(extranonce2, &mut bytes)
-            .map_err(|_| StratumError::Extranonce2 { given: shown(extranonce2), digits: 2 * EXTRANONCE2_SIZE })?;
+        let bytes = if lenient { padded_right(extranonce2) } else { exact(extranonce2) };
+        let number = |digits| if lenient { number(digits) } else { exact(digits) };
         Ok(Self {
-            extranonce2: bytes,
-            time: number(time).ok_or_else(|| StratumError::TimeFormat(shown(time)))?,
-            nonce: number(nonce).ok_or_else(|| StratumError::Nonce(shown(nonce)))?,
+            extranonce2: bytes
+                .ok_or_else(|| StratumError::Extranonce2 { given: shown(extranonce2), digits: 2 * EXTRANONCE2_SIZE })?,
+            time: u32::from_be_bytes(number(time).ok_or_else(|| StratumError::TimeFormat(shown(time)))?),
+            nonce: u32::from_be_bytes(number(nonce).ok_or_else(|| StratumError::Nonce(shown(nonce)))?),
             version_bits: match version_bits {
                 None => None,
-                Some(bits) => Some(number(bits).ok_or_else(|| StratumError::VersionBits { given: shown(bits), mask })?),
+                Some(bits) => Some(u32::from_be_bytes(
+                    number(bits).ok_or_else(|| StratumError::VersionBits { given: shown(bits), mask })?,
+                )),
             },
         })
     }
@@ -74,42 +78,73 @@ impl Submission {
         mask: u32,
         now: u32,
     ) -> Result<Solved, StratumError> {
-        // A daemon's clock ahead of ours must not make its own template's time unacceptable.
-        let latest = now.saturating_add(TIME_AHEAD_MAX_S).min(job.time.saturating_add(TIME_ROLL_MAX_S)).max(job.time);
-        if self.time < job.time_min || self.time > latest {
-            return Err(StratumError::TimeRange { given: self.time, earliest: job.time_min, latest });
-        }
+        check_time(job, self.time, now)?;
         let version = match self.version_bits {
             Some(bits) => version_rolling::apply(job.version, mask, bits)?,
             None => job.version,
         };
-        let mut coinbase = job.coinbase_midstate.clone();
-        coinbase.update(&extranonce1);
-        coinbase.update(&self.extranonce2);
-        coinbase.update(&job.coinbase_tail);
-        let mut root: [u8; 32] = coinbase.finish_double();
-        for sibling in &job.branch {
-            let mut pair = [0; 64];
-            pair[..32].copy_from_slice(&root);
-            pair[32..].copy_from_slice(sibling);
-            root = double_sha256(&pair);
-        }
-        let mut header = [0; 80];
-        header[..4].copy_from_slice(&version.to_le_bytes());
-        header[4..36].copy_from_slice(&job.previous_block);
-        header[36..68].copy_from_slice(&root);
-        header[68..72].copy_from_slice(&self.time.to_le_bytes());
-        header[72..76].copy_from_slice(&job.bits.to_le_bytes());
-        header[76..].copy_from_slice(&self.nonce.to_le_bytes());
-        Ok(Solved { header, hash: double_sha256(&header), pow_hash: (job.pow)(&header) })
+        let mut extranonces = [0; EXTRANONCE1_SIZE + EXTRANONCE2_SIZE];
+        extranonces[..EXTRANONCE1_SIZE].copy_from_slice(&extranonce1);
+        extranonces[EXTRANONCE1_SIZE..].copy_from_slice(&self.extranonce2);
+        let header = job.header(version, &job.merkle_root(&extranonces), self.time, self.nonce);
+        Ok(Solved::of(header, job))
     }
 }
 
+impl Solved {
+    /// Hashes `header`.
+    pub(crate) fn of<T>(header: [u8; 80], job: &Job<T>) -> Self {
+        let hash = double_sha256_of_header(&header);
+        // Not hashed twice where the coin's own function is the same.
+        let pow_hash = if std::ptr::fn_addr_eq(job.pow, sha256d as PowFunction) { hash } else { (job.pow)(&header) };
+        Self { header, hash, pow_hash }
+    }
+}
+
+/// Refuses header times that no node would take, and those that `job` was not made for. `now` is in seconds since 1970.
+pub(crate) fn check_time<T>(job: &Job<T>, given: u32, now: u32) -> Result<(), StratumError> {
+    // A daemon's clock ahead of ours must not make its own template's time unacceptable.
+    let latest = now.saturating_add(TIME_AHEAD_MAX_S).min(job.time.saturating_add(TIME_ROLL_MAX_S)).max(job.time);
+    if given < job.time_min || given > latest {
+        return Err(StratumError::TimeRange { given, earliest: job.time_min, latest });
+    }
+    Ok(())
+}
+
 /// Exactly eight hex digits.
-fn number(digits: &str) -> Option<u32> {
+fn exact(digits: &str) -> Option<[u8; 4]> {
     let mut bytes = [0; 4];
-    hex::decode_to_slice(digits, &mut bytes).ok()?;
-    Some(u32::from_be_bytes(bytes))
+    hex::decode_to_slice(digits.as_bytes(), &mut bytes).ok()?;
+    Some(bytes)
+}
+
+/// `0x` before digits is noise, and so are more digits than eight behind (ckpool: "fix broken clients sending too many
+/// chars").
+fn trimmed(digits: &str) -> Option<&str> {
+    let digits = digits.strip_prefix("0x").or_else(|| digits.strip_prefix("0X")).unwrap_or(digits);
+    digits.get(..digits.len().min(8)).filter(|digits| !digits.is_empty())
+}
+
+/// A number whose leading zeros may have been left out, as by firmware that prints with `%x`.
+fn number(digits: &str) -> Option<[u8; 4]> {
+    let digits = trimmed(digits)?;
+    if digits.len() == 8 {
+        return exact(digits);
+    }
+    let mut padded = [b'0'; 8];
+    padded[8 - digits.len()..].copy_from_slice(digits.as_bytes());
+    exact(std::str::from_utf8(&padded).ok()?)
+}
+
+/// Bytes of which the last may have been left out: ckpool puts zeros there.
+fn padded_right(digits: &str) -> Option<[u8; 4]> {
+    let digits = trimmed(digits)?;
+    if digits.len() == 8 {
+        return exact(digits);
+    }
+    let mut padded = [b'0'; 8];
+    padded[..digits.len()].copy_from_slice(digits.as_bytes());
+    exact(std::str::from_utf8(&padded).ok()?)
 }
 
 /// A stranger's value for an error text: enough to recognise it by, never a whole line.
@@ -171,7 +206,7 @@ mod tests {
     }
 
     fn submission() -> Submission {
-        Submission::parse("c858eeac", "4966bc61", "9962e301", None, 0).unwrap()
+        Submission::parse("c858eeac", "4966bc61", "9962e301", None, 0, false).unwrap()
     }
 
     const EXTRANONCE1: [u8; 4] = [0x2c, 0xbf, 0x23, 0x42];
@@ -230,7 +265,8 @@ mod tests {
 
     #[test]
     fn fields_of_the_wrong_length_or_alphabet_are_refused_by_name() {
-        let parse = |extranonce2, time, nonce, bits| Submission::parse(extranonce2, time, nonce, bits, 0).unwrap_err();
+        let parse =
+            |extranonce2, time, nonce, bits| Submission::parse(extranonce2, time, nonce, bits, 0, false).unwrap_err();
         let good = "00000000";
         assert!(matches!(parse("000000", good, good, None), StratumError::Extranonce2 { digits: 8, .. }));
         assert!(matches!(parse("0000000000", good, good, None), StratumError::Extranonce2 { .. }));
@@ -238,9 +274,24 @@ mod tests {
         assert!(matches!(parse(good, good, "123", None), StratumError::Nonce(_)));
         assert!(matches!(parse(good, good, good, Some("2000")), StratumError::VersionBits { .. }));
         assert_eq!(
-            Submission::parse("ABCDEF01", good, good, Some(good), 0).unwrap().extranonce2,
+            Submission::parse("ABCDEF01", good, good, Some(good), 0, false).unwrap().extranonce2,
             [0xab, 0xcd, 0xef, 1]
         );
+    }
+
+    #[test]
+    fn what_firmware_does_to_digits_is_understood_if_leniently_read() {
+        let parse = |extranonce2, time, nonce, bits| Submission::parse(extranonce2, time, nonce, bits, 0, true);
+        let parsed = parse("0xABCDEF01", "0x4966bc61", "e301", Some("0X2000")).unwrap();
+        assert_eq!(parsed.extranonce2, [0xab, 0xcd, 0xef, 1]);
+        assert_eq!((parsed.time, parsed.nonce, parsed.version_bits), (0x4966_bc61, 0xe301, Some(0x2000)));
+        let long = parse("abcdef0100", "4966bc61ff", "9962e30100000000", None).unwrap();
+        assert_eq!((long.extranonce2, long.time, long.nonce), ([0xab, 0xcd, 0xef, 1], 0x4966_bc61, 0x9962_e301));
+        assert_eq!(parse("ab", "1", "2", None).unwrap().extranonce2, [0xab, 0, 0, 0]);
+        for bad in ["", "0x", "zz", "12 4", "ä"] {
+            assert!(parse("00000000", bad, "00000000", None).is_err(), "{bad}");
+            assert!(parse(bad, "00000000", "00000000", None).is_err(), "{bad}");
+        }
     }
 
     #[test]

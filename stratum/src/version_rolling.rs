@@ -7,9 +7,10 @@ use crate::error::StratumError;
 pub const VERSION_MASK: u32 = 0x1fff_e000;
 
 /// What miner and pool agree on, given the mask that the miner asked for (all bits when it named none); `None` when
-/// nothing is left to roll: cgminer treats an empty mask as a failed `mining.configure`.
-pub fn negotiate(asked: Option<u32>) -> Option<u32> {
-    let mask = VERSION_MASK & asked.unwrap_or(u32::MAX);
+/// nothing is left to roll: cgminer treats an empty mask as a failed `mining.configure`. `allowed` is what the operator
+/// leaves of [`VERSION_MASK`].
+pub fn negotiate(asked: Option<u32>, allowed: u32) -> Option<u32> {
+    let mask = VERSION_MASK & allowed & asked.unwrap_or(u32::MAX);
     (mask != 0).then_some(mask)
 }
 
@@ -24,16 +25,31 @@ pub fn apply(job_version: u32, mask: u32, bits: u32) -> Result<u32, StratumError
     Ok((job_version & !mask) | bits)
 }
 
+/// The bits that make `full` of `job_version`, if it differs in nothing but what may be rolled.
+///
+/// Antminer S9 (bmminer) after `mining.multi_version`: sends the whole version where others send the rolled bits.
+pub fn bits_of_version(job_version: u32, full: u32) -> Option<u32> {
+    ((full ^ job_version) & !VERSION_MASK == 0).then_some(full & VERSION_MASK)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn the_mask_is_what_both_sides_allow() {
-        assert_eq!(negotiate(None), Some(0x1fff_e000));
-        assert_eq!(negotiate(Some(0xffff_ffff)), Some(0x1fff_e000));
-        assert_eq!(negotiate(Some(0x0000_e001)), Some(0x0000_e000));
-        assert_eq!(negotiate(Some(0x0000_0fff)), None);
+        assert_eq!(negotiate(None, u32::MAX), Some(0x1fff_e000));
+        assert_eq!(negotiate(Some(0xffff_ffff), u32::MAX), Some(0x1fff_e000));
+        assert_eq!(negotiate(Some(0x0000_e001), u32::MAX), Some(0x0000_e000));
+        assert_eq!(negotiate(Some(0x0000_0fff), u32::MAX), None);
+        assert_eq!(negotiate(None, 0x00ff_0000), Some(0x00ff_0000), "an operator may allow less");
+        assert_eq!(negotiate(None, 0), None);
+    }
+
+    #[test]
+    fn a_whole_version_is_read_as_its_rolled_bits() {
+        assert_eq!(bits_of_version(0x2000_0000, 0x2000_2000), Some(0x2000));
+        assert_eq!(bits_of_version(0x2000_0000, 0x4000_2000), None);
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! What this crate asks of its user: where jobs come from, and whom a name stands for.
 
+use bytes::Bytes;
 use std::fmt;
 use std::sync::Arc;
 
@@ -27,6 +28,13 @@ pub trait Work: Send + Sync + 'static {
     /// The reason why there is no job.
     fn offer(&self, payout: &Self::Payout, generation: u32, draw: u32) -> Result<Offer<Self::Ticket>, Refusal>;
 
+    /// The transactions of a job beside the coinbase, as a JSON list of hex, for `mining.get_transactions`: rendered once and
+    /// shared. `None` if they are not given out.
+    fn transactions(&self, ticket: &Self::Ticket) -> Option<Bytes> {
+        let _ = ticket;
+        None
+    }
+
     /// How this snapshot relates to earlier ones.
     fn epochs(&self) -> Epochs;
 }
@@ -40,6 +48,8 @@ pub struct Worker<P> {
     pub payout: P,
     /// The difficulty that its submissions shall have, if the name asks for one.
     pub difficulty: Option<Difficulty>,
+    /// What its owner should be told, for instance that somebody else is paid.
+    pub notice: Option<String>,
 }
 
 /// Why something cannot be had, in words for the miner.

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that fails says where")]
 
+use bytes::Bytes;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
@@ -10,12 +11,16 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use stratum::extranonce::Extranonces;
 use stratum::midstate::Midstate;
-use stratum::session::{Config, MALFORMED_MAX, WORKERS_MAX};
+use stratum::session::Config;
 use stratum::{
-    Difficulty, Disconnect, Epochs, Event, JobId, JobParts, Now, Offer, Refusal, Session, Target, Work, Worker, vardiff,
+    Difficulty, Disconnect, Epochs, Event, JobId, JobParts, Memory, Now, Offer, Refusal, Session, Target, Work, Worker,
+    vardiff,
 };
 
 const UNIX: u32 = 1_700_000_000;
+
+/// What the seed of the conversations makes of their sessions' names.
+const NAME: &str = "c5fc598e707e7291";
 
 #[derive(Debug, Clone, PartialEq)]
 struct Payee(String);
@@ -31,14 +36,18 @@ impl fmt::Display for Payee {
 struct FakeWork {
     epochs: Epochs,
     height: u64,
+    /// Which one it is: each makes jobs of its own.
+    number: u64,
     /// Solutions are at least this difficult.
     solution: f64,
     difficulty_scale: f64,
+    /// More bytes for the coinbase.
+    padding: usize,
 }
 
 impl FakeWork {
     fn first() -> Self {
-        Self { epochs: Epochs::default(), height: 1, solution: 1e6, difficulty_scale: 1.0 }
+        Self { epochs: Epochs::default(), height: 1, number: 1, solution: 1e6, difficulty_scale: 1.0, padding: 0 }
     }
 }
 
@@ -55,12 +64,13 @@ impl Work for FakeWork {
         if payee == "bad" {
             return Err(Refusal("bad cannot be paid".into()));
         }
-        Ok(Worker { name: name.into(), payout: Payee(payee.into()), difficulty })
+        let notice = (payee == "node").then(|| "the node is paid".to_owned());
+        Ok(Worker { name: name.into(), payout: Payee(payee.into()), difficulty, notice })
     }
 
     fn offer(&self, payout: &Payee, generation: u32, _draw: u32) -> Result<Offer<u64>, Refusal> {
-        let id = self.height * 1000 + u64::from(generation);
-        let head = [payout.0.as_bytes(), &id.to_le_bytes()].concat();
+        let id = self.number * 1000 + u64::from(generation);
+        let head = [payout.0.as_bytes(), &id.to_le_bytes(), &vec![0; self.padding]].concat();
         Ok(Offer::new(
             &JobParts {
                 id: JobId(id),
@@ -80,8 +90,25 @@ impl Work for FakeWork {
         ))
     }
 
+    fn transactions(&self, _ticket: &u64) -> Option<Bytes> {
+        Some(Bytes::from_static(br#"["0100","0200"]"#))
+    }
+
     fn epochs(&self) -> Epochs {
         self.epochs
+    }
+}
+
+/// What the sessions of one server have in common.
+struct Shared {
+    extranonces: Extranonces,
+    memory: Arc<Memory<u64>>,
+    start: Instant,
+}
+
+impl Default for Shared {
+    fn default() -> Self {
+        Self { extranonces: Extranonces::starting_at(0x0102_0304), memory: Arc::default(), start: Instant::now() }
     }
 }
 
@@ -111,9 +138,13 @@ impl Job {
 
 impl Conversation {
     fn start(work: FakeWork) -> Self {
-        let start = Instant::now();
+        Self::start_with(work, |_| {}, &Shared::default())
+    }
+
+    fn start_with(work: FakeWork, change: impl FnOnce(&mut Config), shared: &Shared) -> Self {
+        let start = shared.start;
         let difficulty = |value| Difficulty::new(value).unwrap();
-        let config = Config {
+        let mut config = Config {
             vardiff: vardiff::Config {
                 interval: Duration::from_secs(3),
                 // About 43 hashes: quickly found by a test.
@@ -121,14 +152,14 @@ impl Conversation {
                 min: difficulty(1e-9),
                 max: difficulty(1e12),
             },
-            subscribe_timeout: Duration::from_secs(15),
-            authorize_timeout: Duration::from_secs(60),
-            notify_interval: Duration::from_secs(30),
+            known_devices: false,
             difficulty_scale: work.difficulty_scale,
+            ..Config::default()
         };
-        let lease = Extranonces::starting_at(0x0102_0304).lease().unwrap();
+        change(&mut config);
+        let lease = shared.extranonces.lease().unwrap();
         let now = Now { instant: start, unix: UNIX };
-        let session = Session::new(config, lease, Arc::new(work.clone()), 7, now);
+        let session = Session::new(Arc::new(config), shared.memory.clone(), lease, Arc::new(work.clone()), 7, now);
         Self { session, start, elapsed: Duration::ZERO, work, events: Vec::new() }
     }
 
@@ -163,6 +194,7 @@ impl Conversation {
     }
 
     fn change_work(&mut self, change: impl FnOnce(&mut FakeWork)) {
+        self.work.number += 1;
         change(&mut self.work);
         let work = Arc::new(self.work.clone());
         let now = self.now();
@@ -195,6 +227,22 @@ impl Conversation {
         let answers = self.answers();
         let notify = answers.iter().rfind(|answer| answer["method"] == "mining.notify");
         Job { params: notify.unwrap_or_else(|| panic!("no job in {answers:?}"))["params"].clone() }
+    }
+
+    /// Whom submissions were credited to.
+    fn credits(&self) -> Vec<&str> {
+        let credits = self.events.iter().filter_map(|event| match event {
+            Event::Credited(credit) => Some(&*credit.worker),
+            _ => None,
+        });
+        credits.collect()
+    }
+
+    /// Subscribed as `user_agent` and authorised as `name`; what was sent after the answers.
+    fn join(&mut self, user_agent: &str, name: &str) -> Vec<Value> {
+        self.send(&json!({"id": 1, "method": "mining.subscribe", "params": [user_agent]}).to_string());
+        self.send(&json!({"id": 2, "method": "mining.authorize", "params": [name, "x"]}).to_string());
+        self.answers().split_off(2)
     }
 
     fn submit(&mut self, name: &str, job: &str, solved: &Solved) -> Value {
@@ -272,7 +320,7 @@ fn the_handshake_answers_in_order_and_then_gives_difficulty_and_job() {
     assert_eq!(
         conversation.answer(),
         json!({"id": 1, "error": null, "result": [
-            [["mining.set_difficulty", "01020304"], ["mining.notify", "01020304"]], "01020304", 4
+            [["mining.set_difficulty", NAME], ["mining.notify", NAME]], "01020304", 4
         ]})
     );
     assert_eq!(conversation.session.user_agent(), "cgminer/4.11.1");
@@ -290,7 +338,7 @@ fn authorising_before_subscribing_works_too() {
     let mut conversation = Conversation::start(FakeWork::first());
     conversation.send(r#"{"id":1,"method":"mining.authorize","params":["alice"]}"#);
     assert_eq!(conversation.answer()["result"], true);
-    conversation.send(r#"{"id":2,"method":"mining.subscribe","params":[]}"#);
+    conversation.send(r#"{"id":2,"method":"mining.subscribe","params":["x/1"]}"#);
     let methods: Vec<Value> = conversation.answers().iter().map(|answer| answer["method"].clone()).collect();
     assert_eq!(methods, [Value::Null, "mining.set_difficulty".into(), "mining.notify".into()]);
 }
@@ -306,16 +354,22 @@ fn a_second_subscribe_gets_the_same_answer_and_no_second_job() {
 fn configure_answers_every_extension_that_was_asked_for_and_no_other() {
     let mut conversation = Conversation::start(FakeWork::first());
     conversation.send(
-        r#"{"id":1,"method":"mining.configure","params":[["version-rolling","minimum-difficulty"],{"version-rolling.mask":"ffffffff"}]}"#,
+        r#"{"id":1,"method":"mining.configure","params":[["version-rolling","minimum-difficulty","subscribe-extranonce","info","dance"],{"version-rolling.mask":"ffffffff","version-rolling.min-bit-count":"2","minimum-difficulty.value":2}]}"#,
     );
-    let answers = conversation.answers();
     assert_eq!(
-        answers[0]["result"],
-        json!({"version-rolling": true, "version-rolling.mask": "1fffe000", "minimum-difficulty": false})
+        conversation.answer()["result"],
+        json!({
+            "version-rolling": true, "version-rolling.mask": "1fffe000", "minimum-difficulty": true,
+            "subscribe-extranonce": true, "info": true, "dance": false,
+        })
     );
+    // Nothing but its answer comes before that of `mining.subscribe`.
+    conversation.send(r#"{"id":2,"method":"mining.subscribe","params":["x/1"]}"#);
+    let answers = conversation.answers();
+    assert_eq!(answers[0]["id"], 2);
     assert_eq!(answers[1], json!({"id": null, "method": "mining.set_version_mask", "params": ["1fffe000"]}));
     conversation.send(
-        r#"{"id":2,"method":"mining.configure","params":[["version-rolling"],{"version-rolling.mask":"00000fff"}]}"#,
+        r#"{"id":3,"method":"mining.configure","params":[["version-rolling"],{"version-rolling.mask":"00000fff"}]}"#,
     );
     assert_eq!(conversation.answer()["result"], json!({"version-rolling": false}));
 }
@@ -408,8 +462,8 @@ fn fields_of_the_wrong_form_are_refused_by_name() {
     let (mut conversation, job) = Conversation::mining();
     let solved = good(&job);
     for (broken, name) in [
-        (Solved { extranonce2: "0005".into(), ..solved.clone() }, "extranonce2"),
-        (Solved { nonce: "123".into(), ..solved.clone() }, "nonce"),
+        (Solved { extranonce2: "zz05".into(), ..solved.clone() }, "extranonce2"),
+        (Solved { nonce: "".into(), ..solved.clone() }, "nonce"),
         (Solved { time: "xyz".into(), ..solved.clone() }, "ntime"),
         (Solved { time: format!("{:08x}", UNIX - 601), ..solved.clone() }, "ntime"),
         (Solved { time: format!("{:08x}", UNIX + 7001), ..solved.clone() }, "ntime"),
@@ -473,7 +527,7 @@ fn a_second_payee_on_one_connection_is_refused_with_the_reason() {
 #[test]
 fn a_name_that_cannot_be_paid_is_refused_with_the_reason_and_another_may_follow() {
     let mut conversation = Conversation::start(FakeWork::first());
-    conversation.send(r#"{"id":1,"method":"mining.subscribe","params":[]}"#);
+    conversation.send(r#"{"id":1,"method":"mining.subscribe","params":["x/1"]}"#);
     conversation.answers();
     conversation.send(r#"{"id":2,"method":"mining.authorize","params":["bad.rig",""]}"#);
     let answer = conversation.answer();
@@ -484,14 +538,16 @@ fn a_name_that_cannot_be_paid_is_refused_with_the_reason_and_another_may_follow(
 }
 
 #[test]
-fn more_workers_than_a_connection_may_carry_are_refused() {
-    let (mut conversation, _) = Conversation::mining();
-    for number in 1..WORKERS_MAX {
+fn more_workers_than_a_connection_may_carry_go_to_the_first_ones_account() {
+    let (mut conversation, job) = Conversation::mining();
+    for number in 1..Config::default().workers_max {
         conversation.send(&format!(r#"{{"id":3,"method":"mining.authorize","params":["alice.{number}"]}}"#));
         assert_eq!(conversation.answer()["result"], true);
     }
     conversation.send(r#"{"id":3,"method":"mining.authorize","params":["alice.more"]}"#);
-    assert_eq!(code(&conversation.answer()), 24);
+    assert_eq!(conversation.answer()["result"], true);
+    assert_eq!(conversation.submit("alice.more", job.id(), &good(&job))["result"], true);
+    assert_eq!(conversation.credits(), ["alice.rig"]);
 }
 
 #[test]
@@ -623,7 +679,7 @@ fn a_handshake_that_is_not_finished_in_time_ends() {
 #[test]
 fn garbage_is_answered_and_ends_the_connection_when_it_goes_on() {
     let mut conversation = Conversation::start(FakeWork::first());
-    for _ in 1..MALFORMED_MAX {
+    for _ in 1..Config::default().malformed_lines_max {
         conversation.send("this is no JSON");
         let answer = conversation.answer();
         assert_eq!((&answer["id"], code(&answer)), (&Value::Null, 20));
@@ -638,6 +694,546 @@ fn unknown_methods_are_answered_and_do_no_harm() {
     for _ in 0..10 {
         conversation.send(r#"{"id":5,"method":"mining.dance","params":[]}"#);
         assert_eq!(code(&conversation.answer()), -3);
+    }
+}
+
+fn methods(lines: &[Value]) -> Vec<&str> {
+    lines.iter().map(|line| line["method"].as_str().unwrap_or("answer")).collect()
+}
+
+/// cgminer, bfgminer and cpuminer quote the session that they had, and submit again what was under way.
+#[test]
+fn a_miner_whose_line_was_cut_goes_on_where_it_was() {
+    let shared = Shared::default();
+    let mut first = Conversation::start_with(FakeWork::first(), |_| {}, &shared);
+    first.join("cgminer/4.11.1", "alice");
+    first.wait(Duration::from_secs(30)).unwrap();
+    let job = first.job();
+    let done = good(&job);
+    assert_eq!(first.submit("alice", job.id(), &done)["result"], true);
+    first.session.close(Now { instant: shared.start, unix: UNIX });
+
+    let mut stranger = Conversation::start_with(FakeWork::first(), |_| {}, &shared);
+    stranger.send(r#"{"id":1,"method":"mining.subscribe","params":["cgminer/4.11.1"]}"#);
+    assert_eq!(stranger.answer()["result"][1], "01020305", "what can be resumed is given to nobody else");
+
+    let mut second = Conversation::start_with(FakeWork::first(), |_| {}, &shared);
+    let line = json!({"id": 0, "method": "mining.subscribe", "params": ["cgminer/4.11.1", NAME]}).to_string();
+    second.send(&line);
+    assert_eq!(second.answer()["result"][1], "01020304");
+    second.send(r#"{"id":2,"method":"mining.authorize","params":["alice","x"]}"#);
+    second.answers();
+    assert_eq!(code(&second.submit("alice", job.id(), &done)), 22, "it was credited before the line was cut");
+    let retried = solve_from(1_000_000, &job, |difficulty| difficulty >= 1e-8);
+    assert_eq!(second.submit("alice", job.id(), &retried)["result"], true);
+
+    let mut third = Conversation::start_with(FakeWork::first(), |_| {}, &shared);
+    third.send(&line);
+    assert_ne!(third.answer()["result"][1], "01020304", "a session is resumed once");
+}
+
+#[test]
+fn whoever_resumes_a_session_for_another_payee_does_not_get_its_jobs() {
+    let shared = Shared::default();
+    let mut first = Conversation::start_with(FakeWork::first(), |_| {}, &shared);
+    first.join("cgminer/4.11.1", "alice");
+    first.wait(Duration::from_secs(30)).unwrap();
+    let job = first.job();
+    first.session.close(Now { instant: shared.start, unix: UNIX });
+    let mut second = Conversation::start_with(FakeWork { height: 2, number: 2, ..FakeWork::first() }, |_| {}, &shared);
+    second.send(&json!({"id": 1, "method": "mining.subscribe", "params": ["cgminer/4.11.1", NAME]}).to_string());
+    second.send(r#"{"id":2,"method":"mining.authorize","params":["bob","x"]}"#);
+    second.answers();
+    assert_eq!(code(&second.submit("bob", job.id(), &good(&job))), 21);
+}
+
+#[test]
+fn a_settled_difficulty_is_remembered_for_the_next_connection() {
+    let shared = Shared::default();
+    let mut first = Conversation::start_with(FakeWork::first(), |_| {}, &shared);
+    first.join("bitaxe/x", "alice");
+    first.wait(Duration::from_secs(30)).unwrap();
+    let job = first.job();
+    // Evenly, once in three quarters of a second, until it is settled.
+    for number in 0..60_u32 {
+        first.elapsed += Duration::from_millis(750);
+        let solved = solve_from(number * 1_000_000, &job, |difficulty| difficulty >= 1e-8);
+        assert_eq!(first.submit("alice", job.id(), &solved)["result"], true);
+    }
+    let now = first.now();
+    first.session.close(now);
+    let mut second = Conversation::start_with(FakeWork::first(), |_| {}, &shared);
+    let told = second.join("bitaxe/x", "alice")[0]["params"][0].as_f64().unwrap();
+    assert!(told != 1e-8, "the start would be 1e-8: {told}");
+}
+
+/// bfgminer: takes the first line after `mining.subscribe` for its answer, so what it sends before with a null id gets none.
+#[test]
+fn bfgminers_dialogue() {
+    let mut conversation = Conversation::start(FakeWork::first());
+    let target = format!("00000000ffff{}", "0".repeat(52));
+    conversation.send(&format!(r#"{{"id":null,"method":"mining.suggest_target","params":["{target}"]}}"#));
+    conversation.send(r#"{"id":null,"method":"mining.capabilities","params":[{"notify":[]}]}"#);
+    conversation.send(r#"{"id":0,"method":"mining.subscribe","params":["bfgminer/5.5.0"]}"#);
+    assert_eq!(conversation.answer()["id"], 0);
+    conversation.send(r#"{"id":"auth","method":"mining.authorize","params":["alice.bfg","x"]}"#);
+    let answers = conversation.answers();
+    assert_eq!(answers[0], json!({"id": "auth", "result": true, "error": null}));
+    assert_eq!(answers[1]["params"][0], 1.0, "the target that it suggested");
+    let job = answers[2]["params"][0].as_str().unwrap();
+    conversation.send(&format!(r#"{{"id":"txlist{job}","method":"mining.get_transactions","params":["{job}"]}}"#));
+    let answer = conversation.answer();
+    assert_eq!(answer, json!({"id": format!("txlist{job}"), "result": ["0100", "0200"], "error": null}));
+    conversation.send(&format!(r#"{{"id":7,"method":"mining.get_transactions","params":["{job}"]}}"#));
+    assert_eq!(code(&conversation.answer()), 20, "megabytes are not had all the time");
+}
+
+/// cgminer with `USE_VMASK` (Dragonmint): configures first, and gives the pool up if that fails.
+#[test]
+fn a_cgminer_that_configures_first_is_answered_first() {
+    let mut conversation = Conversation::start(FakeWork::first());
+    conversation.send(
+        r#"{"id":0,"method":"mining.configure","params":[["version-rolling"],{"version-rolling.mask":"ffffffff"}]}"#,
+    );
+    assert_eq!(
+        conversation.answer(),
+        json!({"id": 0, "result": {"version-rolling": true, "version-rolling.mask": "1fffe000"}, "error": null})
+    );
+    conversation.send(r#"{"id":1,"method":"mining.subscribe","params":["cgminer/4.11.1"]}"#);
+    assert_eq!(methods(&conversation.answers()), ["answer", "mining.set_version_mask"]);
+    conversation.send(r#"{"id":2,"method":"mining.authorize","params":["alice","x"]}"#);
+    assert_eq!(methods(&conversation.answers()), ["answer", "mining.set_difficulty", "mining.notify"]);
+    conversation.send(r#"{"id":3,"method":"mining.suggest_difficulty","params":[64]}"#);
+    assert_eq!(methods(&conversation.answers()), ["answer", "mining.set_difficulty", "mining.notify"]);
+}
+
+/// Bitaxe: sends its whole handshake at once, suggests a difficulty, and sends version bits XORed with the job's version.
+#[test]
+fn esp_miners_dialogue() {
+    let mut conversation = Conversation::start(FakeWork::first());
+    for line in [
+        r#"{"id":1,"method":"mining.configure","params":[["version-rolling"],{"version-rolling.mask":"ffffffff"}]}"#,
+        r#"{"id":2,"method":"mining.subscribe","params":["bitaxe/BM1370/v2.9.0"]}"#,
+        r#"{"id":3,"method":"mining.authorize","params":["alice.bitaxe","x"]}"#,
+    ] {
+        conversation.send(line);
+    }
+    let answers = conversation.answers();
+    let ids: Vec<&Value> = answers.iter().map(|answer| &answer["id"]).filter(|id| !id.is_null()).collect();
+    assert_eq!(ids, [1, 2, 3], "in the order of the requests");
+    let job = Job { params: answers.last().unwrap()["params"].clone() };
+    conversation.send(r#"{"id":4,"method":"mining.extranonce.subscribe","params":[]}"#);
+    assert_eq!(conversation.answer()["result"], true);
+    let version = u32::from_str_radix(job.params[5].as_str().unwrap(), 16).unwrap();
+    let rolled = version | 0x0060_2000;
+    let nonce = (0..)
+        .find(|nonce| Target::from_le_bytes(sha256d(&header_of(&job, 5, UNIX, *nonce, rolled))).difficulty() >= 1e-8)
+        .unwrap();
+    let bits = format!("{:08x}", rolled ^ version);
+    let params = json!(["alice.bitaxe", job.id(), "00000005", format!("{UNIX:08x}"), format!("{nonce:08x}"), bits]);
+    conversation.send(&json!({"id": 5, "method": "mining.submit", "params": params}).to_string());
+    assert_eq!(conversation.answers()[0], json!({"id": 5, "result": true, "error": null}));
+    // It answers pings so; nothing is to be said to that.
+    conversation.send(r#"{"id":42,"method":"pong","params":[]}"#);
+    assert!(conversation.answers().is_empty());
+}
+
+/// Antminer S9, stock firmware: `mining.multi_version` instead of `mining.configure`, then whole versions in submissions.
+#[test]
+fn an_s9_may_send_whole_versions() {
+    let mut conversation = Conversation::start(FakeWork::first());
+    let lines = conversation.join("bmminer/2.0.0", "alice");
+    let job = Job { params: lines[1]["params"].clone() };
+    conversation.send(r#"{"method":"mining.multi_version","params":[1]}"#);
+    assert!(conversation.answers().is_empty());
+    let submit = |conversation: &mut Conversation, version: u32| {
+        let nonce = (0..)
+            .find(|nonce| {
+                Target::from_le_bytes(sha256d(&header_of(&job, 5, UNIX, *nonce, version))).difficulty() >= 1e-8
+            })
+            .unwrap();
+        let version = format!("{version:08x}");
+        let params = json!(["alice", job.id(), "00000005", format!("{UNIX:08x}"), format!("{nonce:08x}"), version]);
+        conversation.send(&json!({"id": 9, "method": "mining.submit", "params": params}).to_string());
+        conversation.answers().into_iter().find(|answer| answer["id"] == 9).unwrap()
+    };
+    assert_eq!(submit(&mut conversation, 0x2000_0000)["result"], true);
+    assert_eq!(submit(&mut conversation, 0x2000_4000)["result"], true);
+    // Old firmware rolls bits that make the version negative.
+    assert_eq!(code(&submit(&mut conversation, 0x8000_0000)), 20);
+}
+
+/// Antminer S9, stock: copies the job into 8,192 bytes, unchecked; S19: 755; NiceHash: 500; Bitaxe: slow beyond 6,500.
+#[test]
+fn a_device_that_cannot_hold_the_job_is_warned_of_once() {
+    for (user_agent, fits, too_much, shown) in [
+        ("bmminer/2.0.0", 7900, 8100, false),
+        ("Antminer S19j Pro", 600, 800, false),
+        ("Antminer S21/1", 2100, 2300, false),
+        ("whatsminer/v1.0", 6400, 6600, false),
+        ("NiceHash/1.0.0", 400, 600, false),
+        ("bitaxe/BM1370", 6400, 6600, true),
+        ("NerdMinerV2", 200, 300, false),
+        ("cgminer/4.11.1", 30_000, 0, false),
+    ] {
+        let warned = |padding: usize| {
+            let mut conversation = Conversation::start(FakeWork { padding, ..FakeWork::first() });
+            let mut lines = conversation.join(user_agent, "alice");
+            conversation.wait(Duration::from_secs(31)).unwrap();
+            lines.extend(conversation.answers());
+            let events = conversation.events.iter().filter(|event| matches!(event, Event::JobTooBig(_))).count();
+            (events, methods(&lines).contains(&"client.show_message"))
+        };
+        assert_eq!(warned(fits), (0, false), "{user_agent}");
+        if too_much > 0 {
+            assert_eq!(warned(too_much), (1, shown), "{user_agent}");
+        }
+    }
+    let work = FakeWork { padding: 800, ..FakeWork::first() };
+    let refuse = |config: &mut Config| config.refuse_small_devices = true;
+    let mut refused = Conversation::start_with(work, refuse, &Shared::default());
+    refused.send(r#"{"id":1,"method":"mining.subscribe","params":["Antminer S19"]}"#);
+    let end = refused.try_send(br#"{"id":2,"method":"mining.authorize","params":["alice"]}"#);
+    assert_eq!(end, Err(Disconnect::SmallDevice));
+}
+
+#[test]
+fn known_devices_start_where_they_belong() {
+    for (user_agent, start) in
+        [("NerdMinerV2", 0.001), ("bitaxe/x", 1024.0), ("Antminer S21/1", 262_144.0), ("something else", 1e-8)]
+    {
+        let known = |config: &mut Config| config.known_devices = true;
+        let mut conversation = Conversation::start_with(FakeWork::first(), known, &Shared::default());
+        assert_eq!(conversation.join(user_agent, "alice")[0]["params"][0], start, "{user_agent}");
+    }
+}
+
+/// Antminer S1 to S5: every clean job flushes deep queues, so late work is not cleaned, though stale work is.
+#[test]
+fn old_cgminers_keep_late_work() {
+    let mut conversation = Conversation::start(FakeWork::first());
+    conversation.join("cgminer/3.8.5", "alice");
+    conversation.change_work(|work| {
+        work.height += 1;
+        work.epochs.late += 1;
+    });
+    assert!(!conversation.job().clean());
+    conversation.next_block();
+    assert!(conversation.job().clean());
+}
+
+/// bmminer submits without the zeros that a number begins with, some proxies with `0x`, in capitals, or as JSON numbers.
+#[test]
+fn digits_are_understood_as_firmware_writes_them() {
+    let (mut conversation, job) = Conversation::mining();
+    for (number, write) in [
+        (0, (|nonce| json!(format!("0x{nonce:08X}"))) as fn(u32) -> Value),
+        (1, |nonce| json!(format!("{nonce:x}"))),
+        (2, |nonce| json!(nonce)),
+        (3, |nonce| json!(format!("{nonce:08x}00000000"))),
+    ] {
+        let nonce = u32::from_str_radix(&solve_from(number << 20, &job, |d| d >= 1e-8).nonce, 16).unwrap();
+        let params = json!(["alice.rig", job.id(), "0X00000005", UNIX, write(nonce)]);
+        conversation.send(&json!({"id": 9, "method": "mining.submit", "params": params}).to_string());
+        let answers = conversation.answers();
+        assert_eq!(answers.iter().find(|answer| answer["id"] == 9).unwrap()["result"], true, "{params}");
+    }
+}
+
+#[test]
+fn a_changed_extranonce1_is_told_to_subscribers_right_before_a_job() {
+    let shared = Shared::default();
+    let mut conversation = Conversation::start_with(FakeWork::first(), |_| {}, &shared);
+    let lines = conversation.join("bmminer/2.0.0", "alice");
+    let old = Job { params: lines[1]["params"].clone() };
+    let now = conversation.now();
+    let other = shared.extranonces.lease().unwrap();
+    assert_eq!(conversation.session.change_extranonce1(other, now), Ok(false), "it would not know");
+    conversation.send(r#"{"id":3,"method":"mining.extranonce.subscribe","params":[]}"#);
+    assert_eq!(conversation.answer()["result"], true);
+    let other = shared.extranonces.lease().unwrap();
+    assert_eq!(conversation.session.change_extranonce1(other, now), Ok(true));
+    let lines = conversation.answers();
+    assert_eq!(methods(&lines), ["mining.set_extranonce", "mining.notify"]);
+    assert_eq!(lines[0]["params"], json!(["01020306", 4]));
+    // The old job goes on with what it began with.
+    assert_eq!(conversation.submit("alice", old.id(), &good(&old))["result"], true);
+}
+
+#[test]
+fn suggestions_are_honoured_again_and_again_but_not_all_the_time() {
+    let (mut conversation, _) = Conversation::mining();
+    let suggest = |conversation: &mut Conversation, line: &str| {
+        conversation.send(line);
+        let lines = conversation.answers();
+        assert_eq!(lines[0]["result"], true);
+        lines.iter().find(|line| line["method"] == "mining.set_difficulty").map(|line| line["params"][0].clone())
+    };
+    let line = r#"{"id":5,"method":"mining.suggest_difficulty","params":["0.25"]}"#;
+    assert_eq!(suggest(&mut conversation, line), Some(json!(0.25)));
+    let line = r#"{"id":6,"method":"mining.suggest_difficulty(0.5)","params":[]}"#;
+    assert_eq!(suggest(&mut conversation, line), None, "too soon: with the next job");
+    conversation.elapsed += Duration::from_secs(11);
+    let line = r#"{"id":7,"method":"mining.suggest_difficulty","params":[2]}"#;
+    assert_eq!(suggest(&mut conversation, line), Some(json!(2.0)));
+    conversation.send(r#"{"id":8,"method":"mining.suggest_difficulty","params":[-1]}"#);
+    assert_eq!(code(&conversation.answer()), 20);
+}
+
+#[test]
+fn a_minimum_difficulty_is_kept() {
+    let mut conversation = Conversation::start(FakeWork::first());
+    conversation.send(
+        r#"{"id":9,"method":"mining.configure","params":[["minimum-difficulty"],{"minimum-difficulty.value":5}]}"#,
+    );
+    assert_eq!(conversation.answer()["result"], json!({"minimum-difficulty": true}));
+    let lines = conversation.join("x/1", "alice");
+    assert_eq!(lines[0]["params"][0], 5.0);
+    for _ in 0..10 {
+        conversation.wait(Duration::from_secs(31)).unwrap();
+        assert!(!methods(&conversation.answers()).contains(&"mining.set_difficulty"));
+    }
+}
+
+#[test]
+fn a_miner_without_a_name_is_asked_for_one_and_pings_are_answered() {
+    let mut conversation = Conversation::start(FakeWork::first());
+    conversation.send(r#"{"id":1,"method":"mining.subscribe","params":[]}"#);
+    conversation.send(r#"{"id":2,"method":"mining.authorize","params":["alice"]}"#);
+    let lines = conversation.answers();
+    assert_eq!(*methods(&lines).last().unwrap(), "client.get_version");
+    conversation.send(r#"{"id":1,"result":"cgminer/4.12.0","error":null}"#);
+    assert_eq!(conversation.session.user_agent(), "cgminer/4.12.0");
+    assert_eq!(conversation.session.device().name, "cgminer");
+    conversation.send(r#"{"id":42,"method":"mining.ping","params":[]}"#);
+    assert_eq!(conversation.answer(), json!({"id": 42, "result": "pong", "error": null}));
+}
+
+#[test]
+fn messages_go_to_devices_that_show_them_and_to_no_others() {
+    for (user_agent, shows) in [("cgminer/4.11.1", true), ("bfgminer/5.5", true), ("cpuminer/2.5.1", false)] {
+        let mut conversation = Conversation::start(FakeWork::first());
+        let lines = conversation.join(user_agent, "node");
+        assert_eq!(methods(&lines).contains(&"client.show_message"), shows, "{user_agent}");
+    }
+}
+
+#[test]
+fn a_device_with_nothing_but_invalid_submissions_is_helped_and_then_sent_away() {
+    let (mut conversation, job) = Conversation::mining();
+    let mut helped = Vec::new();
+    let mut end = Ok(());
+    for nonce in 0..30_u32 {
+        conversation.elapsed += Duration::from_secs(10);
+        let solved = solve_from(nonce << 16, &job, |difficulty| difficulty < 1e-9);
+        let params = json!(["alice.rig", job.id(), solved.extranonce2, solved.time, solved.nonce]);
+        end =
+            conversation.try_send(json!({"id": 9, "method": "mining.submit", "params": params}).to_string().as_bytes());
+        let lines = conversation.answers();
+        helped.extend(methods(&lines).into_iter().filter(|method| *method != "answer").map(str::to_owned));
+        if end.is_err() {
+            break;
+        }
+    }
+    assert_eq!(helped, ["mining.notify", "client.reconnect"]);
+    assert_eq!(end, Err(Disconnect::Invalid));
+}
+
+#[test]
+fn lines_that_earn_nothing_are_borne_up_to_a_limit_and_good_submissions_without() {
+    let (mut conversation, job) = Conversation::mining();
+    for number in 0..600 {
+        let solved = solve_from(number << 16, &job, |difficulty| difficulty >= 1e-8);
+        conversation.submit("alice.rig", job.id(), &solved);
+    }
+    let line = br#"{"id":5,"method":"mining.ping","params":[]}"#;
+    let sent = (0..1000).take_while(|_| conversation.try_send(line).is_ok()).count();
+    assert!((200..=256).contains(&sent), "{sent}");
+    assert_eq!(conversation.try_send(line), Err(Disconnect::Flood));
+}
+
+#[test]
+fn names_tried_in_vain_end_the_connection_after_a_while() {
+    let mut conversation = Conversation::start(FakeWork::first());
+    let line = br#"{"id":5,"method":"mining.authorize","params":["bad"]}"#;
+    let tried = (0..100).take_while(|_| conversation.try_send(line).is_ok()).count();
+    assert_eq!(tried, 15);
+}
+
+#[test]
+fn idle_miners_are_kept_unless_the_operator_says_otherwise() {
+    let (mut conversation, _) = Conversation::mining();
+    conversation.wait(Duration::from_secs(86_400)).unwrap();
+    let limit = |config: &mut Config| config.idle_timeout = Some(Duration::from_secs(600));
+    let mut conversation = Conversation::start_with(FakeWork::first(), limit, &Shared::default());
+    conversation.join("x/1", "alice");
+    assert!(conversation.wait(Duration::from_secs(599)).is_ok());
+    assert_eq!(conversation.wait(Duration::from_secs(1)), Err(Disconnect::Idle));
+}
+
+#[test]
+fn version_rolling_can_be_narrowed_or_forbidden() {
+    for (allowed, result) in [
+        (0x00ff_e000, json!({"version-rolling": true, "version-rolling.mask": "00ffe000"})),
+        (0, json!({"version-rolling": false})),
+    ] {
+        let narrow = |config: &mut Config| config.version_mask = allowed;
+        let mut conversation = Conversation::start_with(FakeWork::first(), narrow, &Shared::default());
+        conversation.send(r#"{"id":1,"method":"mining.configure","params":[["version-rolling"],{}]}"#);
+        assert_eq!(conversation.answer()["result"], result);
+    }
+}
+
+/// cgminer, cpuminer and ESP-Miner apply a difficulty with the next job, bfgminer and some firmwares a lower one at once;
+/// all of them go on with the old job for as long as the new one takes to reach them, and deep queues for longer.
+#[test]
+fn no_submission_is_rejected_because_the_difficulty_changed() {
+    for (applies_at_once, delay) in [(false, 0), (true, 0), (false, 3), (true, 3), (false, 12), (true, 12)] {
+        let mut conversation = Conversation::start(FakeWork::first());
+        let mut inbox: std::collections::VecDeque<(u32, Value)> =
+            conversation.join("x/1", "alice").into_iter().map(|line| (0, line)).collect();
+        let (mut job, mut own, mut next) = (None::<Job>, 1e-8, 1e-8);
+        let (mut nonce, mut submitted, mut changes) = (0_u32, 0, 0);
+        // Quarters of a second; the hash rate leaps up and down by a factor of thirty every minute.
+        for tick in 0..2400_u32 {
+            while inbox.front().is_some_and(|(due, _)| *due <= tick) {
+                let line = inbox.pop_front().unwrap().1;
+                match line["method"].as_str() {
+                    Some("mining.set_difficulty") => {
+                        next = line["params"][0].as_f64().unwrap();
+                        changes += 1;
+                        if applies_at_once && next < own {
+                            own = next;
+                        }
+                    }
+                    Some("mining.notify") => {
+                        job = Some(Job { params: line["params"].clone() });
+                        own = next;
+                    }
+                    _ => {}
+                }
+            }
+            conversation.wait(Duration::from_millis(250)).unwrap();
+            let hashes = if tick / 240 % 2 == 0 { 5 } else { 150 };
+            for _ in 0..hashes {
+                let Some(job) = &job else { continue };
+                nonce += 1;
+                let header = header_of(job, 5, UNIX, nonce, 0x2000_0000);
+                // The last digits of a float are no matter for a miner either.
+                if Target::from_le_bytes(sha256d(&header)).difficulty() >= own * (1.0 + 1e-9) {
+                    let params = json!(["alice", job.id(), "00000005", format!("{UNIX:08x}"), format!("{nonce:08x}")]);
+                    conversation.send(&json!({"id": 9, "method": "mining.submit", "params": params}).to_string());
+                    submitted += 1;
+                }
+            }
+            for line in conversation.answers() {
+                if line["id"] == 9 {
+                    assert_eq!(line["result"], true, "{line} at {tick}, {applies_at_once}, {delay}");
+                } else {
+                    inbox.push_back((tick + delay, line));
+                }
+            }
+        }
+        assert!(submitted > 100 && changes > 8, "{submitted} submissions, {changes} changes");
+    }
+}
+
+/// What miners of the field say and are told, line by line, as it stands in `hardware/dialogues`: `$…` stands for what the
+/// miner knows by then, `job` and `difficulty` for any of these.
+#[test]
+fn dialogues_of_the_field_go_as_they_should() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/hardware/dialogues");
+    let mut count = 0;
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert!(text.starts_with("# "), "{} says whose it is", path.display());
+        let mut conversation = Conversation::start(FakeWork::first());
+        let (mut heard, mut job, mut nonce) = (std::collections::VecDeque::new(), None::<Job>, 0);
+        for line in text.lines() {
+            let wrong = |what: &dyn fmt::Display| panic!("{}: `{line}`: {what}", path.display());
+            if let Some(said) = line.strip_prefix("> ") {
+                let said = match &job {
+                    Some(job) if said.contains("$nonce") => {
+                        let value: Value = serde_json::from_str(said).unwrap();
+                        let bits = value["params"][5].as_str().map_or(0, |bits| u32::from_str_radix(bits, 16).unwrap());
+                        let is_good = |nonce: &u32| {
+                            let header = header_of(job, 5, UNIX, *nonce, 0x2000_0000 | bits);
+                            Target::from_le_bytes(sha256d(&header)).difficulty() >= 1e-8
+                        };
+                        nonce = (nonce + 1..).find(is_good).unwrap();
+                        said.replace("$job", job.id())
+                            .replace("$extranonce2", "00000005")
+                            .replace("$time", &format!("{UNIX:08x}"))
+                            .replace("$nonce", &format!("{nonce:08x}"))
+                    }
+                    _ => said.to_owned(),
+                };
+                conversation.send(&said);
+                heard.extend(conversation.answers());
+            } else if let Some(expected) = line.strip_prefix("< ") {
+                let Some(line) = heard.pop_front() else { wrong(&"nothing was said") };
+                match expected {
+                    "job" if line["method"] == "mining.notify" => job = Some(Job { params: line["params"].clone() }),
+                    "difficulty" if line["method"] == "mining.set_difficulty" => {}
+                    "job" | "difficulty" => wrong(&line),
+                    _ if line != serde_json::from_str::<Value>(&expected.replace("$session", NAME)).unwrap() => {
+                        wrong(&line)
+                    }
+                    _ => {}
+                }
+            }
+        }
+        assert!(heard.is_empty(), "{}: more was said: {heard:?}", path.display());
+        count += 1;
+    }
+    assert!(count >= 6, "{count} dialogues");
+}
+
+proptest! {
+    /// cgminer queues difficulties, and applies one with each job.
+    #[test]
+    fn a_difficulty_is_always_followed_by_a_job_before_the_next(
+        steps in proptest::collection::vec((0..5_u8, 0..60_u64), 1..40)
+    ) {
+        let mut conversation = Conversation::start(FakeWork::first());
+        let mut said = conversation.join("cgminer/4.11.1", "alice");
+        let mut job = Job { params: said[1]["params"].clone() };
+        for (kind, value) in steps {
+            match kind {
+                0 => conversation.next_block(),
+                1 => conversation.change_work(|work| work.epochs.urgent += 1),
+                2 => conversation.wait(Duration::from_secs(value)).unwrap(),
+                3 => conversation.send(&format!(
+                    r#"{{"id":5,"method":"mining.suggest_difficulty","params":[{}]}}"#, f64::exp2(-20.0 - value as f64 / 8.0)
+                )),
+                _ => {
+                    let nonce = format!("{value:08x}");
+                    let params = json!(["alice", job.id(), "00000000", format!("{UNIX:08x}"), nonce]);
+                    let line = json!({"id": 9, "method": "mining.submit", "params": params}).to_string();
+                    // Nearly all of these are no proof of work, which ends the connection in the end.
+                    if conversation.try_send(line.as_bytes()).is_err() {
+                        break;
+                    }
+                }
+            }
+            let lines = conversation.answers();
+            if let Some(notify) = lines.iter().rfind(|line| line["method"] == "mining.notify") {
+                job = Job { params: notify["params"].clone() };
+            }
+            said.extend(lines);
+        }
+        let mut jobs = std::collections::HashSet::new();
+        let mut coinbases = std::collections::HashSet::new();
+        for pair in said.windows(2) {
+            if pair[0]["method"] == "mining.set_difficulty" {
+                prop_assert_eq!(&pair[1]["method"], "mining.notify");
+            }
+        }
+        for notify in said.iter().filter(|line| line["method"] == "mining.notify") {
+            prop_assert!(jobs.insert(notify["params"][0].clone()), "every job has a name of its own");
+            prop_assert!(coinbases.insert(notify["params"][2].clone()), "and a coinbase");
+        }
     }
 }
 

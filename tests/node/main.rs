@@ -4,6 +4,7 @@ mod block_found;
 mod control;
 mod daemon_trouble;
 mod demo;
+mod doors;
 mod gate;
 mod ledger;
 mod metrics;

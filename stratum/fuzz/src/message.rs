@@ -11,10 +11,10 @@ fuzz_target!(|input: &[u8]| {
     let Some((piece, bytes)) = input.split_first() else { return };
     let mut lines = Lines::default();
     for piece in bytes.chunks(usize::from(*piece) + 1) {
-        lines.buffer().extend_from_slice(piece);
+        lines.extend(piece);
         loop {
             match lines.next(LINE_BYTES_MAX) {
-                Ok(Some(line)) => understand(&line),
+                Ok(Some(line)) => understand(line),
                 Ok(None) => break,
                 Err(_) => return,
             }

@@ -36,7 +36,7 @@ impl Work for FakeWork {
             return Err(Refusal("cannot be paid".into()));
         }
         let difficulty = name.split_once('+').and_then(|(_, number)| Difficulty::new(number.parse().ok()?));
-        Ok(Worker { name: name.into(), payout: Payee(name.into()), difficulty })
+        Ok(Worker { name: name.into(), payout: Payee(name.into()), difficulty, notice: None })
     }
 
     fn offer(&self, payout: &Payee, generation: u32, _draw: u32) -> Result<Offer<()>, Refusal> {
@@ -74,7 +74,7 @@ fuzz_target!(|input: &[u8]| {
         unix: START + u32::try_from(elapsed.as_secs()).unwrap_or(0),
     };
     let lease = Extranonces::starting_at(1).lease().expect("nobody else has one");
-    let mut session = Session::new(config(), lease, Arc::new(FakeWork { ..work }), 7, now(elapsed));
+    let mut session = Session::new(Arc::new(config()), Arc::default(), lease, Arc::new(FakeWork { ..work }), 7, now(elapsed));
     let mut rest = input;
     while let Some((head, after)) = rest.split_first_chunk::<2>() {
         let (bytes, next) = after.split_at(usize::from(head[1]).min(after.len()));
@@ -150,9 +150,6 @@ fn config() -> Config {
             min: difficulty(1e-10),
             max: difficulty(1e12),
         },
-        subscribe_timeout: Duration::from_secs(15),
-        authorize_timeout: Duration::from_secs(60),
-        notify_interval: Duration::from_secs(30),
-        difficulty_scale: 1.0,
+        ..Config::default()
     }
 }

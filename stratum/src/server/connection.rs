@@ -1,32 +1,48 @@
 //! Drives one `Session` over one socket: the only file that knows both.
 
 use bytes::{Buf, Bytes, BytesMut};
+use std::cell::RefCell;
 use std::collections::VecDeque;
+use std::future::poll_fn;
 use std::io::{self, IoSlice};
+use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 use thiserror::Error;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::sync::mpsc::error::TrySendError;
+use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout};
-use tracing::{debug, info};
+use tracing::{debug, info, trace};
 
 use super::{Server, metrics, now};
 use crate::line::{LineTooLong, Lines};
-use crate::session::{Disconnect, Event, Session};
+use crate::session::{self, Disconnect, Event, Session};
 use crate::work::Work;
 
-/// Bytes waiting to be sent above which nothing more is read: a miner that does not read its answers gets no new ones.
-const PENDING_BYTES_MAX: usize = 256 * 1024;
+/// Bytes asked of a socket at a time: a hundred submissions.
+const READ_BYTES: usize = 16 * 1024;
 
-/// Bytes asked of the socket at a time: dozens of submissions, while an idle connection holds little.
-const READ_BYTES: usize = 4 * 1024;
+/// Pieces that an idle connection keeps room for.
+const KEPT_PIECES_MAX: usize = 8;
 
 /// Pieces given to one `writev`.
 const PIECES_MAX: usize = 64;
 
+/// Lines handled before others get their turn.
+const LINES_PER_TURN_MAX: usize = 128;
+
+/// Turns of a connection's loop between looks at what a busy socket would keep waiting.
+const TURNS_BETWEEN_LOOKS: u32 = 64;
+
 /// How long a connection that is being closed may take to read what it still should.
 const FAREWELL: Duration = Duration::from_millis(500);
+
+thread_local! {
+    /// Where all connections of a thread read into, one after the other: whoever waits for bytes holds no room for them.
+    static READ_BUFFER: RefCell<Box<[u8; READ_BYTES]>> = RefCell::new(Box::new([0; READ_BYTES]));
+}
 
 /// Why a connection ended.
 #[derive(Debug, Error)]
@@ -58,6 +74,11 @@ impl End {
             Self::Session(Disconnect::Malformed(_)) => "malformed",
             Self::Session(Disconnect::HandshakeTimeout) => "handshake_timeout",
             Self::Session(Disconnect::NoWork(_)) | Self::NoWork => "no_work",
+            Self::Session(Disconnect::Flood) => "flood",
+            Self::Session(Disconnect::Invalid) => "invalid",
+            Self::Session(Disconnect::Refused) => "refused",
+            Self::Session(Disconnect::Idle) => "idle",
+            Self::Session(Disconnect::SmallDevice) => "small_device",
             Self::Blocked => "blocked",
             Self::Extranonce => "extranonce",
             Self::Stopped => "stopped",
@@ -66,7 +87,13 @@ impl End {
 }
 
 /// Serves `stream` until it ends.
-pub(super) async fn run<W, S>(server: &Server<W>, stream: S, read: BytesMut, seed: u64) -> End
+pub(super) async fn run<W, S>(
+    server: &Server<W>,
+    config: &Arc<session::Config>,
+    stream: S,
+    read: BytesMut,
+    seed: u64,
+) -> End
 where
     W: Work,
     S: AsyncRead + AsyncWrite + Unpin,
@@ -75,19 +102,21 @@ where
     let Some(snapshot) = work.borrow_and_update().clone() else { return End::NoWork };
     let Some(extranonce1) = server.extranonces.lease() else { return End::Extranonce };
     metrics::opened();
-    let session = Session::new(server.config.session, extranonce1, snapshot, seed, now());
+    let session = Session::new(config.clone(), server.memory.clone(), extranonce1, snapshot, seed, now());
     let mut connection =
         Connection { server, stream, lines: Lines::starting_with(read), session, pending: Pending::default() };
     let end = match connection.drive(&mut work).await {
         Ok(never) => match never {},
         Err(end) => end,
     };
-    connection.farewell().await;
-    let worker = connection.session.worker().map_or("", |name| name);
+    connection.farewell(&end).await;
+    let session = connection.session;
+    let worker = session.worker().map_or("", |name| name);
     match end {
         End::Eof | End::Stopped => debug!(worker, "miner disconnected"),
-        _ => info!(worker, user_agent = connection.session.user_agent(), reason = %end, "miner disconnected"),
+        _ => info!(worker, user_agent = session.user_agent(), reason = %end, "miner disconnected"),
     }
+    session.close(now());
     end
 }
 
@@ -101,67 +130,154 @@ struct Connection<'a, W: Work, S> {
 
 enum Never {}
 
+/// What a socket did.
+enum Io {
+    Wrote(usize),
+    Read(usize),
+}
+
 impl<W, S> Connection<'_, W, S>
 where
     W: Work,
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    async fn drive(&mut self, work: &mut tokio::sync::watch::Receiver<Option<Arc<W>>>) -> Result<Never, End> {
+    async fn drive(&mut self, work: &mut watch::Receiver<Option<Arc<W>>>) -> Result<Never, End> {
+        let server = self.server;
+        let mut stopped = pin!(server.stop.cancelled());
         let mut blocked_since = Instant::now();
+        // When the newest job was ready to be sent, while it is not sent yet.
+        let mut job_since = None;
+        // One timer for the life of the connection, set anew only when it must ring earlier: it may well ring in vain.
+        let mut alarm = pin!(sleep_until(blocked_since + Duration::from_secs(86_400)));
+        let mut turn = 0_u32;
         loop {
-            self.handle_lines().await?;
-            if self.pending.is_empty() {
-                blocked_since = Instant::now();
+            let has_more = self.handle_lines().await?;
+            self.send_now(&mut blocked_since, &mut job_since).await?;
+            let is_sent = self.pending.is_empty();
+            // New work waits until the old is sent: whoever reads slowly gets the newest job next, and none between.
+            if is_sent && work.has_changed().map_err(|_| End::NoWork)? {
+                let Some(snapshot) = work.borrow_and_update().clone() else { return Err(End::NoWork) };
+                job_since = Some(Instant::now());
+                self.session.handle_work(snapshot, now())?;
+                server.meters.job_sent();
+                self.act_on_events().await;
+                continue;
             }
-            let deadline = if self.pending.is_empty() {
+            let deadline = if is_sent {
                 Instant::from_std(self.session.poll_timeout())
             } else {
-                blocked_since + self.server.config.write_timeout
+                blocked_since + server.config.write_timeout
             };
-            let (mut reader, mut writer) = tokio::io::split(&mut self.stream);
-            tokio::select! {
-                biased;
-                () = self.server.stop.cancelled() => return Err(End::Stopped),
-                written = self.pending.write_to(&mut writer), if !self.pending.is_empty() => {
-                    metrics::bytes_sent(written?);
-                    blocked_since = Instant::now();
+            // A socket that never rests must keep neither the clock nor the end of the server waiting.
+            turn = turn.wrapping_add(1);
+            if turn.is_multiple_of(TURNS_BETWEEN_LOOKS) {
+                if server.stop.is_cancelled() {
+                    return Err(End::Stopped);
                 }
-                // New work waits until the old is sent: whoever reads slowly gets the newest job next, and none between.
-                changed = work.changed(), if self.pending.is_empty() => {
-                    let snapshot = work.borrow_and_update().clone();
-                    let (Ok(()), Some(snapshot)) = (changed, snapshot) else { return Err(End::NoWork) };
-                    self.session.handle_work(snapshot, now())?;
-                    metrics::job_sent();
-                }
-                count = read_more(&mut reader, &mut self.lines), if self.pending.len < PENDING_BYTES_MAX => {
-                    if count? == 0 {
-                        return Err(End::Eof);
-                    }
-                }
-                () = sleep_until(deadline) => {
-                    if !self.pending.is_empty() {
-                        return Err(End::Blocked);
-                    }
-                    self.session.handle_timeout(now())?;
+                if Instant::now() >= deadline {
+                    self.ring(is_sent).await?;
+                    continue;
                 }
             }
-            self.pending.take_from(&mut self.session);
+            if deadline < alarm.deadline() {
+                alarm.as_mut().reset(deadline);
+            }
+            let can_read = !has_more && self.pending.len < server.config.pending_bytes_max;
+            let Self { stream, lines, pending, .. } = &mut *self;
+            tokio::select! {
+                biased;
+                // First what nearly always is the reason to wake up: to ask the others costs locks.
+                done = poll_fn(|context| poll_io(stream, pending, lines, can_read, context)),
+                    if can_read || !is_sent => match done? {
+                    Io::Wrote(count) => {
+                        blocked_since = Instant::now();
+                        self.wrote(count, blocked_since, &mut job_since);
+                    }
+                    Io::Read(0) => return Err(End::Eof),
+                    Io::Read(_) => {}
+                },
+                () = &mut stopped => return Err(End::Stopped),
+                // Taken on the next turn, as it is when it comes while this one is at work.
+                _ = work.changed(), if is_sent => work.mark_changed(),
+                () = &mut alarm => {
+                    let at = Instant::now();
+                    alarm.as_mut().reset(at + Duration::from_secs(86_400));
+                    if at >= deadline {
+                        self.ring(is_sent).await?;
+                    }
+                }
+                // More lines are here already; the others had their turn.
+                () = tokio::task::yield_now(), if has_more => {}
+            }
         }
     }
 
-    /// Handles every whole line that has arrived, as long as the answers fit.
-    async fn handle_lines(&mut self) -> Result<(), End> {
-        while self.pending.len < PENDING_BYTES_MAX {
-            let Some(line) = self.lines.next(self.session.line_bytes_max())? else { return Ok(()) };
-            let now = now();
-            let handled = self.session.handle_line(&line, now);
-            self.pending.take_from(&mut self.session);
+    /// Sends what the session has to say, if it goes out without waiting: as it nearly always does.
+    async fn send_now(&mut self, blocked_since: &mut Instant, job_since: &mut Option<Instant>) -> Result<(), End> {
+        let was_sent = self.pending.is_empty();
+        self.pending.take_from(&mut self.session);
+        if self.pending.is_empty() {
+            return Ok(());
+        }
+        let Self { stream, pending, .. } = &mut *self;
+        let written = poll_fn(|context| match pending.poll_write(Pin::new(&mut *stream), context) {
+            Poll::Pending => Poll::Ready(Ok(0)),
+            ready => ready,
+        });
+        let written = written.await?;
+        if was_sent || written > 0 {
+            *blocked_since = Instant::now();
+            self.wrote(written, *blocked_since, job_since);
+        }
+        Ok(())
+    }
+
+    /// Does what the time demands.
+    async fn ring(&mut self, is_sent: bool) -> Result<(), End> {
+        if !is_sent {
+            return Err(End::Blocked);
+        }
+        self.session.handle_timeout(now())?;
+        self.act_on_events().await;
+        Ok(())
+    }
+
+    /// Notes that so many bytes are on their way.
+    fn wrote(&self, count: usize, at: Instant, job_since: &mut Option<Instant>) {
+        self.server.meters.bytes_sent(count);
+        if self.pending.is_empty()
+            && let Some(since) = job_since.take()
+        {
+            self.server.meters.job_took(at - since);
+        }
+    }
+
+    /// Acts on what the clock or new work brought about; what lines did is acted upon as they are handled.
+    async fn act_on_events(&mut self) {
+        let at = std::time::Instant::now();
+        while let Some(event) = self.session.poll_event() {
+            self.act_on(event, at).await;
+        }
+    }
+
+    /// Handles whole lines that have arrived, as long as the answers fit; says whether there may be more.
+    async fn handle_lines(&mut self) -> Result<bool, End> {
+        // A clock for all of them: they are there already.
+        let now = now();
+        for _ in 0..LINES_PER_TURN_MAX {
+            if self.pending.len + self.session.queued_bytes() >= self.server.config.pending_bytes_max {
+                return Ok(false);
+            }
+            let Some(line) = self.lines.next(self.session.line_bytes_max())? else { return Ok(false) };
+            trace!(line = %String::from_utf8_lossy(line), "received");
+            let handled = self.session.handle_line(line, now);
+            // Before the answer is sent, for a solution must not be lost with this connection.
             while let Some(event) = self.session.poll_event() {
                 self.act_on(event, now.instant).await;
             }
             handled?;
         }
-        Ok(())
+        Ok(true)
     }
 
     async fn act_on(&self, event: Event<W::Ticket>, since: std::time::Instant) {
@@ -169,36 +285,66 @@ where
             Event::Solution(solution) => {
                 metrics::solution();
                 // Waits when the node is behind: a solution is never dropped. The node outlives its connections.
-                let _ = self.server.solutions.send(solution).await;
+                let _ = self.server.solutions.send(*solution).await;
             }
             Event::Credited(credit) => {
                 let (hashes, late) = (credit.difficulty.average_hashes(), credit.late);
                 let sent = self.server.credits.try_send(credit);
-                metrics::credited(hashes, late, matches!(sent, Err(TrySendError::Full(_))));
+                self.server.meters.credited(hashes, late, matches!(sent, Err(TrySendError::Full(_))));
             }
-            Event::Verdict(verdict) => metrics::verdict(verdict, since.elapsed()),
+            Event::Verdict(verdict) => self.server.meters.verdict(verdict, since.elapsed()),
             Event::Authorized(result) => metrics::authorized(result),
+            Event::JobTooBig(too_big) => self.server.note_small_device(*too_big),
+            Event::NotUnderstood(what) => self.server.note_not_understood(what, self.session.user_agent()),
+            Event::Resumed => metrics::resumed(),
         }
     }
 
     /// Sends what is still to be sent, if the miner takes it, and closes.
-    async fn farewell(&mut self) {
+    async fn farewell(&mut self, end: &End) {
+        if matches!(end, End::Stopped) {
+            self.session.reconnect();
+        }
         self.pending.take_from(&mut self.session);
+        let Self { stream, pending, .. } = self;
         let last_words = async {
-            while !self.pending.is_empty() {
-                self.pending.write_to(&mut self.stream).await?;
+            while !pending.is_empty() {
+                poll_fn(|context| pending.poll_write(Pin::new(&mut *stream), context)).await?;
             }
-            self.stream.shutdown().await
+            stream.shutdown().await
         };
         // It is gone either way.
         let _ = timeout(FAREWELL, last_words).await;
     }
 }
 
-async fn read_more(reader: &mut (impl AsyncRead + Unpin), lines: &mut Lines) -> io::Result<usize> {
-    let buffer = lines.buffer();
-    buffer.reserve(READ_BYTES);
-    reader.read_buf(buffer).await
+/// Writes what is pending, or else reads.
+fn poll_io<S: AsyncRead + AsyncWrite + Unpin>(
+    stream: &mut S,
+    pending: &mut Pending,
+    lines: &mut Lines,
+    can_read: bool,
+    context: &mut Context<'_>,
+) -> Poll<io::Result<Io>> {
+    if !pending.is_empty()
+        && let Poll::Ready(written) = pending.poll_write(Pin::new(&mut *stream), context)
+    {
+        return Poll::Ready(written.map(Io::Wrote));
+    }
+    if !can_read {
+        return Poll::Pending;
+    }
+    READ_BUFFER.with_borrow_mut(|buffer| {
+        let mut read = ReadBuf::new(&mut buffer[..]);
+        match Pin::new(stream).poll_read(context, &mut read) {
+            Poll::Ready(Ok(())) => {
+                lines.extend(read.filled());
+                Poll::Ready(Ok(Io::Read(read.filled().len())))
+            }
+            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+            Poll::Pending => Poll::Pending,
+        }
+    })
 }
 
 /// What is to be sent. The pieces are shared between connections; only the list is a connection's own.
@@ -215,24 +361,37 @@ impl Pending {
 
     fn take_from<W: Work>(&mut self, session: &mut Session<W>) {
         while let Some(piece) = session.poll_line() {
+            trace!(piece = %String::from_utf8_lossy(&piece), "sent");
             self.len += piece.len();
             self.pieces.push_back(piece);
         }
     }
 
-    /// Writes once, as much as the socket takes. Safe to cancel: nothing is forgotten before it was written.
-    async fn write_to(&mut self, writer: &mut (impl AsyncWrite + Unpin)) -> io::Result<usize> {
-        let written = {
+    /// Writes once, as much as the socket takes.
+    fn poll_write(
+        &mut self,
+        writer: Pin<&mut (impl AsyncWrite + ?Sized)>,
+        context: &mut Context<'_>,
+    ) -> Poll<io::Result<usize>> {
+        let written = if let [Some(only), None] = [self.pieces.front(), self.pieces.get(1)] {
+            match writer.poll_write(context, only) {
+                Poll::Ready(Ok(written)) => written,
+                other => return other,
+            }
+        } else {
             let mut slices = [IoSlice::new(&[]); PIECES_MAX];
             let mut count = 0;
             for (slice, piece) in slices.iter_mut().zip(&self.pieces) {
                 *slice = IoSlice::new(piece);
                 count += 1;
             }
-            writer.write_vectored(&slices[..count]).await?
+            match writer.poll_write_vectored(context, &slices[..count]) {
+                Poll::Ready(Ok(written)) => written,
+                other => return other,
+            }
         };
         if written == 0 {
-            return Err(io::ErrorKind::WriteZero.into());
+            return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
         }
         self.len -= written;
         let mut rest = written;
@@ -245,6 +404,9 @@ impl Pending {
                 self.pieces.pop_front();
             }
         }
-        Ok(written)
+        if self.pieces.is_empty() && self.pieces.capacity() > KEPT_PIECES_MAX {
+            self.pieces = VecDeque::new();
+        }
+        Poll::Ready(Ok(written))
     }
 }

@@ -4,18 +4,32 @@ use dashmap::DashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 use thiserror::Error;
 
 use super::metrics;
 
 /// How many connections are taken.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Limits {
     /// In all.
     pub connections_max: usize,
     /// From one address; loopback is exempt, since a proxy may sit there.
     pub connections_per_address_max: usize,
+    /// New ones a second from one network, a /24 of IPv4 or a /64 of IPv6; loopback is exempt. A second's worth may come
+    /// at once.
+    pub connections_per_second_max: f64,
 }
+
+impl Default for Limits {
+    /// The checklist's numbers; how many files may be open is for the user to look up.
+    fn default() -> Self {
+        Self { connections_max: 50_000, connections_per_address_max: 4096, connections_per_second_max: 200.0 }
+    }
+}
+
+/// Networks that are watched at a time: beyond, those that were quiet for longest are forgotten.
+const NETWORKS_MAX: usize = 16 * 1024;
 
 /// Why a connection is not taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
@@ -26,6 +40,9 @@ pub enum Full {
     /// The address.
     #[error("{0} connections from this address are open already")]
     Address(usize),
+    /// The network that the address is of.
+    #[error("more than a second's worth of connections from this network came at once")]
+    Network,
 }
 
 impl Full {
@@ -33,6 +50,7 @@ impl Full {
         match self {
             Self::Server(_) => "server_full",
             Self::Address(_) => "address_full",
+            Self::Network => "network_too_fast",
         }
     }
 }
@@ -46,19 +64,29 @@ struct Shared {
     limits: Limits,
     connections: AtomicUsize,
     by_address: DashMap<IpAddr, usize>,
+    /// What each network may still open at once, and since when.
+    by_network: DashMap<IpAddr, (f64, Instant)>,
 }
 
 impl Registry {
     pub(super) fn new(limits: Limits) -> Self {
-        Self(Arc::new(Shared { limits, connections: AtomicUsize::new(0), by_address: DashMap::new() }))
+        Self(Arc::new(Shared {
+            limits,
+            connections: AtomicUsize::new(0),
+            by_address: DashMap::new(),
+            by_network: DashMap::new(),
+        }))
     }
 
     pub(super) fn connections(&self) -> usize {
         self.0.connections.load(Ordering::Relaxed)
     }
 
-    pub(super) fn admit(&self, address: IpAddr) -> Result<Permit, Full> {
+    pub(super) fn admit(&self, address: IpAddr, now: Instant) -> Result<Permit, Full> {
         let shared = &*self.0;
+        if !address.is_loopback() && !shared.has_allowance(network_of(address), now) {
+            return Err(Full::Network);
+        }
         let before = shared.connections.fetch_add(1, Ordering::Relaxed);
         if before >= shared.limits.connections_max {
             shared.connections.fetch_sub(1, Ordering::Relaxed);
@@ -72,6 +100,37 @@ impl Registry {
         *count += 1;
         metrics::connections(before + 1);
         Ok(Permit { registry: self.clone(), address })
+    }
+}
+
+impl Shared {
+    /// Takes one connection off what `network` may still open.
+    fn has_allowance(&self, network: IpAddr, now: Instant) -> bool {
+        let per_second = self.limits.connections_per_second_max;
+        if self.by_network.len() >= NETWORKS_MAX {
+            // Whoever has been quiet for a second has its allowance back, and need not be remembered.
+            self.by_network.retain(|_, (_, since)| now.saturating_duration_since(*since) < Duration::from_secs(1));
+        }
+        let mut entry = self.by_network.entry(network).or_insert((per_second, now));
+        let (left, since) = *entry;
+        let left = (left + now.saturating_duration_since(since).as_secs_f64() * per_second).min(per_second);
+        let has = left >= 1.0;
+        *entry = (if has { left - 1.0 } else { left }, now);
+        has
+    }
+}
+
+/// The /24 or /64 that `address` is of.
+fn network_of(address: IpAddr) -> IpAddr {
+    match address {
+        IpAddr::V4(address) => {
+            let [a, b, c, _] = address.octets();
+            IpAddr::from([a, b, c, 0])
+        }
+        IpAddr::V6(address) => {
+            let [a, b, c, d, ..] = address.segments();
+            IpAddr::from([a, b, c, d, 0, 0, 0, 0])
+        }
     }
 }
 
@@ -98,33 +157,44 @@ mod tests {
     use super::*;
 
     fn registry(connections_max: usize, connections_per_address_max: usize) -> Registry {
-        Registry::new(Limits { connections_max, connections_per_address_max })
+        Registry::new(Limits { connections_max, connections_per_address_max, ..Limits::default() })
     }
 
     #[test]
     fn a_full_server_refuses_and_a_closed_connection_makes_room() {
         let registry = registry(2, 10);
-        let first = registry.admit([10, 0, 0, 1].into()).unwrap();
-        let _second = registry.admit([10, 0, 0, 2].into()).unwrap();
-        assert_eq!(registry.admit([10, 0, 0, 3].into()).unwrap_err(), Full::Server(2));
+        let first = registry.admit([10, 0, 0, 1].into(), Instant::now()).unwrap();
+        let _second = registry.admit([10, 0, 0, 2].into(), Instant::now()).unwrap();
+        assert_eq!(registry.admit([10, 0, 0, 3].into(), Instant::now()).unwrap_err(), Full::Server(2));
         drop(first);
-        assert!(registry.admit([10, 0, 0, 3].into()).is_ok());
+        assert!(registry.admit([10, 0, 0, 3].into(), Instant::now()).is_ok());
     }
 
     #[test]
     fn one_address_cannot_take_all_but_loopback_may() {
         let registry = registry(10, 1);
-        let _held = registry.admit([10, 0, 0, 1].into()).unwrap();
-        assert_eq!(registry.admit([10, 0, 0, 1].into()).unwrap_err(), Full::Address(1));
-        let _local = registry.admit([127, 0, 0, 1].into()).unwrap();
-        assert!(registry.admit([127, 0, 0, 1].into()).is_ok());
+        let _held = registry.admit([10, 0, 0, 1].into(), Instant::now()).unwrap();
+        assert_eq!(registry.admit([10, 0, 0, 1].into(), Instant::now()).unwrap_err(), Full::Address(1));
+        let _local = registry.admit([127, 0, 0, 1].into(), Instant::now()).unwrap();
+        assert!(registry.admit([127, 0, 0, 1].into(), Instant::now()).is_ok());
         assert_eq!(registry.connections(), 2);
+    }
+
+    #[test]
+    fn one_network_cannot_come_all_at_once_but_loopback_may() {
+        let limits = Limits { connections_per_second_max: 2.0, ..Limits::default() };
+        let (registry, now) = (Registry::new(limits), Instant::now());
+        let admit = |last: u8, now| registry.admit([10, 0, 0, last].into(), now).map(|_| ());
+        assert_eq!([admit(1, now), admit(2, now), admit(3, now)], [Ok(()), Ok(()), Err(Full::Network)]);
+        assert!(registry.admit([10, 0, 1, 1].into(), now).is_ok(), "another network");
+        assert_eq!(admit(4, now + Duration::from_millis(500)), Ok(()));
+        assert!((0..9).all(|_| registry.admit([127, 0, 0, 1].into(), now).is_ok()));
     }
 
     #[test]
     fn addresses_that_left_are_forgotten() {
         let registry = registry(10, 10);
-        drop(registry.admit([10, 0, 0, 1].into()).unwrap());
+        drop(registry.admit([10, 0, 0, 1].into(), Instant::now()).unwrap());
         assert!(registry.0.by_address.is_empty());
         assert_eq!(registry.connections(), 0);
     }

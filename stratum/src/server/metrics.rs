@@ -1,6 +1,6 @@
 //! Every `stratum_*` metric, its help text and labels.
 
-use metrics::{counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
+use metrics::{Counter, Histogram, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
 use std::time::Duration;
 
 /// Names and explains the metrics; call once, after a recorder was installed.
@@ -22,12 +22,93 @@ pub fn describe() {
         metrics::Unit::Seconds,
         "From reading a line to having its answer ready to send"
     );
+    describe_counter!("stratum_jobs_too_big_total", "Sessions whose device most likely cannot hold the job, by device");
+    describe_counter!("stratum_sessions_resumed_total", "Sessions that miners went on with after a lost connection");
+    describe_counter!("stratum_not_understood_total", "Requests for methods, or with parameters, that nobody knows");
+    describe_histogram!(
+        "stratum_job_seconds",
+        metrics::Unit::Seconds,
+        "From a connection's learning of new work to having sent the job"
+    );
     gauge!("stratum_connections").set(0.0);
-    for verdict in ["accepted", "stale", "duplicate", "low_difficulty", "job_not_found"] {
+    for verdict in VERDICTS {
         counter!("stratum_submissions_total", "verdict" => verdict).absolute(0);
     }
     counter!("stratum_credits_dropped_total").absolute(0);
     counter!("stratum_solutions_total").absolute(0);
+}
+
+/// The verdicts that are common, each with a counter at hand.
+const VERDICTS: [&str; 5] = ["accepted", "stale", "duplicate", "low_difficulty", "job_not_found"];
+
+/// What is counted for every submission or piece of output, looked up once: a look-up costs more than many a check.
+pub struct Meters {
+    verdicts: [Counter; VERDICTS.len()],
+    submission_seconds: Histogram,
+    credited: Counter,
+    credited_late: Counter,
+    credits_dropped: Counter,
+    bytes_sent: Counter,
+    jobs_sent: Counter,
+    job_seconds: Histogram,
+}
+
+impl std::fmt::Debug for Meters {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Meters")
+    }
+}
+
+impl Default for Meters {
+    fn default() -> Self {
+        Self {
+            verdicts: VERDICTS.map(|verdict| counter!("stratum_submissions_total", "verdict" => verdict)),
+            submission_seconds: histogram!("stratum_submission_seconds"),
+            credited: counter!("stratum_credited_hashes_total"),
+            credited_late: counter!("stratum_credited_late_hashes_total"),
+            credits_dropped: counter!("stratum_credits_dropped_total"),
+            bytes_sent: counter!("stratum_bytes_sent_total"),
+            jobs_sent: counter!("stratum_jobs_sent_total"),
+            job_seconds: histogram!("stratum_job_seconds"),
+        }
+    }
+}
+
+impl Meters {
+    /// A submission was judged, and how long that took.
+    pub fn verdict(&self, verdict: &'static str, took: Duration) {
+        match VERDICTS.iter().position(|known| *known == verdict) {
+            Some(index) => self.verdicts[index].increment(1),
+            None => counter!("stratum_submissions_total", "verdict" => verdict).increment(1),
+        }
+        self.submission_seconds.record(took);
+    }
+
+    /// Work was put to a worker's account, or `dropped`.
+    pub fn credited(&self, hashes: f64, late: bool, dropped: bool) {
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "positive, and saturating is right"
+        )]
+        let hashes = hashes as u64;
+        if late { &self.credited_late } else { &self.credited }.increment(hashes);
+        if dropped {
+            self.credits_dropped.increment(1);
+        }
+    }
+
+    pub(super) fn job_sent(&self) {
+        self.jobs_sent.increment(1);
+    }
+
+    pub(super) fn job_took(&self, duration: Duration) {
+        self.job_seconds.record(duration);
+    }
+
+    pub(super) fn bytes_sent(&self, count: usize) {
+        self.bytes_sent.increment(count as u64);
+    }
 }
 
 pub(super) fn connections(open: usize) {
@@ -47,36 +128,24 @@ pub(super) fn closed(reason: &'static str) {
     counter!("stratum_connections_closed_total", "reason" => reason).increment(1);
 }
 
-pub(super) fn verdict(verdict: &'static str, took: Duration) {
-    counter!("stratum_submissions_total", "verdict" => verdict).increment(1);
-    histogram!("stratum_submission_seconds").record(took);
-}
-
-pub(super) fn authorized(result: &'static str) {
+/// A name was `authorized` or `refused`.
+pub fn authorized(result: &'static str) {
     counter!("stratum_authorizations_total", "result" => result).increment(1);
 }
 
-pub(super) fn solution() {
+/// A solution was found.
+pub fn solution() {
     counter!("stratum_solutions_total").increment(1);
 }
 
-pub(super) fn credited(hashes: f64, late: bool, dropped: bool) {
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "positive, and saturating is right")]
-    let hashes = hashes as u64;
-    if late {
-        counter!("stratum_credited_late_hashes_total").increment(hashes);
-    } else {
-        counter!("stratum_credited_hashes_total").increment(hashes);
-    }
-    if dropped {
-        counter!("stratum_credits_dropped_total").increment(1);
-    }
+pub(super) fn job_too_big(device: &'static str) {
+    counter!("stratum_jobs_too_big_total", "device" => device).increment(1);
 }
 
-pub(super) fn job_sent() {
-    counter!("stratum_jobs_sent_total").increment(1);
+pub(super) fn resumed() {
+    counter!("stratum_sessions_resumed_total").increment(1);
 }
 
-pub(super) fn bytes_sent(count: usize) {
-    counter!("stratum_bytes_sent_total").increment(count as u64);
+pub(super) fn not_understood() {
+    counter!("stratum_not_understood_total").increment(1);
 }

@@ -1,0 +1,123 @@
+//! What the options say about the ports that miners and readers connect to.
+
+use ipnet::IpNet;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use stratum::Difficulty;
+use stratum::server::Terms;
+
+use super::arguments::RunArgs;
+use super::{Problems, listen_address};
+use crate::listen::TlsFiles;
+use crate::network::Network;
+
+/// The ports that miners and readers connect to.
+#[derive(Debug, Clone, PartialEq)]
+pub struct FrontConfig {
+    /// Where miners connect, and how each port serves them; the main one first.
+    pub miners: Vec<(SocketAddr, Terms)>,
+    /// Where pages and metrics are instead of on those ports.
+    pub web: Option<SocketAddr>,
+    /// The certificate that TLS is spoken with.
+    pub tls: Option<TlsFiles>,
+    /// Who may say whose connection it passes on.
+    pub proxies: Vec<IpNet>,
+}
+
+/// Everything is looked at, whatever is wrong before it.
+pub(super) fn front(
+    arguments: &RunArgs,
+    network: Option<&'static Network>,
+    problems: &mut Problems,
+) -> Option<FrontConfig> {
+    let mut miners = Vec::new();
+    for text in &arguments.worker_port {
+        miners.extend(problems.take("--worker-port", worker_port(text)));
+    }
+    if let (Some(network), true) = (network, arguments.worker_port.is_empty()) {
+        miners.push(((Ipv6Addr::UNSPECIFIED, network.worker_port).into(), Terms::default()));
+    }
+    let web = match &arguments.web_port {
+        Some(text) => problems.take("--web-port", listen_address(text)).map(Some),
+        None => Some(None),
+    };
+    let tls = match &arguments.worker_tls[..] {
+        [certificates, key] => Some(TlsFiles { certificates: certificates.into(), key: key.into() }),
+        [] => None,
+        // By the environment, where the command line's own check is not made.
+        others => {
+            problems.add("--worker-tls", format!("{} files instead of two, CERT and KEY", others.len()));
+            None
+        }
+    };
+    let mut proxies = Vec::new();
+    for text in &arguments.proxy_protocol {
+        proxies.extend(problems.take("--proxy-protocol", network_of(text)));
+    }
+    let mut addresses: Vec<SocketAddr> = miners.iter().map(|(address, _)| *address).chain(web?).collect();
+    addresses.retain(|address| address.port() != 0);
+    addresses.sort_unstable();
+    if let Some(pair) = addresses.windows(2).find(|pair| pair[0] == pair[1]) {
+        problems.add("--worker-port", format!("{} is named twice", pair[0]));
+    }
+    Some(FrontConfig { miners, web: web?, tls, proxies })
+}
+
+/// `[ADDRESS:]PORT[,start=D][,min=D]`.
+fn worker_port(text: &str) -> Result<(SocketAddr, Terms), String> {
+    let mut parts = text.split(',');
+    let address = listen_address(parts.next().unwrap_or_default())?;
+    let mut terms = Terms::default();
+    for part in parts {
+        let (name, value) = part.split_once('=').unwrap_or((part, ""));
+        let slot = match name {
+            "start" => &mut terms.start,
+            "min" => &mut terms.min,
+            _ => return Err(format!("`{part}` in `{text}` is neither start=DIFFICULTY nor min=DIFFICULTY")),
+        };
+        let difficulty = value.parse().ok().and_then(Difficulty::new);
+        *slot =
+            Some(difficulty.ok_or_else(|| format!("`{value}` in `{text}` is no difficulty, such as 1024 or 0.001"))?);
+    }
+    Ok((address, terms))
+}
+
+/// An address stands for itself alone.
+fn network_of(text: &str) -> Result<IpNet, String> {
+    let address = || text.parse::<IpAddr>().ok().map(IpNet::from);
+    text.parse()
+        .ok()
+        .or_else(address)
+        .ok_or_else(|| format!("`{text}` is no address or network, such as 192.0.2.1 or 192.0.2.0/24"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_worker_port_has_terms_of_its_own() {
+        let (address, terms) = worker_port("127.0.0.1:9334,start=65536,min=1e3").unwrap();
+        assert_eq!(address, "127.0.0.1:9334".parse().unwrap());
+        assert_eq!((terms.start, terms.min), (Difficulty::new(65_536.0), Difficulty::new(1000.0)));
+        assert_eq!(worker_port("9332").unwrap(), ("[::]:9332".parse().unwrap(), Terms::default()));
+        for (text, told) in [
+            ("", "``"),
+            ("9332,", "`` in `9332,`"),
+            ("9332,start", "`` in"),
+            ("9332,start=0", "`0` in"),
+            ("9332,min=-1", "`-1` in"),
+            ("9332,most=5", "`most=5`"),
+            ("93320", "`93320`"),
+        ] {
+            let error = worker_port(text).unwrap_err();
+            assert!(error.contains(told), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_proxy_is_an_address_or_a_network() {
+        assert_eq!(network_of("192.0.2.1").unwrap(), "192.0.2.1/32".parse().unwrap());
+        assert_eq!(network_of("2001:db8::/32").unwrap(), "2001:db8::/32".parse().unwrap());
+        assert!(network_of("proxy.example").unwrap_err().contains("`proxy.example`"));
+    }
+}

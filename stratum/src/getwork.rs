@@ -1,0 +1,347 @@
+//! Work for miners that poll: `getwork`, as Bitcoin had it before Stratum, judged as Stratum's submissions are.
+//!
+//! A polling miner has no connection that things could be remembered for. So the [`Desk`] serves all of them: it gives
+//! every answer a coinbase of its own, finds the job of a submission by its merkle root, and keeps a difficulty for each
+//! worker name. Like the session it knows no socket and no clock, and its lock is held for microseconds.
+
+use parking_lot::Mutex;
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::difficulty::{Difficulty, Target};
+use crate::duplicates::Duplicates;
+use crate::epochs::Epochs;
+use crate::error::StratumError;
+use crate::extranonce::{Extranonces, Lease};
+use crate::job::{JOB_LIFE, Job};
+use crate::midstate::Midstate;
+use crate::session::{Credit, Now, Solution};
+use crate::submission::{Solved, TIME_ROLL_MAX_S, check_time};
+use crate::vardiff::{self, Vardiff};
+use crate::work::{Refusal, Work, Worker};
+
+/// Bytes of a header padded as SHA-256 pads it: what `data` holds.
+pub const DATA_BYTES: usize = 128;
+
+/// Answers that are remembered. A hundred miners that ask once a second fill it in a quarter of an hour, which is longer
+/// than [`JOB_LIFE`]; each takes some 200 bytes.
+pub const HANDED_OUT_MAX: usize = 100_000;
+
+/// Worker names whose difficulty is remembered; the one not seen for longest makes room.
+pub const MINERS_MAX: usize = 16_384;
+
+/// How long a name that does not ask is remembered.
+const MINER_LIFE: Duration = Duration::from_secs(3600);
+
+/// What stands behind a header: a one bit, zeros, and its length of 640 bits, in the byte order of `data`.
+const PADDING: [u8; DATA_BYTES - 80] = {
+    let mut padding = [0; DATA_BYTES - 80];
+    padding[3] = 0x80;
+    padding[44] = 0x80;
+    padding[45] = 0x02;
+    padding
+};
+
+/// Who asks.
+#[derive(Debug, Clone, Copy)]
+pub struct Ask<'a> {
+    /// The user name, as in `mining.authorize`.
+    pub name: &'a str,
+    /// The password.
+    pub password: &'a str,
+    /// A random number that an operator's fee may be decided by.
+    pub draw: u32,
+    /// The easiest difficulty that the device can report: hardware drops whatever does not meet difficulty 1.
+    pub easiest: Option<Difficulty>,
+}
+
+/// What a polling miner gets, before it is written as hex.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Handed {
+    /// The padded header, each four bytes reversed.
+    pub data: [u8; DATA_BYTES],
+    /// SHA-256's state after the header's first 64 bytes, each word's bytes reversed.
+    pub midstate: [u8; 32],
+    /// What a hash must not exceed, lowest byte first.
+    pub target: [u8; 32],
+}
+
+/// What came of a submission.
+#[derive(Debug)]
+pub struct Judged<T> {
+    /// The answer to it.
+    pub verdict: Result<(), StratumError>,
+    /// It is worth more than an answer: to be passed on before it is answered.
+    pub solution: Option<Solution<T>>,
+    /// Work to put to somebody's account.
+    pub credit: Option<Credit>,
+}
+
+impl<T> Judged<T> {
+    fn refused(error: StratumError) -> Self {
+        Self { verdict: Err(error), solution: None, credit: None }
+    }
+}
+
+/// Hands out work to polling miners and judges what they bring back.
+#[derive(Debug)]
+pub struct Desk<W: Work> {
+    config: vardiff::Config,
+    extranonces: Extranonces,
+    state: Mutex<State<W::Ticket>>,
+}
+
+#[derive(Debug)]
+struct State<T> {
+    /// Our half of the coinbase's free bytes; the other half counts the answers.
+    extranonce1: Lease,
+    answers: u32,
+    /// By merkle root, which differs for every answer.
+    handed_out: HashMap<[u8; 32], HandedOut<T>>,
+    /// The roots, oldest first.
+    order: VecDeque<[u8; 32]>,
+    miners: HashMap<Arc<str>, Miner>,
+}
+
+/// One answer.
+#[derive(Debug)]
+struct HandedOut<T> {
+    job: Arc<Job<T>>,
+    extranonces: [u8; 8],
+    difficulty: Difficulty,
+    target: Target,
+    epochs: Epochs,
+    worker: Arc<str>,
+    payee: Arc<str>,
+    since: Instant,
+}
+
+/// A worker name.
+#[derive(Debug)]
+struct Miner {
+    vardiff: Vardiff,
+    duplicates: Duplicates,
+    seen: Instant,
+}
+
+impl<W: Work> Desk<W> {
+    /// A desk whose coinbases differ from those of everybody else who leases from `extranonces`. `None` when all values
+    /// are taken.
+    pub fn new(config: vardiff::Config, extranonces: Extranonces) -> Option<Self> {
+        let state = State {
+            extranonce1: extranonces.lease()?,
+            answers: 0,
+            handed_out: HashMap::new(),
+            order: VecDeque::new(),
+            miners: HashMap::new(),
+        };
+        Some(Self { config, extranonces, state: Mutex::new(state) })
+    }
+
+    /// Work from the snapshot `work` for whoever asks.
+    ///
+    /// # Errors
+    /// The reason why there is none, for the miner.
+    pub fn hand_out(&self, work: &W, ask: Ask<'_>, now: Now) -> Result<Handed, Refusal> {
+        let worker = work.authorize(ask.name, ask.password)?;
+        // Made outside of the lock; all polling miners with one payout share it.
+        let job = work.offer(&worker.payout, 0, ask.draw)?.job;
+        let mut state = self.state.lock();
+        let (difficulty, target) =
+            state.difficulty(self.config, &worker, ask.easiest, job.solution_target(), now.instant);
+        let extranonces = state.next_extranonces(&self.extranonces)?;
+        let root = job.merkle_root(&extranonces);
+        // A fresh time leaves the most room for rolling it.
+        let time = now.unix.clamp(job.time, job.time.saturating_add(TIME_ROLL_MAX_S / 2));
+        let header = job.header(job.version, &root, time, 0);
+        state.remember(
+            root,
+            HandedOut {
+                job,
+                extranonces,
+                difficulty,
+                target,
+                epochs: work.epochs(),
+                worker: worker.name,
+                payee: worker.payout.to_string().into(),
+                since: now.instant,
+            },
+        );
+        Ok(render(&header, target))
+    }
+
+    /// Judges `data` as a miner brought it back.
+    pub fn judge(&self, work: &W, data: &[u8], now: Now) -> Judged<W::Ticket> {
+        let Some(header) = header_of(data) else {
+            let problem = format!("{} bytes of data, not {DATA_BYTES}", data.len());
+            return Judged::refused(StratumError::Parameters(problem));
+        };
+        let root: [u8; 32] = header[36..68].try_into().expect("32 of the header's 80 bytes");
+        let mut state = self.state.lock();
+        let State { handed_out, miners, .. } = &mut *state;
+        let Some(answer) = handed_out.get(&root).filter(|answer| answer.is_fresh(now.instant)) else {
+            return Judged::refused(StratumError::JobNotFound(hex::encode(root)));
+        };
+        if let Err(error) = answer.check(&header, &root, now.unix) {
+            return Judged::refused(error);
+        }
+        let solved = Solved::of(header, &answer.job);
+        let Some(miner) = miners.get_mut(&answer.worker) else {
+            return Judged::refused(StratumError::JobNotFound(hex::encode(root)));
+        };
+        if miner.duplicates.contains(&solved.hash) {
+            return Judged::refused(StratumError::Duplicate);
+        }
+        let is_credited = answer.target.is_met_by(&solved.pow_hash);
+        let is_solution = answer.job.solution_target().is_met_by(&solved.pow_hash);
+        if is_credited || is_solution {
+            miner.duplicates.insert(&solved.hash);
+        }
+        let solution = is_solution.then(|| Solution {
+            job: answer.job.clone(),
+            solved,
+            extranonces: answer.extranonces,
+            worker: answer.worker.clone(),
+        });
+        let achieved = Target::from_le_bytes(solved.pow_hash).difficulty();
+        if !is_credited {
+            let (achieved, required) = (format!("{achieved:.6}"), answer.difficulty.to_string());
+            return Judged { solution, ..Judged::refused(StratumError::LowDifficulty { achieved, required }) };
+        }
+        miner.vardiff.record(answer.difficulty, now.instant);
+        let newest = work.epochs();
+        let credit = Credit {
+            worker: answer.worker.clone(),
+            payee: answer.payee.clone(),
+            difficulty: answer.difficulty,
+            achieved,
+            late: answer.epochs.drops_for(newest),
+        };
+        let stale = answer.epochs.stale != newest.stale;
+        let verdict = if stale { Err(StratumError::Stale(hex::encode(root))) } else { Ok(()) };
+        Judged { verdict, solution, credit: Some(credit) }
+    }
+}
+
+impl<T> State<T> {
+    /// What the worker's next submissions must have: never harder than a solution, which would be lost.
+    fn difficulty<P>(
+        &mut self,
+        config: vardiff::Config,
+        worker: &Worker<P>,
+        easiest: Option<Difficulty>,
+        solution: Target,
+        now: Instant,
+    ) -> (Difficulty, Target) {
+        if !self.miners.contains_key(&worker.name) {
+            self.make_room(now);
+        }
+        let miner = self.miners.entry(worker.name.clone()).or_insert_with(|| Miner {
+            vardiff: Vardiff::new(config, now),
+            duplicates: Duplicates::default(),
+            seen: now,
+        });
+        miner.seen = now;
+        match worker.difficulty {
+            Some(fixed) => miner.vardiff.fix(fixed),
+            None => {
+                let ceiling = Difficulty::new(solution.difficulty()).unwrap_or(config.max);
+                miner.vardiff.retarget(ceiling, now);
+            }
+        }
+        let mut wanted = miner.vardiff.current();
+        if let Some(easiest) = easiest {
+            wanted = Difficulty::new(wanted.get().max(easiest.get())).unwrap_or(wanted);
+        }
+        match Difficulty::new(solution.difficulty()) {
+            Some(capped) if wanted.target() < solution => (capped, solution),
+            _ => (wanted, wanted.target()),
+        }
+    }
+
+    /// Makes room for one more name.
+    fn make_room(&mut self, now: Instant) {
+        if self.miners.len() < MINERS_MAX {
+            return;
+        }
+        self.miners.retain(|_, miner| now.saturating_duration_since(miner.seen) < MINER_LIFE);
+        if self.miners.len() >= MINERS_MAX
+            && let Some(oldest) = self.miners.iter().min_by_key(|(_, miner)| miner.seen).map(|(name, _)| name.clone())
+        {
+            self.miners.remove(&oldest);
+        }
+    }
+
+    fn next_extranonces(&mut self, extranonces: &Extranonces) -> Result<[u8; 8], Refusal> {
+        let (answer, wrapped) = self.answers.overflowing_add(1);
+        if wrapped {
+            self.extranonce1 = extranonces.lease().ok_or_else(|| Refusal("no extranonce is free".to_owned()))?;
+        }
+        self.answers = answer;
+        let mut bytes = [0; 8];
+        bytes[..4].copy_from_slice(&self.extranonce1.bytes());
+        bytes[4..].copy_from_slice(&answer.to_be_bytes());
+        Ok(bytes)
+    }
+
+    fn remember(&mut self, root: [u8; 32], answer: HandedOut<T>) {
+        let now = answer.since;
+        while let Some(oldest) = self.order.front()
+            && (self.order.len() >= HANDED_OUT_MAX
+                || self.handed_out.get(oldest).is_none_or(|answer| !answer.is_fresh(now)))
+        {
+            self.handed_out.remove(oldest);
+            self.order.pop_front();
+        }
+        self.order.push_back(root);
+        self.handed_out.insert(root, answer);
+    }
+}
+
+impl<T> HandedOut<T> {
+    fn is_fresh(&self, now: Instant) -> bool {
+        now.saturating_duration_since(self.since) <= JOB_LIFE
+    }
+
+    /// Only time and nonce are the miner's to change.
+    fn check(&self, header: &[u8; 80], root: &[u8; 32], now: u32) -> Result<(), StratumError> {
+        let word = |at: usize| u32::from_le_bytes(header[at..at + 4].try_into().expect("four bytes"));
+        let (version, time, nonce) = (word(0), word(68), word(76));
+        if version != self.job.version {
+            return Err(StratumError::VersionBits { given: format!("{version:08x}"), mask: 0 });
+        }
+        if self.job.header(version, root, time, nonce) != *header {
+            return Err(StratumError::Parameters("data is not the header that was handed out".to_owned()));
+        }
+        check_time(&self.job, time, now)
+    }
+}
+
+fn render(header: &[u8; 80], target: Target) -> Handed {
+    let mut data = [0; DATA_BYTES];
+    data[..80].copy_from_slice(header);
+    reverse_words(&mut data[..80]);
+    data[80..].copy_from_slice(&PADDING);
+    let mut midstate = [0; 32];
+    for (bytes, word) in midstate.chunks_exact_mut(4).zip(Midstate::new(&header[..64]).chaining_value()) {
+        bytes.copy_from_slice(&word.to_le_bytes());
+    }
+    let mut target = target.to_be_bytes();
+    target.reverse();
+    Handed { data, midstate, target }
+}
+
+/// The header in a miner's `data`, whose padding some miners leave out.
+fn header_of(data: &[u8]) -> Option<[u8; 80]> {
+    if data.len() != DATA_BYTES && data.len() != 80 {
+        return None;
+    }
+    let mut header: [u8; 80] = data[..80].try_into().expect("at least 80 bytes");
+    reverse_words(&mut header);
+    Some(header)
+}
+
+fn reverse_words(bytes: &mut [u8]) {
+    bytes.chunks_exact_mut(4).for_each(<[u8]>::reverse);
+}

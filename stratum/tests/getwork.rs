@@ -1,0 +1,235 @@
+//! Polling miners: what they get, what they bring back, and what comes of it, in virtual time.
+
+#![allow(clippy::unwrap_used, reason = "a test that fails says where")]
+
+use sha2::digest::generic_array::GenericArray;
+use sha2::{Digest, Sha256};
+use std::time::{Duration, Instant};
+use stratum::extranonce::Extranonces;
+use stratum::getwork::{Ask, Desk, Handed, Judged};
+use stratum::midstate::Midstate;
+use stratum::{Difficulty, Epochs, JobId, JobParts, Now, Offer, Refusal, StratumError, Work, Worker, vardiff};
+
+const UNIX: u32 = 1_700_000_000;
+
+/// One job for everybody; `+difficulty` fixes a name's.
+#[derive(Debug, Clone)]
+struct FakeWork {
+    epochs: Epochs,
+    solution: f64,
+}
+
+impl Work for FakeWork {
+    type Payout = String;
+    type Ticket = ();
+
+    fn authorize(&self, name: &str, _password: &str) -> Result<Worker<String>, Refusal> {
+        let (name, wish) = name.split_once('+').unwrap_or((name, ""));
+        if name == "bad" {
+            return Err(Refusal("bad cannot be paid".into()));
+        }
+        let difficulty = wish.parse().ok().and_then(Difficulty::new);
+        Ok(Worker { name: name.into(), payout: name.to_owned(), difficulty, notice: None })
+    }
+
+    fn offer(&self, payout: &String, generation: u32, _draw: u32) -> Result<Offer<()>, Refusal> {
+        let head = payout.as_bytes();
+        let parts = JobParts {
+            id: JobId(u64::from(generation)),
+            coinbase_head: head,
+            coinbase_midstate: Midstate::new(head),
+            coinbase_tail: &[0; 4],
+            branch: &[[3; 32], [4; 32]],
+            version: 0x2000_0000,
+            previous_block: [9; 32],
+            bits: 0x1d00_ffff,
+            time: UNIX,
+            time_min: UNIX - 600,
+            solution_target: Difficulty::new(self.solution).unwrap().target(),
+            pow: stratum::job::sha256d,
+        };
+        Ok(Offer::new(&parts, ()))
+    }
+
+    fn epochs(&self) -> Epochs {
+        self.epochs
+    }
+}
+
+/// About 43 hashes for a submission, 4,300 for a solution.
+const WORK: FakeWork = FakeWork { epochs: Epochs { stale: 0, late: 0, urgent: 0 }, solution: 1e-6 };
+
+fn desk() -> Desk<FakeWork> {
+    let difficulty = |value| Difficulty::new(value).unwrap();
+    let config = vardiff::Config {
+        interval: Duration::from_secs(3),
+        start: difficulty(1e-8),
+        min: difficulty(1e-9),
+        max: difficulty(1e9),
+    };
+    Desk::new(config, Extranonces::starting_at(7)).unwrap()
+}
+
+fn ask(name: &str) -> Ask<'_> {
+    Ask { name, password: "x", draw: 0, easiest: None }
+}
+
+fn now() -> Now {
+    Now { instant: Instant::now(), unix: UNIX + 5 }
+}
+
+/// Four bytes at a time, the other way round: what every getwork miner does first.
+fn swapped(data: &[u8]) -> Vec<u8> {
+    data.chunks_exact(4).flat_map(|word| word.iter().rev().copied()).collect()
+}
+
+fn hash_of(data: &[u8]) -> [u8; 32] {
+    let mut hash: [u8; 32] = Sha256::digest(Sha256::digest(&swapped(data)[..80])).into();
+    hash.reverse();
+    hash
+}
+
+/// Tries nonces from `from` on until a hash is good enough, and not better than `not_below`, as a miner would.
+fn mine(handed: &Handed, from: u32, not_below: Option<[u8; 32]>) -> (Vec<u8>, u32) {
+    let mut target = handed.target;
+    target.reverse();
+    let mut data = handed.data.to_vec();
+    for nonce in from.. {
+        data[76..80].copy_from_slice(&nonce.to_be_bytes());
+        let hash = hash_of(&data);
+        if hash <= target && not_below.is_none_or(|floor| hash > floor) {
+            return (data, nonce);
+        }
+    }
+    unreachable!("one in forty hashes is good enough")
+}
+
+fn solution_target() -> [u8; 32] {
+    Difficulty::new(WORK.solution).unwrap().target().to_be_bytes()
+}
+
+#[test]
+fn what_a_miner_finds_by_the_target_is_accepted_and_credited_once() {
+    let desk = desk();
+    let handed = desk.hand_out(&WORK, ask("alice"), now()).unwrap();
+    let (data, _) = mine(&handed, 0, Some(solution_target()));
+    let judged = desk.judge(&WORK, &data, now());
+    assert_eq!(judged.verdict, Ok(()));
+    assert!(judged.solution.is_none());
+    let credit = judged.credit.unwrap();
+    assert_eq!((&*credit.worker, &*credit.payee, credit.late), ("alice", "alice", false));
+    let again: Judged<()> = desk.judge(&WORK, &data, now());
+    assert_eq!(again.verdict, Err(StratumError::Duplicate));
+    assert!(again.credit.is_none());
+}
+
+#[test]
+fn a_solution_comes_with_all_that_finishes_it() {
+    let desk = desk();
+    let handed = desk.hand_out(&FakeWork { solution: 1e-8, ..WORK }, ask("alice"), now()).unwrap();
+    let (data, nonce) = mine(&handed, 0, None);
+    // The submission may come without the padding.
+    let solution = desk.judge(&WORK, &data[..80], now()).solution.unwrap();
+    assert_eq!(solution.solved.header[..], swapped(&data)[..80]);
+    assert_eq!(solution.solved.header[76..], nonce.to_le_bytes());
+    let coinbase = [b"alice".as_slice(), &solution.extranonces, &[0; 4]].concat();
+    let mut root: [u8; 32] = Sha256::digest(Sha256::digest(coinbase)).into();
+    for sibling in [[3; 32], [4; 32]] {
+        root = Sha256::digest(Sha256::digest([root, sibling].concat())).into();
+    }
+    assert_eq!(solution.solved.header[36..68], root);
+}
+
+#[test]
+fn data_is_a_padded_header_and_midstate_its_first_half_hashed() {
+    let handed = desk().hand_out(&WORK, ask("alice"), now()).unwrap();
+    let header = swapped(&handed.data);
+    // Hashing the 128 bytes as two blocks of SHA-256, as devices do, is hashing the header.
+    let mut state: [u32; 8] =
+        std::array::from_fn(|word| u32::from_le_bytes(handed.midstate[4 * word..4 * word + 4].try_into().unwrap()));
+    sha2::compress256(&mut state, &[GenericArray::clone_from_slice(&header[64..128])]);
+    let hash: Vec<u8> = state.iter().flat_map(|word| word.to_be_bytes()).collect();
+    assert_eq!(hash, Sha256::digest(&header[..80]).to_vec());
+    assert_eq!(header[68..72], (UNIX + 5).to_le_bytes(), "as late as the clock, to leave room for rolling");
+}
+
+#[test]
+fn no_two_answers_have_the_same_coinbase() {
+    let desk = desk();
+    let roots: std::collections::HashSet<Vec<u8>> =
+        (0..1000).map(|_| desk.hand_out(&WORK, ask("alice"), now()).unwrap().data[36..68].to_vec()).collect();
+    assert_eq!(roots.len(), 1000);
+}
+
+#[test]
+fn hardware_gets_nothing_easier_than_it_can_report_and_nothing_harder_than_a_solution() {
+    let desk = desk();
+    let easiest = Difficulty::new(1.0);
+    let handed = desk.hand_out(&FakeWork { solution: 4.0, ..WORK }, Ask { easiest, ..ask("blade") }, now()).unwrap();
+    let mut target = handed.target;
+    target.reverse();
+    assert_eq!(target, Difficulty::new(1.0).unwrap().target().to_be_bytes());
+    let handed = desk.hand_out(&WORK, Ask { easiest, ..ask("blade") }, now()).unwrap();
+    let mut target = handed.target;
+    target.reverse();
+    assert_eq!(target, solution_target(), "on an easy chain a solution is below difficulty 1");
+}
+
+#[test]
+fn a_name_can_fix_its_difficulty() {
+    let desk = desk();
+    let handed = desk.hand_out(&WORK, ask("alice+2e-7"), now()).unwrap();
+    let mut target = handed.target;
+    target.reverse();
+    assert_eq!(target, Difficulty::new(2e-7).unwrap().target().to_be_bytes());
+}
+
+#[test]
+fn a_rolled_time_is_taken_and_an_altered_header_is_not() {
+    let desk = desk();
+    let handed = desk.hand_out(&WORK, ask("alice"), now()).unwrap();
+    let mut rolled = handed.clone();
+    rolled.data[68..72].copy_from_slice(&(UNIX + 60).to_be_bytes());
+    let (data, _) = mine(&rolled, 0, None);
+    assert_eq!(desk.judge(&WORK, &data, now()).verdict, Ok(()));
+
+    let refused = |at: usize| {
+        let mut data = handed.data.to_vec();
+        data[at] ^= 1;
+        desk.judge(&WORK, &data, now()).verdict.unwrap_err()
+    };
+    assert!(matches!(refused(1), StratumError::VersionBits { .. }), "version");
+    assert!(matches!(refused(5), StratumError::Parameters(_)), "previous block");
+    assert!(matches!(refused(40), StratumError::JobNotFound(_)), "merkle root");
+    assert!(matches!(refused(68), StratumError::TimeRange { .. }), "time");
+    assert!(matches!(refused(72), StratumError::Parameters(_)), "bits");
+    assert!(matches!(desk.judge(&WORK, &[0; 81], now()).verdict, Err(StratumError::Parameters(_))));
+}
+
+#[test]
+fn work_on_an_old_block_is_stale_and_still_counted_and_weak_work_is_not() {
+    let desk = desk();
+    let handed = desk.hand_out(&WORK, ask("alice"), now()).unwrap();
+    let (data, _) = mine(&handed, 0, None);
+    let newer = FakeWork { epochs: Epochs { stale: 1, late: 0, urgent: 0 }, ..WORK };
+    let judged = desk.judge(&newer, &data, now());
+    assert!(matches!(judged.verdict, Err(StratumError::Stale(_))));
+    assert!(judged.credit.unwrap().late, "it was hash rate");
+
+    let weak = (0..u32::MAX).find_map(|nonce| {
+        let mut data = handed.data.to_vec();
+        data[76..80].copy_from_slice(&nonce.to_be_bytes());
+        desk.judge(&WORK, &data, now()).verdict.err()
+    });
+    assert!(matches!(weak, Some(StratumError::LowDifficulty { .. })));
+}
+
+#[test]
+fn who_cannot_be_paid_gets_no_work_and_what_is_too_old_is_forgotten() {
+    let desk = desk();
+    assert_eq!(desk.hand_out(&WORK, ask("bad"), now()), Err(Refusal("bad cannot be paid".into())));
+    let handed = desk.hand_out(&WORK, ask("alice"), now()).unwrap();
+    let (data, _) = mine(&handed, 0, None);
+    let later = Now { instant: Instant::now() + stratum::job::JOB_LIFE * 2, ..now() };
+    assert!(matches!(desk.judge(&WORK, &data, later).verdict, Err(StratumError::JobNotFound(_))));
+}

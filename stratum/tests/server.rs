@@ -1,0 +1,251 @@
+//! The server over pipes, in virtual time: who reads slowly, who does not read at all, and what happens at the end.
+
+#![allow(clippy::unwrap_used, reason = "a test that fails says where")]
+
+use serde_json::{Value, json};
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+use std::time::Duration;
+use stratum::midstate::Midstate;
+use stratum::server::{Config, Server};
+use stratum::{Credit, Difficulty, Epochs, JobId, JobParts, Offer, Refusal, Solution, Work, Worker};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, DuplexStream};
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+const UNIX: u32 = 1_700_000_000;
+
+#[derive(Debug, Clone, PartialEq)]
+struct Payee;
+
+impl fmt::Display for Payee {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("alice")
+    }
+}
+
+/// A job for each snapshot; every hash is good enough for credit, and for a solution if it is `easy`.
+#[derive(Debug)]
+struct Numbered {
+    number: u64,
+    easy: bool,
+}
+
+impl Work for Numbered {
+    type Payout = Payee;
+    type Ticket = ();
+
+    fn authorize(&self, name: &str, _password: &str) -> Result<Worker<Payee>, Refusal> {
+        Ok(Worker { name: name.into(), payout: Payee, difficulty: Difficulty::new(1e-12), notice: None })
+    }
+
+    fn offer(&self, _payout: &Payee, generation: u32, _draw: u32) -> Result<Offer<()>, Refusal> {
+        let head = [&self.number.to_le_bytes()[..], &generation.to_le_bytes(), &[0; 2000]].concat();
+        let parts = JobParts {
+            id: JobId(self.number * 1000 + u64::from(generation)),
+            coinbase_head: &head,
+            coinbase_midstate: Midstate::new(&head),
+            coinbase_tail: &[0; 4],
+            branch: &[[3; 32]],
+            version: 0x2000_0000,
+            previous_block: [1; 32],
+            bits: 0x1d00_ffff,
+            time: UNIX,
+            time_min: UNIX - 600,
+            solution_target: Difficulty::new(if self.easy { 1e-12 } else { 1e9 }).unwrap().target(),
+            pow: stratum::job::sha256d,
+        };
+        Ok(Offer::new(&parts, ()))
+    }
+
+    fn epochs(&self) -> Epochs {
+        Epochs { stale: self.number, late: 0, urgent: 0 }
+    }
+}
+
+struct Front {
+    server: Arc<Server<Numbered>>,
+    work: watch::Sender<Option<Arc<Numbered>>>,
+    solutions: mpsc::Receiver<Solution<()>>,
+    credits: mpsc::Receiver<Credit>,
+    stop: CancellationToken,
+}
+
+impl Front {
+    fn new(easy: bool, change: impl FnOnce(&mut Config)) -> Self {
+        let (work, work_of_server) = watch::channel(Some(Arc::new(Numbered { number: 1, easy })));
+        let (found, solutions) = mpsc::channel(16);
+        let (given, credits) = mpsc::channel(16);
+        let stop = CancellationToken::new();
+        let mut config = Config::default();
+        config.session.vardiff.min = Difficulty::new(1e-12).unwrap();
+        change(&mut config);
+        let server = Arc::new(Server::new(config, work_of_server, found, given, stop.clone()));
+        Self { server, work, solutions, credits, stop }
+    }
+
+    /// A connection that takes `room` bytes before the miner must read.
+    fn connect(&self, room: usize) -> (DuplexStream, JoinHandle<()>) {
+        let (ours, theirs) = tokio::io::duplex(room);
+        let server = self.server.clone();
+        let address = IpAddr::from(Ipv4Addr::LOCALHOST);
+        (ours, tokio::spawn(async move { server.serve(theirs, bytes::BytesMut::new(), address).await }))
+    }
+
+    /// A miner with its first job.
+    async fn join(&self, room: usize) -> (BufReader<DuplexStream>, JoinHandle<()>) {
+        let (stream, task) = self.connect(room);
+        let mut miner = BufReader::with_capacity(64, stream);
+        say(&mut miner, &json!({"id": 1, "method": "mining.subscribe", "params": ["x/1"]})).await;
+        say(&mut miner, &json!({"id": 2, "method": "mining.authorize", "params": ["alice", "x"]})).await;
+        while hear(&mut miner).await["method"] != "mining.notify" {}
+        (miner, task)
+    }
+
+    fn new_work(&self, number: u64) {
+        self.work.send_replace(Some(Arc::new(Numbered { number, easy: false })));
+    }
+}
+
+async fn say(miner: &mut BufReader<DuplexStream>, line: &Value) {
+    miner.write_all(format!("{line}\n").as_bytes()).await.unwrap();
+}
+
+async fn hear(miner: &mut BufReader<DuplexStream>) -> Value {
+    let mut line = String::new();
+    miner.read_line(&mut line).await.unwrap();
+    serde_json::from_str(&line).unwrap_or_else(|error| panic!("`{line}`: {error}"))
+}
+
+fn submission(id: u32, nonce: u32) -> Value {
+    let params = json!(["alice", "00000000000003e8", "00000005", format!("{UNIX:08x}"), format!("{nonce:08x}")]);
+    json!({"id": id, "method": "mining.submit", "params": params})
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slow_reader_gets_the_newest_job_and_none_between_and_keeps_nobody_waiting() {
+    let front = Front::new(false, |_| {});
+    // Hardly a tenth of a job fits into the pipe.
+    let (mut slow, _) = front.join(500).await;
+    let (mut fast, _) = front.join(64 * 1024).await;
+    for number in 2..=9 {
+        front.new_work(number);
+        let job = hear(&mut fast).await;
+        assert_eq!(job["params"][0], format!("{:016x}", number * 1000));
+    }
+    let first = hear(&mut slow).await;
+    assert_eq!(first["params"][0], format!("{:016x}", 2000), "the one that was under way is finished");
+    let second = hear(&mut slow).await;
+    assert_eq!(second["params"][0], format!("{:016x}", 9000));
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_does_not_read_is_closed_after_a_while_and_was_sent_no_more_than_the_bound() {
+    let front = Front::new(false, |config| config.pending_bytes_max = 4096);
+    let (mut miner, task) = front.join(500).await;
+    let began = tokio::time::Instant::now();
+    let mut said = 0;
+    // Its requests are not read any more once so much waits for it: that is what holds a flood up.
+    let ping = b"{\"id\":1,\"method\":\"mining.ping\",\"params\":[]}\n";
+    while let Ok(Ok(())) = tokio::time::timeout(Duration::from_secs(5), miner.write_all(ping)).await {
+        said += 1;
+    }
+    assert!((4096 / 60..400).contains(&said), "{said}");
+    task.await.unwrap();
+    assert_eq!(began.elapsed().as_secs(), 60);
+}
+
+#[tokio::test(start_paused = true)]
+async fn answers_come_in_the_order_of_the_requests_however_they_arrive() {
+    let mut front = Front::new(false, |_| {});
+    let (mut miner, _) = front.join(64 * 1024).await;
+    let lines: String = (0..200).map(|id| format!("{}\n", submission(id, id))).collect();
+    for piece in lines.as_bytes().chunks(333) {
+        miner.write_all(piece).await.unwrap();
+        tokio::task::yield_now().await;
+    }
+    for id in 0..200 {
+        let answer = hear(&mut miner).await;
+        assert_eq!(answer, json!({"id": id, "result": true, "error": null}));
+    }
+    // Nobody took the credits: what did not fit was dropped, and no miner waited for it.
+    let taken = std::iter::from_fn(|| front.credits.try_recv().ok()).count();
+    assert_eq!(taken, 16);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_solution_is_passed_on_before_its_answer_and_never_dropped() {
+    let mut front = Front::new(true, |_| {});
+    let (mut miner, _) = front.join(64 * 1024).await;
+    for id in 0..20 {
+        say(&mut miner, &submission(id, id)).await;
+    }
+    // The node is busy and there is room for sixteen: the rest waits, and so do the answers.
+    let more = tokio::time::timeout(Duration::from_secs(1), hear(&mut miner)).await;
+    assert!(more.is_err(), "{more:?}");
+    for _ in 0..20 {
+        front.solutions.recv().await.unwrap();
+    }
+    for id in 0..20 {
+        assert_eq!(hear(&mut miner).await, json!({"id": id, "result": true, "error": null}));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_stops_tells_miners_to_come_back() {
+    let front = Front::new(false, |_| {});
+    let (mut miner, task) = front.join(64 * 1024).await;
+    front.stop.cancel();
+    assert_eq!(hear(&mut miner).await["method"], "client.reconnect");
+    task.await.unwrap();
+    assert_eq!(miner.read(&mut [0]).await.unwrap(), 0);
+    assert_eq!(front.server.connections(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn where_there_is_nothing_to_mine_miners_are_closed_so_that_they_go_elsewhere() {
+    let front = Front::new(false, |_| {});
+    let (mut miner, task) = front.join(64 * 1024).await;
+    front.work.send_replace(None);
+    task.await.unwrap();
+    assert_eq!(miner.read(&mut [0]).await.unwrap(), 0);
+    let (mut newcomer, task) = front.connect(500);
+    task.await.unwrap();
+    assert_eq!(newcomer.read(&mut [0]).await.unwrap(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_busy_socket_does_not_keep_new_work_waiting() {
+    let front = Front::new(false, |_| {});
+    let (miner, _) = front.join(64 * 1024).await;
+    let (reader, mut writer) = tokio::io::split(miner.into_inner());
+    let flood = tokio::spawn(async move {
+        for id in 0.. {
+            if writer.write_all(format!("{}\n", submission(id, id)).as_bytes()).await.is_err() {
+                return;
+            }
+        }
+    });
+    let mut lines = BufReader::new(reader).lines();
+    for _ in 0..50 {
+        lines.next_line().await.unwrap();
+    }
+    front.new_work(2);
+    let mut waited = 0;
+    while !lines.next_line().await.unwrap().unwrap().contains("mining.notify") {
+        waited += 1;
+    }
+    assert!(waited < 2000, "{waited} answers first");
+    flood.abort();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stranger_who_says_nothing_is_closed_after_fifteen_seconds() {
+    let front = Front::new(false, |_| {});
+    let began = tokio::time::Instant::now();
+    let (_stream, task) = front.connect(500);
+    task.await.unwrap();
+    assert_eq!(began.elapsed().as_secs(), 15);
+}
