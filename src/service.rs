@@ -16,12 +16,15 @@ use crate::journal::Journal;
 use crate::listen::Tls;
 use crate::network::Network;
 use crate::node::{self, Parts};
-use crate::sockets::Port;
+use crate::sockets::{self, Port};
 use crate::tasks::Tasks;
 use crate::work::{self, Payout};
 
 /// Shares that a chain must have for the next block to pay a window: it begins at the grandparent.
 const WINDOW_BEGINS: u32 = 2;
+
+/// Files beside miners' connections: peers, the daemon, the share store, the log.
+const FILES_SPARE: u64 = 256;
 
 /// Pause between attempts to ask the daemon's wallet for an address.
 const WALLET_PAUSE: Duration = Duration::from_secs(3);
@@ -44,6 +47,16 @@ pub async fn run(
             "the RPC password stands on the command line, where others on this machine can read it: P2POOL_RPC_PASSWORD, \
              @FILE, bitcoin.conf or bitcoind's cookie keep it to yourself"
         );
+    }
+    let connections = config.stratum.limits.connections_max as u64;
+    match sockets::raise_file_limit() {
+        Ok(Some(files)) if files < connections + FILES_SPARE => warn!(
+            files,
+            needed = connections + FILES_SPARE,
+            "fewer files may be open than --max-workers needs: raise the limit (ulimit -n, LimitNOFILE=)"
+        ),
+        Ok(_) => {}
+        Err(error) => warn!(%error, "cannot raise the number of files that may be open"),
     }
     if !data_dir.is_ours() {
         wait_for_turn(&data_dir, tasks);

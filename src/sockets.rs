@@ -1,5 +1,6 @@
 //! Opens ports and sets connections up, for whoever listens: the worker port and the port for peers.
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -75,12 +76,35 @@ impl Port {
 /// # Errors
 /// The address is in use, or not this machine's.
 pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
-    match bind_to(address) {
+    // Alone first: a port that is shared can be shared with another process of the same user, and of two nodes the kernel
+    // must never choose.
+    let address = match bind_to(address, false) {
         Err(_) if address.ip() == IpAddr::V6(Ipv6Addr::UNSPECIFIED) && !has_ipv6() => {
-            bind_to((Ipv4Addr::UNSPECIFIED, address.port()).into())
+            bind_to((Ipv4Addr::UNSPECIFIED, address.port()).into(), false)?.local_addr()?
         }
-        other => other,
-    }
+        other => other?.local_addr()?,
+    };
+    bind_to(address, true)
+}
+
+/// Opens more listeners on a port of this process's, so that `count` accept from it in all.
+///
+/// # Errors
+/// The port is not one that [`bind`] opened.
+pub fn share(listener: TcpListener, count: usize) -> io::Result<Vec<TcpListener>> {
+    let address = listener.local_addr()?;
+    let others = (1..count).map(|_| bind_to(address, true));
+    std::iter::once(Ok(listener)).chain(others).collect()
+}
+
+/// Lets this process open as many files as it may: each connection is one. Returns how many that is.
+///
+/// # Errors
+/// The kernel refuses.
+pub fn raise_file_limit() -> io::Result<Option<u64>> {
+    let limits = getrlimit(Resource::Nofile);
+    setrlimit(Resource::Nofile, Rlimit { current: limits.maximum, maximum: limits.maximum })?;
+    Ok(limits.maximum)
 }
 
 fn has_ipv6() -> bool {
@@ -88,12 +112,13 @@ fn has_ipv6() -> bool {
         && std::net::UdpSocket::bind((Ipv6Addr::LOCALHOST, 0)).is_ok()
 }
 
-fn bind_to(address: SocketAddr) -> io::Result<TcpListener> {
+fn bind_to(address: SocketAddr, is_shared: bool) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     if address.is_ipv6() {
         socket.set_only_v6(false)?;
     }
     socket.set_reuse_address(true)?;
+    socket.set_reuse_port(is_shared)?;
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
@@ -124,6 +149,37 @@ mod tests {
         let taken = first.local_addr().unwrap();
         assert_eq!(bind(taken).unwrap_err().kind(), io::ErrorKind::AddrInUse);
         assert!(bind("[::]:0".parse().unwrap()).is_ok(), "with or without IPv6");
+    }
+
+    #[tokio::test]
+    async fn a_port_is_shared_inside_this_process_and_with_nobody_else() {
+        let listeners = share(bind("127.0.0.1:0".parse().unwrap()).unwrap(), 3).unwrap();
+        let address = listeners[0].local_addr().unwrap();
+        assert!(listeners.iter().all(|listener| listener.local_addr().unwrap() == address));
+        assert_eq!(bind(address).unwrap_err().kind(), io::ErrorKind::AddrInUse);
+        let mut accepting: Vec<_> = listeners.iter().map(|listener| Box::pin(listener.accept())).collect();
+        for _ in 0..20 {
+            let stream = TcpStream::connect(address).await.unwrap();
+            let accepted = std::future::poll_fn(|context| {
+                accepting
+                    .iter_mut()
+                    .enumerate()
+                    .find_map(|(at, accept)| match accept.as_mut().poll(context) {
+                        std::task::Poll::Ready(accepted) => Some(std::task::Poll::Ready((at, accepted))),
+                        std::task::Poll::Pending => None,
+                    })
+                    .unwrap_or(std::task::Poll::Pending)
+            });
+            let (at, accepted) = accepted.await;
+            assert_eq!(accepted.unwrap().1, stream.local_addr().unwrap());
+            accepting[at] = Box::pin(listeners[at].accept());
+        }
+    }
+
+    #[test]
+    fn as_many_files_may_be_open_as_the_system_lets_us() {
+        let most = raise_file_limit().unwrap();
+        assert_eq!(getrlimit(Resource::Nofile).current, most);
     }
 
     #[tokio::test]

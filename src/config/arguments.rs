@@ -248,7 +248,7 @@ pub(super) struct RunArgs {
     #[arg(
         long,
         value_name = "COUNT",
-        default_value = "20000",
+        default_value = "50000",
         env = "P2POOL_MAX_WORKERS",
         allow_negative_numbers = true
     )]

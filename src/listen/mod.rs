@@ -9,19 +9,21 @@ use bytes::BytesMut;
 use ipnet::IpNet;
 use std::io::{self, Cursor};
 use std::net::SocketAddr;
+use std::num::NonZero;
 use std::sync::Arc;
+use std::thread::available_parallelism;
 use std::time::Duration;
 use stratum::Work;
 use stratum::server::Server;
 use stratum::session;
 use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
-use tokio::net::TcpStream;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracing::{debug, info, warn};
+use tracing::{debug, error, info, warn};
 
 use crate::http::Http;
 use crate::sockets::{self, Port};
@@ -87,31 +89,68 @@ pub async fn run<W: Work>(port: Port, front: Arc<Front<W>>, stop: CancellationTo
     if let Ok(address) = listener.local_addr() {
         info!(%address, "{what}");
     }
-    let connections = TaskTracker::new();
-    let silent = Arc::new(Semaphore::new(SILENT_CONNECTIONS_MAX));
-    loop {
-        let accepted = tokio::select! {
-            () = stop.cancelled() => break,
-            accepted = listener.accept() => accepted,
-        };
-        let (mut stream, peer) = match accepted {
-            Ok(accepted) => accepted,
-            Err(error) => {
-                warn!(%error, "cannot accept connections");
-                tokio::time::sleep(ACCEPT_PAUSE).await;
-                continue;
+    let doorway =
+        Doorway { front, connections: TaskTracker::new(), silent: Arc::new(Semaphore::new(SILENT_CONNECTIONS_MAX)) };
+    // One for each processor, as far as the system goes along.
+    let count = available_parallelism().map_or(1, NonZero::get);
+    let listeners = match sockets::share(listener, count) {
+        Ok(listeners) => listeners,
+        Err(error) => return error!(%error, "the port is lost"),
+    };
+    let accepting = TaskTracker::new();
+    for listener in listeners {
+        accepting.spawn(doorway.clone().accept(listener, stop.clone()));
+    }
+    accepting.close();
+    accepting.wait().await;
+    doorway.connections.close();
+    doorway.connections.wait().await;
+}
+
+/// Where connections come in, until it is clear what they speak. Clones share it.
+#[derive(Debug)]
+struct Doorway<W: Work> {
+    front: Arc<Front<W>>,
+    connections: TaskTracker,
+    silent: Arc<Semaphore>,
+}
+
+impl<W: Work> Clone for Doorway<W> {
+    fn clone(&self) -> Self {
+        let Self { front, connections, silent } = self;
+        Self { front: front.clone(), connections: connections.clone(), silent: silent.clone() }
+    }
+}
+
+impl<W: Work> Doorway<W> {
+    /// Accepts until `stop`.
+    async fn accept(self, listener: TcpListener, stop: CancellationToken) {
+        loop {
+            let accepted = tokio::select! {
+                () = stop.cancelled() => return,
+                accepted = listener.accept() => accepted,
+            };
+            match accepted {
+                Ok((stream, peer)) => self.welcome(stream, peer, &stop),
+                Err(error) => {
+                    warn!(%error, "cannot accept connections");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
             }
-        };
-        let Ok(permit) = silent.clone().try_acquire_owned() else {
+        }
+    }
+
+    fn welcome(&self, mut stream: TcpStream, peer: SocketAddr, stop: &CancellationToken) {
+        let Ok(permit) = self.silent.clone().try_acquire_owned() else {
             debug!(%peer, "too many connections that say nothing");
-            continue;
+            return;
         };
         if let Err(error) = sockets::prepare(&stream) {
             debug!(%peer, %error, "connection lost at once");
-            continue;
+            return;
         }
-        let (front, stop) = (front.clone(), stop.clone());
-        connections.spawn(async move {
+        let (front, stop) = (self.front.clone(), stop.clone());
+        self.connections.spawn(async move {
             let peer = sockets::canonical(peer);
             let mut read = BytesMut::new();
             let greeted = tokio::select! {
@@ -129,9 +168,6 @@ pub async fn run<W: Work>(port: Port, front: Arc<Front<W>>, stop: CancellationTo
             }
         });
     }
-    drop(listener);
-    connections.close();
-    connections.wait().await;
 }
 
 impl<W: Work> Front<W> {
