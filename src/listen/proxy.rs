@@ -41,11 +41,15 @@ where
 {
     loop {
         if may_begin(read) {
-            let header = HeaderResult::parse(read);
-            if header.is_complete() {
-                let (length, client) = understand(header)?;
-                read.advance(length);
-                return Ok(client.unwrap_or(proxy));
+            // Half a line of version 1 would be taken for a wrong one.
+            let is_whole_line = read.windows(2).any(|end| end == b"\r\n");
+            if read.starts_with(BINARY) || (read.starts_with(TEXT) && is_whole_line) {
+                let header = HeaderResult::parse(read);
+                if header.is_complete() || is_whole_line && read.starts_with(TEXT) {
+                    let (length, client) = understand(header)?;
+                    read.advance(length);
+                    return Ok(client.unwrap_or(proxy));
+                }
             }
         } else if !read.is_empty() {
             return Ok(proxy);

@@ -815,6 +815,14 @@ impl Driver {
         self.context.stop.cancel();
         self.links.clear();
         self.listener = None;
+        // What is being written must not be overtaken, nor cut off by the end of the process.
+        while self.is_saving
+            && let Some(done) = self.under_way.next().await
+        {
+            if matches!(done, Done::Saved(_)) {
+                self.handle_done(done);
+            }
+        }
         if self.inputs.data_dir.is_ours() {
             for problem in self.saving().await {
                 warn!(%problem, "cannot keep what is known of peers");

@@ -1,0 +1,84 @@
+//! A hundred nodes in one process, by the command that anybody can run: what should hold of them holds, and a seed tells the
+//! whole story.
+
+use std::process::{Command, Output};
+
+/// The subcommand with these arguments.
+fn simulate(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_p2pool")).arg("simulate").args(arguments).output().expect("the program can be run")
+}
+
+/// Runs a scenario, which must hold, and returns what it tells.
+fn check(scenario: &str, nodes: &str, shares: &str) -> String {
+    let output = simulate(&[scenario, "--nodes", nodes, "--shares", shares]);
+    let told = String::from_utf8(output.stdout).expect("reports are text");
+    // The report names the command that runs the same again.
+    assert!(output.status.success(), "{told}");
+    assert!(told.starts_with(&format!("holds: p2pool simulate {scenario} --nodes {nodes} --seed 1")), "{told}");
+    told
+}
+
+#[test]
+fn a_hundred_nodes_have_one_chain() {
+    check("convergence", "100", "60");
+}
+
+#[test]
+fn nodes_that_join_late_get_the_chain() {
+    check("joining", "100", "40");
+}
+
+#[test]
+fn a_torn_pool_heals_to_its_heavier_side() {
+    check("partition", "100", "60");
+}
+
+#[test]
+fn somebody_with_many_addresses_cannot_be_all_that_nodes_know() {
+    // Its work grows with the square of the nodes: a hundred take minutes.
+    check("eclipse", "20", "40");
+}
+
+#[test]
+fn withholding_shares_gains_no_more_than_theory_says() {
+    check("withholding", "100", "100");
+}
+
+#[test]
+fn bad_shares_without_end_change_nothing_for_honest_nodes() {
+    check("flood", "100", "40");
+}
+
+#[test]
+fn orphans_follow_the_formula_and_are_plotted() {
+    let folder = tempfile::tempdir().expect("there is a temporary folder");
+    let plot = folder.path().join("orphans.svg");
+    let plot = plot.to_str().expect("its path is text");
+    let output = simulate(&["orphans", "--nodes", "20", "--shares", "100", "--plot", plot]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+    let svg = std::fs::read_to_string(plot).expect("the plot is written");
+    assert!(svg.starts_with("<svg") && svg.contains("10 s") || svg.contains("10000 ms"), "{svg}");
+}
+
+#[test]
+fn the_same_seed_is_the_same_story_and_another_is_another() {
+    let story = |seed: &str| {
+        let output = simulate(&["convergence", "--nodes", "12", "--shares", "40", "--seed", seed]);
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+        let text = String::from_utf8(output.stdout).expect("reports are text");
+        // How long it took is another story.
+        text.lines()
+            .filter(|line| !line.starts_with("  in ") && !line.starts_with("holds"))
+            .collect::<Vec<_>>()
+            .join("\n")
+    };
+    assert_eq!(story("7"), story("7"));
+    assert_ne!(story("7"), story("8"));
+}
+
+#[test]
+fn what_cannot_be_simulated_is_an_error_that_names_it() {
+    let output = simulate(&["sunshine"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("sunshine"));
+}
