@@ -7,7 +7,7 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use test_support::{Bitcoind, Node, NodeBuilder, StratumClient, free_port, payout_address};
+use test_support::{Bitcoind, Node, NodeBuilder, StratumClient, free_port, payout_address, wait_until};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -251,12 +251,15 @@ fn each_worker_port_has_its_own_difficulty_and_pages_may_be_elsewhere() {
     let web_port = format!("127.0.0.1:{web}");
     let args = ["-w", &terms, "--web-port", &web_port];
     let node = NodeBuilder::new(P2POOL, &daemon).args(&args).spawn();
-    node.wait_for_log("there is work for miners", PATIENCE);
+    node.wait_for_log("pages and metrics are here", PATIENCE);
+    let runtime = tokio::runtime::Runtime::new().expect("threads");
+    wait_until("miners are served", PATIENCE, || {
+        runtime.block_on(async { ask(connect(web).await, "GET /health HTTP/1.1\r\n", "").await.status == 200 })
+    });
     let user = format!("{}.rig", payout_address(1));
     assert_eq!(StratumClient::ready(easy, &user).difficulty, 1e-10);
     assert!(StratumClient::ready(node.worker_port(), &user).difficulty > 4e-10);
 
-    let runtime = tokio::runtime::Runtime::new().expect("threads");
     runtime.block_on(async {
         let metrics = ask(connect(web).await, "GET /metrics HTTP/1.1\r\n", "").await;
         assert!(metrics.body.contains("stratum_connections"), "{metrics:?}");
