@@ -38,7 +38,7 @@ use tracing::error;
 use crate::bitcoind::{Handle, daemon};
 use crate::data_dir::DataDir;
 use crate::getwork::Getwork;
-use crate::http::{self, Http, Sources};
+use crate::http::{self, Http, SmallDevices, Sources};
 use crate::listen::{Front, Tls};
 use crate::network::{Network, Pow};
 use crate::sharechain::task;
@@ -186,16 +186,21 @@ pub fn start(parts: Parts, daemon: bitcoind::Handle, tasks: &Tasks) -> Node {
         rates: rates.clone(),
     };
     tasks.spawn("control", control::server::run(asked, parts.data_dir, tasks.stop_signal()));
+    let session = parts.stratum.session;
+    let server = Server::new(parts.stratum, work.clone(), solutions.clone(), credits.clone(), tasks.stop_signal());
+    let server = Arc::new(server);
+    let small_devices = SmallDevices(Arc::new({
+        let server = server.clone();
+        move || server.small_devices()
+    }));
     let sources = Sources {
         metrics: parts.metrics,
         health: daemon.health.clone(),
         gate,
         rates: rates.clone(),
+        small_devices,
         network: network.name,
     };
-    let session = parts.stratum.session;
-    let server = Server::new(parts.stratum, work.clone(), solutions.clone(), credits.clone(), tasks.stop_signal());
-    let server = Arc::new(server);
     let (tls, proxies) = (parts.tls, parts.proxies);
     let has_pages = parts.web.is_none();
     let front = |stratum: Option<_>, router, terms: Terms| {

@@ -1,7 +1,7 @@
 //! What the worker port says to browsers and scrapers: `/metrics`, `/health`, and where to go.
 
 use axum::Router;
-use axum::extract::State;
+use axum::extract::{Path, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
@@ -12,9 +12,11 @@ use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use metrics_exporter_prometheus::PrometheusHandle;
+use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
+use stratum::session::JobTooBig;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -41,8 +43,20 @@ pub struct Sources {
     pub gate: watch::Receiver<Gate>,
     /// What miners did.
     pub rates: watch::Receiver<Arc<Rates>>,
+    /// The devices that are too small for their jobs.
+    pub small_devices: SmallDevices,
     /// The network's name.
     pub network: &'static str,
+}
+
+/// Tells which devices most likely cannot hold the jobs that they get.
+#[derive(Clone)]
+pub struct SmallDevices(pub Arc<dyn Fn() -> Vec<JobTooBig> + Send + Sync>);
+
+impl fmt::Debug for SmallDevices {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SmallDevices")
+    }
 }
 
 /// Where a request comes from.
@@ -100,6 +114,7 @@ pub fn pages(sources: Sources) -> Router {
         .route("/", get(front))
         .route("/health", get(health))
         .route("/metrics", get(metrics))
+        .route("/address/{address}", get(address))
         .with_state(sources)
 }
 
@@ -107,12 +122,37 @@ async fn front(State(sources): State<Sources>) -> String {
     let rates = sources.rates.borrow().clone();
     format!(
         "P2Pool {} on {}\n\nminers: point them at stratum+tcp://THIS-HOST:THIS-PORT, user name: your address\n\
-         hash rate: {:.0} H/s by {} workers\n/metrics  for Prometheus\n/health   200 while miners are served\n",
+         hash rate: {:.0} H/s by {} workers\n/address/YOUR-ADDRESS  your workers, and what is wrong\n/metrics  for Prometheus\n/health   200 while miners are served\n",
         env!("CARGO_PKG_VERSION"),
         sources.network,
         rates.hash_rate,
         rates.workers.len(),
     )
+}
+
+/// One miner's page: what its workers did in the last ten minutes, and what is wrong with them.
+async fn address(State(sources): State<Sources>, Path(address): Path<String>) -> Response {
+    let is_theirs = |name: &str| {
+        name.strip_prefix(address.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '_']))
+    };
+    let rates = sources.rates.borrow().clone();
+    let workers: Vec<String> = rates
+        .workers
+        .iter()
+        .filter(|(name, _)| is_theirs(name))
+        .map(|(name, rate)| format!("{}  {rate:.0} H/s\n", name.escape_debug()))
+        .collect();
+    let warnings: Vec<String> = (sources.small_devices.0)()
+        .into_iter()
+        .filter(|too_big| is_theirs(&too_big.worker))
+        .map(|too_big| format!("warning: {}: {too_big}\n", too_big.worker.escape_debug()))
+        .collect();
+    if workers.is_empty() && warnings.is_empty() {
+        let text = "no worker of this address did anything in the last ten minutes\n";
+        return (StatusCode::NOT_FOUND, text).into_response();
+    }
+    let kind = [(header::CONTENT_TYPE, "text/plain; charset=utf-8"), (header::X_CONTENT_TYPE_OPTIONS, "nosniff")];
+    (kind, [warnings.concat(), workers.concat()].concat()).into_response()
 }
 
 async fn metrics(State(sources): State<Sources>) -> Response {

@@ -1,7 +1,7 @@
 //! Nodes of ours that talk to each other, against one real bitcoind on a private signet.
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::{Ipv6Addr, SocketAddr, TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 use test_support::{Bitcoind, Node, NodeBuilder, free_port, metric_value, wait_until};
 
@@ -65,6 +65,20 @@ fn a_share_that_is_found_on_one_node_is_built_on_by_the_other() {
         assert!(metric(node, "p2p_messages_total{direction=\"in\",command=\"shares\"}") >= 5.0);
         assert!(metric(node, "p2p_bytes_total{direction=\"out\"}") > 1000.0);
     }
+}
+
+#[test]
+fn nodes_meet_over_ipv6_as_well() {
+    if TcpListener::bind("[::1]:0").is_err() {
+        eprintln!("this machine has no IPv6");
+        return;
+    }
+    let daemon = open_signet();
+    let first = builder(&daemon).pool_address(SocketAddr::from((Ipv6Addr::LOCALHOST, free_port()))).start();
+    let second = builder(&daemon).peer(first.pool_address()).start();
+    wait_for_metric(&first, "p2p_peers{direction=\"in\"}", JOIN_LIMIT, 1.0);
+    wait_for_metric(&second, "p2p_peers{direction=\"out\"}", JOIN_LIMIT, 1.0);
+    second.wait_for_log("connected to the pool address=[::1]:", RELAY_LIMIT);
 }
 
 #[test]
