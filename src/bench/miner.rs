@@ -3,13 +3,18 @@
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 use std::cell::RefCell;
+use std::future::poll_fn;
 use std::io::{self, Write};
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Poll, ready};
 use std::time::Duration;
 use stratum::midstate::Midstate;
 use stratum::{Difficulty, Target};
+use tokio::io::{AsyncRead, ReadBuf};
 use tokio::net::TcpStream;
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::time::timeout;
 
 use super::bare::{ACCEPTED, write_all};
@@ -36,34 +41,33 @@ thread_local! {
 ///
 /// # Errors
 /// The connection is over.
-pub(super) async fn read(stream: &TcpStream, mut take: impl FnMut(&[u8])) -> io::Result<()> {
-    loop {
-        stream.readable().await?;
-        let read = READ_BUFFER.with_borrow_mut(|buffer| -> io::Result<usize> {
-            let count = stream.try_read(&mut buffer[..])?;
-            take(&buffer[..count]);
-            Ok(count)
-        });
-        match read {
-            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
-            Ok(_) => return Ok(()),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            Err(error) => return Err(error),
-        }
-    }
+pub(super) async fn read(reader: &mut OwnedReadHalf, mut take: impl FnMut(&[u8])) -> io::Result<()> {
+    poll_fn(|context| {
+        READ_BUFFER.with_borrow_mut(|buffer| {
+            let mut read = ReadBuf::new(&mut buffer[..]);
+            ready!(Pin::new(&mut *reader).poll_read(context, &mut read))?;
+            if read.filled().is_empty() {
+                return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
+            }
+            take(read.filled());
+            Poll::Ready(Ok(()))
+        })
+    })
+    .await
 }
 
 /// Connects as a miner does.
-pub(super) async fn connect(address: SocketAddr) -> io::Result<Arc<TcpStream>> {
+pub(super) async fn connect(address: SocketAddr) -> io::Result<(OwnedReadHalf, OwnedWriteHalf)> {
     let stream = TcpStream::connect(address).await?;
     stream.set_nodelay(true)?;
-    Ok(Arc::new(stream))
+    Ok(stream.into_split())
 }
 
 /// A miner with its first job.
 #[derive(Debug)]
 pub(super) struct Miner {
-    pub(super) stream: Arc<TcpStream>,
+    pub(super) reader: OwnedReadHalf,
+    pub(super) writer: OwnedWriteHalf,
     /// The job's line.
     pub(super) job: String,
     pub(super) grinder: Grinder,
@@ -81,17 +85,17 @@ impl Miner {
     }
 
     async fn greet(address: SocketAddr, name: &str) -> Result<Self> {
-        let stream = connect(address).await.context("cannot connect")?;
+        let (mut reader, writer) = connect(address).await.context("cannot connect")?;
         let hello = format!(
             "{{\"id\":1,\"method\":\"mining.subscribe\",\"params\":[\"bench/1\"]}}\n\
              {{\"id\":2,\"method\":\"mining.authorize\",\"params\":[\"{name}\",\"x\"]}}\n"
         );
-        write_all(&stream, hello.as_bytes()).await?;
+        write_all(&writer, hello.as_bytes()).await?;
         let mut seen = Vec::new();
         let (mut extranonce1, mut target) = (None, None);
         let mut done = 0;
         loop {
-            read(&stream, |bytes| seen.extend_from_slice(bytes)).await?;
+            read(&mut reader, |bytes| seen.extend_from_slice(bytes)).await?;
             while let Some(length) = memchr::memchr(b'\n', &seen[done..]) {
                 let line = std::str::from_utf8(&seen[done..done + length])?;
                 done += length + 1;
@@ -107,7 +111,8 @@ impl Miner {
                         let target = target.context("a job before a difficulty")?;
                         let job = Job::read(&value["params"]).context("a job of an unknown form")?;
                         return Ok(Self {
-                            stream,
+                            reader,
+                            writer,
                             job: line.to_owned(),
                             grinder: Grinder::new(name, &job, &extranonce1, target)?,
                         });
