@@ -198,7 +198,7 @@ impl Grinder {
         for _ in 0..count {
             let nonce = self.next_nonce();
             // Writing to memory does not fail.
-            let _ = write!(bytes, "{}{nonce:08x}\"]}}\n", self.before_nonce);
+            let _ = writeln!(bytes, "{}{nonce:08x}\"]}}", self.before_nonce);
         }
         Lines { bytes: bytes.into(), bytes_each, next: 0 }
     }
