@@ -34,12 +34,14 @@
 //! | `control` | `bitcoind` (health), `data_dir`, `json_lines`, `p2p`, `stats` (rates), `work` (gate) |
 //! | `listen` | `http`, `sockets` |
 //! | `node` | everything above |
-//! | `config` | `address`, `bitcoind` (its `Config`), `control` (requests), `listen` (its `TlsFiles`), `network`, `p2p` (its `Config`), `simulation` (its `Config`), `work` (its `Config`) |
+//! | `bench` | `http`, `listen`, `metrics`, `network`, `sharechain`, `simulation` (forge), `sockets`, `stats`, `tasks`, `template`, `work` |
+//! | `config` | `address`, `bench` (its `Config`), `bitcoind` (its `Config`), `control` (requests), `listen` (its `TlsFiles`), `network`, `p2p` (its `Config`), `simulation` (its `Config`), `work` (its `Config`) |
 //! | `simulation` | `merkle`, `network`, `p2p`, `pack`, `share`, `sharechain` |
 //! | `demo`, `service` | `config`, `node` and what stands above it |
 //! | `main` | everything |
 
 pub mod address;
+pub mod bench;
 pub mod bitcoind;
 pub mod block;
 pub mod config;

@@ -18,7 +18,7 @@ use p2pool::control::client as control;
 use p2pool::data_dir::DataDir;
 use p2pool::network::Network;
 use p2pool::tasks::Tasks;
-use p2pool::{demo, metrics, node, service, share, sharechain, simulation};
+use p2pool::{bench, demo, metrics, node, service, share, sharechain, simulation};
 
 /// What the shell's conventions call a mistake in the arguments.
 const EXIT_USAGE: u8 = 2;
@@ -56,6 +56,9 @@ fn run(config: Config) -> Result<()> {
         Config::InspectShare { network, share } => inspect_share(network, &share),
         Config::ReplayShares { network, shares } => replay_shares(network, shares.as_deref()),
         Config::Simulate(config) => simulate(&config),
+        Config::Bench(config) => runtime.block_on(run_bench(&config)),
+        Config::BenchServe(served) => runtime.block_on(run_bench_serve(served)),
+        Config::BenchBare => runtime.block_on(bench::run_bare()),
         Config::Demo(config) => runtime.block_on(run_demo(*config)),
     };
     // Calls to the daemon may be under way on other threads; they are not waited for.
@@ -102,6 +105,17 @@ fn simulate(config: &simulation::Config) -> Result<()> {
         bail!("not everything holds that should");
     }
     Ok(())
+}
+
+async fn run_bench(config: &bench::Config) -> Result<()> {
+    bench::allow_many_files()?;
+    bench::run(config, &mut std::io::stdout()).await
+}
+
+async fn run_bench_serve(served: bench::Served) -> Result<()> {
+    // A node that logs, as every node does; nobody reads it.
+    start_logging(&LogConfig { debug: false, logfile: Some("/dev/null".into()) }, LevelFilter::WARN)?;
+    bench::run_serve(served, metrics::install().context("cannot install the metrics")?).await
 }
 
 async fn run_demo(config: DemoConfig) -> Result<()> {

@@ -4,6 +4,7 @@ use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
 
 use super::miners::MinerArgs;
+use crate::bench::Measure;
 
 const ABOUT: &str = "P2Pool: Bitcoin's decentralised mining pool. Runs beside your bitcoind, gives your miners work, and \
                      gets the blocks that they find accepted.";
@@ -19,6 +20,22 @@ Miners connect to stratum+tcp://THIS-HOST:9332 with ADDRESS[.worker][/share diff
 name; the password does not matter.
 
 Try it without any bitcoind: p2pool demo";
+
+const BENCH_HELP: &str = "\
+What is measured, by the names that --only knows:
+  single       accepted submissions a second, one at a time on each connection, and the server's CPU time for each
+  pipelined    the same with sixteen in flight
+  hostile      both again beside clients that mean ill, on either server
+  small-jobs   a new block: until the last connection has its job, of one payee
+  joining      new connections taken
+  memory       what an idle connection holds
+  latency      answers at a steady rate
+  big-jobs     a new block: until the last connection has its job, of many payees and addresses
+  hold         connections held for long, and the memory that this comes to
+
+Node and bare server run as processes of their own, on this machine, as the generator does: ratios say more than rates.
+Targets are those for two cores. What is missed is no failure; a miner that was wronged is: a valid submission rejected, a
+job missed, a connection lost.";
 
 /// The command line.
 #[derive(Debug, Parser)]
@@ -56,6 +73,99 @@ pub(super) enum Command {
     /// Runs many nodes of a pool in this process, on a clock and a network that follow from a seed, and checks what should
     /// hold of them.
     Simulate(SimulateArgs),
+    /// Measures how fast this machine can serve miners.
+    Bench(BenchArgs),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct BenchArgs {
+    #[command(subcommand)]
+    pub(super) command: BenchCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum BenchCommand {
+    /// Puts miners' load on the node's Stratum server, and the same on a bare server that does no more than answer: what
+    /// this machine could do at all. Prints a table.
+    #[command(after_help = BENCH_HELP)]
+    Stratum(BenchStratumArgs),
+    /// The server under load; the benchmark starts it.
+    #[command(hide = true)]
+    Serve(ServedArgs),
+    /// The bare server; the benchmark starts it.
+    #[command(hide = true)]
+    Bare,
+}
+
+/// What the server under load serves.
+#[derive(Debug, Args)]
+pub(super) struct ServedArgs {
+    /// Payees of the pool: each is an output of every coinbase.
+    #[arg(long, value_name = "COUNT", default_value = "300", env = "P2POOL_PAYEES",
+          value_parser = clap::value_parser!(u32).range(1..=2000))]
+    pub(super) payees: u32,
+    /// Transactions of the block template, which fill a block.
+    #[arg(long, value_name = "COUNT", default_value = "2000", env = "P2POOL_TRANSACTIONS",
+          value_parser = clap::value_parser!(u32).range(1..=8000))]
+    pub(super) transactions: u32,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct BenchStratumArgs {
+    /// What to measure, without spaces [default: all of it].
+    #[arg(long, value_name = "NAME,...", env = "P2POOL_ONLY", value_delimiter = ',')]
+    pub(super) only: Vec<Measure>,
+    /// Connections that submit as fast as they are answered.
+    #[arg(long, value_name = "COUNT", default_value = "100", env = "P2POOL_SUBMITTERS",
+          value_parser = clap::value_parser!(u32).range(1..=5000))]
+    pub(super) submitters: u32,
+    /// Connections of joining, memory, latency and big-jobs.
+    #[arg(long, value_name = "COUNT", default_value = "10000", env = "P2POOL_CONNECTIONS",
+          value_parser = clap::value_parser!(u32).range(1..=60_000))]
+    pub(super) connections: u32,
+    /// Connections of small-jobs.
+    #[arg(long, value_name = "COUNT", default_value = "3000", env = "P2POOL_LISTENERS",
+          value_parser = clap::value_parser!(u32).range(1..=30_000))]
+    pub(super) listeners: u32,
+    /// Addresses that miners are paid at: each has jobs of its own.
+    #[arg(long, value_name = "COUNT", default_value = "500", env = "P2POOL_ADDRESSES",
+          value_parser = clap::value_parser!(u32).range(1..=60_000))]
+    pub(super) addresses: u32,
+    /// Submissions a second of latency.
+    #[arg(long, value_name = "COUNT", default_value = "5000", env = "P2POOL_RATE",
+          value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub(super) rate: u32,
+    /// New connections a second.
+    #[arg(long, value_name = "COUNT", default_value = "2000", env = "P2POOL_JOINING",
+          value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub(super) joining: u32,
+    /// Seconds of each timed phase.
+    #[arg(long, value_name = "SECONDS", default_value = "2", env = "P2POOL_SECONDS", allow_negative_numbers = true)]
+    pub(super) seconds: String,
+    /// How often node and bare server take turns.
+    #[arg(long, value_name = "COUNT", default_value = "3", env = "P2POOL_ROUNDS",
+          value_parser = clap::value_parser!(u32).range(1..=100))]
+    pub(super) rounds: u32,
+    /// Seconds of hold.
+    #[arg(long, value_name = "SECONDS", default_value = "20", env = "P2POOL_HOLD", allow_negative_numbers = true)]
+    pub(super) hold: String,
+    /// Connections of hold.
+    #[arg(long, value_name = "COUNT", default_value = "15000", env = "P2POOL_HELD",
+          value_parser = clap::value_parser!(u32).range(1..=60_000))]
+    pub(super) held: u32,
+    /// How many of them a second leave and are replaced by others.
+    #[arg(long, value_name = "COUNT", default_value = "50", env = "P2POOL_CHURN",
+          value_parser = clap::value_parser!(u32).range(0..=2000))]
+    pub(super) churn: u32,
+    /// Clients of hostile: a quarter each sends a byte a second, says nothing, sends noise, sends useless lines.
+    #[arg(long, value_name = "COUNT", default_value = "100", env = "P2POOL_HOSTILE",
+          value_parser = clap::value_parser!(u32).range(0..=5000))]
+    pub(super) hostile: u32,
+    #[command(flatten)]
+    pub(super) served: ServedArgs,
+    /// Print JSON.
+    #[arg(long, env = "P2POOL_JSON")]
+    pub(super) json: bool,
 }
 
 #[derive(Debug, Args)]

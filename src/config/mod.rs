@@ -17,6 +17,7 @@ mod miners;
 
 pub use front::FrontConfig;
 
+use crate::bench::{self, Measure};
 use crate::bitcoind::credentials::{Login, Password};
 use crate::bitcoind::daemon;
 use crate::control::client as control;
@@ -25,7 +26,10 @@ use crate::network::{self, Network};
 use crate::p2p::{self, Host, Subnet};
 use crate::simulation::{self, Scenario};
 use crate::work::{self, Payout};
-use arguments::{AskArgs, BanArgs, Cli, Command, DemoArgs, RunArgs, ShareCommand, SimulateArgs};
+use arguments::{
+    AskArgs, BanArgs, BenchCommand, BenchStratumArgs, Cli, Command, DemoArgs, RunArgs, ServedArgs, ShareCommand,
+    SimulateArgs,
+};
 
 /// Argument files within argument files: deeper is a file that names itself.
 const ARGUMENT_FILES_MAX: usize = 16;
@@ -58,6 +62,12 @@ pub enum Config {
     },
     /// Simulate a pool.
     Simulate(simulation::Config),
+    /// Measure how fast miners are served.
+    Bench(bench::Config),
+    /// Be the server that is measured.
+    BenchServe(bench::Served),
+    /// Be the server that it is compared with.
+    BenchBare,
 }
 
 /// How to log.
@@ -180,6 +190,11 @@ impl Config {
                 control(&arguments.ask, request, &mut problems)
             }
             Some(Command::Simulate(arguments)) => simulate(arguments, &mut problems).map(Self::Simulate),
+            Some(Command::Bench(arguments)) => match arguments.command {
+                BenchCommand::Stratum(arguments) => bench(&arguments, &mut problems).map(Self::Bench),
+                BenchCommand::Serve(arguments) => Some(Self::BenchServe(served(&arguments))),
+                BenchCommand::Bare => Some(Self::BenchBare),
+            },
             None => node(cli.run, environment, &mut problems).map(|node| Self::Node(Box::new(node))),
         };
         match config {
@@ -319,6 +334,32 @@ fn simulate(arguments: SimulateArgs, problems: &mut Problems) -> Option<simulati
         },
         plot: arguments.plot,
     })
+}
+
+fn bench(arguments: &BenchStratumArgs, problems: &mut Problems) -> Option<bench::Config> {
+    let phase = problems.take("--seconds", number(&arguments.seconds, 0.1..=3600.0));
+    let hold = problems.take("--hold", number(&arguments.hold, 1.0..=86_400.0));
+    Some(bench::Config {
+        measures: if arguments.only.is_empty() { Measure::ALL.to_vec() } else { arguments.only.clone() },
+        submitters: arguments.submitters,
+        connections: arguments.connections,
+        listeners: arguments.listeners,
+        addresses: arguments.addresses,
+        rate: arguments.rate,
+        joining: arguments.joining,
+        phase: Duration::from_secs_f64(phase?),
+        rounds: arguments.rounds,
+        hold: Duration::from_secs_f64(hold?),
+        held: arguments.held,
+        churn: arguments.churn,
+        hostile: arguments.hostile,
+        served: served(&arguments.served),
+        json: arguments.json,
+    })
+}
+
+fn served(arguments: &ServedArgs) -> bench::Served {
+    bench::Served { payees: arguments.payees, transactions: arguments.transactions }
 }
 
 /// Hex as given, or the hex in the file of that name.

@@ -25,12 +25,24 @@ pub fn network(chain_length: u32, start_version: u64) -> &'static Network {
 /// # Panics
 /// If no network can be so.
 pub fn network_of_period(chain_length: u32, share_period: u32, start_version: u64) -> &'static Network {
+    network_with(chain_length, share_period, start_version, Target::MAX_256)
+}
+
+/// The same with a share every ten seconds, each of which takes at least so many hashes.
+///
+/// # Panics
+/// If no network can be so.
+pub fn network_of_work(chain_length: u32, start_version: u64, attempts: u64) -> &'static Network {
+    network_with(chain_length, 10, start_version, bits_of(attempts).target())
+}
+
+fn network_with(chain_length: u32, share_period: u32, start_version: u64, max_target: Target) -> &'static Network {
     let lookbehind = (chain_length / 2).clamp(2, 200);
     let text = format!(
         "BASE = \"bitcoin_signet\"\nNAME = \"forged\"\nCHAIN_LENGTH = {chain_length}\nREAL_CHAIN_LENGTH = {chain_length}\n\
          TARGET_LOOKBEHIND = {lookbehind}\nSHARE_PERIOD = {share_period}\nSTART_VERSION = {start_version}\n\
-         MINIMUM_PROTOCOL_VERSION = 1400\nMAX_TARGET = \"{}\"\n",
-        "f".repeat(64)
+         MINIMUM_PROTOCOL_VERSION = 1400\nMAX_TARGET = \"{:064x}\"\n",
+        max_target.0
     );
     Box::leak(Box::new(from_toml(&text).expect("numbers that a network can have")))
 }

@@ -90,6 +90,8 @@ pub struct Job<T> {
     pub(crate) time: u32,
     pub(crate) time_min: u32,
     pub(crate) solution_target: Target,
+    /// The same as a number; `None` if no number is so great. Asked for at every submission.
+    pub(crate) solution_difficulty: Option<Difficulty>,
     pub(crate) pow: PowFunction,
     coinbase_bytes: usize,
     ticket: T,
@@ -177,6 +179,7 @@ impl<T> Offer<T> {
             time: parts.time,
             time_min: parts.time_min,
             solution_target: parts.solution_target,
+            solution_difficulty: Difficulty::new(parts.solution_target.difficulty()),
             pow: parts.pow,
             coinbase_bytes: parts.coinbase_head.len() + EXTRANONCES_SIZE + parts.coinbase_tail.len(),
             ticket,

@@ -962,10 +962,8 @@ impl<W: Work> Session<W> {
     fn retarget(&mut self, now: Now) -> Result<(), Disconnect> {
         let Some((announced, _)) = self.announced else { return Ok(()) };
         // What the current job is capped at is what the next one most likely is, too.
-        let ceiling = self
-            .jobs
-            .newest()
-            .map_or(announced, |newest| Difficulty::new(newest.job.solution_target.difficulty()).unwrap_or(announced));
+        let ceiling =
+            self.jobs.newest().map_or(announced, |newest| newest.job.solution_difficulty.unwrap_or(announced));
         // A difficulty only ever changes together with a job: devices apply it to the next one they get.
         if self.vardiff.retarget(ceiling, now.instant).is_some() { self.send_job(now) } else { Ok(()) }
     }
@@ -983,7 +981,7 @@ impl<W: Work> Session<W> {
         let wanted = self.vardiff.current();
         // Harder than a solution would lose solutions.
         let ceiling = offer.job.solution_target;
-        let (difficulty, target) = match Difficulty::new(ceiling.difficulty()) {
+        let (difficulty, target) = match offer.job.solution_difficulty {
             Some(capped) if wanted.target() < ceiling => (capped, ceiling),
             _ => (wanted, wanted.target()),
         };

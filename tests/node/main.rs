@@ -1,5 +1,6 @@
 //! The whole node as its users run it, against a real bitcoind: each test has a daemon, a node and miners of its own.
 
+mod bench;
 mod block_found;
 mod control;
 mod daemon_trouble;

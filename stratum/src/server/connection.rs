@@ -14,7 +14,7 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout};
-use tracing::{debug, info, trace};
+use tracing::{Span, debug, info, trace};
 
 use super::{Server, metrics, now};
 use crate::line::{LineTooLong, Lines};
@@ -93,6 +93,7 @@ pub(super) async fn run<W, S>(
     stream: S,
     read: BytesMut,
     seed: u64,
+    span: Span,
 ) -> End
 where
     W: Work,
@@ -104,18 +105,18 @@ where
     metrics::opened();
     let session = Session::new(config.clone(), server.memory.clone(), extranonce1, snapshot, seed, now());
     let mut connection =
-        Connection { server, stream, lines: Lines::starting_with(read), session, pending: Pending::default() };
+        Connection { server, stream, lines: Lines::starting_with(read), session, pending: Pending::default(), span };
     let end = match connection.drive(&mut work).await {
         Ok(never) => match never {},
         Err(end) => end,
     };
     connection.farewell(&end).await;
-    let session = connection.session;
+    let Connection { session, span, .. } = connection;
     let worker = session.worker().map_or("", |name| name);
-    match end {
+    span.in_scope(|| match end {
         End::Eof | End::Stopped => debug!(worker, "miner disconnected"),
         _ => info!(worker, user_agent = session.user_agent(), reason = %end, "miner disconnected"),
-    }
+    });
     session.close(now());
     end
 }
@@ -126,6 +127,8 @@ struct Connection<'a, W: Work, S> {
     lines: Lines,
     session: Session<W>,
     pending: Pending,
+    /// Who it is, for messages.
+    span: Span,
 }
 
 enum Never {}
@@ -225,10 +228,11 @@ where
             ready => ready,
         });
         let written = written.await?;
-        if was_sent || written > 0 {
+        // What is sent at once, as answers nearly always are, needs no clock.
+        if !self.pending.is_empty() && (was_sent || written > 0) || job_since.is_some() {
             *blocked_since = Instant::now();
-            self.wrote(written, *blocked_since, job_since);
         }
+        self.wrote(written, *blocked_since, job_since);
         Ok(())
     }
 
@@ -268,9 +272,10 @@ where
             if self.pending.len + self.session.queued_bytes() >= self.server.config.pending_bytes_max {
                 return Ok(false);
             }
-            let Some(line) = self.lines.next(self.session.line_bytes_max())? else { return Ok(false) };
-            trace!(line = %String::from_utf8_lossy(line), "received");
-            let handled = self.session.handle_line(line, now);
+            let Self { lines, session, span, .. } = &mut *self;
+            let Some(line) = lines.next(session.line_bytes_max())? else { return Ok(false) };
+            trace!(parent: &*span, line = %String::from_utf8_lossy(line), "received");
+            let handled = session.handle_line(line, now);
             // Before the answer is sent, for a solution must not be lost with this connection.
             while let Some(event) = self.session.poll_event() {
                 self.act_on(event, now.instant).await;
@@ -294,8 +299,10 @@ where
             }
             Event::Verdict(verdict) => self.server.meters.verdict(verdict, since.elapsed()),
             Event::Authorized(result) => metrics::authorized(result),
-            Event::JobTooBig(too_big) => self.server.note_small_device(*too_big),
-            Event::NotUnderstood(what) => self.server.note_not_understood(what, self.session.user_agent()),
+            Event::JobTooBig(too_big) => self.span.in_scope(|| self.server.note_small_device(*too_big)),
+            Event::NotUnderstood(what) => {
+                self.span.in_scope(|| self.server.note_not_understood(what, self.session.user_agent()));
+            }
             Event::Resumed => metrics::resumed(),
         }
     }

@@ -1,0 +1,104 @@
+//! The servers under load: this program again, as processes of their own.
+
+use anyhow::{Context, Result, ensure};
+use std::net::SocketAddr;
+use std::process::Stdio;
+use std::time::Duration;
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
+use tokio::process::{ChildStdin, ChildStdout, Command};
+use tokio::time::timeout;
+
+use super::Served;
+
+/// How long a server may take to start: it forges a chain first.
+const START_TIMEOUT: Duration = Duration::from_secs(120);
+
+/// How long it may take to answer.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Which server.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Kind {
+    /// `p2pool bench serve`.
+    Node(Served),
+    /// `p2pool bench bare`.
+    Bare,
+}
+
+/// A server. Ends when dropped.
+#[derive(Debug)]
+pub(super) struct Child {
+    /// Where it listens.
+    pub(super) address: SocketAddr,
+    kind: Kind,
+    process: tokio::process::Child,
+    input: ChildStdin,
+    output: Lines<BufReader<ChildStdout>>,
+}
+
+impl Child {
+    /// Starts it, and waits until it listens.
+    pub(super) async fn start(kind: Kind) -> Result<Self> {
+        let program = std::env::current_exe().context("cannot tell where this program is")?;
+        let mut command = Command::new(program);
+        command.arg("bench");
+        match kind {
+            Kind::Node(Served { payees, transactions }) => {
+                command.arg("serve").args([format!("--payees={payees}"), format!("--transactions={transactions}")])
+            }
+            Kind::Bare => command.arg("bare"),
+        };
+        let mut process = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .context("cannot start a server")?;
+        let input = process.stdin.take().context("the server has no input")?;
+        let output = process.stdout.take().context("the server has no output")?;
+        let mut output = BufReader::new(output).lines();
+        let line = timeout(START_TIMEOUT, output.next_line()).await.context("the server does not start")??;
+        let address = line.context("the server ended at once")?.parse().context("the server gives no address")?;
+        Ok(Self { address, kind, process, input, output })
+    }
+
+    /// Whether it is the node.
+    pub(super) fn is_node(&self) -> bool {
+        matches!(self.kind, Kind::Node(_))
+    }
+
+    /// Sends it a line, and gives its answer.
+    pub(super) async fn ask(&mut self, line: &str) -> Result<u64> {
+        self.input.write_all(format!("{line}\n").as_bytes()).await.context("the server takes no orders")?;
+        let answer = timeout(ANSWER_TIMEOUT, self.output.next_line()).await.context("the server does not answer")??;
+        answer.context("the server ended")?.parse().context("the server answers with no number")
+    }
+
+    /// Makes everybody get a new job, and says when it became known. `line` is what the bare server is to write.
+    pub(super) async fn new_job(&mut self, line: &str) -> Result<u64> {
+        if self.is_node() { self.ask("block").await } else { self.ask(&format!("job {line}")).await }
+    }
+
+    /// The CPU time that it took so far, the kernel's share included.
+    pub(super) fn cpu(&self) -> Result<Duration> {
+        let text = self.read("stat")?;
+        // The second field is a name, which may hold anything.
+        let fields: Vec<&str> = text[text.rfind(')').context("an unknown format")?..].split(' ').collect();
+        ensure!(fields.len() > 13, "an unknown format of /proc");
+        let ticks = fields[12].parse::<u32>()? + fields[13].parse::<u32>()?;
+        let per_second = u32::try_from(rustix::param::clock_ticks_per_second())?;
+        Ok(Duration::from_secs(1) * ticks / per_second)
+    }
+
+    /// Bytes of memory that it holds.
+    pub(super) fn memory(&self) -> Result<u64> {
+        let text = self.read("status")?;
+        let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS in /proc")?;
+        Ok(line.trim().trim_end_matches(" kB").parse::<u64>()? * 1024)
+    }
+
+    fn read(&self, name: &str) -> Result<String> {
+        let id = self.process.id().context("the server ended")?;
+        std::fs::read_to_string(format!("/proc/{id}/{name}")).context("cannot read of the server in /proc")
+    }
+}

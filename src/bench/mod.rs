@@ -1,0 +1,210 @@
+//! `p2pool bench stratum`: how fast miners are served, beside what the machine could do at all.
+//!
+//! ```text
+//!  generator ──starts──▶ p2pool bench serve    the real front over a forged chain and a full template
+//!      │     ──starts──▶ p2pool bench bare     answers every line, writes given bytes: the physical limit
+//!      └──── the same load to both ──▶ table
+//! ```
+//!
+//! Servers are processes of their own, so that their CPU time and memory are theirs alone. Node and bare server take
+//! turns, several times in a measure, so that other work on the machine slows both alike.
+
+mod bare;
+mod child;
+mod crowd;
+mod hostile;
+mod miner;
+mod serve;
+mod submit;
+mod table;
+
+pub use bare::run as run_bare;
+pub use serve::{Served, run as run_serve};
+
+use anyhow::{Result, bail};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::time::{ClockId, clock_gettime};
+use std::fmt;
+use std::io::Write;
+use std::str::FromStr;
+use std::time::Duration;
+
+use child::{Child, Kind};
+use table::Table;
+
+/// How easy submissions are: eight or nine hashes find one, so that a generator finds them as fast as they are judged.
+const SUBMISSION_DIFFICULTY: &str = "2e-9";
+
+/// Miners of the measure with small jobs are paid at so many addresses; the pool has as many payees.
+const SMALL_PAYEES: u32 = 1;
+
+/// Wrongs that are told one by one.
+const WRONGS_TOLD_MAX: usize = 5;
+
+/// What the generator is to do.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Config {
+    /// What to measure; [`Measure::ALL`] unless somebody wants less.
+    pub measures: Vec<Measure>,
+    /// Connections that submit as fast as they can.
+    pub submitters: u32,
+    /// Connections that are held, submit at [`Self::rate`], and wait for a job of [`Self::payees`] payees.
+    pub connections: u32,
+    /// Connections that wait for a job of one payee.
+    pub listeners: u32,
+    /// Addresses that the miners on [`Self::connections`] are paid at: each has jobs of its own.
+    pub addresses: u32,
+    /// Submissions a second over all connections when answers are timed.
+    pub rate: u32,
+    /// New connections a second.
+    pub joining: u32,
+    /// How long each timed phase lasts; there are [`Self::rounds`] of them for the node and as many for the bare server.
+    pub phase: Duration,
+    /// How often node and bare server take turns.
+    pub rounds: u32,
+    /// How long connections are held in the measure of holding.
+    pub hold: Duration,
+    /// How many are held.
+    pub held: u32,
+    /// How many of them a second leave and are replaced by others.
+    pub churn: u32,
+    /// Clients that mean ill.
+    pub hostile: u32,
+    /// The pool and the template.
+    pub served: Served,
+    /// Print JSON.
+    pub json: bool,
+}
+
+/// Something to be measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Measure {
+    /// Submissions one at a time.
+    Single,
+    /// Submissions with sixteen in flight.
+    Pipelined,
+    /// Both again beside hostile clients.
+    Hostile,
+    /// A new block for connections of one payee.
+    SmallJobs,
+    /// New connections taken.
+    Joining,
+    /// Memory of an idle connection.
+    Memory,
+    /// Answers at a steady rate.
+    Latency,
+    /// A new block for connections of many payees.
+    BigJobs,
+    /// Connections held for long.
+    Hold,
+}
+
+impl Measure {
+    /// All of them, in the order in which they are taken.
+    pub const ALL: [Self; 9] = [
+        Self::Single,
+        Self::Pipelined,
+        Self::Hostile,
+        Self::SmallJobs,
+        Self::Joining,
+        Self::Memory,
+        Self::Latency,
+        Self::BigJobs,
+        Self::Hold,
+    ];
+
+    /// What it is called on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Single => "single",
+            Self::Pipelined => "pipelined",
+            Self::Hostile => "hostile",
+            Self::SmallJobs => "small-jobs",
+            Self::Joining => "joining",
+            Self::Memory => "memory",
+            Self::Latency => "latency",
+            Self::BigJobs => "big-jobs",
+            Self::Hold => "hold",
+        }
+    }
+}
+
+impl fmt::Display for Measure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl FromStr for Measure {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, String> {
+        Self::ALL.into_iter().find(|measure| measure.name() == name).ok_or_else(|| {
+            let known: Vec<&str> = Self::ALL.iter().map(|measure| measure.name()).collect();
+            format!("`{name}` is not one of {}", known.join(", "))
+        })
+    }
+}
+
+/// Measures, and writes the table to `out`; progress goes to standard error.
+///
+/// # Errors
+/// A server cannot be started, or a miner was wronged: a valid submission rejected, a job missed, a connection lost.
+pub async fn run(config: &Config, out: &mut (dyn Write + Send)) -> Result<()> {
+    let mut table = Table::default();
+    let wants = |measures: &[Measure]| measures.iter().any(|measure| config.measures.contains(measure));
+    if wants(&[Measure::Single, Measure::Pipelined, Measure::Hostile]) {
+        submit::measure(config, &mut table).await?;
+    }
+    if wants(&[Measure::SmallJobs]) {
+        crowd::measure_small_jobs(config, &mut table).await?;
+    }
+    if wants(&[Measure::Joining, Measure::Memory, Measure::Latency, Measure::BigJobs]) {
+        crowd::measure(config, &mut table).await?;
+    }
+    if wants(&[Measure::Hold]) {
+        crowd::measure_hold(config, &mut table).await?;
+    }
+    if config.json {
+        table.write_json(out)?
+    } else {
+        write!(out, "{table}")?
+    }
+    if !table.wrongs.is_empty() {
+        let first: Vec<&str> = table.wrongs.iter().take(WRONGS_TOLD_MAX).map(String::as_str).collect();
+        bail!("miners were wronged {} times: {}", table.wrongs.len(), first.join("; "));
+    }
+    Ok(())
+}
+
+impl Config {
+    fn wants(&self, measure: Measure) -> bool {
+        self.measures.contains(&measure)
+    }
+
+    /// A node of this pool, and a bare server.
+    async fn start(&self, payees: u32) -> Result<(Child, Child)> {
+        let served = Served { payees, ..self.served };
+        Ok((Child::start(Kind::Node(served)).await?, Child::start(Kind::Bare).await?))
+    }
+}
+
+/// Lets this process have as many connections as the system allows.
+///
+/// # Errors
+/// The system forbids even that.
+pub fn allow_many_files() -> Result<()> {
+    let limit = getrlimit(Resource::Nofile);
+    Ok(setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit })?)
+}
+
+/// Nanoseconds on the clock that all processes of a machine share.
+fn clock_ns() -> u64 {
+    let now = clock_gettime(ClockId::Monotonic);
+    u64::try_from(now.tv_sec).unwrap_or(0) * 1_000_000_000 + u64::try_from(now.tv_nsec).unwrap_or(0)
+}
+
+/// Tells whoever waits what is being done.
+fn tell(what: impl fmt::Display) {
+    eprintln!("bench: {what}");
+}

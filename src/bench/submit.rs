@@ -1,0 +1,260 @@
+//! Submissions as fast as they are answered: one at a time and with many in flight, alone and beside hostile clients.
+
+use anyhow::{Context, Result};
+use parking_lot::Mutex;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::sync::Notify;
+use tokio::task::JoinSet;
+
+use super::bare::write_all;
+use super::child::Child;
+use super::hostile::Hostility;
+use super::miner::{Ear, Heard, Lines, Miner, connect, read};
+use super::serve::address;
+use super::table::{Row, Table};
+use super::{Config, Measure, SUBMISSION_DIFFICULTY, tell};
+use crate::network::Network;
+
+/// Submissions in flight on each connection where they are many.
+const IN_FLIGHT: usize = 16;
+
+/// A phase is measured after this part of it has gone by.
+const WARM_UP: f64 = 0.2;
+
+/// Most submissions a second that are prepared for: more than two cores can judge.
+const RATE_MAX: [f64; 2] = [100_000.0, 350_000.0];
+
+/// Measures what of it is wanted.
+pub(super) async fn measure(config: &Config, table: &mut Table) -> Result<()> {
+    tell("starting the servers");
+    let (mut node, bare) = config.start(config.served.payees).await?;
+    let mut accepted = 0;
+    for (measure, in_flight, what) in
+        [(Measure::Single, 1, "one at a time"), (Measure::Pipelined, IN_FLIGHT, "16 in flight")]
+    {
+        if !config.wants(measure) && !config.wants(Measure::Hostile) {
+            continue;
+        }
+        let alone = Pair::measure(config, [&node, &bare], in_flight, 0, table).await?;
+        accepted += alone.node.count;
+        let least = if in_flight == 1 { 0.7 } else { 0.15 };
+        let [node_cpu, bare_cpu] = [&alone.node, &alone.bare].map(Rate::cpu_us);
+        table.add(
+            Row::new(format!("submissions, {what}"), "/s", alone.node.per_second())
+                .beside(alone.bare.per_second())
+                .at_least(least),
+        );
+        table.add(
+            Row::new(format!("server's CPU for each, {what}"), "µs", node_cpu)
+                .beside(bare_cpu)
+                .must(node_cpu <= bare_cpu + 4.0, "≤ bare + 4"),
+        );
+        if config.wants(Measure::Hostile) {
+            let beset = Pair::measure(config, [&node, &bare], in_flight, config.hostile, table).await?;
+            accepted += beset.node.count;
+            let change = (beset.ratio() / alone.ratio() - 1.0) * 100.0;
+            table.add(
+                Row::new(format!("{what}, beside {} hostile", config.hostile), "/s", beset.node.per_second())
+                    .beside(beset.bare.per_second())
+                    .must(change >= -20.0, &format!("≥ {:.2}: {change:+.0} %", alone.ratio() * 0.8)),
+            );
+        }
+    }
+    let solutions = node.ask("solutions").await?.max(1);
+    #[expect(clippy::cast_precision_loss, reason = "figures to be read")]
+    let each = accepted as f64 / solutions as f64;
+    table.add(Row::new("submissions for a solution", "", each).must(each > 1000.0, "> 1000"));
+    Ok(())
+}
+
+/// The name that the miners of this number mine under.
+pub(super) fn name(network: &Network, account: u32, number: u32) -> String {
+    // The hardest share that the pool lets them have: what they find is to be no solution.
+    format!("{}.w{number}/1+{SUBMISSION_DIFFICULTY}", address(network, account))
+}
+
+/// Submissions in some time.
+#[derive(Debug, Default)]
+struct Rate {
+    count: u64,
+    time: Duration,
+    cpu: Duration,
+}
+
+#[expect(clippy::cast_precision_loss, reason = "figures to be read")]
+impl Rate {
+    fn per_second(&self) -> f64 {
+        self.count as f64 / self.time.as_secs_f64()
+    }
+
+    /// Microseconds of the server's CPU for each.
+    fn cpu_us(&self) -> f64 {
+        self.cpu.as_secs_f64() * 1e6 / self.count as f64
+    }
+}
+
+/// The same load on both servers.
+#[derive(Debug, Default)]
+struct Pair {
+    node: Rate,
+    bare: Rate,
+}
+
+impl Pair {
+    fn ratio(&self) -> f64 {
+        self.node.per_second() / self.bare.per_second()
+    }
+
+    async fn measure(
+        config: &Config,
+        [node, bare]: [&Child; 2],
+        in_flight: usize,
+        hostile: u32,
+        table: &mut Table,
+    ) -> Result<Self> {
+        tell(format_args!("finding submissions for {in_flight} in flight"));
+        let mut node_submitters = prepare(config, node, in_flight).await?;
+        let mut bare_submitters = Vec::new();
+        for submitter in &node_submitters {
+            let (reader, writer) = connect(bare.address).await?;
+            bare_submitters.push(Submitter { reader, writer, ear: Ear::default(), lines: submitter.lines.clone() });
+        }
+        let mut pair = Self::default();
+        for round in 1..=config.rounds {
+            for (server, submitters, rate) in
+                [(bare, &mut bare_submitters, &mut pair.bare), (node, &mut node_submitters, &mut pair.node)]
+            {
+                let who = if server.is_node() { "node" } else { "bare" };
+                let beside = if hostile > 0 { " beside hostile clients" } else { "" };
+                tell(format_args!("{in_flight} in flight{beside}, round {round}, {who}"));
+                let hostility = Hostility::start(server.address, hostile);
+                *submitters = load(config, server, std::mem::take(submitters), in_flight, rate, table).await?;
+                drop(hostility);
+            }
+        }
+        Ok(pair)
+    }
+}
+
+/// Connections to the node with what they will submit.
+async fn prepare(config: &Config, node: &Child, in_flight: usize) -> Result<Vec<Submitter>> {
+    let rate = RATE_MAX[usize::from(in_flight > 1)];
+    let seconds = config.phase.as_secs_f64() * (1.0 + WARM_UP) * f64::from(config.rounds);
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "millions at most")]
+    let each = (rate * seconds / f64::from(config.submitters)) as usize + 10 * in_flight;
+    let mut grinding = JoinSet::new();
+    for number in 0..config.submitters {
+        let account = number % config.addresses;
+        let miner = Miner::join(node, &name(&crate::network::BITCOIN_SIGNET, account, number)).await?;
+        grinding.spawn_blocking(move || {
+            let Miner { reader, writer, mut grinder, .. } = miner;
+            Submitter { reader, writer, ear: Ear::default(), lines: grinder.lines(each) }
+        });
+    }
+    let mut submitters = Vec::new();
+    while let Some(submitter) = grinding.join_next().await {
+        submitters.push(submitter.context("the grinder failed")?);
+    }
+    Ok(submitters)
+}
+
+/// What all submitters of a phase share.
+#[derive(Debug, Default)]
+struct Tally {
+    accepted: AtomicU64,
+    wrongs: Mutex<Vec<String>>,
+    over: AtomicBool,
+    /// Somebody has nothing left to submit.
+    dry: Notify,
+}
+
+/// One phase of load, whose figures are added to `rate`.
+async fn load(
+    config: &Config,
+    server: &Child,
+    submitters: Vec<Submitter>,
+    in_flight: usize,
+    rate: &mut Rate,
+    table: &mut Table,
+) -> Result<Vec<Submitter>> {
+    let tally = Arc::new(Tally::default());
+    let mut tasks = JoinSet::new();
+    for mut submitter in submitters {
+        if !server.is_node() {
+            submitter.lines.rewind();
+        }
+        tasks.spawn(submitter.run(in_flight, tally.clone()));
+    }
+    tokio::time::sleep(config.phase.mul_f64(WARM_UP)).await;
+    let (cpu, count, begin) = (server.cpu()?, tally.accepted.load(Ordering::Relaxed), Instant::now());
+    tokio::select! {
+        () = tokio::time::sleep(config.phase) => {}
+        () = tally.dry.notified() => {}
+    }
+    rate.time += begin.elapsed();
+    rate.count += tally.accepted.load(Ordering::Relaxed) - count;
+    rate.cpu += server.cpu()? - cpu;
+    tally.over.store(true, Ordering::Relaxed);
+    let mut submitters = Vec::new();
+    while let Some(submitter) = tasks.join_next().await {
+        submitters.extend(submitter.context("a submitter failed")?);
+    }
+    table.wrongs.append(&mut tally.wrongs.lock());
+    Ok(submitters)
+}
+
+/// A connection that submits.
+#[derive(Debug)]
+struct Submitter {
+    reader: OwnedReadHalf,
+    writer: OwnedWriteHalf,
+    ear: Ear,
+    lines: Lines,
+}
+
+impl Submitter {
+    /// Submits until all is over and answered; `None` if the connection was lost.
+    async fn run(mut self, in_flight: usize, tally: Arc<Tally>) -> Option<Self> {
+        let mut flying = 0;
+        loop {
+            if !tally.over.load(Ordering::Relaxed) {
+                let lines = self.lines.take(in_flight - flying);
+                let count = lines.len();
+                let written = write_all(&self.writer, lines).await;
+                if count == 0 {
+                    tally.dry.notify_one();
+                    tally.over.store(true, Ordering::Relaxed);
+                }
+                if let Err(error) = written {
+                    tally.wrongs.lock().push(format!("a submitter was cut off: {error}"));
+                    return None;
+                }
+                flying += count / self.lines.bytes_each();
+            }
+            if flying == 0 {
+                return Some(self);
+            }
+            let (mut accepted, mut rejected) = (0, 0);
+            let Self { reader, ear, .. } = &mut self;
+            let heard = read(reader, |bytes| {
+                ear.hear(bytes, |heard| match heard {
+                    Heard::Accepted => accepted += 1,
+                    Heard::Rejected(text) => {
+                        rejected += 1;
+                        tally.wrongs.lock().push(format!("a valid submission was rejected: {text}"));
+                    }
+                    Heard::Job { .. } | Heard::Other => {}
+                });
+            });
+            if let Err(error) = heard.await {
+                tally.wrongs.lock().push(format!("a submitter was cut off: {error}"));
+                return None;
+            }
+            flying -= accepted + rejected;
+            tally.accepted.fetch_add(accepted as u64, Ordering::Relaxed);
+        }
+    }
+}

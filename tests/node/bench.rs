@@ -1,0 +1,50 @@
+//! `p2pool bench stratum`, small: everything is measured, and nobody is wronged.
+
+use serde_json::Value;
+use std::process::Command;
+
+use crate::P2POOL;
+
+#[test]
+fn every_measure_is_taken_and_no_submission_rejected() {
+    let output = Command::new(P2POOL)
+        .args(["bench", "stratum", "--json", "--submitters", "5", "--connections", "20", "--listeners", "20"])
+        .args(["--addresses", "5", "--rate", "100", "--joining", "200", "--seconds", "0.5", "--rounds", "1"])
+        .args(["--hold", "2", "--held", "20", "--churn", "2", "--hostile", "8", "--payees", "10"])
+        .args(["--transactions", "20"])
+        .output()
+        .expect("the program runs");
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{told}");
+    let table: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    assert_eq!(table["wrongs"], serde_json::json!([]));
+    let rows = table["rows"].as_array().expect("rows");
+    for part in [
+        "submissions, one at a time",
+        "server's CPU for each, one at a time",
+        "submissions, 16 in flight",
+        "server's CPU for each, 16 in flight",
+        "one at a time, beside 8 hostile",
+        "16 in flight, beside 8 hostile",
+        "submissions for a solution",
+        "bytes for 20",
+        "new connections",
+        "memory of one",
+        "jobs without news",
+        "answers at 100/s, 99 % within",
+        "lost of 20",
+        "memory grown",
+    ] {
+        let row = rows.iter().find(|row| row["measure"].as_str().is_some_and(|measure| measure.contains(part)));
+        let row = row.unwrap_or_else(|| panic!("no `{part}` in {table:#}"));
+        assert!(row["node"].is_number(), "{row}");
+    }
+}
+
+#[test]
+fn a_measure_that_nobody_knows_is_refused_with_those_there_are() {
+    let output = Command::new(P2POOL).args(["bench", "stratum", "--only", "speed"]).output().expect("the program runs");
+    assert!(!output.status.success());
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert!(told.contains("`speed` is not one of single, pipelined"), "{told}");
+}
