@@ -18,7 +18,7 @@ use p2pool::control::client as control;
 use p2pool::data_dir::DataDir;
 use p2pool::network::Network;
 use p2pool::tasks::Tasks;
-use p2pool::{bench, demo, metrics, node, service, share, sharechain, simulation};
+use p2pool::{bench, demo, metrics, node, service, share, sharechain, simulation, sockets};
 
 /// What the shell's conventions call a mistake in the arguments.
 const EXIT_USAGE: u8 = 2;
@@ -108,7 +108,7 @@ fn simulate(config: &simulation::Config) -> Result<()> {
 }
 
 async fn run_bench(config: &bench::Config) -> Result<()> {
-    bench::allow_many_files()?;
+    sockets::raise_file_limit()?;
     bench::run(config, &mut std::io::stdout()).await
 }
 

@@ -8,8 +8,8 @@ use std::sync::Arc;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 
+use super::clock_ns;
 use super::miner::read;
-use super::{allow_many_files, clock_ns};
 use crate::sockets;
 
 /// What the node answers to an accepted submission, byte for byte.
@@ -27,7 +27,7 @@ type Writers = Arc<Mutex<Vec<Arc<OwnedWriteHalf>>>>;
 /// # Errors
 /// There is no port.
 pub async fn run() -> Result<()> {
-    allow_many_files()?;
+    sockets::raise_file_limit()?;
     let listener = sockets::bind(([127, 0, 0, 1], 0).into()).context("cannot listen")?;
     println!("{}", listener.local_addr()?);
     let answers: Arc<[u8]> = ACCEPTED.repeat(ANSWERS_MAX).into();

@@ -22,7 +22,6 @@ pub use bare::run as run_bare;
 pub use serve::{Served, run as run_serve};
 
 use anyhow::{Result, bail};
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::time::{ClockId, clock_gettime};
 use std::fmt;
 use std::io::Write;
@@ -187,15 +186,6 @@ impl Config {
         let served = Served { payees, ..self.served };
         Ok((Child::start(Kind::Node(served)).await?, Child::start(Kind::Bare).await?))
     }
-}
-
-/// Lets this process have as many connections as the system allows.
-///
-/// # Errors
-/// The system forbids even that.
-pub fn allow_many_files() -> Result<()> {
-    let limit = getrlimit(Resource::Nofile);
-    Ok(setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit })?)
 }
 
 /// Nanoseconds on the clock that all processes of a machine share.

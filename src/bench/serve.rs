@@ -13,7 +13,7 @@ use stratum::{Difficulty, session};
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::sync::{mpsc, watch};
 
-use super::{allow_many_files, clock_ns};
+use super::clock_ns;
 use crate::http::Http;
 use crate::listen::{self, Front};
 use crate::metrics;
@@ -54,7 +54,7 @@ pub struct Served {
 /// # Errors
 /// There is no port.
 pub async fn run(served: Served, handle: PrometheusHandle) -> Result<()> {
-    allow_many_files()?;
+    sockets::raise_file_limit()?;
     server::metrics::describe();
     stats::describe();
     let network = forge::network_of_work((2 * served.payees).max(60), SHARE_VERSION, SHARE_ATTEMPTS);
