@@ -23,7 +23,7 @@ use crate::network::BITCOIN_SIGNET;
 const SETTLE: Duration = Duration::from_secs(2);
 
 /// New jobs in a measure, of which the one in the middle counts.
-const JOB_ROUNDS: usize = 5;
+const JOB_ROUNDS: usize = 9;
 
 /// How long a new job may take: what comes later is missed.
 const JOB_TIMEOUT: Duration = Duration::from_secs(15);

@@ -119,7 +119,10 @@ impl Duplicates {
 
 /// Never zero, which marks a free slot: one in 2^64 hashes is taken for another.
 fn key_of(hash: &[u8; 32]) -> u64 {
-    u64::from_le_bytes(hash[..8].try_into().expect("eight bytes of thirty-two")).max(1)
+    match u64::from_le_bytes(hash[..8].try_into().expect("eight bytes of thirty-two")) {
+        0 => u64::MAX,
+        key => key,
+    }
 }
 
 #[cfg(test)]
