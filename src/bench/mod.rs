@@ -47,7 +47,7 @@ pub struct Config {
     pub measures: Vec<Measure>,
     /// Connections that submit as fast as they can.
     pub submitters: u32,
-    /// Connections that are held, submit at [`Self::rate`], and wait for a job of [`Self::payees`] payees.
+    /// Connections that are held, submit at [`Self::rate`], and wait for a job of many payees.
     pub connections: u32,
     /// Connections that wait for a job of one payee.
     pub listeners: u32,
