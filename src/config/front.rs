@@ -1,12 +1,12 @@
 //! What the options say about the ports that miners and readers connect to.
 
 use ipnet::IpNet;
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::{Ipv6Addr, SocketAddr};
 use stratum::Difficulty;
 use stratum::server::Terms;
 
 use super::arguments::RunArgs;
-use super::{Problems, listen_address};
+use super::{Problems, ip_network, listen_address};
 use crate::listen::TlsFiles;
 use crate::network::Network;
 
@@ -51,7 +51,7 @@ pub(super) fn front(
     };
     let mut proxies = Vec::new();
     for text in &arguments.proxy_protocol {
-        proxies.extend(problems.take("--proxy-protocol", network_of(text)));
+        proxies.extend(problems.take("--proxy-protocol", ip_network(text)));
     }
     let mut addresses: Vec<SocketAddr> = miners.iter().map(|(address, _)| *address).chain(web?).collect();
     addresses.retain(|address| address.port() != 0);
@@ -81,15 +81,6 @@ fn worker_port(text: &str) -> Result<(SocketAddr, Terms), String> {
     Ok((address, terms))
 }
 
-/// An address stands for itself alone.
-fn network_of(text: &str) -> Result<IpNet, String> {
-    let address = || text.parse::<IpAddr>().ok().map(IpNet::from);
-    text.parse()
-        .ok()
-        .or_else(address)
-        .ok_or_else(|| format!("`{text}` is no address or network, such as 192.0.2.1 or 192.0.2.0/24"))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -116,8 +107,8 @@ mod tests {
 
     #[test]
     fn a_proxy_is_an_address_or_a_network() {
-        assert_eq!(network_of("192.0.2.1").unwrap(), "192.0.2.1/32".parse().unwrap());
-        assert_eq!(network_of("2001:db8::/32").unwrap(), "2001:db8::/32".parse().unwrap());
-        assert!(network_of("proxy.example").unwrap_err().contains("`proxy.example`"));
+        assert_eq!(ip_network("192.0.2.1").unwrap(), "192.0.2.1/32".parse().unwrap());
+        assert_eq!(ip_network("2001:db8::/32").unwrap(), "2001:db8::/32".parse().unwrap());
+        assert!(ip_network("proxy.example").unwrap_err().contains("`proxy.example`"));
     }
 }

@@ -3,6 +3,7 @@
 
 use clap::parser::ValueSource;
 use clap::{CommandFactory, FromArgMatches};
+use ipnet::IpNet;
 use std::ffi::OsString;
 use std::fs;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
@@ -23,7 +24,7 @@ use crate::bitcoind::daemon;
 use crate::control::client as control;
 use crate::control::{BAN_HOURS_MAX, Request};
 use crate::network::{self, Network};
-use crate::p2p::{self, Host, Subnet};
+use crate::p2p::{self, Host};
 use crate::simulation::{self, Scenario};
 use crate::work::{self, Payout};
 use arguments::{
@@ -440,10 +441,9 @@ fn p2p_config(arguments: &RunArgs, network: Option<&'static Network>, problems: 
     // Peers are told the port that they can reach, which is the one listened on unless somebody says otherwise.
     let external_port = listen.map_or(default_port, |listen| listen.port());
     let external = hosts("--external-ip", arguments.external_ip.as_slice(), external_port, problems);
-    let wrong_subnet = |text: &str| format!("`{text}` is no address or network, such as 192.0.2.1 or 192.0.2.0/24");
     let mut whitelist = Vec::new();
     for text in &arguments.whitelist {
-        whitelist.extend(problems.take("--whitelist", Subnet::parse(text).ok_or_else(|| wrong_subnet(text))));
+        whitelist.extend(problems.take("--whitelist", ip_network(text)));
     }
     Some(p2p::Config {
         network: network?,
@@ -497,6 +497,15 @@ fn named_network(name: &str, testnet: bool, problems: &mut Problems) -> Option<&
 
 fn payout(text: &str, network: &Network) -> Result<Payout, String> {
     Payout::to_address(text, network).map_err(|error| error.to_string())
+}
+
+/// An address stands for itself alone.
+fn ip_network(text: &str) -> Result<IpNet, String> {
+    let address = || text.parse::<IpAddr>().ok().map(IpNet::from);
+    text.parse()
+        .ok()
+        .or_else(address)
+        .ok_or_else(|| format!("`{text}` is no address or network, such as 192.0.2.1 or 192.0.2.0/24"))
 }
 
 fn listen_address(text: &str) -> Result<SocketAddr, String> {
@@ -741,7 +750,7 @@ mod tests {
         assert_eq!(told.listen, "127.0.0.1:5".parse().unwrap());
         assert_eq!(told.nodes.iter().map(ToString::to_string).collect::<Vec<_>>(), ["one.example:9333", "[::1]:6"]);
         assert_eq!(told.external.map(|host| host.to_string()).as_deref(), Some("192.0.2.1:5"));
-        assert!(told.whitelist[0].contains("10.1.2.3".parse().unwrap()));
+        assert!(told.whitelist[0].contains(&"10.1.2.3".parse::<IpAddr>().unwrap()));
         assert!(!told.upnp && !told.advertise);
         assert_eq!((told.incoming_max, told.outgoing), (0, 10));
     }

@@ -3,12 +3,11 @@
 //! Each offence adds one to its address' score and bans it for a base time by the square of the score (protocol section
 //! 3.9). The reference means to forgive one offence an hour and never does, because of a misspelt name; here it works.
 
+use ipnet::IpNet;
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
 
 use serde::{Deserialize, Serialize};
-
-use super::Subnet;
 
 /// Seconds that a first offence costs.
 pub const OFFENCE_SECONDS: u32 = 3600;
@@ -28,7 +27,7 @@ const REASON_CHARS_MAX: usize = 200;
 #[derive(Debug, Clone, Default)]
 pub struct Bans {
     entries: HashMap<IpAddr, Entry>,
-    whitelist: Vec<Subnet>,
+    whitelist: Vec<IpNet>,
     changed: bool,
 }
 
@@ -74,13 +73,15 @@ pub enum NotBanned {
 
 impl Bans {
     /// None yet. Addresses in `whitelist` are always let in.
-    pub fn new(whitelist: impl IntoIterator<Item = impl Into<Subnet>>) -> Self {
-        Self { whitelist: whitelist.into_iter().map(Into::into).collect(), ..Self::default() }
+    pub fn new(whitelist: impl IntoIterator<Item = impl Into<IpNet>>) -> Self {
+        Self { whitelist: whitelist.into_iter().map(|network| canonical(network.into())).collect(), ..Self::default() }
     }
 
     /// Whether the operator always lets `address` in.
     pub fn is_whitelisted(&self, address: IpAddr) -> bool {
-        self.whitelist.iter().any(|subnet| subnet.contains(address))
+        // An IPv4 address is the same however it came.
+        let address = address.to_canonical();
+        self.whitelist.iter().any(|network| network.contains(&address))
     }
 
     /// Whether `address` is to be kept away at `now`, in seconds since 1970.
@@ -266,6 +267,11 @@ fn ban_key(address: IpAddr) -> IpAddr {
         IpAddr::V4(address) => IpAddr::V4(address),
         IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() >> 64 << 64)),
     }
+}
+
+/// A network of one IPv4 address that is written as IPv6, as itself.
+fn canonical(network: IpNet) -> IpNet {
+    if network.prefix_len() == network.max_prefix_len() { network.addr().to_canonical().into() } else { network }
 }
 
 #[cfg(test)]

@@ -23,7 +23,6 @@ pub mod frame;
 mod link;
 pub mod message;
 pub mod peer;
-mod subnet;
 pub mod swarm;
 pub mod task;
 #[cfg(test)]
@@ -32,8 +31,8 @@ pub mod transactions;
 pub mod upnp;
 
 pub use dial::Host;
-pub use subnet::Subnet;
 
+use ipnet::IpNet;
 use metrics::{Unit, counter, describe_counter, describe_gauge, gauge};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -73,7 +72,7 @@ pub struct Config {
     /// What to tell them, if that is not where its connections come from.
     pub external: Option<Host>,
     /// Whom not to ban.
-    pub whitelist: Vec<Subnet>,
+    pub whitelist: Vec<IpNet>,
 }
 
 /// What the rest of the node holds of the pool's network.

@@ -18,12 +18,12 @@ mod relay;
 mod shares;
 mod status;
 
+use ipnet::IpNet;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::Subnet;
 use super::addrs::{AddressBook, Group, Reach};
 use super::bans::Bans;
 use super::download::Download;
@@ -73,7 +73,7 @@ pub struct Config {
     /// Connections that we accept.
     pub incoming_max: usize,
     /// Who is always let in and never banned.
-    pub whitelist: Vec<Subnet>,
+    pub whitelist: Vec<IpNet>,
 }
 
 /// Names a connection, from when it is made or accepted. Never used twice.
