@@ -27,7 +27,8 @@ fn metric(node: &Node, name: &str) -> f64 {
 }
 
 fn wait_for_metric(node: &Node, name: &str, limit: Duration, wanted: f64) {
-    wait_until(&format!("{name} becomes {wanted}"), limit, || metric(node, name) == wanted);
+    // A counter is not there before it has counted.
+    wait_until(&format!("{name} becomes {wanted}"), limit, || metric_value(&node.metrics(), name) == Some(wanted));
 }
 
 fn wait_for_height(node: &Node, height: usize, limit: Duration) {
