@@ -2,6 +2,7 @@
 
 mod bench;
 mod block_found;
+mod console;
 mod control;
 mod daemon_trouble;
 mod demo;
