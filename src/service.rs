@@ -66,7 +66,10 @@ pub async fn run(
     }
     let journal = Journal::open(&data_dir).context("cannot keep found blocks")?;
     let daemon = daemon::start(config.daemon.clone(), network, journal, tasks).await?;
-    let saved = import::saved_payout(&config.data_dir, network).context("the payout address of the old node")?;
+    let saved = match config.address {
+        Some(_) => None,
+        None => import::saved_payout(&config.data_dir, network).context("the payout address of an old node")?,
+    };
     let default_payout = match (config.address, saved) {
         (Some(payout), _) => payout,
         (None, Some(payout)) => {

@@ -268,7 +268,13 @@ impl Follower {
     /// Takes up what the journal has beyond the records, and prunes it.
     async fn reconcile(&mut self) {
         if let Some(journal) = self.journal.clone() {
-            match tokio::task::spawn_blocking(move || journal.kept()).await {
+            let looking = move || {
+                if let Err(error) = journal.prune() {
+                    warn!(%error, "old files of found blocks cannot be removed");
+                }
+                journal.kept()
+            };
+            match tokio::task::spawn_blocking(looking).await {
                 Ok(Ok(kept)) => {
                     let now = unix_now();
                     let mut happened = Vec::new();
