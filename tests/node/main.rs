@@ -7,6 +7,7 @@ mod daemon_trouble;
 mod demo;
 mod doors;
 mod gate;
+mod json;
 mod ledger;
 mod metrics;
 mod peers;
