@@ -6,6 +6,7 @@ mod control;
 mod daemon_trouble;
 mod demo;
 mod doors;
+mod found;
 mod gate;
 mod json;
 mod ledger;
