@@ -218,7 +218,7 @@ fn every_graph_has_its_bins_and_survives_a_restart() {
     let before = total(&pool, "local_share_hash_rates", "last_year");
     assert!(before > 0.0, "{} shares were found", shares.len());
     pool.node.terminate();
-    assert!(pool.node.data_dir().join("graph_db").is_file());
+    assert!(pool.node.data_dir().join("easy").join("graph_db").is_file());
     pool.node.restart();
     wait_until("the graphs are there again", SHOWN_LIMIT, || {
         (total(&pool, "local_share_hash_rates", "last_year") / before - 1.0).abs() < 1e-9
