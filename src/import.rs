@@ -1,5 +1,5 @@
-//! Takes over the data directory of a Python P2Pool node: shares, addresses of peers, payout address. The old directory
-//! stays as it is.
+//! Takes over the data directory of a Python P2Pool node: shares, addresses of peers, payout address, graphs. The old
+//! directory stays as it is.
 
 use anyhow::{Context, Result, bail};
 use std::collections::HashSet;
@@ -9,6 +9,7 @@ use std::io::{self, Read, Write as _};
 use std::path::{Path, PathBuf};
 
 use crate::data_dir::DataDir;
+use crate::graphs::file;
 use crate::network::Network;
 use crate::p2p::addrs::AddressBook;
 use crate::share::{Share, ShareHash};
@@ -21,6 +22,9 @@ const PAYOUT_ADDRESS: &str = "cached_payout_address";
 
 /// The address book's file, the old node's and ours.
 const ADDRESSES: &str = "addrs";
+
+/// The graphs' file, the old node's and ours.
+const GRAPHS: &str = "graph_db";
 
 /// Longest address file that is read, in bytes.
 const ADDRESS_BYTES_MAX: u64 = 1000;
@@ -57,6 +61,7 @@ pub fn run(config: &Config, now: f64) -> Result<String> {
     line("shares", shares(&from, data_dir.path(), config.network)?);
     line("addresses", addresses(&from, data_dir.path(), now)?);
     line("payout address", payout_address(&from, data_dir.path(), config.network)?);
+    line("graphs", graphs(&from, data_dir.path())?);
     Ok(told)
 }
 
@@ -74,7 +79,7 @@ pub fn saved_payout(data_dir: &Path, network: &'static Network) -> Result<Option
 /// Where the old node's files are: in the folder itself, or in the network's below it.
 fn old_folder(from: &Path, network: &Network) -> Result<PathBuf> {
     let has_files = |folder: &Path| {
-        let names = [ADDRESSES, PAYOUT_ADDRESS];
+        let names = [ADDRESSES, PAYOUT_ADDRESS, GRAPHS];
         names.iter().any(|name| folder.join(name).is_file()) || has_shares(folder)
     };
     let below = from.join(network.name);
@@ -151,6 +156,24 @@ fn payout_address(from: &Path, to: &Path, network: &'static Network) -> Result<S
             Ok(format!("{}, which is paid unless you say otherwise with -a", payout.address))
         }
         Err(error) => Ok(format!("left out: {error} (give -a ADDRESS)")),
+    }
+}
+
+fn graphs(from: &Path, to: &Path) -> Result<String> {
+    let path = from.join(GRAPHS);
+    if !path.is_file() {
+        return Ok("none".to_owned());
+    }
+    if to.join(GRAPHS).exists() {
+        return Ok("left out: there are some here, which are kept".to_owned());
+    }
+    match file::read(&path) {
+        Ok(sources) => {
+            let count = sources.iter().filter(|source| !source.is_empty()).count();
+            file::write(&sources, to)?;
+            Ok(format!("{count} taken over"))
+        }
+        Err(error) => Ok(format!("left out: {error}")),
     }
 }
 
@@ -243,6 +266,24 @@ mod tests {
         let mut book = AddressBook::new(fastrand::Rng::with_seed(1));
         assert_eq!(book.load_json(&fs::read_to_string(new.path().join("addrs")).unwrap(), 2e9), [""; 0]);
         assert_eq!(book.len(), 2);
+    }
+
+    #[test]
+    fn graphs_are_taken_over_where_there_are_none_yet() {
+        let (old, new) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let views =
+            r#"{"local_hash_rate": {"last_hour": {"last_bin_end": 1600000000.0, "bin_width": 24.0, "bins": BINS}}}"#;
+        let bins = format!("[{}]", vec![r#"{"null": [48.0, 2]}"#; 150].join(","));
+        fs::write(old.path().join("graph_db"), views.replace("BINS", &bins)).unwrap();
+        let told = import(&BITCOIN, old.path(), new.path()).unwrap();
+        assert!(told.contains("graphs          1 taken over"), "{told}");
+        let taken = file::read(&new.path().join("graph_db")).unwrap();
+        assert_eq!(taken.iter().filter(|source| !source.is_empty()).count(), 1);
+        let told = import(&BITCOIN, old.path(), new.path()).unwrap();
+        assert!(told.contains("which are kept"), "{told}");
+        fs::write(old.path().join("graph_db"), "nonsense").unwrap();
+        fs::remove_file(new.path().join("graph_db")).unwrap();
+        assert!(import(&BITCOIN, old.path(), new.path()).unwrap().contains("graphs          left out: "));
     }
 
     #[test]

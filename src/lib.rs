@@ -29,9 +29,10 @@
 //! | `bitcoind` | `address`, `block`, `journal`, `merkle`, `network`, `tasks`, `template` |
 //! | `found` | `bitcoind` (where blocks stand), `block`, `data_dir`, `journal`, `template` |
 //! | `work` | `address`, `merkle`, `network`, `p2p` (only `Status`), `share`, `sharechain` (only `Tip`), `stats` (rates), `template` |
-//! | `figures` | `bitcoind` (health), `network`, `p2p` (only `Status`), `share`, `sharechain`, `stats` (rates), `template`, `work` (gate) |
+//! | `figures` | `bitcoind` (health), `merkle`, `network`, `p2p` (only `Status`), `share`, `sharechain`, `stats` (rates), `template`, `work` (gate) |
 //! | `solution` | `block`, `merkle`, `network`, `share`, `sharechain`, `template`, `work` |
-//! | `http` | `bitcoind` (health), `metrics`, `stats` (rates), `work` (gate); and the crate `stratum` |
+//! | `graphs` | `data_dir`, `figures`, `p2p` (its `Traffic`), `share`, `sharechain`, `stats` (rates) |
+//! | `http` | `bitcoind` (health), `figures`, `graphs`, `metrics`, `network`, `p2p` (its `Traffic`), `share`, `sharechain`, `stats` (rates), `work` (gate); and the crate `stratum` |
 //! | `getwork` | `http` (who asks; and the crate `stratum`) |
 //! | `announce` | `found` (events), `json_lines`, `network`, `tasks` |
 //! | `control` | `bitcoind` (health), `data_dir`, `figures`, `found`, `json_lines`, `log`, `p2p`, `stats` (rates), `work` (gate) |
@@ -40,7 +41,7 @@
 //! | `bench` | `http`, `listen`, `metrics`, `network`, `sharechain`, `simulation` (forge), `sockets`, `stats`, `tasks`, `template`, `work` |
 //! | `config` | `address`, `announce` (its `Config`), `bench` (its `Config`), `bitcoind` (its `Config`), `control` (requests), `import` (its `Config`), `listen` (its `TlsFiles`), `network`, `p2p` (its `Config`), `simulation` (its `Config`), `top` (its `Config`), `work` (its `Config`) |
 //! | `simulation` | `merkle`, `network`, `p2p`, `pack`, `share`, `sharechain` |
-//! | `import` | `data_dir`, `network`, `p2p` (its address book), `share`, `sharechain` (its store), `work` (`Payout`) |
+//! | `import` | `data_dir`, `graphs` (its file), `network`, `p2p` (its address book), `share`, `sharechain` (its store), `work` (`Payout`) |
 //! | `top` | `control` |
 //! | `demo`, `doctor`, `service` | `config`, `node` and what stands above it |
 //! | `main` | everything |
@@ -58,6 +59,7 @@ pub mod doctor;
 pub mod figures;
 pub mod found;
 pub mod getwork;
+pub mod graphs;
 pub mod http;
 pub mod import;
 pub mod journal;

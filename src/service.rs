@@ -81,7 +81,7 @@ pub async fn run(
             () = &mut stop => return Ok(()),
         },
     };
-    let FrontConfig { miners, web, tls, proxies } = config.front;
+    let FrontConfig { miners, web, web_static, tls, proxies } = config.front;
     let tls = tls.as_ref().map(Tls::read).transpose().context("cannot speak TLS")?;
     let open = |address: SocketAddr, who| {
         Port::open(address, &data_dir).with_context(|| format!("cannot listen for {who} on {address}"))
@@ -119,6 +119,7 @@ pub async fn run(
         start_pool,
         miners,
         web,
+        web_static,
         tls,
         proxies,
         work,
