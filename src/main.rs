@@ -167,5 +167,10 @@ fn start_logging(config: &LogConfig, quietest: LevelFilter) -> Result<()> {
             )
         }
     };
-    tracing_subscriber::registry().with(terminal).with(file).try_init().context("cannot start logging")
+    tracing_subscriber::registry()
+        .with(metrics::LogCounter)
+        .with(terminal)
+        .with(file)
+        .try_init()
+        .context("cannot start logging")
 }

@@ -6,6 +6,7 @@ pub mod limits;
 pub mod metrics;
 
 mod connection;
+mod fanout;
 
 use bytes::BytesMut;
 use parking_lot::Mutex;
@@ -25,6 +26,7 @@ use crate::memory::Memory;
 use crate::session::{self, Credit, JobTooBig, Now, Solution};
 use crate::vardiff;
 use crate::work::Work;
+use fanout::Fanout;
 use limits::{Limits, Registry};
 use metrics::Meters;
 
@@ -96,6 +98,7 @@ pub struct Server<W: Work> {
     session_config: Arc<session::Config>,
     memory: Arc<Memory<W::Ticket>>,
     meters: Meters,
+    fanout: Fanout,
     small_devices: Mutex<HashMap<Arc<str>, JobTooBig>>,
     not_understood: Mutex<HashSet<Box<str>>>,
 }
@@ -127,6 +130,7 @@ impl<W: Work> Server<W> {
             session_config: Arc::new(config.session),
             memory: Arc::default(),
             meters: Meters::default(),
+            fanout: Fanout::default(),
             small_devices: Mutex::default(),
             not_understood: Mutex::default(),
         }
