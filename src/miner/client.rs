@@ -281,7 +281,7 @@ fn grind(shared: &Shared, pace: f64, solved: &mpsc::Sender<SolvedPuzzle>) {
         while is_current() {
             let extranonce2 = puzzle.extranonce2(number);
             let mut hasher = Hasher::new(&puzzle.header(&extranonce2));
-            let mut first = 0;
+            let mut first = 0_u32;
             while is_current() {
                 let started = Instant::now();
                 let last = first.saturating_add(batch - 1);

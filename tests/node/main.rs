@@ -2,6 +2,7 @@
 
 mod bench;
 mod block_found;
+mod containers;
 mod control;
 mod daemon_trouble;
 mod demo;
@@ -10,6 +11,7 @@ mod gate;
 mod ledger;
 mod metrics;
 mod peers;
+mod prometheus;
 mod refusals;
 mod restart;
 mod share_command;

@@ -49,6 +49,8 @@ pub fn describe() {
     }
     counter!("stratum_credits_dropped_total").absolute(0);
     counter!("stratum_solutions_total").absolute(0);
+    counter!("stratum_sessions_resumed_total").absolute(0);
+    counter!("stratum_not_understood_total").absolute(0);
 }
 
 /// The verdicts that are common, each with a counter at hand.
