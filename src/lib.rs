@@ -28,6 +28,7 @@
 //! | `journal` | `block`, `data_dir`, `network` |
 //! | `bitcoind` | `address`, `block`, `journal`, `merkle`, `network`, `tasks`, `template` |
 //! | `work` | `address`, `merkle`, `network`, `p2p` (only `Status`), `share`, `sharechain` (only `Tip`), `stats` (rates), `template` |
+//! | `figures` | `bitcoind` (health), `network`, `p2p` (only `Status`), `share`, `sharechain`, `stats` (rates), `template`, `work` (gate) |
 //! | `solution` | `block`, `merkle`, `network`, `share`, `sharechain`, `template`, `work` |
 //! | `http` | `bitcoind` (health), `metrics`, `stats` (rates), `work` (gate); and the crate `stratum` |
 //! | `getwork` | `http` (who asks; and the crate `stratum`) |
@@ -49,6 +50,7 @@ pub mod config;
 pub mod control;
 pub mod data_dir;
 pub mod demo;
+pub mod figures;
 pub mod getwork;
 pub mod http;
 pub mod journal;

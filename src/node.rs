@@ -22,6 +22,7 @@
 //! | `p2p` → `bitcoind`: somebody knows of a new block | notification | several are one |
 //! | `p2p` → whoever looks: status | watch | latest wins |
 //! | `stats` → `http`, `demo`, `control`: rates | watch | latest wins |
+//! | `sharechain`, `bitcoind`, `stats`, `p2p`, `work::gate` → `figures` → `http`, `control`: figures | watch | latest wins |
 //! | `work::gate` → `work`, `http`, `control`: whether there may be work | watch | latest wins |
 
 use ipnet::IpNet;
@@ -37,6 +38,7 @@ use tracing::error;
 
 use crate::bitcoind::{Handle, daemon};
 use crate::data_dir::DataDir;
+use crate::figures::{self, Figures};
 use crate::getwork::Getwork;
 use crate::http::{self, Http, SmallDevices, Sources};
 use crate::listen::{Front, Tls};
@@ -88,6 +90,8 @@ pub struct Node {
     pub work: watch::Receiver<Option<Arc<WorkSet>>>,
     /// What miners do.
     pub rates: watch::Receiver<Arc<Rates>>,
+    /// What pages and the like show.
+    pub figures: watch::Receiver<Arc<Figures>>,
     /// The share chain.
     pub sharechain: sharechain::task::Handle,
     /// The pool's network, if the node takes part in it.
@@ -100,6 +104,7 @@ pub fn describe_metrics() {
     daemon::families();
     solution::describe();
     stats::describe();
+    figures::describe();
     sharechain::task::describe();
     p2p::describe();
     work::describe();
@@ -171,13 +176,29 @@ pub fn start(parts: Parts, daemon: bitcoind::Handle, tasks: &Tasks) -> Node {
     let peers = p2p.as_ref().map_or_else(|| watch::channel(Arc::default()).1, |p2p| p2p.status.clone());
     let mut keeper = Keeper::new(network.persist, parts.start_pool);
     let (gate_sender, gate) = watch::channel(keeper.decide(&Situation::default(), Instant::now()));
-    tasks.spawn("gate", gate::keep(keeper, peers, sharechain.tips.clone(), gate_sender, tasks.stop_signal()));
+    tasks.spawn("gate", gate::keep(keeper, peers.clone(), sharechain.tips.clone(), gate_sender, tasks.stop_signal()));
     let inputs = work::Inputs {
         templates: daemon.templates.clone(),
         tips: sharechain.tips.clone(),
         gate: gate.clone(),
         rates: rates.clone(),
     };
+    let shown = figures::Config {
+        network,
+        payout_address: parts.work.default_payout.address.clone(),
+        fee_percent: parts.work.fee_percent,
+        donation_percent: parts.work.donation_percent,
+    };
+    let (figures_sender, figures) = watch::channel(Arc::new(Figures::new(&shown, figures::unix_now())));
+    let told = figures::Inputs {
+        chain: sharechain.clone(),
+        templates: daemon.templates.clone(),
+        health: daemon.health.clone(),
+        rates: rates.clone(),
+        peers,
+        gate: gate.clone(),
+    };
+    tasks.spawn("figures", figures::run(shown, told, figures_sender, tasks.stop_signal()));
     tasks.spawn("work", work::publish(parts.work, inputs, work_sender, tasks.stop_signal()));
     tasks.spawn("sharechain", owner.run(tasks.stop_signal()));
 
@@ -229,7 +250,7 @@ pub fn start(parts: Parts, daemon: bitcoind::Handle, tasks: &Tasks) -> Node {
         let front = front(None, pages, Terms::default());
         tasks.spawn("listen for pages", listen::run(port, front, tasks.stop_signal()));
     }
-    Node { daemon, work, rates, sharechain, p2p }
+    Node { daemon, work, rates, figures, sharechain, p2p }
 }
 
 /// Starts the pool's network, before the share chain goes on: it is to hear everything.

@@ -1,10 +1,11 @@
 //! Hash rates by worker over a sliding window, published as a snapshot.
 
 use metrics::{describe_gauge, gauge};
+use serde::Serialize;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::pin::pin;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use stratum::Credit;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{MissedTickBehavior, sleep};
@@ -28,8 +29,11 @@ const OTHERS: &str = "(others)";
 /// How often a snapshot is published.
 const INTERVAL: Duration = Duration::from_secs(1);
 
+/// Workers and payees that did nothing in the window are shown for so long.
+pub const REMEMBERED: Duration = Duration::from_secs(86_400);
+
 /// What miners did, as a snapshot.
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct Rates {
     /// Hashes per second over the last ten minutes, late ones included.
     pub hash_rate: f64,
@@ -39,10 +43,35 @@ pub struct Rates {
     pub accepted: u64,
     /// Submissions since the start for work that had been dropped.
     pub late: u64,
-    /// Hashes per second of each worker in the window.
-    pub workers: BTreeMap<Arc<str>, f64>,
-    /// Hashes per second for each payee in the window.
-    pub payees: BTreeMap<Arc<str>, f64>,
+    /// Workers with a submission in the window.
+    pub active_workers: usize,
+    /// Each worker of the last day, by its name.
+    pub workers: BTreeMap<Arc<str>, Done>,
+    /// Each payee of the last day, by its address: the sum of its workers.
+    pub payees: BTreeMap<Arc<str>, Done>,
+}
+
+/// What one worker or payee did.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Done {
+    /// Hashes per second over the last ten minutes, late ones included.
+    pub hash_rate: f64,
+    /// Of these, what came for work that had been dropped.
+    pub late_hash_rate: f64,
+    /// Accepted submissions for the newest work.
+    pub accepted: u64,
+    /// Submissions for work that had been dropped: credited, and lost as shares.
+    pub late: u64,
+    /// Submissions that were refused, by reason: `stratum`'s words.
+    pub refused: BTreeMap<&'static str, u64>,
+    /// What the last credited submission had to meet; 0 before the first.
+    pub difficulty: f64,
+    /// The best hash's difficulty; 0 before the first.
+    pub best: f64,
+    /// Whom it works for; a payee's own address.
+    pub payee: Arc<str>,
+    /// When it submitted last, seconds since 1970.
+    pub last_seen: f64,
 }
 
 /// Names and explains the metrics of this part.
@@ -72,7 +101,7 @@ pub async fn run(mut credits: mpsc::Receiver<Credit>, rates: watch::Sender<Arc<R
                 }
                 let now = Instant::now();
                 for credit in waiting.drain(..) {
-                    ledger.add(credit, now);
+                    ledger.add(&credit, now);
                 }
                 rest.as_mut().reset(tokio::time::Instant::now() + REST);
             }
@@ -82,68 +111,130 @@ pub async fn run(mut credits: mpsc::Receiver<Credit>, rates: watch::Sender<Arc<R
                 gauge!("stats_hash_rate").set(snapshot.hash_rate);
                 gauge!("stats_late_hash_rate").set(snapshot.late_hash_rate);
                 #[expect(clippy::cast_precision_loss, reason = "at most WORKERS_MAX")]
-                gauge!("stats_workers").set(snapshot.workers.len() as f64);
+                gauge!("stats_workers").set(snapshot.active_workers as f64);
                 rates.send_replace(snapshot.into());
             }
         }
     }
 }
 
-/// Hashes by worker and slice of time.
+/// What was done, by worker and by payee.
 #[derive(Debug)]
 struct Ledger {
     started: Instant,
-    workers: HashMap<Arc<str>, Slices>,
-    payees: HashMap<Arc<str>, Slices>,
-    late_hashes: Slices,
+    workers: HashMap<Arc<str>, Account>,
+    payees: HashMap<Arc<str>, Account>,
     accepted: u64,
     late: u64,
 }
 
-impl Ledger {
-    fn new(now: Instant) -> Self {
+/// Of one worker or payee.
+#[derive(Debug)]
+struct Account {
+    hashes: Slices,
+    late_hashes: Slices,
+    accepted: u64,
+    late: u64,
+    refused: BTreeMap<&'static str, u64>,
+    difficulty: f64,
+    best: f64,
+    payee: Arc<str>,
+    seen: Instant,
+}
+
+impl Account {
+    fn new(payee: Arc<str>, now: Instant) -> Self {
         Self {
-            started: now,
-            workers: HashMap::new(),
-            payees: HashMap::new(),
+            hashes: Slices::default(),
             late_hashes: Slices::default(),
             accepted: 0,
             late: 0,
+            refused: BTreeMap::new(),
+            difficulty: 0.0,
+            best: 0.0,
+            payee,
+            seen: now,
         }
     }
 
-    fn add(&mut self, credit: Credit, now: Instant) {
-        let slice = self.slice(now);
+    fn credit(&mut self, credit: &Credit, slice: u64) {
         let hashes = credit.difficulty.average_hashes();
+        self.hashes.add(slice, hashes);
         if credit.late {
-            self.late += 1;
             self.late_hashes.add(slice, hashes);
+            self.late += 1;
         } else {
             self.accepted += 1;
         }
-        add_bounded(&mut self.workers, credit.worker, slice, hashes);
-        add_bounded(&mut self.payees, credit.payee, slice, hashes);
+        self.difficulty = credit.difficulty.get();
+        self.best = self.best.max(credit.achieved);
+    }
+
+    /// Forgets hashes from before the slice `oldest`.
+    fn forget_before(&mut self, oldest: u64) {
+        self.hashes.forget_before(oldest);
+        self.late_hashes.forget_before(oldest);
+    }
+
+    fn done(&self, seconds: f64, last_seen: f64) -> Done {
+        Done {
+            hash_rate: self.hashes.sum() / seconds,
+            late_hash_rate: self.late_hashes.sum() / seconds,
+            accepted: self.accepted,
+            late: self.late,
+            refused: self.refused.clone(),
+            difficulty: self.difficulty,
+            best: self.best,
+            payee: self.payee.clone(),
+            last_seen,
+        }
+    }
+}
+
+impl Ledger {
+    fn new(now: Instant) -> Self {
+        Self { started: now, workers: HashMap::new(), payees: HashMap::new(), accepted: 0, late: 0 }
+    }
+
+    fn add(&mut self, credit: &Credit, now: Instant) {
+        let slice = self.slice(now);
+        if credit.late {
+            self.late += 1;
+        } else {
+            self.accepted += 1;
+        }
+        account(&mut self.workers, &credit.worker, &credit.payee, now).credit(credit, slice);
+        account(&mut self.payees, &credit.payee, &credit.payee, now).credit(credit, slice);
     }
 
     fn rates(&mut self, now: Instant) -> Rates {
         let oldest = self.slice(now).saturating_sub(WINDOW.as_secs() / SLICE.as_secs());
-        self.workers.retain(|_, slices| slices.forget_before(oldest));
-        self.payees.retain(|_, slices| slices.forget_before(oldest));
-        self.late_hashes.forget_before(oldest);
         // A node that has just started has not had a whole window yet.
         let seconds = (now - self.started).min(WINDOW).as_secs_f64().max(1.0);
-        let per_second = |sums: &HashMap<Arc<str>, Slices>| -> BTreeMap<Arc<str>, f64> {
-            sums.iter().map(|(name, slices)| (name.clone(), slices.hashes() / seconds)).collect()
+        let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
+        let shown = |accounts: &mut HashMap<Arc<str>, Account>| -> BTreeMap<Arc<str>, Done> {
+            // Whoever did nothing lately makes room.
+            let remembered = if accounts.len() >= WORKERS_MAX { WINDOW } else { REMEMBERED };
+            accounts.retain(|_, account| {
+                account.forget_before(oldest);
+                now.duration_since(account.seen) < remembered
+            });
+            let done = |(name, account): (&Arc<str>, &Account)| {
+                (name.clone(), account.done(seconds, unix - now.duration_since(account.seen).as_secs_f64()))
+            };
+            accounts.iter().map(done).collect()
         };
-        let workers = per_second(&self.workers);
+        let (workers, payees) = (shown(&mut self.workers), shown(&mut self.payees));
+        // Not `sum`, which makes a negative zero of no workers.
+        let total = |rate: fn(&Done) -> f64| workers.values().fold(0.0, |sum, done| sum + rate(done));
         Rates {
-            // Not `sum`, which makes a negative zero of no workers.
-            hash_rate: workers.values().fold(0.0, |sum, rate| sum + rate),
-            late_hash_rate: self.late_hashes.hashes() / seconds,
+            hash_rate: total(|done| done.hash_rate),
+            late_hash_rate: total(|done| done.late_hash_rate),
             accepted: self.accepted,
             late: self.late,
+            active_workers: workers.values().filter(|done| done.hash_rate > 0.0).count(),
             workers,
-            payees: per_second(&self.payees),
+            payees,
         }
     }
 
@@ -152,10 +243,21 @@ impl Ledger {
     }
 }
 
-fn add_bounded(sums: &mut HashMap<Arc<str>, Slices>, name: Arc<str>, slice: u64, hashes: f64) {
-    let full = sums.len() >= WORKERS_MAX && !sums.contains_key(&name);
-    let name = if full { OTHERS.into() } else { name };
-    sums.entry(name).or_default().add(slice, hashes);
+/// The account of `name`, or of all others when there are too many.
+fn account<'a>(
+    accounts: &'a mut HashMap<Arc<str>, Account>,
+    name: &Arc<str>,
+    payee: &Arc<str>,
+    now: Instant,
+) -> &'a mut Account {
+    let full = accounts.len() >= WORKERS_MAX && !accounts.contains_key(name);
+    let name = if full { OTHERS.into() } else { name.clone() };
+    let account = accounts.entry(name).or_insert_with(|| Account::new(payee.clone(), now));
+    if account.payee != *payee {
+        account.payee = payee.clone();
+    }
+    account.seen = now;
+    account
 }
 
 #[derive(Debug, Default)]
@@ -169,15 +271,14 @@ impl Slices {
         }
     }
 
-    /// Forgets what is older; says whether anything is left.
-    fn forget_before(&mut self, oldest: u64) -> bool {
+    /// Forgets what is older.
+    fn forget_before(&mut self, oldest: u64) {
         while self.0.front().is_some_and(|(slice, _)| *slice < oldest) {
             self.0.pop_front();
         }
-        !self.0.is_empty()
     }
 
-    fn hashes(&self) -> f64 {
+    fn sum(&self) -> f64 {
         self.0.iter().fold(0.0, |sum, (_, hashes)| sum + hashes)
     }
 }
@@ -206,7 +307,7 @@ mod tests {
         let start = Instant::now();
         let mut ledger = Ledger::new(start);
         for second in 0..100 {
-            ledger.add(credit("a", second % 4 == 0), start + Duration::from_secs(second));
+            ledger.add(&credit("a", second % 4 == 0), start + Duration::from_secs(second));
         }
         let rates = ledger.rates(start + Duration::from_secs(100));
         assert!((rates.hash_rate / hashes() - 1.0).abs() < 1e-9);
@@ -215,14 +316,17 @@ mod tests {
     }
 
     #[test]
-    fn a_worker_that_stopped_is_forgotten_after_the_window() {
+    fn a_worker_that_stopped_has_no_rate_after_the_window_and_is_forgotten_after_a_day() {
         let start = Instant::now();
         let mut ledger = Ledger::new(start);
-        ledger.add(credit("a", false), start);
-        ledger.add(credit("b", false), start + WINDOW);
+        ledger.add(&credit("a", false), start);
+        ledger.add(&credit("b", false), start + WINDOW);
         let rates = ledger.rates(start + WINDOW + SLICE);
+        assert_eq!((rates.workers["a"].hash_rate, rates.workers["a"].accepted), (0.0, 1));
+        assert!(rates.workers["b"].hash_rate > 0.0);
+        assert_eq!((rates.active_workers, rates.accepted), (1, 2));
+        let rates = ledger.rates(start + REMEMBERED);
         assert_eq!(rates.workers.keys().map(|name| &**name).collect::<Vec<_>>(), ["b"]);
-        assert_eq!(rates.accepted, 2);
     }
 
     #[test]
@@ -230,9 +334,9 @@ mod tests {
         let start = Instant::now();
         let mut ledger = Ledger::new(start);
         for number in 0..WORKERS_MAX + 50 {
-            ledger.add(credit(&number.to_string(), false), start);
+            ledger.add(&credit(&number.to_string(), false), start);
         }
         assert_eq!(ledger.workers.len(), WORKERS_MAX + 1);
-        assert!((ledger.workers[OTHERS].hashes() / hashes() - 50.0).abs() < 1e-9);
+        assert!((ledger.workers[OTHERS].hashes.sum() / hashes() - 50.0).abs() < 1e-9);
     }
 }

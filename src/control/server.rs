@@ -178,7 +178,7 @@ fn status(peers: &p2p::Status, sources: &Sources) -> Value {
         "banned": peers.banned.len(),
         "addresses": peers.addresses,
         "downloading": value(&peers.downloading),
-        "workers": rates.workers.len(),
+        "workers": rates.active_workers,
         "hash_rate": rates.hash_rate,
     })
 }

@@ -213,7 +213,7 @@ impl Story {
             show_coins(self.paid.values().sum()),
             DEMO.parent.symbol,
             show_rate(rates.hash_rate),
-            counted(rates.workers.len() as u64, "worker"),
+            counted(rates.active_workers as u64, "worker"),
         )
     }
 

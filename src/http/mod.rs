@@ -155,7 +155,7 @@ async fn front(State(sources): State<Sources>) -> String {
         env!("CARGO_PKG_VERSION"),
         sources.network,
         rates.hash_rate,
-        rates.workers.len(),
+        rates.active_workers,
     )
 }
 
@@ -168,8 +168,8 @@ async fn address(State(sources): State<Sources>, Path(address): Path<String>) ->
     let workers: Vec<String> = rates
         .workers
         .iter()
-        .filter(|(name, _)| is_theirs(name))
-        .map(|(name, rate)| format!("{}  {rate:.0} H/s\n", name.escape_debug()))
+        .filter(|(name, done)| is_theirs(name) && done.hash_rate > 0.0)
+        .map(|(name, done)| format!("{}  {:.0} H/s\n", name.escape_debug(), done.hash_rate))
         .collect();
     let warnings: Vec<String> = (sources.small_devices.0)()
         .into_iter()

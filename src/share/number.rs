@@ -1,6 +1,7 @@
 //! The numbers of consensus: hashes in P2Pool's order, compact targets without Bitcoin's sign bit, and attempts.
 
 use ruint::aliases::U320;
+use serde::{Serialize, Serializer};
 use std::cmp::Ordering;
 use std::fmt;
 use std::ops::Add;
@@ -34,6 +35,12 @@ impl fmt::Display for ShareHash {
 impl fmt::Debug for ShareHash {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
+    }
+}
+
+impl Serialize for ShareHash {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
     }
 }
 

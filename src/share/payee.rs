@@ -6,6 +6,7 @@
 use bech32::Bech32;
 use bech32::primitives::decode::CheckedHrpstring;
 use bitcoin::base58;
+use serde::{Serialize, Serializer};
 use std::borrow::Borrow;
 use std::cmp::Ordering;
 use std::fmt;
@@ -83,6 +84,12 @@ impl Script {
             script.length += 1;
         }
         script
+    }
+}
+
+impl Serialize for Payee {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
     }
 }
 

@@ -29,10 +29,10 @@ mod weights;
 pub use forest::{Forest, RemoveError, Work};
 pub use replay::{Outputs, ReplayError, replay};
 pub use retarget::{Next, Pace};
-pub use score::{AdjustedWork, TailScore, true_division};
+pub use score::{AdjustedWork, TailScore, ratio, true_division};
 pub use select::{Choice, ScoredHead, Wanted};
 pub use serve::Solution;
-pub use stats::{Measure, OwnCounts, OwnShares, PayeeStales, StaleCounts, Statistics};
+pub use stats::{Measure, OwnCounts, OwnShares, PayeeStales, StaleCounts, Statistics, payouts, stales_by_payee};
 pub use tip::Tip;
 pub use verify::VerifyError;
 pub use view::{CoinbaseSize, Known, KnownTransaction, ParentFacts, share_rules};
@@ -239,6 +239,11 @@ impl Sharechain {
     /// What became of our own shares.
     pub fn own(&self) -> &OwnShares {
         &self.own
+    }
+
+    /// The network that it is of.
+    pub fn network(&self) -> &'static Network {
+        self.network
     }
 
     /// Numbers about the chain.

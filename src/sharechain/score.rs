@@ -50,12 +50,17 @@ pub(super) fn score(view: &View<'_>, verified: &Forest, head: ShareHash, wanted:
 
 /// Python's true division of whole numbers: the nearest double, ties to even.
 pub fn true_division(dividend: Attempts, divisor: u64) -> f64 {
+    ratio(dividend.0, U320::from(divisor))
+}
+
+/// The same of greater ones: the nearest double, ties to even; 0 where one of them is.
+pub fn ratio(dividend: U320, divisor: U320) -> f64 {
     type Wide = Uint<512, 8>;
-    if dividend.0.is_zero() || divisor == 0 {
+    if dividend.is_zero() || divisor.is_zero() {
         return 0.0;
     }
     // At least 64 bits of quotient, so that one bit for all that is cut off can stand below those that count.
-    let (dividend, divisor) = (Wide::from(dividend.0), Wide::from(divisor));
+    let (dividend, divisor) = (Wide::from(dividend), Wide::from(divisor));
     let shift = (128 + divisor.bit_len()).saturating_sub(dividend.bit_len());
     let dividend = dividend << shift;
     let (mut quotient, rest) = dividend.div_rem(divisor);
@@ -119,6 +124,14 @@ mod tests {
             let wanted = dividend as f64 / divisor as f64;
             prop_assert_eq!(true_division(Attempts(U320::from(dividend)), divisor), wanted);
         }
+    }
+
+    #[test]
+    fn great_numbers_divide_as_small_ones_do() {
+        let power = |exponent: usize| U320::from(1) << exponent;
+        assert_eq!(ratio(power(300), power(290)), 1024.0);
+        assert_eq!(ratio(power(10), power(310)), 2_f64.powi(-300));
+        assert_eq!(ratio(U320::from(3) * power(200), U320::from(7) * power(200)), 3.0 / 7.0);
     }
 
     #[test]

@@ -1,10 +1,11 @@
 //! What peers are told of the chain: shares that they ask for, those that they need not send, and blocks among shares.
 
+use bitcoin::hashes::{Hash, sha256d};
 use std::collections::HashSet;
 use std::sync::Arc;
 
 use super::verify::coinbase_of_solved;
-use super::{Sharechain, verify, votes};
+use super::{Sharechain, Window, verify, votes};
 use crate::merkle::Digest;
 use crate::share::{GenerationError, Share, ShareHash};
 
@@ -71,6 +72,15 @@ impl Sharechain {
         let coinbase = coinbase_of_solved(&self.view(), &mut window, &share);
         self.window = window;
         Some(coinbase.map(|coinbase| Solution { coinbase: coinbase.into(), transactions }))
+    }
+
+    /// The coinbase of a share without witness. None if it is not here, or too little of its chain is: then what could be
+    /// made is not what the share commits to.
+    pub fn stripped_coinbase(&self, hash: ShareHash) -> Option<Vec<u8>> {
+        let share = self.share(hash)?;
+        let coinbase = verify::stripped_coinbase(&self.view(), &mut Window::default(), share).ok()?;
+        let txid: Digest = sha256d::Hash::hash(&coinbase).to_byte_array();
+        (txid == *share.gentx_hash()).then_some(coinbase)
     }
 
     /// Whether the block of a share builds on one of the latest blocks, so that it may still enter the parent chain.

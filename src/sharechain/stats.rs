@@ -90,14 +90,12 @@ impl Statistics<'_> {
 
     /// What each payee found and lost over `count - 1` shares from `start` down.
     pub fn stales_by_payee(&self, start: ShareHash, count: u32) -> HashMap<Payee, PayeeStales> {
-        let mut stales: HashMap<Payee, PayeeStales> = HashMap::new();
-        for share in self.view.chain(start, count.saturating_sub(1)) {
-            let is_stale = u32::from(share.data().stale_info != StaleInfo::NONE);
-            let of = stales.entry(share.payee().clone()).or_default();
-            of.stale += is_stale;
-            of.total += 1 + is_stale;
-        }
-        stales
+        stales_by_payee(self.view.chain(start, count.saturating_sub(1)))
+    }
+
+    /// The seconds that the last `count` shares from `start` down took, as their timestamps have it; at least one.
+    pub fn seconds(&self, start: ShareHash, count: u32) -> Option<u32> {
+        self.pace(start, count, Measure::Own).map(|(_, seconds)| seconds)
     }
 
     /// Votes for share versions over `count` shares from `start` down, by work.
@@ -107,29 +105,57 @@ impl Statistics<'_> {
 
     /// The weights of a window that begins with `start` itself.
     pub fn weights_from(&self, start: ShareHash, block_target: Target) -> Arc<Weights> {
+        self.weights_within(&mut Window::default(), start, block_target)
+    }
+
+    /// The same by a window that is kept from one call to the next: then it costs the shares that came between.
+    pub fn weights_within(&self, window: &mut Window, start: ShareHash, block_target: Target) -> Arc<Weights> {
         let query = Query {
             start: Some(start),
             shares_max: self.view.all.height(start).min(self.view.network.real_chain_length),
             weight_max: limit(self.view.network.spread, block_target),
         };
+        window.weights(query, &|hash| self.view.entry(hash))
+    }
+
+    /// The weights of the last `count` shares from `start` down, whatever their work.
+    pub fn weights_of(&self, start: ShareHash, count: u32) -> Arc<Weights> {
+        let shares_max = self.view.all.height(start).min(count);
+        let query = Query { start: Some(start), shares_max, weight_max: U320::MAX };
         Window::default().weights(query, &|hash| self.view.entry(hash))
     }
 
     /// What each payee would get if a block were found now, without the finder's part; the rest goes to the donation.
     pub fn expected_payouts(&self, start: ShareHash, block_target: Target, subsidy: u64) -> BTreeMap<Payee, u64> {
-        let weights = self.weights_from(start, block_target);
-        let mut payouts: BTreeMap<Payee, u64> = BTreeMap::new();
-        let mut rest = subsidy;
-        if !weights.total.is_zero() {
-            for (payee, weight) in &weights.by_payee {
-                let amount = mul_div(subsidy, *weight, weights.total);
-                rest = rest.saturating_sub(amount);
-                payouts.insert(payee.clone(), amount);
-            }
-        }
-        *payouts.entry(donation_payee(self.view.rules)).or_default() += rest;
-        payouts
+        payouts(&self.weights_from(start, block_target), subsidy, donation_payee(self.view.rules))
     }
+}
+
+/// What each payee of `weights` would get of `subsidy`; the rest goes to `donation`.
+pub fn payouts(weights: &Weights, subsidy: u64, donation: Payee) -> BTreeMap<Payee, u64> {
+    let mut payouts: BTreeMap<Payee, u64> = BTreeMap::new();
+    let mut rest = subsidy;
+    if !weights.total.is_zero() {
+        for (payee, weight) in &weights.by_payee {
+            let amount = mul_div(subsidy, *weight, weights.total);
+            rest = rest.saturating_sub(amount);
+            payouts.insert(payee.clone(), amount);
+        }
+    }
+    *payouts.entry(donation).or_default() += rest;
+    payouts
+}
+
+/// What each payee of these shares found and lost, as far as it said.
+pub fn stales_by_payee<'a>(shares: impl Iterator<Item = &'a Arc<Share>>) -> HashMap<Payee, PayeeStales> {
+    let mut stales: HashMap<Payee, PayeeStales> = HashMap::new();
+    for share in shares {
+        let is_stale = u32::from(share.data().stale_info != StaleInfo::NONE);
+        let of = stales.entry(share.payee().clone()).or_default();
+        of.stale += is_stale;
+        of.total += 1 + is_stale;
+    }
+    stales
 }
 
 /// `subsidy * weight / total`, rounded down; `weight` is no more than `total`, so it fits.
@@ -204,8 +230,13 @@ impl OwnShares {
     }
 
     /// Our shares that the chain still has.
-    pub(super) fn hashes(&self) -> Vec<ShareHash> {
+    pub fn hashes(&self) -> Vec<ShareHash> {
         self.known.keys().copied().collect()
+    }
+
+    /// Whether we made a share that the chain still has.
+    pub fn contains(&self, hash: ShareHash) -> bool {
+        self.known.contains_key(&hash)
     }
 
     /// The chain forgot a share: what it counted for stays.

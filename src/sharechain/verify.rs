@@ -172,6 +172,18 @@ pub(super) fn coinbase_of_solved(
     })
 }
 
+/// The same without witness, as the share's own proof has it.
+pub(super) fn stripped_coinbase(
+    view: &View<'_>,
+    window: &mut Window,
+    share: &Share,
+) -> Result<Vec<u8>, GenerationError> {
+    let parent = share.previous().and_then(|previous| view.share(previous)).map(|parent| &**parent);
+    let weights = window.weights(view.window(parent, share.block_target()), &|hash| view.entry(hash));
+    let coinbase = coinbase_of(share.version(), share.info(), share.payee(), &weights, view.rules)?;
+    Ok(coinbase.stripped(share.ref_hash(), share.contents().last_txout_nonce))
+}
+
 /// All that `share` should hold, given what its miner was free to choose.
 fn info_wanted(view: &View<'_>, share: &Share, next: &Next, listed: Option<&[Digest]>) -> ShareInfo {
     let given = share.info();

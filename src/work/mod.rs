@@ -291,7 +291,7 @@ impl WorkSet {
         let miners = Miners {
             submissions: self.rates.accepted,
             node_rate: self.rates.hash_rate,
-            payee_rate: self.rates.payees.get(&payout.address).copied().unwrap_or_default(),
+            payee_rate: self.rates.payees.get(&payout.address).map_or(0.0, |done| done.hash_rate),
             pool_rate: self.tip.rate(),
         };
         let block = Block {

@@ -16,6 +16,7 @@ pub use owner::Owner;
 
 use metrics::{counter, describe_counter, describe_gauge, describe_histogram};
 use std::collections::{HashMap, HashSet};
+use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -24,7 +25,7 @@ use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
 use super::store::legacy::LegacyError;
 use super::store::{Store, StoreError};
-use super::{KnownTransaction, Tip, Wanted};
+use super::{KnownTransaction, Sharechain, Tip, Wanted};
 use crate::merkle::Digest;
 use crate::network::Network;
 use crate::share::{Share, ShareHash, ShareRules};
@@ -116,6 +117,23 @@ pub enum Query {
         /// Whether it is.
         reply: oneshot::Sender<bool>,
     },
+    /// Whatever a look at the chain finds: see [`Handle::look`].
+    Look(Look),
+}
+
+/// A look at the chain, prepared: it answers by itself.
+pub struct Look(Box<dyn FnOnce(&Sharechain) + Send>);
+
+impl Look {
+    fn at(self, chain: &Sharechain) {
+        (self.0)(chain);
+    }
+}
+
+impl fmt::Debug for Look {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Look")
+    }
 }
 
 /// What the chain lacks, as of the last choice.
@@ -228,6 +246,20 @@ impl Handle {
         self.opened.send(opened).await.map_err(|_| StartError::NotTaken)
     }
 
+    /// What `look` finds, or none when the chain's owner has ended. The owner does nothing else meanwhile, so a look takes
+    /// no more than a few milliseconds on a full chain; what can be worked out elsewhere is.
+    pub async fn look<T: Send + 'static>(&self, look: impl FnOnce(&Sharechain) -> T + Send + 'static) -> Option<T> {
+        let (reply, found) = oneshot::channel();
+        let look = Look(Box::new(move |chain| {
+            // Whoever asked may have gone away.
+            if !reply.is_closed() {
+                let _ = reply.send(look(chain));
+            }
+        }));
+        self.queries.send(Query::Look(look)).await.ok()?;
+        found.await.ok()
+    }
+
     /// What shares are read and checked by.
     pub fn rules(&self) -> ShareRules {
         super::share_rules(self.network)
@@ -252,6 +284,11 @@ pub fn describe() {
         "sharechain_think_seconds",
         metrics::Unit::Seconds,
         "Verifying what came and choosing the share to build on"
+    );
+    describe_histogram!(
+        "sharechain_look_seconds",
+        metrics::Unit::Seconds,
+        "Looks at the chain for pages and the like, which everything else waits for"
     );
     for kind in ["in_time", "late"] {
         counter!("sharechain_own_shares_total", "kind" => kind).absolute(0);

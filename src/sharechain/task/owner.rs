@@ -277,6 +277,11 @@ impl Owner {
             Query::Knows { hash, reply } => {
                 let _ = reply.send(self.chain.all().contains(&hash));
             }
+            Query::Look(look) => {
+                let started = Instant::now();
+                tokio::task::block_in_place(|| look.at(&self.chain));
+                histogram!("sharechain_look_seconds").record(started.elapsed());
+            }
         }
     }
 

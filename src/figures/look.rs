@@ -1,0 +1,208 @@
+//! The look at the chain: what its owner is asked for, no more than it alone can tell.
+
+use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
+use std::sync::Arc;
+
+use ruint::aliases::U320;
+
+use super::{DRAWN_GENERATIONS, DRAWN_MAX, DrawnShare, STRETCH, difficulty};
+use crate::share::{Payee, Share, ShareHash, Target, Weights};
+use crate::sharechain::{Forest, OwnCounts, Sharechain, StaleCounts, Window};
+
+/// Shares of the last look that are compared with the newest ones: forks are shallower.
+const REACH: usize = 64;
+
+/// Hashes in one list at most.
+const LISTED_MAX: usize = 10_000;
+
+/// Heads that are looked at for the drawing.
+const HEADS_LOOKED_AT: usize = 2_000;
+
+/// What is to be found out.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Ask {
+    /// The next block's target, if there is a template.
+    pub(super) block_target: Option<Target>,
+}
+
+/// What one look leaves for the next, so that each only walks what is new.
+#[derive(Debug, Default)]
+pub(super) struct Carried {
+    /// The best chain, newest first, as long as the reference keeps one.
+    pub(super) chain: VecDeque<Arc<Share>>,
+    window: Window,
+}
+
+/// What was found.
+#[derive(Debug)]
+pub(super) struct Looked {
+    pub(super) carried: Carried,
+    pub(super) height: u32,
+    pub(super) shares: usize,
+    pub(super) verified: usize,
+    pub(super) heads: Vec<ShareHash>,
+    pub(super) verified_heads: Vec<ShareHash>,
+    pub(super) tails: Vec<ShareHash>,
+    pub(super) verified_tails: Vec<ShareHash>,
+    pub(super) own: HashSet<ShareHash>,
+    pub(super) own_counts: OwnCounts,
+    pub(super) recent: Vec<DrawnShare>,
+    /// The last hour's and [`STRETCH`] shares.
+    pub(super) hour: Option<Measured>,
+    pub(super) stretch: Option<Measured>,
+    /// Work by version voted for, over the last hour.
+    pub(super) votes: BTreeMap<u64, U320>,
+    pub(super) users: Arc<Weights>,
+    /// What a block would pay by, if it were found now.
+    pub(super) window: Option<Arc<Weights>>,
+    pub(super) donation: Payee,
+}
+
+/// A stretch of the chain.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Measured {
+    pub(super) shares: u32,
+    pub(super) rate: f64,
+    pub(super) stale_proportion: f64,
+    pub(super) counts: StaleCounts,
+    pub(super) seconds: u32,
+}
+
+/// Looks at `chain`; `carried` is what the last look left.
+pub(super) fn look(chain: &Sharechain, mut carried: Carried, ask: &Ask) -> Looked {
+    let network = chain.network();
+    let best = chain.choice().best;
+    let height = best.map_or(0, |best| chain.all().height(best));
+    let kept = network.chain_length.max(network.real_chain_length);
+    follow(&mut carried.chain, chain, best, usize::try_from(kept).unwrap_or(usize::MAX));
+    let statistics = chain.statistics();
+    let hour_shares = (3600 / network.share_period.max(1)).min(network.chain_length);
+    let measure = |count: u32| -> Option<Measured> {
+        let (best, shares) = (best?, height.min(count));
+        Some(Measured {
+            shares,
+            rate: statistics.rate(best, shares)?,
+            stale_proportion: statistics.average_stale_proportion(best, shares),
+            counts: statistics.stale_counts(best, shares),
+            seconds: statistics.seconds(best, shares)?,
+        })
+    };
+    let own: HashSet<ShareHash> = chain.own().hashes().into_iter().collect();
+    Looked {
+        height,
+        shares: chain.all().len(),
+        verified: chain.verified().len(),
+        heads: heads(chain.all()),
+        verified_heads: heads(chain.verified()),
+        tails: tails(chain.all()),
+        verified_tails: tails(chain.verified()),
+        own_counts: chain.own().counts(),
+        recent: best.map_or_else(Vec::new, |best| recent(chain, best, &own)),
+        own,
+        hour: measure(hour_shares),
+        stretch: measure(STRETCH),
+        votes: best.map(|best| statistics.votes(best, height.min(hour_shares))).unwrap_or_default(),
+        users: best.map(|best| statistics.weights_of(best, STRETCH)).unwrap_or_default(),
+        window: best
+            .zip(ask.block_target)
+            .map(|(best, target)| statistics.weights_within(&mut carried.window, best, target)),
+        donation: crate::share::donation_payee(chain.rules()),
+        carried,
+    }
+}
+
+/// Brings `past`, the best chain as of the last look, to where it ends now. Costs the shares that came since, or the whole
+/// chain when it went another way.
+fn follow(past: &mut VecDeque<Arc<Share>>, chain: &Sharechain, best: Option<ShareHash>, kept: usize) {
+    let mut entering = Vec::new();
+    let mut at = best.and_then(|best| chain.share(best));
+    let joint = loop {
+        let Some(share) = at else { break None };
+        if let Some(back) = past.iter().take(REACH).position(|old| old.hash() == share.hash()) {
+            break Some(back);
+        }
+        if entering.len() == REACH {
+            break None;
+        }
+        entering.push(share.clone());
+        at = share.previous().and_then(|previous| chain.share(previous));
+    };
+    match joint {
+        Some(back) => drop(past.drain(..back)),
+        None => past.clear(),
+    }
+    for share in entering.into_iter().rev() {
+        past.push_front(share);
+    }
+    past.truncate(kept);
+    // A chain that is downloaded grows at its low end.
+    while past.len() < kept
+        && let Some(share) = past.back().and_then(|low| chain.share(low.previous()?))
+    {
+        past.push_back(share.clone());
+    }
+}
+
+fn heads(forest: &Forest) -> Vec<ShareHash> {
+    forest.heads().iter().copied().take(LISTED_MAX).collect()
+}
+
+/// The shares right above each missing parent.
+fn tails(forest: &Forest) -> Vec<ShareHash> {
+    let tails = forest.tails();
+    tails.keys().flat_map(|tail| forest.children(*tail)).copied().take(LISTED_MAX).collect()
+}
+
+/// The last generations, with their forks.
+fn recent(chain: &Sharechain, best: ShareHash, own: &HashSet<ShareHash>) -> Vec<DrawnShare> {
+    let Some(top) = chain.share(best).map(|share| share.absheight()) else { return Vec::new() };
+    let bottom = top.saturating_sub(DRAWN_GENERATIONS - 1);
+    let generations = usize::try_from(DRAWN_GENERATIONS).unwrap_or(usize::MAX);
+    let in_chain: HashSet<ShareHash> = chain.all().chain(best, DRAWN_GENERATIONS).collect();
+    let is_near = |height: u32| height >= bottom && height <= top.saturating_add(DRAWN_GENERATIONS);
+    // Forks that end high come first, should there be too many.
+    let ends: BTreeSet<(u32, ShareHash)> = chain
+        .all()
+        .heads()
+        .iter()
+        .take(HEADS_LOOKED_AT)
+        .filter_map(|head| Some((chain.share(*head)?.absheight(), *head)))
+        .filter(|(height, _)| is_near(*height))
+        .collect();
+    let mut drawn: Vec<ShareHash> = chain.all().chain(best, DRAWN_GENERATIONS).collect();
+    let mut seen = in_chain.clone();
+    for (_, head) in ends.into_iter().rev() {
+        let mut at = Some(head);
+        while let Some(hash) = at
+            && drawn.len() < DRAWN_MAX.max(generations)
+            && chain.share(hash).is_some_and(|share| is_near(share.absheight()))
+            && seen.insert(hash)
+        {
+            drawn.push(hash);
+            at = chain.all().previous(hash);
+        }
+    }
+    let mut shares: Vec<DrawnShare> = drawn
+        .into_iter()
+        .filter_map(|hash| {
+            let known = chain.known(hash)?;
+            let share = &known.share;
+            Some(DrawnShare {
+                hash,
+                parent: share.previous(),
+                height: share.absheight(),
+                time: share.timestamp(),
+                seen: known.first_seen,
+                payee: share.payee().clone(),
+                difficulty: difficulty::bdiff(share.target()),
+                stale: share.data().stale_info.name(),
+                is_verified: chain.verified().contains(&hash),
+                in_best_chain: in_chain.contains(&hash),
+                is_own: own.contains(&hash),
+                is_block: share.is_block(),
+            })
+        })
+        .collect();
+    shares.sort_by_key(|share| std::cmp::Reverse((share.height, share.in_best_chain)));
+    shares
+}
