@@ -179,7 +179,7 @@ fn described_metrics() -> BTreeSet<String> {
     names
 }
 
-/// Metrics that the code counts with, by name.
+/// Metrics that the code counts with, by name, where the name stands in the macro.
 fn counted_metrics() -> BTreeSet<String> {
     let mut names = BTreeSet::new();
     for path in rust_files(&["src", "stratum/src"]) {
