@@ -113,6 +113,26 @@ fn every_container_is_pinned_checked_and_without_rights() {
     assert!(images[0].starts_with(&toolchain), "{} is not the Rust of Cargo.toml, {toolchain}", images[0]);
 }
 
+#[test]
+fn an_image_has_all_that_its_build_reads() {
+    let dockerfile = fs::read_to_string(repository(".docker/Dockerfile")).expect("it is there");
+    let ignored = fs::read_to_string(repository(".docker/Dockerfile.dockerignore")).expect("it is there");
+    let context = tempfile::tempdir().expect("a temporary folder");
+    for line in dockerfile.lines().filter_map(|line| line.strip_prefix("COPY ")).filter(|line| !line.starts_with("--"))
+    {
+        let names: Vec<&str> = line.split(' ').collect();
+        for name in &names[..names.len() - 1] {
+            symlink(repository(name), context.path().join(name)).expect("the folder is ours");
+            assert!(ignored.lines().any(|kept| kept == format!("!{name}")), "{name} does not reach the build");
+        }
+    }
+    // Reads every manifest, finds every target, and checks that the lock file fits.
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let arguments = ["metadata", "--locked", "--offline", "--format-version", "1"];
+    let output = run(Command::new(cargo).args(arguments).current_dir(context.path()));
+    assert!(output.status.success(), "{}", said(&output));
+}
+
 /// A process that ends with its test.
 struct Running(Child);
 
