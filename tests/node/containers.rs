@@ -15,9 +15,6 @@ use crate::prometheus::Prometheus;
 /// How long three blocks may take the small miner, on a machine that is busy with other tests.
 const MINING_LIMIT: Duration = Duration::from_secs(120);
 
-/// Hashes per second, instead of the few that docker-compose.yml is content with.
-const PACE: &str = "5000000";
-
 fn repository(path: &str) -> PathBuf {
     [env!("CARGO_MANIFEST_DIR"), path].iter().collect()
 }
@@ -190,11 +187,11 @@ fn what_the_containers_run_mines_on_a_private_chain_in_one_go() {
         get(([127, 0, 0, 1], port).into(), "/health").is_ok_and(|answer| answer.status == 200)
     });
 
-    // The miner, in more of a hurry.
+    // The miner.
     let arguments = words(&services["miner"]["command"]);
     let arguments: Vec<String> =
         arguments.iter().map(|word| word.replace("p2pool:9332", &format!("127.0.0.1:{port}"))).collect();
-    let _miner = Running::start(product(&services["miner"], &arguments).env("P2POOL_PACE", PACE));
+    let _miner = Running::start(&mut product(&services["miner"], &arguments));
 
     // Prometheus, with the same arguments.
     let arguments = words(&services["prometheus"]["command"]);

@@ -246,6 +246,7 @@ fn speak_nonsense(node: &Node) {
 
 #[test]
 fn no_panel_and_no_alert_is_without_data_on_nodes_under_load() {
+    let queries = queries_of_boards();
     let daemon = Bitcoind::start();
     let first = Node::start(P2POOL, &daemon);
     let second = NodeBuilder::new(P2POOL, &daemon).peer(first.pool_address()).start();
@@ -275,7 +276,7 @@ fn no_panel_and_no_alert_is_without_data_on_nodes_under_load() {
             }
         }
     };
-    for (place, query) in queries_of_boards() {
+    for (place, query) in queries {
         // As it stands: it must be a query at all.
         prometheus.query(&query);
         look(&place, &query);
