@@ -22,8 +22,9 @@ const LOAD: Duration = Duration::from_secs(25);
 const RATE_INTERVAL: &str = "15s";
 
 /// What may have no data although all is well, and why.
-const MAY_BE_EMPTY: [(&str, &str); 2] = [
+const MAY_BE_EMPTY: [(&str, &str); 3] = [
     ("bitcoind_rpc_failures_total", "no call has failed"),
+    ("/ max(figures_network_hash_rate", "what mines on a private chain rounds to no hash a second"),
     ("p2pool_network_info{network!~", "these alerts leave private chains out, and this is one"),
 ];
 
