@@ -98,6 +98,7 @@ impl Follower {
         loop {
             let due = Instant::now();
             let answer = self.rpc.call("getblocktemplate", request(self.network, None)).await?;
+            self.monitor.took(due.elapsed());
             let (mut height, mut long_poll_id) = self.publish(answer, source, due).await?;
             backoff.reset();
             if teller.all_well() {
