@@ -29,15 +29,17 @@
 //! | `bitcoind` | `address`, `block`, `journal`, `merkle`, `network`, `tasks`, `template` |
 //! | `found` | `bitcoind` (where blocks stand), `block`, `data_dir`, `journal`, `template` |
 //! | `work` | `address`, `merkle`, `network`, `p2p` (only `Status`), `share`, `sharechain` (only `Tip`), `stats` (rates), `template` |
-//! | `figures` | `bitcoind` (health), `network`, `p2p` (only `Status`), `share`, `sharechain`, `stats` (rates), `template`, `work` (gate) |
+//! | `figures` | `bitcoind` (health), `merkle`, `network`, `p2p` (only `Status`), `share`, `sharechain`, `stats` (rates), `template`, `work` (gate) |
 //! | `solution` | `block`, `merkle`, `network`, `share`, `sharechain`, `template`, `work` |
-//! | `http` | `bitcoind` (health), `metrics`, `stats` (rates), `work` (gate); and the crate `stratum` |
+//! | `graphs` | `data_dir`, `figures`, `p2p` (its `Traffic`), `share`, `sharechain`, `stats` (rates) |
+//! | `http` | `bitcoind` (health), `figures`, `graphs`, `metrics`, `network`, `p2p` (its `Traffic`), `share`, `sharechain`, `stats` (rates), `work` (gate); and the crate `stratum` |
 //! | `getwork` | `http` (who asks; and the crate `stratum`) |
+//! | `miner` | `json_lines` |
 //! | `control` | `bitcoind` (health), `data_dir`, `json_lines`, `p2p`, `stats` (rates), `work` (gate) |
 //! | `listen` | `http`, `sockets` |
 //! | `node` | everything above |
 //! | `bench` | `http`, `listen`, `metrics`, `network`, `sharechain`, `simulation` (forge), `sockets`, `stats`, `tasks`, `template`, `work` |
-//! | `config` | `address`, `bench` (its `Config`), `bitcoind` (its `Config`), `control` (requests), `listen` (its `TlsFiles`), `network`, `p2p` (its `Config`), `simulation` (its `Config`), `work` (its `Config`) |
+//! | `config` | `address`, `bench` (its `Config`), `bitcoind` (its `Config`), `control` (requests), `listen` (its `TlsFiles`), `miner` (its `Config`), `network`, `p2p` (its `Config`), `simulation` (its `Config`), `work` (its `Config`) |
 //! | `simulation` | `merkle`, `network`, `p2p`, `pack`, `share`, `sharechain` |
 //! | `demo`, `service` | `config`, `node` and what stands above it |
 //! | `main` | everything |
@@ -53,12 +55,14 @@ pub mod demo;
 pub mod figures;
 pub mod found;
 pub mod getwork;
+pub mod graphs;
 pub mod http;
 pub mod journal;
 pub mod json_lines;
 pub mod listen;
 pub mod merkle;
 pub mod metrics;
+pub mod miner;
 pub mod network;
 pub mod node;
 pub mod p2p;

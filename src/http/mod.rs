@@ -1,9 +1,12 @@
-//! What the worker port says to browsers and scrapers: `/metrics`, `/health`, and where to go.
+//! What the worker port says to browsers and scrapers: `/metrics`, `/health`, P2Pool's JSON, and where to go.
+
+mod legacy;
 
 use axum::Router;
-use axum::extract::{Path, State};
+use axum::extract::{MatchedPath, Path, State};
 use axum::http::{StatusCode, header};
-use axum::response::{IntoResponse, Response};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::get;
 use hyper::Request;
 use hyper::body::Incoming;
@@ -11,18 +14,26 @@ use hyper::server::conn::http1;
 use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use metrics::{counter, describe_counter, describe_histogram, histogram};
 use metrics_exporter_prometheus::PrometheusHandle;
 use std::fmt;
 use std::net::IpAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use stratum::session::JobTooBig;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
+use tower_http::services::ServeDir;
 use tracing::debug;
 
 use crate::bitcoind::Health;
+use crate::figures::Figures;
+use crate::figures::share::Finder;
+use crate::graphs::Graphs;
+use crate::network::Network;
+use crate::p2p::Traffic;
 use crate::stats::Rates;
 use crate::work::Gate;
 
@@ -45,8 +56,18 @@ pub struct Sources {
     pub rates: watch::Receiver<Arc<Rates>>,
     /// The devices that are too small for their jobs.
     pub small_devices: SmallDevices,
-    /// The network's name.
-    pub network: &'static str,
+    /// The network.
+    pub network: &'static Network,
+    /// What pages show.
+    pub figures: watch::Receiver<Arc<Figures>>,
+    /// Graphs over time.
+    pub graphs: Graphs,
+    /// Finds single shares.
+    pub shares: Finder,
+    /// What goes over the connections to peers.
+    pub traffic: Arc<Traffic>,
+    /// A folder of pages that somebody else made.
+    pub web_static: Option<PathBuf>,
 }
 
 /// Tells which devices most likely cannot hold the jobs that they get.
@@ -57,6 +78,16 @@ impl fmt::Debug for SmallDevices {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("SmallDevices")
     }
+}
+
+/// Names and explains the metrics of this part.
+pub fn describe() {
+    describe_counter!("http_requests_total", "Requests, by path and by class of their answer's status");
+    describe_histogram!(
+        "http_request_seconds",
+        metrics::Unit::Seconds,
+        "From a request to the beginning of its answer, by path"
+    );
 }
 
 /// Where a request comes from.
@@ -73,7 +104,7 @@ pub struct Http {
 impl Http {
     /// Answers as `router` does, and winds down when `stop` is cancelled.
     pub fn new(router: Router, stop: CancellationToken) -> Self {
-        Self { router, stop }
+        Self { router: router.layer(middleware::from_fn(count)), stop }
     }
 
     /// Serves one connection from `client` until it ends.
@@ -108,10 +139,58 @@ impl Http {
     }
 }
 
+/// What metrics call a route: by its first word, for each of them is two dozen series.
+fn part_of(route: Option<&str>) -> &'static str {
+    let Some(route) = route else { return "other" };
+    match route.trim_start_matches('/').split('/').next().unwrap_or_default() {
+        "" => "/",
+        "LP" => "/LP",
+        "address" => "/address",
+        "api" => "/api",
+        "health" => "/health",
+        "long-polling" => "/long-polling",
+        "metrics" => "/metrics",
+        "static" => "/static",
+        "web" => "/web",
+        _ => "json",
+    }
+}
+
+/// Counts a request by the route that it takes: what stands in its path is a stranger's.
+async fn count(request: axum::extract::Request, next: Next) -> Response {
+    let part = part_of(request.extensions().get::<MatchedPath>().map(MatchedPath::as_str));
+    let started = Instant::now();
+    let response = next.run(request).await;
+    let class = match response.status().as_u16() / 100 {
+        2 => "2xx",
+        3 => "3xx",
+        4 => "4xx",
+        _ => "5xx",
+    };
+    histogram!("http_request_seconds", "path" => part).record(started.elapsed());
+    counter!("http_requests_total", "path" => part, "status" => class).increment(1);
+    response
+}
+
 /// The pages that everyone may read, made from `sources`.
 pub fn pages(sources: Sources) -> Router {
+    let (front_page, elsewhere) = match &sources.web_static {
+        // What reads files reads nothing above the folder.
+        Some(dir) => {
+            (get(async || Redirect::temporary("/static/")), Router::new().nest_service("/static", ServeDir::new(dir)))
+        }
+        None => {
+            let home = || get(async || Redirect::temporary("/"));
+            (
+                get(front),
+                Router::new().route("/static", home()).route("/static/", home()).route("/static/{*path}", home()),
+            )
+        }
+    };
     Router::new()
-        .route("/", get(front))
+        .route("/", front_page)
+        .merge(elsewhere)
+        .merge(legacy::router())
         .route("/health", get(health))
         .route("/metrics", get(metrics))
         .route("/address/{address}", get(address))
@@ -124,7 +203,7 @@ async fn front(State(sources): State<Sources>) -> String {
         "P2Pool {} on {}\n\nminers: point them at stratum+tcp://THIS-HOST:THIS-PORT, user name: your address\n\
          hash rate: {:.0} H/s by {} workers\n/address/YOUR-ADDRESS  your workers, and what is wrong\n/metrics  for Prometheus\n/health   200 while miners are served\n",
         env!("CARGO_PKG_VERSION"),
-        sources.network,
+        sources.network.name,
         rates.hash_rate,
         rates.active_workers,
     )

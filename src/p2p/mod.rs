@@ -27,6 +27,7 @@ pub mod swarm;
 pub mod task;
 #[cfg(test)]
 mod test_shares;
+mod traffic;
 pub mod transactions;
 pub mod upnp;
 
@@ -42,7 +43,9 @@ use crate::network::Network;
 use bans::{Ban, NotBanned};
 use transactions::Transactions;
 
+pub use peer::PROTOCOL_VERSION;
 pub use swarm::{PeerStatus, Status};
+pub use traffic::Traffic;
 
 /// Wishes of the operator that may wait. Whoever has one waits with it.
 pub const COMMANDS_QUEUED_MAX: usize = 16;
@@ -84,6 +87,8 @@ pub struct Handle {
     pub commands: mpsc::Sender<Command>,
     /// The transactions of shares from before version 34, for blocks that peers find.
     pub transactions: Arc<Transactions>,
+    /// What goes over the connections.
+    pub traffic: Arc<Traffic>,
 }
 
 /// What an operator may wish. Whoever asks may go away before the answer.
@@ -138,6 +143,9 @@ pub fn describe() {
     for direction in ["in", "out"] {
         gauge!("p2p_peers", "direction" => direction).set(0.0);
         counter!("p2p_bytes_total", "direction" => direction).absolute(0);
+    }
+    for reason in ["banned", "full", "neighbourhood"] {
+        counter!("p2p_refused_connections_total", "reason" => reason).absolute(0);
     }
     counter!("p2p_shares_received_total").absolute(0);
     counter!("p2p_shares_relayed_total").absolute(0);

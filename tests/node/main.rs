@@ -2,15 +2,18 @@
 
 mod bench;
 mod block_found;
+mod containers;
 mod control;
 mod daemon_trouble;
 mod demo;
 mod doors;
 mod found;
 mod gate;
+mod json;
 mod ledger;
 mod metrics;
 mod peers;
+mod prometheus;
 mod refusals;
 mod restart;
 mod share_command;

@@ -7,6 +7,7 @@ pub mod metrics;
 
 mod bell;
 mod connection;
+mod fanout;
 
 use bytes::BytesMut;
 use parking_lot::Mutex;
@@ -23,9 +24,10 @@ use tracing::{debug, info, info_span, warn};
 use crate::difficulty::Difficulty;
 use crate::extranonce::Extranonces;
 use crate::memory::Memory;
-use crate::session::{self, Credit, JobTooBig, Now, Solution};
+use crate::session::{self, Deed, JobTooBig, Now, Solution};
 use crate::vardiff;
 use crate::work::Work;
+use fanout::Fanout;
 use limits::{Limits, Registry};
 use metrics::Meters;
 
@@ -91,12 +93,13 @@ pub struct Server<W: Work> {
     extranonces: Extranonces,
     work: watch::Receiver<Option<Arc<W>>>,
     solutions: mpsc::Sender<Solution<W::Ticket>>,
-    credits: mpsc::Sender<Credit>,
+    deeds: mpsc::Sender<Deed>,
     stop: CancellationToken,
     seeds: AtomicU64,
     session_config: Arc<session::Config>,
     memory: Arc<Memory<W::Ticket>>,
     meters: Meters,
+    fanout: Fanout,
     small_devices: Mutex<HashMap<Arc<str>, JobTooBig>>,
     not_understood: Mutex<HashSet<Box<str>>>,
 }
@@ -104,12 +107,12 @@ pub struct Server<W: Work> {
 impl<W: Work> Server<W> {
     /// A server that takes its work from `work` (`None` means that there is nothing to mine: miners are sent away so
     /// that they fail over to their next pool), waits on `solutions` until they are taken, and drops what does not fit
-    /// into `credits`. It winds down when `stop` is cancelled.
+    /// into `deeds`. It winds down when `stop` is cancelled.
     pub fn new(
         config: Config,
         work: watch::Receiver<Option<Arc<W>>>,
         solutions: mpsc::Sender<Solution<W::Ticket>>,
-        credits: mpsc::Sender<Credit>,
+        deeds: mpsc::Sender<Deed>,
         stop: CancellationToken,
     ) -> Self {
         let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -122,12 +125,13 @@ impl<W: Work> Server<W> {
             extranonces: Extranonces::starting_at(first),
             work,
             solutions,
-            credits,
+            deeds,
             stop,
             seeds: AtomicU64::new(fastrand::u64(..)),
             session_config: Arc::new(config.session),
             memory: Arc::default(),
             meters: Meters::default(),
+            fanout: Fanout::default(),
             small_devices: Mutex::default(),
             not_understood: Mutex::default(),
         }
