@@ -35,11 +35,12 @@
 //! | `http` | `bitcoind` (health), `figures`, `graphs`, `metrics`, `network`, `p2p` (its `Traffic`), `share`, `sharechain`, `stats` (rates), `work` (gate); and the crate `stratum` |
 //! | `getwork` | `http` (who asks; and the crate `stratum`) |
 //! | `announce` | `found` (events), `json_lines`, `network`, `tasks` |
+//! | `miner` | `json_lines` |
 //! | `control` | `bitcoind` (health), `data_dir`, `figures`, `found`, `json_lines`, `log`, `p2p`, `stats` (rates), `work` (gate) |
 //! | `listen` | `http`, `sockets` |
 //! | `node` | everything above |
 //! | `bench` | `http`, `listen`, `metrics`, `network`, `sharechain`, `simulation` (forge), `sockets`, `stats`, `tasks`, `template`, `work` |
-//! | `config` | `address`, `announce` (its `Config`), `bench` (its `Config`), `bitcoind` (its `Config`), `control` (requests), `import` (its `Config`), `listen` (its `TlsFiles`), `network`, `p2p` (its `Config`), `simulation` (its `Config`), `top` (its `Config`), `work` (its `Config`) |
+//! | `config` | `address`, `announce` (its `Config`), `bench` (its `Config`), `bitcoind` (its `Config`), `control` (requests), `import` (its `Config`), `listen` (its `TlsFiles`), `miner` (its `Config`), `network`, `p2p` (its `Config`), `simulation` (its `Config`), `top` (its `Config`), `work` (its `Config`) |
 //! | `simulation` | `merkle`, `network`, `p2p`, `pack`, `share`, `sharechain` |
 //! | `import` | `data_dir`, `graphs` (its file), `network`, `p2p` (its address book), `share`, `sharechain` (its store), `work` (`Payout`) |
 //! | `top` | `control` |
@@ -68,6 +69,7 @@ pub mod listen;
 pub mod log;
 pub mod merkle;
 pub mod metrics;
+pub mod miner;
 pub mod network;
 pub mod node;
 pub mod p2p;

@@ -19,12 +19,7 @@ use p2pool::data_dir::DataDir;
 use p2pool::log::{LogFile, Tail};
 use p2pool::network::Network;
 use p2pool::tasks::Tasks;
-use p2pool::{bench, demo, doctor, import, metrics, node, service, share, sharechain, simulation, sockets, top};
-
-/// Jobs come and go among sessions that stay: the C library's allocator keeps the holes between them, megabytes more each
-/// minute.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+use p2pool::{bench, demo, doctor, import, metrics, miner, node, service, share, sharechain, simulation, sockets, top};
 
 /// What the shell's conventions call a mistake in the arguments.
 const EXIT_USAGE: u8 = 2;
@@ -68,6 +63,7 @@ fn run(config: Config) -> Result<()> {
         Config::Bench(config) => runtime.block_on(run_bench(&config)),
         Config::BenchServe(served) => runtime.block_on(run_bench_serve(served)),
         Config::BenchBare => runtime.block_on(bench::run_bare()),
+        Config::Mine(config) => runtime.block_on(run_mine(&config)),
         Config::Demo(config) => runtime.block_on(run_demo(*config)),
     };
     // Calls to the daemon may be under way on other threads; they are not waited for.
@@ -146,6 +142,12 @@ async fn run_bench_serve(served: bench::Served) -> Result<()> {
     bench::run_serve(served, metrics::install().context("cannot install the metrics")?).await
 }
 
+async fn run_mine(config: &miner::Config) -> Result<()> {
+    start_logging(&LogConfig { debug: false, logfile: None, size_max: 0, files_kept: 0 }, LevelFilter::INFO)?;
+    miner::mine(config, pin_stop_signal(&Tasks::new())?).await;
+    Ok(())
+}
+
 async fn run_demo(config: DemoConfig) -> Result<()> {
     // The story on standard output says what there is to say.
     let tail = start_logging(&config.log, LevelFilter::WARN)?;
@@ -196,6 +198,7 @@ fn start_logging(config: &LogConfig, quietest: LevelFilter) -> Result<Tail> {
         .with_writer(tail.clone())
         .with_filter(LevelFilter::INFO);
     tracing_subscriber::registry()
+        .with(metrics::LogCounter)
         .with(terminal)
         .with(file)
         .with(remembered)

@@ -102,14 +102,14 @@ impl Probe {
     /// # Errors
     /// It does not answer, or not as one.
     pub async fn look(&self) -> Result<Found, Diagnosis> {
-        let chain: Value = self.rpc.call_within(CALL_MAX, "getblockchaininfo", Vec::new()).await?;
-        let node: Value = self.rpc.call_within(CALL_MAX, "getnetworkinfo", Vec::new()).await?;
+        let chain: Value = self.rpc.call_within(CALL_MAX, "getblockchaininfo", "getblockchaininfo", Vec::new()).await?;
+        let node: Value = self.rpc.call_within(CALL_MAX, "getnetworkinfo", "getnetworkinfo", Vec::new()).await?;
         let tip_time = chain.get("time").and_then(Value::as_u64);
         let more: MoreNetworkInfo = serde_json::from_value(node.clone()).unwrap_or_default();
         let chain: ChainInfo = read("getblockchaininfo", chain)?;
         let node: NetworkInfo = read("getnetworkinfo", node)?;
         let before = unix_now();
-        let totals = self.rpc.call_within::<NetTotals>(CALL_MAX, "getnettotals", Vec::new()).await;
+        let totals = self.rpc.call_within::<NetTotals>(CALL_MAX, "getnettotals", "getnettotals", Vec::new()).await;
         let after = unix_now();
         let clock =
             totals.ok().map(|totals| ((before + after) / 2.0 - totals.timemillis / 1000.0, (after - before) / 2.0));
@@ -132,7 +132,8 @@ impl Probe {
     pub async fn template(&self) -> Result<Template, String> {
         let rules = self.network.parent.template_rules;
         let params = vec![json!({ "rules": rules })];
-        let answer = self.rpc.call_within::<BlockTemplate>(CALL_MAX, "getblocktemplate", params).await;
+        let answer =
+            self.rpc.call_within::<BlockTemplate>(CALL_MAX, "getblocktemplate", "getblocktemplate", params).await;
         let answer = answer.map_err(|error| Diagnosis::from(error).to_string())?;
         let known = self.network.known_rules;
         let template = tokio::task::spawn_blocking(move || answer.into_template(known)).await;
@@ -144,7 +145,7 @@ impl Probe {
     /// # Errors
     /// In words.
     pub async fn has_wallet(&self) -> Result<bool, String> {
-        match self.rpc.call_within::<Value>(CALL_MAX, "getwalletinfo", Vec::new()).await {
+        match self.rpc.call_within::<Value>(CALL_MAX, "getwalletinfo", "getwalletinfo", Vec::new()).await {
             Ok(_) => Ok(true),
             Err(error) if matches!(error.code(), Some(code::NO_METHOD | code::NO_WALLET)) => Ok(false),
             Err(error) => Err(error.to_string()),

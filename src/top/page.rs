@@ -208,7 +208,7 @@ fn miner(miner: &Miner, now: f64) -> Row<'static> {
         right(late),
         right(miner.refused.to_string()),
         right(span(now - miner.last_seen)),
-        Cell::from(printable(&miner.worker)),
+        Cell::from(brief(&printable(&miner.worker))),
     ]);
     if miner.hash_rate > 0.0 { row } else { row.style(Style::new().add_modifier(Modifier::DIM)) }
 }
@@ -219,7 +219,7 @@ fn share(share: &Share, now: f64) -> Row<'static> {
         right(span(now - f64::from(share.time))),
         right(short_number(share.difficulty)),
         Cell::from(tail(&share.hash)),
-        Cell::from(printable(&share.payee)),
+        Cell::from(brief(&printable(&share.payee))),
     ]);
     if share.is_block {
         row.style(Style::new().fg(Color::Yellow).add_modifier(Modifier::BOLD))
@@ -253,7 +253,7 @@ fn block(block: &Found, now: f64) -> Row<'static> {
         right(block.height.map_or_else(|| "?".to_owned(), |height| height.to_string())),
         right(span(now - block.found_at)),
         Cell::from(standing).style(Style::new().fg(color)),
-        Cell::from(format!("{} {}", printable(&block.finder), tail(&block.hash))),
+        Cell::from(format!("{} {}", brief(&printable(&block.finder)), tail(&block.hash))),
     ])
 }
 
@@ -266,6 +266,19 @@ fn log_line(line: &str) -> Line<'static> {
     } else {
         text
     }
+}
+
+/// Both ends of a long name: an address begins like others, and a worker's own name stands at its end.
+fn brief(name: &str) -> String {
+    const BEGIN: usize = 8;
+    const END: usize = 20;
+    let length = name.chars().count();
+    if length <= BEGIN + END + 1 {
+        return name.to_owned();
+    }
+    let begin: String = name.chars().take(BEGIN).collect();
+    let end: String = name.chars().skip(length - END).collect();
+    format!("{begin}\u{2026}{end}")
 }
 
 /// The end of a hash, which tells hashes apart: they begin with zeros.
@@ -334,6 +347,12 @@ mod tests {
             assert!(text.contains(part), "{part} is missing in:\n{text}");
         }
         assert!(!text.contains('\u{1b}') && !text.contains("INFO line 0\n"));
+    }
+
+    #[test]
+    fn a_long_name_shows_both_its_ends() {
+        assert_eq!(brief("bcrt1qr83n7nuugyr7fxh7df59952e65tve6yzsa3w40.bob"), "bcrt1qr8\u{2026}2e65tve6yzsa3w40.bob");
+        assert_eq!(brief("garage"), "garage");
     }
 
     #[test]

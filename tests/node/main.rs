@@ -3,6 +3,7 @@
 mod bench;
 mod block_found;
 mod console;
+mod containers;
 mod control;
 mod daemon_trouble;
 mod demo;
@@ -13,6 +14,7 @@ mod json;
 mod ledger;
 mod metrics;
 mod peers;
+mod prometheus;
 mod refusals;
 mod restart;
 mod share_command;
