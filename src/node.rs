@@ -40,7 +40,7 @@ use crate::bitcoind::{Handle, daemon};
 use crate::data_dir::DataDir;
 use crate::figures::{self, Figures};
 use crate::getwork::Getwork;
-use crate::http::{self, Http, SmallDevices, Sources};
+use crate::http::{self, Http, Listeners, SmallDevices, Sources};
 use crate::listen::{Front, Tls};
 use crate::network::{Network, Pow};
 use crate::sharechain::task;
@@ -220,7 +220,11 @@ pub fn start(parts: Parts, daemon: bitcoind::Handle, tasks: &Tasks) -> Node {
         gate,
         rates: rates.clone(),
         small_devices,
-        network: network.name,
+        figures: figures.clone(),
+        chain: sharechain.clone(),
+        network,
+        listeners: Listeners::default(),
+        stop: tasks.stop_signal(),
     };
     let (tls, proxies) = (parts.tls, parts.proxies);
     let has_pages = parts.web.is_none();

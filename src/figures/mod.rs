@@ -15,6 +15,8 @@ mod look;
 pub mod share;
 mod sum;
 
+pub use sum::height_of;
+
 use metrics::{describe_gauge, describe_histogram, gauge, histogram};
 use serde::Serialize;
 use std::collections::BTreeMap;

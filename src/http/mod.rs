@@ -1,4 +1,7 @@
-//! What the worker port says to browsers and scrapers: `/metrics`, `/health`, and where to go.
+//! What the worker port says to browsers and programs: pages, `/api/v1`, `/metrics`, `/health`.
+
+mod api;
+mod pages;
 
 use axum::Router;
 use axum::extract::{Path, State};
@@ -22,7 +25,12 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
+pub use api::Listeners;
+
 use crate::bitcoind::Health;
+use crate::figures::Figures;
+use crate::network::Network;
+use crate::sharechain::task;
 use crate::stats::Rates;
 use crate::work::Gate;
 
@@ -45,8 +53,16 @@ pub struct Sources {
     pub rates: watch::Receiver<Arc<Rates>>,
     /// The devices that are too small for their jobs.
     pub small_devices: SmallDevices,
-    /// The network's name.
-    pub network: &'static str,
+    /// What pages and programs are shown.
+    pub figures: watch::Receiver<Arc<Figures>>,
+    /// The share chain, for what is asked of single shares.
+    pub chain: task::Handle,
+    /// The network.
+    pub network: &'static Network,
+    /// Places for those who listen to events.
+    pub listeners: Listeners,
+    /// When to send them away.
+    pub stop: CancellationToken,
 }
 
 /// Tells which devices most likely cannot hold the jobs that they get.
@@ -111,30 +127,17 @@ impl Http {
 /// The pages that everyone may read, made from `sources`.
 pub fn pages(sources: Sources) -> Router {
     Router::new()
-        .route("/", get(front))
         .route("/health", get(health))
         .route("/metrics", get(metrics))
-        .route("/address/{address}", get(address))
+        .route("/address/{address}", get(pages::address))
+        .merge(api::routes())
+        .merge(pages::routes())
         .with_state(sources)
 }
 
-async fn front(State(sources): State<Sources>) -> String {
-    let rates = sources.rates.borrow().clone();
-    format!(
-        "P2Pool {} on {}\n\nminers: point them at stratum+tcp://THIS-HOST:THIS-PORT, user name: your address\n\
-         hash rate: {:.0} H/s by {} workers\n/address/YOUR-ADDRESS  your workers, and what is wrong\n/metrics  for Prometheus\n/health   200 while miners are served\n",
-        env!("CARGO_PKG_VERSION"),
-        sources.network,
-        rates.hash_rate,
-        rates.active_workers,
-    )
-}
-
-/// One miner's page: what its workers did in the last ten minutes, and what is wrong with them.
-async fn address(State(sources): State<Sources>, Path(address): Path<String>) -> Response {
-    let is_theirs = |name: &str| {
-        name.strip_prefix(address.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '_']))
-    };
+/// One miner's page as text: what its workers did in the last ten minutes, and what is wrong with them.
+async fn address_text(State(sources): State<Sources>, Path(address): Path<String>) -> Response {
+    let is_theirs = |name: &str| api::is_worker_of(name, &address);
     let rates = sources.rates.borrow().clone();
     let workers: Vec<String> = rates
         .workers

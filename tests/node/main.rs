@@ -1,5 +1,6 @@
 //! The whole node as its users run it, against a real bitcoind: each test has a daemon, a node and miners of its own.
 
+mod api;
 mod bench;
 mod block_found;
 mod control;
@@ -9,6 +10,7 @@ mod doors;
 mod gate;
 mod ledger;
 mod metrics;
+mod pages;
 mod peers;
 mod refusals;
 mod restart;
