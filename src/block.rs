@@ -2,6 +2,7 @@
 
 use bitcoin::BlockHash;
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 use std::fmt;
 
 /// A block that meets its target, ready to be sent.
@@ -19,8 +20,29 @@ pub struct FoundBlock {
     pub value: u64,
     /// Whom its coinbase pays, in words for people (an address).
     pub payee: String,
-    /// The worker that found it.
+    /// The worker that found it, or the peer whose share it is.
     pub finder: String,
+    /// Whether miners of this node found it.
+    pub is_ours: bool,
+}
+
+/// A peer's share that says that it solves its block, which cannot be made here.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sighting {
+    /// The block's hash, and the share's.
+    pub hash: BlockHash,
+    /// The block before it.
+    pub previous_block: Option<BlockHash>,
+    /// Its height. Without it the share builds on a block that is not known here, and may be no block at all.
+    pub height: Option<u32>,
+    /// What its coinbase pays in all, in satoshis, as the share says.
+    pub value: u64,
+    /// Whom it pays, in words for people.
+    pub payee: String,
+    /// Who sent the share.
+    pub finder: String,
+    /// Why the block could not be made here.
+    pub not_made: String,
 }
 
 impl fmt::Debug for FoundBlock {
@@ -41,7 +63,8 @@ pub struct BlockReport {
 }
 
 /// How an attempt to get a block accepted ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "outcome", content = "reason", rename_all = "snake_case")]
 pub enum Outcome {
     /// It is in the daemon's best chain.
     Accepted,

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 use thiserror::Error;
 
 use crate::block::{FoundBlock, Outcome};
@@ -20,6 +21,9 @@ const VERSION: u32 = 1;
 
 /// Longest file that is read back, in bytes: a block of four million and some words.
 const FILE_BYTES_MAX: u64 = 5_000_000;
+
+/// Blocks that are read back at a time: each may have megabytes.
+const KEPT_MAX: usize = 200;
 
 const CHECKSUM_BYTES: usize = 32;
 
@@ -50,6 +54,17 @@ pub struct Unfinished {
     pub blocks: Vec<(FoundBlock, Entry)>,
     /// Files that cannot be read, set aside under a new name, with the reason.
     pub damaged: Vec<(PathBuf, DamageError)>,
+}
+
+/// A block's file, whatever became of it.
+#[derive(Debug)]
+pub struct Kept {
+    /// The block.
+    pub block: FoundBlock,
+    /// The final word on it; none while there is none. What a rejection's reason was is in the log.
+    pub outcome: Option<Outcome>,
+    /// When the file was written.
+    pub modified: SystemTime,
 }
 
 /// A disk that does not do what it is asked.
@@ -93,6 +108,13 @@ struct Header {
     value: u64,
     payee: String,
     finder: String,
+    #[serde(default = "yes")]
+    is_ours: bool,
+}
+
+/// Files of before this was noted are about our own blocks, but for a few.
+fn yes() -> bool {
+    true
 }
 
 impl Journal {
@@ -136,10 +158,7 @@ impl Journal {
     /// The folder cannot be listed.
     pub fn unfinished(&self) -> Result<Unfinished, JournalError> {
         let mut found = Unfinished::default();
-        let listing = fs::read_dir(&self.folder).map_err(failed("list", &self.folder))?;
-        let mut paths: Vec<PathBuf> = listing.filter_map(|file| Some(file.ok()?.path())).collect();
-        paths.sort();
-        for path in paths {
+        for path in self.paths()? {
             let state = path.extension().and_then(|state| state.to_str()).unwrap_or_default();
             if state != UNFINISHED && state != UNWRITTEN {
                 continue;
@@ -162,6 +181,53 @@ impl Journal {
             }
         }
         Ok(found)
+    }
+}
+
+impl Journal {
+    /// Every block that has a file here and can be read, newest height first; [`KEPT_MAX`] at most.
+    ///
+    /// # Errors
+    /// The folder cannot be listed.
+    pub fn kept(&self) -> Result<Vec<Kept>, JournalError> {
+        let mut paths = self.paths()?;
+        paths.reverse();
+        let kept = paths.into_iter().filter_map(|path| {
+            let outcome = match path.extension()?.to_str()? {
+                UNFINISHED => None,
+                "accepted" => Some(Outcome::Accepted),
+                "stale" => Some(Outcome::Stale),
+                "rejected" => Some(Outcome::Rejected("see the log of that time".to_owned())),
+                _ => return None,
+            };
+            let modified = fs::metadata(&path).and_then(|data| data.modified()).ok()?;
+            Some(Kept { block: load(&path).ok()?, outcome, modified })
+        });
+        Ok(kept.take(KEPT_MAX).collect())
+    }
+
+    /// Removes the file of a block that is settled. One that is still to be submitted stays.
+    ///
+    /// # Errors
+    /// The disk refuses.
+    pub fn forget(&self, hash: &BlockHash) -> Result<(), JournalError> {
+        let ending = format!("-{hash}");
+        for path in self.paths()? {
+            let is_finished = path.extension().is_some_and(|state| state == "accepted" || state == "stale");
+            let is_its = path.file_stem().and_then(|stem| stem.to_str()).is_some_and(|stem| stem.ends_with(&ending));
+            if is_finished && is_its {
+                fs::remove_file(&path).map_err(failed("remove", &path))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Every file, lowest block first.
+    fn paths(&self) -> Result<Vec<PathBuf>, JournalError> {
+        let listing = fs::read_dir(&self.folder).map_err(failed("list", &self.folder))?;
+        let mut paths: Vec<PathBuf> = listing.filter_map(|file| Some(file.ok()?.path())).collect();
+        paths.sort();
+        Ok(paths)
     }
 }
 
@@ -209,6 +275,7 @@ fn encode(block: &FoundBlock) -> Vec<u8> {
         value: block.value,
         payee: block.payee.clone(),
         finder: block.finder.clone(),
+        is_ours: block.is_ours,
     };
     let mut bytes = serde_json::to_vec(&header).expect("plain strings and numbers always become JSON");
     bytes.push(b'\n');
@@ -251,6 +318,7 @@ fn decode(bytes: Vec<u8>) -> Result<FoundBlock, DamageError> {
         value: header.value,
         payee: header.payee,
         finder: header.finder,
+        is_ours: header.is_ours,
     })
 }
 
@@ -267,6 +335,7 @@ mod tests {
             value: 5_000_000_000,
             payee: "bcrt1q\"\n".into(),
             finder: "worker é".into(),
+            is_ours: seed % 2 == 1,
         }
     }
 
@@ -296,6 +365,25 @@ mod tests {
         let kept: Vec<_> = fs::read_dir(dir.path().join("found_blocks")).unwrap().map(|one| one.unwrap()).collect();
         assert_eq!(kept.len(), 3);
         assert!(kept.iter().any(|one| one.file_name().to_string_lossy().ends_with(".rejected")));
+    }
+
+    #[test]
+    fn blocks_are_kept_with_their_fate_until_they_are_settled() {
+        let (_dir, journal) = journal();
+        for (seed, outcome) in [(1, Outcome::Accepted), (2, Outcome::Stale), (3, Outcome::Rejected("bad".into()))] {
+            journal.write(&block(seed)).unwrap().finish(&outcome).unwrap();
+        }
+        journal.write(&block(4)).unwrap();
+        let fates = || {
+            let kept = journal.kept().unwrap();
+            let word = |one: Kept| (one.block.height, one.outcome.map_or("open", |outcome| outcome.word()));
+            kept.into_iter().map(word).collect::<Vec<_>>()
+        };
+        assert_eq!(fates(), [(4, "open"), (3, "rejected"), (2, "stale"), (1, "accepted")]);
+        for seed in 1..=4 {
+            journal.forget(&block(seed).hash).unwrap();
+        }
+        assert_eq!(fates(), [(4, "open"), (3, "rejected")], "what may be needed yet is not removed");
     }
 
     #[test]

@@ -27,6 +27,7 @@
 //! | `sockets` | `data_dir` |
 //! | `journal` | `block`, `data_dir`, `network` |
 //! | `bitcoind` | `address`, `block`, `journal`, `merkle`, `network`, `tasks`, `template` |
+//! | `found` | `bitcoind` (where blocks stand), `block`, `data_dir`, `journal`, `template` |
 //! | `work` | `address`, `merkle`, `network`, `p2p` (only `Status`), `share`, `sharechain` (only `Tip`), `stats` (rates), `template` |
 //! | `figures` | `bitcoind` (health), `network`, `p2p` (only `Status`), `share`, `sharechain`, `stats` (rates), `template`, `work` (gate) |
 //! | `solution` | `block`, `merkle`, `network`, `share`, `sharechain`, `template`, `work` |
@@ -50,6 +51,7 @@ pub mod control;
 pub mod data_dir;
 pub mod demo;
 pub mod figures;
+pub mod found;
 pub mod getwork;
 pub mod http;
 pub mod journal;

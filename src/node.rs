@@ -18,6 +18,9 @@
 //! | `sharechain` → `p2p`: what is missing | watch | latest wins |
 //! | `sharechain` → `p2p`, whoever listens: what happens on the chain | broadcast | the slow miss some |
 //! | `bitcoind::submit` → whoever listens: reports | broadcast | the slow miss some |
+//! | `bitcoind::submit` → `found`: reports | broadcast | looks into the journal instead |
+//! | `solution::of_peers` → `found`: blocks that cannot be made here | bounded mpsc | drops |
+//! | `found` → whoever looks: found blocks; whoever listens: what happens to them | watch, broadcast | latest wins; the slow miss some |
 //! | `bitcoind` → `p2p`: the best header | watch | latest wins |
 //! | `p2p` → `bitcoind`: somebody knows of a new block | notification | several are one |
 //! | `p2p` → whoever looks: status | watch | latest wins |
@@ -32,13 +35,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use stratum::getwork::Desk;
 use stratum::server::{Server, Terms};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{broadcast, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::error;
 
 use crate::bitcoind::{Handle, daemon};
 use crate::data_dir::DataDir;
 use crate::figures::{self, Figures};
+use crate::found::FoundBlocks;
 use crate::getwork::Getwork;
 use crate::http::{self, Http, Listeners, SmallDevices, Sources};
 use crate::listen::{Front, Tls};
@@ -49,7 +53,7 @@ use crate::stats::Rates;
 use crate::tasks::Tasks;
 use crate::work::WorkSet;
 use crate::work::gate::{self, Keeper, Situation};
-use crate::{bitcoind, control, listen, metrics, p2p, sharechain, solution, stats, work};
+use crate::{bitcoind, control, found, listen, metrics, p2p, sharechain, solution, stats, work};
 
 /// How long a stopping node waits for its parts: what was found is on disk by then, and miners fail over in seconds.
 pub const GRACE: Duration = Duration::from_millis(1500);
@@ -90,6 +94,10 @@ pub struct Node {
     pub work: watch::Receiver<Option<Arc<WorkSet>>>,
     /// What miners do.
     pub rates: watch::Receiver<Arc<Rates>>,
+    /// Found blocks, and what becomes of them.
+    pub found: watch::Receiver<Arc<FoundBlocks>>,
+    /// What happens to found blocks.
+    pub found_events: broadcast::Sender<found::Event>,
     /// What pages and the like show.
     pub figures: watch::Receiver<Arc<Figures>>,
     /// The share chain.
@@ -103,6 +111,7 @@ pub fn describe_metrics() {
     stratum::server::metrics::describe();
     daemon::families();
     solution::describe();
+    found::describe();
     stats::describe();
     figures::describe();
     sharechain::task::describe();
@@ -157,6 +166,18 @@ pub fn start(parts: Parts, daemon: bitcoind::Handle, tasks: &Tasks) -> Node {
     // Ends when the last session has, so that nothing that was found is lost on the way out.
     let (sharechain, mut owner) = parts.sharechain;
     let p2p = parts.p2p.map(|config| join_pool(config, parts.data_dir.clone(), &sharechain, &daemon, tasks));
+    let (sightings, sighted) = mpsc::channel(solution::of_peers::SIGHTINGS_QUEUED_MAX);
+    let (found_sender, found) = watch::channel(Arc::default());
+    let (found_events, _) = broadcast::channel(found::EVENTS_KEPT_MAX);
+    let following = found::Inputs {
+        data_dir: parts.data_dir.clone(),
+        reports: daemon.reports.subscribe(),
+        sightings: sighted,
+        templates: daemon.templates.clone(),
+        explorer: daemon.explorer.clone(),
+    };
+    let following = found::run(following, found_sender, found_events.clone(), tasks.stop_signal());
+    tasks.spawn("found blocks", following);
     if let Some(solved) = owner.take_solved() {
         let known = p2p.as_ref().map(|p2p| p2p.transactions.clone());
         let inputs = solution::of_peers::Inputs {
@@ -164,6 +185,7 @@ pub fn start(parts: Parts, daemon: bitcoind::Handle, tasks: &Tasks) -> Node {
             tips: sharechain.tips.clone(),
             known: Arc::new(move |wtxid| known.as_ref()?.find(wtxid).map(|found| found.raw.clone())),
             transactions: sharechain.transactions.clone(),
+            sightings,
         };
         let of_peers = solution::of_peers::run(solved, inputs, daemon.blocks.clone());
         tasks.spawn("peers' solutions", of_peers);
@@ -251,7 +273,7 @@ pub fn start(parts: Parts, daemon: bitcoind::Handle, tasks: &Tasks) -> Node {
         let front = front(None, pages, Terms::default());
         tasks.spawn("listen for pages", listen::run(port, front, tasks.stop_signal()));
     }
-    Node { daemon, work, rates, figures, sharechain, p2p }
+    Node { daemon, work, rates, figures, found, found_events, sharechain, p2p }
 }
 
 /// Starts the pool's network, before the share chain goes on: it is to hear everything.

@@ -106,10 +106,11 @@ pub async fn start(
     tasks.spawn("bitcoind heights", teller.run(tasks.stop_signal()));
     let (headers, best_header) = watch::channel(None);
     tasks.spawn("bitcoind headers", headers::run(rpc.clone(), templates.clone(), headers, tasks.stop_signal()));
+    let explorer = Arc::new(rpc.clone());
     let allow_obsolete = config.allow_obsolete;
     let follower = Follower { rpc, network, allow_obsolete, monitor, poll_interval, news: news.clone() };
     tasks.spawn("bitcoind templates", follower.run(tasks.stop_signal()));
-    Ok(Handle { templates, health, blocks, heights, reports, best_header, news })
+    Ok(Handle { templates, health, blocks, heights, reports, best_header, explorer, news })
 }
 
 /// Why the daemon's wallet gave no address although it has one.

@@ -23,6 +23,7 @@ pub mod submit;
 pub mod templates;
 pub mod wire;
 
+use bitcoin::BlockHash;
 use headers::RawHeader;
 use heights::Heights;
 use std::sync::Arc;
@@ -54,6 +55,8 @@ pub struct Handle {
     pub reports: broadcast::Sender<BlockReport>,
     /// The header of the block that templates build on; `None` while it is not known.
     pub best_header: watch::Receiver<Option<RawHeader>>,
+    /// Knows where a block stands.
+    pub explorer: Arc<dyn Explorer>,
     /// Has the daemon asked for a template at once: somebody heard of a block. Several at once are one.
     pub news: Arc<Notify>,
 }
@@ -71,6 +74,31 @@ pub struct Health {
     pub trouble: Option<String>,
     /// Whether the P2P connection is up. Always true for the embedded chain.
     pub p2p_connected: bool,
+}
+
+/// Where a block stands, as the daemon sees it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// In the best chain.
+    InChain {
+        /// Its height.
+        height: u32,
+        /// Blocks from it to the tip, itself included.
+        confirmations: u32,
+    },
+    /// Known, and not in the best chain.
+    Beside {
+        /// Its height.
+        height: u32,
+    },
+    /// Not known.
+    Unknown,
+}
+
+/// Somebody who knows the chain.
+pub trait Explorer: std::fmt::Debug + Send + Sync {
+    /// Where a block stands, or why that is not known just now.
+    fn place<'a>(&'a self, hash: &'a BlockHash) -> futures::future::BoxFuture<'a, Result<Place, String>>;
 }
 
 /// One way for a block to reach the daemon.

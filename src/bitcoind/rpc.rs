@@ -3,6 +3,7 @@
 use bitcoin::BlockHash;
 use bitcoincore_rpc::jsonrpc::{self, minreq_http};
 use bitcoincore_rpc::{Client, RpcApi};
+use futures::future::BoxFuture;
 use metrics::{counter, histogram};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -14,6 +15,7 @@ use tokio::sync::oneshot;
 
 use super::credentials::{Credentials, Login};
 use super::responses::BlockHeaderInfo;
+use super::{Explorer, Place};
 
 /// How long an ordinary call may take, as in P2Pool (protocol section 9.1.1).
 pub const CALL_TIMEOUT: Duration = Duration::from_secs(30);
@@ -116,6 +118,21 @@ impl RpcError {
             Self::Daemon { code, .. } => Some(*code),
             _ => None,
         }
+    }
+}
+
+impl Explorer for Rpc {
+    fn place<'a>(&'a self, hash: &'a BlockHash) -> BoxFuture<'a, Result<Place, String>> {
+        Box::pin(async move {
+            match self.header(hash).await {
+                Ok(header) => Ok(match u32::try_from(header.confirmations) {
+                    Ok(confirmations) if confirmations > 0 => Place::InChain { height: header.height, confirmations },
+                    _ => Place::Beside { height: header.height },
+                }),
+                Err(error) if error.code() == Some(code::NOT_FOUND) => Ok(Place::Unknown),
+                Err(error) => Err(error.to_string()),
+            }
+        })
     }
 }
 

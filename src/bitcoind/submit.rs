@@ -294,6 +294,7 @@ mod tests {
             value: 1,
             payee: "payee".into(),
             finder: "finder".into(),
+            is_ours: true,
         }
     }
 

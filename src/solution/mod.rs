@@ -87,5 +87,6 @@ fn block_of(solution: &Solution<Ticket>, draft: &Draft) -> FoundBlock {
         value: template.coinbase_value,
         payee: ticket.payees_in_words(draft),
         finder: solution.worker.to_string(),
+        is_ours: true,
     }
 }

@@ -15,7 +15,7 @@ use thiserror::Error;
 use tokio::sync::{mpsc, watch};
 use tracing::{debug, info, warn};
 
-use crate::block::FoundBlock;
+use crate::block::{FoundBlock, Sighting};
 use crate::merkle::{self, Digest};
 use crate::share::Share;
 use crate::sharechain::task::{KnownTransactions, SolvedShare};
@@ -26,6 +26,9 @@ use crate::template::{Template, TemplateTransaction};
 const TEMPLATES_MAX: usize = 20;
 /// Blocks to build on of which templates are kept.
 const PARENTS_MAX: usize = 2;
+
+/// Blocks that cannot be made here and wait to be taken note of.
+pub const SIGHTINGS_QUEUED_MAX: usize = 64;
 
 /// Finds a transaction that peers sent, by the hash over all of its bytes.
 pub type Known = Arc<dyn Fn(&Digest) -> Option<Bytes> + Send + Sync>;
@@ -74,6 +77,8 @@ pub struct Inputs {
     pub known: Known,
     /// Where the share chain hears of the transactions that templates have, as long as its shares list theirs.
     pub transactions: Arc<watch::Sender<Arc<KnownTransactions>>>,
+    /// Hears of blocks that cannot be made here. Dropped if it is full.
+    pub sightings: mpsc::Sender<Sighting>,
 }
 
 impl fmt::Debug for Inputs {
@@ -99,7 +104,7 @@ pub async fn run(mut solved: mpsc::Receiver<SolvedShare>, mut inputs: Inputs, bl
                 }
             }
             share = solved.recv() => match share {
-                Some(share) => take(&recent, &share, &inputs.known, &blocks).await,
+                Some(share) => take(&recent, &share, &inputs, &blocks).await,
                 None => return,
             },
         }
@@ -115,13 +120,13 @@ fn tell_transactions(recent: &Recent, inputs: &Inputs) {
     }
 }
 
-async fn take(recent: &Recent, solved: &SolvedShare, known: &Known, blocks: &mpsc::Sender<FoundBlock>) {
+async fn take(recent: &Recent, solved: &SolvedShare, inputs: &Inputs, blocks: &mpsc::Sender<FoundBlock>) {
     let hash = solved.share.hash();
     if solved.is_own {
         debug!(share = %hash, "its block was submitted when it was found");
         return;
     }
-    match recent.block_of(solved, known) {
+    match recent.block_of(solved, &inputs.known) {
         Ok(block) => {
             counter!("solution_peer_blocks_total", "result" => "made").increment(1);
             info!(height = block.height, hash = %block.hash, finder = block.finder, "a peer's share is a block: submitted here too");
@@ -130,14 +135,38 @@ async fn take(recent: &Recent, solved: &SolvedShare, known: &Known, blocks: &mps
             }
         }
         // Anyone may claim an easy target; it is a block of nothing.
-        Err(reason @ (NoBlock::UnknownParent | NoBlock::NotHardEnough)) => {
+        Err(reason @ NoBlock::NotHardEnough) => {
             debug!(share = %hash, %reason, "a peer's share that claims to be a block");
+        }
+        Err(reason @ NoBlock::UnknownParent) => {
+            debug!(share = %hash, %reason, "a peer's share that claims to be a block");
+            let _ = inputs.sightings.try_send(sighting(recent, solved, &reason));
         }
         Err(reason) => {
             counter!("solution_peer_blocks_total", "result" => "not_made").increment(1);
             info!(share = %hash, %reason, "a peer's share is a block, which its finder alone can submit");
+            let _ = inputs.sightings.try_send(sighting(recent, solved, &reason));
         }
     }
+}
+
+fn sighting(recent: &Recent, solved: &SolvedShare, reason: &NoBlock) -> Sighting {
+    let share = &*solved.share;
+    let previous_block = share.contents().min_header.previous_block.map(BlockHash::from_byte_array);
+    let template = recent.templates.iter().find(|template| Some(template.previous_block) == previous_block);
+    Sighting {
+        hash: BlockHash::from_byte_array(share.hash().0),
+        previous_block,
+        height: template.map(|template| template.height),
+        value: share.data().subsidy,
+        payee: format!("{} and its window", share.payee()),
+        finder: sender(solved),
+        not_made: reason.to_string(),
+    }
+}
+
+fn sender(solved: &SolvedShare) -> String {
+    solved.source.map_or_else(|| "a peer".to_owned(), |source| format!("peer {source}"))
 }
 
 /// The latest templates. A transaction that is in many of them is kept once.
@@ -216,7 +245,6 @@ impl Recent {
         bytes.extend_from_slice(&solved.coinbase);
         body.transactions.iter().for_each(|raw| bytes.extend_from_slice(raw));
         bytes.extend_from_slice(body.suffix);
-        let source = solved.source.map_or_else(|| "a peer".to_owned(), |source| format!("peer {source}"));
         Ok(FoundBlock {
             hash: BlockHash::from_byte_array(share.hash().0),
             previous_block: template.previous_block,
@@ -224,7 +252,8 @@ impl Recent {
             bytes: bytes.into(),
             value: share.data().subsidy,
             payee: format!("{} and its window", share.payee()),
-            finder: source,
+            finder: sender(solved),
+            is_ours: false,
         })
     }
 

@@ -181,5 +181,6 @@ pub(crate) fn mine_paying(template: &Template, seed: u8, value: u64) -> FoundBlo
         value,
         payee: payout_address(seed).to_string(),
         finder: "test".into(),
+        is_ours: true,
     }
 }

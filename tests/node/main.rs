@@ -7,6 +7,7 @@ mod control;
 mod daemon_trouble;
 mod demo;
 mod doors;
+mod found;
 mod gate;
 mod ledger;
 mod metrics;

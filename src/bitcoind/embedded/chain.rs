@@ -153,6 +153,19 @@ impl Chain {
         self.nodes.get(hash).is_some_and(|node| self.is_best_at(node.height, hash))
     }
 
+    /// Where a block stands.
+    pub fn place_of(&self, hash: &BlockHash) -> super::super::Place {
+        use super::super::Place;
+        match self.nodes.get(hash) {
+            None => Place::Unknown,
+            Some(node) if self.is_best_at(node.height, hash) => {
+                let above = self.tip().height.saturating_sub(node.height);
+                Place::InChain { height: node.height, confirmations: above.saturating_add(1) }
+            }
+            Some(node) => Place::Beside { height: node.height },
+        }
+    }
+
     /// Judges a block as it came over the wire, and makes it part of the chain if it is good.
     pub fn submit(&mut self, bytes: &[u8], now: Moment) -> Verdict {
         let Some(mut block) = decode::block(bytes) else { return Verdict::Rejected(Reject::Undecodable) };

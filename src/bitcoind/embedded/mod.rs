@@ -32,7 +32,7 @@ use std::time::{Duration, Instant, SystemTime};
 use tokio::sync::{Notify, broadcast, mpsc, watch};
 use tracing::{debug, error};
 
-use super::{BLOCKS_QUEUED_MAX, Handle, Health, REPORTS_KEPT_MAX, Route, heights, submit};
+use super::{BLOCKS_QUEUED_MAX, Explorer, Handle, Health, Place, REPORTS_KEPT_MAX, Route, heights, submit};
 use crate::block::{FoundBlock, Outcome};
 use crate::journal::Journal;
 use crate::network::DEMO;
@@ -131,6 +131,12 @@ fn moment(started: Instant) -> Moment {
     Moment { unix, elapsed: started.elapsed() }
 }
 
+impl Explorer for Embedded {
+    fn place<'a>(&'a self, hash: &'a BlockHash) -> BoxFuture<'a, Result<Place, String>> {
+        Box::pin(std::future::ready(Ok(self.0.chain.lock().place_of(hash))))
+    }
+}
+
 impl Route for Embedded {
     fn name(&self) -> &'static str {
         "embedded"
@@ -179,7 +185,8 @@ fn assemble(config: &Config, tasks: &Tasks) -> (Handle, Embedded, mpsc::Receiver
     // Headers are for peers, and a chain inside this process has none to tell; its templates need no asking for.
     let (_, best_header) = watch::channel(None);
     let news = Arc::default();
-    (Handle { templates, health, blocks, heights, reports, best_header, news }, embedded, found)
+    let explorer = Arc::new(embedded.clone());
+    (Handle { templates, health, blocks, heights, reports, best_header, explorer, news }, embedded, found)
 }
 
 async fn publish_templates(

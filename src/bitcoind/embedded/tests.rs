@@ -27,6 +27,7 @@ fn found(embedded: &Embedded, salt: u32) -> FoundBlock {
         value: parts.coinbase_value,
         payee: "anyone".into(),
         finder: "test".into(),
+        is_ours: true,
     }
 }
 

@@ -223,7 +223,13 @@ async fn peers_blocks_go_the_way_of_our_own_and_our_own_do_not_go_twice() {
     let (solved_sender, solved_receiver) = mpsc::channel(4);
     let (_templates, templates) = watch::channel(Some(theirs));
     let (_tips, tips) = watch::channel(None);
-    let inputs = Inputs { templates, tips, known: nothing(), transactions: Arc::new(watch::channel(Arc::default()).0) };
+    let inputs = Inputs {
+        templates,
+        tips,
+        known: nothing(),
+        transactions: Arc::new(watch::channel(Arc::default()).0),
+        sightings: mpsc::channel(1).0,
+    };
     let (blocks, mut made) = mpsc::channel(4);
     let task = tokio::spawn(run(solved_receiver, inputs, blocks));
     solved_sender.send(SolvedShare { is_own: true, ..solved.clone() }).await.unwrap();

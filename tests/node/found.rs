@@ -1,0 +1,88 @@
+//! Found blocks are followed until they can be spent, or until another chain has them no more.
+
+use serde_json::Value;
+use std::time::Duration;
+use test_support::{Bitcoind, Node, NodeBuilder, StratumClient, mine_blocks, payout_address, wait_until};
+
+use crate::{P2POOL, mine_one, miner_name};
+
+/// Until the node has asked the daemon, and has written down the answer.
+const SOON: Duration = Duration::from_secs(20);
+
+/// What the node has written down of the block with that hash.
+fn record(node: &Node, hash: &str) -> Option<Value> {
+    let path = node.data_dir().join("bitcoin_regtest").join("found_blocks.json");
+    let content: Value = serde_json::from_slice(&std::fs::read(path).ok()?).expect("it is always whole");
+    content["blocks"].as_array().expect("a list").iter().find(|one| one["hash"] == hash).cloned()
+}
+
+fn wait_for_standing(node: &Node, hash: &str, standing: &str) -> Value {
+    wait_until(&format!("{hash} is {standing}"), SOON, || {
+        record(node, hash).is_some_and(|record| record["standing"] == standing)
+    });
+    record(node, hash).expect("it was there")
+}
+
+#[test]
+fn a_block_is_followed_over_a_restart_until_it_can_be_spent_and_its_file_is_gone_then() {
+    let daemon = Bitcoind::start();
+    let mut node = Node::start(P2POOL, &daemon);
+    let user = miner_name(1);
+    let mut miner = StratumClient::ready(node.worker_port(), &user);
+    let block = mine_one(&mut miner, &user, &daemon, &node, &payout_address(1));
+    let hash = block.block_hash().to_string();
+    let first = wait_for_standing(&node, &hash, "confirming");
+    assert_eq!(first["height"], daemon.height());
+    assert_eq!(first["is_ours"], true);
+    assert!(first["finder"].as_str().is_some_and(|finder| finder.contains(".rig")), "{first}");
+    assert_eq!(first["verdict"]["outcome"], "accepted");
+    let routes = first["routes"].as_array().expect("a list");
+    assert!(routes.iter().any(|route| route["route"] == "rpc" || route["route"] == "p2p"), "{first}");
+    wait_until("the block is settled on disk", SOON, || node.found_blocks("accepted").len() == 1);
+    mine_blocks(&daemon, 60, &payout_address(9).script_pubkey());
+    node.restart();
+    assert_eq!(record(&node, &hash).map(|record| record["found_at"].clone()), Some(first["found_at"].clone()));
+    mine_blocks(&daemon, 39, &payout_address(9).script_pubkey());
+    let mature = wait_for_standing(&node, &hash, "mature");
+    assert_eq!((&mature["confirmations"], &mature["is_settled"]), (&100.into(), &true.into()));
+    node.wait_for_log("a block is mature", SOON);
+    wait_until("its bytes are not kept for ever", SOON, || node.found_blocks("accepted").is_empty());
+}
+
+#[test]
+fn a_later_orphan_is_shown_and_told() {
+    let daemon = Bitcoind::start();
+    let node = Node::start(P2POOL, &daemon);
+    let user = miner_name(1);
+    let mut miner = StratumClient::ready(node.worker_port(), &user);
+    let block = mine_one(&mut miner, &user, &daemon, &node, &payout_address(1));
+    let hash = block.block_hash().to_string();
+    wait_for_standing(&node, &hash, "confirming");
+    daemon.call("invalidateblock", serde_json::json!([hash]));
+    mine_blocks(&daemon, 2, &payout_address(9).script_pubkey());
+    let orphan = wait_for_standing(&node, &hash, "orphaned");
+    assert_eq!((&orphan["confirmations"], &orphan["is_settled"]), (&0.into(), &false.into()));
+    assert!(node.wait_for_log("BLOCK ORPHANED", SOON).contains(&hash));
+    daemon.call("reconsiderblock", serde_json::json!([hash]));
+    // Its chain is the shorter one, so it stays where it is until that grows.
+    assert_eq!(record(&node, &hash).expect("it is remembered")["standing"], "orphaned");
+}
+
+#[test]
+fn a_peers_block_is_followed_too_wherever_it_was_submitted() {
+    let (ours, theirs) = (Bitcoind::start(), Bitcoind::start());
+    theirs.call("addnode", serde_json::json!([format!("127.0.0.1:{}", ours.p2p_port()), "onetry"]));
+    wait_until("the daemons are connected", SOON, || {
+        ours.call("getconnectioncount", serde_json::json!([])).as_u64().is_some_and(|count| count >= 1)
+    });
+    let first = Node::start(P2POOL, &ours);
+    let second = NodeBuilder::new(P2POOL, &theirs).peer(first.pool_address()).start();
+    let user = miner_name(2);
+    let mut miner = StratumClient::ready(second.worker_port(), &user);
+    let block = mine_one(&mut miner, &user, &theirs, &second, &payout_address(2));
+    let hash = block.block_hash().to_string();
+    assert_eq!(wait_for_standing(&second, &hash, "confirming")["is_ours"], true);
+    let heard = wait_for_standing(&first, &hash, "confirming");
+    assert_eq!(heard["is_ours"], false);
+    assert!(heard["finder"].as_str().is_some_and(|finder| finder.starts_with("peer 127.0.0.1")), "{heard}");
+}
