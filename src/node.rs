@@ -243,6 +243,7 @@ pub fn start(parts: Parts, daemon: bitcoind::Handle, tasks: &Tasks) -> Node {
         rates: rates.clone(),
         small_devices,
         figures: figures.clone(),
+        found: found.clone(),
         chain: sharechain.clone(),
         network,
         listeners: Listeners::default(),

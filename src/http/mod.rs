@@ -29,6 +29,7 @@ pub use api::Listeners;
 
 use crate::bitcoind::Health;
 use crate::figures::Figures;
+use crate::found::FoundBlocks;
 use crate::network::Network;
 use crate::sharechain::task;
 use crate::stats::Rates;
@@ -55,6 +56,8 @@ pub struct Sources {
     pub small_devices: SmallDevices,
     /// What pages and programs are shown.
     pub figures: watch::Receiver<Arc<Figures>>,
+    /// The pool's blocks.
+    pub found: watch::Receiver<Arc<FoundBlocks>>,
     /// The share chain, for what is asked of single shares.
     pub chain: task::Handle,
     /// The network.

@@ -72,7 +72,8 @@ fn ask(node: &Node, description: &Description, path: &str, asked: &str, status: 
     assert!(header("access-control-allow-origin: *").is_some(), "{asked}: {answer:?}");
     let kind = if status == 200 { "content-type: application/json" } else { "content-type: application/problem+json" };
     assert!(header(kind).is_some(), "{asked}: {answer:?}");
-    let value: Value = serde_json::from_str(&answer.body).unwrap_or_else(|error| panic!("{asked}: {error}: {answer:?}"));
+    let value: Value =
+        serde_json::from_str(&answer.body).unwrap_or_else(|error| panic!("{asked}: {error}: {answer:?}"));
     match description.schema(path, status) {
         Some(schema) => description.check(&schema, &value),
         None => assert!(value.is_object()),
@@ -84,7 +85,8 @@ fn ask(node: &Node, description: &Description, path: &str, asked: &str, status: 
 fn listen(port: u16, time: Duration) -> impl FnOnce() -> BTreeMap<String, Vec<Value>> {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).expect("the node listens");
     stream.set_read_timeout(Some(Duration::from_secs(1))).expect("a timeout can be set");
-    write!(stream, "GET /api/v1/events HTTP/1.1\r\nHost: 127.0.0.1\r\nAccept: text/event-stream\r\n\r\n").expect("it reads");
+    write!(stream, "GET /api/v1/events HTTP/1.1\r\nHost: 127.0.0.1\r\nAccept: text/event-stream\r\n\r\n")
+        .expect("it reads");
     let mut lines = BufReader::new(stream).lines();
     let mut head = lines.by_ref().map_while(Result::ok).take_while(|line| !line.is_empty());
     assert!(head.any(|line| line.to_lowercase() == "content-type: text/event-stream"));
@@ -137,7 +139,8 @@ fn every_path_answers_as_it_is_described_while_miners_mine() {
         if path == "/api/v1/events" || path == "/api/v1/openapi.json" {
             continue;
         }
-        let filled = parameters.iter().fold(path.clone(), |path, (name, value)| path.replace(&format!("{{{name}}}"), value));
+        let filled =
+            parameters.iter().fold(path.clone(), |path, (name, value)| path.replace(&format!("{{{name}}}"), value));
         assert!(!filled.contains('{'), "nothing to fill {path} with");
         ask(node, &description, path, &filled, 200);
         asked += 1;
@@ -159,7 +162,8 @@ fn every_path_answers_as_it_is_described_while_miners_mine() {
     let capitals = format!("/api/v1/addresses/{}", address.to_uppercase());
     assert_eq!(ask(node, &description, "/api/v1/addresses/{address}", &capitals, 200)["address"], json!(address));
     let payouts = ask(node, &description, "/api/v1/payouts", "/api/v1/payouts", 200);
-    let sum: u64 = payouts["payouts"].as_array().into_iter().flatten().filter_map(|payout| payout["amount"].as_u64()).sum();
+    let sum: u64 =
+        payouts["payouts"].as_array().into_iter().flatten().filter_map(|payout| payout["amount"].as_u64()).sum();
     assert_eq!(Some(sum), payouts["block_value"].as_u64(), "{payouts}");
 
     // What goes wrong is told in one form, too.

@@ -112,7 +112,8 @@ fn a_reader_goes_through_every_page_and_nothing_is_wrong() {
     let mut browser = Browser::start();
 
     // Each page, on a desk and on a phone, by day and by night.
-    for (width, height, scheme) in [(1280, 900, "light"), (1280, 900, "dark"), (390, 844, "light"), (390, 844, "dark")] {
+    for (width, height, scheme) in [(1280, 900, "light"), (1280, 900, "dark"), (390, 844, "light"), (390, 844, "dark")]
+    {
         browser.resize(width, height, width < 600);
         browser.prefer(scheme);
         for (path, text) in stage.pages() {
@@ -132,6 +133,7 @@ fn a_reader_goes_through_every_page_and_nothing_is_wrong() {
 
     browser.resize(1280, 900, false);
     browser.prefer("light");
+    numbers_are_as_people_read_them(&mut browser, &stage);
     names_are_only_names(&mut browser, &stage);
     the_drawing_can_be_walked_with_keys(&mut browser, &stage);
     an_address_is_looked_up(&mut browser, &stage);
@@ -168,6 +170,39 @@ const CONTRAST: &str = r"(() => {
   }
   return bad;
 })()";
+
+fn numbers_are_as_people_read_them(browser: &mut Browser, stage: &Stage) {
+    browser.open(&stage.url("/"));
+    let told = browser.evaluate(
+        "import('/assets/format.js').then((f) => [f.duration(0.4), f.duration(59), f.duration(3 * 3600 + 720), f.duration(86400), \
+         f.rate(0), f.rate(1.31e16), f.rate(999.9), f.rate(null), f.difficulty(0.000244), f.difficulty(5.1e6), f.coins(314123456, 'BTC'), \
+         f.percent(0.0621), f.shortHash('0000000abcdef0123456789'), f.count(1234567)].map((text) => text.replaceAll(/[\\u00a0\\u202f]/g, ' ')))",
+    );
+    let expected = json!([
+        "under 1 s",
+        "59 s",
+        "3 h 12 min",
+        "1 day",
+        "0.00 H/s",
+        "13.1 PH/s",
+        "1.00 kH/s",
+        "–",
+        "0.000244",
+        "5.10 M",
+        "3.14123456 BTC",
+        "6.2 %",
+        "…abcdef01",
+        "1 234 567"
+    ]);
+    assert_eq!(told, expected);
+    // Two forks of one share lie in lanes of their own, and what grows on a fork stays in its lane.
+    let lanes = browser.evaluate(
+        "import('/assets/chain.js').then(({lanes}) => { const share = (hash, parent, height, is_best) => ({hash, parent, height, is_best, time: height}); \
+         return [...lanes([share('a', null, 1, true), share('b', 'a', 2, true), share('c', 'a', 2, false), share('d', 'a', 2, false), \
+         share('e', 'd', 3, false), share('f', 'b', 3, true)])].sort(); })",
+    );
+    assert_eq!(lanes, json!([["a", 0], ["b", 0], ["c", 1], ["d", -1], ["e", -1], ["f", 0]]));
+}
 
 fn names_are_only_names(browser: &mut Browser, stage: &Stage) {
     for path in ["/miners".to_owned(), format!("/address/{}", stage.payee)] {
@@ -218,7 +253,9 @@ fn an_address_is_looked_up(browser: &mut Browser, stage: &Stage) {
     browser.wait_for("the address' page", &format!("location.pathname === '/address/{}'", stage.payee));
     wait_until_drawn(browser, "Its newest shares");
     let text = browser.text("#main");
-    for part in ["Hash rate", "The next block would pay", "Next share", "Refused submissions", "sent twice", "Stale shares"] {
+    for part in
+        ["Hash rate", "The next block would pay", "Next share", "Refused submissions", "sent twice", "Stale shares"]
+    {
         assert!(text.contains(part), "nothing about {part:?} in:\n{text}");
     }
     browser.open(&stage.url("/"));
@@ -235,7 +272,8 @@ fn a_table_is_sorted(browser: &mut Browser, stage: &Stage) {
     assert_eq!(browser.evaluate(first), json!("1"));
     browser.click("thead th:first-child button");
     browser.click("thead th:first-child button");
-    let sorted = browser.evaluate("[...document.querySelectorAll('tbody tr td:first-child')].map((cell) => Number(cell.innerText))");
+    let sorted = browser
+        .evaluate("[...document.querySelectorAll('tbody tr td:first-child')].map((cell) => Number(cell.innerText))");
     let ranks: Vec<i64> = serde_json::from_value(sorted).expect("ranks are numbers");
     assert!(ranks.is_sorted(), "{ranks:?}");
     assert_eq!(browser.evaluate("document.querySelector('thead th').getAttribute('aria-sort')"), json!("ascending"));
@@ -264,7 +302,10 @@ fn a_page_follows_what_happens(browser: &mut Browser, stage: &Stage) {
     browser.wait_for("events come", "document.getElementById('live').innerText === 'Live'");
     let before = browser.evaluate("document.querySelector('.chain .view').dataset.last");
     stage.pool.miner(&wpkh(7), "").mine_share();
-    browser.wait_for("the new share is drawn", &format!("document.querySelector('.chain .view').dataset.last !== {before}"));
+    browser.wait_for(
+        "the new share is drawn",
+        &format!("document.querySelector('.chain .view').dataset.last !== {before}"),
+    );
 }
 
 /// Follows every link from the first page on: pages are drawn, everything else is there.
@@ -291,7 +332,8 @@ fn every_link_leads_somewhere(browser: &mut Browser, stage: &Stage) {
             continue;
         }
         browser.open(&stage.url(&path));
-        browser.wait_for(&format!("{path} is drawn"), "document.querySelector('#main .card, #main .tiles, #main .state')");
+        browser
+            .wait_for(&format!("{path} is drawn"), "document.querySelector('#main .card, #main .tiles, #main .state')");
         let links = browser.evaluate(
             "[...document.querySelectorAll('a[href]')].filter((a) => a.origin === location.origin).map((a) => a.pathname + a.search)",
         );

@@ -18,6 +18,9 @@ use crate::stats::Done;
 /// Shares of an address that are told of.
 const SHARES_MAX: usize = 25;
 
+/// Seconds without a submission that nobody worries about.
+const SILENCE_MIN: f64 = 60.0;
+
 /// Who mines at this node.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Miners {
@@ -84,8 +87,26 @@ pub(super) struct Worker {
     refused: BTreeMap<String, u64>,
     /// When it submitted last.
     last_seen: f64,
+    /// How it does, in a word.
+    health: Health,
     /// Why its device most likely cannot hold its jobs, if so.
     warning: Option<String>,
+}
+
+/// How a worker does: the worst that holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Health {
+    /// It works as it should.
+    Good,
+    /// More than a tenth of its work comes too late.
+    Late,
+    /// More than a tenth of its submissions are refused.
+    Refused,
+    /// Nothing came for ten times as long as it should take, and a minute at least.
+    Silent,
+    /// Its device most likely cannot hold its jobs.
+    TooSmall,
 }
 
 /// One payout address.
@@ -204,7 +225,7 @@ pub(super) async fn workers(state: State<Sources>, query: Result<Query<Limit>, Q
     let small_devices = (state.small_devices.0)();
     let mut all: Vec<(&Arc<str>, &Done)> = figures.rates.workers.iter().collect();
     all.sort_by(|(_, one), (_, other)| other.hash_rate.total_cmp(&one.hash_rate));
-    let workers = all.iter().take(limit).map(|(name, done)| worker(name, done, &small_devices)).collect();
+    let workers = all.iter().take(limit).map(|(name, done)| worker(name, done, &small_devices, figures.time)).collect();
     Ok(Json(Workers { total: all.len(), workers }))
 }
 
@@ -263,7 +284,7 @@ fn of_address(figures: &Figures, address: &str, small_devices: &[JobTooBig], dus
         .workers
         .iter()
         .filter(|(_, done)| &*done.payee == address)
-        .map(|(name, done)| worker(name, done, small_devices))
+        .map(|(name, done)| worker(name, done, small_devices, figures.time))
         .collect();
     workers.sort_by(|one, other| other.hash_rate.total_cmp(&one.hash_rate));
     let hash_rate = done.map_or(0.0, |done| done.hash_rate);
@@ -316,7 +337,28 @@ fn reasons(refused: &BTreeMap<&'static str, u64>) -> BTreeMap<String, u64> {
     refused.iter().map(|(reason, count)| ((*reason).to_owned(), *count)).collect()
 }
 
-fn worker(name: &str, done: &Done, small_devices: &[JobTooBig]) -> Worker {
+/// How a worker does at `now`, seconds since 1970.
+fn health(done: &Done, is_too_small: bool, now: f64) -> Health {
+    #[expect(clippy::cast_precision_loss, reason = "counts of submissions")]
+    let (accepted, refused) = ((done.accepted + done.late) as f64, done.refused.values().sum::<u64>() as f64);
+    let interval = hashes_of(done.difficulty) / done.hash_rate;
+    // Without any hash rate the interval is infinite or not a number.
+    let is_silent = done.hash_rate <= 0.0 || now - done.last_seen > (10.0 * interval).max(SILENCE_MIN);
+    if is_too_small {
+        Health::TooSmall
+    } else if is_silent {
+        Health::Silent
+    } else if refused > 0.1 * (accepted + refused) {
+        Health::Refused
+    } else if done.late_hash_rate > 0.1 * done.hash_rate {
+        Health::Late
+    } else {
+        Health::Good
+    }
+}
+
+fn worker(name: &str, done: &Done, small_devices: &[JobTooBig], now: f64) -> Worker {
+    let too_small = small_devices.iter().find(|device| &*device.worker == name);
     Worker {
         name: name.to_owned(),
         address: done.payee.to_string(),
@@ -328,7 +370,8 @@ fn worker(name: &str, done: &Done, small_devices: &[JobTooBig]) -> Worker {
         late: done.late,
         refused: reasons(&done.refused),
         last_seen: done.last_seen,
-        warning: small_devices.iter().find(|device| &*device.worker == name).map(ToString::to_string),
+        health: health(done, too_small.is_some(), now),
+        warning: too_small.map(ToString::to_string),
     }
 }
 
@@ -347,6 +390,32 @@ mod tests {
         assert_eq!(cost(4_000, 0.2), 1_000);
         assert_eq!(cost(4_000, 0.0), 0);
         assert_eq!(cost(4_000, 1.0), 0);
+    }
+
+    #[test]
+    fn a_worker_is_as_well_as_its_worst_side() {
+        let fine = Done {
+            hash_rate: hashes_of(1.0) / 3.0,
+            late_hash_rate: 0.0,
+            accepted: 100,
+            late: 0,
+            refused: BTreeMap::new(),
+            difficulty: 1.0,
+            best: 2.0,
+            payee: "a".into(),
+            last_seen: 1000.0,
+        };
+        assert_eq!(health(&fine, false, 1050.0), Health::Good);
+        assert_eq!(health(&fine, false, 1061.0), Health::Silent);
+        let slow = Done { hash_rate: hashes_of(1.0) / 60.0, ..fine.clone() };
+        assert_eq!(health(&slow, false, 1590.0), Health::Good, "a slow one is given its time");
+        assert_eq!(health(&slow, false, 1610.0), Health::Silent);
+        let late = Done { late_hash_rate: fine.hash_rate / 5.0, ..fine.clone() };
+        assert_eq!(health(&late, false, 1000.0), Health::Late);
+        let refused = Done { refused: BTreeMap::from([("duplicate", 20)]), ..late };
+        assert_eq!(health(&refused, false, 1000.0), Health::Refused);
+        assert_eq!(health(&refused, true, 2000.0), Health::TooSmall);
+        assert_eq!(health(&Done { hash_rate: 0.0, ..fine }, false, 1000.0), Health::Silent);
     }
 
     #[test]

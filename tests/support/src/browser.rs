@@ -32,7 +32,8 @@ pub struct Browser {
 impl Browser {
     /// Starts it.
     pub fn start() -> Self {
-        let profile = tempfile::Builder::new().prefix("p2pool-browser-").tempdir().expect("the temporary folder can be written");
+        let profile =
+            tempfile::Builder::new().prefix("p2pool-browser-").tempdir().expect("the temporary folder can be written");
         let mut child = PROGRAMS
             .iter()
             .find_map(|program| launch(program, &profile))
@@ -50,9 +51,8 @@ impl Browser {
         let started = Instant::now();
         let page = loop {
             assert!(started.elapsed() < PATIENCE, "the browser opens no page");
-            let targets = crate::http::get(address, "/json/list").map_or(Value::Null, |answer| {
-                serde_json::from_str(&answer.body).unwrap_or_default()
-            });
+            let targets = crate::http::get(address, "/json/list")
+                .map_or(Value::Null, |answer| serde_json::from_str(&answer.body).unwrap_or_default());
             let page = targets.as_array().into_iter().flatten().find(|target| target["type"] == "page");
             if let Some(url) = page.and_then(|page| page["webSocketDebuggerUrl"].as_str()) {
                 break url.to_owned();
@@ -148,7 +148,8 @@ impl Browser {
     /// Drags from one place in an element to another; both are parts of its width.
     pub fn drag(&mut self, selector: &str, from: f64, to: f64) {
         let (x, y) = self.middle(selector);
-        let width = self.evaluate(&format!("document.querySelector({}).getBoundingClientRect().width", json!(selector)));
+        let width =
+            self.evaluate(&format!("document.querySelector({}).getBoundingClientRect().width", json!(selector)));
         let width = width.as_f64().unwrap_or_default();
         let at = |part: f64| x + (part - 0.5) * width;
         self.mouse("mouseMoved", at(from), y);
@@ -182,7 +183,10 @@ impl Browser {
             down["text"] = json!(text);
         }
         self.call("Input.dispatchKeyEvent", down);
-        self.call("Input.dispatchKeyEvent", json!({"type": "keyUp", "key": key, "code": key, "windowsVirtualKeyCode": code}));
+        self.call(
+            "Input.dispatchKeyEvent",
+            json!({"type": "keyUp", "key": key, "code": key, "windowsVirtualKeyCode": code}),
+        );
     }
 
     /// Writes where the focus is.
@@ -243,7 +247,9 @@ impl Browser {
     fn note(&mut self, told: &Value) {
         let params = &told["params"];
         match told["method"].as_str() {
-            Some("Runtime.exceptionThrown") => self.complaints.push(format!("exception: {}", params["exceptionDetails"])),
+            Some("Runtime.exceptionThrown") => {
+                self.complaints.push(format!("exception: {}", params["exceptionDetails"]))
+            }
             Some("Runtime.consoleAPICalled") if params["type"] == "error" || params["type"] == "warning" => {
                 self.complaints.push(format!("console: {}", params["args"]));
             }
@@ -267,7 +273,12 @@ impl Drop for Browser {
 fn launch(program: &str, profile: &TempDir) -> Option<Child> {
     Command::new(program)
         .args(["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--hide-scrollbars"])
-        .args(["--no-first-run", "--disable-extensions", "--disable-background-networking", "--disable-component-update"])
+        .args([
+            "--no-first-run",
+            "--disable-extensions",
+            "--disable-background-networking",
+            "--disable-component-update",
+        ])
         .args(["--disable-sync", "--disable-default-apps", "--mute-audio", "--force-color-profile=srgb"])
         // Nobody outside of the test is to be reached.
         .arg("--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1")

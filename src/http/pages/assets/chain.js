@@ -69,7 +69,7 @@ export function drawing(shares, tip, current = null) {
   const [top, bottom] = [Math.min(0, ...used), Math.max(0, ...used)];
   const middle = [...shares].map((share) => share.difficulty).sort((one, other) => one - other)[shares.length >> 1] || 1;
   const at = (share) => [share.height * STEP, lane.get(share.hash) * LANE];
-  const size = (share) => Math.max(4, Math.min(11, 6.5 * Math.cbrt(share.difficulty / middle)));
+  const size = (share) => Math.max(share.is_block ? 9 : 4, Math.min(11, 6.5 * Math.cbrt(share.difficulty / middle)));
   const left = (lowest - 1) * STEP;
   const width = (highest - lowest + 2) * STEP;
   const height = (bottom - top) * LANE + 66;
@@ -87,7 +87,7 @@ export function drawing(shares, tip, current = null) {
     const kind = colour.get(share.payee).kind;
     const isNew = !first && !seen.has(share.hash);
     seen.add(share.hash);
-    const state = [share.is_verified ? "" : " is-unverified", share.is_best ? "" : " is-stray", isNew ? " is-new" : ""].join("");
+    const state = [share.is_block ? " is-block" : "", share.is_verified ? "" : " is-unverified", share.is_best ? "" : " is-stray", isNew ? " is-new" : ""].join("");
     return h("a", { svg: true, "data-key": share.hash, href: `/share/${share.hash}`, class: `share${state}`, tabindex: share.hash === (current ?? tip) ? 0 : -1, "aria-current": share.hash === current ? "true" : null, "aria-label": describe(share), "data-hash": share.hash },
       h("g", { transform: `translate(${x} ${y})` },
         // Wider than what is seen, for fingers.
@@ -96,7 +96,7 @@ export function drawing(shares, tip, current = null) {
         share.hash === tip ? h("circle", { class: "tip-ring", r: r + 5.5 }) : null,
         share.is_own ? h("circle", { class: "own", r: r + 2.5 }) : null,
         h("circle", { class: `body k${kind}`, r }),
-        share.is_block ? h("polygon", { class: "block", points: STAR }) : null));
+        share.is_block ? h("polygon", { class: "block", points: STAR, transform: "scale(1.15)" }) : null));
   });
   const ticks = ticksOf(shares).map((share) => h("g", { "data-key": `tick-${share.height}` },
     h("line", { class: "rule", x1: share.height * STEP, x2: share.height * STEP, y1: top * LANE - 18, y2: bottom * LANE + 18 }),

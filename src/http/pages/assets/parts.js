@@ -5,6 +5,9 @@ import { ago, percent, short, shortHash } from "./format.js";
 
 export const addressLink = (address, text = short(address, 10, 6)) => h("a", { class: text === address ? "mono break" : "mono nowrap", href: `/address/${encodeURIComponent(address)}`, title: address }, text);
 
+/** All of an address where there is room for it. */
+export const wholeAddressLink = (address) => addressLink(address, [h("span", { class: "if-wide" }, address), h("span", { class: "if-narrow" }, short(address, 8, 5))]);
+
 export const shareLink = (hash, text = shortHash(hash)) => (hash ? h("a", { class: "mono nowrap", href: `/share/${hash}`, title: hash }, text) : "–");
 
 export function tile(title, value, unit, note, more) {

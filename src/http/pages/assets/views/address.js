@@ -29,7 +29,7 @@ export default function addressPage({ parameter: address, redraw }) {
     async load() {
       const [miner, graph] = await Promise.all([
         api.find(`/addresses/${encodeURIComponent(address)}`),
-        api.find(`/graphs/miner_hash_rates/last_day?series=${encodeURIComponent(address)}`),
+        api.find(`/graphs/miner_hash_rates/last_day?address=${encodeURIComponent(address)}`),
       ]);
       return { miner, graph };
     },

@@ -2,7 +2,7 @@
 
 import { h } from "../dom.js";
 import * as api from "../api.js";
-import { ago, coins, count, date, many, percent } from "../format.js";
+import { ago, coins, count, date, duration, many, percent } from "../format.js";
 import { addressLink, badge, card, facts, heading, shareLink, tile } from "../parts.js";
 import { stateBadge } from "./overview.js";
 
@@ -26,7 +26,8 @@ export default function blocks() {
   };
 }
 
-const OUTCOMES = { accepted: "is-good", sent: "is-good", known: "is-good", duplicate: "is-good", failed: "is-bad", rejected: "is-bad", stale: "is-bad", pending: "is-warn" };
+const OUTCOMES = { accepted: "is-good", stale: "is-bad", rejected: "is-bad", failed: "is-bad" };
+const ROUTES = { rpc: "RPC to bitcoind", p2p: "peer-to-peer to bitcoind", embedded: "the embedded chain" };
 
 function block(row, symbol) {
   return h("section", { class: "card", "data-key": row.hash, id: row.hash },
@@ -34,12 +35,13 @@ function block(row, symbol) {
       h("h2", null, `Block ${count(row.height)} `, stateBadge(row), " ", row.is_own ? badge("found here", "is-good") : null),
       h("span", { class: "soft small" }, date(row.time), " (", ago(row.time), ")")),
     facts([
-      ["Hash", row.explorer ? h("a", { class: "mono", href: row.explorer, rel: "noreferrer" }, row.hash) : h("span", { class: "mono" }, row.hash)],
-      ["Share", row.share ? shareLink(row.share) : null],
-      ["Found by", row.finder ? addressLink(row.finder, row.finder) : null],
+      ["Hash", h("span", { class: "mono" }, row.hash)],
+      ["Share", shareLink(row.share)],
+      ["Pays its finder at", addressLink(row.payee, row.payee)],
+      [row.is_own ? "Found by worker" : "Share came from", row.finder ? h("span", { class: "break" }, row.finder) : null],
       ["Worth", row.value === null ? null : coins(row.value, symbol)],
-      ["Confirmations", row.confirmations === null ? null : row.state === "mature" ? "100 or more: spendable" : many(row.confirmations, "confirmation")],
+      ["Confirmations", row.confirmations === null || !["confirming", "mature"].includes(row.state) ? null : row.state === "mature" ? "100 or more: spendable" : many(row.confirmations, "confirmation")],
       ["Why", row.detail],
-      row.routes.length > 0 ? ["Routes", h("ul", null, row.routes.map((route) => h("li", null, h("span", { class: "soft" }, `${route.route}: `), badge(route.outcome, OUTCOMES[route.outcome] ?? ""), route.detail ? ` ${route.detail}` : null, route.seconds === null ? null : h("span", { class: "soft" }, ` after ${(route.seconds * 1000).toFixed(0)} ms`))))] : null,
+      row.routes.length > 0 ? ["Routes", h("ul", null, row.routes.map((route) => h("li", null, h("span", { class: "soft" }, `${ROUTES[route.route] ?? route.route}: `), badge(route.outcome, OUTCOMES[route.outcome] ?? ""), route.detail ? ` ${route.detail}` : null, h("span", { class: "soft" }, ` after ${route.seconds < 10 ? `${(route.seconds * 1000).toFixed(0)} ms` : duration(route.seconds)}${route.attempts > 1 ? `, in ${count(route.attempts)} attempts` : ""}`))))] : null,
     ]));
 }

@@ -38,7 +38,7 @@ function late(row) {
 
 export function workerColumns(links) {
   return [
-    { label: "Worker", head: true, class: "break", of: (row) => [links && row.address ? h("a", { href: `/address/${encodeURIComponent(row.address)}`, title: row.name }, nameOf(row)) : nameOf(row), row.warning ? [" ", badge("too small a device", "is-warn")] : null], by: (row) => row.name },
+    { label: "Worker", head: true, class: "break", of: (row) => [links && row.address ? h("a", { href: `/address/${encodeURIComponent(row.address)}`, title: row.name }, nameOf(row)) : nameOf(row), " ", healthBadge(row)], by: (row) => row.name },
     { label: "Hash rate", num: true, of: (row) => rate(row.hash_rate), by: (row) => row.hash_rate },
     { label: "Late", num: true, of: late, by: (row) => row.late_hash_rate / row.hash_rate },
     { label: "Difficulty", num: true, of: (row) => difficulty(row.difficulty), by: (row) => row.difficulty },
@@ -47,6 +47,14 @@ export function workerColumns(links) {
     { label: "Best", num: true, of: (row) => difficulty(row.best_difficulty), by: (row) => row.best_difficulty },
     { label: "Last submission", of: (row) => ago(row.last_seen), by: (row) => row.last_seen },
   ];
+}
+
+const HEALTH = { late: ["late", "is-warn"], refused: ["refused", "is-bad"], silent: ["silent", "is-bad"], too_small: ["device too small", "is-bad"] };
+
+/** What is wrong with a worker; nothing when nothing is. */
+function healthBadge(row) {
+  const [text, tone] = HEALTH[row.health] ?? [null];
+  return text ? h("span", { title: row.warning }, badge(text, tone)) : null;
 }
 
 /** What comes after the address in a worker's name. */

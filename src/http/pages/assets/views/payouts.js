@@ -3,7 +3,7 @@
 import { h } from "../dom.js";
 import * as api from "../api.js";
 import { coins, count, many, percent } from "../format.js";
-import { addressLink, badge, bar, card, heading, table } from "../parts.js";
+import { badge, bar, card, heading, table, wholeAddressLink } from "../parts.js";
 
 export default function payouts({ redraw }) {
   return {
@@ -15,7 +15,7 @@ export default function payouts({ redraw }) {
       card(`${many(data.total, "payee")}, ${coins(data.block_value, data.symbol)} in all`,
         table("payouts", "Expected payouts", [
           { label: "Rank", num: true, of: (row) => count(row.rank), by: (row) => row.rank },
-          { label: "Address", head: true, of: (row) => [addressLink(row.address, row.address.length > 46 ? undefined : row.address), " ", row.is_local ? badge("mines here", "is-good") : null, row.is_dust ? badge("dust", "is-warn") : null], by: (row) => row.address },
+          { label: "Address", head: true, of: (row) => [wholeAddressLink(row.address), " ", row.is_local ? badge("mines here", "is-good") : null, row.is_dust ? badge("dust", "is-warn") : null], by: (row) => row.address },
           { label: "Part", num: true, of: (row) => [percent(row.fraction, 2), bar(row.fraction)], by: (row) => row.fraction },
           { label: `Amount in ${data.symbol}`, num: true, of: (row) => coins(row.amount), by: (row) => row.amount },
         ], data.payouts.map((row, at) => ({ ...row, rank: at + 1 })), { key: (row) => row.address, redraw, sort: { column: 3, down: true }, empty: "Nobody yet: there is no share, or bitcoind gave no template." }),
