@@ -1,15 +1,15 @@
-//! Remembers the headers already credited on a connection, bounded.
+//! Remembers the headers already credited for a job on one connection, bounded.
 
 use std::collections::VecDeque;
 
-/// Headers that a session remembers. At one in three seconds that is half a day's; a flood of easy ones is cut down by
-/// vardiff long before it could push out what is still on a known job.
+/// Headers that are remembered of a job. At one in three seconds it takes half a day to find so many; a flood of easy ones
+/// is cut down by vardiff long before.
 pub const DUPLICATES_MAX: usize = 16 * 1024;
 
 /// Slots of a table that holds anything at all.
 const SLOTS_MIN: usize = 8;
 
-/// The headers of one extranonce1, told apart by eight bytes of their hash: those that are *not* zero by proof of work.
+/// The headers of one job and extranonce1, told apart by eight bytes of their hash: those that are *not* zero by proof of work.
 ///
 /// A table of open addresses, at most half full: among ten thousand connections nothing of it is in the processor's
 /// caches, and a look-up fetches one line of memory.

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::difficulty::{Difficulty, Target};
+use crate::duplicates::Duplicates;
 use crate::epochs::Epochs;
 use crate::extranonce::{EXTRANONCE1_SIZE, EXTRANONCE2_SIZE};
 use crate::midstate::{Midstate, double_sha256_of_header, double_sha256_of_pair};
@@ -226,15 +227,27 @@ pub(crate) struct HandedOut<T> {
     pub(crate) epochs: Epochs,
     pub(crate) extranonce1: [u8; EXTRANONCE1_SIZE],
     since: Instant,
+    /// What was submitted for it. No two jobs have a header in common, so it is forgotten with the job; most jobs of most
+    /// connections end without any.
+    duplicates: Option<Box<Duplicates>>,
 }
 
 /// The last few jobs of a session, newest last.
 #[derive(Debug)]
-pub(crate) struct Jobs<T>(VecDeque<HandedOut<T>>);
+pub(crate) struct Jobs<T> {
+    handed_out: VecDeque<HandedOut<T>>,
+    /// Whether some are an earlier session's: then the next one may be among them.
+    is_resumed: bool,
+}
 
 impl<T> Jobs<T> {
     pub(crate) fn new() -> Self {
-        Self(VecDeque::new())
+        Self { handed_out: VecDeque::new(), is_resumed: false }
+    }
+
+    /// These, for a session that goes on with them.
+    pub(crate) fn resumed(self) -> Self {
+        Self { is_resumed: true, ..self }
     }
 
     pub(crate) fn add(
@@ -245,24 +258,47 @@ impl<T> Jobs<T> {
         extranonce1: [u8; EXTRANONCE1_SIZE],
         now: Instant,
     ) {
-        while self
-            .0
-            .front()
-            .is_some_and(|oldest| self.0.len() >= JOBS_MAX || now.saturating_duration_since(oldest.since) > JOB_LIFE)
-        {
-            self.0.pop_front();
+        let is_old = |oldest: &HandedOut<T>| now.saturating_duration_since(oldest.since) > JOB_LIFE;
+        while self.handed_out.len() >= JOBS_MAX || self.handed_out.front().is_some_and(is_old) {
+            self.handed_out.pop_front();
         }
-        self.0.push_back(HandedOut { job, difficulty, epochs, extranonce1, since: now });
+        let before = match self.is_resumed {
+            true => self.handed_out.iter().position(|handed_out| handed_out.job.id == job.id),
+            false => None,
+        };
+        let duplicates = before.and_then(|index| self.handed_out.remove(index)).and_then(|before| before.duplicates);
+        self.handed_out.push_back(HandedOut { job, difficulty, epochs, extranonce1, since: now, duplicates });
     }
 
     pub(crate) fn newest(&self) -> Option<&HandedOut<T>> {
-        self.0.back()
+        self.handed_out.back()
     }
 
-    /// The job called `name`: newest first, since that is the one nearly every submission is for.
-    pub(crate) fn find(&self, name: &str) -> Option<&HandedOut<T>> {
+    /// Where the job called `name` is: newest first, since that is the one nearly every submission is for.
+    pub(crate) fn find(&self, name: &str) -> Option<usize> {
         let id = (name.len() == 16).then(|| u64::from_str_radix(name, 16).ok()).flatten()?;
-        self.0.iter().rev().find(|handed_out| handed_out.job.id == JobId(id))
+        self.handed_out.iter().rposition(|handed_out| handed_out.job.id == JobId(id))
+    }
+
+    /// The job at `index`, as [`Self::find`] gave it.
+    pub(crate) fn at(&self, index: usize) -> &HandedOut<T> {
+        &self.handed_out[index]
+    }
+
+    /// Whether `hash` is that of a header which was remembered for the job at `index`.
+    pub(crate) fn knows(&self, index: usize, hash: &[u8; 32]) -> bool {
+        self.handed_out[index].duplicates.as_ref().is_some_and(|duplicates| duplicates.contains(hash))
+    }
+
+    /// Remembers a header of the job at `index` by its `hash`; says whether it was new.
+    pub(crate) fn remember(&mut self, index: usize, hash: &[u8; 32]) -> bool {
+        self.handed_out[index].duplicates.get_or_insert_default().insert(hash)
+    }
+
+    /// How many headers are remembered for all of them.
+    pub(crate) fn remembered(&self) -> usize {
+        let counts = self.handed_out.iter().map(|handed_out| handed_out.duplicates.as_ref().map_or(0, |one| one.len()));
+        counts.sum()
     }
 }
 
@@ -318,5 +354,27 @@ pub(crate) mod tests {
         assert!(jobs.find("1").is_none(), "names are compared whole");
         jobs.add(Offer::new(&parts(999), ()).job, difficulty, Epochs::default(), [0; 4], now + JOB_LIFE * 2);
         assert!(jobs.find("0000000000000001").is_none(), "too old");
+    }
+
+    #[test]
+    fn what_was_submitted_is_remembered_as_long_as_its_job_and_across_sessions() {
+        let mut jobs = Jobs::new();
+        let now = Instant::now();
+        let difficulty = Difficulty::new(1.0).unwrap();
+        let job = Offer::new(&parts(1), ()).job;
+        let index = |jobs: &Jobs<()>| jobs.find("0000000000000001").unwrap();
+        jobs.add(job.clone(), difficulty, Epochs::default(), [0; 4], now);
+        assert!(!jobs.knows(index(&jobs), &[7; 32]));
+        assert!(jobs.remember(index(&jobs), &[7; 32]));
+        assert!(!jobs.remember(index(&jobs), &[7; 32]));
+        assert_eq!(jobs.remembered(), 1);
+
+        let mut jobs = jobs.resumed();
+        jobs.add(job, difficulty, Epochs::default(), [0; 4], now);
+        assert_eq!(index(&jobs), 0, "it is there once");
+        assert!(jobs.knows(index(&jobs), &[7; 32]));
+
+        jobs.add(Offer::new(&parts(2), ()).job, difficulty, Epochs::default(), [0; 4], now + JOB_LIFE * 2);
+        assert_eq!(jobs.remembered(), 0);
     }
 }

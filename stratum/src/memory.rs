@@ -1,7 +1,7 @@
 //! What is remembered of miners whose connections have ended, so that a dropped line costs them nothing.
 //!
 //! A miner that quotes its session when it comes back gets its extranonce1 again, and what it still had under way counts
-//! as if nothing had happened: jobs, duplicates and difficulty are kept for some minutes. Any miner that comes back under
+//! as if nothing had happened: jobs, what was submitted for them, and difficulty are kept for some minutes. Any miner that comes back under
 //! the same name with the same user agent starts at the difficulty that it had settled at within the last hour, which
 //! spares a node the flood of a farm that reconnects all at once.
 
@@ -12,7 +12,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::difficulty::Difficulty;
-use crate::duplicates::Duplicates;
 use crate::extranonce::Lease;
 use crate::job::Jobs;
 
@@ -38,7 +37,6 @@ pub(crate) struct Past<T> {
     pub(crate) extranonce1: Lease,
     pub(crate) payee: Arc<str>,
     pub(crate) jobs: Jobs<T>,
-    pub(crate) duplicates: Duplicates,
     pub(crate) difficulty: Option<Difficulty>,
 }
 
@@ -82,7 +80,7 @@ impl<T> Memory<T> {
     pub(crate) fn keep(&self, session: u64, past: Past<T>, now: Instant) {
         let forgotten = {
             let mut state = self.state.lock();
-            state.duplicates += past.duplicates.len();
+            state.duplicates += past.jobs.remembered();
             state.order.push_back((now, session));
             let mut forgotten = vec![state.sessions.insert(session, (now, past)).map(|(_, past)| past)];
             while let Some((since, oldest)) = state.order.front().copied()
@@ -133,7 +131,7 @@ impl<T> Memory<T> {
 impl<T> State<T> {
     fn remove(&mut self, session: u64) -> Option<Past<T>> {
         let (_, past) = self.sessions.remove(&session)?;
-        self.duplicates -= past.duplicates.len();
+        self.duplicates -= past.jobs.remembered();
         Some(past)
     }
 }
@@ -144,13 +142,7 @@ mod tests {
     use crate::extranonce::Extranonces;
 
     fn past(pool: &Extranonces) -> Past<()> {
-        Past {
-            extranonce1: pool.lease().unwrap(),
-            payee: "alice".into(),
-            jobs: Jobs::new(),
-            duplicates: Duplicates::default(),
-            difficulty: None,
-        }
+        Past { extranonce1: pool.lease().unwrap(), payee: "alice".into(), jobs: Jobs::new(), difficulty: None }
     }
 
     #[test]

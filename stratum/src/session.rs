@@ -8,7 +8,6 @@ use thiserror::Error;
 
 use crate::device::{self, Device};
 use crate::difficulty::{Difficulty, Target};
-use crate::duplicates::Duplicates;
 use crate::epochs::Epochs;
 use crate::error::StratumError;
 use crate::extranonce::{EXTRANONCE2_SIZE, Lease};
@@ -282,7 +281,6 @@ pub struct Session<W: Work> {
     /// Whether the mask is still to be told.
     mask_untold: bool,
     jobs: Jobs<W::Ticket>,
-    duplicates: Duplicates,
     vardiff: Vardiff,
     /// What an earlier session left, or the miner suggested: it wins over what is known of its kind.
     start: Option<Difficulty>,
@@ -348,7 +346,6 @@ impl<W: Work> Session<W> {
             mask: 0,
             mask_untold: false,
             jobs: Jobs::new(),
-            duplicates: Duplicates::default(),
             start: None,
             announced: None,
             suggested: None,
@@ -376,8 +373,8 @@ impl<W: Work> Session<W> {
             self.memory.keep_difficulty(&worker.worker.name, &self.user_agent, difficulty, now.instant);
         }
         if self.told.is_some() {
-            let Self { extranonce1, payee, jobs, duplicates, .. } = self;
-            let past = Past { extranonce1, payee, jobs, duplicates, difficulty };
+            let Self { extranonce1, payee, jobs, .. } = self;
+            let past = Past { extranonce1, payee, jobs, difficulty };
             self.memory.keep(self.name, past, now.instant);
         }
     }
@@ -690,8 +687,7 @@ impl<W: Work> Session<W> {
     fn resume(&mut self, session: u64, now: Now) {
         let Some(past) = self.memory.take(session, now.instant) else { return };
         self.extranonce1 = past.extranonce1;
-        self.jobs = past.jobs;
-        self.duplicates = past.duplicates;
+        self.jobs = past.jobs.resumed();
         self.start = self.start.or(past.difficulty);
         self.resumed = Some(past.payee);
         self.events.push_back(Event::Resumed);
@@ -807,8 +803,8 @@ impl<W: Work> Session<W> {
             Err(StratumError::TooOften { method: "mining.get_transactions", seconds })
         } else {
             let found = self.jobs.find(job).ok_or_else(|| StratumError::JobNotFound(shown(job)));
-            found.and_then(|handed_out| {
-                let transactions = self.work.transactions(handed_out.job.ticket());
+            found.and_then(|index| {
+                let transactions = self.work.transactions(self.jobs.at(index).job.ticket());
                 transactions
                     .filter(|list| list.len() <= self.config.transactions_bytes_max)
                     .ok_or(StratumError::Unavailable("transactions are not given out here"))
@@ -887,7 +883,8 @@ impl<W: Work> Session<W> {
             return Err(StratumError::NotSubscribed);
         }
         let worker = self.submitter(name)?;
-        let handed_out = self.jobs.find(job).ok_or_else(|| StratumError::JobNotFound(shown(job)))?;
+        let index = self.jobs.find(job).ok_or_else(|| StratumError::JobNotFound(shown(job)))?;
+        let handed_out = self.jobs.at(index);
         let mut mask = self.mask;
         let mut submission = parse(mask)?;
         if self.multi_version
@@ -904,10 +901,11 @@ impl<W: Work> Session<W> {
         let is_solution = handed_out.job.solution_target.is_met_by(&solved.pow_hash);
         // Only what is worth something is remembered, lest noise push it out.
         let is_new = if is_solution || credited.is_some() {
-            self.duplicates.insert(&solved.hash)
+            self.jobs.remember(index, &solved.hash)
         } else {
-            !self.duplicates.contains(&solved.hash)
+            !self.jobs.knows(index, &solved.hash)
         };
+        let handed_out = self.jobs.at(index);
         if !is_new {
             return Err(StratumError::Duplicate);
         }

@@ -14,8 +14,10 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout};
+use tokio_util::sync::ReusableBoxFuture;
 use tracing::{Span, debug, info, trace};
 
+use super::bell::Bell;
 use super::{Server, metrics, now};
 use crate::line::{LineTooLong, Lines};
 use crate::session::{self, Disconnect, Event, Session};
@@ -133,6 +135,19 @@ struct Connection<'a, W: Work, S> {
 
 enum Never {}
 
+/// What a connection waits for beside its socket.
+enum Rare<T> {
+    Stopped,
+    /// There is other work, unless nobody makes any more.
+    Work(Option<T>),
+    Alarm,
+}
+
+/// Waits until `receiver` has something new, and gives it back.
+async fn changed<T>(mut receiver: watch::Receiver<T>) -> Option<watch::Receiver<T>> {
+    receiver.changed().await.ok().map(|()| receiver)
+}
+
 /// What a socket did.
 enum Io {
     Wrote(usize),
@@ -146,7 +161,9 @@ where
 {
     async fn drive(&mut self, work: &mut watch::Receiver<Option<Arc<W>>>) -> Result<Never, End> {
         let server = self.server;
+        let mut bell = Bell::new();
         let mut stopped = pin!(server.stop.cancelled());
+        let mut work_changed = ReusableBoxFuture::new(changed(work.clone()));
         let mut blocked_since = Instant::now();
         // When the newest job was ready to be sent, while it is not sent yet.
         let mut job_since = None;
@@ -184,12 +201,13 @@ where
             }
             if deadline < alarm.deadline() {
                 alarm.as_mut().reset(deadline);
+                bell.ring();
             }
             let can_read = !has_more && self.pending.len < server.config.pending_bytes_max;
             let Self { stream, lines, pending, .. } = &mut *self;
             tokio::select! {
                 biased;
-                // First what nearly always is the reason to wake up: to ask the others costs locks.
+                // First what nearly always is the reason to wake up.
                 done = poll_fn(|context| poll_io(stream, pending, lines, can_read, context)),
                     if can_read || !is_sent => match done? {
                     Io::Wrote(count) => {
@@ -199,16 +217,26 @@ where
                     Io::Read(0) => return Err(End::Eof),
                     Io::Read(_) => {}
                 },
-                () = &mut stopped => return Err(End::Stopped),
-                // Taken on the next turn, as it is when it comes while this one is at work.
-                _ = work.changed(), if is_sent => work.mark_changed(),
-                () = &mut alarm => {
-                    let at = Instant::now();
-                    alarm.as_mut().reset(at + Duration::from_secs(86_400));
-                    if at >= deadline {
-                        self.ring(is_sent).await?;
+                rare = poll_fn(|context| bell.poll(context, |context| {
+                    if stopped.as_mut().poll(context).is_ready() {
+                        return Poll::Ready(Rare::Stopped);
                     }
-                }
+                    if let Poll::Ready(receiver) = work_changed.poll(context) {
+                        return Poll::Ready(Rare::Work(receiver));
+                    }
+                    alarm.as_mut().poll(context).map(|()| Rare::Alarm)
+                })) => match rare {
+                    Rare::Stopped => return Err(End::Stopped),
+                    // Looked at on the next turn, or when the old is sent.
+                    Rare::Work(receiver) => work_changed.set(changed(receiver.ok_or(End::NoWork)?)),
+                    Rare::Alarm => {
+                        let at = Instant::now();
+                        alarm.as_mut().reset(at + Duration::from_secs(86_400));
+                        if at >= deadline {
+                            self.ring(is_sent).await?;
+                        }
+                    }
+                },
                 // More lines are here already; the others had their turn.
                 () = tokio::task::yield_now(), if has_more => {}
             }

@@ -5,6 +5,7 @@
 pub mod limits;
 pub mod metrics;
 
+mod bell;
 mod connection;
 
 use bytes::BytesMut;

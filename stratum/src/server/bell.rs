@@ -1,0 +1,122 @@
+//! Waits for what rarely comes without asking for it at every wake-up.
+
+use parking_lot::Mutex;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, Wake, Waker};
+
+/// Stands between a task and futures that seldom have anything to say. To poll the end of a server, its next work and a
+/// clock takes locks that all connections share; a task that wakes for each submission polls them only once one of them
+/// has rung.
+#[derive(Debug)]
+pub(super) struct Bell {
+    inside: Arc<Inside>,
+    waker: Waker,
+    /// Who is woken, as `inside` knows.
+    task: Option<Waker>,
+}
+
+#[derive(Debug)]
+struct Inside {
+    has_rung: AtomicBool,
+    task: Mutex<Option<Waker>>,
+}
+
+impl Wake for Inside {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.has_rung.store(true, Ordering::Release);
+        let task = self.task.lock().clone();
+        if let Some(task) = task {
+            task.wake();
+        }
+    }
+}
+
+impl Bell {
+    /// One that has rung, so that what is polled behind it is polled once.
+    pub(super) fn new() -> Self {
+        let inside = Arc::new(Inside { has_rung: AtomicBool::new(true), task: Mutex::new(None) });
+        Self { waker: inside.clone().into(), inside, task: None }
+    }
+
+    /// Has [`Self::poll`] ask next time: something that it asks about was changed from here.
+    pub(super) fn ring(&self) {
+        self.inside.has_rung.store(true, Ordering::Release);
+    }
+
+    /// Asks `rare` if any future that it polled has called since, and again after it was ready.
+    pub(super) fn poll<T>(&mut self, context: &Context<'_>, rare: impl FnOnce(&mut Context<'_>) -> Poll<T>) -> Poll<T> {
+        if !self.task.as_ref().is_some_and(|task| task.will_wake(context.waker())) {
+            self.task = Some(context.waker().clone());
+            self.inside.task.lock().clone_from(&self.task);
+        }
+        // Read first: to write would take the line of memory from whoever rings.
+        if !self.inside.has_rung.load(Ordering::Relaxed) || !self.inside.has_rung.swap(false, Ordering::AcqRel) {
+            return Poll::Pending;
+        }
+        let ready = rare(&mut Context::from_waker(&self.waker));
+        if ready.is_ready() {
+            // Others may be ready as well.
+            self.ring();
+        }
+        ready
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::future::poll_fn;
+    use std::sync::atomic::AtomicU32;
+    use std::time::Duration;
+    use tokio::sync::Notify;
+
+    #[test]
+    fn what_did_not_ring_is_not_asked_again() {
+        let mut bell = Bell::new();
+        let asked = AtomicU32::new(0);
+        let mut context = Context::from_waker(Waker::noop());
+        let mut kept = None;
+        let mut ask = |bell: &mut Bell, answer: Poll<u8>| {
+            bell.poll(&context, |inner| {
+                asked.fetch_add(1, Ordering::Relaxed);
+                kept = Some(inner.waker().clone());
+                answer
+            })
+        };
+        assert_eq!(ask(&mut bell, Poll::Pending), Poll::Pending);
+        assert_eq!(ask(&mut bell, Poll::Pending), Poll::Pending);
+        assert_eq!(asked.load(Ordering::Relaxed), 1);
+        bell.ring();
+        assert_eq!(ask(&mut bell, Poll::Ready(7)), Poll::Ready(7));
+        assert_eq!(ask(&mut bell, Poll::Ready(8)), Poll::Ready(8), "what was ready is asked for more");
+        assert_eq!(ask(&mut bell, Poll::Pending), Poll::Pending);
+        assert_eq!(ask(&mut bell, Poll::Pending), Poll::Pending);
+        assert_eq!(asked.load(Ordering::Relaxed), 4);
+        kept.take().unwrap().wake();
+        context = Context::from_waker(Waker::noop());
+        assert!(bell.poll(&context, |_| Poll::Ready(())).is_ready(), "it has called");
+    }
+
+    #[tokio::test]
+    async fn a_call_wakes_the_task_that_asked_last() {
+        let called = Arc::new(Notify::new());
+        let mut bell = Bell::new();
+        let mut waiting = Box::pin({
+            let called = called.clone();
+            async move { called.notified().await }
+        });
+        // First asked for by another task, which then hands it on.
+        assert!(bell.poll(&Context::from_waker(Waker::noop()), |context| waiting.as_mut().poll(context)).is_pending());
+        let task = tokio::spawn(async move {
+            poll_fn(|context| bell.poll(context, |context| waiting.as_mut().poll(context))).await;
+        });
+        tokio::task::yield_now().await;
+        called.notify_one();
+        tokio::time::timeout(Duration::from_secs(10), task).await.unwrap().unwrap();
+    }
+}
