@@ -21,7 +21,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use stratum::getwork::{Ask, DATA_BYTES, Desk, Handed};
 use stratum::server::metrics::{self, Meters};
-use stratum::{Credit, Difficulty, Epochs, Now, Solution, Work};
+use stratum::{Deed, Difficulty, Epochs, Now, Solution, Work};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
@@ -56,7 +56,7 @@ pub struct Getwork<W: Work> {
     is_sha256d: bool,
     work: watch::Receiver<Option<Arc<W>>>,
     solutions: mpsc::Sender<Solution<W::Ticket>>,
-    credits: mpsc::Sender<Credit>,
+    deeds: mpsc::Sender<Deed>,
     meters: Meters,
     /// What each long-polling miner was last told.
     told: DashMap<Poller, Epochs>,
@@ -68,16 +68,16 @@ type Poller = (IpAddr, Option<HeaderValue>);
 
 impl<W: Work> Getwork<W> {
     /// Hands out from `desk` what `work` has, waits on `solutions` until they are taken, and drops what does not fit into
-    /// `credits`. Long polls end when `stop` is cancelled.
+    /// `deeds`. Long polls end when `stop` is cancelled.
     pub fn new(
         desk: Desk<W>,
         is_sha256d: bool,
         work: watch::Receiver<Option<Arc<W>>>,
         solutions: mpsc::Sender<Solution<W::Ticket>>,
-        credits: mpsc::Sender<Credit>,
+        deeds: mpsc::Sender<Deed>,
         stop: CancellationToken,
     ) -> Self {
-        Self { desk, is_sha256d, work, solutions, credits, meters: Meters::default(), told: DashMap::new(), stop }
+        Self { desk, is_sha256d, work, solutions, deeds, meters: Meters::default(), told: DashMap::new(), stop }
     }
 
     /// The paths that polling miners ask, to be merged with others.
@@ -252,8 +252,13 @@ impl<W: Work> Getwork<W> {
         }
         if let Some(credit) = judged.credit {
             let (hashes, late) = (credit.difficulty.average_hashes(), credit.late);
-            let dropped = self.credits.try_send(credit).is_err();
+            let dropped = self.deeds.try_send(Deed::Credited(credit)).is_err();
             self.meters.credited(hashes, late, dropped);
+        }
+        if let Some(refused) = judged.refused
+            && self.deeds.try_send(Deed::Refused(refused)).is_err()
+        {
+            self.meters.deed_dropped();
         }
         self.meters.verdict(
             judged.verdict.as_ref().map_or_else(stratum::StratumError::word, |()| "accepted"),

@@ -29,9 +29,10 @@
 //! | `bitcoind` | `address`, `block`, `journal`, `merkle`, `network`, `tasks`, `template` |
 //! | `found` | `bitcoind` (where blocks stand), `block`, `data_dir`, `journal`, `template` |
 //! | `work` | `address`, `merkle`, `network`, `p2p` (only `Status`), `share`, `sharechain` (only `Tip`), `stats` (rates), `template` |
-//! | `figures` | `bitcoind` (health), `network`, `p2p` (only `Status`), `share`, `sharechain`, `stats` (rates), `template`, `work` (gate) |
+//! | `figures` | `bitcoind` (health), `merkle`, `network`, `p2p` (only `Status`), `share`, `sharechain`, `stats` (rates), `template`, `work` (gate) |
 //! | `solution` | `block`, `merkle`, `network`, `share`, `sharechain`, `template`, `work` |
-//! | `http` | `bitcoind` (health), `block`, `figures`, `found` (records), `metrics`, `network`, `share`, `sharechain` (its handle), `stats` (rates), `work` (gate); and the crate `stratum` |
+//! | `graphs` | `data_dir`, `figures`, `p2p` (its `Traffic`), `share`, `sharechain`, `stats` (rates) |
+//! | `http` | `bitcoind` (health), `block`, `figures`, `found` (records), `graphs`, `metrics`, `network`, `p2p` (its `Traffic`), `share`, `sharechain`, `stats` (rates), `work` (gate); and the crate `stratum` |
 //! | `getwork` | `http` (who asks; and the crate `stratum`) |
 //! | `control` | `bitcoind` (health), `data_dir`, `json_lines`, `p2p`, `stats` (rates), `work` (gate) |
 //! | `listen` | `http`, `sockets` |
@@ -53,6 +54,7 @@ pub mod demo;
 pub mod figures;
 pub mod found;
 pub mod getwork;
+pub mod graphs;
 pub mod http;
 pub mod journal;
 pub mod json_lines;

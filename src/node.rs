@@ -7,7 +7,7 @@
 //! | sessions → `solution` | bounded mpsc | the session waits, its own socket feels it; never drops |
 //! | `sharechain` → `work`: tips | watch | latest wins |
 //! | `bitcoind` ⇄ `sharechain`: heights of blocks, and which are wanted | watch, bounded mpsc | latest wins; asked again |
-//! | sessions → `stats`: credits | bounded mpsc | drops, and counts the drops |
+//! | sessions → `stats`: deeds (credits and refusals) | bounded mpsc | drops, and counts the drops |
 //! | `solution` → `bitcoind::submit`: blocks | bounded mpsc | waits; never drops |
 //! | `solution` → `sharechain`: our own shares | bounded mpsc | waits; never drops |
 //! | `sharechain` → `solution::of_peers` → `bitcoind::submit`: peers' blocks | bounded mpsc | waits; never drops |
@@ -44,6 +44,7 @@ use crate::data_dir::DataDir;
 use crate::figures::{self, Figures};
 use crate::found::FoundBlocks;
 use crate::getwork::Getwork;
+use crate::graphs::{self, Graphs};
 use crate::http::{self, Http, Listeners, SmallDevices, Sources};
 use crate::listen::{Front, Tls};
 use crate::network::{Network, Pow};
@@ -69,6 +70,8 @@ pub struct Parts {
     pub miners: Vec<(Port, Terms)>,
     /// The port for pages and metrics; miners' ports have them where there is none.
     pub web: Option<Port>,
+    /// A folder of pages that somebody else made, served at `/static/`.
+    pub web_static: Option<PathBuf>,
     /// Speaks TLS on all ports.
     pub tls: Option<Tls>,
     /// Who may pass on the connections of others.
@@ -159,10 +162,10 @@ pub fn start(parts: Parts, daemon: bitcoind::Handle, tasks: &Tasks) -> Node {
     let (work_sender, work) = watch::channel(None);
     let (rates_sender, rates) = watch::channel(Arc::new(Rates::default()));
     let (solutions, solutions_found) = mpsc::channel(solution::SOLUTIONS_QUEUED_MAX);
-    let (credits, credits_given) = mpsc::channel(stats::CREDITS_QUEUED_MAX);
+    let (deeds, deeds_told) = mpsc::channel(stats::DEEDS_QUEUED_MAX);
 
     tasks.spawn("metrics", metrics::upkeep(parts.metrics.clone(), tasks.stop_signal()));
-    tasks.spawn("stats", stats::run(credits_given, rates_sender, tasks.stop_signal()));
+    tasks.spawn("stats", stats::run(deeds_told, rates_sender, tasks.stop_signal()));
     // Ends when the last session has, so that nothing that was found is lost on the way out.
     let (sharechain, mut owner) = parts.sharechain;
     let p2p = parts.p2p.map(|config| join_pool(config, parts.data_dir.clone(), &sharechain, &daemon, tasks));
@@ -218,6 +221,14 @@ pub fn start(parts: Parts, daemon: bitcoind::Handle, tasks: &Tasks) -> Node {
         gate: gate.clone(),
     };
     tasks.spawn("figures", figures::run(shown, told, figures_sender, tasks.stop_signal()));
+    let graphs = Graphs::default();
+    let drawn = graphs::Inputs {
+        figures: figures.clone(),
+        rates: rates.clone(),
+        chain: sharechain.clone(),
+        traffic: p2p.as_ref().map(|p2p| p2p.traffic.clone()).unwrap_or_default(),
+    };
+    tasks.spawn("graphs", graphs::run(graphs.clone(), drawn, parts.data_dir.clone(), tasks.stop_signal()));
     tasks.spawn("work", work::publish(parts.work, inputs, work_sender, tasks.stop_signal()));
     tasks.spawn("sharechain", owner.run(tasks.stop_signal()));
 
@@ -230,7 +241,7 @@ pub fn start(parts: Parts, daemon: bitcoind::Handle, tasks: &Tasks) -> Node {
     };
     tasks.spawn("control", control::server::run(asked, parts.data_dir, tasks.stop_signal()));
     let session = parts.stratum.session;
-    let server = Server::new(parts.stratum, work.clone(), solutions.clone(), credits.clone(), tasks.stop_signal());
+    let server = Server::new(parts.stratum, work.clone(), solutions.clone(), deeds.clone(), tasks.stop_signal());
     let server = Arc::new(server);
     let small_devices = SmallDevices(Arc::new({
         let server = server.clone();
@@ -242,10 +253,14 @@ pub fn start(parts: Parts, daemon: bitcoind::Handle, tasks: &Tasks) -> Node {
         gate,
         rates: rates.clone(),
         small_devices,
+        network,
         figures: figures.clone(),
         found: found.clone(),
+        graphs: graphs.clone(),
+        shares: figures::share::Finder::new(sharechain.clone()),
         chain: sharechain.clone(),
-        network,
+        traffic: p2p.as_ref().map(|p2p| p2p.traffic.clone()).unwrap_or_default(),
+        web_static: parts.web_static,
         listeners: Listeners::default(),
         stop: tasks.stop_signal(),
     };
@@ -263,7 +278,7 @@ pub fn start(parts: Parts, daemon: bitcoind::Handle, tasks: &Tasks) -> Node {
         let desk = Desk::new(terms.vardiff(session.vardiff), server.extranonces().clone());
         let desk = desk.expect("there are more extranonces than ports");
         let stop = tasks.stop_signal();
-        let getwork = Getwork::new(desk, is_sha256d, work.clone(), solutions.clone(), credits.clone(), stop);
+        let getwork = Getwork::new(desk, is_sha256d, work.clone(), solutions.clone(), deeds.clone(), stop);
         let mut router = Arc::new(getwork).router();
         if parts.web.is_none() {
             router = router.merge(pages.clone());

@@ -70,7 +70,7 @@ pub async fn run(
             () = &mut stop => return Ok(()),
         },
     };
-    let FrontConfig { miners, web, tls, proxies } = config.front;
+    let FrontConfig { miners, web, web_static, tls, proxies } = config.front;
     let tls = tls.as_ref().map(Tls::read).transpose().context("cannot speak TLS")?;
     let open = |address: SocketAddr, who| {
         Port::open(address, &data_dir).with_context(|| format!("cannot listen for {who} on {address}"))
@@ -103,7 +103,8 @@ pub async fn run(
     );
     let stratum = config.stratum;
     let (start_pool, p2p) = (config.start_pool, Some(config.p2p));
-    let parts = Parts { data_dir, start_pool, miners, web, tls, proxies, work, stratum, sharechain, p2p, metrics };
+    let parts =
+        Parts { data_dir, start_pool, miners, web, web_static, tls, proxies, work, stratum, sharechain, p2p, metrics };
     let node = node::start(parts, daemon, tasks);
     stop.await;
     info!("stopping");

@@ -6,13 +6,13 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
-use stratum::Credit;
+use stratum::{Credit, Deed, Refused};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{MissedTickBehavior, sleep};
 use tokio_util::sync::CancellationToken;
 
-/// Credits that may wait; what does not fit is dropped and counted, for no miner is to wait on statistics.
-pub const CREDITS_QUEUED_MAX: usize = 65_536;
+/// Credits and refusals that may wait; what does not fit is dropped and counted, for no miner is to wait on statistics.
+pub const DEEDS_QUEUED_MAX: usize = 65_536;
 
 /// The window of rates: P2Pool's (protocol section 9.4).
 pub const WINDOW: Duration = Duration::from_secs(600);
@@ -43,7 +43,13 @@ pub struct Rates {
     pub accepted: u64,
     /// Submissions since the start for work that had been dropped.
     pub late: u64,
-    /// Workers with a submission in the window.
+    /// Hashes that were credited since the start, late ones included.
+    pub hashes: f64,
+    /// Of these, what came for work that had been dropped.
+    pub late_hashes: f64,
+    /// Refused submissions since the start, of workers that are known.
+    pub refused: u64,
+    /// Workers with a credited submission in the window.
     pub active_workers: usize,
     /// Each worker of the last day, by its name.
     pub workers: BTreeMap<Arc<str>, Done>,
@@ -58,6 +64,10 @@ pub struct Done {
     pub hash_rate: f64,
     /// Of these, what came for work that had been dropped.
     pub late_hash_rate: f64,
+    /// Hashes that were credited since it was seen first, late ones included.
+    pub hashes: f64,
+    /// Of these, what came for work that had been dropped.
+    pub late_hashes: f64,
     /// Accepted submissions for the newest work.
     pub accepted: u64,
     /// Submissions for work that had been dropped: credited, and lost as shares.
@@ -81,12 +91,12 @@ pub fn describe() {
     describe_gauge!("stats_workers", "Workers with a submission in the last ten minutes");
 }
 
-/// How long credits may wait to be added up. A task that slept for each would be woken for each, which costs a
+/// How long deeds may wait to be added up. A task that slept for each would be woken for each, which costs a
 /// submission more than its check.
 const REST: Duration = Duration::from_millis(50);
 
-/// Adds up `credits` and publishes `rates` until `stop`.
-pub async fn run(mut credits: mpsc::Receiver<Credit>, rates: watch::Sender<Arc<Rates>>, stop: CancellationToken) {
+/// Adds up `deeds` and publishes `rates` until `stop`.
+pub async fn run(mut deeds: mpsc::Receiver<Deed>, rates: watch::Sender<Arc<Rates>>, stop: CancellationToken) {
     let mut ledger = Ledger::new(Instant::now());
     let mut ticks = tokio::time::interval(INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
@@ -95,13 +105,16 @@ pub async fn run(mut credits: mpsc::Receiver<Credit>, rates: watch::Sender<Arc<R
     loop {
         tokio::select! {
             () = stop.cancelled() => return,
-            count = credits.recv_many(&mut waiting, CREDITS_QUEUED_MAX), if rest.is_elapsed() => {
+            count = deeds.recv_many(&mut waiting, DEEDS_QUEUED_MAX), if rest.is_elapsed() => {
                 if count == 0 {
                     return;
                 }
                 let now = Instant::now();
-                for credit in waiting.drain(..) {
-                    ledger.add(&credit, now);
+                for deed in waiting.drain(..) {
+                    match deed {
+                        Deed::Credited(credit) => ledger.add(&credit, now),
+                        Deed::Refused(refused) => ledger.refuse(&refused, now),
+                    }
                 }
                 rest.as_mut().reset(tokio::time::Instant::now() + REST);
             }
@@ -126,13 +139,18 @@ struct Ledger {
     payees: HashMap<Arc<str>, Account>,
     accepted: u64,
     late: u64,
+    refused: u64,
+    hashes: f64,
+    late_hashes: f64,
 }
 
 /// Of one worker or payee.
 #[derive(Debug)]
 struct Account {
-    hashes: Slices,
-    late_hashes: Slices,
+    recent: Slices,
+    recent_late: Slices,
+    hashes: f64,
+    late_hashes: f64,
     accepted: u64,
     late: u64,
     refused: BTreeMap<&'static str, u64>,
@@ -145,8 +163,10 @@ struct Account {
 impl Account {
     fn new(payee: Arc<str>, now: Instant) -> Self {
         Self {
-            hashes: Slices::default(),
-            late_hashes: Slices::default(),
+            recent: Slices::default(),
+            recent_late: Slices::default(),
+            hashes: 0.0,
+            late_hashes: 0.0,
             accepted: 0,
             late: 0,
             refused: BTreeMap::new(),
@@ -159,9 +179,11 @@ impl Account {
 
     fn credit(&mut self, credit: &Credit, slice: u64) {
         let hashes = credit.difficulty.average_hashes();
-        self.hashes.add(slice, hashes);
+        self.recent.add(slice, hashes);
+        self.hashes += hashes;
         if credit.late {
-            self.late_hashes.add(slice, hashes);
+            self.recent_late.add(slice, hashes);
+            self.late_hashes += hashes;
             self.late += 1;
         } else {
             self.accepted += 1;
@@ -172,14 +194,16 @@ impl Account {
 
     /// Forgets hashes from before the slice `oldest`.
     fn forget_before(&mut self, oldest: u64) {
-        self.hashes.forget_before(oldest);
-        self.late_hashes.forget_before(oldest);
+        self.recent.forget_before(oldest);
+        self.recent_late.forget_before(oldest);
     }
 
     fn done(&self, seconds: f64, last_seen: f64) -> Done {
         Done {
-            hash_rate: self.hashes.sum() / seconds,
-            late_hash_rate: self.late_hashes.sum() / seconds,
+            hash_rate: self.recent.sum() / seconds,
+            late_hash_rate: self.recent_late.sum() / seconds,
+            hashes: self.hashes,
+            late_hashes: self.late_hashes,
             accepted: self.accepted,
             late: self.late,
             refused: self.refused.clone(),
@@ -193,18 +217,37 @@ impl Account {
 
 impl Ledger {
     fn new(now: Instant) -> Self {
-        Self { started: now, workers: HashMap::new(), payees: HashMap::new(), accepted: 0, late: 0 }
+        Self {
+            started: now,
+            workers: HashMap::new(),
+            payees: HashMap::new(),
+            accepted: 0,
+            late: 0,
+            refused: 0,
+            hashes: 0.0,
+            late_hashes: 0.0,
+        }
     }
 
     fn add(&mut self, credit: &Credit, now: Instant) {
         let slice = self.slice(now);
+        let hashes = credit.difficulty.average_hashes();
+        self.hashes += hashes;
         if credit.late {
+            self.late_hashes += hashes;
             self.late += 1;
         } else {
             self.accepted += 1;
         }
         account(&mut self.workers, &credit.worker, &credit.payee, now).credit(credit, slice);
         account(&mut self.payees, &credit.payee, &credit.payee, now).credit(credit, slice);
+    }
+
+    fn refuse(&mut self, refused: &Refused, now: Instant) {
+        let Refused { worker, payee, reason } = refused;
+        self.refused += 1;
+        *account(&mut self.workers, worker, payee, now).refused.entry(reason).or_default() += 1;
+        *account(&mut self.payees, payee, payee, now).refused.entry(reason).or_default() += 1;
     }
 
     fn rates(&mut self, now: Instant) -> Rates {
@@ -232,6 +275,9 @@ impl Ledger {
             late_hash_rate: total(|done| done.late_hash_rate),
             accepted: self.accepted,
             late: self.late,
+            refused: self.refused,
+            hashes: self.hashes,
+            late_hashes: self.late_hashes,
             active_workers: workers.values().filter(|done| done.hash_rate > 0.0).count(),
             workers,
             payees,
@@ -330,6 +376,23 @@ mod tests {
     }
 
     #[test]
+    fn what_is_refused_is_told_by_worker_and_payee_with_the_reason() {
+        let start = Instant::now();
+        let mut ledger = Ledger::new(start);
+        ledger.add(&credit("a", false), start);
+        for reason in ["duplicate", "low_difficulty", "duplicate"] {
+            ledger.refuse(&Refused { worker: "a".into(), payee: "payee".into(), reason }, start);
+        }
+        ledger.refuse(&Refused { worker: "b".into(), payee: "payee".into(), reason: "job_not_found" }, start);
+        let rates = ledger.rates(start);
+        assert_eq!(rates.workers["a"].refused, BTreeMap::from([("duplicate", 2), ("low_difficulty", 1)]));
+        assert_eq!(rates.workers["b"].hash_rate, 0.0);
+        assert_eq!(rates.payees["payee"].refused.values().sum::<u64>(), 4);
+        assert_eq!((rates.refused, rates.accepted, rates.active_workers), (4, 1, 1));
+        assert_eq!((rates.workers["a"].best, rates.workers["a"].difficulty), (2.0, 1.0));
+    }
+
+    #[test]
     fn names_from_strangers_do_not_grow_memory_without_bound() {
         let start = Instant::now();
         let mut ledger = Ledger::new(start);
@@ -337,6 +400,6 @@ mod tests {
             ledger.add(&credit(&number.to_string(), false), start);
         }
         assert_eq!(ledger.workers.len(), WORKERS_MAX + 1);
-        assert!((ledger.workers[OTHERS].hashes.sum() / hashes() - 50.0).abs() < 1e-9);
+        assert!((ledger.workers[OTHERS].hashes / hashes() - 50.0).abs() < 1e-9);
     }
 }

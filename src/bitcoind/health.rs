@@ -47,6 +47,15 @@ impl Monitor {
         }
     }
 
+    /// So long it took over a template.
+    pub(super) fn took(&self, duration: Duration) {
+        self.0.health.send_if_modified(|health| {
+            // Nobody waits for this.
+            health.template_took = Some(duration);
+            false
+        });
+    }
+
     /// Something is wrong, in words.
     pub(super) fn failed(&self, trouble: String) {
         self.0.health.send_if_modified(|health| {

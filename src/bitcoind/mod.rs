@@ -27,7 +27,7 @@ use bitcoin::BlockHash;
 use headers::RawHeader;
 use heights::Heights;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use tokio::sync::{Notify, broadcast, mpsc, watch};
 
 use crate::block::{BlockReport, FoundBlock, Outcome};
@@ -72,6 +72,8 @@ pub struct Health {
     pub version: String,
     /// The last failure, in words, while it lasts.
     pub trouble: Option<String>,
+    /// How long it took over the last template that was asked for.
+    pub template_took: Option<Duration>,
     /// Whether the P2P connection is up. Always true for the embedded chain.
     pub p2p_connected: bool,
 }

@@ -96,7 +96,9 @@ impl Follower {
         let mut source = Source::Poll;
         let mut long_poll: Option<BoxFuture<'_, Result<BlockTemplate, RpcError>>> = None;
         loop {
+            let asked = Instant::now();
             let answer = self.rpc.call("getblocktemplate", request(self.network, None)).await?;
+            self.monitor.took(asked.elapsed());
             let (mut height, mut long_poll_id) = self.publish(answer, source).await?;
             backoff.reset();
             if teller.all_well() {

@@ -324,6 +324,9 @@ pub(super) struct RunArgs {
     /// Where pages and metrics are, instead of on the worker ports.
     #[arg(long, value_name = "[ADDRESS:]PORT", env = "P2POOL_WEB_PORT")]
     pub(super) web_port: Option<String>,
+    /// A folder of pages that were made for the original P2Pool, served at /static/; / leads there.
+    #[arg(long, value_name = "DIR", env = "P2POOL_WEB_STATIC")]
+    pub(super) web_static: Option<PathBuf>,
     /// Speak TLS too, on the same ports: a certificate with those above it, and its key, both PEM files.
     #[arg(long, value_names = ["CERT", "KEY"], num_args = 2, env = "P2POOL_WORKER_TLS", value_delimiter = ';')]
     pub(super) worker_tls: Vec<String>,

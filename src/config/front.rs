@@ -2,6 +2,7 @@
 
 use ipnet::IpNet;
 use std::net::{Ipv6Addr, SocketAddr};
+use std::path::PathBuf;
 use stratum::Difficulty;
 use stratum::server::Terms;
 
@@ -17,6 +18,8 @@ pub struct FrontConfig {
     pub miners: Vec<(SocketAddr, Terms)>,
     /// Where pages and metrics are instead of on those ports.
     pub web: Option<SocketAddr>,
+    /// A folder of pages that somebody else made.
+    pub web_static: Option<PathBuf>,
     /// The certificate that TLS is spoken with.
     pub tls: Option<TlsFiles>,
     /// Who may say whose connection it passes on.
@@ -40,6 +43,10 @@ pub(super) fn front(
         Some(text) => problems.take("--web-port", listen_address(text)).map(Some),
         None => Some(None),
     };
+    let web_static = arguments.web_static.clone();
+    if let Some(dir) = web_static.as_ref().filter(|dir| !dir.is_dir()) {
+        problems.add("--web-static", format!("`{}` is no folder", dir.display()));
+    }
     let tls = match &arguments.worker_tls[..] {
         [certificates, key] => Some(TlsFiles { certificates: certificates.into(), key: key.into() }),
         [] => None,
@@ -59,7 +66,7 @@ pub(super) fn front(
     if let Some(pair) = addresses.windows(2).find(|pair| pair[0] == pair[1]) {
         problems.add("--worker-port", format!("{} is named twice", pair[0]));
     }
-    Some(FrontConfig { miners, web: web?, tls, proxies })
+    Some(FrontConfig { miners, web: web?, web_static, tls, proxies })
 }
 
 /// `[ADDRESS:]PORT[,start=D][,min=D]`.

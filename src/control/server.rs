@@ -246,7 +246,7 @@ mod tests {
         let status = watch::channel(Arc::default()).1;
         let sources = Sources {
             network: "bitcoin_regtest",
-            p2p: Some(p2p::Handle { status, commands, transactions: Arc::default() }),
+            p2p: Some(p2p::Handle { status, commands, transactions: Arc::default(), traffic: Arc::default() }),
             gate: watch::channel(Gate::Closed("waiting for a peer".into())).1,
             health: watch::channel(Health::default()).1,
             rates: watch::channel(Arc::default()).1,

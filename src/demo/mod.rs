@@ -111,6 +111,7 @@ pub async fn run(
         start_pool: true,
         miners: vec![(Port::Open(listener), Terms::default())],
         web: None,
+        web_static: None,
         tls: None,
         proxies: Vec::new(),
         work,

@@ -137,6 +137,8 @@ pub struct Daemon {
     pub gone: bool,
     /// Whether the P2P connection to it is up.
     pub p2p_connected: bool,
+    /// Seconds that it took over the last template that was asked for.
+    pub template_seconds: Option<f64>,
     /// Seconds since a call last succeeded; none if none has.
     pub seconds_since_success: Option<f64>,
 }

@@ -62,6 +62,7 @@ pub(super) fn sum(looked: Looked, others: Others) -> (Figures, Carried) {
             trouble: health.trouble,
             gone: health.gone,
             p2p_connected: health.p2p_connected,
+            template_seconds: health.template_took.map(|took| took.as_secs_f64()),
             seconds_since_success: health.last_success.map(|at| at.elapsed().as_secs_f64()),
         },
         block,
@@ -308,14 +309,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_interval_is_wilsons() {
-        let of = |count, of| estimate(count, of).unwrap();
-        // From R's binom.wilson(20, 223).
-        assert!((of(20, 223).low - 0.058_786).abs() < 1e-5, "{:?}", of(20, 223));
-        assert!((of(20, 223).high - 0.134_484).abs() < 1e-5, "{:?}", of(20, 223));
-        assert_eq!(of(0, 10).low, 0.0);
-        assert!((of(0, 10).high - 0.277_533).abs() < 1e-5, "{:?}", of(0, 10));
-        assert_eq!(of(10, 10).high, 1.0);
+    fn an_interval_ends_where_the_measured_part_is_196_standard_errors_off() {
+        for (count, of) in [(20, 223), (0, 10), (10, 10), (1, 3), (499, 1000)] {
+            let found = estimate(count, of).unwrap();
+            assert!(found.low <= found.value + 1e-12 && found.value <= found.high + 1e-12, "{found:?}");
+            for end in [found.low, found.high].into_iter().filter(|end| *end > 1e-9 && *end < 1.0 - 1e-9) {
+                let errors = (found.value - end).abs() / (end * (1.0 - end) / f64::from(of)).sqrt();
+                assert!((errors - 1.96).abs() < 1e-3, "{found:?}");
+            }
+        }
+        assert!(estimate(0, 10).unwrap().low < 1e-12);
+        assert!(estimate(10, 10).unwrap().high > 1.0 - 1e-12);
         assert_eq!(estimate(0, 0), None);
     }
 

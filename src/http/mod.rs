@@ -1,12 +1,13 @@
-//! What the worker port says to browsers and programs: pages, `/api/v1`, `/metrics`, `/health`.
+//! What the worker port says to browsers and programs: pages, `/api/v1`, P2Pool's JSON, `/metrics`, `/health`.
 
 mod api;
+mod legacy;
 mod pages;
 
 use axum::Router;
 use axum::extract::{Path, State};
 use axum::http::{StatusCode, header};
-use axum::response::{IntoResponse, Response};
+use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::get;
 use hyper::Request;
 use hyper::body::Incoming;
@@ -17,20 +18,25 @@ use hyper_util::service::TowerToHyperService;
 use metrics_exporter_prometheus::PrometheusHandle;
 use std::fmt;
 use std::net::IpAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use stratum::session::JobTooBig;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
+use tower_http::services::ServeDir;
 use tracing::debug;
 
 pub use api::Listeners;
 
 use crate::bitcoind::Health;
 use crate::figures::Figures;
+use crate::figures::share::Finder;
 use crate::found::FoundBlocks;
+use crate::graphs::Graphs;
 use crate::network::Network;
+use crate::p2p::Traffic;
 use crate::sharechain::task;
 use crate::stats::Rates;
 use crate::work::Gate;
@@ -54,14 +60,22 @@ pub struct Sources {
     pub rates: watch::Receiver<Arc<Rates>>,
     /// The devices that are too small for their jobs.
     pub small_devices: SmallDevices,
+    /// The network.
+    pub network: &'static Network,
     /// What pages and programs are shown.
     pub figures: watch::Receiver<Arc<Figures>>,
     /// The pool's blocks.
     pub found: watch::Receiver<Arc<FoundBlocks>>,
-    /// The share chain, for what is asked of single shares.
+    /// Graphs over time.
+    pub graphs: Graphs,
+    /// Finds single shares.
+    pub shares: Finder,
+    /// The share chain, for what happens on it.
     pub chain: task::Handle,
-    /// The network.
-    pub network: &'static Network,
+    /// What goes over the connections to peers.
+    pub traffic: Arc<Traffic>,
+    /// A folder of pages that somebody else made.
+    pub web_static: Option<PathBuf>,
     /// Places for those who listen to events.
     pub listeners: Listeners,
     /// When to send them away.
@@ -129,7 +143,23 @@ impl Http {
 
 /// The pages that everyone may read, made from `sources`.
 pub fn pages(sources: Sources) -> Router {
+    let (front_page, elsewhere) = match &sources.web_static {
+        // What reads files reads nothing above the folder.
+        Some(dir) => {
+            (get(async || Redirect::temporary("/static/")), Router::new().nest_service("/static", ServeDir::new(dir)))
+        }
+        None => {
+            let home = || get(async || Redirect::temporary("/"));
+            (
+                get(pages::shell),
+                Router::new().route("/static", home()).route("/static/", home()).route("/static/{*path}", home()),
+            )
+        }
+    };
     Router::new()
+        .route("/", front_page)
+        .merge(elsewhere)
+        .merge(legacy::router())
         .route("/health", get(health))
         .route("/metrics", get(metrics))
         .route("/address/{address}", get(pages::address))

@@ -20,6 +20,7 @@ use super::message::Command;
 use super::peer::{Close, Order, Peer, PeerEvent};
 use super::swarm::PeerId;
 use super::task::unix_now;
+use super::traffic::Traffic;
 use super::transactions::Transactions;
 
 /// Orders that may wait for one connection. The most that comes at once is a burst of shares, one order each.
@@ -53,6 +54,8 @@ pub(super) enum Heard {
 pub(super) struct Context {
     /// What transactions are known.
     pub(super) known: Arc<Transactions>,
+    /// Counts what goes over them.
+    pub(super) traffic: Arc<Traffic>,
     /// Where to tell what happens. Connections wait when it is full.
     pub(super) heard: mpsc::Sender<Heard>,
     /// How many large messages may be handled at a time: one processor is left for the rest of the node.
@@ -64,11 +67,13 @@ pub(super) struct Context {
 /// Serves a connection until either side ends it; no more orders can come when `orders` is closed.
 pub(super) async fn run(id: PeerId, stream: TcpStream, peer: Peer, orders: mpsc::Receiver<Order>, context: Context) {
     let heard = context.heard.clone();
+    let traffic = context.traffic.clone();
     let mut link =
         Link { id, peer, orders, context, output: Bytes::new(), progress: Instant::now(), events: VecDeque::new() };
     let close = match link.drive(stream).await {
         Ok(close) | Err(close) => close,
     };
+    traffic.set_remembered(id, 0);
     // Nobody listens any more when everything stops.
     let _ = heard.send(Heard::Closed(id, close)).await;
 }
@@ -102,6 +107,7 @@ impl Link {
                 written = writer.write(&self.output), if !self.output.is_empty() => {
                     let count = written.map_err(|error| lost(&error))?;
                     counter!("p2p_bytes_total", "direction" => "out").increment(count as u64);
+                    self.context.traffic.add_sent(count);
                     self.output.advance(count);
                     self.progress = Instant::now();
                 }
@@ -120,7 +126,12 @@ impl Link {
                         return Ok(Close::Quiet("it closed the connection".to_owned()));
                     }
                     counter!("p2p_bytes_total", "direction" => "in").increment(count as u64);
+                    self.context.traffic.add_received(count);
+                    let remembered = self.peer.remembered_bytes();
                     self.take(&input[..count]).await?;
+                    if self.peer.remembered_bytes() != remembered {
+                        self.context.traffic.set_remembered(self.id, self.peer.remembered_bytes());
+                    }
                 }
                 () = sleep_until(deadline.into()) => self.handle_timeout()?,
             }

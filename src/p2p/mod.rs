@@ -27,6 +27,7 @@ pub mod swarm;
 pub mod task;
 #[cfg(test)]
 mod test_shares;
+mod traffic;
 pub mod transactions;
 pub mod upnp;
 
@@ -42,7 +43,9 @@ use crate::network::Network;
 use bans::{Ban, NotBanned};
 use transactions::Transactions;
 
+pub use peer::PROTOCOL_VERSION;
 pub use swarm::{PeerStatus, Status};
+pub use traffic::Traffic;
 
 /// Wishes of the operator that may wait. Whoever has one waits with it.
 pub const COMMANDS_QUEUED_MAX: usize = 16;
@@ -84,6 +87,8 @@ pub struct Handle {
     pub commands: mpsc::Sender<Command>,
     /// The transactions of shares from before version 34, for blocks that peers find.
     pub transactions: Arc<Transactions>,
+    /// What goes over the connections.
+    pub traffic: Arc<Traffic>,
 }
 
 /// What an operator may wish. Whoever asks may go away before the answer.

@@ -24,6 +24,7 @@ use super::frame::Budget;
 use super::link::{self, Heard, ORDERS_QUEUED_MAX};
 use super::peer::{Advertise, Close, Direction, Local, Order, PROTOCOL_VERSION, Peer, PeerEvent};
 use super::swarm::{self, Action, DialKind, Now, Parent, PeerId, Status, Swarm};
+use super::traffic::Traffic;
 use super::transactions::Transactions;
 use super::{COMMANDS_QUEUED_MAX, Command, Config, Handle, files, upnp};
 use crate::data_dir::DataDir;
@@ -92,10 +93,12 @@ pub fn new(config: Config, inputs: Inputs) -> (Handle, Network) {
     let (status_sender, status) = watch::channel(Arc::default());
     let (command_sender, commands) = mpsc::channel(COMMANDS_QUEUED_MAX);
     let transactions = Arc::new(Transactions::new());
-    let handle = Handle { status, commands: command_sender, transactions: transactions.clone() };
+    let traffic = Arc::new(Traffic::default());
+    let handle =
+        Handle { status, commands: command_sender, transactions: transactions.clone(), traffic: traffic.clone() };
     // From now on, that nothing is missed between here and there.
     let events = inputs.chain.events.subscribe();
-    (handle, Network { config, inputs, events, status: status_sender, commands, transactions })
+    (handle, Network { config, inputs, events, status: status_sender, commands, transactions, traffic })
 }
 
 /// The network, not running yet.
@@ -107,14 +110,15 @@ pub struct Network {
     status: watch::Sender<Arc<Status>>,
     commands: mpsc::Receiver<Command>,
     transactions: Arc<Transactions>,
+    traffic: Arc<Traffic>,
 }
 
 impl Network {
     /// Takes part until `stop`, then keeps what was learned.
     pub async fn run(self, stop: CancellationToken) {
-        let Network { config, inputs, mut events, status, mut commands, transactions } = self;
+        let Network { config, inputs, mut events, status, mut commands, transactions, traffic } = self;
         let (heard_sender, mut heard) = mpsc::channel(HEARD_QUEUED_MAX);
-        let mut driver = Driver::new(config, inputs, status, transactions, heard_sender, stop.clone());
+        let mut driver = Driver::new(config, inputs, status, (transactions, traffic), heard_sender, stop.clone());
         driver.load().await;
         driver.begin();
         let mut status_ticks = ticks(STATUS_INTERVAL);
@@ -241,7 +245,7 @@ impl Driver {
         config: Config,
         inputs: Inputs,
         status: watch::Sender<Arc<Status>>,
-        known: Arc<Transactions>,
+        (known, traffic): (Arc<Transactions>, Arc<Traffic>),
         heard: mpsc::Sender<Heard>,
         stop: CancellationToken,
     ) -> Self {
@@ -262,7 +266,7 @@ impl Driver {
             rules: Arc::new(inputs.chain.rules()),
             nonce,
             budget: Budget::new(UNFINISHED_BYTES_MAX),
-            context: link::Context { known, heard, heavy, stop: stop.child_token() },
+            context: link::Context { known, traffic, heard, heavy, stop: stop.child_token() },
             links: HashMap::new(),
             tracker: TaskTracker::new(),
             stop,

@@ -83,6 +83,16 @@ impl Sharechain {
         (txid == *share.gentx_hash()).then_some(coinbase)
     }
 
+    /// The hashes of the other transactions of a share's block over all of their bytes; none from version 34 on, which does
+    /// not list them.
+    pub fn listed_transactions(&self, hash: ShareHash) -> Vec<Digest> {
+        let listed = self.share(hash).and_then(|share| {
+            let refs = share.info().transactions.as_ref()?;
+            verify::resolve(&self.view(), share, refs).ok()
+        });
+        listed.unwrap_or_default()
+    }
+
     /// Whether the block of a share builds on one of the latest blocks, so that it may still enter the parent chain.
     pub fn may_be_block(&self, hash: ShareHash) -> bool {
         self.share(hash).is_some_and(|share| {

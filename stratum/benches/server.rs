@@ -157,16 +157,16 @@ async fn write_jobs(listener: TcpListener, mut jobs: watch::Receiver<u64>) {
 async fn stratum(listener: TcpListener, mut jobs: watch::Receiver<u64>) {
     let (new_work, work) = watch::channel(Some(OneJob::new(1)));
     let (solutions, _solutions) = mpsc::channel(16);
-    let (credits, mut taken) = mpsc::channel(65_536);
+    let (deeds, mut taken) = mpsc::channel(65_536);
     let mut config = server::Config::default();
     config.session.vardiff.min = Difficulty::new(1e-12).unwrap();
     config.session.notify_interval = Duration::from_secs(600);
-    let server = Arc::new(server::Server::new(config, work, solutions, credits, CancellationToken::new()));
+    let server = Arc::new(server::Server::new(config, work, solutions, deeds, CancellationToken::new()));
     tokio::spawn(async move {
         // As the node adds them up.
-        let mut credits = Vec::new();
-        while taken.recv_many(&mut credits, 65_536).await > 0 {
-            credits.clear();
+        let mut deeds = Vec::new();
+        while taken.recv_many(&mut deeds, 65_536).await > 0 {
+            deeds.clear();
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     });

@@ -16,7 +16,7 @@ use crate::error::StratumError;
 use crate::extranonce::{Extranonces, Lease};
 use crate::job::{JOB_LIFE, Job};
 use crate::midstate::Midstate;
-use crate::session::{Credit, Now, Solution};
+use crate::session::{Credit, Now, Refused, Solution};
 use crate::submission::{Solved, TIME_ROLL_MAX_S, check_time};
 use crate::vardiff::{self, Vardiff};
 use crate::work::{Refusal, Work, Worker};
@@ -76,11 +76,20 @@ pub struct Judged<T> {
     pub solution: Option<Solution<T>>,
     /// Work to put to somebody's account.
     pub credit: Option<Credit>,
+    /// What earned nothing, if it is known whose it is.
+    pub refused: Option<Refused>,
 }
 
 impl<T> Judged<T> {
     fn refused(error: StratumError) -> Self {
-        Self { verdict: Err(error), solution: None, credit: None }
+        Self { verdict: Err(error), solution: None, credit: None, refused: None }
+    }
+
+    /// Refused, and it is known whose it is.
+    fn refused_of(answer: &HandedOut<T>, error: StratumError) -> Self {
+        let (worker, payee) = (answer.worker.clone(), answer.payee.clone());
+        let refused = Refused { worker, payee, reason: error.word() };
+        Self { refused: Some(refused), ..Self::refused(error) }
     }
 }
 
@@ -184,14 +193,14 @@ impl<W: Work> Desk<W> {
             return Judged::refused(StratumError::JobNotFound(hex::encode(root)));
         };
         if let Err(error) = answer.check(&header, &root, now.unix) {
-            return Judged::refused(error);
+            return Judged::refused_of(answer, error);
         }
         let solved = Solved::of(header, &answer.job);
         let Some(miner) = miners.get_mut(&answer.worker) else {
             return Judged::refused(StratumError::JobNotFound(hex::encode(root)));
         };
         if miner.duplicates.contains(&solved.hash) {
-            return Judged::refused(StratumError::Duplicate);
+            return Judged::refused_of(answer, StratumError::Duplicate);
         }
         let is_credited = answer.target.is_met_by(&solved.pow_hash);
         let is_solution = answer.job.solution_target().is_met_by(&solved.pow_hash);
@@ -207,7 +216,8 @@ impl<W: Work> Desk<W> {
         let achieved = Target::from_le_bytes(solved.pow_hash).difficulty();
         if !is_credited {
             let (achieved, required) = (format!("{achieved:.6}"), answer.difficulty.to_string());
-            return Judged { solution, ..Judged::refused(StratumError::LowDifficulty { achieved, required }) };
+            let error = StratumError::LowDifficulty { achieved, required };
+            return Judged { solution, ..Judged::refused_of(answer, error) };
         }
         miner.vardiff.record(answer.difficulty, now.instant);
         let newest = work.epochs();
@@ -220,7 +230,7 @@ impl<W: Work> Desk<W> {
         };
         let stale = answer.epochs.stale != newest.stale;
         let verdict = if stale { Err(StratumError::Stale(hex::encode(root))) } else { Ok(()) };
-        Judged { verdict, solution, credit: Some(credit) }
+        Judged { verdict, solution, credit: Some(credit), refused: None }
     }
 }
 

@@ -56,5 +56,5 @@ pub use epochs::Epochs;
 pub use error::StratumError;
 pub use job::{Job, JobId, JobParts, Offer};
 pub use memory::Memory;
-pub use session::{Credit, Disconnect, Event, Now, Session, Solution};
+pub use session::{Credit, Deed, Disconnect, Event, Now, Refused, Session, Solution};
 pub use work::{Refusal, Work, Worker};

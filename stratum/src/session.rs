@@ -172,6 +172,8 @@ pub enum Event<T> {
     Solution(Box<Solution<T>>),
     /// A submission met its difficulty.
     Credited(Credit),
+    /// A submission was refused.
+    Refused(Refused),
     /// A submission got this verdict, a word of a fixed set.
     Verdict(&'static str),
     /// A name was authorised or refused, a word of a fixed set.
@@ -236,6 +238,26 @@ pub struct Credit {
     pub achieved: f64,
     /// Whether it came for work that had been dropped: it is hash rate all the same.
     pub late: bool,
+}
+
+/// A submission that earned nothing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refused {
+    /// Whose.
+    pub worker: Arc<str>,
+    /// Whom the work would have paid.
+    pub payee: Arc<str>,
+    /// Why, a word of a fixed set.
+    pub reason: &'static str,
+}
+
+/// What statistics are told of a submission.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Deed {
+    /// It met its difficulty.
+    Credited(Credit),
+    /// It did not, or could not be used.
+    Refused(Refused),
 }
 
 /// A worker under the name that the miner uses for it.
@@ -464,6 +486,9 @@ impl<W: Work> Session<W> {
                 let word = verdict.as_ref().map_or_else(StratumError::word, |()| "accepted");
                 self.events.push_back(Event::Verdict(word));
                 let is_work = matches!(verdict, Ok(()) | Err(StratumError::Stale(_)));
+                if !is_work {
+                    self.note_refused(&name, word);
+                }
                 self.answer(id, verdict);
                 if is_work { self.retarget(now) } else { self.bear_with(now) }
             }
@@ -868,6 +893,13 @@ impl<W: Work> Session<W> {
             None => self.add_worker(name, "")?,
         };
         Ok(self.workers[index].worker.name.clone())
+    }
+
+    /// Tells of a submission that earned nothing, if it is known whose it is.
+    fn note_refused(&mut self, name: &str, reason: &'static str) {
+        let Some(known) = self.workers.iter().find(|known| *known.given == *name) else { return };
+        let (worker, payee) = (known.worker.name.clone(), self.payee.clone());
+        self.events.push_back(Event::Refused(Refused { worker, payee, reason }));
     }
 
     /// Judges a submission. Checks what costs nothing first, and tells duplicates before anything is passed on; what is

@@ -375,6 +375,21 @@ fn configure_answers_every_extension_that_was_asked_for_and_no_other() {
 }
 
 #[test]
+fn a_refused_submission_is_told_of_with_its_worker_and_the_reason() {
+    let (mut conversation, job) = Conversation::mining();
+    let solved = solve(&job, |difficulty| difficulty >= 2e-8);
+    conversation.submit("alice.rig", job.id(), &solved);
+    conversation.submit("alice.rig", job.id(), &solved);
+    conversation.submit("alice.rig", "ffff", &solved);
+    let refused = conversation.events.iter().filter_map(|event| match event {
+        Event::Refused(refused) => Some((&*refused.worker, refused.reason)),
+        _ => None,
+    });
+    let refused: Vec<_> = refused.collect();
+    assert_eq!(refused, [("alice.rig", "duplicate"), ("alice.rig", "job_not_found")]);
+}
+
+#[test]
 fn a_good_submission_is_accepted_and_credited_with_what_was_required() {
     let (mut conversation, job) = Conversation::mining();
     let solved = solve(&job, |difficulty| difficulty >= 2e-8);

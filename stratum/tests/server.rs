@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use stratum::midstate::Midstate;
 use stratum::server::{Config, Server};
-use stratum::{Credit, Difficulty, Epochs, JobId, JobParts, Offer, Refusal, Solution, Work, Worker};
+use stratum::{Deed, Difficulty, Epochs, JobId, JobParts, Offer, Refusal, Solution, Work, Worker};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, DuplexStream};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
@@ -69,7 +69,7 @@ struct Front {
     server: Arc<Server<Numbered>>,
     work: watch::Sender<Option<Arc<Numbered>>>,
     solutions: mpsc::Receiver<Solution<()>>,
-    credits: mpsc::Receiver<Credit>,
+    deeds: mpsc::Receiver<Deed>,
     stop: CancellationToken,
 }
 
@@ -77,13 +77,13 @@ impl Front {
     fn new(easy: bool, change: impl FnOnce(&mut Config)) -> Self {
         let (work, work_of_server) = watch::channel(Some(Arc::new(Numbered { number: 1, easy })));
         let (found, solutions) = mpsc::channel(16);
-        let (given, credits) = mpsc::channel(16);
+        let (given, deeds) = mpsc::channel(16);
         let stop = CancellationToken::new();
         let mut config = Config::default();
         config.session.vardiff.min = Difficulty::new(1e-12).unwrap();
         change(&mut config);
         let server = Arc::new(Server::new(config, work_of_server, found, given, stop.clone()));
-        Self { server, work, solutions, credits, stop }
+        Self { server, work, solutions, deeds, stop }
     }
 
     /// A connection that takes `room` bytes before the miner must read.
@@ -171,7 +171,7 @@ async fn answers_come_in_the_order_of_the_requests_however_they_arrive() {
         assert_eq!(answer, json!({"id": id, "result": true, "error": null}));
     }
     // Nobody took the credits: what did not fit was dropped, and no miner waited for it.
-    let taken = std::iter::from_fn(|| front.credits.try_recv().ok()).count();
+    let taken = std::iter::from_fn(|| front.deeds.try_recv().ok()).count();
     assert_eq!(taken, 16);
 }
 

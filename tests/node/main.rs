@@ -9,6 +9,7 @@ mod demo;
 mod doors;
 mod found;
 mod gate;
+mod json;
 mod ledger;
 mod metrics;
 mod pages;

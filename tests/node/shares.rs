@@ -100,7 +100,7 @@ impl Miner {
     }
 
     /// Waits until it is to drop `old` for another coinbase.
-    fn wait_for_change(&mut self, old: &Job) -> Job {
+    pub(crate) fn wait_for_change(&mut self, old: &Job) -> Job {
         self.client.wait_for_job(|job| job.clean && job.coinbase_start != old.coinbase_start)
     }
 

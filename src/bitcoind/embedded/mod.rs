@@ -168,6 +168,7 @@ fn assemble(config: &Config, tasks: &Tasks) -> (Handle, Embedded, mpsc::Receiver
         gone: false,
         version: "embedded chain".into(),
         trouble: None,
+        template_took: None,
         p2p_connected: true,
     };
     let (templates_out, templates) = watch::channel(None);

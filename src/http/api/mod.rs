@@ -7,6 +7,7 @@
 
 mod blocks;
 mod events;
+mod graphs;
 mod miners;
 mod network;
 mod shares;
@@ -54,6 +55,8 @@ const LIMIT_MAX: usize = 10_000;
         network::peers,
         network::bans,
         blocks::blocks,
+        graphs::graphs,
+        graphs::graph,
         events::events,
         description,
     )
@@ -74,6 +77,8 @@ fn table() -> Vec<(&'static str, MethodRouter<Sources>)> {
         ("/api/v1/peers", get(network::peers)),
         ("/api/v1/bans", get(network::bans)),
         ("/api/v1/blocks", get(blocks::blocks)),
+        ("/api/v1/graphs", get(graphs::graphs)),
+        ("/api/v1/graphs/{source}/{view}", get(graphs::graph)),
         ("/api/v1/events", get(events::events)),
         ("/api/v1/openapi.json", get(description)),
     ]

@@ -11,15 +11,12 @@ use utoipa::ToSchema;
 
 use super::{Answer, Limit, Problem, Sources};
 use crate::figures::difficulty::bdiff;
-use crate::figures::share::{self as lookup, Found};
+use crate::figures::share::Found;
 use crate::figures::{DrawnShare, height_of};
 use crate::share::{ShareHash, display_hex};
 
-/// How long the chain's owner may take over a look.
+/// How long a look at the chain may take, with the wait for others who look.
 const PATIENCE: Duration = Duration::from_secs(5);
-
-/// Ancestors that are told of.
-const ANCESTORS_MAX: u32 = 8;
 
 /// The newest part of the share chain.
 #[derive(Debug, Serialize, ToSchema)]
@@ -154,15 +151,11 @@ pub(super) async fn shares(state: State<Sources>, query: Result<Query<Limit>, Qu
         (status = 404, description = "There is none", body = Problem), (status = 503, description = "The chain is busy", body = Problem)))]
 pub(super) async fn share(state: State<Sources>, Path(text): Path<String>) -> Answer<ShareInDetail> {
     let hash = parse(&text).ok_or_else(|| Problem::new(StatusCode::BAD_REQUEST, "a share's hash is 64 hex digits"))?;
-    let look = state.chain.look(move |chain| {
-        let ancestors: Vec<ShareHash> = chain.all().chain(hash, ANCESTORS_MAX + 1).skip(1).collect();
-        lookup::find(chain, hash).map(|found| (found, ancestors))
-    });
-    let busy = || Problem::new(StatusCode::SERVICE_UNAVAILABLE, "the share chain is too busy just now: try again");
-    let looked = timeout(PATIENCE, look).await.ok().flatten().ok_or_else(busy)?;
-    let (found, ancestors) = looked.ok_or_else(|| Problem::not_found(format!("there is no share {hash}")))?;
+    let busy = |_| Problem::new(StatusCode::SERVICE_UNAVAILABLE, "the share chain is too busy just now: try again");
+    let looked = timeout(PATIENCE, state.shares.find(hash, true)).await.map_err(busy)?;
+    let found = looked.ok_or_else(|| Problem::not_found(format!("there is no share {hash}")))?;
     let symbol = state.figures.borrow().symbol;
-    Ok(Json(in_detail(&found, &ancestors, symbol)))
+    Ok(Json(in_detail(&found, symbol)))
 }
 
 /// A hash as people write it: most significant digit first.
@@ -173,7 +166,7 @@ fn parse(text: &str) -> Option<ShareHash> {
     Some(ShareHash(bytes))
 }
 
-fn in_detail(found: &Found, ancestors: &[ShareHash], symbol: &str) -> ShareInDetail {
+fn in_detail(found: &Found, symbol: &str) -> ShareInDetail {
     let share = &found.share;
     let header = &share.contents().min_header;
     let texts = |hashes: &[ShareHash]| hashes.iter().map(ToString::to_string).collect();
@@ -192,7 +185,7 @@ fn in_detail(found: &Found, ancestors: &[ShareHash], symbol: &str) -> ShareInDet
             is_block: share.is_block(),
         },
         children: texts(&found.children),
-        ancestors: texts(ancestors),
+        ancestors: texts(&found.ancestors),
         far_share: share.info().far_share_hash.map(|far| far.to_string()),
         min_difficulty: bdiff(share.max_target()),
         version: share.version().number(),

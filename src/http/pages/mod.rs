@@ -46,8 +46,8 @@ const ASSETS: &[(&str, Asset)] = assets! {
         "views/peers.js", "views/share.js", "views/sharechain.js";
 };
 
-/// Paths that are pages, as `app.js` knows them.
-const PAGES: &[&str] = &["/", "/sharechain", "/share/{hash}", "/miners", "/payouts", "/blocks", "/graphs", "/peers"];
+/// Paths that are pages, as `app.js` knows them, beside `/`.
+const PAGES: &[&str] = &["/sharechain", "/share/{hash}", "/miners", "/payouts", "/blocks", "/graphs", "/peers"];
 
 /// Names each file's content.
 static TAGS: LazyLock<HashMap<&'static [u8], String>> = LazyLock::new(|| {

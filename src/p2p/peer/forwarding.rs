@@ -41,6 +41,11 @@ struct Ours {
 }
 
 impl Forwarding {
+    /// Bytes that the peer has us remember.
+    pub(super) fn remembered_bytes(&self) -> usize {
+        self.remembered_bytes
+    }
+
     /// The peer knows these.
     pub(super) fn handle_have(&mut self, hashes: Vec<Digest>) {
         for hash in hashes {

@@ -242,6 +242,11 @@ impl Peer {
         Some(frame)
     }
 
+    /// Bytes of transactions that the peer has us remember.
+    pub fn remembered_bytes(&self) -> usize {
+        self.forwarding.remembered_bytes()
+    }
+
     /// What kind of message came, for each one.
     pub fn poll_received(&mut self) -> Option<Command> {
         self.received.pop_front()

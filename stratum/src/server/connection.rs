@@ -20,7 +20,7 @@ use tracing::{Span, debug, info, trace};
 use super::bell::Bell;
 use super::{Server, metrics, now};
 use crate::line::{LineTooLong, Lines};
-use crate::session::{self, Disconnect, Event, Session};
+use crate::session::{self, Deed, Disconnect, Event, Session};
 use crate::work::Work;
 
 /// Bytes asked of a socket at a time: a hundred submissions.
@@ -322,8 +322,13 @@ where
             }
             Event::Credited(credit) => {
                 let (hashes, late) = (credit.difficulty.average_hashes(), credit.late);
-                let sent = self.server.credits.try_send(credit);
+                let sent = self.server.deeds.try_send(Deed::Credited(credit));
                 self.server.meters.credited(hashes, late, matches!(sent, Err(TrySendError::Full(_))));
+            }
+            Event::Refused(refused) => {
+                if let Err(TrySendError::Full(_)) = self.server.deeds.try_send(Deed::Refused(refused)) {
+                    self.server.meters.deed_dropped();
+                }
             }
             Event::Verdict(verdict) => self.server.meters.verdict(verdict, since.elapsed()),
             Event::Authorized(result) => metrics::authorized(result),

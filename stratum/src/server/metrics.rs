@@ -14,7 +14,7 @@ pub fn describe() {
     describe_counter!("stratum_solutions_total", "Submissions good enough for a share or a block");
     describe_counter!("stratum_credited_hashes_total", "Hashes that accepted submissions stand for");
     describe_counter!("stratum_credited_late_hashes_total", "Hashes that submissions for dropped work stand for");
-    describe_counter!("stratum_credits_dropped_total", "Credits that statistics were too slow to take");
+    describe_counter!("stratum_credits_dropped_total", "Credits and refusals that statistics were too slow to take");
     describe_counter!("stratum_jobs_sent_total", "Jobs sent to miners because of new work");
     describe_counter!("stratum_bytes_sent_total", "Bytes sent to miners");
     describe_histogram!(
@@ -94,8 +94,13 @@ impl Meters {
         let hashes = hashes as u64;
         if late { &self.credited_late } else { &self.credited }.increment(hashes);
         if dropped {
-            self.credits_dropped.increment(1);
+            self.deed_dropped();
         }
+    }
+
+    /// Statistics were too slow to take what they are told of a submission.
+    pub fn deed_dropped(&self) {
+        self.credits_dropped.increment(1);
     }
 
     pub(super) fn job_sent(&self) {

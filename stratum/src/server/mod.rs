@@ -23,7 +23,7 @@ use tracing::{debug, info, info_span, warn};
 use crate::difficulty::Difficulty;
 use crate::extranonce::Extranonces;
 use crate::memory::Memory;
-use crate::session::{self, Credit, JobTooBig, Now, Solution};
+use crate::session::{self, Deed, JobTooBig, Now, Solution};
 use crate::vardiff;
 use crate::work::Work;
 use limits::{Limits, Registry};
@@ -91,7 +91,7 @@ pub struct Server<W: Work> {
     extranonces: Extranonces,
     work: watch::Receiver<Option<Arc<W>>>,
     solutions: mpsc::Sender<Solution<W::Ticket>>,
-    credits: mpsc::Sender<Credit>,
+    deeds: mpsc::Sender<Deed>,
     stop: CancellationToken,
     seeds: AtomicU64,
     session_config: Arc<session::Config>,
@@ -104,12 +104,12 @@ pub struct Server<W: Work> {
 impl<W: Work> Server<W> {
     /// A server that takes its work from `work` (`None` means that there is nothing to mine: miners are sent away so
     /// that they fail over to their next pool), waits on `solutions` until they are taken, and drops what does not fit
-    /// into `credits`. It winds down when `stop` is cancelled.
+    /// into `deeds`. It winds down when `stop` is cancelled.
     pub fn new(
         config: Config,
         work: watch::Receiver<Option<Arc<W>>>,
         solutions: mpsc::Sender<Solution<W::Ticket>>,
-        credits: mpsc::Sender<Credit>,
+        deeds: mpsc::Sender<Deed>,
         stop: CancellationToken,
     ) -> Self {
         let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -122,7 +122,7 @@ impl<W: Work> Server<W> {
             extranonces: Extranonces::starting_at(first),
             work,
             solutions,
-            credits,
+            deeds,
             stop,
             seeds: AtomicU64::new(fastrand::u64(..)),
             session_config: Arc::new(config.session),
