@@ -14,7 +14,7 @@ use crate::shares::{Pool, network_file, own_address, solve_share, wpkh};
 const SHOWN_LIMIT: Duration = Duration::from_secs(30);
 
 /// A worker whose name is markup: names come from strangers.
-const NASTY: &str = "<img/src=x/onerror=alert(1)>";
+const NASTY: &str = "<img src=x onerror=alert(1)>";
 
 /// Where the README's pictures go, if they are to be made.
 fn pictures() -> Option<PathBuf> {

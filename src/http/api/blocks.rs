@@ -4,7 +4,7 @@ use axum::Json;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
 use serde::Serialize;
-use std::collections::HashSet;
+use std::collections::HashMap;
 use utoipa::ToSchema;
 
 use super::{Answer, Limit, Problem, Sources};
@@ -34,8 +34,8 @@ pub(super) struct Block {
     height: Option<u32>,
     /// When it was found.
     time: f64,
-    /// Whom its share pays.
-    payee: String,
+    /// Whom its share pays; null for one whose share is not remembered.
+    payee: Option<String>,
     /// The worker that found it, or the peer that sent its share; null if it was found before this node followed blocks.
     finder: Option<String>,
     /// Whether this node's miners found it.
@@ -77,9 +77,13 @@ pub(super) async fn blocks(state: State<Sources>, query: Result<Query<Limit>, Qu
     let limit = super::limit(query)?;
     let figures = super::figures(&state);
     let found = state.found.borrow().clone();
+    let mut solved: HashMap<String, Block> =
+        figures.chain.blocks.iter().map(|solved| (solved.hash.to_string(), not_followed(solved))).collect();
     let mut blocks: Vec<Block> = found.blocks.iter().map(|record| followed(record)).collect();
-    let known: HashSet<String> = blocks.iter().map(|block| block.hash.clone()).collect();
-    blocks.extend(figures.chain.blocks.iter().map(not_followed).filter(|block| !known.contains(&block.hash)));
+    for block in &mut blocks {
+        block.payee = solved.remove(&block.hash).and_then(|solved| solved.payee);
+    }
+    blocks.extend(solved.into_values());
     blocks.sort_by(|one, other| other.time.total_cmp(&one.time));
     let total = blocks.len();
     blocks.truncate(limit);
@@ -93,7 +97,7 @@ fn followed(record: &Record) -> Block {
         share: record.hash.to_string(),
         height: record.height,
         time: record.found_at,
-        payee: record.payee.clone(),
+        payee: None,
         finder: Some(record.finder.clone()),
         is_own: record.is_ours,
         value: Some(record.value),
@@ -129,7 +133,7 @@ fn not_followed(solved: &SolvedBlock) -> Block {
         share: solved.hash.to_string(),
         height: solved.height,
         time: f64::from(solved.time),
-        payee: solved.payee.as_str().to_owned(),
+        payee: Some(solved.payee.as_str().to_owned()),
         finder: None,
         is_own: solved.is_own,
         value: None,

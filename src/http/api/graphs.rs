@@ -10,7 +10,7 @@ use std::sync::Arc;
 use utoipa::ToSchema;
 
 use super::{Answer, Problem, Sources, is_worker_of};
-use crate::graphs::{Bin, DESCRIPTIONS, ONLY, SPANS, Value};
+use crate::graphs::{Bin, ONLY, SPANS, Value};
 
 /// Lines of one graph when nobody says how many.
 const SERIES_DEFAULT: usize = 20;
@@ -129,13 +129,22 @@ pub(super) async fn graph(
     query: Result<Query<Lines>, QueryRejection>,
 ) -> Answer<Graph> {
     let Query(lines) = query.map_err(|error| Problem::new(StatusCode::BAD_REQUEST, error.body_text()))?;
-    let missing = || Problem::not_found(format!("there is no graph {source}/{view}; /api/v1/graphs says which there are"));
+    let missing =
+        || Problem::not_found(format!("there is no graph {source}/{view}; /api/v1/graphs says which there are"));
     let &(_, _, unit, _) = SHOWN.iter().find(|shown| shown.0 == source).ok_or_else(missing)?;
     let span = SPANS.iter().find(|span| span.name == view).ok_or_else(missing)?;
     let bins = state.graphs.draw(&source, &view).ok_or_else(missing)?;
     let (series, omitted) = series(&bins, &lines, if unit == "satoshi" { SATOSHIS } else { 1.0 });
     let times = bins.iter().rev().map(|bin| bin.center).collect();
-    Ok(Json(Graph { source: source.clone(), view: view.clone(), unit, bin_seconds: span.width, times, series, omitted }))
+    Ok(Json(Graph {
+        source: source.clone(),
+        view: view.clone(),
+        unit,
+        bin_seconds: span.width,
+        times,
+        series,
+        omitted,
+    }))
 }
 
 /// The lines of `bins`, and how many were left out.
@@ -178,6 +187,7 @@ fn value_of(bin: &Bin, key: &str) -> Option<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::graphs::DESCRIPTIONS;
 
     #[test]
     fn every_source_is_shown() {
@@ -200,9 +210,16 @@ mod tests {
 
     #[test]
     fn lines_are_oldest_first_the_largest_first_and_no_more_than_wanted() {
-        let bins = [bin(3.0, &[("a.x", 5.0), (ONLY, 1.0)]), bin(2.0, &[]), bin(1.0, &[("a.x", 1.0), ("b", 2.0), ("a.y", 1.0)])];
+        let bins = [
+            bin(3.0, &[("a.x", 5.0), (ONLY, 1.0)]),
+            bin(2.0, &[]),
+            bin(1.0, &[("a.x", 1.0), ("b", 2.0), ("a.y", 1.0)]),
+        ];
         let (drawn, omitted) = series(&bins, &Lines { limit: Some(2), address: None }, 10.0);
-        assert_eq!(lines_of(&drawn), [("a.x", vec![Some(10.0), None, Some(50.0)]), ("b", vec![Some(20.0), None, None])]);
+        assert_eq!(
+            lines_of(&drawn),
+            [("a.x", vec![Some(10.0), None, Some(50.0)]), ("b", vec![Some(20.0), None, None])]
+        );
         assert_eq!(omitted, 1);
         let (drawn, _) = series(&bins, &Lines { limit: None, address: Some("a".into()) }, 1.0);
         assert_eq!(lines_of(&drawn), [("a", vec![Some(2.0), None, Some(5.0)])]);

@@ -26,7 +26,7 @@ pub(super) struct Summary {
     /// Blocks that the pool found.
     blocks: FoundBlocks,
     /// Other nodes.
-    peers: Peers,
+    peers: Connections,
 }
 
 /// This node.
@@ -175,7 +175,7 @@ pub(super) struct FoundBlocks {
 
 /// Other nodes.
 #[derive(Debug, Serialize, ToSchema)]
-pub(super) struct Peers {
+pub(super) struct Connections {
     /// Connections that others opened.
     incoming: usize,
     /// Connections that this node opened.
@@ -276,7 +276,7 @@ fn summarise(figures: &Figures, sources: &Sources) -> Summary {
             found: figures.chain.blocks.len(),
             last: figures.chain.blocks.first().map(|block| f64::from(block.time)),
         },
-        peers: Peers {
+        peers: Connections {
             incoming: figures.peers.incoming,
             outgoing: figures.peers.outgoing,
             banned: figures.peers.banned.len(),

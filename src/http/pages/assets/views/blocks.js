@@ -37,7 +37,7 @@ function block(row, symbol) {
     facts([
       ["Hash", h("span", { class: "mono" }, row.hash)],
       ["Share", shareLink(row.share)],
-      ["Pays its finder at", addressLink(row.payee, row.payee)],
+      row.payee ? ["Its share pays", addressLink(row.payee, row.payee)] : null,
       [row.is_own ? "Found by worker" : "Share came from", row.finder ? h("span", { class: "break" }, row.finder) : null],
       ["Worth", row.value === null ? null : coins(row.value, symbol)],
       ["Confirmations", row.confirmations === null || !["confirming", "mature"].includes(row.state) ? null : row.state === "mature" ? "100 or more: spendable" : many(row.confirmations, "confirmation")],
