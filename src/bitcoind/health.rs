@@ -1,5 +1,6 @@
 //! Keeps the daemon's condition, and declares it gone when no template came for too long.
 
+use metrics::gauge;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
@@ -42,6 +43,7 @@ impl Monitor {
             health.gone = false;
             health.trouble = None;
         });
+        gauge!("bitcoind_up").set(1.0);
         if was_gone {
             info!("bitcoind is back: miners are served again");
         }
@@ -114,6 +116,7 @@ impl Monitor {
             declared
         });
         if declared {
+            gauge!("bitcoind_up").set(0.0);
             let trouble = self.0.health.borrow().trouble.clone().unwrap_or_default();
             error!(after = ?self.0.gone_after, trouble, "bitcoind is gone: no work for miners until it is back");
         }

@@ -3,6 +3,7 @@
 mod api;
 mod bench;
 mod block_found;
+mod containers;
 mod control;
 mod daemon_trouble;
 mod demo;
@@ -14,6 +15,7 @@ mod ledger;
 mod metrics;
 mod pages;
 mod peers;
+mod prometheus;
 mod refusals;
 mod restart;
 mod share_command;
