@@ -163,6 +163,9 @@ fn part_of(route: Option<&str>) -> &'static str {
         "api" => "/api",
         "health" => "/health",
         "long-polling" => "/long-polling",
+        "assets" | "blocks" | "favicon.ico" | "graphs" | "miners" | "payouts" | "peers" | "share" | "sharechain" => {
+            "pages"
+        }
         "metrics" => "/metrics",
         "static" => "/static",
         "web" => "/web",

@@ -133,7 +133,12 @@ fn every_path_answers_as_it_is_described_while_miners_mine() {
     };
     wait_until("the shares are shown", FIGURES_LIMIT, shown);
 
-    let parameters = BTreeMap::from([("address", address.clone()), ("hash", found[5].to_string())]);
+    let parameters = BTreeMap::from([
+        ("address", address.clone()),
+        ("hash", found[5].to_string()),
+        ("source", "pool_rates".to_owned()),
+        ("view", "last_hour".to_owned()),
+    ]);
     let mut asked = 0;
     for path in description.0["paths"].as_object().expect("there are paths").keys() {
         if path == "/api/v1/events" || path == "/api/v1/openapi.json" {
@@ -172,6 +177,7 @@ fn every_path_answers_as_it_is_described_while_miners_mine() {
         ("/api/v1/shares/{hash}", "/api/v1/shares/nonsense".to_owned(), 400),
         ("/api/v1/addresses/{address}", format!("/api/v1/addresses/{}", wpkh(9)), 404),
         ("/api/v1/addresses/{address}", "/api/v1/addresses/%3Cscript%3E".to_owned(), 404),
+        ("/api/v1/graphs/{source}/{view}", "/api/v1/graphs/pool_rates/last_minute".to_owned(), 404),
         ("/api/v1/shares", "/api/v1/shares?limit=many".to_owned(), 400),
         ("/api/v1/workers", "/api/v1/workers?limit=1000000".to_owned(), 400),
     ] {

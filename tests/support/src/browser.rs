@@ -25,6 +25,8 @@ pub struct Browser {
     child: Child,
     socket: WebSocket<MaybeTlsStream<TcpStream>>,
     calls: u64,
+    /// Names the page; none while the browser itself is spoken to.
+    session: Option<String>,
     complaints: Vec<String>,
     _profile: TempDir,
 }
@@ -40,30 +42,22 @@ impl Browser {
             .unwrap_or_else(|| panic!("none of {PROGRAMS:?} is installed; tests/run.sh installs `chromium`"));
         let stderr = BufReader::new(child.stderr.take().expect("piped"));
         let mut lines = stderr.lines();
-        let address = lines
+        let url = lines
             .by_ref()
             .map_while(Result::ok)
-            .find_map(|line| line.strip_prefix("DevTools listening on ws://")?.split('/').next().map(str::to_owned))
+            .find_map(|line| line.strip_prefix("DevTools listening on ").map(str::to_owned))
             .expect("the browser says where it listens");
         // A full pipe would stop it.
         std::thread::spawn(move || lines.for_each(drop));
-        let address = address.parse().expect("an address and a port");
-        let started = Instant::now();
-        let page = loop {
-            assert!(started.elapsed() < PATIENCE, "the browser opens no page");
-            let targets = crate::http::get(address, "/json/list")
-                .map_or(Value::Null, |answer| serde_json::from_str(&answer.body).unwrap_or_default());
-            let page = targets.as_array().into_iter().flatten().find(|target| target["type"] == "page");
-            if let Some(url) = page.and_then(|page| page["webSocketDebuggerUrl"].as_str()) {
-                break url.to_owned();
-            }
-            std::thread::sleep(LOOK_INTERVAL);
-        };
-        let (socket, _) = tungstenite::connect(page).expect("the page can be driven");
+        let (socket, _) = tungstenite::connect(url.trim()).expect("the browser can be driven");
         if let MaybeTlsStream::Plain(stream) = socket.get_ref() {
             stream.set_read_timeout(Some(PATIENCE)).expect("a timeout can be set");
         }
-        let mut browser = Self { child, socket, calls: 0, complaints: Vec::new(), _profile: profile };
+        let (calls, session) = (0, None);
+        let mut browser = Self { child, socket, calls, session, complaints: Vec::new(), _profile: profile };
+        let made = browser.call("Target.createTarget", json!({"url": "about:blank"}));
+        let attached = browser.call("Target.attachToTarget", json!({"targetId": made["targetId"], "flatten": true}));
+        browser.session = attached["sessionId"].as_str().map(str::to_owned);
         for domain in ["Page", "Runtime", "Log", "Network"] {
             browser.call(&format!("{domain}.enable"), json!({}));
         }
@@ -230,8 +224,11 @@ impl Browser {
     fn call(&mut self, method: &str, params: Value) -> Value {
         self.calls += 1;
         let id = self.calls;
-        let text = json!({"id": id, "method": method, "params": params}).to_string();
-        self.socket.send(Message::text(text)).expect("the browser listens");
+        let mut message = json!({"id": id, "method": method, "params": params});
+        if let Some(session) = &self.session {
+            message["sessionId"] = json!(session);
+        }
+        self.socket.send(Message::text(message.to_string())).expect("the browser listens");
         loop {
             let message = self.socket.read().unwrap_or_else(|error| panic!("{method}: {error}"));
             let Message::Text(text) = message else { continue };

@@ -21,7 +21,7 @@ pub fn get(address: SocketAddr, path: &str) -> std::io::Result<Response> {
 }
 
 /// GETs a path as a client that accepts some kinds of answers only.
-pub fn get_as(address: SocketAddr, path: &str, accept: &str) -> std::io::Result<Response> {
+pub(crate) fn get_as(address: SocketAddr, path: &str, accept: &str) -> std::io::Result<Response> {
     let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(5))?;
     stream.set_read_timeout(Some(Duration::from_secs(10)))?;
     write!(stream, "GET {path} HTTP/1.1\r\nHost: {address}\r\nAccept: {accept}\r\nConnection: close\r\n\r\n")?;
