@@ -367,7 +367,6 @@ fn take_pictures(browser: &mut Browser, stage: &Stage, folder: &std::path::Path)
         ("overview", "/".to_owned(), 1280, 1000, "light"),
         ("sharechain", "/sharechain".to_owned(), 1280, 800, "dark"),
         ("address", format!("/address/{}", stage.payee), 1280, 900, "light"),
-        ("graphs", "/graphs?view=last_hour".to_owned(), 1280, 800, "light"),
         ("phone", "/".to_owned(), 390, 844, "dark"),
     ] {
         browser.resize(width, height, width < 600);

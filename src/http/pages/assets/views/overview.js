@@ -85,7 +85,7 @@ function tiles({ pool, local, block, blocks, node }, poolGraph, localGraph) {
     tile("Late submissions", percent(late), null, "work that came after its job was gone", { tone: tone(late, 0.03, 0.1) }),
     tile("Next share here", duration(local.seconds_to_share), null, ["on average, at difficulty ", difficulty(pool.share_difficulty)]),
     tile("Next block", duration(pool.seconds_to_block), null, ["on average, at difficulty ", difficulty(block?.difficulty)]),
-    tile("Newest share", pool.last_share ? ago(pool.last_share, "") : "–", null, pool.last_share ? ["ago; one every ", duration(pool.share_period), " is meant"] : "there is none yet"),
+    tile("Newest share", pool.last_share ? ago(pool.last_share) : "–", null, pool.last_share ? ["one every ", duration(pool.share_period), " is what the pool aims at"] : "there is none yet"),
     tile("Luck", pool.luck === null ? "–" : percent(pool.luck, 0), null, pool.luck === null ? "known after the pool's first block" : "blocks found against those expected"),
     tile("Blocks of the pool", count(blocks.found), null, blocks.last ? ["the last ", ago(blocks.last)] : "none in the chain's memory"),
     tile("A block is worth", coins(block?.value), node.symbol, ["fee here ", percent(node.fee, node.fee > 0 ? 2 : 0)], { wide: true }));
