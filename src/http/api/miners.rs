@@ -397,6 +397,8 @@ mod tests {
         let fine = Done {
             hash_rate: hashes_of(1.0) / 3.0,
             late_hash_rate: 0.0,
+            hashes: 0.0,
+            late_hashes: 0.0,
             accepted: 100,
             late: 0,
             refused: BTreeMap::new(),
