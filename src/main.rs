@@ -20,11 +20,6 @@ use p2pool::network::Network;
 use p2pool::tasks::Tasks;
 use p2pool::{bench, demo, metrics, miner, node, service, share, sharechain, simulation, sockets};
 
-/// Jobs come and go among sessions that stay: the C library's allocator keeps the holes between them, megabytes more each
-/// minute.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 /// What the shell's conventions call a mistake in the arguments.
 const EXIT_USAGE: u8 = 2;
 
