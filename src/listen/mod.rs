@@ -35,8 +35,9 @@ const FIRST_BYTES_TIMEOUT: Duration = Duration::from_secs(3);
 /// How long a client may take over TLS's greeting: two round trips, and a slow device's arithmetic.
 const TLS_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Connections that may be without a first byte at a time: strangers that connect and say nothing hold no more.
-const SILENT_CONNECTIONS_MAX: usize = 1024;
+/// Connections that may be without a first byte at a time: strangers that connect and say nothing hold no more. A farm that
+/// comes back at once, while this machine has other things to do, must not meet this bound; each takes some 2 kB.
+const SILENT_CONNECTIONS_MAX: usize = 8 * 1024;
 
 /// Pause after an error of `accept`, such as having no file descriptors left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
