@@ -8,12 +8,16 @@ import { plot, reading } from "../plot.js";
 
 const NAMES = { last_hour: "Hour", last_day: "Day", last_week: "Week", last_month: "Month", last_year: "Year" };
 
+/** The finest bins are 24 s wide. */
+const RELOAD_MS = 12000;
+
 export default function graphs({ redraw, reload }) {
   const asked = new URLSearchParams(location.search).get("view");
   let view = asked in NAMES ? asked : "last_day";
   // What of it is shown, seconds since 1970; all of it while null.
   let zoom = null;
   let views = [];
+  setInterval(reload, RELOAD_MS);
 
   function choose(name) {
     view = name;
@@ -47,7 +51,7 @@ export default function graphs({ redraw, reload }) {
   }
 
   return {
-    events: ["rates"],
+    events: [],
     title: () => "Graphs",
     async load() {
       const index = await api.get("/graphs");

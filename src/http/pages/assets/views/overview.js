@@ -10,14 +10,23 @@ import { spark } from "../plot.js";
 const SHARES = 120;
 const ICONS = { good: "M5 12.5l4.5 4.5L19 7.5", warn: "M12 6v7.5M12 17.2v.6", bad: "M7 7l10 10M17 7L7 17" };
 
+/** How long the small lines over the last day are shown before they are asked for again. */
+const LINES_MS = 60000;
+
 export default function overview() {
+  let lines = null;
+  let linesAt = 0;
   return {
     events: ["rates"],
     title: () => "Overview",
     async load() {
-      const [summary, shares, payouts, blocks, pool, local] = await Promise.all([
-        api.get("/summary"), api.get(`/shares?limit=${SHARES}`), api.get("/payouts?limit=6"), api.get("/blocks?limit=5"),
-        api.find("/graphs/pool_rates/last_day"), api.find("/graphs/local_hash_rate/last_day"),
+      if (Date.now() - linesAt > LINES_MS) {
+        lines = Promise.all([api.find("/graphs/pool_rates/last_day"), api.find("/graphs/local_hash_rate/last_day")]);
+        linesAt = Date.now();
+        lines.catch(() => { linesAt = 0; });
+      }
+      const [summary, shares, payouts, blocks, [pool, local]] = await Promise.all([
+        api.get("/summary"), api.get(`/shares?limit=${SHARES}`), api.get("/payouts?limit=6"), api.get("/blocks?limit=5"), lines,
       ]);
       return { summary, shares, payouts, blocks, pool, local };
     },
