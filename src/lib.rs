@@ -34,11 +34,12 @@
 //! | `graphs` | `data_dir`, `figures`, `p2p` (its `Traffic`), `share`, `sharechain`, `stats` (rates) |
 //! | `http` | `bitcoind` (health), `figures`, `graphs`, `metrics`, `network`, `p2p` (its `Traffic`), `share`, `sharechain`, `stats` (rates), `work` (gate); and the crate `stratum` |
 //! | `getwork` | `http` (who asks; and the crate `stratum`) |
+//! | `miner` | `json_lines` |
 //! | `control` | `bitcoind` (health), `data_dir`, `json_lines`, `p2p`, `stats` (rates), `work` (gate) |
 //! | `listen` | `http`, `sockets` |
 //! | `node` | everything above |
 //! | `bench` | `http`, `listen`, `metrics`, `network`, `sharechain`, `simulation` (forge), `sockets`, `stats`, `tasks`, `template`, `work` |
-//! | `config` | `address`, `bench` (its `Config`), `bitcoind` (its `Config`), `control` (requests), `listen` (its `TlsFiles`), `network`, `p2p` (its `Config`), `simulation` (its `Config`), `work` (its `Config`) |
+//! | `config` | `address`, `bench` (its `Config`), `bitcoind` (its `Config`), `control` (requests), `listen` (its `TlsFiles`), `miner` (its `Config`), `network`, `p2p` (its `Config`), `simulation` (its `Config`), `work` (its `Config`) |
 //! | `simulation` | `merkle`, `network`, `p2p`, `pack`, `share`, `sharechain` |
 //! | `demo`, `service` | `config`, `node` and what stands above it |
 //! | `main` | everything |
@@ -61,6 +62,7 @@ pub mod json_lines;
 pub mod listen;
 pub mod merkle;
 pub mod metrics;
+pub mod miner;
 pub mod network;
 pub mod node;
 pub mod p2p;

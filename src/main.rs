@@ -18,12 +18,7 @@ use p2pool::control::client as control;
 use p2pool::data_dir::DataDir;
 use p2pool::network::Network;
 use p2pool::tasks::Tasks;
-use p2pool::{bench, demo, metrics, node, service, share, sharechain, simulation, sockets};
-
-/// Jobs come and go among sessions that stay: the C library's allocator keeps the holes between them, megabytes more each
-/// minute.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+use p2pool::{bench, demo, metrics, miner, node, service, share, sharechain, simulation, sockets};
 
 /// What the shell's conventions call a mistake in the arguments.
 const EXIT_USAGE: u8 = 2;
@@ -64,6 +59,7 @@ fn run(config: Config) -> Result<()> {
         Config::Bench(config) => runtime.block_on(run_bench(&config)),
         Config::BenchServe(served) => runtime.block_on(run_bench_serve(served)),
         Config::BenchBare => runtime.block_on(bench::run_bare()),
+        Config::Mine(config) => runtime.block_on(run_mine(&config)),
         Config::Demo(config) => runtime.block_on(run_demo(*config)),
     };
     // Calls to the daemon may be under way on other threads; they are not waited for.
@@ -123,6 +119,12 @@ async fn run_bench_serve(served: bench::Served) -> Result<()> {
     bench::run_serve(served, metrics::install().context("cannot install the metrics")?).await
 }
 
+async fn run_mine(config: &miner::Config) -> Result<()> {
+    start_logging(&LogConfig { debug: false, logfile: None }, LevelFilter::INFO)?;
+    miner::mine(config, pin_stop_signal(&Tasks::new())?).await;
+    Ok(())
+}
+
 async fn run_demo(config: DemoConfig) -> Result<()> {
     // The story on standard output says what there is to say.
     start_logging(&config.log, LevelFilter::WARN)?;
@@ -172,5 +174,10 @@ fn start_logging(config: &LogConfig, quietest: LevelFilter) -> Result<()> {
             )
         }
     };
-    tracing_subscriber::registry().with(terminal).with(file).try_init().context("cannot start logging")
+    tracing_subscriber::registry()
+        .with(metrics::LogCounter)
+        .with(terminal)
+        .with(file)
+        .try_init()
+        .context("cannot start logging")
 }

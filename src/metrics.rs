@@ -1,13 +1,18 @@
 //! The registry of metrics, what the process says of itself, and the naming rule.
 //!
 //! Names are `part_what_unit`, counters end in `_total`, times are in seconds; labels are from fixed sets, never a
-//! worker's name. Each part describes its own metrics in a `describe` function.
+//! worker's name. Each part describes its own metrics in a `describe` function. A panel or an alert in `grafana/` goes with
+//! every one of them (`tests/tidy.rs`).
 
-use metrics::{describe_gauge, gauge};
+use metrics::{counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use std::time::Duration;
-use tokio::time::MissedTickBehavior;
+use tokio::runtime::Handle;
+use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
+use tracing::{Event, Level, Subscriber};
+use tracing_subscriber::Layer;
+use tracing_subscriber::layer::Context;
 
 /// Upper bounds of histogram buckets for times, in seconds: from the 10 µs of a submission to the 30 s of a slow call.
 const SECONDS_BUCKETS: &[f64] = &[
@@ -17,6 +22,9 @@ const SECONDS_BUCKETS: &[f64] = &[
 
 /// How often histograms are compacted when nobody scrapes.
 const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
+
+/// How often it is measured how late the runtime wakes a task.
+const DELAY_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Installs the process's recorder; every part reports to it from then on.
 ///
@@ -32,8 +40,24 @@ pub fn install() -> Result<PrometheusHandle, metrics::SetRecorderError<metrics_e
     metrics::set_global_recorder(recorder)?;
     metrics_process::Collector::default().describe();
     describe_gauge!("p2pool_build_info", "Always 1; the version is in the label");
+    describe_gauge!("p2pool_network_info", "Always 1; the network that is mined on is in the label");
+    describe_counter!("log_messages_total", "Warnings and errors that were logged, by level");
+    describe_gauge!("runtime_tasks", "Tasks of the runtime that are alive: several of each connection");
+    describe_histogram!(
+        "runtime_delay_seconds",
+        metrics::Unit::Seconds,
+        "How late the runtime wakes a task that slept: what everything else waits, too"
+    );
     gauge!("p2pool_build_info", "version" => env!("CARGO_PKG_VERSION")).set(1.0);
+    for level in ["warn", "error"] {
+        counter!("log_messages_total", "level" => level).absolute(0);
+    }
     Ok(handle)
+}
+
+/// Tells what network is mined on.
+pub fn tell_network(name: &'static str) {
+    gauge!("p2pool_network_info", "network" => name).set(1.0);
 }
 
 /// The text that Prometheus scrapes.
@@ -42,14 +66,37 @@ pub fn render(handle: &PrometheusHandle) -> String {
     handle.render()
 }
 
-/// Keeps histograms small until `stop`.
+/// Keeps histograms small and watches the runtime, until `stop`.
 pub async fn upkeep(handle: PrometheusHandle, stop: CancellationToken) {
-    let mut ticks = tokio::time::interval(UPKEEP_INTERVAL);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+    let mut upkeep = tokio::time::interval(UPKEEP_INTERVAL);
+    upkeep.set_missed_tick_behavior(MissedTickBehavior::Skip);
+    let mut woken = Instant::now() + DELAY_INTERVAL;
     loop {
         tokio::select! {
             () = stop.cancelled() => return,
-            _ = ticks.tick() => handle.run_upkeep(),
+            _ = upkeep.tick() => handle.run_upkeep(),
+            () = tokio::time::sleep_until(woken) => {
+                let now = Instant::now();
+                histogram!("runtime_delay_seconds").record(now - woken);
+                #[expect(clippy::cast_precision_loss, reason = "far fewer than 2^53 tasks")]
+                gauge!("runtime_tasks").set(Handle::current().metrics().num_alive_tasks() as f64);
+                woken = now + DELAY_INTERVAL;
+            }
         }
+    }
+}
+
+/// Counts what is logged, for an operator who reads boards rather than logs.
+#[derive(Debug, Clone, Copy)]
+pub struct LogCounter;
+
+impl<S: Subscriber> Layer<S> for LogCounter {
+    fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
+        let level = match *event.metadata().level() {
+            Level::ERROR => "error",
+            Level::WARN => "warn",
+            _ => return,
+        };
+        counter!("log_messages_total", "level" => level).increment(1);
     }
 }

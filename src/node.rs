@@ -119,6 +119,8 @@ pub fn describe_metrics() {
     figures::describe();
     sharechain::task::describe();
     p2p::describe();
+    work::describe();
+    http::describe();
 }
 
 /// Loads the share chain, with the daemon as the one who knows heights. Takes a second for a full store. While `data_dir`
@@ -159,6 +161,7 @@ async fn attach_store(sharechain: task::Handle, data_dir: DataDir, stop: Cancell
 /// Joins `parts` and `daemon`, and starts everything among `tasks`.
 pub fn start(parts: Parts, daemon: bitcoind::Handle, tasks: &Tasks) -> Node {
     let network = parts.work.network;
+    metrics::tell_network(network.name);
     let (work_sender, work) = watch::channel(None);
     let (rates_sender, rates) = watch::channel(Arc::new(Rates::default()));
     let (solutions, solutions_found) = mpsc::channel(solution::SOLUTIONS_QUEUED_MAX);

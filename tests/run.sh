@@ -30,6 +30,9 @@ if ! command -v cc >/dev/null || ! echo '#include <stdlib.h>' | cc -E -x c - >/d
     need_packages "compiling" gcc libc6-dev
 fi
 
+# Prometheus's package has promtool; systemd's has systemd-analyze.
+need_packages "testing boards, containers and the service" docker-compose prometheus systemd
+
 step cargo fmt --all --check
 step cargo clippy --workspace --all-targets -- -D warnings
 RUSTDOCFLAGS="-D warnings" step cargo doc --workspace --no-deps

@@ -164,6 +164,64 @@ fn nothing_is_left_unfinished() {
     }
 }
 
+/// Metrics that the code describes, by name.
+fn described_metrics() -> BTreeSet<String> {
+    let mut names = BTreeSet::new();
+    for path in rust_files(&["src", "stratum/src"]) {
+        let code = code_of(&read(&path));
+        for kind in ["describe_counter!(", "describe_gauge!(", "describe_histogram!("] {
+            let described =
+                code.split(kind).skip(1).filter_map(|rest| rest.trim_start().strip_prefix('"')?.split('"').next());
+            names.extend(described.map(str::to_owned));
+        }
+    }
+    assert!(names.len() > 30, "metrics are found");
+    names
+}
+
+/// Metrics that the code counts with, by name, where the name stands in the macro.
+fn counted_metrics() -> BTreeSet<String> {
+    let mut names = BTreeSet::new();
+    for path in rust_files(&["src", "stratum/src"]) {
+        let code = code_of(&read(&path));
+        for kind in ["counter!(", "gauge!(", "histogram!("] {
+            for (at, _) in code.match_indices(kind) {
+                let is_described = code[..at].ends_with("describe_");
+                let name =
+                    code[at + kind.len()..].trim_start().strip_prefix('"').and_then(|rest| rest.split('"').next());
+                names.extend(name.filter(|_| !is_described).map(str::to_owned));
+            }
+        }
+    }
+    names
+}
+
+#[test]
+fn every_metric_is_explained_and_on_a_board_or_in_an_alert_and_the_reverse() {
+    let described = described_metrics();
+    let counted = counted_metrics();
+    let unexplained: Vec<&String> = counted.difference(&described).collect();
+    assert!(unexplained.is_empty(), "nothing describes {unexplained:?}");
+
+    let mut files: Vec<PathBuf> =
+        fs::read_dir(root().join("grafana/boards")).unwrap().map(|entry| entry.unwrap().path()).collect();
+    files.push(root().join("grafana/alerts.yml"));
+    assert!(files.len() > 3, "{files:?}");
+    let parts: BTreeSet<&str> =
+        described.iter().filter_map(|name| name.split_once('_')).map(|(part, _)| part).collect();
+    let mut shown = BTreeSet::new();
+    for path in files {
+        let text = read(&path);
+        let words = text.split(|letter: char| !(letter.is_ascii_alphanumeric() || letter == '_'));
+        let names = words.filter(|word| word.split_once('_').is_some_and(|(part, _)| parts.contains(part)));
+        shown.extend(names.map(|name| name.strip_suffix("_bucket").unwrap_or(name).to_owned()));
+    }
+    let unknown: Vec<&String> = shown.difference(&described).collect();
+    assert!(unknown.is_empty(), "boards or alerts have what there is not: {unknown:?}");
+    let unseen: Vec<&String> = described.difference(&shown).collect();
+    assert!(unseen.is_empty(), "on no board and in no alert of grafana/: {unseen:?}");
+}
+
 /// Long options that `text` names at the start of a help line or in a table row.
 fn options_of(text: &str) -> BTreeSet<String> {
     text.split(|character: char| !(character.is_alphanumeric() || character == '-'))

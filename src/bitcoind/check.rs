@@ -202,6 +202,7 @@ impl Teller {
 mod tests {
     use super::*;
     use crate::network::{BITCOIN, BITCOIN_REGTEST};
+    use crate::bitcoind::responses::Warnings;
     use crate::template::TemplateError;
 
     fn chain(name: &str) -> ChainInfo {
@@ -215,7 +216,7 @@ mod tests {
     }
 
     fn node(version: u32) -> NetworkInfo {
-        NetworkInfo { version, user_agent: "/Satoshi/".into() }
+        NetworkInfo { version, user_agent: "/Satoshi/".into(), warnings: Warnings::default() }
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Puts a real `bitcoind` behind the [`Handle`]: finds its credentials and starts the tasks that speak with it.
 
-use metrics::{Unit, describe_counter, describe_gauge, describe_histogram};
+use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -155,17 +155,40 @@ fn is_payable(address: &str, network: &Network) -> bool {
 
 /// Describes every metric of the daemon's side.
 pub fn families() {
-    describe_histogram!("bitcoind_rpc_seconds", Unit::Seconds, "Time of RPC calls to bitcoind, by method.");
+    describe_histogram!(
+        "bitcoind_rpc_seconds",
+        Unit::Seconds,
+        "Time of RPC calls to bitcoind, by method; long polls, which wait for something to happen, are told apart"
+    );
     describe_counter!(
         "bitcoind_rpc_failures_total",
-        "RPC calls to bitcoind that failed, by method and kind of failure."
+        "RPC calls to bitcoind that failed, by method and kind of failure"
     );
-    describe_gauge!("bitcoind_template_height", "Height of the block that bitcoind's template is for.");
-    describe_gauge!("bitcoind_template_transactions", "Transactions in bitcoind's template.");
-    describe_counter!("bitcoind_templates_total", "Templates received, by what brought them: poll, long_poll, block.");
-    describe_gauge!("bitcoind_p2p_connected", "Whether the P2P connection to bitcoind is up.");
-    describe_counter!("bitcoind_block_submissions_total", "Attempts to deliver a found block, by route and outcome.");
-    describe_counter!("bitcoind_blocks_total", "Found blocks whose fate is known, by outcome.");
+    describe_gauge!("bitcoind_template_height", "Height of the block that bitcoind's template is for");
+    describe_gauge!("bitcoind_template_transactions", "Transactions in bitcoind's template");
+    describe_counter!("bitcoind_templates_total", "Templates received, by what brought them: poll, long_poll, block");
+    describe_gauge!("bitcoind_p2p_connected", "1 while the P2P connection to bitcoind is up, else 0");
+    describe_counter!("bitcoind_block_submissions_total", "Attempts to deliver a found block, by route and outcome");
+    describe_counter!("bitcoind_blocks_total", "Found blocks whose fate is known, by outcome");
+    describe_gauge!("bitcoind_blocks_unsettled", "Found blocks whose fate is not known yet");
+    describe_histogram!(
+        "bitcoind_block_submission_seconds",
+        Unit::Seconds,
+        "Time of attempts to deliver a found block, by route"
+    );
+    describe_histogram!(
+        "bitcoind_template_seconds",
+        Unit::Seconds,
+        "From learning that a template is due, by a block, the time or a long poll's answer, to having it ready"
+    );
+    describe_gauge!("bitcoind_template_timestamp_seconds", "When the newest template came, in seconds since 1970");
+    describe_gauge!("bitcoind_up", "1 while bitcoind gives templates, 0 before the first and when it is gone");
+    gauge!("bitcoind_up").set(0.0);
+    gauge!("bitcoind_p2p_connected").set(0.0);
+    gauge!("bitcoind_blocks_unsettled").set(0.0);
+    for outcome in ["accepted", "stale", "rejected"] {
+        counter!("bitcoind_blocks_total", "outcome" => outcome).absolute(0);
+    }
 }
 
 #[cfg(test)]

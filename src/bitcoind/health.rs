@@ -1,5 +1,6 @@
 //! Keeps the daemon's condition, and declares it gone when no template came for too long.
 
+use metrics::gauge;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
@@ -42,6 +43,7 @@ impl Monitor {
             health.gone = false;
             health.trouble = None;
         });
+        gauge!("bitcoind_up").set(1.0);
         if was_gone {
             info!("bitcoind is back: miners are served again");
         }
@@ -75,6 +77,15 @@ impl Monitor {
         self.0.health.send_if_modified(|health| {
             let changed = health.version != version;
             health.version = version;
+            changed
+        });
+    }
+
+    /// What the daemon warns of.
+    pub(super) fn warnings(&self, warnings: Vec<String>) {
+        self.0.health.send_if_modified(|health| {
+            let changed = health.warnings != warnings;
+            health.warnings = warnings;
             changed
         });
     }
@@ -114,6 +125,7 @@ impl Monitor {
             declared
         });
         if declared {
+            gauge!("bitcoind_up").set(0.0);
             let trouble = self.0.health.borrow().trouble.clone().unwrap_or_default();
             error!(after = ?self.0.gone_after, trouble, "bitcoind is gone: no work for miners until it is back");
         }

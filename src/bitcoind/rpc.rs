@@ -186,10 +186,11 @@ impl Rpc {
     where
         T: DeserializeOwned + Send + 'static,
     {
-        self.call_within(CALL_TIMEOUT, method, params).await
+        self.call_within(CALL_TIMEOUT, method, method, params).await
     }
 
-    /// As [`Self::call`], for calls that may take longer than usual. `timeout` counts in whole seconds.
+    /// As [`Self::call`], for calls that may take longer than usual. `timeout` counts in whole seconds; metrics call it
+    /// `label`, for a call that waits on purpose says nothing about the others of its method.
     ///
     /// # Errors
     /// As [`Self::call`].
@@ -197,6 +198,7 @@ impl Rpc {
         &self,
         timeout: Duration,
         method: &'static str,
+        label: &'static str,
         params: Vec<Value>,
     ) -> Result<T, RpcError>
     where
@@ -219,9 +221,9 @@ impl Rpc {
                 reason: format!("no thread to call from: {error}"),
             }),
         };
-        histogram!("bitcoind_rpc_seconds", "method" => method).record(started.elapsed().as_secs_f64());
+        histogram!("bitcoind_rpc_seconds", "method" => label).record(started.elapsed().as_secs_f64());
         if let Err(error) = &result {
-            counter!("bitcoind_rpc_failures_total", "method" => method, "kind" => error.kind()).increment(1);
+            counter!("bitcoind_rpc_failures_total", "method" => label, "kind" => error.kind()).increment(1);
         }
         result
     }
@@ -370,7 +372,8 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         let timeout = Duration::from_secs(1);
-        let error = rpc(port).call_within::<Value>(timeout, "getblockcount", Vec::new()).await.unwrap_err();
+        let error =
+            rpc(port).call_within::<Value>(timeout, "getblockcount", "getblockcount", Vec::new()).await.unwrap_err();
         assert!(matches!(error, RpcError::Timeout { .. }), "{error:?}");
     }
 }

@@ -1,7 +1,7 @@
 //! Gets a found block accepted: on disk first, then by every route at once, again and again until its fate is known.
 
 use futures::stream::{FuturesUnordered, StreamExt};
-use metrics::counter;
+use metrics::{Gauge, counter, gauge, histogram};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{broadcast, mpsc};
@@ -101,7 +101,25 @@ impl Submitter {
             stop: self.tasks.stop_signal(),
             decided: CancellationToken::new(),
         };
-        self.tasks.spawn("submission", async move { submission.run(&block, entry).await });
+        let unsettled = Unsettled::one();
+        self.tasks.spawn("submission", async move { submission.run(&block, entry, unsettled).await });
+    }
+}
+
+/// A block whose fate is not known, in the metrics.
+struct Unsettled(Gauge);
+
+impl Unsettled {
+    fn one() -> Self {
+        let gauge = gauge!("bitcoind_blocks_unsettled");
+        gauge.increment(1.0);
+        Self(gauge)
+    }
+}
+
+impl Drop for Unsettled {
+    fn drop(&mut self) {
+        self.0.decrement(1.0);
     }
 }
 
@@ -116,7 +134,7 @@ struct Submission {
 }
 
 impl Submission {
-    async fn run(&self, block: &FoundBlock, entry: Option<Entry>) {
+    async fn run(&self, block: &FoundBlock, entry: Option<Entry>, unsettled: Unsettled) {
         let entry = match entry {
             Some(entry) => Some(entry),
             None => self.write(block).await,
@@ -159,6 +177,7 @@ impl Submission {
         };
         self.decided.cancel();
         self.conclude(block, &verdict);
+        drop(unsettled);
         if let Some(sync) = sync {
             finish_sync(sync).await;
         }
@@ -194,7 +213,9 @@ impl Submission {
         let mut backoff = Backoff::new(RETRY_FIRST, RETRY_LONGEST);
         let mut failed_before = false;
         loop {
+            let started = Instant::now();
             let outcome = route.attempt(block).await;
+            histogram!("bitcoind_block_submission_seconds", "route" => route.name()).record(started.elapsed());
             counter!("bitcoind_block_submissions_total", "route" => route.name(), "outcome" => outcome.word())
                 .increment(1);
             self.report(block, Some(route.name()), outcome.clone());

@@ -2,11 +2,11 @@
 //! P2P peer hears of a block.
 
 use futures::future::BoxFuture;
-use metrics::{counter, gauge};
+use metrics::{counter, gauge, histogram};
 use serde_json::{Value, json};
 use std::convert::Infallible;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::sync::Notify;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
@@ -93,13 +93,14 @@ impl Follower {
     async fn follow(&self, teller: &mut Teller, backoff: &mut Backoff) -> Result<Infallible, Diagnosis> {
         let node = check::check(&self.rpc, self.network, self.allow_obsolete).await?;
         self.monitor.version(node.user_agent.clone());
+        self.monitor.warnings(node.warnings.clone().texts());
         let mut source = Source::Poll;
         let mut long_poll: Option<BoxFuture<'_, Result<BlockTemplate, RpcError>>> = None;
         loop {
-            let asked = Instant::now();
+            let due = Instant::now();
             let answer = self.rpc.call("getblocktemplate", request(self.network, None)).await?;
-            self.monitor.took(asked.elapsed());
-            let (mut height, mut long_poll_id) = self.publish(answer, source).await?;
+            self.monitor.took(due.elapsed());
+            let (mut height, mut long_poll_id) = self.publish(answer, source, due).await?;
             backoff.reset();
             if teller.all_well() {
                 info!(version = node.user_agent, height, "bitcoind is well: working on its templates");
@@ -118,7 +119,9 @@ impl Follower {
                         match answered {
                             // Made before the one that a poll brought meanwhile: ask which holds.
                             Ok(answer) if answer.height() < height => break Source::Poll,
-                            Ok(answer) => (height, long_poll_id) = self.publish(answer, Source::LongPoll).await?,
+                            Ok(answer) => {
+                                (height, long_poll_id) = self.publish(answer, Source::LongPoll, Instant::now()).await?;
+                            }
                             Err(error) => {
                                 debug!(%error, "long poll ended");
                                 poll.as_mut().reset(tokio::time::Instant::now() + LONG_POLL_PAUSE);
@@ -131,11 +134,18 @@ impl Follower {
     }
 
     async fn long_poll(&self, id: String) -> Result<BlockTemplate, RpcError> {
-        self.rpc.call_within(LONG_POLL_TIMEOUT, "getblocktemplate", request(self.network, Some(id))).await
+        let params = request(self.network, Some(id));
+        self.rpc.call_within(LONG_POLL_TIMEOUT, "getblocktemplate", "getblocktemplate_long_poll", params).await
     }
 
-    /// Decodes, checks and publishes; gives its height and the long poll that would follow it.
-    async fn publish(&self, answer: BlockTemplate, source: Source) -> Result<(u32, Option<String>), Diagnosis> {
+    /// Decodes, checks and publishes the template that `due` was the time for; gives its height and the long poll that would
+    /// follow it.
+    async fn publish(
+        &self,
+        answer: BlockTemplate,
+        source: Source,
+        due: Instant,
+    ) -> Result<(u32, Option<String>), Diagnosis> {
         let long_poll_id = answer.long_poll_id.clone();
         let known_rules = self.network.known_rules;
         let converted = tokio::task::spawn_blocking(move || answer.into_template(known_rules)).await;
@@ -157,6 +167,9 @@ impl Follower {
             "template"
         );
         self.monitor.succeeded(Arc::new(template));
+        histogram!("bitcoind_template_seconds", "source" => source.word()).record(due.elapsed());
+        let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        gauge!("bitcoind_template_timestamp_seconds").set(unix.as_secs_f64());
         Ok((height, long_poll_id))
     }
 }

@@ -75,6 +75,8 @@ pub(super) enum Command {
     Simulate(SimulateArgs),
     /// Measures how fast this machine can serve miners.
     Bench(BenchArgs),
+    /// Mines with this machine's processor: enough for a private chain, and to try a node out.
+    Mine(MineArgs),
 }
 
 #[derive(Debug, Args)]
@@ -206,6 +208,26 @@ pub(super) struct SimulateArgs {
     /// Where to write the plot of orphan rate against latency, as an SVG.
     #[arg(long, value_name = "FILE", env = "P2POOL_PLOT")]
     pub(super) plot: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct MineArgs {
+    /// Where to mine, such as stratum+tcp://127.0.0.1:9332.
+    #[arg(value_name = "URL", env = "P2POOL_URL")]
+    pub(super) url: String,
+    /// The user name: an address, as for every miner.
+    #[arg(short, long, value_name = "NAME", env = "P2POOL_USER")]
+    pub(super) user: String,
+    /// The password, such as d=0.001 for a difficulty.
+    #[arg(short, long, value_name = "TEXT", default_value = "x", env = "P2POOL_PASSWORD")]
+    pub(super) password: String,
+    /// Threads, each with a connection of its own.
+    #[arg(long, value_name = "COUNT", default_value = "1", env = "P2POOL_THREADS",
+          value_parser = clap::value_parser!(u32).range(1..=1024))]
+    pub(super) threads: u32,
+    /// Most hashes per second of all threads together [default: no limit].
+    #[arg(long, value_name = "HASHES", env = "P2POOL_PACE", allow_negative_numbers = true)]
+    pub(super) pace: Option<String>,
 }
 
 /// Which node is asked, and how it is shown.

@@ -23,13 +23,14 @@ use crate::bitcoind::credentials::{Login, Password};
 use crate::bitcoind::daemon;
 use crate::control::client as control;
 use crate::control::{BAN_HOURS_MAX, Request};
+use crate::miner;
 use crate::network::{self, Network};
 use crate::p2p::{self, Host};
 use crate::simulation::{self, Scenario};
 use crate::work::{self, Payout};
 use arguments::{
-    AskArgs, BanArgs, BenchCommand, BenchStratumArgs, Cli, Command, DemoArgs, RunArgs, ServedArgs, ShareCommand,
-    SimulateArgs,
+    AskArgs, BanArgs, BenchCommand, BenchStratumArgs, Cli, Command, DemoArgs, MineArgs, RunArgs, ServedArgs,
+    ShareCommand, SimulateArgs,
 };
 
 /// Argument files within argument files: deeper is a file that names itself.
@@ -69,6 +70,8 @@ pub enum Config {
     BenchServe(bench::Served),
     /// Be the server that it is compared with.
     BenchBare,
+    /// Mine on a pool.
+    Mine(miner::Config),
 }
 
 /// How to log.
@@ -196,6 +199,7 @@ impl Config {
                 BenchCommand::Serve(arguments) => Some(Self::BenchServe(served(&arguments))),
                 BenchCommand::Bare => Some(Self::BenchBare),
             },
+            Some(Command::Mine(arguments)) => mine(&arguments, &mut problems).map(Self::Mine),
             None => node(cli.run, environment, &mut problems).map(|node| Self::Node(Box::new(node))),
         };
         match config {
@@ -357,6 +361,31 @@ fn bench(arguments: &BenchStratumArgs, problems: &mut Problems) -> Option<bench:
         served: served(&arguments.served),
         json: arguments.json,
     })
+}
+
+fn mine(arguments: &MineArgs, problems: &mut Problems) -> Option<miner::Config> {
+    let pool = problems.take("URL", pool_address(&arguments.url));
+    let pace = match &arguments.pace {
+        Some(text) => problems.take("--pace", number(text, 1.0..=1e15)),
+        None => Some(f64::INFINITY),
+    };
+    Some(miner::Config {
+        pool: pool?,
+        user: arguments.user.clone(),
+        password: arguments.password.clone(),
+        threads: arguments.threads,
+        pace: pace?,
+    })
+}
+
+/// Host and port of a pool's URL.
+fn pool_address(url: &str) -> Result<String, String> {
+    let address = url.strip_prefix("stratum+tcp://").unwrap_or(url).trim_end_matches('/');
+    let port = address.rsplit_once(':').filter(|(host, _)| !host.is_empty()).map(|(_, port)| port.parse::<u16>());
+    match port {
+        Some(Ok(1..)) => Ok(address.to_owned()),
+        _ => Err(format!("`{url}` is not like stratum+tcp://HOST:PORT")),
+    }
 }
 
 fn served(arguments: &ServedArgs) -> bench::Served {
@@ -593,6 +622,24 @@ mod tests {
     #[test]
     fn the_command_line_is_well_formed() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_pool_to_mine_on_is_a_url_or_host_and_port() {
+        let mine = |url: &str| match read(&["mine", url, "-u", ADDRESS, "--pace", "1e6"]) {
+            Ok(Config::Mine(config)) => Ok((config.pool, config.pace)),
+            Err(Refused::Values(errors)) => Err(errors[0].to_string()),
+            other => panic!("{other:?}"),
+        };
+        for url in ["stratum+tcp://pool.example:9332", "pool.example:9332", "stratum+tcp://pool.example:9332/"] {
+            assert_eq!(mine(url), Ok(("pool.example:9332".to_owned(), 1e6)));
+        }
+        assert_eq!(mine("[::1]:9332"), Ok(("[::1]:9332".to_owned(), 1e6)));
+        for url in ["pool.example", ":9332", "pool.example:0", "pool.example:70000", "http://pool.example/9332"] {
+            let error = mine(url).unwrap_err();
+            assert!(error.contains(url), "{error}");
+        }
+        assert!(problems(&["mine", "here:1", "-u", "me", "--pace", "0"]).contains("--pace"));
     }
 
     #[test]

@@ -1,7 +1,5 @@
 //! The demonstration: the whole node on the embedded chain, a small CPU miner, and the story of what happens.
 
-mod hasher;
-mod miner;
 mod story;
 
 use anyhow::{Context, Result, bail};
@@ -23,6 +21,7 @@ use crate::block::BlockReport;
 use crate::config::DemoConfig;
 use crate::data_dir::DataDir;
 use crate::journal::Journal;
+use crate::miner::{self, MinerEvent};
 use crate::network::{DEMO, Network};
 use crate::node::{self, Parts};
 use crate::sharechain::task::ChainEvent;
@@ -30,7 +29,6 @@ use crate::sockets;
 use crate::sockets::Port;
 use crate::tasks::Tasks;
 use crate::work::{self, Payout};
-use miner::MinerEvent;
 use story::{Chapter, Story};
 
 /// How long the machine's hash rate is measured for.
@@ -65,7 +63,7 @@ pub async fn run(
     let cores = available_parallelism().map_or(1, std::num::NonZero::get);
     let mut story = Story::new(NAMES.map(|name| (payout(name).address.to_string(), name)));
     story.tell(&Chapter::Measuring);
-    let per_thread = tokio::task::spawn_blocking(|| hasher::measure(MEASURE)).await?;
+    let per_thread = tokio::task::spawn_blocking(|| miner::measure(MEASURE)).await?;
     // The miners get half of the machine, if it has that many cores.
     let busy = (cores / 2).clamp(1, NAMES.len());
     #[expect(clippy::cast_precision_loss, reason = "there are three of them")]
@@ -165,9 +163,10 @@ fn busy_part(busy: usize) -> f64 {
 fn start_miner(pool: SocketAddr, name: &str, pace: f64, events: mpsc::Sender<MinerEvent>) -> JoinHandle<()> {
     const PAUSE: Duration = Duration::from_secs(1);
     let worker = format!("{}.{name}", payout(name).address);
+    let pool = pool.to_string();
     tokio::spawn(async move {
         loop {
-            if let Err(error) = miner::run(pool, worker.clone(), pace, events.clone()).await {
+            if let Err(error) = miner::run(&pool, &worker, "x", pace, events.clone()).await {
                 tracing::warn!(%error, worker, "a miner of the demo lost its pool");
             }
             tokio::time::sleep(PAUSE).await;

@@ -12,10 +12,11 @@
 
 pub mod difficulty;
 pub mod look;
+mod meters;
 pub mod share;
 mod sum;
 
-use metrics::{describe_gauge, describe_histogram, gauge, histogram};
+use metrics::histogram;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -373,8 +374,7 @@ impl Figures {
 
 /// Names and explains the metrics of this part.
 pub fn describe() {
-    describe_histogram!("figures_seconds", metrics::Unit::Seconds, "Making the figures that pages and the like show");
-    describe_gauge!("figures_payees", "Payees of the next block");
+    meters::describe();
 }
 
 /// Publishes figures until `stop`.
@@ -412,8 +412,7 @@ pub async fn run(config: Config, inputs: Inputs, figures: watch::Sender<Arc<Figu
         let summed = tokio::task::spawn_blocking(move || sum::sum(looked, others)).await;
         let (made, kept) = summed.expect("summing does not panic");
         histogram!("figures_seconds").record(begin.elapsed());
-        #[expect(clippy::cast_precision_loss, reason = "at most a window of shares")]
-        gauge!("figures_payees").set(made.payouts.len() as f64);
+        meters::tell(&made);
         carried = kept;
         figures.send_replace(Arc::new(made));
         tokio::select! {

@@ -3,8 +3,9 @@
 mod legacy;
 
 use axum::Router;
-use axum::extract::{Path, State};
-use axum::http::{StatusCode, header};
+use axum::extract::{MatchedPath, Path, State};
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::get;
 use hyper::Request;
@@ -13,17 +14,19 @@ use hyper::server::conn::http1;
 use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use metrics::{counter, describe_counter, describe_histogram, histogram};
 use metrics_exporter_prometheus::PrometheusHandle;
 use std::fmt;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use stratum::session::JobTooBig;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tower_http::services::ServeDir;
+use tower_http::set_header::SetResponseHeader;
 use tracing::debug;
 
 use crate::bitcoind::Health;
@@ -78,6 +81,16 @@ impl fmt::Debug for SmallDevices {
     }
 }
 
+/// Names and explains the metrics of this part.
+pub fn describe() {
+    describe_counter!("http_requests_total", "Requests, by path and by class of their answer's status");
+    describe_histogram!(
+        "http_request_seconds",
+        metrics::Unit::Seconds,
+        "From a request to the beginning of its answer, by path"
+    );
+}
+
 /// Where a request comes from.
 #[derive(Debug, Clone, Copy)]
 pub struct Client(pub IpAddr);
@@ -92,7 +105,7 @@ pub struct Http {
 impl Http {
     /// Answers as `router` does, and winds down when `stop` is cancelled.
     pub fn new(router: Router, stop: CancellationToken) -> Self {
-        Self { router, stop }
+        Self { router: router.layer(middleware::from_fn(count)), stop }
     }
 
     /// Serves one connection from `client` until it ends.
@@ -127,12 +140,52 @@ impl Http {
     }
 }
 
+/// What metrics call a route: by its first word, for each of them is two dozen series.
+fn part_of(route: Option<&str>) -> &'static str {
+    let Some(route) = route else { return "other" };
+    match route.trim_start_matches('/').split('/').next().unwrap_or_default() {
+        "" => "/",
+        "LP" => "/LP",
+        "address" => "/address",
+        "api" => "/api",
+        "health" => "/health",
+        "long-polling" => "/long-polling",
+        "metrics" => "/metrics",
+        "static" => "/static",
+        "web" => "/web",
+        _ => "json",
+    }
+}
+
+/// Counts a request by the route that it takes: what stands in its path is a stranger's.
+async fn count(request: axum::extract::Request, next: Next) -> Response {
+    let part = part_of(request.extensions().get::<MatchedPath>().map(MatchedPath::as_str));
+    let started = Instant::now();
+    let response = next.run(request).await;
+    let class = match response.status().as_u16() / 100 {
+        2 => "2xx",
+        3 => "3xx",
+        4 => "4xx",
+        _ => "5xx",
+    };
+    histogram!("http_request_seconds", "path" => part).record(started.elapsed());
+    counter!("http_requests_total", "path" => part, "status" => class).increment(1);
+    response
+}
+
+/// Files of `dir`, and nothing beside it. Browsers ask whether a file is still the same: the folder may be another one
+/// tomorrow.
+fn somebodys(dir: &std::path::Path) -> SetResponseHeader<ServeDir, HeaderValue> {
+    let ask_again = HeaderValue::from_static("no-cache");
+    SetResponseHeader::if_not_present(ServeDir::new(dir), header::CACHE_CONTROL, ask_again)
+}
+
 /// The pages that everyone may read, made from `sources`.
 pub fn pages(sources: Sources) -> Router {
     let (front_page, elsewhere) = match &sources.web_static {
         // What reads files reads nothing above the folder.
         Some(dir) => {
-            (get(async || Redirect::temporary("/static/")), Router::new().nest_service("/static", ServeDir::new(dir)))
+            (get(async || Redirect::temporary("/static/")), Router::new().nest_service("/static", somebodys(dir)))
         }
         None => {
             let home = || get(async || Redirect::temporary("/"));

@@ -144,6 +144,9 @@ pub fn describe() {
         gauge!("p2p_peers", "direction" => direction).set(0.0);
         counter!("p2p_bytes_total", "direction" => direction).absolute(0);
     }
+    for reason in ["banned", "full", "neighbourhood"] {
+        counter!("p2p_refused_connections_total", "reason" => reason).absolute(0);
+    }
     counter!("p2p_shares_received_total").absolute(0);
     counter!("p2p_shares_relayed_total").absolute(0);
 }

@@ -8,7 +8,7 @@ pub mod username;
 
 pub use assemble::Ticket;
 pub use gate::Gate;
-pub use publish::{Inputs, publish};
+pub use publish::{Inputs, describe, publish};
 
 use bitcoin::ScriptBuf;
 use bitcoin::hashes::Hash;
@@ -17,7 +17,7 @@ use dashmap::DashMap;
 use parking_lot::Mutex;
 use std::fmt;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use stratum::{Difficulty, Epochs, Offer, Refusal, Worker};
 use thiserror::Error;
 
@@ -166,6 +166,7 @@ pub struct WorkSet {
     tip: Arc<Tip>,
     rates: Arc<Rates>,
     epochs: Epochs,
+    made: Instant,
     common: Arc<Common>,
     /// What all shares-to-be have in common of their coinbase script, segwit data and transactions.
     coinbase_script: Box<[u8]>,
@@ -249,6 +250,7 @@ impl WorkSet {
         Ok(Self {
             config: config.clone(),
             epochs,
+            made: Instant::now(),
             rates,
             coinbase_script: coinbase_script.into(),
             segwit_data: segwit_of(&trimmed),
@@ -373,6 +375,10 @@ impl stratum::Work for WorkSet {
 
     fn epochs(&self) -> Epochs {
         self.epochs
+    }
+
+    fn made(&self) -> Option<Instant> {
+        Some(self.made)
     }
 }
 

@@ -1,5 +1,6 @@
 //! Watches what work is made of and publishes a new `WorkSet` when it changed.
 
+use metrics::{counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
 use std::sync::Arc;
 use std::time::Duration;
 use stratum::Epochs;
@@ -18,6 +19,47 @@ const WAITING_IS_TOLD_AFTER: Duration = Duration::from_secs(1);
 
 /// How often it is said what a closed gate waits for.
 const WAITING_IS_TOLD_EVERY: Duration = Duration::from_secs(30);
+
+/// Names and explains the metrics of this part.
+pub fn describe() {
+    describe_counter!("work_sets_total", "Work made, by what brought it: block, share, urgent, refresh");
+    describe_histogram!(
+        "work_seconds",
+        metrics::Unit::Seconds,
+        "From learning of a new template or tip to having work for miners"
+    );
+    describe_gauge!("work_available", "1 while there is work for miners, else 0: they are sent away");
+    for cause in Cause::ALL {
+        counter!("work_sets_total", "cause" => cause.word()).absolute(0);
+    }
+    gauge!("work_available").set(0.0);
+}
+
+/// Why there is new work.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Cause {
+    /// The parent chain has a new block.
+    Block,
+    /// The share chain has a new tip.
+    Share,
+    /// The template is better than it was.
+    Urgent,
+    /// The template is another one.
+    Refresh,
+}
+
+impl Cause {
+    const ALL: [Self; 4] = [Self::Block, Self::Share, Self::Urgent, Self::Refresh];
+
+    fn word(self) -> &'static str {
+        match self {
+            Self::Block => "block",
+            Self::Share => "share",
+            Self::Urgent => "urgent",
+            Self::Refresh => "refresh",
+        }
+    }
+}
 
 /// What work is made of.
 #[derive(Debug)]
@@ -44,16 +86,21 @@ pub async fn publish(
     let mut trouble = None;
     let mut tell_at = None;
     loop {
+        let learned = Instant::now();
         let gate = inputs.gate.borrow_and_update().clone();
         tell_at = (gate != Gate::Open).then(|| tell_at.unwrap_or_else(|| Instant::now() + WAITING_IS_TOLD_AFTER));
         let template = inputs.templates.borrow_and_update().clone();
         let tip = inputs.tips.borrow_and_update().clone();
         let rates = inputs.rates.borrow().clone();
+        let mut made = None;
         let (next, why) = match (gate, template, tip) {
             (Gate::Closed(reason), ..) => (None, Some(reason.as_ref().to_owned())),
             (Gate::Open, Some(template), Some(tip)) => {
                 match publisher.next(template, tip, rates, work.borrow().as_deref()) {
-                    Ok(set) => (Some(Arc::new(set)), None),
+                    Ok((set, cause)) => {
+                        made = Some(cause);
+                        (Some(Arc::new(set)), None)
+                    }
                     Err(error) => (None, Some(error.to_string())),
                 }
             }
@@ -71,7 +118,12 @@ pub async fn publish(
         }
         trouble = why;
         if next.is_some() || work.borrow().is_some() {
+            gauge!("work_available").set(if next.is_some() { 1.0 } else { 0.0 });
             work.send_replace(next);
+        }
+        if let Some(cause) = made {
+            counter!("work_sets_total", "cause" => cause.word()).increment(1);
+            histogram!("work_seconds").record(learned.elapsed());
         }
         tokio::select! {
             () = stop.cancelled() => return,
@@ -98,18 +150,23 @@ impl Publisher {
         tip: Arc<Tip>,
         rates: Arc<Rates>,
         before: Option<&WorkSet>,
-    ) -> Result<WorkSet, super::WorkError> {
+    ) -> Result<(WorkSet, Cause), super::WorkError> {
+        let mut cause = Cause::Refresh;
         if let Some((last_template, last_tip)) = &self.last {
             if last_template.previous_block != template.previous_block {
                 self.epochs.stale += 1;
+                cause = Cause::Block;
             } else if last_tip.best_hash() != tip.best_hash() {
                 self.epochs.late += 1;
+                cause = Cause::Share;
             } else if template.supersedes(last_template) {
                 self.epochs.urgent += 1;
+                cause = Cause::Urgent;
             }
         }
         self.last = Some((template.clone(), tip.clone()));
-        WorkSet::new(&self.config, &template, tip, rates, self.epochs, before)
+        let set = WorkSet::new(&self.config, &template, tip, rates, self.epochs, before)?;
+        Ok((set, cause))
     }
 }
 
@@ -151,13 +208,18 @@ mod tests {
     #[test]
     fn a_new_parent_makes_old_work_worthless_and_new_bits_are_urgent() {
         let mut publisher = Publisher { config: Arc::new(config()), last: None, epochs: Epochs::default() };
-        let mut epochs = |template| publisher.next(template, tip(), Arc::default(), None).unwrap().epochs();
-        assert_eq!(epochs(template(|_| {})), Epochs::default());
-        assert_eq!(epochs(template(|parts| parts.time += 1)), Epochs::default());
+        let mut next = |template| {
+            let (set, cause) = publisher.next(template, tip(), Arc::default(), None).unwrap();
+            (set.epochs(), cause)
+        };
+        assert_eq!(next(template(|_| {})), (Epochs::default(), Cause::Refresh));
+        assert_eq!(next(template(|parts| parts.time += 1)), (Epochs::default(), Cause::Refresh));
         let harder = CompactTarget::from_consensus(0x1f7f_ffff);
-        assert_eq!(epochs(template(|parts| parts.bits = harder)), Epochs { urgent: 1, ..Epochs::default() });
-        let next = BlockHash::from_byte_array([9; 32]);
-        assert_eq!(epochs(template(|parts| parts.previous_block = next)), Epochs { stale: 1, urgent: 1, late: 0 });
+        let urgent = Epochs { urgent: 1, ..Epochs::default() };
+        assert_eq!(next(template(|parts| parts.bits = harder)), (urgent, Cause::Urgent));
+        let other = BlockHash::from_byte_array([9; 32]);
+        let stale = Epochs { stale: 1, urgent: 1, late: 0 };
+        assert_eq!(next(template(|parts| parts.previous_block = other)), (stale, Cause::Block));
     }
 
     #[tokio::test]

@@ -2,9 +2,9 @@
 
 use std::collections::VecDeque;
 
-/// Headers that are remembered of a job. At one in three seconds it takes half a day to find so many; a flood of easy ones
-/// is cut down by vardiff long before.
-pub const DUPLICATES_MAX: usize = 16 * 1024;
+/// Headers that are remembered of a job. While a job is the newest, vardiff lets a miner find a dozen; a hundred tables of
+/// this size fit into a processor's caches.
+pub const DUPLICATES_MAX: usize = 4 * 1024;
 
 /// Slots of a table that holds anything at all.
 const SLOTS_MIN: usize = 8;
@@ -31,19 +31,19 @@ impl Default for Duplicates {
 impl Duplicates {
     /// Remembers `hash`; says whether it was new.
     pub fn insert(&mut self, hash: &[u8; 32]) -> bool {
-        if self.contains(hash) {
-            return false;
-        }
-        if self.order.len() == DUPLICATES_MAX {
-            let oldest = self.order.pop_front().expect("it is full");
-            self.remove(oldest);
-        }
-        if self.slots.len() < 2 * (self.order.len() + 1) {
+        if self.slots.len() < 2 * (self.order.len() + 1).min(DUPLICATES_MAX) {
             self.grow();
         }
         let key = key_of(hash);
         let slot = self.find(key);
+        if self.slots[slot] == key {
+            return false;
+        }
         self.slots[slot] = key;
+        if self.order.len() == DUPLICATES_MAX {
+            let oldest = self.order.pop_front().expect("it is full");
+            self.remove(oldest);
+        }
         self.order.push_back(key);
         true
     }

@@ -19,6 +19,13 @@ pub const JOBS_MAX: usize = 64;
 /// How long a session remembers a job. Devices with deep queues (Antminer S1 to S5, BFL) return work that is minutes old.
 pub const JOB_LIFE: Duration = Duration::from_secs(600);
 
+/// How long it remembers a job on a parent block that is not the last one any more, which earns nobody anything: long
+/// enough to tell a late device so.
+pub const STALE_JOB_LIFE: Duration = Duration::from_secs(120);
+
+/// Jobs that are kept of a session that has ended. Its miner gets no more of them, and works on the newest.
+pub const RESUMABLE_JOBS_MAX: usize = 8;
+
 /// Bytes of the coinbase that are not the job's.
 const EXTRANONCES_SIZE: usize = EXTRANONCE1_SIZE + EXTRANONCE2_SIZE;
 
@@ -245,8 +252,10 @@ impl<T> Jobs<T> {
         Self { handed_out: VecDeque::new(), is_resumed: false }
     }
 
-    /// These, for a session that goes on with them.
-    pub(crate) fn resumed(self) -> Self {
+    /// The newest of these, in no more memory than they need, for a session that may go on with them.
+    pub(crate) fn into_resumable(mut self) -> Self {
+        self.handed_out.drain(..self.handed_out.len().saturating_sub(RESUMABLE_JOBS_MAX));
+        self.handed_out.shrink_to_fit();
         Self { is_resumed: true, ..self }
     }
 
@@ -258,7 +267,10 @@ impl<T> Jobs<T> {
         extranonce1: [u8; EXTRANONCE1_SIZE],
         now: Instant,
     ) {
-        let is_old = |oldest: &HandedOut<T>| now.saturating_duration_since(oldest.since) > JOB_LIFE;
+        let is_old = |oldest: &HandedOut<T>| {
+            let life = if oldest.epochs.stale == epochs.stale { JOB_LIFE } else { STALE_JOB_LIFE };
+            now.saturating_duration_since(oldest.since) > life
+        };
         while self.handed_out.len() >= JOBS_MAX || self.handed_out.front().is_some_and(is_old) {
             self.handed_out.pop_front();
         }
@@ -357,6 +369,39 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn jobs_of_an_old_parent_block_are_remembered_for_two_minutes_only() {
+        let mut jobs = Jobs::new();
+        let now = Instant::now();
+        let difficulty = Difficulty::new(1.0).unwrap();
+        let add = |jobs: &mut Jobs<()>, id, stale, seconds| {
+            let epochs = Epochs { stale, ..Epochs::default() };
+            jobs.add(Offer::new(&parts(id), ()).job, difficulty, epochs, [0; 4], now + Duration::from_secs(seconds));
+        };
+        add(&mut jobs, 1, 0, 0);
+        add(&mut jobs, 2, 0, 300);
+        add(&mut jobs, 3, 1, 301);
+        assert!(jobs.find("0000000000000001").is_none(), "old, and its parent block, too");
+        add(&mut jobs, 4, 1, 420);
+        assert!(jobs.find("0000000000000002").is_some());
+        add(&mut jobs, 5, 1, 421);
+        assert!(jobs.find("0000000000000002").is_none());
+        assert!(jobs.find("0000000000000003").is_some(), "its parent block is the last one still");
+    }
+
+    #[test]
+    fn the_newest_few_jobs_are_kept_to_be_resumed() {
+        let mut jobs = Jobs::new();
+        let difficulty = Difficulty::new(1.0).unwrap();
+        for id in 1..=20 {
+            jobs.add(Offer::new(&parts(id), ()).job, difficulty, Epochs::default(), [0; 4], Instant::now());
+        }
+        let jobs = jobs.into_resumable();
+        assert!(jobs.find("000000000000000c").is_none());
+        assert!(jobs.find("000000000000000d").is_some());
+        assert!(jobs.find("0000000000000014").is_some());
+    }
+
+    #[test]
     fn what_was_submitted_is_remembered_as_long_as_its_job_and_across_sessions() {
         let mut jobs = Jobs::new();
         let now = Instant::now();
@@ -369,7 +414,7 @@ pub(crate) mod tests {
         assert!(!jobs.remember(index(&jobs), &[7; 32]));
         assert_eq!(jobs.remembered(), 1);
 
-        let mut jobs = jobs.resumed();
+        let mut jobs = jobs.into_resumable();
         jobs.add(job, difficulty, Epochs::default(), [0; 4], now);
         assert_eq!(index(&jobs), 0, "it is there once");
         assert!(jobs.knows(index(&jobs), &[7; 32]));

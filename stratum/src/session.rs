@@ -396,7 +396,7 @@ impl<W: Work> Session<W> {
         }
         if self.told.is_some() {
             let Self { extranonce1, payee, jobs, .. } = self;
-            let past = Past { extranonce1, payee, jobs, difficulty };
+            let past = Past { extranonce1, payee, jobs: jobs.into_resumable(), difficulty };
             self.memory.keep(self.name, past, now.instant);
         }
     }
@@ -712,7 +712,7 @@ impl<W: Work> Session<W> {
     fn resume(&mut self, session: u64, now: Now) {
         let Some(past) = self.memory.take(session, now.instant) else { return };
         self.extranonce1 = past.extranonce1;
-        self.jobs = past.jobs.resumed();
+        self.jobs = past.jobs;
         self.start = self.start.or(past.difficulty);
         self.resumed = Some(past.payee);
         self.events.push_back(Event::Resumed);

@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use std::fmt;
 use std::sync::Arc;
+use std::time::Instant;
 
 use crate::difficulty::Difficulty;
 use crate::epochs::Epochs;
@@ -37,6 +38,11 @@ pub trait Work: Send + Sync + 'static {
 
     /// How this snapshot relates to earlier ones.
     fn epochs(&self) -> Epochs;
+
+    /// When this snapshot was made, if it is to be told how long its jobs take to reach miners from then.
+    fn made(&self) -> Option<Instant> {
+        None
+    }
 }
 
 /// Whom a name stands for.

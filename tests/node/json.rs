@@ -270,6 +270,7 @@ fn somebodys_pages_are_served_and_nothing_beside_them() {
     assert!(pool.node.get("/static/").body.contains("theirs"));
     let script = pool.node.get("/static/js/app.js");
     assert_eq!(script.body, "fetch('/rate')");
+    assert!(script.headers.to_ascii_lowercase().contains("cache-control: no-cache"), "{}", script.headers);
     assert!(script.headers.to_ascii_lowercase().contains("content-type: text/javascript"), "{}", script.headers);
     for path in [
         "/static/../secret",

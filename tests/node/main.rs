@@ -2,6 +2,7 @@
 
 mod bench;
 mod block_found;
+mod containers;
 mod control;
 mod daemon_trouble;
 mod demo;
@@ -12,6 +13,7 @@ mod json;
 mod ledger;
 mod metrics;
 mod peers;
+mod prometheus;
 mod refusals;
 mod restart;
 mod share_command;

@@ -26,6 +26,7 @@ pub use reject::{Reject, TransactionReject, Verdict};
 
 use bitcoin::{BlockHash, Txid};
 use futures::future::BoxFuture;
+use metrics::gauge;
 use parking_lot::Mutex;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -167,6 +168,7 @@ fn assemble(config: &Config, tasks: &Tasks) -> (Handle, Embedded, mpsc::Receiver
         last_success: Some(Instant::now()),
         gone: false,
         version: "embedded chain".into(),
+        warnings: Vec::new(),
         trouble: None,
         template_took: None,
         p2p_connected: true,
@@ -200,12 +202,16 @@ async fn publish_templates(
         tips.mark_unchanged();
         let (parts, lasts) = embedded.template();
         match Template::new(parts, DEMO.known_rules) {
-            Ok(template) => drop(templates.send_replace(Some(Arc::new(template)))),
+            Ok(template) => {
+                gauge!("bitcoind_template_height").set(f64::from(template.height));
+                drop(templates.send_replace(Some(Arc::new(template))));
+            }
             // The chain's own template is wrong: a bug, and no reason to go down with the miners on the old one.
             Err(error) => error!(%error, "the embedded chain made a template that cannot be mined"),
         }
         let published = tokio::time::Instant::now();
         health.send_modify(|health| health.last_success = Some(published.into_std()));
+        gauge!("bitcoind_up").set(1.0);
         let mut due = published + lasts;
         loop {
             tokio::select! {

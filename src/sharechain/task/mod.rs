@@ -277,6 +277,8 @@ pub fn describe() {
         "Shares that miners of this node found, by whether they came in time"
     );
     describe_counter!("sharechain_received_shares_total", "Shares that peers sent and that were not here yet");
+    describe_counter!("sharechain_checked_shares_total", "Shares that were checked with their ancestors");
+    describe_gauge!("sharechain_tip_timestamp_seconds", "The time that the best share bears, in seconds since 1970");
     describe_counter!("sharechain_refused_shares_total", "Shares that did not fit their ancestors");
     describe_histogram!(
         "sharechain_think_seconds",
@@ -293,4 +295,5 @@ pub fn describe() {
     }
     counter!("sharechain_received_shares_total").absolute(0);
     counter!("sharechain_refused_shares_total").absolute(0);
+    counter!("sharechain_checked_shares_total").absolute(0);
 }

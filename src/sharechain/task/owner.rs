@@ -333,7 +333,9 @@ impl Owner {
 
     async fn note_events(&mut self) {
         let mut verified = Vec::new();
+        let mut checked = 0;
         while let Some(event) = self.chain.poll_event() {
+            checked += u64::from(matches!(event, Event::Verified(_) | Event::Refused { .. }));
             match event {
                 Event::Verified(hash) => {
                     verified.push(hash);
@@ -349,6 +351,7 @@ impl Owner {
                 Event::ParentWanted(_) | Event::Reissue => {}
             }
         }
+        counter!("sharechain_checked_shares_total").increment(checked);
         let (again, new): (Vec<_>, Vec<_>) = verified.into_iter().partition(|hash| self.saved.contains(hash));
         self.save(&new).await;
         if let Some(store) = self.store.as_ref().filter(|_| !again.is_empty()) {
@@ -428,6 +431,9 @@ impl Owner {
         let tip = self.chain.tip();
         gauge!("sharechain_height").set(f64::from(tip.height()));
         gauge!("sharechain_pool_hash_rate").set(tip.rate().unwrap_or_default());
+        if let Some(best) = tip.best() {
+            gauge!("sharechain_tip_timestamp_seconds").set(f64::from(best.timestamp()));
+        }
         self.tips.send_replace(Some(tip));
     }
 

@@ -135,6 +135,14 @@ struct Connection<'a, W: Work, S> {
 
 enum Never {}
 
+/// A job on its way out.
+struct JobSince {
+    /// When it could be sent.
+    ready: Instant,
+    /// When its work was made, if that is known.
+    made: Option<std::time::Instant>,
+}
+
 /// What a connection waits for beside its socket.
 enum Rare<T> {
     Stopped,
@@ -165,7 +173,7 @@ where
         let mut stopped = pin!(server.stop.cancelled());
         let mut work_changed = ReusableBoxFuture::new(changed(work.clone()));
         let mut blocked_since = Instant::now();
-        // When the newest job was ready to be sent, while it is not sent yet.
+        // The newest job while it is not sent yet.
         let mut job_since = None;
         // One timer for the life of the connection, set anew only when it must ring earlier: it may well ring in vain.
         let mut alarm = pin!(sleep_until(blocked_since + Duration::from_secs(86_400)));
@@ -177,9 +185,13 @@ where
             // New work waits until the old is sent: whoever reads slowly gets the newest job next, and none between.
             if is_sent && work.has_changed().map_err(|_| End::NoWork)? {
                 let Some(snapshot) = work.borrow_and_update().clone() else { return Err(End::NoWork) };
-                job_since = Some(Instant::now());
+                let job = JobSince { ready: Instant::now(), made: snapshot.made() };
                 self.session.handle_work(snapshot, now())?;
-                server.meters.job_sent();
+                // Work that is no better than what the miner has may wait for the next refresh.
+                if self.session.queued_bytes() > 0 {
+                    job_since = Some(job);
+                    server.meters.job_sent();
+                }
                 self.act_on_events().await;
                 continue;
             }
@@ -244,7 +256,7 @@ where
     }
 
     /// Sends what the session has to say, if it goes out without waiting: as it nearly always does.
-    async fn send_now(&mut self, blocked_since: &mut Instant, job_since: &mut Option<Instant>) -> Result<(), End> {
+    async fn send_now(&mut self, blocked_since: &mut Instant, job_since: &mut Option<JobSince>) -> Result<(), End> {
         let was_sent = self.pending.is_empty();
         self.pending.take_from(&mut self.session);
         if self.pending.is_empty() {
@@ -275,12 +287,17 @@ where
     }
 
     /// Notes that so many bytes are on their way.
-    fn wrote(&self, count: usize, at: Instant, job_since: &mut Option<Instant>) {
+    fn wrote(&self, count: usize, at: Instant, job_since: &mut Option<JobSince>) {
         self.server.meters.bytes_sent(count);
         if self.pending.is_empty()
             && let Some(since) = job_since.take()
         {
-            self.server.meters.job_took(at - since);
+            self.server.meters.job_took(at - since.ready);
+            if let Some(made) = since.made
+                && let Some(reached) = self.server.fanout.sent(made, at.into_std())
+            {
+                self.server.meters.reached(&reached);
+            }
         }
     }
 

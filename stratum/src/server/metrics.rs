@@ -3,6 +3,8 @@
 use metrics::{Counter, Histogram, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
 use std::time::Duration;
 
+use super::fanout::Reached;
+
 /// Names and explains the metrics; call once, after a recorder was installed.
 pub fn describe() {
     describe_gauge!("stratum_connections", "Connections of miners that are open now");
@@ -20,7 +22,7 @@ pub fn describe() {
     describe_histogram!(
         "stratum_submission_seconds",
         metrics::Unit::Seconds,
-        "From reading a line to having its answer ready to send"
+        "From reading a line to having its answer ready to send, by whether it was accepted or refused"
     );
     describe_counter!("stratum_jobs_too_big_total", "Sessions whose device most likely cannot hold the job, by device");
     describe_counter!("stratum_sessions_resumed_total", "Sessions that miners went on with after a lost connection");
@@ -30,12 +32,25 @@ pub fn describe() {
         metrics::Unit::Seconds,
         "From a connection's learning of new work to having sent the job"
     );
+    describe_histogram!(
+        "stratum_fanout_seconds",
+        metrics::Unit::Seconds,
+        "From the making of new work to having sent the job to the first and to the last connection"
+    );
     gauge!("stratum_connections").set(0.0);
+    for reason in ["server_full", "address_full", "network_too_fast"] {
+        counter!("stratum_connections_refused_total", "reason" => reason).absolute(0);
+    }
+    for result in ["authorized", "refused"] {
+        counter!("stratum_authorizations_total", "result" => result).absolute(0);
+    }
     for verdict in VERDICTS {
         counter!("stratum_submissions_total", "verdict" => verdict).absolute(0);
     }
     counter!("stratum_credits_dropped_total").absolute(0);
     counter!("stratum_solutions_total").absolute(0);
+    counter!("stratum_sessions_resumed_total").absolute(0);
+    counter!("stratum_not_understood_total").absolute(0);
 }
 
 /// The verdicts that are common, each with a counter at hand.
@@ -44,13 +59,16 @@ const VERDICTS: [&str; 5] = ["accepted", "stale", "duplicate", "low_difficulty",
 /// What is counted for every submission or piece of output, looked up once: a look-up costs more than many a check.
 pub struct Meters {
     verdicts: [Counter; VERDICTS.len()],
-    submission_seconds: Histogram,
+    accepted_seconds: Histogram,
+    refused_seconds: Histogram,
     credited: Counter,
     credited_late: Counter,
     credits_dropped: Counter,
     bytes_sent: Counter,
     jobs_sent: Counter,
     job_seconds: Histogram,
+    fanout_first: Histogram,
+    fanout_last: Histogram,
 }
 
 impl std::fmt::Debug for Meters {
@@ -63,13 +81,16 @@ impl Default for Meters {
     fn default() -> Self {
         Self {
             verdicts: VERDICTS.map(|verdict| counter!("stratum_submissions_total", "verdict" => verdict)),
-            submission_seconds: histogram!("stratum_submission_seconds"),
+            accepted_seconds: histogram!("stratum_submission_seconds", "result" => "accepted"),
+            refused_seconds: histogram!("stratum_submission_seconds", "result" => "refused"),
             credited: counter!("stratum_credited_hashes_total"),
             credited_late: counter!("stratum_credited_late_hashes_total"),
             credits_dropped: counter!("stratum_credits_dropped_total"),
             bytes_sent: counter!("stratum_bytes_sent_total"),
             jobs_sent: counter!("stratum_jobs_sent_total"),
             job_seconds: histogram!("stratum_job_seconds"),
+            fanout_first: histogram!("stratum_fanout_seconds", "connection" => "first"),
+            fanout_last: histogram!("stratum_fanout_seconds", "connection" => "last"),
         }
     }
 }
@@ -81,7 +102,7 @@ impl Meters {
             Some(index) => self.verdicts[index].increment(1),
             None => counter!("stratum_submissions_total", "verdict" => verdict).increment(1),
         }
-        self.submission_seconds.record(took);
+        if verdict == VERDICTS[0] { &self.accepted_seconds } else { &self.refused_seconds }.record(took);
     }
 
     /// Work was put to a worker's account, or `dropped`.
@@ -109,6 +130,13 @@ impl Meters {
 
     pub(super) fn job_took(&self, duration: Duration) {
         self.job_seconds.record(duration);
+    }
+
+    pub(super) fn reached(&self, reached: &Reached) {
+        self.fanout_first.record(reached.first);
+        if let Some(last) = reached.last {
+            self.fanout_last.record(last);
+        }
     }
 
     pub(super) fn bytes_sent(&self, count: usize) {

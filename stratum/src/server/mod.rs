@@ -7,6 +7,7 @@ pub mod metrics;
 
 mod bell;
 mod connection;
+mod fanout;
 
 use bytes::BytesMut;
 use parking_lot::Mutex;
@@ -26,6 +27,7 @@ use crate::memory::Memory;
 use crate::session::{self, Deed, JobTooBig, Now, Solution};
 use crate::vardiff;
 use crate::work::Work;
+use fanout::Fanout;
 use limits::{Limits, Registry};
 use metrics::Meters;
 
@@ -97,6 +99,7 @@ pub struct Server<W: Work> {
     session_config: Arc<session::Config>,
     memory: Arc<Memory<W::Ticket>>,
     meters: Meters,
+    fanout: Fanout,
     small_devices: Mutex<HashMap<Arc<str>, JobTooBig>>,
     not_understood: Mutex<HashSet<Box<str>>>,
 }
@@ -128,6 +131,7 @@ impl<W: Work> Server<W> {
             session_config: Arc::new(config.session),
             memory: Arc::default(),
             meters: Meters::default(),
+            fanout: Fanout::default(),
             small_devices: Mutex::default(),
             not_understood: Mutex::default(),
         }

@@ -71,6 +71,11 @@ impl Bitcoind {
         panic!("bitcoind found its ports taken {START_ATTEMPTS} times in a row");
     }
 
+    /// The program; `bitcoin-cli` lies beside the one that the tests build.
+    pub fn program() -> PathBuf {
+        find_bitcoind()
+    }
+
     /// The port of its JSON-RPC.
     pub fn rpc_port(&self) -> u16 {
         self.rpc_port

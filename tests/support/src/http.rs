@@ -16,7 +16,7 @@ pub struct Response {
 }
 
 /// GETs a path.
-pub(crate) fn get(address: SocketAddr, path: &str) -> std::io::Result<Response> {
+pub fn get(address: SocketAddr, path: &str) -> std::io::Result<Response> {
     let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(5))?;
     stream.set_read_timeout(Some(Duration::from_secs(10)))?;
     write!(stream, "GET {path} HTTP/1.1\r\nHost: {address}\r\nAccept: */*\r\nConnection: close\r\n\r\n")?;

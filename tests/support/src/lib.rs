@@ -17,7 +17,7 @@ mod stratum_client;
 
 pub use bitcoind::{Bitcoind, mine_blocks};
 pub use coins::{Spender, payout_address};
-pub use http::Response;
+pub use http::{Response, get};
 pub use internet::Internet;
 pub use namespace::Namespace;
 pub use node::{Exit, Node, NodeBuilder, metric_value, wait_until};

@@ -1,11 +1,10 @@
-//! A small CPU miner: an ordinary Stratum client over TCP, which knows nothing of the node it mines on.
+//! One connection to a pool, and the thread that works on its jobs.
 
 use anyhow::{Context, Result, anyhow, bail};
 use futures::{SinkExt, StreamExt};
 use parking_lot::{Condvar, Mutex};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -16,25 +15,34 @@ use tokio::sync::mpsc;
 use super::hasher::Hasher;
 use crate::json_lines;
 
-/// Nonces tried before looking whether there is a new job.
-const BATCH: u32 = 1 << 16;
+/// Most nonces tried before looking whether there is a new job.
+const BATCH_MAX: u32 = 1 << 16;
+
+/// Looks a second, at least: a slow miner is to work evenly, not in fits.
+const BATCHES_PER_SECOND_MIN: f64 = 4.0;
 
 /// Solved headers that may wait to be submitted.
 const SOLVED_MAX: usize = 64;
 
 /// What the miner tells of itself.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) enum MinerEvent {
+pub enum MinerEvent {
     /// A job came, to be worked on at this difficulty.
-    Job { difficulty: f64 },
+    Job {
+        /// As the pool counts it.
+        difficulty: f64,
+    },
     /// The pool's answer to a submission.
     Accepted,
     /// The pool's answer to a submission, and its reason.
     Refused(String),
 }
 
-/// Mines on the pool at `pool` as `name` until the connection ends, at no more than `pace` hashes per second.
-pub(super) async fn run(pool: SocketAddr, name: String, pace: f64, events: mpsc::Sender<MinerEvent>) -> Result<()> {
+/// Mines on the pool at `pool`, a host and port, as `name` until the connection ends, at no more than `pace` hashes per second.
+///
+/// # Errors
+/// Why it ended.
+pub async fn run(pool: &str, name: &str, password: &str, pace: f64, events: mpsc::Sender<MinerEvent>) -> Result<()> {
     let stream = TcpStream::connect(pool).await.with_context(|| format!("cannot connect to {pool}"))?;
     stream.set_nodelay(true)?;
     let (reader, writer) = stream.into_split();
@@ -44,7 +52,7 @@ pub(super) async fn run(pool: SocketAddr, name: String, pace: f64, events: mpsc:
     let (solved_sender, mut solved) = mpsc::channel(SOLVED_MAX);
     let bench = Bench::open(pace, &solved_sender);
     writer.send(json!({"id": 1, "method": "mining.subscribe", "params": [USER_AGENT]})).await?;
-    writer.send(json!({"id": 2, "method": "mining.authorize", "params": [name, "x"]})).await?;
+    writer.send(json!({"id": 2, "method": "mining.authorize", "params": [name, password]})).await?;
     loop {
         tokio::select! {
             line = reader.next() => {
@@ -62,13 +70,13 @@ pub(super) async fn run(pool: SocketAddr, name: String, pace: f64, events: mpsc:
             }
             Some(solved) = solved.recv() => {
                 client.submitted += 1;
-                writer.send(solved.into_request(&name, client.submitted)).await?;
+                writer.send(solved.into_request(name, client.submitted)).await?;
             }
         }
     }
 }
 
-const USER_AGENT: &str = concat!("p2pool-demo-miner/", env!("CARGO_PKG_VERSION"));
+const USER_AGENT: &str = concat!("p2pool-miner/", env!("CARGO_PKG_VERSION"));
 
 /// Ids of submissions start here; below are those of the handshake.
 const FIRST_SUBMISSION: u64 = 10;
@@ -249,6 +257,13 @@ impl Drop for Bench {
     }
 }
 
+/// Nonces to be tried at a time at `pace` hashes per second.
+fn batch(pace: f64) -> u32 {
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped")]
+    let batch = (pace / BATCHES_PER_SECOND_MIN).clamp(1.0, f64::from(BATCH_MAX)) as u32;
+    batch
+}
+
 /// Works on the newest puzzle until the bench closes, and rests so that it does not exceed its pace.
 fn grind(shared: &Shared, pace: f64, solved: &mpsc::Sender<SolvedPuzzle>) {
     loop {
@@ -260,15 +275,16 @@ fn grind(shared: &Shared, pace: f64, solved: &mpsc::Sender<SolvedPuzzle>) {
             }
             (state.puzzle.clone().expect("waited for it"), shared.round.load(Ordering::Acquire))
         };
+        let batch = batch(pace);
         let is_current = || shared.round.load(Ordering::Acquire) == round;
         let mut number = 0;
         while is_current() {
             let extranonce2 = puzzle.extranonce2(number);
             let mut hasher = Hasher::new(&puzzle.header(&extranonce2));
-            let mut first = 0;
+            let mut first = 0_u32;
             while is_current() {
                 let started = Instant::now();
-                let last = first + (BATCH - 1);
+                let last = first.saturating_add(batch - 1);
                 let mut from = first;
                 while let Some(nonce) = hasher.search(from..=last, puzzle.target) {
                     let (job, extranonce2) = (puzzle.job.clone(), extranonce2.clone());
@@ -281,7 +297,7 @@ fn grind(shared: &Shared, pace: f64, solved: &mpsc::Sender<SolvedPuzzle>) {
                     }
                     from = nonce + 1;
                 }
-                let due = Duration::from_secs_f64(f64::from(BATCH) / pace.max(1.0));
+                let due = Duration::from_secs_f64(f64::from(batch) / pace.max(1.0));
                 std::thread::sleep(due.saturating_sub(started.elapsed()));
                 match last.checked_add(1) {
                     Some(next) => first = next,

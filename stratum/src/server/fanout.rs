@@ -1,0 +1,65 @@
+//! Tells how long new work takes to reach the first and the last connection.
+
+use parking_lot::Mutex;
+use std::time::{Duration, Instant};
+
+/// The newest work that has reached a connection.
+#[derive(Debug)]
+struct Wave {
+    made: Instant,
+    last: Instant,
+}
+
+/// Follows one snapshot of work after the other through the connections.
+#[derive(Debug, Default)]
+pub(super) struct Fanout(Mutex<Option<Wave>>);
+
+/// What is known once work reaches its first connection.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Reached {
+    /// From the making of this work to its first connection.
+    pub(super) first: Duration,
+    /// The same for the last connection of the work before it.
+    pub(super) last: Option<Duration>,
+}
+
+impl Fanout {
+    /// A connection was sent, at `at`, its job of the work of `made`. Whoever is so slow that others have newer work already is
+    /// left out.
+    pub(super) fn sent(&self, made: Instant, at: Instant) -> Option<Reached> {
+        let mut wave = self.0.lock();
+        match &mut *wave {
+            Some(wave) if made < wave.made => None,
+            Some(wave) if made == wave.made => {
+                wave.last = wave.last.max(at);
+                None
+            }
+            _ => {
+                let before = wave.replace(Wave { made, last: at });
+                let last = before.map(|before| before.last.saturating_duration_since(before.made));
+                Some(Reached { first: at.saturating_duration_since(made), last })
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_work_is_told_of_with_its_first_connection_and_with_the_last_one_of_that_before() {
+        let start = Instant::now();
+        let at = |milliseconds| start + Duration::from_millis(milliseconds);
+        let fanout = Fanout::default();
+        let first = Some(Reached { first: Duration::from_millis(2), last: None });
+        assert_eq!(fanout.sent(at(0), at(2)), first);
+        assert_eq!(fanout.sent(at(0), at(9)), None);
+        assert_eq!(fanout.sent(at(0), at(5)), None);
+        let last = Some(Duration::from_millis(9));
+        assert_eq!(fanout.sent(at(100), at(101)), Some(Reached { first: Duration::from_millis(1), last }));
+        assert_eq!(fanout.sent(at(0), at(150)), None, "it reads slowly, and newer work is on its way to it");
+        let last = Some(Duration::from_millis(1));
+        assert_eq!(fanout.sent(at(200), at(200)), Some(Reached { first: Duration::ZERO, last }));
+    }
+}
