@@ -201,8 +201,8 @@ impl Teller {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::network::{BITCOIN, BITCOIN_REGTEST};
     use crate::bitcoind::responses::Warnings;
+    use crate::network::{BITCOIN, BITCOIN_REGTEST};
     use crate::template::TemplateError;
 
     fn chain(name: &str) -> ChainInfo {
