@@ -45,7 +45,7 @@ use crate::figures::{self, Figures};
 use crate::found::FoundBlocks;
 use crate::getwork::Getwork;
 use crate::graphs::{self, Graphs};
-use crate::http::{self, Http, SmallDevices, Sources};
+use crate::http::{self, Http, Listeners, SmallDevices, Sources};
 use crate::listen::{Front, Tls};
 use crate::network::{Network, Pow};
 use crate::sharechain::task;
@@ -258,10 +258,14 @@ pub fn start(parts: Parts, daemon: bitcoind::Handle, tasks: &Tasks) -> Node {
         small_devices,
         network,
         figures: figures.clone(),
+        found: found.clone(),
         graphs: graphs.clone(),
         shares: figures::share::Finder::new(sharechain.clone()),
+        chain: sharechain.clone(),
         traffic: p2p.as_ref().map(|p2p| p2p.traffic.clone()).unwrap_or_default(),
         web_static: parts.web_static,
+        listeners: Listeners::default(),
+        stop: tasks.stop_signal(),
     };
     let (tls, proxies) = (parts.tls, parts.proxies);
     let has_pages = parts.web.is_none();

@@ -40,6 +40,10 @@ RUSTDOCFLAGS="-D warnings" step cargo doc --workspace --no-deps
 step cargo check -p stratum --no-default-features
 
 step tests/bitcoind.sh
+# The pages are looked at in a real browser.
+if ! command -v chromium chromium-browser google-chrome >/dev/null; then
+    need_packages "the pages' tests" chromium fonts-dejavu-core
+fi
 step cargo test --doc --workspace
 # In CI, or for as long as FUZZ_SECONDS says.
 if [[ -n ${FUZZ_SECONDS:-${CI:-}} ]]; then

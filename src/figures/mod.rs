@@ -16,6 +16,8 @@ mod meters;
 pub mod share;
 mod sum;
 
+pub use sum::height_of;
+
 use metrics::histogram;
 use serde::Serialize;
 use std::collections::BTreeMap;

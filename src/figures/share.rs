@@ -15,6 +15,9 @@ const REST: Duration = Duration::from_millis(10);
 /// Children that are told of.
 const CHILDREN_MAX: usize = 100;
 
+/// Ancestors that are told of.
+const ANCESTORS: u32 = 8;
+
 /// A share and where it stands.
 #[derive(Debug, Clone)]
 pub struct Found {
@@ -22,6 +25,8 @@ pub struct Found {
     pub share: Arc<Share>,
     /// Its children, those with the most children of their own first; at most a hundred.
     pub children: Vec<ShareHash>,
+    /// Its nearest ancestors, the parent first.
+    pub ancestors: Vec<ShareHash>,
     /// Whether it fits its ancestors.
     pub is_verified: bool,
     /// Whether it is in the chain that is built on.
@@ -75,6 +80,7 @@ fn find(chain: &Sharechain, hash: ShareHash, with_block: bool) -> Option<Found> 
     Some(Found {
         share: known.share.clone(),
         children,
+        ancestors: chain.all().chain(hash, ANCESTORS + 1).skip(1).collect(),
         is_verified: chain.verified().contains(&hash),
         in_best_chain: best.is_some_and(|best| chain.all().is_ancestor(hash, best) == Some(true)),
         is_own: chain.own().contains(hash),

@@ -261,7 +261,7 @@ fn blocks(carried: &Carried, is_own: &dyn Fn(ShareHash) -> bool) -> Vec<SolvedBl
 }
 
 /// The height that a coinbase script begins with (BIP 34).
-pub(super) fn height_of(script: &[u8]) -> Option<u32> {
+pub fn height_of(script: &[u8]) -> Option<u32> {
     let (first, rest) = script.split_first()?;
     match usize::from(*first) {
         0 => Some(0),

@@ -1,6 +1,8 @@
-//! What the worker port says to browsers and scrapers: `/metrics`, `/health`, P2Pool's JSON, and where to go.
+//! What the worker port says to browsers and programs: pages, `/api/v1`, P2Pool's JSON, `/metrics`, `/health`.
 
+mod api;
 mod legacy;
+mod pages;
 
 use axum::Router;
 use axum::extract::{MatchedPath, Path, State};
@@ -29,12 +31,16 @@ use tower_http::services::ServeDir;
 use tower_http::set_header::SetResponseHeader;
 use tracing::debug;
 
+pub use api::Listeners;
+
 use crate::bitcoind::Health;
 use crate::figures::Figures;
 use crate::figures::share::Finder;
+use crate::found::FoundBlocks;
 use crate::graphs::Graphs;
 use crate::network::Network;
 use crate::p2p::Traffic;
+use crate::sharechain::task;
 use crate::stats::Rates;
 use crate::work::Gate;
 
@@ -59,16 +65,24 @@ pub struct Sources {
     pub small_devices: SmallDevices,
     /// The network.
     pub network: &'static Network,
-    /// What pages show.
+    /// What pages and programs are shown.
     pub figures: watch::Receiver<Arc<Figures>>,
+    /// The pool's blocks.
+    pub found: watch::Receiver<Arc<FoundBlocks>>,
     /// Graphs over time.
     pub graphs: Graphs,
     /// Finds single shares.
     pub shares: Finder,
+    /// The share chain, for what happens on it.
+    pub chain: task::Handle,
     /// What goes over the connections to peers.
     pub traffic: Arc<Traffic>,
     /// A folder of pages that somebody else made.
     pub web_static: Option<PathBuf>,
+    /// Places for those who listen to events.
+    pub listeners: Listeners,
+    /// When to send them away.
+    pub stop: CancellationToken,
 }
 
 /// Tells which devices most likely cannot hold the jobs that they get.
@@ -150,6 +164,9 @@ fn part_of(route: Option<&str>) -> &'static str {
         "api" => "/api",
         "health" => "/health",
         "long-polling" => "/long-polling",
+        "assets" | "blocks" | "favicon.ico" | "graphs" | "miners" | "payouts" | "peers" | "share" | "sharechain" => {
+            "pages"
+        }
         "metrics" => "/metrics",
         "static" => "/static",
         "web" => "/web",
@@ -190,7 +207,7 @@ pub fn pages(sources: Sources) -> Router {
         None => {
             let home = || get(async || Redirect::temporary("/"));
             (
-                get(front),
+                get(pages::shell),
                 Router::new().route("/static", home()).route("/static/", home()).route("/static/{*path}", home()),
             )
         }
@@ -201,27 +218,15 @@ pub fn pages(sources: Sources) -> Router {
         .merge(legacy::router())
         .route("/health", get(health))
         .route("/metrics", get(metrics))
-        .route("/address/{address}", get(address))
+        .route("/address/{address}", get(pages::address))
+        .merge(api::routes())
+        .merge(pages::routes())
         .with_state(sources)
 }
 
-async fn front(State(sources): State<Sources>) -> String {
-    let rates = sources.rates.borrow().clone();
-    format!(
-        "P2Pool {} on {}\n\nminers: point them at stratum+tcp://THIS-HOST:THIS-PORT, user name: your address\n\
-         hash rate: {:.0} H/s by {} workers\n/address/YOUR-ADDRESS  your workers, and what is wrong\n/metrics  for Prometheus\n/health   200 while miners are served\n",
-        env!("CARGO_PKG_VERSION"),
-        sources.network.name,
-        rates.hash_rate,
-        rates.active_workers,
-    )
-}
-
-/// One miner's page: what its workers did in the last ten minutes, and what is wrong with them.
-async fn address(State(sources): State<Sources>, Path(address): Path<String>) -> Response {
-    let is_theirs = |name: &str| {
-        name.strip_prefix(address.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '_']))
-    };
+/// One miner's page as text: what its workers did in the last ten minutes, and what is wrong with them.
+async fn address_text(State(sources): State<Sources>, Path(address): Path<String>) -> Response {
+    let is_theirs = |name: &str| api::is_worker_of(name, &address);
     let rates = sources.rates.borrow().clone();
     let workers: Vec<String> = rates
         .workers

@@ -1,5 +1,6 @@
 //! The whole node as its users run it, against a real bitcoind: each test has a daemon, a node and miners of its own.
 
+mod api;
 mod bench;
 mod block_found;
 mod containers;
@@ -12,6 +13,7 @@ mod gate;
 mod json;
 mod ledger;
 mod metrics;
+mod pages;
 mod peers;
 mod prometheus;
 mod refusals;

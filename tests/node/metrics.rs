@@ -34,20 +34,20 @@ fn a_miner_finds_its_workers_and_what_is_wrong_with_them_by_its_address() {
     let node = Node::start(P2POOL, &daemon);
     let (user, address) = (miner_name(1), payout_address(1).to_string());
     let page = format!("/address/{address}");
-    assert_eq!(node.get(&page).status, 404);
+    assert_eq!(node.get_text(&page).status, 404);
     let mut miner = StratumClient::ready(node.worker_port(), &user);
     let found = miner.job().solve();
     assert_eq!(miner.submit(&user, &found), Ok(true));
-    wait_until("the worker is there", Duration::from_secs(10), || node.get(&page).status == 200);
-    let body = node.get(&page).body;
+    wait_until("the worker is there", Duration::from_secs(10), || node.get_text(&page).status == 200);
+    let body = node.get_text(&page).body;
     assert!(body.contains(&format!("{address}.rig  ")) && body.contains(" H/s"), "{body}");
-    assert_eq!(node.get(&format!("/address/{}", &address[..10])).status, 404, "of others nothing is told");
+    assert_eq!(node.get_text(&format!("/address/{}", &address[..10])).status, 404, "of others nothing is told");
 
     // NerdMiner's firmware holds a coinbase of 250 bytes.
     let mut small = StratumClient::connect(node.worker_port());
     small.raw(r#"{"id":1,"method":"mining.subscribe","params":["NerdMinerV2"]}"#);
     small.raw(&format!(r#"{{"id":2,"method":"mining.authorize","params":["{user}","x"]}}"#));
-    wait_until("its owner is warned", Duration::from_secs(10), || node.get(&page).body.contains("warning: "));
-    let body = node.get(&page).body;
+    wait_until("its owner is warned", Duration::from_secs(10), || node.get_text(&page).body.contains("warning: "));
+    let body = node.get_text(&page).body;
     assert!(body.contains("too big for this firmware"), "{body}");
 }

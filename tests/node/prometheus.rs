@@ -137,6 +137,21 @@ fn encoded(text: &str) -> String {
         .collect()
 }
 
+/// Checks that no two panels have one number or lie on each other, and that none is wider than the board.
+fn check_layout(title: &str, panels: &[Value]) {
+    let place = |panel: &Value| ["x", "y", "w", "h"].map(|side| panel["gridPos"][side].as_u64().expect("a place"));
+    for (index, panel) in panels.iter().enumerate() {
+        let [x, y, w, h] = place(panel);
+        assert!(x + w <= 24, "{title}: {} is too wide", panel["title"]);
+        for other in &panels[..index] {
+            let [left, top, width, height] = place(other);
+            let is_apart = x >= left + width || left >= x + w || y >= top + height || top >= y + h;
+            assert!(is_apart, "{title}: {} lies on {}", panel["title"], other["title"]);
+            assert_ne!(panel["id"], other["id"], "{title}: {} and {}", panel["title"], other["title"]);
+        }
+    }
+}
+
 /// Every query of the boards, with where it stands and Grafana's variables filled in.
 fn queries_of_boards() -> Vec<(String, String)> {
     let mut queries = Vec::new();
@@ -153,6 +168,7 @@ fn queries_of_boards() -> Vec<(String, String)> {
             assert!(!filled.contains('$'), "{title}: {name}: a variable is left in {filled}");
             queries.push((format!("{title}: {name}"), filled));
         };
+        check_layout(&title, panels);
         for panel in panels.iter().filter(|panel| panel["type"] != "row") {
             let description = panel["description"].as_str().unwrap_or_default();
             assert!(description.len() > 10, "{title}: {} says nothing about itself", panel["title"]);
@@ -212,7 +228,7 @@ fn put_load(daemon: &Bitcoind, nodes: [&Node; 2]) {
         miners[at].submit(&users[at], &found).expect_err("a duplicate, or stale by now");
         miners[at].request("mining.nonsense", serde_json::json!([])).expect_err("nobody knows that");
         for node in nodes {
-            for (path, status) in [("/health", 200), ("/address/nobody", 404), ("/no-such-page", 404)] {
+            for (path, status) in [("/health", 200), ("/rate", 200), ("/address/nobody", 200), ("/no-such-page", 404)] {
                 assert_eq!(node.get(path).status, status, "{path}");
             }
             let mut passing = StratumClient::connect(node.worker_port());
@@ -259,10 +275,15 @@ fn no_panel_and_no_alert_is_without_data_on_nodes_under_load() {
     put_load(&daemon, [&first, &second]);
     assert_eq!(prometheus.targets_up(), 2);
 
-    // What each node gives is as Prometheus wants it.
+    // What each node gives is as Prometheus wants it, and nobody but the operator decides how much it is.
     for node in [&first, &second] {
-        let complaints = run("promtool", &["check", "metrics"], &node.metrics());
+        let metrics = node.metrics();
+        let complaints = run("promtool", &["check", "metrics"], &metrics);
         assert_eq!(complaints.trim(), "", "promtool check metrics");
+        let samples: Vec<&str> = metrics.lines().filter(|line| !line.starts_with('#')).collect();
+        for theirs in [&payout_address(1).to_string(), ".rig", "nobody", "no-such-page", "nonsense"] {
+            assert!(!samples.iter().any(|sample| sample.contains(theirs)), "{theirs:?} is in a label:\n{metrics}");
+        }
     }
 
     let may_be_empty = |query: &str| MAY_BE_EMPTY.iter().any(|(part, _)| query.contains(part));

@@ -114,7 +114,7 @@ impl Miner {
 }
 
 /// A submission that is a share and no block.
-fn solve_share(job: &Job) -> Submission {
+pub(crate) fn solve_share(job: &Job) -> Submission {
     let (share, block) = (job.submission_target(), job.block_target());
     assert!(block < share, "a share must be easier than a block");
     job.search(|hash| hash <= share && hash > block)

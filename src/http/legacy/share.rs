@@ -176,6 +176,7 @@ mod tests {
         assert_eq!(share.as_ref().map(|share| share.hash().to_string()).ok().as_deref(), Some(hash), "{share:?}");
         let found = Found {
             share: Arc::new(share.unwrap()),
+            ancestors: Vec::new(),
             children: Vec::new(),
             is_verified: true,
             in_best_chain: true,

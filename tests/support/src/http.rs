@@ -17,9 +17,14 @@ pub struct Response {
 
 /// GETs a path.
 pub fn get(address: SocketAddr, path: &str) -> std::io::Result<Response> {
+    get_as(address, path, "*/*")
+}
+
+/// GETs a path as a client that accepts some kinds of answers only.
+pub(crate) fn get_as(address: SocketAddr, path: &str, accept: &str) -> std::io::Result<Response> {
     let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(5))?;
     stream.set_read_timeout(Some(Duration::from_secs(10)))?;
-    write!(stream, "GET {path} HTTP/1.1\r\nHost: {address}\r\nAccept: */*\r\nConnection: close\r\n\r\n")?;
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: {address}\r\nAccept: {accept}\r\nConnection: close\r\n\r\n")?;
     let mut raw = Vec::new();
     stream.read_to_end(&mut raw)?;
     let text = String::from_utf8_lossy(&raw).into_owned();

@@ -4,6 +4,7 @@
 //! Everything panics with a message rather than returning errors: a test can do nothing about them but fail.
 
 mod bitcoind;
+mod browser;
 mod coins;
 mod http;
 mod internet;
@@ -16,6 +17,7 @@ mod signal;
 mod stratum_client;
 
 pub use bitcoind::{Bitcoind, mine_blocks};
+pub use browser::Browser;
 pub use coins::{Spender, payout_address};
 pub use http::{Response, get};
 pub use internet::Internet;

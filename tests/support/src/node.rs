@@ -279,6 +279,11 @@ impl Node {
         http::get(self.worker_address(), path)
     }
 
+    /// GETs a path of the worker port as text, which pages are for those who ask for it.
+    pub fn get_text(&self, path: &str) -> Response {
+        http::get_as(self.worker_address(), path, "text/plain").unwrap_or_else(|error| panic!("GET {path}: {error}"))
+    }
+
     /// The text of `/metrics`.
     pub fn metrics(&self) -> String {
         let response = self.get("/metrics");
