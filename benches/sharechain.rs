@@ -1,4 +1,5 @@
-//! How long the check of one share takes on full windows of growing length, what a full chain weighs in memory, and how
+//! How long the check of one share takes on full windows of growing length, and a look at the chain for pages (the first
+//! one, and one after each share), what a full chain weighs in memory, and how
 //! long an empty node takes to make a downloaded one its own.
 //!
 //! `cargo bench --bench sharechain`, and with `-- sync` the last of it alone. Forged shares on a network where nearly every hash is good enough; each is checked in
@@ -9,6 +10,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use p2pool::figures::look::{Ask, Carried, look};
 use p2pool::share::Share;
 use p2pool::sharechain::store::Store;
 use p2pool::sharechain::{Event, Sharechain};
@@ -20,15 +22,24 @@ const PAYEES: u32 = 300;
 const TIMED: u32 = 500;
 
 fn main() {
-    println!("{:>8} {:>12} {:>12} {:>12}", "window", "check µs", "tip µs", "kB/share");
+    println!(
+        "{:>8} {:>12} {:>12} {:>14} {:>12} {:>12}",
+        "window", "check µs", "tip µs", "first look µs", "look µs", "kB/share"
+    );
     let only_sync = std::env::args().any(|argument| argument == "sync");
     for length in [1_000, 4_000, 8_640, 16_000, 32_000, 64_000].into_iter().filter(|_| !only_sync) {
         let before = resident_kilobytes();
-        let (chain, check, tip) = run(length);
+        let (chain, [check, tip, first_look, one_look]) = run(length);
         let kilobytes = resident_kilobytes().saturating_sub(before);
         let shares = chain.all().len() as u64;
         let of_each = kilobytes as f64 / shares as f64;
-        println!("{length:>8} {:>12.1} {:>12.1} {of_each:>12.2}", micros(check), micros(tip));
+        println!(
+            "{length:>8} {:>12.1} {:>12.1} {:>14.1} {:>12.1} {of_each:>12.2}",
+            micros(check),
+            micros(tip),
+            micros(first_look),
+            micros(one_look)
+        );
         // What the next length allocates should not fit into what this one leaves.
         std::mem::forget(chain);
     }
@@ -105,13 +116,16 @@ fn grow(chain: &mut Sharechain, length: u32, count: u32) {
 }
 
 /// Fills a window of `length` shares, then times the checks of more, and the making of tips.
-fn run(length: u32) -> (Sharechain, Duration, Duration) {
+fn run(length: u32) -> (Sharechain, [Duration; 4]) {
     let network = network(length, 35);
     let mut chain = Sharechain::new(network);
     // Hard enough for the window to be full by number, not by work.
     let block_bits = bits_of(4 * u64::from(length));
     let mut timestamp = START;
-    let mut spent = [Duration::ZERO; 2];
+    let mut spent = [Duration::ZERO; 3];
+    let mut first_look = Duration::ZERO;
+    let mut carried = Carried::default();
+    let ask = Ask { block_target: Some(block_bits.target()) };
     for number in 0..length + 10 + TIMED {
         timestamp += 10;
         let plan = Plan { payee: number % PAYEES, timestamp, block_bits, nonce: number, ..Plan::default() };
@@ -131,10 +145,18 @@ fn run(length: u32) -> (Sharechain, Duration, Duration) {
         if number >= length + 10 {
             spent[0] += checked - begin;
             spent[1] += told - checked;
+            let begin = Instant::now();
+            let looked = look(&chain, std::mem::take(&mut carried), &ask);
+            let took = begin.elapsed();
+            if number == length + 10 {
+                first_look = took;
+            }
+            spent[2] += took;
+            carried = looked.into_carried();
         }
     }
     assert_eq!(u32::try_from(chain.verified().len()), Ok(length + 10 + TIMED));
-    (chain, spent[0] / TIMED, spent[1] / TIMED)
+    (chain, [spent[0] / TIMED, spent[1] / TIMED, first_look, spent[2] / TIMED])
 }
 
 fn micros(time: Duration) -> f64 {

@@ -298,8 +298,10 @@ fn account<'a>(
 ) -> &'a mut Account {
     let full = accounts.len() >= WORKERS_MAX && !accounts.contains_key(name);
     let name = if full { OTHERS.into() } else { name.clone() };
-    let account = accounts.entry(name).or_insert_with(|| Account::new(payee.clone(), now));
-    if account.payee != *payee {
+    // The operator's fee pays another for a while; the name says for whom a worker works.
+    let is_known = |payee: &str| name.starts_with(payee);
+    let account = accounts.entry(name.clone()).or_insert_with(|| Account::new(payee.clone(), now));
+    if account.payee != *payee && !is_known(&account.payee) {
         account.payee = payee.clone();
     }
     account.seen = now;
@@ -390,6 +392,19 @@ mod tests {
         assert_eq!(rates.payees["payee"].refused.values().sum::<u64>(), 4);
         assert_eq!((rates.refused, rates.accepted, rates.active_workers), (4, 1, 1));
         assert_eq!((rates.workers["a"].best, rates.workers["a"].difficulty), (2.0, 1.0));
+    }
+
+    #[test]
+    fn the_operators_fee_does_not_make_a_worker_somebody_elses() {
+        let start = Instant::now();
+        let mut ledger = Ledger::new(start);
+        let of = |payee: &str| Credit { payee: payee.into(), ..credit("theirs.rig", false) };
+        for payee in ["operator", "theirs", "operator"] {
+            ledger.add(&of(payee), start);
+        }
+        let rates = ledger.rates(start);
+        assert_eq!(&*rates.workers["theirs.rig"].payee, "theirs");
+        assert_eq!((rates.payees["operator"].accepted, rates.payees["theirs"].accepted), (2, 1));
     }
 
     #[test]

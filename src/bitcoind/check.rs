@@ -201,6 +201,7 @@ impl Teller {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::bitcoind::responses::Warnings;
     use crate::network::{BITCOIN, BITCOIN_REGTEST};
     use crate::template::TemplateError;
 
@@ -215,7 +216,7 @@ mod tests {
     }
 
     fn node(version: u32) -> NetworkInfo {
-        NetworkInfo { version, user_agent: "/Satoshi/".into() }
+        NetworkInfo { version, user_agent: "/Satoshi/".into(), warnings: Warnings::default() }
     }
 
     #[test]

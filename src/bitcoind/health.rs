@@ -81,6 +81,15 @@ impl Monitor {
         });
     }
 
+    /// What the daemon warns of.
+    pub(super) fn warnings(&self, warnings: Vec<String>) {
+        self.0.health.send_if_modified(|health| {
+            let changed = health.warnings != warnings;
+            health.warnings = warnings;
+            changed
+        });
+    }
+
     /// Whether the P2P connection is up.
     pub(super) fn p2p_connected(&self, connected: bool) {
         self.0.health.send_if_modified(|health| std::mem::replace(&mut health.p2p_connected, connected) != connected);

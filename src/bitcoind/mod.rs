@@ -71,6 +71,8 @@ pub struct Health {
     pub gone: bool,
     /// What the daemon calls itself, such as `/Satoshi:31.0.0/`; empty until known.
     pub version: String,
+    /// What it warned of when it was last connected to.
+    pub warnings: Vec<String>,
     /// The last failure, in words, while it lasts.
     pub trouble: Option<String>,
     /// How long it took over the last template that was asked for.

@@ -164,6 +164,36 @@ pub struct NetworkInfo {
     /// What the daemon calls itself, such as `/Satoshi:31.0.0/`.
     #[serde(rename = "subversion")]
     pub user_agent: String,
+    /// What it warns of.
+    #[serde(default)]
+    pub warnings: Warnings,
+}
+
+/// A daemon's warnings: a list from version 28 on, one text before, empty for none.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(untagged)]
+pub enum Warnings {
+    /// As of today.
+    List(Vec<String>),
+    /// As of before.
+    Text(String),
+}
+
+impl Default for Warnings {
+    fn default() -> Self {
+        Self::List(Vec::new())
+    }
+}
+
+impl Warnings {
+    /// One by one. That it is a version of the developers' own is no warning (protocol section 13.2).
+    pub fn texts(self) -> Vec<String> {
+        let texts = match self {
+            Self::List(texts) => texts,
+            Self::Text(text) => vec![text],
+        };
+        texts.into_iter().filter(|text| !text.is_empty() && !text.contains("pre-release test build")).collect()
+    }
 }
 
 /// The answer to `getblockheader`.
@@ -214,6 +244,20 @@ mod tests {
         answer["signet_challenge"] = json!("51");
         answer["rules"] = json!(["!segwit", "!signet"]);
         assert_eq!(convert(answer).unwrap().coinbase_flags, [0x00, 0x11]);
+    }
+
+    #[test]
+    fn a_daemons_warnings_are_read_in_both_forms_and_its_being_a_test_build_is_none() {
+        let of = |warnings: Value| {
+            let answer = json!({"version": 310_000, "subversion": "/Satoshi:31.0.0/", "warnings": warnings});
+            serde_json::from_value::<NetworkInfo>(answer).unwrap().warnings.texts()
+        };
+        let test_build = "This is a pre-release test build - use at your own risk";
+        assert_eq!(of(json!(["unknown new rules activated (versionbit 5)", test_build])).len(), 1);
+        assert_eq!(of(json!("disk space is low")), ["disk space is low"]);
+        assert!(of(json!("")).is_empty() && of(json!([])).is_empty() && of(json!(test_build)).is_empty());
+        let without = json!({"version": 310_000, "subversion": "/Satoshi:31.0.0/"});
+        assert!(serde_json::from_value::<NetworkInfo>(without).unwrap().warnings.texts().is_empty());
     }
 
     #[test]

@@ -93,6 +93,7 @@ impl Follower {
     async fn follow(&self, teller: &mut Teller, backoff: &mut Backoff) -> Result<Infallible, Diagnosis> {
         let node = check::check(&self.rpc, self.network, self.allow_obsolete).await?;
         self.monitor.version(node.user_agent.clone());
+        self.monitor.warnings(node.warnings.clone().texts());
         let mut source = Source::Poll;
         let mut long_poll: Option<BoxFuture<'_, Result<BlockTemplate, RpcError>>> = None;
         loop {

@@ -20,14 +20,14 @@ const HEADS_LOOKED_AT: usize = 2_000;
 
 /// What is to be found out.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Ask {
+pub struct Ask {
     /// The next block's target, if there is a template.
-    pub(super) block_target: Option<Target>,
+    pub block_target: Option<Target>,
 }
 
 /// What one look leaves for the next, so that each only walks what is new.
 #[derive(Debug, Default)]
-pub(super) struct Carried {
+pub struct Carried {
     /// The best chain, newest first, as long as the reference keeps one.
     pub(super) chain: VecDeque<Arc<Share>>,
     window: Window,
@@ -35,7 +35,7 @@ pub(super) struct Carried {
 
 /// What was found.
 #[derive(Debug)]
-pub(super) struct Looked {
+pub struct Looked {
     pub(super) carried: Carried,
     pub(super) height: u32,
     pub(super) shares: usize,
@@ -58,6 +58,13 @@ pub(super) struct Looked {
     pub(super) donation: Payee,
 }
 
+impl Looked {
+    /// What the next look goes on from.
+    pub fn into_carried(self) -> Carried {
+        self.carried
+    }
+}
+
 /// A stretch of the chain.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Measured {
@@ -69,7 +76,7 @@ pub(super) struct Measured {
 }
 
 /// Looks at `chain`; `carried` is what the last look left.
-pub(super) fn look(chain: &Sharechain, mut carried: Carried, ask: &Ask) -> Looked {
+pub fn look(chain: &Sharechain, mut carried: Carried, ask: &Ask) -> Looked {
     let network = chain.network();
     let best = chain.choice().best;
     let height = best.map_or(0, |best| chain.all().height(best));

@@ -11,7 +11,7 @@
 //! somebody wants it ([`share`]).
 
 pub mod difficulty;
-mod look;
+pub mod look;
 mod meters;
 pub mod share;
 mod sum;

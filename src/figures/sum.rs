@@ -290,6 +290,7 @@ fn warnings(looked: &Looked, others: &Others) -> Vec<String> {
             ));
         }
     }
+    warnings.extend(others.health.warnings.iter().map(|warning| format!("(from bitcoind) {warning}")));
     if let Some(trouble) = &others.health.trouble {
         warnings.push(format!("(from bitcoind) {trouble}"));
     }

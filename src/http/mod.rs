@@ -6,7 +6,7 @@ mod pages;
 
 use axum::Router;
 use axum::extract::{MatchedPath, Path, State};
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderValue, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::get;
@@ -28,6 +28,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tower_http::services::ServeDir;
+use tower_http::set_header::SetResponseHeader;
 use tracing::debug;
 
 pub use api::Listeners;
@@ -189,12 +190,19 @@ async fn count(request: axum::extract::Request, next: Next) -> Response {
     response
 }
 
+/// Files of `dir`, and nothing beside it. Browsers ask whether a file is still the same: the folder may be another one
+/// tomorrow.
+fn somebodys(dir: &std::path::Path) -> SetResponseHeader<ServeDir, HeaderValue> {
+    let ask_again = HeaderValue::from_static("no-cache");
+    SetResponseHeader::if_not_present(ServeDir::new(dir), header::CACHE_CONTROL, ask_again)
+}
+
 /// The pages that everyone may read, made from `sources`.
 pub fn pages(sources: Sources) -> Router {
     let (front_page, elsewhere) = match &sources.web_static {
         // What reads files reads nothing above the folder.
         Some(dir) => {
-            (get(async || Redirect::temporary("/static/")), Router::new().nest_service("/static", ServeDir::new(dir)))
+            (get(async || Redirect::temporary("/static/")), Router::new().nest_service("/static", somebodys(dir)))
         }
         None => {
             let home = || get(async || Redirect::temporary("/"));

@@ -144,6 +144,8 @@ impl Sharechain {
         }
         self.own.made(&share, is_dead);
         if is_dead && self.all.children(share.previous()).len() >= LATE_SIBLINGS_MAX {
+            // It is counted; nothing more will ever be heard of it.
+            self.own.pruned(share.hash());
             return false;
         }
         self.add(share, None, now)

@@ -4,10 +4,12 @@
 #![allow(clippy::unwrap_used, reason = "a test has no use for an answer that is not as it says")]
 use serde_json::{Map, Value};
 use std::collections::BTreeSet;
-use std::time::Duration;
-use test_support::wait_until;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+use test_support::{NodeBuilder, wait_until};
 
-use crate::shares::{Pool, own_address, wpkh};
+use crate::P2POOL;
+use crate::shares::{Pool, network_file, own_address, wpkh};
 
 /// How long figures may take to show what happened: they are made at most once a second, and every five.
 const SHOWN_LIMIT: Duration = Duration::from_secs(15);
@@ -268,6 +270,7 @@ fn somebodys_pages_are_served_and_nothing_beside_them() {
     assert!(pool.node.get("/static/").body.contains("theirs"));
     let script = pool.node.get("/static/js/app.js");
     assert_eq!(script.body, "fetch('/rate')");
+    assert!(script.headers.to_ascii_lowercase().contains("cache-control: no-cache"), "{}", script.headers);
     assert!(script.headers.to_ascii_lowercase().contains("content-type: text/javascript"), "{}", script.headers);
     for path in [
         "/static/../secret",
@@ -294,4 +297,115 @@ fn without_pages_of_somebody_else_the_old_place_leads_to_ours() {
         assert!((300..400).contains(&response.status), "{path}: {response:?}");
         assert!(response.headers.to_ascii_lowercase().contains("location: /\r"), "{path}: {}", response.headers);
     }
+}
+
+#[test]
+fn what_peers_are_like_is_told_as_it_was() {
+    let pool = Pool::start(&[]);
+    let other = NodeBuilder::new(P2POOL, &pool.daemon)
+        .network(&network_file("easy.toml"))
+        .address(Some(&own_address().to_string()))
+        .peer(pool.node.pool_address())
+        .start();
+    wait_until("the peer is shown", SHOWN_LIMIT, || ask(&pool, "/peer_addresses") != "");
+    let theirs = ask(&pool, "/peer_addresses");
+    let theirs = theirs.as_str().unwrap();
+    assert!(theirs.starts_with("127.0.0.1:"), "{theirs}");
+    let version = &object(&pool, "/peer_versions")[theirs];
+    assert!(version.as_str().unwrap().starts_with("p2pool-rs/"), "{version}");
+    assert_eq!(object(&pool, "/peer_txpool_sizes")[theirs], 0, "shares of today list no transactions");
+    assert!(object(&pool, "/pings").contains_key(theirs));
+    let get = |path: &str| -> Value { serde_json::from_str(&other.get(path).body).unwrap() };
+    wait_until("the other one shows it too", SHOWN_LIMIT, || get("/peer_addresses") != "");
+    assert_eq!(get("/peer_addresses"), pool.node.pool_address().to_string());
+    wait_until("what they sent is drawn", SHOWN_LIMIT, || {
+        let bins = get("/web/graph_data/traffic_rate/last_hour");
+        bins.as_array().unwrap().iter().any(|bin| bin[1]["p2p/in"].as_f64().unwrap_or_default() > 0.0)
+    });
+}
+
+#[test]
+fn a_found_block_is_among_the_recent_ones() {
+    let (pool, _) = mined(&[]);
+    let mut miner = pool.miner(&wpkh(3), "");
+    let job = miner.client.job();
+    let solved = job.solve_block();
+    assert_eq!(miner.client.submit(&miner.user, &solved), Ok(true));
+    crate::wait_for_best(&pool.daemon, solved.hash);
+    wait_until("it is shown", SHOWN_LIMIT, || ask(&pool, "/recent_blocks") != Value::Array(Vec::new()));
+    let blocks = ask(&pool, "/recent_blocks");
+    let theirs: Value = serde_json::from_str(include_str!("../vectors/http/recent_blocks.txt")).unwrap();
+    check_like("/recent_blocks", &blocks[0], &theirs[0].to_string());
+    assert_eq!(blocks[0]["hash"], solved.hash.to_string());
+    assert_eq!(blocks[0]["share"], solved.hash.to_string());
+    assert_eq!(blocks[0]["number"], 1);
+}
+
+#[test]
+fn every_path_answers_at_all_times_while_miners_mine() {
+    let pool = Pool::start(&[]);
+    let mut miner = pool.miner(&wpkh(1), "");
+    for _ in 0..3 {
+        miner.mine_share();
+    }
+    wait_until("there are figures", SHOWN_LIMIT, || pool.node.get("/web/best_share_hash").status == 200);
+    let over = AtomicBool::new(false);
+    let (asked, found) = std::thread::scope(|scope| {
+        let mining = scope.spawn(|| {
+            let mut found = 0;
+            while !over.load(Ordering::Relaxed) {
+                miner.mine_share();
+                found += 1;
+            }
+            found
+        });
+        let started = Instant::now();
+        let mut asked = 0;
+        while started.elapsed() < Duration::from_secs(4) {
+            let best: String = serde_json::from_value(ask(&pool, "/web/best_share_hash")).unwrap();
+            let of_share = ["share", "payout_address"].map(|path| format!("/web/{path}/{best}"));
+            let fixed = [
+                "/rate",
+                "/difficulty",
+                "/users",
+                "/user_stales",
+                "/fee",
+                "/current_payouts",
+                "/global_stats",
+                "/local_stats",
+                "/peer_addresses",
+                "/peer_txpool_sizes",
+                "/pings",
+                "/peer_versions",
+                "/payout_addr",
+                "/payout_addrs",
+                "/recent_blocks",
+                "/uptime",
+                "/stale_rates",
+                "/web/log",
+                "/web/heads",
+                "/web/verified_heads",
+                "/web/tails",
+                "/web/verified_tails",
+                "/web/tree",
+                "/web/verified",
+                "/web/best_share",
+                "/web/my_share_hashes",
+                "/web/my_share_hashes50",
+                "/web/currency_info",
+                "/web/version",
+                "/web/graph_data/pool_rates/last_hour",
+                "/web/graph_data/miner_hash_rates/last_day",
+            ];
+            for path in fixed.into_iter().chain(of_share.iter().map(String::as_str)) {
+                ask(&pool, path);
+                asked += 1;
+            }
+        }
+        over.store(true, Ordering::Relaxed);
+        (asked, mining.join().expect("the miner mines"))
+    });
+    println!("{asked} answers while {found} shares were found");
+    assert!(found >= 5 && asked >= 30, "{asked} answers, {found} shares");
+    assert_eq!(pool.metric("sharechain_own_shares_total{kind=\"late\"}"), 0.0);
 }

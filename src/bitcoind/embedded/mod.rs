@@ -168,6 +168,7 @@ fn assemble(config: &Config, tasks: &Tasks) -> (Handle, Embedded, mpsc::Receiver
         last_success: Some(Instant::now()),
         gone: false,
         version: "embedded chain".into(),
+        warnings: Vec::new(),
         trouble: None,
         template_took: None,
         p2p_connected: true,
