@@ -25,6 +25,9 @@ const FILE_BYTES_MAX: u64 = 5_000_000;
 /// Blocks that are read back at a time: each may have megabytes.
 const KEPT_MAX: usize = 200;
 
+/// Rejected blocks that are kept for a person to look at, and as many damaged ones.
+const LOOKED_AT_MAX: usize = 20;
+
 const CHECKSUM_BYTES: usize = 32;
 
 /// Written but not yet renamed: `write` was cut short, perhaps after the last byte.
@@ -222,6 +225,26 @@ impl Journal {
         Ok(())
     }
 
+    /// Removes the oldest files that are for a person to look at, rejected and damaged blocks, beyond
+    /// [`LOOKED_AT_MAX`] of either: each may have megabytes.
+    ///
+    /// # Errors
+    /// The disk refuses.
+    pub fn prune(&self) -> Result<(), JournalError> {
+        for state in ["rejected", DAMAGED] {
+            let of_state = |path: &PathBuf| path.extension().is_some_and(|extension| extension == state);
+            let mut paths: Vec<(SystemTime, PathBuf)> = (self.paths()?.into_iter().filter(of_state))
+                .filter_map(|path| Some((fs::metadata(&path).and_then(|data| data.modified()).ok()?, path)))
+                .collect();
+            paths.sort();
+            let beyond = paths.len().saturating_sub(LOOKED_AT_MAX);
+            for (_, path) in &paths[..beyond] {
+                fs::remove_file(path).map_err(failed("remove", path))?;
+            }
+        }
+        Ok(())
+    }
+
     /// Every file, lowest block first.
     fn paths(&self) -> Result<Vec<PathBuf>, JournalError> {
         let listing = fs::read_dir(&self.folder).map_err(failed("list", &self.folder))?;
@@ -384,6 +407,24 @@ mod tests {
             journal.forget(&block(seed).hash).unwrap();
         }
         assert_eq!(fates(), [(4, "open"), (3, "rejected")], "what may be needed yet is not removed");
+    }
+
+    #[test]
+    fn of_what_is_kept_for_a_person_the_latest_stay() {
+        let (dir, journal) = journal();
+        let begin = SystemTime::now() - std::time::Duration::from_secs(1000);
+        let count = LOOKED_AT_MAX + 3;
+        for number in 0..count {
+            let path = dir.path().join("found_blocks").join(format!("{number:07}-x.rejected"));
+            let age = std::time::Duration::from_secs(number as u64);
+            File::create(&path).unwrap().set_modified(begin + age).unwrap();
+        }
+        journal.write(&block(1)).unwrap();
+        journal.prune().unwrap();
+        let left = journal.paths().unwrap();
+        assert_eq!(left.len(), LOOKED_AT_MAX + 1);
+        assert!(left[0].to_string_lossy().ends_with(".block"), "a block on its way is never removed: {left:?}");
+        assert!(left[1].to_string_lossy().contains("0000003-x"), "{left:?}");
     }
 
     #[test]

@@ -16,7 +16,7 @@
 //!
 //! | module | may import |
 //! | --- | --- |
-//! | `block`, `json_lines`, `merkle`, `metrics`, `network`, `pack`, `tasks` | nothing |
+//! | `block`, `json_lines`, `log`, `merkle`, `metrics`, `network`, `pack`, `tasks` | nothing |
 //! | `address` | `network` |
 //! | `template` | `merkle` |
 //! | `share` | `merkle`, `pack` |
@@ -34,17 +34,21 @@
 //! | `graphs` | `data_dir`, `figures`, `p2p` (its `Traffic`), `share`, `sharechain`, `stats` (rates) |
 //! | `http` | `bitcoind` (health), `block`, `figures`, `found` (records), `graphs`, `metrics`, `network`, `p2p` (its `Traffic`), `share`, `sharechain`, `stats` (rates), `work` (gate); and the crate `stratum` |
 //! | `getwork` | `http` (who asks; and the crate `stratum`) |
+//! | `announce` | `found` (events), `json_lines`, `network`, `tasks` |
 //! | `miner` | `json_lines` |
-//! | `control` | `bitcoind` (health), `data_dir`, `json_lines`, `p2p`, `stats` (rates), `work` (gate) |
+//! | `control` | `bitcoind` (health), `data_dir`, `figures`, `found`, `json_lines`, `log`, `p2p`, `stats` (rates), `work` (gate) |
 //! | `listen` | `http`, `sockets` |
 //! | `node` | everything above |
 //! | `bench` | `http`, `listen`, `metrics`, `network`, `sharechain`, `simulation` (forge), `sockets`, `stats`, `tasks`, `template`, `work` |
-//! | `config` | `address`, `bench` (its `Config`), `bitcoind` (its `Config`), `control` (requests), `listen` (its `TlsFiles`), `miner` (its `Config`), `network`, `p2p` (its `Config`), `simulation` (its `Config`), `work` (its `Config`) |
+//! | `config` | `address`, `announce` (its `Config`), `bench` (its `Config`), `bitcoind` (its `Config`), `control` (requests), `import` (its `Config`), `listen` (its `TlsFiles`), `miner` (its `Config`), `network`, `p2p` (its `Config`), `simulation` (its `Config`), `top` (its `Config`), `work` (its `Config`) |
 //! | `simulation` | `merkle`, `network`, `p2p`, `pack`, `share`, `sharechain` |
-//! | `demo`, `service` | `config`, `node` and what stands above it |
+//! | `import` | `data_dir`, `graphs` (its file), `network`, `p2p` (its address book), `share`, `sharechain` (its store), `work` (`Payout`) |
+//! | `top` | `control` |
+//! | `demo`, `doctor`, `service` | `config`, `node` and what stands above it |
 //! | `main` | everything |
 
 pub mod address;
+pub mod announce;
 pub mod bench;
 pub mod bitcoind;
 pub mod block;
@@ -52,14 +56,17 @@ pub mod config;
 pub mod control;
 pub mod data_dir;
 pub mod demo;
+pub mod doctor;
 pub mod figures;
 pub mod found;
 pub mod getwork;
 pub mod graphs;
 pub mod http;
+pub mod import;
 pub mod journal;
 pub mod json_lines;
 pub mod listen;
+pub mod log;
 pub mod merkle;
 pub mod metrics;
 pub mod miner;
@@ -76,4 +83,5 @@ pub mod solution;
 pub mod stats;
 pub mod tasks;
 pub mod template;
+pub mod top;
 pub mod work;

@@ -1,14 +1,14 @@
 //! Reads arguments, starts logging, runs what was asked for until a signal, chooses the exit code.
 
 use anyhow::{Context, Result, bail};
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{IsTerminal, Write};
 use std::path::Path;
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::level_filters::LevelFilter;
+use tracing::{info, warn};
 use tracing_subscriber::Layer;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
@@ -16,9 +16,10 @@ use tracing_subscriber::util::SubscriberInitExt;
 use p2pool::config::{Config, DemoConfig, Environment, LogConfig, NodeConfig, Refused};
 use p2pool::control::client as control;
 use p2pool::data_dir::DataDir;
+use p2pool::log::{LogFile, Tail};
 use p2pool::network::Network;
 use p2pool::tasks::Tasks;
-use p2pool::{bench, demo, metrics, miner, node, service, share, sharechain, simulation, sockets};
+use p2pool::{bench, demo, doctor, import, metrics, miner, node, service, share, sharechain, simulation, sockets, top};
 
 /// What the shell's conventions call a mistake in the arguments.
 const EXIT_USAGE: u8 = 2;
@@ -53,6 +54,9 @@ fn run(config: Config) -> Result<()> {
     let result = match config {
         Config::Node(config) => runtime.block_on(run_node(*config)),
         Config::Control(config) => runtime.block_on(run_control(&config)),
+        Config::Top(config) => runtime.block_on(top::run(&config)),
+        Config::Doctor { node, json } => runtime.block_on(run_doctor(&node, json)),
+        Config::Import(config) => run_import(&config),
         Config::InspectShare { network, share } => inspect_share(network, &share),
         Config::ReplayShares { network, shares } => replay_shares(network, shares.as_deref()),
         Config::Simulate(config) => simulate(&config),
@@ -69,18 +73,34 @@ fn run(config: Config) -> Result<()> {
 
 async fn run_node(config: NodeConfig) -> Result<()> {
     let data_dir = DataDir::open(&config.data_dir, config.network)?;
-    start_logging(&config.log, LevelFilter::INFO)?;
+    let tail = start_logging(&config.log, LevelFilter::INFO)?;
     let metrics = metrics::install().context("cannot install the metrics")?;
     node::describe_metrics();
     let tasks = Tasks::new();
     let stop = pin_stop_signal(&tasks)?;
-    service::run(config, data_dir, metrics, &tasks, stop).await
+    service::run(config, data_dir, tail, metrics, &tasks, stop).await
 }
 
 async fn run_control(config: &control::Config) -> Result<()> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
     let text = control::run(config, now).await?;
     std::io::stdout().write_all(text.as_bytes()).context("cannot print the answer")
+}
+
+async fn run_doctor(config: &NodeConfig, json: bool) -> Result<()> {
+    let report = doctor::run(config).await;
+    let text = if json { format!("{:#}\n", serde_json::to_value(&report)?) } else { report.to_text() };
+    std::io::stdout().write_all(text.as_bytes()).context("cannot print the report")?;
+    if !report.ok {
+        bail!("not everything is as a node needs it");
+    }
+    Ok(())
+}
+
+fn run_import(config: &import::Config) -> Result<()> {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
+    let told = import::run(config, now)?;
+    std::io::stdout().write_all(told.as_bytes()).context("cannot print what was taken over")
 }
 
 fn inspect_share(network: &Network, bytes: &[u8]) -> Result<()> {
@@ -115,24 +135,27 @@ async fn run_bench(config: &bench::Config) -> Result<()> {
 
 async fn run_bench_serve(served: bench::Served) -> Result<()> {
     // A node that logs, as every node does; nobody reads it.
-    start_logging(&LogConfig { debug: false, logfile: Some("/dev/null".into()) }, LevelFilter::WARN)?;
+    start_logging(
+        &LogConfig { debug: false, logfile: Some("/dev/null".into()), size_max: 0, files_kept: 0 },
+        LevelFilter::WARN,
+    )?;
     bench::run_serve(served, metrics::install().context("cannot install the metrics")?).await
 }
 
 async fn run_mine(config: &miner::Config) -> Result<()> {
-    start_logging(&LogConfig { debug: false, logfile: None }, LevelFilter::INFO)?;
+    start_logging(&LogConfig { debug: false, logfile: None, size_max: 0, files_kept: 0 }, LevelFilter::INFO)?;
     miner::mine(config, pin_stop_signal(&Tasks::new())?).await;
     Ok(())
 }
 
 async fn run_demo(config: DemoConfig) -> Result<()> {
     // The story on standard output says what there is to say.
-    start_logging(&config.log, LevelFilter::WARN)?;
+    let tail = start_logging(&config.log, LevelFilter::WARN)?;
     let metrics = metrics::install().context("cannot install the metrics")?;
     node::describe_metrics();
     let tasks = Tasks::new();
     let stop = pin_stop_signal(&tasks)?;
-    demo::run(config, metrics, &tasks, stop).await
+    demo::run(config, tail, metrics, &tasks, stop).await
 }
 
 /// Ends when the node is to stop: by SIGINT or SIGTERM, or because one of its tasks panicked.
@@ -149,7 +172,8 @@ fn pin_stop_signal(tasks: &Tasks) -> Result<std::pin::Pin<Box<dyn Future<Output 
     }))
 }
 
-fn start_logging(config: &LogConfig, quietest: LevelFilter) -> Result<()> {
+/// Starts logging; gives the last lines for whoever looks.
+fn start_logging(config: &LogConfig, quietest: LevelFilter) -> Result<Tail> {
     let level = if config.debug { LevelFilter::DEBUG } else { quietest };
     let terminal = tracing_subscriber::fmt::layer()
         .with_target(false)
@@ -159,25 +183,48 @@ fn start_logging(config: &LogConfig, quietest: LevelFilter) -> Result<()> {
     let file = match &config.logfile {
         None => None,
         Some(path) => {
-            let file = OpenOptions::new()
-                .create(true)
-                .append(true)
-                .open(path)
+            let file = LogFile::open(path, config.size_max, config.files_kept)
                 .with_context(|| format!("cannot write the log file {}", path.display()))?;
+            reopen_on_signal(file.clone())?;
             let level = if config.debug { LevelFilter::DEBUG } else { LevelFilter::INFO };
-            Some(
-                tracing_subscriber::fmt::layer()
-                    .with_target(false)
-                    .with_writer(Arc::new(file))
-                    .with_ansi(false)
-                    .with_filter(level),
-            )
+            let layer = tracing_subscriber::fmt::layer().with_target(false).with_ansi(false);
+            Some(layer.with_writer(file).with_filter(level))
         }
     };
+    let tail = Tail::default();
+    let remembered = tracing_subscriber::fmt::layer()
+        .with_target(false)
+        .with_ansi(false)
+        .with_writer(tail.clone())
+        .with_filter(LevelFilter::INFO);
     tracing_subscriber::registry()
         .with(metrics::LogCounter)
         .with(terminal)
         .with(file)
+        .with(remembered)
         .try_init()
-        .context("cannot start logging")
+        .context("cannot start logging")?;
+    Ok(tail)
+}
+
+/// Has the log go on in a new file whenever SIGUSR1, P2Pool's signal for it, or SIGHUP comes.
+fn reopen_on_signal(file: LogFile) -> Result<()> {
+    let mut user = signal(SignalKind::user_defined1()).context("cannot listen for SIGUSR1")?;
+    let mut hangup = signal(SignalKind::hangup()).context("cannot listen for SIGHUP")?;
+    tokio::spawn(async move {
+        loop {
+            let came = tokio::select! {
+                came = user.recv() => came,
+                came = hangup.recv() => came,
+            };
+            if came.is_none() {
+                return;
+            }
+            match file.reopen() {
+                Ok(()) => info!("the log goes on in a new file"),
+                Err(error) => warn!(%error, "the log file cannot be opened again: the log goes on in the old one"),
+            }
+        }
+    });
+    Ok(())
 }

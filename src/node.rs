@@ -26,6 +26,8 @@
 //! | `p2p` → whoever looks: status | watch | latest wins |
 //! | `stats` → `http`, `demo`, `control`: rates | watch | latest wins |
 //! | `sharechain`, `bitcoind`, `stats`, `p2p`, `work::gate` → `figures` → `http`, `control`: figures | watch | latest wins |
+//! | `found` → `announce`: what happens to found blocks | broadcast | the slow miss some |
+//! | `found` → `control`: found blocks | watch | latest wins |
 //! | `work::gate` → `work`, `http`, `control`: whether there may be work | watch | latest wins |
 
 use ipnet::IpNet;
@@ -47,6 +49,7 @@ use crate::getwork::Getwork;
 use crate::graphs::{self, Graphs};
 use crate::http::{self, Http, Listeners, SmallDevices, Sources};
 use crate::listen::{Front, Tls};
+use crate::log::Tail;
 use crate::network::{Network, Pow};
 use crate::sharechain::task;
 use crate::sockets::Port;
@@ -54,7 +57,7 @@ use crate::stats::Rates;
 use crate::tasks::Tasks;
 use crate::work::WorkSet;
 use crate::work::gate::{self, Keeper, Situation};
-use crate::{bitcoind, control, found, listen, metrics, p2p, sharechain, solution, stats, work};
+use crate::{announce, bitcoind, control, found, listen, metrics, p2p, sharechain, solution, stats, work};
 
 /// How long a stopping node waits for its parts: what was found is on disk by then, and miners fail over in seconds.
 pub const GRACE: Duration = Duration::from_millis(1500);
@@ -84,6 +87,10 @@ pub struct Parts {
     pub sharechain: (sharechain::task::Handle, sharechain::task::Owner),
     /// How to take part in the pool's network, if at all.
     pub p2p: Option<p2p::Config>,
+    /// Who is told of found blocks.
+    pub announce: announce::Config,
+    /// The last lines of the log.
+    pub log: Tail,
     /// Renders the metrics.
     pub metrics: PrometheusHandle,
 }
@@ -241,7 +248,11 @@ pub fn start(parts: Parts, daemon: bitcoind::Handle, tasks: &Tasks) -> Node {
         gate: gate.clone(),
         health: daemon.health.clone(),
         rates: rates.clone(),
+        figures: figures.clone(),
+        found: found.clone(),
+        log: parts.log,
     };
+    announce::start(parts.announce, network, &found_events, tasks);
     tasks.spawn("control", control::server::run(asked, parts.data_dir, tasks.stop_signal()));
     let session = parts.stratum.session;
     let server = Server::new(parts.stratum, work.clone(), solutions.clone(), deeds.clone(), tasks.stop_signal());

@@ -12,8 +12,10 @@ use tracing::{info, warn};
 use crate::bitcoind::daemon;
 use crate::config::{FrontConfig, NodeConfig};
 use crate::data_dir::DataDir;
+use crate::import;
 use crate::journal::Journal;
 use crate::listen::Tls;
+use crate::log::Tail;
 use crate::network::Network;
 use crate::node::{self, Parts};
 use crate::sockets::{self, Port};
@@ -24,7 +26,7 @@ use crate::work::{self, Payout};
 const WINDOW_BEGINS: u32 = 2;
 
 /// Files beside miners' connections: peers, the daemon, the share store, the log.
-const FILES_SPARE: u64 = 256;
+pub const FILES_SPARE: u64 = 256;
 
 /// Pause between attempts to ask the daemon's wallet for an address.
 const WALLET_PAUSE: Duration = Duration::from_secs(3);
@@ -36,6 +38,7 @@ const WALLET_PAUSE: Duration = Duration::from_secs(3);
 pub async fn run(
     config: NodeConfig,
     data_dir: DataDir,
+    log: Tail,
     metrics: PrometheusHandle,
     tasks: &Tasks,
     stop: impl Future<Output = ()>,
@@ -63,9 +66,17 @@ pub async fn run(
     }
     let journal = Journal::open(&data_dir).context("cannot keep found blocks")?;
     let daemon = daemon::start(config.daemon.clone(), network, journal, tasks).await?;
-    let default_payout = match config.address {
-        Some(payout) => payout,
-        None => tokio::select! {
+    let saved = match config.address {
+        Some(_) => None,
+        None => import::saved_payout(&config.data_dir, network).context("the payout address of an old node")?,
+    };
+    let default_payout = match (config.address, saved) {
+        (Some(payout), _) => payout,
+        (None, Some(payout)) => {
+            warn!(address = %payout.address, "paid is the address that was taken over from an old node; -a chooses another");
+            payout
+        }
+        (None, None) => tokio::select! {
             payout = wallet_payout(&config.daemon, network) => payout?,
             () = &mut stop => return Ok(()),
         },
@@ -102,9 +113,23 @@ pub async fn run(
         "P2Pool starts"
     );
     let stratum = config.stratum;
-    let (start_pool, p2p) = (config.start_pool, Some(config.p2p));
-    let parts =
-        Parts { data_dir, start_pool, miners, web, web_static, tls, proxies, work, stratum, sharechain, p2p, metrics };
+    let (start_pool, p2p, announce) = (config.start_pool, Some(config.p2p), config.announce);
+    let parts = Parts {
+        data_dir,
+        start_pool,
+        miners,
+        web,
+        web_static,
+        tls,
+        proxies,
+        work,
+        stratum,
+        sharechain,
+        p2p,
+        announce,
+        log,
+        metrics,
+    };
     let node = node::start(parts, daemon, tasks);
     stop.await;
     info!("stopping");

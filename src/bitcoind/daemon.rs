@@ -62,12 +62,12 @@ impl Config {
 }
 
 /// The daemon's ports, and calls to it.
-struct Reach {
-    rpc: Rpc,
-    p2p_port: u16,
+pub(super) struct Reach {
+    pub(super) rpc: Rpc,
+    pub(super) p2p_port: u16,
 }
 
-fn reach(config: &Config, network: &Network) -> Result<Reach, CredentialsError> {
+pub(super) fn reach(config: &Config, network: &Network) -> Result<Reach, CredentialsError> {
     let home = std::env::home_dir();
     let given = config.credentials.as_ref();
     let found = credentials::find(given, config.config_path.as_deref(), home.as_deref(), &network.parent)?;

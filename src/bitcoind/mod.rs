@@ -16,6 +16,7 @@ pub mod headers;
 mod health;
 pub mod heights;
 pub mod peer;
+pub mod probe;
 pub mod responses;
 pub mod rpc;
 pub mod rpc_route;

@@ -3,6 +3,7 @@
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
 
+use super::announcing::AnnounceArgs;
 use super::miners::MinerArgs;
 use crate::bench::Measure;
 
@@ -60,6 +61,16 @@ pub(super) enum Command {
     Demo(DemoArgs),
     /// Shows how a running node is.
     Status(AskArgs),
+    /// Shows a running node on one screen, live.
+    Top(TopArgs),
+    /// Lists what the next block would pay.
+    Payouts(AskArgs),
+    /// Lists the blocks that were found, and what became of them.
+    Blocks(AskArgs),
+    /// Checks all that a node needs, with the node's own options, and says of each thing what to do.
+    Doctor(Box<DoctorArgs>),
+    /// Takes over the data directory of a Python P2Pool node: shares, peers' addresses, payout address, graphs.
+    Import(ImportArgs),
     /// Lists the peers of a running node.
     Peers(AskArgs),
     /// Lists whom a running node keeps away.
@@ -248,6 +259,43 @@ pub(super) struct AskArgs {
 }
 
 #[derive(Debug, Args)]
+pub(super) struct TopArgs {
+    /// How often it is drawn anew.
+    #[arg(long, value_name = "SECONDS", default_value = "1", env = "P2POOL_INTERVAL", allow_negative_numbers = true)]
+    pub(super) interval: String,
+    /// Print it once, as text.
+    #[arg(long, env = "P2POOL_ONCE")]
+    pub(super) once: bool,
+    #[command(flatten)]
+    pub(super) ask: AskArgs,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct DoctorArgs {
+    #[command(flatten)]
+    pub(super) run: RunArgs,
+    /// Print JSON.
+    #[arg(long, env = "P2POOL_JSON")]
+    pub(super) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ImportArgs {
+    /// The old node's data directory.
+    #[arg(value_name = "DIR")]
+    pub(super) from: PathBuf,
+    /// The network: a name, or a file.
+    #[arg(long, value_name = "NAME|FILE", default_value = "bitcoin", env = "P2POOL_NET")]
+    pub(super) net: String,
+    /// Short for the network's test network.
+    #[arg(long, env = "P2POOL_TESTNET")]
+    pub(super) testnet: bool,
+    /// This node's data directory, as it is told when it runs.
+    #[arg(long, value_name = "DIR", default_value = "data", env = "P2POOL_DATADIR")]
+    pub(super) datadir: PathBuf,
+}
+
+#[derive(Debug, Args)]
 pub(super) struct BanArgs {
     /// Whom: an IPv4 address, or an IPv6 address, which stands for its /64.
     #[arg(value_name = "ADDRESS")]
@@ -308,6 +356,14 @@ pub(super) struct LogArgs {
     /// Where to log to, beside the terminal [default: log in the network's folder below the data directory].
     #[arg(long, value_name = "FILE", env = "P2POOL_LOGFILE")]
     pub(super) logfile: Option<PathBuf>,
+    /// Megabytes that the log file may have: a full one becomes FILE.1, and so on; 0 for any size. SIGUSR1 and SIGHUP
+    /// have the node go on in a new file.
+    #[arg(long, value_name = "MB", default_value = "100", env = "P2POOL_LOG_SIZE", allow_negative_numbers = true)]
+    pub(super) log_size: String,
+    /// Full log files that are kept.
+    #[arg(long, value_name = "COUNT", default_value = "5", env = "P2POOL_LOG_FILES",
+          value_parser = clap::value_parser!(u32).range(0..=1000))]
+    pub(super) log_files: u32,
 }
 
 #[derive(Debug, Args)]
@@ -463,6 +519,8 @@ pub(super) struct RunArgs {
     pub(super) credentials: Vec<String>,
     #[command(flatten)]
     pub(super) miners: MinerArgs,
+    #[command(flatten)]
+    pub(super) announce: AnnounceArgs,
 }
 
 #[derive(Debug, Args)]

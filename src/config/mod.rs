@@ -12,25 +12,29 @@ use std::time::Duration;
 use stratum::server::limits::Limits;
 use thiserror::Error;
 
+mod announcing;
 mod arguments;
 mod front;
 mod miners;
 
 pub use front::FrontConfig;
 
+use crate::announce;
 use crate::bench::{self, Measure};
 use crate::bitcoind::credentials::{Login, Password};
 use crate::bitcoind::daemon;
 use crate::control::client as control;
 use crate::control::{BAN_HOURS_MAX, Request};
+use crate::import;
 use crate::miner;
 use crate::network::{self, Network};
 use crate::p2p::{self, Host};
 use crate::simulation::{self, Scenario};
+use crate::top;
 use crate::work::{self, Payout};
 use arguments::{
-    AskArgs, BanArgs, BenchCommand, BenchStratumArgs, Cli, Command, DemoArgs, MineArgs, RunArgs, ServedArgs,
-    ShareCommand, SimulateArgs,
+    AskArgs, BanArgs, BenchCommand, BenchStratumArgs, Cli, Command, DemoArgs, DoctorArgs, LogArgs, MineArgs, RunArgs,
+    ServedArgs, ShareCommand, SimulateArgs, TopArgs,
 };
 
 /// Argument files within argument files: deeper is a file that names itself.
@@ -48,6 +52,17 @@ pub enum Config {
     Demo(Box<DemoConfig>),
     /// Ask a running node, or tell it something.
     Control(control::Config),
+    /// Show a running node, live.
+    Top(top::Config),
+    /// Look at what a node needs.
+    Doctor {
+        /// The node.
+        node: Box<NodeConfig>,
+        /// Print JSON.
+        json: bool,
+    },
+    /// Take over an old node's data.
+    Import(import::Config),
     /// Decode one share.
     InspectShare {
         /// Its network.
@@ -81,6 +96,10 @@ pub struct LogConfig {
     pub debug: bool,
     /// Beside the terminal.
     pub logfile: Option<PathBuf>,
+    /// Bytes that the file may have; 0 for any number.
+    pub size_max: u64,
+    /// Full files that are kept.
+    pub files_kept: u32,
 }
 
 /// Everything about a node.
@@ -110,6 +129,8 @@ pub struct NodeConfig {
     pub daemon: daemon::Config,
     /// How it takes part in the pool's network.
     pub p2p: p2p::Config,
+    /// Who is told of found blocks.
+    pub announce: announce::Config,
     /// Give out work without peers and before the pool's shares are here.
     pub start_pool: bool,
     /// The RPC password stood on the command line, where others can read it.
@@ -183,6 +204,20 @@ impl Config {
             Some(Command::Demo(arguments)) => demo(arguments, &mut problems).map(|demo| Self::Demo(Box::new(demo))),
             Some(Command::Share(arguments)) => share(arguments.command, &mut problems),
             Some(Command::Status(ask)) => control(&ask, Some(Request::Status), &mut problems),
+            Some(Command::Top(arguments)) => top(&arguments, &mut problems),
+            Some(Command::Payouts(ask)) => control(&ask, Some(Request::Payouts), &mut problems),
+            Some(Command::Blocks(ask)) => control(&ask, Some(Request::Blocks), &mut problems),
+            Some(Command::Doctor(arguments)) => {
+                let DoctorArgs { run, json } = *arguments;
+                node(run, environment, &mut problems).map(|node| Self::Doctor { node: Box::new(node), json })
+            }
+            Some(Command::Import(arguments)) => {
+                let network = named_network(&arguments.net, arguments.testnet, &mut problems);
+                network.map(|network| {
+                    let data_dir = arguments.datadir.join(network.name);
+                    Self::Import(import::Config { network, data_dir, from: arguments.from })
+                })
+            }
             Some(Command::Peers(ask)) => control(&ask, Some(Request::Peers), &mut problems),
             Some(Command::Bans(ask)) => control(&ask, Some(Request::Bans), &mut problems),
             Some(Command::Ban(arguments)) => {
@@ -272,8 +307,10 @@ fn demo(arguments: DemoArgs, problems: &mut Problems) -> Option<DemoConfig> {
     // Several submissions a second show a newcomer that something happens.
     stratum.session.vardiff.interval = Duration::from_millis(250);
     stratum.limits = Limits { connections_max: 1000, connections_per_address_max: 100, ..Limits::default() };
+    let logfile = arguments.log.logfile.clone();
+    let log = log(&arguments.log, logfile, problems);
     Some(DemoConfig {
-        log: LogConfig { debug: arguments.log.debug, logfile: arguments.log.logfile },
+        log: log?,
         blocks: blocks?,
         miner: !arguments.no_miner,
         worker_address: worker_address?,
@@ -282,12 +319,30 @@ fn demo(arguments: DemoArgs, problems: &mut Problems) -> Option<DemoConfig> {
     })
 }
 
+fn log(arguments: &LogArgs, logfile: Option<PathBuf>, problems: &mut Problems) -> Option<LogConfig> {
+    let megabytes = problems.take("--log-size", number(&arguments.log_size, 0.0..=1e6))?;
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "between 0 and 10^12")]
+    let size_max = (megabytes * 1e6) as u64;
+    Some(LogConfig { debug: arguments.debug, logfile, size_max, files_kept: arguments.log_files })
+}
+
 fn control(ask: &AskArgs, request: Option<Request>, problems: &mut Problems) -> Option<Config> {
     let network = named_network(&ask.net, ask.testnet, problems)?;
     Some(Config::Control(control::Config {
         data_dir: ask.datadir.join(network.name),
         request: request?,
         json: ask.json,
+    }))
+}
+
+fn top(arguments: &TopArgs, problems: &mut Problems) -> Option<Config> {
+    let interval = problems.take("--interval", number(&arguments.interval, 0.2..=3600.0));
+    let network = named_network(&arguments.ask.net, arguments.ask.testnet, problems)?;
+    Some(Config::Top(top::Config {
+        data_dir: arguments.ask.datadir.join(network.name),
+        interval: Duration::from_secs_f64(interval?),
+        json: arguments.ask.json,
+        once: arguments.once,
     }))
 }
 
@@ -424,12 +479,12 @@ fn node(arguments: RunArgs, environment: &Environment, problems: &mut Problems) 
     let login = problems.take("[USER] PASSWORD", login(&arguments.credentials, environment));
     let data_dir = network.map(|network| arguments.datadir.join(network.name));
     let p2p = p2p_config(&arguments, network, problems);
+    let announce = announcing::announce(&arguments.announce, network, problems);
     let (network, data_dir) = (network?, data_dir?);
+    let logfile = arguments.log.logfile.clone().unwrap_or_else(|| data_dir.join("log"));
+    let log = log(&arguments.log, Some(logfile), problems);
     Some(NodeConfig {
-        log: LogConfig {
-            debug: arguments.log.debug,
-            logfile: Some(arguments.log.logfile.unwrap_or_else(|| data_dir.join("log"))),
-        },
+        log: log?,
         network,
         data_dir,
         address: address?,
@@ -440,6 +495,7 @@ fn node(arguments: RunArgs, environment: &Environment, problems: &mut Problems) 
         front: front?,
         stratum: stratum?,
         p2p: p2p?,
+        announce: announce?,
         start_pool: arguments.start_pool,
         password_is_visible: !arguments.credentials.is_empty(),
         daemon: daemon::Config {

@@ -7,8 +7,10 @@
 //! ```
 
 pub mod client;
+pub mod overview;
 pub mod server;
 mod table;
+pub mod words;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -29,6 +31,12 @@ pub const BAN_HOURS_MAX: f64 = 876_000.0;
 pub enum Request {
     /// How the node is.
     Status,
+    /// The node on one page.
+    Overview,
+    /// What the next block pays.
+    Payouts,
+    /// Found blocks, and what became of them.
+    Blocks,
     /// Who is connected.
     Peers,
     /// Who is kept away.

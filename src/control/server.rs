@@ -17,10 +17,14 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, warn};
 
+use super::overview::{self, Overview, Payouts};
 use super::{Answer, BAN_HOURS_MAX, Request, socket_path, with_short_path};
 use crate::bitcoind::Health;
 use crate::data_dir::DataDir;
+use crate::figures::{Figures, unix_now};
+use crate::found::FoundBlocks;
 use crate::json_lines;
+use crate::log::Tail;
 use crate::p2p::{self, Command};
 use crate::stats::Rates;
 use crate::work::Gate;
@@ -33,6 +37,9 @@ const IDLE_MAX: Duration = Duration::from_secs(60);
 
 /// How long the part that an order goes to may take over it.
 const ORDER_MAX: Duration = Duration::from_secs(5);
+
+/// Found blocks in an answer: half a line's length of them.
+const BLOCKS_LISTED_MAX: usize = 500;
 
 /// Pause after an error of `accept`, such as having no file descriptors left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -50,6 +57,12 @@ pub struct Sources {
     pub health: watch::Receiver<Health>,
     /// What miners do.
     pub rates: watch::Receiver<Arc<Rates>>,
+    /// What pages show.
+    pub figures: watch::Receiver<Arc<Figures>>,
+    /// Found blocks.
+    pub found: watch::Receiver<Arc<FoundBlocks>>,
+    /// The last lines of the log.
+    pub log: Tail,
 }
 
 /// Answers until `stop`, from when `data_dir` is this process's. A node without a control socket is still a node, so
@@ -133,12 +146,19 @@ async fn serve(stream: UnixStream, sources: &Sources) -> io::Result<()> {
 }
 
 async fn answer(request: Request, sources: &Sources) -> Answer {
-    let Some(p2p) = &sources.p2p else {
-        return Answer::Error("this node takes no part in the pool's network".to_owned());
-    };
-    let done = match request {
-        Request::Status => order(p2p, |reply| Command::Status { reply }).await.map(|peers| status(&peers, sources)),
-        Request::Peers => order(p2p, |reply| Command::Status { reply }).await.map(|status| {
+    let done = match (request, &sources.p2p) {
+        (Request::Overview, _) => Ok(value(&page(sources))),
+        (Request::Payouts, _) => Ok(value(&Payouts::new(&sources.figures.borrow(), &sources.rates.borrow()))),
+        (Request::Blocks, _) => {
+            let blocks = overview::blocks(&sources.found.borrow(), BLOCKS_LISTED_MAX);
+            Ok(json!({ "symbol": sources.figures.borrow().symbol, "blocks": value(&blocks) }))
+        }
+        (Request::Status, None) => Ok(status(&p2p::Status::default(), sources)),
+        (_, None) => Err("this node takes no part in the pool's network".to_owned()),
+        (Request::Status, Some(p2p)) => {
+            order(p2p, |reply| Command::Status { reply }).await.map(|peers| status(&peers, sources))
+        }
+        (Request::Peers, Some(p2p)) => order(p2p, |reply| Command::Status { reply }).await.map(|status| {
             json!({
                 "peers": value(&status.peers),
                 "incoming": status.incoming,
@@ -147,26 +167,33 @@ async fn answer(request: Request, sources: &Sources) -> Answer {
                 "addresses": status.addresses,
             })
         }),
-        Request::Bans => {
+        (Request::Bans, Some(p2p)) => {
             order(p2p, |reply| Command::ListBans { reply }).await.map(|bans| json!({ "bans": value(&bans) }))
         }
-        Request::Ban { hours, .. } if !(0.0..=BAN_HOURS_MAX).contains(&hours) => {
+        (Request::Ban { hours, .. }, _) if !(0.0..=BAN_HOURS_MAX).contains(&hours) => {
             Err(format!("a ban lasts from 0 to {BAN_HOURS_MAX} hours"))
         }
-        Request::Ban { address, hours, reason } => {
+        (Request::Ban { address, hours, reason }, Some(p2p)) => {
             let seconds = hours * 3600.0;
             let banned = order(p2p, |reply| Command::Ban { address, seconds, reason, reply }).await;
             banned.and_then(|banned| banned.map(|ban| value(&ban)).map_err(|error| error.to_string()))
         }
-        Request::Unban { address } => unban(address, p2p).await,
-        Request::UnbanAll => unban_all(p2p).await,
+        (Request::Unban { address }, Some(p2p)) => unban(address, p2p).await,
+        (Request::UnbanAll, Some(p2p)) => unban_all(p2p).await,
     };
     done.map_or_else(Answer::Error, Answer::Result)
+}
+
+fn page(sources: &Sources) -> Overview {
+    let log = sources.log.lines(overview::LOG_MAX);
+    let (figures, rates, found) = (sources.figures.borrow(), sources.rates.borrow(), sources.found.borrow());
+    Overview::new(&figures, &rates, &found, log, unix_now())
 }
 
 fn status(peers: &p2p::Status, sources: &Sources) -> Value {
     let health = sources.health.borrow().clone();
     let rates = sources.rates.borrow().clone();
+    let figures = sources.figures.borrow().clone();
     json!({
         "version": env!("CARGO_PKG_VERSION"),
         "pid": std::process::id(),
@@ -180,6 +207,11 @@ fn status(peers: &p2p::Status, sources: &Sources) -> Value {
         "downloading": value(&peers.downloading),
         "workers": rates.active_workers,
         "hash_rate": rates.hash_rate,
+        "pool_hash_rate": figures.pool.as_ref().map(|pool| pool.hour.hash_rate),
+        "shares": figures.local.shares,
+        "stale_shares": figures.local.orphan + figures.local.dead,
+        "height": figures.chain.height,
+        "blocks": sources.found.borrow().blocks.len(),
     })
 }
 
@@ -227,6 +259,15 @@ mod tests {
     use std::path::PathBuf;
     use tokio::sync::mpsc;
 
+    fn shown() -> crate::figures::Config {
+        crate::figures::Config {
+            network: &BITCOIN_REGTEST,
+            payout_address: "node".into(),
+            fee_percent: 0.0,
+            donation_percent: 0.0,
+        }
+    }
+
     /// A server in `folder`, with bans behind it and nothing else.
     fn start(folder: &Path, stop: &CancellationToken) -> tokio::task::JoinHandle<()> {
         let (commands, mut ordered) = mpsc::channel(1);
@@ -250,6 +291,9 @@ mod tests {
             gate: watch::channel(Gate::Closed("waiting for a peer".into())).1,
             health: watch::channel(Health::default()).1,
             rates: watch::channel(Arc::default()).1,
+            figures: watch::channel(Arc::new(Figures::new(&shown(), 0.0))).1,
+            found: watch::channel(Arc::default()).1,
+            log: Tail::default(),
         };
         let data_dir = DataDir::open(folder, &BITCOIN_REGTEST).unwrap();
         tokio::spawn(run(sources, data_dir, stop.clone()))

@@ -5,6 +5,8 @@ use serde_json::Value;
 use std::net::{IpAddr, SocketAddr};
 
 use super::Request;
+use super::overview::{Found, Payouts};
+use super::words::{coins, hash_rate, percent, printable, span};
 
 /// Space between columns.
 const GAP: &str = "  ";
@@ -13,6 +15,9 @@ const GAP: &str = "  ";
 pub(super) fn render(request: &Request, result: Value, now: f64) -> String {
     match request {
         Request::Status => status(read(result)),
+        Request::Overview => overview(&result),
+        Request::Payouts => payouts(&read(result)),
+        Request::Blocks => blocks(&read(result), now),
         Request::Peers => peers(&read(result), now),
         Request::Bans => bans(read::<Bans>(result).bans, now),
         Request::Ban { .. } => bans(vec![read(result)], now),
@@ -86,6 +91,11 @@ struct Status {
     addresses: u64,
     workers: u64,
     hash_rate: f64,
+    pool_hash_rate: Option<f64>,
+    shares: u64,
+    stale_shares: u64,
+    height: u64,
+    blocks: u64,
 }
 
 fn status(status: Status) -> String {
@@ -102,7 +112,13 @@ fn status(status: Status) -> String {
         ("work", work),
         ("bitcoind", printable(&status.daemon)),
         ("peers", format!("{}, of {} known addresses; {} banned", status.peers, status.addresses, status.banned)),
-        ("miners", format!("{} workers, {:.0} H/s", status.workers, status.hash_rate)),
+        ("miners", format!("{} workers, {}", status.workers, hash_rate(status.hash_rate))),
+        (
+            "shares",
+            format!("{} of ours, {} of them lost; {} in the chain", status.shares, status.stale_shares, status.height),
+        ),
+        ("pool", status.pool_hash_rate.map_or_else(|| "too few shares to tell".to_owned(), hash_rate)),
+        ("blocks", format!("{} found that are remembered", status.blocks)),
     ];
     rows.iter().map(|(name, text)| format!("{name:<8}{GAP}{text}\n")).collect()
 }
@@ -132,6 +148,59 @@ fn peers(told: &Peers, now: f64) -> String {
     table(head, rows)
 }
 
+/// For programs that want the page as text: `p2pool top` draws it.
+fn overview(result: &Value) -> String {
+    format!("{result:#}\n")
+}
+
+fn payouts(told: &Payouts) -> String {
+    let Some(height) = told.height else {
+        return "nobody is paid: there is no block to mine\n".to_owned();
+    };
+    let head = format!(
+        "block {height} would pay {} {}; whoever finds it gets a 200th of that, the others share the rest:\n",
+        coins(told.value),
+        printable(&told.symbol)
+    );
+    let rows = told.payouts.iter().map(|payout| {
+        let who = if payout.is_local { "mined here" } else { "" };
+        [coins(payout.amount), percent(payout.part), printable(&payout.address), who.to_owned()]
+    });
+    head + &table([told.symbol.as_str(), "part", "address", ""], rows)
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Blocks {
+    symbol: String,
+    blocks: Vec<Found>,
+}
+
+fn blocks(told: &Blocks, now: f64) -> String {
+    if told.blocks.is_empty() {
+        return "no block has been found yet\n".to_owned();
+    }
+    let rows = told.blocks.iter().map(|block| {
+        [
+            block.height.map_or_else(|| "?".to_owned(), |height| height.to_string()),
+            format!("{} ago", span(now - block.found_at)),
+            standing(block),
+            coins(block.value),
+            if block.is_ours { printable(&block.finder) } else { format!("{} (not ours)", printable(&block.finder)) },
+            block.routes.join(", "),
+            printable(&block.hash),
+        ]
+    });
+    table(["height", "found", "standing", told.symbol.as_str(), "finder", "routes", "hash"], rows)
+}
+
+fn standing(block: &Found) -> String {
+    match block.standing.as_str() {
+        "confirming" => format!("{} of 100", block.confirmations),
+        other => printable(other),
+    }
+}
+
 fn bans(told: Vec<Ban>, now: f64) -> String {
     if told.is_empty() {
         return "nobody is banned\n".to_owned();
@@ -155,24 +224,6 @@ fn table<const COLUMNS: usize>(head: [&str; COLUMNS], rows: impl Iterator<Item =
     rows.iter().map(line).collect()
 }
 
-/// A time in the two greatest units that it has.
-fn span(seconds: f64) -> String {
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "saturates, which is right for a span")]
-    let seconds = seconds.round() as u64;
-    let (minutes, hours, days) = (seconds / 60, seconds / 3600, seconds / 86_400);
-    match (days, hours, minutes) {
-        (0, 0, 0) => format!("{seconds} s"),
-        (0, 0, minutes) => format!("{minutes} min {} s", seconds % 60),
-        (0, hours, _) => format!("{hours} h {} min", minutes % 60),
-        (days, ..) => format!("{days} d {} h", hours % 24),
-    }
-}
-
-/// What others said, without what would steer a terminal.
-fn printable(text: &str) -> String {
-    text.chars().map(|character| if character.is_control() { '\u{fffd}' } else { character }).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -193,6 +244,28 @@ mod tests {
         assert!(lines[1][column..].starts_with("1 d 2 h") && lines[2][column..].starts_with("1 min 0 s"), "{text}");
         assert!(lines[1].contains("31 ms") && lines[1].contains("out, -n"), "{text}");
         assert!(!text.contains('\u{1b}'));
+    }
+
+    #[test]
+    fn payouts_and_blocks_stand_in_columns_in_coins() {
+        let result = json!({"symbol": "BTC", "height": 7, "value": 312_500_000, "payouts": [
+            {"address": "bc1qa", "amount": 300_000_000, "part": 0.96, "is_local": true},
+            {"address": "bc1qb", "amount": 12_500_000, "part": 0.04, "is_local": false},
+        ]});
+        let text = render(&Request::Payouts, result, 0.0);
+        assert!(text.starts_with("block 7 would pay 3.12500000 BTC;"), "{text}");
+        assert!(text.contains("3.00000000  96.0 %  bc1qa    mined here\n"), "{text}");
+        assert!(text.ends_with("0.12500000  4.0 %   bc1qb\n"), "{text}");
+        assert!(render(&Request::Payouts, json!({}), 0.0).starts_with("nobody is paid"));
+        let result = json!({"symbol": "BTC", "blocks": [
+            {"height": 7, "found_at": 40.0, "standing": "confirming", "confirmations": 3, "value": 1, "finder": "al\u{1b}ice",
+             "is_ours": true, "routes": ["rpc accepted", "p2p accepted"], "hash": "00ab"},
+            {"found_at": 0.0, "standing": "orphaned", "finder": "peer 192.0.2.1:9333", "hash": "00cd"},
+        ]});
+        let text = render(&Request::Blocks, result, 100.0);
+        assert!(text.contains("3 of 100") && text.contains("rpc accepted, p2p accepted"), "{text}");
+        assert!(text.contains("orphaned") && text.contains("(not ours)") && !text.contains('\u{1b}'), "{text}");
+        assert!(render(&Request::Blocks, json!({"blocks": []}), 0.0).starts_with("no block"));
     }
 
     #[test]

@@ -16,11 +16,13 @@ use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{broadcast, mpsc};
 use tokio::task::JoinHandle;
 
+use crate::announce;
 use crate::bitcoind::embedded::{self, Rules};
 use crate::block::BlockReport;
 use crate::config::DemoConfig;
 use crate::data_dir::DataDir;
 use crate::journal::Journal;
+use crate::log::Tail;
 use crate::miner::{self, MinerEvent};
 use crate::network::{DEMO, Network};
 use crate::node::{self, Parts};
@@ -56,6 +58,7 @@ const MINER_EVENTS_MAX: usize = 1024;
 /// The worker port is taken, or nothing can be written.
 pub async fn run(
     config: DemoConfig,
+    log: Tail,
     metrics: PrometheusHandle,
     tasks: &Tasks,
     stop: impl Future<Output = ()>,
@@ -116,6 +119,8 @@ pub async fn run(
         stratum,
         sharechain,
         p2p: None,
+        announce: announce::Config::default(),
+        log,
         metrics,
     };
     let node = node::start(parts, daemon, tasks);

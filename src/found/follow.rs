@@ -268,7 +268,13 @@ impl Follower {
     /// Takes up what the journal has beyond the records, and prunes it.
     async fn reconcile(&mut self) {
         if let Some(journal) = self.journal.clone() {
-            match tokio::task::spawn_blocking(move || journal.kept()).await {
+            let looking = move || {
+                if let Err(error) = journal.prune() {
+                    warn!(%error, "old files of found blocks cannot be removed");
+                }
+                journal.kept()
+            };
+            match tokio::task::spawn_blocking(looking).await {
                 Ok(Ok(kept)) => {
                     let now = unix_now();
                     let mut happened = Vec::new();
@@ -318,7 +324,7 @@ fn say(event: &Event) {
     let (hash, height, value) = (record.hash, record.height.unwrap_or_default(), record.value);
     let (payee, finder) = (&record.payee, &record.finder);
     match event.kind {
-        EventKind::Accepted if record.verdict.is_none() => {
+        EventKind::Accepted if record.not_submitted.is_some() => {
             info!(height, %hash, payee, value, finder, "a block of the pool's is in the chain");
         }
         EventKind::Accepted if record.confirmations > 1 => info!(height, %hash, payee, "a block is in the chain"),
@@ -326,7 +332,7 @@ fn say(event: &Event) {
         EventKind::Orphaned => {
             warn!(height, %hash, payee, value, finder, "BLOCK ORPHANED: it was in the chain and is not any more; it pays nobody");
         }
-        EventKind::Stale if record.verdict.is_none() => {
+        EventKind::Stale if record.not_submitted.is_some() => {
             info!(height, %hash, finder, "a block of the pool's lost to another of its height");
         }
         EventKind::Found | EventKind::Accepted | EventKind::Stale | EventKind::Rejected => {}

@@ -47,6 +47,16 @@ impl Host {
         (fits && !is_number).then(|| Self { name: name.to_owned(), port })
     }
 
+    /// Its name, or its address without brackets.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Its port.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
     /// Where it is now, IPv4 and IPv6, with its port.
     ///
     /// # Errors

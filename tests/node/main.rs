@@ -3,6 +3,7 @@
 mod api;
 mod bench;
 mod block_found;
+mod console;
 mod containers;
 mod control;
 mod daemon_trouble;

@@ -1,0 +1,75 @@
+//! Numbers and names as people read them.
+
+/// A time in the two greatest units that it has.
+pub fn span(seconds: f64) -> String {
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "saturates, which is right for a span")]
+    let seconds = seconds.round() as u64;
+    let (minutes, hours, days) = (seconds / 60, seconds / 3600, seconds / 86_400);
+    match (days, hours, minutes) {
+        (0, 0, 0) => format!("{seconds} s"),
+        (0, 0, minutes) => format!("{minutes} min {} s", seconds % 60),
+        (0, hours, _) => format!("{hours} h {} min", minutes % 60),
+        (days, ..) => format!("{days} d {} h", hours % 24),
+    }
+}
+
+/// Hashes per second with three or more digits and a unit.
+pub fn hash_rate(hashes: f64) -> String {
+    format!("{}H/s", with_prefix(hashes))
+}
+
+/// A difficulty or another plain number, as short as hash rates.
+pub fn short_number(number: f64) -> String {
+    if number.abs() < 1.0 && number != 0.0 {
+        return format!("{number:.2e}");
+    }
+    with_prefix(number).trim_end().to_owned()
+}
+
+fn with_prefix(number: f64) -> String {
+    const PREFIXES: [&str; 9] = ["", "k", "M", "G", "T", "P", "E", "Z", "Y"];
+    let mut left = number;
+    let mut at = 0;
+    while left.abs() >= 999.95 && at + 1 < PREFIXES.len() {
+        left /= 1000.0;
+        at += 1;
+    }
+    let digits = match left.abs() {
+        0.0 | 10.0..99.95 => 1,
+        0.0..10.0 => 2,
+        _ => 0,
+    };
+    format!("{left:.digits$} {}", PREFIXES[at])
+}
+
+/// Satoshis as coins.
+pub fn coins(value: u64) -> String {
+    format!("{}.{:08}", value / 100_000_000, value % 100_000_000)
+}
+
+/// A part of one as a percentage.
+pub fn percent(part: f64) -> String {
+    format!("{:.1} %", part * 100.0)
+}
+
+/// What others said, without what would steer a terminal.
+pub fn printable(text: &str) -> String {
+    text.chars().map(|character| if character.is_control() { '\u{fffd}' } else { character }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_as_long_as_their_precision() {
+        let shown: Vec<String> = [0.0, 7.0, 950.0, 999.99, 12_345.0, 1.5e12, 6.02e23, 1e30].map(hash_rate).into();
+        assert_eq!(
+            shown,
+            ["0.0 H/s", "7.00 H/s", "950 H/s", "1.00 kH/s", "12.3 kH/s", "1.50 TH/s", "602 ZH/s", "1000000 YH/s"]
+        );
+        assert_eq!([short_number(0.00123), short_number(88.0e12)], ["1.23e-3", "88.0 T"]);
+        assert_eq!([coins(1), coins(312_500_000)], ["0.00000001", "3.12500000"]);
+        assert_eq!([span(59.6), span(3700.0), span(-5.0)], ["1 min 0 s", "1 h 1 min", "0 s"]);
+    }
+}
