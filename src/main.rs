@@ -21,11 +21,6 @@ use p2pool::network::Network;
 use p2pool::tasks::Tasks;
 use p2pool::{bench, demo, doctor, import, metrics, miner, node, service, share, sharechain, simulation, sockets, top};
 
-/// Jobs come and go among sessions that stay: the C library's allocator keeps the holes between them, and grew by 1.9 MB a
-/// minute where this one grew by 0.4.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 /// What the shell's conventions call a mistake in the arguments.
 const EXIT_USAGE: u8 = 2;
 
