@@ -350,15 +350,25 @@ fn every_path_answers_at_all_times_while_miners_mine() {
     }
     wait_until("there are figures", SHOWN_LIMIT, || pool.node.get("/web/best_share_hash").status == 200);
     let over = AtomicBool::new(false);
+    /// Sets what it refers to, also when the test fails: else its miner would never end.
+    struct AtEnd<'a>(&'a AtomicBool);
+    impl Drop for AtEnd<'_> {
+        fn drop(&mut self) {
+            self.0.store(true, Ordering::Relaxed);
+        }
+    }
     let (asked, found) = std::thread::scope(|scope| {
         let mining = scope.spawn(|| {
             let mut found = 0;
-            while !over.load(Ordering::Relaxed) {
+            // No more, for each makes the next one harder to find.
+            while !over.load(Ordering::Relaxed) && found < 12 {
                 miner.mine_share();
                 found += 1;
+                std::thread::sleep(Duration::from_millis(200));
             }
             found
         });
+        let at_end = AtEnd(&over);
         let started = Instant::now();
         let mut asked = 0;
         while started.elapsed() < Duration::from_secs(4) {
@@ -402,7 +412,7 @@ fn every_path_answers_at_all_times_while_miners_mine() {
                 asked += 1;
             }
         }
-        over.store(true, Ordering::Relaxed);
+        drop(at_end);
         (asked, mining.join().expect("the miner mines"))
     });
     println!("{asked} answers while {found} shares were found");

@@ -5,7 +5,7 @@ use serde_json::json;
 use std::collections::{BTreeSet, VecDeque};
 use std::path::PathBuf;
 use std::time::Duration;
-use test_support::{Browser, Node, NodeBuilder, StratumClient, wait_until};
+use test_support::{Browser, Job, Node, NodeBuilder, StratumClient, wait_until};
 
 use crate::P2POOL;
 use crate::shares::{Pool, network_file, own_address, solve_share, wpkh};
@@ -51,12 +51,15 @@ impl Stage {
             let jobs: Vec<_> = miners.iter().map(|miner| miner.client.job()).collect();
             // One of them finds something on a job that is over by then: a fork.
             let late = (round % 9 == 7).then(|| ((which + 1) % 5, solve_share(&jobs[(which + 1) % 5])));
-            let solved = if round % 20 == 13 { jobs[which].solve_block() } else { solve_share(&jobs[which]) };
+            let is_block = round % 20 == 13;
+            let solved = if is_block { jobs[which].solve_block() } else { solve_share(&jobs[which]) };
             let user = miners[which].user.clone();
             assert_eq!(miners[which].client.submit(&user, &solved), Ok(true));
             shares += 1;
             for (miner, old) in miners.iter_mut().zip(&jobs) {
-                miner.client.wait_for_job(|job| job.clean && job.coinbase_start != old.coinbase_start);
+                // A block brings two jobs, and only the second one counts.
+                let is_next = |job: &Job| !is_block || job.previous_block_hash() == solved.hash;
+                miner.client.wait_for_job(|job| job.clean && job.coinbase_start != old.coinbase_start && is_next(job));
             }
             if let Some((loser, solved)) = late {
                 let user = miners[loser].user.clone();

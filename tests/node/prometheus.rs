@@ -228,7 +228,7 @@ fn put_load(daemon: &Bitcoind, nodes: [&Node; 2]) {
         miners[at].submit(&users[at], &found).expect_err("a duplicate, or stale by now");
         miners[at].request("mining.nonsense", serde_json::json!([])).expect_err("nobody knows that");
         for node in nodes {
-            for (path, status) in [("/health", 200), ("/rate", 200), ("/address/nobody", 200), ("/no-such-page", 404)] {
+            for (path, status) in [("/health", 200), ("/fee", 200), ("/address/nobody", 200), ("/no-such-page", 404)] {
                 assert_eq!(node.get(path).status, status, "{path}");
             }
             let mut passing = StratumClient::connect(node.worker_port());
