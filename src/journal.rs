@@ -188,7 +188,7 @@ impl Journal {
 }
 
 impl Journal {
-    /// Every block that has a file here and can be read, newest height first; [`KEPT_MAX`] at most.
+    /// Every block that has a file here and can be read, newest height first; `KEPT_MAX` at most.
     ///
     /// # Errors
     /// The folder cannot be listed.
@@ -226,7 +226,7 @@ impl Journal {
     }
 
     /// Removes the oldest files that are for a person to look at, rejected and damaged blocks, beyond
-    /// [`LOOKED_AT_MAX`] of either: each may have megabytes.
+    /// `LOOKED_AT_MAX` of either: each may have megabytes.
     ///
     /// # Errors
     /// The disk refuses.
