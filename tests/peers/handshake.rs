@@ -107,6 +107,8 @@ fn a_peer_that_is_connected_already_is_not_connected_twice() {
         let hello = Hello::default();
         let mut first = arena.stranger(1);
         first.shake_hands(&hello);
+        // The node greets at once: only this follows from our greeting, so that the second one cannot be heard first.
+        first.wait_for("ping");
         let mut second = arena.stranger(2);
         second.say_hello(&hello);
         // Nothing but the greeting: a reference that hung up at our `version` bans for a ping that it reads with it.
