@@ -21,7 +21,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use stratum::getwork::{Ask, DATA_BYTES, Desk, Handed};
 use stratum::server::metrics::{self, Meters};
-use stratum::{Deed, Difficulty, Epochs, Now, Solution, Work};
+use stratum::{Difficulty, Epochs, Now, Solution, Work};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
@@ -56,8 +56,7 @@ pub struct Getwork<W: Work> {
     is_sha256d: bool,
     work: watch::Receiver<Option<Arc<W>>>,
     solutions: mpsc::Sender<Solution<W::Ticket>>,
-    deeds: mpsc::Sender<Deed>,
-    meters: Meters,
+    meters: Arc<Meters>,
     /// What each long-polling miner was last told.
     told: DashMap<Poller, Epochs>,
     stop: CancellationToken,
@@ -67,17 +66,17 @@ pub struct Getwork<W: Work> {
 type Poller = (IpAddr, Option<HeaderValue>);
 
 impl<W: Work> Getwork<W> {
-    /// Hands out from `desk` what `work` has, waits on `solutions` until they are taken, and drops what does not fit into
-    /// `deeds`. Long polls end when `stop` is cancelled.
+    /// Hands out from `desk` what `work` has, waits on `solutions` until they are taken, and counts with
+    /// `meters`. Long polls end when `stop` is cancelled.
     pub fn new(
         desk: Desk<W>,
         is_sha256d: bool,
         work: watch::Receiver<Option<Arc<W>>>,
         solutions: mpsc::Sender<Solution<W::Ticket>>,
-        deeds: mpsc::Sender<Deed>,
+        meters: Arc<Meters>,
         stop: CancellationToken,
     ) -> Self {
-        Self { desk, is_sha256d, work, solutions, deeds, meters: Meters::default(), told: DashMap::new(), stop }
+        Self { desk, is_sha256d, work, solutions, meters, told: DashMap::new(), stop }
     }
 
     /// The paths that polling miners ask, to be merged with others.
@@ -250,20 +249,8 @@ impl<W: Work> Getwork<W> {
             // Ends only with the node; a solution found then is lost with it.
             let _ = self.solutions.send(solution).await;
         }
-        if let Some(credit) = judged.credit {
-            let (hashes, late) = (credit.difficulty.average_hashes(), credit.late);
-            let dropped = self.deeds.try_send(Deed::Credited(credit)).is_err();
-            self.meters.credited(hashes, late, dropped);
-        }
-        if let Some(refused) = judged.refused
-            && self.deeds.try_send(Deed::Refused(refused)).is_err()
-        {
-            self.meters.deed_dropped();
-        }
-        self.meters.verdict(
-            judged.verdict.as_ref().map_or_else(stratum::StratumError::word, |()| "accepted"),
-            started.elapsed(),
-        );
+        let verdict = judged.verdict.as_ref().map_or_else(stratum::StratumError::word, |()| "accepted");
+        self.meters.judged(verdict, judged.credit.as_ref(), started.elapsed());
         let mut response = answered(id, judged.verdict.is_ok(), device, headers);
         if let Err(error) = judged.verdict {
             debug!(%error, "getwork submission refused");

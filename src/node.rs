@@ -7,7 +7,7 @@
 //! | sessions → `solution` | bounded mpsc | the session waits, its own socket feels it; never drops |
 //! | `sharechain` → `work`: tips | watch | latest wins |
 //! | `bitcoind` ⇄ `sharechain`: heights of blocks, and which are wanted | watch, bounded mpsc | latest wins; asked again |
-//! | sessions → `stats`: deeds (credits and refusals) | bounded mpsc | drops, and counts the drops |
+//! | sessions → `stats`: tallies of what workers do | shared counters | added up every second |
 //! | `solution` → `bitcoind::submit`: blocks | bounded mpsc | waits; never drops |
 //! | `solution` → `sharechain`: our own shares | bounded mpsc | waits; never drops |
 //! | `sharechain` → `solution::of_peers` → `bitcoind::submit`: peers' blocks | bounded mpsc | waits; never drops |
@@ -35,6 +35,7 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use stratum::Tallies;
 use stratum::getwork::Desk;
 use stratum::server::{Server, Terms};
 use tokio::sync::{broadcast, mpsc, watch};
@@ -172,10 +173,10 @@ pub fn start(parts: Parts, daemon: bitcoind::Handle, tasks: &Tasks) -> Node {
     let (work_sender, work) = watch::channel(None);
     let (rates_sender, rates) = watch::channel(Arc::new(Rates::default()));
     let (solutions, solutions_found) = mpsc::channel(solution::SOLUTIONS_QUEUED_MAX);
-    let (deeds, deeds_told) = mpsc::channel(stats::DEEDS_QUEUED_MAX);
+    let tallies = Arc::<Tallies>::default();
 
     tasks.spawn("metrics", metrics::upkeep(parts.metrics.clone(), tasks.stop_signal()));
-    tasks.spawn("stats", stats::run(deeds_told, rates_sender, tasks.stop_signal()));
+    tasks.spawn("stats", stats::run(tallies.clone(), rates_sender, tasks.stop_signal()));
     // Ends when the last session has, so that nothing that was found is lost on the way out.
     let (sharechain, mut owner) = parts.sharechain;
     let p2p = parts.p2p.map(|config| join_pool(config, parts.data_dir.clone(), &sharechain, &daemon, tasks));
@@ -255,7 +256,7 @@ pub fn start(parts: Parts, daemon: bitcoind::Handle, tasks: &Tasks) -> Node {
     announce::start(parts.announce, network, &found_events, tasks);
     tasks.spawn("control", control::server::run(asked, parts.data_dir, tasks.stop_signal()));
     let session = parts.stratum.session;
-    let server = Server::new(parts.stratum, work.clone(), solutions.clone(), deeds.clone(), tasks.stop_signal());
+    let server = Server::new(parts.stratum, work.clone(), solutions.clone(), tallies.clone(), tasks.stop_signal());
     let server = Arc::new(server);
     let small_devices = SmallDevices(Arc::new({
         let server = server.clone();
@@ -263,6 +264,7 @@ pub fn start(parts: Parts, daemon: bitcoind::Handle, tasks: &Tasks) -> Node {
     }));
     let sources = Sources {
         metrics: parts.metrics,
+        meters: server.meters().clone(),
         health: daemon.health.clone(),
         gate,
         rates: rates.clone(),
@@ -289,10 +291,10 @@ pub fn start(parts: Parts, daemon: bitcoind::Handle, tasks: &Tasks) -> Node {
     let is_sha256d = network.parent.pow == Pow::Sha256d;
     let pages = http::pages(sources);
     for (port, terms) in parts.miners {
-        let desk = Desk::new(terms.vardiff(session.vardiff), server.extranonces().clone());
+        let desk = Desk::new(terms.vardiff(session.vardiff), server.extranonces().clone(), tallies.clone());
         let desk = desk.expect("there are more extranonces than ports");
         let stop = tasks.stop_signal();
-        let getwork = Getwork::new(desk, is_sha256d, work.clone(), solutions.clone(), deeds.clone(), stop);
+        let getwork = Getwork::new(desk, is_sha256d, work.clone(), solutions.clone(), server.meters().clone(), stop);
         let mut router = Arc::new(getwork).router();
         if parts.web.is_none() {
             router = router.merge(pages.clone());

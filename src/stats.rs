@@ -1,18 +1,14 @@
-//! Hash rates by worker over a sliding window, published as a snapshot.
+//! What workers do, added up: hash rates over a sliding window, published as a snapshot.
 
-use metrics::{describe_gauge, gauge};
+use metrics::{counter, describe_counter, describe_gauge, gauge};
 use serde::Serialize;
 use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
-use stratum::{Credit, Deed, Refused};
-use tokio::sync::{mpsc, watch};
-use tokio::time::{MissedTickBehavior, sleep};
+use stratum::tally::{Tallies, Tally, Totals};
+use tokio::sync::watch;
+use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
-
-/// Credits and refusals that may wait; what does not fit is dropped and counted, for no miner is to wait on statistics.
-pub const DEEDS_QUEUED_MAX: usize = 65_536;
 
 /// The window of rates: P2Pool's (protocol section 9.4).
 pub const WINDOW: Duration = Duration::from_secs(600);
@@ -47,6 +43,8 @@ pub struct Rates {
     pub hashes: f64,
     /// Of these, what came for work that had been dropped.
     pub late_hashes: f64,
+    /// Of all these, what was done for the operator's fee.
+    pub fee_hashes: f64,
     /// Refused submissions since the start, of workers that are known.
     pub refused: u64,
     /// Workers with a credited submission in the window.
@@ -55,6 +53,9 @@ pub struct Rates {
     pub workers: BTreeMap<Arc<str>, Done>,
     /// Each payee of the last day, by its address: the sum of its workers.
     pub payees: BTreeMap<Arc<str>, Done>,
+    /// What is done on each open connection, as it goes on: one for each worker on it.
+    #[serde(skip)]
+    pub open: Arc<[Arc<Tally>]>,
 }
 
 /// What one worker or payee did.
@@ -80,7 +81,9 @@ pub struct Done {
     pub best: f64,
     /// Whom it works for; a payee's own address.
     pub payee: Arc<str>,
-    /// When it submitted last, seconds since 1970.
+    /// Connections that it has now.
+    pub connections: usize,
+    /// When it submitted last or connected, seconds since 1970.
     pub last_seen: f64,
 }
 
@@ -89,45 +92,30 @@ pub fn describe() {
     describe_gauge!("stats_hash_rate", "Hashes per second of all miners over the last ten minutes, late ones included");
     describe_gauge!("stats_late_hash_rate", "Hashes per second that came too late, over the last ten minutes");
     describe_gauge!("stats_workers", "Workers with a submission in the last ten minutes");
+    describe_counter!("stats_fee_hashes_total", "Hashes that miners did for the operator's fee, late ones included");
+    counter!("stats_fee_hashes_total").absolute(0);
 }
 
-/// How long deeds may wait to be added up. A task that slept for each would be woken for each, which costs a
-/// submission more than its check.
-const REST: Duration = Duration::from_millis(50);
-
-/// Adds up `deeds` and publishes `rates` until `stop`.
-pub async fn run(mut deeds: mpsc::Receiver<Deed>, rates: watch::Sender<Arc<Rates>>, stop: CancellationToken) {
+/// Adds up `tallies` and publishes `rates` until `stop`.
+pub async fn run(tallies: Arc<Tallies>, rates: watch::Sender<Arc<Rates>>, stop: CancellationToken) {
     let mut ledger = Ledger::new(Instant::now());
     let mut ticks = tokio::time::interval(INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
-    let mut waiting = Vec::new();
-    let mut rest = pin!(sleep(Duration::ZERO));
     loop {
         tokio::select! {
             () = stop.cancelled() => return,
-            count = deeds.recv_many(&mut waiting, DEEDS_QUEUED_MAX), if rest.is_elapsed() => {
-                if count == 0 {
-                    return;
-                }
-                let now = Instant::now();
-                for deed in waiting.drain(..) {
-                    match deed {
-                        Deed::Credited(credit) => ledger.add(&credit, now),
-                        Deed::Refused(refused) => ledger.refuse(&refused, now),
-                    }
-                }
-                rest.as_mut().reset(tokio::time::Instant::now() + REST);
-            }
-            () = &mut rest, if !rest.is_elapsed() => {}
-            _ = ticks.tick() => {
-                let snapshot = ledger.rates(Instant::now());
-                gauge!("stats_hash_rate").set(snapshot.hash_rate);
-                gauge!("stats_late_hash_rate").set(snapshot.late_hash_rate);
-                #[expect(clippy::cast_precision_loss, reason = "at most WORKERS_MAX")]
-                gauge!("stats_workers").set(snapshot.active_workers as f64);
-                rates.send_replace(snapshot.into());
-            }
+            _ = ticks.tick() => {}
         }
+        let now = Instant::now();
+        ledger.settle(tallies.take(), now);
+        let snapshot = ledger.rates(now);
+        gauge!("stats_hash_rate").set(snapshot.hash_rate);
+        gauge!("stats_late_hash_rate").set(snapshot.late_hash_rate);
+        #[expect(clippy::cast_precision_loss, reason = "at most WORKERS_MAX")]
+        gauge!("stats_workers").set(snapshot.active_workers as f64);
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a sum of hashes, rounded down")]
+        counter!("stats_fee_hashes_total").absolute(snapshot.fee_hashes as u64);
+        rates.send_replace(snapshot.into());
     }
 }
 
@@ -135,6 +123,9 @@ pub async fn run(mut deeds: mpsc::Receiver<Deed>, rates: watch::Sender<Arc<Rates
 #[derive(Debug)]
 struct Ledger {
     started: Instant,
+    /// Of connections that were open at the last look, with what was added up of them by then.
+    open: Vec<(Arc<Tally>, Totals)>,
+    shown: Arc<[Arc<Tally>]>,
     workers: HashMap<Arc<str>, Account>,
     payees: HashMap<Arc<str>, Account>,
     accepted: u64,
@@ -142,6 +133,7 @@ struct Ledger {
     refused: u64,
     hashes: f64,
     late_hashes: f64,
+    fee_hashes: f64,
 }
 
 /// Of one worker or payee.
@@ -157,6 +149,7 @@ struct Account {
     difficulty: f64,
     best: f64,
     payee: Arc<str>,
+    connections: usize,
     seen: Instant,
 }
 
@@ -173,23 +166,30 @@ impl Account {
             difficulty: 0.0,
             best: 0.0,
             payee,
+            connections: 0,
             seen: now,
         }
     }
 
-    fn credit(&mut self, credit: &Credit, slice: u64) {
-        let hashes = credit.difficulty.average_hashes();
-        self.recent.add(slice, hashes);
-        self.hashes += hashes;
-        if credit.late {
-            self.recent_late.add(slice, hashes);
-            self.late_hashes += hashes;
-            self.late += 1;
-        } else {
-            self.accepted += 1;
+    /// Adds what `tally` has more than when it was looked at `before`.
+    fn add(&mut self, tally: &Tally, before: &Totals, totals: &Totals, reasons: &[(&'static str, u64)], slice: u64) {
+        let (hashes, late) = (totals.hashes - before.hashes, totals.late_hashes - before.late_hashes);
+        if hashes > 0.0 {
+            self.recent.add(slice, hashes);
+            self.hashes += hashes;
+            self.difficulty = totals.difficulty;
+            self.best = self.best.max(totals.best);
         }
-        self.difficulty = credit.difficulty.get();
-        self.best = self.best.max(credit.achieved);
+        if late > 0.0 {
+            self.recent_late.add(slice, late);
+            self.late_hashes += late;
+        }
+        self.accepted += totals.accepted - before.accepted;
+        self.late += totals.late - before.late;
+        for (reason, count) in reasons {
+            *self.refused.entry(reason).or_default() += count;
+        }
+        self.seen = tally.seen().map_or(self.seen, |seen| seen.max(self.seen));
     }
 
     /// Forgets hashes from before the slice `oldest`.
@@ -210,6 +210,7 @@ impl Account {
             difficulty: self.difficulty,
             best: self.best,
             payee: self.payee.clone(),
+            connections: self.connections,
             last_seen,
         }
     }
@@ -219,6 +220,8 @@ impl Ledger {
     fn new(now: Instant) -> Self {
         Self {
             started: now,
+            open: Vec::new(),
+            shown: Arc::default(),
             workers: HashMap::new(),
             payees: HashMap::new(),
             accepted: 0,
@@ -226,28 +229,55 @@ impl Ledger {
             refused: 0,
             hashes: 0.0,
             late_hashes: 0.0,
+            fee_hashes: 0.0,
         }
     }
 
-    fn add(&mut self, credit: &Credit, now: Instant) {
+    /// Adds up what was done since the last time, `new` ones included.
+    fn settle(&mut self, new: Vec<Arc<Tally>>, now: Instant) {
         let slice = self.slice(now);
-        let hashes = credit.difficulty.average_hashes();
-        self.hashes += hashes;
-        if credit.late {
-            self.late_hashes += hashes;
-            self.late += 1;
-        } else {
-            self.accepted += 1;
+        let known = self.open.len();
+        self.open.extend(new.into_iter().map(|tally| (tally, Totals::default())));
+        for (tally, _) in &self.open[known..] {
+            for (accounts, name) in [(&mut self.workers, &tally.worker), (&mut self.payees, &tally.payee)] {
+                let account = account(accounts, name, &tally.payee, tally.client.since);
+                account.payee = tally.payee.clone();
+                account.seen = account.seen.max(tally.client.since);
+            }
         }
-        account(&mut self.workers, &credit.worker, &credit.payee, now).credit(credit, slice);
-        account(&mut self.payees, &credit.payee, &credit.payee, now).credit(credit, slice);
+        let before = self.open.len();
+        let Self { open, workers, payees, accepted, late, refused, hashes, late_hashes, fee_hashes, .. } = self;
+        open.retain_mut(|(tally, before)| {
+            // Asked first: what is written before the end is then read.
+            let is_over = tally.is_over();
+            let totals = tally.totals();
+            if totals != *before {
+                let reasons = if totals.refused > before.refused { tally.take_reasons() } else { Vec::new() };
+                *accepted += totals.accepted - before.accepted;
+                *late += totals.late - before.late;
+                *refused += totals.refused - before.refused;
+                *hashes += totals.hashes - before.hashes;
+                *late_hashes += totals.late_hashes - before.late_hashes;
+                *fee_hashes += totals.fee_hashes - before.fee_hashes;
+                for (accounts, name) in [(&mut *workers, &tally.worker), (&mut *payees, &tally.payee)] {
+                    account(accounts, name, &tally.payee, now).add(tally, before, &totals, &reasons, slice);
+                }
+                *before = totals;
+            }
+            !is_over
+        });
+        if self.open.len() != before || before != known {
+            self.count_connections(now);
+        }
     }
 
-    fn refuse(&mut self, refused: &Refused, now: Instant) {
-        let Refused { worker, payee, reason } = refused;
-        self.refused += 1;
-        *account(&mut self.workers, worker, payee, now).refused.entry(reason).or_default() += 1;
-        *account(&mut self.payees, payee, payee, now).refused.entry(reason).or_default() += 1;
+    fn count_connections(&mut self, now: Instant) {
+        self.shown = self.open.iter().map(|(tally, _)| tally.clone()).collect();
+        self.workers.values_mut().chain(self.payees.values_mut()).for_each(|account| account.connections = 0);
+        for (tally, _) in &self.open {
+            account(&mut self.workers, &tally.worker, &tally.payee, now).connections += 1;
+            account(&mut self.payees, &tally.payee, &tally.payee, now).connections += 1;
+        }
     }
 
     fn rates(&mut self, now: Instant) -> Rates {
@@ -260,7 +290,7 @@ impl Ledger {
             let remembered = if accounts.len() >= WORKERS_MAX { WINDOW } else { REMEMBERED };
             accounts.retain(|_, account| {
                 account.forget_before(oldest);
-                now.duration_since(account.seen) < remembered
+                account.connections > 0 || now.duration_since(account.seen) < remembered
             });
             let done = |(name, account): (&Arc<str>, &Account)| {
                 (name.clone(), account.done(seconds, unix - now.duration_since(account.seen).as_secs_f64()))
@@ -278,9 +308,11 @@ impl Ledger {
             refused: self.refused,
             hashes: self.hashes,
             late_hashes: self.late_hashes,
+            fee_hashes: self.fee_hashes,
             active_workers: workers.values().filter(|done| done.hash_rate > 0.0).count(),
             workers,
             payees,
+            open: self.shown.clone(),
         }
     }
 
@@ -298,14 +330,7 @@ fn account<'a>(
 ) -> &'a mut Account {
     let full = accounts.len() >= WORKERS_MAX && !accounts.contains_key(name);
     let name = if full { OTHERS.into() } else { name.clone() };
-    // The operator's fee pays another for a while; the name says for whom a worker works.
-    let is_known = |payee: &str| name.starts_with(payee);
-    let account = accounts.entry(name.clone()).or_insert_with(|| Account::new(payee.clone(), now));
-    if account.payee != *payee && !is_known(&account.payee) {
-        account.payee = payee.clone();
-    }
-    account.seen = now;
-    account
+    accounts.entry(name).or_insert_with(|| Account::new(payee.clone(), now))
 }
 
 #[derive(Debug, Default)]
@@ -334,16 +359,16 @@ impl Slices {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use stratum::Difficulty;
+    use stratum::tally::{Client, Protocol, Writer};
+    use stratum::{Credit, Difficulty};
 
-    fn credit(worker: &str, late: bool) -> Credit {
-        Credit {
-            worker: worker.into(),
-            payee: "payee".into(),
-            difficulty: Difficulty::new(1.0).unwrap(),
-            achieved: 2.0,
-            late,
-        }
+    /// A worker that has just come.
+    fn join(worker: &str, now: Instant) -> (Arc<Tally>, Writer) {
+        Tally::new(worker.into(), "payee".into(), Client::new(Protocol::Stratum, now))
+    }
+
+    fn credit(is_late: bool) -> Credit {
+        Credit { difficulty: Difficulty::new(1.0).unwrap(), achieved: 2.0, is_late, is_fee: false }
     }
 
     fn hashes() -> f64 {
@@ -354,21 +379,35 @@ mod tests {
     fn a_rate_is_what_was_credited_over_the_time_there_was() {
         let start = Instant::now();
         let mut ledger = Ledger::new(start);
+        let (tally, mut writer) = join("a", start);
+        ledger.settle(vec![tally], start);
         for second in 0..100 {
-            ledger.add(&credit("a", second % 4 == 0), start + Duration::from_secs(second));
+            let now = start + Duration::from_secs(second);
+            writer.credit(&credit(second % 4 == 0), now);
+            ledger.settle(Vec::new(), now);
         }
-        let rates = ledger.rates(start + Duration::from_secs(100));
+        writer.credit(&Credit { is_fee: true, ..credit(false) }, start);
+        let now = start + Duration::from_secs(101);
+        ledger.settle(Vec::new(), now);
+        let rates = ledger.rates(now);
         assert!((rates.hash_rate / hashes() - 1.0).abs() < 1e-9);
-        assert!((rates.late_hash_rate / hashes() - 0.25).abs() < 1e-9);
-        assert_eq!((rates.accepted, rates.late), (75, 25));
+        assert!((rates.late_hash_rate / hashes() - 25.0 / 101.0).abs() < 1e-9);
+        assert_eq!((rates.accepted, rates.late), (76, 25));
+        assert!((rates.fee_hashes / hashes() - 1.0).abs() < 1e-9);
+        assert_eq!((rates.workers["a"].best, rates.workers["a"].difficulty), (2.0, 1.0));
+        assert!((rates.payees["payee"].hashes / rates.hashes - 1.0).abs() < 1e-9);
     }
 
     #[test]
     fn a_worker_that_stopped_has_no_rate_after_the_window_and_is_forgotten_after_a_day() {
         let start = Instant::now();
         let mut ledger = Ledger::new(start);
-        ledger.add(&credit("a", false), start);
-        ledger.add(&credit("b", false), start + WINDOW);
+        for (worker, now) in [("a", start), ("b", start + WINDOW)] {
+            let (tally, mut writer) = join(worker, now);
+            writer.credit(&credit(false), now);
+            drop(writer);
+            ledger.settle(vec![tally], now);
+        }
         let rates = ledger.rates(start + WINDOW + SLICE);
         assert_eq!((rates.workers["a"].hash_rate, rates.workers["a"].accepted), (0.0, 1));
         assert!(rates.workers["b"].hash_rate > 0.0);
@@ -381,30 +420,41 @@ mod tests {
     fn what_is_refused_is_told_by_worker_and_payee_with_the_reason() {
         let start = Instant::now();
         let mut ledger = Ledger::new(start);
-        ledger.add(&credit("a", false), start);
-        for reason in ["duplicate", "low_difficulty", "duplicate"] {
-            ledger.refuse(&Refused { worker: "a".into(), payee: "payee".into(), reason }, start);
+        let ((one, mut first), (other, mut second)) = (join("a", start), join("b", start));
+        first.credit(&credit(false), start);
+        first.refuse("duplicate", start);
+        ledger.settle(vec![one, other], start);
+        for reason in ["low_difficulty", "duplicate"] {
+            first.refuse(reason, start);
         }
-        ledger.refuse(&Refused { worker: "b".into(), payee: "payee".into(), reason: "job_not_found" }, start);
+        second.refuse("job_not_found", start);
+        ledger.settle(Vec::new(), start);
         let rates = ledger.rates(start);
         assert_eq!(rates.workers["a"].refused, BTreeMap::from([("duplicate", 2), ("low_difficulty", 1)]));
         assert_eq!(rates.workers["b"].hash_rate, 0.0);
         assert_eq!(rates.payees["payee"].refused.values().sum::<u64>(), 4);
         assert_eq!((rates.refused, rates.accepted, rates.active_workers), (4, 1, 1));
-        assert_eq!((rates.workers["a"].best, rates.workers["a"].difficulty), (2.0, 1.0));
     }
 
     #[test]
-    fn the_operators_fee_does_not_make_a_worker_somebody_elses() {
+    fn connections_are_counted_by_worker_and_what_was_done_on_a_lost_one_stays() {
         let start = Instant::now();
         let mut ledger = Ledger::new(start);
-        let of = |payee: &str| Credit { payee: payee.into(), ..credit("theirs.rig", false) };
-        for payee in ["operator", "theirs", "operator"] {
-            ledger.add(&of(payee), start);
-        }
+        let ((one, mut first), (other, second)) = (join("a", start), join("a", start));
+        ledger.settle(vec![one, other], start);
         let rates = ledger.rates(start);
-        assert_eq!(&*rates.workers["theirs.rig"].payee, "theirs");
-        assert_eq!((rates.payees["operator"].accepted, rates.payees["theirs"].accepted), (2, 1));
+        assert_eq!((rates.workers["a"].connections, rates.payees["payee"].connections, rates.open.len()), (2, 2, 2));
+        assert_eq!(rates.workers["a"].accepted, 0, "it has joined, and that is all");
+        first.credit(&credit(false), start);
+        drop(first);
+        ledger.settle(Vec::new(), start);
+        let rates = ledger.rates(start + WINDOW);
+        assert_eq!((rates.workers["a"].connections, rates.workers["a"].accepted, rates.open.len()), (1, 1, 1));
+        let rates = ledger.rates(start + 2 * REMEMBERED);
+        assert_eq!(rates.workers["a"].connections, 1, "who is connected is not forgotten");
+        drop(second);
+        ledger.settle(Vec::new(), start);
+        assert!(ledger.rates(start + 2 * REMEMBERED).workers.is_empty());
     }
 
     #[test]
@@ -412,9 +462,13 @@ mod tests {
         let start = Instant::now();
         let mut ledger = Ledger::new(start);
         for number in 0..WORKERS_MAX + 50 {
-            ledger.add(&credit(&number.to_string(), false), start);
+            let (tally, mut writer) = join(&number.to_string(), start);
+            writer.credit(&credit(false), start);
+            drop(writer);
+            ledger.settle(vec![tally], start);
         }
         assert_eq!(ledger.workers.len(), WORKERS_MAX + 1);
         assert!((ledger.workers[OTHERS].hashes / hashes() - 50.0).abs() < 1e-9);
+        assert_eq!(ledger.workers[OTHERS].connections, 0);
     }
 }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use stratum::server::limits::Limits;
 use stratum::server::{self, Server};
-use stratum::{Difficulty, session};
+use stratum::{Difficulty, Tallies, session};
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::sync::{mpsc, watch};
 
@@ -65,7 +65,7 @@ pub async fn run(served: Served, handle: PrometheusHandle) -> Result<()> {
     let (rates_sender, rates) = watch::channel(Arc::<Rates>::default());
     let (work_sender, work) = watch::channel(None);
     let (solutions, mut solutions_found) = mpsc::channel(SOLUTIONS_QUEUED_MAX);
-    let (deeds, deeds_told) = mpsc::channel(stats::DEEDS_QUEUED_MAX);
+    let tallies = Arc::<Tallies>::default();
     let config = work::Config {
         network,
         default_payout: payout(network)?,
@@ -79,7 +79,7 @@ pub async fn run(served: Served, handle: PrometheusHandle) -> Result<()> {
     let count = Arc::new(AtomicU64::new(0));
     let counted = count.clone();
     tasks.spawn("metrics", metrics::upkeep(handle, stop()));
-    tasks.spawn("stats", stats::run(deeds_told, rates_sender, stop()));
+    tasks.spawn("stats", stats::run(tallies.clone(), rates_sender, stop()));
     tasks.spawn("work", work::publish(config, work::Inputs { templates, tips, gate, rates }, work_sender, stop()));
     tasks.spawn("solutions", async move {
         while solutions_found.recv().await.is_some() {
@@ -89,7 +89,7 @@ pub async fn run(served: Served, handle: PrometheusHandle) -> Result<()> {
     work.clone().wait_for(Option::is_some).await.context("there is no work")?;
 
     let config = server_config();
-    let server = Arc::new(Server::<WorkSet>::new(config, work, solutions, deeds, stop()));
+    let server = Arc::new(Server::<WorkSet>::new(config, work, solutions, tallies, stop()));
     let front = Front {
         stratum: Some(server),
         http: Http::new(axum::Router::new(), stop()),

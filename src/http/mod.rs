@@ -23,6 +23,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use stratum::server::metrics::Meters;
 use stratum::session::JobTooBig;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
@@ -55,6 +56,8 @@ const HEADER_BYTES_MAX: usize = 16 * 1024;
 pub struct Sources {
     /// Renders the metrics.
     pub metrics: PrometheusHandle,
+    /// What is counted of submissions, and published before the metrics are rendered.
+    pub meters: Arc<Meters>,
     /// The daemon's condition.
     pub health: watch::Receiver<Health>,
     /// Whether there may be work.
@@ -249,6 +252,7 @@ async fn address_text(State(sources): State<Sources>, Path(address): Path<String
 
 async fn metrics(State(sources): State<Sources>) -> Response {
     let kind = [(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")];
+    sources.meters.publish();
     (kind, crate::metrics::render(&sources.metrics)).into_response()
 }
 

@@ -341,7 +341,8 @@ impl stratum::Work for WorkSet {
     }
 
     fn offer(&self, payout: &Payout, generation: u32, draw: u32) -> Result<Offer<Ticket>, Refusal> {
-        let payout = if self.goes_to_operator(draw) { &self.config.default_payout } else { payout };
+        let is_fee = self.goes_to_operator(draw);
+        let payout = if is_fee { &self.config.default_payout } else { payout };
         let wish = payout.share_difficulty.map(|wish| wish.get().to_bits());
         let key = JobKey { address: payout.address.clone(), wish, generation };
         // The map's lock is held while the job is made, some microseconds: whoever comes meanwhile wants the same one.
@@ -350,7 +351,7 @@ impl stratum::Work for WorkSet {
             let info = self.share_info(payout, now)?;
             assemble::offer(&self.common, payout, info, now).map_err(|error| Refusal(error.to_string()))
         })?;
-        Ok(offer.clone())
+        Ok(Offer { is_fee, ..offer.clone() })
     }
 
     fn transactions(&self, ticket: &Ticket) -> Option<Bytes> {

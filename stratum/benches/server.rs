@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 use stratum::midstate::Midstate;
-use stratum::{Difficulty, Epochs, JobId, JobParts, Offer, Refusal, Work, Worker, server};
+use stratum::{Difficulty, Epochs, JobId, JobParts, Offer, Refusal, Tallies, Work, Worker, server};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, watch};
@@ -157,19 +157,11 @@ async fn write_jobs(listener: TcpListener, mut jobs: watch::Receiver<u64>) {
 async fn stratum(listener: TcpListener, mut jobs: watch::Receiver<u64>) {
     let (new_work, work) = watch::channel(Some(OneJob::new(1)));
     let (solutions, _solutions) = mpsc::channel(16);
-    let (deeds, mut taken) = mpsc::channel(65_536);
+    let tallies = Arc::<Tallies>::default();
     let mut config = server::Config::default();
     config.session.vardiff.min = Difficulty::new(1e-12).unwrap();
     config.session.notify_interval = Duration::from_secs(600);
-    let server = Arc::new(server::Server::new(config, work, solutions, deeds, CancellationToken::new()));
-    tokio::spawn(async move {
-        // As the node adds them up.
-        let mut deeds = Vec::new();
-        while taken.recv_many(&mut deeds, 65_536).await > 0 {
-            deeds.clear();
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-    });
+    let server = Arc::new(server::Server::new(config, work, solutions, tallies, CancellationToken::new()));
     tokio::spawn(async move {
         while jobs.changed().await.is_ok() {
             new_work.send_replace(Some(OneJob::new(*jobs.borrow_and_update())));

@@ -14,10 +14,11 @@ use crate::duplicates::Duplicates;
 use crate::epochs::Epochs;
 use crate::error::StratumError;
 use crate::extranonce::{Extranonces, Lease};
-use crate::job::{JOB_LIFE, Job};
+use crate::job::{JOB_LIFE, Job, Offer};
 use crate::midstate::Midstate;
-use crate::session::{Credit, Now, Refused, Solution};
+use crate::session::{Now, Solution};
 use crate::submission::{Solved, TIME_ROLL_MAX_S, check_time};
+use crate::tally::{Client, Credit, Protocol, Tallies, Tally, Writer};
 use crate::vardiff::{self, Vardiff};
 use crate::work::{Refusal, Work, Worker};
 
@@ -74,22 +75,13 @@ pub struct Judged<T> {
     pub verdict: Result<(), StratumError>,
     /// It is worth more than an answer: to be passed on before it is answered.
     pub solution: Option<Solution<T>>,
-    /// Work to put to somebody's account.
+    /// What was put to its worker's account.
     pub credit: Option<Credit>,
-    /// What earned nothing, if it is known whose it is.
-    pub refused: Option<Refused>,
 }
 
 impl<T> Judged<T> {
     fn refused(error: StratumError) -> Self {
-        Self { verdict: Err(error), solution: None, credit: None, refused: None }
-    }
-
-    /// Refused, and it is known whose it is.
-    fn refused_of(answer: &HandedOut<T>, error: StratumError) -> Self {
-        let (worker, payee) = (answer.worker.clone(), answer.payee.clone());
-        let refused = Refused { worker, payee, reason: error.word() };
-        Self { refused: Some(refused), ..Self::refused(error) }
+        Self { verdict: Err(error), solution: None, credit: None }
     }
 }
 
@@ -98,6 +90,7 @@ impl<T> Judged<T> {
 pub struct Desk<W: Work> {
     config: vardiff::Config,
     extranonces: Extranonces,
+    tallies: Arc<Tallies>,
     state: Mutex<State<W::Ticket>>,
 }
 
@@ -122,7 +115,7 @@ struct HandedOut<T> {
     target: Target,
     epochs: Epochs,
     worker: Arc<str>,
-    payee: Arc<str>,
+    is_fee: bool,
     since: Instant,
 }
 
@@ -131,13 +124,14 @@ struct HandedOut<T> {
 struct Miner {
     vardiff: Vardiff,
     duplicates: Duplicates,
+    account: Writer,
     seen: Instant,
 }
 
 impl<W: Work> Desk<W> {
     /// A desk whose coinbases differ from those of everybody else who leases from `extranonces`. `None` when all values
-    /// are taken.
-    pub fn new(config: vardiff::Config, extranonces: Extranonces) -> Option<Self> {
+    /// are taken. What its miners do is left at `tallies`.
+    pub fn new(config: vardiff::Config, extranonces: Extranonces, tallies: Arc<Tallies>) -> Option<Self> {
         let state = State {
             extranonce1: extranonces.lease()?,
             answers: 0,
@@ -145,7 +139,7 @@ impl<W: Work> Desk<W> {
             order: VecDeque::new(),
             miners: HashMap::new(),
         };
-        Some(Self { config, extranonces, state: Mutex::new(state) })
+        Some(Self { config, extranonces, tallies, state: Mutex::new(state) })
     }
 
     /// Work from the snapshot `work` for whoever asks.
@@ -155,10 +149,9 @@ impl<W: Work> Desk<W> {
     pub fn hand_out(&self, work: &W, ask: Ask<'_>, now: Now) -> Result<Handed, Refusal> {
         let worker = work.authorize(ask.name, ask.password)?;
         // Made outside of the lock; all polling miners with one payout share it.
-        let job = work.offer(&worker.payout, 0, ask.draw)?.job;
+        let Offer { job, is_fee, .. } = work.offer(&worker.payout, 0, ask.draw)?;
         let mut state = self.state.lock();
-        let (difficulty, target) =
-            state.difficulty(self.config, &worker, ask.easiest, job.solution_target(), now.instant);
+        let (difficulty, target) = state.difficulty(self, &worker, ask.easiest, job.solution_target(), now.instant);
         let extranonces = state.next_extranonces(&self.extranonces)?;
         let root = job.merkle_root(&extranonces);
         // A fresh time leaves the most room for rolling it.
@@ -173,7 +166,7 @@ impl<W: Work> Desk<W> {
                 target,
                 epochs: work.epochs(),
                 worker: worker.name,
-                payee: worker.payout.to_string().into(),
+                is_fee,
                 since: now.instant,
             },
         );
@@ -192,15 +185,19 @@ impl<W: Work> Desk<W> {
         let Some(answer) = handed_out.get(&root).filter(|answer| answer.is_fresh(now.instant)) else {
             return Judged::refused(StratumError::JobNotFound(hex::encode(root)));
         };
-        if let Err(error) = answer.check(&header, &root, now.unix) {
-            return Judged::refused_of(answer, error);
-        }
-        let solved = Solved::of(header, &answer.job);
         let Some(miner) = miners.get_mut(&answer.worker) else {
             return Judged::refused(StratumError::JobNotFound(hex::encode(root)));
         };
+        let refuse = |miner: &mut Miner, error: StratumError| {
+            miner.account.refuse(error.word(), now.instant);
+            Judged::refused(error)
+        };
+        if let Err(error) = answer.check(&header, &root, now.unix) {
+            return refuse(miner, error);
+        }
+        let solved = Solved::of(header, &answer.job);
         if miner.duplicates.contains(&solved.hash) {
-            return Judged::refused_of(answer, StratumError::Duplicate);
+            return refuse(miner, StratumError::Duplicate);
         }
         let is_credited = answer.target.is_met_by(&solved.pow_hash);
         let is_solution = answer.job.solution_target().is_met_by(&solved.pow_hash);
@@ -216,30 +213,25 @@ impl<W: Work> Desk<W> {
         let achieved = Target::from_le_bytes(solved.pow_hash).difficulty();
         if !is_credited {
             let (achieved, required) = (format!("{achieved:.6}"), answer.difficulty.to_string());
-            let error = StratumError::LowDifficulty { achieved, required };
-            return Judged { solution, ..Judged::refused_of(answer, error) };
+            return Judged { solution, ..refuse(miner, StratumError::LowDifficulty { achieved, required }) };
         }
         miner.vardiff.record(answer.difficulty, now.instant);
         let newest = work.epochs();
-        let credit = Credit {
-            worker: answer.worker.clone(),
-            payee: answer.payee.clone(),
-            difficulty: answer.difficulty,
-            achieved,
-            late: answer.epochs.drops_for(newest),
-        };
+        let is_late = answer.epochs.drops_for(newest);
+        let credit = Credit { difficulty: answer.difficulty, achieved, is_late, is_fee: answer.is_fee };
+        miner.account.credit(&credit, now.instant);
         let stale = answer.epochs.stale != newest.stale;
         let verdict = if stale { Err(StratumError::Stale(hex::encode(root))) } else { Ok(()) };
-        Judged { verdict, solution, credit: Some(credit), refused: None }
+        Judged { verdict, solution, credit: Some(credit) }
     }
 }
 
 impl<T> State<T> {
     /// What the worker's next submissions must have: never harder than a solution, which would be lost.
-    fn difficulty<P>(
+    fn difficulty<W: Work<Ticket = T>>(
         &mut self,
-        config: vardiff::Config,
-        worker: &Worker<P>,
+        desk: &Desk<W>,
+        worker: &Worker<W::Payout>,
         easiest: Option<Difficulty>,
         solution: Target,
         now: Instant,
@@ -247,16 +239,17 @@ impl<T> State<T> {
         if !self.miners.contains_key(&worker.name) {
             self.make_room(now);
         }
-        let miner = self.miners.entry(worker.name.clone()).or_insert_with(|| Miner {
-            vardiff: Vardiff::new(config, now),
-            duplicates: Duplicates::default(),
-            seen: now,
+        let miner = self.miners.entry(worker.name.clone()).or_insert_with(|| {
+            let client = Client::new(Protocol::Getwork, now);
+            let (tally, account) = Tally::new(worker.name.clone(), worker.payout.to_string().into(), client);
+            desk.tallies.add(tally);
+            Miner { vardiff: Vardiff::new(desk.config, now), duplicates: Duplicates::default(), account, seen: now }
         });
         miner.seen = now;
         match worker.difficulty {
             Some(fixed) => miner.vardiff.fix(fixed),
             None => {
-                let ceiling = Difficulty::new(solution.difficulty()).unwrap_or(config.max);
+                let ceiling = Difficulty::new(solution.difficulty()).unwrap_or(desk.config.max);
                 miner.vardiff.retarget(ceiling, now);
             }
         }
@@ -264,10 +257,12 @@ impl<T> State<T> {
         if let Some(easiest) = easiest {
             wanted = Difficulty::new(wanted.get().max(easiest.get())).unwrap_or(wanted);
         }
-        match Difficulty::new(solution.difficulty()) {
+        let (difficulty, target) = match Difficulty::new(solution.difficulty()) {
             Some(capped) if wanted.target() < solution => (capped, solution),
             _ => (wanted, wanted.target()),
-        }
+        };
+        miner.account.tally().client.is_told(difficulty);
+        (difficulty, target)
     }
 
     /// Makes room for one more name.

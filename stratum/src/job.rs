@@ -160,11 +160,13 @@ pub struct Offer<T> {
     pub job: Arc<Job<T>>,
     /// Its `mining.notify` up to and including the comma before `clean_jobs`: rendered once, shared by all connections.
     pub line: Bytes,
+    /// Whether it pays the operator instead of the miner, who is to know how much that is.
+    pub is_fee: bool,
 }
 
 impl<T> Clone for Offer<T> {
     fn clone(&self) -> Self {
-        Self { job: self.job.clone(), line: self.line.clone() }
+        Self { job: self.job.clone(), line: self.line.clone(), is_fee: self.is_fee }
     }
 }
 
@@ -192,7 +194,7 @@ impl<T> Offer<T> {
             coinbase_bytes: parts.coinbase_head.len() + EXTRANONCES_SIZE + parts.coinbase_tail.len(),
             ticket,
         };
-        Self { job: Arc::new(job), line: render(parts) }
+        Self { job: Arc::new(job), line: render(parts), is_fee: false }
     }
 }
 
@@ -233,6 +235,8 @@ pub(crate) struct HandedOut<T> {
     /// Of the work that it was made from.
     pub(crate) epochs: Epochs,
     pub(crate) extranonce1: [u8; EXTRANONCE1_SIZE],
+    /// Whether it pays the operator.
+    pub(crate) is_fee: bool,
     since: Instant,
     /// What was submitted for it. No two jobs have a header in common, so it is forgotten with the job; most jobs of most
     /// connections end without any.
@@ -262,6 +266,7 @@ impl<T> Jobs<T> {
     pub(crate) fn add(
         &mut self,
         job: Arc<Job<T>>,
+        is_fee: bool,
         difficulty: Difficulty,
         epochs: Epochs,
         extranonce1: [u8; EXTRANONCE1_SIZE],
@@ -279,7 +284,7 @@ impl<T> Jobs<T> {
             false => None,
         };
         let duplicates = before.and_then(|index| self.handed_out.remove(index)).and_then(|before| before.duplicates);
-        self.handed_out.push_back(HandedOut { job, difficulty, epochs, extranonce1, since: now, duplicates });
+        self.handed_out.push_back(HandedOut { job, difficulty, epochs, extranonce1, is_fee, since: now, duplicates });
     }
 
     pub(crate) fn newest(&self) -> Option<&HandedOut<T>> {
@@ -359,12 +364,12 @@ pub(crate) mod tests {
         let now = Instant::now();
         let difficulty = Difficulty::new(1.0).unwrap();
         for id in 0..=JOBS_MAX as u64 {
-            jobs.add(Offer::new(&parts(id), ()).job, difficulty, Epochs::default(), [0; 4], now);
+            jobs.add(Offer::new(&parts(id), ()).job, false, difficulty, Epochs::default(), [0; 4], now);
         }
         assert!(jobs.find("0000000000000000").is_none());
         assert!(jobs.find("0000000000000001").is_some());
         assert!(jobs.find("1").is_none(), "names are compared whole");
-        jobs.add(Offer::new(&parts(999), ()).job, difficulty, Epochs::default(), [0; 4], now + JOB_LIFE * 2);
+        jobs.add(Offer::new(&parts(999), ()).job, false, difficulty, Epochs::default(), [0; 4], now + JOB_LIFE * 2);
         assert!(jobs.find("0000000000000001").is_none(), "too old");
     }
 
@@ -375,7 +380,14 @@ pub(crate) mod tests {
         let difficulty = Difficulty::new(1.0).unwrap();
         let add = |jobs: &mut Jobs<()>, id, stale, seconds| {
             let epochs = Epochs { stale, ..Epochs::default() };
-            jobs.add(Offer::new(&parts(id), ()).job, difficulty, epochs, [0; 4], now + Duration::from_secs(seconds));
+            jobs.add(
+                Offer::new(&parts(id), ()).job,
+                false,
+                difficulty,
+                epochs,
+                [0; 4],
+                now + Duration::from_secs(seconds),
+            );
         };
         add(&mut jobs, 1, 0, 0);
         add(&mut jobs, 2, 0, 300);
@@ -393,7 +405,7 @@ pub(crate) mod tests {
         let mut jobs = Jobs::new();
         let difficulty = Difficulty::new(1.0).unwrap();
         for id in 1..=20 {
-            jobs.add(Offer::new(&parts(id), ()).job, difficulty, Epochs::default(), [0; 4], Instant::now());
+            jobs.add(Offer::new(&parts(id), ()).job, false, difficulty, Epochs::default(), [0; 4], Instant::now());
         }
         let jobs = jobs.into_resumable();
         assert!(jobs.find("000000000000000c").is_none());
@@ -408,18 +420,18 @@ pub(crate) mod tests {
         let difficulty = Difficulty::new(1.0).unwrap();
         let job = Offer::new(&parts(1), ()).job;
         let index = |jobs: &Jobs<()>| jobs.find("0000000000000001").unwrap();
-        jobs.add(job.clone(), difficulty, Epochs::default(), [0; 4], now);
+        jobs.add(job.clone(), false, difficulty, Epochs::default(), [0; 4], now);
         assert!(!jobs.knows(index(&jobs), &[7; 32]));
         assert!(jobs.remember(index(&jobs), &[7; 32]));
         assert!(!jobs.remember(index(&jobs), &[7; 32]));
         assert_eq!(jobs.remembered(), 1);
 
         let mut jobs = jobs.into_resumable();
-        jobs.add(job, difficulty, Epochs::default(), [0; 4], now);
+        jobs.add(job, false, difficulty, Epochs::default(), [0; 4], now);
         assert_eq!(index(&jobs), 0, "it is there once");
         assert!(jobs.knows(index(&jobs), &[7; 32]));
 
-        jobs.add(Offer::new(&parts(2), ()).job, difficulty, Epochs::default(), [0; 4], now + JOB_LIFE * 2);
+        jobs.add(Offer::new(&parts(2), ()).job, false, difficulty, Epochs::default(), [0; 4], now + JOB_LIFE * 2);
         assert_eq!(jobs.remembered(), 0);
     }
 }

@@ -23,9 +23,8 @@
 //! [`checklist`] answers what a server must do that is to serve every miner in the field.
 //!
 //! Inside, files import only files listed before them: `line`, `device`, `difficulty`, `epochs`, `error`, `extranonce`,
-//! `duplicates`, `midstate`, `version_rolling` ← `submission`, `job` ← `memory`, `message`, `vardiff`, `work` ← `session`,
-//! `getwork` ←
-//! `server`.
+//! `duplicates`, `midstate`, `version_rolling` ← `submission`, `job` ← `memory`, `message`, `tally`, `vardiff`, `work` ←
+//! `session`, `getwork` ← `server`.
 
 pub mod device;
 pub mod difficulty;
@@ -41,6 +40,7 @@ pub mod message;
 pub mod midstate;
 pub mod session;
 pub mod submission;
+pub mod tally;
 pub mod vardiff;
 pub mod version_rolling;
 pub mod work;
@@ -56,5 +56,6 @@ pub use epochs::Epochs;
 pub use error::StratumError;
 pub use job::{Job, JobId, JobParts, Offer};
 pub use memory::Memory;
-pub use session::{Credit, Deed, Disconnect, Event, Now, Refused, Session, Solution};
+pub use session::{Disconnect, Event, Now, Session, Solution};
+pub use tally::{Credit, Tallies, Tally};
 pub use work::{Refusal, Work, Worker};

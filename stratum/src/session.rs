@@ -16,6 +16,7 @@ use crate::line::{LINE_BYTES_MAX, LINE_BYTES_MAX_BEFORE_AUTHORIZE};
 use crate::memory::{Memory, Past};
 use crate::message::{self, Call, Configure, Id, Request};
 use crate::submission::{Solved, Submission, shown};
+use crate::tally::{Client, Credit, Protocol, Tally, Writer};
 use crate::vardiff::{self, Vardiff};
 use crate::version_rolling;
 use crate::work::{Refusal, Work, Worker};
@@ -170,12 +171,15 @@ pub enum Disconnect {
 pub enum Event<T> {
     /// A submission good enough to leave the session. Comes before the answer to it is sent.
     Solution(Box<Solution<T>>),
-    /// A submission met its difficulty.
-    Credited(Credit),
-    /// A submission was refused.
-    Refused(Refused),
-    /// A submission got this verdict, a word of a fixed set.
-    Verdict(&'static str),
+    /// A submission was judged.
+    Judged {
+        /// How, a word of a fixed set.
+        verdict: &'static str,
+        /// What was put to its worker's account.
+        credit: Option<Credit>,
+    },
+    /// There is another worker, and this is what it will do.
+    Joined(Arc<Tally>),
     /// A name was authorised or refused, a word of a fixed set.
     Authorized(&'static str),
     /// A device got a job that its firmware most likely cannot hold. Comes once for a session.
@@ -225,46 +229,12 @@ pub struct Solution<T> {
     pub worker: Arc<str>,
 }
 
-/// Work to put to somebody's account.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Credit {
-    /// Whose.
-    pub worker: Arc<str>,
-    /// Whom the work pays, as the payout shows itself.
-    pub payee: Arc<str>,
-    /// What was required of it, not what it achieved.
-    pub difficulty: Difficulty,
-    /// Difficulty of the hash itself, which only the curious need.
-    pub achieved: f64,
-    /// Whether it came for work that had been dropped: it is hash rate all the same.
-    pub late: bool,
-}
-
-/// A submission that earned nothing.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Refused {
-    /// Whose.
-    pub worker: Arc<str>,
-    /// Whom the work would have paid.
-    pub payee: Arc<str>,
-    /// Why, a word of a fixed set.
-    pub reason: &'static str,
-}
-
-/// What statistics are told of a submission.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Deed {
-    /// It met its difficulty.
-    Credited(Credit),
-    /// It did not, or could not be used.
-    Refused(Refused),
-}
-
 /// A worker under the name that the miner uses for it.
 #[derive(Debug)]
 struct Known<P> {
     given: Box<str>,
     worker: Worker<P>,
+    account: Writer,
 }
 
 /// One miner.
@@ -291,6 +261,7 @@ pub struct Session<W: Work> {
     /// Antminer S9: it may send whole versions.
     multi_version: bool,
     user_agent: Box<str>,
+    client: Arc<Client>,
     device: &'static Device,
     asked_version: bool,
     warned_of_size: bool,
@@ -360,6 +331,7 @@ impl<W: Work> Session<W> {
             subscribed_to_extranonce: false,
             multi_version: false,
             user_agent: "".into(),
+            client: Client::new(Protocol::Stratum, now.instant),
             device: &device::UNKNOWN,
             asked_version: false,
             warned_of_size: false,
@@ -483,14 +455,19 @@ impl<W: Work> Session<W> {
                 let verdict = self.submit(&name, &job, now, |mask| {
                     Submission::parse(&extranonce2, &time, &nonce, version_bits.as_deref(), mask, lenient)
                 });
-                let word = verdict.as_ref().map_or_else(StratumError::word, |()| "accepted");
-                self.events.push_back(Event::Verdict(word));
-                let is_work = matches!(verdict, Ok(()) | Err(StratumError::Stale(_)));
-                if !is_work {
-                    self.note_refused(&name, word);
+                let (result, credit) = match verdict {
+                    Ok((credit, result)) => (result, Some(credit)),
+                    Err(error) => (Err(error), None),
+                };
+                let word = result.as_ref().map_or_else(StratumError::word, |()| "accepted");
+                self.events.push_back(Event::Judged { verdict: word, credit });
+                if credit.is_none()
+                    && let Some(known) = self.workers.iter_mut().find(|known| *known.given == *name)
+                {
+                    known.account.refuse(word, now.instant);
                 }
-                self.answer(id, verdict);
-                if is_work { self.retarget(now) } else { self.bear_with(now) }
+                self.answer(id, result);
+                if credit.is_some() { self.retarget(now) } else { self.bear_with(now) }
             }
             Ok(call) => {
                 self.spend(now)?;
@@ -680,6 +657,7 @@ impl<W: Work> Session<W> {
         self.user_agent =
             user_agent.chars().filter(|character| !character.is_control()).take(USER_AGENT_CHARACTERS_MAX).collect();
         self.device = device::by_user_agent(&self.user_agent);
+        self.client.is_called(&self.user_agent);
     }
 
     fn subscribe(&mut self, id: Id<'_>, user_agent: &str, session: Option<&str>, now: Now) -> Result<(), Disconnect> {
@@ -875,42 +853,36 @@ impl<W: Work> Session<W> {
         if self.workers.is_empty() {
             self.payee = worker.payout.to_string().into();
         }
-        self.workers.push(Known { given: name.into(), worker });
+        let (tally, account) = Tally::new(worker.name.clone(), self.payee.clone(), self.client.clone());
+        self.events.push_back(Event::Joined(tally));
+        self.workers.push(Known { given: name.into(), worker, account });
         Ok(self.workers.len() - 1)
     }
 
     /// Whom a submission under `name` is credited to. Proxies submit under names that they never authorised: these count
     /// as authorised if their jobs would be the same.
-    fn submitter(&mut self, name: &str) -> Result<Arc<str>, StratumError> {
+    fn submitter(&mut self, name: &str) -> Result<usize, StratumError> {
         if self.workers.is_empty() {
             return Err(StratumError::Unauthorized("send mining.authorize first".into()));
         }
-        let known = self.workers.iter().position(|known| *known.given == *name);
-        let index = match known {
-            Some(index) => index,
+        match self.workers.iter().position(|known| *known.given == *name) {
+            Some(index) => Ok(index),
             // Reading a name costs more than checking a submission: whoever has this many is not read any more.
-            None if self.workers.len() >= self.config.workers_max.max(1) => 0,
-            None => self.add_worker(name, "")?,
-        };
-        Ok(self.workers[index].worker.name.clone())
+            None if self.workers.len() >= self.config.workers_max.max(1) => Ok(0),
+            None => self.add_worker(name, ""),
+        }
     }
 
-    /// Tells of a submission that earned nothing, if it is known whose it is.
-    fn note_refused(&mut self, name: &str, reason: &'static str) {
-        let Some(known) = self.workers.iter().find(|known| *known.given == *name) else { return };
-        let (worker, payee) = (known.worker.name.clone(), self.payee.clone());
-        self.events.push_back(Event::Refused(Refused { worker, payee, reason }));
-    }
-
-    /// Judges a submission. Checks what costs nothing first, and tells duplicates before anything is passed on; what is
-    /// a solution is passed on even if it came too late for the miner to be paid for it.
+    /// Judges a submission: what it is credited with, and the answer to it, which may still be that it came too late.
+    /// Checks what costs nothing first, and tells duplicates before anything is passed on; what is a solution is passed on
+    /// even if it came too late for the miner to be paid for it.
     fn submit(
         &mut self,
         name: &str,
         job: &str,
         now: Now,
         parse: impl FnOnce(u32) -> Result<Submission, StratumError>,
-    ) -> Result<(), StratumError> {
+    ) -> Result<(Credit, Result<(), StratumError>), StratumError> {
         if !self.subscribed {
             return Err(StratumError::NotSubscribed);
         }
@@ -946,7 +918,7 @@ impl<W: Work> Session<W> {
             extranonces[..4].copy_from_slice(&extranonce1);
             extranonces[4..].copy_from_slice(&submission.extranonce2);
             let job = handed_out.job.clone();
-            let worker = worker.clone();
+            let worker = self.workers[worker].worker.name.clone();
             self.events.push_back(Event::Solution(Box::new(Solution { job, solved, extranonces, worker })));
         }
         let achieved = Target::from_le_bytes(solved.pow_hash).difficulty();
@@ -958,13 +930,13 @@ impl<W: Work> Session<W> {
         };
         let newest = self.work.epochs();
         let stale = handed_out.epochs.stale != newest.stale;
-        let late = handed_out.epochs.drops_for(newest);
-        let payee = self.payee.clone();
-        self.events.push_back(Event::Credited(Credit { worker, payee, difficulty, achieved, late }));
+        let is_late = handed_out.epochs.drops_for(newest);
+        let credit = Credit { difficulty, achieved, is_late, is_fee: handed_out.is_fee };
+        self.workers[worker].account.credit(&credit, now.instant);
         self.vardiff.record(difficulty, now.instant);
         self.invalid = 0;
         self.credited = now.instant;
-        if stale { Err(StratumError::Stale(shown(job))) } else { Ok(()) }
+        Ok((credit, if stale { Err(StratumError::Stale(shown(job))) } else { Ok(()) }))
     }
 
     /// The difficulty that a submission is credited with: that of its own job, or the newest if that is lower.
@@ -1020,6 +992,7 @@ impl<W: Work> Session<W> {
             self.push(message::set_difficulty(difficulty.get() * self.config.difficulty_scale));
         }
         self.announced = Some((difficulty, target));
+        self.client.is_told(difficulty);
         let is_late = self.told.is_some_and(|told| told.drops_for(epochs));
         let clean = match self.config.drop_late_work {
             _ if self.told.is_none_or(|told| told.stale != epochs.stale) => true,
@@ -1029,7 +1002,7 @@ impl<W: Work> Session<W> {
         };
         self.push(offer.line);
         self.push(message::notify_end(clean));
-        self.jobs.add(offer.job, difficulty, epochs, self.extranonce1.bytes(), now.instant);
+        self.jobs.add(offer.job, offer.is_fee, difficulty, epochs, self.extranonce1.bytes(), now.instant);
         self.told = Some(epochs);
         self.notified = now.instant;
         self.refresh = self.config.notify_interval.mul_f64(1.0 - 0.2 * self.random.f64());

@@ -23,7 +23,7 @@ pub trait Work: Send + Sync + 'static {
     fn authorize(&self, name: &str, password: &str) -> Result<Worker<Self::Payout>, Refusal>;
 
     /// A job that pays `payout`. The same `generation` gives the same job to all who ask, another one a job with other
-    /// coinbase bytes. `draw` is a random number that the snapshot may decide by (an operator's fee).
+    /// coinbase bytes. `draw` is a random number that the snapshot may decide by (an operator's fee, which the offer then says).
     ///
     /// # Errors
     /// The reason why there is no job.

@@ -13,8 +13,8 @@ use stratum::extranonce::Extranonces;
 use stratum::midstate::Midstate;
 use stratum::session::Config;
 use stratum::{
-    Difficulty, Disconnect, Epochs, Event, JobId, JobParts, Memory, Now, Offer, Refusal, Session, Target, Work, Worker,
-    vardiff,
+    Difficulty, Disconnect, Epochs, Event, JobId, JobParts, Memory, Now, Offer, Refusal, Session, Tally, Target, Work,
+    Worker, vardiff,
 };
 
 const UNIX: u32 = 1_700_000_000;
@@ -229,13 +229,31 @@ impl Conversation {
         Job { params: notify.unwrap_or_else(|| panic!("no job in {answers:?}"))["params"].clone() }
     }
 
-    /// Whom submissions were credited to.
-    fn credits(&self) -> Vec<&str> {
+    /// What each worker did, in the order that they came.
+    fn tallies(&self) -> Vec<&Arc<Tally>> {
+        let joined = self.events.iter().filter_map(|event| match event {
+            Event::Joined(tally) => Some(tally),
+            _ => None,
+        });
+        joined.collect()
+    }
+
+    /// What was put to accounts, and whether it came late.
+    fn credits(&self) -> Vec<(f64, bool)> {
         let credits = self.events.iter().filter_map(|event| match event {
-            Event::Credited(credit) => Some(&*credit.worker),
+            Event::Judged { credit, .. } => credit.map(|credit| (credit.difficulty.get(), credit.is_late)),
             _ => None,
         });
         credits.collect()
+    }
+
+    /// Whom submissions were credited to, and how many.
+    fn credited(&self) -> Vec<(&str, u64)> {
+        let counted = self.tallies().into_iter().map(|tally| (&*tally.worker, tally.totals()));
+        counted
+            .map(|(worker, totals)| (worker, totals.accepted + totals.late))
+            .filter(|(_, count)| *count > 0)
+            .collect()
     }
 
     /// Subscribed as `user_agent` and authorised as `name`; what was sent after the answers.
@@ -381,12 +399,14 @@ fn a_refused_submission_is_told_of_with_its_worker_and_the_reason() {
     conversation.submit("alice.rig", job.id(), &solved);
     conversation.submit("alice.rig", job.id(), &solved);
     conversation.submit("alice.rig", "ffff", &solved);
-    let refused = conversation.events.iter().filter_map(|event| match event {
-        Event::Refused(refused) => Some((&*refused.worker, refused.reason)),
-        _ => None,
-    });
-    let refused: Vec<_> = refused.collect();
-    assert_eq!(refused, [("alice.rig", "duplicate"), ("alice.rig", "job_not_found")]);
+    let tally = conversation.tallies()[0];
+    assert_eq!((&*tally.worker, &*tally.payee, &*tally.client.user_agent()), ("alice.rig", "alice", "test"));
+    assert_eq!(tally.take_reasons(), [("duplicate", 1), ("job_not_found", 1)]);
+    assert_eq!((tally.totals().accepted, tally.totals().refused), (1, 2));
+    assert!(!tally.is_over());
+    let Conversation { session, events, .. } = conversation;
+    drop(session);
+    assert!(events.iter().any(|event| matches!(event, Event::Joined(tally) if tally.is_over())));
 }
 
 #[test]
@@ -395,12 +415,11 @@ fn a_good_submission_is_accepted_and_credited_with_what_was_required() {
     let solved = solve(&job, |difficulty| difficulty >= 2e-8);
     let answer = conversation.submit("alice.rig", job.id(), &solved);
     assert_eq!(answer, json!({"id": 9, "result": true, "error": null}));
-    let credits = conversation.events.iter().filter_map(|event| match event {
-        Event::Credited(credit) => Some((&*credit.worker, credit.difficulty.get(), credit.late)),
-        _ => None,
-    });
-    let credits: Vec<_> = credits.collect();
-    assert_eq!(credits, [("alice.rig", 1e-8, false)]);
+    assert_eq!(conversation.credits(), [(1e-8, false)]);
+    assert_eq!(conversation.credited(), [("alice.rig", 1)]);
+    let totals = conversation.tallies()[0].totals();
+    assert_eq!((totals.difficulty, totals.late_hashes, totals.fee_hashes), (1e-8, 0.0, 0.0));
+    assert!((totals.best / solved.difficulty - 1.0).abs() < 1e-9);
     assert!(solved.difficulty >= 2e-8);
 }
 
@@ -520,11 +539,7 @@ fn a_second_worker_of_the_same_payee_is_credited_under_its_own_name() {
     conversation.submit("alice.second", job.id(), &good(&job));
     // A proxy that never authorised this name: the job pays the same, so nothing goes astray.
     conversation.submit("alice.third", job.id(), &solve_from(1_000_000, &job, |difficulty| difficulty >= 1e-8));
-    let names = conversation.events.iter().filter_map(|event| match event {
-        Event::Credited(credit) => Some(&*credit.worker),
-        _ => None,
-    });
-    assert_eq!(names.collect::<Vec<_>>(), ["alice.second", "alice.third"]);
+    assert_eq!(conversation.credited(), [("alice.second", 1), ("alice.third", 1)]);
 }
 
 #[test]
@@ -562,7 +577,8 @@ fn more_workers_than_a_connection_may_carry_go_to_the_first_ones_account() {
     conversation.send(r#"{"id":3,"method":"mining.authorize","params":["alice.more"]}"#);
     assert_eq!(conversation.answer()["result"], true);
     assert_eq!(conversation.submit("alice.more", job.id(), &good(&job))["result"], true);
-    assert_eq!(conversation.credits(), ["alice.rig"]);
+    assert_eq!(conversation.credited(), [("alice.rig", 1)]);
+    assert_eq!(conversation.tallies().len(), Config::default().workers_max);
 }
 
 #[test]
@@ -632,8 +648,8 @@ fn work_that_is_dropped_for_better_is_cleaned_and_still_credited_as_late() {
     });
     assert!(conversation.job().clean());
     assert_eq!(conversation.submit("alice.rig", job.id(), &good(&job))["result"], true);
-    let late = conversation.events.iter().any(|event| matches!(event, Event::Credited(credit) if credit.late));
-    assert!(late);
+    assert_eq!(conversation.credits(), [(1e-8, true)]);
+    assert_eq!((conversation.tallies()[0].totals().accepted, conversation.tallies()[0].totals().late), (0, 1));
 }
 
 #[test]
@@ -651,11 +667,8 @@ fn a_silent_miner_gets_an_easier_job_and_its_old_submissions_count_for_what_they
     // Firmware that applies the lower difficulty at once submits what the old job did not ask for.
     let solved = solve(&job, |difficulty| (lowered..1e-8).contains(&difficulty));
     assert_eq!(conversation.submit("alice", job.id(), &solved)["result"], true);
-    let credited = conversation.events.iter().find_map(|event| match event {
-        Event::Credited(credit) => Some(credit.difficulty.get()),
-        _ => None,
-    });
-    assert_eq!(credited, Some(lowered), "credited with the difficulty that it met");
+    assert_eq!(conversation.credits(), [(lowered, false)], "credited with the difficulty that it met");
+    assert_eq!(conversation.tallies()[0].client.difficulty(), lowered);
 }
 
 #[test]

@@ -286,8 +286,8 @@ fn session(number: u64, tally: &mut HashMap<i64, usize>) {
         *tally.entry(expected).or_default() += 1;
         before.push(fields);
         while let Some(event) = session.poll_event() {
-            if let Event::Verdict(word) = event {
-                assert_eq!(word == "accepted", expected == 0);
+            if let Event::Judged { verdict, .. } = event {
+                assert_eq!(verdict == "accepted", expected == 0);
             }
         }
         while session.poll_line().is_some() {}

@@ -4,11 +4,13 @@
 
 use sha2::digest::generic_array::GenericArray;
 use sha2::{Digest, Sha256};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use stratum::extranonce::Extranonces;
 use stratum::getwork::{Ask, Desk, Handed, Judged};
 use stratum::midstate::Midstate;
-use stratum::{Difficulty, Epochs, JobId, JobParts, Now, Offer, Refusal, StratumError, Work, Worker, vardiff};
+use stratum::tally::Protocol;
+use stratum::{Difficulty, Epochs, JobId, JobParts, Now, Offer, Refusal, StratumError, Tallies, Work, Worker, vardiff};
 
 const UNIX: u32 = 1_700_000_000;
 
@@ -60,6 +62,10 @@ impl Work for FakeWork {
 const WORK: FakeWork = FakeWork { epochs: Epochs { stale: 0, late: 0, urgent: 0 }, solution: 1e-6 };
 
 fn desk() -> Desk<FakeWork> {
+    desk_with(Arc::default())
+}
+
+fn desk_with(tallies: Arc<Tallies>) -> Desk<FakeWork> {
     let difficulty = |value| Difficulty::new(value).unwrap();
     let config = vardiff::Config {
         interval: Duration::from_secs(3),
@@ -67,7 +73,7 @@ fn desk() -> Desk<FakeWork> {
         min: difficulty(1e-9),
         max: difficulty(1e9),
     };
-    Desk::new(config, Extranonces::starting_at(7)).unwrap()
+    Desk::new(config, Extranonces::starting_at(7), tallies).unwrap()
 }
 
 fn ask(name: &str) -> Ask<'_> {
@@ -110,17 +116,24 @@ fn solution_target() -> [u8; 32] {
 
 #[test]
 fn what_a_miner_finds_by_the_target_is_accepted_and_credited_once() {
-    let desk = desk();
+    let tallies = Arc::<Tallies>::default();
+    let desk = desk_with(tallies.clone());
     let handed = desk.hand_out(&WORK, ask("alice"), now()).unwrap();
     let (data, _) = mine(&handed, 0, Some(solution_target()));
     let judged = desk.judge(&WORK, &data, now());
     assert_eq!(judged.verdict, Ok(()));
     assert!(judged.solution.is_none());
-    let credit = judged.credit.unwrap();
-    assert_eq!((&*credit.worker, &*credit.payee, credit.late), ("alice", "alice", false));
+    assert!(!judged.credit.unwrap().is_late);
     let again: Judged<()> = desk.judge(&WORK, &data, now());
     assert_eq!(again.verdict, Err(StratumError::Duplicate));
     assert!(again.credit.is_none());
+    let tallies = tallies.take();
+    assert_eq!(tallies.len(), 1);
+    assert_eq!((&*tallies[0].worker, &*tallies[0].payee), ("alice", "alice"));
+    assert_eq!((tallies[0].totals().accepted, tallies[0].totals().refused), (1, 1));
+    assert_eq!((tallies[0].client.difficulty(), tallies[0].client.protocol), (1e-8, Protocol::Getwork));
+    drop(desk);
+    assert!(tallies[0].is_over());
 }
 
 #[test]
@@ -214,7 +227,7 @@ fn work_on_an_old_block_is_stale_and_still_counted_and_weak_work_is_not() {
     let newer = FakeWork { epochs: Epochs { stale: 1, late: 0, urgent: 0 }, ..WORK };
     let judged = desk.judge(&newer, &data, now());
     assert!(matches!(judged.verdict, Err(StratumError::Stale(_))));
-    assert!(judged.credit.unwrap().late, "it was hash rate");
+    assert!(judged.credit.unwrap().is_late, "it was hash rate");
 
     let weak = (0..u32::MAX).find_map(|nonce| {
         let mut data = handed.data.to_vec();

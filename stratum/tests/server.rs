@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use stratum::midstate::Midstate;
 use stratum::server::{Config, Server};
-use stratum::{Deed, Difficulty, Epochs, JobId, JobParts, Offer, Refusal, Solution, Work, Worker};
+use stratum::{Difficulty, Epochs, JobId, JobParts, Offer, Refusal, Solution, Tallies, Work, Worker};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, DuplexStream};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
@@ -69,7 +69,7 @@ struct Front {
     server: Arc<Server<Numbered>>,
     work: watch::Sender<Option<Arc<Numbered>>>,
     solutions: mpsc::Receiver<Solution<()>>,
-    deeds: mpsc::Receiver<Deed>,
+    tallies: Arc<Tallies>,
     stop: CancellationToken,
 }
 
@@ -77,13 +77,13 @@ impl Front {
     fn new(easy: bool, change: impl FnOnce(&mut Config)) -> Self {
         let (work, work_of_server) = watch::channel(Some(Arc::new(Numbered { number: 1, easy })));
         let (found, solutions) = mpsc::channel(16);
-        let (given, deeds) = mpsc::channel(16);
+        let tallies = Arc::<Tallies>::default();
         let stop = CancellationToken::new();
         let mut config = Config::default();
         config.session.vardiff.min = Difficulty::new(1e-12).unwrap();
         change(&mut config);
-        let server = Arc::new(Server::new(config, work_of_server, found, given, stop.clone()));
-        Self { server, work, solutions, deeds, stop }
+        let server = Arc::new(Server::new(config, work_of_server, found, tallies.clone(), stop.clone()));
+        Self { server, work, solutions, tallies, stop }
     }
 
     /// A connection that takes `room` bytes before the miner must read.
@@ -159,8 +159,8 @@ async fn who_does_not_read_is_closed_after_a_while_and_was_sent_no_more_than_the
 
 #[tokio::test(start_paused = true)]
 async fn answers_come_in_the_order_of_the_requests_however_they_arrive() {
-    let mut front = Front::new(false, |_| {});
-    let (mut miner, _) = front.join(64 * 1024).await;
+    let front = Front::new(false, |_| {});
+    let (mut miner, task) = front.join(64 * 1024).await;
     let lines: String = (0..200).map(|id| format!("{}\n", submission(id, id))).collect();
     for piece in lines.as_bytes().chunks(333) {
         miner.write_all(piece).await.unwrap();
@@ -170,9 +170,12 @@ async fn answers_come_in_the_order_of_the_requests_however_they_arrive() {
         let answer = hear(&mut miner).await;
         assert_eq!(answer, json!({"id": id, "result": true, "error": null}));
     }
-    // Nobody took the credits: what did not fit was dropped, and no miner waited for it.
-    let taken = std::iter::from_fn(|| front.deeds.try_recv().ok()).count();
-    assert_eq!(taken, 16);
+    // Nobody looked, and nothing is lost: not even when the miner is gone.
+    drop(miner);
+    task.await.unwrap();
+    let tallies = front.tallies.take();
+    assert_eq!(tallies.len(), 1);
+    assert_eq!((tallies[0].totals().accepted, tallies[0].is_over()), (200, true));
 }
 
 #[tokio::test(start_paused = true)]

@@ -405,6 +405,7 @@ mod tests {
             difficulty: 1.0,
             best: 2.0,
             payee: "a".into(),
+            connections: 1,
             last_seen: 1000.0,
         };
         assert_eq!(health(&fine, false, 1050.0), Health::Good);

@@ -11,7 +11,6 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
-use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::ReusableBoxFuture;
@@ -20,7 +19,7 @@ use tracing::{Span, debug, info, trace};
 use super::bell::Bell;
 use super::{Server, metrics, now};
 use crate::line::{LineTooLong, Lines};
-use crate::session::{self, Deed, Disconnect, Event, Session};
+use crate::session::{self, Disconnect, Event, Session};
 use crate::work::Work;
 
 /// Bytes asked of a socket at a time: a hundred submissions.
@@ -337,17 +336,8 @@ where
                 // Waits when the node is behind: a solution is never dropped. The node outlives its connections.
                 let _ = self.server.solutions.send(*solution).await;
             }
-            Event::Credited(credit) => {
-                let (hashes, late) = (credit.difficulty.average_hashes(), credit.late);
-                let sent = self.server.deeds.try_send(Deed::Credited(credit));
-                self.server.meters.credited(hashes, late, matches!(sent, Err(TrySendError::Full(_))));
-            }
-            Event::Refused(refused) => {
-                if let Err(TrySendError::Full(_)) = self.server.deeds.try_send(Deed::Refused(refused)) {
-                    self.server.meters.deed_dropped();
-                }
-            }
-            Event::Verdict(verdict) => self.server.meters.verdict(verdict, since.elapsed()),
+            Event::Judged { verdict, credit } => self.server.meters.judged(verdict, credit.as_ref(), since.elapsed()),
+            Event::Joined(tally) => self.server.tallies.add(tally),
             Event::Authorized(result) => metrics::authorized(result),
             Event::JobTooBig(too_big) => self.span.in_scope(|| self.server.note_small_device(*too_big)),
             Event::NotUnderstood(what) => {

@@ -1,9 +1,13 @@
 //! Every `stratum_*` metric, its help text and labels.
 
 use metrics::{Counter, Histogram, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
+use parking_lot::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
+use thread_local::ThreadLocal;
 
 use super::fanout::Reached;
+use crate::tally::Credit;
 
 /// Names and explains the metrics; call once, after a recorder was installed.
 pub fn describe() {
@@ -16,7 +20,6 @@ pub fn describe() {
     describe_counter!("stratum_solutions_total", "Submissions good enough for a share or a block");
     describe_counter!("stratum_credited_hashes_total", "Hashes that accepted submissions stand for");
     describe_counter!("stratum_credited_late_hashes_total", "Hashes that submissions for dropped work stand for");
-    describe_counter!("stratum_credits_dropped_total", "Credits and refusals that statistics were too slow to take");
     describe_counter!("stratum_jobs_sent_total", "Jobs sent to miners because of new work");
     describe_counter!("stratum_bytes_sent_total", "Bytes sent to miners");
     describe_histogram!(
@@ -47,28 +50,84 @@ pub fn describe() {
     for verdict in VERDICTS {
         counter!("stratum_submissions_total", "verdict" => verdict).absolute(0);
     }
-    counter!("stratum_credits_dropped_total").absolute(0);
     counter!("stratum_solutions_total").absolute(0);
     counter!("stratum_sessions_resumed_total").absolute(0);
     counter!("stratum_not_understood_total").absolute(0);
 }
 
+/// Upper bounds of histogram buckets for times, in seconds: from the 10 µs of a submission to the 30 s of a slow call.
+pub const SECONDS_BUCKETS: [f64; 20] = [
+    0.000_01, 0.000_025, 0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25,
+    0.5, 1.0, 2.5, 5.0, 10.0, 30.0,
+];
+
 /// The verdicts that are common, each with a counter at hand.
 const VERDICTS: [&str; 5] = ["accepted", "stale", "duplicate", "low_difficulty", "job_not_found"];
 
-/// What is counted for every submission or piece of output, looked up once: a look-up costs more than many a check.
+/// What is counted for every submission or piece of output. Each thread counts for itself, since threads that share a
+/// counter wait for each other's caches; [`Meters::publish`] hands the sums on.
 pub struct Meters {
+    shards: ThreadLocal<Shard>,
+    published: Mutex<Sums>,
     verdicts: [Counter; VERDICTS.len()],
     accepted_seconds: Histogram,
     refused_seconds: Histogram,
     credited: Counter,
     credited_late: Counter,
-    credits_dropped: Counter,
     bytes_sent: Counter,
     jobs_sent: Counter,
     job_seconds: Histogram,
     fanout_first: Histogram,
     fanout_last: Histogram,
+}
+
+/// What one thread counted. It alone writes.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+struct Shard {
+    verdicts: [Count; VERDICTS.len()],
+    accepted: Times,
+    refused: Times,
+    credited: Count,
+    credited_late: Count,
+    bytes_sent: Count,
+    jobs_sent: Count,
+}
+
+/// A number that one thread writes and others read.
+#[derive(Debug, Default)]
+struct Count(AtomicU64);
+
+impl Count {
+    fn add(&self, more: u64) {
+        self.0.store(self.get().wrapping_add(more), Ordering::Relaxed);
+    }
+
+    fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// Durations by bucket: how many, and their sum in nanoseconds. The last bucket has no bound.
+#[derive(Debug, Default)]
+struct Times([(Count, Count); SECONDS_BUCKETS.len() + 1]);
+
+impl Times {
+    fn add(&self, took: Duration) {
+        let seconds = took.as_secs_f64();
+        // Nearly all are in one of the first.
+        let bucket = SECONDS_BUCKETS.iter().position(|bound| seconds <= *bound).unwrap_or(SECONDS_BUCKETS.len());
+        let (count, sum) = &self.0[bucket];
+        sum.add(u64::try_from(took.as_nanos()).unwrap_or(u64::MAX));
+        count.add(1);
+    }
+}
+
+/// Times of all threads that were handed on.
+#[derive(Debug, Default)]
+struct Sums {
+    accepted: [(u64, u64); SECONDS_BUCKETS.len() + 1],
+    refused: [(u64, u64); SECONDS_BUCKETS.len() + 1],
 }
 
 impl std::fmt::Debug for Meters {
@@ -80,12 +139,13 @@ impl std::fmt::Debug for Meters {
 impl Default for Meters {
     fn default() -> Self {
         Self {
+            shards: ThreadLocal::new(),
+            published: Mutex::default(),
             verdicts: VERDICTS.map(|verdict| counter!("stratum_submissions_total", "verdict" => verdict)),
             accepted_seconds: histogram!("stratum_submission_seconds", "result" => "accepted"),
             refused_seconds: histogram!("stratum_submission_seconds", "result" => "refused"),
             credited: counter!("stratum_credited_hashes_total"),
             credited_late: counter!("stratum_credited_late_hashes_total"),
-            credits_dropped: counter!("stratum_credits_dropped_total"),
             bytes_sent: counter!("stratum_bytes_sent_total"),
             jobs_sent: counter!("stratum_jobs_sent_total"),
             job_seconds: histogram!("stratum_job_seconds"),
@@ -96,36 +156,69 @@ impl Default for Meters {
 }
 
 impl Meters {
+    /// Hands what was counted to the recorder; to be called before that is read.
+    pub fn publish(&self) {
+        let sum = |count: fn(&Shard) -> &Count| self.shards.iter().map(|shard| count(shard).get()).sum();
+        // Held until the end, lest an older sum follow a newer one.
+        let mut published = self.published.lock();
+        for (index, counter) in self.verdicts.iter().enumerate() {
+            counter.absolute(self.shards.iter().map(|shard| shard.verdicts[index].get()).sum());
+        }
+        self.credited.absolute(sum(|shard| &shard.credited));
+        self.credited_late.absolute(sum(|shard| &shard.credited_late));
+        self.bytes_sent.absolute(sum(|shard| &shard.bytes_sent));
+        self.jobs_sent.absolute(sum(|shard| &shard.jobs_sent));
+        let Sums { accepted, refused } = &mut *published;
+        self.publish_times(&self.accepted_seconds, |shard| &shard.accepted, accepted);
+        self.publish_times(&self.refused_seconds, |shard| &shard.refused, refused);
+    }
+
+    /// Records what came since `published`, each duration as its bucket's average: buckets and sums are as if each had been
+    /// recorded itself.
+    #[expect(clippy::cast_precision_loss, reason = "nanoseconds of months, for people")]
+    fn publish_times(&self, histogram: &Histogram, times: fn(&Shard) -> &Times, published: &mut [(u64, u64)]) {
+        for (bucket, published) in published.iter_mut().enumerate() {
+            let counted = self.shards.iter().map(|shard| &times(shard).0[bucket]);
+            let (count, sum) = counted
+                .fold((0, 0_u64), |(count, sum), counted| (count + counted.0.get(), sum.wrapping_add(counted.1.get())));
+            let new = count - published.0;
+            if new == 0 {
+                continue;
+            }
+            let average = sum.wrapping_sub(published.1) as f64 / new as f64 / 1e9;
+            // The thread may have been between sum and count: the bucket is right all the same.
+            let above = bucket.checked_sub(1).map_or(0.0, |below| SECONDS_BUCKETS[below].next_up());
+            let average = average.max(above).min(SECONDS_BUCKETS.get(bucket).copied().unwrap_or(f64::MAX));
+            histogram.record_many(average, usize::try_from(new).unwrap_or(usize::MAX));
+            *published = (count, sum);
+        }
+    }
+
+    fn shard(&self) -> &Shard {
+        self.shards.get_or_default()
+    }
+
     /// A submission was judged, and how long that took.
-    pub fn verdict(&self, verdict: &'static str, took: Duration) {
+    pub fn judged(&self, verdict: &'static str, credit: Option<&Credit>, took: Duration) {
+        let shard = self.shard();
         match VERDICTS.iter().position(|known| *known == verdict) {
-            Some(index) => self.verdicts[index].increment(1),
+            Some(index) => shard.verdicts[index].add(1),
             None => counter!("stratum_submissions_total", "verdict" => verdict).increment(1),
         }
-        if verdict == VERDICTS[0] { &self.accepted_seconds } else { &self.refused_seconds }.record(took);
-    }
-
-    /// Work was put to a worker's account, or `dropped`.
-    pub fn credited(&self, hashes: f64, late: bool, dropped: bool) {
-        #[expect(
-            clippy::cast_possible_truncation,
-            clippy::cast_sign_loss,
-            reason = "positive, and saturating is right"
-        )]
-        let hashes = hashes as u64;
-        if late { &self.credited_late } else { &self.credited }.increment(hashes);
-        if dropped {
-            self.deed_dropped();
+        if verdict == VERDICTS[0] { &shard.accepted } else { &shard.refused }.add(took);
+        if let Some(credit) = credit {
+            #[expect(
+                clippy::cast_possible_truncation,
+                clippy::cast_sign_loss,
+                reason = "positive, and saturating is right"
+            )]
+            let hashes = credit.difficulty.average_hashes() as u64;
+            if credit.is_late { &shard.credited_late } else { &shard.credited }.add(hashes);
         }
-    }
-
-    /// Statistics were too slow to take what they are told of a submission.
-    pub fn deed_dropped(&self) {
-        self.credits_dropped.increment(1);
     }
 
     pub(super) fn job_sent(&self) {
-        self.jobs_sent.increment(1);
+        self.shard().jobs_sent.add(1);
     }
 
     pub(super) fn job_took(&self, duration: Duration) {
@@ -140,7 +233,7 @@ impl Meters {
     }
 
     pub(super) fn bytes_sent(&self, count: usize) {
-        self.bytes_sent.increment(count as u64);
+        self.shard().bytes_sent.add(count as u64);
     }
 }
 

@@ -24,7 +24,8 @@ use tracing::{debug, info, info_span, warn};
 use crate::difficulty::Difficulty;
 use crate::extranonce::Extranonces;
 use crate::memory::Memory;
-use crate::session::{self, Deed, JobTooBig, Now, Solution};
+use crate::session::{self, JobTooBig, Now, Solution};
+use crate::tally::Tallies;
 use crate::vardiff;
 use crate::work::Work;
 use fanout::Fanout;
@@ -93,12 +94,12 @@ pub struct Server<W: Work> {
     extranonces: Extranonces,
     work: watch::Receiver<Option<Arc<W>>>,
     solutions: mpsc::Sender<Solution<W::Ticket>>,
-    deeds: mpsc::Sender<Deed>,
+    tallies: Arc<Tallies>,
     stop: CancellationToken,
     seeds: AtomicU64,
     session_config: Arc<session::Config>,
     memory: Arc<Memory<W::Ticket>>,
-    meters: Meters,
+    meters: Arc<Meters>,
     fanout: Fanout,
     small_devices: Mutex<HashMap<Arc<str>, JobTooBig>>,
     not_understood: Mutex<HashSet<Box<str>>>,
@@ -106,13 +107,13 @@ pub struct Server<W: Work> {
 
 impl<W: Work> Server<W> {
     /// A server that takes its work from `work` (`None` means that there is nothing to mine: miners are sent away so
-    /// that they fail over to their next pool), waits on `solutions` until they are taken, and drops what does not fit
-    /// into `deeds`. It winds down when `stop` is cancelled.
+    /// that they fail over to their next pool), waits on `solutions` until they are taken, and leaves what workers do at
+    /// `tallies`. It winds down when `stop` is cancelled.
     pub fn new(
         config: Config,
         work: watch::Receiver<Option<Arc<W>>>,
         solutions: mpsc::Sender<Solution<W::Ticket>>,
-        deeds: mpsc::Sender<Deed>,
+        tallies: Arc<Tallies>,
         stop: CancellationToken,
     ) -> Self {
         let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -125,12 +126,12 @@ impl<W: Work> Server<W> {
             extranonces: Extranonces::starting_at(first),
             work,
             solutions,
-            deeds,
+            tallies,
             stop,
             seeds: AtomicU64::new(fastrand::u64(..)),
             session_config: Arc::new(config.session),
             memory: Arc::default(),
-            meters: Meters::default(),
+            meters: Arc::default(),
             fanout: Fanout::default(),
             small_devices: Mutex::default(),
             not_understood: Mutex::default(),
@@ -164,6 +165,11 @@ impl<W: Work> Server<W> {
             info!(%what, user_agent, "a miner asks for what is not known here");
             known.insert(what);
         }
+    }
+
+    /// What is counted, for others who judge submissions, and to be published.
+    pub fn meters(&self) -> &Arc<Meters> {
+        &self.meters
     }
 
     /// Connections that are open now.

@@ -1,0 +1,323 @@
+//! What each worker did on each connection: counted where it happens, read by whoever wants to know.
+//!
+//! A [`Tally`] has one writer, a session or a desk under its lock. So to count takes no locked instruction, no message to
+//! another thread and no reference that two threads count; under load, these cost a submission as much as reading its line.
+//! Nothing is lost either, however late somebody adds it up. Readers may see one number newer than the one beside it.
+
+use parking_lot::Mutex;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use crate::difficulty::Difficulty;
+
+/// How a miner asks for work.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Protocol {
+    /// Over a connection that stays.
+    Stratum,
+    /// By polling; all that it asks under one name counts as one connection.
+    Getwork,
+}
+
+/// A connection, as far as others need to know it.
+#[derive(Debug)]
+pub struct Client {
+    /// How it asks for work.
+    pub protocol: Protocol,
+    /// When it came.
+    pub since: Instant,
+    user_agent: Mutex<Arc<str>>,
+    difficulty: Number,
+}
+
+impl Client {
+    /// One that has just come, and has said nothing yet.
+    pub fn new(protocol: Protocol, now: Instant) -> Arc<Self> {
+        Arc::new(Self { protocol, since: now, user_agent: Mutex::default(), difficulty: Number::default() })
+    }
+
+    /// What it calls itself; empty if it does not say.
+    pub fn user_agent(&self) -> Arc<str> {
+        self.user_agent.lock().clone()
+    }
+
+    /// The difficulty that it was told last; 0 before that.
+    pub fn difficulty(&self) -> f64 {
+        self.difficulty.get()
+    }
+
+    pub(crate) fn is_called(&self, user_agent: &str) {
+        *self.user_agent.lock() = user_agent.into();
+    }
+
+    pub(crate) fn is_told(&self, difficulty: Difficulty) {
+        self.difficulty.set(difficulty.get());
+    }
+}
+
+/// Work to put to a worker's account.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Credit {
+    /// What was required of it, not what it achieved.
+    pub difficulty: Difficulty,
+    /// Difficulty of the hash itself, which only the curious need.
+    pub achieved: f64,
+    /// Whether it came for work that had been dropped: it is hash rate all the same.
+    pub is_late: bool,
+    /// Whether the job paid the operator, as [`Offer::is_fee`](crate::job::Offer::is_fee) told.
+    pub is_fee: bool,
+}
+
+/// What one worker did on one connection.
+#[derive(Debug)]
+pub struct Tally {
+    /// Who, as statistics call it.
+    pub worker: Arc<str>,
+    /// Whom it works for, as the payout shows itself.
+    pub payee: Arc<str>,
+    /// On which connection.
+    pub client: Arc<Client>,
+    accepted: AtomicU64,
+    late: AtomicU64,
+    refused: AtomicU64,
+    hashes: Number,
+    late_hashes: Number,
+    fee_hashes: Number,
+    difficulty: Number,
+    best: Number,
+    /// Milliseconds from the client's coming to the last submission.
+    seen: AtomicU64,
+    /// Refusals that nobody took yet.
+    reasons: Mutex<Vec<(&'static str, u64)>>,
+    is_over: AtomicBool,
+}
+
+/// One is equal to itself alone.
+impl PartialEq for Tally {
+    fn eq(&self, other: &Self) -> bool {
+        std::ptr::eq(self, other)
+    }
+}
+
+/// The numbers of a [`Tally`] at one time.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Totals {
+    /// Credited submissions for the newest work.
+    pub accepted: u64,
+    /// Credited submissions for work that had been dropped.
+    pub late: u64,
+    /// Refused submissions.
+    pub refused: u64,
+    /// Hashes that were credited, late ones included.
+    pub hashes: f64,
+    /// Of these, what came for work that had been dropped.
+    pub late_hashes: f64,
+    /// Of all these, what was done for the operator's fee.
+    pub fee_hashes: f64,
+    /// What the last credited submission had to meet; 0 before the first.
+    pub difficulty: f64,
+    /// The best hash's difficulty; 0 before the first.
+    pub best: f64,
+}
+
+impl Tally {
+    /// What there is to count, and its only writer.
+    pub fn new(worker: Arc<str>, payee: Arc<str>, client: Arc<Client>) -> (Arc<Self>, Writer) {
+        let tally = Arc::new(Self {
+            worker,
+            payee,
+            client,
+            accepted: AtomicU64::new(0),
+            late: AtomicU64::new(0),
+            refused: AtomicU64::new(0),
+            hashes: Number::default(),
+            late_hashes: Number::default(),
+            fee_hashes: Number::default(),
+            difficulty: Number::default(),
+            best: Number::default(),
+            seen: AtomicU64::new(0),
+            reasons: Mutex::default(),
+            is_over: AtomicBool::new(false),
+        });
+        (tally.clone(), Writer(tally))
+    }
+
+    /// What was counted so far.
+    pub fn totals(&self) -> Totals {
+        Totals {
+            accepted: self.accepted.load(Ordering::Relaxed),
+            late: self.late.load(Ordering::Relaxed),
+            refused: self.refused.load(Ordering::Relaxed),
+            hashes: self.hashes.get(),
+            late_hashes: self.late_hashes.get(),
+            fee_hashes: self.fee_hashes.get(),
+            difficulty: self.difficulty.get(),
+            best: self.best.get(),
+        }
+    }
+
+    /// When something was submitted last; `None` before that.
+    pub fn seen(&self) -> Option<Instant> {
+        match self.seen.load(Ordering::Relaxed) {
+            0 => None,
+            milliseconds => Some(self.client.since + Duration::from_millis(milliseconds)),
+        }
+    }
+
+    /// How often something was refused for which reason, since this was asked last: for one reader alone.
+    pub fn take_reasons(&self) -> Vec<(&'static str, u64)> {
+        std::mem::take(&mut self.reasons.lock())
+    }
+
+    /// Whether the connection is gone. What is read after this was true is all that there will be.
+    pub fn is_over(&self) -> bool {
+        self.is_over.load(Ordering::Acquire)
+    }
+}
+
+/// Counts. There is one for each [`Tally`], which is over when it is dropped.
+#[derive(Debug)]
+pub struct Writer(Arc<Tally>);
+
+impl Writer {
+    /// What it writes to.
+    pub fn tally(&self) -> &Arc<Tally> {
+        &self.0
+    }
+
+    /// Counts a submission that met its difficulty.
+    pub fn credit(&mut self, credit: &Credit, now: Instant) {
+        let tally = &*self.0;
+        let hashes = credit.difficulty.average_hashes();
+        tally.hashes.add(hashes);
+        if credit.is_late {
+            tally.late_hashes.add(hashes);
+            add(&tally.late, 1);
+        } else {
+            add(&tally.accepted, 1);
+        }
+        if credit.is_fee {
+            tally.fee_hashes.add(hashes);
+        }
+        tally.difficulty.set(credit.difficulty.get());
+        tally.best.set(tally.best.get().max(credit.achieved));
+        self.is_seen(now);
+    }
+
+    /// Counts a submission that earned nothing, for a reason of a fixed set.
+    pub fn refuse(&mut self, reason: &'static str, now: Instant) {
+        {
+            let mut reasons = self.0.reasons.lock();
+            match reasons.iter_mut().find(|(known, _)| *known == reason) {
+                Some((_, count)) => *count += 1,
+                None => reasons.push((reason, 1)),
+            }
+        }
+        add(&self.0.refused, 1);
+        self.is_seen(now);
+    }
+
+    fn is_seen(&self, now: Instant) {
+        let milliseconds = now.saturating_duration_since(self.0.client.since).as_millis();
+        self.0.seen.store(u64::try_from(milliseconds).unwrap_or(u64::MAX).max(1), Ordering::Relaxed);
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        self.0.is_over.store(true, Ordering::Release);
+    }
+}
+
+/// Adds where nobody else does.
+fn add(count: &AtomicU64, more: u64) {
+    count.store(count.load(Ordering::Relaxed) + more, Ordering::Relaxed);
+}
+
+/// A floating-point number that one thread writes and others read.
+#[derive(Debug, Default)]
+struct Number(AtomicU64);
+
+impl Number {
+    fn get(&self) -> f64 {
+        f64::from_bits(self.0.load(Ordering::Relaxed))
+    }
+
+    fn set(&self, number: f64) {
+        self.0.store(number.to_bits(), Ordering::Relaxed);
+    }
+
+    fn add(&self, more: f64) {
+        self.set(self.get() + more);
+    }
+}
+
+/// Where new tallies are left for whoever adds them up.
+#[derive(Debug, Default)]
+pub struct Tallies(Mutex<Vec<Arc<Tally>>>);
+
+impl Tallies {
+    /// Leaves one more.
+    pub fn add(&self, tally: Arc<Tally>) {
+        self.0.lock().push(tally);
+    }
+
+    /// Those that came since this was asked last. Somebody has to ask every now and then: they are kept until then.
+    pub fn take(&self) -> Vec<Arc<Tally>> {
+        std::mem::take(&mut self.0.lock())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_counted_can_be_read_from_elsewhere() {
+        let start = Instant::now();
+        let client = Client::new(Protocol::Stratum, start);
+        let (tally, mut writer) = Tally::new("a.rig".into(), "a".into(), client);
+        assert_eq!((tally.totals(), tally.seen()), (Totals::default(), None));
+        let difficulty = Difficulty::new(4.0).unwrap();
+        let credit = Credit { difficulty, achieved: 7.0, is_late: false, is_fee: false };
+        writer.credit(&credit, start);
+        writer.credit(&Credit { achieved: 5.0, is_late: true, ..credit }, start);
+        writer.credit(&Credit { is_fee: true, ..credit }, start + Duration::from_secs(2));
+        let hashes = difficulty.average_hashes();
+        let expected = Totals {
+            accepted: 2,
+            late: 1,
+            refused: 0,
+            hashes: 3.0 * hashes,
+            late_hashes: hashes,
+            fee_hashes: hashes,
+            difficulty: 4.0,
+            best: 7.0,
+        };
+        let read = tally.clone();
+        assert_eq!(std::thread::spawn(move || read.totals()).join().unwrap(), expected);
+        assert_eq!(tally.seen(), Some(start + Duration::from_secs(2)));
+    }
+
+    #[test]
+    fn reasons_are_taken_once_and_their_number_stays() {
+        let start = Instant::now();
+        let (tally, mut writer) = Tally::new("a".into(), "a".into(), Client::new(Protocol::Getwork, start));
+        for reason in ["duplicate", "stale", "duplicate"] {
+            writer.refuse(reason, start);
+        }
+        assert_eq!(tally.take_reasons(), [("duplicate", 2), ("stale", 1)]);
+        assert_eq!(tally.take_reasons(), []);
+        assert_eq!(tally.totals().refused, 3);
+        assert!(tally.seen().is_some(), "refusals are a sign of life");
+    }
+
+    #[test]
+    fn a_tally_is_over_with_its_writer() {
+        let (tally, writer) = Tally::new("a".into(), "a".into(), Client::new(Protocol::Stratum, Instant::now()));
+        assert!(!tally.is_over());
+        drop(writer);
+        assert!(tally.is_over());
+    }
+}
