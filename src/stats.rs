@@ -412,7 +412,7 @@ mod tests {
         assert_eq!((rates.workers["a"].hash_rate, rates.workers["a"].accepted), (0.0, 1));
         assert!(rates.workers["b"].hash_rate > 0.0);
         assert_eq!((rates.active_workers, rates.accepted), (1, 2));
-        let rates = ledger.rates(start + REMEMBERED);
+        let rates = ledger.rates(start + REMEMBERED + SLICE);
         assert_eq!(rates.workers.keys().map(|name| &**name).collect::<Vec<_>>(), ["b"]);
     }
 

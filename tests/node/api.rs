@@ -113,7 +113,8 @@ fn every_path_answers_as_it_is_described_while_miners_mine() {
     let node = &pool.node;
     let description = Description::of(node);
     // Before the first share nothing is known, and that is said in the same form.
-    for path in ["summary", "node", "miners", "workers", "payouts", "shares", "peers", "bans", "blocks"] {
+    for path in ["summary", "node", "miners", "workers", "connections", "payouts", "shares", "peers", "bans", "blocks"]
+    {
         let path = format!("/api/v1/{path}");
         ask(node, &description, &path, &path, 200);
     }
@@ -163,6 +164,9 @@ fn every_path_answers_as_it_is_described_while_miners_mine() {
     let miner = ask(node, &description, "/api/v1/addresses/{address}", &format!("/api/v1/addresses/{address}"), 200);
     assert_eq!(miner["shares"], 4, "{miner}");
     assert_eq!(miner["workers"].as_array().map(Vec::len), Some(1), "{miner}");
+    assert_eq!((&miner["workers"][0]["connections"], &miner["workers"][0]["health"]), (&json!(1), &json!("good")));
+    let connection = &miner["connections"][0];
+    assert_eq!((&connection["worker"], &connection["accepted"]), (&miner["workers"][0]["name"], &json!(4)), "{miner}");
     assert!(miner["expected_payout"].as_u64().is_some_and(|amount| amount > 0), "{miner}");
     let capitals = format!("/api/v1/addresses/{}", address.to_uppercase());
     assert_eq!(ask(node, &description, "/api/v1/addresses/{address}", &capitals, 200)["address"], json!(address));
@@ -192,6 +196,28 @@ fn every_path_answers_as_it_is_described_while_miners_mine() {
     }
     let told: Vec<&Value> = heard["share"].iter().map(|share| &share["hash"]).collect();
     assert_eq!(told, found.iter().map(|hash| json!(hash.to_string())).collect::<Vec<_>>().iter().collect::<Vec<_>>());
+}
+
+#[test]
+fn a_connection_is_told_of_from_authorising_to_its_end() {
+    let pool = Pool::start(&[]);
+    let description = Description::of(&pool.node);
+    let connections = || ask(&pool.node, &description, "/api/v1/connections", "/api/v1/connections", 200);
+    assert_eq!(connections(), json!({"total": 0, "connections": []}));
+    let mut miner = pool.miner(&wpkh(1), "a");
+    wait_until("the connection is shown", FIGURES_LIMIT, || connections()["total"] == 1);
+    let new = &connections()["connections"][0];
+    assert_eq!((&new["worker"], &new["address"]), (&json!(format!("{}.riga", wpkh(1))), &json!(wpkh(1).to_string())));
+    assert_eq!((&new["protocol"], &new["health"], &new["last_seen"]), (&json!("stratum"), &json!("new"), &Value::Null));
+    assert!(new["user_agent"].as_str().is_some_and(|name| !name.is_empty()), "{new}");
+    assert_eq!(new["difficulty"].as_f64(), Some(miner.client.difficulty), "as it was told");
+    miner.mine_share();
+    wait_until("the submission is shown", FIGURES_LIMIT, || connections()["connections"][0]["accepted"] == 1);
+    drop(miner);
+    wait_until("the connection is gone", FIGURES_LIMIT, || connections()["total"] == 0);
+    let address =
+        ask(&pool.node, &description, "/api/v1/addresses/{address}", &format!("/api/v1/addresses/{}", wpkh(1)), 200);
+    assert_eq!((&address["workers"][0]["connections"], &address["workers"][0]["accepted"]), (&json!(0), &json!(1)));
 }
 
 #[test]

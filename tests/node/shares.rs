@@ -5,6 +5,7 @@ use bitcoin::hashes::Hash;
 use bitcoin::{Address, Network as Chain, PubkeyHash, ScriptHash, WPubkeyHash, WitnessProgram, WitnessVersion};
 use p2pool::network::{self, Network};
 use p2pool::share::{ShareHash, StaleInfo};
+use serde_json::Value;
 use std::path::PathBuf;
 use std::sync::LazyLock;
 use std::time::Duration;
@@ -275,6 +276,12 @@ fn a_fee_of_half_the_work_makes_about_half_of_the_shares_the_operators() {
     // Outside of this by chance once in ten million runs.
     let operators = payees.iter().filter(|address| **address == own).count();
     assert!((10..=50).contains(&operators), "{operators} of 60");
+    // And counted: all submissions are shares here, so by hashes it is the same part.
+    wait_until("the fee is counted", CHAIN_LIMIT, || pool.metric("stats_fee_hashes_total ") > 0.0);
+    let summary: Value = serde_json::from_str(&pool.node.get("/api/v1/summary").body).expect("JSON");
+    let (hashes, fee) = (summary["local"]["hashes"].as_f64(), summary["local"]["fee_hashes"].as_f64());
+    let part = fee.expect("a number") / hashes.expect("a number");
+    assert!((0.1..0.9).contains(&part), "{part} of the hashes, {operators} of 60 shares");
 }
 
 #[test]

@@ -9,8 +9,9 @@ use std::sync::Arc;
 use stratum::session::JobTooBig;
 use utoipa::ToSchema;
 
+use super::connections::{self, MinerConnection};
 use super::shares::Share;
-use super::{Answer, Limit, Problem, Sources};
+use super::{Answer, LIMIT_DEFAULT, Limit, Problem, Sources};
 use crate::figures::Figures;
 use crate::figures::difficulty::hashes_of;
 use crate::stats::Done;
@@ -20,6 +21,9 @@ const SHARES_MAX: usize = 25;
 
 /// Seconds without a submission that nobody worries about.
 const SILENCE_MIN: f64 = 60.0;
+
+/// Seconds in which a miner that has just come may find its first: until then its difficulty has come down to it.
+const NEW_MAX: f64 = 600.0;
 
 /// Who mines at this node.
 #[derive(Debug, Serialize, ToSchema)]
@@ -43,6 +47,8 @@ pub(super) struct Miner {
     late_hash_rate: f64,
     /// Workers that mined for it in the last day.
     workers: usize,
+    /// Connections of these that are open.
+    connections: usize,
     /// Its part of the pool's work.
     fraction: f64,
     /// Satoshis that the next block would pay it.
@@ -51,7 +57,7 @@ pub(super) struct Miner {
     accepted: u64,
     /// Submissions that were refused.
     refused: u64,
-    /// When something came last.
+    /// When something came last, a connection or a submission.
     last_seen: f64,
 }
 
@@ -85,7 +91,9 @@ pub(super) struct Worker {
     late: u64,
     /// Submissions that were refused, by reason.
     refused: BTreeMap<String, u64>,
-    /// When it submitted last.
+    /// Its connections that are open.
+    connections: usize,
+    /// When it submitted last or connected.
     last_seen: f64,
     /// How it does, in a word.
     health: Health,
@@ -99,6 +107,8 @@ pub(super) struct Worker {
 pub(super) enum Health {
     /// It works as it should.
     Good,
+    /// It has come within the last ten minutes, and found nothing yet.
+    New,
     /// More than a tenth of its work comes too late.
     Late,
     /// More than a tenth of its submissions are refused.
@@ -124,6 +134,8 @@ pub(super) struct Address {
     late_hash_rate: f64,
     /// Its workers here in the last day, those with most hash rate first.
     workers: Vec<Worker>,
+    /// Its open connections here, 300 at most, those with most hash rate first.
+    connections: Vec<MinerConnection>,
     /// Submissions that were accepted.
     accepted: u64,
     /// Submissions that were refused, by reason.
@@ -203,6 +215,7 @@ pub(super) async fn miners(state: State<Sources>, query: Result<Query<Limit>, Qu
             hash_rate: done.hash_rate,
             late_hash_rate: done.late_hash_rate,
             workers: workers.get(&**address).copied().unwrap_or_default(),
+            connections: done.connections,
             fraction: figures.users.get(&**address).copied().unwrap_or_default(),
             expected_payout: figures.payouts.get(&**address).copied().unwrap_or_default(),
             accepted: done.accepted,
@@ -299,6 +312,7 @@ fn of_address(figures: &Figures, address: &str, small_devices: &[JobTooBig], dus
         hash_rate,
         late_hash_rate: done.map_or(0.0, |done| done.late_hash_rate),
         workers,
+        connections: connections::shown(figures, |tally| *tally.payee == *address, LIMIT_DEFAULT),
         accepted: done.map_or(0, |done| done.accepted),
         refused: done.map(|done| reasons(&done.refused)).unwrap_or_default(),
         best_difficulty: done.and_then(|done| known(done.best)),
@@ -329,7 +343,7 @@ fn part(amount: u64, of: Option<u64>) -> f64 {
 }
 
 /// Zero means that there was none yet.
-fn known(number: f64) -> Option<f64> {
+pub(super) fn known(number: f64) -> Option<f64> {
     (number > 0.0).then_some(number)
 }
 
@@ -337,23 +351,56 @@ fn reasons(refused: &BTreeMap<&'static str, u64>) -> BTreeMap<String, u64> {
     refused.iter().map(|(reason, count)| ((*reason).to_owned(), *count)).collect()
 }
 
-/// How a worker does at `now`, seconds since 1970.
-fn health(done: &Done, is_too_small: bool, now: f64) -> Health {
-    #[expect(clippy::cast_precision_loss, reason = "counts of submissions")]
-    let (accepted, refused) = ((done.accepted + done.late) as f64, done.refused.values().sum::<u64>() as f64);
-    let interval = hashes_of(done.difficulty) / done.hash_rate;
-    // Without any hash rate the interval is infinite or not a number.
-    let is_silent = done.hash_rate <= 0.0 || now - done.last_seen > (10.0 * interval).max(SILENCE_MIN);
-    if is_too_small {
-        Health::TooSmall
-    } else if is_silent {
-        Health::Silent
-    } else if refused > 0.1 * (accepted + refused) {
-        Health::Refused
-    } else if done.late_hash_rate > 0.1 * done.hash_rate {
-        Health::Late
-    } else {
-        Health::Good
+/// What the health of a worker or a connection is told from.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Signs {
+    pub(super) accepted: u64,
+    pub(super) refused: u64,
+    /// Hashes per second.
+    pub(super) hash_rate: f64,
+    pub(super) late_hash_rate: f64,
+    /// What its last submission had to meet.
+    pub(super) difficulty: f64,
+    /// Seconds since something came from it.
+    pub(super) silence: f64,
+    pub(super) is_too_small: bool,
+}
+
+impl Signs {
+    /// Of a worker at `now`, seconds since 1970.
+    fn of(done: &Done, is_too_small: bool, now: f64) -> Self {
+        Self {
+            accepted: done.accepted + done.late,
+            refused: done.refused.values().sum(),
+            hash_rate: done.hash_rate,
+            late_hash_rate: done.late_hash_rate,
+            difficulty: done.difficulty,
+            silence: now - done.last_seen,
+            is_too_small,
+        }
+    }
+
+    pub(super) fn health(self) -> Health {
+        #[expect(clippy::cast_precision_loss, reason = "counts of submissions")]
+        let (accepted, refused) = (self.accepted as f64, self.refused as f64);
+        let interval = hashes_of(self.difficulty) / self.hash_rate;
+        // Without any hash rate the interval is infinite or not a number.
+        let is_silent = self.hash_rate <= 0.0 || self.silence > (10.0 * interval).max(SILENCE_MIN);
+        if self.is_too_small {
+            Health::TooSmall
+        } else if self.accepted == 0 && self.refused == 0 && self.silence < NEW_MAX {
+            Health::New
+        } else if refused > 0.1 * (accepted + refused) && self.silence < SILENCE_MIN {
+            Health::Refused
+        } else if is_silent {
+            Health::Silent
+        } else if refused > 0.1 * (accepted + refused) {
+            Health::Refused
+        } else if self.late_hash_rate > 0.1 * self.hash_rate {
+            Health::Late
+        } else {
+            Health::Good
+        }
     }
 }
 
@@ -369,8 +416,9 @@ fn worker(name: &str, done: &Done, small_devices: &[JobTooBig], now: f64) -> Wor
         accepted: done.accepted,
         late: done.late,
         refused: reasons(&done.refused),
+        connections: done.connections,
         last_seen: done.last_seen,
-        health: health(done, too_small.is_some(), now),
+        health: Signs::of(done, too_small.is_some(), now).health(),
         warning: too_small.map(ToString::to_string),
     }
 }
@@ -408,6 +456,7 @@ mod tests {
             connections: 1,
             last_seen: 1000.0,
         };
+        let health = |done: &Done, is_too_small, now| Signs::of(done, is_too_small, now).health();
         assert_eq!(health(&fine, false, 1050.0), Health::Good);
         assert_eq!(health(&fine, false, 1061.0), Health::Silent);
         let slow = Done { hash_rate: hashes_of(1.0) / 60.0, ..fine.clone() };
@@ -417,8 +466,15 @@ mod tests {
         assert_eq!(health(&late, false, 1000.0), Health::Late);
         let refused = Done { refused: BTreeMap::from([("duplicate", 20)]), ..late };
         assert_eq!(health(&refused, false, 1000.0), Health::Refused);
+        assert_eq!(health(&refused, false, 2000.0), Health::Silent);
         assert_eq!(health(&refused, true, 2000.0), Health::TooSmall);
-        assert_eq!(health(&Done { hash_rate: 0.0, ..fine }, false, 1000.0), Health::Silent);
+        let idle = Done { hash_rate: 0.0, ..fine };
+        assert_eq!(health(&idle, false, 1000.0), Health::Silent);
+        let joined = Done { accepted: 0, ..idle.clone() };
+        assert_eq!(health(&joined, false, 1500.0), Health::New);
+        assert_eq!(health(&joined, false, 1700.0), Health::Silent);
+        let hopeless = Done { refused: BTreeMap::from([("low_difficulty", 20)]), ..joined };
+        assert_eq!(health(&hopeless, false, 1001.0), Health::Refused, "it says a lot, if nothing good");
     }
 
     #[test]

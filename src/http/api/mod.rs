@@ -6,6 +6,7 @@
 //! The description for programs, `openapi.json`, is made from these types; `tests/node/api.rs` holds answers against it.
 
 mod blocks;
+mod connections;
 mod events;
 mod graphs;
 mod miners;
@@ -48,6 +49,7 @@ const LIMIT_MAX: usize = 10_000;
         summary::node,
         miners::miners,
         miners::workers,
+        connections::connections,
         miners::address,
         miners::payouts,
         shares::shares,
@@ -70,6 +72,7 @@ fn table() -> Vec<(&'static str, MethodRouter<Sources>)> {
         ("/api/v1/node", get(summary::node)),
         ("/api/v1/miners", get(miners::miners)),
         ("/api/v1/workers", get(miners::workers)),
+        ("/api/v1/connections", get(connections::connections)),
         ("/api/v1/addresses/{address}", get(miners::address)),
         ("/api/v1/payouts", get(miners::payouts)),
         ("/api/v1/shares", get(shares::shares)),

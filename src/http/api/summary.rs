@@ -114,6 +114,10 @@ pub(super) struct Local {
     late_hash_rate: f64,
     /// Workers with a submission in the last ten minutes.
     workers: usize,
+    /// Hashes that they did since the start, late ones included.
+    hashes: f64,
+    /// Of these, what was done for the operator's fee.
+    fee_hashes: f64,
     /// Shares that they found since the start.
     shares: OwnShares,
     /// What this node gets of its hashes' worth against the pool's average: 1 is as good as the others. Null before its first
@@ -259,6 +263,8 @@ fn summarise(figures: &Figures, sources: &Sources) -> Summary {
             hash_rate: local.hash_rate,
             late_hash_rate: local.late_hash_rate,
             workers: figures.rates.active_workers,
+            hashes: figures.rates.hashes,
+            fee_hashes: figures.rates.fee_hashes,
             shares: OwnShares { total: local.shares, orphan: local.orphan, dead: local.dead },
             efficiency: local.efficiency.map(|figures::Estimate { value, low, high }| Estimate { value, low, high }),
             seconds_to_share: local.seconds_to_share,

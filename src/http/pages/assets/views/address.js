@@ -6,12 +6,12 @@ import { ago, coins, count, difficulty, duration, percent, rate, scaled } from "
 import { badge, card, heading, notice, shareLink, table, tile, tone } from "../parts.js";
 import { spark } from "../plot.js";
 import { marks } from "./sharechain.js";
-import { workerColumns } from "./miners.js";
+import { connectionColumns, workerColumns } from "./miners.js";
 
 /** What the refusals of submissions are called here, and what helps. */
 const REASONS = {
-  stale: "for a job that was gone", late: "for a job that was gone", duplicate: "sent twice", low_difficulty: "below the difficulty", unknown_job: "for an unknown job",
-  time: "with a wrong time", version: "with forbidden version bits", malformed: "malformed", unauthorized: "before authorising",
+  job_not_found: "for an unknown job", duplicate: "sent twice", low_difficulty: "below the difficulty", bad_ntime: "with a wrong time",
+  bad_version: "with forbidden version bits", bad_nonce: "with a malformed nonce", bad_extranonce2: "with a malformed extranonce2", not_subscribed: "before subscribing",
 };
 
 export function refusedText(row) {
@@ -36,7 +36,7 @@ export default function addressPage({ parameter: address, redraw }) {
     render: ({ miner, graph }) => (miner ? page(miner, graph, redraw) : [
       heading("Nothing known of this address"),
       h("p", { class: "mono break" }, address),
-      h("p", null, "No worker of it sent anything here in the last day, and no share of the pool's window pays it. A new miner appears with its first submission."),
+      h("p", null, "No worker of it was here in the last day, and no share of the pool's window pays it. A new miner appears as soon as it has authorised."),
     ]),
   };
 }
@@ -62,6 +62,7 @@ function page(miner, graph, redraw) {
       tile("Stale shares", percent(miner.stale_proportion), null, miner.stale_cost > 0 ? ["cost it ", coins(miner.stale_cost, symbol), " a block"] : "as far as shares announce them", { tone: tone(miner.stale_proportion, 0.1, 0.25) })),
     miner.is_dust ? h("div", { class: "notices" }, notice(`What the next block would pay is less than ${coins(miner.dust_limit, symbol)}, which costs a good part of itself to spend. Payouts grow with hash rate and with shares in the window.`)) : null,
     card("Workers", table("workers", "Workers of this address", workerColumns(false), miner.workers, { key: (row) => row.name, redraw, sort: { column: 1, down: true }, empty: "None sent anything in the last day." })),
+    card("Open connections", table("connections", "Open connections of this address", connectionColumns(), miner.connections, { key: (row) => `${row.worker} ${row.since}`, redraw, sort: { column: 4, down: true }, empty: "None." })),
     card("Its newest shares", table("own-shares", "Newest shares that pay this address", [
       { label: "Height", head: true, num: true, of: (row) => shareLink(row.hash, count(row.height)), by: (row) => row.height },
       { label: "Time", of: (row) => ago(row.time), by: (row) => row.time },

@@ -19,12 +19,13 @@ export default function miners({ redraw }) {
       card(many(rows.length, "address", "addresses"), table("miners", "Miners by payout address", [
         { label: "Address", head: true, of: (row) => addressLink(row.address), by: (row) => row.address },
         { label: "Workers", num: true, of: (row) => count(row.workers), by: (row) => row.workers },
+        { label: "Connections", num: true, of: (row) => count(row.connections), by: (row) => row.connections },
         { label: "Hash rate", num: true, of: (row) => rate(row.hash_rate), by: (row) => row.hash_rate },
         { label: "Late", num: true, of: (row) => late(row), by: (row) => row.late_hash_rate / row.hash_rate },
         { label: "Part of the pool's work", num: true, of: (row) => percent(row.fraction, 2), by: (row) => row.fraction },
         { label: `Next block pays (${symbol})`, num: true, of: (row) => coins(row.expected_payout), by: (row) => row.expected_payout },
-        { label: "Last submission", of: (row) => ago(row.last_seen), by: (row) => row.last_seen },
-      ], rows, { key: (row) => row.address, redraw, sort: { column: 2, down: true }, empty: "Nobody mined here in the last day." })),
+        { label: "Last seen", of: (row) => ago(row.last_seen), by: (row) => row.last_seen },
+      ], rows, { key: (row) => row.address, redraw, sort: { column: 3, down: true }, empty: "Nobody mined here in the last day." })),
       card(many(total, "worker"), table("workers", "Workers", workerColumns(true), workers, { key: (row) => row.name, redraw, sort: { column: 1, down: true }, empty: "No worker sent anything in the last day." }),
         total > workers.length ? h("p", { class: "more soft" }, `Those with most hash rate; ${count(total - workers.length)} more are in `, h("a", { href: "/api/v1/workers" }, "the API"), ".") : null),
     ],
@@ -45,11 +46,27 @@ export function workerColumns(links) {
     { label: "Accepted", num: true, of: (row) => count(row.accepted), by: (row) => row.accepted },
     { label: "Refused", class: "wide", of: (row) => refusedText(row), by: (row) => Object.values(row.refused).reduce((sum, number) => sum + number, 0) },
     { label: "Best", num: true, of: (row) => difficulty(row.best_difficulty), by: (row) => row.best_difficulty },
-    { label: "Last submission", of: (row) => ago(row.last_seen), by: (row) => row.last_seen },
+    { label: "Connections", num: true, of: (row) => count(row.connections), by: (row) => row.connections },
+    { label: "Last seen", of: (row) => ago(row.last_seen), by: (row) => row.last_seen },
   ];
 }
 
-const HEALTH = { late: ["late", "is-warn"], refused: ["refused", "is-bad"], silent: ["silent", "is-bad"], too_small: ["device too small", "is-bad"] };
+/** Open connections: what a device calls itself, and how it does since it came. */
+export function connectionColumns() {
+  return [
+    { label: "Worker", head: true, class: "break", of: (row) => [nameOf({ name: row.worker, address: row.address }), " ", healthBadge(row)], by: (row) => row.worker },
+    { label: "Device", class: "break", of: (row) => row.user_agent || (row.protocol === "getwork" ? "polls" : "does not say"), by: (row) => row.user_agent },
+    { label: "Since", of: (row) => ago(row.since), by: (row) => row.since },
+    { label: "Difficulty", num: true, of: (row) => difficulty(row.difficulty), by: (row) => row.difficulty },
+    { label: "Hash rate since", num: true, of: (row) => rate(row.hash_rate), by: (row) => row.hash_rate },
+    { label: "Late", num: true, of: late, by: (row) => row.late_hash_rate / row.hash_rate },
+    { label: "Accepted", num: true, of: (row) => count(row.accepted), by: (row) => row.accepted },
+    { label: "Refused", num: true, of: (row) => count(row.refused), by: (row) => row.refused },
+    { label: "Last submission", of: (row) => (row.last_seen ? ago(row.last_seen) : "none yet"), by: (row) => row.last_seen },
+  ];
+}
+
+const HEALTH = { new: ["new", ""], late: ["late", "is-warn"], refused: ["refused", "is-bad"], silent: ["silent", "is-bad"], too_small: ["device too small", "is-bad"] };
 
 /** What is wrong with a worker; nothing when nothing is. */
 function healthBadge(row) {
