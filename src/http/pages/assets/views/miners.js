@@ -46,7 +46,6 @@ export function workerColumns(links) {
     { label: "Accepted", num: true, of: (row) => count(row.accepted), by: (row) => row.accepted },
     { label: "Refused", class: "wide", of: (row) => refusedText(row), by: (row) => Object.values(row.refused).reduce((sum, number) => sum + number, 0) },
     { label: "Best", num: true, of: (row) => difficulty(row.best_difficulty), by: (row) => row.best_difficulty },
-    { label: "Connections", num: true, of: (row) => count(row.connections), by: (row) => row.connections },
     { label: "Last seen", of: (row) => ago(row.last_seen), by: (row) => row.last_seen },
   ];
 }

@@ -97,7 +97,7 @@ function tiles({ pool, local, block, blocks, node }, poolGraph, localGraph) {
     tile("Newest share", pool.last_share ? ago(pool.last_share) : "–", null, pool.last_share ? ["one every ", duration(pool.share_period), " is what the pool aims at"] : "there is none yet"),
     tile("Luck", pool.luck === null ? "–" : percent(pool.luck, 0), null, pool.luck === null ? "known after the pool's first block" : "blocks found against those expected"),
     tile("Blocks of the pool", count(blocks.found), null, blocks.last ? ["the last ", ago(blocks.last)] : "none in the chain's memory"),
-    tile("A block is worth", coins(block?.value), node.symbol, ["fee here ", percent(node.fee, node.fee > 0 ? 2 : 0)], { wide: true }));
+    tile("A block is worth", coins(block?.value), node.symbol, ["fee here ", percent(node.fee, node.fee > 0 ? 2 : 0), node.fee > 0 && local.hashes > 0 ? [", so far ", percent(local.fee_hashes / local.hashes, 2), " of the work"] : null], { wide: true }));
 }
 
 const payoutColumns = (symbol) => [
