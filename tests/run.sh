@@ -25,9 +25,9 @@ for component in rustfmt:fmt clippy:clippy; do
         rustup component add "${component%:*}"
     fi
 done
-# Cargo links with cc, and secp256k1 is written in C.
-if ! command -v cc >/dev/null || ! echo '#include <stdlib.h>' | cc -E -x c - >/dev/null 2>&1; then
-    need_packages "compiling" gcc libc6-dev
+# Cargo links with cc; secp256k1 and jemalloc are written in C.
+if ! command -v cc >/dev/null || ! command -v make >/dev/null || ! echo '#include <stdlib.h>' | cc -E -x c - >/dev/null 2>&1; then
+    need_packages "compiling" gcc libc6-dev make
 fi
 
 # Prometheus's package has promtool; systemd's has systemd-analyze.

@@ -24,6 +24,9 @@ use crate::found::{Event, EventKind};
 use crate::json_lines::LineCodec;
 use crate::network::Network;
 
+/// Characters of a name that every server takes.
+const NICK_MAX: usize = 9;
+
 /// How long connecting, and each line that is sent, may take.
 const SEND_MAX: Duration = Duration::from_secs(30);
 
@@ -267,7 +270,7 @@ impl Session<'_> {
                 send(writer, Command::JOIN(self.config.channel.clone(), None, None)).await?;
             }
             Command::Response(Response::ERR_NICKNAMEINUSE, _) if !self.has_joined => {
-                *nick = format!("{}{}", self.config.nick, fastrand::u32(10_000..100_000));
+                *nick = another_nick(&self.config.nick);
                 send(writer, Command::NICK(nick.clone())).await?;
             }
             Command::JOIN(channel, ..) if channel.eq_ignore_ascii_case(&self.config.channel) => {
@@ -288,6 +291,12 @@ impl Session<'_> {
         }
         Ok(())
     }
+}
+
+/// A name that nobody else is likely to have, made of `nick`: short enough for every server (RFC 2812 section 1.2.1).
+pub fn another_nick(nick: &str) -> String {
+    let stem: String = nick.chars().take(NICK_MAX - 3).collect();
+    format!("{stem}{}", fastrand::u32(100..1000))
 }
 
 async fn connect(config: &Config, tls: &Arc<ClientConfig>) -> std::io::Result<Box<dyn Stream>> {
@@ -353,7 +362,7 @@ mod tests {
             self.say(":irc.test 433 * p2pool :Nickname is already in use").await;
             let line = self.line().await;
             let nick = line.strip_prefix("NICK ").unwrap();
-            assert!(nick.starts_with("p2pool") && nick.len() > "p2pool".len(), "{line}");
+            assert!(nick.starts_with("p2pool") && nick.len() == NICK_MAX, "{line}");
             self.say(":irc.test PING :token").await;
             assert_eq!(self.line().await, "PONG token");
             self.say(&format!(":irc.test 001 {nick} :Welcome")).await;

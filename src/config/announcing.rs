@@ -60,7 +60,7 @@ pub(super) fn announce(
     };
     let nick = match &arguments.irc_nick {
         Some(nick) => problems.take("--irc-nick", irc_nick(nick)),
-        None => Some(format!("p2pool{}", fastrand::u32(10_000..100_000))),
+        None => Some(irc::another_nick("p2pool")),
     };
     let (host, port, tls) = server?;
     let irc = irc::Config { host, port, tls, channel: channel?, nick: nick? };

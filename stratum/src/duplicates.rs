@@ -1,79 +1,89 @@
 //! Remembers the headers already credited for a job on one connection, bounded.
 
-use std::collections::VecDeque;
+/// Lines of the largest table, 64 kB. While a job is the newest, vardiff lets a miner find a dozen.
+const LINES_MAX: usize = 1024;
 
-/// Headers that are remembered of a job. While a job is the newest, vardiff lets a miner find a dozen; a hundred tables of
-/// this size fit into a processor's caches.
-pub const DUPLICATES_MAX: usize = 4 * 1024;
+/// Most headers that are remembered of a job.
+pub const DUPLICATES_MAX: usize = LINES_MAX * KEYS;
 
-/// Slots of a table that holds anything at all.
-const SLOTS_MIN: usize = 8;
+/// Keys of a line.
+const KEYS: usize = 8;
 
 /// The headers of one job and extranonce1, told apart by eight bytes of their hash: those that are *not* zero by proof of work.
 ///
-/// A table of open addresses, at most half full: among ten thousand connections nothing of it is in the processor's
-/// caches, and a look-up fetches one line of memory.
+/// Among ten thousand connections nothing of it is in the processor's caches, so a key has one line of memory where it can
+/// be, and a look-up fetches that line. A full line has the table grow; in the largest table the oldest of the line goes.
+/// Of headers that a thousand others followed, one in a hundred thousand is forgotten by then; of four thousand, one in twenty.
 #[derive(Debug)]
 pub struct Duplicates {
-    /// Keys where their hashes point to, or in the next free slot; zero for none. A power of two of them, or none.
-    slots: Vec<u64>,
+    /// A power of two of them, or none.
+    lines: Vec<Line>,
     /// So that a miner cannot choose where its submissions come to lie.
     seed: u64,
-    order: VecDeque<u64>,
+    len: usize,
+}
+
+/// A processor's line of memory: keys, the newest first, and zeros behind them.
+#[derive(Debug, Clone, Default)]
+#[repr(align(64))]
+struct Line([u64; KEYS]);
+
+impl Line {
+    fn is_full(&self) -> bool {
+        self.0[KEYS - 1] != 0
+    }
+
+    /// Puts `key` before the others, of which the oldest goes if there is no room.
+    fn push(&mut self, key: u64) {
+        self.0.rotate_right(1);
+        self.0[0] = key;
+    }
 }
 
 impl Default for Duplicates {
     fn default() -> Self {
-        Self { slots: Vec::new(), seed: fastrand::u64(..) | 1, order: VecDeque::new() }
+        Self { lines: Vec::new(), seed: fastrand::u64(..) | 1, len: 0 }
     }
 }
 
 impl Duplicates {
     /// Remembers `hash`; says whether it was new.
     pub fn insert(&mut self, hash: &[u8; 32]) -> bool {
-        if self.slots.len() < 2 * (self.order.len() + 1).min(DUPLICATES_MAX) {
-            self.grow();
+        if self.lines.is_empty() {
+            self.lines.push(Line::default());
         }
         let key = key_of(hash);
-        let slot = self.find(key);
-        if self.slots[slot] == key {
+        let mut home = self.home(key);
+        if self.lines[home].0.contains(&key) {
             return false;
         }
-        self.slots[slot] = key;
-        if self.order.len() == DUPLICATES_MAX {
-            let oldest = self.order.pop_front().expect("it is full");
-            self.remove(oldest);
+        while self.lines[home].is_full() && self.lines.len() < LINES_MAX {
+            self.grow();
+            home = self.home(key);
         }
-        self.order.push_back(key);
+        let line = &mut self.lines[home];
+        self.len += usize::from(!line.is_full());
+        line.push(key);
         true
     }
 
     /// How many are remembered.
     pub fn len(&self) -> usize {
-        self.order.len()
+        self.len
     }
 
     /// Whether none is.
     pub fn is_empty(&self) -> bool {
-        self.order.is_empty()
+        self.len == 0
     }
 
     /// Whether `hash` is remembered.
     pub fn contains(&self, hash: &[u8; 32]) -> bool {
         let key = key_of(hash);
-        !self.slots.is_empty() && self.slots[self.find(key)] == key
+        !self.lines.is_empty() && self.lines[self.home(key)].0.contains(&key)
     }
 
-    /// Where `key` is, or is to come. There is always a free slot to end at.
-    fn find(&self, key: u64) -> usize {
-        let mut slot = self.home(key);
-        while self.slots[slot] != 0 && self.slots[slot] != key {
-            slot = self.after(slot);
-        }
-        slot
-    }
-
-    /// Where `key` is to be if nothing is in its way.
+    /// The line where `key` is, or is to come.
     fn home(&self, key: u64) -> usize {
         let product = u128::from(self.seed) * u128::from(key ^ self.seed);
         #[expect(
@@ -81,43 +91,24 @@ impl Duplicates {
             reason = "both halves are mixed, and as many bits kept as are wanted"
         )]
         let mixed = (product as u64 ^ (product >> 64) as u64) as usize;
-        mixed & (self.slots.len() - 1)
+        mixed & (self.lines.len() - 1)
     }
 
-    fn after(&self, slot: usize) -> usize {
-        (slot + 1) & (self.slots.len() - 1)
-    }
-
+    /// Doubles the table: what was in one line comes into two, and fits.
     fn grow(&mut self) {
-        self.slots = vec![0; (2 * self.slots.len()).max(SLOTS_MIN)];
-        for index in 0..self.order.len() {
-            let key = self.order[index];
-            let slot = self.find(key);
-            self.slots[slot] = key;
-        }
-    }
-
-    /// Takes `key` out, and moves up those behind it that it kept from their place.
-    fn remove(&mut self, key: u64) {
-        let mut free = self.find(key);
-        self.slots[free] = 0;
-        let mut slot = self.after(free);
-        while self.slots[slot] != 0 {
-            let moved = self.slots[slot];
-            let mask = self.slots.len() - 1;
-            let from_home = slot.wrapping_sub(self.home(moved)) & mask;
-            let from_free = slot.wrapping_sub(free) & mask;
-            if from_home >= from_free {
-                self.slots[free] = moved;
-                self.slots[slot] = 0;
-                free = slot;
+        let lines = std::mem::take(&mut self.lines);
+        self.lines = vec![Line::default(); 2 * lines.len()];
+        for line in lines {
+            // The oldest first, so that the newest is before it again.
+            for key in line.0.into_iter().rev().filter(|key| *key != 0) {
+                let home = self.home(key);
+                self.lines[home].push(key);
             }
-            slot = self.after(slot);
         }
     }
 }
 
-/// Never zero, which marks a free slot: one in 2^64 hashes is taken for another.
+/// Never zero, which marks a free place: one in 2^64 hashes is taken for another.
 fn key_of(hash: &[u8; 32]) -> u64 {
     match u64::from_le_bytes(hash[..8].try_into().expect("eight bytes of thirty-two")) {
         0 => u64::MAX,
@@ -145,29 +136,38 @@ mod tests {
     }
 
     #[test]
-    fn memory_stays_bounded_and_the_oldest_goes_first() {
+    fn memory_stays_bounded_and_the_newest_are_known() {
         let mut duplicates = Duplicates::default();
-        for seed in 0..DUPLICATES_MAX + 10 {
+        for seed in 0..3 * DUPLICATES_MAX {
             assert!(duplicates.insert(&hash(seed)));
+            assert!(!duplicates.insert(&hash(seed)));
         }
-        assert_eq!(duplicates.len(), DUPLICATES_MAX);
-        assert_eq!(duplicates.slots.iter().filter(|slot| **slot != 0).count(), DUPLICATES_MAX);
-        assert!(!duplicates.contains(&hash(9)));
-        assert!(duplicates.contains(&hash(10)));
+        assert_eq!(duplicates.lines.len(), LINES_MAX);
+        assert_eq!(duplicates.lines.iter().flat_map(|line| line.0).filter(|key| *key != 0).count(), duplicates.len());
+        assert!(duplicates.len() > DUPLICATES_MAX * 9 / 10, "{} are remembered", duplicates.len());
+        // Those are gone that eight others of their line followed.
+        assert!((3 * DUPLICATES_MAX - 500..3 * DUPLICATES_MAX).all(|seed| duplicates.contains(&hash(seed))));
+        let kept = (0..DUPLICATES_MAX).filter(|seed| duplicates.contains(&hash(*seed))).count();
+        assert!(kept < DUPLICATES_MAX / 100, "{kept} of the oldest are remembered");
     }
 
     #[test]
-    fn nothing_is_lost_or_made_up_while_the_oldest_go() {
-        let mut duplicates = Duplicates::default();
+    fn nothing_is_forgotten_or_made_up_while_there_is_room() {
         let mut random = fastrand::Rng::with_seed(7);
-        let hashes: Vec<[u8; 32]> = (0..3 * DUPLICATES_MAX).map(|_| random.u64(..).to_le_bytes()).map(long).collect();
-        for (index, hash) in hashes.iter().enumerate() {
+        let mut duplicates = Duplicates { seed: 11, ..Duplicates::default() };
+        let hashes: Vec<[u8; 32]> = (0..1500).map(|_| random.u64(..).to_le_bytes()).map(long).collect();
+        let (known, unknown) = hashes.split_at(1000);
+        for (index, hash) in known.iter().enumerate() {
             assert!(duplicates.insert(hash), "{index} is new");
-            assert!(!duplicates.insert(hash), "{index} is known");
+            assert_eq!(duplicates.len(), index + 1);
+            assert!(known[..=index].iter().all(|hash| duplicates.contains(hash)), "after {index}");
         }
-        let (forgotten, known) = hashes.split_at(hashes.len() - DUPLICATES_MAX);
-        assert!(known.iter().all(|hash| duplicates.contains(hash)));
-        assert!(!forgotten.iter().any(|hash| duplicates.contains(hash)));
+        assert!(!unknown.iter().any(|hash| duplicates.contains(hash)));
+        assert!(known.iter().all(|hash| !duplicates.insert(hash)));
+        // A dozen takes a few lines of memory.
+        let mut dozen = Duplicates { seed: 11, ..Duplicates::default() };
+        known[..12].iter().for_each(|hash| assert!(dozen.insert(hash)));
+        assert!(dozen.lines.len() <= 4, "{} lines", dozen.lines.len());
     }
 
     fn long(start: [u8; 8]) -> [u8; 32] {
