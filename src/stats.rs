@@ -83,7 +83,7 @@ pub struct Done {
     pub payee: Arc<str>,
     /// Connections that it has now.
     pub connections: usize,
-    /// When it submitted last or connected, seconds since 1970.
+    /// When it submitted last, seconds since 1970.
     pub last_seen: f64,
 }
 
@@ -123,8 +123,9 @@ pub async fn run(tallies: Arc<Tallies>, rates: watch::Sender<Arc<Rates>>, stop: 
 #[derive(Debug)]
 struct Ledger {
     started: Instant,
-    /// Of connections that were open at the last look, with what was added up of them by then.
-    open: Vec<(Arc<Tally>, Totals)>,
+    /// Of connections that were open at the last look, with what was added up of them by then. Most of ten thousand idle
+    /// ones have nothing.
+    open: Vec<(Arc<Tally>, Option<Box<Totals>>)>,
     shown: Arc<[Arc<Tally>]>,
     workers: HashMap<Arc<str>, Account>,
     payees: HashMap<Arc<str>, Account>,
@@ -173,6 +174,9 @@ impl Account {
 
     /// Adds what `tally` has more than when it was looked at `before`.
     fn add(&mut self, tally: &Tally, before: &Totals, totals: &Totals, reasons: &[(&'static str, u64)], slice: u64) {
+        if self.payee != tally.payee {
+            self.payee = tally.payee.clone();
+        }
         let (hashes, late) = (totals.hashes - before.hashes, totals.late_hashes - before.late_hashes);
         if hashes > 0.0 {
             self.recent.add(slice, hashes);
@@ -236,22 +240,16 @@ impl Ledger {
     /// Adds up what was done since the last time, `new` ones included.
     fn settle(&mut self, new: Vec<Arc<Tally>>, now: Instant) {
         let slice = self.slice(now);
-        let known = self.open.len();
-        self.open.extend(new.into_iter().map(|tally| (tally, Totals::default())));
-        for (tally, _) in &self.open[known..] {
-            for (accounts, name) in [(&mut self.workers, &tally.worker), (&mut self.payees, &tally.payee)] {
-                let account = account(accounts, name, &tally.payee, tally.client.since);
-                account.payee = tally.payee.clone();
-                account.seen = account.seen.max(tally.client.since);
-            }
-        }
-        let before = self.open.len();
+        let known = (self.open.len(), self.workers.len(), self.payees.len());
+        let mut have_changed = !new.is_empty();
+        self.open.extend(new.into_iter().map(|tally| (tally, None)));
         let Self { open, workers, payees, accepted, late, refused, hashes, late_hashes, fee_hashes, .. } = self;
         open.retain_mut(|(tally, before)| {
             // Asked first: what is written before the end is then read.
             let is_over = tally.is_over();
             let totals = tally.totals();
-            if totals != *before {
+            if totals != Totals::default() && before.as_deref() != Some(&totals) {
+                let before = before.get_or_insert_default();
                 let reasons = if totals.refused > before.refused { tally.take_reasons() } else { Vec::new() };
                 *accepted += totals.accepted - before.accepted;
                 *late += totals.late - before.late;
@@ -262,21 +260,26 @@ impl Ledger {
                 for (accounts, name) in [(&mut *workers, &tally.worker), (&mut *payees, &tally.payee)] {
                     account(accounts, name, &tally.payee, now).add(tally, before, &totals, &reasons, slice);
                 }
-                *before = totals;
+                **before = totals;
             }
             !is_over
         });
-        if self.open.len() != before || before != known {
-            self.count_connections(now);
+        have_changed |= (self.open.len(), self.workers.len(), self.payees.len()) != known;
+        if have_changed {
+            self.count_connections();
         }
     }
 
-    fn count_connections(&mut self, now: Instant) {
+    /// Of those who have done anything: who has only connected is among the open ones alone.
+    fn count_connections(&mut self) {
         self.shown = self.open.iter().map(|(tally, _)| tally.clone()).collect();
         self.workers.values_mut().chain(self.payees.values_mut()).for_each(|account| account.connections = 0);
         for (tally, _) in &self.open {
-            account(&mut self.workers, &tally.worker, &tally.payee, now).connections += 1;
-            account(&mut self.payees, &tally.payee, &tally.payee, now).connections += 1;
+            for (accounts, name) in [(&mut self.workers, &tally.worker), (&mut self.payees, &tally.payee)] {
+                if let Some(account) = accounts.get_mut(name) {
+                    account.connections += 1;
+                }
+            }
         }
     }
 
@@ -443,9 +446,11 @@ mod tests {
         let ((one, mut first), (other, second)) = (join("a", start), join("a", start));
         ledger.settle(vec![one, other], start);
         let rates = ledger.rates(start);
-        assert_eq!((rates.workers["a"].connections, rates.payees["payee"].connections, rates.open.len()), (2, 2, 2));
-        assert_eq!(rates.workers["a"].accepted, 0, "it has joined, and that is all");
+        assert_eq!((rates.workers.len(), rates.payees.len(), rates.open.len()), (0, 0, 2), "they have only come");
         first.credit(&credit(false), start);
+        ledger.settle(Vec::new(), start);
+        let rates = ledger.rates(start);
+        assert_eq!((rates.workers["a"].connections, rates.payees["payee"].connections, rates.open.len()), (2, 2, 2));
         drop(first);
         ledger.settle(Vec::new(), start);
         let rates = ledger.rates(start + WINDOW);

@@ -260,7 +260,7 @@ pub struct Session<W: Work> {
     subscribed_to_extranonce: bool,
     /// Antminer S9: it may send whole versions.
     multi_version: bool,
-    user_agent: Box<str>,
+    user_agent: Arc<str>,
     client: Arc<Client>,
     device: &'static Device,
     asked_version: bool,
@@ -654,10 +654,10 @@ impl<W: Work> Session<W> {
 
     fn is_called(&mut self, user_agent: &str) {
         const USER_AGENT_CHARACTERS_MAX: usize = 128;
-        self.user_agent =
-            user_agent.chars().filter(|character| !character.is_control()).take(USER_AGENT_CHARACTERS_MAX).collect();
+        let shown = user_agent.chars().filter(|character| !character.is_control()).take(USER_AGENT_CHARACTERS_MAX);
+        self.user_agent = shown.collect::<String>().into();
         self.device = device::by_user_agent(&self.user_agent);
-        self.client.is_called(&self.user_agent);
+        self.client.is_called(self.user_agent.clone());
     }
 
     fn subscribe(&mut self, id: Id<'_>, user_agent: &str, session: Option<&str>, now: Now) -> Result<(), Disconnect> {

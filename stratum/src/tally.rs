@@ -47,8 +47,8 @@ impl Client {
         self.difficulty.get()
     }
 
-    pub(crate) fn is_called(&self, user_agent: &str) {
-        *self.user_agent.lock() = user_agent.into();
+    pub(crate) fn is_called(&self, user_agent: Arc<str>) {
+        *self.user_agent.lock() = user_agent;
     }
 
     pub(crate) fn is_told(&self, difficulty: Difficulty) {

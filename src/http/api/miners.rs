@@ -57,7 +57,7 @@ pub(super) struct Miner {
     accepted: u64,
     /// Submissions that were refused.
     refused: u64,
-    /// When something came last, a connection or a submission.
+    /// When something came last.
     last_seen: f64,
 }
 
@@ -93,7 +93,7 @@ pub(super) struct Worker {
     refused: BTreeMap<String, u64>,
     /// Its connections that are open.
     connections: usize,
-    /// When it submitted last or connected.
+    /// When it submitted last.
     last_seen: f64,
     /// How it does, in a word.
     health: Health,
@@ -285,7 +285,9 @@ fn of_address(figures: &Figures, address: &str, small_devices: &[JobTooBig], dus
     let done = figures.rates.payees.get(address);
     let expected_payout = figures.payouts.get(address).copied();
     let shares: Vec<_> = figures.chain.recent.iter().filter(|share| share.payee.as_str() == address).collect();
-    let is_known = done.is_some() || expected_payout.is_some() || figures.users.contains_key(address);
+    let connections = connections::shown(figures, |tally| *tally.payee == *address, LIMIT_DEFAULT);
+    let is_known =
+        done.is_some() || !connections.is_empty() || expected_payout.is_some() || figures.users.contains_key(address);
     let own_small: Vec<&JobTooBig> =
         small_devices.iter().filter(|device| is_worker_of(&device.worker, address)).collect();
     if !is_known && shares.is_empty() && own_small.is_empty() {
@@ -312,7 +314,7 @@ fn of_address(figures: &Figures, address: &str, small_devices: &[JobTooBig], dus
         hash_rate,
         late_hash_rate: done.map_or(0.0, |done| done.late_hash_rate),
         workers,
-        connections: connections::shown(figures, |tally| *tally.payee == *address, LIMIT_DEFAULT),
+        connections,
         accepted: done.map_or(0, |done| done.accepted),
         refused: done.map(|done| reasons(&done.refused)).unwrap_or_default(),
         best_difficulty: done.and_then(|done| known(done.best)),

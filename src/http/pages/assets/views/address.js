@@ -49,7 +49,7 @@ function page(miner, graph, redraw) {
   const series = graph?.series.find((one) => one.name === miner.address);
   return [
     h("h1", null, "Address ", h("span", { class: "mono break" }, miner.address)),
-    h("p", { class: "lede" }, miner.workers.length > 0 ? "Mines at this node." : "Does not mine at this node just now; shares of the window pay it."),
+    h("p", { class: "lede" }, miner.workers.length > 0 ? "Mines at this node." : miner.connections.length > 0 ? "Is connected, and has submitted nothing yet." : "Does not mine at this node just now; shares of the window pay it."),
     miner.warnings.length > 0 ? h("div", { class: "notices", role: "group", "aria-label": "Warnings" }, miner.warnings.map((text) => notice(text))) : null,
     h("div", { class: "tiles" },
       tile("Hash rate", value, `${prefix}H/s`, miner.workers.length === 1 ? "from one worker" : `from ${count(miner.workers.length)} workers`, { wide: true, below: series ? spark(series.values, "Hash rate over the last day") : null }),

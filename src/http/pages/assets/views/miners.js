@@ -24,7 +24,7 @@ export default function miners({ redraw }) {
         { label: "Late", num: true, of: (row) => late(row), by: (row) => row.late_hash_rate / row.hash_rate },
         { label: "Part of the pool's work", num: true, of: (row) => percent(row.fraction, 2), by: (row) => row.fraction },
         { label: `Next block pays (${symbol})`, num: true, of: (row) => coins(row.expected_payout), by: (row) => row.expected_payout },
-        { label: "Last seen", of: (row) => ago(row.last_seen), by: (row) => row.last_seen },
+        { label: "Last submission", of: (row) => ago(row.last_seen), by: (row) => row.last_seen },
       ], rows, { key: (row) => row.address, redraw, sort: { column: 3, down: true }, empty: "Nobody mined here in the last day." })),
       card(many(total, "worker"), table("workers", "Workers", workerColumns(true), workers, { key: (row) => row.name, redraw, sort: { column: 1, down: true }, empty: "No worker sent anything in the last day." }),
         total > workers.length ? h("p", { class: "more soft" }, `Those with most hash rate; ${count(total - workers.length)} more are in `, h("a", { href: "/api/v1/workers" }, "the API"), ".") : null),
@@ -46,7 +46,7 @@ export function workerColumns(links) {
     { label: "Accepted", num: true, of: (row) => count(row.accepted), by: (row) => row.accepted },
     { label: "Refused", class: "wide", of: (row) => refusedText(row), by: (row) => Object.values(row.refused).reduce((sum, number) => sum + number, 0) },
     { label: "Best", num: true, of: (row) => difficulty(row.best_difficulty), by: (row) => row.best_difficulty },
-    { label: "Last seen", of: (row) => ago(row.last_seen), by: (row) => row.last_seen },
+    { label: "Last submission", of: (row) => ago(row.last_seen), by: (row) => row.last_seen },
   ];
 }
 
