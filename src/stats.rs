@@ -106,9 +106,16 @@ pub async fn run(tallies: Arc<Tallies>, rates: watch::Sender<Arc<Rates>>, stop: 
             () = stop.cancelled() => return,
             _ = ticks.tick() => {}
         }
-        let now = Instant::now();
-        ledger.settle(tallies.take(), now);
-        let snapshot = ledger.rates(now);
+        // Ten thousand workers take milliseconds, for which miners would wait whose connections this thread drives.
+        let new = tallies.take();
+        let added_up = tokio::task::spawn_blocking(move || {
+            let now = Instant::now();
+            ledger.settle(new, now);
+            let snapshot = ledger.rates(now);
+            (ledger, snapshot)
+        });
+        let snapshot;
+        (ledger, snapshot) = added_up.await.expect("adding up does not panic");
         gauge!("stats_hash_rate").set(snapshot.hash_rate);
         gauge!("stats_late_hash_rate").set(snapshot.late_hash_rate);
         #[expect(clippy::cast_precision_loss, reason = "at most WORKERS_MAX")]
