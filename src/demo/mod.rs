@@ -49,6 +49,9 @@ const NAMES: [&str; 3] = ["alice", "bob", "carol"];
 const STATUS_ON_TERMINAL: Duration = Duration::from_secs(1);
 const STATUS_IN_PIPE: Duration = Duration::from_secs(10);
 
+/// How long the end waits for what is still to be told of the last block.
+const LAST_WORDS: Duration = Duration::from_secs(5);
+
 /// What the miner tells of itself and the story has not told yet.
 const MINER_EVENTS_MAX: usize = 1024;
 
@@ -209,9 +212,7 @@ async fn tell(
                 MinerEvent::Refused(reason) => story.refused(&reason),
             },
             share = heard.shares.recv() => match share {
-                Ok(ChainEvent::Accepted { share, .. }) => story.share(&share),
-                Ok(ChainEvent::Late(_)) => story.late_share(),
-                Ok(ChainEvent::Refused { .. } | ChainEvent::TipChanged { .. } | ChainEvent::Block { .. }) => {}
+                Ok(event) => tell_of_share(story, &event),
                 // Told too fast to follow; the totals on the status line are the node's own.
                 Err(RecvError::Lagged(_)) => {}
                 Err(RecvError::Closed) => return Ok(()),
@@ -222,6 +223,7 @@ async fn tell(
                     let rates = node.rates.borrow().clone();
                     story.block(&report, &rates);
                     if blocks_wanted.is_some_and(|wanted| story.blocks() >= wanted) {
+                        let _ = tokio::time::timeout(LAST_WORDS, complete(story, node, heard.shares)).await;
                         return Ok(());
                     }
                 }
@@ -232,6 +234,32 @@ async fn tell(
                 let rates = node.rates.borrow().clone();
                 story.tell(&Chapter::Status { rates: &rates });
             }
+        }
+    }
+}
+
+fn tell_of_share(story: &mut Story, event: &ChainEvent) {
+    match event {
+        ChainEvent::Accepted { share, .. } => story.share(share),
+        ChainEvent::Late(_) => story.late_share(),
+        ChainEvent::Refused { .. } | ChainEvent::TipChanged { .. } | ChainEvent::Block { .. } => {}
+    }
+}
+
+/// Tells of shares until the last block's is among them and the statistics have what was submitted for it: a block is
+/// on the chain before either.
+async fn complete(story: &mut Story, node: &node::Node, mut shares: broadcast::Receiver<ChainEvent>) {
+    let mut rates = node.rates.clone();
+    while !story.is_complete(&rates.borrow()) {
+        tokio::select! {
+            share = shares.recv() => match share {
+                Ok(event) => tell_of_share(story, &event),
+                Err(RecvError::Lagged(_)) => {}
+                Err(RecvError::Closed) => return,
+            },
+            changed = rates.changed() => if changed.is_err() {
+                return;
+            },
         }
     }
 }

@@ -44,6 +44,8 @@ pub(super) struct Story {
     jobs: u64,
     accepted: u64,
     shares: u64,
+    /// Of these, solutions of blocks.
+    shares_of_blocks: u64,
     shares_late: u64,
     blocks: u64,
     blocks_lost: u64,
@@ -61,6 +63,7 @@ impl Story {
         Self {
             names: names.into_iter().collect(),
             shares: 0,
+            shares_of_blocks: 0,
             shares_late: 0,
             on_terminal: std::io::stdout().is_terminal(),
             started: Instant::now(),
@@ -80,6 +83,13 @@ impl Story {
     /// Blocks accepted so far.
     pub(super) fn blocks(&self) -> u64 {
         self.blocks
+    }
+
+    /// Whether nothing is outstanding of what `blocks` stand for: each is a share and a submission too, and those take
+    /// longer to become known.
+    pub(super) fn is_complete(&self, rates: &Rates) -> bool {
+        let blocks = self.blocks + self.blocks_lost;
+        self.shares_of_blocks >= blocks && rates.accepted + rates.late >= blocks.max(self.accepted)
     }
 
     pub(super) fn tell(&mut self, chapter: &Chapter<'_>) {
@@ -134,6 +144,7 @@ impl Story {
 
     pub(super) fn share(&mut self, share: &Share) {
         self.shares += 1;
+        self.shares_of_blocks += u64::from(share.is_block());
         if self.shares == 1 {
             self.line("Hard submissions become shares: links of the chain that says how the next block is divided.");
         }

@@ -129,10 +129,13 @@ fn every_path_answers_as_it_is_described_while_miners_mine() {
     let address = wpkh(1).to_string();
     let shown = || {
         let shares: Value = serde_json::from_str(&node.get("/api/v1/shares").body).expect("JSON");
+        let miners: Value = serde_json::from_str(&node.get("/api/v1/miners").body).expect("JSON");
         shares["shares"].as_array().is_some_and(|shares| shares.len() == found.len())
-            && node.get(&format!("/api/v1/addresses/{address}")).status == 200
+            && miners["miners"]
+                .as_array()
+                .is_some_and(|miners| miners.len() == 2 && miners.iter().all(|miner| miner["accepted"] == 4))
     };
-    wait_until("the shares are shown", FIGURES_LIMIT, shown);
+    wait_until("the shares and whose they are is shown", FIGURES_LIMIT, shown);
 
     let parameters = BTreeMap::from([
         ("address", address.clone()),

@@ -113,6 +113,8 @@ fn a_running_node_is_shown_on_one_page_with_its_payouts_and_blocks() {
         payouts["payouts"].as_array().expect("a list").iter().filter_map(|one| one["amount"].as_u64()).sum();
     assert!(paid > 0 && paid <= payouts["value"].as_u64().expect("a number"), "{payouts}");
 
+    // Hash rates are added up once a second.
+    wait_until("the miner's work is counted", SOON, || told(datadir, &["top", "--once"]).contains("Miners: 1 active"));
     let page = told(datadir, &["top", "--once"]);
     for part in
         ["bitcoin_regtest", "Pool", "This node", "Next block", "Miners: 1 active", "Blocks found", "block found"]

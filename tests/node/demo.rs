@@ -65,6 +65,7 @@ fn a_real_miner_finds_a_block_in_the_demo() {
     // Nobody has an earlier share.
     demo.wait_for_log(&format!(" 0.25 to {user}"), Duration::from_secs(20));
     demo.wait_for_log(" 49.75 to P2Pool's donation address", Duration::from_secs(20));
+    demo.wait_for_log("Totals: 1 submission accepted, 0 late; 1 share; 1 block;", Duration::from_secs(20));
     let exit = demo.wait_exit(Duration::from_secs(10));
     assert_eq!(exit.status.code(), Some(0), "{}", demo.log());
 }

@@ -54,6 +54,13 @@ fn mined(args: &[&str]) -> (Pool, Vec<String>) {
     wait_until("the figures have every share", SHOWN_LIMIT, || {
         pool.node.get("/web/best_share_hash").body.trim_matches('"') == shares[shares.len() - 1]
     });
+    wait_until("the figures have both miners", SHOWN_LIMIT, || {
+        let local = ask(&pool, "/local_stats");
+        let rates = local["miner_hash_rates"].as_object();
+        rates.is_some_and(|rates| {
+            [1, 2].iter().all(|who| rates.keys().any(|name| name.starts_with(&wpkh(*who).to_string())))
+        })
+    });
     (pool, shares)
 }
 
