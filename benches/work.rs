@@ -12,6 +12,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
+use stratum::job::LastRoot;
 use stratum::{Epochs, Work};
 
 use p2pool::network::Network;
@@ -112,7 +113,9 @@ fn own_shares(chain: &mut Sharechain, config: &Arc<Config>, template: &Arc<Templ
         };
         let ticket = offer.job.ticket();
         let solved = (0..)
-            .map(|nonce| submission(nonce).solve(&offer.job, [0; 4], 0, template.time).unwrap())
+            .map(|nonce| {
+                submission(nonce).solve(&offer.job, [0; 4], 0, template.time, &mut LastRoot::default()).unwrap()
+            })
             .find(|solved| ticket.makes_share(&solved.pow_hash))
             .unwrap();
         let mut begin = Instant::now();

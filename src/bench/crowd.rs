@@ -13,7 +13,7 @@ use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::child::Child;
-use super::miner::{Ear, Grinder, Heard, Lines, Miner, connect, read};
+use super::miner::{Ear, Extranonce2, Grinder, Heard, Lines, Miner, connect, read};
 use super::submit::name;
 use super::table::{Row, Table};
 use super::{Config, Measure, SMALL_PAYEES, clock_ns, tell};
@@ -313,7 +313,7 @@ pub(super) async fn measure(config: &Config, table: &mut Table) -> Result<()> {
         lines = miners
             .members
             .iter_mut()
-            .filter_map(|member| member.grinder.as_mut().map(|grinder| grinder.lines(each)))
+            .filter_map(|member| member.grinder.as_mut().map(|grinder| grinder.lines(each, Extranonce2::Kept)))
             .collect();
         answers = Some(miners.answers(&mut lines, config.rate, phase).await?);
     }

@@ -1,6 +1,6 @@
 //! A miner of the generator: says hello, finds real submissions for its job, and understands what it is told.
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 use std::cell::RefCell;
 use std::future::poll_fn;
@@ -150,55 +150,86 @@ impl<'a> Job<'a> {
     }
 }
 
-/// Finds submissions that are worth something: the coinbase is put together once, and nonces are tried behind the half
-/// of the header that they do not change.
+/// What a device does with the miner's part of the extranonce.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Extranonce2 {
+    /// It stays with one for as long as there are nonces, as devices do: these are four billion.
+    Kept,
+    /// It takes another one for each submission, so that no two have a coinbase in common.
+    Fresh,
+}
+
+/// Finds submissions that are worth something: of the coinbase and of the header, what stays is hashed once.
 #[derive(Debug)]
 pub(super) struct Grinder {
-    before_nonce: String,
-    header: Midstate,
+    /// Of a line: what is before the extranonce2, and from there to the nonce.
+    text: [String; 2],
+    /// The coinbase before the extranonce2, and behind it.
+    coinbase: (Midstate, Vec<u8>),
+    branch: Vec<[u8; 32]>,
+    /// The header before the merkle root, and from there to the nonce.
+    fields: [Vec<u8>; 2],
     target: Target,
+    extranonce2: u32,
+    /// The header before the nonce.
+    header: Midstate,
     nonce: u32,
 }
 
-/// The miner's part of the extranonce: the nonce alone makes four billion submissions.
-const EXTRANONCE2: &str = "00000000";
-
 impl Grinder {
     fn new(name: &str, job: &Job<'_>, extranonce1: &str, target: Target) -> Result<Self> {
-        let coinbase = hex::decode([job.coinbase[0], extranonce1, EXTRANONCE2, job.coinbase[1]].concat())?;
-        let mut root = Midstate::new(&coinbase).finish_double();
-        for sibling in &job.branch {
-            let mut pair = Midstate::new(&root);
-            pair.update(&hex::decode(sibling)?);
-            root = pair.finish_double();
-        }
+        let head = hex::decode([job.coinbase[0], extranonce1].concat())?;
         let number = |digits: &str| u32::from_str_radix(digits, 16).map(u32::to_le_bytes);
         let mut previous = hex::decode(job.previous)?;
         previous.chunks_exact_mut(4).for_each(<[u8]>::reverse);
-        let mut header = Vec::with_capacity(76);
-        header.extend_from_slice(&number(job.version)?);
-        header.extend_from_slice(&previous);
-        header.extend_from_slice(&root);
-        header.extend_from_slice(&number(job.time)?);
-        header.extend_from_slice(&number(job.bits)?);
-        if header.len() != 76 {
-            bail!("the job's header is not one");
-        }
-        let before_nonce = format!(
-            r#"{{"id":4,"method":"mining.submit","params":["{name}","{}","{EXTRANONCE2}","{}",""#,
-            job.id, job.time
-        );
-        Ok(Self { before_nonce, header: Midstate::new(&header), target, nonce: 0 })
+        ensure!(previous.len() == 32, "the job's previous block is none");
+        let mut grinder = Self {
+            text: [
+                format!(r#"{{"id":4,"method":"mining.submit","params":["{name}","{}",""#, job.id),
+                format!(r#"","{}",""#, job.time),
+            ],
+            coinbase: (Midstate::new(&head), hex::decode(job.coinbase[1])?),
+            branch: job.branch.iter().map(|digits| Ok(digits_of(digits)?)).collect::<Result<_>>()?,
+            fields: [[&number(job.version)?[..], &previous].concat(), [number(job.time)?, number(job.bits)?].concat()],
+            target,
+            extranonce2: 0,
+            header: Midstate::new(&[]),
+            nonce: 0,
+        };
+        grinder.begin(0);
+        Ok(grinder)
+    }
+
+    /// Goes on with this extranonce2.
+    fn begin(&mut self, extranonce2: u32) {
+        self.extranonce2 = extranonce2;
+        self.nonce = 0;
+        let (head, tail) = &self.coinbase;
+        let mut coinbase = head.clone();
+        coinbase.update(&extranonce2.to_be_bytes());
+        coinbase.update(tail);
+        let root = self.branch.iter().fold(coinbase.finish_double(), |root, sibling| {
+            let mut pair = Midstate::new(&root);
+            pair.update(sibling);
+            pair.finish_double()
+        });
+        self.header = Midstate::new(&self.fields[0]);
+        self.header.update(&root);
+        self.header.update(&self.fields[1]);
     }
 
     /// So many more submissions, rendered, one line after the other, all of one length.
-    pub(super) fn lines(&mut self, count: usize) -> Lines {
-        let bytes_each = self.before_nonce.len() + 8 + 4;
+    pub(super) fn lines(&mut self, count: usize, extranonce2: Extranonce2) -> Lines {
+        let bytes_each = self.text[0].len() + 8 + self.text[1].len() + 8 + 4;
         let mut bytes = Vec::with_capacity(count * bytes_each);
         for _ in 0..count {
+            if extranonce2 == Extranonce2::Fresh {
+                self.begin(self.extranonce2 + 1);
+            }
             let nonce = self.next_nonce();
+            let Self { text: [before, between], extranonce2, .. } = self;
             // Writing to memory does not fail.
-            let _ = writeln!(bytes, "{}{nonce:08x}\"]}}", self.before_nonce);
+            let _ = writeln!(bytes, "{before}{extranonce2:08x}{between}{nonce:08x}\"]}}");
         }
         Lines { bytes: bytes.into(), bytes_each, next: 0 }
     }
@@ -216,8 +247,14 @@ impl Grinder {
     }
 }
 
+/// The 32 bytes of a hash.
+fn digits_of(digits: &str) -> Result<[u8; 32], hex::FromHexError> {
+    let mut hash = [0; 32];
+    hex::decode_to_slice(digits, &mut hash).map(|()| hash)
+}
+
 /// Submissions to be sent, each once.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Lines {
     bytes: Arc<[u8]>,
     bytes_each: usize,
@@ -233,14 +270,14 @@ impl Lines {
         taken
     }
 
-    /// Bytes of a line.
-    pub(super) fn bytes_each(&self) -> usize {
-        self.bytes_each
-    }
-
     /// Starts over: for a server that does not mind.
     pub(super) fn rewind(&mut self) {
         self.next = 0;
+    }
+
+    /// Bytes of a line.
+    pub(super) fn bytes_each(&self) -> usize {
+        self.bytes_each
     }
 }
 

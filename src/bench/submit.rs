@@ -12,11 +12,11 @@ use tokio::task::JoinSet;
 use super::bare::write_all;
 use super::child::Child;
 use super::hostile::Hostility;
-use super::miner::{Ear, Heard, Lines, Miner, connect, read};
+use super::miner::{Ear, Extranonce2, Grinder, Heard, Lines, Miner, connect, read};
 use super::serve::address;
 use super::table::{Row, Table};
 use super::{Config, Measure, SUBMISSION_DIFFICULTY, tell};
-use crate::network::Network;
+use crate::network::{BITCOIN_SIGNET, Network};
 
 /// Submissions in flight on each connection where they are many.
 const IN_FLIGHT: usize = 16;
@@ -25,7 +25,7 @@ const IN_FLIGHT: usize = 16;
 const WARM_UP: f64 = 0.2;
 
 /// Most submissions a second that are prepared for: more than two cores can judge.
-const RATE_MAX: [f64; 2] = [100_000.0, 350_000.0];
+const RATE_MAX: [f64; 2] = [150_000.0, 450_000.0];
 
 /// Measures what of it is wanted.
 pub(super) async fn measure(config: &Config, table: &mut Table) -> Result<()> {
@@ -38,22 +38,19 @@ pub(super) async fn measure(config: &Config, table: &mut Table) -> Result<()> {
         if !config.wants(measure) && !config.wants(Measure::Hostile) {
             continue;
         }
-        let alone = Pair::measure(config, [&node, &bare], in_flight, 0, table).await?;
+        let load = Load { in_flight, extranonce2: Extranonce2::Kept, hostile: 0 };
+        let alone = Pair::measure(config, [&node, &bare], load, table).await?;
         accepted += alone.node.count;
-        let least = if in_flight == 1 { 0.7 } else { 0.15 };
-        let [node_cpu, bare_cpu] = [&alone.node, &alone.bare].map(Rate::cpu_us);
-        table.add(
-            Row::new(format!("submissions, {what}"), "/s", alone.node.per_second())
-                .beside(alone.bare.per_second())
-                .at_least(least),
-        );
-        table.add(
-            Row::new(format!("server's CPU for each, {what}"), "µs", node_cpu)
-                .beside(bare_cpu)
-                .must(node_cpu <= bare_cpu + 4.0, "≤ bare + 4"),
-        );
+        alone.tell(what, in_flight, table);
+        if config.wants(measure) {
+            let fresh = Load { extranonce2: Extranonce2::Fresh, ..load };
+            let fresh = Pair::measure(config, [&node, &bare], fresh, table).await?;
+            accepted += fresh.node.count;
+            fresh.tell(&format!("{what}, new extranonce2"), in_flight, table);
+        }
         if config.wants(Measure::Hostile) {
-            let beset = Pair::measure(config, [&node, &bare], in_flight, config.hostile, table).await?;
+            let beset = Load { hostile: config.hostile, ..load };
+            let beset = Pair::measure(config, [&node, &bare], beset, table).await?;
             accepted += beset.node.count;
             let change = (beset.ratio() / alone.ratio() - 1.0) * 100.0;
             table.add(
@@ -96,6 +93,15 @@ impl Rate {
     }
 }
 
+/// What the submitters do.
+#[derive(Debug, Clone, Copy)]
+struct Load {
+    in_flight: usize,
+    extranonce2: Extranonce2,
+    /// Others, who mean ill.
+    hostile: u32,
+}
+
 /// The same load on both servers.
 #[derive(Debug, Default)]
 struct Pair {
@@ -108,30 +114,47 @@ impl Pair {
         self.node.per_second() / self.bare.per_second()
     }
 
-    async fn measure(
-        config: &Config,
-        [node, bare]: [&Child; 2],
-        in_flight: usize,
-        hostile: u32,
-        table: &mut Table,
-    ) -> Result<Self> {
-        tell(format_args!("finding submissions for {in_flight} in flight"));
-        let mut node_submitters = prepare(config, node, in_flight).await?;
-        let mut bare_submitters = Vec::new();
-        for submitter in &node_submitters {
+    /// Puts its rows into the table: submissions in a second, and what each cost.
+    fn tell(&self, what: &str, in_flight: usize, table: &mut Table) {
+        let least = if in_flight == 1 { 0.7 } else { 0.15 };
+        let [node_cpu, bare_cpu] = [&self.node, &self.bare].map(Rate::cpu_us);
+        table.add(
+            Row::new(format!("submissions, {what}"), "/s", self.node.per_second())
+                .beside(self.bare.per_second())
+                .at_least(least),
+        );
+        table.add(
+            Row::new(format!("server's CPU for each, {what}"), "µs", node_cpu)
+                .beside(bare_cpu)
+                .must(node_cpu <= bare_cpu + 4.0, "≤ bare + 4"),
+        );
+    }
+
+    async fn measure(config: &Config, [node, bare]: [&Child; 2], load: Load, table: &mut Table) -> Result<Self> {
+        let Load { in_flight, extranonce2, hostile } = load;
+        let fresh = if extranonce2 == Extranonce2::Fresh { ", each with a new extranonce2" } else { "" };
+        let (mut node_submitters, mut bare_submitters) = (Vec::new(), Vec::new());
+        for number in 0..config.submitters {
+            let name = name(&BITCOIN_SIGNET, number % config.addresses, number);
+            let Miner { reader, writer, grinder, .. } = Miner::join(node, &name).await?;
+            node_submitters.push(Submitter::new(reader, writer, Some(grinder)));
             let (reader, writer) = connect(bare.address).await?;
-            bare_submitters.push(Submitter { reader, writer, ear: Ear::default(), lines: submitter.lines.clone() });
+            bare_submitters.push(Submitter::new(reader, writer, None));
         }
         let mut pair = Self::default();
         for round in 1..=config.rounds {
+            node_submitters = grind(config, load, node_submitters).await?;
+            for (bare, node) in bare_submitters.iter_mut().zip(&node_submitters) {
+                bare.lines = node.lines.clone();
+            }
             for (server, submitters, rate) in
                 [(bare, &mut bare_submitters, &mut pair.bare), (node, &mut node_submitters, &mut pair.node)]
             {
                 let who = if server.is_node() { "node" } else { "bare" };
                 let beside = if hostile > 0 { " beside hostile clients" } else { "" };
-                tell(format_args!("{in_flight} in flight{beside}, round {round}, {who}"));
+                tell(format_args!("{in_flight} in flight{fresh}{beside}, round {round}, {who}"));
                 let hostility = Hostility::start(server.address, hostile);
-                *submitters = load(config, server, std::mem::take(submitters), in_flight, rate, table).await?;
+                *submitters = put_on(config, server, std::mem::take(submitters), in_flight, rate, table).await?;
                 drop(hostility);
             }
         }
@@ -139,19 +162,20 @@ impl Pair {
     }
 }
 
-/// Connections to the node with what they will submit.
-async fn prepare(config: &Config, node: &Child, in_flight: usize) -> Result<Vec<Submitter>> {
-    let rate = RATE_MAX[usize::from(in_flight > 1)];
-    let seconds = config.phase.as_secs_f64() * (1.0 + WARM_UP) * f64::from(config.rounds);
+/// Finds what `submitters` of the node will submit in a phase.
+async fn grind(config: &Config, load: Load, submitters: Vec<Submitter>) -> Result<Vec<Submitter>> {
+    let Load { in_flight, extranonce2, .. } = load;
+    let seconds = config.phase.as_secs_f64() * (1.0 + WARM_UP);
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "millions at most")]
-    let each = (rate * seconds / f64::from(config.submitters)) as usize + 10 * in_flight;
+    let each =
+        (RATE_MAX[usize::from(in_flight > 1)] * seconds / f64::from(config.submitters)) as usize + 10 * in_flight;
     let mut grinding = JoinSet::new();
-    for number in 0..config.submitters {
-        let account = number % config.addresses;
-        let miner = Miner::join(node, &name(&crate::network::BITCOIN_SIGNET, account, number)).await?;
+    for mut submitter in submitters {
         grinding.spawn_blocking(move || {
-            let Miner { reader, writer, mut grinder, .. } = miner;
-            Submitter { reader, writer, ear: Ear::default(), lines: grinder.lines(each) }
+            if let Some(grinder) = &mut submitter.grinder {
+                submitter.lines = grinder.lines(each, extranonce2);
+            }
+            submitter
         });
     }
     let mut submitters = Vec::new();
@@ -172,7 +196,7 @@ struct Tally {
 }
 
 /// One phase of load, whose figures are added to `rate`.
-async fn load(
+async fn put_on(
     config: &Config,
     server: &Child,
     submitters: Vec<Submitter>,
@@ -182,10 +206,7 @@ async fn load(
 ) -> Result<Vec<Submitter>> {
     let tally = Arc::new(Tally::default());
     let mut tasks = JoinSet::new();
-    for mut submitter in submitters {
-        if !server.is_node() {
-            submitter.lines.rewind();
-        }
+    for submitter in submitters {
         tasks.spawn(submitter.run(in_flight, tally.clone()));
     }
     tokio::time::sleep(config.phase.mul_f64(WARM_UP)).await;
@@ -213,9 +234,16 @@ struct Submitter {
     writer: OwnedWriteHalf,
     ear: Ear,
     lines: Lines,
+    /// Where they come from; the bare server's are the node's again.
+    grinder: Option<Grinder>,
 }
 
 impl Submitter {
+    /// With nothing to submit yet.
+    fn new(reader: OwnedReadHalf, writer: OwnedWriteHalf, grinder: Option<Grinder>) -> Self {
+        Self { reader, writer, ear: Ear::default(), lines: Lines::default(), grinder }
+    }
+
     /// Submits until all is over and answered; `None` if the connection was lost.
     async fn run(mut self, in_flight: usize, tally: Arc<Tally>) -> Option<Self> {
         let mut flying = 0;

@@ -153,10 +153,10 @@ pub(super) struct BenchStratumArgs {
           value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub(super) joining: u32,
     /// Seconds of each timed phase.
-    #[arg(long, value_name = "SECONDS", default_value = "2", env = "P2POOL_SECONDS", allow_negative_numbers = true)]
+    #[arg(long, value_name = "SECONDS", default_value = "1", env = "P2POOL_SECONDS", allow_negative_numbers = true)]
     pub(super) seconds: String,
     /// How often node and bare server take turns.
-    #[arg(long, value_name = "COUNT", default_value = "3", env = "P2POOL_ROUNDS",
+    #[arg(long, value_name = "COUNT", default_value = "10", env = "P2POOL_ROUNDS",
           value_parser = clap::value_parser!(u32).range(1..=100))]
     pub(super) rounds: u32,
     /// Seconds of hold.

@@ -412,6 +412,7 @@ mod tests {
     use bitcoin::consensus::deserialize;
     use bitcoin::{Block as BitcoinBlock, Transaction};
     use stratum::Work;
+    use stratum::job::LastRoot;
     use stratum::submission::Submission;
 
     const NODE: &str = "mipcBbFg9gMiCh81Kj8tqqdgoZub1ZJRfn";
@@ -472,7 +473,7 @@ mod tests {
         for nonce in 0.. {
             let submission =
                 Submission { extranonce2: [5, 6, 7, 8], time: ticket.template().time, nonce, version_bits: None };
-            let solved = submission.solve(&offer.job, [1, 2, 3, 4], 0, unix_now()).unwrap();
+            let solved = submission.solve(&offer.job, [1, 2, 3, 4], 0, unix_now(), &mut LastRoot::default()).unwrap();
             if ticket.makes_share(&solved.pow_hash) {
                 let share = ticket.share(&draft, &solved.header, [1, 2, 3, 4, 5, 6, 7, 8]).unwrap();
                 assert_eq!(share.hash().0, solved.hash, "miner and share hash the same header");

@@ -127,7 +127,7 @@ impl<T> Job<T> {
     }
 
     /// The header's merkle root with these bytes between the coinbase's head and tail.
-    pub(crate) fn merkle_root(&self, extranonces: &[u8; 8]) -> [u8; 32] {
+    pub(crate) fn merkle_root(&self, extranonces: &[u8; EXTRANONCES_SIZE]) -> [u8; 32] {
         let mut coinbase = self.coinbase_midstate.clone();
         coinbase.update(extranonces);
         coinbase.update(&self.coinbase_tail);
@@ -144,6 +144,26 @@ impl<T> Job<T> {
         header[72..76].copy_from_slice(&self.bits.to_le_bytes());
         header[76..].copy_from_slice(&nonce.to_le_bytes());
         header
+    }
+}
+
+/// The merkle root of the last submission. A device tries all nonces of an extranonce2, and all versions that it may roll,
+/// before it takes the next one: of what it finds there, all but the first have nothing but the header to be hashed, three
+/// compressions instead of forty.
+#[derive(Debug, Default)]
+pub struct LastRoot(Option<(JobId, [u8; EXTRANONCES_SIZE], [u8; 32])>);
+
+impl LastRoot {
+    /// The root of `job` with these bytes between the coinbase's head and tail.
+    pub(crate) fn of<T>(&mut self, job: &Job<T>, extranonces: &[u8; EXTRANONCES_SIZE]) -> [u8; 32] {
+        match &self.0 {
+            Some((id, same, root)) if *id == job.id && same == extranonces => *root,
+            _ => {
+                let root = job.merkle_root(extranonces);
+                self.0 = Some((job.id, *extranonces, root));
+                root
+            }
+        }
     }
 }
 
@@ -230,6 +250,8 @@ fn swap_words(mut digest: [u8; 32]) -> [u8; 32] {
 /// thousand connections, so it is small.
 #[derive(Debug)]
 pub(crate) struct HandedOut<T> {
+    /// The job's, here as well: to find a job by it looks at nothing of the others.
+    id: JobId,
     pub(crate) job: Arc<Job<T>>,
     pub(crate) difficulty: Difficulty,
     /// Of the work that it was made from.
@@ -280,11 +302,21 @@ impl<T> Jobs<T> {
             self.handed_out.pop_front();
         }
         let before = match self.is_resumed {
-            true => self.handed_out.iter().position(|handed_out| handed_out.job.id == job.id),
+            true => self.handed_out.iter().position(|handed_out| handed_out.id == job.id),
             false => None,
         };
         let duplicates = before.and_then(|index| self.handed_out.remove(index)).and_then(|before| before.duplicates);
-        self.handed_out.push_back(HandedOut { job, difficulty, epochs, extranonce1, is_fee, since: now, duplicates });
+        let id = job.id;
+        self.handed_out.push_back(HandedOut {
+            id,
+            job,
+            difficulty,
+            epochs,
+            extranonce1,
+            is_fee,
+            since: now,
+            duplicates,
+        });
     }
 
     pub(crate) fn newest(&self) -> Option<&HandedOut<T>> {
@@ -294,7 +326,7 @@ impl<T> Jobs<T> {
     /// Where the job called `name` is: newest first, since that is the one nearly every submission is for.
     pub(crate) fn find(&self, name: &str) -> Option<usize> {
         let id = (name.len() == 16).then(|| u64::from_str_radix(name, 16).ok()).flatten()?;
-        self.handed_out.iter().rposition(|handed_out| handed_out.job.id == JobId(id))
+        self.handed_out.iter().rposition(|handed_out| handed_out.id == JobId(id))
     }
 
     /// The job at `index`, as [`Self::find`] gave it.

@@ -45,7 +45,7 @@ impl Lines {
     /// The line is longer than `bytes_max`, whole or not.
     pub fn next(&mut self, bytes_max: usize) -> Result<Option<&[u8]>, LineTooLong> {
         let from = self.scanned.max(self.start);
-        let found = self.buffer[from..].iter().position(|byte| *byte == b'\n');
+        let found = memchr::memchr(b'\n', &self.buffer[from..]);
         let Some(offset) = found else {
             self.scanned = self.buffer.len();
             if self.scanned - self.start > bytes_max {

@@ -11,7 +11,7 @@ use crate::difficulty::{Difficulty, Target};
 use crate::epochs::Epochs;
 use crate::error::StratumError;
 use crate::extranonce::{EXTRANONCE2_SIZE, Lease};
-use crate::job::{HandedOut, Job, Jobs};
+use crate::job::{HandedOut, Job, Jobs, LastRoot};
 use crate::line::{LINE_BYTES_MAX, LINE_BYTES_MAX_BEFORE_AUTHORIZE};
 use crate::memory::{Memory, Past};
 use crate::message::{self, Call, Configure, Id, Request};
@@ -274,6 +274,7 @@ pub struct Session<W: Work> {
     /// Whether the mask is still to be told.
     mask_untold: bool,
     jobs: Jobs<W::Ticket>,
+    last_root: LastRoot,
     vardiff: Vardiff,
     /// What an earlier session left, or the miner suggested: it wins over what is known of its kind.
     start: Option<Difficulty>,
@@ -340,6 +341,7 @@ impl<W: Work> Session<W> {
             mask: 0,
             mask_untold: false,
             jobs: Jobs::new(),
+            last_root: LastRoot::default(),
             start: None,
             announced: None,
             suggested: None,
@@ -900,7 +902,7 @@ impl<W: Work> Session<W> {
             mask = version_rolling::VERSION_MASK & self.config.version_mask;
         }
         let extranonce1 = handed_out.extranonce1;
-        let solved = submission.solve(&handed_out.job, extranonce1, mask, now.unix)?;
+        let solved = submission.solve(&handed_out.job, extranonce1, mask, now.unix, &mut self.last_root)?;
         let credited = self.worth(handed_out, &solved);
         let is_solution = handed_out.job.solution_target.is_met_by(&solved.pow_hash);
         // Only what is worth something is remembered, lest noise push it out.

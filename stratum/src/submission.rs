@@ -2,7 +2,7 @@
 
 use crate::error::StratumError;
 use crate::extranonce::{EXTRANONCE1_SIZE, EXTRANONCE2_SIZE};
-use crate::job::{Job, PowFunction, sha256d};
+use crate::job::{Job, LastRoot, PowFunction, sha256d};
 use crate::midstate::double_sha256_of_header;
 use crate::version_rolling;
 
@@ -67,7 +67,8 @@ impl Submission {
     }
 
     /// The header that this stands for, or why it cannot be a block: times that no node would take, and version bits
-    /// outside `mask` (zero when version rolling was not negotiated). `now` is in seconds since 1970.
+    /// outside `mask` (zero when version rolling was not negotiated). `now` is in seconds since 1970, `last` is the
+    /// connection's.
     ///
     /// # Errors
     /// [`StratumError::TimeRange`] and [`StratumError::VersionBits`].
@@ -77,6 +78,7 @@ impl Submission {
         extranonce1: [u8; EXTRANONCE1_SIZE],
         mask: u32,
         now: u32,
+        last: &mut LastRoot,
     ) -> Result<Solved, StratumError> {
         check_time(job, self.time, now)?;
         let version = match self.version_bits {
@@ -86,7 +88,7 @@ impl Submission {
         let mut extranonces = [0; EXTRANONCE1_SIZE + EXTRANONCE2_SIZE];
         extranonces[..EXTRANONCE1_SIZE].copy_from_slice(&extranonce1);
         extranonces[EXTRANONCE1_SIZE..].copy_from_slice(&self.extranonce2);
-        let header = job.header(version, &job.merkle_root(&extranonces), self.time, self.nonce);
+        let header = job.header(version, &last.of(job, &extranonces), self.time, self.nonce);
         Ok(Solved::of(header, job))
     }
 }
@@ -163,6 +165,7 @@ mod tests {
     use crate::difficulty::Target;
     use crate::job::{JobId, JobParts, Offer, sha256d};
     use crate::midstate::Midstate;
+    use std::sync::Arc;
 
     fn bytes<const N: usize>(digits: &str) -> [u8; N] {
         let mut bytes = [0; N];
@@ -178,7 +181,11 @@ mod tests {
 
     /// Bitcoin's block 1: its coinbase is the only transaction, and its last eight bytes before the lock time can serve
     /// as extranonces.
-    fn block_one() -> Offer<()> {
+    fn block_one() -> Job<()> {
+        job(1, &[])
+    }
+
+    fn job(id: u64, branch: &[[u8; 32]]) -> Job<()> {
         let coinbase = hex::decode(concat!(
             "01000000010000000000000000000000000000000000000000000000000000000000000000ffffffff0704ffff001d0104ffffffff",
             "0100f2052a0100000043410496b538e853519c726a2c91e61ec11600ae1390813a627c66fb8be7947be63c52da7589379515d4e0",
@@ -186,13 +193,13 @@ mod tests {
         ))
         .unwrap();
         let head = coinbase.len() - 12;
-        Offer::new(
+        let offer = Offer::new(
             &JobParts {
-                id: JobId(1),
+                id: JobId(id),
                 coinbase_head: &coinbase[..head],
                 coinbase_midstate: Midstate::new(&coinbase[..head]),
                 coinbase_tail: &coinbase[head + 8..],
-                branch: &[],
+                branch,
                 version: 1,
                 previous_block: reversed("000000000019d6689c085ae165831e934ff763ae46a2a6c172b3f1b60a8ce26f"),
                 bits: 0x1d00_ffff,
@@ -202,11 +209,23 @@ mod tests {
                 pow: sha256d,
             },
             (),
-        )
+        );
+        Arc::into_inner(offer.job).unwrap()
     }
 
     fn submission() -> Submission {
         Submission::parse("c858eeac", "4966bc61", "9962e301", None, 0, false).unwrap()
+    }
+
+    /// With no earlier submission on the connection.
+    fn solve(
+        submission: &Submission,
+        job: &Job<()>,
+        extranonce1: [u8; 4],
+        mask: u32,
+        now: u32,
+    ) -> Result<Solved, StratumError> {
+        submission.solve(job, extranonce1, mask, now, &mut LastRoot::default())
     }
 
     const EXTRANONCE1: [u8; 4] = [0x2c, 0xbf, 0x23, 0x42];
@@ -214,22 +233,42 @@ mod tests {
 
     #[test]
     fn block_one_of_bitcoin_is_rebuilt_to_the_byte() {
-        let solved = submission().solve(&block_one().job, EXTRANONCE1, 0, NOW).unwrap();
+        let solved = solve(&submission(), &block_one(), EXTRANONCE1, 0, NOW).unwrap();
         assert_eq!(solved.hash, reversed("00000000839a8e6886ab5951d76f411475428afc90947ee320161bbf18eb6048"));
         assert_eq!(solved.pow_hash, solved.hash);
     }
 
     #[test]
     fn another_extranonce1_gives_another_header() {
-        let job = block_one().job;
-        let ours = submission().solve(&job, EXTRANONCE1, 0, NOW).unwrap();
-        assert_ne!(submission().solve(&job, [0; 4], 0, NOW).unwrap().header[36..68], ours.header[36..68]);
+        let job = block_one();
+        let ours = solve(&submission(), &job, EXTRANONCE1, 0, NOW).unwrap();
+        assert_ne!(solve(&submission(), &job, [0; 4], 0, NOW).unwrap().header[36..68], ours.header[36..68]);
+    }
+
+    #[test]
+    fn a_root_is_kept_for_the_same_coinbase_alone() {
+        let (job, other) = (block_one(), job(2, &[[7; 32]]));
+        let changes: [fn(&mut Submission); 3] =
+            [|one| one.nonce += 1, |one| one.time += 1, |one| one.extranonce2[3] ^= 1];
+        let mut last = LastRoot::default();
+        let mut submission = submission();
+        for step in 0..100_usize {
+            let (job, extranonce1) = match step % 7 {
+                0 => (&other, EXTRANONCE1),
+                1 => (&job, [0; 4]),
+                _ => (&job, EXTRANONCE1),
+            };
+            let kept = submission.solve(job, extranonce1, 0, NOW, &mut last);
+            assert_eq!(kept, solve(&submission, job, extranonce1, 0, NOW), "step {step}");
+            assert!(kept.is_ok());
+            changes[step % 3](&mut submission);
+        }
     }
 
     #[test]
     fn rolled_version_bits_land_in_the_version() {
         let rolled = Submission { version_bits: Some(0x0000_2000), ..submission() };
-        let solved = rolled.solve(&block_one().job, EXTRANONCE1, version_rolling::VERSION_MASK, NOW).unwrap();
+        let solved = solve(&rolled, &block_one(), EXTRANONCE1, version_rolling::VERSION_MASK, NOW).unwrap();
         assert_eq!(&solved.header[..4], &[0x01, 0x20, 0, 0]);
     }
 
@@ -237,15 +276,15 @@ mod tests {
     fn version_bits_without_negotiation_are_refused() {
         let rolled = Submission { version_bits: Some(0x0000_2000), ..submission() };
         assert_eq!(
-            rolled.solve(&block_one().job, EXTRANONCE1, 0, NOW),
+            solve(&rolled, &block_one(), EXTRANONCE1, 0, NOW),
             Err(StratumError::VersionBits { given: "00002000".into(), mask: 0 })
         );
     }
 
     #[test]
     fn times_that_no_node_would_take_are_refused() {
-        let job = block_one().job;
-        let at = |time| Submission { time, ..submission() }.solve(&job, EXTRANONCE1, 0, NOW).map(|_| ());
+        let job = block_one();
+        let at = |time| solve(&Submission { time, ..submission() }, &job, EXTRANONCE1, 0, NOW).map(|_| ());
         let refused = |given, latest| Err(StratumError::TimeRange { given, earliest: 1_231_469_000, latest });
         let rolled_most = 1_231_469_665 + TIME_ROLL_MAX_S;
         assert_eq!(at(1_231_469_000), Ok(()));
@@ -256,11 +295,11 @@ mod tests {
 
     #[test]
     fn a_clock_that_lags_limits_the_time_but_never_below_the_jobs_own() {
-        let job = block_one().job;
+        let job = block_one();
         let behind = 1_231_469_665 - 2 * TIME_AHEAD_MAX_S;
-        assert!(submission().solve(&job, EXTRANONCE1, 0, behind).is_ok());
+        assert!(solve(&submission(), &job, EXTRANONCE1, 0, behind).is_ok());
         let rolled = Submission { time: 1_231_469_666, ..submission() };
-        assert!(rolled.solve(&job, EXTRANONCE1, 0, behind).is_err());
+        assert!(solve(&rolled, &job, EXTRANONCE1, 0, behind).is_err());
     }
 
     #[test]

@@ -183,10 +183,13 @@ fn draw(random: &mut fastrand::Rng, jobs: &[u64], before: &[Fields]) -> Fields {
     if !before.is_empty() && random.u8(..) < 16 {
         return before[random.usize(..before.len())].clone();
     }
-    let job = match random.u8(..) {
-        0..6 => format!("{:016x}", random.u64(..)),
-        6 => "1".to_owned(),
-        _ => format!("{:016x}", jobs[random.usize(..jobs.len())]),
+    // Devices stay with an extranonce2 for a while, and with a job.
+    let last = before.last().filter(|_| random.bool());
+    let job = match (random.u8(..), last) {
+        (0..6, _) => format!("{:016x}", random.u64(..)),
+        (6, _) => "1".to_owned(),
+        (7.., Some(last)) => last.job.clone(),
+        (7.., None) => format!("{:016x}", jobs[random.usize(..jobs.len())]),
     };
     let time = match random.u8(..) {
         0..8 => random.u32(UNIX - 620..UNIX - 580),
@@ -201,7 +204,7 @@ fn draw(random: &mut fastrand::Rng, jobs: &[u64], before: &[Fields]) -> Fields {
     };
     let mut fields = Fields {
         job,
-        extranonce2: format!("{:08x}", random.u32(..)),
+        extranonce2: last.map_or_else(|| format!("{:08x}", random.u32(..)), |last| last.extranonce2.clone()),
         time: format!("{time:08x}"),
         nonce: format!("{:08X}", random.u32(..)),
         bits,

@@ -22,8 +22,12 @@ fn every_measure_is_taken_and_no_submission_rejected() {
     for part in [
         "submissions, one at a time",
         "server's CPU for each, one at a time",
+        "submissions, one at a time, new extranonce2",
+        "server's CPU for each, one at a time, new extranonce2",
         "submissions, 16 in flight",
         "server's CPU for each, 16 in flight",
+        "submissions, 16 in flight, new extranonce2",
+        "server's CPU for each, 16 in flight, new extranonce2",
         "one at a time, beside 8 hostile",
         "16 in flight, beside 8 hostile",
         "submissions for a solution",

@@ -10,6 +10,7 @@ use bitcoin::consensus::serialize;
 use bitcoin::transaction::Version;
 use bitcoin::{Amount, CompactTarget, OutPoint, ScriptBuf, Sequence, Transaction, TxIn, TxOut, Txid, Witness};
 use proptest::prelude::*;
+use stratum::job::LastRoot;
 use stratum::submission::Submission;
 use stratum::{Epochs, Work};
 
@@ -82,7 +83,7 @@ fn found(network: &'static Network, chain: &mut Sharechain, template: &Arc<Templ
     let (share, header) = (0..)
         .find_map(|nonce| {
             let submission = Submission { extranonce2: [5, 6, 7, 8], time: template.time, nonce, version_bits: None };
-            let solved = submission.solve(&offer.job, [1, 2, 3, 4], 0, unix_now()).ok()?;
+            let solved = submission.solve(&offer.job, [1, 2, 3, 4], 0, unix_now(), &mut LastRoot::default()).ok()?;
             let is_block = Target::from_le_bytes(solved.pow_hash) <= template.target;
             let share = ticket.share(&draft, &solved.header, extranonces).ok().filter(|_| is_block)?;
             Some((Arc::new(share), solved.header))
