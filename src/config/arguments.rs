@@ -159,7 +159,7 @@ pub(super) struct BenchStratumArgs {
     #[arg(long, value_name = "COUNT", default_value = "10", env = "P2POOL_ROUNDS",
           value_parser = clap::value_parser!(u32).range(1..=100))]
     pub(super) rounds: u32,
-    /// Seconds of hold.
+    /// Seconds of hold; from 600 on it is judged whether memory grows.
     #[arg(long, value_name = "SECONDS", default_value = "20", env = "P2POOL_HOLD", allow_negative_numbers = true)]
     pub(super) hold: String,
     /// Connections of hold.

@@ -213,6 +213,11 @@ impl<'a> Request<'a> {
 /// another way, which is not to say that it is wrong.
 fn quick_submit(text: &str) -> Option<Request<'_>> {
     const STRINGS_MAX: usize = 6;
+    // Looked at all at once, which is quicker than at each byte where it is read.
+    let is_odd = |odd: bool, byte: &u8| odd | (*byte < 0x20) | (*byte == b'\\');
+    if text.as_bytes().iter().fold(false, is_odd) {
+        return None;
+    }
     let mut scan = Scan { text, at: 0 };
     let (mut id, mut is_submit, mut params) = (None, false, None);
     scan.take(b'{')?;
@@ -261,7 +266,7 @@ fn quick_submit(text: &str) -> Option<Request<'_>> {
     Some(Request { id: Id(id), call: Ok(call) })
 }
 
-/// A cursor over simple JSON; each step is `None` where it is not simple.
+/// A cursor over simple JSON without control characters and backslashes; each step is `None` where it is not simple.
 struct Scan<'a> {
     text: &'a str,
     at: usize,
@@ -272,7 +277,7 @@ impl<'a> Scan<'a> {
     fn peek(&mut self) -> Option<u8> {
         loop {
             let byte = *self.text.as_bytes().get(self.at)?;
-            if !matches!(byte, b' ' | b'\t' | b'\r' | b'\n') {
+            if byte != b' ' {
                 return Some(byte);
             }
             self.at += 1;
@@ -285,18 +290,18 @@ impl<'a> Scan<'a> {
         found.then_some(())
     }
 
-    /// A string without escapes.
+    /// A string.
     fn string(&mut self) -> Option<&'a str> {
         self.take(b'"')?;
         let rest = &self.text.as_bytes()[self.at..];
-        let length = rest.iter().position(|byte| matches!(byte, b'"' | b'\\' | 0..=0x1f))?;
+        let length = memchr::memchr(b'"', rest)?;
         let string = self.text.get(self.at..self.at + length)?;
         self.at += length;
         self.take(b'"')?;
         Some(string)
     }
 
-    /// A string without escapes, or a whole number, as it is written.
+    /// A string or a whole number, as it is written.
     fn simple(&mut self) -> Option<&'a str> {
         if self.peek()? == b'"' {
             let start = self.at;
