@@ -270,14 +270,19 @@ impl Lines {
         taken
     }
 
-    /// Starts over: for a server that does not mind.
-    pub(super) fn rewind(&mut self) {
-        self.next = 0;
-    }
-
     /// Bytes of a line.
     pub(super) fn bytes_each(&self) -> usize {
         self.bytes_each
+    }
+
+    /// Whether all are taken.
+    pub(super) fn is_spent(&self) -> bool {
+        self.next * self.bytes_each >= self.bytes.len()
+    }
+
+    /// Starts over: for a server that does not mind.
+    pub(super) fn rewind(&mut self) {
+        self.next = 0;
     }
 }
 

@@ -25,7 +25,7 @@ const IN_FLIGHT: usize = 16;
 const WARM_UP: f64 = 0.2;
 
 /// Most submissions a second that are prepared for: more than two cores can judge.
-const RATE_MAX: [f64; 2] = [150_000.0, 450_000.0];
+const RATE_MAX: [f64; 2] = [200_000.0, 900_000.0];
 
 /// Measures what of it is wanted.
 pub(super) async fn measure(config: &Config, table: &mut Table) -> Result<()> {
@@ -234,7 +234,7 @@ struct Submitter {
     writer: OwnedWriteHalf,
     ear: Ear,
     lines: Lines,
-    /// Where they come from; the bare server's are the node's again.
+    /// Where they come from. The bare server gets the node's, again and again.
     grinder: Option<Grinder>,
 }
 
@@ -248,7 +248,10 @@ impl Submitter {
     async fn run(mut self, in_flight: usize, tally: Arc<Tally>) -> Option<Self> {
         let mut flying = 0;
         loop {
-            if !tally.over.load(Ordering::Relaxed) {
+            if flying < in_flight && !tally.over.load(Ordering::Relaxed) {
+                if self.grinder.is_none() && self.lines.is_spent() {
+                    self.lines.rewind();
+                }
                 let lines = self.lines.take(in_flight - flying);
                 let count = lines.len();
                 let written = write_all(&self.writer, lines).await;
