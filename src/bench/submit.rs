@@ -41,12 +41,12 @@ pub(super) async fn measure(config: &Config, table: &mut Table) -> Result<()> {
         let load = Load { in_flight, extranonce2: Extranonce2::Kept, hostile: 0 };
         let alone = Pair::measure(config, [&node, &bare], load, table).await?;
         accepted += alone.node.count;
-        alone.tell(what, in_flight, table);
+        alone.add_rows(what, in_flight, table);
         if config.wants(measure) {
             let fresh = Load { extranonce2: Extranonce2::Fresh, ..load };
             let fresh = Pair::measure(config, [&node, &bare], fresh, table).await?;
             accepted += fresh.node.count;
-            fresh.tell(&format!("{what}, new extranonce2"), in_flight, table);
+            fresh.add_rows(&format!("{what}, new extranonce2"), in_flight, table);
         }
         if config.wants(Measure::Hostile) {
             let beset = Load { hostile: config.hostile, ..load };
@@ -115,7 +115,7 @@ impl Pair {
     }
 
     /// Puts its rows into the table: submissions in a second, and what each cost.
-    fn tell(&self, what: &str, in_flight: usize, table: &mut Table) {
+    fn add_rows(&self, what: &str, in_flight: usize, table: &mut Table) {
         let least = if in_flight == 1 { 0.7 } else { 0.15 };
         let [node_cpu, bare_cpu] = [&self.node, &self.bare].map(Rate::cpu_us);
         table.add(

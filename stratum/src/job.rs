@@ -149,7 +149,7 @@ impl<T> Job<T> {
 
 /// The merkle root of the last submission. A device tries all nonces of an extranonce2, and all versions that it may roll,
 /// before it takes the next one: of what it finds there, all but the first have nothing but the header to be hashed, three
-/// compressions instead of forty.
+/// compressions instead of 41 where a block is full.
 #[derive(Debug, Default)]
 pub struct LastRoot(Option<(JobId, [u8; EXTRANONCES_SIZE], [u8; 32])>);
 

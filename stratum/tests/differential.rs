@@ -183,9 +183,9 @@ fn draw(random: &mut fastrand::Rng, jobs: &[u64], before: &[Fields]) -> Fields {
     if !before.is_empty() && random.u8(..) < 16 {
         return before[random.usize(..before.len())].clone();
     }
-    // Devices stay with an extranonce2 for a while, and with a job.
-    let last = before.last().filter(|_| random.bool());
-    let job = match (random.u8(..), last) {
+    // Devices stay with a job for a while, and with an extranonce2; some go on with the same one on the next job.
+    let [of_last, kept] = [(), ()].map(|()| before.last().filter(|_| random.bool()));
+    let job = match (random.u8(..), of_last) {
         (0..6, _) => format!("{:016x}", random.u64(..)),
         (6, _) => "1".to_owned(),
         (7.., Some(last)) => last.job.clone(),
@@ -204,7 +204,7 @@ fn draw(random: &mut fastrand::Rng, jobs: &[u64], before: &[Fields]) -> Fields {
     };
     let mut fields = Fields {
         job,
-        extranonce2: last.map_or_else(|| format!("{:08x}", random.u32(..)), |last| last.extranonce2.clone()),
+        extranonce2: kept.map_or_else(|| format!("{:08x}", random.u32(..)), |last| last.extranonce2.clone()),
         time: format!("{time:08x}"),
         nonce: format!("{:08X}", random.u32(..)),
         bits,
