@@ -16,7 +16,8 @@
 //!
 //! | module | may import |
 //! | --- | --- |
-//! | `block`, `json_lines`, `log`, `merkle`, `metrics`, `network`, `pack`, `tasks` | nothing |
+//! | `block`, `disk`, `json_lines`, `merkle`, `metrics`, `network`, `pack`, `tasks` | nothing |
+//! | `log` | `disk` |
 //! | `address` | `network` |
 //! | `template` | `merkle` |
 //! | `share` | `merkle`, `pack` |
@@ -56,6 +57,7 @@ pub mod config;
 pub mod control;
 pub mod data_dir;
 pub mod demo;
+pub mod disk;
 pub mod doctor;
 pub mod figures;
 pub mod found;

@@ -58,7 +58,7 @@ use crate::stats::Rates;
 use crate::tasks::Tasks;
 use crate::work::WorkSet;
 use crate::work::gate::{self, Keeper, Situation};
-use crate::{announce, bitcoind, control, found, listen, metrics, p2p, sharechain, solution, stats, work};
+use crate::{announce, bitcoind, control, disk, found, listen, metrics, p2p, sharechain, solution, stats, work};
 
 /// How long a stopping node waits for its parts: what was found is on disk by then, and miners fail over in seconds.
 pub const GRACE: Duration = Duration::from_millis(1500);
@@ -129,6 +129,7 @@ pub fn describe_metrics() {
     p2p::describe();
     work::describe();
     http::describe();
+    disk::describe();
 }
 
 /// Loads the share chain, with the daemon as the one who knows heights. Takes a second for a full store. While `data_dir`
