@@ -4,6 +4,7 @@ use bitcoin::BlockHash;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use std::fmt;
+use std::time::Instant;
 
 /// A block that meets its target, ready to be sent.
 #[derive(Clone, PartialEq, Eq)]
@@ -24,6 +25,8 @@ pub struct FoundBlock {
     pub finder: String,
     /// Whether miners of this node found it.
     pub is_ours: bool,
+    /// When its submission was judged, which is when its miner was answered; `None` for peers' blocks and the journal's.
+    pub judged_at: Option<Instant>,
 }
 
 /// A peer's share that says that it solves its block, which cannot be made here.
@@ -63,15 +66,20 @@ pub struct BlockReport {
 }
 
 /// How an attempt to get a block accepted ended.
+///
+/// Only [`Accepted`](Self::Accepted) and [`Rejected`](Self::Rejected) end a submission. A rejection is always the daemon's
+/// own answer to `submitblock`: neither a lost connection nor a missing parent says anything about a block.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "outcome", content = "reason", rename_all = "snake_case")]
 pub enum Outcome {
     /// It is in the daemon's best chain.
     Accepted,
-    /// It is valid, but another block of its height was there first.
+    /// The daemon has it, but another block of its height is in the best chain. Offered until that one is 100 deep.
     Stale,
-    /// The daemon says that it breaks a rule, in its own words.
+    /// It breaks a rule, in the words of the daemon's answer to `submitblock`.
     Rejected(String),
+    /// The daemon cannot judge it yet: it lacks the block before it, or its clock or its chain is behind. Tried again.
+    Waiting(String),
     /// The route failed, so the daemon's opinion is not known. Tried again.
     Failed(String),
 }
@@ -79,7 +87,15 @@ pub enum Outcome {
 impl Outcome {
     /// Whether another attempt could not change it.
     pub fn is_final(&self) -> bool {
-        !matches!(self, Self::Failed(_))
+        matches!(self, Self::Accepted | Self::Rejected(_))
+    }
+
+    /// The daemon's reason, where there is one.
+    pub fn reason(&self) -> Option<&str> {
+        match self {
+            Self::Accepted | Self::Stale => None,
+            Self::Rejected(reason) | Self::Waiting(reason) | Self::Failed(reason) => Some(reason),
+        }
     }
 
     /// A word for metrics and logs.
@@ -88,6 +104,7 @@ impl Outcome {
             Self::Accepted => "accepted",
             Self::Stale => "stale",
             Self::Rejected(_) => "rejected",
+            Self::Waiting(_) => "waiting",
             Self::Failed(_) => "failed",
         }
     }

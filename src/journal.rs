@@ -1,7 +1,14 @@
 //! Found blocks on disk, so that a block outlives a crash between "found" and "accepted".
 //!
 //! One file per block in `found_blocks`, named `HEIGHT-HASH.STATE`. The content is a line of JSON, the block as it goes
-//! over the wire, and a checksum over both. The state is in the name, so that finishing is one rename.
+//! over the wire, and a checksum over both. The state is in the name, so that a change of state is one rename:
+//!
+//! | state | what becomes of it at the next start |
+//! | --- | --- |
+//! | `block` | submitted again: its fate is not known |
+//! | `stale` | submitted again: another block of its height was first, which a reorganisation may undo |
+//! | `rejected` | submitted once more over RPC, whose answer decides |
+//! | `accepted` | kept until its coinbase can be spent |
 
 use bitcoin::BlockHash;
 use bitcoin::hashes::{Hash, sha256d};
@@ -15,6 +22,7 @@ use thiserror::Error;
 
 use crate::block::{FoundBlock, Outcome};
 use crate::data_dir::DataDir;
+use crate::disk::{DiskHealth, Part};
 
 /// The only format so far.
 const VERSION: u32 = 1;
@@ -34,6 +42,10 @@ const CHECKSUM_BYTES: usize = 32;
 const UNWRITTEN: &str = "tmp";
 /// To be submitted.
 const UNFINISHED: &str = "block";
+/// Another block of its height was there first.
+const STALE: &str = "stale";
+/// It breaks a rule.
+const REJECTED: &str = "rejected";
 /// Cannot be read; for a person to look at.
 const DAMAGED: &str = "damaged";
 
@@ -42,6 +54,7 @@ const DAMAGED: &str = "damaged";
 pub struct Journal {
     data_dir: DataDir,
     folder: PathBuf,
+    disk: DiskHealth,
 }
 
 /// One block's file.
@@ -53,8 +66,10 @@ pub struct Entry {
 /// What a restart finds.
 #[derive(Debug, Default)]
 pub struct Unfinished {
-    /// Blocks whose fate is not known.
+    /// Blocks whose fate is not known, or that came second.
     pub blocks: Vec<(FoundBlock, Entry)>,
+    /// Blocks that were rejected, as an earlier version or an earlier run has it.
+    pub rejected: Vec<(FoundBlock, Entry)>,
     /// Files that cannot be read, set aside under a new name, with the reason.
     pub damaged: Vec<(PathBuf, DamageError)>,
 }
@@ -125,10 +140,15 @@ impl Journal {
     ///
     /// # Errors
     /// The folder cannot be made.
-    pub fn open(data_dir: &DataDir) -> Result<Self, JournalError> {
-        let folder = data_dir.path().join("found_blocks");
+    pub fn open(data_dir: &DataDir, disk: DiskHealth) -> Result<Self, JournalError> {
+        let folder = folder_in(data_dir.path());
         fs::create_dir_all(&folder).map_err(failed("create", &folder))?;
-        Ok(Self { data_dir: data_dir.clone(), folder })
+        Ok(Self { data_dir: data_dir.clone(), folder, disk })
+    }
+
+    /// Reports whether the latest write succeeded: `None`, or the error.
+    pub fn report(&self, trouble: Option<String>) {
+        self.disk.report(Part::Journal, trouble);
     }
 
     /// Whether this process may write to it; until then, another one does.
@@ -163,10 +183,13 @@ impl Journal {
         let mut found = Unfinished::default();
         for path in self.paths()? {
             let state = path.extension().and_then(|state| state.to_str()).unwrap_or_default();
-            if state != UNFINISHED && state != UNWRITTEN {
+            let is_rejected = state == REJECTED;
+            if ![UNFINISHED, UNWRITTEN, STALE].contains(&state) && !is_rejected {
                 continue;
             }
             match load(&path) {
+                Ok(block) if is_rejected => found.rejected.push((block, Entry { path })),
+                Ok(block) if state == STALE => found.blocks.push((block, Entry { path })),
                 Ok(block) => {
                     // Whole, though its rename was cut short: the block is as good as any.
                     let whole = path.with_extension(UNFINISHED);
@@ -176,6 +199,8 @@ impl Journal {
                     found.blocks.retain(|(other, _)| other.hash != block.hash);
                     found.blocks.push((block, Entry { path: whole }));
                 }
+                // For a person to look at, as it is.
+                Err(_) if is_rejected => {}
                 Err(damage) => {
                     let aside = path.with_extension(DAMAGED);
                     let _ = fs::rename(&path, &aside);
@@ -199,14 +224,22 @@ impl Journal {
             let outcome = match path.extension()?.to_str()? {
                 UNFINISHED => None,
                 "accepted" => Some(Outcome::Accepted),
-                "stale" => Some(Outcome::Stale),
-                "rejected" => Some(Outcome::Rejected("see the log of that time".to_owned())),
+                STALE => Some(Outcome::Stale),
+                REJECTED => Some(Outcome::Rejected("see the log of that time".to_owned())),
                 _ => return None,
             };
             let modified = fs::metadata(&path).and_then(|data| data.modified()).ok()?;
             Some(Kept { block: load(&path).ok()?, outcome, modified })
         });
         Ok(kept.take(KEPT_MAX).collect())
+    }
+
+    /// Reads the block with that hash back, whatever became of it.
+    ///
+    /// # Errors
+    /// The folder cannot be listed, or its file is damaged.
+    pub fn find(&self, hash: &BlockHash) -> Result<Option<(FoundBlock, Entry)>, FindError> {
+        find_in(&self.folder, hash)
     }
 
     /// Removes the file of a block that is settled. One that is still to be submitted stays.
@@ -216,7 +249,7 @@ impl Journal {
     pub fn forget(&self, hash: &BlockHash) -> Result<(), JournalError> {
         let ending = format!("-{hash}");
         for path in self.paths()? {
-            let is_finished = path.extension().is_some_and(|state| state == "accepted" || state == "stale");
+            let is_finished = path.extension().is_some_and(|state| state == "accepted" || state == STALE);
             let is_its = path.file_stem().and_then(|stem| stem.to_str()).is_some_and(|stem| stem.ends_with(&ending));
             if is_finished && is_its {
                 fs::remove_file(&path).map_err(failed("remove", &path))?;
@@ -231,7 +264,7 @@ impl Journal {
     /// # Errors
     /// The disk refuses.
     pub fn prune(&self) -> Result<(), JournalError> {
-        for state in ["rejected", DAMAGED] {
+        for state in [REJECTED, DAMAGED] {
             let of_state = |path: &PathBuf| path.extension().is_some_and(|extension| extension == state);
             let mut paths: Vec<(SystemTime, PathBuf)> = (self.paths()?.into_iter().filter(of_state))
                 .filter_map(|path| Some((fs::metadata(&path).and_then(|data| data.modified()).ok()?, path)))
@@ -247,11 +280,59 @@ impl Journal {
 
     /// Every file, lowest block first.
     fn paths(&self) -> Result<Vec<PathBuf>, JournalError> {
-        let listing = fs::read_dir(&self.folder).map_err(failed("list", &self.folder))?;
-        let mut paths: Vec<PathBuf> = listing.filter_map(|file| Some(file.ok()?.path())).collect();
-        paths.sort();
-        Ok(paths)
+        paths_in(&self.folder)
     }
+}
+
+/// Reads a found block from the data directory of a node that need not run.
+///
+/// # Errors
+/// The folder cannot be listed, or the block's file is damaged.
+pub fn read(data_dir: &Path, hash: &BlockHash) -> Result<Option<FoundBlock>, FindError> {
+    Ok(find_in(&folder_in(data_dir), hash)?.map(|(block, _)| block))
+}
+
+/// Why a block is not read back.
+#[derive(Debug, Error)]
+pub enum FindError {
+    /// The disk refuses.
+    #[error(transparent)]
+    Disk(#[from] JournalError),
+    /// Its file is there, and is no block.
+    #[error("{path} {reason}")]
+    Damaged {
+        /// The file.
+        path: String,
+        /// The damage.
+        reason: DamageError,
+    },
+}
+
+fn folder_in(data_dir: &Path) -> PathBuf {
+    data_dir.join("found_blocks")
+}
+
+fn paths_in(folder: &Path) -> Result<Vec<PathBuf>, JournalError> {
+    let listing = fs::read_dir(folder).map_err(failed("list", folder))?;
+    let mut paths: Vec<PathBuf> = listing.filter_map(|file| Some(file.ok()?.path())).collect();
+    paths.sort();
+    Ok(paths)
+}
+
+fn find_in(folder: &Path, hash: &BlockHash) -> Result<Option<(FoundBlock, Entry)>, FindError> {
+    let ending = format!("-{hash}");
+    let mut damaged = None;
+    for path in paths_in(folder)? {
+        let is_its = path.file_stem().and_then(|stem| stem.to_str()).is_some_and(|stem| stem.ends_with(&ending));
+        if !is_its {
+            continue;
+        }
+        match load(&path) {
+            Ok(block) => return Ok(Some((block, Entry { path }))),
+            Err(reason) => damaged = Some(FindError::Damaged { path: path.display().to_string(), reason }),
+        }
+    }
+    damaged.map_or(Ok(None), Err)
 }
 
 impl Entry {
@@ -265,12 +346,23 @@ impl Entry {
         self.path.parent().map_or(Ok(()), sync)
     }
 
-    /// Notes the final `outcome` in the file's name, so that no restart submits the block again.
+    /// Notes `outcome` in the file's name, for the next start and for people.
     ///
     /// # Errors
     /// The file is gone, or cannot be renamed.
-    pub fn finish(&self, outcome: &Outcome) -> Result<(), JournalError> {
-        fs::rename(&self.path, self.path.with_extension(outcome.word())).map_err(failed("rename", &self.path))
+    pub fn mark(&mut self, outcome: &Outcome) -> Result<(), JournalError> {
+        let renamed = self.path.with_extension(outcome.word());
+        fs::rename(&self.path, &renamed).map_err(failed("rename", &self.path))?;
+        self.path = renamed;
+        Ok(())
+    }
+
+    /// Reads the block again.
+    ///
+    /// # Errors
+    /// The file is gone or damaged.
+    pub fn load(&self) -> Result<FoundBlock, DamageError> {
+        load(&self.path)
     }
 }
 
@@ -280,7 +372,7 @@ impl Journal {
     pub(crate) fn of_test(folder: &Path) -> Self {
         let data_dir = DataDir::open(folder, &crate::network::BITCOIN_REGTEST).unwrap();
         assert!(data_dir.is_ours());
-        Self::open(&data_dir).unwrap()
+        Self::open(&data_dir, DiskHealth::new()).unwrap()
     }
 }
 
@@ -342,6 +434,7 @@ fn decode(bytes: Vec<u8>) -> Result<FoundBlock, DamageError> {
         payee: header.payee,
         finder: header.finder,
         is_ours: header.is_ours,
+        judged_at: None,
     })
 }
 
@@ -359,6 +452,7 @@ mod tests {
             payee: "bcrt1q\"\n".into(),
             finder: "worker é".into(),
             is_ours: seed % 2 == 1,
+            judged_at: None,
         }
     }
 
@@ -379,12 +473,14 @@ mod tests {
     }
 
     #[test]
-    fn a_finished_block_is_not_submitted_again_but_kept() {
+    fn an_accepted_block_is_kept_and_not_submitted_again() {
         let (dir, journal) = journal();
         for (seed, outcome) in [(1, Outcome::Accepted), (2, Outcome::Stale), (3, Outcome::Rejected("bad".into()))] {
-            journal.write(&block(seed)).unwrap().finish(&outcome).unwrap();
+            journal.write(&block(seed)).unwrap().mark(&outcome).unwrap();
         }
-        assert!(journal.unfinished().unwrap().blocks.is_empty());
+        let found = journal.unfinished().unwrap();
+        let seeds = |blocks: &[(FoundBlock, Entry)]| blocks.iter().map(|(block, _)| block.height).collect::<Vec<_>>();
+        assert_eq!((seeds(&found.blocks), seeds(&found.rejected)), (vec![2], vec![3]));
         let kept: Vec<_> = fs::read_dir(dir.path().join("found_blocks")).unwrap().map(|one| one.unwrap()).collect();
         assert_eq!(kept.len(), 3);
         assert!(kept.iter().any(|one| one.file_name().to_string_lossy().ends_with(".rejected")));
@@ -394,7 +490,7 @@ mod tests {
     fn blocks_are_kept_with_their_fate_until_they_are_settled() {
         let (_dir, journal) = journal();
         for (seed, outcome) in [(1, Outcome::Accepted), (2, Outcome::Stale), (3, Outcome::Rejected("bad".into()))] {
-            journal.write(&block(seed)).unwrap().finish(&outcome).unwrap();
+            journal.write(&block(seed)).unwrap().mark(&outcome).unwrap();
         }
         journal.write(&block(4)).unwrap();
         let fates = || {
@@ -446,10 +542,10 @@ mod tests {
     #[test]
     fn a_block_whose_rename_was_cut_short_is_not_lost() {
         let (_dir, journal) = journal();
-        let entry = journal.write(&block(1)).unwrap();
+        let mut entry = journal.write(&block(1)).unwrap();
         fs::rename(&entry.path, entry.path.with_extension("tmp")).unwrap();
         assert_eq!(journal.unfinished().unwrap().blocks, [(block(1), entry.clone())]);
-        entry.finish(&Outcome::Accepted).unwrap();
+        entry.mark(&Outcome::Accepted).unwrap();
     }
 
     #[test]

@@ -26,9 +26,9 @@
 //! | `stats` | nothing (and the crate `stratum`) |
 //! | `data_dir` | `network` |
 //! | `sockets` | `data_dir` |
-//! | `journal` | `block`, `data_dir`, `network` |
+//! | `journal` | `block`, `data_dir`, `disk`, `network` |
 //! | `bitcoind` | `address`, `block`, `journal`, `merkle`, `network`, `tasks`, `template` |
-//! | `found` | `bitcoind` (where blocks stand), `block`, `data_dir`, `journal`, `template` |
+//! | `found` | `bitcoind` (where blocks stand; submits them again), `block`, `data_dir`, `disk`, `journal`, `template` |
 //! | `work` | `address`, `merkle`, `network`, `p2p` (only `Status`), `share`, `sharechain` (only `Tip`), `stats` (rates), `template` |
 //! | `figures` | `bitcoind` (health), `merkle`, `network`, `p2p` (only `Status`), `share`, `sharechain`, `stats` (rates), `template`, `work` (gate) |
 //! | `solution` | `block`, `merkle`, `network`, `share`, `sharechain`, `template`, `work` |
@@ -37,7 +37,7 @@
 //! | `getwork` | `http` (who asks; and the crate `stratum`) |
 //! | `announce` | `found` (events), `json_lines`, `network`, `tasks` |
 //! | `miner` | `json_lines` |
-//! | `control` | `bitcoind` (health), `data_dir`, `figures`, `found`, `json_lines`, `log`, `p2p`, `stats` (rates), `work` (gate) |
+//! | `control` | `bitcoind` (health; submits blocks again), `block`, `data_dir`, `figures`, `found`, `journal` (a block's bytes), `json_lines`, `log`, `p2p`, `stats` (rates), `work` (gate) |
 //! | `listen` | `http`, `sockets` |
 //! | `node` | everything above |
 //! | `bench` | `http`, `listen`, `metrics`, `network`, `sharechain`, `simulation` (forge), `sockets`, `stats`, `tasks`, `template`, `work` |

@@ -1,6 +1,8 @@
 //! Reads arguments, starts logging, runs what was asked for until a signal, chooses the exit code.
 
 use anyhow::{Context, Result, bail};
+use bitcoin::BlockHash;
+use bitcoin::hex::DisplayHex;
 use std::fs::File;
 use std::io::{IsTerminal, Write};
 use std::path::Path;
@@ -16,10 +18,13 @@ use tracing_subscriber::util::SubscriberInitExt;
 use p2pool::config::{Config, DemoConfig, Environment, LogConfig, NodeConfig, Refused};
 use p2pool::control::client as control;
 use p2pool::data_dir::DataDir;
+use p2pool::disk::DiskHealth;
 use p2pool::log::{LogFile, Tail};
 use p2pool::network::Network;
 use p2pool::tasks::Tasks;
-use p2pool::{bench, demo, doctor, import, metrics, miner, node, service, share, sharechain, simulation, sockets, top};
+use p2pool::{
+    bench, demo, doctor, import, journal, metrics, miner, node, service, share, sharechain, simulation, sockets, top,
+};
 
 /// Jobs come and go among sessions that stay. The C library's allocator keeps the holes between them and grew by 1.8 MB a
 /// minute under 15,000 miners, where this one did not grow.
@@ -59,6 +64,7 @@ fn run(config: Config) -> Result<()> {
     let result = match config {
         Config::Node(config) => runtime.block_on(run_node(*config)),
         Config::Control(config) => runtime.block_on(run_control(&config)),
+        Config::ExportBlock { data_dir, hash } => export_block(&data_dir, &hash),
         Config::Top(config) => runtime.block_on(top::run(&config)),
         Config::Doctor { node, json } => runtime.block_on(run_doctor(&node, json)),
         Config::Import(config) => run_import(&config),
@@ -83,13 +89,25 @@ async fn run_node(config: NodeConfig) -> Result<()> {
     node::describe_metrics();
     let tasks = Tasks::new();
     let stop = pin_stop_signal(&tasks)?;
-    service::run(config, data_dir, tail, metrics, &tasks, stop).await
+    service::run(config, data_dir, tail, DiskHealth::new(), metrics, &tasks, stop).await
 }
 
 async fn run_control(config: &control::Config) -> Result<()> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
     let text = control::run(config, now).await?;
     std::io::stdout().write_all(text.as_bytes()).context("cannot print the answer")
+}
+
+fn export_block(data_dir: &Path, hash: &BlockHash) -> Result<()> {
+    let Some(block) = journal::read(data_dir, hash)? else {
+        bail!(
+            "no bytes of block {hash} are kept in {}: those of a block that is mature, or that lost by 100 blocks, are \
+             removed, and bitcoind has them (bitcoin-cli getblock {hash} 0)",
+            data_dir.display()
+        );
+    };
+    let text = format!("{}\n", block.bytes.to_lower_hex_string());
+    std::io::stdout().write_all(text.as_bytes()).context("cannot print the block")
 }
 
 async fn run_doctor(config: &NodeConfig, json: bool) -> Result<()> {
@@ -160,7 +178,7 @@ async fn run_demo(config: DemoConfig) -> Result<()> {
     node::describe_metrics();
     let tasks = Tasks::new();
     let stop = pin_stop_signal(&tasks)?;
-    demo::run(config, tail, metrics, &tasks, stop).await
+    demo::run(config, tail, DiskHealth::new(), metrics, &tasks, stop).await
 }
 
 /// Ends when the node is to stop: by SIGINT or SIGTERM, or because one of its tasks panicked.

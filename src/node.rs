@@ -44,6 +44,7 @@ use tracing::error;
 
 use crate::bitcoind::{Handle, daemon};
 use crate::data_dir::DataDir;
+use crate::disk::DiskHealth;
 use crate::figures::{self, Figures};
 use crate::found::FoundBlocks;
 use crate::getwork::Getwork;
@@ -68,6 +69,8 @@ pub const GRACE: Duration = Duration::from_millis(1500);
 pub struct Parts {
     /// Where what is found is kept.
     pub data_dir: DataDir,
+    /// Trouble with the disk.
+    pub disk: DiskHealth,
     /// Whether to mine on a network that others are expected on before there is one.
     pub start_pool: bool,
     /// The ports that miners connect to, and how each serves them.
@@ -186,10 +189,12 @@ pub fn start(parts: Parts, daemon: bitcoind::Handle, tasks: &Tasks) -> Node {
     let (found_events, _) = broadcast::channel(found::EVENTS_KEPT_MAX);
     let following = found::Inputs {
         data_dir: parts.data_dir.clone(),
-        reports: daemon.reports.subscribe(),
+        disk: parts.disk.clone(),
+        reports: daemon.reports.from_the_start(),
         sightings: sighted,
         templates: daemon.templates.clone(),
         explorer: daemon.explorer.clone(),
+        resubmitter: daemon.resubmitter.clone(),
     };
     let following = found::run(following, found_sender, found_events.clone(), tasks.stop_signal());
     tasks.spawn("found blocks", following);
@@ -252,6 +257,8 @@ pub fn start(parts: Parts, daemon: bitcoind::Handle, tasks: &Tasks) -> Node {
         rates: rates.clone(),
         figures: figures.clone(),
         found: found.clone(),
+        resubmitter: daemon.resubmitter.clone(),
+        reports: daemon.reports.clone(),
         log: parts.log,
     };
     announce::start(parts.announce, network, &found_events, tasks);

@@ -12,6 +12,7 @@ use tracing::{info, warn};
 use crate::bitcoind::daemon;
 use crate::config::{FrontConfig, NodeConfig};
 use crate::data_dir::DataDir;
+use crate::disk::DiskHealth;
 use crate::import;
 use crate::journal::Journal;
 use crate::listen::Tls;
@@ -39,6 +40,7 @@ pub async fn run(
     config: NodeConfig,
     data_dir: DataDir,
     log: Tail,
+    disk: DiskHealth,
     metrics: PrometheusHandle,
     tasks: &Tasks,
     stop: impl Future<Output = ()>,
@@ -64,7 +66,7 @@ pub async fn run(
     if !data_dir.is_ours() {
         wait_for_turn(&data_dir, tasks);
     }
-    let journal = Journal::open(&data_dir).context("cannot keep found blocks")?;
+    let journal = Journal::open(&data_dir, disk.clone()).context("cannot keep found blocks")?;
     let daemon = daemon::start(config.daemon.clone(), network, journal, tasks).await?;
     let saved = match config.address {
         Some(_) => None,
@@ -116,6 +118,7 @@ pub async fn run(
     let (start_pool, p2p, announce) = (config.start_pool, Some(config.p2p), config.announce);
     let parts = Parts {
         data_dir,
+        disk,
         start_pool,
         miners,
         web,

@@ -7,14 +7,14 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use thiserror::Error;
-use tokio::sync::{Notify, broadcast, mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 
 use super::credentials::{self, CredentialsError, Login};
 use super::health::Monitor;
 use super::rpc::{Rpc, RpcError, code};
 use super::rpc_route::RpcRoute;
 use super::templates::{Follower, POLL_INTERVAL};
-use super::{BLOCKS_QUEUED_MAX, Handle, Health, REPORTS_KEPT_MAX, headers, heights, peer, submit};
+use super::{BLOCKS_QUEUED_MAX, Handle, Health, Reports, headers, heights, peer, submit};
 use crate::address::script_of;
 use crate::journal::Journal;
 use crate::network::Network;
@@ -90,14 +90,21 @@ pub async fn start(
     let (template_sender, templates) = watch::channel(None);
     let (health_sender, health) = watch::channel(Health::default());
     let (blocks, blocks_found) = mpsc::channel(BLOCKS_QUEUED_MAX);
-    let (reports, _) = broadcast::channel(REPORTS_KEPT_MAX);
+    let reports = Reports::new();
     let monitor = Monitor::new(health_sender, template_sender, config.gone_after);
     let news = Arc::new(Notify::new());
 
     let (p2p_route, peer) = peer::new(&config.address, p2p_port, network, monitor.clone(), news.clone());
     let rpc_route = Arc::new(RpcRoute::new(rpc.clone()));
     // RPC first: where the two disagree, its answers are the daemon's own words.
-    submit::start(tasks, journal, vec![rpc_route, p2p_route], blocks_found, reports.clone());
+    let inputs = submit::Inputs {
+        journal,
+        routes: vec![rpc_route, p2p_route],
+        blocks: blocks_found,
+        templates: templates.clone(),
+        reports: reports.clone(),
+    };
+    let resubmitter = submit::start(tasks, inputs);
     tasks.spawn("bitcoind p2p", peer.run());
     tasks.spawn("bitcoind health", monitor.clone().run(tasks.stop_signal()));
     // Often enough that a quiet daemon is never taken for a gone one, even if a poll or two goes astray.
@@ -110,7 +117,7 @@ pub async fn start(
     let allow_obsolete = config.allow_obsolete;
     let follower = Follower { rpc, network, allow_obsolete, monitor, poll_interval, news: news.clone() };
     tasks.spawn("bitcoind templates", follower.run(tasks.stop_signal()));
-    Ok(Handle { templates, health, blocks, heights, reports, best_header, explorer, news })
+    Ok(Handle { templates, health, blocks, resubmitter, heights, reports, best_header, explorer, news })
 }
 
 /// Why the daemon's wallet gave no address although it has one.
@@ -169,7 +176,15 @@ pub fn families() {
     describe_counter!("bitcoind_templates_total", "Templates received, by what brought them: poll, long_poll, block");
     describe_gauge!("bitcoind_p2p_connected", "1 while the P2P connection to bitcoind is up, else 0");
     describe_counter!("bitcoind_block_submissions_total", "Attempts to deliver a found block, by route and outcome");
-    describe_counter!("bitcoind_blocks_total", "Found blocks whose fate is known, by outcome");
+    describe_counter!(
+        "bitcoind_blocks_total",
+        "Verdicts on found blocks, by outcome; a stale block that the chain takes later has two"
+    );
+    describe_histogram!(
+        "bitcoind_block_safe_seconds",
+        Unit::Seconds,
+        "From a miner's answer until its block survives the end of the process: on disk, or with bitcoind"
+    );
     describe_gauge!("bitcoind_blocks_unsettled", "Found blocks whose fate is not known yet");
     describe_histogram!(
         "bitcoind_block_submission_seconds",

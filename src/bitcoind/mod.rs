@@ -27,8 +27,10 @@ pub mod wire;
 use bitcoin::BlockHash;
 use headers::RawHeader;
 use heights::Heights;
+use parking_lot::Mutex;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use submit::Resubmitter;
 use tokio::sync::{Notify, broadcast, mpsc, watch};
 
 use crate::block::{BlockReport, FoundBlock, Outcome};
@@ -48,18 +50,51 @@ pub struct Handle {
     pub templates: watch::Receiver<Option<Arc<Template>>>,
     /// What is known of the daemon's condition.
     pub health: watch::Receiver<Health>,
-    /// Where found blocks go. The sender waits when it is full; nothing is dropped.
+    /// Where found blocks go. The sender waits when it is full; nothing is dropped. Submission ends when the last sender
+    /// is gone: whoever stops a node drops its handle first.
     pub blocks: mpsc::Sender<FoundBlock>,
+    /// Submits a kept block again.
+    pub resubmitter: Resubmitter,
     /// How high the blocks stand that shares refer to.
     pub heights: Heights,
-    /// What became of each block, route by route and in the end.
-    pub reports: broadcast::Sender<BlockReport>,
+    /// Reports on each block, route by route, and verdicts.
+    pub reports: Reports,
     /// The header of the block that templates build on; `None` while it is not known.
     pub best_header: watch::Receiver<Option<RawHeader>>,
     /// Knows where a block stands.
     pub explorer: Arc<dyn Explorer>,
     /// Has the daemon asked for a template at once: somebody heard of a block. Several at once are one.
     pub news: Arc<Notify>,
+}
+
+/// Reports on found blocks. The first ones, of blocks that an earlier run left, come before any part of the node can
+/// listen: they are kept for one subscriber. Clones share it.
+#[derive(Debug, Clone)]
+pub struct Reports {
+    sender: broadcast::Sender<BlockReport>,
+    first: Arc<Mutex<Option<broadcast::Receiver<BlockReport>>>>,
+}
+
+impl Reports {
+    pub(crate) fn new() -> Self {
+        let (sender, first) = broadcast::channel(REPORTS_KEPT_MAX);
+        Self { sender, first: Arc::new(Mutex::new(Some(first))) }
+    }
+
+    /// Every report from now on.
+    pub fn subscribe(&self) -> broadcast::Receiver<BlockReport> {
+        self.sender.subscribe()
+    }
+
+    /// Every report since the start, for the first caller; later ones get those from now on.
+    pub fn from_the_start(&self) -> broadcast::Receiver<BlockReport> {
+        self.first.lock().take().unwrap_or_else(|| self.subscribe())
+    }
+
+    fn send(&self, report: BlockReport) {
+        // Fails if nobody listens, which is nobody's loss.
+        let _ = self.sender.send(report);
+    }
 }
 
 /// The daemon's condition, as a snapshot.

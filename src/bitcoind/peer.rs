@@ -5,7 +5,7 @@ use bytes::Bytes;
 use futures::future::BoxFuture;
 use metrics::gauge;
 use parking_lot::Mutex;
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -19,6 +19,7 @@ use tracing::{debug, info, warn};
 use super::Route;
 use super::backoff::Backoff;
 use super::health::Monitor;
+use super::rpc_route::NO_PARENT;
 use super::wire::{Event, Fate, SUBMISSIONS_MAX, Wire};
 use crate::block::{FoundBlock, Outcome};
 use crate::network::Network;
@@ -35,13 +36,8 @@ const FATE_TIMEOUT: Duration = Duration::from_secs(20);
 /// Bytes read at once.
 const READ_BYTES: usize = 64 * 1024;
 
-/// Times that a block must be found missing from the daemon's chain until it counts as rejected. Once could be a
-/// coincidence with something else, since the protocol gives no answer.
-const NOT_TAKEN_MAX: u32 = 2;
-
-/// Times that the daemon must hang up on a block until it counts as rejected. A daemon that stops does it too, though
-/// hardly this often at just that moment.
-const HUNG_UP_MAX: u32 = 5;
+/// Blocks remembered as not taken at the first attempt.
+const RETRIED_MAX: usize = 1024;
 
 /// A block for the connection to hand over.
 #[derive(Debug)]
@@ -49,6 +45,9 @@ struct Command {
     hash: BlockHash,
     previous: BlockHash,
     bytes: Bytes,
+    /// Whether to hand it over only if the daemon has its parent: Core hangs up on a block without one, and with the
+    /// connection goes the news of blocks.
+    ask_first: bool,
     fate: oneshot::Sender<Result<Fate, String>>,
 }
 
@@ -56,14 +55,8 @@ struct Command {
 #[derive(Debug)]
 pub struct P2pRoute {
     commands: mpsc::Sender<Command>,
-    doubts: Mutex<HashMap<BlockHash, Doubt>>,
-}
-
-/// What speaks against a block so far.
-#[derive(Debug, Clone, Copy, Default)]
-struct Doubt {
-    not_taken: u32,
-    hung_up: u32,
+    /// Blocks that did not get in at the first attempt: the daemon is asked for their parents before it gets them again.
+    retried: Mutex<HashSet<BlockHash>>,
 }
 
 /// The connection's side of it.
@@ -87,7 +80,7 @@ pub(super) fn new(
     let (sender, commands) = mpsc::channel(SUBMISSIONS_MAX);
     let host = if address.contains(':') && !address.starts_with('[') { format!("[{address}]") } else { address.into() };
     let target = format!("{host}:{port}");
-    let route = P2pRoute { commands: sender, doubts: Mutex::default() };
+    let route = P2pRoute { commands: sender, retried: Mutex::default() };
     (Arc::new(route), Peer { target, magic: network.parent.magic, monitor, news, commands })
 }
 
@@ -96,45 +89,42 @@ impl Route for P2pRoute {
         "p2p"
     }
 
+    /// P2P can confirm a block, and never rejects one: the daemon says nothing, or hangs up, for many reasons.
     fn attempt<'a>(&'a self, block: &'a FoundBlock) -> BoxFuture<'a, Outcome> {
         Box::pin(async move {
             let (fate, told) = oneshot::channel();
             let (hash, previous, bytes) = (block.hash, block.previous_block, block.bytes.clone());
-            if self.commands.try_send(Command { hash, previous, bytes, fate }).is_err() {
+            let ask_first = self.retried.lock().contains(&hash);
+            if self.commands.try_send(Command { hash, previous, bytes, ask_first, fate }).is_err() {
                 return Outcome::Failed("too many blocks wait for the connection".to_owned());
             }
             let outcome = match timeout(FATE_TIMEOUT, told).await {
                 Err(_) => Outcome::Failed(format!("nothing heard of it for {} s", FATE_TIMEOUT.as_secs())),
-                Ok(Err(_)) => self.doubt(hash, |doubt| &mut doubt.hung_up, HUNG_UP_MAX, "bitcoind hung up on it"),
+                Ok(Err(_)) => Outcome::Failed("bitcoind closed the connection".to_owned()),
                 Ok(Ok(Err(reason))) => Outcome::Failed(reason),
                 Ok(Ok(Ok(Fate::InChain))) => Outcome::Accepted,
                 Ok(Ok(Ok(Fate::Displaced))) => Outcome::Stale,
-                Ok(Ok(Ok(Fate::NotTaken))) => {
-                    let reason = "bitcoind did not take it into its chain";
-                    self.doubt(hash, |doubt| &mut doubt.not_taken, NOT_TAKEN_MAX, reason)
-                }
-                Ok(Ok(Ok(Fate::Unconnected))) => {
-                    Outcome::Failed("bitcoind does not have the block before it".to_owned())
-                }
+                Ok(Ok(Ok(Fate::NotTaken))) => Outcome::Failed("bitcoind did not take it into its chain".to_owned()),
+                Ok(Ok(Ok(Fate::Unconnected))) => Outcome::Waiting(NO_PARENT.to_owned()),
             };
-            if outcome.is_final() {
-                self.doubts.lock().remove(&hash);
-            }
+            self.note(hash, &outcome);
             outcome
         })
     }
 }
 
 impl P2pRoute {
-    fn doubt(&self, hash: BlockHash, kind: fn(&mut Doubt) -> &mut u32, max: u32, reason: &str) -> Outcome {
-        let mut doubts = self.doubts.lock();
-        if doubts.len() > SUBMISSIONS_MAX {
-            // Of blocks that another route has settled meanwhile; what is forgotten only has to be seen again.
-            doubts.clear();
+    fn note(&self, hash: BlockHash, outcome: &Outcome) {
+        let mut retried = self.retried.lock();
+        if outcome.is_final() {
+            retried.remove(&hash);
+            return;
         }
-        let count = kind(doubts.entry(hash).or_default());
-        *count += 1;
-        if *count >= max { Outcome::Rejected(reason.to_owned()) } else { Outcome::Failed(reason.to_owned()) }
+        if retried.len() >= RETRIED_MAX {
+            // Of blocks that another route has settled meanwhile, most of them.
+            retried.clear();
+        }
+        retried.insert(hash);
     }
 }
 
@@ -234,7 +224,8 @@ impl Peer {
                 }
             }
             if let Some(command) = queued.pop_front() {
-                if wire.submit(command.hash, command.previous, command.bytes.clone()) {
+                let (hash, previous) = (command.hash, command.previous);
+                if wire.submit(hash, previous, command.bytes.clone(), command.ask_first) {
                     waiting.insert(command.hash, command.fate);
                 } else {
                     refuse(command);

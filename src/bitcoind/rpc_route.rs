@@ -1,5 +1,6 @@
 //! `submitblock` as a way for blocks, and what its answers mean (BIP 22).
 
+use bitcoin::BlockHash;
 use bitcoin::hex::DisplayHex;
 use futures::future::BoxFuture;
 use serde_json::Value;
@@ -16,19 +17,24 @@ const SECOND_LOOK: Duration = Duration::from_millis(500);
 /// What `submitblock` says when the block cannot even be read (`RPC_DESERIALIZATION_ERROR`).
 const UNREADABLE: i32 = -22;
 
+/// Said of a block whose parent the daemon does not have.
+pub(super) const NO_PARENT: &str = "bitcoind does not have the block before it";
+
 /// The daemon's RPC port as a way for blocks.
 #[derive(Debug)]
 pub struct RpcRoute {
     rpc: Rpc,
 }
 
-/// What an answer of `submitblock` says by itself.
+/// The meaning of one answer of `submitblock`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Reading {
-    /// The daemon has the block; its chain says whether that was in time.
+    /// The daemon has the block; its chain says whether it is in it.
     Has,
-    /// The daemon lacks the block before it.
-    Behind,
+    /// The daemon cannot judge it yet.
+    Waits(&'static str),
+    /// The daemon marked this block, or one below it, as invalid earlier.
+    MarkedInvalid,
     /// It breaks a rule.
     Breaks(String),
 }
@@ -38,7 +44,14 @@ fn read(answer: Option<&str>) -> Reading {
     match answer {
         // "inconclusive": stored, but not judged, since it is not on top of the best chain.
         None | Some("duplicate" | "inconclusive" | "duplicate-inconclusive") => Reading::Has,
-        Some("prev-blk-not-found") => Reading::Behind,
+        Some("prev-blk-not-found") => Reading::Waits(NO_PARENT),
+        // The parent may be reconsidered (`reconsiderblock`): a daemon marks blocks as invalid for a broken disk, too.
+        Some("bad-prevblk") => Reading::Waits("bitcoind holds the block before it for invalid"),
+        // More than two hours ahead of the daemon's clock, which may be wrong, and goes on anyway.
+        Some("time-too-new") => Reading::Waits("its time is too far ahead of bitcoind's clock"),
+        Some("duplicate-invalid") => Reading::MarkedInvalid,
+        // What Core calls a verdict that it did not reach.
+        Some("valid?") => Reading::Waits("bitcoind gave no verdict"),
         Some(reason) => Reading::Breaks(reason.to_owned()),
     }
 }
@@ -58,21 +71,33 @@ impl RpcRoute {
             };
             match read(answer.as_deref()) {
                 Reading::Breaks(reason) => return Ok(Outcome::Rejected(reason)),
-                Reading::Behind => {
-                    return Ok(Outcome::Failed("bitcoind does not have the block before it".to_owned()));
+                Reading::Waits(reason) => return Ok(Outcome::Waiting(reason.to_owned())),
+                // Only below a parent in the best chain is the mark about this block itself.
+                Reading::MarkedInvalid if self.is_in_chain(&block.previous_block).await? => {
+                    return Ok(Outcome::Rejected("duplicate-invalid".to_owned()));
                 }
-                Reading::Has if self.is_in_chain(block).await? => return Ok(Outcome::Accepted),
+                Reading::MarkedInvalid => {
+                    return Ok(Outcome::Waiting("bitcoind holds a block before it for invalid".to_owned()));
+                }
+                Reading::Has if self.is_in_chain(&block.hash).await? => return Ok(Outcome::Accepted),
                 // Asked again, since a block that another route brought may be on its way into the chain, or be found
                 // to break a rule, while it is already known.
                 Reading::Has if !last => sleep(SECOND_LOOK).await,
                 Reading::Has => {}
             }
         }
-        Ok(Outcome::Stale)
+        // A daemon that lacks blocks below it, or is still connecting them, has it without any competitor.
+        let height: u32 = self.rpc.call("getblockcount", Vec::new()).await?;
+        Ok(if height >= block.height {
+            Outcome::Stale
+        } else {
+            Outcome::Waiting(format!("bitcoind has it, but its chain ends at height {height}"))
+        })
     }
 
-    async fn is_in_chain(&self, block: &FoundBlock) -> Result<bool, RpcError> {
-        let header = self.rpc.header(&block.hash).await?;
+    /// Whether a block that the daemon knows is in its best chain.
+    async fn is_in_chain(&self, hash: &BlockHash) -> Result<bool, RpcError> {
+        let header = self.rpc.header(hash).await?;
         Ok(header.confirmations >= 1)
     }
 }
@@ -104,8 +129,11 @@ mod tests {
         for has in [None, Some("duplicate"), Some("inconclusive"), Some("duplicate-inconclusive")] {
             assert_eq!(read(has), Reading::Has);
         }
-        assert_eq!(read(Some("prev-blk-not-found")), Reading::Behind);
-        for breaks in ["duplicate-invalid", "high-hash", "bad-txnmrklroot", "rejected", ""] {
+        for waits in ["prev-blk-not-found", "bad-prevblk", "time-too-new", "valid?"] {
+            assert!(matches!(read(Some(waits)), Reading::Waits(_)), "{waits}");
+        }
+        assert_eq!(read(Some("duplicate-invalid")), Reading::MarkedInvalid);
+        for breaks in ["high-hash", "bad-txnmrklroot", "rejected", ""] {
             assert_eq!(read(Some(breaks)), Reading::Breaks(breaks.to_owned()));
         }
     }

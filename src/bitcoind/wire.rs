@@ -100,6 +100,8 @@ struct Submission {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stage {
+    /// Not sent yet: asked for the headers behind its parent; this pong will mean that they have all come.
+    Probing { nonce: u64, heard: Option<Fate> },
     /// Sent; this pong will mean that it was judged.
     Judging { nonce: u64 },
     /// Asked for the headers; this pong will mean that they have all come.
@@ -206,17 +208,32 @@ impl Wire {
         self.events.pop_front()
     }
 
-    /// Hands a block to the daemon; [`Event::Fate`] follows. Says `false` if it cannot: the handshake is not through, or
-    /// too many blocks wait already.
-    pub fn submit(&mut self, hash: BlockHash, previous: BlockHash, bytes: Bytes) -> bool {
+    /// Hands a block to the daemon; [`Event::Fate`] follows. With `ask_first` the block goes out only once the daemon has
+    /// shown that it has its parent. Returns `false` if it cannot: the handshake is not through, or too many blocks wait
+    /// already.
+    pub fn submit(&mut self, hash: BlockHash, previous: BlockHash, bytes: Bytes, ask_first: bool) -> bool {
         if !self.ready || self.submissions.len() >= SUBMISSIONS_MAX {
             return false;
         }
-        self.send_raw("block", &bytes);
-        let nonce = self.ping();
+        let stage = if ask_first {
+            Stage::Probing { nonce: self.ask_for_headers(previous), heard: None }
+        } else {
+            self.send_raw("block", &bytes);
+            Stage::Judging { nonce: self.ping() }
+        };
         self.submissions.retain(|other| other.hash != hash);
-        self.submissions.push(Submission { hash, previous, bytes, stage: Stage::Judging { nonce } });
+        self.submissions.push(Submission { hash, previous, bytes, stage });
         true
+    }
+
+    /// Asks for the best chain's headers behind `previous`, and pings: the pong comes after them.
+    fn ask_for_headers(&mut self, previous: BlockHash) -> u64 {
+        self.send(NetworkMessage::GetHeaders(GetHeadersMessage {
+            version: PROTOCOL_VERSION,
+            locator_hashes: vec![previous],
+            stop_hash: BlockHash::all_zeros(),
+        }));
+        self.ping()
     }
 
     fn limit(&self) -> (Instant, Duration) {
@@ -313,24 +330,22 @@ impl Wire {
     fn handle_headers(&mut self, headers: &[Header]) {
         // Announcements come as `headers` too. They say nothing wrong about a block, they only may say nothing.
         for one in &mut self.submissions {
-            if let Stage::Asking { nonce, heard } = one.stage {
-                let said = if headers.iter().any(|header| header.block_hash() == one.hash) {
-                    Fate::InChain
-                } else if headers.iter().any(|header| header.prev_blockhash == one.previous) {
-                    Fate::Displaced
-                } else if headers.is_empty() {
-                    Fate::NotTaken
-                } else {
-                    Fate::Unconnected
-                };
-                let best = match (heard, said) {
-                    (Some(Fate::InChain), _) | (_, Fate::InChain) => Fate::InChain,
-                    (Some(Fate::Displaced), _) | (_, Fate::Displaced) => Fate::Displaced,
-                    (Some(Fate::NotTaken), _) => Fate::NotTaken,
-                    _ => said,
-                };
-                one.stage = Stage::Asking { nonce, heard: Some(best) };
-            }
+            let (Stage::Asking { heard, .. } | Stage::Probing { heard, .. }) = &mut one.stage else { continue };
+            let said = if headers.iter().any(|header| header.block_hash() == one.hash) {
+                Fate::InChain
+            } else if headers.iter().any(|header| header.prev_blockhash == one.previous) {
+                Fate::Displaced
+            } else if headers.is_empty() {
+                Fate::NotTaken
+            } else {
+                Fate::Unconnected
+            };
+            *heard = Some(match (*heard, said) {
+                (Some(Fate::InChain), _) | (_, Fate::InChain) => Fate::InChain,
+                (Some(Fate::Displaced), _) | (_, Fate::Displaced) => Fate::Displaced,
+                (Some(Fate::NotTaken), _) => Fate::NotTaken,
+                _ => said,
+            });
         }
         if let Some(last) = headers.last() {
             self.events.push_back(Event::NewBlock(last.block_hash()));
@@ -339,19 +354,23 @@ impl Wire {
 
     fn handle_pong(&mut self, pong: u64) {
         let waiting = self.submissions.iter().position(|one| match one.stage {
-            Stage::Judging { nonce } | Stage::Asking { nonce, .. } => nonce == pong,
+            Stage::Probing { nonce, .. } | Stage::Judging { nonce } | Stage::Asking { nonce, .. } => nonce == pong,
         });
         let Some(index) = waiting else { return };
         match self.submissions[index].stage {
-            Stage::Judging { .. } => {
-                let locator_hashes = vec![self.submissions[index].previous];
-                let stop_hash = BlockHash::all_zeros();
-                self.send(NetworkMessage::GetHeaders(GetHeadersMessage {
-                    version: PROTOCOL_VERSION,
-                    locator_hashes,
-                    stop_hash,
-                }));
+            Stage::Probing { heard: Some(fate @ (Fate::InChain | Fate::Unconnected)), .. } => {
+                let one = self.submissions.swap_remove(index);
+                self.events.push_back(Event::Fate(one.hash, fate));
+            }
+            // The parent is there, or the daemon is catching up and does not answer.
+            Stage::Probing { .. } => {
+                let bytes = self.submissions[index].bytes.clone();
+                self.send_raw("block", &bytes);
                 let nonce = self.ping();
+                self.submissions[index].stage = Stage::Judging { nonce };
+            }
+            Stage::Judging { .. } => {
+                let nonce = self.ask_for_headers(self.submissions[index].previous);
                 self.submissions[index].stage = Stage::Asking { nonce, heard: None };
             }
             Stage::Asking { heard, .. } => {
@@ -450,7 +469,7 @@ mod tests {
         let now = Instant::now();
         let mut wire = ready(now);
         let ours = child(1).block_hash();
-        assert!(wire.submit(ours, genesis().block_hash(), Bytes::from_static(&[1; 81])));
+        assert!(wire.submit(ours, genesis().block_hash(), Bytes::from_static(&[1; 81]), false));
         wire.poll_output().unwrap();
         let [NetworkMessage::Ping(nonce)] = sent(&mut wire)[..] else { panic!("no ping") };
         wire.handle_bytes(&frame(NetworkMessage::Pong(nonce)), now).unwrap();
@@ -478,6 +497,27 @@ mod tests {
         assert_eq!(fate(&[vec![]]), Fate::NotTaken);
         assert_eq!(fate(&[vec![genesis()]]), Fate::Unconnected);
         assert_eq!(fate(&[]), Fate::Unconnected);
+    }
+
+    #[test]
+    fn a_block_that_is_offered_again_goes_out_only_to_a_daemon_with_its_parent() {
+        let probe = |answer: &[Header]| {
+            let now = Instant::now();
+            let mut wire = ready(now);
+            assert!(wire.submit(child(1).block_hash(), genesis().block_hash(), Bytes::from_static(b"the block"), true));
+            let asked = sent(&mut wire);
+            let [NetworkMessage::GetHeaders(_), NetworkMessage::Ping(nonce)] = &asked[..] else { panic!("{asked:?}") };
+            wire.handle_bytes(&frame(NetworkMessage::Headers(answer.to_vec())), now).unwrap();
+            wire.handle_bytes(&frame(NetworkMessage::Pong(*nonce)), now).unwrap();
+            let fate = std::iter::from_fn(|| wire.poll_event())
+                .find_map(|event| if let Event::Fate(_, fate) = event { Some(fate) } else { None });
+            (wire.poll_output().is_some_and(|bytes| bytes.ends_with(b"the block")), fate)
+        };
+        let elsewhere = Header { prev_blockhash: child(9).block_hash(), ..genesis() };
+        assert_eq!(probe(&[elsewhere]), (false, Some(Fate::Unconnected)));
+        assert_eq!(probe(&[child(1)]), (false, Some(Fate::InChain)));
+        assert_eq!(probe(&[child(2)]), (true, None));
+        assert_eq!(probe(&[]), (true, None));
     }
 
     #[test]
@@ -556,7 +596,7 @@ mod tests {
     fn a_block_that_the_daemon_asks_for_is_served_and_another_is_not() {
         let now = Instant::now();
         let mut wire = ready(now);
-        wire.submit(child(1).block_hash(), genesis().block_hash(), Bytes::from_static(b"the block"));
+        wire.submit(child(1).block_hash(), genesis().block_hash(), Bytes::from_static(b"the block"), false);
         while wire.poll_output().is_some() {}
         let wanted = vec![Inventory::WitnessBlock(child(1).block_hash()), Inventory::Block(child(2).block_hash())];
         wire.handle_bytes(&frame(NetworkMessage::GetData(wanted)), now).unwrap();

@@ -66,7 +66,7 @@ pub(super) enum Command {
     /// Lists what the next block would pay.
     Payouts(AskArgs),
     /// Lists the blocks that were found, and what became of them.
-    Blocks(AskArgs),
+    Blocks(BlocksArgs),
     /// Checks all that a node needs, with the node's own options, and says of each thing what to do.
     Doctor(Box<DoctorArgs>),
     /// Takes over the data directory of a Python P2Pool node: shares, peers' addresses, payout address, graphs.
@@ -239,6 +239,44 @@ pub(super) struct MineArgs {
     /// Most hashes per second of all threads together [default: no limit].
     #[arg(long, value_name = "HASHES", env = "P2POOL_PACE", allow_negative_numbers = true)]
     pub(super) pace: Option<String>,
+}
+
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub(super) struct BlocksArgs {
+    #[command(subcommand)]
+    pub(super) command: Option<BlocksCommand>,
+    #[command(flatten)]
+    pub(super) ask: AskArgs,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum BlocksCommand {
+    /// Submits a block again by every route, and shows what each brings. Its bytes are kept until it is mature, or lost by 100
+    /// blocks.
+    Resubmit {
+        /// The block's hash, as `p2pool blocks` lists it.
+        #[arg(value_name = "HASH", env = "P2POOL_HASH")]
+        hash: String,
+        #[command(flatten)]
+        ask: AskArgs,
+    },
+    /// Prints a block's bytes in hex, for any bitcoind: `p2pool blocks export HASH | bitcoin-cli -stdin submitblock`. Reads the
+    /// data directory; the node need not run.
+    Export {
+        /// The block's hash, as `p2pool blocks` lists it.
+        #[arg(value_name = "HASH", env = "P2POOL_HASH")]
+        hash: String,
+        /// The node's network: a name, or a file.
+        #[arg(long, value_name = "NAME|FILE", default_value = "bitcoin", env = "P2POOL_NET")]
+        net: String,
+        /// Short for the network's test network.
+        #[arg(long, env = "P2POOL_TESTNET")]
+        testnet: bool,
+        /// The node's data directory, as it was told.
+        #[arg(long, value_name = "DIR", default_value = "data", env = "P2POOL_DATADIR")]
+        datadir: PathBuf,
+    },
 }
 
 /// Which node is asked, and how it is shown.

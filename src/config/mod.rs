@@ -1,6 +1,7 @@
 //! The only reader of arguments and environment, and the only home of defaults: gives one valid `Config`, or all that is
 //! wrong with what was given.
 
+use bitcoin::BlockHash;
 use clap::parser::ValueSource;
 use clap::{CommandFactory, FromArgMatches};
 use ipnet::IpNet;
@@ -33,8 +34,8 @@ use crate::simulation::{self, Scenario};
 use crate::top;
 use crate::work::{self, Payout};
 use arguments::{
-    AskArgs, BanArgs, BenchCommand, BenchStratumArgs, Cli, Command, DemoArgs, DoctorArgs, LogArgs, MineArgs, RunArgs,
-    ServedArgs, ShareCommand, SimulateArgs, TopArgs,
+    AskArgs, BanArgs, BenchCommand, BenchStratumArgs, BlocksArgs, BlocksCommand, Cli, Command, DemoArgs, DoctorArgs,
+    LogArgs, MineArgs, RunArgs, ServedArgs, ShareCommand, SimulateArgs, TopArgs,
 };
 
 /// Argument files within argument files: deeper is a file that names itself.
@@ -52,6 +53,13 @@ pub enum Config {
     Demo(Box<DemoConfig>),
     /// Ask a running node, or tell it something.
     Control(control::Config),
+    /// Print a found block's bytes in hex.
+    ExportBlock {
+        /// The network's own folder.
+        data_dir: PathBuf,
+        /// The block.
+        hash: BlockHash,
+    },
     /// Show a running node, live.
     Top(top::Config),
     /// Look at what a node needs.
@@ -206,7 +214,10 @@ impl Config {
             Some(Command::Status(ask)) => control(&ask, Some(Request::Status), &mut problems),
             Some(Command::Top(arguments)) => top(&arguments, &mut problems),
             Some(Command::Payouts(ask)) => control(&ask, Some(Request::Payouts), &mut problems),
-            Some(Command::Blocks(ask)) => control(&ask, Some(Request::Blocks), &mut problems),
+            Some(Command::Blocks(BlocksArgs { command: None, ask })) => {
+                control(&ask, Some(Request::Blocks), &mut problems)
+            }
+            Some(Command::Blocks(BlocksArgs { command: Some(command), .. })) => of_block(command, &mut problems),
             Some(Command::Doctor(arguments)) => {
                 let DoctorArgs { run, json } = *arguments;
                 node(run, environment, &mut problems).map(|node| Self::Doctor { node: Box::new(node), json })
@@ -333,6 +344,24 @@ fn control(ask: &AskArgs, request: Option<Request>, problems: &mut Problems) -> 
         request: request?,
         json: ask.json,
     }))
+}
+
+fn of_block(command: BlocksCommand, problems: &mut Problems) -> Option<Config> {
+    match command {
+        BlocksCommand::Resubmit { hash, ask } => {
+            let hash = problems.take("HASH", block_hash(&hash));
+            control(&ask, hash.map(|hash| Request::Resubmit { hash }), problems)
+        }
+        BlocksCommand::Export { hash, net, testnet, datadir } => {
+            let hash = problems.take("HASH", block_hash(&hash));
+            let network = named_network(&net, testnet, problems)?;
+            Some(Config::ExportBlock { data_dir: datadir.join(network.name), hash: hash? })
+        }
+    }
+}
+
+fn block_hash(text: &str) -> Result<BlockHash, String> {
+    text.parse().map_err(|_| format!("`{text}` is no block hash: 64 hex digits, as `p2pool blocks` lists them"))
 }
 
 fn top(arguments: &TopArgs, problems: &mut Problems) -> Option<Config> {

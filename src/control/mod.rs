@@ -12,6 +12,7 @@ pub mod server;
 mod table;
 pub mod words;
 
+use bitcoin::BlockHash;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::fs;
@@ -37,6 +38,11 @@ pub enum Request {
     Payouts,
     /// Found blocks, and what became of them.
     Blocks,
+    /// Submit a block again whose bytes are kept.
+    Resubmit {
+        /// The block's hash.
+        hash: BlockHash,
+    },
     /// Who is connected.
     Peers,
     /// Who is kept away.

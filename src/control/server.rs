@@ -1,5 +1,6 @@
 //! Answers on the control socket.
 
+use bitcoin::BlockHash;
 use futures::{SinkExt, StreamExt};
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -11,6 +12,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{Semaphore, oneshot, watch};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -19,7 +21,9 @@ use tracing::{debug, warn};
 
 use super::overview::{self, Overview, Payouts};
 use super::{Answer, BAN_HOURS_MAX, Request, socket_path, with_short_path};
-use crate::bitcoind::Health;
+use crate::bitcoind::submit::Resubmitter;
+use crate::bitcoind::{Health, Reports};
+use crate::block::Outcome;
 use crate::data_dir::DataDir;
 use crate::figures::{Figures, unix_now};
 use crate::found::FoundBlocks;
@@ -61,6 +65,10 @@ pub struct Sources {
     pub figures: watch::Receiver<Arc<Figures>>,
     /// Found blocks.
     pub found: watch::Receiver<Arc<FoundBlocks>>,
+    /// Submits blocks again.
+    pub resubmitter: Resubmitter,
+    /// Outcomes of submissions.
+    pub reports: Reports,
     /// The last lines of the log.
     pub log: Tail,
 }
@@ -153,6 +161,7 @@ async fn answer(request: Request, sources: &Sources) -> Answer {
             let blocks = overview::blocks(&sources.found.borrow(), BLOCKS_LISTED_MAX);
             Ok(json!({ "symbol": sources.figures.borrow().symbol, "blocks": value(&blocks) }))
         }
+        (Request::Resubmit { hash }, _) => resubmit(hash, sources).await,
         (Request::Status, None) => Ok(status(&p2p::Status::default(), sources)),
         (_, None) => Err("this node takes no part in the pool's network".to_owned()),
         (Request::Status, Some(p2p)) => {
@@ -213,6 +222,42 @@ fn status(peers: &p2p::Status, sources: &Sources) -> Value {
         "height": figures.chain.height,
         "blocks": sources.found.borrow().blocks.len(),
     })
+}
+
+/// Submits a block again, and reports what the routes bring within a few seconds.
+async fn resubmit(hash: BlockHash, sources: &Sources) -> Result<Value, String> {
+    let mut reports = sources.reports.subscribe();
+    sources.resubmitter.resubmit(hash).await.map_err(|error| error.to_string())?;
+    let mut routes: Vec<Attempt> = Vec::new();
+    let mut verdict: Option<Outcome> = None;
+    let listen = async {
+        while !verdict.as_ref().is_some_and(Outcome::is_final) {
+            let report = match reports.recv().await {
+                Ok(report) => report,
+                Err(RecvError::Lagged(_)) => continue,
+                Err(RecvError::Closed) => return,
+            };
+            match report.route {
+                _ if report.block.hash != hash => {}
+                Some(route) => {
+                    routes.retain(|known| known.route != route);
+                    routes.push(Attempt { route, outcome: report.outcome });
+                }
+                None => verdict = Some(report.outcome),
+            }
+        }
+    };
+    // No answer in time is an answer, too: the attempts go on.
+    let _ = timeout(ORDER_MAX, listen).await;
+    Ok(json!({ "hash": hash, "routes": value(&routes), "verdict": value(&verdict) }))
+}
+
+/// One route's latest outcome.
+#[derive(Debug, Serialize)]
+struct Attempt {
+    route: &'static str,
+    #[serde(flatten)]
+    outcome: Outcome,
 }
 
 async fn unban(address: IpAddr, p2p: &p2p::Handle) -> Result<Value, String> {
@@ -293,6 +338,8 @@ mod tests {
             rates: watch::channel(Arc::default()).1,
             figures: watch::channel(Arc::new(Figures::new(&shown(), 0.0))).1,
             found: watch::channel(Arc::default()).1,
+            resubmitter: Resubmitter::of_nobody(),
+            reports: Reports::new(),
             log: Tail::default(),
         };
         let data_dir = DataDir::open(folder, &BITCOIN_REGTEST).unwrap();

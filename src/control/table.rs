@@ -18,6 +18,7 @@ pub(super) fn render(request: &Request, result: Value, now: f64) -> String {
         Request::Overview => overview(&result),
         Request::Payouts => payouts(&read(result)),
         Request::Blocks => blocks(&read(result), now),
+        Request::Resubmit { .. } => resubmitted(&read(result)),
         Request::Peers => peers(&read(result), now),
         Request::Bans => bans(read::<Bans>(result).bans, now),
         Request::Ban { .. } => bans(vec![read(result)], now),
@@ -194,6 +195,39 @@ fn blocks(told: &Blocks, now: f64) -> String {
     table(["height", "found", "standing", told.symbol.as_str(), "finder", "routes", "hash"], rows)
 }
 
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Resubmitted {
+    hash: String,
+    routes: Vec<Attempt>,
+    verdict: Option<Attempt>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Attempt {
+    route: String,
+    outcome: String,
+    reason: Option<String>,
+}
+
+impl Attempt {
+    fn words(&self) -> String {
+        let reason = self.reason.as_deref().map(|reason| format!(" ({})", printable(reason)));
+        format!("{}{}", printable(&self.outcome), reason.unwrap_or_default())
+    }
+}
+
+fn resubmitted(told: &Resubmitted) -> String {
+    let hash = printable(&told.hash);
+    let verdict = match &told.verdict {
+        Some(verdict) => format!("block {hash}: {}\n", verdict.words()),
+        None => format!("block {hash} is being submitted; `p2pool blocks` shows what becomes of it\n"),
+    };
+    let route = |route: &Attempt| format!("  {:<5}{GAP}{}\n", printable(&route.route), route.words());
+    verdict + &told.routes.iter().map(route).collect::<String>()
+}
+
 fn standing(block: &Found) -> String {
     match block.standing.as_str() {
         "confirming" => format!("{} of 100", block.confirmations),
@@ -266,6 +300,20 @@ mod tests {
         assert!(text.contains("3 of 100") && text.contains("rpc accepted, p2p accepted"), "{text}");
         assert!(text.contains("orphaned") && text.contains("(not ours)") && !text.contains('\u{1b}'), "{text}");
         assert!(render(&Request::Blocks, json!({"blocks": []}), 0.0).starts_with("no block"));
+    }
+
+    #[test]
+    fn a_block_submitted_again_shows_what_each_route_brought() {
+        let request = Request::Resubmit { hash: "00".repeat(32).parse().unwrap() };
+        let result = json!({"hash": "00ab", "verdict": {"outcome": "rejected", "reason": "bad-cb-\u{1b}amount"}, "routes": [
+            {"route": "rpc", "outcome": "rejected", "reason": "bad-cb-amount"},
+            {"route": "p2p", "outcome": "failed", "reason": "no P2P connection"},
+        ]});
+        let text = render(&request, result, 0.0);
+        assert!(text.starts_with("block 00ab: rejected (bad-cb-\u{fffd}amount)\n  rpc    rejected"), "{text}");
+        assert!(text.ends_with("  p2p    failed (no P2P connection)\n"), "{text}");
+        let text = render(&request, json!({"hash": "00ab", "routes": [], "verdict": null}), 0.0);
+        assert!(text.contains("is being submitted"), "{text}");
     }
 
     #[test]

@@ -21,6 +21,7 @@ use crate::bitcoind::embedded::{self, Rules};
 use crate::block::BlockReport;
 use crate::config::DemoConfig;
 use crate::data_dir::DataDir;
+use crate::disk::DiskHealth;
 use crate::journal::Journal;
 use crate::log::Tail;
 use crate::miner::{self, MinerEvent};
@@ -62,6 +63,7 @@ const MINER_EVENTS_MAX: usize = 1024;
 pub async fn run(
     config: DemoConfig,
     log: Tail,
+    disk: DiskHealth,
     metrics: PrometheusHandle,
     tasks: &Tasks,
     stop: impl Future<Output = ()>,
@@ -82,7 +84,7 @@ pub async fn run(
     if !data_dir.is_ours() {
         bail!("another demo runs on {}: give this one a --datadir of its own", data_dir.path().display());
     }
-    let journal = Journal::open(&data_dir).context("cannot keep found blocks")?;
+    let journal = Journal::open(&data_dir, disk.clone()).context("cannot keep found blocks")?;
     let listener = sockets::bind(config.worker_address).with_context(|| {
         format!("cannot listen for miners on {}: choose another port with -w", config.worker_address)
     })?;
@@ -112,6 +114,7 @@ pub async fn run(
     // Nobody else mines on this chain: no network.
     let parts = Parts {
         data_dir,
+        disk,
         start_pool: true,
         miners: vec![(Port::Open(listener), Terms::default())],
         web: None,

@@ -191,7 +191,7 @@ impl Story {
                 self.blocks_lost += 1;
                 self.line(&format!("Block at height {} was rejected: {reason}.", block.height));
             }
-            Outcome::Failed(_) => {}
+            Outcome::Waiting(_) | Outcome::Failed(_) => {}
         }
     }
 

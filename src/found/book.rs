@@ -33,7 +33,12 @@ pub(super) struct Book {
 impl Book {
     /// A book with what was written down earlier.
     pub(super) fn of(records: Vec<Record>) -> Self {
-        let records = records.into_iter().map(|record| (record.hash, Arc::new(record))).collect();
+        let records = records.into_iter().map(|record| {
+            // Followed like others: an earlier version let the daemon's silence count as a rejection.
+            let is_settled = record.is_settled && record.standing != Standing::Rejected;
+            (record.hash, Arc::new(Record { is_settled, ..record }))
+        });
+        let records = records.collect();
         let mut book = Self { records, dirty: false };
         book.forget();
         book
@@ -75,25 +80,24 @@ impl Book {
         match report.route {
             Some(route) => self.change(&report.block.hash, |record| note_attempt(record, route, outcome, now)),
             None => {
+                let before = self.get(&report.block.hash).map(|record| record.standing);
+                let was_in_chain = matches!(before, Some(Standing::Confirming | Standing::Orphaned));
                 let standing = match &outcome {
+                    // The daemon's chain knows better by now.
+                    _ if before == Some(Standing::Mature) => None,
                     Outcome::Accepted => Some(Standing::Confirming),
+                    Outcome::Stale | Outcome::Rejected(_) if was_in_chain => Some(Standing::Orphaned),
                     Outcome::Stale => Some(Standing::Stale),
                     Outcome::Rejected(_) => Some(Standing::Rejected),
-                    // No final word.
-                    Outcome::Failed(_) => None,
+                    // No verdicts.
+                    Outcome::Waiting(_) | Outcome::Failed(_) => None,
                 };
                 self.change(&report.block.hash, |record| record.verdict = Some(Verdict { at: now, outcome }));
                 if let Some(standing) = standing {
                     let at_least = u32::from(standing == Standing::Confirming);
                     let confirmations = self.get(&report.block.hash).map_or(0, |record| record.confirmations);
-                    let is_settled = standing == Standing::Rejected;
-                    events.extend(self.stand(
-                        &report.block.hash,
-                        standing,
-                        confirmations.max(at_least),
-                        is_settled,
-                        now,
-                    ));
+                    let confirmations = if at_least > 0 { confirmations.max(at_least) } else { 0 };
+                    events.extend(self.stand(&report.block.hash, standing, confirmations, false, now));
                 }
             }
         }
@@ -153,6 +157,7 @@ impl Book {
                 Standing::Confirming | Standing::Orphaned => self.stand(hash, Standing::Orphaned, 0, is_buried, now),
                 Standing::Submitted if record.verdict.is_none() && waited < SILENCE_MAX => Vec::new(),
                 Standing::Submitted | Standing::Stale => self.stand(hash, Standing::Stale, 0, is_buried, now),
+                Standing::Rejected if is_buried => self.stand(hash, Standing::Rejected, 0, true, now),
                 Standing::Mature | Standing::Rejected => Vec::new(),
             },
             Place::Unknown if height.is_none() && waited > CLAIM_MAX => {
@@ -163,7 +168,8 @@ impl Book {
             Place::Unknown if is_buried => match record.standing {
                 Standing::Confirming | Standing::Orphaned => self.stand(hash, Standing::Orphaned, 0, true, now),
                 Standing::Submitted | Standing::Stale => self.stand(hash, Standing::Stale, 0, true, now),
-                Standing::Mature | Standing::Rejected => Vec::new(),
+                Standing::Rejected => self.stand(hash, Standing::Rejected, 0, true, now),
+                Standing::Mature => Vec::new(),
             },
             // A daemon that lost blocks will have them again.
             Place::Unknown => Vec::new(),
@@ -306,6 +312,7 @@ fn of_block(block: &FoundBlock, now: f64) -> Record {
 fn bounded(outcome: &Outcome) -> Outcome {
     match outcome {
         Outcome::Rejected(reason) => Outcome::Rejected(short(reason)),
+        Outcome::Waiting(reason) => Outcome::Waiting(short(reason)),
         Outcome::Failed(reason) => Outcome::Failed(short(reason)),
         other => other.clone(),
     }
@@ -331,6 +338,7 @@ mod tests {
             payee: "payee".into(),
             finder: "finder".into(),
             is_ours: true,
+            judged_at: None,
         }
     }
 
@@ -398,11 +406,47 @@ mod tests {
         let mut book = Book::default();
         let events = book.report(&report(None, Outcome::Rejected("bad".repeat(1000))), 1.0);
         assert_eq!(kinds(&events), [EventKind::Found, EventKind::Rejected]);
-        assert_eq!(standing(&book, &hash), (Standing::Rejected, 0, true));
+        assert_eq!(standing(&book, &hash), (Standing::Rejected, 0, false));
         let Some(Verdict { outcome: Outcome::Rejected(reason), .. }) = &book.get(&hash).unwrap().verdict else {
             panic!()
         };
         assert_eq!(reason.len(), TEXT_MAX);
+    }
+
+    #[test]
+    fn a_rejected_block_that_the_chain_took_anyway_is_shown_as_what_it_is() {
+        let mut book = Book::default();
+        let hash = block(1).hash;
+        book.report(&report(None, Outcome::Rejected("closed the connection".into())), 1.0);
+        // As an earlier version wrote it down.
+        let settled = Record { is_settled: true, ..Record::clone(book.get(&hash).unwrap()) };
+        let mut book = Book::of(vec![settled]);
+        assert_eq!(book.unsettled(), [hash]);
+        let seen = book.place(&hash, Place::InChain { height: 100, confirmations: 7 }, 106, 2.0);
+        assert_eq!(kinds(&seen), [EventKind::Accepted]);
+        assert_eq!(standing(&book, &hash), (Standing::Confirming, 7, false));
+        let mut book = Book::default();
+        book.report(&report(None, Outcome::Rejected("bad".into())), 1.0);
+        for place in [Place::Unknown, Place::Beside { height: 100 }] {
+            assert_eq!(kinds(&book.place(&hash, place, 150, 2.0)), []);
+            assert_eq!(standing(&book, &hash), (Standing::Rejected, 0, false));
+        }
+        assert_eq!(kinds(&book.place(&hash, Place::Unknown, 200, 3.0)), []);
+        assert_eq!(standing(&book, &hash), (Standing::Rejected, 0, true));
+        assert_eq!(kinds(&book.report(&report(None, Outcome::Accepted), 4.0)), [EventKind::Accepted]);
+        assert_eq!(standing(&book, &hash).0, Standing::Confirming);
+    }
+
+    #[test]
+    fn a_block_that_was_in_the_chain_is_orphaned_whatever_a_later_submission_brings() {
+        for outcome in [Outcome::Stale, Outcome::Rejected("duplicate-invalid".into())] {
+            let (mut book, hash) = accepted();
+            assert_eq!(kinds(&book.report(&report(None, outcome), 2.0)), [EventKind::Orphaned]);
+            assert_eq!(kinds(&book.report(&report(None, Outcome::Accepted), 3.0)), [EventKind::Accepted]);
+            book.place(&hash, Place::InChain { height: 100, confirmations: 100 }, 199, 4.0);
+            assert_eq!(kinds(&book.report(&report(None, Outcome::Stale), 5.0)), []);
+            assert_eq!(standing(&book, &hash), (Standing::Mature, 100, true));
+        }
     }
 
     #[test]

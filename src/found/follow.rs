@@ -2,11 +2,11 @@
 
 use futures::future::BoxFuture;
 use metrics::{counter, describe_counter, describe_gauge, gauge};
-use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{broadcast, mpsc, watch};
+use tokio::task::{JoinError, JoinHandle};
 use tokio::time::{Instant, MissedTickBehavior, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
@@ -14,10 +14,12 @@ use tracing::{error, info, warn};
 use bitcoin::BlockHash;
 
 use super::book::Book;
-use super::{Event, EventKind, FoundBlocks, Standing, file};
+use super::{CONFIRMATIONS_MATURE, Event, EventKind, FoundBlocks, Record, Standing, file};
+use crate::bitcoind::submit::Resubmitter;
 use crate::bitcoind::{Explorer, Place};
 use crate::block::{BlockReport, Outcome, Sighting};
 use crate::data_dir::DataDir;
+use crate::disk::{DiskHealth, Part};
 use crate::journal::Journal;
 use crate::template::Template;
 
@@ -46,6 +48,10 @@ pub struct Inputs {
     pub templates: watch::Receiver<Option<Arc<Template>>>,
     /// Knows where a block stands.
     pub explorer: Arc<dyn Explorer>,
+    /// Submits blocks again that the daemon has lost.
+    pub resubmitter: Resubmitter,
+    /// Trouble with the disk.
+    pub disk: DiskHealth,
 }
 
 /// Names and explains the metrics of this part.
@@ -71,7 +77,7 @@ pub async fn run(
         () = stop.cancelled() => return,
         () = inputs.data_dir.ours() => {}
     }
-    let journal = match Journal::open(&inputs.data_dir) {
+    let journal = match Journal::open(&inputs.data_dir, inputs.disk.clone()) {
         Ok(journal) => Some(journal),
         Err(error) => {
             error!(%error, "the journal of found blocks cannot be looked at");
@@ -89,11 +95,14 @@ pub async fn run(
         data_dir: inputs.data_dir,
         journal,
         explorer: inputs.explorer,
+        resubmitter: inputs.resubmitter,
+        disk: inputs.disk,
         templates: inputs.templates,
         published,
         events,
         looking: None,
         write_at: None,
+        writing: None,
     };
     follower.run(inputs.reports, inputs.sightings, stop).await;
 }
@@ -106,6 +115,8 @@ struct Follower {
     data_dir: DataDir,
     journal: Option<Journal>,
     explorer: Arc<dyn Explorer>,
+    resubmitter: Resubmitter,
+    disk: DiskHealth,
     templates: watch::Receiver<Option<Arc<Template>>>,
     published: watch::Sender<Arc<FoundBlocks>>,
     events: broadcast::Sender<Event>,
@@ -113,6 +124,8 @@ struct Follower {
     looking: Option<BoxFuture<'static, Seen>>,
     /// When what changed is written.
     write_at: Option<Instant>,
+    /// The write under way: a disk that hangs holds up nothing else.
+    writing: Option<JoinHandle<Result<(), String>>>,
 }
 
 impl Follower {
@@ -174,8 +187,13 @@ impl Follower {
                     let happened = self.take_places(&seen);
                     self.tell(happened);
                 }
-                () = sleep_until(self.write_at.unwrap_or_else(Instant::now)), if self.write_at.is_some() => {
-                    self.write().await;
+                () = sleep_until(self.write_at.unwrap_or_else(Instant::now)),
+                    if self.write_at.is_some() && self.writing.is_none() =>
+                {
+                    self.begin_write();
+                }
+                written = async { self.writing.as_mut().expect("it is there").await }, if self.writing.is_some() => {
+                    self.end_write(written);
                 }
             }
         }
@@ -184,8 +202,10 @@ impl Follower {
             let happened = self.book.report(&report, unix_now());
             self.tell(happened);
         }
+        self.finish_write().await;
         if self.write_at.is_some() {
-            self.write().await;
+            self.begin_write();
+            self.finish_write().await;
         }
     }
 
@@ -218,12 +238,32 @@ impl Follower {
         let now = unix_now();
         let mut happened = Vec::new();
         for (hash, place) in seen {
+            if let (Ok(Place::Unknown), Some(record)) = (place, self.book.get(hash)) {
+                self.offer_again(record, tip);
+            }
             match place {
-                Ok(place) => happened.extend(self.book.place(hash, *place, tip, now)),
+                Ok(place) => {
+                    happened.extend(self.book.place(hash, *place, tip, now));
+                    let record = self.book.get(hash);
+                    if record.is_some_and(|record| record.is_settled && record.standing != Standing::Rejected) {
+                        self.prune(*hash);
+                    }
+                }
                 Err(reason) => tracing::debug!(%hash, reason, "where a found block stands is not known just now"),
             }
         }
         happened
+    }
+
+    /// Has a block submitted again that was in the daemon's chain, and that it has lost: by a power cut, or because it runs
+    /// on an older data directory.
+    fn offer_again(&self, record: &Record, tip: u32) {
+        let was_in_chain = matches!(record.standing, Standing::Confirming | Standing::Orphaned);
+        let is_buried = record.height.is_none_or(|height| tip >= height.saturating_add(CONFIRMATIONS_MATURE));
+        if was_in_chain && !is_buried && record.not_submitted.is_none() {
+            warn!(height = record.height, hash = %record.hash, "bitcoind does not have a block any more: submitted again");
+            self.resubmitter.request(record.hash);
+        }
     }
 
     /// Publishes what is new, and says what happened.
@@ -231,9 +271,6 @@ impl Follower {
         for event in happened {
             counter!("found_events_total", "kind" => event.kind.word()).increment(1);
             say(&event);
-            if event.record.is_settled && event.kind != EventKind::Rejected {
-                self.prune(event.record.hash);
-            }
             // Fails if nobody listens, which is nobody's loss.
             let _ = self.events.send(event);
         }
@@ -296,25 +333,30 @@ impl Follower {
         self.tell(Vec::new());
     }
 
-    async fn write(&mut self) {
+    fn begin_write(&mut self) {
         self.write_at = None;
         let (folder, blocks) = (self.data_dir.path().to_owned(), self.book.blocks());
-        let writing = tokio::task::spawn_blocking(move || save(&folder, &blocks));
-        if !writing.await.unwrap_or(false) {
-            // Tried again: the next start should know.
+        self.writing = Some(tokio::task::spawn_blocking(move || {
+            file::save(&folder, &blocks).map_err(|(path, error)| format!("{}: {error}", path.display()))
+        }));
+    }
+
+    async fn finish_write(&mut self) {
+        if let Some(writing) = self.writing.take() {
+            let written = writing.await;
+            self.end_write(written);
+        }
+    }
+
+    fn end_write(&mut self, written: Result<Result<(), String>, JoinError>) {
+        self.writing = None;
+        let trouble = written.unwrap_or_else(|error| Err(error.to_string())).err();
+        if let Some(trouble) = &trouble {
+            error!(trouble, again_in = ?LOOK_INTERVAL, "cannot write the record of found blocks");
             self.book.mark_dirty();
             self.write_at = Some(Instant::now() + LOOK_INTERVAL);
         }
-    }
-}
-
-fn save(folder: &Path, blocks: &FoundBlocks) -> bool {
-    match file::save(folder, blocks) {
-        Ok(()) => true,
-        Err((path, error)) => {
-            error!(path = %path.display(), %error, "the record of found blocks cannot be written; tried again");
-            false
-        }
+        self.disk.report(Part::FoundBlocks, trouble);
     }
 }
 

@@ -6,10 +6,11 @@ use bitcoin::hashes::Hash;
 use bitcoin::{BlockHash, Target};
 use bytes::Bytes;
 use metrics::{counter, describe_counter};
+use std::collections::VecDeque;
 use std::sync::Arc;
 use stratum::Solution;
 use tokio::sync::mpsc;
-use tracing::{error, info, warn};
+use tracing::{error, info};
 
 use crate::block::FoundBlock;
 use crate::share::{Draft, Share};
@@ -17,6 +18,10 @@ use crate::work::Ticket;
 
 /// Solutions that may wait: sessions wait with them when it is full, and their own sockets feel it.
 pub const SOLUTIONS_QUEUED_MAX: usize = 1024;
+
+/// Shares of our own that wait for a share chain that takes none. At a share every few seconds, hours of them; each is some
+/// kilobytes.
+const SHARES_WAITING_MAX: usize = 8192;
 
 /// Names and explains the metrics of this part.
 pub fn describe() {
@@ -32,47 +37,81 @@ pub fn describe() {
     of_peers::describe();
 }
 
-/// Handles solutions until all who could send one are gone.
+/// Handles solutions until all who could send one are gone. Blocks never wait for the share chain: shares that it does not
+/// take at once wait here, in order.
 pub async fn run(
     mut solutions: mpsc::Receiver<Solution<Ticket>>,
     blocks: mpsc::Sender<FoundBlock>,
     shares: mpsc::Sender<Arc<Share>>,
 ) {
-    while let Some(solution) = solutions.recv().await {
-        let ticket = solution.job.ticket();
-        let draft = match ticket.draft() {
-            Ok(draft) => draft,
-            Err(error) => {
-                error!(job = %solution.job.id(), %error, "a solution whose coinbase cannot be made again");
-                counter!("solution_nothing_total").increment(1);
-                continue;
-            }
-        };
-        let is_block = Target::from_le_bytes(solution.solved.pow_hash) <= ticket.template().target;
-        let is_share = ticket.makes_share(&solution.solved.pow_hash);
-        if is_block {
-            counter!("solution_blocks_total").increment(1);
-            let block = block_of(&solution, &draft);
-            info!(height = block.height, hash = %block.hash, worker = %solution.worker, "block found");
-            if blocks.send(block).await.is_err() {
-                warn!("a block was found after submission had stopped");
-            }
+    let mut waiting: VecDeque<Arc<Share>> = VecDeque::new();
+    loop {
+        tokio::select! {
+            biased;
+            solution = solutions.recv() => match solution {
+                Some(solution) => take(solution, &blocks, &mut waiting).await,
+                None => break,
+            },
+            place = shares.reserve(), if !waiting.is_empty() => match place {
+                Ok(place) => place.send(waiting.pop_front().expect("it is not empty")),
+                Err(_) => waiting.clear(),
+            },
         }
-        if is_share {
-            counter!("solution_shares_total").increment(1);
-            match ticket.share(&draft, &solution.solved.header, solution.extranonces) {
-                Ok(share) => {
-                    // The share chain ends after its last sender.
-                    let _ = shares.send(Arc::new(share)).await;
-                }
-                Err(error) => error!(job = %solution.job.id(), %error, "a share of our own that is none"),
-            }
+        // Without another turn where there is room, as there always should be.
+        while !waiting.is_empty()
+            && let Ok(place) = shares.try_reserve()
+        {
+            place.send(waiting.pop_front().expect("it is not empty"));
         }
-        if !is_block && !is_share {
-            // The job's solution target said otherwise: they must come from the same work.
-            error!(job = %solution.job.id(), worker = %solution.worker, "a solution that solves nothing");
+    }
+    // The share chain ends after its last sender.
+    for share in waiting {
+        let _ = shares.send(share).await;
+    }
+}
+
+async fn take(solution: Solution<Ticket>, blocks: &mpsc::Sender<FoundBlock>, waiting: &mut VecDeque<Arc<Share>>) {
+    let ticket = solution.job.ticket();
+    let draft = match ticket.draft() {
+        Ok(draft) => draft,
+        Err(error) => {
+            error!(job = %solution.job.id(), %error, "a solution whose coinbase cannot be made again");
             counter!("solution_nothing_total").increment(1);
+            return;
         }
+    };
+    let is_block = Target::from_le_bytes(solution.solved.pow_hash) <= ticket.template().target;
+    let is_share = ticket.makes_share(&solution.solved.pow_hash);
+    if is_block {
+        counter!("solution_blocks_total").increment(1);
+        let block = block_of(&solution, &draft);
+        let (height, hash) = (block.height, block.hash);
+        // Sent before it is logged.
+        if blocks.send(block).await.is_err() {
+            error!(height, %hash, "a block was found after submission had ended");
+        }
+        info!(height, %hash, worker = %solution.worker, "block found");
+    }
+    if is_share {
+        counter!("solution_shares_total").increment(1);
+        match ticket.share(&draft, &solution.solved.header, solution.extranonces) {
+            Ok(share) => {
+                if waiting.len() >= SHARES_WAITING_MAX {
+                    error!(
+                        waiting = waiting.len(),
+                        "the share chain takes nothing: the oldest share of our own is dropped"
+                    );
+                    waiting.pop_front();
+                }
+                waiting.push_back(Arc::new(share));
+            }
+            Err(error) => error!(job = %solution.job.id(), %error, "a share of our own that is none"),
+        }
+    }
+    if !is_block && !is_share {
+        // The job's solution target said otherwise: they must come from the same work.
+        error!(job = %solution.job.id(), worker = %solution.worker, "a solution that solves nothing");
+        counter!("solution_nothing_total").increment(1);
     }
 }
 
@@ -88,5 +127,6 @@ fn block_of(solution: &Solution<Ticket>, draft: &Draft) -> FoundBlock {
         payee: ticket.payees_in_words(draft),
         finder: solution.worker.to_string(),
         is_ours: true,
+        judged_at: None,
     }
 }

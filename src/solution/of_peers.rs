@@ -13,7 +13,7 @@ use std::fmt;
 use std::sync::Arc;
 use thiserror::Error;
 use tokio::sync::{mpsc, watch};
-use tracing::{debug, info, warn};
+use tracing::{debug, error, info};
 
 use crate::block::{FoundBlock, Sighting};
 use crate::merkle::{self, Digest};
@@ -129,10 +129,12 @@ async fn take(recent: &Recent, solved: &SolvedShare, inputs: &Inputs, blocks: &m
     match recent.block_of(solved, &inputs.known) {
         Ok(block) => {
             counter!("solution_peer_blocks_total", "result" => "made").increment(1);
-            info!(height = block.height, hash = %block.hash, finder = block.finder, "a peer's share is a block: submitted here too");
+            let (height, hash, finder) = (block.height, block.hash, block.finder.clone());
+            // Sent before it is logged.
             if blocks.send(block).await.is_err() {
-                warn!("a peer's block came after submission had stopped");
+                error!(height, %hash, "a peer's block came after submission had ended");
             }
+            info!(height, %hash, finder, "a peer's share is a block: submitted here too");
         }
         // Anyone may claim an easy target; it is a block of nothing.
         Err(reason @ NoBlock::NotHardEnough) => {
@@ -254,6 +256,7 @@ impl Recent {
             payee: format!("{} and its window", share.payee()),
             finder: sender(solved),
             is_ours: false,
+            judged_at: None,
         })
     }
 

@@ -5,7 +5,12 @@ use crate::support::{
 };
 use p2pool::bitcoind::daemon::Config;
 use p2pool::block::{FoundBlock, Outcome};
+use p2pool::data_dir::DataDir;
+use p2pool::disk::DiskHealth;
+use p2pool::journal::Journal;
 use p2pool::network::BITCOIN_REGTEST;
+use serde_json::json;
+use std::path::Path;
 use std::time::Duration;
 use test_support::{Bitcoind, Fault, HttpProxy, mine_blocks, payout_address};
 
@@ -107,33 +112,222 @@ async fn a_block_that_breaks_a_rule_is_rejected_in_the_daemons_words_and_kept() 
     backend.stop().await;
 }
 
+/// Waits for a report on `block` that `wanted` agrees to; gives everything that was reported until then.
+async fn reports_until(
+    backend: &mut Backend,
+    block: &FoundBlock,
+    limit: Duration,
+    wanted: impl Fn(&(Option<&'static str>, Outcome)) -> bool,
+) -> Vec<(Option<&'static str>, Outcome)> {
+    let mut told = Vec::new();
+    let waiting = async {
+        while !told.last().is_some_and(&wanted) {
+            let report = backend.reports.recv().await.unwrap();
+            assert_eq!(report.block.hash, block.hash);
+            told.push((report.route, report.outcome));
+        }
+    };
+    let ended = tokio::time::timeout(limit, waiting).await;
+    assert!(ended.is_ok(), "not reported within {limit:?}: {told:?}");
+    told
+}
+
 #[tokio::test(flavor = "multi_thread")]
-async fn p2p_alone_notices_that_a_block_was_rejected() {
+async fn p2p_alone_never_rejects_a_block_and_submitblocks_answer_does() {
     let daemon = Bitcoind::start();
-    let (mut backend, _proxy) = start_with_p2p_alone(&daemon).await;
+    let (mut backend, proxy) = start_with_p2p_alone(&daemon).await;
     let block = greedy(&mut backend).await;
-    let told = backend.submit(&block).await;
-    assert!(matches!(word_of(&told, Some("p2p")), Some(Outcome::Rejected(_))), "{told:?}");
+    backend.handle.blocks.send(block.clone()).await.unwrap();
+    // bitcoind hangs up on it each time.
+    let mut attempts = 0;
+    while attempts < 7 {
+        let report = tokio::time::timeout(LIMIT, backend.reports.recv()).await.expect("tried on").unwrap();
+        assert!(matches!(report.outcome, Outcome::Failed(_)), "{:?} {:?}", report.route, report.outcome);
+        attempts += u32::from(report.route == Some("p2p"));
+    }
+    assert_eq!(journalled(backend.data_dir.path(), ".block").len(), 1);
+    proxy.mend("submitblock");
+    let told = backend.fate(&block).await;
+    assert!(matches!(word_of(&told, Some("rpc")), Some(Outcome::Rejected(_))), "{told:?}");
     assert!(matches!(word_of(&told, None), Some(Outcome::Rejected(_))), "{told:?}");
     backend.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_block_that_comes_second_is_stale_by_either_route() {
+async fn a_block_that_comes_second_is_shown_as_stale_and_lands_when_the_first_is_gone() {
+    let (for_p2p, for_rpc) = (Bitcoind::start(), Bitcoind::start());
+    let (by_p2p, _proxy) = start_with_p2p_alone(&for_p2p).await;
+    let by_rpc = start(config_without_p2p(&for_rpc)).await;
+    for (daemon, mut backend, route) in [(&for_p2p, by_p2p, "p2p"), (&for_rpc, by_rpc, "rpc")] {
+        let late = mine(&*backend.template(|_| true).await, 1);
+        let first = mine_blocks(daemon, 1, &payout_address(9).script_pubkey())[0];
+        let told = backend.submit(&late).await;
+        assert_eq!(word_of(&told, Some(route)), Some(Outcome::Stale), "{told:?}");
+        assert_eq!(word_of(&told, None), Some(Outcome::Stale), "{told:?}");
+        assert_eq!(daemon.best_block_hash(), first);
+        wait_for("the block noted", || journalled(backend.data_dir.path(), ".stale").len() == 1).await;
+        daemon.call("invalidateblock", json!([first]));
+        // Once a minute otherwise.
+        backend.handle.resubmitter.resubmit(late.hash).await.unwrap();
+        let told = backend.fate(&late).await;
+        assert_eq!(word_of(&told, None), Some(Outcome::Accepted), "{told:?}");
+        assert_eq!(daemon.best_block_hash(), late.hash);
+        wait_for("the block noted", || journalled(backend.data_dir.path(), ".accepted").len() == 1).await;
+        backend.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stale_block_is_offered_again_after_a_restart() {
     let daemon = Bitcoind::start();
-    let (mut by_p2p, _proxy) = start_with_p2p_alone(&daemon).await;
-    let mut by_rpc = start(config_without_p2p(&daemon)).await;
-    let late = mine(&*by_p2p.template(|_| true).await, 1);
-    let later = mine(&*by_rpc.template(|_| true).await, 2);
+    let mut backend = start(config(&daemon)).await;
+    let late = mine(&*backend.template(|_| true).await, 1);
     let first = mine_blocks(&daemon, 1, &payout_address(9).script_pubkey())[0];
-    let (p2p, rpc) = tokio::join!(by_p2p.submit(&late), by_rpc.submit(&later));
-    assert_eq!(word_of(&p2p, Some("p2p")), Some(Outcome::Stale), "{p2p:?}");
-    assert_eq!(word_of(&p2p, None), Some(Outcome::Stale), "{p2p:?}");
-    assert_eq!(word_of(&rpc, Some("rpc")), Some(Outcome::Stale), "{rpc:?}");
-    assert_eq!(word_of(&rpc, None), Some(Outcome::Stale), "{rpc:?}");
-    assert_eq!(daemon.best_block_hash(), first);
-    by_p2p.stop().await;
-    by_rpc.stop().await;
+    assert_eq!(word_of(&backend.submit(&late).await, None), Some(Outcome::Stale));
+    wait_for("the block noted", || journalled(backend.data_dir.path(), ".stale").len() == 1).await;
+    let data_dir = backend.stop().await;
+    daemon.call("invalidateblock", json!([first]));
+    let mut backend = start_in(config(&daemon), &BITCOIN_REGTEST, data_dir).await;
+    let told = backend.fate(&late).await;
+    assert_eq!(word_of(&told, None), Some(Outcome::Accepted), "{told:?}");
+    backend.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stale_block_is_given_up_when_its_competitor_is_a_hundred_deep() {
+    let daemon = Bitcoind::start();
+    let mut backend = start(config_without_p2p(&daemon)).await;
+    let late = mine(&*backend.template(|_| true).await, 1);
+    mine_blocks(&daemon, 100, &payout_address(9).script_pubkey());
+    assert_eq!(word_of(&backend.submit(&late).await, None), Some(Outcome::Stale));
+    backend.handle.resubmitter.resubmit(late.hash).await.unwrap();
+    reports_until(&mut backend, &late, LIMIT, |told| *told == (Some("rpc"), Outcome::Stale)).await;
+    mine_blocks(&daemon, 1, &payout_address(9).script_pubkey());
+    backend.template(|template| template.height == 102).await;
+    backend.handle.resubmitter.resubmit(late.hash).await.unwrap();
+    reports_until(&mut backend, &late, LIMIT, |told| *told == (Some("rpc"), Outcome::Stale)).await;
+    // It is not on its way any more: a request begins anew with its file.
+    wait_for("an end of it", || journalled(backend.data_dir.path(), ".stale").len() == 1).await;
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    backend.handle.resubmitter.resubmit(late.hash).await.unwrap();
+    let told = backend.fate(&late).await;
+    assert_eq!(word_of(&told, None), Some(Outcome::Stale), "{told:?}");
+    backend.stop().await;
+}
+
+/// Which ways a back end has to its daemon.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Ways {
+    Both,
+    P2pAlone,
+    RpcAlone,
+}
+
+/// How the daemon comes to lack the parent of a block.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Lack {
+    /// It runs on an older data directory, as after a power cut or from a backup.
+    Older,
+    /// The parent was invalidated, and is reconsidered.
+    Invalidated,
+}
+
+/// Longer than three times what made an earlier version give a block up.
+const WITHOUT_PARENT: Duration = Duration::from_secs(75);
+
+/// A block is found on a parent that the daemon then lacks for [`WITHOUT_PARENT`]; it lands once the parent is back.
+async fn lands_after_its_parent(ways: Ways, lack: Lack) {
+    let mut daemon = Bitcoind::start();
+    mine_blocks(&daemon, 5, &payout_address(9).script_pubkey());
+    let older = tempfile::tempdir().unwrap();
+    daemon.stop();
+    copy(&daemon.data_dir().join("regtest"), &older.path().join("regtest"));
+    daemon.restart();
+    let later = mine_blocks(&daemon, 3, &payout_address(9).script_pubkey());
+    let raw: Vec<_> = later.iter().map(|hash| daemon.call("getblock", json!([hash, 0]))).collect();
+    let (mut backend, _proxy) = match ways {
+        Ways::Both => (start(config(&daemon)).await, None),
+        Ways::RpcAlone => (start(config_without_p2p(&daemon)).await, None),
+        Ways::P2pAlone => {
+            let (backend, proxy) = start_with_p2p_alone(&daemon).await;
+            (backend, Some(proxy))
+        }
+    };
+    let block = mine(&*backend.template(|template| template.height == 9).await, 1);
+    match lack {
+        Lack::Older => {
+            daemon.stop();
+            std::fs::remove_dir_all(daemon.data_dir().join("regtest")).unwrap();
+            copy(&older.path().join("regtest"), &daemon.data_dir().join("regtest"));
+            daemon.restart();
+            assert_eq!(daemon.height(), 5);
+        }
+        Lack::Invalidated => drop(daemon.call("invalidateblock", json!([later[2]]))),
+    }
+    backend.handle.blocks.send(block.clone()).await.unwrap();
+    let until = tokio::time::Instant::now() + WITHOUT_PARENT;
+    while let Ok(report) = tokio::time::timeout_at(until, backend.reports.recv()).await {
+        let report = report.unwrap();
+        let is_open = matches!(report.outcome, Outcome::Waiting(_) | Outcome::Failed(_));
+        assert!(report.route.is_some() && is_open, "{ways:?} {lack:?}: {:?} {:?}", report.route, report.outcome);
+    }
+    assert_eq!(journalled(backend.data_dir.path(), ".block").len(), 1);
+    match lack {
+        Lack::Older => {
+            for block in &raw {
+                daemon.call("submitblock", json!([block]));
+            }
+        }
+        Lack::Invalidated => drop(daemon.call("reconsiderblock", json!([later[2]]))),
+    }
+    let told = backend.fate(&block).await;
+    assert_eq!(word_of(&told, None), Some(Outcome::Accepted), "{ways:?} {lack:?}: {told:?}");
+    assert_eq!(daemon.best_block_hash(), block.hash);
+    wait_for("the block noted", || journalled(backend.data_dir.path(), ".accepted").len() == 1).await;
+    backend.stop().await;
+}
+
+fn copy(from: &Path, to: &Path) {
+    let copied = std::process::Command::new("cp").arg("-a").args([from, to]).status().unwrap();
+    assert!(copied.success());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_block_waits_for_its_parent_for_as_long_as_it_takes() {
+    // Side by side, as they mostly wait.
+    let cases = [
+        (Ways::Both, Lack::Older),
+        (Ways::P2pAlone, Lack::Older),
+        (Ways::Both, Lack::Invalidated),
+        (Ways::RpcAlone, Lack::Invalidated),
+    ];
+    let running: Vec<_> =
+        cases.into_iter().map(|(ways, lack)| tokio::spawn(lands_after_its_parent(ways, lack))).collect();
+    for case in running {
+        case.await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_good_block_that_an_earlier_version_called_rejected_lands_at_the_next_start() {
+    let daemon = Bitcoind::start();
+    let mut backend = start(config(&daemon)).await;
+    let good = mine(&*backend.template(|_| true).await, 1);
+    let bad = greedy(&mut backend).await;
+    let data_dir = backend.stop().await;
+    let journal_dir = DataDir::open(data_dir.path(), &BITCOIN_REGTEST).unwrap();
+    let journal = Journal::open(&journal_dir, DiskHealth::new()).unwrap();
+    for block in [&good, &bad] {
+        let reason = Outcome::Rejected("bitcoind hung up on it".into());
+        journal.write(block).unwrap().mark(&reason).unwrap();
+    }
+    drop((journal, journal_dir));
+    let backend = start_in(config(&daemon), &BITCOIN_REGTEST, data_dir).await;
+    wait_for("the good block in the chain", || daemon.best_block_hash() == good.hash).await;
+    wait_for("the good block noted", || journalled(backend.data_dir.path(), ".accepted").len() == 1).await;
+    let rejected = journalled(backend.data_dir.path(), ".rejected");
+    assert!(rejected.len() == 1 && rejected[0].contains(&bad.hash.to_string()), "{rejected:?}");
+    backend.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -13,6 +13,7 @@ use p2pool::bitcoind::daemon::{self, Config};
 use p2pool::bitcoind::{Handle, Health};
 use p2pool::block::{BlockReport, FoundBlock, Outcome};
 use p2pool::data_dir::DataDir;
+use p2pool::disk::DiskHealth;
 use p2pool::journal::Journal;
 use p2pool::network::{BITCOIN_REGTEST, Network};
 use p2pool::share::{WITNESS_RESERVED_VALUE, witness_commitment_script};
@@ -67,7 +68,7 @@ pub(crate) async fn start_in(config: Config, network: &'static Network, data_dir
     let journal_dir = DataDir::open(data_dir.path(), network).unwrap();
     // A back end that was just stopped may hold it for another instant.
     tokio::spawn(journal_dir.clone().take_over());
-    let journal = Journal::open(&journal_dir).unwrap();
+    let journal = Journal::open(&journal_dir, DiskHealth::new()).unwrap();
     let handle = daemon::start(config, network, journal, &tasks).await.unwrap();
     let reports = handle.reports.subscribe();
     Backend { handle, tasks, reports, data_dir }
@@ -114,6 +115,8 @@ impl Backend {
 
     pub(crate) async fn stop(self) -> Arc<TempDir> {
         let started = Instant::now();
+        // Submission ends with the last who could send a block.
+        drop(self.handle);
         assert!(self.tasks.drain(Duration::from_secs(5)).await, "a task did not end");
         assert!(started.elapsed() < Duration::from_secs(2), "stopping took {:?}", started.elapsed());
         self.data_dir
@@ -182,5 +185,6 @@ pub(crate) fn mine_paying(template: &Template, seed: u8, value: u64) -> FoundBlo
         payee: payout_address(seed).to_string(),
         finder: "test".into(),
         is_ours: true,
+        judged_at: None,
     }
 }

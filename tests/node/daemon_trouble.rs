@@ -1,6 +1,7 @@
 //! Crashes and absences, of the node and of its daemon: no found block is lost, and no miner works for nothing for long.
 
-use serde_json::json;
+use serde_json::{Value, json};
+use std::path::Path;
 use std::time::{Duration, Instant};
 use test_support::{
     Bitcoind, Fault, HttpProxy, Node, NodeBuilder, StratumClient, TcpProxy, mine_blocks, payout_address, wait_until,
@@ -30,6 +31,40 @@ fn a_block_found_just_before_a_crash_lands_after_the_restart() {
     node.restart();
     wait_for_best(&daemon, found.hash);
     wait_until("the block is settled", Duration::from_secs(20), || node.found_blocks("accepted").len() == 1);
+}
+
+#[test]
+fn a_block_that_the_daemon_lost_is_submitted_again() {
+    let mut daemon = Bitcoind::start();
+    mine_blocks(&daemon, 2, &payout_address(9).script_pubkey());
+    daemon.stop();
+    let (current, older) = (daemon.data_dir().join("regtest"), daemon.data_dir().join("older"));
+    let copy = |from: &Path, to: &Path| {
+        let copied = std::process::Command::new("cp").arg("-a").args([from, to]).status().expect("cp runs");
+        assert!(copied.success());
+    };
+    copy(&current, &older);
+    daemon.restart();
+    let between = mine_blocks(&daemon, 9, &payout_address(9).script_pubkey());
+    let between: Vec<Value> = between.iter().map(|hash| daemon.call("getblock", json!([hash, 0]))).collect();
+    let node = Node::start(P2POOL, &daemon);
+    let user = miner_name(1);
+    let mut miner = StratumClient::ready(node.worker_port(), &user);
+    let found = job_on_tip(&mut miner, &daemon).solve_block();
+    assert_eq!(miner.submit(&user, &found), Ok(true));
+    wait_for_best(&daemon, found.hash);
+    wait_until("the block is settled", Duration::from_secs(20), || node.found_blocks("accepted").len() == 1);
+    // As after a power cut, or from a backup: ten blocks behind.
+    daemon.stop();
+    std::fs::remove_dir_all(&current).expect("the daemon's files can be removed");
+    copy(&older, &current);
+    daemon.restart();
+    assert_eq!(daemon.height(), 2);
+    node.wait_for_log("bitcoind does not have a block any more", Duration::from_secs(90));
+    for block in &between {
+        daemon.call("submitblock", json!([block]));
+    }
+    wait_until("it is in the chain again", Duration::from_secs(30), || daemon.best_block_hash() == found.hash);
 }
 
 #[test]

@@ -68,6 +68,55 @@ fn a_later_orphan_is_shown_and_told() {
     assert_eq!(record(&node, &hash).expect("it is remembered")["standing"], "orphaned");
 }
 
+/// Runs `p2pool blocks` with further words on the node's data directory: its output, or what it complained of.
+fn blocks_command(node: &Node, words: &[&str]) -> Result<String, String> {
+    let output = std::process::Command::new(P2POOL)
+        .arg("blocks")
+        .args(words)
+        .args(["--net", "bitcoin_regtest", "--datadir"])
+        .arg(node.data_dir())
+        .output()
+        .expect("the program runs");
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("text");
+    if output.status.success() { Ok(text(output.stdout)) } else { Err(text(output.stderr)) }
+}
+
+#[test]
+fn a_kept_block_is_exported_and_submitted_again_and_its_routes_are_shown() {
+    let daemon = Bitcoind::start();
+    let mut node = Node::start(P2POOL, &daemon);
+    let user = miner_name(1);
+    let mut miner = StratumClient::ready(node.worker_port(), &user);
+    let block = mine_one(&mut miner, &user, &daemon, &node, &payout_address(1));
+    let hash = block.block_hash().to_string();
+    wait_until("the block is settled on disk", SOON, || node.found_blocks("accepted").len() == 1);
+
+    let told = blocks_command(&node, &["resubmit", &hash]).expect("it is kept");
+    assert!(told.starts_with(&format!("block {hash}: accepted")), "{told}");
+    assert!(told.contains("rpc") || told.contains("p2p"), "{told}");
+    let unknown = "11".repeat(32);
+    for order in ["resubmit", "export"] {
+        let error = blocks_command(&node, &[order, &unknown]).expect_err("there is none");
+        assert!(error.contains(&unknown) && error.contains("getblock"), "{error}");
+        let error = blocks_command(&node, &[order, "12ab"]).expect_err("no hash");
+        assert!(error.contains("`12ab` is no block hash"), "{error}");
+    }
+
+    // A run that ended before it noted what became of the block, on a daemon that has it.
+    node.terminate();
+    let exported = blocks_command(&node, &["export", &hash]).expect("the node need not run");
+    assert_eq!(exported.trim_end(), daemon.call("getblock", serde_json::json!([hash, 0])).as_str().expect("hex"));
+    let kept = node.found_blocks("accepted").remove(0);
+    std::fs::rename(&kept, kept.with_extension("block")).expect("the file can be renamed");
+    std::fs::remove_file(node.data_dir().join("bitcoin_regtest").join("found_blocks.json")).expect("it is there");
+    node.restart();
+    wait_until("the routes are noted", SOON, || {
+        record(&node, &hash).is_some_and(|record| record["routes"].as_array().is_some_and(|routes| !routes.is_empty()))
+    });
+    let listed = blocks_command(&node, &[]).expect("the node runs");
+    assert!(listed.contains("rpc accepted"), "{listed}");
+}
+
 #[test]
 fn a_peers_block_is_followed_too_wherever_it_was_submitted() {
     let (ours, theirs) = (Bitcoind::start(), Bitcoind::start());

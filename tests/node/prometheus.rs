@@ -203,7 +203,8 @@ fn operands(query: &str) -> Vec<String> {
 /// Names of metrics of ours in a query or a board.
 fn metrics_in(text: &str) -> BTreeSet<String> {
     let words = text.split(|letter: char| !(letter.is_ascii_alphanumeric() || letter == '_'));
-    let parts = ["bitcoind_", "disk_", "http_", "log_", "p2p_", "p2pool_", "process_", "runtime_", "sharechain_", "solution_"];
+    let parts =
+        ["bitcoind_", "disk_", "http_", "log_", "p2p_", "p2pool_", "process_", "runtime_", "sharechain_", "solution_"];
     let others = ["figures_", "found_", "stats_", "stratum_", "work_"];
     words.filter(|word| parts.iter().chain(&others).any(|part| word.starts_with(part))).map(str::to_owned).collect()
 }

@@ -30,10 +30,10 @@ use metrics::gauge;
 use parking_lot::Mutex;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
-use tokio::sync::{Notify, broadcast, mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tracing::{debug, error};
 
-use super::{BLOCKS_QUEUED_MAX, Explorer, Handle, Health, Place, REPORTS_KEPT_MAX, Route, heights, submit};
+use super::{BLOCKS_QUEUED_MAX, Explorer, Handle, Health, Place, Reports, Route, heights, submit};
 use crate::block::{FoundBlock, Outcome};
 use crate::journal::Journal;
 use crate::network::DEMO;
@@ -156,13 +156,6 @@ impl Route for Embedded {
 /// The chain lives in memory alone: `journal` should be in a folder of this run's own, since blocks that an earlier run
 /// left there build on blocks that this one has never seen.
 pub fn start(config: &Config, journal: Journal, tasks: &Tasks) -> (Handle, Embedded) {
-    let (handle, embedded, found) = assemble(config, tasks);
-    submit::start(tasks, journal, vec![Arc::new(embedded.clone())], found, handle.reports.clone());
-    (handle, embedded)
-}
-
-/// Everything but the taking up of blocks: that is for the receiver's holder, with the [`Embedded`] as the only route.
-fn assemble(config: &Config, tasks: &Tasks) -> (Handle, Embedded, mpsc::Receiver<FoundBlock>) {
     let embedded = Embedded::new(config.rules);
     let health = Health {
         last_success: Some(Instant::now()),
@@ -176,7 +169,15 @@ fn assemble(config: &Config, tasks: &Tasks) -> (Handle, Embedded, mpsc::Receiver
     let (templates_out, templates) = watch::channel(None);
     let (health_out, health) = watch::channel(health);
     let (blocks, found) = mpsc::channel(BLOCKS_QUEUED_MAX);
-    let (reports, _) = broadcast::channel(REPORTS_KEPT_MAX);
+    let reports = Reports::new();
+    let inputs = submit::Inputs {
+        journal,
+        routes: vec![Arc::new(embedded.clone())],
+        blocks: found,
+        templates: templates.clone(),
+        reports: reports.clone(),
+    };
+    let resubmitter = submit::start(tasks, inputs);
     let (heights, teller) = heights::new(None, templates.clone());
     tasks.spawn("embedded heights", teller.run(tasks.stop_signal()));
     let publishing = publish_templates(embedded.clone(), templates_out, health_out);
@@ -189,7 +190,7 @@ fn assemble(config: &Config, tasks: &Tasks) -> (Handle, Embedded, mpsc::Receiver
     let (_, best_header) = watch::channel(None);
     let news = Arc::default();
     let explorer = Arc::new(embedded.clone());
-    (Handle { templates, health, blocks, heights, reports, best_header, explorer, news }, embedded, found)
+    (Handle { templates, health, blocks, resubmitter, heights, reports, best_header, explorer, news }, embedded)
 }
 
 async fn publish_templates(

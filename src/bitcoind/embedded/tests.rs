@@ -28,6 +28,7 @@ fn found(embedded: &Embedded, salt: u32) -> FoundBlock {
         payee: "anyone".into(),
         finder: "test".into(),
         is_ours: true,
+        judged_at: None,
     }
 }
 
@@ -52,6 +53,7 @@ async fn a_found_block_is_accepted_reported_and_mined_upon() {
     let next = timeout(PATIENCE, next).await.unwrap().unwrap().clone().unwrap();
     assert_eq!(next.previous_block, block.hash);
     assert_eq!(embedded.tip(), Tip { hash: block.hash, height: 1 });
+    drop(handle);
     assert!(tasks.drain(PATIENCE).await);
 }
 
@@ -74,7 +76,8 @@ async fn the_route_tells_accepted_stale_and_rejected_apart() {
 #[tokio::test]
 async fn a_new_transaction_gets_into_a_template_within_seconds() {
     let tasks = Tasks::new();
-    let (mut handle, embedded, _found) = assemble(&regtest(), &tasks);
+    let folder = tempfile::tempdir().unwrap();
+    let (mut handle, embedded) = start(&regtest(), Journal::of_test(folder.path()), &tasks);
     let first = found(&embedded, 0);
     let coinbase: bitcoin::Block = bitcoin::consensus::encode::deserialize(&first.bytes).unwrap();
     assert_eq!(embedded.submit_block(&first.hash, &first.bytes), Outcome::Accepted);
@@ -92,6 +95,7 @@ async fn a_new_transaction_gets_into_a_template_within_seconds() {
         template.as_ref().is_some_and(|template| template.transactions.iter().any(|one| one.txid == txid))
     };
     timeout(PATIENCE, handle.templates.wait_for(shown)).await.unwrap().unwrap();
+    drop(handle);
     assert!(tasks.drain(PATIENCE).await);
 }
 

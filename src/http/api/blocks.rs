@@ -60,7 +60,7 @@ pub(super) struct Block {
 pub(super) struct Route {
     /// `rpc` or `p2p`.
     route: String,
-    /// `accepted`, `stale`, `rejected` or `failed`.
+    /// `accepted`, `stale`, `rejected`, `waiting` (the daemon cannot judge it yet) or `failed`.
     outcome: &'static str,
     /// In the daemon's own words, if it said more.
     detail: Option<String>,
@@ -120,10 +120,7 @@ fn route(report: &RouteReport, found_at: f64) -> Route {
 }
 
 fn detail(outcome: &Outcome) -> Option<String> {
-    match outcome {
-        Outcome::Accepted | Outcome::Stale => None,
-        Outcome::Rejected(reason) | Outcome::Failed(reason) => Some(reason.clone()),
-    }
+    outcome.reason().map(str::to_owned)
 }
 
 /// One of whose fate nothing is known here.

@@ -4,6 +4,7 @@
 use bitcoin::hashes::{Hash, sha256d};
 use libfuzzer_sys::fuzz_target;
 use p2pool::data_dir::DataDir;
+use p2pool::disk::DiskHealth;
 use p2pool::journal::Journal;
 use p2pool::network::BITCOIN_REGTEST;
 use std::cell::RefCell;
@@ -25,7 +26,7 @@ fuzz_target!(|input: &[u8]| {
     FOLDER.with_borrow_mut(|folder| {
         let folder = folder.get_or_insert_with(|| tempfile::tempdir().expect("a folder for the files"));
         let data_dir = DataDir::open(folder.path(), &BITCOIN_REGTEST).expect("the folder can be made");
-        let journal = Journal::open(&data_dir).expect("the folder can be made");
+        let journal = Journal::open(&data_dir, DiskHealth::new()).expect("the folder can be made");
         let blocks = folder.path().join("found_blocks");
         let hash = hash_named_in(&content);
         fs::write(blocks.join(format!("0000001-{hash}.block")), &content).expect("the file can be written");

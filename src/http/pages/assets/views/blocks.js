@@ -26,7 +26,7 @@ export default function blocks() {
   };
 }
 
-const OUTCOMES = { accepted: "is-good", stale: "is-bad", rejected: "is-bad", failed: "is-bad" };
+const OUTCOMES = { accepted: "is-good", stale: "is-bad", rejected: "is-bad", waiting: "is-warn", failed: "is-bad" };
 const ROUTES = { rpc: "RPC to bitcoind", p2p: "peer-to-peer to bitcoind", embedded: "the embedded chain" };
 
 function block(row, symbol) {
