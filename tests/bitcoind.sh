@@ -1,6 +1,8 @@
 #!/usr/bin/env bash
 # Provides the tests with a real bitcoind and prints where it is: $BITCOIND, else the one in PATH, else one built once
 # from the Bitcoin Core source inside a Cargo package and kept in the user's cache folder. Debian has no bitcoind.
+#     tests/bitcoind.sh [--packages]
+# --packages only installs what building it needs, if it is to be built.
 set -euo pipefail
 
 # The source package; test-support's bitcoind.rs looks for the same version.
@@ -31,6 +33,12 @@ if [[ -x $installed/bin/bitcoind ]]; then
     exit
 fi
 
+build_packages=(cmake g++ libboost-dev libevent-dev ninja-build pkg-config)
+if [[ ${1:-} == --packages ]]; then
+    need_packages "building bitcoind" "${build_packages[@]}"
+    exit
+fi
+
 mkdir -p "$cache"
 exec 9>"$cache/lock"
 if ! flock --nonblock 9; then
@@ -43,7 +51,7 @@ if [[ -x $installed/bin/bitcoind ]]; then
     exit
 fi
 
-need_packages "building bitcoind" cmake g++ libboost-dev libevent-dev ninja-build pkg-config
+need_packages "building bitcoind" "${build_packages[@]}"
 
 # Beside the goal, so that the last step is a rename within one file system.
 work=$(mktemp --directory "$cache/building.XXXXXX")

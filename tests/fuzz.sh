@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Fuzzes every parser for SECONDS in all, from the committed corpora, guided by coverage; fails on a crash.
 #     tests/fuzz.sh [SECONDS [TARGET...]]
+# Targets run at the same time on different cores, so on two cores that takes half of SECONDS, and building.
 # The compiler's coverage flags are stable ones, so this needs neither a nightly compiler nor cargo-fuzz.
 set -euo pipefail
 
@@ -35,6 +36,10 @@ for workspace in "${workspaces[@]}"; do
         fi
     done
 done
+if ((${#targets[@]} == 0)); then
+    echo "No fuzz target is named $*" >&2
+    exit 1
+fi
 share=$((seconds / ${#targets[@]}))
 ((share > 0)) || share=1
 
@@ -42,26 +47,51 @@ share=$((seconds / ${#targets[@]}))
 shm=/dev/shm
 [[ -w $shm ]] || shm=${TMPDIR:-/tmp}
 work=$(mktemp -d -p "$shm")
-trap 'rm -rf "$work"' EXIT
-crashes=0
-for target in "${targets[@]}"; do
-    workspace=${target%%:*} name=${target##*:}
-    found=$work/$name artifacts=target/fuzz/artifacts/$name
+
+fuzz() {
+    local workspace=${1%%:*} name=${1##*:} verdict=ok executions covered
+    local found=$work/$name artifacts=target/fuzz/artifacts/$name
     mkdir -p "$found" "$artifacts"
     # What is new goes into the first folder, and away with it; the committed corpus stays as it is.
-    verdict=ok
     TMPDIR=$work "target/fuzz/$host/release/$name" "$found" "$workspace/corpus/$name" \
         -max_total_time="$share" -timeout=10 -rss_limit_mb=2048 -print_final_stats=1 -verbosity=1 \
         -artifact_prefix="$artifacts/" >"$work/$name.log" 2>&1 || verdict=CRASHED
     executions=$(sed -n 's/^stat::number_of_executed_units: *//p' "$work/$name.log")
-    covered=$(grep -o 'cov: [0-9]*' "$work/$name.log" | tail -1 || true)
+    covered=$(grep -o 'cov: [0-9]*' "$work/$name.log" | tail -n 1 || true)
     printf '%-13s %3d seeds  %9s executions in %d s  %-10s  %s\n' "$name" \
         "$(find "$workspace/corpus/$name" -type f | wc -l)" "${executions:-?}" "$share" "$covered" "$verdict"
     if [[ $verdict != ok ]]; then
-        crashes=$((crashes + 1))
         tail -n 40 "$work/$name.log"
         echo "The input is in $artifacts/; run it with: target/fuzz/$host/release/$name FILE"
+        return 1
     fi
+}
+
+running=()
+# Each target is a group of processes, and none outlives this script.
+set -m
+end() {
+    local pid
+    for pid in "${running[@]}"; do
+        kill -- "-$pid" 2>/dev/null || true
+    done
+    rm -rf "$work"
+}
+trap end EXIT
+cores=$(nproc)
+crashes=0
+# Waits for the one that began first: all take the same time.
+await_one() {
+    wait "${running[0]}" || crashes=$((crashes + 1))
+    running=("${running[@]:1}")
+}
+for target in "${targets[@]}"; do
+    ((${#running[@]} < cores)) || await_one
+    fuzz "$target" &
+    running+=($!)
+done
+while ((${#running[@]} > 0)); do
+    await_one
 done
 if ((crashes > 0)); then
     echo "$crashes of ${#targets[@]} fuzz targets crashed" >&2

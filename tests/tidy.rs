@@ -155,13 +155,29 @@ fn every_file_says_why_it_exists() {
 #[test]
 fn nothing_is_left_unfinished() {
     // Spelled so that this file does not find itself.
-    let marks = ["TO\u{44}O", "FIX\u{4d}E", "XX\u{58}", "unimplemented\u{21}", "todo\u{21}", "#[ignor\u{65}"];
+    let marks = ["TO\u{44}O", "FIX\u{4d}E", "XX\u{58}", "unimplemented\u{21}", "todo\u{21}"];
     for path in rust_files(&["src", "stratum", "tests"]) {
         let text = read(&path);
         for mark in marks {
             assert!(!text.contains(mark), "{} says {mark}", path.display());
         }
     }
+}
+
+#[test]
+fn tests_are_left_out_only_where_the_full_run_has_them() {
+    // Spelled so that this file does not find itself.
+    let (ignored, long) = ("#[ignor\u{65}", "#[ignor\u{65} = \"long: tests/run.sh --full\"]");
+    let mut count = 0;
+    for path in rust_files(&["src", "stratum", "tests"]) {
+        for line in read(&path).lines().filter(|line| line.contains(ignored)) {
+            assert_eq!(line.trim(), long, "{}: the only reason to leave a test out", path.display());
+            count += 1;
+        }
+    }
+    assert!(count > 0, "the full run has tests of its own");
+    let script = read(&root().join("tests/run.sh"));
+    assert!(script.contains("--run-ignored all") && script.contains("--include-ignored"), "run.sh runs them");
 }
 
 /// Metrics that the code describes, by name.

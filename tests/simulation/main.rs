@@ -40,6 +40,30 @@ fn somebody_with_many_addresses_cannot_be_all_that_nodes_know() {
 }
 
 #[test]
+#[ignore = "long: tests/run.sh --full"]
+fn many_addresses_are_not_all_that_a_hundred_nodes_know() {
+    check("eclipse", "100", "40");
+}
+
+#[test]
+#[ignore = "long: tests/run.sh --full"]
+fn a_thousand_nodes_have_one_chain() {
+    check("convergence", "1000", "60");
+}
+
+#[test]
+#[ignore = "long: tests/run.sh --full"]
+fn nodes_that_join_a_pool_of_a_thousand_get_the_chain() {
+    check("joining", "1000", "40");
+}
+
+#[test]
+#[ignore = "long: tests/run.sh --full"]
+fn a_torn_pool_of_a_thousand_heals_to_its_heavier_side() {
+    check("partition", "1000", "60");
+}
+
+#[test]
 fn withholding_shares_gains_no_more_than_theory_says() {
     check("withholding", "100", "100");
 }

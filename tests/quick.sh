@@ -1,0 +1,79 @@
+#!/usr/bin/env bash
+# Checks what changed since BASE (HEAD unless named): format, lints and unit tests, within a minute after an edit.
+#     tests/quick.sh [BASE]
+# Needs no root, no daemon and no network. Of Rust it checks only the packages that changed, and of those only library,
+# programs and the test binaries that were edited; tests/run.sh checks everything.
+set -euo pipefail
+
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+step() { printf '\n== %s\n' "$*"; "$@"; }
+
+base=${1:-HEAD}
+if ! git rev-parse --quiet --verify "$base^{commit}" >/dev/null; then
+    echo "Unknown commit: $base. Name a commit or branch that the changes are counted from, or none for HEAD." >&2
+    exit 1
+fi
+mapfile -t changed < <(
+    git diff --name-only --no-renames "$base"
+    git ls-files --others --exclude-standard
+)
+
+declare -A packages=() binaries=()
+scripts=()
+for path in "${changed[@]}"; do
+    case $path in
+        # Workspaces of their own, which only fuzzing builds.
+        stratum/fuzz/* | tests/fuzz/*) ;;
+        stratum/*.rs | stratum/Cargo.toml) packages[stratum]=yes ;;
+        tests/support/*) packages[test-support]=yes ;;
+        *.sh | .ci/*) [[ ! -f $path ]] || scripts+=("$path") ;;
+        tests/*/*.rs)
+            packages[p2pool]=yes
+            name=${path#tests/}
+            [[ ! -f tests/${name%%/*}/main.rs ]] || binaries[${name%%/*}]=yes
+            ;;
+        tests/*.rs)
+            packages[p2pool]=yes
+            [[ ! -f $path ]] || binaries[$(basename "$path" .rs)]=yes
+            ;;
+        src/* | benches/*) packages[p2pool]=yes ;;
+        # What all packages are built by.
+        Cargo.toml | Cargo.lock | .clippy.toml | .cargo/*)
+            packages[p2pool]=yes packages[stratum]=yes packages[test-support]=yes
+            ;;
+    esac
+done
+
+step cargo fmt --all --check
+for script in "${scripts[@]}"; do
+    step bash -n "$script"
+done
+if ((${#scripts[@]} > 0)) && command -v shellcheck >/dev/null; then
+    step shellcheck --external-sources "${scripts[@]}"
+fi
+for package in "${!packages[@]}"; do
+    targets=(--lib)
+    if [[ $package == p2pool ]]; then
+        targets+=(--bins)
+        for binary in "${!binaries[@]}"; do
+            targets+=(--test "$binary")
+        done
+    fi
+    step cargo clippy --package "$package" "${targets[@]}" -- -D warnings
+done
+for package in "${!packages[@]}"; do
+    # The tests of the test support start daemons.
+    if [[ $package == test-support ]]; then
+        continue
+    fi
+    if cargo nextest --version >/dev/null 2>&1; then
+        step cargo nextest run --package "$package" --lib --no-tests pass
+    else
+        step cargo test --package "$package" --lib
+    fi
+done
+if ((${#packages[@]} == 0)); then
+    packages[none]=yes
+fi
+printf '\n== %d files changed since %s; packages checked: %s\n' "${#changed[@]}" "$base" "${!packages[*]}"
