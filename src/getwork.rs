@@ -22,6 +22,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use stratum::getwork::{Ask, DATA_BYTES, Desk, Handed};
 use stratum::server::metrics::{self, Meters};
 use stratum::{Difficulty, Epochs, Now, Solution, Work};
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
@@ -181,14 +182,15 @@ async fn call<W: Work>(
     if call.method != "getwork" {
         return failed(id, device, -32601, format!("method `{}` not found", call.method));
     }
-    let Some(login) = Login::of(&headers) else { return challenge() };
     match call.params.get(0) {
         None => {
+            let Some(login) = Login::of(&headers) else { return challenge() };
             if let Some(Extension(client)) = client {
                 getwork.note(poller(client, &headers));
             }
             getwork.hand_out(id, &login, device, &headers)
         }
+        // What it was made for says who is paid: the same work without a name is judged, too.
         Some(data) => getwork.submit(id, data, device, &headers).await,
     }
 }
@@ -235,19 +237,16 @@ impl<W: Work> Getwork<W> {
 
     async fn submit(&self, id: Option<&RawValue>, data: &Value, device: Device, headers: &HeaderMap) -> Response {
         let started = Instant::now();
-        let Some(work) = self.work.borrow().clone() else {
-            return failed(id, device, CODE_NO_WORK, "there is no work: this node is not ready".to_owned());
-        };
         let Some(data) =
             data.as_str().filter(|data| data.len() <= 2 * DATA_BYTES).and_then(|data| hex::decode(data).ok())
         else {
             return failed(id, device, 20, format!("data is not the hex of {DATA_BYTES} bytes"));
         };
-        let judged = self.desk.judge(&work, &data, now());
+        let newest = self.work.borrow().as_ref().map(|work| work.epochs());
+        let judged = self.desk.judge(newest, &data, now());
         if let Some(solution) = judged.solution {
             metrics::solution();
-            // Ends only with the node; a solution found then is lost with it.
-            let _ = self.solutions.send(solution).await;
+            self.pass_on(solution).await;
         }
         let verdict = judged.verdict.as_ref().map_or_else(stratum::StratumError::word, |()| "accepted");
         self.meters.judged(verdict, judged.credit.as_ref(), started.elapsed());
@@ -260,6 +259,15 @@ impl<W: Work> Getwork<W> {
                 .extend(reason.ok().map(|reason| (HeaderName::from_static("x-reject-reason"), reason)));
         }
         response
+    }
+
+    /// Passes on a solution before it is answered. Waits when the node is behind, in a task of its own: the one that asks is
+    /// dropped when the miner hangs up.
+    async fn pass_on(&self, solution: Solution<W::Ticket>) {
+        // Closed only when the node has ended.
+        let Err(TrySendError::Full(solution)) = self.solutions.try_send(solution) else { return };
+        let solutions = self.solutions.clone();
+        let _ = tokio::spawn(async move { solutions.send(solution).await }).await;
     }
 
     /// Remembers that a miner has the newest work.
@@ -337,4 +345,81 @@ fn challenge() -> Response {
 fn now() -> Now {
     let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
     Now { instant: Instant::now(), unix: u32::try_from(unix).unwrap_or(u32::MAX) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures::FutureExt;
+    use stratum::extranonce::Extranonces;
+    use stratum::midstate::Midstate;
+    use stratum::{JobId, JobParts, Offer, Refusal, Tallies, Worker, vardiff};
+
+    /// A job of which every hash is a solution.
+    #[derive(Debug)]
+    struct Easiest;
+
+    impl Work for Easiest {
+        type Payout = String;
+        type Ticket = ();
+
+        fn authorize(&self, name: &str, _password: &str) -> Result<Worker<String>, Refusal> {
+            Ok(Worker { name: name.into(), payout: name.to_owned(), difficulty: None, notice: None })
+        }
+
+        fn offer(&self, _payout: &String, _generation: u32, _draw: u32) -> Result<Offer<()>, Refusal> {
+            let parts = JobParts {
+                id: JobId(1),
+                coinbase_head: &[],
+                coinbase_midstate: Midstate::new(&[]),
+                coinbase_tail: &[0; 4],
+                branch: &[],
+                version: 0x2000_0000,
+                previous_block: [9; 32],
+                bits: 0x207f_ffff,
+                time: now().unix,
+                time_min: now().unix - 600,
+                solution_target: stratum::Target::from_le_bytes([0xff; 32]),
+                pow: stratum::job::sha256d,
+            };
+            Ok(Offer::new(&parts, ()))
+        }
+
+        fn epochs(&self) -> Epochs {
+            Epochs::default()
+        }
+    }
+
+    #[tokio::test]
+    async fn a_solution_is_not_lost_with_a_miner_that_hangs_up_while_the_node_is_behind() {
+        let desk = Desk::new(vardiff_of_test(), Extranonces::starting_at(1), Arc::<Tallies>::default()).unwrap();
+        let ask = Ask { name: "alice", password: "", draw: 0, easiest: None };
+        let solved: Vec<_> = (0..2).map(|_| desk.hand_out(&Easiest, ask, now()).unwrap().data).collect();
+        let (solutions, mut found) = mpsc::channel(1);
+        // There is no work any more, either.
+        let (_work_sender, work) = watch::channel(None);
+        let stop = CancellationToken::new();
+        let getwork = Getwork::new(desk, true, work, solutions, Arc::default(), stop);
+        let (device, headers) = (Device { is_tiny: false, is_cpu: true }, HeaderMap::new());
+        let submit = |data: &[u8]| {
+            let (getwork, data, headers) = (&getwork, Value::from(hex::encode(data)), &headers);
+            async move { getwork.submit(None, &data, device, headers).await }
+        };
+        assert!(submit(&solved[0]).now_or_never().is_some(), "there is room for one");
+        assert!(submit(&solved[1]).now_or_never().is_none(), "the next one waits, and its miner hangs up");
+        for _ in 0..2 {
+            let next = tokio::time::timeout(Duration::from_secs(10), found.recv());
+            assert!(next.await.unwrap().is_some());
+        }
+    }
+
+    fn vardiff_of_test() -> stratum::vardiff::Config {
+        let difficulty = |value| Difficulty::new(value).unwrap();
+        vardiff::Config {
+            interval: Duration::from_secs(3),
+            start: difficulty(1.0),
+            min: difficulty(1e-9),
+            max: difficulty(1e9),
+        }
+    }
 }

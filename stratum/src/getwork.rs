@@ -17,7 +17,7 @@ use crate::extranonce::{Extranonces, Lease};
 use crate::job::{JOB_LIFE, Job, Offer};
 use crate::midstate::Midstate;
 use crate::session::{Now, Solution};
-use crate::submission::{Solved, TIME_ROLL_MAX_S, check_time};
+use crate::submission::{Solved, TIME_ROLL_MAX_S, can_be_block, check_time};
 use crate::tally::{Client, Credit, Protocol, Tallies, Tally, Writer};
 use crate::vardiff::{self, Vardiff};
 use crate::work::{Refusal, Work, Worker};
@@ -104,6 +104,10 @@ struct State<T> {
     /// The roots, oldest first.
     order: VecDeque<[u8; 32]>,
     miners: HashMap<Arc<str>, Miner>,
+    /// Solutions of names that were forgotten meanwhile.
+    strays: Duplicates,
+    /// The newest epochs that were seen, for the time when there is no work.
+    newest: Epochs,
 }
 
 /// One answer.
@@ -138,6 +142,8 @@ impl<W: Work> Desk<W> {
             handed_out: HashMap::new(),
             order: VecDeque::new(),
             miners: HashMap::new(),
+            strays: Duplicates::default(),
+            newest: Epochs::default(),
         };
         Some(Self { config, extranonces, tallies, state: Mutex::new(state) })
     }
@@ -151,6 +157,7 @@ impl<W: Work> Desk<W> {
         // Made outside of the lock; all polling miners with one payout share it.
         let Offer { job, is_fee, .. } = work.offer(&worker.payout, 0, ask.draw)?;
         let mut state = self.state.lock();
+        state.newest = work.epochs();
         let (difficulty, target) = state.difficulty(self, &worker, ask.easiest, job.solution_target(), now.instant);
         let extranonces = state.next_extranonces(&self.extranonces)?;
         let root = job.merkle_root(&extranonces);
@@ -173,50 +180,65 @@ impl<W: Work> Desk<W> {
         Ok(render(&header, target))
     }
 
-    /// Judges `data` as a miner brought it back.
-    pub fn judge(&self, work: &W, data: &[u8], now: Now) -> Judged<W::Ticket> {
+    /// Judges `data` as a miner brought it back, by the work that it was made for: `newest` are the epochs of what there is
+    /// now, `None` if there is nothing. A solution comes out of it whatever the verdict says, unless it did before.
+    pub fn judge(&self, newest: Option<Epochs>, data: &[u8], now: Now) -> Judged<W::Ticket> {
         let Some(header) = header_of(data) else {
             let problem = format!("{} bytes of data, not {DATA_BYTES}", data.len());
             return Judged::refused(StratumError::Parameters(problem));
         };
         let root: [u8; 32] = header[36..68].try_into().expect("32 of the header's 80 bytes");
         let mut state = self.state.lock();
-        let State { handed_out, miners, .. } = &mut *state;
+        let newest = newest.unwrap_or(state.newest);
+        state.newest = newest;
+        let State { handed_out, miners, strays, .. } = &mut *state;
         let Some(answer) = handed_out.get(&root).filter(|answer| answer.is_fresh(now.instant)) else {
             return Judged::refused(StratumError::JobNotFound(hex::encode(root)));
         };
+        let refusal = answer.check(&header, &root, now.unix).err();
+        // Only a header that differs in what was not the miner's to change may still be a block.
+        let solved = match refusal {
+            Some(_) if !answer.can_be_block(&header, &root) => None,
+            _ => Some(Solved::of(header, &answer.job)),
+        };
+        let is_solution = solved.is_some_and(|solved| answer.job.solution_target().is_met_by(&solved.pow_hash));
+        let solution_of = |solved: Solved| Solution {
+            job: answer.job.clone(),
+            solved,
+            extranonces: answer.extranonces,
+            worker: answer.worker.clone(),
+        };
         let Some(miner) = miners.get_mut(&answer.worker) else {
-            return Judged::refused(StratumError::JobNotFound(hex::encode(root)));
+            let solution = solved.filter(|solved| is_solution && strays.insert(&solved.hash)).map(solution_of);
+            return Judged { solution, ..Judged::refused(StratumError::JobNotFound(hex::encode(root))) };
         };
         let refuse = |miner: &mut Miner, error: StratumError| {
             miner.account.refuse(error.word(), now.instant);
             Judged::refused(error)
         };
-        if let Err(error) = answer.check(&header, &root, now.unix) {
-            return refuse(miner, error);
-        }
-        let solved = Solved::of(header, &answer.job);
+        let solved = match (refusal, solved) {
+            (None, Some(solved)) => solved,
+            (refusal, solved) => {
+                let solution =
+                    solved.filter(|solved| is_solution && miner.duplicates.insert(&solved.hash)).map(solution_of);
+                let error = refusal.unwrap_or_else(|| StratumError::JobNotFound(hex::encode(root)));
+                return Judged { solution, ..refuse(miner, error) };
+            }
+        };
         if miner.duplicates.contains(&solved.hash) {
             return refuse(miner, StratumError::Duplicate);
         }
         let is_credited = answer.target.is_met_by(&solved.pow_hash);
-        let is_solution = answer.job.solution_target().is_met_by(&solved.pow_hash);
         if is_credited || is_solution {
             miner.duplicates.insert(&solved.hash);
         }
-        let solution = is_solution.then(|| Solution {
-            job: answer.job.clone(),
-            solved,
-            extranonces: answer.extranonces,
-            worker: answer.worker.clone(),
-        });
+        let solution = is_solution.then(|| solution_of(solved));
         let achieved = Target::from_le_bytes(solved.pow_hash).difficulty();
         if !is_credited {
             let (achieved, required) = (format!("{achieved:.6}"), answer.difficulty.to_string());
             return Judged { solution, ..refuse(miner, StratumError::LowDifficulty { achieved, required }) };
         }
         miner.vardiff.record(answer.difficulty, now.instant);
-        let newest = work.epochs();
         let is_late = answer.epochs.drops_for(newest);
         let credit = Credit { difficulty: answer.difficulty, achieved, is_late, is_fee: answer.is_fee };
         miner.account.credit(&credit, now.instant);
@@ -307,6 +329,13 @@ impl<T> State<T> {
 impl<T> HandedOut<T> {
     fn is_fresh(&self, now: Instant) -> bool {
         now.saturating_duration_since(self.since) <= JOB_LIFE
+    }
+
+    /// Whether `header` can be a block of this answer's job, whatever [`Self::check`] says of its version and time.
+    fn can_be_block(&self, header: &[u8; 80], root: &[u8; 32]) -> bool {
+        let word = |at: usize| u32::from_le_bytes(header[at..at + 4].try_into().expect("four bytes"));
+        let (version, time, nonce) = (word(0), word(68), word(76));
+        self.job.header(version, root, time, nonce) == *header && can_be_block(&self.job, time)
     }
 
     /// Only time and nonce are the miner's to change.

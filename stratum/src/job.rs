@@ -17,11 +17,8 @@ use crate::midstate::{Midstate, double_sha256_of_header, double_sha256_of_pair};
 pub const JOBS_MAX: usize = 64;
 
 /// How long a session remembers a job. Devices with deep queues (Antminer S1 to S5, BFL) return work that is minutes old.
+/// That holds for a job on an old parent block, too: its block competes with the one that came instead.
 pub const JOB_LIFE: Duration = Duration::from_secs(600);
-
-/// How long it remembers a job on a parent block that is not the last one any more, which earns nobody anything: long
-/// enough to tell a late device so.
-pub const STALE_JOB_LIFE: Duration = Duration::from_secs(120);
 
 /// Jobs that are kept of a session that has ended. Its miner gets no more of them, and works on the newest.
 pub const RESUMABLE_JOBS_MAX: usize = 8;
@@ -259,6 +256,8 @@ pub(crate) struct HandedOut<T> {
     pub(crate) extranonce1: [u8; EXTRANONCE1_SIZE],
     /// Whether it pays the operator.
     pub(crate) is_fee: bool,
+    /// Whether it pays the payee of an earlier session, which is not this session's: it earns no credit here.
+    pub(crate) pays_other: bool,
     since: Instant,
     /// What was submitted for it. No two jobs have a header in common, so it is forgotten with the job; most jobs of most
     /// connections end without any.
@@ -294,11 +293,8 @@ impl<T> Jobs<T> {
         extranonce1: [u8; EXTRANONCE1_SIZE],
         now: Instant,
     ) {
-        let is_old = |oldest: &HandedOut<T>| {
-            let life = if oldest.epochs.stale == epochs.stale { JOB_LIFE } else { STALE_JOB_LIFE };
-            now.saturating_duration_since(oldest.since) > life
-        };
-        while self.handed_out.len() >= JOBS_MAX || self.handed_out.front().is_some_and(is_old) {
+        self.forget_old(now);
+        while self.handed_out.len() >= JOBS_MAX {
             self.handed_out.pop_front();
         }
         let before = match self.is_resumed {
@@ -314,9 +310,27 @@ impl<T> Jobs<T> {
             epochs,
             extranonce1,
             is_fee,
+            pays_other: false,
             since: now,
             duplicates,
         });
+    }
+
+    /// Drops jobs that are older than [`JOB_LIFE`].
+    pub(crate) fn forget_old(&mut self, now: Instant) {
+        let is_old = |oldest: &HandedOut<T>| now.saturating_duration_since(oldest.since) > JOB_LIFE;
+        while self.handed_out.front().is_some_and(is_old) {
+            self.handed_out.pop_front();
+        }
+    }
+
+    /// Marks all of them as jobs that pay another payee than this session's.
+    pub(crate) fn disown(&mut self) {
+        self.handed_out.iter_mut().for_each(|handed_out| handed_out.pays_other = true);
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.handed_out.is_empty()
     }
 
     pub(crate) fn newest(&self) -> Option<&HandedOut<T>> {
@@ -406,7 +420,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn jobs_of_an_old_parent_block_are_remembered_for_two_minutes_only() {
+    fn a_job_of_an_old_parent_block_is_remembered_as_long_as_any_other() {
         let mut jobs = Jobs::new();
         let now = Instant::now();
         let difficulty = Difficulty::new(1.0).unwrap();
@@ -422,14 +436,15 @@ pub(crate) mod tests {
             );
         };
         add(&mut jobs, 1, 0, 0);
-        add(&mut jobs, 2, 0, 300);
-        add(&mut jobs, 3, 1, 301);
-        assert!(jobs.find("0000000000000001").is_none(), "old, and its parent block, too");
-        add(&mut jobs, 4, 1, 420);
+        add(&mut jobs, 2, 1, 1);
+        add(&mut jobs, 3, 1, 600);
+        assert!(jobs.find("0000000000000001").is_some(), "a block on the old parent is still a block");
+        add(&mut jobs, 4, 1, 601);
+        assert!(jobs.find("0000000000000001").is_none(), "too old");
         assert!(jobs.find("0000000000000002").is_some());
-        add(&mut jobs, 5, 1, 421);
+        jobs.forget_old(now + Duration::from_secs(602));
         assert!(jobs.find("0000000000000002").is_none());
-        assert!(jobs.find("0000000000000003").is_some(), "its parent block is the last one still");
+        assert!(jobs.find("0000000000000003").is_some());
     }
 
     #[test]

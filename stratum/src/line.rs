@@ -61,6 +61,12 @@ impl Lines {
         if line.len() > bytes_max { Err(LineTooLong(bytes_max)) } else { Ok(Some(line)) }
     }
 
+    /// The bytes after the last line end, once no more will come: a last line whose end is missing.
+    pub fn rest(&mut self) -> Option<&[u8]> {
+        let from = std::mem::replace(&mut self.start, self.buffer.len());
+        Some(&self.buffer[from..]).filter(|rest| !rest.is_empty())
+    }
+
     /// An idle connection holds next to nothing.
     fn forget_handed_out(&mut self) {
         if self.start == self.buffer.len() {
@@ -108,6 +114,17 @@ mod tests {
             lines_of(&[b"one\r\ntwo\nth", b"r", b"ee\n\nfour"], 100),
             ["one", "two", "three", ""].map(|line| Ok(line.to_owned()))
         );
+    }
+
+    #[test]
+    fn what_is_left_without_a_line_end_is_had_once() {
+        let mut lines = Lines::default();
+        lines.extend(b"one\ntwo");
+        assert_eq!(lines.next(100), Ok(Some(&b"one"[..])));
+        assert_eq!(lines.next(100), Ok(None));
+        assert_eq!(lines.rest(), Some(&b"two"[..]));
+        assert_eq!(lines.rest(), None);
+        assert_eq!(lines.next(100), Ok(None));
     }
 
     #[test]

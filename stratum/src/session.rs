@@ -368,11 +368,18 @@ impl<W: Work> Session<W> {
         if let (Some(worker), Some(difficulty)) = (self.workers.first(), difficulty) {
             self.memory.keep_difficulty(&worker.worker.name, &self.user_agent, difficulty, now.instant);
         }
-        if self.told.is_some() {
-            let Self { extranonce1, payee, jobs, .. } = self;
+        if self.has_jobs() {
+            let Self { extranonce1, resumed, payee, jobs, .. } = self;
+            // An earlier session's jobs that this one did not come to take over are still for the same payee.
+            let payee = resumed.unwrap_or(payee);
             let past = Past { extranonce1, payee, jobs: jobs.into_resumable(), difficulty };
             self.memory.keep(self.name, past, now.instant);
         }
+    }
+
+    /// Whether there is a job that a submission may be for.
+    pub fn has_jobs(&self) -> bool {
+        !self.jobs.is_empty()
     }
 
     /// Longest line to accept now.
@@ -453,23 +460,10 @@ impl<W: Work> Session<W> {
         let id = request.id;
         match request.call {
             Ok(Call::Submit { name, job, extranonce2, time, nonce, version_bits }) => {
-                let lenient = self.config.lenient;
-                let verdict = self.submit(&name, &job, now, |mask| {
+                let is_credited = self.judge(id, &name, &job, now, |mask, lenient| {
                     Submission::parse(&extranonce2, &time, &nonce, version_bits.as_deref(), mask, lenient)
                 });
-                let (result, credit) = match verdict {
-                    Ok((credit, result)) => (result, Some(credit)),
-                    Err(error) => (Err(error), None),
-                };
-                let word = result.as_ref().map_or_else(StratumError::word, |()| "accepted");
-                self.events.push_back(Event::Judged { verdict: word, credit });
-                if credit.is_none()
-                    && let Some(known) = self.workers.iter_mut().find(|known| *known.given == *name)
-                {
-                    known.account.refuse(word, now.instant);
-                }
-                self.answer(id, result);
-                if credit.is_some() { self.retarget(now) } else { self.bear_with(now) }
+                if is_credited { self.retarget(now) } else { self.bear_with(now) }
             }
             Ok(call) => {
                 self.spend(now)?;
@@ -481,6 +475,43 @@ impl<W: Work> Session<W> {
                 self.spend(now)
             }
         }
+    }
+
+    /// Handles a line that was under way when it was decided to close the connection: a submission is judged and answered as
+    /// ever, and nothing else is done any more. Returns whether the line earned anything; the caller bounds those that do not.
+    pub fn handle_last_line(&mut self, line: &[u8], now: Now) -> bool {
+        let Ok(Request { id, call: Ok(Call::Submit { name, job, extranonce2, time, nonce, version_bits }) }) =
+            Request::parse(line)
+        else {
+            return false;
+        };
+        self.judge(id, &name, &job, now, |mask, lenient| {
+            Submission::parse(&extranonce2, &time, &nonce, version_bits.as_deref(), mask, lenient)
+        })
+    }
+
+    /// Judges a submission and answers it. Returns whether it was credited.
+    fn judge(
+        &mut self,
+        id: Id<'_>,
+        name: &str,
+        job: &str,
+        now: Now,
+        parse: impl Fn(u32, bool) -> Result<Submission, StratumError>,
+    ) -> bool {
+        let (result, credit) = match self.submit(name, job, now, parse) {
+            Ok((credit, result)) => (result, Some(credit)),
+            Err(error) => (Err(error), None),
+        };
+        let word = result.as_ref().map_or_else(StratumError::word, |()| "accepted");
+        self.events.push_back(Event::Judged { verdict: word, credit });
+        if credit.is_none()
+            && let Some(known) = self.workers.iter_mut().find(|known| *known.given == *name)
+        {
+            known.account.refuse(word, now.instant);
+        }
+        self.answer(id, result);
+        credit.is_some()
     }
 
     fn handle_call(&mut self, id: Id<'_>, call: Call<'_>, now: Now) -> Result<(), Disconnect> {
@@ -693,6 +724,7 @@ impl<W: Work> Session<W> {
         let Some(past) = self.memory.take(session, now.instant) else { return };
         self.extranonce1 = past.extranonce1;
         self.jobs = past.jobs;
+        self.jobs.forget_old(now.instant);
         self.start = self.start.or(past.difficulty);
         self.resumed = Some(past.payee);
         self.events.push_back(Event::Resumed);
@@ -720,8 +752,8 @@ impl<W: Work> Session<W> {
             return Ok(());
         }
         if self.resumed.take().is_some_and(|payee| payee != self.payee) {
-            // Whoever resumed this session is somebody else: its jobs do not pay them.
-            self.jobs = Jobs::new();
+            // The session is resumed under another name: its jobs earn that name nothing, but may still be blocks.
+            self.jobs.disown();
         }
         self.credited = now.instant;
         let known =
@@ -876,23 +908,35 @@ impl<W: Work> Session<W> {
     }
 
     /// Judges a submission: what it is credited with, and the answer to it, which may still be that it came too late.
-    /// Checks what costs nothing first, and tells duplicates before anything is passed on; what is a solution is passed on
-    /// even if it came too late for the miner to be paid for it.
+    /// Checks what costs nothing first, and tells duplicates before anything is passed on. A solution is passed on even if it
+    /// earns the miner nothing: because it came too late, or because its name, time or version bits are refused.
     fn submit(
         &mut self,
         name: &str,
         job: &str,
         now: Now,
-        parse: impl FnOnce(u32) -> Result<Submission, StratumError>,
+        parse: impl Fn(u32, bool) -> Result<Submission, StratumError>,
     ) -> Result<(Credit, Result<(), StratumError>), StratumError> {
         if !self.subscribed {
             return Err(StratumError::NotSubscribed);
         }
-        let worker = self.submitter(name)?;
-        let index = self.jobs.find(job).ok_or_else(|| StratumError::JobNotFound(shown(job)))?;
+        let worker = self.submitter(name);
+        let Some(index) = self.jobs.find(job) else {
+            worker?;
+            return Err(StratumError::JobNotFound(shown(job)));
+        };
         let handed_out = self.jobs.at(index);
         let mut mask = self.mask;
-        let mut submission = parse(mask)?;
+        let mut submission = match parse(mask, self.config.lenient) {
+            Ok(submission) => submission,
+            Err(error) => {
+                if let Ok(understood) = parse(mask, true) {
+                    self.pass_on_refused(index, &understood);
+                }
+                worker?;
+                return Err(error);
+            }
+        };
         if self.multi_version
             && mask == 0
             && let Some(full) = submission.version_bits
@@ -902,7 +946,19 @@ impl<W: Work> Session<W> {
             mask = version_rolling::VERSION_MASK & self.config.version_mask;
         }
         let extranonce1 = handed_out.extranonce1;
-        let solved = submission.solve(&handed_out.job, extranonce1, mask, now.unix, &mut self.last_root)?;
+        let solved = submission.solve(&handed_out.job, extranonce1, mask, now.unix, &mut self.last_root);
+        let (worker, solved) = match (worker, solved) {
+            (Ok(worker), Ok(solved)) if !handed_out.pays_other => (worker, solved),
+            (worker, solved) => {
+                let pays_other = handed_out.pays_other;
+                self.pass_on_refused(index, &submission);
+                worker?;
+                if !pays_other {
+                    solved?;
+                }
+                return Err(StratumError::JobNotFound(shown(job)));
+            }
+        };
         let credited = self.worth(handed_out, &solved);
         let is_solution = handed_out.job.solution_target.is_met_by(&solved.pow_hash);
         // Only what is worth something is remembered, lest noise push it out.
@@ -916,10 +972,8 @@ impl<W: Work> Session<W> {
             return Err(StratumError::Duplicate);
         }
         if is_solution {
-            let mut extranonces = [0; 8];
-            extranonces[..4].copy_from_slice(&extranonce1);
-            extranonces[4..].copy_from_slice(&submission.extranonce2);
             let job = handed_out.job.clone();
+            let extranonces = submission.extranonces(extranonce1);
             let worker = self.workers[worker].worker.name.clone();
             self.events.push_back(Event::Solution(Box::new(Solution { job, solved, extranonces, worker })));
         }
@@ -939,6 +993,25 @@ impl<W: Work> Session<W> {
         self.invalid = 0;
         self.credited = now.instant;
         Ok((credit, if stale { Err(StratumError::Stale(shown(job))) } else { Ok(()) }))
+    }
+
+    /// Passes on a submission for the job at `index` that is refused for something else than its hash, if it is a solution.
+    fn pass_on_refused(&mut self, index: usize, submission: &Submission) {
+        let handed_out = self.jobs.at(index);
+        let extranonce1 = handed_out.extranonce1;
+        let solved = submission.solution_although_refused(&handed_out.job, extranonce1, &mut self.last_root);
+        let Some(solved) = solved else { return };
+        let job = handed_out.job.clone();
+        if !self.jobs.remember(index, &solved.hash) {
+            return;
+        }
+        let extranonces = submission.extranonces(extranonce1);
+        // Never a name that was refused: nothing is known of what is in it.
+        let worker = match self.workers.first() {
+            Some(first) => first.worker.name.clone(),
+            None => self.resumed.as_ref().unwrap_or(&self.payee).clone(),
+        };
+        self.events.push_back(Event::Solution(Box::new(Solution { job, solved, extranonces, worker })));
     }
 
     /// The difficulty that a submission is credited with: that of its own job, or the newest if that is lower.

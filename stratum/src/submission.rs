@@ -85,11 +85,41 @@ impl Submission {
             Some(bits) => version_rolling::apply(job.version, mask, bits)?,
             None => job.version,
         };
+        Ok(self.hash(job, extranonce1, version, last))
+    }
+
+    /// The solution that this is although it is refused, for instance by [`Self::solve`]: a time later than ours allows, or
+    /// version bits outside the mask, are no reason to lose a block. Version bits that were not negotiated may be meant as
+    /// bits or as the whole version, so both are tried.
+    pub fn solution_although_refused<T>(
+        &self,
+        job: &Job<T>,
+        extranonce1: [u8; EXTRANONCE1_SIZE],
+        last: &mut LastRoot,
+    ) -> Option<Solved> {
+        if !can_be_block(job, self.time) {
+            return None;
+        }
+        let with_bits = job.version | self.version_bits.unwrap_or(0);
+        let whole = self.version_bits.filter(|whole| *whole != with_bits);
+        [Some(with_bits), whole]
+            .into_iter()
+            .flatten()
+            .map(|version| self.hash(job, extranonce1, version, last))
+            .find(|solved| job.solution_target.is_met_by(&solved.pow_hash))
+    }
+
+    fn hash<T>(&self, job: &Job<T>, extranonce1: [u8; EXTRANONCE1_SIZE], version: u32, last: &mut LastRoot) -> Solved {
+        let root = last.of(job, &self.extranonces(extranonce1));
+        Solved::of(job.header(version, &root, self.time, self.nonce), job)
+    }
+
+    /// The bytes between the coinbase's head and tail.
+    pub(crate) fn extranonces(&self, extranonce1: [u8; EXTRANONCE1_SIZE]) -> [u8; EXTRANONCE1_SIZE + EXTRANONCE2_SIZE] {
         let mut extranonces = [0; EXTRANONCE1_SIZE + EXTRANONCE2_SIZE];
         extranonces[..EXTRANONCE1_SIZE].copy_from_slice(&extranonce1);
         extranonces[EXTRANONCE1_SIZE..].copy_from_slice(&self.extranonce2);
-        let header = job.header(version, &last.of(job, &extranonces), self.time, self.nonce);
-        Ok(Solved::of(header, job))
+        extranonces
     }
 }
 
@@ -111,6 +141,11 @@ pub(crate) fn check_time<T>(job: &Job<T>, given: u32, now: u32) -> Result<(), St
         return Err(StratumError::TimeRange { given, earliest: job.time_min, latest });
     }
     Ok(())
+}
+
+/// Whether a header of `job` with this time can be a block at all, now or when clocks have caught up with it.
+pub(crate) fn can_be_block<T>(job: &Job<T>, time: u32) -> bool {
+    time >= job.time_min
 }
 
 /// Exactly eight hex digits.

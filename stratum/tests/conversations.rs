@@ -263,6 +263,15 @@ impl Conversation {
         self.answers().split_off(2)
     }
 
+    /// The headers that were passed on, and in whose name.
+    fn solutions(&self) -> Vec<([u8; 80], &str)> {
+        let solutions = self.events.iter().filter_map(|event| match event {
+            Event::Solution(solution) => Some((solution.solved.header, &*solution.worker)),
+            _ => None,
+        });
+        solutions.collect()
+    }
+
     fn submit(&mut self, name: &str, job: &str, solved: &Solved) -> Value {
         let params = json!([name, job, solved.extranonce2, solved.time, solved.nonce]);
         self.send(&json!({"id": 9, "method": "mining.submit", "params": params}).to_string());
@@ -457,6 +466,101 @@ fn an_unknown_job_is_told_from_a_stale_one() {
     assert!(answer["error"][1].as_str().unwrap().contains("stale"), "{answer}");
     let solved = good(&newer);
     assert_eq!(conversation.submit("alice.rig", newer.id(), &solved)["result"], true);
+}
+
+/// A job of which every credited submission is a solution, for the miner `alice`.
+fn easy() -> (Conversation, Job) {
+    easy_with(|_| {})
+}
+
+fn easy_with(change: impl FnOnce(&mut Config)) -> (Conversation, Job) {
+    let work = FakeWork { solution: 1e-8, ..FakeWork::first() };
+    let mut conversation = Conversation::start_with(work, change, &Shared::default());
+    let job = Job { params: conversation.join("test", "alice")[1]["params"].clone() };
+    (conversation, job)
+}
+
+/// The first nonce from `first` on that makes a solution of a header with this time and version.
+fn easy_nonce(job: &Job, first: u32, time: u32, version: u32) -> u32 {
+    let target = |nonce| Target::from_le_bytes(sha256d(&header_of(job, 5, time, nonce, version)));
+    (first..).find(|nonce| target(*nonce).difficulty() >= 1e-8).unwrap()
+}
+
+#[test]
+fn a_solution_under_a_name_that_is_refused_is_passed_on_once_and_earns_nothing() {
+    let (mut conversation, job) = easy();
+    let solved = good(&job);
+    assert_eq!(code(&conversation.submit("bad.rig", job.id(), &solved)), 24);
+    assert_eq!(code(&conversation.submit("bad.rig", job.id(), &solved)), 24);
+    let another = solve_from(1_000_000, &job, |difficulty| difficulty >= 1e-8);
+    assert_eq!(code(&conversation.submit("bob", job.id(), &another)), 24, "paid elsewhere");
+    let weak = solve(&job, |difficulty| difficulty < 1e-8);
+    assert_eq!(code(&conversation.submit("bob", job.id(), &weak)), 24);
+    let nonce = |solved: &Solved| u32::from_str_radix(&solved.nonce, 16).unwrap();
+    let header = |solved: &Solved| header_of(&job, 5, UNIX, nonce(solved), 0x2000_0000);
+    assert_eq!(conversation.solutions(), [(header(&solved), "alice"), (header(&another), "alice")]);
+    assert!(conversation.credits().is_empty());
+    // Whoever sends it again under the right name gets no second one.
+    assert_eq!(code(&conversation.submit("alice", job.id(), &solved)), 22);
+}
+
+#[test]
+fn a_solution_whose_version_or_late_time_is_refused_is_passed_on() {
+    let (mut conversation, job) = easy();
+    let late = UNIX + stratum::submission::TIME_ROLL_MAX_S + 100;
+    let early = UNIX - 601;
+    for (time, version, bits, is_passed_on) in [
+        (UNIX, 0x2000_2000, Some("00002000"), true),
+        (UNIX, 0x2000_4000, Some("20004000"), true),
+        (UNIX, 0x0000_0004, Some("00000004"), true),
+        (late, 0x2000_0000, None, true),
+        (early, 0x2000_0000, None, false),
+    ] {
+        let before = conversation.solutions().len();
+        let nonce = easy_nonce(&job, 0, time, version);
+        let mut params = json!(["alice", job.id(), "00000005", format!("{time:08x}"), format!("{nonce:08x}")]);
+        params.as_array_mut().unwrap().extend(bits.map(Value::from));
+        conversation.send(&json!({"id": 9, "method": "mining.submit", "params": params}).to_string());
+        assert_eq!(code(&conversation.answer()), 20, "{time} {version:x}");
+        let passed_on: Vec<_> = conversation.solutions().split_off(before);
+        let expected = [(header_of(&job, 5, time, nonce, version), "alice")];
+        assert_eq!(passed_on, expected[..usize::from(is_passed_on)], "{time} {version:x}");
+    }
+    assert!(conversation.credits().is_empty());
+}
+
+#[test]
+fn a_solution_with_digits_that_a_strict_server_refuses_is_passed_on() {
+    let (mut conversation, job) = easy_with(|config| config.lenient = false);
+    let nonce = easy_nonce(&job, 0, UNIX, 0x2000_0000);
+    let params = json!(["alice", job.id(), "00000005", format!("{UNIX:08x}"), format!("0x{nonce:x}")]);
+    conversation.send(&json!({"id": 9, "method": "mining.submit", "params": params}).to_string());
+    assert_eq!(code(&conversation.answer()), 20);
+    assert_eq!(conversation.solutions(), [(header_of(&job, 5, UNIX, nonce, 0x2000_0000), "alice")]);
+}
+
+#[test]
+fn at_the_end_submissions_are_judged_and_nothing_else_is_done() {
+    let (mut conversation, job) = easy();
+    let now = conversation.now();
+    let submission = |solved: &Solved| {
+        let params = json!(["alice", job.id(), solved.extranonce2, solved.time, solved.nonce]);
+        json!({"id": 9, "method": "mining.submit", "params": params}).to_string()
+    };
+    let last = |conversation: &mut Conversation, line: &str| {
+        let is_credited = conversation.session.handle_last_line(line.as_bytes(), now);
+        conversation.events.extend(std::iter::from_fn(|| conversation.session.poll_event()));
+        is_credited
+    };
+    assert!(last(&mut conversation, &submission(&good(&job))));
+    assert_eq!(conversation.answer(), json!({"id": 9, "result": true, "error": null}));
+    assert!(!last(&mut conversation, &submission(&solve(&job, |difficulty| difficulty < 1e-8))));
+    assert_eq!(code(&conversation.answer()), 23);
+    assert_eq!((conversation.solutions().len(), conversation.credits().len()), (1, 1));
+    for line in [r#"{"id":3,"method":"mining.suggest_difficulty","params":[8]}"#, "", "{"] {
+        assert!(!last(&mut conversation, line), "{line}");
+        assert!(conversation.answers().is_empty(), "{line}");
+    }
 }
 
 #[test]
@@ -773,6 +877,43 @@ fn whoever_resumes_a_session_for_another_payee_does_not_get_its_jobs() {
     second.send(r#"{"id":2,"method":"mining.authorize","params":["bob","x"]}"#);
     second.answers();
     assert_eq!(code(&second.submit("bob", job.id(), &good(&job))), 21);
+    assert!(second.solutions().is_empty() && second.credits().is_empty());
+}
+
+#[test]
+fn a_solution_of_a_resumed_session_is_passed_on_whatever_name_it_comes_under() {
+    let shared = Shared::default();
+    let work = FakeWork { solution: 1e-8, ..FakeWork::first() };
+    let mut first = Conversation::start_with(work.clone(), |_| {}, &shared);
+    let job = Job { params: first.join("cgminer/4.11.1", "alice")[1]["params"].clone() };
+    first.session.close(Now { instant: shared.start, unix: UNIX });
+    let subscribe = |conversation: &mut Conversation, session: &str| {
+        let params = json!(["cgminer/4.11.1", session]);
+        conversation.send(&json!({"id": 1, "method": "mining.subscribe", "params": params}).to_string());
+        let answer = conversation.answer();
+        assert_eq!(answer["result"][1], "01020304", "it is resumed");
+        answer["result"][0][0][1].as_str().unwrap().to_owned()
+    };
+    // One that is cut off again before it authorises has lost nothing.
+    let mut second = Conversation::start_with(work.clone(), |_| {}, &shared);
+    let session = subscribe(&mut second, NAME);
+    let solved = good(&job);
+    assert_eq!(code(&second.submit("alice", job.id(), &solved)), 24, "not authorised");
+    assert_eq!(second.solutions().len(), 1);
+    assert_eq!(second.solutions()[0].1, "alice", "whom the job pays");
+    second.session.close(Now { instant: shared.start, unix: UNIX });
+
+    let mut third = Conversation::start_with(FakeWork { height: 2, number: 2, ..work }, |_| {}, &shared);
+    subscribe(&mut third, &session);
+    third.send(r#"{"id":2,"method":"mining.authorize","params":["bob","x"]}"#);
+    third.answers();
+    let another = solve_from(1_000_000, &job, |difficulty| difficulty >= 1e-8);
+    for _ in 0..2 {
+        assert_eq!(code(&third.submit("bob", job.id(), &another)), 21, "it does not pay bob");
+    }
+    third.submit("bob", job.id(), &solved);
+    assert_eq!(third.solutions().len(), 1, "each is passed on once");
+    assert!(third.credits().is_empty());
 }
 
 #[test]

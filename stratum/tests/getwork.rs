@@ -120,11 +120,11 @@ fn what_a_miner_finds_by_the_target_is_accepted_and_credited_once() {
     let desk = desk_with(tallies.clone());
     let handed = desk.hand_out(&WORK, ask("alice"), now()).unwrap();
     let (data, _) = mine(&handed, 0, Some(solution_target()));
-    let judged = desk.judge(&WORK, &data, now());
+    let judged = desk.judge(Some(WORK.epochs()), &data, now());
     assert_eq!(judged.verdict, Ok(()));
     assert!(judged.solution.is_none());
     assert!(!judged.credit.unwrap().is_late);
-    let again: Judged<()> = desk.judge(&WORK, &data, now());
+    let again: Judged<()> = desk.judge(Some(WORK.epochs()), &data, now());
     assert_eq!(again.verdict, Err(StratumError::Duplicate));
     assert!(again.credit.is_none());
     let tallies = tallies.take();
@@ -142,7 +142,7 @@ fn a_solution_comes_with_all_that_finishes_it() {
     let handed = desk.hand_out(&FakeWork { solution: 1e-8, ..WORK }, ask("alice"), now()).unwrap();
     let (data, nonce) = mine(&handed, 0, None);
     // The submission may come without the padding.
-    let solution = desk.judge(&WORK, &data[..80], now()).solution.unwrap();
+    let solution = desk.judge(Some(WORK.epochs()), &data[..80], now()).solution.unwrap();
     assert_eq!(solution.solved.header[..], swapped(&data)[..80]);
     assert_eq!(solution.solved.header[76..], nonce.to_le_bytes());
     let coinbase = [b"alice".as_slice(), &solution.extranonces, &[0; 4]].concat();
@@ -204,19 +204,19 @@ fn a_rolled_time_is_taken_and_an_altered_header_is_not() {
     let mut rolled = handed.clone();
     rolled.data[68..72].copy_from_slice(&(UNIX + 60).to_be_bytes());
     let (data, _) = mine(&rolled, 0, None);
-    assert_eq!(desk.judge(&WORK, &data, now()).verdict, Ok(()));
+    assert_eq!(desk.judge(Some(WORK.epochs()), &data, now()).verdict, Ok(()));
 
     let refused = |at: usize| {
         let mut data = handed.data.to_vec();
         data[at] ^= 1;
-        desk.judge(&WORK, &data, now()).verdict.unwrap_err()
+        desk.judge(Some(WORK.epochs()), &data, now()).verdict.unwrap_err()
     };
     assert!(matches!(refused(1), StratumError::VersionBits { .. }), "version");
     assert!(matches!(refused(5), StratumError::Parameters(_)), "previous block");
     assert!(matches!(refused(40), StratumError::JobNotFound(_)), "merkle root");
     assert!(matches!(refused(68), StratumError::TimeRange { .. }), "time");
     assert!(matches!(refused(72), StratumError::Parameters(_)), "bits");
-    assert!(matches!(desk.judge(&WORK, &[0; 81], now()).verdict, Err(StratumError::Parameters(_))));
+    assert!(matches!(desk.judge(Some(WORK.epochs()), &[0; 81], now()).verdict, Err(StratumError::Parameters(_))));
 }
 
 #[test]
@@ -225,14 +225,14 @@ fn work_on_an_old_block_is_stale_and_still_counted_and_weak_work_is_not() {
     let handed = desk.hand_out(&WORK, ask("alice"), now()).unwrap();
     let (data, _) = mine(&handed, 0, None);
     let newer = FakeWork { epochs: Epochs { stale: 1, late: 0, urgent: 0 }, ..WORK };
-    let judged = desk.judge(&newer, &data, now());
+    let judged = desk.judge(Some(newer.epochs()), &data, now());
     assert!(matches!(judged.verdict, Err(StratumError::Stale(_))));
     assert!(judged.credit.unwrap().is_late, "it was hash rate");
 
     let weak = (0..u32::MAX).find_map(|nonce| {
         let mut data = handed.data.to_vec();
         data[76..80].copy_from_slice(&nonce.to_be_bytes());
-        desk.judge(&WORK, &data, now()).verdict.err()
+        desk.judge(Some(WORK.epochs()), &data, now()).verdict.err()
     });
     assert!(matches!(weak, Some(StratumError::LowDifficulty { .. })));
 }
@@ -244,5 +244,64 @@ fn who_cannot_be_paid_gets_no_work_and_what_is_too_old_is_forgotten() {
     let handed = desk.hand_out(&WORK, ask("alice"), now()).unwrap();
     let (data, _) = mine(&handed, 0, None);
     let later = Now { instant: Instant::now() + stratum::job::JOB_LIFE * 2, ..now() };
-    assert!(matches!(desk.judge(&WORK, &data, later).verdict, Err(StratumError::JobNotFound(_))));
+    assert!(matches!(desk.judge(Some(WORK.epochs()), &data, later).verdict, Err(StratumError::JobNotFound(_))));
+}
+
+#[test]
+fn a_solution_is_judged_while_there_is_no_work() {
+    let desk = desk();
+    let easy = FakeWork { solution: 1e-8, ..WORK };
+    let handed = desk.hand_out(&easy, ask("alice"), now()).unwrap();
+    let (data, nonce) = mine(&handed, 0, None);
+    let judged = desk.judge(None, &data, now());
+    assert_eq!(judged.verdict, Ok(()));
+    assert!(judged.solution.is_some() && !judged.credit.unwrap().is_late);
+    // What made the work stale is not forgotten because there is none any more.
+    let newer = FakeWork { epochs: Epochs { stale: 1, late: 0, urgent: 0 }, ..easy };
+    desk.hand_out(&newer, ask("alice"), now()).unwrap();
+    let (data, _) = mine(&handed, nonce + 1, None);
+    let judged = desk.judge(None, &data, now());
+    assert!(matches!(judged.verdict, Err(StratumError::Stale(_))));
+    assert!(judged.solution.is_some(), "a block on the old parent is still a block");
+}
+
+#[test]
+fn a_solution_whose_version_or_late_time_is_refused_comes_out_once() {
+    let desk = desk();
+    let handed = desk.hand_out(&FakeWork { solution: 1e-8, ..WORK }, ask("alice"), now()).unwrap();
+    let altered = |at: usize, value: u32| {
+        let mut altered = handed.clone();
+        altered.data[at..at + 4].copy_from_slice(&value.to_be_bytes());
+        mine(&altered, 0, None).0
+    };
+    let late = UNIX + stratum::submission::TIME_ROLL_MAX_S + 100;
+    for data in [altered(0, 0x2000_2000), altered(68, late)] {
+        let judged = desk.judge(None, &data, now());
+        assert!(matches!(judged.verdict, Err(StratumError::VersionBits { .. } | StratumError::TimeRange { .. })));
+        assert!(judged.credit.is_none());
+        let solution = judged.solution.expect("it may be a block");
+        assert_eq!(solution.solved.header[..], swapped(&data)[..80]);
+        let again = desk.judge(None, &data, now());
+        assert!(again.verdict.is_err() && again.solution.is_none());
+    }
+    // Neither of these can be a block of ours.
+    for data in [altered(4, 7), altered(72, 0x207f_ffff), altered(68, UNIX - 601)] {
+        let judged = desk.judge(None, &data, now());
+        assert!(judged.verdict.is_err() && judged.solution.is_none());
+    }
+}
+
+#[test]
+fn a_solution_outlives_the_name_that_it_was_made_for() {
+    let desk = desk();
+    let handed = desk.hand_out(&FakeWork { solution: 1e-8, ..WORK }, ask("alice"), now()).unwrap();
+    let (data, _) = mine(&handed, 0, None);
+    // As many names as are remembered push the first one out.
+    for number in 0..stratum::getwork::MINERS_MAX {
+        desk.hand_out(&WORK, ask(&format!("stranger{number}")), now()).unwrap();
+    }
+    let judged = desk.judge(Some(WORK.epochs()), &data, now());
+    assert!(matches!(judged.verdict, Err(StratumError::JobNotFound(_))));
+    assert_eq!(&*judged.solution.expect("it may be a block").worker, "alice");
+    assert!(desk.judge(Some(WORK.epochs()), &data, now()).solution.is_none(), "it comes out once");
 }

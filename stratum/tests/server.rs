@@ -252,3 +252,102 @@ async fn a_stranger_who_says_nothing_is_closed_after_fifteen_seconds() {
     task.await.unwrap();
     assert_eq!(began.elapsed().as_secs(), 15);
 }
+
+/// Submissions as one piece of text, each a solution where solutions are easy.
+fn submissions(ids: std::ops::Range<u32>) -> String {
+    ids.map(|id| format!("{}\n", submission(id, id))).collect()
+}
+
+impl Front {
+    /// Nonces of all the solutions that come until the connection `task` has ended.
+    async fn solved(&mut self, task: JoinHandle<()>) -> Vec<u32> {
+        let mut solved = Vec::new();
+        let mut task = std::pin::pin!(task);
+        loop {
+            tokio::select! {
+                biased;
+                Some(solution) = self.solutions.recv() => {
+                    let nonce = solution.solved.header[76..].try_into().unwrap();
+                    solved.push(u32::from_le_bytes(nonce));
+                }
+                ended = &mut task => {
+                    ended.unwrap();
+                    return solved;
+                }
+            }
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_sent_before_the_server_stopped_is_judged_and_answered() {
+    let mut front = Front::new(true, |_| {});
+    let (mut miner, task) = front.join(128 * 1024).await;
+    // More than one turn's worth.
+    miner.write_all(submissions(0..400).as_bytes()).await.unwrap();
+    front.stop.cancel();
+    assert_eq!(front.solved(task).await, (0..400).collect::<Vec<_>>());
+    for id in 0..400 {
+        assert_eq!(hear(&mut miner).await, json!({"id": id, "result": true, "error": null}));
+    }
+    assert_eq!(hear(&mut miner).await["method"], "client.reconnect");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_sent_before_the_miner_knows_that_it_is_sent_away_is_judged() {
+    let mut front = Front::new(true, |_| {});
+    let (mut miner, task) = front.join(64 * 1024).await;
+    front.work.send_replace(None);
+    assert_eq!(miner.read(&mut [0]).await.unwrap(), 0, "it is sent away");
+    let began = tokio::time::Instant::now();
+    // It was under way.
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    miner.write_all(submissions(0..3).as_bytes()).await.unwrap();
+    assert_eq!(front.solved(task).await, [0, 1, 2]);
+    assert_eq!(began.elapsed().as_secs(), 2, "nobody is listened to for longer");
+    // A stop shortens it.
+    front.work.send_replace(Some(Arc::new(Numbered { number: 1, easy: true })));
+    let (_miner, task) = front.join(64 * 1024).await;
+    front.work.send_replace(None);
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    let began = tokio::time::Instant::now();
+    front.stop.cancel();
+    task.await.unwrap();
+    assert!(began.elapsed() < Duration::from_millis(200), "{:?}", began.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_solution_behind_a_flood_is_judged_but_not_for_ever() {
+    for (useless, is_judged) in [(300, true), (600, false)] {
+        let mut front = Front::new(true, |_| {});
+        let (mut miner, task) = front.join(256 * 1024).await;
+        let unknown = submission(1, 1).to_string().replace("00000000000003e8", "ffffffffffffffff");
+        let lines = format!("{unknown}\n").repeat(useless) + &submissions(7..8);
+        miner.write_all(lines.as_bytes()).await.unwrap();
+        assert_eq!(front.solved(task).await, [7_u32][..usize::from(is_judged)], "behind {useless}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_miner_sent_before_it_went_is_judged_to_the_last_line() {
+    let mut front = Front::new(true, |_| {});
+    let (mut miner, task) = front.join(128 * 1024).await;
+    let lines = submissions(0..400);
+    miner.write_all(lines.trim_end().as_bytes()).await.unwrap();
+    // Nothing can be written to it any more, which is noticed first.
+    drop(miner);
+    assert_eq!(front.solved(task).await, (0..400).collect::<Vec<_>>());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_not_read_while_the_miner_did_not_read_is_judged_at_the_end() {
+    let mut front = Front::new(true, |config| config.pending_bytes_max = 2000);
+    let (mut miner, task) = front.join(500).await;
+    let ping = "{\"id\":1,\"method\":\"mining.ping\",\"params\":[]}\n";
+    // Answers to some 66 fill the pipe and what may be pending; the rest is not read.
+    miner.write_all(ping.repeat(70).as_bytes()).await.unwrap();
+    miner.write_all(submissions(7..8).as_bytes()).await.unwrap();
+    let began = tokio::time::Instant::now();
+    assert_eq!(front.solved(task).await, [7]);
+    assert_eq!(began.elapsed().as_secs(), 60);
+}

@@ -10,9 +10,9 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 use thiserror::Error;
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::ReusableBoxFuture;
 use tracing::{Span, debug, info, trace};
 
@@ -39,6 +39,16 @@ const TURNS_BETWEEN_LOOKS: u32 = 64;
 
 /// How long a connection that is being closed may take to read what it still should.
 const FAREWELL: Duration = Duration::from_millis(500);
+
+/// How long a miner is still listened to once its connection is being closed. What it sent before it knew of that is judged:
+/// it may be a block. Long enough for a slow device behind a slow line.
+const LINGER: Duration = Duration::from_secs(2);
+
+/// The same where the miner does not read, or the server stops. What finishes shares waits no longer then.
+const LINGER_SHORT: Duration = Duration::from_millis(150);
+
+/// Lines without credit that are still judged once a connection is being closed, lest that be a way around the limits.
+const LAST_USELESS_LINES_MAX: u32 = 256;
 
 thread_local! {
     /// Where all connections of a thread read into, one after the other: whoever waits for bytes holds no room for them.
@@ -109,6 +119,8 @@ where
         Connection { server, stream, lines: Lines::starting_with(read), session, pending: Pending::default(), span };
     let end = match connection.drive(&mut work).await {
         Ok(never) => match never {},
+        // A node that stops makes no more work, either.
+        Err(End::NoWork) if server.stop.is_cancelled() => End::Stopped,
         Err(end) => end,
     };
     connection.farewell(&end).await;
@@ -347,22 +359,110 @@ where
         }
     }
 
-    /// Sends what is still to be sent, if the miner takes it, and closes.
+    /// Judges what the miner had sent before it could know of the end, sends what is still to be sent, if the miner takes it,
+    /// and closes: first our direction, and the miner's once it has closed it, too, or some time has passed.
     async fn farewell(&mut self, end: &End) {
+        let started = Instant::now();
+        let mut last = LastLines {
+            // Who has no job has nothing to say that matters.
+            useless_left: if self.session.has_jobs() { LAST_USELESS_LINES_MAX } else { 0 },
+            has_ended: matches!(end, End::Eof),
+        };
+        // What is here already is answered first.
+        let soon = started + FAREWELL;
+        while self.judge_last_lines(&mut last, soon).await && !last.has_ended && Instant::now() < soon {
+            let Self { stream, lines, .. } = &mut *self;
+            match poll_fn(|context| Poll::Ready(poll_read(stream, lines, context))).await {
+                Poll::Ready(read) => last.has_ended = !matches!(read, Ok(1..)),
+                Poll::Pending => break,
+            }
+        }
         if matches!(end, End::Stopped) {
             self.session.reconnect();
         }
         self.pending.take_from(&mut self.session);
-        let Self { stream, pending, .. } = self;
-        let last_words = async {
-            while !pending.is_empty() {
-                poll_fn(|context| pending.poll_write(Pin::new(&mut *stream), context)).await?;
+        let stop = &self.server.stop;
+        let mut is_short = matches!(end, End::Stopped | End::Blocked);
+        // Our direction: nothing more is written once it is being closed.
+        let (mut is_closing, mut is_closed) = (false, false);
+        while !is_closed || (last.useless_left > 0 && !last.has_ended) {
+            let linger = if is_short { LINGER_SHORT } else { LINGER };
+            let deadline = started + if is_closed { linger } else { FAREWELL };
+            let hears = last.useless_left > 0 && !last.has_ended;
+            let Self { stream, lines, pending, .. } = &mut *self;
+            let io = poll_fn(|context| {
+                while !is_closing && !pending.is_empty() {
+                    match pending.poll_write(Pin::new(&mut *stream), context) {
+                        Poll::Ready(Ok(_)) => {}
+                        // It is gone, but what it sent before may still be here.
+                        Poll::Ready(Err(_)) => *pending = Pending::default(),
+                        Poll::Pending => break,
+                    }
+                }
+                is_closing |= pending.is_empty();
+                if is_closing && !is_closed && Pin::new(&mut *stream).poll_shutdown(context).is_ready() {
+                    is_closed = true;
+                    return Poll::Ready(None);
+                }
+                if hears { poll_read(stream, lines, context).map(Some) } else { Poll::Pending }
+            });
+            tokio::select! {
+                biased;
+                // First, lest a miner that goes on and on is never left.
+                () = sleep_until(deadline) => return,
+                read = io => if let Some(read) = read {
+                    last.has_ended = !matches!(read, Ok(1..));
+                    self.judge_last_lines(&mut last, deadline).await;
+                    if is_closing {
+                        while self.session.poll_line().is_some() {}
+                    } else {
+                        self.pending.take_from(&mut self.session);
+                    }
+                },
+                () = stop.cancelled(), if !is_short => is_short = true,
             }
-            stream.shutdown().await
-        };
-        // It is gone either way.
-        let _ = timeout(FAREWELL, last_words).await;
+        }
     }
+
+    /// Handles lines that have arrived at a connection that is being closed, until `deadline`; says whether there may be more
+    /// that matter.
+    async fn judge_last_lines(&mut self, last: &mut LastLines, deadline: Instant) -> bool {
+        let mut now = now();
+        for turn in 1_usize.. {
+            if last.useless_left == 0 {
+                return false;
+            }
+            let Self { lines, session, span, .. } = &mut *self;
+            let line = match lines.next(session.line_bytes_max()) {
+                Ok(None) if last.has_ended => lines.rest(),
+                Ok(line) => line,
+                Err(LineTooLong(_)) => Some(&[][..]),
+            };
+            let Some(line) = line else { break };
+            trace!(parent: &*span, line = %String::from_utf8_lossy(line), "received at the end");
+            if !session.handle_last_line(line, now) {
+                last.useless_left -= 1;
+            }
+            while let Some(event) = self.session.poll_event() {
+                self.act_on(event, now.instant).await;
+            }
+            if turn.is_multiple_of(LINES_PER_TURN_MAX) {
+                tokio::task::yield_now().await;
+                now = super::now();
+                if Instant::now() >= deadline {
+                    return false;
+                }
+            }
+        }
+        true
+    }
+}
+
+/// What a connection that is being closed may still say.
+struct LastLines {
+    useless_left: u32,
+    /// Whether no more bytes will come.
+    has_ended: bool,
 }
 
 /// Writes what is pending, or else reads.
@@ -381,12 +481,21 @@ fn poll_io<S: AsyncRead + AsyncWrite + Unpin>(
     if !can_read {
         return Poll::Pending;
     }
+    poll_read(stream, lines, context).map_ok(Io::Read)
+}
+
+/// Reads once; zero bytes are the end.
+fn poll_read<S: AsyncRead + Unpin>(
+    stream: &mut S,
+    lines: &mut Lines,
+    context: &mut Context<'_>,
+) -> Poll<io::Result<usize>> {
     READ_BUFFER.with_borrow_mut(|buffer| {
         let mut read = ReadBuf::new(&mut buffer[..]);
         match Pin::new(stream).poll_read(context, &mut read) {
             Poll::Ready(Ok(())) => {
                 lines.extend(read.filled());
-                Poll::Ready(Ok(Io::Read(read.filled().len())))
+                Poll::Ready(Ok(read.filled().len()))
             }
             Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
             Poll::Pending => Poll::Pending,
