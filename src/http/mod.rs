@@ -108,6 +108,9 @@ pub fn describe() {
     );
 }
 
+/// How long a stopping node still takes requests: what a polling miner has sent by then may be a block.
+const LAST_REQUESTS: Duration = Duration::from_millis(100);
+
 /// Where a request comes from.
 #[derive(Debug, Clone, Copy)]
 pub struct Client(pub IpAddr);
@@ -144,9 +147,14 @@ impl Http {
                 .title_case_headers(true)
                 .serve_connection(TokioIo::new(stream), service)
         );
+        let last_requests = async {
+            self.stop.cancelled().await;
+            tokio::time::sleep(LAST_REQUESTS).await;
+        };
         let ended = tokio::select! {
+            biased;
             ended = connection.as_mut() => ended,
-            () = self.stop.cancelled() => {
+            () = last_requests => {
                 connection.as_mut().graceful_shutdown();
                 connection.await
             }

@@ -6,6 +6,7 @@ mod tls;
 pub use tls::{Tls, TlsError, TlsFiles};
 
 use bytes::BytesMut;
+use futures::FutureExt;
 use ipnet::IpNet;
 use std::io::{self, Cursor};
 use std::net::SocketAddr;
@@ -38,6 +39,9 @@ const TLS_TIMEOUT: Duration = Duration::from_secs(10);
 /// Connections that may be without a first byte at a time: strangers that connect and say nothing hold no more. A farm that
 /// comes back at once, while this machine has other things to do, must not meet this bound; each takes some 2 kB.
 const SILENT_CONNECTIONS_MAX: usize = 8 * 1024;
+
+/// How long a stopping node waits for the first bytes of those that connected before: a polling miner's may be a block.
+const LAST_BYTES: Duration = Duration::from_millis(100);
 
 /// Pause after an error of `accept`, such as having no file descriptors left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -128,7 +132,13 @@ impl<W: Work> Doorway<W> {
     async fn accept(self, listener: TcpListener, stop: CancellationToken) {
         loop {
             let accepted = tokio::select! {
-                () = stop.cancelled() => return,
+                () = stop.cancelled() => {
+                    // What connected before may have sent a solution already.
+                    while let Some(Ok((stream, peer))) = listener.accept().now_or_never() {
+                        self.welcome(stream, peer, &stop);
+                    }
+                    return;
+                }
                 accepted = listener.accept() => accepted,
             };
             match accepted {
@@ -154,9 +164,14 @@ impl<W: Work> Doorway<W> {
         self.connections.spawn(async move {
             let peer = sockets::canonical(peer);
             let mut read = BytesMut::new();
+            let last_bytes = async {
+                stop.cancelled().await;
+                tokio::time::sleep(LAST_BYTES).await;
+            };
             let greeted = tokio::select! {
-                () = stop.cancelled() => return,
+                biased;
                 greeted = timeout(FIRST_BYTES_TIMEOUT, front.greet(&mut stream, &mut read, peer)) => greeted,
+                () = last_bytes => return,
             };
             drop(permit);
             let ended = match greeted {

@@ -7,6 +7,7 @@ use test_support::{
     Bitcoind, Fault, HttpProxy, Node, NodeBuilder, StratumClient, TcpProxy, mine_blocks, payout_address, wait_until,
 };
 
+use crate::doors::{solved_getwork, submit_nameless};
 use crate::{P2POOL, job_on_tip, mine_one, miner_name, wait_for_best};
 
 #[test]
@@ -136,6 +137,35 @@ fn miners_are_sent_away_while_the_daemon_is_gone_and_served_when_it_is_back() {
     node.wait_ready();
     let mut miner = StratumClient::ready(node.worker_port(), &user);
     mine_one(&mut miner, &user, &daemon, &node, &payee);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn blocks_found_when_miners_are_sent_away_for_want_of_a_daemon_land_when_it_is_back() {
+    let mut daemon = Bitcoind::start();
+    mine_blocks(&daemon, 1, &payout_address(9).script_pubkey());
+    let node = NodeBuilder::new(P2POOL, &daemon).args(&["--bitcoind-timeout", "5"]).start();
+    let user = miner_name(1);
+    let (data, polled) = solved_getwork(node.worker_port(), &user).await;
+    tokio::task::block_in_place(|| {
+        let mut miner = StratumClient::ready(node.worker_port(), &user);
+        let found = job_on_tip(&mut miner, &daemon).solve_block();
+        daemon.stop();
+        assert!(miner.disconnected_within(Duration::from_secs(20)), "there is no work any more");
+        // The device found it before it heard so; nobody reads the answer.
+        miner.send_submission(&user, &found);
+        wait_until("it is on disk", Duration::from_secs(5), || node.found_blocks("block").len() == 1);
+        assert!(!node.serves_miners());
+        found.hash
+    });
+    // A polling miner comes back with its work whenever it is done, and need not say who it is.
+    let answer = submit_nameless(node.worker_port(), &data).await;
+    assert_eq!((&answer["result"], &answer["error"]), (&json!(true), &json!(null)));
+    wait_until("it is on disk", Duration::from_secs(5), || node.found_blocks("block").len() == 2);
+    daemon.restart();
+    // They compete: both are known to the daemon, and one of them is the best.
+    wait_until("both have landed", Duration::from_secs(30), || node.found_blocks("block").is_empty());
+    let header = daemon.try_call("getblockheader", json!([polled]));
+    assert!(header.is_ok(), "{header:?}");
 }
 
 #[test]

@@ -60,6 +60,23 @@ async fn ask<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S, first_lines: &str
     Answer { status, head: head.to_owned(), body: body.to_owned() }
 }
 
+/// A getwork call without a name, for tests that do not wait for its answer.
+pub(crate) fn submission_of(data: &str) -> String {
+    let body = json!({"id": 7, "method": "getwork", "params": [data]}).to_string();
+    format!("POST / HTTP/1.1\r\nHost: pool.example:9332\r\nContent-Length: {}\r\n\r\n{body}", body.len())
+}
+
+/// Work for `name`, solved as a block: the data to send back, and the block's hash.
+pub(crate) async fn solved_getwork(port: u16, name: &str) -> (String, bitcoin::BlockHash) {
+    solve(&getwork(port, name, "User-Agent: cpuminer/2.5.1\r\n", json!([])).await.json()["result"])
+}
+
+/// The answer to a solution that comes without a name.
+pub(crate) async fn submit_nameless(port: u16, data: &str) -> Value {
+    let body = json!({"id": 7, "method": "getwork", "params": [data]}).to_string();
+    ask(connect(port).await, "POST / HTTP/1.1\r\n", &body).await.json()
+}
+
 async fn connect(port: u16) -> TcpStream {
     TcpStream::connect(("127.0.0.1", port)).await.expect("the node listens")
 }

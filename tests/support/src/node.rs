@@ -308,6 +308,21 @@ impl Node {
         }
     }
 
+    /// Freezes it (SIGSTOP): what is sent to it waits in its sockets.
+    pub fn pause(&self) {
+        self.signal(Signal::STOP);
+    }
+
+    /// Lets it go on after [`Self::pause`].
+    pub fn resume(&self) {
+        self.signal(Signal::CONT);
+    }
+
+    /// Asks it to end (SIGTERM), without waiting.
+    pub fn ask_to_end(&self) {
+        self.signal(Signal::TERM);
+    }
+
     /// Asks it to end (SIGTERM), and waits until it has.
     pub fn terminate(&mut self) -> Exit {
         self.signal_and_wait(Signal::TERM)
@@ -369,9 +384,13 @@ impl Node {
         SocketAddr::from(([127, 0, 0, 1], self.worker_port))
     }
 
+    fn signal(&self, which: Signal) {
+        signal::send(self.child.as_ref().expect("only a running node can be signalled"), which);
+    }
+
     fn signal_and_wait(&mut self, which: Signal) -> Exit {
         let start = Instant::now();
-        signal::send(self.child.as_ref().expect("only a running node can be signalled"), which);
+        self.signal(which);
         let exit = self.wait_exit(EXIT_LIMIT);
         // wait_exit lingers for the last lines, which is not the node's doing.
         let lingered = exit.took.min(Duration::from_millis(100));

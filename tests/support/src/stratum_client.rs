@@ -356,6 +356,12 @@ impl StratumClient {
         self.request("mining.submit", params).map(|result| result == json!(true))
     }
 
+    /// Sends `mining.submit` in the name of `user`, and waits for nothing.
+    pub fn send_submission(&mut self, user: &str, submission: &Submission) {
+        let params = json!([user, submission.job_id, submission.extranonce2, submission.time, submission.nonce]);
+        self.raw(&json!({ "id": 0, "method": "mining.submit", "params": params }).to_string());
+    }
+
     /// Sends a request and waits for its reply.
     pub fn request(&mut self, method: &str, params: Value) -> Result<Value, ClientError> {
         let id = json!(self.next_id);
