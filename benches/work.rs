@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use stratum::job::LastRoot;
 use stratum::{Epochs, Work};
 
+use p2pool::disk::DiskHealth;
 use p2pool::network::Network;
 use p2pool::sharechain::task::{Config as ChainConfig, Heights, load};
 use p2pool::sharechain::{Sharechain, store::Store};
@@ -151,7 +152,7 @@ fn start(chain: &Sharechain, network: &'static Network) {
     drop(store);
     let (wanted, _queue) = mpsc::channel(1);
     let (_known_sender, known) = watch::channel(Arc::new(HashMap::new()));
-    let config = ChainConfig { network, data_dir: folder.path().to_owned(), legacy: None };
+    let config = ChainConfig { network, data_dir: folder.path().to_owned(), legacy: None, disk: DiskHealth::new() };
     // The store's writer waits on a runtime of its own, but the clock of one must be there.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let begin = Instant::now();

@@ -154,7 +154,10 @@ impl DataDir {
             Err(TryLockError::WouldBlock) => return Ok(false),
             Err(TryLockError::Error(error)) => return Err(error),
         }
-        self.write_note()?;
+        if let Err(error) = self.write_note() {
+            // It is for the next process and for people; a full disk must not keep this one from running.
+            warn!(%error, path = %self.0.path.display(), "cannot write into the lock of the data directory");
+        }
         self.0.ours.send_replace(true);
         Ok(true)
     }

@@ -21,8 +21,8 @@
 //! | `address` | `network` |
 //! | `template` | `merkle` |
 //! | `share` | `merkle`, `pack` |
-//! | `sharechain` | `merkle`, `network`, `pack`, `share` |
-//! | `p2p` | `data_dir`, `merkle`, `network`, `pack`, `share`, `sharechain`, `sockets`, `template` |
+//! | `sharechain` | `disk`, `merkle`, `network`, `pack`, `share` |
+//! | `p2p` | `data_dir`, `disk`, `merkle`, `network`, `pack`, `share`, `sharechain`, `sockets`, `template` |
 //! | `stats` | nothing (and the crate `stratum`) |
 //! | `data_dir` | `network` |
 //! | `sockets` | `data_dir` |
@@ -30,10 +30,10 @@
 //! | `bitcoind` | `address`, `block`, `journal`, `merkle`, `network`, `tasks`, `template` |
 //! | `found` | `bitcoind` (where blocks stand; submits them again), `block`, `data_dir`, `disk`, `journal`, `template` |
 //! | `work` | `address`, `merkle`, `network`, `p2p` (only `Status`), `share`, `sharechain` (only `Tip`), `stats` (rates), `template` |
-//! | `figures` | `bitcoind` (health), `merkle`, `network`, `p2p` (only `Status`), `share`, `sharechain`, `stats` (rates), `template`, `work` (gate) |
+//! | `figures` | `bitcoind` (health), `disk`, `merkle`, `network`, `p2p` (only `Status`), `share`, `sharechain`, `stats` (rates), `template`, `work` (gate) |
 //! | `solution` | `block`, `merkle`, `network`, `share`, `sharechain`, `template`, `work` |
-//! | `graphs` | `data_dir`, `figures`, `p2p` (its `Traffic`), `share`, `sharechain`, `stats` (rates) |
-//! | `http` | `bitcoind` (health), `block`, `figures`, `found` (records), `graphs`, `metrics`, `network`, `p2p` (its `Traffic`), `share`, `sharechain`, `stats` (rates), `work` (gate); and the crate `stratum` |
+//! | `graphs` | `data_dir`, `disk`, `figures`, `p2p` (its `Traffic`), `share`, `sharechain`, `stats` (rates) |
+//! | `http` | `bitcoind` (health), `block`, `disk`, `figures`, `found` (records), `graphs`, `metrics`, `network`, `p2p` (its `Traffic`), `share`, `sharechain`, `stats` (rates), `work` (gate); and the crate `stratum` |
 //! | `getwork` | `http` (who asks; and the crate `stratum`) |
 //! | `announce` | `found` (events), `json_lines`, `network`, `tasks` |
 //! | `miner` | `json_lines` |

@@ -28,6 +28,7 @@
 //! | `sharechain`, `bitcoind`, `stats`, `p2p`, `work::gate` → `figures` → `http`, `control`: figures | watch | latest wins |
 //! | `found` → `announce`: what happens to found blocks | broadcast | the slow miss some |
 //! | `found` → `control`: found blocks | watch | latest wins |
+//! | whoever writes → `disk` → `figures`, `http`: trouble with the disk | watch | latest wins |
 //! | `work::gate` → `work`, `http`, `control`: whether there may be work | watch | latest wins |
 
 use ipnet::IpNet;
@@ -44,7 +45,7 @@ use tracing::error;
 
 use crate::bitcoind::{Handle, daemon};
 use crate::data_dir::DataDir;
-use crate::disk::DiskHealth;
+use crate::disk::{self, DiskHealth};
 use crate::figures::{self, Figures};
 use crate::found::FoundBlocks;
 use crate::getwork::Getwork;
@@ -59,7 +60,7 @@ use crate::stats::Rates;
 use crate::tasks::Tasks;
 use crate::work::WorkSet;
 use crate::work::gate::{self, Keeper, Situation};
-use crate::{announce, bitcoind, control, disk, found, listen, metrics, p2p, sharechain, solution, stats, work};
+use crate::{announce, bitcoind, control, found, listen, metrics, p2p, sharechain, solution, stats, work};
 
 /// How long a stopping node waits for its parts: what was found is on disk by then, and miners fail over in seconds.
 pub const GRACE: Duration = Duration::from_millis(1500);
@@ -145,10 +146,11 @@ pub async fn load_sharechain(
     data_dir: &DataDir,
     legacy: Option<PathBuf>,
     daemon: &bitcoind::Handle,
+    disk: &DiskHealth,
     tasks: &Tasks,
 ) -> Result<(task::Handle, task::Owner), task::StartError> {
     let heights = task::Heights { wanted: daemon.heights.wanted.clone(), known: daemon.heights.known.clone() };
-    let config = task::Config { network, data_dir: data_dir.path().to_owned(), legacy };
+    let config = task::Config { network, data_dir: data_dir.path().to_owned(), legacy, disk: disk.clone() };
     let is_ours = data_dir.is_ours();
     let load = if is_ours { task::load } else { task::load_read_only };
     let loading = tokio::task::spawn_blocking(move || load(&config, heights));
@@ -183,13 +185,15 @@ pub fn start(parts: Parts, daemon: bitcoind::Handle, tasks: &Tasks) -> Node {
     tasks.spawn("stats", stats::run(tallies.clone(), rates_sender, tasks.stop_signal()));
     // Ends when the last session has, so that nothing that was found is lost on the way out.
     let (sharechain, mut owner) = parts.sharechain;
-    let p2p = parts.p2p.map(|config| join_pool(config, parts.data_dir.clone(), &sharechain, &daemon, tasks));
+    let disk = parts.disk;
+    let kept = (parts.data_dir.clone(), disk.clone());
+    let p2p = parts.p2p.map(|config| join_pool(config, kept, &sharechain, &daemon, tasks));
     let (sightings, sighted) = mpsc::channel(solution::of_peers::SIGHTINGS_QUEUED_MAX);
     let (found_sender, found) = watch::channel(Arc::default());
     let (found_events, _) = broadcast::channel(found::EVENTS_KEPT_MAX);
     let following = found::Inputs {
         data_dir: parts.data_dir.clone(),
-        disk: parts.disk.clone(),
+        disk: disk.clone(),
         reports: daemon.reports.from_the_start(),
         sightings: sighted,
         templates: daemon.templates.clone(),
@@ -236,6 +240,7 @@ pub fn start(parts: Parts, daemon: bitcoind::Handle, tasks: &Tasks) -> Node {
         rates: rates.clone(),
         peers,
         gate: gate.clone(),
+        disk: disk.watch(),
     };
     tasks.spawn("figures", figures::run(shown, told, figures_sender, tasks.stop_signal()));
     let graphs = Graphs::default();
@@ -245,7 +250,10 @@ pub fn start(parts: Parts, daemon: bitcoind::Handle, tasks: &Tasks) -> Node {
         chain: sharechain.clone(),
         traffic: p2p.as_ref().map(|p2p| p2p.traffic.clone()).unwrap_or_default(),
     };
-    tasks.spawn("graphs", graphs::run(graphs.clone(), drawn, parts.data_dir.clone(), tasks.stop_signal()));
+    tasks.spawn(
+        "graphs",
+        graphs::run(graphs.clone(), drawn, (parts.data_dir.clone(), disk.clone()), tasks.stop_signal()),
+    );
     tasks.spawn("work", work::publish(parts.work, inputs, work_sender, tasks.stop_signal()));
     tasks.spawn("sharechain", owner.run(tasks.stop_signal()));
 
@@ -274,6 +282,7 @@ pub fn start(parts: Parts, daemon: bitcoind::Handle, tasks: &Tasks) -> Node {
         metrics: parts.metrics,
         meters: server.meters().clone(),
         health: daemon.health.clone(),
+        disk: disk.watch(),
         gate,
         rates: rates.clone(),
         small_devices,
@@ -319,13 +328,14 @@ pub fn start(parts: Parts, daemon: bitcoind::Handle, tasks: &Tasks) -> Node {
 /// Starts the pool's network, before the share chain goes on: it is to hear everything.
 fn join_pool(
     config: p2p::Config,
-    data_dir: DataDir,
+    (data_dir, disk): (DataDir, DiskHealth),
     sharechain: &sharechain::task::Handle,
     daemon: &bitcoind::Handle,
     tasks: &Tasks,
 ) -> p2p::Handle {
     let inputs = p2p::task::Inputs {
         data_dir,
+        disk,
         chain: sharechain.clone(),
         templates: daemon.templates.clone(),
         heights: daemon.heights.known.clone(),

@@ -91,7 +91,7 @@ pub async fn run(
     let miners = miners.into_iter().map(|(address, terms)| Ok((open(address, "miners")?, terms)));
     let miners = miners.collect::<Result<_>>()?;
     let web = web.map(|address| open(address, "readers of pages")).transpose()?;
-    let sharechain = node::load_sharechain(network, &data_dir, config.old_shares, &daemon, tasks).await?;
+    let sharechain = node::load_sharechain(network, &data_dir, config.old_shares, &daemon, &disk, tasks).await?;
     if sharechain.0.tips.borrow().as_ref().is_none_or(|tip| tip.height() < WINDOW_BEGINS) {
         warn!(
             "the share chain is empty: by P2Pool's rules a block found before its third share pays almost everything to \

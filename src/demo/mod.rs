@@ -93,7 +93,7 @@ pub async fn run(
     let chain = embedded::Config { rules: Rules { difficulty, halving_interval: 210_000 } };
     let (daemon, _chain) = embedded::start(&chain, journal, tasks);
     let network = network_for(hash_rate);
-    let sharechain = node::load_sharechain(network, &data_dir, None, &daemon, tasks).await?;
+    let sharechain = node::load_sharechain(network, &data_dir, None, &daemon, &disk, tasks).await?;
     let reports = daemon.reports.subscribe();
     let shares = sharechain.0.events.subscribe();
     let work = work::Config {

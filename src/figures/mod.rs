@@ -28,6 +28,7 @@ use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
 use crate::bitcoind::Health;
+use crate::disk::Troubles;
 use crate::network::Network;
 use crate::p2p;
 use crate::share::{Attempts, Payee, ShareHash, Target};
@@ -79,6 +80,8 @@ pub struct Inputs {
     pub peers: watch::Receiver<Arc<p2p::Status>>,
     /// Whether there may be work.
     pub gate: watch::Receiver<Gate>,
+    /// The parts that cannot write to the disk.
+    pub disk: watch::Receiver<Arc<Troubles>>,
 }
 
 /// The snapshot.
@@ -410,6 +413,7 @@ pub async fn run(config: Config, inputs: Inputs, figures: watch::Sender<Arc<Figu
             rates: inputs.rates.borrow().clone(),
             peers: inputs.peers.borrow().clone(),
             gate: inputs.gate.borrow().clone(),
+            disk: inputs.disk.borrow().clone(),
         };
         let summed = tokio::task::spawn_blocking(move || sum::sum(looked, others)).await;
         let (made, kept) = summed.expect("summing does not panic");

@@ -12,6 +12,7 @@ use super::{
     own_counts, target_of,
 };
 use crate::bitcoind::Health;
+use crate::disk::Troubles;
 use crate::p2p;
 use crate::share::{Payee, Share, ShareHash, ShareVersion, StaleInfo, Weights};
 use crate::sharechain::{ratio, stales_by_payee, true_division};
@@ -39,6 +40,7 @@ pub(super) struct Others {
     pub(super) rates: Arc<Rates>,
     pub(super) peers: Arc<p2p::Status>,
     pub(super) gate: Gate,
+    pub(super) disk: Arc<Troubles>,
 }
 
 /// The figures, and what the next look goes on from.
@@ -277,7 +279,7 @@ pub fn height_of(script: &[u8]) -> Option<u32> {
 }
 
 fn warnings(looked: &Looked, others: &Others) -> Vec<String> {
-    let mut warnings = Vec::new();
+    let mut warnings = others.disk.sentences();
     let total = looked.votes.values().copied().fold(U320::ZERO, |sum, votes| sum + votes);
     if let Some((version, votes)) = looked.votes.iter().max_by_key(|(_, votes)| **votes) {
         let part = ratio(*votes, total);

@@ -15,15 +15,17 @@ pub use log::Record;
 pub use view::{Bin, Kind, ONLY, SPANS, Shape, Span, Value, View};
 
 use parking_lot::Mutex;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{broadcast, watch};
+use tokio::task::JoinHandle;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::data_dir::DataDir;
+use crate::disk::{DiskHealth, Part};
 use crate::figures::{Figures, unix_now};
 use crate::p2p::Traffic;
 use crate::sharechain::task::{self, ChainEvent};
@@ -183,14 +185,16 @@ impl Graphs {
         }
     }
 
-    fn write(&self, dir: &Path) {
+    fn write(&self, dir: &Path, disk: &DiskHealth) {
         let (sources, log) = {
             let state = self.0.lock();
             (state.sources.clone(), state.log.clone())
         };
-        if let Err(error) = file::write(&sources, dir).and_then(|()| log.write(dir)) {
+        let result = file::write(&sources, dir).and_then(|()| log.write(dir));
+        if let Err(error) = &result {
             warn!(%error, dir = %dir.display(), "graphs cannot be written");
         }
+        disk.report(Part::Graphs, result.err().map(|error| format!("cannot write in {}: {error}", dir.display())));
     }
 }
 
@@ -207,8 +211,8 @@ pub struct Inputs {
     pub traffic: Arc<Traffic>,
 }
 
-/// Takes samples for `graphs` until `stop`, and keeps them in `data_dir` from when that is this process's.
-pub async fn run(graphs: Graphs, inputs: Inputs, data_dir: DataDir, stop: CancellationToken) {
+/// Takes samples for `graphs` until `stop`, and keeps them in the data directory from when that is this process's.
+pub async fn run(graphs: Graphs, inputs: Inputs, (data_dir, disk): (DataDir, DiskHealth), stop: CancellationToken) {
     let mut events = inputs.chain.events.subscribe();
     let mut own = OwnShares::default();
     let mut sampler = Sampler::new(&inputs, unix_now());
@@ -218,13 +222,20 @@ pub async fn run(graphs: Graphs, inputs: Inputs, data_dir: DataDir, stop: Cancel
     writes.set_missed_tick_behavior(MissedTickBehavior::Skip);
     let mut waiting = std::pin::pin!(data_dir.ours());
     let mut is_loaded = false;
+    let write = || {
+        let (graphs, dir, disk) = (graphs.clone(), data_dir.path().to_owned(), disk.clone());
+        tokio::task::spawn_blocking(move || graphs.write(&dir, &disk))
+    };
+    let mut writing = None;
     loop {
         tokio::select! {
             () = stop.cancelled() => break,
             // What another process writes now is read when that ends.
             () = &mut waiting, if !is_loaded => {
                 is_loaded = true;
-                on_disk(&graphs, data_dir.path(), Graphs::load).await;
+                let (graphs, dir) = (graphs.clone(), data_dir.path().to_owned());
+                let loading = tokio::task::spawn_blocking(move || graphs.load(&dir));
+                loading.await.expect("reading graphs does not panic");
                 info!(file = file::NAME, "graphs are kept");
             }
             _ = samples.tick() => {
@@ -237,17 +248,22 @@ pub async fn run(graphs: Graphs, inputs: Inputs, data_dir: DataDir, stop: Cancel
                 Ok(_) | Err(broadcast::error::RecvError::Lagged(_)) => {}
                 Err(broadcast::error::RecvError::Closed) => break,
             },
-            _ = writes.tick(), if is_loaded => on_disk(&graphs, data_dir.path(), Graphs::write).await,
+            // Samples are taken meanwhile: a disk may hang.
+            _ = writes.tick(), if is_loaded && writing.is_none() => writing = Some(write()),
+            () = async { finish(&mut writing).await }, if writing.is_some() => {}
         }
     }
     sampler.sample(&graphs, &inputs, unix_now());
+    finish(&mut writing).await;
     if is_loaded {
-        on_disk(&graphs, data_dir.path(), Graphs::write).await;
+        finish(&mut Some(write())).await;
     }
 }
 
-async fn on_disk(graphs: &Graphs, dir: &Path, act: fn(&Graphs, &Path)) {
-    let (graphs, dir): (Graphs, PathBuf) = (graphs.clone(), dir.to_owned());
-    let done = tokio::task::spawn_blocking(move || act(&graphs, &dir)).await;
-    done.expect("reading and writing graphs does not panic");
+/// Waits for the writing that is under way, if any.
+async fn finish(writing: &mut Option<JoinHandle<()>>) {
+    if let Some(written) = writing {
+        written.await.expect("writing graphs does not panic");
+        *writing = None;
+    }
 }

@@ -35,6 +35,7 @@ use tracing::debug;
 pub use api::Listeners;
 
 use crate::bitcoind::Health;
+use crate::disk::Troubles;
 use crate::figures::Figures;
 use crate::figures::share::Finder;
 use crate::found::FoundBlocks;
@@ -60,6 +61,8 @@ pub struct Sources {
     pub meters: Arc<Meters>,
     /// The daemon's condition.
     pub health: watch::Receiver<Health>,
+    /// The parts that cannot write to the disk.
+    pub disk: watch::Receiver<Arc<Troubles>>,
     /// Whether there may be work.
     pub gate: watch::Receiver<Gate>,
     /// What miners did.
@@ -274,6 +277,8 @@ async fn health(State(sources): State<Sources>) -> Response {
         "daemon": health.version,
         "trouble": health.trouble,
         "waiting": gate.reason(),
+        // Miners are served all the same: what they find goes out.
+        "disk": sources.disk.borrow().sentences(),
         "p2p_connected": health.p2p_connected,
     });
     (status, axum::Json(body)).into_response()

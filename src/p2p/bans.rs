@@ -152,6 +152,11 @@ impl Bans {
         self.changed |= self.entries.len() != before;
     }
 
+    /// What was taken last could not be written.
+    pub fn mark_changed(&mut self) {
+        self.changed = true;
+    }
+
     /// What is to be written to disk, as JSON, if it changed since it was last taken.
     pub fn take_changed_json(&mut self) -> Option<String> {
         std::mem::take(&mut self.changed).then(|| self.to_json())
@@ -348,6 +353,8 @@ mod tests {
         bans.ban(ip("2001:db8::"), 60.0, "", NOW).unwrap();
         let json = bans.take_changed_json().unwrap();
         assert!(bans.take_changed_json().is_none(), "nothing changed since");
+        bans.mark_changed();
+        assert_eq!(bans.take_changed_json().as_ref(), Some(&json), "it could not be written");
         let mut again = Bans::default();
         assert!(again.load_json(&json, NOW).is_empty());
         assert_eq!(again.list(NOW), bans.list(NOW));

@@ -22,6 +22,8 @@ use super::swarm::PeerId;
 use super::task::unix_now;
 use super::traffic::Traffic;
 use super::transactions::Transactions;
+use crate::share::{Share, ShareHash};
+use crate::sharechain::at_risk::AtRisk;
 
 /// Orders that may wait for one connection. The most that comes at once is a burst of shares, one order each.
 pub(super) const ORDERS_QUEUED_MAX: usize = 256;
@@ -60,6 +62,8 @@ pub(super) struct Context {
     pub(super) heard: mpsc::Sender<Heard>,
     /// How many large messages may be handled at a time: one processor is left for the rest of the node.
     pub(super) heavy: Arc<Semaphore>,
+    /// Own shares that only this node has: until one is sent.
+    pub(super) at_risk: Arc<AtRisk>,
     /// Ends them all.
     pub(super) stop: CancellationToken,
 }
@@ -68,8 +72,9 @@ pub(super) struct Context {
 pub(super) async fn run(id: PeerId, stream: TcpStream, peer: Peer, orders: mpsc::Receiver<Order>, context: Context) {
     let heard = context.heard.clone();
     let traffic = context.traffic.clone();
-    let mut link =
-        Link { id, peer, orders, context, output: Bytes::new(), progress: Instant::now(), events: VecDeque::new() };
+    let (output, progress) = (Bytes::new(), Instant::now());
+    let (events, at_risk) = (VecDeque::new(), Vec::new());
+    let mut link = Link { id, peer, orders, context, output, progress, events, at_risk };
     let close = match link.drive(stream).await {
         Ok(close) | Err(close) => close,
     };
@@ -89,6 +94,8 @@ struct Link {
     progress: Instant,
     /// What happened and was not told yet.
     events: VecDeque<PeerEvent>,
+    /// Own shares that only this node has, and that are being sent.
+    at_risk: Vec<ShareHash>,
 }
 
 impl Link {
@@ -112,7 +119,14 @@ impl Link {
                     self.progress = Instant::now();
                 }
                 order = self.orders.recv() => match order {
-                    Some(order) => self.peer.handle_order(order, &self.context.known, Instant::now())?,
+                    Some(order) => {
+                        if let Order::Shares(shares) = &order {
+                            self.note_at_risk(shares);
+                        } else if let Order::Answer { shares, .. } = &order {
+                            self.note_at_risk(shares);
+                        }
+                        self.peer.handle_order(order, &self.context.known, Instant::now())?;
+                    }
                     None => return Ok(Close::Quiet("not wanted any more".to_owned())),
                 },
                 told = slot(&heard, &batches, self.events.front()), if !self.events.is_empty() => {
@@ -152,6 +166,18 @@ impl Link {
             counter!("p2p_messages_total", "direction" => "out", "command" => word_of(&frame)).increment(1);
             self.output = frame;
             self.progress = Instant::now();
+        }
+        if self.output.is_empty() && !self.at_risk.is_empty() {
+            // All is with the system now, which sends it even if this process ends.
+            self.at_risk.drain(..).for_each(|hash| self.context.at_risk.is_safe(hash));
+        }
+    }
+
+    fn note_at_risk(&mut self, shares: &[Arc<Share>]) {
+        if self.peer.is_connected() {
+            // Those that list transactions may have to wait for these.
+            let shares = shares.iter().filter(|share| !share.version().lists_transactions());
+            self.at_risk.extend(shares.map(|share| share.hash()).filter(|hash| self.context.at_risk.contains(*hash)));
         }
     }
 

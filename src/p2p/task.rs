@@ -28,6 +28,7 @@ use super::traffic::Traffic;
 use super::transactions::Transactions;
 use super::{COMMANDS_QUEUED_MAX, Command, Config, Handle, files, upnp};
 use crate::data_dir::DataDir;
+use crate::disk::{DiskHealth, Part};
 use crate::merkle::Digest;
 use crate::share::{Share, ShareHash, ShareRules, Target};
 use crate::sharechain::task::{self as chain, ChainEvent, Query, Received};
@@ -76,6 +77,8 @@ const LAST_WORDS: Duration = Duration::from_millis(1200);
 pub struct Inputs {
     /// Where addresses and bans are kept. Until it is this process's, they are only read, and no port is opened.
     pub data_dir: DataDir,
+    /// Where to report that they cannot be written.
+    pub disk: DiskHealth,
     /// The share chain.
     pub chain: chain::Handle,
     /// The daemon's templates.
@@ -266,7 +269,14 @@ impl Driver {
             rules: Arc::new(inputs.chain.rules()),
             nonce,
             budget: Budget::new(UNFINISHED_BYTES_MAX),
-            context: link::Context { known, traffic, heard, heavy, stop: stop.child_token() },
+            context: link::Context {
+                known,
+                traffic,
+                heard,
+                heavy,
+                at_risk: inputs.chain.at_risk.clone(),
+                stop: stop.child_token(),
+            },
             links: HashMap::new(),
             tracker: TaskTracker::new(),
             stop,
@@ -582,9 +592,7 @@ impl Driver {
             Done::Paused => self.bind(Duration::ZERO),
             Done::Saved(problems) => {
                 self.is_saving = false;
-                for problem in problems {
-                    warn!(%problem, "cannot keep what is known of peers");
-                }
+                self.note_saved(problems);
             }
         }
     }
@@ -808,6 +816,16 @@ impl Driver {
         files::save(self.inputs.data_dir.path().to_owned(), addresses, bans)
     }
 
+    fn note_saved(&mut self, problems: Vec<String>) {
+        for problem in &problems {
+            warn!(%problem, "cannot save peers");
+        }
+        if !problems.is_empty() {
+            self.swarm.mark_bans_changed();
+        }
+        self.inputs.disk.report(Part::Peers, problems.into_iter().next());
+    }
+
     fn forget_transactions(&mut self) {
         let named: HashSet<Digest> = self.named.iter().flatten().copied().collect();
         let lost = self.context.known.forget_old(&named, Instant::now());
@@ -819,6 +837,15 @@ impl Driver {
         self.context.stop.cancel();
         self.links.clear();
         self.listener = None;
+        let tracker = self.tracker.clone();
+        tracker.close();
+        // Together, for a disk that hangs must not keep connections and the port mapping from an orderly end.
+        if tokio::time::timeout(LAST_WORDS, futures::future::join(self.save_last(), tracker.wait())).await.is_err() {
+            debug!(left = tracker.len(), "some connections, or the saving of peers, did not end in time");
+        }
+    }
+
+    async fn save_last(&mut self) {
         // What is being written must not be overtaken, nor cut off by the end of the process.
         while self.is_saving
             && let Some(done) = self.under_way.next().await
@@ -828,13 +855,8 @@ impl Driver {
             }
         }
         if self.inputs.data_dir.is_ours() {
-            for problem in self.saving().await {
-                warn!(%problem, "cannot keep what is known of peers");
-            }
-        }
-        self.tracker.close();
-        if tokio::time::timeout(LAST_WORDS, self.tracker.wait()).await.is_err() {
-            debug!(left = self.tracker.len(), "some connections did not end in time");
+            let problems = self.saving().await;
+            self.note_saved(problems);
         }
     }
 }

@@ -9,6 +9,7 @@
 //! Two forests hold the same shares: all that came, and those that were verified against their ancestors. What is known of
 //! the parent chain is plain data, handed in ([`ParentFacts`]).
 
+pub mod at_risk;
 mod bounds;
 mod forest;
 mod prune;

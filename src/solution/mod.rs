@@ -13,7 +13,8 @@ use tokio::sync::mpsc;
 use tracing::{error, info};
 
 use crate::block::FoundBlock;
-use crate::share::{Draft, Share};
+use crate::share::Draft;
+use crate::sharechain::task::{OwnShare, OwnShares};
 use crate::work::Ticket;
 
 /// Solutions that may wait: sessions wait with them when it is full, and their own sockets feel it.
@@ -42,35 +43,42 @@ pub fn describe() {
 pub async fn run(
     mut solutions: mpsc::Receiver<Solution<Ticket>>,
     blocks: mpsc::Sender<FoundBlock>,
-    shares: mpsc::Sender<Arc<Share>>,
+    shares: OwnShares,
 ) {
-    let mut waiting: VecDeque<Arc<Share>> = VecDeque::new();
+    let mut waiting: VecDeque<OwnShare> = VecDeque::new();
     loop {
         tokio::select! {
             biased;
             solution = solutions.recv() => match solution {
-                Some(solution) => take(solution, &blocks, &mut waiting).await,
+                Some(solution) => take(solution, &blocks, &shares, &mut waiting).await,
                 None => break,
             },
-            place = shares.reserve(), if !waiting.is_empty() => match place {
-                Ok(place) => place.send(waiting.pop_front().expect("it is not empty")),
+            room = shares.room(), if !waiting.is_empty() => match room {
+                Ok(room) => room.send(waiting.pop_front().expect("it is not empty")),
                 Err(_) => waiting.clear(),
             },
         }
         // Without another turn where there is room, as there always should be.
         while !waiting.is_empty()
-            && let Ok(place) = shares.try_reserve()
+            && let Some(room) = shares.try_room()
         {
-            place.send(waiting.pop_front().expect("it is not empty"));
+            room.send(waiting.pop_front().expect("it is not empty"));
         }
     }
     // The share chain ends after its last sender.
     for share in waiting {
-        let _ = shares.send(share).await;
+        if let Ok(room) = shares.room().await {
+            room.send(share);
+        }
     }
 }
 
-async fn take(solution: Solution<Ticket>, blocks: &mpsc::Sender<FoundBlock>, waiting: &mut VecDeque<Arc<Share>>) {
+async fn take(
+    solution: Solution<Ticket>,
+    blocks: &mpsc::Sender<FoundBlock>,
+    shares: &OwnShares,
+    waiting: &mut VecDeque<OwnShare>,
+) {
     let ticket = solution.job.ticket();
     let draft = match ticket.draft() {
         Ok(draft) => draft,
@@ -103,7 +111,7 @@ async fn take(solution: Solution<Ticket>, blocks: &mpsc::Sender<FoundBlock>, wai
                     );
                     waiting.pop_front();
                 }
-                waiting.push_back(Arc::new(share));
+                waiting.push_back(shares.store(Arc::new(share), solution.judged));
             }
             Err(error) => error!(job = %solution.job.id(), %error, "a share of our own that is none"),
         }
@@ -127,6 +135,6 @@ fn block_of(solution: &Solution<Ticket>, draft: &Draft) -> FoundBlock {
         payee: ticket.payees_in_words(draft),
         finder: solution.worker.to_string(),
         is_ours: true,
-        judged_at: None,
+        judged_at: Some(solution.judged),
     }
 }

@@ -207,6 +207,7 @@ impl<W: Work> Desk<W> {
             solved,
             extranonces: answer.extranonces,
             worker: answer.worker.clone(),
+            judged: now.instant,
         };
         let Some(miner) = miners.get_mut(&answer.worker) else {
             let solution = solved.filter(|solved| is_solution && strays.insert(&solved.hash)).map(solution_of);

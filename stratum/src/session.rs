@@ -227,6 +227,8 @@ pub struct Solution<T> {
     pub extranonces: [u8; 8],
     /// Who found it.
     pub worker: Arc<str>,
+    /// When its submission was judged.
+    pub judged: Instant,
 }
 
 /// A worker under the name that the miner uses for it.
@@ -931,7 +933,7 @@ impl<W: Work> Session<W> {
             Ok(submission) => submission,
             Err(error) => {
                 if let Ok(understood) = parse(mask, true) {
-                    self.pass_on_refused(index, &understood);
+                    self.pass_on_refused(index, &understood, now.instant);
                 }
                 worker?;
                 return Err(error);
@@ -951,7 +953,7 @@ impl<W: Work> Session<W> {
             (Ok(worker), Ok(solved)) if !handed_out.pays_other => (worker, solved),
             (worker, solved) => {
                 let pays_other = handed_out.pays_other;
-                self.pass_on_refused(index, &submission);
+                self.pass_on_refused(index, &submission, now.instant);
                 worker?;
                 if !pays_other {
                     solved?;
@@ -975,7 +977,13 @@ impl<W: Work> Session<W> {
             let job = handed_out.job.clone();
             let extranonces = submission.extranonces(extranonce1);
             let worker = self.workers[worker].worker.name.clone();
-            self.events.push_back(Event::Solution(Box::new(Solution { job, solved, extranonces, worker })));
+            self.events.push_back(Event::Solution(Box::new(Solution {
+                job,
+                solved,
+                extranonces,
+                worker,
+                judged: now.instant,
+            })));
         }
         let achieved = Target::from_le_bytes(solved.pow_hash).difficulty();
         let Some(difficulty) = credited else {
@@ -996,7 +1004,7 @@ impl<W: Work> Session<W> {
     }
 
     /// Passes on a submission for the job at `index` that is refused for something else than its hash, if it is a solution.
-    fn pass_on_refused(&mut self, index: usize, submission: &Submission) {
+    fn pass_on_refused(&mut self, index: usize, submission: &Submission, judged: Instant) {
         let handed_out = self.jobs.at(index);
         let extranonce1 = handed_out.extranonce1;
         let solved = submission.solution_although_refused(&handed_out.job, extranonce1, &mut self.last_root);
@@ -1011,7 +1019,7 @@ impl<W: Work> Session<W> {
             Some(first) => first.worker.name.clone(),
             None => self.resumed.as_ref().unwrap_or(&self.payee).clone(),
         };
-        self.events.push_back(Event::Solution(Box::new(Solution { job, solved, extranonces, worker })));
+        self.events.push_back(Event::Solution(Box::new(Solution { job, solved, extranonces, worker, judged })));
     }
 
     /// The difficulty that a submission is credited with: that of its own job, or the newest if that is lower.

@@ -1,5 +1,6 @@
 //! The owner of the share chain as the rest of the node sees it: peers' shares in, what follows from them out.
 
+use p2pool::disk::DiskHealth;
 use p2pool::share::{Share, ShareHash};
 use p2pool::sharechain::Sharechain;
 use p2pool::sharechain::store::Store;
@@ -8,7 +9,7 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
@@ -52,7 +53,7 @@ impl Running {
         dir: &Path,
         load: impl FnOnce(&Config, Heights) -> Loaded,
     ) -> Running {
-        let config = Config { network, data_dir: dir.to_owned(), legacy: None };
+        let config = Config { network, data_dir: dir.to_owned(), legacy: None, disk: DiskHealth::new() };
         let (wanted, wanted_heights) = mpsc::channel(1000);
         let (known_sender, known) = watch::channel(Arc::default());
         let (handle, mut owner) = load(&config, Heights { wanted, known }).unwrap();
@@ -190,7 +191,7 @@ async fn a_new_tip_is_told_with_what_was_not_told_before_and_with_who_sent_it() 
     assert_eq!(shares[..], [fresh[1].clone(), fresh[0].clone()]);
     assert_eq!(sources[..], [Some(peer(2)); 2]);
     let own = grow_by(&mut theirs, 1);
-    node.handle.own.send(own[0].clone()).await.unwrap();
+    node.handle.own.send(own[0].clone(), Instant::now()).await.unwrap();
     let (shares, sources) = node.event(told).await;
     assert_eq!((&shares[..], &sources[..]), (&own[..], &[None][..]));
     node.stop().await;
@@ -277,7 +278,7 @@ async fn own_shares_and_questions_do_not_wait_for_a_big_download() {
     node.send(newest_first(&theirs), 1).await;
     node.tip_is(theirs.choice().best).await;
     // The tip is there as soon as one share of the chain is verified.
-    node.handle.own.send(fresh.clone()).await.unwrap();
+    node.handle.own.send(fresh.clone(), Instant::now()).await.unwrap();
     node.tip_is(Some(fresh.hash())).await;
     assert_eq!(node.ask(vec![fresh.hash()], 5).await.len(), 6);
     node.stop().await;
@@ -321,7 +322,7 @@ async fn a_node_that_starts_beside_another_gets_the_store_later_and_loses_nothin
 
     new.handle.attach_store(dir.path()).await.unwrap();
     let own = grow_by(&mut theirs, 1);
-    new.handle.own.send(own[0].clone()).await.unwrap();
+    new.handle.own.send(own[0].clone(), Instant::now()).await.unwrap();
     new.tip_is(theirs.choice().best).await;
     assert_eq!(new.ask(vec![for_old.hash()], 0).await.len(), 1, "what the other wrote meanwhile is here");
     new.stop().await;

@@ -51,6 +51,11 @@ impl Swarm {
         self.bans.take_changed_json()
     }
 
+    /// The list that was taken last could not be written: it is given again.
+    pub fn mark_bans_changed(&mut self) {
+        self.bans.mark_changed();
+    }
+
     /// Who is banned.
     pub fn list_bans(&self, now: Now) -> Vec<Ban> {
         self.bans.list(now.unix)

@@ -118,6 +118,8 @@ pub(super) fn open(folder: PathBuf) -> Result<(Store, Loaded), StoreError> {
         current: None,
         next_id: last_id.map_or(0, |id| id + 1),
         next_sequence: last_sequence.map_or(0, |sequence| sequence.saturating_add(1)),
+        #[cfg(test)]
+        hanging: None,
     };
     let mut loaded = Loaded { problems: reading.problems, ..Loaded::default() };
     for Found { place, verified, share, .. } in in_order(reading.shares) {

@@ -5,8 +5,9 @@
 //! power dies, what was synced is there, and what was half written costs itself.
 //!
 //! ```text
-//!  owner ──▶ StoreWriter ──queue──▶ thread: Store ──append──▶ shares/000123-0badcafe.log
-//!                                     │ sync at intervals and at the end
+//!  own shares ──▶ StoreQueue ──first──▶┐
+//!  owner ───────▶ StoreWriter ──queue──▶ thread: Store ──append──▶ shares/000123-0badcafe.log
+//!                                          │ sync at intervals and at the end
 //!  start: Store::open ──▶ Loaded { shares, verified, problems }
 //! ```
 //!
@@ -23,7 +24,7 @@ mod writer;
 
 pub use load::{Loaded, StoredShare};
 pub use record::SHARE_BYTES_MAX;
-pub use writer::{NewShare, StoreWriter, WriterError};
+pub use writer::{NewShare, StoreQueue, StoreWriter};
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs::{self, File};
@@ -86,6 +87,19 @@ pub struct Store {
     current: Option<Current>,
     next_id: u64,
     next_sequence: u64,
+    /// A disk that hangs until the other end is dropped.
+    #[cfg(test)]
+    hanging: Option<std::sync::mpsc::Receiver<()>>,
+}
+
+#[cfg(test)]
+impl Store {
+    /// Has the next write hang until what is returned is dropped.
+    pub(in crate::sharechain) fn hang(&mut self) -> std::sync::mpsc::Sender<()> {
+        let (release, hanging) = std::sync::mpsc::channel();
+        self.hanging = Some(hanging);
+        release
+    }
 }
 
 /// How full a segment is, and how much of that is wanted.
@@ -238,6 +252,10 @@ impl Store {
     }
 
     fn append(&mut self, record: &Record) -> Result<Place, StoreError> {
+        #[cfg(test)]
+        if let Some(hanging) = self.hanging.take() {
+            let _ = hanging.recv();
+        }
         // The salt of the segment that it ends up in is known only after the length is, which no salt changes.
         let mut bytes = Vec::with_capacity(2048);
         record.write(0, &mut bytes);

@@ -1,42 +1,41 @@
-//! Keeps the disk away from the sharechain's owner: a thread that writes what a bounded queue brings, and syncs at intervals.
+//! Keeps the disk away from the sharechain's owner: a bounded queue that never makes it wait, and a thread that writes what
+//! the queue has and syncs at intervals. A disk that refuses or hangs costs memory up to the queue's bound, and nothing
+//! else; what has no room in the queue stays with the owner, which has all shares anyway.
 
+use parking_lot::{Condvar, Mutex};
 use std::collections::VecDeque;
 use std::io;
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
-use thiserror::Error;
-use tokio::sync::{mpsc, oneshot, watch};
-use tokio::time::timeout;
+use tokio::sync::{Notify, watch};
 use tracing::{error, info, warn};
 
 use super::{Store, StoreError};
+use crate::disk::{DiskHealth, Part};
 use crate::share::ShareHash;
+use crate::sharechain::at_risk::AtRisk;
 
-/// Queued commands; the owner waits beyond. Some seconds of the fastest chain, and far more than a full disk holds up.
-const QUEUE_MAX: usize = 1024;
+/// Bytes of shares that may be queued: some minutes of the fastest chain, or a second of a download. Tests have few shares.
+const QUEUE_BYTES_MAX: usize = if cfg!(test) { 16 << 10 } else { 8 << 20 };
 
-/// Commands that wait for a disk that refuses them; more are given up, and said to be. Days of a public network.
-const BACKLOG_MAX: usize = 16 * 1024;
+/// The same for our own shares, which have a queue of their own so that a download does not delay them.
+const OWN_BYTES_MAX: usize = 2 << 20;
 
-/// Why a command did not get through.
-#[derive(Debug, Error)]
-pub enum WriterError {
-    /// The writer's thread has ended; only a panic ends it early.
-    #[error("the share store's writer has ended")]
-    Gone,
-    /// The disk refused.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-}
+/// Pause after an attempt that the disk refused.
+const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 
-/// The share store as its owner sees it. Commands are carried out in their order. When it is dropped, what is queued is
-/// still written and synced.
+/// A write that takes longer is reported. A slow disk has one of some seconds now and then.
+const HANGS_AFTER: Duration = Duration::from_secs(10);
+
+/// The share store as its owner sees it. No call waits for the disk. Commands are carried out in their order, but for our
+/// own shares, which go first. When it is dropped, what is queued is still written and synced.
 #[derive(Debug)]
-pub struct StoreWriter {
-    commands: mpsc::Sender<Command>,
-    trouble: watch::Receiver<Option<String>>,
-    ended: oneshot::Receiver<()>,
-}
+pub struct StoreWriter(StoreQueue);
+
+/// The queue to the store's thread. Clones share it; it closes with the [`StoreWriter`].
+#[derive(Debug, Clone)]
+pub struct StoreQueue(Arc<Shared>);
 
 /// A share to be kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,183 +52,317 @@ pub struct NewShare {
 
 #[derive(Debug)]
 enum Command {
-    Shares(Vec<NewShare>),
+    Share(NewShare),
     Verified(Vec<ShareHash>),
     Forget(Vec<ShareHash>),
-    Sync(oneshot::Sender<Result<(), StoreError>>),
 }
 
-impl StoreWriter {
-    /// Starts the thread, which syncs every `sync_interval`: what a power loss may cost.
-    ///
-    /// # Errors
-    /// The system has no thread for it.
-    pub fn start(store: Store, sync_interval: Duration) -> io::Result<StoreWriter> {
-        let (commands, queue) = mpsc::channel(QUEUE_MAX);
-        let (told, trouble) = watch::channel(None);
-        let (ending, ended) = oneshot::channel();
-        // A runtime of its own, so that waiting for a command can end with a sync.
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
-        let worker = Worker { store, backlog: VecDeque::new(), given_up: 0, trouble: told };
-        thread::Builder::new().name("share store".into()).spawn(move || {
-            runtime.block_on(worker.run(queue, sync_interval));
-            let _ = ending.send(());
-        })?;
-        Ok(StoreWriter { commands, trouble, ended })
-    }
-
-    /// See [`Store::append_share`] and [`Store::append_verified`], for all of them at once: at most some hundreds.
-    ///
-    /// # Errors
-    /// [`WriterError::Gone`].
-    pub async fn append_shares(&self, shares: Vec<NewShare>) -> Result<(), WriterError> {
-        self.send(Command::Shares(shares)).await
-    }
-
-    /// See [`Store::append_verified`].
-    ///
-    /// # Errors
-    /// [`WriterError::Gone`].
-    pub async fn append_verified(&self, hashes: Vec<ShareHash>) -> Result<(), WriterError> {
-        self.send(Command::Verified(hashes)).await
-    }
-
-    /// See [`Store::forget`].
-    ///
-    /// # Errors
-    /// [`WriterError::Gone`].
-    pub async fn forget(&self, hashes: Vec<ShareHash>) -> Result<(), WriterError> {
-        self.send(Command::Forget(hashes)).await
-    }
-
-    /// Waits until all that was sent before outlives a power loss.
-    ///
-    /// # Errors
-    /// [`WriterError`].
-    pub async fn sync(&self) -> Result<(), WriterError> {
-        let (reply, done) = oneshot::channel();
-        self.send(Command::Sync(reply)).await?;
-        Ok(done.await.map_err(|_| WriterError::Gone)??)
-    }
-
-    /// Says what is wrong with the disk while it is.
-    pub fn trouble(&self) -> watch::Receiver<Option<String>> {
-        self.trouble.clone()
-    }
-
-    /// Writes and syncs all that was sent, then ends the thread.
-    ///
-    /// # Errors
-    /// [`WriterError::Gone`].
-    pub async fn stop(self) -> Result<(), WriterError> {
-        drop(self.commands);
-        self.ended.await.map_err(|_| WriterError::Gone)
-    }
-
-    async fn send(&self, command: Command) -> Result<(), WriterError> {
-        self.commands.send(command).await.map_err(|_| WriterError::Gone)
+impl Command {
+    /// Bytes that count against the queue's bound. Marks are not counted: a share that the store has gets one of either
+    /// kind at most, so that they are bounded by the store.
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Share(share) => share.bytes.len(),
+            Self::Verified(_) | Self::Forget(_) => 0,
+        }
     }
 }
 
 #[derive(Debug)]
+struct Shared {
+    queue: Mutex<Queue>,
+    /// There is something to do for the thread.
+    filled: Condvar,
+    /// There is room again.
+    room: Notify,
+    /// Set when the thread has ended.
+    ended: watch::Sender<bool>,
+    disk: DiskHealth,
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    own: VecDeque<NewShare>,
+    own_bytes: usize,
+    commands: VecDeque<Command>,
+    bytes: usize,
+    /// Shares in both queues, and in the command that is under way.
+    shares: usize,
+    /// Nothing more comes: the thread does what is left, and ends.
+    is_closed: bool,
+    /// The thread has ended.
+    is_gone: bool,
+    /// Since when the disk is at work on something.
+    busy_since: Option<Instant>,
+    /// What was reported last.
+    trouble: Option<String>,
+}
+
+impl StoreQueue {
+    /// Queues a share of our own, to be written before all else; says whether there was room.
+    pub fn append_own(&self, share: NewShare) -> bool {
+        let mut queue = self.0.queue.lock();
+        let is_full = queue.own_bytes > 0 && queue.own_bytes + share.bytes.len() > OWN_BYTES_MAX;
+        if is_full || queue.is_closed || queue.is_gone {
+            return false;
+        }
+        queue.own_bytes += share.bytes.len();
+        queue.shares += 1;
+        queue.own.push_back(share);
+        drop(queue);
+        self.0.filled.notify_one();
+        true
+    }
+
+    fn push(&self, command: Command) {
+        let mut queue = self.0.queue.lock();
+        if queue.is_gone {
+            return;
+        }
+        queue.bytes += command.bytes();
+        queue.shares += usize::from(matches!(command, Command::Share(_)));
+        queue.commands.push_back(command);
+        drop(queue);
+        self.0.filled.notify_one();
+    }
+
+    fn close(&self) {
+        self.0.queue.lock().is_closed = true;
+        self.0.filled.notify_one();
+    }
+}
+
+impl StoreWriter {
+    /// Starts the thread, which syncs every `sync_interval`: what a power loss may cost. What is wrong with the disk is
+    /// reported to `disk`; shares that are written are not `at_risk` any more.
+    ///
+    /// # Errors
+    /// The system has no thread for it.
+    pub fn start(
+        store: Store,
+        sync_interval: Duration,
+        disk: DiskHealth,
+        at_risk: Arc<AtRisk>,
+    ) -> io::Result<StoreWriter> {
+        let queue = Mutex::default();
+        let shared =
+            Shared { queue, filled: Condvar::new(), room: Notify::new(), ended: watch::Sender::new(false), disk };
+        let shared = Arc::new(shared);
+        let worker = Worker { store, at_risk, shared: shared.clone() };
+        thread::Builder::new().name("share store".into()).spawn(move || worker.run(sync_interval))?;
+        Ok(StoreWriter(StoreQueue(shared)))
+    }
+
+    /// For those who only have own shares to store.
+    pub fn queue(&self) -> StoreQueue {
+        self.0.clone()
+    }
+
+    /// Whether a share may be queued: at most `QUEUE_BYTES_MAX` bytes wait, and the one that exceeds them.
+    pub fn has_room(&self) -> bool {
+        let queue = self.0.0.queue.lock();
+        queue.bytes < QUEUE_BYTES_MAX && !queue.is_gone
+    }
+
+    /// Waits until there is a good deal of room again after there was none.
+    pub async fn room(&self) {
+        self.0.0.room.notified().await;
+    }
+
+    /// See [`Store::append_share`]. To be called only while it [`has_room`](Self::has_room).
+    pub fn append_share(&self, share: NewShare) {
+        self.0.push(Command::Share(share));
+    }
+
+    /// See [`Store::append_verified`].
+    pub fn append_verified(&self, hashes: Vec<ShareHash>) {
+        self.0.push(Command::Verified(hashes));
+    }
+
+    /// See [`Store::forget`].
+    pub fn forget(&self, hashes: Vec<ShareHash>) {
+        self.0.push(Command::Forget(hashes));
+    }
+
+    /// Reports a write that hangs: the thread itself cannot. To be called every few seconds.
+    pub fn check(&self) {
+        let mut queue = self.0.0.queue.lock();
+        let Some(since) = queue.busy_since.filter(|since| since.elapsed() > HANGS_AFTER) else { return };
+        let trouble = format!("a write has been hanging for {} s", since.elapsed().as_secs());
+        let is_new = queue.trouble.is_none();
+        self.0.0.note(&mut queue, Some(trouble.clone()));
+        drop(queue);
+        if is_new {
+            error!(trouble, "share store hangs: shares wait in memory");
+        }
+    }
+
+    /// Writes and syncs what is queued and ends the thread, waiting for it until `until`. Returns the number of shares
+    /// that were not written; the thread goes on with them while the process lives.
+    pub async fn stop(self, until: Instant) -> usize {
+        self.0.close();
+        let mut ended = self.0.0.ended.subscribe();
+        let _ = tokio::time::timeout_at(until.into(), ended.wait_for(|ended| *ended)).await;
+        self.0.0.queue.lock().shares
+    }
+}
+
+impl Drop for StoreWriter {
+    fn drop(&mut self) {
+        self.0.close();
+    }
+}
+
+impl Shared {
+    /// Reports trouble, or its end. Under the queue's lock, so that the thread and the owner do not overtake each other.
+    fn note(&self, queue: &mut Queue, trouble: Option<String>) {
+        if queue.trouble != trouble {
+            queue.trouble.clone_from(&trouble);
+            self.disk.report(Part::ShareStore, trouble);
+        }
+    }
+}
+
 struct Worker {
     store: Store,
-    /// What the disk refused, in order; while there is any, all that follows goes behind it.
-    backlog: VecDeque<Command>,
-    given_up: u64,
-    trouble: watch::Sender<Option<String>>,
+    at_risk: Arc<AtRisk>,
+    shared: Arc<Shared>,
+}
+
+/// What the thread does next.
+enum Job {
+    Own(NewShare),
+    Command(Command),
+    Sync,
+    End,
+}
+
+impl Drop for Worker {
+    /// Also reached when the thread panics.
+    fn drop(&mut self) {
+        let mut queue = self.shared.queue.lock();
+        queue.is_gone = true;
+        if !queue.is_closed {
+            self.shared.note(&mut queue, Some("its thread has ended; restart the node".to_owned()));
+        }
+        drop(queue);
+        self.shared.ended.send_replace(true);
+    }
 }
 
 impl Worker {
-    async fn run(mut self, mut queue: mpsc::Receiver<Command>, sync_interval: Duration) {
+    fn run(mut self, sync_interval: Duration) {
         let mut next_sync = Instant::now() + sync_interval;
+        // When the disk is asked again that has refused.
+        let mut not_before = None;
         loop {
-            let left = next_sync.saturating_duration_since(Instant::now());
-            match timeout(left, queue.recv()).await {
-                Ok(Some(command)) => self.take(command),
-                Ok(None) => break,
-                Err(_) => {}
-            }
-            if Instant::now() >= next_sync {
-                self.note(Worker::flush);
-                next_sync = Instant::now() + sync_interval;
-            }
-        }
-        self.note(Worker::flush);
-        if !self.backlog.is_empty() {
-            error!(commands = self.backlog.len(), "share store: given up at the end, as the disk refuses them");
-        }
-    }
-
-    fn take(&mut self, command: Command) {
-        if let Command::Sync(reply) = command {
-            let _ = reply.send(self.flush());
-        } else if self.backlog.len() >= BACKLOG_MAX {
-            self.given_up += 1;
-        } else {
-            self.backlog.push_back(command);
-            // While the disk refuses, it is asked again at intervals, not for every share.
-            if self.backlog.len() == 1 {
-                self.note(Worker::work_off);
-            }
-        }
-    }
-
-    fn flush(&mut self) -> Result<(), StoreError> {
-        self.work_off()?;
-        self.store.sync()
-    }
-
-    fn work_off(&mut self) -> Result<(), StoreError> {
-        while let Some(command) = self.backlog.front() {
-            match perform(&mut self.store, command) {
-                Err(StoreError::Disk { action, path, source }) => {
-                    return Err(StoreError::Disk { action, path, source });
+            let result = match self.next_job(next_sync, not_before) {
+                Job::Own(share) => self.keep_own(share),
+                Job::Command(command) => self.perform(command),
+                Job::Sync => {
+                    next_sync = Instant::now() + sync_interval;
+                    self.store.sync()
                 }
-                // Trying again would not make it fit.
-                Err(error) => warn!(%error, "share store: a share is not kept"),
-                Ok(()) => {}
+                Job::End => break,
+            };
+            not_before = result.is_err().then(|| Instant::now() + RETRY_INTERVAL);
+            self.done(result.err());
+            if not_before.is_some() && self.shared.queue.lock().is_closed {
+                break;
             }
-            self.backlog.pop_front();
         }
-        Ok(())
+        let result = self.store.sync();
+        let left = self.shared.queue.lock().shares;
+        if left > 0 {
+            error!(shares = left, "share store: not written before the end, as the disk refuses them");
+        } else if let Err(error) = result {
+            error!(%error, "share store: the last shares are lost if the machine loses power now");
+        }
     }
 
-    /// Does something and tells when it begins to fail, and when it works again.
-    fn note(&mut self, act: fn(&mut Worker) -> Result<(), StoreError>) {
-        let trouble = act(self).err().map(|error| error.to_string());
-        let was = self.trouble.borrow().is_some();
-        match &trouble {
-            Some(trouble) if !was => error!(trouble, "share store: the disk refuses; shares wait in memory"),
-            None if was => info!(given_up = self.given_up, "share store: the disk works again"),
+    /// Waits for something to do. Until `not_before`, all but a sync waits.
+    fn next_job(&self, next_sync: Instant, not_before: Option<Instant>) -> Job {
+        let mut queue = self.shared.queue.lock();
+        loop {
+            let now = Instant::now();
+            let is_waiting = not_before.is_some_and(|at| now < at) && !queue.is_closed;
+            let job = if is_waiting {
+                None
+            } else if let Some(share) = queue.own.pop_front() {
+                Some(Job::Own(share))
+            } else if let Some(command) = queue.commands.pop_front() {
+                Some(Job::Command(command))
+            } else if queue.is_closed {
+                return Job::End;
+            } else {
+                (now >= next_sync).then_some(Job::Sync)
+            };
+            if let Some(job) = job {
+                queue.busy_since = Some(now);
+                return job;
+            }
+            let until = if is_waiting { not_before.unwrap_or(next_sync) } else { next_sync };
+            self.shared.filled.wait_until(&mut queue, until);
+        }
+    }
+
+    /// Notes that the disk has answered, and reports when it begins to refuse and when it works again.
+    fn done(&self, error: Option<StoreError>) {
+        let trouble = error.map(|error| error.to_string());
+        let mut queue = self.shared.queue.lock();
+        queue.busy_since = None;
+        let was = queue.trouble.is_some();
+        self.shared.note(&mut queue, trouble.clone());
+        drop(queue);
+        match trouble {
+            Some(trouble) if !was => error!(trouble, "share store failed: shares wait in memory"),
+            None if was => info!("share store works again"),
             _ => {}
         }
-        self.trouble.send_if_modified(|told| {
-            let changed = *told != trouble;
-            *told = trouble;
-            changed
-        });
     }
-}
 
-fn perform(store: &mut Store, command: &Command) -> Result<(), StoreError> {
-    match command {
-        // Tried again from the start if the disk refuses one: those before are kept already.
-        Command::Shares(shares) => shares.iter().try_for_each(|share| keep(store, share)),
-        Command::Verified(hashes) => hashes.iter().try_for_each(|hash| store.append_verified(*hash)),
-        Command::Forget(hashes) => store.forget(hashes),
-        Command::Sync(_) => store.sync(),
-    }
-}
-
-fn keep(store: &mut Store, share: &NewShare) -> Result<(), StoreError> {
-    match store.append_share(share.hash, &share.bytes, share.time_seen, share.verified) {
-        // Trying again would not make it fit, and the others do.
-        Err(error @ StoreError::TooLong { .. }) => {
-            warn!(%error, "share store: a share is not kept");
-            Ok(())
+    fn keep_own(&mut self, share: NewShare) -> Result<(), StoreError> {
+        let result = self.keep(&share);
+        let mut queue = self.shared.queue.lock();
+        if result.is_ok() {
+            queue.own_bytes -= share.bytes.len();
+            queue.shares -= 1;
+        } else {
+            queue.own.push_front(share);
         }
-        result => result,
+        result
+    }
+
+    /// Carries out a command. One that the disk refused goes back to the head of the queue.
+    fn perform(&mut self, command: Command) -> Result<(), StoreError> {
+        let result = match &command {
+            Command::Share(share) => self.keep(share),
+            Command::Verified(hashes) => hashes.iter().try_for_each(|hash| self.store.append_verified(*hash)),
+            // They are forgotten all the same; the next one tries again to free their space.
+            Command::Forget(hashes) => return self.store.forget(hashes),
+        };
+        let mut queue = self.shared.queue.lock();
+        if result.is_err() {
+            queue.commands.push_front(command);
+            return result;
+        }
+        let was = queue.bytes;
+        queue.bytes -= command.bytes();
+        queue.shares -= usize::from(matches!(command, Command::Share(_)));
+        if was > QUEUE_BYTES_MAX / 2 && queue.bytes <= QUEUE_BYTES_MAX / 2 {
+            self.shared.room.notify_one();
+        }
+        result
+    }
+
+    fn keep(&mut self, share: &NewShare) -> Result<(), StoreError> {
+        match self.store.append_share(share.hash, &share.bytes, share.time_seen, share.verified) {
+            Ok(()) => self.at_risk.is_safe(share.hash),
+            Err(error @ StoreError::Disk { .. }) => return Err(error),
+            // Another attempt would not make it fit.
+            Err(error) => warn!(%error, "share store: a share is not kept"),
+        }
+        Ok(())
     }
 }
 
@@ -237,44 +370,117 @@ fn keep(store: &mut Store, share: &NewShare) -> Result<(), StoreError> {
 mod tests {
     use super::*;
 
+    const PATIENCE: Duration = Duration::from_secs(20);
+
     fn share(byte: u8) -> NewShare {
         NewShare { hash: ShareHash([byte; 32]), bytes: [byte; 9].into(), time_seen: 5, verified: false }
     }
 
+    fn start(store: Store) -> (StoreWriter, DiskHealth) {
+        let disk = DiskHealth::new();
+        (StoreWriter::start(store, Duration::from_secs(60), disk.clone(), Arc::default()).unwrap(), disk)
+    }
+
+    fn order(dir: &std::path::Path) -> Vec<u8> {
+        Store::open(dir).unwrap().1.shares.iter().map(|share| share.hash.0[0]).collect()
+    }
+
     #[tokio::test]
-    async fn what_was_sent_is_on_disk_after_a_stop() {
+    async fn what_was_queued_is_on_disk_after_a_stop() {
         let dir = tempfile::tempdir().unwrap();
         let hash = share(1).hash;
-        let writer = StoreWriter::start(Store::open(dir.path()).unwrap().0, Duration::from_secs(60)).unwrap();
-        writer.append_shares(vec![share(1)]).await.unwrap();
-        writer.append_verified(vec![hash]).await.unwrap();
-        writer.append_shares(vec![share(2), NewShare { verified: true, ..share(4) }]).await.unwrap();
-        writer.forget(vec![ShareHash([3; 32])]).await.unwrap();
-        writer.sync().await.unwrap();
-        writer.stop().await.unwrap();
-        let loaded = Store::open(dir.path()).unwrap().1;
+        let (writer, _) = start(Store::open(dir.path()).unwrap().0);
+        writer.append_share(share(1));
+        writer.append_verified(vec![hash]);
+        writer.append_share(share(2));
+        assert!(writer.queue().append_own(NewShare { verified: true, ..share(4) }));
+        writer.forget(vec![ShareHash([3; 32])]);
+        let queue = writer.queue();
+        assert_eq!(writer.stop(Instant::now() + PATIENCE).await, 0);
+        assert!(!queue.append_own(share(5)), "the queue is closed");
+        let mut loaded = Store::open(dir.path()).unwrap().1;
         assert_eq!(loaded.shares.len(), 3);
+        loaded.verified.sort_unstable();
         assert_eq!(loaded.verified, [hash, share(4).hash]);
         assert_eq!(loaded.problems, [""; 0]);
     }
 
     #[tokio::test]
-    async fn what_the_disk_refuses_is_written_when_it_works_again() {
+    async fn what_the_disk_refuses_is_reported_and_written_when_it_works_again() {
         let dir = tempfile::tempdir().unwrap();
         let folder = dir.path().join("shares");
         let store = Store::open(dir.path()).unwrap().0;
         std::fs::remove_dir(&folder).unwrap();
-        let writer = StoreWriter::start(store, Duration::from_millis(5)).unwrap();
-        let mut trouble = writer.trouble();
+        let (writer, disk) = start(store);
+        let mut trouble = disk.watch();
         for byte in 0..3 {
-            writer.append_shares(vec![share(byte)]).await.unwrap();
+            writer.append_share(share(byte));
         }
-        trouble.wait_for(Option::is_some).await.unwrap();
-        assert!(matches!(writer.sync().await, Err(WriterError::Store(StoreError::Disk { .. }))));
+        let is_told = |told: &Arc<crate::disk::Troubles>| !told.sentences().is_empty();
+        let told = tokio::time::timeout(PATIENCE, trouble.wait_for(is_told)).await.unwrap().unwrap().sentences();
+        assert!(told[0].contains("the share store cannot be written (cannot create "), "{told:?}");
         std::fs::create_dir(&folder).unwrap();
-        trouble.wait_for(Option::is_none).await.unwrap();
-        writer.stop().await.unwrap();
-        let order: Vec<_> = Store::open(dir.path()).unwrap().1.shares.iter().map(|share| share.hash.0[0]).collect();
-        assert_eq!(order, [0, 1, 2]);
+        tokio::time::timeout(PATIENCE, trouble.wait_for(|told| !is_told(told))).await.unwrap().unwrap();
+        assert_eq!(writer.stop(Instant::now() + PATIENCE).await, 0);
+        assert_eq!(order(dir.path()), [0, 1, 2]);
+    }
+
+    #[tokio::test]
+    async fn what_the_disk_refuses_to_the_end_is_counted() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path()).unwrap().0;
+        std::fs::remove_dir(dir.path().join("shares")).unwrap();
+        let (writer, _) = start(store);
+        writer.append_share(share(1));
+        assert!(writer.queue().append_own(share(2)));
+        assert_eq!(writer.stop(Instant::now() + PATIENCE).await, 2);
+    }
+
+    #[tokio::test]
+    async fn a_disk_that_hangs_holds_up_nobody_and_own_shares_are_written_first_afterwards() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut store = Store::open(dir.path()).unwrap().0;
+        let release = store.hang();
+        let (writer, disk) = start(store);
+        let big = |byte| NewShare { bytes: vec![byte; QUEUE_BYTES_MAX / 16].into(), ..share(byte) };
+        writer.append_share(big(0));
+        while writer.0.0.queue.lock().busy_since.is_none() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        let mut queued = 1;
+        while writer.has_room() {
+            writer.append_share(big(queued));
+            queued += 1;
+        }
+        assert_eq!(queued, 16);
+        assert!(writer.queue().append_own(share(99)));
+        assert!(writer.queue().append_own(NewShare { bytes: vec![0; OWN_BYTES_MAX / 2].into(), ..share(98) }));
+        assert!(!writer.queue().append_own(NewShare { bytes: vec![0; OWN_BYTES_MAX / 2].into(), ..share(97) }));
+        writer.check();
+        assert!(disk.watch().borrow().sentences().is_empty(), "it has not been long");
+        writer.0.0.queue.lock().busy_since = Instant::now().checked_sub(2 * HANGS_AFTER);
+        writer.check();
+        assert!(disk.watch().borrow().sentences()[0].contains("a write has been hanging for"));
+        drop(release);
+        tokio::time::timeout(PATIENCE, writer.room()).await.unwrap();
+        assert!(writer.has_room());
+        assert_eq!(writer.stop(Instant::now() + PATIENCE).await, 0);
+        assert!(disk.watch().borrow().sentences().is_empty());
+        let order = order(dir.path());
+        assert_eq!(order[..3], [0, 99, 98], "own shares come next");
+        assert!(order[3..].is_sorted() && order.len() == 18);
+    }
+
+    #[tokio::test]
+    async fn a_stop_does_not_wait_for_a_disk_that_hangs() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut store = Store::open(dir.path()).unwrap().0;
+        let _release = store.hang();
+        let (writer, _) = start(store);
+        writer.append_share(share(1));
+        writer.append_share(share(2));
+        let started = Instant::now();
+        assert_eq!(writer.stop(Instant::now() + Duration::from_millis(100)).await, 2);
+        assert!(started.elapsed() < PATIENCE);
     }
 }

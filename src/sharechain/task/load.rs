@@ -55,7 +55,7 @@ fn start(
     if count + legacy.len() > 0 {
         info!(shares = count, from_old_node = legacy.len(), took = ?started.elapsed(), "share chain loaded");
     }
-    Owner::new(config.network, chain, store, heights)
+    Owner::new(config.network, chain, store, heights, config.disk.clone())
 }
 
 /// Opens the store for a chain that runs already.

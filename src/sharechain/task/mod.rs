@@ -1,6 +1,7 @@
 //! The one owner of the share chain, as a task: takes shares, thinks, keeps the store, tells the rest of the node.
 //!
 //! ```text
+//!     ┌───────────────────────────────────▶ store's queue: own shares, before anything else is done
 //!  own shares (first) ─▶┐            ┌─▶ tips: what to build on
 //!  peers' shares ──────▶┤            ├─▶ events: accepted, refused, relay, block
 //!  queries ────────────▶┼── Owner ───┼─▶ needs: missing parents, stops
@@ -15,17 +16,21 @@ pub use load::{load, load_read_only};
 pub use owner::Owner;
 
 use metrics::{counter, describe_counter, describe_gauge, describe_histogram};
+use parking_lot::Mutex;
 use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Instant;
 use thiserror::Error;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
+use super::at_risk::{self, AtRisk};
 use super::store::legacy::LegacyError;
-use super::store::{Store, StoreError};
+use super::store::{NewShare, Store, StoreError, StoreQueue};
 use super::{KnownTransaction, Sharechain, Tip, Wanted};
+use crate::disk::DiskHealth;
 use crate::merkle::Digest;
 use crate::network::Network;
 use crate::share::{Share, ShareHash, ShareRules};
@@ -57,6 +62,8 @@ pub struct Config {
     pub data_dir: PathBuf,
     /// An old node's data folder, whose shares are taken over.
     pub legacy: Option<PathBuf>,
+    /// Where to report trouble with the disk.
+    pub disk: DiskHealth,
 }
 
 /// Transactions that this node knows, by the hash over all of their bytes: what share versions that list their
@@ -69,7 +76,9 @@ pub struct Handle {
     /// The newest tip; `None` while the chain is not to be built on.
     pub tips: watch::Receiver<Option<Arc<Tip>>>,
     /// Where shares of our own go. They come before everything else.
-    pub own: mpsc::Sender<Arc<Share>>,
+    pub own: OwnShares,
+    /// Own shares that are neither stored nor sent to a peer.
+    pub at_risk: Arc<AtRisk>,
     /// Where peers' shares go. Their senders wait while it is full.
     pub received: mpsc::Sender<Received>,
     /// Where to ask.
@@ -85,6 +94,80 @@ pub struct Handle {
     opened: mpsc::Sender<OpenedStore>,
     network: &'static Network,
 }
+
+/// Takes shares of our own, to the store and to the owner at once: the owner may be busy for some milliseconds.
+#[derive(Debug, Clone)]
+pub struct OwnShares {
+    shares: mpsc::Sender<OwnShare>,
+    slot: Arc<StoreSlot>,
+    at_risk: Arc<AtRisk>,
+}
+
+/// A share of our own on its way to the owner.
+#[derive(Debug)]
+pub struct OwnShare {
+    share: Arc<Share>,
+    /// The store's queue has it.
+    is_queued: bool,
+}
+
+/// The queue of the store that there is at present, if any.
+#[derive(Debug, Default)]
+struct StoreSlot(Mutex<Option<StoreQueue>>);
+
+impl StoreSlot {
+    fn fill(&self, queue: StoreQueue) {
+        *self.0.lock() = Some(queue);
+    }
+
+    fn empty(&self) {
+        *self.0.lock() = None;
+    }
+
+    fn append_own(&self, share: NewShare) -> bool {
+        self.0.lock().as_ref().is_some_and(|queue| queue.append_own(share))
+    }
+}
+
+impl OwnShares {
+    /// Gives the store a share whose submission was judged at `judged`. The owner is to have it next, through
+    /// [`room`](Self::room).
+    pub fn store(&self, share: Arc<Share>, judged: Instant) -> OwnShare {
+        let hash = share.hash();
+        self.at_risk.add(hash, judged);
+        let new = NewShare { hash, bytes: share.to_bytes().into(), time_seen: owner::now_seconds(), verified: false };
+        let is_queued = self.slot.append_own(new);
+        OwnShare { share, is_queued }
+    }
+
+    /// Waits until the owner can be given a share.
+    ///
+    /// # Errors
+    /// The owner has ended.
+    pub async fn room(&self) -> Result<mpsc::Permit<'_, OwnShare>, OwnerEnded> {
+        self.shares.reserve().await.map_err(|_| OwnerEnded)
+    }
+
+    /// Room for a share, if there is any at once.
+    pub fn try_room(&self) -> Option<mpsc::Permit<'_, OwnShare>> {
+        self.shares.try_reserve().ok()
+    }
+
+    /// Hands over a share whose submission was judged at `judged`, waiting while too many wait.
+    ///
+    /// # Errors
+    /// The owner has ended.
+    pub async fn send(&self, share: Arc<Share>, judged: Instant) -> Result<(), OwnerEnded> {
+        let share = self.store(share, judged);
+        self.room().await?.send(share);
+        Ok(())
+    }
+}
+
+/// The owner of the share chain has ended.
+#[derive(Debug, Error)]
+#[error("the share chain has ended")]
+pub struct OwnerEnded;
 
 /// Shares from one peer, in the order in which they came. Those that are here already cost nothing.
 #[derive(Debug, Clone)]
@@ -268,6 +351,7 @@ impl Handle {
 
 /// Names and explains the metrics of this part.
 pub fn describe() {
+    at_risk::describe();
     describe_gauge!("sharechain_height", "Shares from the best one down");
     describe_gauge!("sharechain_shares", "Shares in memory");
     describe_gauge!("sharechain_verified_shares", "Shares in memory that fit their ancestors");

@@ -1,4 +1,5 @@
-//! The owner's loop: what comes in, in the order of its urgency, and what is told after each choice.
+//! The owner's loop: what comes in, in the order of its urgency, and what is told after each choice. It never waits for the
+//! disk: what the store's queue has no room for is remembered by hash, and queued later.
 
 use metrics::{counter, gauge, histogram};
 use std::collections::{HashSet, VecDeque};
@@ -9,14 +10,17 @@ use tokio::time::{MissedTickBehavior, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
 
+use super::super::at_risk::AtRisk;
 use super::super::store::{NewShare, Store, StoreWriter};
 use super::super::{Event, Sharechain, Tip, VerifyError};
 use super::{
-    ChainEvent, EVENTS_KEPT_MAX, Handle, Heights, KnownTransactions, Needs, OpenedStore, QUERIES_QUEUED_MAX, Query,
-    RECEIVED_QUEUED_MAX, Received, SHARES_QUEUED_MAX, SOLVED_QUEUED_MAX, SolvedShare, StartError,
+    ChainEvent, EVENTS_KEPT_MAX, Handle, Heights, KnownTransactions, Needs, OpenedStore, OwnShare, OwnShares,
+    QUERIES_QUEUED_MAX, Query, RECEIVED_QUEUED_MAX, Received, SHARES_QUEUED_MAX, SOLVED_QUEUED_MAX, SolvedShare,
+    StartError, StoreSlot,
 };
+use crate::disk::DiskHealth;
 use crate::network::Network;
-use crate::share::{Share, ShareHash, StaleInfo};
+use crate::share::{ShareHash, StaleInfo};
 
 /// Shares of our own taken up between two choices, so that a burst is chosen over once.
 const BATCH_MAX: usize = 64;
@@ -40,8 +44,9 @@ const SYNC_INTERVAL: Duration = Duration::from_secs(10);
 const RECHECK_SHARES: usize = 20;
 const RECHECK_PAUSE: Duration = Duration::from_millis(20);
 
-/// Shares that one message to the store's writer has.
-const STORED_AT_ONCE: usize = 256;
+/// How long the store is waited for when everything stops: with [`LAST_SHARES`] less than a stopping node's grace period, so
+/// that what was not written is still logged.
+const LAST_WRITES: Duration = Duration::from_secs(1);
 
 /// Shares told to peers with a new tip (protocol section 3.7).
 const RELAYED_MAX: u32 = 5;
@@ -59,11 +64,18 @@ pub struct Owner {
     chain: Sharechain,
     /// None while another process owns the store.
     store: Option<StoreWriter>,
-    /// What is in the store.
+    /// Gives own shares to the store before they come here; empty while there is no store.
+    slot: Arc<StoreSlot>,
+    at_risk: Arc<AtRisk>,
+    disk: DiskHealth,
+    /// What is in the store, or in its queue.
     saved: HashSet<ShareHash>,
+    /// What is to be stored when the store's queue has room, parents first: in order, and to be looked up.
+    unsaved: VecDeque<ShareHash>,
+    unsaved_set: HashSet<ShareHash>,
     tips: watch::Sender<Option<Arc<Tip>>>,
     events: broadcast::Sender<ChainEvent>,
-    own: mpsc::Receiver<Arc<Share>>,
+    own: mpsc::Receiver<OwnShare>,
     received: mpsc::Receiver<Received>,
     queries: mpsc::Receiver<Query>,
     opened: mpsc::Receiver<OpenedStore>,
@@ -90,8 +102,10 @@ impl Owner {
         mut chain: Sharechain,
         store: Option<Store>,
         heights: Heights,
+        disk: DiskHealth,
     ) -> Result<(Handle, Owner), StartError> {
         let mut saved = HashSet::new();
+        let (slot, at_risk) = (Arc::<StoreSlot>::default(), Arc::<AtRisk>::default());
         let store = match store {
             Some(mut store) => {
                 for share in missing_in(&chain, &|hash| store.contains(hash)) {
@@ -99,7 +113,10 @@ impl Owner {
                 }
                 store.sync()?;
                 saved.extend(chain.all().iter());
-                Some(StoreWriter::start(store, SYNC_INTERVAL).map_err(StartError::Thread)?)
+                let writer = StoreWriter::start(store, SYNC_INTERVAL, disk.clone(), at_risk.clone());
+                let writer = writer.map_err(StartError::Thread)?;
+                slot.fill(writer.queue());
+                Some(writer)
             }
             None => None,
         };
@@ -121,7 +138,12 @@ impl Owner {
             relayed_tip: chain.choice().best,
             chain,
             store,
+            slot: slot.clone(),
+            at_risk: at_risk.clone(),
+            disk,
             saved,
+            unsaved: VecDeque::new(),
+            unsaved_set: HashSet::new(),
             tips: tips_sender,
             events: events.clone(),
             own,
@@ -143,7 +165,8 @@ impl Owner {
         owner.publish();
         let handle = Handle {
             tips,
-            own: own_sender,
+            own: OwnShares { shares: own_sender, slot, at_risk: at_risk.clone() },
+            at_risk,
             received: received_sender,
             queries: queries_sender,
             needs,
@@ -181,7 +204,7 @@ impl Owner {
                         break;
                     }
                     for share in batch.drain(..) {
-                        self.add_own(share).await;
+                        self.add_own(share);
                     }
                     self.think().await;
                 }
@@ -194,12 +217,12 @@ impl Owner {
                     self.think().await;
                 }
                 Some(opened) = self.opened.recv() => {
-                    self.attach(opened).await;
+                    self.attach(opened);
                     self.think().await;
                 }
                 _ = thinking.tick() => {
                     self.think().await;
-                    self.tidy().await;
+                    self.tidy();
                 }
                 Some(received) = self.received.recv() => {
                     if self.take(received) {
@@ -212,6 +235,7 @@ impl Owner {
                     self.think().await;
                     self.answer_some();
                 }
+                () = room(self.store.as_ref()), if !self.unsaved.is_empty() => self.store_unsaved(),
                 Some(query) = self.queries.recv() => self.answer(query),
                 Ok(()) = self.transactions.changed() => {
                     let known = self.transactions.borrow_and_update().clone();
@@ -229,26 +253,54 @@ impl Owner {
         }
         // Shares that are found while everything stops are kept as well.
         while let Ok(Some(share)) = timeout(LAST_SHARES, self.own.recv()).await {
-            self.add_own(share).await;
+            self.add_own(share);
         }
-        self.save_worthy().await;
-        if let Some(store) = self.store.take()
-            && let Err(error) = store.stop().await
-        {
-            error!(%error, "share store");
+        self.save_worthy();
+        self.stop_store().await;
+    }
+
+    /// Has the store write what is left, as far as it does so in time.
+    async fn stop_store(&mut self) {
+        let until = Instant::now() + LAST_WRITES;
+        while let Some(store) = self.store.as_ref().filter(|_| !self.unsaved.is_empty()) {
+            if tokio::time::timeout_at(until.into(), store.room()).await.is_err() {
+                break;
+            }
+            self.store_unsaved();
+        }
+        self.slot.empty();
+        let Some(store) = self.store.take() else { return };
+        let left = self.unsaved.len() + store.stop(until).await;
+        if left > 0 {
+            error!(
+                shares = left,
+                "share store: not written before the end; a restart has to get them from peers, and those that no \
+                 peer has are lost"
+            );
         }
     }
 
-    async fn add_own(&mut self, share: Arc<Share>) {
+    fn add_own(&mut self, own: OwnShare) {
+        let OwnShare { share, is_queued } = own;
+        let hash = share.hash();
         let is_late = share.previous() != self.chain.choice().best;
         let kind = if is_late { "late" } else { "in_time" };
         counter!("sharechain_own_shares_total", "kind" => kind).increment(1);
-        self.own_hashes.insert(share.hash());
+        self.own_hashes.insert(hash);
         if is_late {
             let _ = self.events.send(ChainEvent::Late(share.clone()));
         }
-        if self.chain.add_own(share.clone(), is_late, unix_now()) {
-            self.save(&[share.hash()]).await;
+        let is_new = self.chain.add_own(share, is_late, unix_now());
+        if is_queued && self.chain.all().contains(&hash) {
+            self.saved.insert(hash);
+        } else if is_new {
+            self.save(&[hash]);
+        } else {
+            // The chain has enough late ones.
+            self.at_risk.forget(hash);
+            if let Some(store) = self.store.as_ref().filter(|_| is_queued) {
+                store.forget(vec![hash]);
+            }
         }
     }
 
@@ -296,7 +348,7 @@ impl Owner {
         self.relay();
         let removed = self.chain.bound();
         self.publish_needs();
-        self.forget(removed).await;
+        self.forget(removed);
         self.note_events().await;
         self.tell_solved();
         for block in self.chain.wanted_heights() {
@@ -311,23 +363,29 @@ impl Owner {
     }
 
     /// Forgets what is not needed any more, and keeps what turned out to be.
-    async fn tidy(&mut self) {
+    fn tidy(&mut self) {
         let forgotten = self.chain.prune(unix_now());
-        self.forget(forgotten).await;
-        self.save_worthy().await;
+        self.forget(forgotten);
+        self.save_worthy();
+        if let Some(store) = &self.store {
+            store.check();
+        }
     }
 
-    async fn forget(&mut self, hashes: Vec<ShareHash>) {
-        if hashes.is_empty() {
-            return;
-        }
-        for hash in &hashes {
+    fn forget(&mut self, mut hashes: Vec<ShareHash>) {
+        let mut is_unsaved = false;
+        hashes.retain(|hash| {
             self.own_hashes.remove(hash);
-            self.saved.remove(hash);
             self.relayed.remove(hash);
+            self.at_risk.forget(*hash);
+            is_unsaved |= self.unsaved_set.remove(hash);
+            self.saved.remove(hash)
+        });
+        if is_unsaved {
+            self.unsaved.retain(|hash| self.unsaved_set.contains(hash));
         }
-        if let Some(store) = &self.store {
-            told(store.forget(hashes).await);
+        if let Some(store) = self.store.as_ref().filter(|_| !hashes.is_empty()) {
+            store.forget(hashes);
         }
     }
 
@@ -353,10 +411,12 @@ impl Owner {
         }
         counter!("sharechain_checked_shares_total").increment(checked);
         let (again, new): (Vec<_>, Vec<_>) = verified.into_iter().partition(|hash| self.saved.contains(hash));
-        self.save(&new).await;
+        self.save(&new);
         if let Some(store) = self.store.as_ref().filter(|_| !again.is_empty()) {
-            told(store.append_verified(again).await);
+            store.append_verified(again);
         }
+        // Also where there never is an instant in which nothing more urgent comes.
+        self.store_unsaved();
     }
 
     fn accepted(&self, hash: ShareHash) {
@@ -377,6 +437,9 @@ impl Owner {
         }
         let reason: Arc<str> = error.to_string().into();
         let _ = self.events.send(ChainEvent::Refused { hash, source, reason });
+        if !self.chain.all().contains(&hash) {
+            self.forget(vec![hash]);
+        }
     }
 
     /// A verified share that solves its block, as its header has it: whoever makes blocks decides what that is worth.
@@ -475,7 +538,7 @@ impl Owner {
 
     /// Keeps the best chain, and the one with the most work, which may be under download: strangers cannot fill the disk with
     /// anything else that was not verified.
-    async fn save_worthy(&mut self) {
+    fn save_worthy(&mut self) {
         let all = self.chain.all();
         if self.store.is_none() || self.saved.len() >= all.len() {
             return;
@@ -490,27 +553,47 @@ impl Owner {
             chain.reverse();
             missing.append(&mut chain);
         }
-        self.save(&missing).await;
+        self.save(&missing);
     }
 
-    /// Keeps shares in the store, if there is one.
-    async fn save(&mut self, hashes: &[ShareHash]) {
+    /// Has shares stored, if there is a store: now or, while its queue is full, later.
+    fn save(&mut self, hashes: &[ShareHash]) {
+        if self.store.is_none() {
+            return;
+        }
+        let new = hashes.iter().filter(|hash| !self.saved.contains(*hash) && !self.unsaved_set.contains(*hash));
+        // They are verified from a chain's end down, and read fastest from its beginning up.
+        for share in super::super::parents_first(new.filter_map(|hash| self.chain.share(*hash).cloned()).collect()) {
+            let hash = share.hash();
+            self.unsaved_set.insert(hash);
+            self.unsaved.push_back(hash);
+        }
+        self.store_unsaved();
+    }
+
+    /// Queues what is to be stored, as far as there is room.
+    fn store_unsaved(&mut self) {
         let Some(store) = &self.store else { return };
-        for some in hashes.chunks(STORED_AT_ONCE) {
-            let shares: Vec<NewShare> = some.iter().filter_map(|hash| stored(&self.chain, *hash)).collect();
-            self.saved.extend(shares.iter().map(|share| share.hash));
-            told(store.append_shares(shares).await);
+        while !self.unsaved.is_empty() && store.has_room() {
+            let Some(hash) = self.unsaved.pop_front() else { return };
+            self.unsaved_set.remove(&hash);
+            // One that the chain has dropped is not missed.
+            if let Some(share) = stored(&self.chain, hash) {
+                store.append_share(share);
+                self.saved.insert(hash);
+            }
         }
     }
 
     /// Takes over a store: first what is in it, then into it what is not.
-    async fn attach(&mut self, opened: OpenedStore) {
+    fn attach(&mut self, opened: OpenedStore) {
         if self.store.is_some() {
             error!("share store: there is one already");
             return;
         }
         let OpenedStore { store, shares, verified } = opened;
-        let writer = match StoreWriter::start(store, SYNC_INTERVAL) {
+        let started = StoreWriter::start(store, SYNC_INTERVAL, self.disk.clone(), self.at_risk.clone());
+        let writer = match started {
             Ok(writer) => writer,
             Err(error) => {
                 error!(%error, "share store: no thread for it; shares are kept in memory only");
@@ -530,9 +613,10 @@ impl Owner {
             .filter(|hash| !verified.contains(hash) && self.chain.verified().contains(hash))
             .collect();
         info!(written = missing.len(), "share store taken over");
-        told(writer.append_verified(now_verified).await);
+        writer.append_verified(now_verified);
+        self.slot.fill(writer.queue());
         self.store = Some(writer);
-        self.save(&missing).await;
+        self.save(&missing);
     }
 }
 
@@ -558,18 +642,144 @@ fn missing_in(chain: &Sharechain, is_stored: &dyn Fn(ShareHash) -> bool) -> Vec<
     super::super::parents_first(shares).iter().filter_map(|share| stored(chain, share.hash())).collect()
 }
 
-fn told<E: std::fmt::Display>(kept: Result<(), E>) {
-    if let Err(error) = kept {
-        error!(%error, "share store");
+/// Waits until the store's queue has room again.
+async fn room(store: Option<&StoreWriter>) {
+    match store {
+        Some(store) => store.room().await,
+        None => std::future::pending().await,
     }
 }
 
+/// Seconds since 1970.
 fn unix_now() -> f64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64()
+}
+
+/// The same in whole seconds.
+pub(super) fn now_seconds() -> u32 {
+    whole_seconds(unix_now())
 }
 
 fn whole_seconds(now: f64) -> u32 {
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a time since 1970, saturating")]
     let seconds = now as u32;
     seconds
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::share::Share;
+    use crate::simulation::forge::{Plan, grow, network};
+    use std::collections::HashMap;
+    use std::path::Path;
+
+    const PATIENCE: Duration = Duration::from_secs(20);
+
+    /// Some times what the store's queue takes in a test, and fewer than are pruned.
+    const SHARES: u32 = 225;
+
+    /// An owner whose disk hangs until the sender is dropped.
+    fn hanging(dir: &Path, network: &'static Network) -> (Handle, Owner, std::sync::mpsc::Sender<()>) {
+        let mut store = Store::open(dir).unwrap().0;
+        let release = store.hang();
+        let (wanted, _) = mpsc::channel(1000);
+        let (_, known) = watch::channel(Arc::new(HashMap::new()));
+        let heights = Heights { wanted, known };
+        let chain = Sharechain::new(network);
+        let (handle, owner) = Owner::new(network, chain, Some(store), heights, DiskHealth::new()).unwrap();
+        (handle, owner, release)
+    }
+
+    /// A chain whose newest share is a minute old, oldest first.
+    fn chain_of(network: &'static Network, count: u32) -> (Sharechain, Vec<Arc<Share>>) {
+        let mut chain = Sharechain::new(network);
+        let timestamp = now_seconds() - 60 - 10 * count;
+        let hashes = grow(&mut chain, None, count, &Plan { timestamp, ..Plan::default() });
+        let shares = hashes.iter().map(|hash| chain.share(*hash).unwrap().clone()).collect();
+        (chain, shares)
+    }
+
+    async fn tip_is(handle: &mut Handle, best: ShareHash) {
+        let is_best = |tip: &Option<Arc<Tip>>| tip.as_ref().and_then(|tip| tip.best_hash()) == Some(best);
+        timeout(PATIENCE, handle.tips.wait_for(is_best)).await.expect("the chain goes on").unwrap();
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_store_that_hangs_delays_neither_the_chain_nor_its_end() {
+        let network = network(110, 35);
+        let (mut theirs, shares) = chain_of(network, SHARES);
+        let own = grow(&mut theirs, shares.last().map(|share| share.hash()), 2, &Plan::default());
+        let own: Vec<Arc<Share>> = own.iter().map(|hash| theirs.share(*hash).unwrap().clone()).collect();
+        let dir = tempfile::tempdir().unwrap();
+        let (mut handle, mut owner, release) = hanging(dir.path(), network);
+        let stop = CancellationToken::new();
+        let _solved = owner.take_solved();
+        let (_heights, known) = watch::channel(Arc::default());
+        owner.heights.known = known;
+        let running = tokio::spawn(owner.run(stop.clone()));
+        for some in shares.chunks(10) {
+            let received = Received { shares: some.to_vec(), source: ([10, 0, 0, 1], 9333).into() };
+            handle.received.send(received).await.unwrap();
+        }
+        tip_is(&mut handle, shares.last().unwrap().hash()).await;
+        for share in &own {
+            handle.own.send(share.clone(), Instant::now()).await.unwrap();
+            tip_is(&mut handle, share.hash()).await;
+        }
+        assert!(handle.at_risk.contains(own[0].hash()));
+        assert!(Store::read_only(dir.path()).unwrap().shares.len() < 2);
+
+        // The disk works again: all of them are stored.
+        drop(release);
+        let stored = async {
+            while Store::read_only(dir.path()).unwrap().shares.len() < SHARES as usize + 2 {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        timeout(PATIENCE, stored).await.expect("all are stored");
+        assert!(!handle.at_risk.contains(own[0].hash()));
+        stop.cancel();
+        drop(handle);
+        timeout(PATIENCE, running).await.expect("it ends").unwrap();
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn the_end_does_not_wait_for_a_store_that_hangs() {
+        let network = network(110, 35);
+        let (_, shares) = chain_of(network, SHARES);
+        let dir = tempfile::tempdir().unwrap();
+        let (mut handle, mut owner, _release) = hanging(dir.path(), network);
+        let stop = CancellationToken::new();
+        let _solved = owner.take_solved();
+        let (_heights, known) = watch::channel(Arc::default());
+        owner.heights.known = known;
+        let running = tokio::spawn(owner.run(stop.clone()));
+        let received = Received { shares: shares.clone(), source: ([10, 0, 0, 1], 9333).into() };
+        handle.received.send(received).await.unwrap();
+        tip_is(&mut handle, shares.last().unwrap().hash()).await;
+        stop.cancel();
+        timeout(PATIENCE, running).await.expect("it ends").unwrap();
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn what_waits_for_a_store_that_hangs_is_bounded_by_the_chain() {
+        let network = network(110, 35);
+        let (theirs, shares) = chain_of(network, SHARES);
+        let dir = tempfile::tempdir().unwrap();
+        let (_handle, mut owner, _release) = hanging(dir.path(), network);
+        owner.chain = theirs;
+        let hashes: Vec<ShareHash> = shares.iter().map(|share| share.hash()).collect();
+        owner.save(&hashes.iter().rev().copied().collect::<Vec<_>>());
+        owner.save(&hashes);
+        let (queued, left) = (owner.saved.len(), owner.unsaved.len());
+        assert!(queued > 0 && left > 0 && queued + left == hashes.len(), "{queued} {left}");
+        assert!(hashes[..queued].iter().all(|hash| owner.saved.contains(hash)), "parents go first");
+        assert!(owner.unsaved.iter().eq(&hashes[queued..]), "parents wait first");
+        // What the chain forgets waits no more, and the store need not hear of it.
+        owner.forget(hashes[queued + 1..].to_vec());
+        assert_eq!((owner.saved.len(), owner.unsaved.len(), owner.unsaved_set.len()), (queued, 1, 1));
+        owner.forget(hashes.clone());
+        assert_eq!((owner.saved.len(), owner.unsaved.len(), owner.unsaved_set.len()), (0, 0, 0));
+    }
 }
