@@ -10,7 +10,6 @@ use std::process::ExitCode;
 use std::time::{SystemTime, UNIX_EPOCH};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::level_filters::LevelFilter;
-use tracing::{info, warn};
 use tracing_subscriber::Layer;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
@@ -19,7 +18,7 @@ use p2pool::config::{Config, DemoConfig, Environment, LogConfig, NodeConfig, Ref
 use p2pool::control::client as control;
 use p2pool::data_dir::DataDir;
 use p2pool::disk::DiskHealth;
-use p2pool::log::{LogFile, Tail};
+use p2pool::log::{self, LogFile, Logging, Sink, Tail, Terminal};
 use p2pool::network::Network;
 use p2pool::tasks::Tasks;
 use p2pool::{
@@ -43,17 +42,16 @@ fn main() -> ExitCode {
             return if message.use_stderr() { ExitCode::from(EXIT_USAGE) } else { ExitCode::SUCCESS };
         }
         Err(Refused::Values(errors)) => {
-            for error in errors {
-                eprintln!("p2pool: {error}");
-            }
-            eprintln!("p2pool: nothing was started; `p2pool --help` explains every option");
+            let mut text: String = errors.iter().map(|error| format!("p2pool: {error}\n")).collect();
+            text.push_str("p2pool: nothing was started; `p2pool --help` explains every option\n");
+            log::print_last(text);
             return ExitCode::from(EXIT_USAGE);
         }
     };
     match run(config) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("p2pool: {error:#}");
+            log::print_last(format!("p2pool: {error:#}\n"));
             ExitCode::FAILURE
         }
     }
@@ -84,12 +82,13 @@ fn run(config: Config) -> Result<()> {
 
 async fn run_node(config: NodeConfig) -> Result<()> {
     let data_dir = DataDir::open(&config.data_dir, config.network)?;
-    let tail = start_logging(&config.log, LevelFilter::INFO)?;
+    let disk = DiskHealth::new();
+    let logging = start_logging(&config.log, LevelFilter::INFO, &disk)?;
     let metrics = metrics::install().context("cannot install the metrics")?;
     node::describe_metrics();
     let tasks = Tasks::new();
     let stop = pin_stop_signal(&tasks)?;
-    service::run(config, data_dir, tail, DiskHealth::new(), metrics, &tasks, stop).await
+    service::run(config, data_dir, logging.tail(), disk, metrics, &tasks, stop).await
 }
 
 async fn run_control(config: &control::Config) -> Result<()> {
@@ -158,27 +157,30 @@ async fn run_bench(config: &bench::Config) -> Result<()> {
 
 async fn run_bench_serve(served: bench::Served) -> Result<()> {
     // A node that logs, as every node does; nobody reads it.
-    start_logging(
+    let _logging = start_logging(
         &LogConfig { debug: false, logfile: Some("/dev/null".into()), size_max: 0, files_kept: 0 },
         LevelFilter::WARN,
+        &DiskHealth::new(),
     )?;
     bench::run_serve(served, metrics::install().context("cannot install the metrics")?).await
 }
 
 async fn run_mine(config: &miner::Config) -> Result<()> {
-    start_logging(&LogConfig { debug: false, logfile: None, size_max: 0, files_kept: 0 }, LevelFilter::INFO)?;
+    let config_of_log = LogConfig { debug: false, logfile: None, size_max: 0, files_kept: 0 };
+    let _logging = start_logging(&config_of_log, LevelFilter::INFO, &DiskHealth::new())?;
     miner::mine(config, pin_stop_signal(&Tasks::new())?).await;
     Ok(())
 }
 
 async fn run_demo(config: DemoConfig) -> Result<()> {
     // The story on standard output says what there is to say.
-    let tail = start_logging(&config.log, LevelFilter::WARN)?;
+    let disk = DiskHealth::new();
+    let logging = start_logging(&config.log, LevelFilter::WARN, &disk)?;
     let metrics = metrics::install().context("cannot install the metrics")?;
     node::describe_metrics();
     let tasks = Tasks::new();
     let stop = pin_stop_signal(&tasks)?;
-    demo::run(config, tail, DiskHealth::new(), metrics, &tasks, stop).await
+    demo::run(config, logging.tail(), disk, metrics, &tasks, stop).await
 }
 
 /// Ends when the node is to stop: by SIGINT or SIGTERM, or because one of its tasks panicked.
@@ -195,19 +197,25 @@ fn pin_stop_signal(tasks: &Tasks) -> Result<std::pin::Pin<Box<dyn Future<Output 
     }))
 }
 
-/// Starts logging; gives the last lines for whoever looks.
-fn start_logging(config: &LogConfig, quietest: LevelFilter) -> Result<Tail> {
+/// Starts logging. Dropping what it returns writes the last lines.
+fn start_logging(config: &LogConfig, quietest: LevelFilter, disk: &DiskHealth) -> Result<Logging> {
+    let mut sinks = Vec::new();
     let level = if config.debug { LevelFilter::DEBUG } else { quietest };
+    let terminal = Terminal::open().and_then(|terminal| Sink::start("terminal", terminal, None));
+    let terminal = terminal.context("cannot log to the terminal")?;
+    sinks.push(terminal.clone());
     let terminal = tracing_subscriber::fmt::layer()
         .with_target(false)
-        .with_writer(std::io::stderr)
+        .with_writer(terminal)
         .with_ansi(std::io::stderr().is_terminal())
         .with_filter(level);
     let file = match &config.logfile {
         None => None,
         Some(path) => {
             let file = LogFile::open(path, config.size_max, config.files_kept)
+                .and_then(|file| Sink::start("file", file, Some(disk.clone())))
                 .with_context(|| format!("cannot write the log file {}", path.display()))?;
+            sinks.push(file.clone());
             reopen_on_signal(file.clone())?;
             let level = if config.debug { LevelFilter::DEBUG } else { LevelFilter::INFO };
             let layer = tracing_subscriber::fmt::layer().with_target(false).with_ansi(false);
@@ -228,11 +236,13 @@ fn start_logging(config: &LogConfig, quietest: LevelFilter) -> Result<Tail> {
         .with(remembered)
         .try_init()
         .context("cannot start logging")?;
-    Ok(tail)
+    let logging = Logging::new(tail, sinks);
+    logging.log_panics();
+    Ok(logging)
 }
 
 /// Has the log go on in a new file whenever SIGUSR1, P2Pool's signal for it, or SIGHUP comes.
-fn reopen_on_signal(file: LogFile) -> Result<()> {
+fn reopen_on_signal(file: Sink) -> Result<()> {
     let mut user = signal(SignalKind::user_defined1()).context("cannot listen for SIGUSR1")?;
     let mut hangup = signal(SignalKind::hangup()).context("cannot listen for SIGHUP")?;
     tokio::spawn(async move {
@@ -244,10 +254,7 @@ fn reopen_on_signal(file: LogFile) -> Result<()> {
             if came.is_none() {
                 return;
             }
-            match file.reopen() {
-                Ok(()) => info!("the log goes on in a new file"),
-                Err(error) => warn!(%error, "the log file cannot be opened again: the log goes on in the old one"),
-            }
+            file.reopen();
         }
     });
     Ok(())

@@ -37,6 +37,10 @@ pub fn install() -> Result<PrometheusHandle, metrics::SetRecorderError<metrics_e
     describe_gauge!("p2pool_build_info", "Always 1; the version is in the label");
     describe_gauge!("p2pool_network_info", "Always 1; the network that is mined on is in the label");
     describe_counter!("log_messages_total", "Warnings and errors that were logged, by level");
+    describe_counter!(
+        "log_dropped_lines_total",
+        "Log lines that were dropped because their output failed or took none, by output"
+    );
     describe_gauge!("runtime_tasks", "Tasks of the runtime that are alive: several of each connection");
     describe_histogram!(
         "runtime_delay_seconds",
@@ -46,6 +50,9 @@ pub fn install() -> Result<PrometheusHandle, metrics::SetRecorderError<metrics_e
     gauge!("p2pool_build_info", "version" => env!("CARGO_PKG_VERSION")).set(1.0);
     for level in ["warn", "error"] {
         counter!("log_messages_total", "level" => level).absolute(0);
+    }
+    for sink in ["terminal", "file"] {
+        counter!("log_dropped_lines_total", "sink" => sink).absolute(0);
     }
     Ok(handle)
 }
