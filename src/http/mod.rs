@@ -283,3 +283,28 @@ async fn health(State(sources): State<Sources>) -> Response {
     });
     (status, axum::Json(body)).into_response()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::Ipv4Addr;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    #[tokio::test]
+    async fn what_is_asked_just_before_a_stop_is_still_answered() {
+        let stop = CancellationToken::new();
+        let http = Http::new(Router::new().route("/", get(async || "judged")), stop.clone());
+        let (mut client, server) = tokio::io::duplex(4096);
+        let serving = tokio::spawn(async move { http.serve(server, Ipv4Addr::LOCALHOST.into()).await });
+        stop.cancel();
+        // The connection knows of the stop, and the request was under way.
+        for _ in 0..3 {
+            tokio::task::yield_now().await;
+        }
+        client.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+        let mut answer = String::new();
+        client.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.ends_with("judged"), "{answer}");
+        serving.await.unwrap();
+    }
+}

@@ -163,7 +163,7 @@ async fn blocks_found_when_miners_are_sent_away_for_want_of_a_daemon_land_when_i
     wait_until("it is on disk", Duration::from_secs(5), || node.found_blocks("block").len() == 2);
     daemon.restart();
     // They compete: both are known to the daemon, and one of them is the best.
-    wait_until("both have landed", Duration::from_secs(30), || node.found_blocks("block").is_empty());
+    wait_until("both have landed", Duration::from_secs(60), || node.found_blocks("block").is_empty());
     let header = daemon.try_call("getblockheader", json!([polled]));
     assert!(header.is_ok(), "{header:?}");
 }

@@ -221,10 +221,11 @@ fn tls_ends_the_connection_at_once() {
 fn a_block_is_the_last_line_of_a_miner_that_is_dropped_for_its_invalid_submissions() {
     let mut room = Room::new();
     let found = room.job.solve_block();
-    let junk = json!({"id": 1, "method": "mining.submit", "params": [room.user, "ffffffffffffffff", "00000000", "00000000", "00000000"]});
+    let params = json!([room.user, "ffffffffffffffff", "00000000", "00000000", "00000000"]);
+    let junk = json!({"id": 1, "method": "mining.submit", "params": params});
     room.miner.raw_bytes(format!("{junk}\n").repeat(350).as_bytes());
     room.miner.send_submission(&room.user, &found);
     crate::wait_for_best(&room.daemon, found.hash);
-    assert!(room.miner.disconnected_within(Duration::from_secs(5)));
-    room.node.wait_for_log("a flood of lines that earn nothing", Duration::from_secs(5));
+    assert!(room.miner.disconnected_within(Duration::from_secs(20)));
+    room.node.wait_for_log("a flood of lines that earn nothing", Duration::from_secs(20));
 }
