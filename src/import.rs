@@ -106,8 +106,8 @@ fn shares(from: &Path, to: &Path, network: &'static Network) -> Result<String> {
         match Share::from_bytes(bytes, &rules) {
             Ok(share) if store.contains(share.hash()) => known += 1,
             Ok(share) => {
-                // When it came is not known.
-                store.append_share(share.hash(), bytes, 0, verified.contains(&share.hash()))?;
+                // When it came is not known. The old node kept its bytes as they came, however long anyone had made them.
+                store.append_share(share.hash(), &share.to_bytes(), 0, verified.contains(&share.hash()))?;
                 taken += 1;
             }
             Err(error) => {

@@ -222,8 +222,17 @@ impl<'a> Reader<'a> {
     /// # Errors
     /// [`UnpackError::Short`], [`UnpackError::NotCanonical`], [`UnpackError::TooMany`].
     pub fn hashes(&mut self, field: &'static str) -> Result<Box<[[u8; 32]]>, UnpackError> {
+        self.first_hashes(field, usize::MAX)
+    }
+
+    /// A list of 256-bit hashes, of which only the first `kept` are returned. All of it is read over.
+    ///
+    /// # Errors
+    /// [`UnpackError::Short`], [`UnpackError::NotCanonical`], [`UnpackError::TooMany`].
+    pub fn first_hashes(&mut self, field: &'static str, kept: usize) -> Result<Box<[[u8; 32]]>, UnpackError> {
         let count = self.count(field, 32)?;
-        (0..count).map(|_| self.array(field)).collect()
+        let (hashes, _) = self.bytes(field, 32 * count)?.as_chunks::<32>();
+        Ok(hashes[..count.min(kept)].into())
     }
 
     /// Says that this is the end, which it must be: trailing bytes are an error everywhere in the share protocol.
@@ -246,12 +255,19 @@ impl<'a> Reader<'a> {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Writer {
     bytes: Vec<u8>,
+    /// Bytes that were counted instead of being kept; none for a writer that keeps them.
+    counted: Option<usize>,
 }
 
 impl Writer {
     /// An empty string with room for `capacity` bytes.
     pub fn with_capacity(capacity: usize) -> Writer {
-        Writer { bytes: Vec::with_capacity(capacity) }
+        Writer { bytes: Vec::with_capacity(capacity), counted: None }
+    }
+
+    /// A writer that keeps nothing, to find out how many bytes something takes: [`Writer::at`].
+    pub fn counting() -> Writer {
+        Writer { bytes: Vec::new(), counted: Some(0) }
     }
 
     /// What was written.
@@ -261,7 +277,7 @@ impl Writer {
 
     /// How many bytes were written so far.
     pub fn at(&self) -> usize {
-        self.bytes.len()
+        self.counted.unwrap_or(self.bytes.len())
     }
 
     /// What was written so far.
@@ -271,12 +287,15 @@ impl Writer {
 
     /// Bytes as they stand.
     pub fn bytes(&mut self, bytes: &[u8]) {
-        self.bytes.extend_from_slice(bytes);
+        match &mut self.counted {
+            Some(counted) => *counted += bytes.len(),
+            None => self.bytes.extend_from_slice(bytes),
+        }
     }
 
     /// An unsigned byte.
     pub fn u8(&mut self, value: u8) {
-        self.bytes.push(value);
+        self.bytes(&[value]);
     }
 
     /// A little-endian u16.
@@ -339,9 +358,7 @@ impl Writer {
     /// A count of hashes, then the hashes.
     pub fn hashes(&mut self, hashes: &[[u8; 32]]) {
         self.count(hashes.len());
-        for hash in hashes {
-            self.bytes(hash);
-        }
+        self.bytes(hashes.as_flattened());
     }
 }
 
@@ -393,6 +410,11 @@ mod tests {
             writer.varstr(&text);
             writer.hashes(&hashes);
             writer.hash_or_none(None);
+            let mut counting = Writer::counting();
+            counting.varstr(writer.as_bytes());
+            counting.hashes(&hashes);
+            prop_assert_eq!(counting.at(), writer.at() + hashes.len() * 32 + 1 + if writer.at() < 0xfd { 1 } else { 3 });
+            prop_assert!(counting.into_bytes().is_empty());
             let bytes = writer.into_bytes();
             let mut reader = Reader::new(&bytes);
             prop_assert_eq!(reader.u8("")?, small);

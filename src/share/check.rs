@@ -83,9 +83,21 @@ impl Share {
         Share::check(format::unpack_contents(version, contents, rules)?, rules)
     }
 
-    /// Its bytes, version and contents, as they were read.
+    /// Its bytes, version and contents, as they were read but for what the bounded form cuts off.
     pub fn to_bytes(&self) -> Vec<u8> {
         format::pack(&self.contents)
+    }
+
+    /// The same share with another `merkle_link`, which nothing in it commits to.
+    ///
+    /// # Panics
+    /// If it has no segwit data: then the header commits to it.
+    pub(crate) fn with_merkle_branch(&self, merkle_branch: Box<[Digest]>) -> Share {
+        assert!(self.info().segwit_data.is_some(), "the merkle_link of share {} is committed to", self.hash);
+        let mut share = self.clone();
+        share.contents.merkle_branch = merkle_branch;
+        share.wire_bytes = format::wire_bytes(&share.contents);
+        share
     }
 
     /// Appends those bytes.
@@ -130,6 +142,7 @@ impl Share {
             hash: ShareHash(super::pow_sha256d(&header)),
             pow_hash: (rules.pow)(&header),
             attempts: info.bits.target().attempts(),
+            wire_bytes: format::wire_bytes(&contents),
             contents,
         }
     }

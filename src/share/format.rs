@@ -47,10 +47,18 @@ pub fn read_wrapped<'a>(reader: &mut Reader<'a>) -> Result<(u64, &'a [u8]), Unpa
 
 /// Writes a share in its wrapper.
 pub fn write_wrapped(writer: &mut Writer, contents: &Contents) {
-    let mut inner = Writer::with_capacity(1024);
-    write_contents(&mut inner, contents);
+    let mut length = Writer::counting();
+    write_contents(&mut length, contents);
     writer.varint(contents.version.number());
-    writer.varstr(inner.as_bytes());
+    writer.count(length.at());
+    write_contents(writer, contents);
+}
+
+/// Bytes of a share in its wrapper.
+pub(super) fn wire_bytes(contents: &Contents) -> usize {
+    let mut length = Writer::counting();
+    write_wrapped(&mut length, contents);
+    length.at()
 }
 
 /// The share that `bytes` are: a wrapper, and nothing after it.
@@ -64,7 +72,8 @@ pub fn unpack(bytes: &[u8], rules: &ShareRules) -> Result<Contents, FormatError>
     unpack_contents(version, contents, rules)
 }
 
-/// The share of version number `version` whose contents `bytes` are.
+/// The share of version number `version` whose contents `bytes` are, in the bounded form: where segwit data commits to the
+/// block's transactions, a longer `merkle_link` is cut to the length of the txid branch.
 ///
 /// # Errors
 /// [`FormatError`].
@@ -81,9 +90,10 @@ pub fn unpack_contents(version: u64, bytes: &[u8], rules: &ShareRules) -> Result
     Ok(contents)
 }
 
-/// The bytes of a share in its wrapper: what peers send, stores keep and [`unpack`] reads.
+/// The bytes of a share in its wrapper: what peers send, stores keep and [`unpack`] reads. Contents that [`unpack`] made
+/// give back the bytes that they were read from, cut to the bounded form.
 pub fn pack(contents: &Contents) -> Vec<u8> {
-    let mut writer = Writer::with_capacity(1024);
+    let mut writer = Writer::with_capacity(wire_bytes(contents));
     write_wrapped(&mut writer, contents);
     writer.into_bytes()
 }
@@ -102,15 +112,27 @@ pub fn ref_hash(info: &ShareInfo, ref_merkle_branch: &[Digest], rules: &ShareRul
 }
 
 fn read_contents(reader: &mut Reader, version: ShareVersion, rules: &ShareRules) -> Result<Contents, UnpackError> {
+    let min_header = read_min_header(reader)?;
+    let share_info = read_share_info(reader, version, rules)?;
+    let merkle_branch_max = merkle_branch_max(&share_info);
     Ok(Contents {
         version,
-        min_header: read_min_header(reader)?,
-        share_info: read_share_info(reader, version, rules)?,
+        min_header,
+        share_info,
         ref_merkle_branch: reader.hashes("ref_merkle_link.branch")?,
         last_txout_nonce: reader.u64("last_txout_nonce")?,
         hash_link: read_hash_link(reader)?,
-        merkle_branch: reader.hashes("merkle_link.branch")?,
+        merkle_branch: reader.first_hashes("merkle_link.branch", merkle_branch_max)?,
     })
+}
+
+/// Longest `merkle_link` (field 28) that is kept of a share with this info: the bounded form.
+///
+/// With segwit data the header's merkle root comes from the txid branch, and no proof of work commits to this other one:
+/// anyone could make another miner's share megabytes long under the same hash. Both lead over the same transactions, so
+/// an honest one is as long as the txid branch and stays as it is. Without segwit data it is committed to.
+fn merkle_branch_max(info: &ShareInfo) -> usize {
+    info.segwit_data.as_ref().map_or(usize::MAX, |segwit| segwit.txid_merkle_branch.len())
 }
 
 fn write_contents(writer: &mut Writer, contents: &Contents) {

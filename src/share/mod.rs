@@ -38,6 +38,12 @@ use std::fmt;
 
 use crate::merkle::{self, Digest};
 
+/// Maximum size of a share in bytes: that of a message's payload (protocol section 3.1), since a longer one cannot be sent.
+///
+/// The only limit on what a proof of work commits to, in messages, memory and store alike: with a lower one somewhere, a
+/// share that was mined that long would separate this node from the others.
+pub const SHARE_BYTES_MAX: usize = 32_000_000;
+
 /// What a network says about its shares (protocol section 1): all that this folder needs to know of it.
 #[derive(Clone)]
 pub struct ShareRules {
@@ -238,7 +244,8 @@ pub struct Contents {
     pub last_txout_nonce: u64,
     /// Proves the coinbase.
     pub hash_link: HashLink,
-    /// Siblings from the coinbase to the root over full transaction hashes; decides only where segwit is not active.
+    /// Siblings from the coinbase to the root over full transaction hashes. Where there is segwit data, nothing commits to
+    /// it and nothing depends on what it holds; reading cuts it to the length of the txid branch.
     pub merkle_branch: Box<[Digest]>,
 }
 
@@ -256,7 +263,11 @@ pub struct Share {
     hash: ShareHash,
     pow_hash: Digest,
     attempts: Attempts,
+    wire_bytes: usize,
 }
+
+/// What the allocator keeps for the parts of one share, and the two counts of the `Arc` that holds it.
+const ALLOCATIONS_BYTES: usize = 9 * 16;
 
 // 17,300 shares are to take less than 80 MB: 4.6 kB each, of which branches of twelve levels take 1.2 kB.
 const _: () = assert!(size_of::<Share>() <= 640);
@@ -360,6 +371,33 @@ impl Share {
     /// Work from its chain's genesis up to here, modulo 2^128.
     pub fn abswork(&self) -> u128 {
         self.info().abswork
+    }
+
+    /// How many bytes [`Share::to_bytes`] gives.
+    pub fn wire_bytes(&self) -> usize {
+        self.wire_bytes
+    }
+
+    /// Bytes of memory that it takes, which are not those on the wire: a reference to a transaction takes two bytes or more
+    /// there, and sixteen here.
+    pub fn memory_bytes(&self) -> usize {
+        let (contents, info, data) = (&self.contents, self.info(), self.data());
+        let address = match &data.payout {
+            Payout::Address(text) => text.len(),
+            Payout::PubkeyHash(_) => 0,
+        };
+        let transactions = info.transactions.as_ref();
+        let hashes = info.segwit_data.as_ref().map_or(0, |segwit| segwit.txid_merkle_branch.len())
+            + transactions.map_or(0, |transactions| transactions.new_hashes.len())
+            + contents.ref_merkle_branch.len()
+            + contents.merkle_branch.len();
+        size_of::<Share>()
+            + ALLOCATIONS_BYTES
+            + data.coinbase.len()
+            + address
+            + self.payee.memory_bytes()
+            + hashes * size_of::<Digest>()
+            + transactions.map_or(0, |transactions| size_of_val(&*transactions.refs))
     }
 
     /// Whether it solves its block, by the target that its header claims.

@@ -94,6 +94,11 @@ impl Serialize for Payee {
 }
 
 impl Payee {
+    /// Bytes of memory that it takes, as if it were the only one of its address.
+    pub(super) fn memory_bytes(&self) -> usize {
+        size_of::<Scripts>() + self.0.text.len()
+    }
+
     /// The payee of the address `text`, which may have been written by a stranger.
     ///
     /// # Errors

@@ -171,6 +171,58 @@ fn a_ref_merkle_link_leads_from_the_shares_own_ref_hash_to_the_one_in_the_coinba
     assert_eq!(*share.ref_hash(), sha256d::Hash::hash(&[first, [6; 32]].concat()).to_byte_array());
 }
 
+/// That share with so many hashes in the branch that nothing commits to.
+fn with_branch(contents: &Contents, hashes: usize) -> Vec<u8> {
+    pack(&Contents { merkle_branch: vec![[9; 32]; hashes].into(), ..contents.clone() })
+}
+
+#[test]
+fn a_share_that_anyone_made_longer_is_read_as_short_as_it_was_under_the_same_hash() {
+    for version in [ShareVersion::V33, ShareVersion::V34, ShareVersion::V35] {
+        let honest = Share::check(contents(version), &test_rules()).unwrap();
+        let inflated = with_branch(honest.contents(), 120_000);
+        assert!(inflated.len() > 3_800_000);
+        let read = Share::from_bytes(&inflated, &test_rules()).unwrap();
+        assert_eq!(read.hash(), honest.hash());
+        assert_eq!(read.to_bytes().len(), honest.to_bytes().len());
+        assert_eq!(read.memory_bytes(), honest.memory_bytes());
+        // It is cut, not refused: the rest must still be in the form of a share.
+        assert!(Share::from_bytes(&inflated[..inflated.len() - 1], &test_rules()).is_err());
+        let shorter = with_branch(honest.contents(), 0);
+        assert_eq!(Share::from_bytes(&shorter, &test_rules()).unwrap().to_bytes(), shorter);
+    }
+}
+
+#[test]
+fn a_merkle_link_that_the_header_commits_to_stays_as_long_as_it_is() {
+    let without_segwit = ShareRules { segwit_activation_version: 0, ..test_rules() };
+    let plain = contents(ShareVersion::V17);
+    let long = with_branch(&plain, 120_000);
+    let read = Share::from_bytes(&long, &without_segwit).unwrap();
+    assert_eq!(read.to_bytes(), long);
+    assert_ne!(read.hash(), Share::check(plain, &without_segwit).unwrap().hash());
+}
+
+#[test]
+fn memory_is_counted_by_what_a_share_holds_and_not_by_its_bytes() {
+    let mut long = contents(ShareVersion::V35);
+    let bytes_of_one = Share::check(long.clone(), &test_rules()).unwrap().memory_bytes();
+    assert!((900..1_400).contains(&bytes_of_one), "{bytes_of_one}");
+    long.share_info.segwit_data =
+        Some(SegwitData { txid_merkle_branch: vec![[1; 32]; 156_251].into(), wtxid_merkle_root: [0; 32] });
+    long.ref_merkle_branch = vec![[1; 32]; 10].into();
+    long.merkle_branch = vec![[1; 32]; 101].into();
+    let long = Share::check(long, &test_rules()).unwrap();
+    assert_eq!(long.memory_bytes(), bytes_of_one + 32 * (156_250 + 10 + 100));
+    let mut listing = contents(ShareVersion::V33);
+    let bytes_of_one = Share::check(listing.clone(), &test_rules()).unwrap().memory_bytes();
+    let refs = vec![(1, 2); 100_000].into();
+    listing.share_info.transactions = Some(TransactionRefs { new_hashes: [].into(), refs });
+    let listing = Share::check(listing, &test_rules()).unwrap();
+    assert_eq!(listing.memory_bytes(), bytes_of_one + 16 * 100_000);
+    assert!(listing.to_bytes().len() < 201_000);
+}
+
 #[test]
 fn every_value_of_stale_info_is_kept() {
     for value in 0..=255 {
@@ -363,9 +415,18 @@ prop_compose! {
 
 proptest! {
     #[test]
-    fn what_is_packed_unpacks_to_the_same(contents in any_contents()) {
+    fn what_is_packed_unpacks_to_the_same_in_the_bounded_form(contents in any_contents()) {
         let bytes = pack(&contents);
-        prop_assert_eq!(unpack(&bytes, &test_rules()).unwrap(), contents);
+        let read = unpack(&bytes, &test_rules()).unwrap();
+        let mut bounded = contents.clone();
+        if let Some(segwit) = &bounded.share_info.segwit_data {
+            let kept = bounded.merkle_branch.len().min(segwit.txid_merkle_branch.len());
+            bounded.merkle_branch = bounded.merkle_branch[..kept].into();
+        }
+        prop_assert_eq!(&read, &bounded);
+        let bytes_of_bounded = pack(&read);
+        prop_assert_eq!(bytes_of_bounded == bytes, bounded == contents, "only what is too long is touched");
+        prop_assert_eq!(unpack(&bytes_of_bounded, &test_rules()).unwrap(), read);
     }
 
     #[test]

@@ -312,9 +312,13 @@ impl Sharechain {
         let mut window = std::mem::take(&mut self.window);
         let checked = verify::check(&self.view(), &mut window, &share, now, self.minimum_protocol);
         self.window = window;
-        let Verified { naughty, coinbase, minimum_protocol } = checked?;
+        let Verified { naughty, coinbase, minimum_protocol, merkle_branch } = checked?;
         if let Some(known) = self.known.get_mut(&hash) {
             known.naughty = naughty;
+            if let Some(branch) = merkle_branch {
+                // The reference refuses what came instead, so it must not be passed on.
+                known.share = Arc::new(share.with_merkle_branch(branch));
+            }
         }
         self.coinbase_sizes.insert(share.version(), coinbase);
         if let Some(version) = minimum_protocol {

@@ -104,6 +104,8 @@ pub(super) struct Verified {
     pub(super) coinbase: CoinbaseSize,
     /// The protocol version that peers must speak from now on, if this share's votes settled it.
     pub(super) minimum_protocol: Option<u32>,
+    /// What its `merkle_link` is, where the one that came with it is another and nothing in the share commits to it.
+    pub(super) merkle_branch: Option<Box<[Digest]>>,
 }
 
 /// Checks `share` against its ancestors, at `now` (seconds since 1970). `minimum_protocol` is what peers must speak so
@@ -138,9 +140,9 @@ pub(super) fn check(
     if gentx_hash != *share.gentx_hash() {
         return Err(VerifyError::Coinbase { wanted: gentx_hash, given: *share.gentx_hash() });
     }
-    if let Some(listed) = &listed
-        && *merkle::branch_of_first(listed) != *share.contents().merkle_branch
-    {
+    let merkle_branch = listed.as_ref().map(|listed| Box::<[Digest]>::from(merkle::branch_of_first(listed)));
+    let merkle_branch = merkle_branch.filter(|branch| *branch != share.contents().merkle_branch);
+    if merkle_branch.is_some() && share.info().segwit_data.is_none() {
         return Err(VerifyError::MerkleLink);
     }
 
@@ -153,6 +155,8 @@ pub(super) fn check(
         // The reference measures without the witness and counts it four times.
         coinbase: CoinbaseSize { size, weight: 4 * size },
         minimum_protocol: settled.then_some(needed),
+        // Anyone could have changed it on the way: the share's miner is not to blame, nor is the peer that sent it.
+        merkle_branch,
     })
 }
 
@@ -214,11 +218,12 @@ fn compare(wanted: &ShareInfo, given: &ShareInfo) -> Result<(), VerifyError> {
         }
         Err(VerifyError::Field { field, wanted: format!("{wanted:?}"), given: format!("{given:?}") })
     }
-    let transactions = |info: &ShareInfo| info.transactions.clone().unwrap_or_default();
     if wanted.transactions != given.transactions {
-        let (wanted, given) = (transactions(wanted), transactions(given));
-        same("new_transaction_hashes", &hex_of(&wanted.new_hashes), &hex_of(&given.new_hashes))?;
-        same("transaction_hash_refs", &wanted.refs, &given.refs)?;
+        let nothing = TransactionRefs::default();
+        let wanted = wanted.transactions.as_ref().unwrap_or(&nothing);
+        let given = given.transactions.as_ref().unwrap_or(&nothing);
+        same_list("new_transaction_hashes", &wanted.new_hashes, &given.new_hashes, display_hex)?;
+        same_list("transaction_hash_refs", &wanted.refs, &given.refs, |pair| format!("{pair:?}"))?;
     }
     same("far_share_hash", &wanted.far_share_hash, &given.far_share_hash)?;
     same("max_bits", &wanted.max_bits, &given.max_bits)?;
@@ -228,8 +233,22 @@ fn compare(wanted: &ShareInfo, given: &ShareInfo) -> Result<(), VerifyError> {
     same("abswork", &wanted.abswork, &given.abswork)
 }
 
-fn hex_of(hashes: &[Digest]) -> Vec<String> {
-    hashes.iter().map(display_hex).collect()
+/// Compares two lists, which may have a million entries; an error shows the first that differ.
+fn same_list<T: PartialEq>(
+    field: &'static str,
+    wanted: &[T],
+    given: &[T],
+    show: impl Fn(&T) -> String,
+) -> Result<(), VerifyError> {
+    if wanted == given {
+        return Ok(());
+    }
+    let equal = wanted.iter().zip(given).take_while(|(wanted, given)| wanted == given).count();
+    let shown = |list: &[T]| {
+        let entry = list.get(equal).map_or_else(|| "none".to_owned(), &show);
+        format!("a list of {} whose entry {equal} is {entry}", list.len())
+    };
+    Err(VerifyError::Field { field, wanted: shown(wanted), given: shown(given) })
 }
 
 /// The hashes that a share's references lead to.

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use crate::merkle::{Digest, branch_of_first};
+use crate::merkle::{Digest, branch_of_first, fold};
 use crate::network::{Network, from_toml};
 use crate::share::{
     Attempts, Bits, Draft, MinHeader, Payee, Payout, Payouts, SegwitData, Share, ShareData, ShareHash, ShareInfo,
@@ -153,8 +153,17 @@ pub fn find(chain: &Sharechain, tip: &Tip, plan: &Plan, info: ShareInfo) -> Arc<
         bits: plan.block_bits,
         nonce,
     };
-    let share = (0..u32::MAX).find_map(|nonce| draft.finish(header(nonce), 0, rules).ok());
-    Arc::new(share.expect("nearly every hash is good enough"))
+    // Only the header changes with the nonce: a share may take megabytes to hash.
+    let gentx_hash = draft.hash_link().gentx_hash(draft.ref_hash(), 0);
+    let segwit = draft.info().segwit_data.as_ref();
+    let merkle_root = match segwit {
+        Some(segwit) => fold(gentx_hash, &segwit.txid_merkle_branch),
+        None => fold(gentx_hash, &branch_of_first(&plan.transactions)),
+    };
+    let target = draft.info().bits.target();
+    let is_found = |nonce: &u32| target.is_met_by(&(rules.pow)(&header(*nonce).complete(&merkle_root)));
+    let nonce = (0..u32::MAX).find(is_found).expect("nearly every hash is good enough");
+    Arc::new(draft.finish(header(nonce), 0, rules).expect("it was just found"))
 }
 
 /// A share on top of `parent`.

@@ -1,6 +1,6 @@
 //! Checks with ancestors: each rule refuses what breaks it, and nothing else.
 
-use p2pool::share::{Bits, Share, ShareHash, ShareInfo, ShareVersion, TransactionRefs};
+use p2pool::share::{Bits, Share, ShareHash, ShareInfo, ShareVersion, TransactionRefs, pack};
 use p2pool::sharechain::{Event, Sharechain, VerifyError, replay};
 use std::sync::Arc;
 
@@ -128,6 +128,24 @@ fn transactions_are_referred_to_in_the_latest_of_a_hundred_shares() {
     let nowhere = TransactionRefs { new_hashes: [].into(), refs: [(3, 7)].into() };
     let refused = changed(&mut chain, &plan, |info| info.transactions = Some(nowhere));
     assert_eq!(refused, Err(VerifyError::TransactionRef { back: 3, index: 7 }));
+}
+
+#[test]
+fn a_share_whose_merkle_link_was_changed_on_the_way_is_taken_and_passed_on_as_its_miner_made_it() {
+    let mut chain = Sharechain::new(network(24, 33));
+    let plan = Plan { transactions: vec![digest(1), digest(2), digest(3)], vote: Some(33), ..Plan::default() };
+    let honest = share_on(&mut chain, None, &plan);
+    assert!(honest.info().segwit_data.is_some(), "or the header commits to it");
+    for hashes in [0, 1, 2, 5] {
+        let mut chain = Sharechain::new(network(24, 33));
+        let mut contents = honest.contents().clone();
+        contents.merkle_branch = vec![[0xbb; 32]; hashes].into();
+        let changed = Arc::new(Share::from_bytes(&pack(&contents), chain.rules()).unwrap());
+        assert_eq!(changed.hash(), honest.hash());
+        assert_ne!(changed.to_bytes(), honest.to_bytes());
+        assert_eq!(verdict(&mut chain, &changed), Ok(()), "{hashes}");
+        assert_eq!(**chain.share(honest.hash()).unwrap(), *honest, "{hashes}");
+    }
 }
 
 #[test]

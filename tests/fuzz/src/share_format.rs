@@ -1,10 +1,10 @@
-//! Strangers' bytes as a share of several networks: whatever is read is written back as the same bytes, and checking,
-//! whatever it finds, does not panic.
+//! Strangers' bytes as a share of several networks: whatever is read is written back as the same bytes but for what the
+//! bounded form cuts off, which changes no hash, and checking, whatever it finds, does not panic.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
 use p2pool::network::{BITCOIN, BITCOIN_REGTEST, LITECOIN};
-use p2pool::share::{Share, ShareRules, inspect, pack, unpack};
+use p2pool::share::{Contents, Share, ShareRules, inspect, pack, unpack};
 use p2pool::sharechain::share_rules;
 use std::sync::LazyLock;
 
@@ -25,10 +25,28 @@ fuzz_target!(|input: &[u8]| {
     let Some((choice, bytes)) = input.split_first() else { return };
     let rules = &RULES[usize::from(*choice) % RULES.len()];
     if let Ok(contents) = unpack(bytes, rules) {
-        assert_eq!(pack(&contents), bytes);
+        let packed = pack(&contents);
+        assert_eq!(unpack(&packed, rules).as_ref(), Ok(&contents), "the bounded form is read as itself");
+        let committed = contents.share_info.segwit_data.as_ref().map(|segwit| segwit.txid_merkle_branch.len());
+        match committed {
+            Some(committed) if packed != bytes => {
+                assert!(packed.len() < bytes.len());
+                assert_eq!(contents.merkle_branch.len(), committed, "only what is too long is cut");
+            }
+            Some(committed) => assert!(contents.merkle_branch.len() <= committed),
+            None => assert_eq!(packed, bytes),
+        }
         let _ = inspect(bytes, rules);
-        if let Ok(share) = Share::check(contents, rules) {
-            assert_eq!(share.to_bytes(), bytes);
+        if let Ok(share) = Share::check(contents.clone(), rules) {
+            assert_eq!(share.to_bytes(), packed);
+            if let Some(committed) = committed {
+                // What anyone may make of it without any work.
+                let merkle_branch = vec![[7; 32]; committed + 40].into();
+                let inflated = Contents { merkle_branch, ..contents };
+                let read = Share::from_bytes(&pack(&inflated), rules).expect("it is the same share");
+                assert_eq!(read.hash(), share.hash());
+                assert_eq!(read.contents().merkle_branch.len(), committed);
+            }
         }
     }
 });
