@@ -4,12 +4,13 @@ use std::fs;
 use std::path::Path;
 use thiserror::Error;
 
-use super::{SHARE_BYTES_MAX, failed};
+use super::failed;
 use crate::pack::Reader;
-use crate::share::{ShareHash, ShareVersion, read_wrapped};
+use crate::share::{SHARE_BYTES_MAX, ShareHash, ShareVersion, read_wrapped};
 
-/// The old node begins a new file at ten million bytes; a longer one than this was not written by it.
-const FILE_BYTES_MAX: u64 = 64_000_000;
+/// The old node begins a new file when one has ten million bytes, which a share in hex may exceed by far; a longer one than
+/// this was not written by it.
+const FILE_BYTES_MAX: u64 = 11_000_000 + 2 * SHARE_BYTES_MAX as u64;
 
 /// What the old node's files hold.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -177,6 +178,23 @@ mod tests {
         fs::write(dir.path().join("shares.old"), "2 5").unwrap();
         let order: Vec<u8> = read(dir.path()).unwrap().verified.iter().map(|hash| hash.0[0]).collect();
         assert_eq!(order, [0, 9, 0x10]);
+    }
+
+    #[test]
+    fn the_longest_share_that_the_old_node_could_receive_is_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let write = |bytes: &[u8]| fs::write(dir.path().join("shares.0"), format!("5 {}\n2 7\n", hex::encode(bytes)));
+        let mut share = vec![35, 0xfe];
+        share.extend(u32::try_from(SHARE_BYTES_MAX - 6).unwrap().to_le_bytes());
+        share.resize(SHARE_BYTES_MAX, 1);
+        write(&share).unwrap();
+        let legacy = read(dir.path()).unwrap();
+        assert_eq!((legacy.shares.len(), legacy.verified.len(), &legacy.problems[..]), (1, 1, &[][..]));
+        assert_eq!(*legacy.shares[0], *share);
+        share.push(1);
+        write(&share).unwrap();
+        let legacy = read(dir.path()).unwrap();
+        assert_eq!((legacy.shares.len(), legacy.verified.len(), legacy.problems.len()), (0, 1, 1));
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::io::ErrorKind;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use super::record::{Piece, Record, is_torn};
+use super::record::{Piece, RECORD_BYTES_MAX, Record, is_torn};
 use super::segment::{self, FILE_BYTES_MAX, HEADER_BYTES, Header, Name};
 use super::{Current, Entry, Mark, Place, SEGMENT_BYTES_MAX, Store, StoreError, Usage, failed};
 use crate::share::ShareHash;
@@ -281,4 +281,4 @@ impl Store {
 }
 
 // A sound segment is never taken for a stranger's: the longest one is a single record in a segment of its own.
-const _: () = assert!(FILE_BYTES_MAX > SEGMENT_BYTES_MAX + 2 * super::SHARE_BYTES_MAX as u64);
+const _: () = assert!(FILE_BYTES_MAX > SEGMENT_BYTES_MAX + RECORD_BYTES_MAX as u64);

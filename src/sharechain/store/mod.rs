@@ -1,6 +1,6 @@
 //! Shares on disk, so that a restart goes on where the last run ended.
 //!
-//! Segments of about a megabyte in the folder `shares` are only ever appended to; one in which nothing is wanted any more
+//! Segments of about a megabyte (a longer share has one of its own) in the folder `shares` are only ever appended to; one in which nothing is wanted any more
 //! is deleted, and what is wanted in a mostly dead one is copied to the end first. So whatever instant the program or the
 //! power dies, what was synced is there, and what was half written costs itself.
 //!
@@ -23,7 +23,6 @@ mod tests;
 mod writer;
 
 pub use load::{Loaded, StoredShare};
-pub use record::SHARE_BYTES_MAX;
 pub use writer::{NewShare, StoreQueue, StoreWriter};
 
 use std::collections::{BTreeMap, HashMap};
@@ -33,7 +32,7 @@ use std::path::{Path, PathBuf};
 use thiserror::Error;
 use tracing::warn;
 
-use crate::share::ShareHash;
+use crate::share::{SHARE_BYTES_MAX, ShareHash};
 use record::{Piece, Record};
 use segment::{HEADER_BYTES, Name};
 
@@ -62,7 +61,7 @@ pub enum StoreError {
         /// The version that it names.
         version: u32,
     },
-    /// No real share is that long.
+    /// No message could bring a share that long.
     #[error("share {hash} has {length} bytes, more than {SHARE_BYTES_MAX}")]
     TooLong {
         /// The share.
@@ -256,12 +255,9 @@ impl Store {
         if let Some(hanging) = self.hanging.take() {
             let _ = hanging.recv();
         }
-        // The salt of the segment that it ends up in is known only after the length is, which no salt changes.
-        let mut bytes = Vec::with_capacity(2048);
-        record.write(0, &mut bytes);
-        let length = bytes.len() as u64;
+        let length = record.bytes() as u64;
         let name = self.segment_for(length)?;
-        bytes.clear();
+        let mut bytes = Vec::new();
         record.write(name.salt, &mut bytes);
 
         let usage = self.segments.entry(name).or_default();
@@ -307,6 +303,13 @@ impl Store {
     /// Deletes dead segments, and copies forward from mostly dead ones until at most half of the store is dead, but for
     /// two segments.
     fn reclaim(&mut self) -> Result<(), StoreError> {
+        // A full segment gets nothing more, and one of a single long share may be most of the store.
+        let is_full =
+            |current: &Current| self.segments.get(&current.name).is_some_and(|usage| usage.bytes >= SEGMENT_BYTES_MAX);
+        if self.current.as_ref().is_some_and(is_full) {
+            self.sync()?;
+            self.current = None;
+        }
         let current = self.current.as_ref().map(|current| current.name);
         let is_dead = |(name, usage): (&Name, &Usage)| (usage.live == 0 && Some(*name) != current).then_some(*name);
         for name in self.segments.iter().filter_map(is_dead).collect::<Vec<_>>() {

@@ -11,7 +11,7 @@
 use std::ops::Range;
 
 use crate::pack::{Reader, UnpackError, Writer};
-use crate::share::ShareHash;
+use crate::share::{SHARE_BYTES_MAX, ShareHash};
 
 /// Starts every record, so that a reader who lost his place finds the next.
 const MARKER: [u8; 4] = [0xf7, b'S', b'h', 0x9d];
@@ -22,8 +22,15 @@ const HEAD_BYTES: usize = 12;
 /// Bytes of a share record beside the share's own.
 const SHARE_EXTRA_BYTES: usize = HEAD_BYTES + 1 + 1 + 32 + 8 + 4;
 
-/// Longest share that is kept: the largest real ones list some thousand transactions, 32 bytes each.
-pub const SHARE_BYTES_MAX: usize = 1 << 20;
+/// Maximum size of a record.
+pub(super) const RECORD_BYTES_MAX: usize = SHARE_EXTRA_BYTES + SHARE_BYTES_MAX;
+
+/// Where a reader has lost its place, records up to this size are looked for at every marker...
+const SHORT_BYTES: usize = 4096;
+
+/// ...and longer ones as long as all of them together are no longer than so many times the segment. A share can be mined
+/// whose bytes are markers and lengths throughout, and each of them would be worth a checksum over all that follows.
+const LONG_PASSES_MAX: usize = 16;
 
 const KIND_SHARE: u8 = 1;
 const KIND_VERIFIED: u8 = 2;
@@ -38,9 +45,17 @@ pub(super) enum Record<'a> {
 }
 
 impl Record<'_> {
+    /// Bytes of the record, framed.
+    pub(super) fn bytes(&self) -> usize {
+        match self {
+            Record::Share { bytes, .. } => SHARE_EXTRA_BYTES + bytes.len(),
+            Record::Verified(_) => HEAD_BYTES + 1 + 32,
+        }
+    }
+
     /// Appends the record, framed, to `out`.
     pub(super) fn write(&self, salt: u32, out: &mut Vec<u8>) {
-        let mut body = Writer::with_capacity(SHARE_EXTRA_BYTES);
+        let mut body = Writer::with_capacity(self.bytes() - HEAD_BYTES);
         match self {
             Record::Share { hash, sequence, time_seen, verified, bytes } => {
                 body.u8(KIND_SHARE);
@@ -57,6 +72,7 @@ impl Record<'_> {
         }
         let body = body.into_bytes();
         let length = u32::try_from(body.len()).expect("shares longer than SHARE_BYTES_MAX are refused");
+        out.reserve(HEAD_BYTES + body.len());
         out.extend_from_slice(&MARKER);
         out.extend_from_slice(&length.to_le_bytes());
         out.extend_from_slice(&checksum(salt, length, &body).to_le_bytes());
@@ -79,11 +95,24 @@ pub(super) struct Pieces<'a> {
     bytes: &'a [u8],
     at: usize,
     salt: u32,
+    /// Bytes of long records that may still be checked where there is none.
+    long_left: usize,
 }
 
 impl<'a> Pieces<'a> {
     pub(super) fn new(bytes: &'a [u8], at: usize, salt: u32) -> Self {
-        Self { bytes, at, salt }
+        Self { bytes, at, salt, long_left: LONG_PASSES_MAX * bytes.len() }
+    }
+
+    /// Whether a record begins `at` this marker, unless finding that out takes too much.
+    fn is_record(&mut self, at: usize) -> bool {
+        let bytes = &self.bytes[at..];
+        let Some(length) = length_of(bytes) else { return false };
+        if length > SHORT_BYTES {
+            let Some(left) = self.long_left.checked_sub(length) else { return false };
+            self.long_left = left;
+        }
+        read(bytes, self.salt).is_some()
     }
 }
 
@@ -99,22 +128,28 @@ impl<'a> Iterator for Pieces<'a> {
             self.at += length;
             return Some(Piece::Record(start..self.at, record));
         }
-        let marks = self.bytes[start + 1..].windows(MARKER.len()).enumerate();
+        let bytes = self.bytes;
+        let marks = bytes[start + 1..].windows(MARKER.len()).enumerate();
         let mut candidates = marks.filter(|(_, window)| *window == MARKER).map(|(offset, _)| start + 1 + offset);
-        let end = candidates.find(|at| read(&self.bytes[*at..], self.salt).is_some());
-        self.at = end.unwrap_or(self.bytes.len());
+        let end = candidates.find(|at| self.is_record(*at));
+        self.at = end.unwrap_or(bytes.len());
         Some(Piece::Damage(start..self.at))
     }
 }
 
+/// The length of the body that a head at the beginning of `bytes` announces; none if they are not that long.
+fn length_of(bytes: &[u8]) -> Option<usize> {
+    let (head, rest) = bytes.split_first_chunk::<HEAD_BYTES>()?;
+    let length = u32::from_le_bytes([head[4], head[5], head[6], head[7]]) as usize;
+    (length <= rest.len()).then_some(length)
+}
+
 /// The record that `bytes` begin with, and its length; none if they begin with anything else.
 fn read(bytes: &[u8], salt: u32) -> Option<(usize, Record<'_>)> {
-    let (head, rest) = bytes.split_first_chunk::<HEAD_BYTES>()?;
-    let (marker, numbers) = head.split_first_chunk::<4>()?;
-    let (length, sum) = numbers.split_first_chunk::<4>()?;
-    let length = u32::from_le_bytes(*length);
-    let body = rest.get(..usize::try_from(length).ok()?)?;
-    if *marker != MARKER || checksum(salt, length, body).to_le_bytes() != sum {
+    let length = length_of(bytes)?;
+    let body = &bytes[HEAD_BYTES..HEAD_BYTES + length];
+    let sum = checksum(salt, u32::try_from(length).ok()?, body).to_le_bytes();
+    if bytes[..4] != MARKER || bytes[8..HEAD_BYTES] != sum {
         return None;
     }
     let record = read_body(body).ok()?;
@@ -127,7 +162,7 @@ pub(super) fn is_torn(bytes: &[u8]) -> bool {
         return bytes.iter().zip(&MARKER).all(|(byte, wanted)| byte == wanted);
     };
     let length = u32::from_le_bytes([head[4], head[5], head[6], head[7]]) as usize;
-    head[..4] == MARKER && length > rest.len() && length <= SHARE_EXTRA_BYTES + SHARE_BYTES_MAX
+    head[..4] == MARKER && length > rest.len() && length <= RECORD_BYTES_MAX
 }
 
 fn read_body(body: &[u8]) -> Result<Record<'_>, UnpackError> {
@@ -191,6 +226,37 @@ mod tests {
             let left: Vec<_> = (0..3).filter(|index| *index != lost).map(|index| all[index]).collect();
             assert_eq!(records(&bad), left, "byte {at}");
         }
+    }
+
+    #[test]
+    fn a_record_is_as_long_as_it_says() {
+        for record in [share(1, b"first"), share(1, b""), Record::Verified(ShareHash([1; 32]))] {
+            let mut bytes = Vec::new();
+            record.write(7, &mut bytes);
+            assert_eq!(bytes.len(), record.bytes());
+        }
+    }
+
+    #[test]
+    fn a_damaged_share_full_of_markers_takes_a_bounded_search_and_costs_no_usual_record_behind_it() {
+        // Each head announces all that follows it.
+        let length = 3_000_000;
+        let mut markers = Vec::with_capacity(length);
+        while markers.len() < length {
+            markers.extend_from_slice(&MARKER);
+            markers.extend_from_slice(&u32::try_from(length - markers.len() - 8).unwrap().to_le_bytes());
+            markers.extend_from_slice(&[0; 4]);
+        }
+        let usual = [7; SHORT_BYTES - 100];
+        let mut bytes = Vec::new();
+        share(1, &markers).write(7, &mut bytes);
+        let end = bytes.len();
+        share(2, &usual).write(7, &mut bytes);
+        bytes[20] ^= 1;
+        let mut pieces = Pieces::new(&bytes, 0, 7);
+        assert_eq!(pieces.next(), Some(Piece::Damage(0..end)));
+        assert_eq!(pieces.next(), Some(Piece::Record(end..bytes.len(), share(2, &usual))));
+        assert!(pieces.long_left < length, "it is spent, and not exceeded");
     }
 
     #[test]

@@ -22,8 +22,9 @@ const SUFFIX: &str = "log";
 /// A segment with a damaged spot, for a person to look at: its good records live on in other segments.
 const DAMAGED: &str = "damaged";
 
-/// Longest file that is read: a segment is far shorter, unless somebody else wrote it.
-pub(super) const FILE_BYTES_MAX: u64 = 16 << 20;
+/// Maximum size of a file that is read. The longest segment has one record of the longest share and nothing else; most are
+/// far shorter.
+pub(super) const FILE_BYTES_MAX: u64 = 40 << 20;
 
 /// Higher numbers are nobody's: a segment a second reaches it in a century.
 const ID_MAX: u64 = u32::MAX as u64;

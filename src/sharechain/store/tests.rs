@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use super::record::Record;
 use super::segment::{self, HEADER_BYTES, header_of};
-use super::{Loaded, SEGMENT_BYTES_MAX, SHARE_BYTES_MAX, Store, StoreError};
-use crate::share::ShareHash;
+use super::{Loaded, SEGMENT_BYTES_MAX, Store, StoreError};
+use crate::share::{SHARE_BYTES_MAX, ShareHash};
 
 /// A hash of its own for each number.
 fn hash(number: u32) -> ShareHash {
@@ -203,9 +203,48 @@ fn a_share_too_long_to_be_real_is_refused_and_the_longest_is_kept() {
     let (mut store, _) = Store::open(dir.path()).unwrap();
     let error = store.append_share(hash(0), &bytes(0, SHARE_BYTES_MAX + 1), 0, false).unwrap_err();
     assert!(matches!(error, StoreError::TooLong { length, .. } if length == SHARE_BYTES_MAX + 1));
-    append(&mut store, 1..4, SHARE_BYTES_MAX);
+    append(&mut store, [1], 100);
+    append(&mut store, 2..4, SHARE_BYTES_MAX);
+    append(&mut store, [4], 100);
+    store.append_verified(hash(2)).unwrap();
+    drop(store);
+    let (mut store, loaded) = Store::open(dir.path()).unwrap();
+    assert_eq!((numbers(&loaded), loaded.problems.len()), (vec![1, 2, 3, 4], 0));
+    assert_eq!((&loaded.verified[..], loaded.shares[2].bytes.len()), (&[hash(2)][..], SHARE_BYTES_MAX));
+    let lengths = || files(dir.path()).iter().map(|file| fs::metadata(file).unwrap().len()).collect::<Vec<_>>();
+    assert_eq!(lengths().iter().filter(|length| **length > SEGMENT_BYTES_MAX).count(), 2, "{:?}", lengths());
+    let first = files(dir.path())[0].clone();
+    // It gives its space back, also as the last that was written, and takes no other share with it.
+    store.forget(&[hash(2)]).unwrap();
+    append(&mut store, [5], SHARE_BYTES_MAX);
+    store.forget(&[hash(3), hash(5)]).unwrap();
+    assert!(lengths().iter().all(|length| *length < SEGMENT_BYTES_MAX), "{:?}", lengths());
+    assert_eq!(files(dir.path())[0], first, "nothing had to be copied");
+    assert_eq!(numbers(&reopen(dir.path())), [1, 4]);
+}
+
+#[test]
+fn damage_to_a_long_share_costs_it_and_no_other() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut store, _) = Store::open(dir.path()).unwrap();
+    append(&mut store, [1], 100);
+    append(&mut store, [2], 5_000_000);
+    append(&mut store, [3], 100);
+    drop(store);
+    let long = &files(dir.path())[1];
+    let mut content = fs::read(long).unwrap();
+    content[2_000_000] ^= 1;
+    fs::write(long, content).unwrap();
     let loaded = reopen(dir.path());
-    assert_eq!((numbers(&loaded), loaded.problems.len()), (vec![1, 2, 3], 0));
+    assert_eq!((numbers(&loaded), loaded.problems.len(), damaged_files(dir.path())), (vec![1, 3], 1, 1));
+    // One that was not written to its end, as the last.
+    let (mut store, _) = Store::open(dir.path()).unwrap();
+    append(&mut store, [4], 5_000_000);
+    drop(store);
+    let last = files(dir.path()).pop().unwrap();
+    fs::File::options().write(true).open(&last).unwrap().set_len(3_000_000).unwrap();
+    let loaded = reopen(dir.path());
+    assert_eq!((numbers(&loaded), loaded.problems.len(), damaged_files(dir.path())), (vec![1, 3], 1, 1));
 }
 
 #[test]
