@@ -3,11 +3,17 @@
 //! Every share was hard to find, but on its own word: an unconnected one may have the easiest target there is. So
 //! branches are weighed by the work in them, and what was verified or builds on that stays longest. The best chain is
 //! never touched.
+//!
+//! What is not verified is bounded in bytes too, in all and by the network that it came from, and there the network with the
+//! most loses its longest shares first. The loose chain with the most work is left alone, as it may be the pool's own under
+//! download, unless it takes more than the pool's could.
 
-use std::collections::HashMap;
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::IpAddr;
 
 use super::Sharechain;
+use super::loose::{DOWNLOAD_BYTES_OF_EACH, LOOSE_MAX, OF_ONE_MAX, SourceNetwork};
 use super::prune::TAIL_SPARE;
 use crate::share::{Attempts, ShareHash};
 
@@ -48,10 +54,19 @@ impl Sharechain {
         2 * chain + SHARES_SPARE as usize
     }
 
-    /// Removes the least worthy branches while there are more shares, or more branches that are not verified, than a node
-    /// can need, and returns what it removed. After each choice that follows strangers' shares.
+    /// Bytes of memory that strangers' shares take which are not seen to belong to the pool.
+    pub fn loose_bytes(&self) -> usize {
+        self.loose.bytes()
+    }
+
+    /// Removes the least worthy branches while there are more shares, or more branches or bytes that are not verified, than
+    /// a node can need, and returns what it removed. After each choice that follows strangers' shares.
     pub fn bound(&mut self) -> Vec<ShareHash> {
         let mut removed = Vec::new();
+        if self.loose.is_due() {
+            self.bound_bytes(&mut removed);
+            self.loose.settle();
+        }
         let loose = self.all.heads().len().saturating_sub(self.verified.heads().len());
         if loose > LOOSE_HEADS_OF_ONE_MAX {
             self.bound_heads(&mut removed);
@@ -67,6 +82,85 @@ impl Sharechain {
             }
         }
         removed
+    }
+
+    /// Of the network with the most loose bytes the longest share goes first, with all that builds on it.
+    fn bound_bytes(&mut self, removed: &mut Vec<ShareHash>) {
+        let download = self.loose_chain_with_most_work();
+        // One whose parent is verified is judged within moments, and the chain must not lose it before.
+        let is_due_to_be_judged =
+            |hash: &ShareHash| self.all.previous(*hash).is_some_and(|parent| self.verified.contains(&parent));
+        let mut by_network: BTreeMap<SourceNetwork, Vec<(usize, ShareHash)>> = BTreeMap::new();
+        let mut sums: HashMap<SourceNetwork, usize> = HashMap::new();
+        for (hash, share) in self.loose.iter() {
+            let Some(network) = share.network.filter(|_| !download.contains(&hash)) else { continue };
+            *sums.entry(network).or_default() += share.bytes;
+            if !is_due_to_be_judged(&hash) {
+                by_network.entry(network).or_default().push((share.bytes, hash));
+            }
+        }
+        for shares in by_network.values_mut() {
+            // The shortest first, since they are taken from the end; among equals the first that came.
+            shares.sort_by(|(one_bytes, one), (other_bytes, other)| {
+                let seen = |hash: &ShareHash| self.known.get(hash).map_or(0.0, |known| known.first_seen);
+                one_bytes.cmp(other_bytes).then_with(|| seen(one).total_cmp(&seen(other))).then_with(|| one.cmp(other))
+            });
+        }
+        let mut all: usize = sums.values().sum();
+        let (of_one_goal, goal) = (OF_ONE_MAX - OF_ONE_MAX / MORE, LOOSE_MAX - LOOSE_MAX / MORE);
+        let is_crowded = all > LOOSE_MAX;
+        let mut crowded: HashSet<SourceNetwork> =
+            sums.iter().filter(|(_, bytes)| **bytes > OF_ONE_MAX).map(|(network, _)| *network).collect();
+        loop {
+            let largest = by_network.keys().copied().max_by_key(|network| (sums[network], Reverse(*network)));
+            let Some(largest) = largest else { return };
+            if sums[&largest] <= of_one_goal {
+                crowded.remove(&largest);
+            }
+            if !(crowded.contains(&largest) || is_crowded && all > goal) {
+                return;
+            }
+            let Some((_, hash)) = by_network.get_mut(&largest).and_then(Vec::pop) else {
+                by_network.remove(&largest);
+                continue;
+            };
+            let mut doomed = vec![hash];
+            let mut next = 0;
+            while let Some(share) = doomed.get(next).copied() {
+                doomed.extend_from_slice(self.all.children(Some(share)));
+                next += 1;
+            }
+            if !self.all.contains(&hash) || doomed.iter().any(|share| download.contains(share)) {
+                continue;
+            }
+            for share in doomed.into_iter().rev() {
+                let loose = self.loose.get(&share);
+                if !self.forget(share) {
+                    continue;
+                }
+                removed.push(share);
+                if let Some((bytes, network)) = loose.and_then(|loose| Some((loose.bytes, loose.network?))) {
+                    all -= bytes;
+                    *sums.entry(network).or_default() -= bytes;
+                }
+            }
+        }
+    }
+
+    /// The loose shares of the loose branch with the most work, unless they take more memory than those of a real chain.
+    fn loose_chain_with_most_work(&self) -> HashSet<ShareHash> {
+        let loose_heads = self.all.heads().iter().copied().filter(|head| self.loose.get(head).is_some());
+        let top = loose_heads.max_by_key(|head| self.all.work(*head).own);
+        let mut chain = HashSet::new();
+        let mut bytes = 0;
+        let mut at = top;
+        while let Some((hash, share)) = at.and_then(|hash| Some((hash, self.loose.get(&hash)?))) {
+            bytes += share.bytes;
+            chain.insert(hash);
+            at = self.all.previous(hash);
+        }
+        let shares_max = 2 * self.network.chain_length as usize + TAIL_SPARE as usize;
+        if bytes > (shares_max * DOWNLOAD_BYTES_OF_EACH).max(OF_ONE_MAX) { HashSet::new() } else { chain }
     }
 
     fn bound_heads(&mut self, removed: &mut Vec<ShareHash>) {

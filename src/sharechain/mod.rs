@@ -12,6 +12,7 @@
 pub mod at_risk;
 mod bounds;
 mod forest;
+mod loose;
 mod prune;
 mod replay;
 mod retarget;
@@ -44,6 +45,7 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use self::loose::{Loose, SourceNetwork};
 use self::verify::Verified;
 use self::view::View;
 use crate::merkle::Digest;
@@ -87,6 +89,7 @@ pub struct Sharechain {
     all: Forest,
     verified: Forest,
     known: HashMap<ShareHash, Known>,
+    loose: Loose,
     facts: ParentFacts,
     coinbase_sizes: HashMap<ShareVersion, CoinbaseSize>,
     window: Window,
@@ -108,6 +111,7 @@ impl Sharechain {
             all: Forest::default(),
             verified: Forest::default(),
             known: HashMap::new(),
+            loose: Loose::default(),
             facts: ParentFacts::default(),
             coinbase_sizes: HashMap::new(),
             window: Window::default(),
@@ -287,8 +291,23 @@ impl Sharechain {
         if !self.all.insert(hash, previous, work) {
             return false;
         }
+        // Below a share that belongs to the pool all do.
+        if self.all.children(Some(hash)).iter().any(|child| self.loose.get(child).is_none()) {
+            self.note_joined(previous);
+        } else {
+            let network = known.source.map(|source| SourceNetwork::of(source.ip()));
+            self.loose.insert(hash, known.share.memory_bytes(), network);
+        }
         self.known.insert(hash, known);
         true
+    }
+
+    /// A share above these belongs to the pool, so none of them is loose.
+    fn note_joined(&mut self, from: Option<ShareHash>) {
+        let mut at = from;
+        while let Some(share) = at.filter(|share| self.loose.remove(share)) {
+            at = self.all.previous(share);
+        }
     }
 
     /// Verifies a share unless it is; true if its chain is long enough to tell and it fits.
@@ -338,6 +357,7 @@ impl Sharechain {
 
     fn enter_verified(&mut self, hash: ShareHash) {
         self.verified.insert(hash, self.all.previous(hash), self.all.work_of(hash));
+        self.note_joined(Some(hash));
         // Known before another chain comes to be compared with, as in the reference.
         let block = self.share(hash).and_then(|share| share.contents().min_header.previous_block);
         self.wanted_heights.extend(block.filter(|block| !self.facts.heights.contains_key(block)));
@@ -352,6 +372,7 @@ impl Sharechain {
             return false;
         }
         self.known.remove(&hash);
+        self.loose.remove(&hash);
         self.own.pruned(hash);
         true
     }

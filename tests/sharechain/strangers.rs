@@ -1,12 +1,12 @@
 //! What strangers send is checked in slices, answered within bounds, and remembered within bounds.
 
-use p2pool::share::{Share, ShareHash};
+use p2pool::share::{SegwitData, Share, ShareHash};
 use p2pool::sharechain::{Event, Sharechain};
 use proptest::prelude::*;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use p2pool::simulation::forge::{Plan, START, attempts, bits_of, grow, network, share_on};
+use p2pool::simulation::forge::{Plan, START, attempts, bits_of, find, grow, info, network, share_on};
 
 /// Nothing is lost by time here.
 const NOW: f64 = (START + 1_000_000) as f64;
@@ -231,6 +231,112 @@ fn a_long_worthless_chain_gives_way_to_one_with_more_work() {
     // The other was cut from its top, and no further than it had to be.
     assert!(chain.all().len() > chain.shares_max() * 3 / 4);
     assert!(!chain.all().contains(&long[0].hash()) && chain.all().contains(&long[1398].hash()));
+}
+
+/// A share on top of `parent`, or of one that nobody has, whose proof of work commits to so many bytes.
+fn long_share(chain: &mut Sharechain, parent: Option<ShareHash>, nonce: u32, bytes: usize) -> Arc<Share> {
+    let plan = Plan { nonce, timestamp: START + 900, ..Plan::default() };
+    let tip = chain.tip_at(parent.or(chain.choice().best));
+    let mut info = info(chain, &tip, &plan);
+    let branch = vec![[nonce.to_le_bytes()[0]; 32]; bytes / 32].into();
+    info.segwit_data = Some(SegwitData { txid_merkle_branch: branch, wtxid_merkle_root: [0; 32] });
+    if parent.is_none() {
+        info.share_data.previous = Some(ShareHash([nonce.to_le_bytes()[0]; 32]));
+    }
+    find(chain, &tip, &plan, info)
+}
+
+#[test]
+fn loose_shares_are_bounded_in_bytes_and_the_network_with_the_most_loses_its_longest_first() {
+    let network = network(16, 35);
+    let mut chain = Sharechain::new(network);
+    let hashes = grow(&mut chain, None, 42, &Plan::default());
+    let honest = {
+        let mut theirs = Sharechain::new(network);
+        grow(&mut theirs, None, 100, &Plan { target: bits_of(1000).target(), ..Plan::default() });
+        newest_first(&theirs)[..10].to_vec()
+    };
+    let few = worthless(network, 20);
+    let long: Vec<_> =
+        (1..=6).map(|nonce| long_share(&mut chain, None, nonce, 14_000_000 + 32_000 * nonce as usize)).collect();
+    let address = |network: u8, host: u8| SocketAddr::from(([10, 0, network, host], 9333));
+    // A download of hard shares that has just begun, and some of a chain that is worth nothing.
+    chain.add_all(honest.clone(), Some(address(1, 1)), NOW);
+    chain.add_all(few.clone(), Some(address(2, 1)), NOW);
+    let send = |chain: &mut Sharechain, share: &Arc<Share>, network, host| {
+        chain.add(share.clone(), Some(address(network, host)), NOW);
+        chain.think(NOW);
+        chain.bound().len()
+    };
+    // Hosts of one network share its bound: of three with 14 MB each the longest goes, which is the last.
+    assert_eq!(send(&mut chain, &long[0], 3, 1), 0);
+    assert_eq!(send(&mut chain, &long[1], 3, 2), 0);
+    assert_eq!(send(&mut chain, &long[2], 3, 3), 1);
+    assert!(!chain.all().contains(&long[2].hash()));
+    // Another network has its own, and only all together are too much: it goes to whoever has most.
+    assert_eq!(send(&mut chain, &long[3], 4, 1), 0);
+    assert_eq!(send(&mut chain, &long[4], 4, 2), 0);
+    assert!(chain.loose_bytes() < 60_000_000);
+    assert_eq!(send(&mut chain, &long[2], 5, 1), 0);
+    assert_eq!(send(&mut chain, &long[5], 6, 1), 1);
+    assert!(!chain.all().contains(&long[4].hash()), "the longest of the network with most");
+    assert!(chain.loose_bytes() < 80_000_000, "{}", chain.loose_bytes());
+    // Nobody else lost anything.
+    let kept = honest.iter().chain(&few).chain([&long[0], &long[1], &long[2], &long[3], &long[5]]);
+    assert!(kept.into_iter().all(|share| chain.all().contains(&share.hash())));
+    assert!(hashes.iter().all(|hash| chain.verified().contains(hash)));
+}
+
+#[test]
+fn a_share_that_was_mined_long_joins_the_chain_also_when_its_child_comes_first() {
+    let network = network(16, 35);
+    let mut theirs = Sharechain::new(network);
+    let hashes = grow(&mut theirs, None, 42, &Plan::default());
+    let mut chain = Sharechain::new(network);
+    chain.add_all(newest_first(&theirs), Some(address(1)), NOW);
+    chain.think(NOW);
+    assert_eq!(chain.loose_bytes(), 0, "all belong to the pool");
+    let parent = long_share(&mut theirs, hashes.last().copied(), 1, 5_000_000);
+    assert!(parent.wire_bytes() > 5_000_000);
+    theirs.add(parent.clone(), None, NOW);
+    theirs.think(NOW);
+    let child = long_share(&mut theirs, Some(parent.hash()), 2, 5_000_000);
+    chain.add(child.clone(), Some(address(2)), NOW);
+    chain.think(NOW);
+    assert_eq!(chain.bound(), []);
+    assert_eq!(chain.loose_bytes(), child.memory_bytes());
+    chain.add(parent.clone(), Some(address(2)), NOW);
+    chain.think(NOW);
+    assert_eq!(chain.bound(), []);
+    assert_eq!((chain.choice().best, chain.loose_bytes()), (Some(child.hash()), 0));
+    assert!(chain.verified().contains(&parent.hash()));
+}
+
+#[test]
+fn shares_below_one_that_belongs_to_the_pool_are_not_loose_in_whatever_order_they_come() {
+    let network = network(LENGTH, 35);
+    let mut theirs = Sharechain::new(network);
+    grow(&mut theirs, None, 2 * LENGTH + 10, &Plan::default());
+    let shares = newest_first(&theirs);
+    let mut random = fastrand::Rng::with_seed(7);
+    for _ in 0..4 {
+        let mut chain = Sharechain::new(network);
+        let mut left = shares.clone();
+        random.shuffle(&mut left);
+        let mut sum = 0;
+        for share in left {
+            sum += share.memory_bytes();
+            chain.add(share, Some(address(1)), NOW);
+            assert!(chain.loose_bytes() <= sum);
+            if random.u8(..16) == 0 {
+                chain.think(NOW);
+                chain.bound();
+            }
+        }
+        assert!(chain.verified().is_empty() || chain.loose_bytes() < sum);
+        chain.think(NOW);
+        assert_eq!((chain.choice().best, chain.loose_bytes()), (theirs.choice().best, 0));
+    }
 }
 
 proptest! {
