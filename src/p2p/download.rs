@@ -31,7 +31,8 @@ use ruint::aliases::U320;
 use serde::Serialize;
 
 use super::addrs::Reach;
-use super::peer::RequestId;
+use super::message::ReplyResult;
+use super::peer::{RequestFailed, RequestId};
 use super::swarm::PeerId;
 use crate::share::{Attempts, Share, ShareHash, Target};
 use crate::sharechain::Wanted;
@@ -53,7 +54,8 @@ const ASKED_MAX: usize = 3;
 /// A peer that takes longer than this, and than three times its mean, gets company.
 const HEDGE_MIN: Duration = Duration::from_secs(2);
 const HEDGE_MAX: Duration = Duration::from_secs(8);
-/// A question without an answer is over: the connection gives up before that (protocol section 3.4: 15 s).
+/// A question without an answer is put to others: the connection gives up before that (protocol section 3.4: 15 s), unless
+/// the answer has begun to come.
 const REPLY_MAX: Duration = Duration::from_secs(20);
 /// Pause when nobody has a share; doubled each time.
 const NOBODY_PAUSE: Duration = Duration::from_secs(1);
@@ -170,6 +172,9 @@ pub struct Download {
     peers: BTreeMap<PeerId, Peer>,
     searches: Vec<Search>,
     questions: BTreeMap<RequestId, Question>,
+    /// Those that others were asked instead. An answer may still be under way: one share may take minutes on a slow line.
+    /// The connection ends where none is.
+    late: BTreeMap<RequestId, Question>,
     next_request: u64,
     stops: Vec<ShareHash>,
     wanted: Vec<Wanted>,
@@ -228,6 +233,7 @@ impl Download {
             peers: BTreeMap::new(),
             searches: Vec::new(),
             questions: BTreeMap::new(),
+            late: BTreeMap::new(),
             next_request: 0,
             stops: Vec::new(),
             wanted: Vec::new(),
@@ -259,6 +265,7 @@ impl Download {
     pub fn remove_peer(&mut self, peer: PeerId, now: Instant) {
         self.peers.remove(&peer);
         self.asks.retain(|ask| ask.peer != peer);
+        self.late.retain(|_, question| question.peer != peer);
         let gone: Vec<RequestId> =
             self.questions.iter().filter(|(_, question)| question.peer == peer).map(|(id, _)| *id).collect();
         for request in gone {
@@ -323,15 +330,22 @@ impl Download {
         &mut self,
         peer: PeerId,
         request: RequestId,
-        shares: Result<Vec<Arc<Share>>, ()>,
+        shares: Result<Vec<Arc<Share>>, RequestFailed>,
         now: Instant,
     ) -> Outcome {
-        if self.questions.get(&request).is_none_or(|question| question.peer != peer) {
+        let question = self.questions.get(&request).or_else(|| self.late.get(&request));
+        if question.is_none_or(|question| question.peer != peer) {
             return Outcome::Nothing;
         }
-        let Some(question) = self.close(request) else { return Outcome::Nothing };
+        let Some(question) = self.close(request).or_else(|| self.late.remove(&request)) else {
+            return Outcome::Nothing;
+        };
         let outcome = match shares {
-            Err(()) => {
+            Err(RequestFailed::Refused(ReplyResult::TooLong)) => {
+                self.note_too_long(peer, &question);
+                Outcome::Nothing
+            }
+            Err(RequestFailed::Refused(_)) => {
                 self.note_failed(peer, &question);
                 Outcome::Failed
             }
@@ -421,6 +435,7 @@ impl Download {
         for request in lost {
             if let Some(question) = self.close(request) {
                 self.note_failed(question.peer, &question);
+                self.late.insert(request, question);
             }
         }
         for search in &mut self.searches {
@@ -558,6 +573,16 @@ impl Download {
         for search in self.searches.iter_mut().filter(|search| is_nowhere(search)) {
             search.not_before = Some(now + search.pause);
             search.pause = (search.pause * 2).min(NOBODY_PAUSE_MAX);
+        }
+    }
+
+    /// The answer is longer than a message may be, which is nobody's fault: fewer shares are asked for, and of a peer that
+    /// cannot send even one of them no more.
+    fn note_too_long(&mut self, peer: PeerId, question: &Question) {
+        let Some(search) = self.searches.iter_mut().find(|search| search.hash == question.hash) else { return };
+        search.parents = search.parents.min(question.parents / 2);
+        if question.parents == 0 {
+            search.lacking.insert(peer);
         }
     }
 
@@ -725,6 +750,8 @@ mod tests {
 
     const CHAIN_LENGTH: u32 = 1000;
     const SECOND: Duration = Duration::from_secs(1);
+    const FAILED: RequestFailed = RequestFailed::Refused(ReplyResult::Reserved(2));
+    const TOO_LONG: RequestFailed = RequestFailed::Refused(ReplyResult::TooLong);
 
     fn download() -> Download {
         Download::new(CHAIN_LENGTH, fastrand::Rng::with_seed(5))
@@ -897,9 +924,62 @@ mod tests {
         add(&mut download, 2, now);
         download.set_needs(&[wanted(ShareHash([1; 32]), Some(address(1)), USUAL)], &[], now);
         let ask = asks(&mut download).remove(0);
-        assert_eq!(download.handle_reply(peer, ask.request, Err(()), now), Outcome::Failed);
+        assert_eq!(download.handle_reply(peer, ask.request, Err(FAILED), now), Outcome::Failed);
         let again = asks(&mut download).remove(0);
         assert_eq!((again.peer, again.parents), (PeerId(2), 249));
+    }
+
+    #[test]
+    fn an_answer_that_would_be_too_long_is_asked_for_in_smaller_parts_of_the_same_peer_without_a_pause() {
+        let mut download = download();
+        let now = Instant::now();
+        let peer = add(&mut download, 1, now);
+        let shares = chain(9, 0, USUAL);
+        download.set_needs(&[wanted(shares[8].hash(), None, USUAL)], &[], now);
+        let mut parents = Vec::new();
+        let last = loop {
+            let ask = asks(&mut download).remove(0);
+            parents.push(ask.parents);
+            if ask.parents == 0 {
+                break ask;
+            }
+            assert_eq!(download.handle_reply(peer, ask.request, Err(TOO_LONG), now), Outcome::Nothing);
+        };
+        assert_eq!(parents, [499, 249, 124, 62, 31, 15, 7, 3, 1, 0]);
+        assert!(matches!(give(&mut download, &last, &shares, now), Outcome::Shares(shares) if shares.len() == 1));
+        // Where not even one can be sent, others are asked.
+        let hash = ShareHash([1; 32]);
+        download.set_needs(&[wanted(hash, None, USUAL)], &[], now);
+        for _ in 0..9 {
+            let ask = asks(&mut download).remove(0);
+            download.handle_reply(peer, ask.request, Err(TOO_LONG), now);
+        }
+        let ask = asks(&mut download).remove(0);
+        add(&mut download, 2, now);
+        assert_eq!(download.handle_reply(peer, ask.request, Err(TOO_LONG), now), Outcome::Nothing);
+        assert_eq!(asks(&mut download)[0].peer, PeerId(2));
+    }
+
+    #[test]
+    fn an_answer_that_comes_late_because_it_is_long_still_counts() {
+        let mut download = download();
+        let mut now = Instant::now();
+        let peer = add(&mut download, 1, now);
+        let shares = chain(1, 0, USUAL);
+        download.set_needs(&[wanted(shares[0].hash(), None, USUAL)], &[], now);
+        let first = asks(&mut download).remove(0);
+        now += REPLY_MAX;
+        download.handle_timeout(now);
+        assert!(matches!(give(&mut download, &first, &shares, now), Outcome::Shares(shares) if shares.len() == 1));
+        assert_eq!(give(&mut download, &first, &shares, now), Outcome::Nothing, "once");
+        // Not from a peer that was not asked, nor after its connection ended.
+        download.set_needs(&[wanted(ShareHash([1; 32]), None, USUAL)], &[], now);
+        let first = asks(&mut download).remove(0);
+        now += REPLY_MAX;
+        download.handle_timeout(now);
+        assert_eq!(download.handle_reply(PeerId(7), first.request, Ok(shares), now), Outcome::Nothing);
+        download.remove_peer(peer, now);
+        assert!(download.late.is_empty());
     }
 
     #[test]
@@ -1032,7 +1112,7 @@ mod tests {
                     (_, 1) => drop(give(&mut download, &ask, &[], now)),
                     (_, 2) => {}
                     (peer, what) => {
-                        let wrong = if what == 3 { Err(()) } else { Ok(vec![shares[0].clone(), shares[0].clone()]) };
+                        let wrong = if what == 3 { Err(FAILED) } else { Ok(vec![shares[0].clone(), shares[0].clone()]) };
                         download.handle_reply(peer, ask.request, wrong, now);
                         download.remove_peer(peer, now);
                         open.retain(|ask| ask.peer != peer);

@@ -1,15 +1,17 @@
-//! Prefix, command, length, checksum: bytes to frames and back (protocol section 3.1), with a size limit per command.
+//! Prefix, command, length, checksum: bytes to frames and back (protocol section 3.1), with a size limit per command,
+//! beyond which a frame is skipped.
 //!
 //! The buffer holds one frame at most, grows with the bytes that came and never with those that were announced, and is
 //! charged to a [`Budget`] that all connections share.
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{Bytes, BytesMut};
 use sha2::{Digest as _, Sha256};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use thiserror::Error;
 
 use super::message::{Command, PAYLOAD_BYTES_MAX, sha256d};
+use crate::pack::Writer;
 
 /// Prefix, command, length, checksum.
 pub const HEADER_BYTES: usize = 28;
@@ -57,16 +59,6 @@ pub enum FrameError {
         /// As it stood on the wire.
         command: [u8; 12],
     },
-    /// Longer than a message of its kind has any reason to be.
-    #[error("message `{command}` of {bytes} bytes is longer than the {limit} that it may take")]
-    Oversized {
-        /// What it is.
-        command: Command,
-        /// Announced length of its payload.
-        bytes: usize,
-        /// What it should not exceed.
-        limit: usize,
-    },
     /// Too much is under way on all connections together: nobody's fault.
     #[error("unfinished messages of all peers take {0} bytes")]
     OverBudget(usize),
@@ -75,7 +67,7 @@ pub enum FrameError {
 /// What to do with a frame whose header has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
-    /// Take it, if its payload is not longer than this.
+    /// Take it, if its payload is not longer than this, else skip it: length alone is no misbehaviour.
     Take(usize),
     /// Check it, but do not keep it.
     Skip,
@@ -187,7 +179,7 @@ impl Frames {
                         self.state = SEEKING;
                     } else if *have == bytes.len() {
                         let header = *bytes;
-                        self.begin(&header, length, &judge)?;
+                        self.begin(&header, length, &judge);
                     }
                 }
                 State::Payload { command, left, checksum, input: payload } => {
@@ -231,26 +223,17 @@ impl Frames {
         }
     }
 
-    fn begin(
-        &mut self,
-        header: &[u8; HEADER_BYTES - PREFIX_BYTES],
-        length: usize,
-        judge: impl Fn(Command) -> Verdict,
-    ) -> Result<(), FrameError> {
+    fn begin(&mut self, header: &[u8; HEADER_BYTES - PREFIX_BYTES], length: usize, judge: impl Fn(Command) -> Verdict) {
         let mut raw = [0; COMMAND_BYTES];
         raw.copy_from_slice(&header[..COMMAND_BYTES]);
         let checksum = [header[16], header[17], header[18], header[19]];
         let ours = Command::from_word(&word_of(&raw)).map(|command| (command, judge(command)));
         self.state = match ours {
-            Some((command, Verdict::Take(limit))) if length > limit => {
-                return Err(FrameError::Oversized { command, bytes: length, limit });
-            }
-            Some((command, Verdict::Take(_))) => {
+            Some((command, Verdict::Take(limit))) if length <= limit => {
                 State::Payload { command, left: length, checksum, input: BytesMut::new() }
             }
             _ => State::Skipping { command: raw, left: length, checksum, hasher: Sha256::new() },
         };
-        Ok(())
     }
 
     fn end(&mut self) {
@@ -267,14 +250,23 @@ impl Drop for Frames {
 
 /// The frame of a command and its payload, which must not be longer than [`PAYLOAD_BYTES_MAX`].
 pub fn encode(prefix: [u8; 8], command: &str, payload: &[u8]) -> Bytes {
+    encode_with(prefix, command, payload.len(), |writer| writer.bytes(payload))
+}
+
+/// The same of a payload that `write` writes, of about `capacity` bytes, which are held once.
+pub(super) fn encode_with(prefix: [u8; 8], command: &str, capacity: usize, write: impl FnOnce(&mut Writer)) -> Bytes {
+    let mut writer = Writer::with_capacity(HEADER_BYTES + capacity);
+    writer.bytes(&prefix);
+    writer.bytes(&padded(command));
+    // Length and checksum, once they are known.
+    writer.bytes(&[0; 8]);
+    write(&mut writer);
+    let mut frame = writer.into_bytes();
+    let (header, payload) = frame.split_at_mut(HEADER_BYTES);
     let length = u32::try_from(payload.len()).expect("payloads are shorter than PAYLOAD_BYTES_MAX");
-    let mut frame = BytesMut::with_capacity(HEADER_BYTES + payload.len());
-    frame.put_slice(&prefix);
-    frame.put_slice(&padded(command));
-    frame.put_u32_le(length);
-    frame.put_slice(&sha256d(payload)[..4]);
-    frame.put_slice(payload);
-    frame.freeze()
+    header[20..24].copy_from_slice(&length.to_le_bytes());
+    header[24..].copy_from_slice(&sha256d(payload)[..4]);
+    frame.into()
 }
 
 fn padded(word: &str) -> RawCommand {
@@ -365,13 +357,17 @@ mod tests {
     }
 
     #[test]
-    fn a_frame_longer_than_its_command_may_take_is_refused_at_its_header() {
-        let mut frames = frames();
+    fn a_frame_longer_than_its_command_may_take_is_checked_but_never_kept() {
+        let budget = Budget::new(1000);
+        let mut frames = Frames::new(PREFIX, Arc::clone(&budget));
         let input = encode(PREFIX, "addrs", &[0; 501]);
-        assert_eq!(take_all(&mut frames, &input[..27]), Ok(Vec::new()));
-        let error = take_all(&mut frames, &input[27..28]).unwrap_err();
-        assert_eq!(error, FrameError::Oversized { command: Command::Addrs, bytes: 501, limit: 500 });
-        assert_eq!(error.to_string(), "message `addrs` of 501 bytes is longer than the 500 that it may take");
+        assert_eq!(take_all(&mut frames, &input[..500]), Ok(Vec::new()));
+        assert_eq!((budget.used(), frames.progress()), (0, (29, 0)));
+        let rest = [&input[500..], &encode(PREFIX, "ping", b"")].concat();
+        assert!(matches!(&take_all(&mut frames, &rest).unwrap()[..], [Event::Skipped, ping] if is_ping(ping)));
+        let mut damaged = input.to_vec();
+        damaged[300] ^= 1;
+        assert!(matches!(take_all(&mut frames, &damaged), Err(FrameError::Checksum { .. })));
     }
 
     #[test]

@@ -35,6 +35,13 @@ const READ_BYTES: usize = 64 * 1024;
 /// where they are scrypt.
 const HEAVY_BYTES: usize = 16 * 1024;
 
+/// From this size on a message is large: usual ones of any kind, a whole answer with shares among them, are shorter.
+const LARGE_BYTES: usize = 4_000_000;
+
+/// Large messages that are read into shares, or wait as such for the share chain's owner, on all connections together: each
+/// may take 32 MB. Other connections keep theirs unread meanwhile.
+pub(super) const LARGE_MESSAGES_MAX: usize = 2;
+
 /// How long a peer may take none of what is written to it.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(20);
 
@@ -46,7 +53,7 @@ const BATCHES_MAX: usize = 2;
 #[derive(Debug)]
 pub(super) enum Heard {
     /// Its peer did something. The permit of a batch of shares is held until the share chain's owner has them.
-    Event(PeerId, PeerEvent, Option<OwnedSemaphorePermit>),
+    Event(PeerId, PeerEvent, Option<BatchPermit>),
     /// It has ended.
     Closed(PeerId, Close),
 }
@@ -60,10 +67,12 @@ pub(super) struct Context {
     pub(super) traffic: Arc<Traffic>,
     /// Where to tell what happens. Connections wait when it is full.
     pub(super) heard: mpsc::Sender<Heard>,
-    /// How many large messages may be handled at a time: one processor is left for the rest of the node.
+    /// How many heavy messages may be handled at a time: one processor is left for the rest of the node.
     pub(super) heavy: Arc<Semaphore>,
     /// Own shares that only this node has: until one is sent.
     pub(super) at_risk: Arc<AtRisk>,
+    /// How many large messages may be in memory as shares: [`LARGE_MESSAGES_MAX`].
+    pub(super) large: Arc<Semaphore>,
     /// Ends them all.
     pub(super) stop: CancellationToken,
 }
@@ -72,9 +81,17 @@ pub(super) struct Context {
 pub(super) async fn run(id: PeerId, stream: TcpStream, peer: Peer, orders: mpsc::Receiver<Order>, context: Context) {
     let heard = context.heard.clone();
     let traffic = context.traffic.clone();
-    let (output, progress) = (Bytes::new(), Instant::now());
-    let (events, at_risk) = (VecDeque::new(), Vec::new());
-    let mut link = Link { id, peer, orders, context, output, progress, events, at_risk };
+    let mut link = Link {
+        id,
+        peer,
+        orders,
+        context,
+        output: Bytes::new(),
+        progress: Instant::now(),
+        events: VecDeque::new(),
+        at_risk: Vec::new(),
+        large: None,
+    };
     let close = match link.drive(stream).await {
         Ok(close) | Err(close) => close,
     };
@@ -96,6 +113,15 @@ struct Link {
     events: VecDeque<PeerEvent>,
     /// Own shares that only this node has, and that are being sent.
     at_risk: Vec<ShareHash>,
+    /// Held for a large message until its shares are the owner's.
+    large: Option<OwnedSemaphorePermit>,
+}
+
+/// Held by a batch of shares until the share chain's owner has taken it.
+#[derive(Debug)]
+pub(super) struct BatchPermit {
+    _batch: OwnedSemaphorePermit,
+    _large: Option<OwnedSemaphorePermit>,
 }
 
 impl Link {
@@ -132,6 +158,8 @@ impl Link {
                 told = slot(&heard, &batches, self.events.front()), if !self.events.is_empty() => {
                     let Some((slot, permit)) = told else { return Ok(Close::Quiet("this node stops".to_owned())) };
                     let event = self.events.pop_front().expect("there is one, or no slot was waited for");
+                    let large = if permit.is_some() { self.large.take() } else { None };
+                    let permit = permit.map(|batch| BatchPermit { _batch: batch, _large: large });
                     slot.send(Heard::Event(self.id, event, permit));
                 }
                 read = reader.read(&mut input), if self.events.is_empty() => {
@@ -160,9 +188,16 @@ impl Link {
         while let Some(event) = self.peer.poll_event() {
             self.events.push_back(event);
         }
-        if self.output.is_empty()
-            && let Some(frame) = self.peer.poll_frame()
-        {
+        if self.events.is_empty() {
+            self.large = None;
+        }
+        if !self.output.is_empty() {
+            return;
+        }
+        let is_heavy = self.peer.next_frame_bytes() >= LARGE_BYTES;
+        let peer = &mut self.peer;
+        let frame = if is_heavy { tokio::task::block_in_place(|| peer.poll_frame()) } else { peer.poll_frame() };
+        if let Some(frame) = frame {
             counter!("p2p_messages_total", "direction" => "out", "command" => word_of(&frame)).increment(1);
             self.output = frame;
             self.progress = Instant::now();
@@ -199,10 +234,13 @@ impl Link {
     }
 
     async fn take(&mut self, bytes: &[u8]) -> Result<(), Close> {
-        let (have, _) = self.peer.unfinished();
+        let (have, left) = self.peer.unfinished();
         let now = Instant::now();
         if have + bytes.len() < HEAVY_BYTES {
             return self.peer.handle_bytes(bytes, &self.context.known, now);
+        }
+        if have + left >= LARGE_BYTES && bytes.len() >= left {
+            self.large = self.context.large.clone().acquire_owned().await.ok();
         }
         let permit = self.context.heavy.acquire().await;
         let (peer, known) = (&mut self.peer, &self.context.known);

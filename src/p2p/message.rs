@@ -6,6 +6,7 @@
 use bitcoin::hashes::{Hash, sha256d};
 use bytes::Bytes;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
 use thiserror::Error;
 
 use super::frame;
@@ -14,8 +15,8 @@ use crate::merkle::Digest;
 use crate::pack::{Reader, UnpackError, Writer};
 use crate::share::{self, Share, ShareHash};
 
-/// Longest payload of all, in bytes (section 3.1). What is longer cannot be sent; lists are sent in two messages.
-pub const PAYLOAD_BYTES_MAX: usize = 32_000_000;
+/// Maximum size of a payload in bytes (section 3.1). What is longer cannot be sent; lists are sent in several messages.
+pub const PAYLOAD_BYTES_MAX: usize = share::SHARE_BYTES_MAX;
 
 /// Most bytes of a message that holds a few numbers and, in `version`, a text: it takes 108 bytes and the text, of which
 /// the reference keeps 512.
@@ -27,17 +28,11 @@ pub const ADDRESSES_MAX: usize = 1_000;
 /// Most shares in a `shares` that nobody asked for. The reference sends the last five of its chain at most.
 pub const SHARES_MAX: usize = 100;
 
-/// Most bytes of such a `shares`: five shares of before version 34, each with the hashes of 5,000 transactions, take 1 MB.
-pub const SHARES_BYTES_MAX: usize = 4_000_000;
-
 /// Most hashes, and most stops, in `sharereq`: the reference answers with 1,000 shares at most, whatever it is asked.
 pub const REQUEST_HASHES_MAX: usize = 1_000;
 
 /// Most shares that a `sharereply` may have to be answered with (section 3.7).
 pub const REPLY_SHARES_MAX: usize = 1_000;
-
-/// What a share may take of a `sharereply`'s length: the hashes of 6,000 transactions, all new, and their references.
-pub const SHARE_BYTES_MAX: usize = 250_000;
 
 /// Most hashes in a message about transactions: as many as may be remembered for a peer, each counting 100 bytes or more.
 pub const TRANSACTION_HASHES_MAX: usize = transactions::REMEMBERED_BYTES_MAX / 100;
@@ -262,19 +257,17 @@ impl Command {
         Command::ALL.into_iter().find(|command| command.word() == word)
     }
 
-    /// The longest payload that it may have, in bytes, known before the payload comes. A `sharereply`'s is what was asked
-    /// for: [`reply_bytes_max`].
+    /// Maximum size of its payload in bytes, known before the payload comes; a longer message is passed over. Messages with
+    /// shares have the limit that all payloads have.
     pub fn bytes_max(self) -> usize {
         match self {
             Command::Version | Command::Ping | Command::AddrMe | Command::GetAddrs | Command::BestBlock => {
                 SMALL_BYTES_MAX
             }
             Command::Addrs => 3 + 34 * ADDRESSES_MAX,
-            Command::Shares => SHARES_BYTES_MAX,
             Command::ShareReq => 32 + 9 + 2 * (3 + 32 * REQUEST_HASHES_MAX),
-            Command::ShareReply => reply_bytes_max(REPLY_SHARES_MAX),
             Command::HaveTx | Command::LosingTx | Command::ForgetTx => 5 + 32 * TRANSACTION_HASHES_MAX,
-            Command::RememberTx => PAYLOAD_BYTES_MAX,
+            Command::Shares | Command::ShareReply | Command::RememberTx => PAYLOAD_BYTES_MAX,
         }
     }
 }
@@ -285,9 +278,57 @@ impl std::fmt::Display for Command {
     }
 }
 
-/// The longest payload in bytes of a `sharereply` with so many shares.
-pub fn reply_bytes_max(shares: usize) -> usize {
-    shares.saturating_mul(SHARE_BYTES_MAX).saturating_add(SMALL_BYTES_MAX).min(PAYLOAD_BYTES_MAX)
+/// Bytes of a `sharereply` before its shares, their count included: id, result, and a count of up to 252.
+const REPLY_HEAD_BYTES: usize = 32 + 1 + 1;
+
+/// Beyond this size an answer gets no further share: the other side asks again for what is below. Usual shares take less
+/// than 2 MB a thousand, so that only unusually long ones come one by one.
+const REPLY_BYTES_ENOUGH: usize = 8_000_000;
+
+/// How many of `shares` one `shares` message takes, from the first on: as many as a payload holds, and no more than
+/// [`SHARES_MAX`]. None where the first alone is too long to be sent.
+pub fn shares_that_fit(shares: &[Arc<Share>]) -> usize {
+    // The count takes one byte, as there are fewer than 253.
+    count_within(&shares[..shares.len().min(SHARES_MAX)], 1, PAYLOAD_BYTES_MAX)
+}
+
+/// How many of `shares` one `sharereply` takes, from the first on. None where the first alone is too long to be sent.
+pub fn replies_that_fit(shares: &[Arc<Share>]) -> usize {
+    match count_within(shares, REPLY_HEAD_BYTES + 2, REPLY_BYTES_ENOUGH) {
+        0 => count_within(&shares[..shares.len().min(1)], REPLY_HEAD_BYTES, PAYLOAD_BYTES_MAX),
+        count => count,
+    }
+}
+
+fn count_within(shares: &[Arc<Share>], head: usize, limit: usize) -> usize {
+    let mut bytes = head;
+    let fits = |share: &&Arc<Share>| {
+        bytes += share.wire_bytes();
+        bytes <= limit
+    };
+    shares.iter().take_while(fits).count()
+}
+
+/// The frame of a `shares` with these, written once and not by way of a payload: it may be long.
+pub fn shares_frame(prefix: [u8; 8], shares: &[Arc<Share>]) -> Bytes {
+    frame_of_shares(prefix, Command::Shares, shares, |_| {})
+}
+
+/// The frame of a good `sharereply`, as [`shares_frame`].
+pub fn reply_frame(prefix: [u8; 8], id: [u8; 32], shares: &[Arc<Share>]) -> Bytes {
+    frame_of_shares(prefix, Command::ShareReply, shares, |writer| {
+        writer.bytes(&id);
+        writer.varint(0);
+    })
+}
+
+fn frame_of_shares(prefix: [u8; 8], command: Command, shares: &[Arc<Share>], head: impl Fn(&mut Writer)) -> Bytes {
+    let length = REPLY_HEAD_BYTES + 8 + shares.iter().map(|share| share.wire_bytes()).sum::<usize>();
+    frame::encode_with(prefix, command.word(), length, |writer| {
+        head(writer);
+        writer.count(shares.len());
+        shares.iter().for_each(|share| share.write(writer));
+    })
 }
 
 impl Message {

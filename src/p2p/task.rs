@@ -13,7 +13,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::mpsc::error::TrySendError;
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, broadcast, mpsc, oneshot, watch};
+use tokio::sync::{Notify, Semaphore, broadcast, mpsc, oneshot, watch};
 use tokio::time::{MissedTickBehavior, interval, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -21,7 +21,7 @@ use tracing::{debug, info, warn};
 
 use super::dial::{self, Host};
 use super::frame::Budget;
-use super::link::{self, Heard, ORDERS_QUEUED_MAX};
+use super::link::{self, BatchPermit, Heard, ORDERS_QUEUED_MAX};
 use super::peer::{Advertise, Close, Direction, Local, Order, PROTOCOL_VERSION, Peer, PeerEvent};
 use super::swarm::{self, Action, DialKind, Now, Parent, PeerId, Status, Swarm};
 use super::traffic::Traffic;
@@ -229,9 +229,9 @@ struct Driver {
     news: VecDeque<Batch>,
     replies: VecDeque<Batch>,
     /// The permit of the event that is being handled.
-    permit: Option<OwnedSemaphorePermit>,
-    /// The transactions that recent shares name, share by share.
-    named: VecDeque<Box<[Digest]>>,
+    permit: Option<BatchPermit>,
+    /// Recent shares that list transactions.
+    naming: VecDeque<Arc<Share>>,
     is_saving: bool,
     was_downloading: bool,
     had_peers: bool,
@@ -240,7 +240,7 @@ struct Driver {
 /// Shares for the chain's owner. With the permit goes the right of their sender to send more.
 struct Batch {
     received: Received,
-    _permit: Option<OwnedSemaphorePermit>,
+    _permit: Option<BatchPermit>,
 }
 
 impl Driver {
@@ -264,6 +264,7 @@ impl Driver {
         };
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let heavy = Arc::new(Semaphore::new((cores - 1).max(1)));
+        let large = Arc::new(Semaphore::new(link::LARGE_MESSAGES_MAX));
         Self {
             swarm: Swarm::new(swarm, random, now()),
             rules: Arc::new(inputs.chain.rules()),
@@ -275,6 +276,7 @@ impl Driver {
                 heard,
                 heavy,
                 at_risk: inputs.chain.at_risk.clone(),
+                large,
                 stop: stop.child_token(),
             },
             links: HashMap::new(),
@@ -290,7 +292,7 @@ impl Driver {
             news: VecDeque::new(),
             replies: VecDeque::new(),
             permit: None,
-            named: VecDeque::new(),
+            naming: VecDeque::new(),
             is_saving: false,
             was_downloading: false,
             had_peers: false,
@@ -449,10 +451,10 @@ impl Driver {
                 self.swarm.handle_tip(&newest_first, height);
             }
             ChainEvent::Accepted { share, .. } => {
-                if let Some(listed) = &share.info().transactions {
-                    self.named.push_back(listed.new_hashes.clone());
-                    if self.named.len() > NAMING_SHARES_MAX {
-                        self.named.pop_front();
+                if share.version().lists_transactions() {
+                    self.naming.push_back(share.clone());
+                    if self.naming.len() > NAMING_SHARES_MAX {
+                        self.naming.pop_front();
                     }
                 }
                 self.swarm.handle_accepted(share.hash());
@@ -827,7 +829,8 @@ impl Driver {
     }
 
     fn forget_transactions(&mut self) {
-        let named: HashSet<Digest> = self.named.iter().flatten().copied().collect();
+        let listed = self.naming.iter().filter_map(|share| share.info().transactions.as_ref());
+        let named: HashSet<Digest> = listed.flat_map(|listed| listed.new_hashes.iter()).copied().collect();
         let lost = self.context.known.forget_old(&named, Instant::now());
         self.swarm.handle_forgotten(lost);
     }

@@ -225,7 +225,7 @@ impl Node {
     pub(super) fn push(&mut self, shares: &[Arc<Share>], at: Moment) {
         let peers: Vec<PeerId> = self.links.keys().copied().collect();
         for peer in peers {
-            self.act(Action::Order(peer, Order::Shares(shares.into())), at);
+            self.act(Action::Order(peer, Order::Shares(shares.to_vec().into())), at);
         }
         self.work(at);
     }

@@ -69,6 +69,18 @@ impl Arena {
         Self { daemon, node, miner, user, friend }
     }
 
+    /// Another node with the same daemon at 9.0.0.`host`, connected to the one at `peer`.
+    pub(crate) fn neighbour(&self, host: u8, peer: SocketAddr) -> Node {
+        let file: PathBuf = [env!("CARGO_MANIFEST_DIR"), "tests", "networks", "easy.toml"].iter().collect();
+        NodeBuilder::new(env!("CARGO_BIN_EXE_p2pool"), &self.daemon)
+            .network(file.to_str().expect("the repository's path is text"))
+            .address(Some(PAYEE))
+            .pool_address(SocketAddr::from(([9, 0, 0, host], 9333)))
+            .args(&["--outgoing-conns", "0"])
+            .peer(peer)
+            .start()
+    }
+
     /// After a restart of the node, miner and honest peer are connected again.
     pub(crate) fn meet_again(&mut self) {
         self.miner = StratumClient::ready(self.node.worker_port(), &self.user);

@@ -8,6 +8,7 @@ mod connections;
 mod floods;
 mod frames;
 mod handshake;
+mod long;
 mod requests;
 mod shares;
 mod transactions;

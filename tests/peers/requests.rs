@@ -117,8 +117,18 @@ fn a_refused_request_is_a_small_offence() {
     arena(&[], |arena| {
         arena.mine_many(3);
         let (mut unwilling, request) = asked(arena, 1, [0x17; 32]);
-        unwilling.send("sharereply", &[&request.id[..], &[1], &shares_payload(&[])].concat());
+        unwilling.send("sharereply", &[&request.id[..], &[2], &shares_payload(&[])].concat());
         arena.check_ban(&mut unwilling, "request_failed");
+    });
+}
+
+#[test]
+fn an_answer_that_would_be_too_long_is_no_offence() {
+    arena(&[], |arena| {
+        arena.mine_many(3);
+        let (mut burdened, request) = asked(arena, 1, [0x17; 32]);
+        burdened.send("sharereply", &[&request.id[..], &[1], &shares_payload(&[])].concat());
+        arena.check_tolerated(&mut burdened);
     });
 }
 

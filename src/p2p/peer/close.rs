@@ -30,7 +30,7 @@ pub enum Close {
 /// Misbehaviour.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum Offence {
-    /// A damaged message, or one that is longer than it has any reason to be.
+    /// A damaged message.
     #[error(transparent)]
     Frame(FrameError),
     /// Something before `version`.
@@ -92,7 +92,6 @@ impl Offence {
     /// The word for it in metrics.
     pub fn word(&self) -> &'static str {
         match self {
-            Offence::Frame(FrameError::Oversized { .. }) => "oversized",
             Offence::Frame(_) => "checksum",
             Offence::NoVersion(_) => "no_version",
             Offence::SecondVersion => "second_version",

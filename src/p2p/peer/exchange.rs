@@ -1,12 +1,14 @@
 //! What goes into a connection and comes out of it: what we say about ourselves, events, orders.
 
+use bytes::Bytes;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::ops::{Deref, Range};
+use std::sync::{Arc, OnceLock};
 
 use super::Close;
 use crate::merkle::Digest;
 use crate::p2p::frame::Budget;
-use crate::p2p::message::{AddressRecord, ReplyResult};
+use crate::p2p::message::{AddressRecord, ReplyResult, shares_frame, shares_that_fit};
 use crate::p2p::transactions::TemplateTransactions;
 use crate::share::{Share, ShareHash};
 
@@ -119,6 +121,77 @@ pub enum PeerEvent {
     TransactionsLearned(Vec<Digest>),
 }
 
+/// Shares that peers are sent unasked, newest first, in as many messages as their bytes take. Clones share the messages,
+/// which are written when the first peer's turn comes: fifty peers need no fifty copies of a long share.
+#[derive(Debug, Clone)]
+pub struct Announcement(Arc<Announced>);
+
+#[derive(Debug)]
+struct Announced {
+    shares: Box<[Arc<Share>]>,
+    messages: Box<[AnnouncedMessage]>,
+}
+
+#[derive(Debug)]
+struct AnnouncedMessage {
+    shares: Range<usize>,
+    frame: OnceLock<Bytes>,
+}
+
+impl Announcement {
+    /// How many messages it takes: one if there are no shares.
+    pub fn messages(&self) -> usize {
+        self.0.messages.len()
+    }
+
+    /// The shares of one message.
+    pub(super) fn message(&self, index: usize) -> &[Arc<Share>] {
+        &self.0.shares[self.0.messages[index].shares.clone()]
+    }
+
+    /// The frame of one message on the network with this prefix, which is the same for all peers.
+    pub(super) fn frame(&self, index: usize, prefix: [u8; 8]) -> Bytes {
+        self.0.messages[index].frame.get_or_init(|| shares_frame(prefix, self.message(index))).clone()
+    }
+}
+
+impl From<Vec<Arc<Share>>> for Announcement {
+    fn from(shares: Vec<Arc<Share>>) -> Announcement {
+        let mut messages = Vec::new();
+        let mut at = 0;
+        while at < shares.len() {
+            let count = shares_that_fit(&shares[at..]);
+            if count > 0 {
+                messages.push(at..at + count);
+            }
+            // One that no message takes is left out; only a miner of this node's own could have made it.
+            at += count.max(1);
+        }
+        if messages.is_empty() {
+            messages.push(0..0);
+        }
+        let message = |shares| AnnouncedMessage { shares, frame: OnceLock::new() };
+        Announcement(Arc::new(Announced {
+            shares: shares.into(),
+            messages: messages.into_iter().map(message).collect(),
+        }))
+    }
+}
+
+impl FromIterator<Arc<Share>> for Announcement {
+    fn from_iter<T: IntoIterator<Item = Arc<Share>>>(shares: T) -> Announcement {
+        Vec::from_iter(shares).into()
+    }
+}
+
+impl Deref for Announcement {
+    type Target = [Arc<Share>];
+
+    fn deref(&self) -> &[Arc<Share>] {
+        &self.0.shares
+    }
+}
+
 /// What is to be sent to a peer.
 #[derive(Debug, Clone)]
 pub enum Order {
@@ -128,7 +201,7 @@ pub enum Order {
     Keep,
     /// These shares, newest first, also if there are none. Those from before version 34 go with their transactions, or
     /// not at all if we do not have these.
-    Shares(Arc<[Arc<Share>]>),
+    Shares(Announcement),
     /// A request for shares.
     Request {
         /// Comes back with the answer.

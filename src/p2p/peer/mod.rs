@@ -19,9 +19,10 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::frame::{Event, Frame, Frames, Verdict};
+use super::frame::{Event, Frame, Frames, HEADER_BYTES, Verdict};
 use super::message::{
-    AddressRecord, Command, Endpoint, Message, PAYLOAD_BYTES_MAX, ReplyResult, SMALL_BYTES_MAX, WrappedShare,
+    AddressRecord, Command, Endpoint, Message, ReplyResult, SMALL_BYTES_MAX, WrappedShare, replies_that_fit,
+    reply_frame,
 };
 use super::transactions::Transactions;
 use crate::share::{Bits, CheckError, Share, ShareHash, ShareRules, VersionError, display_hex};
@@ -30,7 +31,7 @@ use limits::Limits;
 use requests::Requests;
 
 pub use close::{Close, Offence};
-pub use exchange::{Advertise, Direction, Hello, Local, Order, PeerEvent, RequestFailed, RequestId};
+pub use exchange::{Advertise, Announcement, Direction, Hello, Local, Order, PeerEvent, RequestFailed, RequestId};
 pub use requests::REPLY_TIMEOUT;
 
 /// The protocol version that we speak.
@@ -59,6 +60,9 @@ const FRAME_BYTES_PER_SECOND: u64 = 50_000;
 /// transactions, and does not read.
 const OUTPUT_BYTES_MAX: usize = 8_000_000;
 
+/// What a message with shares counts of these at most: eight may wait, however long they are.
+const CHARGE_MAX: usize = 1_000_000;
+
 /// The most addresses that a peer is told at its question (section 3.5).
 const ADDRESSES_ASKED_MAX: u32 = 100;
 
@@ -85,7 +89,7 @@ pub struct Peer {
     limits: Limits,
     requests: Requests,
     forwarding: Forwarding,
-    output: VecDeque<Bytes>,
+    output: VecDeque<Outgoing>,
     output_bytes: usize,
     events: VecDeque<PeerEvent>,
     /// What came, for whoever counts.
@@ -130,8 +134,8 @@ impl Peer {
             events: VecDeque::new(),
             received: VecDeque::new(),
         };
-        let version = handshake::version_of(&peer.local, remote, local_address);
-        peer.queue(&Message::Version(version));
+        let version = Message::Version(handshake::version_of(&peer.local, remote, local_address));
+        peer.queue(Outgoing::Frame(version.to_frame(peer.local.prefix)));
         peer
     }
 
@@ -170,12 +174,12 @@ impl Peer {
         self.limits.bytes(bytes.len(), now)?;
         let mut input = bytes;
         loop {
-            let (is_connected, reply_bytes_max) = (self.is_connected(), self.requests.reply_bytes_max());
+            let (is_connected, has_asked) = (self.is_connected(), self.requests.are_open());
             let judge = |command: Command| match command {
                 // Before the handshake only `version` is taken, and anything else only to be refused.
                 _ if !is_connected => Verdict::Take(SMALL_BYTES_MAX),
                 // Answers to nothing are ignored, so they need not be kept.
-                Command::ShareReply => reply_bytes_max.map_or(Verdict::Skip, Verdict::Take),
+                Command::ShareReply if !has_asked => Verdict::Skip,
                 _ => Verdict::Take(command.bytes_max()),
             };
             let Some(event) = self.frames.take(&mut input, judge)? else { break };
@@ -237,9 +241,14 @@ impl Peer {
 
     /// Bytes to send, if there are any.
     pub fn poll_frame(&mut self) -> Option<Bytes> {
-        let frame = self.output.pop_front()?;
-        self.output_bytes -= frame.len();
-        Some(frame)
+        let message = self.output.pop_front()?;
+        self.output_bytes -= message.charge();
+        Some(message.into_frame(self.local.prefix))
+    }
+
+    /// About how many bytes [`Peer::poll_frame`] gives next: a long message takes a while to write.
+    pub fn next_frame_bytes(&self) -> usize {
+        self.output.front().map_or(0, Outgoing::bytes)
     }
 
     /// Bytes of transactions that the peer has us remember.
@@ -278,8 +287,7 @@ impl Peer {
             }
             Order::Answer { id, shares } => {
                 self.requests.answered();
-                self.limits.served(shares.len(), now);
-                self.answer(id, &shares)
+                self.answer(id, shares, now)
             }
             Order::Addresses(records) => self.send(&Message::Addrs(records)),
             Order::AddressOfMe(port) => self.send(&Message::AddrMe { port }),
@@ -388,7 +396,7 @@ impl Peer {
         self.limits.asked(hashes.len(), now)?;
         if hashes.iter().all(|hash| hash.0 == [0; 32]) {
             // Trap 41: nobody has this share; the peer measures how long the answer takes.
-            return self.answer(id, &[]);
+            return self.answer(id, Vec::new(), now);
         }
         self.requests.asked()?;
         self.events.push_back(PeerEvent::Asked { id, hashes, parents, stops });
@@ -405,15 +413,19 @@ impl Peer {
         Ok(())
     }
 
-    fn answer(&mut self, id: [u8; 32], shares: &[Arc<Share>]) -> Result<(), Close> {
-        let reply = Message::ShareReply { id, result: ReplyResult::Good, shares: wrap(shares) };
-        if reply.to_payload().len() > PAYLOAD_BYTES_MAX {
+    /// Answers with as many of `shares` as fit; the other side asks again for what is below. The reference would say that
+    /// all of them together are too long.
+    fn answer(&mut self, id: [u8; 32], mut shares: Vec<Arc<Share>>, now: Instant) -> Result<(), Close> {
+        let count = replies_that_fit(&shares);
+        if count == 0 && !shares.is_empty() {
             return self.send(&Message::ShareReply { id, result: ReplyResult::TooLong, shares: Vec::new() });
         }
-        self.send(&reply)
+        shares.truncate(count);
+        self.limits.served(count, now);
+        self.send_later(Outgoing::Reply { id, shares })
     }
 
-    fn send_shares(&mut self, shares: &[Arc<Share>], known: &Transactions) -> Result<(), Close> {
+    fn send_shares(&mut self, shares: &Announcement, known: &Transactions) -> Result<(), Close> {
         // Shares that cannot go with their transactions would cost us the connection. Who misses them asks for them, and
         // answers need none.
         let mut sent: Vec<&Arc<Share>> = shares.iter().filter(|share| forwarding::has_all_of(known, share)).collect();
@@ -422,11 +434,12 @@ impl Peer {
             self.forwarding.around_shares(&sent, known)
         });
         let (before, after) = around.map_or((None, None), |around| (around.before, around.after));
-        let message = Message::Shares(wrap(sent));
-        for message in [before, Some(message), after].into_iter().flatten() {
-            self.send(&message)?;
+        let sent = if sent.len() == shares.len() { shares.clone() } else { sent.into_iter().cloned().collect() };
+        before.iter().try_for_each(|message| self.send(message))?;
+        for index in 0..sent.messages() {
+            self.send_later(Outgoing::Shares { announcement: sent.clone(), index })?;
         }
-        Ok(())
+        after.iter().try_for_each(|message| self.send(message))
     }
 
     fn ping(&mut self, now: Instant) -> Result<(), Close> {
@@ -454,6 +467,10 @@ impl Peer {
     }
 
     fn send(&mut self, message: &Message) -> Result<(), Close> {
+        self.send_later(Outgoing::Frame(message.to_frame(self.local.prefix)))
+    }
+
+    fn send_later(&mut self, message: Outgoing) -> Result<(), Close> {
         if self.output_bytes > OUTPUT_BYTES_MAX {
             return Err(Close::Quiet(format!("reads too slowly: {} bytes wait for it", self.output_bytes)));
         }
@@ -461,11 +478,49 @@ impl Peer {
         Ok(())
     }
 
-    fn queue(&mut self, message: &Message) {
-        let frame = message.to_frame(self.local.prefix);
-        self.output_bytes += frame.len();
-        self.output.push_back(frame);
+    fn queue(&mut self, message: Outgoing) {
+        self.output_bytes += message.charge();
+        self.output.push_back(message);
     }
+}
+
+/// A message that waits to be sent. Shares are in memory anyway, so theirs are written only when their turn comes.
+#[derive(Debug)]
+enum Outgoing {
+    Frame(Bytes),
+    Shares { announcement: Announcement, index: usize },
+    Reply { id: [u8; 32], shares: Vec<Arc<Share>> },
+}
+
+impl Outgoing {
+    /// Bytes of the frame, or about as many.
+    fn bytes(&self) -> usize {
+        match self {
+            Outgoing::Frame(frame) => frame.len(),
+            Outgoing::Shares { announcement, index } => announcement.message(*index).iter().map(share_bytes).sum(),
+            Outgoing::Reply { shares, .. } => shares.iter().map(share_bytes).sum(),
+        }
+    }
+
+    /// What it counts while it waits. A share that is millions of bytes long is no sign of a peer that does not read.
+    fn charge(&self) -> usize {
+        match self {
+            Outgoing::Frame(frame) => frame.len(),
+            _ => self.bytes().clamp(HEADER_BYTES, CHARGE_MAX),
+        }
+    }
+
+    fn into_frame(self, prefix: [u8; 8]) -> Bytes {
+        match self {
+            Outgoing::Frame(frame) => frame,
+            Outgoing::Shares { announcement, index } => announcement.frame(index, prefix),
+            Outgoing::Reply { id, shares } => reply_frame(prefix, id, &shares),
+        }
+    }
+}
+
+fn share_bytes(share: &Arc<Share>) -> usize {
+    share.wire_bytes()
 }
 
 /// Shares from here on name no transactions, so a node that has one forwards none.
@@ -475,6 +530,7 @@ fn quiet(error: &impl std::fmt::Display) -> Close {
     Close::Quiet(error.to_string())
 }
 
+#[cfg(test)]
 fn wrap<'a>(shares: impl IntoIterator<Item = &'a Arc<Share>>) -> Vec<WrappedShare> {
     shares.into_iter().map(|share| WrappedShare::of(share)).collect()
 }

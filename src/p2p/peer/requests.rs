@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use super::{Close, RequestId};
-use crate::p2p::message::{REPLY_SHARES_MAX, reply_bytes_max};
+use crate::p2p::message::REPLY_SHARES_MAX;
 
 /// How long a peer may take to begin its answer.
 pub const REPLY_TIMEOUT: Duration = Duration::from_secs(15);
@@ -38,9 +38,9 @@ impl Requests {
         self.pending.remove(id).map(|pending| (pending.request, pending.shares_max))
     }
 
-    /// The longest answer, in bytes, that may come; none if nothing was asked.
-    pub(super) fn reply_bytes_max(&self) -> Option<usize> {
-        self.pending.values().map(|pending| reply_bytes_max(pending.shares_max)).max()
+    /// Whether an answer may come.
+    pub(super) fn are_open(&self) -> bool {
+        !self.pending.is_empty()
     }
 
     /// When the first of them has waited too long.

@@ -245,7 +245,15 @@ fn a_message_that_only_trickles_ends_the_connection() {
 fn before_the_handshake_nothing_but_version_is_waited_for() {
     let mut talk = Talk::new(None);
     let frame = Message::HaveTx(vec![[1; 32]; 1_000]).to_frame(PREFIX);
-    assert_eq!(offence(talk.peer.handle_bytes(&frame[..28], &talk.known, talk.now)), "oversized");
+    // The rest is not kept, and nothing else is waited for meanwhile.
+    let version = hello(3501, 1).to_frame(PREFIX);
+    talk.peer.handle_bytes(&frame[..28], &talk.known, talk.now).unwrap();
+    talk.peer.handle_bytes(&frame[28..], &talk.known, talk.now).unwrap();
+    assert_eq!((talk.peer.local.budget.used(), talk.peer.poll_event()), (0, None));
+    talk.peer.handle_bytes(&version, &talk.known, talk.now).unwrap();
+    assert!(talk.peer.is_connected());
+    let frame = Message::HaveTx(vec![[1; 32]; 10]).to_frame(PREFIX);
+    assert_eq!(offence(Talk::new(None).peer.handle_bytes(&frame, &talk.known, talk.now)), "no_version");
     assert_eq!(offence(Talk::new(None).wait(10)), "quiet");
     assert_eq!(offence(Talk::new(None).wait(9)), "nothing");
     // Orders that come too early are for nobody.
@@ -365,6 +373,93 @@ fn who_does_not_read_is_left() {
     assert_eq!(talk.peer.output_bytes(), 0);
 }
 
+/// A share whose mined bytes are about so many, under a number of its own.
+fn long_share(number: u32, bytes: usize) -> Arc<Share> {
+    let mut contents = share(ShareVersion::V35, number, &[]).contents().clone();
+    contents.ref_merkle_branch = vec![[number.to_le_bytes()[0]; 32]; bytes / 32].into();
+    Arc::new(Share::check(contents, &rules()).expect("it meets its target"))
+}
+
+/// The frames that wait, as they are on the wire.
+fn frames(talk: &mut Talk) -> Vec<Bytes> {
+    std::iter::from_fn(|| talk.peer.poll_frame()).collect()
+}
+
+#[test]
+fn announced_shares_go_in_as_many_messages_as_their_bytes_take_and_are_written_once_for_all_peers() {
+    let shares: Vec<_> = (0..4).map(|number| long_share(number, 9_000_000)).collect();
+    let announcement = Announcement::from(shares.clone());
+    assert_eq!(announcement.messages(), 2);
+    let (mut one, mut other) = (Talk::connected(Some(35)), Talk::connected(Some(35)));
+    for talk in [&mut one, &mut other] {
+        talk.order(Order::Shares(announcement.clone())).unwrap();
+        // So many bytes are no sign of a peer that does not read.
+        talk.order(Order::GetAddresses(8)).unwrap();
+    }
+    let (said, same) = (frames(&mut one), frames(&mut other));
+    assert_eq!(said.len(), 3);
+    assert!(said[..2].iter().zip(&same).all(|(one, other)| one.as_ptr() == other.as_ptr()), "two copies");
+    let mut talk = Talk::connected(Some(35));
+    for (frame, part) in said.iter().zip([&shares[..3], &shares[3..]]) {
+        assert_eq!(*frame, Message::Shares(wrap(part)).to_frame(PREFIX));
+        assert!(frame.len() <= HEADER_BYTES + crate::share::SHARE_BYTES_MAX);
+        talk.peer.handle_bytes(frame, &talk.known, talk.now).unwrap();
+        assert_eq!(talk.peer.poll_event(), Some(PeerEvent::Shares(part.to_vec())));
+    }
+    // Of many there are no more in one message than this node itself takes.
+    let usual = vec![share(ShareVersion::V35, 1, &[]); 101];
+    assert_eq!(Announcement::from(usual).messages(), 2);
+}
+
+#[test]
+fn the_longest_share_that_a_message_holds_is_sent_and_a_longer_one_is_left_out() {
+    let usual = share(ShareVersion::V35, 3, &[]);
+    // Longer counts take a few bytes more, the hashes 32 each, and one byte is that of the shares' count.
+    let limit = crate::share::SHARE_BYTES_MAX - 1;
+    let longest = long_share(1, limit - usual.wire_bytes() - 10);
+    let too_long = long_share(2, limit - usual.wire_bytes() - 10 + 64);
+    assert!((limit - 40..=limit).contains(&longest.wire_bytes()), "{}", longest.wire_bytes());
+    assert!(too_long.wire_bytes() > limit);
+    let announcement = Announcement::from(vec![too_long.clone(), longest.clone(), usual.clone()]);
+    let mut talk = Talk::connected(Some(35));
+    talk.order(Order::Shares(announcement)).unwrap();
+    let lengths: Vec<usize> = frames(&mut talk).iter().map(|frame| frame.len() - HEADER_BYTES).collect();
+    assert_eq!(lengths, [1 + longest.wire_bytes(), 1 + usual.wire_bytes()]);
+    // A peer that asks for one that no message takes is told so.
+    talk.order(Order::Answer { id: [6; 32], shares: vec![too_long, usual] }).unwrap();
+    let refused = Message::ShareReply { id: [6; 32], result: ReplyResult::TooLong, shares: vec![] };
+    assert_eq!(talk.said(), [refused]);
+}
+
+#[test]
+fn an_answer_ends_where_it_is_long_enough_and_one_long_share_goes_alone() {
+    let usual = share(ShareVersion::V35, 9, &[]);
+    let long: Vec<_> = (0..3).map(|number| long_share(number, 3_900_000)).collect();
+    let longest = long_share(4, 31_000_000);
+    let mut talk = Talk::connected(Some(35));
+    for (shares, sent) in [
+        (vec![usual.clone(), long[0].clone(), long[1].clone(), long[2].clone()], 3),
+        (vec![longest.clone(), usual.clone()], 1),
+        (vec![usual.clone(), longest.clone(), usual.clone()], 1),
+        (vec![usual.clone(); 1_000], 1_000),
+        (vec![], 0),
+    ] {
+        talk.order(Order::Answer { id: [6; 32], shares: shares.clone() }).unwrap();
+        let answer = Message::ShareReply { id: [6; 32], result: ReplyResult::Good, shares: wrap(&shares[..sent]) };
+        assert_eq!(frames(&mut talk), [answer.to_frame(PREFIX)]);
+    }
+    // Only what was sent counts as served: who asks again for what is below long shares is not too fast.
+    let mut talk = Talk::connected(Some(35));
+    let ask = Message::ShareReq { id: [6; 32], hashes: vec![ShareHash([1; 32])], parents: 499, stops: vec![] };
+    for _ in 0..200 {
+        talk.hear(&ask).unwrap();
+        let shares = [&[longest.clone()][..], &vec![usual.clone(); 499]].concat();
+        talk.order(Order::Answer { id: [6; 32], shares }).unwrap();
+        talk.peer.output.clear();
+        talk.peer.output_bytes = 0;
+    }
+}
+
 #[test]
 fn only_a_node_whose_best_share_is_old_or_missing_tells_its_transactions() {
     let raw = transaction(1, 0);
@@ -390,7 +485,7 @@ fn an_old_share_goes_with_its_transactions_and_not_at_all_without() {
     let old = share(ShareVersion::V33, 1, &[hash_of(&first), hash_of(&second)]);
     let new = share(ShareVersion::V35, 2, &[]);
     let sent = [Arc::clone(&new), Arc::clone(&old)];
-    talk.order(Order::Shares(sent.clone().into())).unwrap();
+    talk.order(Order::Shares(sent.to_vec().into())).unwrap();
     assert_eq!(
         talk.said(),
         [
@@ -401,9 +496,9 @@ fn an_old_share_goes_with_its_transactions_and_not_at_all_without() {
     );
     let unknown = share(ShareVersion::V33, 3, &[[9; 32]]);
     let also_known = share(ShareVersion::V33, 4, &[hash_of(&second)]);
-    talk.order(Order::Shares([unknown, Arc::clone(&also_known), Arc::clone(&new)].into())).unwrap();
+    talk.order(Order::Shares(vec![unknown, Arc::clone(&also_known), Arc::clone(&new)].into())).unwrap();
     assert_eq!(talk.said(), [Message::Shares(wrap([&also_known, &new]))]);
-    talk.order(Order::Shares([].into())).unwrap();
+    talk.order(Order::Shares(vec![].into())).unwrap();
     assert_eq!(talk.said(), [Message::Shares(vec![])]);
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::{Action, Now, PeerId, Swarm};
 use crate::p2p::download::Outcome;
-use crate::p2p::peer::{Close, Offence, Order, RequestFailed, RequestId};
+use crate::p2p::peer::{Announcement, Close, Offence, Order, RequestFailed, RequestId};
 use crate::share::{Share, ShareHash};
 use crate::sharechain::Wanted;
 
@@ -109,7 +109,7 @@ impl Swarm {
         let address = connection.address;
         connection.shares_received += shares.as_ref().map_or(0, Vec::len) as u64;
         let failed = shares.as_ref().err().map(ToString::to_string);
-        match self.download.handle_reply(peer, request, shares.map_err(|_| ()), now.instant) {
+        match self.download.handle_reply(peer, request, shares, now.instant) {
             Outcome::Shares(shares) => {
                 self.relay.note_received(peer, &shares);
                 self.actions.push_back(Action::Shares { peer: address, shares });
@@ -145,10 +145,10 @@ impl Swarm {
     /// Tells each peer of `shares`, but for those that came from it. A peer is told even if nothing is left, as the
     /// reference does: whoever sends a share that becomes the best hears 29 bytes back.
     fn spread(&mut self, shares: &[Arc<Share>]) {
-        let all: Arc<[Arc<Share>]> = shares.into();
+        let all: Announcement = shares.to_vec().into();
         for (peer, connection) in self.connections.iter_mut().filter(|(_, connection)| connection.is_up()) {
             let is_news = |share: &&Arc<Share>| !self.relay.came_from(share.hash(), *peer);
-            let news: Arc<[Arc<Share>]> = if all.iter().all(|share| is_news(&share)) {
+            let news: Announcement = if all.iter().all(|share| is_news(&share)) {
                 all.clone()
             } else {
                 all.iter().filter(is_news).cloned().collect()

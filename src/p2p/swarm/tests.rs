@@ -464,11 +464,25 @@ fn whoever_answers_with_what_was_not_asked_for_is_banned_and_a_failure_costs_hal
         panic!("{actions:?}")
     };
     assert!(world.swarm.list_bans(world.now)[0].until > world.now.unix + 3599.0);
-    let failed = RequestFailed::Refused(crate::p2p::message::ReplyResult::TooLong);
+    let failed = RequestFailed::Refused(crate::p2p::message::ReplyResult::Reserved(2));
     let actions = world.event(peer, PeerEvent::Replied { request, shares: Err(failed) });
     assert!(matches!(actions[..], [Action::Disconnect(_, Close::Offence(Offence::RequestFailed(_)))]), "{actions:?}");
     let bans = world.swarm.list_bans(world.now);
     assert!((bans[1].until - world.now.unix - 30.0).abs() < 0.01, "{bans:?}");
+}
+
+#[test]
+fn an_answer_that_would_be_too_long_costs_its_peer_nothing_and_is_asked_for_in_parts() {
+    let mut world = World::usual();
+    let shares = chain(5, 0, USUAL);
+    let peer = world.accept(host(1));
+    world.wanted(shares[4].hash());
+    let (_, request, _, parents) = world.asked();
+    let failed = RequestFailed::Refused(crate::p2p::message::ReplyResult::TooLong);
+    let actions = world.event(peer, PeerEvent::Replied { request, shares: Err(failed) });
+    let [Action::Order(again, Order::Request { parents: fewer, .. })] = actions[..] else { panic!("{actions:?}") };
+    assert_eq!((again, fewer), (peer, parents / 2));
+    assert!(world.swarm.list_bans(world.now).is_empty());
 }
 
 #[test]

@@ -20,7 +20,7 @@ const PREFIX: [u8; 8] = *b"sinetpre";
 /// Shares kept to be ordered later.
 const SHARES_MAX: usize = 16;
 
-/// A peer's own limit on what waits for it to be read, and the longest message on top of it.
+/// A peer's own limit on what waits for it to be read, and the longest message that is written at once on top of it.
 const OUTPUT_BYTES_MAX: usize = 8_000_000 + 32_000_028;
 
 fn rules() -> Arc<ShareRules> {
