@@ -205,6 +205,7 @@ fn replace(path: &Path, text: &str) -> Result<()> {
 mod tests {
     use super::*;
     use crate::network::{BITCOIN, from_toml};
+    use crate::share::{pack, unpack};
     use flate2::read::GzDecoder;
 
     const ADDRESS: &str = "1A1zP1eP5QGefi2DMPTfTL5SLmv7DivfNa";
@@ -241,6 +242,22 @@ mod tests {
         let told = import(network, &folder, new.path()).unwrap();
         assert!(told.contains("0 taken over, 240 were here"), "{told}");
         assert_eq!(fs::read(folder.join("shares.0")).unwrap(), recorded(), "the old node's files stay");
+    }
+
+    #[test]
+    fn a_share_that_anyone_made_longer_is_taken_over_as_it_was_mined() {
+        let network = recorded_network();
+        let (old, new) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let lines = String::from_utf8(recorded()).unwrap();
+        let line = lines.lines().find_map(|line| line.strip_prefix("5 ")).unwrap();
+        let mined = hex::decode(line).unwrap();
+        let mut contents = unpack(&mined, &share_rules(network)).unwrap();
+        contents.merkle_branch = vec![[9; 32]; 1_000].into();
+        let line = format!("5 {}\n", hex::encode(pack(&contents)));
+        fs::write(old.path().join("shares.0"), line).unwrap();
+        let told = import(network, old.path(), new.path()).unwrap();
+        assert!(told.contains("1 taken over\n"), "{told}");
+        assert_eq!(Store::read_only(new.path()).unwrap().shares[0].bytes.len(), mined.len());
     }
 
     #[test]
