@@ -62,17 +62,19 @@ for package in "${!packages[@]}"; do
     fi
     step cargo clippy --package "$package" "${targets[@]}" -- -D warnings
 done
-for package in "${!packages[@]}"; do
-    # The tests of the test support start daemons.
-    if [[ $package == test-support ]]; then
-        continue
-    fi
-    if cargo nextest --version >/dev/null 2>&1; then
-        step cargo nextest run --package "$package" --lib --no-tests pass
-    else
-        step cargo test --package "$package" --lib
-    fi
+# The tests of the test support start daemons.
+tested=()
+for package in p2pool stratum; do
+    [[ -z ${packages[$package]:-} ]] || tested+=("$package")
 done
+if ((${#tested[@]} > 0)) && cargo nextest --version >/dev/null 2>&1; then
+    # Of the whole workspace, so that dependencies have the features that they have in tests/run.sh, and are built once.
+    step cargo nextest run --workspace --lib --filterset "$(printf 'package(%s) or ' "${tested[@]}")none()"
+elif ((${#tested[@]} > 0)); then
+    for package in "${tested[@]}"; do
+        step cargo test --package "$package" --lib
+    done
+fi
 if ((${#packages[@]} == 0)); then
     packages[none]=yes
 fi

@@ -198,6 +198,11 @@ pub fn families() {
     );
     describe_gauge!("bitcoind_template_timestamp_seconds", "When the newest template came, in seconds since 1970");
     describe_gauge!("bitcoind_up", "1 while bitcoind gives templates, 0 before the first and when it is gone");
+    describe_gauge!(
+        "bitcoind_clock_ahead_seconds",
+        "Seconds that this machine's clock is ahead of bitcoind's at least; negative: behind"
+    );
+    gauge!("bitcoind_clock_ahead_seconds").set(0.0);
     gauge!("bitcoind_up").set(0.0);
     gauge!("bitcoind_p2p_connected").set(0.0);
     gauge!("bitcoind_blocks_unsettled").set(0.0);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
 use super::Health;
 use crate::template::Template;
@@ -56,6 +56,26 @@ impl Monitor {
             health.template_took = Some(duration);
             false
         });
+    }
+
+    /// Takes the seconds that our clock is ahead of the daemon's, and whether that is too much and lasts.
+    pub(super) fn clock(&self, ahead: f64, is_off: bool) {
+        gauge!("bitcoind_clock_ahead_seconds").set(ahead);
+        #[expect(clippy::cast_possible_truncation, reason = "a difference of times, saturating")]
+        let off = is_off.then_some(ahead.round() as i64);
+        let mut before = off;
+        self.0.health.send_if_modified(|health| {
+            before = std::mem::replace(&mut health.clock_ahead, off);
+            before != off
+        });
+        match (before, off) {
+            (None, Some(ahead)) => warn!(
+                seconds_ahead = ahead,
+                "our clock and bitcoind's differ: one of them is wrong; set them (timedatectl set-ntp true)"
+            ),
+            (Some(_), None) => info!("our clock and bitcoind's agree again"),
+            _ => {}
+        }
     }
 
     /// Something is wrong, in words.
@@ -136,6 +156,18 @@ impl Monitor {
 mod tests {
     use super::*;
     use crate::template::tests::{RULES, parts};
+
+    #[test]
+    fn a_wrong_clock_is_published_until_it_is_right() {
+        let (health, seen) = watch::channel(Health::default());
+        let (templates, _) = watch::channel(None);
+        let monitor = Monitor::new(health, templates, Duration::from_secs(60));
+        let told = |ahead, is_off| {
+            monitor.clock(ahead, is_off);
+            seen.borrow().clock_ahead
+        };
+        assert_eq!([told(-700.4, false), told(-700.4, true), told(-0.2, false)], [None, Some(-700), None]);
+    }
 
     #[tokio::test]
     async fn silence_makes_it_gone_and_a_template_brings_it_back() {

@@ -9,6 +9,7 @@
 
 mod backoff;
 pub mod check;
+mod clock;
 pub mod credentials;
 pub mod daemon;
 pub mod embedded;
@@ -23,6 +24,8 @@ pub mod rpc_route;
 pub mod submit;
 pub mod templates;
 pub mod wire;
+
+pub use clock::CLOCK_OFF_MAX;
 
 use bitcoin::BlockHash;
 use headers::RawHeader;
@@ -112,6 +115,8 @@ pub struct Health {
     pub trouble: Option<String>,
     /// How long it took over the last template that was asked for.
     pub template_took: Option<Duration>,
+    /// Seconds that our clock is ahead of the daemon's (negative: behind), if that is more than [`CLOCK_OFF_MAX`] and lasts.
+    pub clock_ahead: Option<i64>,
     /// Whether the P2P connection is up. Always true for the embedded chain.
     pub p2p_connected: bool,
 }

@@ -60,6 +60,13 @@ struct BlockTemplateTransaction {
     sigops: u64,
 }
 
+impl BlockTemplate {
+    /// The daemon's clock, seconds since 1970; none where the chain's own time is ahead of it and is given instead.
+    pub fn clock(&self) -> Option<u32> {
+        (self.time > self.time_min).then_some(self.time)
+    }
+}
+
 /// Why an answer to `getblocktemplate` is no template.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum ConversionError {

@@ -14,6 +14,7 @@ use tracing::{debug, info};
 
 use super::backoff::Backoff;
 use super::check::{self, Diagnosis, Teller};
+use super::clock::{ClockCheck, Sample};
 use super::health::Monitor;
 use super::responses::{BlockTemplate, ConversionError};
 use super::rpc::{Rpc, RpcError};
@@ -68,11 +69,12 @@ impl Follower {
     /// Follows until `stop`. Every trouble begins the daemon's check again: what comes back may be another daemon.
     pub(super) async fn run(self, stop: CancellationToken) {
         let mut teller = Teller::default();
+        let mut clock = ClockCheck::default();
         let mut backoff = Backoff::new(RETRY_FIRST, RETRY_LONGEST);
         loop {
             let diagnosis = tokio::select! {
                 () = stop.cancelled() => return,
-                followed = self.follow(&mut teller, &mut backoff) => match followed {
+                followed = self.follow(&mut teller, &mut clock, &mut backoff) => match followed {
                     Err(diagnosis) => diagnosis,
                     Ok(never) => match never {},
                 },
@@ -90,16 +92,25 @@ impl Follower {
         }
     }
 
-    async fn follow(&self, teller: &mut Teller, backoff: &mut Backoff) -> Result<Infallible, Diagnosis> {
+    async fn follow(
+        &self,
+        teller: &mut Teller,
+        clock: &mut ClockCheck,
+        backoff: &mut Backoff,
+    ) -> Result<Infallible, Diagnosis> {
         let node = check::check(&self.rpc, self.network, self.allow_obsolete).await?;
         self.monitor.version(node.user_agent.clone());
         self.monitor.warnings(node.warnings.clone().texts());
         let mut source = Source::Poll;
         let mut long_poll: Option<BoxFuture<'_, Result<BlockTemplate, RpcError>>> = None;
         loop {
-            let due = Instant::now();
-            let answer = self.rpc.call("getblocktemplate", request(self.network, None)).await?;
+            let (due, asked) = (Instant::now(), unix_now());
+            let answer: BlockTemplate = self.rpc.call("getblocktemplate", request(self.network, None)).await?;
             self.monitor.took(due.elapsed());
+            if let Some(daemon) = answer.clock() {
+                let (ahead, is_off) = clock.note(Sample { asked, came: unix_now(), daemon }, Instant::now());
+                self.monitor.clock(ahead, is_off);
+            }
             let (mut height, mut long_poll_id) = self.publish(answer, source, due).await?;
             backoff.reset();
             if teller.all_well() {
@@ -168,8 +179,7 @@ impl Follower {
         );
         self.monitor.succeeded(Arc::new(template));
         histogram!("bitcoind_template_seconds", "source" => source.word()).record(due.elapsed());
-        let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        gauge!("bitcoind_template_timestamp_seconds").set(unix.as_secs_f64());
+        gauge!("bitcoind_template_timestamp_seconds").set(unix_now());
         Ok((height, long_poll_id))
     }
 }
@@ -181,6 +191,10 @@ fn request(network: &Network, long_poll_id: Option<String>) -> Vec<Value> {
         request["longpollid"] = Value::String(id);
     }
     vec![request]
+}
+
+fn unix_now() -> f64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64()
 }
 
 /// Waits for what is there, or for ever.

@@ -210,6 +210,7 @@ fn status(peers: &p2p::Status, sources: &Sources) -> Value {
         "waiting": sources.gate.borrow().reason(),
         "daemon": health.version,
         "trouble": health.trouble,
+        "clock": figures.clock,
         "peers": peers.peers.len(),
         "banned": peers.banned.len(),
         "addresses": peers.addresses,

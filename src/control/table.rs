@@ -87,6 +87,7 @@ struct Status {
     waiting: Option<String>,
     daemon: String,
     trouble: Option<String>,
+    clock: Option<String>,
     peers: u64,
     banned: u64,
     addresses: u64,
@@ -121,7 +122,9 @@ fn status(status: Status) -> String {
         ("pool", status.pool_hash_rate.map_or_else(|| "too few shares to tell".to_owned(), hash_rate)),
         ("blocks", format!("{} found that are remembered", status.blocks)),
     ];
-    rows.iter().map(|(name, text)| format!("{name:<8}{GAP}{text}\n")).collect()
+    let clock = status.clock.as_deref().map(|clock| ("clock", printable(clock)));
+    let rows = rows.iter().chain(&clock);
+    rows.map(|(name, text)| format!("{name:<8}{GAP}{text}\n")).collect()
 }
 
 fn peers(told: &Peers, now: f64) -> String {
@@ -338,6 +341,13 @@ mod tests {
     #[test]
     fn an_answer_of_another_version_is_shown_as_far_as_it_goes() {
         assert!(render(&Request::Status, json!({"pid": 7, "news": true}), 0.0).contains("process 7"));
+        let status = |clock| render(&Request::Status, json!({ "clock": clock }), 0.0);
+        assert!(
+            status(Some("ours is wrong")).ends_with("clock     ours is wrong\n"),
+            "{}",
+            status(Some("ours is wrong"))
+        );
+        assert!(!status(None).contains("clock"));
         assert_eq!(render(&Request::Bans, json!(null), 0.0), "nobody is banned\n");
     }
 }

@@ -9,6 +9,7 @@ use std::fmt::Write;
 use std::net::SocketAddr;
 use std::path::Path;
 
+use crate::bitcoind::CLOCK_OFF_MAX;
 use crate::bitcoind::check::Diagnosis;
 use crate::bitcoind::probe::{Found, Probe};
 use crate::config::NodeConfig;
@@ -30,9 +31,14 @@ const OUTPUT_WEIGHT: u64 = 4 * 34;
 /// Weight of the rest of a coinbase.
 const COINBASE_WEIGHT: u64 = 4 * 400;
 
-/// Seconds that clocks may differ by. Shares of more than 600 s ahead are refused; half of that is nearly too late.
-const CLOCK_OFF_MAX: f64 = 5.0;
-const CLOCK_WRONG_MIN: f64 = 300.0;
+/// Seconds that our clock and bitcoind's may differ by before it is worth a look. Shares of more than 600 s ahead are refused;
+/// a running node reports a difference of [`CLOCK_OFF_MAX`] as wrong.
+const CLOCK_WORTH_A_LOOK: f64 = 5.0;
+/// The same for the difference between bitcoind's clock and its peers', which may be theirs: half of 600 s is nearly too late.
+const PEERS_CLOCK_OFF_MAX: f64 = 60.0;
+const PEERS_CLOCK_WRONG_MIN: f64 = 300.0;
+
+const CLOCK_ADVICE: &str = "have the system set the clock (timedatectl set-ntp true)";
 
 /// Seconds without a block after which a chain that others mine on is worth a look: once in six weeks that is chance.
 const TIP_AGE_MAX: f64 = 5400.0;
@@ -122,6 +128,7 @@ pub async fn run(config: &NodeConfig) -> Report {
     let running = ask(&config.data_dir, &Request::Status).await;
     let pid = running.as_ref().and_then(|status| status["pid"].as_u64());
     checks.push(running_node(config, pid));
+    checks.extend(running.as_ref().and_then(clock_of_running));
     checks.extend(machine::data_dir(&config.data_dir));
     checks.push(machine::open_files(config.stratum.limits.connections_max as u64));
     for (address, _) in &config.front.miners {
@@ -161,6 +168,12 @@ fn running_node(config: &NodeConfig, pid: Option<u64>) -> Check {
         Some(pid) => Check::ok("node", format!("runs, process {pid}")),
         None => Check::ok("node", format!("none runs on {}", config.data_dir.display())),
     }
+}
+
+/// What a running node says of its clock, which it sees by the pool's shares as well as by bitcoind.
+fn clock_of_running(status: &Value) -> Option<Check> {
+    let trouble = status["clock"].as_str()?;
+    Some(Check::bad("node's clock", trouble, CLOCK_ADVICE))
 }
 
 /// A port that is to be opened, or is by our own node.
@@ -272,19 +285,17 @@ fn peers(found: &Found, network: &Network) -> Check {
 }
 
 fn clock(found: &Found) -> Check {
-    let advice = "have the system set the clock (timedatectl set-ntp true)";
     #[expect(clippy::cast_precision_loss, reason = "seconds")]
     let peers_offset = found.peers_offset as f64;
     let ours = found.clock.map(|(ahead, exact)| (ahead.abs() - exact).max(0.0)).unwrap_or_default();
-    let off = ours.max(peers_offset.abs());
     let told = match found.clock {
         Some((ahead, _)) => format!("{ahead:+.1} s against bitcoind's, whose peers differ by {peers_offset:+} s"),
         None => format!("bitcoind's peers differ by {peers_offset:+} s"),
     };
-    if off >= CLOCK_WRONG_MIN {
-        Check::bad("clock", told, advice)
-    } else if ours > CLOCK_OFF_MAX || peers_offset.abs() > 60.0 {
-        Check::warning("clock", told, advice)
+    if ours > CLOCK_OFF_MAX || peers_offset.abs() >= PEERS_CLOCK_WRONG_MIN {
+        Check::bad("clock", told, CLOCK_ADVICE)
+    } else if ours > CLOCK_WORTH_A_LOOK || peers_offset.abs() > PEERS_CLOCK_OFF_MAX {
+        Check::warning("clock", told, CLOCK_ADVICE)
     } else {
         Check::ok("clock", told)
     }
@@ -377,9 +388,19 @@ mod tests {
         assert_eq!(clock(Some((0.3, 0.1)), 1), State::Ok);
         assert_eq!(clock(Some((9.0, 8.0)), 0), State::Ok, "the answer took so long that nothing is known");
         assert_eq!(clock(Some((-20.0, 0.1)), 0), State::Warning);
+        assert_eq!(clock(Some((60.1, 0.1)), 0), State::Warning);
+        assert_eq!(clock(Some((-60.2, 0.1)), 0), State::Bad);
         assert_eq!(clock(Some((400.0, 0.1)), 0), State::Bad);
         assert_eq!(clock(None, 90), State::Warning);
         assert_eq!(clock(Some((0.0, 0.1)), -3600), State::Bad);
+    }
+
+    #[test]
+    fn a_running_node_that_takes_its_clock_for_wrong_is_bad() {
+        let check = clock_of_running(&serde_json::json!({"clock": "our clock is wrong"})).unwrap();
+        assert_eq!((check.state, &*check.text), (State::Bad, "our clock is wrong"));
+        assert_eq!(clock_of_running(&serde_json::json!({"clock": null})), None);
+        assert_eq!(clock_of_running(&serde_json::json!({"pid": 7})), None, "an older node");
     }
 
     #[test]

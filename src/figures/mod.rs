@@ -105,6 +105,8 @@ pub struct Figures {
     pub donation_percent: f64,
     /// What is wrong, in words for people; empty when nothing is.
     pub warnings: Vec<String>,
+    /// The warning that our clock is wrong, which stands among the others as well; none while nothing speaks against it.
+    pub clock: Option<String>,
     /// What miners wait for; none while they are served.
     pub waiting: Option<Arc<str>>,
     /// The daemon.
@@ -357,6 +359,7 @@ impl Figures {
             fee_percent: config.fee_percent,
             donation_percent: config.donation_percent,
             warnings: Vec::new(),
+            clock: None,
             waiting: None,
             daemon: Daemon::default(),
             block: None,
@@ -414,6 +417,7 @@ pub async fn run(config: Config, inputs: Inputs, figures: watch::Sender<Arc<Figu
             peers: inputs.peers.borrow().clone(),
             gate: inputs.gate.borrow().clone(),
             disk: inputs.disk.borrow().clone(),
+            early: *inputs.chain.early.borrow(),
         };
         let summed = tokio::task::spawn_blocking(move || sum::sum(looked, others)).await;
         let (made, kept) = summed.expect("summing does not panic");

@@ -15,7 +15,7 @@ use crate::bitcoind::Health;
 use crate::disk::Troubles;
 use crate::p2p;
 use crate::share::{Payee, Share, ShareHash, ShareVersion, StaleInfo, Weights};
-use crate::sharechain::{ratio, stales_by_payee, true_division};
+use crate::sharechain::{Early, ratio, stales_by_payee, true_division};
 use crate::stats::Rates;
 use crate::template::Template;
 use crate::work::Gate;
@@ -41,6 +41,7 @@ pub(super) struct Others {
     pub(super) peers: Arc<p2p::Status>,
     pub(super) gate: Gate,
     pub(super) disk: Arc<Troubles>,
+    pub(super) early: Early,
 }
 
 /// The figures, and what the next look goes on from.
@@ -53,11 +54,14 @@ pub(super) fn sum(looked: Looked, others: Others) -> (Figures, Carried) {
     };
     let mut local = local(&looked, &others.rates, pool.as_ref());
     local.payout = payouts.get(&*others.config.payout_address).copied().unwrap_or_default();
-    let warnings = warnings(&looked, &others);
+    let clock = clock_trouble(&others.health, others.early);
+    // It makes much else go wrong, so it comes first.
+    let warnings = clock.iter().cloned().chain(warnings(&looked, &others)).collect();
     let Others { config, started, now, health, rates, peers, gate, .. } = others;
     let figures = Figures {
         time: now,
         warnings,
+        clock,
         waiting: gate.reason().map(Into::into),
         daemon: Daemon {
             version: health.version,
@@ -278,6 +282,24 @@ pub fn height_of(script: &[u8]) -> Option<u32> {
     }
 }
 
+/// The warning that our clock is wrong; none while nothing speaks against it.
+fn clock_trouble(health: &Health, early: Early) -> Option<String> {
+    let advice = "have the system set it (timedatectl set-ntp true)";
+    if let Some(seconds) = early.behind() {
+        let networks = early.networks;
+        return Some(format!(
+            "our clock is wrong: shares from {networks} networks are {seconds} seconds ahead of it, and cannot be used; \
+             {advice}"
+        ));
+    }
+    let ahead = health.clock_ahead?;
+    let side = if ahead > 0 { "ahead of" } else { "behind" };
+    Some(format!(
+        "our clock or bitcoind's is wrong: ours is {} seconds {side} bitcoind's; {advice}",
+        ahead.unsigned_abs()
+    ))
+}
+
 fn warnings(looked: &Looked, others: &Others) -> Vec<String> {
     let mut warnings = others.disk.sentences();
     let total = looked.votes.values().copied().fold(U320::ZERO, |sum, votes| sum + votes);
@@ -310,6 +332,19 @@ fn warnings(looked: &Looked, others: &Others) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_wrong_clock_is_named_with_what_says_so() {
+        let trouble = |clock_ahead, networks| {
+            clock_trouble(&Health { clock_ahead, ..Health::default() }, Early { networks, seconds: 640 })
+        };
+        assert_eq!([trouble(None, 0), trouble(None, 2)], [None, None]);
+        let by_shares = trouble(Some(-640), 3).unwrap();
+        assert!(by_shares.contains("shares from 3 networks are 640 seconds ahead of it"), "{by_shares}");
+        let behind = trouble(Some(-640), 2).unwrap();
+        assert!(behind.contains("ours is 640 seconds behind bitcoind's"), "{behind}");
+        assert!(trouble(Some(61), 0).unwrap().contains("ours is 61 seconds ahead of bitcoind's"));
+    }
 
     #[test]
     fn an_interval_ends_where_the_measured_part_is_196_standard_errors_off() {

@@ -279,6 +279,7 @@ async fn health(State(sources): State<Sources>) -> Response {
         "waiting": gate.reason(),
         // Miners are served all the same: what they find goes out.
         "disk": sources.disk.borrow().sentences(),
+        "clock": sources.figures.borrow().clock,
         "p2p_connected": health.p2p_connected,
     });
     (status, axum::Json(body)).into_response()

@@ -9,6 +9,8 @@ use std::net::{IpAddr, Ipv6Addr};
 
 use serde::{Deserialize, Serialize};
 
+use crate::sharechain::FUTURE_REASON;
+
 /// Seconds that a first offence costs.
 pub const OFFENCE_SECONDS: u32 = 3600;
 /// Seconds that a first failed share request costs.
@@ -188,6 +190,11 @@ impl Bans {
                     continue;
                 }
             };
+            if !ban.by_operator && ban.reason.contains(FUTURE_REASON) {
+                // Earlier versions banned for that, though the wrong clock was most likely ours.
+                self.changed = true;
+                continue;
+            }
             let Ok(key) = self.bannable(ban.address) else { continue };
             if self.entries.len() >= ENTRIES_MAX {
                 problems.push(format!("more than {ENTRIES_MAX} bans: the rest is left out"));
@@ -362,6 +369,23 @@ mod tests {
         let mut again = Bans::default();
         assert_eq!((again.load_json(&damaged, NOW).len(), again.list(NOW).len()), (1, 1));
         assert_eq!(again.load_json("{", NOW).len(), 1);
+    }
+
+    #[test]
+    fn bans_of_earlier_versions_for_shares_ahead_of_our_clock_are_lifted() {
+        let reason = format!(
+            "invalid share: {}: timestamp 1700000601 is more than 600 s after our clock, 1700000000",
+            "0".repeat(64)
+        );
+        let mut bans = Bans::default();
+        bans.offend(ip("9.9.9.9"), 3600, &reason, NOW).unwrap();
+        bans.offend(ip("8.8.8.8"), 3600, "invalid share: bits is 1 and should be 2", NOW).unwrap();
+        bans.ban(ip("7.7.7.7"), 60.0, &reason, NOW).unwrap();
+        let mut again = Bans::default();
+        assert!(again.load_json(&bans.to_json(), NOW).is_empty());
+        let banned: Vec<IpAddr> = again.list(NOW).into_iter().map(|ban| ban.address).collect();
+        assert_eq!(banned, [ip("8.8.8.8"), ip("7.7.7.7")], "the operator's own stay");
+        assert!(again.take_changed_json().is_some(), "the file forgets them");
     }
 
     #[test]

@@ -11,6 +11,7 @@
 
 pub mod at_risk;
 mod bounds;
+mod early;
 mod forest;
 mod loose;
 mod prune;
@@ -28,6 +29,7 @@ mod view;
 mod votes;
 mod weights;
 
+pub use early::{EARLY_NETWORKS_MIN, Early, EarlySources};
 pub use forest::{Forest, RemoveError, Work};
 pub use replay::{Outputs, ReplayError, replay};
 pub use retarget::{Next, Pace};
@@ -36,7 +38,7 @@ pub use select::{Choice, ScoredHead, Wanted};
 pub use serve::Solution;
 pub use stats::{Measure, OwnCounts, OwnShares, PayeeStales, StaleCounts, Statistics, payouts, stales_by_payee};
 pub use tip::Tip;
-pub use verify::VerifyError;
+pub use verify::{FUTURE_REASON, VerifyError, is_early};
 pub use view::{CoinbaseSize, Known, KnownTransaction, ParentFacts, share_rules};
 pub use votes::Votes;
 pub use weights::{Entry, Query, Snapshot, Window, limit};
@@ -71,6 +73,15 @@ pub enum Event {
         /// Why.
         error: VerifyError,
     },
+    /// A share is too far ahead of our clock to be judged. It waits, and nobody is to blame: the wrong clock may be ours.
+    Early {
+        /// The share.
+        hash: ShareHash,
+        /// Who sent it.
+        source: Option<SocketAddr>,
+        /// By how much, in words.
+        error: VerifyError,
+    },
     /// A chain lacks a share below.
     ParentWanted(Wanted),
     /// There is another share to build on.
@@ -97,6 +108,8 @@ pub struct Sharechain {
     own: OwnShares,
     minimum_protocol: u32,
     wanted_heights: HashSet<Digest>,
+    /// Shares that are too far ahead of our clock.
+    early: HashSet<ShareHash>,
     /// Loaded as verified and not yet checked in this process.
     trusted: VecDeque<ShareHash>,
     events: VecDeque<Event>,
@@ -119,6 +132,7 @@ impl Sharechain {
             own: OwnShares::default(),
             minimum_protocol: network.minimum_protocol_version,
             wanted_heights: HashSet::new(),
+            early: HashSet::new(),
             trusted: VecDeque::new(),
             events: VecDeque::new(),
         }
@@ -180,7 +194,9 @@ impl Sharechain {
                 // Pruned meanwhile, or too little is left below to judge it by.
                 continue;
             }
-            if let Err(error) = self.check(hash, now) {
+            // Its time was judged when it came, and our clock may have been set back since.
+            let made = self.share(hash).map_or(now, |share| f64::from(share.timestamp()));
+            if let Err(error) = self.check(hash, now.max(made)) {
                 let mut doomed = vec![hash];
                 let mut next = 0;
                 while let Some(share) = doomed.get(next).copied() {
@@ -373,6 +389,7 @@ impl Sharechain {
         }
         self.known.remove(&hash);
         self.loose.remove(&hash);
+        self.early.remove(&hash);
         self.own.pruned(hash);
         true
     }

@@ -132,7 +132,7 @@ fn take(chain: &mut Sharechain, text: &str, fates: &mut HashMap<ShareHash, Fate>
                 let payouts = chain.payouts_of(hash).and_then(Result::ok).map(by_script);
                 fates.insert(hash, Fate { verdict: "ok".to_owned(), payouts });
             }
-            Event::Refused { hash, error, .. } => {
+            Event::Refused { hash, error, .. } | Event::Early { hash, error, .. } => {
                 fates.insert(hash, Fate { verdict: error.to_string(), payouts: None });
             }
             _ => {}

@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 
 use super::forest::Work;
 use super::score::{AdjustedWork, TailScore, score};
-use super::verify::{VerifyError, punishment};
+use super::verify::{VerifyError, is_early, punishment};
 use super::{Event, Sharechain};
 use crate::merkle::Digest;
 use crate::share::{Attempts, ShareHash, Target};
@@ -92,6 +92,16 @@ pub struct Choice {
     pub punish_aggressively: i32,
 }
 
+/// Part of a branch below its shares that are ahead of our clock.
+enum Below {
+    /// A share that can be judged.
+    Share(ShareHash),
+    /// A share that is not here.
+    Missing(ShareHash),
+    /// Nothing that another head does not lead to.
+    Nothing,
+}
+
 /// How many checks a slice of thinking may still make.
 struct Budget<'a> {
     go_on: &'a mut dyn FnMut() -> bool,
@@ -158,14 +168,23 @@ impl Sharechain {
             self.all.heads().iter().copied().filter(|head| !self.verified.heads().contains(head)).collect();
         let is_fresh = |head: &ShareHash| self.all.previous(*head).is_some_and(|below| self.verified.contains(&below));
         let (fresh, others): (Vec<_>, Vec<_>) = heads.into_iter().partition(is_fresh);
+        let mut early = HashSet::new();
         for head in fresh.into_iter().chain(others) {
-            let (height, last) = self.all.height_and_last(head);
+            let top = match self.below_early(head, now, &mut early) {
+                Below::Share(top) => top,
+                Below::Missing(missing) => {
+                    wanted.extend(self.wanted(head, missing));
+                    continue;
+                }
+                Below::Nothing => continue,
+            };
+            let (height, last) = self.all.height_and_last(top);
             let tries = match last {
                 None => height,
                 Some(_) => height.saturating_sub(self.network.chain_length).min(TRIES_MAX),
             };
             let mut found = false;
-            let mut at = Some(head);
+            let mut at = Some(top);
             for _ in 0..tries {
                 let Some(share) = at.filter(|at| self.all.contains(at)) else { break };
                 at = self.all.previous(share);
@@ -188,9 +207,10 @@ impl Sharechain {
             // In a slice, what is not tried yet may still prove to need nothing.
             let is_open = budget.spent && tries > 0;
             if let (false, false, Some(last)) = (found, is_open, last) {
-                wanted.extend(self.wanted(head, last));
+                wanted.extend(self.wanted(top, last));
             }
         }
+        self.note_early(early, now);
         for (hash, error) in bad {
             let source = self.known.get(&hash).and_then(|known| known.source);
             // A share in the middle of a chain stays, as in the reference.
@@ -198,6 +218,35 @@ impl Sharechain {
             self.events.push_back(Event::Refused { hash, source, error });
         }
         wanted
+    }
+
+    /// Walks from `head` down past the shares that are too far ahead of our clock, and adds these to `early`. They stay,
+    /// unjudged, until our clock shows that their time has come; the reference removes them, and has to get them again.
+    fn below_early(&self, head: ShareHash, now: f64, early: &mut HashSet<ShareHash>) -> Below {
+        let mut at = head;
+        loop {
+            match self.share(at) {
+                None => return Below::Missing(at),
+                Some(share) if !is_early(share, now) => return Below::Share(at),
+                // From here on, another head led the same way.
+                Some(_) if !early.insert(at) => return Below::Nothing,
+                Some(_) => match self.all.previous(at) {
+                    Some(previous) => at = previous,
+                    None => return Below::Nothing,
+                },
+            }
+        }
+    }
+
+    /// Reports shares that were found to be ahead of our clock, once each.
+    fn note_early(&mut self, early: HashSet<ShareHash>, now: f64) {
+        let whole_seconds = format!("{now:.0}");
+        for hash in early.difference(&self.early) {
+            let Some(known) = self.known.get(hash) else { continue };
+            let error = VerifyError::Future { timestamp: known.share.timestamp(), now: whole_seconds.clone() };
+            self.events.push_back(Event::Early { hash: *hash, source: known.source, error });
+        }
+        self.early = early;
     }
 
     /// Step 3: verifies downwards from the verified tails until a chain's length is verified.

@@ -16,6 +16,8 @@ use crate::share::{
 
 /// A share's timestamp may be this many seconds ahead of our clock.
 const AHEAD_MAX: f64 = 600.0;
+/// Part of the reason that is given for such a share. Earlier versions banned peers for them and kept the reason.
+pub const FUTURE_REASON: &str = "is more than 600 s after our clock";
 /// Transactions may be referred to in this many shares before (section 5.3).
 pub(super) const TRANSACTION_SHARES_MAX: u32 = 100;
 /// Descendants of a naughty share bear a number up to this (section 5.6).
@@ -27,7 +29,7 @@ const COINBASE_END_BYTES: u64 = 44;
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum VerifyError {
     /// It claims to be made later than our clock can explain.
-    #[error("timestamp {timestamp} is more than 600 s after our clock, {now}")]
+    #[error("timestamp {timestamp} {}, {now}", FUTURE_REASON)]
     Future {
         /// Seconds since 1970.
         timestamp: u32,
@@ -108,6 +110,17 @@ pub(super) struct Verified {
     pub(super) merkle_branch: Option<Box<[Digest]>>,
 }
 
+/// Returns whether `share` claims to be made later than a clock that shows `now` can explain. Either of the two clocks may be
+/// the wrong one, so this alone is no offence.
+pub fn is_early(share: &Share, now: f64) -> bool {
+    is_time_early(share.timestamp(), now)
+}
+
+/// The same of a share's timestamp.
+pub(super) fn is_time_early(timestamp: u32, now: f64) -> bool {
+    f64::from(timestamp) > now + AHEAD_MAX
+}
+
 /// Checks `share` against its ancestors, at `now` (seconds since 1970). `minimum_protocol` is what peers must speak so
 /// far. The order is the reference's.
 pub(super) fn check(
@@ -117,7 +130,7 @@ pub(super) fn check(
     now: f64,
     minimum_protocol: u32,
 ) -> Result<Verified, VerifyError> {
-    if f64::from(share.timestamp()) > now + AHEAD_MAX {
+    if is_early(share, now) {
         return Err(VerifyError::Future { timestamp: share.timestamp(), now: format!("{now:.0}") });
     }
     let parent = match share.previous() {

@@ -249,7 +249,11 @@ impl Node {
                     self.swarm.handle_refused(hash, source, &error.to_string(), now);
                 }
                 Event::TipChanged(_) => has_new_tip = true,
-                Event::Block(_) | Event::ParentWanted(_) | Event::Reissue | Event::MinimumProtocol(_) => {}
+                Event::Early { .. }
+                | Event::Block(_)
+                | Event::ParentWanted(_)
+                | Event::Reissue
+                | Event::MinimumProtocol(_) => {}
             }
         }
         if has_new_tip {

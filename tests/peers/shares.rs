@@ -85,6 +85,49 @@ fn a_share_easier_than_the_network_allows_is_an_offence() {
 }
 
 #[test]
+fn shares_ahead_of_our_clock_cost_their_senders_nothing_and_are_reported_as_our_clock_being_wrong() {
+    arena(&[], |arena| {
+        let parent = arena.mine_many(LENGTH);
+        let mut chain = arena.chain(parent);
+        // So that the shares do not become the best ones once their time has come.
+        arena.mine();
+        let health = |arena: &Arena| -> serde_json::Value {
+            serde_json::from_str(&arena.node.get("/health").body).expect("/health is JSON")
+        };
+        assert_eq!(health(arena)["clock"], serde_json::Value::Null);
+        let senders: Vec<PeerClient> = (1..=3)
+            .map(|number| {
+                let mut plan = plan(u32::from(number));
+                plan.timestamp += 600 + 20;
+                let share = share_on(&mut chain, Some(parent), &plan);
+                let mut sender = arena.acquaintance(number);
+                send(&mut sender, &share.to_bytes());
+                sender
+            })
+            .collect();
+        test_support::wait_until("our clock is reported as wrong", AT_ONCE * 4, || {
+            health(arena)["clock"].as_str().is_some_and(|text| text.contains("shares from 3 networks are"))
+        });
+        let summary: serde_json::Value =
+            serde_json::from_str(&arena.node.get("/api/v1/summary").body).expect("it is JSON");
+        assert!(
+            summary["warnings"][0].as_str().is_some_and(|text| text.starts_with("our clock is wrong")),
+            "{summary}"
+        );
+        assert_eq!(health(arena)["serving"], true);
+        arena.node.wait_for_log("our clock is wrong: peers' shares are ahead of it", AT_ONCE);
+        assert_eq!(arena.metric("sharechain_early_networks"), 3.0);
+        for mut sender in senders {
+            arena.check_tolerated(&mut sender);
+        }
+        test_support::wait_until("our clock is not reported any more", AT_ONCE * 12, || {
+            health(arena)["clock"].is_null()
+        });
+        assert_eq!(arena.metric("sharechain_refused_shares_total"), 0.0);
+    });
+}
+
+#[test]
 fn a_share_that_pays_the_wrong_miners_is_an_offence_and_goes_nowhere() {
     arena(&[], |arena| {
         let tip = arena.mine_many(LENGTH);

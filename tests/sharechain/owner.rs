@@ -239,6 +239,36 @@ async fn a_share_that_does_not_fit_is_told_with_its_sender() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn shares_ahead_of_our_clock_are_blamed_on_it_if_three_networks_send_them_and_are_taken_later() {
+    let network = network(24, 35);
+    let mut theirs = recent_chain(network, 60);
+    let dir = tempfile::tempdir().unwrap();
+    let mut node = Running::start(network, dir.path(), load);
+    node.send(newest_first(&theirs), 1).await;
+    node.tip_is(theirs.choice().best).await;
+    let best = theirs.choice().best;
+    let share = share_on(&mut theirs, best, &Plan { timestamp: now() + 610, ..Plan::default() });
+    let send = async |network: u8, host: u8| {
+        let source = SocketAddr::from(([10, 0, network, host], 9333));
+        node.handle.received.send(Received { shares: vec![share.clone()], source }).await.unwrap();
+    };
+    send(1, 1).await;
+    send(1, 2).await;
+    send(2, 1).await;
+    let mut early = node.handle.early.clone();
+    timeout(PATIENCE, early.wait_for(|early| early.networks == 2)).await.expect("both are counted").unwrap();
+    assert_eq!(early.borrow().behind(), None);
+    send(3, 1).await;
+    timeout(PATIENCE, early.wait_for(|early| early.behind().is_some())).await.expect("our clock is blamed").unwrap();
+    node.tip_is(Some(share.hash())).await;
+    timeout(PATIENCE, early.wait_for(|early| early.networks == 0)).await.expect("it is right again").unwrap();
+    while let Ok(event) = node.events.try_recv() {
+        assert!(!matches!(event, ChainEvent::Refused { .. }), "{event:?}");
+    }
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_share_that_solves_its_block_comes_with_its_coinbase_and_is_told_once_its_parent_is_known_to_be_recent() {
     let network = network(24, 35);
     let mut theirs = recent_chain(network, 60);

@@ -70,15 +70,81 @@ fn the_far_share_is_the_hundredth_ancestor() {
 }
 
 #[test]
-fn a_share_from_the_future_is_refused_until_its_time_is_near() {
-    let mut chain = Sharechain::new(network(24, 35));
-    let share = share_on(&mut chain, None, &Plan { timestamp: START + 601, ..Plan::default() });
-    chain.add(Arc::clone(&share), None, f64::from(START));
-    chain.think(f64::from(START));
-    assert!(matches!(&events(&mut chain)[..], [Event::Refused { error: VerifyError::Future { .. }, .. }]));
-    chain.add(Arc::clone(&share), None, f64::from(START + 1));
-    chain.think(f64::from(START + 1));
-    assert_eq!(chain.choice().best, Some(share.hash()));
+fn shares_from_the_future_wait_unblamed_until_their_time_is_near() {
+    let network = network(24, 35);
+    let mut theirs = Sharechain::new(network);
+    let parents = grow(&mut theirs, None, 40, &Plan::default());
+    let made = theirs.share(parents[39]).unwrap().timestamp();
+    let first = share_on(&mut theirs, Some(parents[39]), &Plan { timestamp: made + 700, ..Plan::default() });
+    theirs.add(Arc::clone(&first), None, f64::from(made + 700));
+    let early = [vec![first.hash()], grow(&mut theirs, Some(first.hash()), 2, &Plan::default())].concat();
+    let mut chain = Sharechain::new(network);
+    let now = f64::from(made);
+    let add = |chain: &mut Sharechain, hashes: &[ShareHash]| {
+        let shares = hashes.iter().map(|hash| theirs.share(*hash).unwrap().clone()).collect();
+        chain.add_all(shares, Some("10.0.0.1:9333".parse().unwrap()), now)
+    };
+    add(&mut chain, &parents);
+    chain.think(now);
+    events(&mut chain);
+    assert_eq!(chain.choice().best, Some(parents[39]));
+
+    add(&mut chain, &early);
+    chain.think(now);
+    let mut told: Vec<ShareHash> = events(&mut chain)
+        .into_iter()
+        .filter_map(|event| match event {
+            Event::Early { hash, source: Some(_), error: VerifyError::Future { .. } } => Some(hash),
+            Event::Verified(_) => None,
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    told.sort();
+    let mut wanted = early.clone();
+    wanted.sort();
+    assert_eq!(told, wanted);
+    chain.think(now + 5.0);
+    chain.prune(now + 5.0);
+    assert_eq!(events(&mut chain), [], "once is enough, and no parent is missing");
+    assert_eq!(chain.choice().best, Some(parents[39]));
+
+    let time = |hash: ShareHash| f64::from(theirs.share(hash).unwrap().timestamp());
+    chain.think(time(early[0]) - 600.5);
+    assert_eq!(chain.choice().best, Some(parents[39]));
+    chain.think(time(early[1]) - 600.0);
+    assert_eq!(chain.choice().best, Some(early[1]), "what is near by now, without being sent again");
+    chain.think(time(early[2]) - 600.0);
+    assert_eq!(chain.choice().best, Some(early[2]));
+    assert!(events(&mut chain).iter().all(|event| matches!(event, Event::Verified(_) | Event::TipChanged(_))));
+}
+
+#[test]
+fn the_chain_below_shares_from_the_future_is_sought() {
+    let network = network(24, 35);
+    let mut theirs = Sharechain::new(network);
+    let hashes = grow(&mut theirs, None, 40, &Plan::default());
+    let top = theirs.share(hashes[39]).unwrap().clone();
+    let mut chain = Sharechain::new(network);
+    let now = f64::from(top.timestamp()) - 605.0;
+    chain.add(top, None, now);
+    chain.think(now);
+    assert_eq!(chain.choice().wanted.iter().map(|wanted| wanted.hash).collect::<Vec<_>>(), [hashes[38]]);
+}
+
+#[test]
+fn stored_shares_stay_when_our_clock_was_set_back() {
+    let network = network(24, 35);
+    let mut source = Sharechain::new(network);
+    let hashes = grow(&mut source, None, 40, &Plan::default());
+    let mut chain = Sharechain::new(network);
+    for hash in &hashes {
+        assert!(chain.load(Arc::clone(source.share(*hash).unwrap()), true));
+    }
+    let now = f64::from(START - 86_400);
+    chain.think(now);
+    assert!(!chain.recheck(40, now));
+    assert_eq!(chain.verified().len(), 40);
+    assert!(!events(&mut chain).iter().any(|event| matches!(event, Event::Refused { .. } | Event::Early { .. })));
 }
 
 #[test]

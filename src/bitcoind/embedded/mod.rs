@@ -164,6 +164,7 @@ pub fn start(config: &Config, journal: Journal, tasks: &Tasks) -> (Handle, Embed
         warnings: Vec::new(),
         trouble: None,
         template_took: None,
+        clock_ahead: None,
         p2p_connected: true,
     };
     let (templates_out, templates) = watch::channel(None);

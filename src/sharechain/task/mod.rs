@@ -29,7 +29,7 @@ use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use super::at_risk::{self, AtRisk};
 use super::store::legacy::LegacyError;
 use super::store::{NewShare, Store, StoreError, StoreQueue};
-use super::{KnownTransaction, Sharechain, Tip, Wanted};
+use super::{Early, KnownTransaction, Sharechain, Tip, Wanted};
 use crate::disk::DiskHealth;
 use crate::merkle::Digest;
 use crate::network::Network;
@@ -85,6 +85,8 @@ pub struct Handle {
     pub queries: mpsc::Sender<Query>,
     /// What the chain lacks. Changes only when something in it does.
     pub needs: watch::Receiver<Arc<Needs>>,
+    /// Lead of peers' shares over our clock, which may be the wrong one.
+    pub early: watch::Receiver<Early>,
     /// The protocol version that peers must speak at least (protocol section 5.5).
     pub minimum_protocol: watch::Receiver<u32>,
     /// What happens on the chain, share by share.
@@ -364,6 +366,14 @@ pub fn describe() {
     describe_counter!("sharechain_checked_shares_total", "Shares that were checked with their ancestors");
     describe_gauge!("sharechain_tip_timestamp_seconds", "The time that the best share bears, in seconds since 1970");
     describe_counter!("sharechain_refused_shares_total", "Shares that did not fit their ancestors");
+    describe_counter!(
+        "sharechain_early_shares_total",
+        "Shares that were too far ahead of this machine's clock to be judged"
+    );
+    describe_gauge!(
+        "sharechain_early_networks",
+        "Networks that sent shares which are too far ahead of this machine's clock; from 3 on the clock is likely wrong"
+    );
     describe_histogram!(
         "sharechain_think_seconds",
         metrics::Unit::Seconds,
@@ -379,5 +389,6 @@ pub fn describe() {
     }
     counter!("sharechain_received_shares_total").absolute(0);
     counter!("sharechain_refused_shares_total").absolute(0);
+    counter!("sharechain_early_shares_total").absolute(0);
     counter!("sharechain_checked_shares_total").absolute(0);
 }

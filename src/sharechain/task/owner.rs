@@ -12,7 +12,7 @@ use tracing::{debug, error, info, warn};
 
 use super::super::at_risk::AtRisk;
 use super::super::store::{NewShare, Store, StoreWriter};
-use super::super::{Event, Sharechain, Tip, VerifyError};
+use super::super::{Early, EarlySources, Event, Sharechain, Tip, VerifyError};
 use super::{
     ChainEvent, EVENTS_KEPT_MAX, Handle, Heights, KnownTransactions, Needs, OpenedStore, OwnShare, OwnShares,
     QUERIES_QUEUED_MAX, Query, RECEIVED_QUEUED_MAX, Received, SHARES_QUEUED_MAX, SOLVED_QUEUED_MAX, SolvedShare,
@@ -36,6 +36,9 @@ const ANSWERS_BETWEEN: usize = 4;
 
 /// How long the last shares are waited for when everything stops.
 const LAST_SHARES: Duration = Duration::from_millis(200);
+
+/// A wrong clock that is reported in the log stays reported for so long.
+const EARLY_REPORTED_MIN: Duration = Duration::from_secs(60);
 
 /// What a power loss may cost.
 const SYNC_INTERVAL: Duration = Duration::from_secs(10);
@@ -81,6 +84,10 @@ pub struct Owner {
     opened: mpsc::Receiver<OpenedStore>,
     transactions: watch::Receiver<Arc<KnownTransactions>>,
     needs: watch::Sender<Arc<Needs>>,
+    early_sources: EarlySources,
+    early: watch::Sender<Early>,
+    /// When our clock was last reported as wrong, while it is.
+    early_reported: Option<Instant>,
     minimum_protocol: watch::Sender<u32>,
     solved: mpsc::Sender<SolvedShare>,
     solved_taker: Option<mpsc::Receiver<SolvedShare>>,
@@ -131,6 +138,7 @@ impl Owner {
         let (opened_sender, opened) = mpsc::channel(1);
         let (events, _) = broadcast::channel(EVENTS_KEPT_MAX);
         let (needs_sender, needs) = watch::channel(Arc::new(Needs::default()));
+        let (early_sender, early) = watch::channel(Early::default());
         let (minimum_sender, minimum_protocol) = watch::channel(chain.minimum_protocol());
         let (transactions_sender, transactions) = watch::channel(Arc::default());
         let (solved, solved_taker) = mpsc::channel(SOLVED_QUEUED_MAX);
@@ -152,6 +160,9 @@ impl Owner {
             opened,
             transactions,
             needs: needs_sender,
+            early_sources: EarlySources::default(),
+            early: early_sender,
+            early_reported: None,
             minimum_protocol: minimum_sender,
             solved,
             solved_taker: Some(solved_taker),
@@ -170,6 +181,7 @@ impl Owner {
             received: received_sender,
             queries: queries_sender,
             needs,
+            early,
             minimum_protocol,
             events,
             transactions: Arc::new(transactions_sender),
@@ -307,7 +319,12 @@ impl Owner {
     /// Adds peers' shares; whether any was new.
     fn take(&mut self, received: Received) -> bool {
         let Received { shares, source } = received;
-        let new = tokio::task::block_in_place(|| self.chain.add_all(shares, Some(source), unix_now()));
+        let now = unix_now();
+        if self.early_sources.note(shares.iter().map(|share| &**share), source.ip(), now) {
+            // The share itself may be here already, and then nothing is chosen.
+            self.publish_early();
+        }
+        let new = tokio::task::block_in_place(|| self.chain.add_all(shares, Some(source), now));
         counter!("sharechain_received_shares_total").increment(new as u64);
         new > 0
     }
@@ -348,6 +365,7 @@ impl Owner {
         self.relay();
         let removed = self.chain.bound();
         self.publish_needs();
+        self.publish_early();
         self.forget(removed);
         self.note_events().await;
         self.tell_solved();
@@ -400,6 +418,10 @@ impl Owner {
                     self.accepted(hash);
                 }
                 Event::Refused { hash, source, error } => self.refused(hash, source, &error),
+                Event::Early { hash, source, error } => {
+                    counter!("sharechain_early_shares_total").increment(1);
+                    debug!(share = %hash, ?source, %error, "share waits for its time");
+                }
                 Event::Block(hash) => self.solved(hash).await,
                 Event::TipChanged(best) => debug!(best = ?best, "tip changed"),
                 Event::MinimumProtocol(version) => {
@@ -527,6 +549,29 @@ impl Owner {
             }
             changed
         });
+    }
+
+    /// Publishes the lead of peers' shares over our clock, and logs when it begins and ends to prove our clock wrong.
+    fn publish_early(&mut self) {
+        let early = self.early_sources.at(unix_now());
+        self.early.send_replace(early);
+        gauge!("sharechain_early_networks").set(f64::from(u32::try_from(early.networks).unwrap_or(u32::MAX)));
+        match (self.early_reported, early.behind()) {
+            (None, Some(seconds)) => {
+                self.early_reported = Some(Instant::now());
+                warn!(
+                    seconds,
+                    networks = early.networks,
+                    "our clock is wrong: peers' shares are ahead of it and cannot be used; set it (timedatectl set-ntp true)"
+                );
+            }
+            // Not sooner: whoever sends such shares could fill the log.
+            (Some(since), None) if early.networks == 0 && since.elapsed() >= EARLY_REPORTED_MIN => {
+                self.early_reported = None;
+                info!("peers' shares are not ahead of our clock any more");
+            }
+            _ => {}
+        }
     }
 
     fn take_heights(&mut self) {
