@@ -8,6 +8,7 @@ mod containers;
 mod control;
 mod daemon_trouble;
 mod demo;
+mod disk;
 mod doors;
 mod found;
 mod gate;

@@ -13,6 +13,15 @@ use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 /// The variable of those who cannot have namespaces.
 const OPT_OUT: &str = "P2POOL_TESTS_WITHOUT_NAMESPACES";
 
+/// Whether the tests' user cannot have namespaces; says so.
+pub(crate) fn is_opted_out() -> bool {
+    let is_opted_out = std::env::var_os(OPT_OUT).is_some_and(|value| !value.is_empty());
+    if is_opted_out {
+        println!("nothing is tested: {OPT_OUT} is set");
+    }
+    is_opted_out
+}
+
 /// A network namespace. It ends when this is dropped and nothing runs in it any more.
 #[derive(Debug)]
 pub struct Namespace {
@@ -22,8 +31,7 @@ pub struct Namespace {
 impl Namespace {
     /// A new one, in which only the loopback interface is up. None where the tests' user has opted out.
     pub fn new() -> Option<Self> {
-        if std::env::var_os(OPT_OUT).is_some_and(|value| !value.is_empty()) {
-            println!("nothing is tested: {OPT_OUT} is set");
+        if is_opted_out() {
             return None;
         }
         // A thread cannot make one in safe code, so another program makes it and holds it until it is opened here.

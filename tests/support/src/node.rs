@@ -3,6 +3,7 @@
 use rustix::process::Signal;
 use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Condvar, Mutex};
@@ -36,6 +37,8 @@ pub struct NodeBuilder {
     credentials: Option<(String, String)>,
     args: Vec<String>,
     environment: Vec<(String, String)>,
+    wrapper: Vec<String>,
+    stderr: Option<Arc<OwnedFd>>,
 }
 
 impl NodeBuilder {
@@ -54,6 +57,8 @@ impl NodeBuilder {
             credentials: Some(daemon.credentials()),
             args: Vec::new(),
             environment: Vec::new(),
+            wrapper: Vec::new(),
+            stderr: None,
         }
     }
 
@@ -71,6 +76,8 @@ impl NodeBuilder {
             credentials: None,
             args: Vec::new(),
             environment: Vec::new(),
+            wrapper: Vec::new(),
+            stderr: None,
         }
     }
 
@@ -130,6 +137,18 @@ impl NodeBuilder {
     /// A variable of the node's environment.
     pub fn env(mut self, name: &str, value: &str) -> Self {
         self.environment.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// A command that runs it: the program and its arguments are appended. It must become the node, not start it.
+    pub fn wrapped(mut self, command: &[&str]) -> Self {
+        self.wrapper = command.iter().map(|&word| word.to_owned()).collect();
+        self
+    }
+
+    /// Where its standard error goes, instead of into its log here.
+    pub fn stderr(mut self, file: OwnedFd) -> Self {
+        self.stderr = Some(Arc::new(file));
         self
     }
 
@@ -399,7 +418,14 @@ impl Node {
 
     fn launch(&mut self) {
         let builder = &self.builder;
-        let mut command = Command::new(&builder.program);
+        let mut command = match builder.wrapper.split_first() {
+            Some((wrapper, words)) => {
+                let mut command = Command::new(wrapper);
+                command.args(words).arg(&builder.program);
+                command
+            }
+            None => Command::new(&builder.program),
+        };
         // Variables of whoever runs the tests must not configure the node.
         for (name, _) in std::env::vars_os() {
             if name.to_string_lossy().starts_with("P2POOL_") || name == "RUST_LOG" {
@@ -432,11 +458,14 @@ impl Node {
         command.envs(builder.environment.iter().map(|(name, value)| (name, value)));
         // Whatever is looked for in the user's home, such as bitcoin.conf, must not be found there.
         command.env("HOME", self.data_dir.path());
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let stderr = builder.stderr.as_ref().map(|file| file.try_clone().expect("there are file descriptors left"));
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(stderr.map_or_else(Stdio::piped, Stdio::from));
         let mut child = command.spawn().unwrap_or_else(|error| panic!("{}: {error}", builder.program.display()));
         self.marked = self.log.lines.lock().expect("no code panics while it holds this lock").len();
         self.log.follow(child.stdout.take().expect("piped"));
-        self.log.follow(child.stderr.take().expect("piped"));
+        if let Some(stderr) = child.stderr.take() {
+            self.log.follow(stderr);
+        }
         self.child = Some(child);
     }
 }
