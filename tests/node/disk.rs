@@ -134,8 +134,8 @@ fn a_disk_that_hangs_delays_neither_blocks_nor_shares_nor_the_end_and_loses_noth
     let other = Node::start(P2POOL, &daemon);
     let data_dir = tempfile::Builder::new().prefix("p2pool-node-").tempdir().expect("a temporary folder");
     let folder = data_dir.path().join("bitcoin_regtest");
-    // All that the node writes while it runs, but for what found blocks are kept in.
-    let files = ["shares", "log", "addrs", "bans", "graph_db", ".graphs", "stats"];
+    // All that the node writes while it runs.
+    let files = ["shares", "log", "addrs", "bans", "graph_db", ".graphs", "stats", "found_blocks"];
     let disk = HungDisk::of(&files.map(|name| folder.join(name)));
     let builder = NodeBuilder::new(P2POOL, &daemon).peer(other.pool_address());
     let mut node = disk.under(builder).spawn_in(data_dir);
@@ -145,6 +145,7 @@ fn a_disk_that_hangs_delays_neither_blocks_nor_shares_nor_the_end_and_loses_noth
     let mut miner = StratumClient::ready(node.worker_port(), &user);
     mine(&mut miner, &user, &daemon);
     wait_for_stored(&folder, 1);
+    wait_until("the block is kept", PATIENCE, || node.found_blocks("accepted").len() == 1);
 
     disk.hang();
     for height in 2..=4 {
@@ -157,9 +158,14 @@ fn a_disk_that_hangs_delays_neither_blocks_nor_shares_nor_the_end_and_loses_noth
     check_store_is_reported(&node);
     mine(&mut miner, &user, &daemon);
     wait_for_height(&other, 5);
+    assert_eq!(node.found_blocks("accepted").len(), 1, "the disk does not hang");
+    wait_until("/health says that the journal hangs", PATIENCE, || {
+        disk_troubles(&node).iter().any(|trouble| trouble.starts_with("the journal of found blocks"))
+    });
     disk.mend();
     wait_for_recovery(&node);
     wait_for_stored(&folder, 5);
+    wait_until("every block is kept", PATIENCE, || node.found_blocks("accepted").len() == 5);
 
     disk.hang();
     mine(&mut miner, &user, &daemon);
@@ -258,6 +264,26 @@ fn an_own_share_is_stored_or_sent_soon_after_its_miners_answer() {
         at(0.99),
         at(1.0)
     );
+    // A wait for something that takes its time, not for this machine.
+    assert!(at(0.99).is_some_and(|bound| bound <= 5.0), "{metrics}");
+}
+
+#[test]
+fn a_found_block_is_on_disk_or_with_bitcoind_soon_after_its_miners_answer() {
+    let daemon = Bitcoind::start();
+    let node = Node::start(P2POOL, &daemon);
+    let user = miner_name(1);
+    let mut miner = StratumClient::ready(node.worker_port(), &user);
+    let blocks: usize = 40;
+    for _ in 0..blocks {
+        mine(&mut miner, &user, &daemon);
+    }
+    let name = "bitcoind_block_safe_seconds";
+    let count = || metric_value(&node.metrics(), &format!("{name}_count"));
+    wait_until("every block is measured", PATIENCE, || count() == Some(blocks as f64));
+    let metrics = node.metrics();
+    let at = |part| quantile(&metrics, name, part);
+    println!("{blocks} found blocks safe within: half {:?} s, 99 % {:?} s, all {:?} s", at(0.5), at(0.99), at(1.0));
     // A wait for something that takes its time, not for this machine.
     assert!(at(0.99).is_some_and(|bound| bound <= 5.0), "{metrics}");
 }
