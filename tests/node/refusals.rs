@@ -144,6 +144,8 @@ fn a_submission_by_a_name_that_was_not_authorised_is_refused() {
     let stranger = miner_name(2);
     let refused = room.miner.submit(&stranger, &submission).expect_err("the name is unknown here");
     assert_eq!(refused.code(), Some(24), "{refused}");
+    // The name is refused, but not the block.
+    crate::wait_for_best(&room.daemon, submission.hash);
     room.still_mines();
 }
 
