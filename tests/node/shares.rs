@@ -277,10 +277,16 @@ fn a_fee_of_half_the_work_makes_about_half_of_the_shares_the_operators() {
     let operators = payees.iter().filter(|address| **address == own).count();
     assert!((10..=50).contains(&operators), "{operators} of 60");
     // And counted: all submissions are shares here, so by hashes it is the same part.
-    wait_until("the fee is counted", CHAIN_LIMIT, || pool.metric("stats_fee_hashes_total ") > 0.0);
-    let summary: Value = serde_json::from_str(&pool.node.get("/api/v1/summary").body).expect("JSON");
-    let (hashes, fee) = (summary["local"]["hashes"].as_f64(), summary["local"]["fee_hashes"].as_f64());
-    let part = fee.expect("a number") / hashes.expect("a number");
+    let counted = || {
+        let summary: Value = serde_json::from_str(&pool.node.get("/api/v1/summary").body).expect("JSON");
+        let number = |name: &str| summary["local"][name].as_f64().expect("a number");
+        (number("hashes"), number("fee_hashes"))
+    };
+    // Pages have it a moment after the metrics.
+    wait_until("the fee is counted", CHAIN_LIMIT, || counted().1 > 0.0);
+    assert!(pool.metric("stats_fee_hashes_total ") > 0.0);
+    let (hashes, fee) = counted();
+    let part = fee / hashes;
     assert!((0.1..0.9).contains(&part), "{part} of the hashes, {operators} of 60 shares");
 }
 

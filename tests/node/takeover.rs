@@ -110,7 +110,7 @@ fn a_block_that_a_killed_process_left_is_delivered_by_the_one_that_takes_over() 
     assert_eq!(miner.submit(&user, &found), Ok(true));
     wait_until("the block is on disk", SOON, || !first.found_blocks("block").is_empty());
     first.kill9();
-    second.wait_for_log("submitting a block that an earlier run left", SOON);
+    second.wait_for_log("submitting a block of an earlier run", SOON);
     daemon.resume();
     crate::wait_for_best(&daemon, found.hash);
     wait_until("the block is settled", SOON, || second.found_blocks("accepted").len() == 1);
