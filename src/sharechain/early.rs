@@ -4,8 +4,7 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 
-use ipnet::IpNet;
-
+use super::loose::SourceNetwork;
 use super::verify::{is_early, is_time_early};
 use crate::share::Share;
 
@@ -43,7 +42,7 @@ struct Sent {
 /// Remembers who sent shares that are ahead of our clock.
 #[derive(Debug, Default)]
 pub struct EarlySources {
-    networks: HashMap<IpNet, Sent>,
+    networks: HashMap<SourceNetwork, Sent>,
 }
 
 impl EarlySources {
@@ -51,12 +50,12 @@ impl EarlySources {
     pub fn note<'a>(&mut self, shares: impl IntoIterator<Item = &'a Share>, source: IpAddr, now: f64) -> bool {
         let newest = shares.into_iter().filter(|share| is_early(share, now)).map(Share::timestamp).max();
         if let Some(timestamp) = newest {
-            self.note_timestamp(timestamp, network_of(source), now);
+            self.note_timestamp(timestamp, SourceNetwork::of(source), now);
         }
         newest.is_some()
     }
 
-    fn note_timestamp(&mut self, timestamp: u32, network: IpNet, now: f64) {
+    fn note_timestamp(&mut self, timestamp: u32, network: SourceNetwork, now: f64) {
         if self.networks.len() >= NETWORKS_MAX && !self.networks.contains_key(&network) {
             let oldest = self.networks.iter().min_by(|(_, one), (_, other)| one.at.total_cmp(&other.at));
             if let Some(oldest) = oldest.map(|(network, _)| *network) {
@@ -86,13 +85,6 @@ impl EarlySources {
     }
 }
 
-/// The network of one operator, most likely: an IPv4 /24, an IPv6 /48.
-fn network_of(address: IpAddr) -> IpNet {
-    let address = address.to_canonical();
-    let bits = if address.is_ipv4() { 24 } else { 48 };
-    IpNet::new(address, bits).map_or_else(|_| address.into(), |network| network.trunc())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -101,7 +93,7 @@ mod tests {
     const AHEAD: u32 = 1_700_000_700;
 
     fn note(sources: &mut EarlySources, timestamp: u32, address: &str, now: f64) {
-        sources.note_timestamp(timestamp, network_of(address.parse().unwrap()), now);
+        sources.note_timestamp(timestamp, SourceNetwork::of(address.parse().unwrap()), now);
     }
 
     #[test]
@@ -134,9 +126,9 @@ mod tests {
         let mut sources = EarlySources::default();
         for number in 0..1000u32 {
             let address = IpAddr::V4((0x0a00_0000 + (number << 8)).into());
-            sources.note_timestamp(AHEAD, network_of(address), NOW + f64::from(number) / 100.0);
+            sources.note_timestamp(AHEAD, SourceNetwork::of(address), NOW + f64::from(number) / 100.0);
         }
         assert_eq!(sources.at(NOW + 10.0).networks, NETWORKS_MAX);
-        assert!(sources.networks.contains_key(&network_of("10.3.231.0".parse().unwrap())));
+        assert!(sources.networks.contains_key(&SourceNetwork::of("10.3.231.0".parse().unwrap())));
     }
 }

@@ -40,11 +40,7 @@ pub fn describe() {
 
 /// Handles solutions until all who could send one are gone. Blocks never wait for the share chain: shares that it does not
 /// take at once wait here, in order.
-pub async fn run(
-    mut solutions: mpsc::Receiver<Solution<Ticket>>,
-    blocks: mpsc::Sender<FoundBlock>,
-    shares: OwnShares,
-) {
+pub async fn run(mut solutions: mpsc::Receiver<Solution<Ticket>>, blocks: mpsc::Sender<FoundBlock>, shares: OwnShares) {
     let mut waiting: VecDeque<OwnShare> = VecDeque::new();
     loop {
         tokio::select! {
