@@ -36,7 +36,7 @@ fuzz_target!(|input: &[u8]| {
                 let previous = payload
                     .first_chunk::<32>()
                     .map_or(BlockHash::all_zeros(), |bytes| BlockHash::from_byte_array(*bytes));
-                wire.submit(hash(payload), previous, payload.to_vec().into());
+                wire.submit(hash(payload), previous, payload.to_vec().into(), payload.len() % 2 == 1);
                 false
             }
             seconds => {
