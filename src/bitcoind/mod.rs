@@ -54,7 +54,7 @@ pub struct Handle {
     /// What is known of the daemon's condition.
     pub health: watch::Receiver<Health>,
     /// Where found blocks go. The sender waits when it is full; nothing is dropped. Submission ends when the last sender
-    /// is gone: whoever stops a node drops its handle first.
+    /// is dropped, so a stopping node drops its handle first.
     pub blocks: mpsc::Sender<FoundBlock>,
     /// Submits a kept block again.
     pub resubmitter: Resubmitter,
@@ -95,7 +95,7 @@ impl Reports {
     }
 
     fn send(&self, report: BlockReport) {
-        // Fails if nobody listens, which is nobody's loss.
+        // Fails without subscribers, which loses nothing.
         let _ = self.sender.send(report);
     }
 }

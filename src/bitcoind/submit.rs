@@ -69,7 +69,7 @@ pub(super) struct Inputs {
     /// The ways to the daemon. Blocks that earlier runs hold for rejected go by the first alone, whose answers are the
     /// daemon's own words.
     pub(super) routes: Vec<Arc<dyn Route>>,
-    /// New blocks. The submitter ends when nobody can send one any more.
+    /// New blocks. The submitter ends when the last sender is dropped.
     pub(super) blocks: mpsc::Receiver<FoundBlock>,
     /// The daemon's templates, for the height of its chain.
     pub(super) templates: watch::Receiver<Option<Arc<Template>>>,
@@ -176,7 +176,7 @@ impl Submitter {
                 biased;
                 block = blocks.recv() => match block {
                     Some(block) => self.take_up(block, Origin::New),
-                    // Whoever could find one is gone: nothing that was being assembled at the stop is lost.
+                    // Sessions and share chain have ended, so no block that is being assembled at a stop is lost.
                     None => return,
                 },
                 found = async { leftovers.as_mut().expect("it is there").await },
@@ -277,7 +277,8 @@ struct Live {
 }
 
 impl Live {
-    /// Takes the place, with the signal that has the block tried at once; gives that signal instead if it is taken.
+    /// Takes the place, and returns it with the signal that has the block tried at once. Where it is taken, sends that
+    /// signal instead.
     fn begin(all: &Arc<Mutex<HashMap<BlockHash, Arc<Notify>>>>, hash: BlockHash) -> Option<(Self, Arc<Notify>)> {
         match all.lock().entry(hash) {
             Entry::Occupied(taken) => {
@@ -548,7 +549,7 @@ impl Submission {
             let parent = tip(&mut templates);
             let block = match self.load().await {
                 Ok(block) => block,
-                // Whoever follows blocks has removed it.
+                // `found` has removed its file.
                 Err(_) if is_buried => {
                     let _ = said.send(Word { outcome: Outcome::Stale, is_buried });
                     return;
