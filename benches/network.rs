@@ -7,15 +7,15 @@
 
 #![allow(clippy::unwrap_used, reason = "a benchmark can do nothing about an error but stop")]
 
+use sharechain::chain::Sharechain;
+use sharechain::coin::{Network, from_toml};
+use sharechain::testkit::{Plan, bits_of, share_on};
 use std::sync::mpsc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bitcoin::hashes::Hash;
 use bitcoin::{Address, KnownHrp, WPubkeyHash, WitnessProgram, WitnessVersion};
-use p2pool::network::{Network, from_toml};
-use p2pool::sharechain::Sharechain;
-use p2pool::sharechain::store::Store;
-use p2pool::simulation::forge::{Plan, bits_of, share_on};
+use p2pool::chain::store::Store;
 use tempfile::TempDir;
 use test_support::{Bitcoind, Node, NodeBuilder, StratumClient, metric_value};
 

@@ -7,14 +7,14 @@
 
 #![allow(clippy::unwrap_used, reason = "a benchmark can do nothing about an error but stop")]
 
+use sharechain::chain::{Event, Sharechain};
+use sharechain::share::Share;
+use sharechain::testkit::{Plan, START, bits_of, network, share_on};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use p2pool::chain::store::Store;
 use p2pool::figures::look::{Ask, Carried, look};
-use p2pool::share::Share;
-use p2pool::sharechain::store::Store;
-use p2pool::sharechain::{Event, Sharechain};
-use p2pool::simulation::forge::{Plan, START, bits_of, network, share_on};
 
 /// Payees that take turns.
 const PAYEES: u32 = 300;

@@ -8,6 +8,10 @@
 use bitcoin::hashes::Hash;
 use bitcoin::{BlockHash, CompactTarget, Txid, Wtxid};
 use bytes::Bytes;
+use p2pool::chain::store::Store;
+use sharechain::chain::Sharechain;
+use sharechain::coin::Network;
+use sharechain::testkit::{Plan, START, bits_of, network, share_on};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -15,11 +19,8 @@ use std::time::{Duration, Instant};
 use stratum::job::LastRoot;
 use stratum::{Epochs, Work};
 
+use p2pool::chain::{Config as ChainConfig, Heights, load};
 use p2pool::disk::DiskHealth;
-use p2pool::network::Network;
-use p2pool::sharechain::task::{Config as ChainConfig, Heights, load};
-use p2pool::sharechain::{Sharechain, store::Store};
-use p2pool::simulation::forge::{Plan, START, bits_of, network, share_on};
 use p2pool::template::{Template, TemplateParts, TemplateTransaction};
 use p2pool::work::{Config, Payout, WorkSet};
 use tokio::sync::{mpsc, watch};

@@ -4,6 +4,7 @@
 //! it first or waits for it; what is only read needs no lock.
 
 use serde::{Deserialize, Serialize};
+use sharechain::coin::Network;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, Write};
 use std::path::{Path, PathBuf};
@@ -12,8 +13,6 @@ use std::time::Duration;
 use thiserror::Error;
 use tokio::sync::watch;
 use tracing::warn;
-
-use crate::network::Network;
 
 /// How often the lock is tried: what a takeover adds to the time that miners are without a pool, at most.
 const TRY_INTERVAL: Duration = Duration::from_millis(50);
@@ -183,7 +182,7 @@ impl DataDir {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::network::{BITCOIN_REGTEST, BITCOIN_SIGNET};
+    use sharechain::coin::{BITCOIN_REGTEST, BITCOIN_SIGNET};
 
     #[tokio::test]
     async fn the_second_waits_and_takes_over_when_the_first_is_gone() {

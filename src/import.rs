@@ -2,19 +2,19 @@
 //! directory stays as it is.
 
 use anyhow::{Context, Result, bail};
+use sharechain::chain::share_rules;
+use sharechain::coin::Network;
+use sharechain::share::{Share, ShareHash};
 use std::collections::HashSet;
 use std::fmt::Write as _;
 use std::fs::{self, File};
 use std::io::{self, Read, Write as _};
 use std::path::{Path, PathBuf};
 
+use crate::chain::store::{Store, legacy};
 use crate::data_dir::DataDir;
 use crate::graphs::file;
-use crate::network::Network;
 use crate::p2p::addrs::AddressBook;
-use crate::share::{Share, ShareHash};
-use crate::sharechain::share_rules;
-use crate::sharechain::store::{Store, legacy};
 use crate::work::Payout;
 
 /// The old node's file of the address that it paid, and ours.
@@ -204,9 +204,9 @@ fn replace(path: &Path, text: &str) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::network::{BITCOIN, from_toml};
-    use crate::share::{pack, unpack};
     use flate2::read::GzDecoder;
+    use sharechain::coin::{BITCOIN, from_toml};
+    use sharechain::share::{pack, unpack};
 
     const ADDRESS: &str = "1A1zP1eP5QGefi2DMPTfTL5SLmv7DivfNa";
 

@@ -370,7 +370,7 @@ impl Entry {
 impl Journal {
     /// The journal in a folder that nobody else uses.
     pub(crate) fn of_test(folder: &Path) -> Self {
-        let data_dir = DataDir::open(folder, &crate::network::BITCOIN_REGTEST).unwrap();
+        let data_dir = DataDir::open(folder, &sharechain::coin::BITCOIN_REGTEST).unwrap();
         assert!(data_dir.is_ours());
         Self::open(&data_dir, DiskHealth::new()).unwrap()
     }

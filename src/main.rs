@@ -3,6 +3,7 @@
 use anyhow::{Context, Result, bail};
 use bitcoin::BlockHash;
 use bitcoin::hex::DisplayHex;
+use sharechain::coin::Network;
 use std::fs::File;
 use std::io::{IsTerminal, Write};
 use std::path::Path;
@@ -19,11 +20,8 @@ use p2pool::control::client as control;
 use p2pool::data_dir::DataDir;
 use p2pool::disk::DiskHealth;
 use p2pool::log::{self, LogFile, Logging, Sink, Tail, Terminal};
-use p2pool::network::Network;
 use p2pool::tasks::Tasks;
-use p2pool::{
-    bench, demo, doctor, import, journal, metrics, miner, node, service, share, sharechain, simulation, sockets, top,
-};
+use p2pool::{bench, demo, doctor, import, journal, metrics, miner, node, service, simulation, sockets, top};
 
 /// Jobs come and go among sessions that stay. The C library's allocator keeps the holes between them and grew by 1.8 MB a
 /// minute under 15,000 miners, where this one did not grow.
@@ -126,7 +124,7 @@ fn run_import(config: &import::Config) -> Result<()> {
 }
 
 fn inspect_share(network: &Network, bytes: &[u8]) -> Result<()> {
-    let share = share::inspect(bytes, &sharechain::share_rules(network))?;
+    let share = sharechain::share::inspect(bytes, &sharechain::chain::share_rules(network))?;
     println!("{share:#}");
     Ok(())
 }
@@ -136,9 +134,9 @@ fn replay_shares(network: &'static Network, path: Option<&Path>) -> Result<()> {
     match path {
         Some(path) => {
             let file = File::open(path).with_context(|| format!("cannot read {}", path.display()))?;
-            sharechain::replay(network, std::io::BufReader::new(file), out)?;
+            sharechain::chain::replay(network, std::io::BufReader::new(file), out)?;
         }
-        None => sharechain::replay(network, std::io::stdin().lock(), out)?,
+        None => sharechain::chain::replay(network, std::io::stdin().lock(), out)?,
     }
     Ok(())
 }

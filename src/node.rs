@@ -33,6 +33,7 @@
 
 use ipnet::IpNet;
 use metrics_exporter_prometheus::PrometheusHandle;
+use sharechain::coin::{Network, Pow};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -53,14 +54,12 @@ use crate::graphs::{self, Graphs};
 use crate::http::{self, Http, Listeners, SmallDevices, Sources};
 use crate::listen::{Front, Tls};
 use crate::log::Tail;
-use crate::network::{Network, Pow};
-use crate::sharechain::task;
 use crate::sockets::Port;
 use crate::stats::Rates;
 use crate::tasks::Tasks;
 use crate::work::WorkSet;
 use crate::work::gate::{self, Keeper, Situation};
-use crate::{announce, bitcoind, control, found, listen, metrics, p2p, sharechain, solution, stats, work};
+use crate::{announce, bitcoind, chain, control, found, listen, metrics, p2p, solution, stats, work};
 
 /// How long a stopping node waits for its parts: what was found is on disk by then, and miners fail over in seconds.
 pub const GRACE: Duration = Duration::from_millis(1500);
@@ -89,7 +88,7 @@ pub struct Parts {
     /// How miners are served.
     pub stratum: stratum::server::Config,
     /// The share chain's owner, loaded.
-    pub sharechain: (sharechain::task::Handle, sharechain::task::Owner),
+    pub sharechain: (chain::Handle, chain::Owner),
     /// How to take part in the pool's network, if at all.
     pub p2p: Option<p2p::Config>,
     /// Who is told of found blocks.
@@ -116,7 +115,7 @@ pub struct Node {
     /// What pages and the like show.
     pub figures: watch::Receiver<Arc<Figures>>,
     /// The share chain.
-    pub sharechain: sharechain::task::Handle,
+    pub sharechain: chain::Handle,
     /// The pool's network, if the node takes part in it.
     pub p2p: Option<p2p::Handle>,
 }
@@ -129,7 +128,7 @@ pub fn describe_metrics() {
     found::describe();
     stats::describe();
     figures::describe();
-    sharechain::task::describe();
+    chain::describe();
     p2p::describe();
     work::describe();
     http::describe();
@@ -148,11 +147,11 @@ pub async fn load_sharechain(
     daemon: &bitcoind::Handle,
     disk: &DiskHealth,
     tasks: &Tasks,
-) -> Result<(task::Handle, task::Owner), task::StartError> {
-    let heights = task::Heights { wanted: daemon.heights.wanted.clone(), known: daemon.heights.known.clone() };
-    let config = task::Config { network, data_dir: data_dir.path().to_owned(), legacy, disk: disk.clone() };
+) -> Result<(chain::Handle, chain::Owner), chain::StartError> {
+    let heights = chain::Heights { wanted: daemon.heights.wanted.clone(), known: daemon.heights.known.clone() };
+    let config = chain::Config { network, data_dir: data_dir.path().to_owned(), legacy, disk: disk.clone() };
     let is_ours = data_dir.is_ours();
-    let load = if is_ours { task::load } else { task::load_read_only };
+    let load = if is_ours { chain::load } else { chain::load_read_only };
     let loading = tokio::task::spawn_blocking(move || load(&config, heights));
     let (handle, owner) = loading.await.expect("loading does not panic")?;
     if !is_ours {
@@ -162,7 +161,7 @@ pub async fn load_sharechain(
 }
 
 /// Gives the chain its store when that is ours.
-async fn attach_store(sharechain: task::Handle, data_dir: DataDir, stop: CancellationToken) {
+async fn attach_store(sharechain: chain::Handle, data_dir: DataDir, stop: CancellationToken) {
     tokio::select! {
         () = stop.cancelled() => return,
         () = data_dir.ours() => {}
@@ -329,7 +328,7 @@ pub fn start(parts: Parts, daemon: bitcoind::Handle, tasks: &Tasks) -> Node {
 fn join_pool(
     config: p2p::Config,
     (data_dir, disk): (DataDir, DiskHealth),
-    sharechain: &sharechain::task::Handle,
+    sharechain: &chain::Handle,
     daemon: &bitcoind::Handle,
     tasks: &Tasks,
 ) -> p2p::Handle {

@@ -5,6 +5,7 @@
 
 use anyhow::{Context, Result, bail};
 use metrics_exporter_prometheus::PrometheusHandle;
+use sharechain::coin::Network;
 use std::net::SocketAddr;
 use std::time::Duration;
 use tracing::{info, warn};
@@ -17,7 +18,6 @@ use crate::import;
 use crate::journal::Journal;
 use crate::listen::Tls;
 use crate::log::Tail;
-use crate::network::Network;
 use crate::node::{self, Parts};
 use crate::sockets::{self, Port};
 use crate::tasks::Tasks;

@@ -185,7 +185,7 @@ mod tests {
     #[tokio::test]
     async fn a_port_is_opened_when_the_data_directory_is_ours_and_the_port_free() {
         let folder = tempfile::tempdir().unwrap();
-        let open = || DataDir::open(folder.path(), &crate::network::BITCOIN_REGTEST).unwrap();
+        let open = || DataDir::open(folder.path(), &sharechain::coin::BITCOIN_REGTEST).unwrap();
         let (first, second) = (open(), open());
         let port = Port::open("127.0.0.1:0".parse().unwrap(), &first).unwrap().listener("tests").await;
         let address = port.local_addr().unwrap();

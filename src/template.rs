@@ -3,11 +3,10 @@
 use bitcoin::hashes::{Hash, sha256d};
 use bitcoin::{BlockHash, CompactTarget, Target, Txid, Wtxid};
 use bytes::Bytes;
+use sharechain::merkle::{self, Digest};
 use std::fmt;
 use std::sync::Arc;
 use thiserror::Error;
-
-use crate::merkle::{self, Digest};
 
 /// The heaviest block that the network takes, in weight units (BIP 141).
 pub const BLOCK_WEIGHT_MAX: u64 = 4_000_000;

@@ -1,5 +1,6 @@
 //! Runs the operator's command when something happens to a found block: one at a time, never for long.
 
+use sharechain::coin::Network;
 use std::process::Stdio;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -11,7 +12,6 @@ use tracing::{info, warn};
 
 use super::{Announcement, next};
 use crate::found::Event;
-use crate::network::Network;
 
 /// How long a command may take before it is ended.
 const TIME_MAX: Duration = Duration::from_secs(60);
@@ -114,7 +114,7 @@ mod tests {
     use super::super::tests::event;
     use super::*;
     use crate::found::EventKind;
-    use crate::network::BITCOIN_REGTEST;
+    use sharechain::coin::BITCOIN_REGTEST;
 
     fn told(finder: &str) -> Announcement {
         Announcement::new(&event(EventKind::Orphaned, finder), &BITCOIN_REGTEST)

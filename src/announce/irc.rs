@@ -3,6 +3,7 @@
 
 use futures::StreamExt;
 use irc_proto::{Command, Message, Response};
+use sharechain::coin::Network;
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
@@ -22,7 +23,6 @@ use tracing::{debug, info, warn};
 use super::{next, printable};
 use crate::found::{Event, EventKind};
 use crate::json_lines::LineCodec;
-use crate::network::Network;
 
 /// Characters of a name that every server takes.
 const NICK_MAX: usize = 9;
@@ -324,7 +324,7 @@ async fn send(writer: &mut Writer, command: Command) -> Result<(), String> {
 mod tests {
     use super::super::tests::event;
     use super::*;
-    use crate::network::BITCOIN;
+    use sharechain::coin::BITCOIN;
     use tokio::io::{AsyncBufReadExt, BufReader};
     use tokio::net::TcpListener;
     use tokio_rustls::TlsAcceptor;

@@ -6,6 +6,7 @@ pub mod irc;
 mod webhook;
 
 use serde::Serialize;
+use sharechain::coin::Network;
 use std::time::Duration;
 use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::RecvError;
@@ -13,7 +14,6 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 use crate::found::{Event, EventKind};
-use crate::network::Network;
 use crate::tasks::Tasks;
 
 /// Whom to tell.
@@ -154,9 +154,9 @@ fn printable(text: &str) -> String {
 mod tests {
     use super::*;
     use crate::found::{Record, Standing};
-    use crate::network::BITCOIN;
     use bitcoin::BlockHash;
     use bitcoin::hashes::Hash;
+    use sharechain::coin::BITCOIN;
     use std::sync::Arc;
 
     pub(super) fn event(kind: EventKind, finder: &str) -> Event {

@@ -1,5 +1,6 @@
 //! Posts what happens to found blocks to a web address of the operator's choice.
 
+use sharechain::coin::Network;
 use std::time::Duration;
 use tokio::sync::broadcast;
 use tokio_util::sync::CancellationToken;
@@ -7,7 +8,6 @@ use tracing::{debug, info, warn};
 
 use super::{ATTEMPTS_MAX, Announcement, PAUSE_FIRST, next};
 use crate::found::Event;
-use crate::network::Network;
 
 /// How patient it is.
 #[derive(Debug, Clone, Copy)]
@@ -106,7 +106,7 @@ mod tests {
     use super::super::tests::event;
     use super::*;
     use crate::found::EventKind;
-    use crate::network::BITCOIN_REGTEST;
+    use sharechain::coin::BITCOIN_REGTEST;
     use std::io::{BufRead, BufReader, Read, Write};
     use std::net::TcpListener;
     use std::sync::mpsc;

@@ -3,6 +3,7 @@
 
 use anyhow::{Context, Result, ensure};
 use parking_lot::Mutex;
+use sharechain::coin::BITCOIN_SIGNET;
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -17,7 +18,6 @@ use super::miner::{Ear, Extranonce2, Grinder, Heard, Lines, Miner, connect, read
 use super::submit::name;
 use super::table::{Row, Table};
 use super::{Config, Measure, SMALL_PAYEES, clock_ns, tell};
-use crate::network::BITCOIN_SIGNET;
 
 /// Memory's growth is judged of what is held for so long: before, it is everybody's first jobs.
 const JUDGED_FROM: Duration = Duration::from_secs(600);

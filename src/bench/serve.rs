@@ -5,6 +5,9 @@ use bitcoin::hashes::Hash;
 use bitcoin::{BlockHash, CompactTarget, Txid, Wtxid};
 use bytes::Bytes;
 use metrics_exporter_prometheus::PrometheusHandle;
+use sharechain::chain::{Sharechain, Tip};
+use sharechain::coin::Network;
+use sharechain::testkit::{self, Plan};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use stratum::server::limits::Limits;
@@ -17,9 +20,6 @@ use super::clock_ns;
 use crate::http::Http;
 use crate::listen::{self, Front};
 use crate::metrics;
-use crate::network::Network;
-use crate::sharechain::{Sharechain, Tip};
-use crate::simulation::forge::{self, Plan};
 use crate::sockets::{self, Port};
 use crate::stats::{self, Rates};
 use crate::tasks::Tasks;
@@ -57,7 +57,7 @@ pub async fn run(served: Served, handle: PrometheusHandle) -> Result<()> {
     sockets::raise_file_limit()?;
     server::metrics::describe();
     stats::describe();
-    let network = forge::network_of_work((2 * served.payees).max(60), SHARE_VERSION, SHARE_ATTEMPTS);
+    let network = testkit::network_of_work((2 * served.payees).max(60), SHARE_VERSION, SHARE_ATTEMPTS);
     let mut parts = template_parts(served.transactions);
     let (templates_sender, templates) = watch::channel(Some(template(parts.clone())?));
     let (_tips_sender, tips) = watch::channel(Some(tip(network, served.payees)));
@@ -147,16 +147,16 @@ pub(super) fn address(network: &Network, number: u32) -> String {
 fn tip(network: &'static Network, payees: u32) -> Arc<Tip> {
     let mut chain = Sharechain::new(network);
     for number in 0..network.chain_length + 10 {
-        let timestamp = forge::START + 10 * number;
+        let timestamp = testkit::START + 10 * number;
         let plan = Plan {
             payee: number % payees,
             timestamp,
-            block_bits: forge::bits_of(BLOCK_ATTEMPTS),
+            block_bits: testkit::bits_of(BLOCK_ATTEMPTS),
             nonce: number,
             ..Plan::default()
         };
         let best = chain.choice().best;
-        let share = forge::share_on(&mut chain, best, &plan);
+        let share = testkit::share_on(&mut chain, best, &plan);
         chain.add(share, None, f64::from(timestamp));
         chain.think(f64::from(timestamp));
         while chain.poll_event().is_some() {}
@@ -189,7 +189,7 @@ fn template_parts(transactions: u32) -> TemplateParts {
         version: 0x2000_0000,
         previous_block: BlockHash::from_byte_array([7; 32]),
         height: 850_000,
-        bits: CompactTarget::from_consensus(forge::bits_of(BLOCK_ATTEMPTS).0),
+        bits: CompactTarget::from_consensus(testkit::bits_of(BLOCK_ATTEMPTS).0),
         time: now,
         time_min: now - 3600,
         coinbase_value: 330_000_000,

@@ -2,6 +2,7 @@
 
 use anyhow::{Context, Result};
 use parking_lot::Mutex;
+use sharechain::coin::{BITCOIN_SIGNET, Network};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -16,7 +17,6 @@ use super::miner::{Ear, Extranonce2, Grinder, Heard, Lines, Miner, connect, read
 use super::serve::address;
 use super::table::{Row, Table};
 use super::{Config, Measure, SUBMISSION_DIFFICULTY, tell};
-use crate::network::{BITCOIN_SIGNET, Network};
 
 /// Submissions in flight on each connection where they are many.
 const IN_FLIGHT: usize = 16;

@@ -1,12 +1,12 @@
 //! Says in one line what is wrong with the daemon, and how soon it is worth asking again.
 
+use sharechain::coin::Network;
 use std::time::{Duration, Instant};
 use thiserror::Error;
 use tracing::{error, info, warn};
 
 use super::responses::{ChainInfo, ConversionError, NetworkInfo};
 use super::rpc::{Rpc, RpcError, code};
-use crate::network::Network;
 
 /// How often a message that does not change is repeated.
 const REPEAT_INTERVAL: Duration = Duration::from_secs(60);
@@ -202,8 +202,8 @@ impl Teller {
 mod tests {
     use super::*;
     use crate::bitcoind::responses::Warnings;
-    use crate::network::{BITCOIN, BITCOIN_REGTEST};
     use crate::template::TemplateError;
+    use sharechain::coin::{BITCOIN, BITCOIN_REGTEST};
 
     fn chain(name: &str) -> ChainInfo {
         ChainInfo {

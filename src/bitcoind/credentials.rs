@@ -1,11 +1,10 @@
 //! Where the daemon's RPC credentials come from: what the operator gave, else `bitcoin.conf`, else the daemon's cookie.
 
+use sharechain::coin::Parent;
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 use thiserror::Error;
-
-use crate::network::Parent;
 
 /// Longest configuration or cookie file that is read, in bytes: both are a few lines.
 const FILE_BYTES_MAX: u64 = 1 << 20;
@@ -290,7 +289,7 @@ fn read(path: &Path) -> io::Result<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::network::{BITCOIN, BITCOIN_REGTEST, LITECOIN};
+    use sharechain::coin::{BITCOIN, BITCOIN_REGTEST, LITECOIN};
 
     #[test]
     fn the_chains_section_wins_and_ports_at_the_top_are_the_main_chains() {

@@ -2,6 +2,8 @@
 
 use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge};
 use serde_json::{Value, json};
+use sharechain::coin::Network;
+use sharechain::coin::address::script_of;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -15,9 +17,7 @@ use super::rpc::{Rpc, RpcError, code};
 use super::rpc_route::RpcRoute;
 use super::templates::{Follower, POLL_INTERVAL};
 use super::{BLOCKS_QUEUED_MAX, Handle, Health, Reports, headers, heights, peer, submit};
-use crate::address::script_of;
 use crate::journal::Journal;
-use crate::network::Network;
 use crate::tasks::Tasks;
 
 /// Marks the payout address among the wallet's own, as P2Pool does.
@@ -214,7 +214,7 @@ pub fn families() {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::network::{BITCOIN, BITCOIN_REGTEST};
+    use sharechain::coin::{BITCOIN, BITCOIN_REGTEST};
 
     #[test]
     fn only_addresses_that_shares_can_pay_are_taken_from_the_wallet() {

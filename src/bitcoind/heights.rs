@@ -2,6 +2,7 @@
 
 use bitcoin::BlockHash;
 use bitcoin::hashes::Hash;
+use sharechain::merkle::Digest;
 use std::collections::HashMap;
 use std::sync::Arc;
 use tokio::sync::{mpsc, watch};
@@ -9,7 +10,6 @@ use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
 use super::rpc::Rpc;
-use crate::merkle::Digest;
 use crate::template::Template;
 
 /// Heights that are remembered: the blocks of some months, whichever came last.

@@ -5,6 +5,7 @@ use bytes::Bytes;
 use futures::future::BoxFuture;
 use metrics::gauge;
 use parking_lot::Mutex;
+use sharechain::coin::Network;
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -22,7 +23,6 @@ use super::health::Monitor;
 use super::rpc_route::NO_PARENT;
 use super::wire::{Event, Fate, SUBMISSIONS_MAX, Wire};
 use crate::block::{FoundBlock, Outcome};
-use crate::network::Network;
 
 /// How long connecting may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);

@@ -2,6 +2,7 @@
 
 use serde::Deserialize;
 use serde_json::{Value, json};
+use sharechain::coin::Network;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -13,7 +14,6 @@ use super::daemon::{self, reach};
 use super::responses::{BlockTemplate, ChainInfo, NetworkInfo};
 use super::rpc::{Rpc, code};
 use super::wire::{Event, Wire};
-use crate::network::Network;
 use crate::template::Template;
 
 /// How long a call may take.

@@ -4,6 +4,7 @@
 use futures::future::BoxFuture;
 use metrics::{counter, gauge, histogram};
 use serde_json::{Value, json};
+use sharechain::coin::Network;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -18,7 +19,6 @@ use super::clock::{ClockCheck, Sample};
 use super::health::Monitor;
 use super::responses::{BlockTemplate, ConversionError};
 use super::rpc::{Rpc, RpcError};
-use crate::network::Network;
 
 /// How often the daemon is polled whatever else happens, as in P2Pool (protocol section 9.2).
 pub const POLL_INTERVAL: Duration = Duration::from_secs(15);
@@ -208,7 +208,7 @@ async fn pending_or<T>(future: &mut Option<BoxFuture<'_, T>>) -> T {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::network::{BITCOIN, BITCOIN_SIGNET};
+    use sharechain::coin::{BITCOIN, BITCOIN_SIGNET};
 
     #[test]
     fn signet_is_asked_with_its_own_rule_and_a_long_poll_names_what_is_known() {

@@ -1,10 +1,10 @@
 //! What the options say about telling of found blocks.
 
 use clap::Args;
+use sharechain::coin::Network;
 
 use super::Problems;
 use crate::announce::{self, irc};
-use crate::network::Network;
 use crate::p2p::Host;
 
 /// The IRC network that the free software projects of P2Pool's old one moved to.

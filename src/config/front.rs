@@ -1,6 +1,7 @@
 //! What the options say about the ports that miners and readers connect to.
 
 use ipnet::IpNet;
+use sharechain::coin::Network;
 use std::net::{Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use stratum::Difficulty;
@@ -9,7 +10,6 @@ use stratum::server::Terms;
 use super::arguments::RunArgs;
 use super::{Problems, ip_network, listen_address};
 use crate::listen::TlsFiles;
-use crate::network::Network;
 
 /// The ports that miners and readers connect to.
 #[derive(Debug, Clone, PartialEq)]

@@ -2,6 +2,7 @@
 //! on (`stratum::checklist`).
 
 use clap::Args;
+use sharechain::coin::Network;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 use stratum::server::limits::Limits;
@@ -10,7 +11,6 @@ use stratum::{Difficulty, session, vardiff};
 
 use super::arguments::RunArgs;
 use super::{Problems, count, number};
-use crate::network::Network;
 
 /// Seconds that a time limit may have.
 const SECONDS: RangeInclusive<f64> = 0.1..=86_400.0;
@@ -345,7 +345,7 @@ mod tests {
             .try_get_matches_from(["test"])
             .map(|matches| <RunArgs as clap::FromArgMatches>::from_arg_matches(&matches).unwrap())
             .unwrap();
-        let network = crate::network::by_name("bitcoin").unwrap();
+        let network = sharechain::coin::by_name("bitcoin").unwrap();
         let config = stratum(&arguments, Some(network), &mut problems).unwrap();
         let session = session::Config { vardiff: base(network).session.vardiff, ..session::Config::default() };
         assert_eq!(config.session, session);

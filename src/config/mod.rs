@@ -5,6 +5,7 @@ use bitcoin::BlockHash;
 use clap::parser::ValueSource;
 use clap::{CommandFactory, FromArgMatches};
 use ipnet::IpNet;
+use sharechain::coin::{self, Network};
 use std::ffi::OsString;
 use std::fs;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
@@ -28,7 +29,6 @@ use crate::control::client as control;
 use crate::control::{BAN_HOURS_MAX, Request};
 use crate::import;
 use crate::miner;
-use crate::network::{self, Network};
 use crate::p2p::{self, Host};
 use crate::simulation::{self, Scenario};
 use crate::top;
@@ -314,7 +314,7 @@ fn demo(arguments: DemoArgs, problems: &mut Problems) -> Option<DemoConfig> {
         None => Some(None),
     };
     let worker_address = problems.take("--worker-port", listen_address(&arguments.worker_port));
-    let mut stratum = miners::base(&network::DEMO);
+    let mut stratum = miners::base(&coin::DEMO);
     // Several submissions a second show a newcomer that something happens.
     stratum.session.vardiff.interval = Duration::from_millis(250);
     stratum.limits = Limits { connections_max: 1000, connections_per_address_max: 100, ..Limits::default() };
@@ -582,12 +582,12 @@ fn hosts(option: &'static str, texts: &[String], default_port: u16, problems: &m
 /// The network of that name, or the one in that file.
 fn named_network(name: &str, testnet: bool, problems: &mut Problems) -> Option<&'static Network> {
     let full = if testnet { format!("{name}_testnet") } else { name.to_owned() };
-    if let Some(network) = network::by_name(&full) {
+    if let Some(network) = coin::by_name(&full) {
         return Some(network);
     }
     let is_file = Path::new(name).extension().is_some_and(|extension| extension == "toml");
     if !is_file || testnet {
-        let known: Vec<&str> = network::ALL.iter().map(|network| network.name).collect();
+        let known: Vec<&str> = coin::ALL.iter().map(|network| network.name).collect();
         let known = known.join(", ");
         problems.add("--net", format!("no network `{full}`; there are {known}, and files whose names end in .toml"));
         return None;
@@ -599,7 +599,7 @@ fn named_network(name: &str, testnet: bool, problems: &mut Problems) -> Option<&
             return None;
         }
     };
-    match network::from_toml(&text) {
+    match coin::from_toml(&text) {
         // Read once in the life of the process, like the tables that it stands for.
         Ok(network) => Some(Box::leak(Box::new(network))),
         Err(errors) => {
@@ -871,7 +871,7 @@ mod tests {
         assert_eq!(default.listen, "[::]:9333".parse().unwrap());
         assert_eq!((default.incoming_max, default.outgoing), (40, 6));
         assert!(default.upnp && default.advertise && default.nodes.is_empty() && default.external.is_none());
-        assert_eq!(default.bootstrap.len(), network::BITCOIN.bootstrap_addresses.len(), "all of them can be read");
+        assert_eq!(default.bootstrap.len(), coin::BITCOIN.bootstrap_addresses.len(), "all of them can be read");
         assert_eq!(default.bootstrap[0].to_string(), "ml.toom.im:9333");
         assert!(node(&["--no-bootstrap"]).p2p.bootstrap.is_empty());
         let text = "--p2pool-port 127.0.0.1:5 -n one.example -n [::1]:6 --external-ip 192.0.2.1 --whitelist 10.0.0.0/8 \

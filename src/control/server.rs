@@ -300,8 +300,8 @@ fn value(one: &impl Serialize) -> Value {
 mod tests {
     use super::*;
     use crate::control::client;
-    use crate::network::BITCOIN_REGTEST;
     use crate::p2p::bans::{Bans, NotBanned};
+    use sharechain::coin::BITCOIN_REGTEST;
     use std::path::PathBuf;
     use tokio::sync::mpsc;
 

@@ -1,14 +1,14 @@
 //! Tells a newcomer what happens: lines that stay, and on a terminal one status line that moves.
 
 use bitcoin::Address;
+use sharechain::coin::DEMO;
+use sharechain::share::{DONATION_SCRIPT, Share};
 use std::collections::{BTreeMap, HashMap};
 use std::io::{IsTerminal, Write};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use crate::block::{BlockReport, FoundBlock, Outcome};
-use crate::network::DEMO;
-use crate::share::{DONATION_SCRIPT, Share};
 use crate::stats::Rates;
 
 /// Accepted submissions after which only the totals are told.

@@ -5,6 +5,7 @@ mod machine;
 
 use serde::Serialize;
 use serde_json::Value;
+use sharechain::coin::Network;
 use std::fmt::Write;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -18,7 +19,6 @@ use crate::control::overview::Payouts;
 use crate::control::words::{printable, span};
 use crate::control::{Answer, Request};
 use crate::import;
-use crate::network::Network;
 use crate::sockets;
 use crate::template::{BLOCK_WEIGHT_MAX, Template};
 
@@ -354,7 +354,7 @@ fn whole(number: u64) -> f64 {
 mod tests {
     use super::*;
     use crate::bitcoind::responses::ChainInfo;
-    use crate::network::{BITCOIN, BITCOIN_REGTEST};
+    use sharechain::coin::{BITCOIN, BITCOIN_REGTEST};
 
     fn found() -> Found {
         Found {

@@ -1,9 +1,8 @@
 //! Difficulties and hash counts as numbers for people.
 
 use ruint::aliases::U320;
-
-use crate::share::{Attempts, Target};
-use crate::sharechain::ratio;
+use sharechain::chain::ratio;
+use sharechain::share::{Attempts, Target};
 
 /// The bdiff of a target: how much harder it is than Bitcoin's easiest, 0xffff·2^208, as the reference computes it.
 pub fn bdiff(target: Target) -> f64 {
@@ -24,7 +23,7 @@ pub fn hashes(attempts: Attempts) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::share::Bits;
+    use sharechain::share::Bits;
 
     #[test]
     fn a_difficulty_is_the_one_that_the_reference_prints() {

@@ -1,13 +1,13 @@
 //! The look at the chain: what its owner is asked for, no more than it alone can tell.
 
+use sharechain::chain::{Forest, OwnCounts, Sharechain, StaleCounts, Window};
+use sharechain::share::{Payee, Share, ShareHash, Target, Weights};
 use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
 use std::sync::Arc;
 
 use ruint::aliases::U320;
 
 use super::{DRAWN_GENERATIONS, DRAWN_MAX, DrawnShare, STRETCH, difficulty};
-use crate::share::{Payee, Share, ShareHash, Target, Weights};
-use crate::sharechain::{Forest, OwnCounts, Sharechain, StaleCounts, Window};
 
 /// Shares of the last look that are compared with the newest ones: forks are shallower.
 const REACH: usize = 64;
@@ -113,7 +113,7 @@ pub fn look(chain: &Sharechain, mut carried: Carried, ask: &Ask) -> Looked {
         window: best
             .zip(ask.block_target)
             .map(|(best, target)| statistics.weights_within(&mut carried.window, best, target)),
-        donation: crate::share::donation_payee(chain.rules()),
+        donation: sharechain::share::donation_payee(chain.rules()),
         carried,
     }
 }

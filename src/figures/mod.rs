@@ -20,6 +20,9 @@ pub use sum::height_of;
 
 use metrics::histogram;
 use serde::Serialize;
+use sharechain::chain::OwnCounts;
+use sharechain::coin::Network;
+use sharechain::share::{Attempts, Payee, ShareHash, Target};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -28,11 +31,9 @@ use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
 use crate::bitcoind::Health;
+use crate::chain;
 use crate::disk::Troubles;
-use crate::network::Network;
 use crate::p2p;
-use crate::share::{Attempts, Payee, ShareHash, Target};
-use crate::sharechain::{OwnCounts, task};
 use crate::stats::Rates;
 use crate::template::Template;
 use crate::work::Gate;
@@ -69,7 +70,7 @@ pub struct Config {
 #[derive(Debug, Clone)]
 pub struct Inputs {
     /// The share chain.
-    pub chain: task::Handle,
+    pub chain: chain::Handle,
     /// From the daemon.
     pub templates: watch::Receiver<Option<Arc<Template>>>,
     /// The daemon's condition.

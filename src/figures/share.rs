@@ -1,13 +1,14 @@
 //! One share, asked for by its hash: what pages and the old JSON tell of it.
 
+use sharechain::chain::Sharechain;
+use sharechain::merkle::Digest;
+use sharechain::share::{Share, ShareHash};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Semaphore;
 
-use crate::merkle::Digest;
-use crate::share::{Share, ShareHash};
-use crate::sharechain::{Sharechain, task};
+use crate::chain;
 
 /// The chain's owner does other things for so long between two shares that somebody asks for.
 const REST: Duration = Duration::from_millis(10);
@@ -48,13 +49,13 @@ pub struct Found {
 /// Looks for single shares, one at a time for all who ask: strangers cannot keep the chain's owner from its work.
 #[derive(Debug, Clone)]
 pub struct Finder {
-    chain: task::Handle,
+    chain: chain::Handle,
     place: Arc<Semaphore>,
 }
 
 impl Finder {
     /// Looks in `chain`.
-    pub fn new(chain: task::Handle) -> Self {
+    pub fn new(chain: chain::Handle) -> Self {
         Self { chain, place: Arc::new(Semaphore::new(1)) }
     }
 

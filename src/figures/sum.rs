@@ -1,5 +1,7 @@
 //! Figures from a look at the chain and the other snapshots: pure arithmetic, away from the chain's owner.
 
+use sharechain::chain::{Early, ratio, stales_by_payee, true_division};
+use sharechain::share::{Payee, Share, ShareHash, ShareVersion, StaleInfo, Weights};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -14,8 +16,6 @@ use super::{
 use crate::bitcoind::Health;
 use crate::disk::Troubles;
 use crate::p2p;
-use crate::share::{Payee, Share, ShareHash, ShareVersion, StaleInfo, Weights};
-use crate::sharechain::{Early, ratio, stales_by_payee, true_division};
 use crate::stats::Rates;
 use crate::template::Template;
 use crate::work::Gate;
@@ -239,7 +239,7 @@ fn last_difficulties(looked: &Looked) -> BTreeMap<Payee, f64> {
 }
 
 fn payouts(weights: &Weights, value: u64, donation: &Payee) -> BTreeMap<Payee, u64> {
-    crate::sharechain::payouts(weights, value, donation.clone())
+    sharechain::chain::payouts(weights, value, donation.clone())
 }
 
 fn users(weights: &Weights) -> BTreeMap<Payee, f64> {

@@ -24,11 +24,11 @@ use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+use crate::chain::{self, ChainEvent};
 use crate::data_dir::DataDir;
 use crate::disk::{DiskHealth, Part};
 use crate::figures::{Figures, unix_now};
 use crate::p2p::Traffic;
-use crate::sharechain::task::{self, ChainEvent};
 use crate::stats::Rates;
 use log::Log;
 use sample::{OwnShares, Sampler};
@@ -206,7 +206,7 @@ pub struct Inputs {
     /// What miners do.
     pub rates: watch::Receiver<Arc<Rates>>,
     /// The share chain, which tells what becomes of our shares.
-    pub chain: task::Handle,
+    pub chain: chain::Handle,
     /// Bytes from and to peers.
     pub traffic: Arc<Traffic>,
 }

@@ -1,14 +1,14 @@
 //! What is drawn: samples of the figures, and what becomes of our own shares.
 
+use sharechain::share::{Share, ShareHash};
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
 use super::view::ONLY;
 use super::{Graphs, Inputs};
+use crate::chain;
 use crate::figures::Figures;
 use crate::figures::difficulty::hashes;
-use crate::share::{Share, ShareHash};
-use crate::sharechain::task;
 use crate::stats::Rates;
 
 /// Shares that a chain must have before its figures are drawn.
@@ -144,7 +144,7 @@ impl OwnShares {
     }
 
     /// Looks what became of those that were found long enough ago.
-    pub(super) async fn settle(&mut self, graphs: &Graphs, chain: &task::Handle, now: f64) {
+    pub(super) async fn settle(&mut self, graphs: &Graphs, chain: &chain::Handle, now: f64) {
         let mut old = Vec::new();
         while self.waiting.front().is_some_and(|found| now - found.at >= SETTLED_AFTER) {
             old.extend(self.waiting.pop_front());

@@ -18,6 +18,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use metrics::{counter, describe_counter, describe_histogram, histogram};
 use metrics_exporter_prometheus::PrometheusHandle;
+use sharechain::coin::Network;
 use std::fmt;
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -35,14 +36,13 @@ use tracing::debug;
 pub use api::Listeners;
 
 use crate::bitcoind::Health;
+use crate::chain;
 use crate::disk::Troubles;
 use crate::figures::Figures;
 use crate::figures::share::Finder;
 use crate::found::FoundBlocks;
 use crate::graphs::Graphs;
-use crate::network::Network;
 use crate::p2p::Traffic;
-use crate::sharechain::task;
 use crate::stats::Rates;
 use crate::work::Gate;
 
@@ -80,7 +80,7 @@ pub struct Sources {
     /// Finds single shares.
     pub shares: Finder,
     /// The share chain, for what happens on it.
-    pub chain: task::Handle,
+    pub chain: chain::Handle,
     /// What goes over the connections to peers.
     pub traffic: Arc<Traffic>,
     /// A folder of pages that somebody else made.

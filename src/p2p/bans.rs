@@ -4,12 +4,11 @@
 //! 3.9). The reference means to forgive one offence an hour and never does, because of a misspelt name; here it works.
 
 use ipnet::IpNet;
+use sharechain::chain::FUTURE_REASON;
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
 
 use serde::{Deserialize, Serialize};
-
-use crate::sharechain::FUTURE_REASON;
 
 /// Seconds that a first offence costs.
 pub const OFFENCE_SECONDS: u32 = 3600;

@@ -22,6 +22,8 @@
 //! 5. Of many chains those with the hardest shares come first.
 //! 6. What was asked for and what the owner did not take yet is [`SHARES_IN_FLIGHT_MAX`] shares in all.
 
+use sharechain::chain::Wanted;
+use sharechain::share::{Attempts, Share, ShareHash, Target};
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -34,8 +36,6 @@ use super::addrs::Reach;
 use super::message::ReplyResult;
 use super::peer::{RequestFailed, RequestId};
 use super::swarm::PeerId;
-use crate::share::{Attempts, Share, ShareHash, Target};
-use crate::sharechain::Wanted;
 
 /// Parents asked for at a time. Peers give a thousand at most; the reference draws 0 to 499.
 pub const PARENTS_MAX: u64 = 499;
@@ -745,8 +745,8 @@ fn contradiction(question: &Question, shares: &[Arc<Share>]) -> Option<String> {
 mod tests {
     use super::*;
     use crate::p2p::test_shares::{USUAL, answer, chain, extend};
-    use crate::share::Bits;
     use proptest::prelude::*;
+    use sharechain::share::Bits;
 
     const CHAIN_LENGTH: u32 = 1000;
     const SECOND: Duration = Duration::from_secs(1);

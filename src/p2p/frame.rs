@@ -6,12 +6,12 @@
 
 use bytes::{Bytes, BytesMut};
 use sha2::{Digest as _, Sha256};
+use sharechain::pack::Writer;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use thiserror::Error;
 
 use super::message::{Command, PAYLOAD_BYTES_MAX, sha256d};
-use crate::pack::Writer;
 
 /// Prefix, command, length, checksum.
 pub const HEADER_BYTES: usize = 28;

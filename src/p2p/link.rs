@@ -6,6 +6,7 @@
 
 use bytes::{Buf, Bytes};
 use metrics::counter;
+use sharechain::share::{Share, ShareHash};
 use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
@@ -22,8 +23,7 @@ use super::swarm::PeerId;
 use super::task::unix_now;
 use super::traffic::Traffic;
 use super::transactions::Transactions;
-use crate::share::{Share, ShareHash};
-use crate::sharechain::at_risk::AtRisk;
+use crate::chain::at_risk::AtRisk;
 
 /// Orders that may wait for one connection. The most that comes at once is a burst of shares, one order each.
 pub(super) const ORDERS_QUEUED_MAX: usize = 256;

@@ -5,15 +5,15 @@
 
 use bitcoin::hashes::{Hash, sha256d};
 use bytes::Bytes;
+use sharechain::merkle::Digest;
+use sharechain::pack::{Reader, UnpackError, Writer};
+use sharechain::share::{self, Share, ShareHash};
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use thiserror::Error;
 
 use super::frame;
 use super::transactions;
-use crate::merkle::Digest;
-use crate::pack::{Reader, UnpackError, Writer};
-use crate::share::{self, Share, ShareHash};
 
 /// Maximum size of a payload in bytes (section 3.1). What is longer cannot be sent; lists are sent in several messages.
 pub const PAYLOAD_BYTES_MAX: usize = share::SHARE_BYTES_MAX;

@@ -35,11 +35,11 @@ pub use dial::Host;
 
 use ipnet::IpNet;
 use metrics::{Unit, counter, describe_counter, describe_gauge, gauge};
+use sharechain::coin::Network;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::network::Network;
 use bans::{Ban, NotBanned};
 use transactions::Transactions;
 

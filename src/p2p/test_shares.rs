@@ -1,13 +1,12 @@
 //! Chains of shares for tests: they hold together and prove no work.
 
-use std::sync::Arc;
-
-use crate::network::{BITCOIN_REGTEST, Pow};
-use crate::share::{
+use sharechain::chain::share_rules;
+use sharechain::coin::{BITCOIN_REGTEST, Pow};
+use sharechain::share::{
     Bits, Contents, HashLink, MinHeader, Payee, Payout, SegwitData, Share, ShareData, ShareHash, ShareInfo, ShareRules,
     ShareVersion, StaleInfo,
 };
-use crate::sharechain::share_rules;
+use std::sync::Arc;
 
 /// 16 attempts.
 pub(super) const USUAL: Bits = Bits(0x2010_0000);

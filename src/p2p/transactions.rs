@@ -6,14 +6,14 @@
 
 use bytes::Bytes;
 use parking_lot::Mutex;
+use sharechain::merkle::Digest;
+use sharechain::pack::{Reader, UnpackError};
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::message::sha256d;
-use crate::merkle::Digest;
-use crate::pack::{Reader, UnpackError};
 use crate::template::TemplateTransaction;
 
 /// What a peer may have us remember, and we a peer, in bytes as [`Transaction::size`] counts them.
@@ -58,7 +58,7 @@ impl Transaction {
 
 impl fmt::Debug for Transaction {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Transaction({}, {} bytes)", crate::share::display_hex(&self.hash), self.raw.len())
+        write!(f, "Transaction({}, {} bytes)", sharechain::share::display_hex(&self.hash), self.raw.len())
     }
 }
 

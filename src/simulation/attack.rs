@@ -1,19 +1,19 @@
 //! Those who do not play by the rules: one withholds shares, one floods nodes with bad ones, one tries to be everybody
 //! that a node knows.
 
+use sharechain::chain::Sharechain;
+use sharechain::share::Share;
+use sharechain::testkit::{self, Plan};
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::agent::{Agent, Command, Moment, Opened, Socket};
-use super::forge::{self, Plan};
 use super::node::Node;
 use crate::p2p::message::{AddressRecord, Endpoint};
 use crate::p2p::peer::{Direction, Order, Peer, PeerEvent};
 use crate::p2p::transactions::Transactions;
-use crate::share::Share;
-use crate::sharechain::Sharechain;
 
 /// Between a flooder's waves.
 const WAVE_INTERVAL: Duration = Duration::from_secs(10);
@@ -126,7 +126,7 @@ impl Agent for Withholder {
     fn find(&mut self, nonce: u32, at: Moment) {
         // Its own branch if that is as long as the public one, which its mind saw first.
         let parent = self.secret.back().map(|share| share.hash()).or(self.mind.choice().best);
-        let share = forge::share_on(&mut self.mind, parent, &self.node.plan(nonce, at));
+        let share = testkit::share_on(&mut self.mind, parent, &self.node.plan(nonce, at));
         self.node.note_found(share.hash());
         self.mind.add(Arc::clone(&share), None, at.unix);
         self.think(at);
@@ -184,9 +184,9 @@ impl Flooder {
                     self.nonce += 1;
                     let plan = self.node.plan(self.nonce, at);
                     // The first of the two is never sent.
-                    let parent = forge::share_on(&mut self.nursery, None, &plan);
+                    let parent = testkit::share_on(&mut self.nursery, None, &plan);
                     self.nursery.add(Arc::clone(&parent), None, at.unix);
-                    let share = forge::share_on(&mut self.nursery, Some(parent.hash()), &plan);
+                    let share = testkit::share_on(&mut self.nursery, Some(parent.hash()), &plan);
                     self.node.push(&[share], at);
                 }
                 self.nursery = Sharechain::new(self.node.network());
@@ -206,9 +206,9 @@ impl Flooder {
         let plan: Plan = self.node.plan(self.nonce, at);
         let chain = self.node.chain_mut();
         let tip = chain.tip();
-        let mut info = forge::info(chain, &tip, &plan);
+        let mut info = testkit::info(chain, &tip, &plan);
         info.absheight += 1;
-        forge::find(chain, &tip, &plan, info)
+        testkit::find(chain, &tip, &plan, info)
     }
 }
 

@@ -12,7 +12,6 @@
 
 mod agent;
 mod attack;
-pub mod forge;
 mod miner;
 mod network;
 mod node;

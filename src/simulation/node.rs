@@ -1,5 +1,10 @@
 //! One simulated node: the share chain, the swarm and the peers of the real node, driven by the world instead of tasks.
 
+use sharechain::chain::{Event, Sharechain};
+use sharechain::coin::Network;
+use sharechain::pack::Reader;
+use sharechain::share::{Share, ShareHash, ShareRules, Target, pack, read_wrapped};
+use sharechain::testkit::{self, Plan};
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -9,16 +14,11 @@ use bytes::Bytes;
 use fastrand::Rng;
 
 use super::agent::{Agent, Command, Moment, Opened, Socket};
-use super::forge::{self, Plan};
-use crate::network::Network;
 use crate::p2p::frame::Budget;
 use crate::p2p::message::{Message, WrappedShare};
 use crate::p2p::peer::{Advertise, Close, Direction, Local, Order, PROTOCOL_VERSION, Peer};
 use crate::p2p::swarm::{Action, Config, DialKind, PeerId, Swarm};
 use crate::p2p::transactions::Transactions;
-use crate::pack::Reader;
-use crate::share::{Share, ShareHash, ShareRules, Target, pack, read_wrapped};
-use crate::sharechain::{Event, Sharechain};
 
 /// Between the choices that are made whatever happens. The real node's are closer together, which costs a simulation more
 /// than it shows.
@@ -198,7 +198,7 @@ impl Node {
         // As hard as a share may be.
         let plan = Plan { target: Target(Default::default()), ..self.plan(nonce, at) };
         let best = self.chain.choice().best;
-        let share = forge::share_on(&mut self.chain, best, &plan);
+        let share = testkit::share_on(&mut self.chain, best, &plan);
         let mut contents = share.contents().clone();
         let mut shares = Vec::new();
         while shares.len() < count as usize {
@@ -436,7 +436,7 @@ impl Node {
     pub(super) fn find(&mut self, nonce: u32, at: Moment) {
         let best = self.chain.choice().best;
         let plan = self.plan(nonce, at);
-        let share = forge::share_on(&mut self.chain, best, &plan);
+        let share = testkit::share_on(&mut self.chain, best, &plan);
         self.note_found(share.hash());
         self.take_own(share, at);
     }

@@ -1,5 +1,9 @@
 //! The scenarios: what happens in each, and what must hold.
 
+use sharechain::chain::Sharechain;
+use sharechain::coin::Network;
+use sharechain::share::{Share, ShareHash};
+use sharechain::testkit::{self, Plan, START};
 use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -12,16 +16,12 @@ use fastrand::Rng;
 
 use super::Progress;
 use super::attack::{Eclipser, Flooder, Junk, Withholder};
-use super::forge::{self, Plan, START};
 use super::miner::Miners;
 use super::network::Conditions;
 use super::node::{Node, Parts, Shelf};
 use super::report::{Outcome, Point};
 use super::theory::{fork_rate, interval, orphan_rate, whole, withholding_revenue};
 use super::world::World;
-use crate::network::Network;
-use crate::share::{Share, ShareHash};
-use crate::sharechain::Sharechain;
 
 /// Shares that are looked at when payouts and votes are computed: small, so that pruning is part of long runs.
 const CHAIN_LENGTH: u32 = 240;
@@ -156,12 +156,12 @@ impl Pool {
     /// `common` shares at the start, the last `fresh` nodes none.
     fn new(settings: &Settings, parts: &[f64], common: u32, fresh: usize) -> Pool {
         let mut rng = Rng::with_seed(settings.seed);
-        let network = forge::network_of_period(CHAIN_LENGTH, SHARE_PERIOD, 35);
+        let network = testkit::network_of_period(CHAIN_LENGTH, SHARE_PERIOD, 35);
         let mut source = Sharechain::new(network);
         let mut hashes = Vec::new();
         for number in 0..common {
             let plan = Plan { timestamp: START + number * SHARE_PERIOD, nonce: number, ..Plan::default() };
-            hashes.append(&mut forge::grow(&mut source, hashes.last().copied(), 1, &plan));
+            hashes.append(&mut testkit::grow(&mut source, hashes.last().copied(), 1, &plan));
         }
         let kept = hashes.iter().rev().take(2 * CHAIN_LENGTH as usize).rev();
         let common_shares: Vec<Arc<Share>> = kept.filter_map(|hash| source.share(*hash).cloned()).collect();

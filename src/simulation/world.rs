@@ -1,6 +1,7 @@
 //! The world that nodes live in: a clock, a queue of what happens next, connections between agents, and luck; all of it
 //! follows from one seed.
 
+use sharechain::share::ShareHash;
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, VecDeque};
 use std::net::SocketAddr;
@@ -13,7 +14,6 @@ use super::agent::{Agent, Command, Moment, Opened, Socket};
 use super::miner::Miners;
 use super::network::{Conditions, Pipe};
 use super::node::Node;
-use crate::share::ShareHash;
 
 /// A dial that nobody answers is given up after this long.
 const DIAL_TIMEOUT: Duration = Duration::from_secs(5);

@@ -6,6 +6,7 @@ use bitcoin::hashes::Hash;
 use bitcoin::{BlockHash, Target};
 use bytes::Bytes;
 use metrics::{counter, describe_counter};
+use sharechain::share::Draft;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use stratum::Solution;
@@ -13,8 +14,7 @@ use tokio::sync::mpsc;
 use tracing::{error, info};
 
 use crate::block::FoundBlock;
-use crate::share::Draft;
-use crate::sharechain::task::{OwnShare, OwnShares};
+use crate::chain::{OwnShare, OwnShares};
 use crate::work::Ticket;
 
 /// Solutions that may wait: sessions wait with them when it is full, and their own sockets feel it.

@@ -8,6 +8,9 @@ use bitcoin::hashes::Hash;
 use bitcoin::{BlockHash, Target};
 use bytes::Bytes;
 use metrics::{counter, describe_counter};
+use sharechain::chain::{KnownTransaction, Tip};
+use sharechain::merkle::{self, Digest};
+use sharechain::share::Share;
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::fmt;
 use std::sync::Arc;
@@ -16,10 +19,7 @@ use tokio::sync::{mpsc, watch};
 use tracing::{debug, error, info};
 
 use crate::block::{FoundBlock, Sighting};
-use crate::merkle::{self, Digest};
-use crate::share::Share;
-use crate::sharechain::task::{KnownTransactions, SolvedShare};
-use crate::sharechain::{KnownTransaction, Tip};
+use crate::chain::{KnownTransactions, SolvedShare};
 use crate::template::{Template, TemplateTransaction};
 
 /// Templates kept, of the latest two blocks to build on: minutes of them.

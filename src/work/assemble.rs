@@ -2,6 +2,10 @@
 
 use bitcoin::consensus::encode::{VarInt, serialize};
 use bitcoin::hashes::Hash;
+use sharechain::coin::Network;
+use sharechain::share::{
+    Bits, CheckError, Draft, DraftError, MinHeader, Payouts, Share, ShareHash, ShareInfo, ShareRules, Target,
+};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -10,10 +14,6 @@ use stratum::version_rolling::VERSION_MASK;
 use stratum::{JobId, JobParts, Offer};
 
 use super::Payout;
-use crate::network::Network;
-use crate::share::{
-    Bits, CheckError, Draft, DraftError, MinHeader, Payouts, Share, ShareHash, ShareInfo, ShareRules, Target,
-};
 use crate::template::Template;
 
 /// Bits that the top of a block's version must be (BIP 9), so that no bit is a signal by accident.

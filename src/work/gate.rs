@@ -1,6 +1,7 @@
 //! The gate: whether there may be work at all. On a network that others mine on, nobody is to mine a chain of their own
 //! by mistake.
 
+use sharechain::chain::Tip;
 use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -9,7 +10,6 @@ use tokio::time::sleep_until;
 use tokio_util::sync::CancellationToken;
 
 use crate::p2p::Status;
-use crate::sharechain::Tip;
 
 /// How long miners are kept when the last peer is gone. P2Pool sends them away at once, and brings a farm back for every
 /// reconnect; shares found in a minute alone are few, and are told to the next peer.
@@ -230,7 +230,7 @@ mod tests {
     #[tokio::test]
     async fn it_follows_what_is_known_of_peers() {
         let (peers_sender, peers) = watch::channel(Arc::new(Status::default()));
-        let mut chain = crate::sharechain::Sharechain::new(&crate::network::BITCOIN_REGTEST);
+        let mut chain = sharechain::chain::Sharechain::new(&sharechain::coin::BITCOIN_REGTEST);
         chain.think(0.0);
         let (_tips_sender, tips) = watch::channel(Some(chain.tip()));
         let (sender, mut gate) = watch::channel(Gate::Open);

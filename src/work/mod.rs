@@ -15,20 +15,20 @@ use bitcoin::hashes::Hash;
 use bytes::Bytes;
 use dashmap::DashMap;
 use parking_lot::Mutex;
+use sharechain::chain::{Tip, share_rules};
+use sharechain::coin::Network;
+use sharechain::coin::address::{self, AddressError};
+use sharechain::merkle::Digest;
+use sharechain::share::{
+    self, GenerationError, Payee, PayeeError, Payouts, ScriptError, SegwitData, ShareData, ShareInfo, Target,
+    TransactionRefs,
+};
 use std::fmt;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use stratum::{Difficulty, Epochs, Offer, Refusal, Worker};
 use thiserror::Error;
 
-use crate::address::{self, AddressError};
-use crate::merkle::Digest;
-use crate::network::Network;
-use crate::share::{
-    self, GenerationError, Payee, PayeeError, Payouts, ScriptError, SegwitData, ShareData, ShareInfo, Target,
-    TransactionRefs,
-};
-use crate::sharechain::{Tip, share_rules};
 use crate::stats::Rates;
 use crate::template::Template;
 use assemble::Common;
@@ -404,13 +404,13 @@ pub fn unix_now() -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::network::BITCOIN_REGTEST;
-    use crate::share::{Draft, Share};
-    use crate::sharechain::Sharechain;
     use crate::template::tests::{RULES, parts};
     use crate::template::{BLOCK_WEIGHT_MAX, TemplateParts, TemplateTransaction};
     use bitcoin::consensus::deserialize;
     use bitcoin::{Block as BitcoinBlock, Transaction};
+    use sharechain::chain::Sharechain;
+    use sharechain::coin::BITCOIN_REGTEST;
+    use sharechain::share::{Draft, Share};
     use stratum::Work;
     use stratum::job::LastRoot;
     use stratum::submission::Submission;

@@ -1,6 +1,7 @@
 //! Watches what work is made of and publishes a new `WorkSet` when it changed.
 
 use metrics::{counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
+use sharechain::chain::Tip;
 use std::sync::Arc;
 use std::time::Duration;
 use stratum::Epochs;
@@ -10,7 +11,6 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::{Config, Gate, WorkSet};
-use crate::sharechain::Tip;
 use crate::stats::Rates;
 use crate::template::Template;
 
@@ -173,13 +173,13 @@ impl Publisher {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::network::BITCOIN_REGTEST;
-    use crate::sharechain::Sharechain;
     use crate::template::TemplateParts;
     use crate::template::tests::{RULES, parts};
     use crate::work::Payout;
     use bitcoin::hashes::Hash;
     use bitcoin::{BlockHash, CompactTarget};
+    use sharechain::chain::Sharechain;
+    use sharechain::coin::BITCOIN_REGTEST;
     use stratum::Work;
 
     fn config() -> Config {

@@ -1,9 +1,8 @@
 //! How hard the shares of a payout shall be: the node's own choice within what the chain allows (protocol section 9.4).
 
+use sharechain::coin::Network;
+use sharechain::share::Target;
 use stratum::Difficulty;
-
-use crate::network::Network;
-use crate::share::Target;
 
 /// Part of the pool's shares that one node aims for at most: so that a farm does not fill the chain alone.
 const NODE_SHARES_MAX: f64 = 0.0167;
@@ -71,7 +70,7 @@ fn of_difficulty(difficulty: Difficulty) -> Target {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::network::BITCOIN;
+    use sharechain::coin::BITCOIN;
 
     const BLOCK: Block = Block { attempts: 1e23, value: 312_500_000 };
 

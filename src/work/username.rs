@@ -1,13 +1,13 @@
 //! Parses `ADDRESS[.worker][/share difficulty][+pseudo-share difficulty]` (`_` also starts a worker, as in the old node), and
 //! the same wishes in passwords: `d=`, `fd=` and `sd=`.
 
+use sharechain::coin::Network;
+use sharechain::coin::address::AddressError;
 use std::borrow::Cow;
 use std::sync::Arc;
 use stratum::{Difficulty, Refusal, Worker};
 
 use super::{Payout, PayoutError};
-use crate::address::AddressError;
-use crate::network::Network;
 
 /// Longest name taken; a bech32 address with a worker and two difficulties has 120 characters.
 pub const NAME_CHARACTERS_MAX: usize = 255;
@@ -125,8 +125,8 @@ fn split_worker(user: &str) -> (&str, Option<&str>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::network::BITCOIN;
     use proptest::prelude::*;
+    use sharechain::coin::BITCOIN;
 
     const ADDRESS: &str = "1BvBMSEYstWetqTFn5Au4m4GFg7xJaNVN2";
 

@@ -2,8 +2,8 @@
 
 use crate::support::{LIMIT, config, login, start, start_in};
 use p2pool::bitcoind::daemon::Config;
-use p2pool::network::BITCOIN;
 use serde_json::json;
+use sharechain::coin::BITCOIN;
 use std::sync::Arc;
 use std::time::Duration;
 use tempfile::TempDir;

@@ -15,10 +15,10 @@ use p2pool::block::{BlockReport, FoundBlock, Outcome};
 use p2pool::data_dir::DataDir;
 use p2pool::disk::DiskHealth;
 use p2pool::journal::Journal;
-use p2pool::network::{BITCOIN_REGTEST, Network};
-use p2pool::share::{WITNESS_RESERVED_VALUE, witness_commitment_script};
 use p2pool::tasks::Tasks;
 use p2pool::template::Template;
+use sharechain::coin::{BITCOIN_REGTEST, Network};
+use sharechain::share::{WITNESS_RESERVED_VALUE, witness_commitment_script};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -161,7 +161,7 @@ pub(crate) fn mine_paying(template: &Template, seed: u8, value: u64) -> FoundBlo
         }],
         output,
     };
-    let root = p2pool::merkle::fold(coinbase.compute_txid().to_byte_array(), &template.branch);
+    let root = sharechain::merkle::fold(coinbase.compute_txid().to_byte_array(), &template.branch);
     let mut header = Header {
         version: Version::from_consensus(template.version.cast_signed()),
         prev_blockhash: template.previous_block,

@@ -1,7 +1,7 @@
 //! Terminals, pipes and disks that hang, and disks that are full: blocks land and shares go out all the same, the operator
 //! is told, and afterwards nothing is missing.
 
-use p2pool::sharechain::store::Store;
+use p2pool::chain::store::Store;
 use serde_json::Value;
 use std::fs::OpenOptions;
 use std::io::{ErrorKind, Write};

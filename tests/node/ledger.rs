@@ -4,10 +4,11 @@
 use bitcoin::address::NetworkUnchecked;
 use bitcoin::hashes::Hash;
 use bitcoin::{Address, BlockHash};
-use p2pool::network::Network;
-use p2pool::share::{Payout, Share, ShareHash};
-use p2pool::sharechain::{share_rules, store::Store};
+use p2pool::chain::store::Store;
 use ruint::Uint;
+use sharechain::chain::share_rules;
+use sharechain::coin::Network;
+use sharechain::share::{Payout, Share, ShareHash};
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 use test_support::{Bitcoind, Node, wait_until};

@@ -28,7 +28,7 @@ mod takeover;
 mod usernames;
 
 use bitcoin::{Address, BlockHash};
-use p2pool::network::BITCOIN_REGTEST;
+use sharechain::coin::BITCOIN_REGTEST;
 use std::time::Duration;
 use test_support::{Bitcoind, Job, Node, StratumClient, payout_address, wait_until};
 

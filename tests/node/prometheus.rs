@@ -254,7 +254,7 @@ fn put_load(daemon: &Bitcoind, nodes: [&Node; 2]) {
 fn speak_nonsense(node: &Node) {
     let mut stream = TcpStream::connect(node.pool_address()).expect("the node listens");
     // The prefix of bitcoin_regtest's share chain; the checksum is that of no bytes.
-    let prefix = p2pool::network::BITCOIN_REGTEST.prefix;
+    let prefix = sharechain::coin::BITCOIN_REGTEST.prefix;
     let ping = [&prefix[..], b"ping\0\0\0\0\0\0\0\0", &[0; 4], b"\x5d\xf6\xe0\xe2"].concat();
     stream.write_all(&ping).expect("connected");
     stream.set_read_timeout(Some(Duration::from_secs(10))).expect("a timeout above zero");

@@ -1,9 +1,9 @@
 //! What a restart costs: nothing of the share chain, or at most its last instant.
 
 use flate2::read::GzDecoder;
-use p2pool::network::{self, Network};
-use p2pool::share::ShareHash;
 use serde_json::Value;
+use sharechain::coin::{self, Network};
+use sharechain::share::ShareHash;
 use std::collections::HashSet;
 use std::io::Read;
 use std::path::PathBuf;
@@ -68,7 +68,7 @@ fn a_node_that_was_asked_to_end_goes_on_with_its_whole_share_chain() {
 
 /// The network that the old node's share store was recorded on.
 fn run17() -> &'static Network {
-    Box::leak(Box::new(network::from_toml(include_str!("../networks/run17.toml")).expect("the example is good")))
+    Box::leak(Box::new(coin::from_toml(include_str!("../networks/run17.toml")).expect("the example is good")))
 }
 
 /// What the old node's store holds: its text, the best share, and how many lie from there down. The first shares of that

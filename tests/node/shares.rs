@@ -3,9 +3,9 @@
 
 use bitcoin::hashes::Hash;
 use bitcoin::{Address, Network as Chain, PubkeyHash, ScriptHash, WPubkeyHash, WitnessProgram, WitnessVersion};
-use p2pool::network::{self, Network};
-use p2pool::share::{ShareHash, StaleInfo};
 use serde_json::Value;
+use sharechain::coin::{self, Network};
+use sharechain::share::{ShareHash, StaleInfo};
 use std::path::PathBuf;
 use std::sync::LazyLock;
 use std::time::Duration;
@@ -18,9 +18,8 @@ use crate::{P2POOL, wait_for_best};
 const CHAIN_LIMIT: Duration = Duration::from_secs(10);
 
 /// The network of `tests/networks/easy.toml`.
-static EASY: LazyLock<Network> = LazyLock::new(|| {
-    network::from_toml(include_str!("../networks/easy.toml")).expect("the tests' own file is a network")
-});
+static EASY: LazyLock<Network> =
+    LazyLock::new(|| coin::from_toml(include_str!("../networks/easy.toml")).expect("the tests' own file is a network"));
 
 /// The path of a file in `tests/networks`.
 pub(crate) fn network_file(name: &str) -> String {
@@ -124,7 +123,7 @@ pub(crate) fn solve_share(job: &Job) -> Submission {
 /// Checks that these shares, and no others, are the chain that ends with the last of them.
 pub(crate) fn check_chain(ledger: &Ledger, shares: &[ShareHash]) {
     let mut chain: Vec<ShareHash> =
-        ledger.chain(shares.last().copied()).into_iter().map(p2pool::share::Share::hash).collect();
+        ledger.chain(shares.last().copied()).into_iter().map(sharechain::share::Share::hash).collect();
     chain.reverse();
     assert_eq!(chain, shares);
 }

@@ -1,6 +1,6 @@
 //! Two processes on one data directory: the second waits, and takes over when the first one ends.
 
-use p2pool::share::ShareHash;
+use sharechain::share::ShareHash;
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 use test_support::{Bitcoind, Node, NodeBuilder, StratumClient, wait_until};

@@ -2,7 +2,7 @@
 
 use bitcoin::hashes::Hash;
 use bitcoin::{Address, KnownHrp, Network};
-use p2pool::network::BITCOIN_REGTEST;
+use sharechain::coin::BITCOIN_REGTEST;
 use std::time::Duration;
 use test_support::{Bitcoind, ClientError, Node, NodeBuilder, StratumClient, metric_value, payout_address};
 

@@ -1,10 +1,10 @@
 //! A node with a daemon, a miner and an honest peer in a network of its own, and strangers at addresses of their own.
 
 use bitcoin::hashes::Hash;
-use p2pool::network::{self, Network};
-use p2pool::share::{Share, ShareHash};
-use p2pool::sharechain::Sharechain;
-use p2pool::simulation::forge::Plan;
+use sharechain::chain::Sharechain;
+use sharechain::coin::{self, Network};
+use sharechain::share::{Share, ShareHash};
+use sharechain::testkit::Plan;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::{Arc, LazyLock};
@@ -25,9 +25,8 @@ const PAYEE: &str = "tb1qqyqszqgpqyqszqgpqyqszqgpqyqszqgpw0yxjz";
 pub(crate) const OFFENCES: &str = "p2p_offences_total";
 
 /// The network of `tests/networks/easy.toml`.
-static EASY: LazyLock<Network> = LazyLock::new(|| {
-    network::from_toml(include_str!("../networks/easy.toml")).expect("the tests' own file is a network")
-});
+static EASY: LazyLock<Network> =
+    LazyLock::new(|| coin::from_toml(include_str!("../networks/easy.toml")).expect("the tests' own file is a network"));
 
 /// The node and everybody who is honest.
 #[derive(Debug)]

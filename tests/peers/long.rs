@@ -1,9 +1,9 @@
 //! Shares that are longer than usual: made so on the way by anyone, or mined so.
 
-use p2pool::share::{Contents, SegwitData, Share, ShareHash, pack};
-use p2pool::sharechain::Sharechain;
-use p2pool::sharechain::store::Store;
-use p2pool::simulation::forge::{self, share_on};
+use p2pool::chain::store::Store;
+use sharechain::chain::Sharechain;
+use sharechain::share::{Contents, SegwitData, Share, ShareHash, pack};
+use sharechain::testkit::{self, share_on};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,10 +27,10 @@ fn inflated(share: &Share) -> Vec<u8> {
 /// A share on top of `parent` whose proof of work commits to five megabytes.
 fn mined_long(chain: &mut Sharechain, parent: ShareHash) -> Arc<Share> {
     let tip = chain.tip_at(Some(parent));
-    let mut info = forge::info(chain, &tip, &plan(3));
+    let mut info = testkit::info(chain, &tip, &plan(3));
     let txid_merkle_branch = vec![[0x55; 32]; 5_000_000 / 32].into();
     info.segwit_data = Some(SegwitData { txid_merkle_branch, wtxid_merkle_root: [0; 32] });
-    forge::find(chain, &tip, &plan(3), info)
+    testkit::find(chain, &tip, &plan(3), info)
 }
 
 fn send(peer: &mut PeerClient, share: &[u8]) {
@@ -124,9 +124,9 @@ fn loose_shares_that_anyone_made_longer_take_no_more_memory_than_they_were_mined
         let mut vandals = [arena.acquaintance(1), arena.acquaintance(2)];
         // Less than a peer may send at once.
         for count in 0..36_u8 {
-            let mut info = forge::info(&chain, &tip_of, &plan(3));
+            let mut info = testkit::info(&chain, &tip_of, &plan(3));
             info.share_data.previous = Some(ShareHash([count + 1; 32]));
-            let share = forge::find(&chain, &tip_of, &plan(3), info);
+            let share = testkit::find(&chain, &tip_of, &plan(3), info);
             send(&mut vandals[usize::from(count % 2)], &inflated(&share));
         }
         wait_until("all are taken", AGREEMENT, || arena.metric("sharechain_shares ") == (LENGTH + 36) as f64);

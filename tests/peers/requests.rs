@@ -1,11 +1,11 @@
 //! Requests for shares, by strangers and of strangers.
 
+use sharechain::testkit::share_on;
 use std::time::{Duration, Instant};
 use test_support::peer_client::{parse_shares, reply_payload, shares_payload};
 use test_support::{Hello, PeerClient, ShareRequest};
 
 use crate::arena::{AT_ONCE, Arena, arena, parse, plan};
-use p2pool::simulation::forge::share_on;
 
 /// A stranger who says that it has a better share, and what it is asked then.
 fn asked(arena: &Arena, number: u8, best_share: [u8; 32]) -> (PeerClient, ShareRequest) {

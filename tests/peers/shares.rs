@@ -1,9 +1,9 @@
 //! Shares that are not what they should be, and one that is.
 
-use p2pool::network;
-use p2pool::share::{Bits, Draft, MinHeader, Payouts, ShareHash};
-use p2pool::sharechain::Sharechain;
-use p2pool::simulation::forge::{self, share_on};
+use sharechain::chain::Sharechain;
+use sharechain::coin;
+use sharechain::share::{Bits, Draft, MinHeader, Payouts, ShareHash};
+use sharechain::testkit::{self, share_on};
 use std::time::Duration;
 use test_support::Hello;
 use test_support::peer_client::{parse_shares, reply_payload, shares_payload, unwrap_share, wrap_share};
@@ -20,7 +20,7 @@ fn send(peer: &mut PeerClient, share: &[u8]) {
 }
 
 /// The latest share of the node's chain with other bytes in it, which are as long.
-fn altered(arena: &mut Arena, alter: impl FnOnce(&mut Vec<u8>, &p2pool::share::Share)) -> Vec<u8> {
+fn altered(arena: &mut Arena, alter: impl FnOnce(&mut Vec<u8>, &sharechain::share::Share)) -> Vec<u8> {
     let tip = arena.mine_many(LENGTH);
     let mut bytes = arena.fetch(tip).swap_remove(0);
     let share = parse(&bytes);
@@ -134,7 +134,7 @@ fn a_share_that_pays_the_wrong_miners_is_an_offence_and_goes_nowhere() {
         let mut chain = arena.chain(tip);
         let plan = plan(7);
         let tip_of = chain.tip_at(Some(tip));
-        let info = forge::info(&chain, &tip_of, &plan);
+        let info = testkit::info(&chain, &tip_of, &plan);
         // The payouts of the chain's first share, which pays nobody but the finder and the donation.
         let first = chain.tip_at(None).weights(plan.block_bits.target());
         let payouts = Payouts::new(tip_of.version(), plan.subsidy, &first, chain.rules()).expect("they can be paid");
@@ -160,9 +160,9 @@ fn a_share_with_a_made_up_history_is_an_offence() {
         let tip = arena.mine_many(LENGTH);
         let mut chain = arena.chain(tip);
         let tip_of = chain.tip_at(Some(tip));
-        let mut info = forge::info(&chain, &tip_of, &plan(7));
+        let mut info = testkit::info(&chain, &tip_of, &plan(7));
         info.abswork += 1_000_000_000;
-        let share = forge::find(&chain, &tip_of, &plan(7), info);
+        let share = testkit::find(&chain, &tip_of, &plan(7), info);
         let mut liar = arena.acquaintance(1);
         send(&mut liar, &share.to_bytes());
         arena.check_ban(&mut liar, "invalid_share");
@@ -178,9 +178,9 @@ fn a_bad_share_among_good_ones_costs_its_sender_and_not_them() {
         let good = share_on(&mut chain, Some(tip), &plan(1));
         chain.add(std::sync::Arc::clone(&good), None, 0.0);
         let tip_of = chain.tip_at(Some(good.hash()));
-        let mut info = forge::info(&chain, &tip_of, &plan(7));
+        let mut info = testkit::info(&chain, &tip_of, &plan(7));
         info.absheight += 1;
-        let bad = forge::find(&chain, &tip_of, &plan(7), info);
+        let bad = testkit::find(&chain, &tip_of, &plan(7), info);
         let mut mixed = arena.acquaintance(1);
         mixed.send("shares", &shares_payload(&[bad.to_bytes(), good.to_bytes()]));
         arena.check_ban(&mut mixed, "invalid_share");
@@ -243,9 +243,9 @@ fn shares_that_are_known_already_are_normal() {
 fn a_share_of_the_old_kind_whose_transactions_nobody_forwarded_ends_the_connection() {
     arena(&[], |arena| {
         let text = include_str!("../networks/easy.toml").replace("[PARENT]", "START_VERSION = 33\n[PARENT]");
-        let network = Box::leak(Box::new(network::from_toml(&text).expect("a network")));
+        let network = Box::leak(Box::new(coin::from_toml(&text).expect("a network")));
         let mut chain = Sharechain::new(network);
-        let plan = forge::Plan { transactions: vec![[9; 32]], ..plan(1) };
+        let plan = testkit::Plan { transactions: vec![[9; 32]], ..plan(1) };
         let share = share_on(&mut chain, None, &plan);
         let mut silent = arena.acquaintance(1);
         send(&mut silent, &share.to_bytes());
@@ -260,7 +260,7 @@ fn a_block_that_is_none_is_only_a_share() {
         let tip = arena.mine_many(LENGTH);
         let mut chain = arena.chain(tip);
         // It says that blocks are as easy as can be, so it solves one by its own words.
-        let easy = forge::Plan { block_bits: Bits(0x207f_ffff), ..plan(1) };
+        let easy = testkit::Plan { block_bits: Bits(0x207f_ffff), ..plan(1) };
         let share = share_on(&mut chain, Some(tip), &easy);
         assert!(share.is_block());
         let mut boaster = arena.acquaintance(1);
@@ -280,12 +280,12 @@ fn orphans_without_end_are_not_kept_without_end() {
         let tip_of = chain.tip_at(Some(tip));
         let mut flood = arena.acquaintance(1);
         for count in 0..60_u32 {
-            let plan = forge::Plan { nonce: count, ..plan(3) };
-            let mut info = forge::info(&chain, &tip_of, &plan);
+            let plan = testkit::Plan { nonce: count, ..plan(3) };
+            let mut info = testkit::info(&chain, &tip_of, &plan);
             let mut parent = [3; 32];
             parent[..4].copy_from_slice(&count.to_le_bytes());
             info.share_data.previous = Some(ShareHash(parent));
-            send(&mut flood, &forge::find(&chain, &tip_of, &plan, info).to_bytes());
+            send(&mut flood, &testkit::find(&chain, &tip_of, &plan, info).to_bytes());
         }
         // It is asked for the parents, and has none.
         let request = ShareRequest::parse(&flood.wait_for("sharereq"));
@@ -304,7 +304,7 @@ fn forks_of_cheap_shares_do_not_move_the_pool() {
         let below = chain.share(tip).and_then(|share| share.previous()).expect("it has a parent");
         let mut flood = arena.acquaintance(1);
         for count in 0..60 {
-            let plan = forge::Plan { nonce: count, ..plan(3) };
+            let plan = testkit::Plan { nonce: count, ..plan(3) };
             send(&mut flood, &share_on(&mut chain, Some(below), &plan).to_bytes());
         }
         arena.check_service();

@@ -1,6 +1,6 @@
 //! Nodes on hosts that are far from each other.
 
-use p2pool::share::{ShareHash, StaleInfo};
+use sharechain::share::{ShareHash, StaleInfo};
 use std::time::Duration;
 
 use crate::near::{BEGINNING, check_chain, check_payouts, grow};

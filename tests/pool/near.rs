@@ -1,6 +1,6 @@
 //! Nodes on one machine.
 
-use p2pool::share::{ShareHash, StaleInfo};
+use sharechain::share::{ShareHash, StaleInfo};
 use test_support::wait_until;
 
 use crate::pool::{AGREEMENT, Pool};
@@ -24,7 +24,7 @@ pub(crate) fn grow(pool: &mut Pool, count: usize) -> Vec<ShareHash> {
 pub(crate) fn check_chain(pool: &mut Pool, number: usize, shares: &[ShareHash]) {
     let tip = *shares.last().expect("a chain has shares");
     let chain = pool.at(number, |member| member.chain(tip));
-    let hashes: Vec<ShareHash> = chain.iter().rev().map(p2pool::share::Share::hash).collect();
+    let hashes: Vec<ShareHash> = chain.iter().rev().map(sharechain::share::Share::hash).collect();
     assert_eq!(hashes, shares, "the chain of node {number}");
 }
 

@@ -2,9 +2,9 @@
 
 use bitcoin::hashes::Hash;
 use bitcoin::{Address, Transaction, WPubkeyHash, WitnessProgram, WitnessVersion};
-use p2pool::network::{self, Network};
-use p2pool::share::{Share, ShareHash};
-use p2pool::sharechain::share_rules;
+use sharechain::chain::share_rules;
+use sharechain::coin::{self, Network};
+use sharechain::share::{Share, ShareHash};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::LazyLock;
@@ -24,9 +24,8 @@ const DAEMON_PORT: u16 = 38_333;
 const POOL_PORT: u16 = 9333;
 
 /// The network of `tests/networks/easy.toml`.
-pub(crate) static EASY: LazyLock<Network> = LazyLock::new(|| {
-    network::from_toml(include_str!("../networks/easy.toml")).expect("the tests' own file is a network")
-});
+pub(crate) static EASY: LazyLock<Network> =
+    LazyLock::new(|| coin::from_toml(include_str!("../networks/easy.toml")).expect("the tests' own file is a network"));
 
 /// The path of a file in `tests/networks`.
 pub(crate) fn network_file(name: &str) -> String {

@@ -1,10 +1,9 @@
 //! Which share is built on: punished and naughty heads, incomplete chains, stale accounting.
 
-use p2pool::share::{Bits, ShareHash, ShareVersion, StaleInfo};
-use p2pool::sharechain::{Event, KnownTransaction, Sharechain};
+use sharechain::chain::{Event, KnownTransaction, Sharechain};
+use sharechain::share::{Bits, ShareHash, ShareVersion, StaleInfo};
+use sharechain::testkit::{Plan, START, attempts, bits_of, grow, network, share_on};
 use std::sync::Arc;
-
-use p2pool::simulation::forge::{Plan, START, attempts, bits_of, grow, network, share_on};
 
 fn add(chain: &mut Sharechain, parent: ShareHash, plan: &Plan) -> ShareHash {
     let timestamp = chain.share(parent).unwrap().timestamp() + 10;
@@ -153,9 +152,9 @@ fn a_bad_share_below_a_good_child_is_not_verified_and_cannot_be_removed() {
     grow(&mut other, None, 3, &Plan { payee: 2, ..Plan::default() });
     let tip = other.tip();
     let plan = Plan { timestamp: START + 100, ..Plan::default() };
-    let mut info = p2pool::simulation::forge::info(&other, &tip, &plan);
+    let mut info = sharechain::testkit::info(&other, &tip, &plan);
     info.absheight += 1;
-    let bad = p2pool::simulation::forge::find(&other, &tip, &plan, info);
+    let bad = sharechain::testkit::find(&other, &tip, &plan, info);
     other.add(Arc::clone(&bad), None, f64::from(START));
     let child = share_on(&mut other, Some(bad.hash()), &plan);
     other.add(Arc::clone(&child), None, f64::from(START));

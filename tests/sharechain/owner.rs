@@ -1,10 +1,11 @@
 //! The owner of the share chain as the rest of the node sees it: peers' shares in, what follows from them out.
 
+use p2pool::chain::store::Store;
+use p2pool::chain::{ChainEvent, Config, Handle, Heights, Owner, Query, Received, load, load_read_only};
 use p2pool::disk::DiskHealth;
-use p2pool::share::{Share, ShareHash};
-use p2pool::sharechain::Sharechain;
-use p2pool::sharechain::store::Store;
-use p2pool::sharechain::task::{ChainEvent, Config, Handle, Heights, Owner, Query, Received, load, load_read_only};
+use sharechain::chain::Sharechain;
+use sharechain::share::{Share, ShareHash};
+use sharechain::testkit::{Plan, bits_of, find, grow, info, network, share_on};
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -14,8 +15,6 @@ use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
-
-use p2pool::simulation::forge::{Plan, bits_of, find, grow, info, network, share_on};
 
 /// Long enough for a share's hundredth ancestor to be known wherever a check is due.
 const LENGTH: u32 = 110;
@@ -36,7 +35,7 @@ fn peer(host: u8) -> SocketAddr {
 struct Running {
     handle: Handle,
     events: broadcast::Receiver<ChainEvent>,
-    solved: mpsc::Receiver<p2pool::sharechain::task::SolvedShare>,
+    solved: mpsc::Receiver<p2pool::chain::SolvedShare>,
     task: JoinHandle<()>,
     stop: CancellationToken,
     _heights: HeightsEnds,
@@ -45,11 +44,11 @@ struct Running {
 /// The other ends of what an owner asks of the daemon: open, and never used.
 type HeightsEnds = (watch::Sender<Arc<HashMap<[u8; 32], u32>>>, mpsc::Receiver<[u8; 32]>);
 
-type Loaded = Result<(Handle, Owner), p2pool::sharechain::task::StartError>;
+type Loaded = Result<(Handle, Owner), p2pool::chain::StartError>;
 
 impl Running {
     fn start(
-        network: &'static p2pool::network::Network,
+        network: &'static sharechain::coin::Network,
         dir: &Path,
         load: impl FnOnce(&Config, Heights) -> Loaded,
     ) -> Running {
@@ -69,7 +68,7 @@ impl Running {
     }
 
     async fn tip_is(&mut self, best: Option<ShareHash>) {
-        let is_best = |tip: &Option<Arc<p2pool::sharechain::Tip>>| tip.as_ref().and_then(|tip| tip.best_hash()) == best;
+        let is_best = |tip: &Option<Arc<sharechain::chain::Tip>>| tip.as_ref().and_then(|tip| tip.best_hash()) == best;
         timeout(PATIENCE, self.handle.tips.wait_for(is_best)).await.expect("the tip comes").unwrap();
     }
 
@@ -111,7 +110,7 @@ impl Running {
 }
 
 /// A chain whose newest share is a minute old.
-fn recent_chain(network: &'static p2pool::network::Network, count: u32) -> Sharechain {
+fn recent_chain(network: &'static sharechain::coin::Network, count: u32) -> Sharechain {
     let mut chain = Sharechain::new(network);
     grow(&mut chain, None, count, &Plan { timestamp: now() - 60 - 10 * count, ..Plan::default() });
     chain

@@ -1,11 +1,10 @@
 //! Pruning forgets what is old, and never what is best.
 
-use p2pool::share::ShareHash;
-use p2pool::sharechain::Sharechain;
 use proptest::prelude::*;
+use sharechain::chain::Sharechain;
+use sharechain::share::ShareHash;
+use sharechain::testkit::{Plan, START, grow, network, share_on};
 use std::sync::Arc;
-
-use p2pool::simulation::forge::{Plan, START, grow, network, share_on};
 
 #[test]
 fn about_two_chain_lengths_are_kept_however_long_the_chain_grows() {

@@ -1,12 +1,11 @@
 //! What strangers send is checked in slices, answered within bounds, and remembered within bounds.
 
-use p2pool::share::{SegwitData, Share, ShareHash};
-use p2pool::sharechain::{Event, Sharechain};
 use proptest::prelude::*;
+use sharechain::chain::{Event, Sharechain};
+use sharechain::share::{SegwitData, Share, ShareHash};
+use sharechain::testkit::{Plan, START, attempts, bits_of, find, grow, info, network, share_on};
 use std::net::SocketAddr;
 use std::sync::Arc;
-
-use p2pool::simulation::forge::{Plan, START, attempts, bits_of, find, grow, info, network, share_on};
 
 /// Nothing is lost by time here.
 const NOW: f64 = (START + 1_000_000) as f64;
@@ -161,7 +160,7 @@ fn a_batch_in_any_order_is_added_whole() {
 }
 
 /// Shares of one chain of little work, of which every second is left out: each is a branch of its own.
-fn worthless(network: &'static p2pool::network::Network, count: u32) -> Vec<Arc<Share>> {
+fn worthless(network: &'static sharechain::coin::Network, count: u32) -> Vec<Arc<Share>> {
     let mut chain = Sharechain::new(network);
     grow(&mut chain, None, 2 * count, &Plan { payee: 66, nonce: 66, ..Plan::default() });
     newest_first(&chain).into_iter().step_by(2).collect()

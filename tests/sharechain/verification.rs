@@ -1,10 +1,9 @@
 //! Checks with ancestors: each rule refuses what breaks it, and nothing else.
 
-use p2pool::share::{Bits, Share, ShareHash, ShareInfo, ShareVersion, TransactionRefs, pack};
-use p2pool::sharechain::{Event, Sharechain, VerifyError, replay};
+use sharechain::chain::{Event, Sharechain, VerifyError, replay};
+use sharechain::share::{Bits, Share, ShareHash, ShareInfo, ShareVersion, TransactionRefs, pack};
+use sharechain::testkit::{Plan, START, find, grow, info, network, share_on};
 use std::sync::Arc;
-
-use p2pool::simulation::forge::{Plan, START, find, grow, info, network, share_on};
 
 fn events(chain: &mut Sharechain) -> Vec<Event> {
     std::iter::from_fn(|| chain.poll_event()).collect()
@@ -263,11 +262,11 @@ fn an_unverified_share_of_a_replay_is_listed_as_such_and_a_repeated_one_as_a_dup
 #[test]
 fn on_a_scrypt_network_work_is_judged_by_scrypt_and_shares_are_named_by_sha256d() {
     let easy = format!("BASE = \"litecoin_regtest\"\nMAX_TARGET = \"{}\"", "f".repeat(64));
-    let mut chain = Sharechain::new(Box::leak(Box::new(p2pool::network::from_toml(&easy).unwrap())));
+    let mut chain = Sharechain::new(Box::leak(Box::new(sharechain::coin::from_toml(&easy).unwrap())));
     let hashes = grow(&mut chain, None, 3, &Plan::default());
     assert_eq!(chain.choice().best, hashes.last().copied());
     let share = chain.share(hashes[2]).unwrap();
-    let name = p2pool::network::Pow::Sha256d.function()(&share.header());
-    let work = p2pool::network::Pow::Scrypt.function()(&share.header());
+    let name = sharechain::coin::Pow::Sha256d.function()(&share.header());
+    let work = sharechain::coin::Pow::Scrypt.function()(&share.header());
     assert_eq!((share.hash(), *share.pow_hash()), (ShareHash(name), work));
 }

@@ -2,8 +2,8 @@
 
 use super::support::{address_rules, bytes_of, json, list_of, ran, str_of};
 use bitcoin::base58;
-use p2pool::share::{Payee, ShareRules, ShareVersion, donation_payee};
 use serde_json::Value;
+use sharechain::share::{Payee, ShareRules, ShareVersion, donation_payee};
 
 /// The networks that we have, and those forks of which the addresses are in a form that we know.
 fn rules_of(network: &str) -> ShareRules {

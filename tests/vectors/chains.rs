@@ -1,9 +1,9 @@
 //! Whole recorded chains, share by share from genesis through the tracker with every check.
 
-use p2pool::network::{self, Network};
-use p2pool::share::{Payee, Share, ShareHash, Target, Weights};
-use p2pool::sharechain::{Entry, Event, Measure, Query, Sharechain, Window, limit, replay};
 use serde_json::Value;
+use sharechain::chain::{Entry, Event, Measure, Query, Sharechain, Window, limit, replay};
+use sharechain::coin::{self, Network};
+use sharechain::share::{Payee, Share, ShareHash, Target, Weights};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -24,7 +24,7 @@ pub(crate) fn network_of(file: &Value) -> &'static Network {
     if let Some(version) = file["shares"][0]["version"].as_u64() {
         lines.push(format!("START_VERSION = {version}"));
     }
-    Box::leak(Box::new(network::from_toml(&lines.join("\n")).unwrap()))
+    Box::leak(Box::new(coin::from_toml(&lines.join("\n")).unwrap()))
 }
 
 pub(crate) fn hash_of(value: &Value) -> Option<ShareHash> {

@@ -17,14 +17,14 @@
 use super::messages::STREAMS;
 use super::support::{RecordedFrame, frames_of, json, ran, rules_of};
 use bytes::Bytes;
-use p2pool::merkle::Digest;
-use p2pool::network::BITCOIN_REGTEST;
 use p2pool::p2p::frame::Budget;
 use p2pool::p2p::message::{Message, WrappedShare};
 use p2pool::p2p::peer::{Advertise, Direction, Local, Order, Peer, PeerEvent, RequestId};
 use p2pool::p2p::transactions::{TemplateTransactions, Transaction, Transactions};
-use p2pool::share::{Share, ShareRules};
-use p2pool::sharechain::share_rules;
+use sharechain::chain::share_rules;
+use sharechain::coin::BITCOIN_REGTEST;
+use sharechain::merkle::Digest;
+use sharechain::share::{Share, ShareRules};
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};

@@ -1,8 +1,8 @@
 //! The forest's bookkeeping, and what a node decided that had mined apart from its peer.
 
-use p2pool::share::{Share, ShareHash};
-use p2pool::sharechain::{Forest, Sharechain, Work};
 use serde_json::{Value, json};
+use sharechain::chain::{Forest, Sharechain, Work};
+use sharechain::share::{Share, ShareHash};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 

@@ -2,13 +2,13 @@
 
 use super::support::{bytes_of, frames_of, json, list_of, number_of, ran, str_of};
 use bytes::Bytes;
-use p2pool::network::BITCOIN;
 use p2pool::p2p::frame::{Budget, Event, Frames, Verdict};
 use p2pool::p2p::message::{Command, Endpoint, Message, ReplyResult, WrappedShare};
 use p2pool::p2p::transactions::Transaction;
-use p2pool::share::display_hex;
 use ruint::aliases::U320;
 use serde_json::{Value, json as value_of};
+use sharechain::coin::BITCOIN;
+use sharechain::share::display_hex;
 use std::net::IpAddr;
 
 pub(crate) const STREAMS: [&str; 4] = ["demo_p2p.jsonl", "extra_p2p.jsonl", "run17_p2p.jsonl", "run33_p2p.jsonl"];

@@ -2,13 +2,13 @@
 
 use super::support::{bytes_of, digest_of, digests_of, json, list_of, number_of, ran, str_of};
 use bitcoin::hashes::{Hash, hash160, sha256, sha256d};
-use p2pool::merkle;
-use p2pool::share::{
+use ruint::aliases::U320;
+use serde_json::Value;
+use sharechain::merkle;
+use sharechain::share::{
     Bits, CONSTANT_ENDING, DONATION_PUBKEY_HASH, DONATION_SCRIPT, HashLink, Target, push_bytes, push_number,
     witness_commitment_script,
 };
-use ruint::aliases::U320;
-use serde_json::Value;
 
 fn bits_of(value: &Value) -> Bits {
     Bits(u32::from_str_radix(str_of(value), 16).unwrap())

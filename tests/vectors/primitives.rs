@@ -1,10 +1,10 @@
 //! The byte primitives of `pack.json`, but for those of messages between peers (`messages`).
 
 use super::support::{bytes_of, json, list_of, number_of, ran, rules_of, str_of};
-use p2pool::pack::{Reader, UnpackError, Writer};
-use p2pool::share::{self, Bits, StaleInfo, display_hex};
 use ruint::aliases::U320;
 use serde_json::{Value, json as value_of};
+use sharechain::pack::{Reader, UnpackError, Writer};
+use sharechain::share::{self, Bits, StaleInfo, display_hex};
 
 /// What errors call a vector.
 const FIELD: &str = "vector";

@@ -1,7 +1,7 @@
 //! The reference's own share file, and two shares from public networks.
 
 use super::support::{address_rules, json, list_of, ran, rules_of, str_of, text};
-use p2pool::share::{self, Share, ShareHash};
+use sharechain::share::{self, Share, ShareHash};
 use std::collections::HashSet;
 
 #[test]

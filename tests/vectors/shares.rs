@@ -1,13 +1,13 @@
 //! Whole recorded chains, share by share: every field read, every byte written again, every coinbase derived.
 
 use super::support::{bytes_of, digests_of, json, list_of, number_of, ran, rules_of, str_of};
-use p2pool::merkle;
-use p2pool::share::{
+use proptest::prelude::*;
+use serde_json::Value;
+use sharechain::merkle;
+use sharechain::share::{
     self, Coinbase, Draft, Payee, Payouts, SegwitData, Share, ShareRules, ShareVersion, Weights, coinbase_of,
     display_hex,
 };
-use proptest::prelude::*;
-use serde_json::Value;
 use std::sync::OnceLock;
 
 const FILES: [&str; 4] = [

@@ -2,10 +2,10 @@
 
 use bytes::Bytes;
 use flate2::read::GzDecoder;
-use p2pool::merkle::Digest;
-use p2pool::share::{ShareRules, Target, pow_sha256d};
 use ruint::aliases::U320;
 use serde_json::Value;
+use sharechain::merkle::Digest;
+use sharechain::share::{ShareRules, Target, pow_sha256d};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
 use std::path::PathBuf;

@@ -4,10 +4,10 @@ use super::support::{address_rules, bytes_of, digest_of, digests_of, json, list_
 use bitcoin::Transaction;
 use bitcoin::consensus::deserialize;
 use bitcoin::hashes::Hash;
-use p2pool::merkle::{self, Digest};
-use p2pool::pack::Writer;
-use p2pool::share::{self, Payee, SegwitData, ShareInfo, ShareRules, coinbase_script};
 use serde_json::Value;
+use sharechain::merkle::{self, Digest};
+use sharechain::pack::Writer;
+use sharechain::share::{self, Payee, SegwitData, ShareInfo, ShareRules, coinbase_script};
 
 /// The rules of the recorded node's signet.
 fn rules_of(net: &Value) -> ShareRules {

@@ -9,6 +9,7 @@ use bitcoin::blockdata::block::Header;
 use bitcoin::constants::genesis_block;
 use bitcoin::hashes::Hash;
 use bitcoin::{Block, BlockHash, CompactTarget, Target, Txid, Work};
+use sharechain::merkle::Digest;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,7 +20,6 @@ use super::difficulty::{Difficulty, LIMIT_BITS, Pace};
 use super::mempool::{Mempool, TransactionError};
 use super::reject::{Reject, Verdict};
 use super::{decode, rules};
-use crate::merkle::Digest;
 use crate::template::{TemplateParts, target_of};
 
 /// How far below the tip a branch may still fork off: bodies and undo data further down are dropped, so that memory does

@@ -28,6 +28,7 @@ use bitcoin::{BlockHash, Txid};
 use futures::future::BoxFuture;
 use metrics::gauge;
 use parking_lot::Mutex;
+use sharechain::coin::DEMO;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 use tokio::sync::{Notify, mpsc, watch};
@@ -36,7 +37,6 @@ use tracing::{debug, error};
 use super::{BLOCKS_QUEUED_MAX, Explorer, Handle, Health, Place, Reports, Route, heights, submit};
 use crate::block::{FoundBlock, Outcome};
 use crate::journal::Journal;
-use crate::network::DEMO;
 use crate::tasks::Tasks;
 use crate::template::{Template, TemplateParts};
 

@@ -4,10 +4,10 @@
 
 use bitcoin::hashes::{Hash, sha256d};
 use bitcoin::{Block, OutPoint, ScriptBuf, Transaction, Weight, script};
+use sharechain::merkle::{self, Digest};
 use std::collections::HashSet;
 
 use super::reject::{Reject, TransactionReject};
-use crate::merkle::{self, Digest};
 
 /// The most satoshis that there can be: 21 million coins.
 pub(super) const MONEY_MAX: u64 = 21_000_000 * 100_000_000;

@@ -16,9 +16,9 @@ use tokio_util::sync::CancellationToken;
 use utoipa::ToSchema;
 
 use super::{Problem, Sources};
+use crate::chain::ChainEvent;
 use crate::figures::Figures;
 use crate::figures::difficulty::bdiff;
-use crate::sharechain::task::ChainEvent;
 
 /// Listeners at a time.
 const LISTENERS_MAX: usize = 512;

@@ -5,6 +5,7 @@ use axum::extract::rejection::QueryRejection;
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use serde::Serialize;
+use sharechain::share::{ShareHash, display_hex};
 use std::time::Duration;
 use tokio::time::timeout;
 use utoipa::ToSchema;
@@ -13,7 +14,6 @@ use super::{Answer, Limit, Problem, Sources};
 use crate::figures::difficulty::bdiff;
 use crate::figures::share::Found;
 use crate::figures::{DrawnShare, height_of};
-use crate::share::{ShareHash, display_hex};
 
 /// How long a look at the chain may take, with the wait for others who look.
 const PATIENCE: Duration = Duration::from_secs(5);

@@ -15,6 +15,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use serde::Serialize;
 use serde_json::value::RawValue;
+use sharechain::share::ShareHash;
 use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::sync::Arc;
@@ -23,7 +24,6 @@ use tower_http::set_header::SetResponseHeaderLayer;
 use super::Sources;
 use crate::figures::Figures;
 use crate::graphs::Graphs;
-use crate::share::ShareHash;
 
 /// Satoshis in a coin.
 const COIN: f64 = 1e8;

@@ -2,11 +2,11 @@
 
 use axum::extract::{Path, State};
 use axum::response::Response;
+use sharechain::share::Payee;
 use std::collections::BTreeMap;
 
 use super::{Answer, COIN, Failed, coins, newest, text};
 use crate::http::Sources;
-use crate::share::Payee;
 
 /// Coins below which a payee takes part in a draw for the lot of all such, unless the path says otherwise.
 const TRUNC: &str = "0.01";

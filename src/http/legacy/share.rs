@@ -5,12 +5,12 @@ use axum::http::header;
 use axum::response::IntoResponse;
 use serde::Serialize;
 use serde_json::value::RawValue;
+use sharechain::share::{ShareHash, display_hex};
 use std::net::IpAddr;
 
 use super::{Answer, Failed, coins, hash_of, integer, json, newest};
 use crate::figures::share::Found;
 use crate::http::Sources;
-use crate::share::{ShareHash, display_hex};
 
 /// 65535ths, which a share counts its donation in.
 const DONATION_WHOLE: f64 = 65_535.0;
@@ -154,10 +154,10 @@ pub(super) async fn payout_address(State(sources): State<Sources>, Path(hash): P
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::network::BITCOIN_REGTEST;
-    use crate::share::Share;
-    use crate::sharechain::share_rules;
     use serde_json::Value;
+    use sharechain::chain::share_rules;
+    use sharechain::coin::BITCOIN_REGTEST;
+    use sharechain::share::Share;
     use std::sync::Arc;
 
     /// What the reference node said of a share, and the share's bytes as it gave them.
@@ -170,7 +170,7 @@ mod tests {
         let wanted: Value = serde_json::from_str(ANSWER).unwrap();
         // The private network that the vectors were recorded on.
         rules.identifier = hex::decode_to_array("73696e6574303031").unwrap();
-        let contents = crate::share::unpack(BYTES, &rules).unwrap();
+        let contents = sharechain::share::unpack(BYTES, &rules).unwrap();
         let hash = wanted["block"]["hash"].as_str().unwrap();
         let share = Share::check(contents, &rules);
         assert_eq!(share.as_ref().map(|share| share.hash().to_string()).ok().as_deref(), Some(hash), "{share:?}");

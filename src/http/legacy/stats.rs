@@ -2,13 +2,13 @@
 
 use serde::Serialize;
 use serde_json::value::RawValue;
+use sharechain::share::{Payee, ShareHash};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::{coins, integer};
 use crate::figures::Figures;
 use crate::p2p::PROTOCOL_VERSION;
-use crate::share::{Payee, ShareHash};
 use crate::stats::Rates;
 
 /// Shares that a chain must have before there are statistics.

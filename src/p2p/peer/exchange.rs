@@ -1,16 +1,16 @@
 //! What goes into a connection and comes out of it: what we say about ourselves, events, orders.
 
 use bytes::Bytes;
+use sharechain::merkle::Digest;
+use sharechain::share::{Share, ShareHash};
 use std::net::SocketAddr;
 use std::ops::{Deref, Range};
 use std::sync::{Arc, OnceLock};
 
 use super::Close;
-use crate::merkle::Digest;
 use crate::p2p::frame::Budget;
 use crate::p2p::message::{AddressRecord, ReplyResult, shares_frame, shares_that_fit};
 use crate::p2p::transactions::TemplateTransactions;
-use crate::share::{Share, ShareHash};
 
 /// What this node says about itself on one connection, as it was when the connection began.
 #[derive(Debug, Clone)]

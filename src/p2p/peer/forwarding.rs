@@ -1,14 +1,14 @@
 //! What a connection knows about transactions: those that the peer had us remember, those that it says it knows, and
 //! those that we had it remember (protocol section 3.8, corrected in 18.1).
 
+use sharechain::merkle::Digest;
+use sharechain::share::Share;
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
 use super::{Close, Offence};
-use crate::merkle::Digest;
 use crate::p2p::message::Message;
 use crate::p2p::transactions::{REMEMBERED_BYTES_MAX, TemplateTransactions, Transaction, Transactions};
-use crate::share::Share;
 
 /// Hashes kept of what a peer says it knows, as the reference does. Not knowing what it knows costs sending it.
 const THEIRS_MAX: usize = 10_000;
@@ -98,7 +98,7 @@ impl Forwarding {
     fn remember(&mut self, hash: Digest, size: usize, transaction: Option<Arc<Transaction>>) -> Result<(), Close> {
         let remembered = Remembered { size, _transaction: transaction };
         if self.remembered.insert(hash, remembered).is_some() {
-            let hash = crate::share::display_hex(&hash);
+            let hash = sharechain::share::display_hex(&hash);
             return Err(Close::Quiet(format!("transaction {hash} is to be remembered twice")));
         }
         self.remembered_bytes += size;
@@ -112,7 +112,7 @@ impl Forwarding {
     pub(super) fn handle_forget(&mut self, hashes: &[Digest]) -> Result<(), Close> {
         for hash in hashes {
             let Some(gone) = self.remembered.remove(hash) else {
-                let hash = crate::share::display_hex(hash);
+                let hash = sharechain::share::display_hex(hash);
                 return Err(Close::Quiet(format!("transaction {hash} is to be forgotten, but was not remembered")));
             };
             self.remembered_bytes -= gone.size;
@@ -245,5 +245,5 @@ fn missing<'a>(known: &Transactions, share: &'a Share) -> Option<&'a Digest> {
 }
 
 fn unknown(hash: &Digest) -> Close {
-    Close::Quiet(format!("transaction {} is unknown", crate::share::display_hex(hash)))
+    Close::Quiet(format!("transaction {} is unknown", sharechain::share::display_hex(hash)))
 }

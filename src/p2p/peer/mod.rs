@@ -14,6 +14,7 @@ mod limits;
 mod requests;
 
 use bytes::Bytes;
+use sharechain::share::{Bits, CheckError, Share, ShareHash, ShareRules, VersionError, display_hex};
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -25,7 +26,6 @@ use super::message::{
     reply_frame,
 };
 use super::transactions::Transactions;
-use crate::share::{Bits, CheckError, Share, ShareHash, ShareRules, VersionError, display_hex};
 use forwarding::Forwarding;
 use limits::Limits;
 use requests::Requests;
@@ -373,7 +373,7 @@ impl Peer {
         for wrapped in shares {
             match Share::from_wrapped(wrapped.version, &wrapped.contents, &self.rules) {
                 Ok(share) => loaded.push(Arc::new(share)),
-                Err(CheckError::Format(crate::share::FormatError::Version(VersionError::Obsolete(_)))) => {}
+                Err(CheckError::Format(sharechain::share::FormatError::Version(VersionError::Obsolete(_)))) => {}
                 Err(error) if error.is_misbehaviour() => return Err(Offence::Share(error).into()),
                 Err(error) => return Err(quiet(&error)),
             }

@@ -1,11 +1,11 @@
 //! What a connection promises beyond the recorded talk: limits, times, and what each offence is called.
 
 use super::*;
-use crate::merkle::Digest;
 use crate::p2p::frame::Budget;
 use crate::p2p::message::Version;
 use crate::p2p::transactions::{REMEMBERED_BYTES_MAX, TemplateTransactions, Transaction};
-use crate::share::{
+use sharechain::merkle::Digest;
+use sharechain::share::{
     Contents, HashLink, MinHeader, Payout, ShareData, ShareInfo, ShareVersion, StaleInfo, Target, TransactionRefs,
     pow_sha256d,
 };
@@ -70,7 +70,7 @@ fn share_of(version: ShareVersion, number: u32, new: &[Digest], bits: Bits) -> R
         hash_link: HashLink { state: [8; 32], length: 300 },
         merkle_branch: Box::default(),
     };
-    Share::from_bytes(&crate::share::pack(&contents), &rules()).map(Arc::new)
+    Share::from_bytes(&sharechain::share::pack(&contents), &rules()).map(Arc::new)
 }
 
 struct Talk {
@@ -402,7 +402,7 @@ fn announced_shares_go_in_as_many_messages_as_their_bytes_take_and_are_written_o
     let mut talk = Talk::connected(Some(35));
     for (frame, part) in said.iter().zip([&shares[..3], &shares[3..]]) {
         assert_eq!(*frame, Message::Shares(wrap(part)).to_frame(PREFIX));
-        assert!(frame.len() <= HEADER_BYTES + crate::share::SHARE_BYTES_MAX);
+        assert!(frame.len() <= HEADER_BYTES + sharechain::share::SHARE_BYTES_MAX);
         talk.peer.handle_bytes(frame, &talk.known, talk.now).unwrap();
         assert_eq!(talk.peer.poll_event(), Some(PeerEvent::Shares(part.to_vec())));
     }
@@ -415,7 +415,7 @@ fn announced_shares_go_in_as_many_messages_as_their_bytes_take_and_are_written_o
 fn the_longest_share_that_a_message_holds_is_sent_and_a_longer_one_is_left_out() {
     let usual = share(ShareVersion::V35, 3, &[]);
     // Longer counts take a few bytes more, the hashes 32 each, and one byte is that of the shares' count.
-    let limit = crate::share::SHARE_BYTES_MAX - 1;
+    let limit = sharechain::share::SHARE_BYTES_MAX - 1;
     let longest = long_share(1, limit - usual.wire_bytes() - 10);
     let too_long = long_share(2, limit - usual.wire_bytes() - 10 + 64);
     assert!((limit - 40..=limit).contains(&longest.wire_bytes()), "{}", longest.wire_bytes());

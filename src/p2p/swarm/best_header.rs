@@ -1,8 +1,8 @@
 //! The best block header of the parent chain that we know: peers may hear of a block before our bitcoind does.
 
-use crate::merkle::Digest;
-use crate::network::Pow;
-use crate::share::Target;
+use sharechain::coin::Pow;
+use sharechain::merkle::Digest;
+use sharechain::share::Target;
 
 /// The best header, and how to judge one.
 #[derive(Debug)]
@@ -68,7 +68,7 @@ mod tests {
     fn any_header_is_better_than_none_if_it_is_hard_enough() {
         let mut best = best();
         let easy = header([1; 32], 0);
-        assert!(!best.offer(easy, &[9; 32], crate::share::Bits(0x1d00_ffff).target()));
+        assert!(!best.offer(easy, &[9; 32], sharechain::share::Bits(0x1d00_ffff).target()));
         assert!(best.offer(easy, &[9; 32], Target::MAX_256));
         assert!(!best.offer(easy, &[9; 32], Target::MAX_256), "nothing new");
     }

@@ -217,9 +217,9 @@ mod tests {
     use std::net::Ipv4Addr;
 
     use super::*;
-    use crate::network::Pow;
     use crate::p2p::peer::{Hello, PeerEvent};
     use crate::p2p::swarm::Config;
+    use sharechain::coin::Pow;
 
     fn hello(nonce: u64) -> PeerEvent {
         PeerEvent::Connected(Hello { version: 3501, services: 0, nonce, sub_version: String::new(), best_share: None })

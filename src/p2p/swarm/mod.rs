@@ -19,6 +19,8 @@ mod shares;
 mod status;
 
 use ipnet::IpNet;
+use sharechain::merkle::Digest;
+use sharechain::share::{Share, ShareHash, Target};
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -29,8 +31,6 @@ use super::bans::Bans;
 use super::download::Download;
 use super::peer::{Close, Direction, Hello, Offence, Order, PeerEvent};
 use super::transactions::TemplateTransactions;
-use crate::merkle::Digest;
-use crate::share::{Share, ShareHash, Target};
 
 use self::best_header::BestHeader;
 pub use self::dial::DialKind;

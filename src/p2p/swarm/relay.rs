@@ -1,11 +1,11 @@
 //! Which shares peers were told of, which peers have them anyway, and which are to be told of again.
 
+use sharechain::share::{Share, ShareHash};
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::PeerId;
-use crate::share::{Share, ShareHash};
 
 /// A block's solution is told of again after this, when the heights of its neighbours are known (protocol section 3.7).
 const REPEAT_AFTER: Duration = Duration::from_secs(5);

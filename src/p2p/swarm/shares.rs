@@ -1,13 +1,13 @@
 //! Shares: what peers send, ask and are told, and what the owner of the share chain says of it.
 
+use sharechain::chain::Wanted;
+use sharechain::share::{Share, ShareHash};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use super::{Action, Now, PeerId, Swarm};
 use crate::p2p::download::Outcome;
 use crate::p2p::peer::{Announcement, Close, Offence, Order, RequestFailed, RequestId};
-use crate::share::{Share, ShareHash};
-use crate::sharechain::Wanted;
 
 /// Requests for shares of one peer that wait for the owner. The reference has two at a time.
 const ANSWERS_PENDING_MAX: usize = 8;

@@ -1,5 +1,6 @@
 //! What a swarm promises, told as conversations.
 
+use sharechain::chain::Wanted;
 use std::collections::BTreeSet;
 
 use proptest::prelude::*;
@@ -9,7 +10,6 @@ use crate::p2p::bans::NotBanned;
 use crate::p2p::message::{AddressRecord, Endpoint};
 use crate::p2p::peer::{RequestFailed, RequestId};
 use crate::p2p::test_shares::{USUAL, answer, chain, extend, sha256d};
-use crate::sharechain::Wanted;
 
 const SECOND: Duration = Duration::from_secs(1);
 

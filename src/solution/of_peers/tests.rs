@@ -1,8 +1,6 @@
 //! A peer's block is made again byte by byte where it can be, and never made wrongly.
 
 use super::*;
-use crate::network::{Network, from_toml};
-use crate::sharechain::Sharechain;
 use crate::template::TemplateParts;
 use crate::work::{Config, Payout, Ticket, WorkSet, unix_now};
 use bitcoin::absolute::LockTime;
@@ -10,6 +8,8 @@ use bitcoin::consensus::serialize;
 use bitcoin::transaction::Version;
 use bitcoin::{Amount, CompactTarget, OutPoint, ScriptBuf, Sequence, Transaction, TxIn, TxOut, Txid, Witness};
 use proptest::prelude::*;
+use sharechain::chain::Sharechain;
+use sharechain::coin::{Network, from_toml};
 use stratum::job::LastRoot;
 use stratum::submission::Submission;
 use stratum::{Epochs, Work};

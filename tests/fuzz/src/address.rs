@@ -2,10 +2,10 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use p2pool::address::script_of;
-use p2pool::network::ALL;
-use p2pool::share::Payee;
-use p2pool::sharechain::share_rules;
+use sharechain::chain::share_rules;
+use sharechain::coin::ALL;
+use sharechain::coin::address::script_of;
+use sharechain::share::Payee;
 
 fuzz_target!(|text: &str| {
     for network in ALL {

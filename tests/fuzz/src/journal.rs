@@ -6,7 +6,7 @@ use libfuzzer_sys::fuzz_target;
 use p2pool::data_dir::DataDir;
 use p2pool::disk::DiskHealth;
 use p2pool::journal::Journal;
-use p2pool::network::BITCOIN_REGTEST;
+use sharechain::coin::BITCOIN_REGTEST;
 use std::cell::RefCell;
 use std::fs;
 use tempfile::TempDir;

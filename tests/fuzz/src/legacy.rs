@@ -2,7 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use p2pool::sharechain::store::legacy::Legacy;
+use p2pool::chain::store::legacy::Legacy;
 
 fuzz_target!(|input: &[u8]| {
     let mut legacy = Legacy::default();

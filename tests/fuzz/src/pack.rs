@@ -3,7 +3,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use p2pool::pack::{Reader, UnpackError, Writer};
+use sharechain::pack::{Reader, UnpackError, Writer};
 
 fuzz_target!(|input: &[u8]| {
     let Some((script, bytes)) = input.split_first_chunk::<8>() else { return };

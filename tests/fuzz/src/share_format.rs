@@ -3,9 +3,9 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use p2pool::network::{BITCOIN, BITCOIN_REGTEST, LITECOIN};
-use p2pool::share::{Contents, Share, ShareRules, Target, inspect, pack, unpack};
-use p2pool::sharechain::share_rules;
+use sharechain::chain::share_rules;
+use sharechain::coin::{BITCOIN, BITCOIN_REGTEST, LITECOIN};
+use sharechain::share::{Contents, Share, ShareRules, Target, inspect, pack, unpack};
 use std::sync::LazyLock;
 
 /// Segwit from version 33 on, always and never, so that every layout of every version is reached.

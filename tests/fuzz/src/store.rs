@@ -6,7 +6,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use p2pool::sharechain::store::{Store, StoreError};
+use p2pool::chain::store::{Store, StoreError};
 use std::cell::RefCell;
 use std::fs;
 use tempfile::TempDir;

@@ -2,10 +2,10 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use p2pool::address::script_of;
-use p2pool::network::BITCOIN;
 use p2pool::work::Payout;
 use p2pool::work::username::parse;
+use sharechain::coin::BITCOIN;
+use sharechain::coin::address::script_of;
 
 fuzz_target!(|name: &str| {
     let script = bitcoin::ScriptBuf::from_bytes(vec![0x51]);

@@ -46,7 +46,7 @@ pub(in crate::bitcoind::embedded) fn solve(parts: &TemplateParts, salt: u32) -> 
     ];
     let coinbase =
         Transaction { version: transaction::Version::TWO, lock_time: LockTime::ZERO, input: vec![input], output };
-    let root = crate::merkle::fold(coinbase.compute_txid().to_byte_array(), &template.branch);
+    let root = sharechain::merkle::fold(coinbase.compute_txid().to_byte_array(), &template.branch);
     let read = |one: &TemplateTransaction| bitcoin::consensus::encode::deserialize(&one.raw).unwrap();
     let mut header = Header {
         version: block::Version::from_consensus(template.version.cast_signed()),

@@ -9,7 +9,6 @@
 //! Two forests hold the same shares: all that came, and those that were verified against their ancestors. What is known of
 //! the parent chain is plain data, handed in ([`ParentFacts`]).
 
-pub mod at_risk;
 mod bounds;
 mod early;
 mod forest;
@@ -21,8 +20,6 @@ mod score;
 mod select;
 mod serve;
 mod stats;
-pub mod store;
-pub mod task;
 mod tip;
 mod verify;
 mod view;
@@ -50,8 +47,8 @@ use std::sync::Arc;
 use self::loose::{Loose, SourceNetwork};
 use self::verify::Verified;
 use self::view::View;
+use crate::coin::Network;
 use crate::merkle::Digest;
-use crate::network::Network;
 use crate::share::{Share, ShareHash, ShareRules, ShareVersion};
 
 /// A late share of our own still enters the chain if its parent has fewer children than this (protocol section 9.6).
@@ -425,7 +422,7 @@ impl Sharechain {
 }
 
 /// The same shares, each after its parent if that is among them, else in the order in which they were.
-pub(crate) fn parents_first(shares: Vec<Arc<Share>>) -> Vec<Arc<Share>> {
+pub fn parents_first(shares: Vec<Arc<Share>>) -> Vec<Arc<Share>> {
     let mut waiting: HashMap<ShareHash, Arc<Share>> =
         shares.iter().map(|share| (share.hash(), share.clone())).collect();
     let mut sorted = Vec::with_capacity(waiting.len());

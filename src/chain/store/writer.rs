@@ -3,6 +3,7 @@
 //! else; what has no room in the queue stays with the owner, which has all shares anyway.
 
 use parking_lot::{Condvar, Mutex};
+use sharechain::share::ShareHash;
 use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
@@ -12,9 +13,8 @@ use tokio::sync::{Notify, watch};
 use tracing::{error, info, warn};
 
 use super::{Store, StoreError};
+use crate::chain::at_risk::AtRisk;
 use crate::disk::{DiskHealth, Part};
-use crate::share::ShareHash;
-use crate::sharechain::at_risk::AtRisk;
 
 /// Bytes of shares that may be queued: some minutes of the fastest chain, or a second of a download. Tests have few shares.
 const QUEUE_BYTES_MAX: usize = if cfg!(test) { 16 << 10 } else { 8 << 20 };

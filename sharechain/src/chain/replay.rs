@@ -9,7 +9,7 @@ use serde::Serialize;
 use thiserror::Error;
 
 use super::{Event, Sharechain};
-use crate::network::Network;
+use crate::coin::Network;
 use crate::share::{DONATION_SCRIPT, GenerationError, Payouts, Share, ShareHash, display_hex, donation_payee};
 
 /// Why a replay stopped. What is wrong with a share is its verdict, and stops nothing.

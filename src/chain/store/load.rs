@@ -1,5 +1,6 @@
 //! Reads a whole store at start, and puts in order what the last run's end or the disk left in disorder.
 
+use sharechain::share::ShareHash;
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::io::ErrorKind;
@@ -9,7 +10,6 @@ use std::path::{Path, PathBuf};
 use super::record::{Piece, RECORD_BYTES_MAX, Record, is_torn};
 use super::segment::{self, FILE_BYTES_MAX, HEADER_BYTES, Header, Name};
 use super::{Current, Entry, Mark, Place, SEGMENT_BYTES_MAX, Store, StoreError, Usage, failed};
-use crate::share::ShareHash;
 
 /// So many damaged segments are set aside before the oldest is given up: a failing disk must not fill itself.
 const DAMAGED_KEPT_MAX: usize = 16;

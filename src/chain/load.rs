@@ -1,5 +1,8 @@
 //! Reads what the last run left, and makes the owner of it.
 
+use sharechain::chain::{Sharechain, share_rules};
+use sharechain::coin::Network;
+use sharechain::share::{Share, ShareHash, ShareRules};
 use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
@@ -7,12 +10,9 @@ use std::thread;
 use std::time::Instant;
 use tracing::{info, warn};
 
-use super::super::store::legacy;
-use super::super::store::{Loaded, Store, StoredShare};
-use super::super::{Sharechain, share_rules};
 use super::{Config, Handle, Heights, OpenedStore, Owner, StartError};
-use crate::network::Network;
-use crate::share::{Share, ShareHash, ShareRules};
+use crate::chain::store::legacy;
+use crate::chain::store::{Loaded, Store, StoredShare};
 
 /// Loads the chain that the last run left, and prepares its owner. Takes a second for a full store; keep it off the event
 /// loop.

@@ -4,7 +4,7 @@ use bitcoin::ScriptBuf;
 use bitcoin::base58;
 use thiserror::Error;
 
-use crate::network::Parent;
+use crate::coin::Parent;
 
 /// Longest text that is looked at: bech32 addresses have at most 90 characters (BIP 173).
 const ADDRESS_CHARACTERS_MAX: usize = 90;
@@ -134,10 +134,10 @@ fn looks_foreign(text: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::network::{BITCOIN, BITCOIN_REGTEST, BITCOIN_TESTNET};
+    use crate::coin::{BITCOIN, BITCOIN_REGTEST, BITCOIN_TESTNET};
     use proptest::prelude::*;
 
-    fn hex_of(text: &str, network: &crate::network::Network) -> String {
+    fn hex_of(text: &str, network: &crate::coin::Network) -> String {
         script_of(text, &network.parent).unwrap().to_hex_string()
     }
 

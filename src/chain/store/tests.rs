@@ -1,6 +1,7 @@
 //! What the store promises: nothing that was synced is lost, damage costs only what it hit, and it does not grow.
 
 use proptest::prelude::*;
+use sharechain::share::{SHARE_BYTES_MAX, ShareHash};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,7 +10,6 @@ use std::time::{Duration, Instant};
 use super::record::Record;
 use super::segment::{self, HEADER_BYTES, header_of};
 use super::{Loaded, SEGMENT_BYTES_MAX, Store, StoreError};
-use crate::share::{SHARE_BYTES_MAX, ShareHash};
 
 /// A hash of its own for each number.
 fn hash(number: u32) -> ShareHash {

@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use super::forest::Forest;
 use super::weights::{Entry, Query, limit};
+use crate::coin::Network;
 use crate::merkle::Digest;
-use crate::network::Network;
 use crate::share::{Share, ShareHash, ShareRules, ShareVersion, Target};
 
 /// Height that a block of unknown height counts as: very deep (protocol section 8.3).

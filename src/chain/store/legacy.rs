@@ -1,12 +1,12 @@
 //! Reads the share files of the Python node (protocol section 12), so that a pool can move to this one with its window.
 
+use sharechain::pack::Reader;
+use sharechain::share::{SHARE_BYTES_MAX, ShareHash, ShareVersion, read_wrapped};
 use std::fs;
 use std::path::Path;
 use thiserror::Error;
 
 use super::failed;
-use crate::pack::Reader;
-use crate::share::{SHARE_BYTES_MAX, ShareHash, ShareVersion, read_wrapped};
 
 /// The old node begins a new file when one has ten million bytes, which a share in hex may exceed by far; a longer one than
 /// this was not written by it.

@@ -8,10 +8,9 @@
 //! salt is what nobody outside knows: a share whose bytes look like a record, on a disk that damages just that share,
 //! must not be read as one.
 
+use sharechain::pack::{Reader, UnpackError, Writer};
+use sharechain::share::{SHARE_BYTES_MAX, ShareHash};
 use std::ops::Range;
-
-use crate::pack::{Reader, UnpackError, Writer};
-use crate::share::{SHARE_BYTES_MAX, ShareHash};
 
 /// Starts every record, so that a reader who lost his place finds the next.
 const MARKER: [u8; 4] = [0xf7, b'S', b'h', 0x9d];

@@ -3,11 +3,10 @@
 
 use metrics::{describe_histogram, histogram};
 use parking_lot::Mutex;
+use sharechain::share::ShareHash;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
-
-use crate::share::ShareHash;
 
 /// Shares that are remembered; with a disk that fails and no peers there is no end to them.
 const SHARES_MAX: usize = 1024;

@@ -3,13 +3,13 @@
 
 use std::sync::Arc;
 
+use crate::chain::{Sharechain, Tip};
+use crate::coin::{Network, from_toml};
 use crate::merkle::{Digest, branch_of_first, fold};
-use crate::network::{Network, from_toml};
 use crate::share::{
     Attempts, Bits, Draft, MinHeader, Payee, Payout, Payouts, SegwitData, Share, ShareData, ShareHash, ShareInfo,
     StaleInfo, Target,
 };
-use crate::sharechain::{Sharechain, Tip};
 
 /// When the forged chains begin, seconds since 1970.
 pub const START: u32 = 1_700_000_000;

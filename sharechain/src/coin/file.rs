@@ -287,11 +287,11 @@ fn target(value: &Value) -> Option<U256> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::network::{BITCOIN_SIGNET, LITECOIN};
+    use crate::coin::{BITCOIN_SIGNET, LITECOIN};
 
     #[test]
     fn the_example_file_differs_from_its_base_in_what_it_says() {
-        let network = from_toml(include_str!("../../tests/networks/run17.toml")).unwrap();
+        let network = from_toml(include_str!("../../../tests/networks/run17.toml")).unwrap();
         assert_eq!(network.name, "run17");
         assert_eq!(network.identifier, *b"sinet001");
         assert_eq!((network.chain_length, network.target_lookbehind, network.share_period), (120, 20, 5));

@@ -4,7 +4,7 @@ use ruint::Uint;
 use ruint::aliases::U320;
 
 use super::view::View;
-use crate::network::Network;
+use crate::coin::Network;
 use crate::share::{Attempts, Bits, Share, ShareHash, ShareVersion, Target};
 
 type U512 = Uint<512, 8>;
@@ -150,7 +150,7 @@ impl Next {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::network::BITCOIN;
+    use crate::coin::BITCOIN;
 
     fn pace(work: u64, seconds: i64, previous: u64) -> Pace {
         let near = u32::try_from(1_000_000 + seconds).unwrap();

@@ -2,6 +2,9 @@
 //! disk: what the store's queue has no room for is remembered by hash, and queued later.
 
 use metrics::{counter, gauge, histogram};
+use sharechain::chain::{Early, EarlySources, Event, Sharechain, Tip, VerifyError};
+use sharechain::coin::Network;
+use sharechain::share::{ShareHash, StaleInfo};
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -10,17 +13,14 @@ use tokio::time::{MissedTickBehavior, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
 
-use super::super::at_risk::AtRisk;
-use super::super::store::{NewShare, Store, StoreWriter};
-use super::super::{Early, EarlySources, Event, Sharechain, Tip, VerifyError};
 use super::{
     ChainEvent, EVENTS_KEPT_MAX, Handle, Heights, KnownTransactions, Needs, OpenedStore, OwnShare, OwnShares,
     QUERIES_QUEUED_MAX, Query, RECEIVED_QUEUED_MAX, Received, SHARES_QUEUED_MAX, SOLVED_QUEUED_MAX, SolvedShare,
     StartError, StoreSlot,
 };
+use crate::chain::at_risk::AtRisk;
+use crate::chain::store::{NewShare, Store, StoreWriter};
 use crate::disk::DiskHealth;
-use crate::network::Network;
-use crate::share::{ShareHash, StaleInfo};
 
 /// Shares of our own taken up between two choices, so that a burst is chosen over once.
 const BATCH_MAX: usize = 64;
@@ -608,7 +608,8 @@ impl Owner {
         }
         let new = hashes.iter().filter(|hash| !self.saved.contains(*hash) && !self.unsaved_set.contains(*hash));
         // They are verified from a chain's end down, and read fastest from its beginning up.
-        for share in super::super::parents_first(new.filter_map(|hash| self.chain.share(*hash).cloned()).collect()) {
+        for share in sharechain::chain::parents_first(new.filter_map(|hash| self.chain.share(*hash).cloned()).collect())
+        {
             let hash = share.hash();
             self.unsaved_set.insert(hash);
             self.unsaved.push_back(hash);
@@ -684,7 +685,7 @@ fn stored(chain: &Sharechain, hash: ShareHash) -> Option<NewShare> {
 fn missing_in(chain: &Sharechain, is_stored: &dyn Fn(ShareHash) -> bool) -> Vec<NewShare> {
     let missing = chain.all().iter().filter(|hash| !is_stored(*hash));
     let shares = missing.filter_map(|hash| chain.share(hash).cloned()).collect();
-    super::super::parents_first(shares).iter().filter_map(|share| stored(chain, share.hash())).collect()
+    sharechain::chain::parents_first(shares).iter().filter_map(|share| stored(chain, share.hash())).collect()
 }
 
 /// Waits until the store's queue has room again.
@@ -714,8 +715,8 @@ fn whole_seconds(now: f64) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::share::Share;
-    use crate::simulation::forge::{Plan, grow, network};
+    use sharechain::share::Share;
+    use sharechain::testkit::{Plan, grow, network};
     use std::collections::HashMap;
     use std::path::Path;
 

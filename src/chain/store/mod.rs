@@ -25,6 +25,7 @@ mod writer;
 pub use load::{Loaded, StoredShare};
 pub use writer::{NewShare, StoreQueue, StoreWriter};
 
+use sharechain::share::{SHARE_BYTES_MAX, ShareHash};
 use std::collections::{BTreeMap, HashMap};
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -32,7 +33,6 @@ use std::path::{Path, PathBuf};
 use thiserror::Error;
 use tracing::warn;
 
-use crate::share::{SHARE_BYTES_MAX, ShareHash};
 use record::{Piece, Record};
 use segment::{HEADER_BYTES, Name};
 
@@ -94,7 +94,7 @@ pub struct Store {
 #[cfg(test)]
 impl Store {
     /// Has the next write hang until what is returned is dropped.
-    pub(in crate::sharechain) fn hang(&mut self) -> std::sync::mpsc::Sender<()> {
+    pub(in crate::chain) fn hang(&mut self) -> std::sync::mpsc::Sender<()> {
         let (release, hanging) = std::sync::mpsc::channel();
         self.hanging = Some(hanging);
         release

@@ -9,14 +9,20 @@
 //!  transactions ───────▶┘  in slices └─▶ StoreWriter
 //! ```
 
+pub mod at_risk;
 mod load;
 mod owner;
+pub mod store;
 
 pub use load::{load, load_read_only};
 pub use owner::Owner;
 
 use metrics::{counter, describe_counter, describe_gauge, describe_histogram};
 use parking_lot::Mutex;
+use sharechain::chain::{Early, KnownTransaction, Sharechain, Tip, Wanted};
+use sharechain::coin::Network;
+use sharechain::merkle::Digest;
+use sharechain::share::{Share, ShareHash, ShareRules};
 use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::net::SocketAddr;
@@ -26,14 +32,10 @@ use std::time::Instant;
 use thiserror::Error;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
-use super::at_risk::{self, AtRisk};
-use super::store::legacy::LegacyError;
-use super::store::{NewShare, Store, StoreError, StoreQueue};
-use super::{Early, KnownTransaction, Sharechain, Tip, Wanted};
 use crate::disk::DiskHealth;
-use crate::merkle::Digest;
-use crate::network::Network;
-use crate::share::{Share, ShareHash, ShareRules};
+use at_risk::AtRisk;
+use store::legacy::LegacyError;
+use store::{NewShare, Store, StoreError, StoreQueue};
 
 /// Shares of our own that may wait. Whoever found one waits with it when it is full.
 pub const SHARES_QUEUED_MAX: usize = 1024;
@@ -184,7 +186,7 @@ pub struct Received {
 #[derive(Debug)]
 pub enum Query {
     /// Shares and their ancestors, as peers ask for them (protocol section 3.7): see
-    /// [`Sharechain::ancestry`](super::Sharechain::ancestry).
+    /// [`Sharechain::ancestry`](sharechain::chain::Sharechain::ancestry).
     Ancestry {
         /// The shares.
         hashes: Vec<ShareHash>,
@@ -347,7 +349,7 @@ impl Handle {
 
     /// What shares are read and checked by.
     pub fn rules(&self) -> ShareRules {
-        super::share_rules(self.network)
+        sharechain::chain::share_rules(self.network)
     }
 }
 

@@ -4,6 +4,7 @@
 
 use ruint::aliases::U256;
 
+pub mod address;
 mod file;
 mod tables;
 

@@ -1,0 +1,18 @@
+//! P2Pool's consensus as a library: bytes and the time in, verdicts out. No sockets, no files, no clock, no tasks; the
+//! manifest and `clippy.toml` keep it so.
+//!
+//! ```text
+//!  bytes ──share──▶ Share ──chain: verify──▶ Sharechain ──select──▶ Tip ──▶ the next share
+//!            ▲                                   ▲
+//!            └── coin: networks, addresses, proof of work
+//! ```
+//!
+//! `docs/protocol.md` is the specification that comments cite by section and trap.
+
+pub mod chain;
+pub mod coin;
+pub mod merkle;
+pub mod pack;
+pub mod share;
+#[cfg(any(test, feature = "testkit"))]
+pub mod testkit;
