@@ -2,6 +2,7 @@
 //! directory stays as it is.
 
 use anyhow::{Context, Result, bail};
+use p2p::addrs::AddressBook;
 use sharechain::chain::share_rules;
 use sharechain::coin::Network;
 use sharechain::share::{Share, ShareHash};
@@ -14,7 +15,6 @@ use std::path::{Path, PathBuf};
 use crate::chain::store::{Store, legacy};
 use crate::data_dir::DataDir;
 use crate::graphs::file;
-use crate::p2p::addrs::AddressBook;
 use crate::work::Payout;
 
 /// The old node's file of the address that it paid, and ours.

@@ -16,32 +16,31 @@
 //!
 //! | module | may import |
 //! | --- | --- |
-//! | `block`, `disk`, `json_lines`, `metrics`, `tasks` | nothing |
+//! | `block`, `disk`, `json_lines`, `metrics`, `simulation`, `tasks` | nothing |
 //! | `log` | `disk` |
 //! | `template` | nothing |
 //! | `chain` | `disk` |
-//! | `p2p` | `data_dir`, `disk`, `chain`, `sockets`, `template` |
+//! | `peers` | `chain`, `data_dir`, `disk`, `sockets`, `template` |
 //! | `stats` | nothing (and the crate `stratum`) |
 //! | `data_dir` | nothing |
 //! | `sockets` | `data_dir` |
 //! | `journal` | `block`, `data_dir`, `disk` |
 //! | `bitcoind` | `block`, `journal`, `tasks`, `template` |
 //! | `found` | `bitcoind` (where blocks stand, submits them again), `block`, `data_dir`, `disk`, `journal`, `template` |
-//! | `work` | `p2p` (only `Status`), `stats` (rates), `template` |
-//! | `figures` | `bitcoind` (health), `disk`, `p2p` (only `Status`), `chain`, `stats` (rates), `template`, `work` (gate) |
+//! | `work` | `stats` (rates), `template` |
+//! | `figures` | `bitcoind` (health), `chain`, `disk`, `stats` (rates), `template`, `work` (gate) |
 //! | `solution` | `block`, `chain`, `template`, `work` |
-//! | `graphs` | `data_dir`, `disk`, `figures`, `p2p` (its `Traffic`), `chain`, `stats` (rates) |
-//! | `http` | `bitcoind` (health), `block`, `disk`, `figures`, `found` (records), `graphs`, `metrics`, `p2p` (its `Traffic`), `chain`, `stats` (rates), `work` (gate), and the crate `stratum` |
+//! | `graphs` | `data_dir`, `disk`, `figures`, `peers` (its `Traffic`), `chain`, `stats` (rates) |
+//! | `http` | `bitcoind` (health), `block`, `disk`, `figures`, `found` (records), `graphs`, `metrics`, `peers` (its `Traffic`), `chain`, `stats` (rates), `work` (gate), and the crate `stratum` |
 //! | `getwork` | `http` (who asks, and the crate `stratum`) |
 //! | `announce` | `found` (events), `json_lines`, `tasks` |
 //! | `miner` | `json_lines` |
-//! | `control` | `bitcoind` (health, submits blocks again), `block`, `data_dir`, `figures`, `found`, `journal` (a block's bytes), `json_lines`, `log`, `p2p`, `stats` (rates), `work` (gate) |
+//! | `control` | `bitcoind` (health, submits blocks again), `block`, `data_dir`, `figures`, `found`, `journal` (a block's bytes), `json_lines`, `log`, `peers`, `stats` (rates), `work` (gate) |
 //! | `listen` | `http`, `sockets` |
 //! | `node` | everything above |
 //! | `bench` | `http`, `listen`, `metrics`, `sockets`, `stats`, `tasks`, `template`, `work` |
-//! | `config` | `announce` (its `Config`), `bench` (its `Config`), `bitcoind` (its `Config`), `control` (requests), `import` (its `Config`), `listen` (its `TlsFiles`), `miner` (its `Config`), `p2p` (its `Config`), `simulation` (its `Config`), `top` (its `Config`), `work` (its `Config`) |
-//! | `simulation` | `p2p` |
-//! | `import` | `data_dir`, `graphs` (its file), `p2p` (its address book), `chain` (its store), `work` (`Payout`) |
+//! | `config` | `announce` (its `Config`), `bench` (its `Config`), `bitcoind` (its `Config`), `control` (requests), `import` (its `Config`), `listen` (its `TlsFiles`), `miner` (its `Config`), `peers` (its `Config`), `simulation` (its `Config`), `top` (its `Config`), `work` (its `Config`) |
+//! | `import` | `chain` (its store), `data_dir`, `graphs` (its file), `work` (`Payout`) |
 //! | `top` | `control` |
 //! | `demo`, `doctor`, `service` | `config`, `node` and what stands above it |
 //! | `main` | everything |
@@ -70,7 +69,7 @@ pub mod log;
 pub mod metrics;
 pub mod miner;
 pub mod node;
-pub mod p2p;
+pub mod peers;
 pub mod service;
 pub mod simulation;
 pub mod sockets;

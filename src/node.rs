@@ -59,7 +59,7 @@ use crate::stats::Rates;
 use crate::tasks::Tasks;
 use crate::work::WorkSet;
 use crate::work::gate::{self, Keeper, Situation};
-use crate::{announce, bitcoind, chain, control, found, listen, metrics, p2p, solution, stats, work};
+use crate::{announce, bitcoind, chain, control, found, listen, metrics, peers, solution, stats, work};
 
 /// How long a stopping node waits for its parts: what was found is on disk by then, and miners fail over in seconds.
 pub const GRACE: Duration = Duration::from_millis(1500);
@@ -90,7 +90,7 @@ pub struct Parts {
     /// The share chain's owner, loaded.
     pub sharechain: (chain::Handle, chain::Owner),
     /// How to take part in the pool's network, if at all.
-    pub p2p: Option<p2p::Config>,
+    pub p2p: Option<peers::Config>,
     /// Who is told of found blocks.
     pub announce: announce::Config,
     /// The last lines of the log.
@@ -117,7 +117,7 @@ pub struct Node {
     /// The share chain.
     pub sharechain: chain::Handle,
     /// The pool's network, if the node takes part in it.
-    pub p2p: Option<p2p::Handle>,
+    pub p2p: Option<peers::Handle>,
 }
 
 /// Names and explains every metric.
@@ -129,7 +129,7 @@ pub fn describe_metrics() {
     stats::describe();
     figures::describe();
     chain::describe();
-    p2p::describe();
+    peers::describe();
     work::describe();
     http::describe();
     disk::describe();
@@ -326,13 +326,13 @@ pub fn start(parts: Parts, daemon: bitcoind::Handle, tasks: &Tasks) -> Node {
 
 /// Starts the pool's network, before the share chain goes on: it is to hear everything.
 fn join_pool(
-    config: p2p::Config,
+    config: peers::Config,
     (data_dir, disk): (DataDir, DiskHealth),
     sharechain: &chain::Handle,
     daemon: &bitcoind::Handle,
     tasks: &Tasks,
-) -> p2p::Handle {
-    let inputs = p2p::task::Inputs {
+) -> peers::Handle {
+    let inputs = peers::task::Inputs {
         data_dir,
         disk,
         chain: sharechain.clone(),
@@ -341,7 +341,7 @@ fn join_pool(
         best_header: daemon.best_header.clone(),
         news: daemon.news.clone(),
     };
-    let (handle, network) = p2p::task::new(config, inputs);
+    let (handle, network) = peers::task::new(config, inputs);
     tasks.spawn("p2p", network.run(tasks.stop_signal()));
     handle
 }

@@ -25,7 +25,7 @@ for path in "${changed[@]}"; do
     case $path in
         # Workspaces of their own, which only fuzzing builds.
         stratum/fuzz/* | tests/fuzz/*) ;;
-        sharechain/* | stratum/*) packages[${path%%/*}]=yes ;;
+        p2p/* | sharechain/* | stratum/*) packages[${path%%/*}]=yes ;;
         tests/support/*) packages[test-support]=yes ;;
         *.sh | .ci/*) [[ ! -f $path ]] || scripts+=("$path") ;;
         tests/*/*.rs)
@@ -40,7 +40,7 @@ for path in "${changed[@]}"; do
         src/* | benches/*) packages[p2pool]=yes ;;
         # What all packages are built by.
         Cargo.toml | Cargo.lock | .clippy.toml | .cargo/*)
-            packages[p2pool]=yes packages[sharechain]=yes packages[stratum]=yes packages[test-support]=yes
+            packages[p2p]=yes packages[p2pool]=yes packages[sharechain]=yes packages[stratum]=yes packages[test-support]=yes
             ;;
     esac
 done
@@ -64,7 +64,7 @@ for package in "${!packages[@]}"; do
 done
 # The tests of the test support start daemons.
 tested=()
-for package in p2pool sharechain stratum; do
+for package in p2p p2pool sharechain stratum; do
     [[ -z ${packages[$package]:-} ]] || tested+=("$package")
 done
 if ((${#tested[@]} > 0)) && cargo nextest --version >/dev/null 2>&1; then

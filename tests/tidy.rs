@@ -147,7 +147,7 @@ fn stratum_knows_nothing_of_the_node_and_only_its_server_knows_tokio() {
 
 #[test]
 fn every_file_says_why_it_exists() {
-    for path in rust_files(&["src", "sharechain", "stratum", "tests"]) {
+    for path in rust_files(&["src", "p2p", "sharechain", "stratum", "tests"]) {
         assert!(read(&path).starts_with("//! "), "{} has no header comment", path.display());
     }
 }
@@ -156,7 +156,7 @@ fn every_file_says_why_it_exists() {
 fn nothing_is_left_unfinished() {
     // Spelled so that this file does not find itself.
     let marks = ["TO\u{44}O", "FIX\u{4d}E", "XX\u{58}", "unimplemented\u{21}", "todo\u{21}"];
-    for path in rust_files(&["src", "sharechain", "stratum", "tests"]) {
+    for path in rust_files(&["src", "p2p", "sharechain", "stratum", "tests"]) {
         let text = read(&path);
         for mark in marks {
             assert!(!text.contains(mark), "{} says {mark}", path.display());
@@ -169,7 +169,7 @@ fn tests_are_left_out_only_where_the_full_run_has_them() {
     // Spelled so that this file does not find itself.
     let (ignored, long) = ("#[ignor\u{65}", "#[ignor\u{65} = \"long: tests/run.sh --full\"]");
     let mut count = 0;
-    for path in rust_files(&["src", "sharechain", "stratum", "tests"]) {
+    for path in rust_files(&["src", "p2p", "sharechain", "stratum", "tests"]) {
         for line in read(&path).lines().filter(|line| line.contains(ignored)) {
             assert_eq!(line.trim(), long, "{}: the only reason to leave a test out", path.display());
             count += 1;

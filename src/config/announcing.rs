@@ -5,7 +5,7 @@ use sharechain::coin::Network;
 
 use super::Problems;
 use crate::announce::{self, irc};
-use crate::p2p::Host;
+use crate::peers::Host;
 
 /// The IRC network that the free software projects of P2Pool's old one moved to.
 const IRC_SERVER: &str = "ircs://irc.libera.chat";

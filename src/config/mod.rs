@@ -29,7 +29,7 @@ use crate::control::client as control;
 use crate::control::{BAN_HOURS_MAX, Request};
 use crate::import;
 use crate::miner;
-use crate::p2p::{self, Host};
+use crate::peers::{self, Host};
 use crate::simulation::{self, Scenario};
 use crate::top;
 use crate::work::{self, Payout};
@@ -136,7 +136,7 @@ pub struct NodeConfig {
     /// The daemon.
     pub daemon: daemon::Config,
     /// How it takes part in the pool's network.
-    pub p2p: p2p::Config,
+    pub p2p: peers::Config,
     /// Who is told of found blocks.
     pub announce: announce::Config,
     /// Give out work without peers and before the pool's shares are here.
@@ -540,7 +540,11 @@ fn node(arguments: RunArgs, environment: &Environment, problems: &mut Problems) 
 }
 
 /// How the node takes part in the pool's network. Everything is looked at, whatever is wrong before it.
-fn p2p_config(arguments: &RunArgs, network: Option<&'static Network>, problems: &mut Problems) -> Option<p2p::Config> {
+fn p2p_config(
+    arguments: &RunArgs,
+    network: Option<&'static Network>,
+    problems: &mut Problems,
+) -> Option<peers::Config> {
     // Of another network's port only the form is looked at: that network is refused already.
     let default_port = network.map_or(1, |network| network.p2p_port);
     let listen = match &arguments.p2pool_port {
@@ -551,7 +555,7 @@ fn p2p_config(arguments: &RunArgs, network: Option<&'static Network>, problems: 
     let bootstrap = network.filter(|_| !arguments.no_bootstrap).map_or(&[][..], |network| network.bootstrap_addresses);
     let bootstrap = bootstrap.iter().filter_map(|text| Host::parse(text, default_port)).collect();
     let incoming_max = problems.take("--max-conns", count_from_0(&arguments.max_conns, PEERS_MAX));
-    let outgoing = problems.take("--outgoing-conns", count_from_0(&arguments.outgoing_conns, p2p::OUTGOING_MAX));
+    let outgoing = problems.take("--outgoing-conns", count_from_0(&arguments.outgoing_conns, peers::OUTGOING_MAX));
     // Peers are told the port that they can reach, which is the one listened on unless somebody says otherwise.
     let external_port = listen.map_or(default_port, |listen| listen.port());
     let external = hosts("--external-ip", arguments.external_ip.as_slice(), external_port, problems);
@@ -559,7 +563,7 @@ fn p2p_config(arguments: &RunArgs, network: Option<&'static Network>, problems: 
     for text in &arguments.whitelist {
         whitelist.extend(problems.take("--whitelist", ip_network(text)));
     }
-    Some(p2p::Config {
+    Some(peers::Config {
         network: network?,
         listen: listen?,
         nodes,

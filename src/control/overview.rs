@@ -377,7 +377,7 @@ fn share(share: &crate::figures::DrawnShare) -> Share {
     }
 }
 
-fn peer(peer: &crate::p2p::PeerStatus) -> Peer {
+fn peer(peer: &p2p::PeerStatus) -> Peer {
     Peer {
         address: peer.address.to_string(),
         is_incoming: peer.is_incoming,

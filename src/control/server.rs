@@ -29,7 +29,7 @@ use crate::figures::{Figures, unix_now};
 use crate::found::FoundBlocks;
 use crate::json_lines;
 use crate::log::Tail;
-use crate::p2p::{self, Command};
+use crate::peers::{self, Command};
 use crate::stats::Rates;
 use crate::work::Gate;
 
@@ -54,7 +54,7 @@ pub struct Sources {
     /// The network's name.
     pub network: &'static str,
     /// The pool's network, if this node takes part in it.
-    pub p2p: Option<p2p::Handle>,
+    pub p2p: Option<peers::Handle>,
     /// Whether there may be work.
     pub gate: watch::Receiver<Gate>,
     /// The daemon's condition.
@@ -261,7 +261,7 @@ struct Attempt {
     outcome: Outcome,
 }
 
-async fn unban(address: IpAddr, p2p: &p2p::Handle) -> Result<Value, String> {
+async fn unban(address: IpAddr, p2p: &peers::Handle) -> Result<Value, String> {
     if order(p2p, |reply| Command::Unban { address, reply }).await? {
         Ok(json!({ "unbanned": 1 }))
     } else {
@@ -269,7 +269,7 @@ async fn unban(address: IpAddr, p2p: &p2p::Handle) -> Result<Value, String> {
     }
 }
 
-async fn unban_all(p2p: &p2p::Handle) -> Result<Value, String> {
+async fn unban_all(p2p: &peers::Handle) -> Result<Value, String> {
     let mut unbanned = 0_u64;
     for ban in order(p2p, |reply| Command::ListBans { reply }).await? {
         let address = ban.address;
@@ -279,7 +279,7 @@ async fn unban_all(p2p: &p2p::Handle) -> Result<Value, String> {
 }
 
 /// Has an order carried out, and says what came of it.
-async fn order<T>(p2p: &p2p::Handle, make: impl FnOnce(oneshot::Sender<T>) -> Command) -> Result<T, String> {
+async fn order<T>(p2p: &peers::Handle, make: impl FnOnce(oneshot::Sender<T>) -> Command) -> Result<T, String> {
     let (reply, replied) = oneshot::channel();
     let carried_out = async {
         p2p.commands.send(make(reply)).await.ok()?;
@@ -300,7 +300,7 @@ fn value(one: &impl Serialize) -> Value {
 mod tests {
     use super::*;
     use crate::control::client;
-    use crate::p2p::bans::{Bans, NotBanned};
+    use p2p::bans::{Bans, NotBanned};
     use sharechain::coin::BITCOIN_REGTEST;
     use std::path::PathBuf;
     use tokio::sync::mpsc;
@@ -333,7 +333,7 @@ mod tests {
         let status = watch::channel(Arc::default()).1;
         let sources = Sources {
             network: "bitcoin_regtest",
-            p2p: Some(p2p::Handle { status, commands, transactions: Arc::default(), traffic: Arc::default() }),
+            p2p: Some(peers::Handle { status, commands, transactions: Arc::default(), traffic: Arc::default() }),
             gate: watch::channel(Gate::Closed("waiting for a peer".into())).1,
             health: watch::channel(Health::default()).1,
             rates: watch::channel(Arc::default()).1,

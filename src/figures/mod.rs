@@ -33,7 +33,6 @@ use tokio_util::sync::CancellationToken;
 use crate::bitcoind::Health;
 use crate::chain;
 use crate::disk::Troubles;
-use crate::p2p;
 use crate::stats::Rates;
 use crate::template::Template;
 use crate::work::Gate;

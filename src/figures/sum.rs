@@ -15,7 +15,6 @@ use super::{
 };
 use crate::bitcoind::Health;
 use crate::disk::Troubles;
-use crate::p2p;
 use crate::stats::Rates;
 use crate::template::Template;
 use crate::work::Gate;

@@ -14,6 +14,7 @@ mod view;
 pub use log::Record;
 pub use view::{Bin, Kind, ONLY, SPANS, Shape, Span, Value, View};
 
+use crate::peers::Traffic;
 use parking_lot::Mutex;
 use std::path::Path;
 use std::sync::Arc;
@@ -28,7 +29,6 @@ use crate::chain::{self, ChainEvent};
 use crate::data_dir::DataDir;
 use crate::disk::{DiskHealth, Part};
 use crate::figures::{Figures, unix_now};
-use crate::p2p::Traffic;
 use crate::stats::Rates;
 use log::Log;
 use sample::{OwnShares, Sampler};

@@ -4,6 +4,7 @@ mod api;
 mod legacy;
 mod pages;
 
+use crate::peers::Traffic;
 use axum::Router;
 use axum::extract::{MatchedPath, Path, State};
 use axum::http::{HeaderValue, StatusCode, header};
@@ -42,7 +43,6 @@ use crate::figures::Figures;
 use crate::figures::share::Finder;
 use crate::found::FoundBlocks;
 use crate::graphs::Graphs;
-use crate::p2p::Traffic;
 use crate::stats::Rates;
 use crate::work::Gate;
 

@@ -1,5 +1,6 @@
 //! Who takes part in the simulated network, and what the world and they say to each other.
 
+use p2p::swarm::Now;
 use sharechain::share::ShareHash;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -7,7 +8,6 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use super::node::Node;
-use crate::p2p::swarm::Now;
 
 /// A moment of the simulation, as sans-IO parts want it told.
 #[derive(Debug, Clone, Copy)]

@@ -1,6 +1,9 @@
 //! Those who do not play by the rules: one withholds shares, one floods nodes with bad ones, one tries to be everybody
 //! that a node knows.
 
+use p2p::message::{AddressRecord, Endpoint};
+use p2p::peer::{Direction, Order, Peer, PeerEvent};
+use p2p::transactions::Transactions;
 use sharechain::chain::Sharechain;
 use sharechain::share::Share;
 use sharechain::testkit::{self, Plan};
@@ -11,9 +14,6 @@ use std::time::{Duration, Instant};
 
 use super::agent::{Agent, Command, Moment, Opened, Socket};
 use super::node::Node;
-use crate::p2p::message::{AddressRecord, Endpoint};
-use crate::p2p::peer::{Direction, Order, Peer, PeerEvent};
-use crate::p2p::transactions::Transactions;
 
 /// Between a flooder's waves.
 const WAVE_INTERVAL: Duration = Duration::from_secs(10);

@@ -1,5 +1,10 @@
 //! One simulated node: the share chain, the swarm and the peers of the real node, driven by the world instead of tasks.
 
+use p2p::frame::Budget;
+use p2p::message::{Message, WrappedShare};
+use p2p::peer::{Advertise, Close, Direction, Local, Order, PROTOCOL_VERSION, Peer};
+use p2p::swarm::{Action, Config, DialKind, PeerId, Swarm};
+use p2p::transactions::Transactions;
 use sharechain::chain::{Event, Sharechain};
 use sharechain::coin::Network;
 use sharechain::pack::Reader;
@@ -14,11 +19,6 @@ use bytes::Bytes;
 use fastrand::Rng;
 
 use super::agent::{Agent, Command, Moment, Opened, Socket};
-use crate::p2p::frame::Budget;
-use crate::p2p::message::{Message, WrappedShare};
-use crate::p2p::peer::{Advertise, Close, Direction, Local, Order, PROTOCOL_VERSION, Peer};
-use crate::p2p::swarm::{Action, Config, DialKind, PeerId, Swarm};
-use crate::p2p::transactions::Transactions;
 
 /// Between the choices that are made whatever happens. The real node's are closer together, which costs a simulation more
 /// than it shows.

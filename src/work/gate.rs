@@ -1,6 +1,7 @@
 //! The gate: whether there may be work at all. On a network that others mine on, nobody is to mine a chain of their own
 //! by mistake.
 
+use p2p::Status;
 use sharechain::chain::Tip;
 use std::fmt;
 use std::sync::Arc;
@@ -8,8 +9,6 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 use tokio::time::sleep_until;
 use tokio_util::sync::CancellationToken;
-
-use crate::p2p::Status;
 
 /// How long miners are kept when the last peer is gone. P2Pool sends them away at once, and brings a farm back for every
 /// reconnect; shares found in a minute alone are few, and are told to the next peer.

@@ -4,6 +4,7 @@
 //! `cargo bench -p stratum --bench server [SECONDS]`. Servers are processes of their own, so that their CPU time and memory
 //! are theirs alone. Submissions are judged in full but need no grinding: every hash meets the difficulty.
 
+#![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "a test reads the clock and opens sockets")]
 #![allow(clippy::unwrap_used, reason = "a benchmark can do nothing about an error but stop")]
 #![allow(clippy::cast_precision_loss, reason = "figures to be read")]
 

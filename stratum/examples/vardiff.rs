@@ -1,6 +1,8 @@
 //! Draws how the difficulty of each profile of hardware finds its place: `cargo run -p stratum --example vardiff` writes
 //! `stratum/tests/vardiff.svg`.
 
+#![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "a test reads the clock and opens sockets")]
+
 #[path = "../tests/hardware/mod.rs"]
 #[allow(dead_code, reason = "the tests use the rest")]
 mod hardware;

@@ -26,6 +26,8 @@
 //! `duplicates`, `midstate`, `version_rolling` ← `submission`, `job` ← `memory`, `message`, `tally`, `vardiff`, `work` ←
 //! `session`, `getwork` ← `server`.
 
+#![cfg_attr(test, allow(clippy::disallowed_methods, reason = "a test may begin at the clock's time"))]
+
 pub mod device;
 pub mod difficulty;
 pub mod duplicates;

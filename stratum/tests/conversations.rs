@@ -1,5 +1,6 @@
 //! Conversations with a session, line by line, in virtual time: what is asked, what is answered, and in which order.
 
+#![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "a test reads the clock and opens sockets")]
 #![allow(clippy::unwrap_used, reason = "a test that fails says where")]
 
 use bytes::Bytes;

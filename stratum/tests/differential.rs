@@ -1,6 +1,7 @@
 //! A million random submissions, each judged twice: by a session, and by a checker that is written from the protocol alone
 //! and shares no code with it. It builds the whole coinbase, hashes plainly, and compares integers of any size.
 
+#![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "a test reads the clock and opens sockets")]
 #![allow(clippy::unwrap_used, reason = "a test that fails says where")]
 
 use num_bigint::BigUint;

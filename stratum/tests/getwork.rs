@@ -1,5 +1,6 @@
 //! Polling miners: what they get, what they bring back, and what comes of it, in virtual time.
 
+#![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "a test reads the clock and opens sockets")]
 #![allow(clippy::unwrap_used, reason = "a test that fails says where")]
 
 use sha2::digest::generic_array::GenericArray;

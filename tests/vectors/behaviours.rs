@@ -1,10 +1,10 @@
 //! What a live reference node did to 37 odd clients, and what ours does to the same.
 
 use super::support::{bytes_of, json, list_of, ran, rules_of, str_of};
-use p2pool::p2p::frame::Budget;
-use p2pool::p2p::message::{Command, Message, Version};
-use p2pool::p2p::peer::{Advertise, Close, Direction, Local, Order, Peer, PeerEvent, RequestId};
-use p2pool::p2p::transactions::Transactions;
+use p2p::frame::Budget;
+use p2p::message::{Command, Message, Version};
+use p2p::peer::{Advertise, Close, Direction, Local, Order, Peer, PeerEvent, RequestId};
+use p2p::transactions::Transactions;
 use serde_json::Value;
 use sharechain::share::{Share, ShareHash, ShareRules};
 use std::collections::HashMap;
@@ -67,7 +67,7 @@ fn chain_of(cases: &[Value], rules: &ShareRules) -> HashMap<ShareHash, Arc<Share
         Message::ShareReply { shares, .. } => shares,
         _ => Vec::new(),
     });
-    let load = |wrapped: p2pool::p2p::message::WrappedShare| {
+    let load = |wrapped: p2p::message::WrappedShare| {
         let share = Share::from_wrapped(wrapped.version, &wrapped.contents, rules).unwrap();
         (share.hash(), Arc::new(share))
     };

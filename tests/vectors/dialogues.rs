@@ -17,10 +17,10 @@
 use super::messages::STREAMS;
 use super::support::{RecordedFrame, frames_of, json, ran, rules_of};
 use bytes::Bytes;
-use p2pool::p2p::frame::Budget;
-use p2pool::p2p::message::{Message, WrappedShare};
-use p2pool::p2p::peer::{Advertise, Direction, Local, Order, Peer, PeerEvent, RequestId};
-use p2pool::p2p::transactions::{TemplateTransactions, Transaction, Transactions};
+use p2p::frame::Budget;
+use p2p::message::{Message, WrappedShare};
+use p2p::peer::{Advertise, Direction, Local, Order, Peer, PeerEvent, RequestId};
+use p2p::transactions::{TemplateTransactions, Transaction, Transactions};
 use sharechain::chain::share_rules;
 use sharechain::coin::BITCOIN_REGTEST;
 use sharechain::merkle::Digest;

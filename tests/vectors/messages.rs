@@ -2,9 +2,9 @@
 
 use super::support::{bytes_of, frames_of, json, list_of, number_of, ran, str_of};
 use bytes::Bytes;
-use p2pool::p2p::frame::{Budget, Event, Frames, Verdict};
-use p2pool::p2p::message::{Command, Endpoint, Message, ReplyResult, WrappedShare};
-use p2pool::p2p::transactions::Transaction;
+use p2p::frame::{Budget, Event, Frames, Verdict};
+use p2p::message::{Command, Endpoint, Message, ReplyResult, WrappedShare};
+use p2p::transactions::Transaction;
 use ruint::aliases::U320;
 use serde_json::{Value, json as value_of};
 use sharechain::coin::BITCOIN;
@@ -68,7 +68,7 @@ fn value(message: &Message) -> Value {
         Message::Ping => value_of!({}),
         Message::AddrMe { port } => value_of!({ "port": port.to_string() }),
         Message::Addrs(records) => {
-            let one = |record: &p2pool::p2p::message::AddressRecord| value_of!({ "timestamp": record.timestamp.to_string(), "address": address(&record.endpoint) });
+            let one = |record: &p2p::message::AddressRecord| value_of!({ "timestamp": record.timestamp.to_string(), "address": address(&record.endpoint) });
             value_of!({ "addrs": records.iter().map(one).collect::<Value>() })
         }
         Message::GetAddrs { count } => value_of!({ "count": count.to_string() }),
@@ -102,7 +102,7 @@ fn value(message: &Message) -> Value {
     }
 }
 
-fn parse(command: &str, payload: Vec<u8>) -> Result<Message, p2pool::p2p::message::MessageError> {
+fn parse(command: &str, payload: Vec<u8>) -> Result<Message, p2p::message::MessageError> {
     Message::parse(command, payload.into()).map(|message| message.expect("a command of ours"))
 }
 
@@ -159,7 +159,7 @@ fn addresses_and_results_read_as_recorded_wherever_they_stand() {
             let packed = packed.clone().unwrap();
             let message = parse(command, [before, &packed, after].concat())?;
             assert_eq!(message.to_payload(), [before, &packed, after].concat());
-            Ok::<_, p2pool::p2p::message::MessageError>(value(&message))
+            Ok::<_, p2p::message::MessageError>(value(&message))
         };
         match str_of(&case["type"]) {
             // An address that cannot be written is none that our types could hold.

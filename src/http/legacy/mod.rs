@@ -130,7 +130,7 @@ fn current_payouts(figures: &Figures) -> BTreeMap<&str, f64> {
 }
 
 fn pings(figures: &Figures) -> BTreeMap<String, Option<f64>> {
-    let of = |peer: &crate::p2p::PeerStatus| (peer.address.to_string(), peer.latency.map(|seconds| seconds * 1000.0));
+    let of = |peer: &p2p::PeerStatus| (peer.address.to_string(), peer.latency.map(|seconds| seconds * 1000.0));
     figures.peers.peers.iter().map(of).collect()
 }
 

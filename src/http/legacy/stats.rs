@@ -1,5 +1,6 @@
 //! The old statistics, field by field (protocol section 13.2).
 
+use p2p::PROTOCOL_VERSION;
 use serde::Serialize;
 use serde_json::value::RawValue;
 use sharechain::share::{Payee, ShareHash};
@@ -8,7 +9,6 @@ use std::sync::Arc;
 
 use super::{coins, integer};
 use crate::figures::Figures;
-use crate::p2p::PROTOCOL_VERSION;
 use crate::stats::Rates;
 
 /// Shares that a chain must have before there are statistics.

@@ -2,6 +2,8 @@
 //!
 //! It owns no port: whoever accepts hands over the stream and the bytes that were read of it to tell protocols apart.
 
+#![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "the driver owns sockets and the clock")]
+
 pub mod limits;
 pub mod metrics;
 

@@ -1,6 +1,8 @@
 //! Miners of section 2.3 of the reference, hashing in virtual time under a `Vardiff`: what the tests judge, and what the
 //! plot shows. Submissions are drawn as a Poisson process; every run is told by its seed.
 
+#![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "a test reads the clock and opens sockets")]
+
 use std::time::{Duration, Instant};
 use stratum::device::{self, Device};
 use stratum::{Difficulty, vardiff};

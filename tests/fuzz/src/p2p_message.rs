@@ -5,8 +5,8 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use p2pool::p2p::frame::{Budget, Event, Frames, Verdict, encode};
-use p2pool::p2p::message::{Command, Message};
+use p2p::frame::{Budget, Event, Frames, Verdict, encode};
+use p2p::message::{Command, Message};
 
 const PREFIX: [u8; 8] = *b"sinetpre";
 

@@ -6,10 +6,10 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use p2pool::p2p::frame::{Budget, encode};
-use p2pool::p2p::message::{AddressRecord, Command, Endpoint, Message, Version};
-use p2pool::p2p::peer::{Advertise, Close, Direction, Local, Order, Peer, PeerEvent, RequestId};
-use p2pool::p2p::transactions::{KNOWN_BYTES_MAX, TemplateTransactions, Transaction, Transactions};
+use p2p::frame::{Budget, encode};
+use p2p::message::{AddressRecord, Command, Endpoint, Message, Version};
+use p2p::peer::{Advertise, Close, Direction, Local, Order, Peer, PeerEvent, RequestId};
+use p2p::transactions::{KNOWN_BYTES_MAX, TemplateTransactions, Transaction, Transactions};
 use sharechain::share::{Share, ShareHash, ShareRules, Target, pow_sha256d};
 use std::collections::HashSet;
 use std::sync::Arc;

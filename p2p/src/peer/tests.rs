@@ -1,9 +1,9 @@
 //! What a connection promises beyond the recorded talk: limits, times, and what each offence is called.
 
 use super::*;
-use crate::p2p::frame::Budget;
-use crate::p2p::message::Version;
-use crate::p2p::transactions::{REMEMBERED_BYTES_MAX, TemplateTransactions, Transaction};
+use crate::frame::Budget;
+use crate::message::Version;
+use crate::transactions::{REMEMBERED_BYTES_MAX, TemplateTransactions, Transaction};
 use sharechain::merkle::Digest;
 use sharechain::share::{
     Contents, HashLink, MinHeader, Payout, ShareData, ShareInfo, ShareVersion, StaleInfo, Target, TransactionRefs,

@@ -6,8 +6,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use super::{Action, Now, PeerId, Swarm};
-use crate::p2p::download::Outcome;
-use crate::p2p::peer::{Announcement, Close, Offence, Order, RequestFailed, RequestId};
+use crate::download::Outcome;
+use crate::peer::{Announcement, Close, Offence, Order, RequestFailed, RequestId};
 
 /// Requests for shares of one peer that wait for the owner. The reference has two at a time.
 const ANSWERS_PENDING_MAX: usize = 8;

@@ -4,9 +4,9 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use super::{Action, Now, PeerId, Swarm};
-use crate::p2p::addrs::{ADDRESSES_WANTED, Reach, exponential, is_reference_loopback};
-use crate::p2p::message::{AddressRecord, Endpoint};
-use crate::p2p::peer::Order;
+use crate::addrs::{ADDRESSES_WANTED, Reach, exponential, is_reference_loopback};
+use crate::message::{AddressRecord, Endpoint};
+use crate::peer::Order;
 
 /// How likely an address is passed on.
 const FORWARD_PART: f64 = 0.8;

@@ -3,8 +3,8 @@
 use std::net::{IpAddr, SocketAddr};
 
 use super::{Now, PeerId, Swarm};
-use crate::p2p::bans::{Ban, NotBanned};
-use crate::p2p::peer::Close;
+use crate::bans::{Ban, NotBanned};
+use crate::peer::Close;
 
 impl Swarm {
     /// Nodes that are to be connected always (`-n`), outside the wanted number. Those named before and not now are not

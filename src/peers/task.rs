@@ -5,6 +5,10 @@ use bitcoin::hashes::Hash;
 use futures::future::BoxFuture;
 use futures::stream::{FuturesUnordered, StreamExt};
 use metrics::{counter, gauge};
+use p2p::frame::Budget;
+use p2p::peer::{Advertise, Close, Direction, Local, Order, PROTOCOL_VERSION, Peer, PeerEvent};
+use p2p::swarm::{self, Action, DialKind, Now, Parent, PeerId, Status, Swarm};
+use p2p::transactions::{Transaction, Transactions};
 use sharechain::merkle::Digest;
 use sharechain::share::{Share, ShareHash, ShareRules, Target};
 use std::collections::{HashMap, HashSet, VecDeque};
@@ -22,18 +26,14 @@ use tokio_util::task::TaskTracker;
 use tracing::{debug, info, warn};
 
 use super::dial::{self, Host};
-use super::frame::Budget;
 use super::link::{self, BatchPermit, Heard, ORDERS_QUEUED_MAX};
-use super::peer::{Advertise, Close, Direction, Local, Order, PROTOCOL_VERSION, Peer, PeerEvent};
-use super::swarm::{self, Action, DialKind, Now, Parent, PeerId, Status, Swarm};
 use super::traffic::Traffic;
-use super::transactions::Transactions;
 use super::{COMMANDS_QUEUED_MAX, Command, Config, Handle, files, upnp};
-use crate::chain::{self as chain, ChainEvent, Query, Received};
+use crate::chain::{self, ChainEvent, Query, Received};
 use crate::data_dir::DataDir;
 use crate::disk::{DiskHealth, Part};
 use crate::sockets::{self, Port};
-use crate::template::Template;
+use crate::template::{Template, TemplateTransaction};
 
 /// Events of connections that may wait. Each is taken up in microseconds; a burst of all peers at once fits.
 const HEARD_QUEUED_MAX: usize = 64;
@@ -506,7 +506,7 @@ impl Driver {
     fn handle_template(&mut self) {
         let template = self.inputs.templates.borrow_and_update().clone();
         let Some(template) = template else { return };
-        let transactions = self.context.known.set_template(&template.transactions);
+        let transactions = self.context.known.set_template(template.transactions.iter().map(forwarded));
         self.handle_parent();
         self.swarm.handle_template(transactions);
     }
@@ -913,6 +913,11 @@ async fn at(due: Option<Instant>) {
         Some(due) => sleep_until(due.into()).await,
         None => std::future::pending().await,
     }
+}
+
+/// A template's transaction as peers are sent it.
+fn forwarded(one: &TemplateTransaction) -> Transaction {
+    Transaction { hash: one.wtxid.to_byte_array(), raw: one.raw.clone() }
 }
 
 fn ticks(period: Duration) -> tokio::time::Interval {

@@ -6,9 +6,9 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::{Connection, Now, PeerId, Swarm};
-use crate::p2p::bans::Ban;
-use crate::p2p::download::Progress;
-use crate::p2p::peer::Direction;
+use crate::bans::Ban;
+use crate::download::Progress;
+use crate::peer::Direction;
 
 /// The swarm at one time.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]

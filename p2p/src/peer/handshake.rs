@@ -4,7 +4,7 @@ use bytes::Bytes;
 use std::net::SocketAddr;
 
 use super::{Close, Hello, Local, Offence, Peer, PeerEvent};
-use crate::p2p::message::{Endpoint, Version};
+use crate::message::{Endpoint, Version};
 
 /// Bytes of a peer's software name that are kept, as the reference does.
 const SUB_VERSION_BYTES_MAX: usize = 512;

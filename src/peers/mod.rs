@@ -14,38 +14,25 @@
 //! which then has the block or gets it in about the same time; work is made from its templates alone. To mine an empty block
 //! on a header whose block nobody has checked has cost miners a lot of money, for a second's gain.
 
-pub mod addrs;
-pub mod bans;
 pub mod dial;
-pub mod download;
 mod files;
-pub mod frame;
 mod link;
-pub mod message;
-pub mod peer;
-pub mod swarm;
 pub mod task;
-#[cfg(test)]
-mod test_shares;
 mod traffic;
-pub mod transactions;
 pub mod upnp;
 
 pub use dial::Host;
+pub use traffic::Traffic;
 
 use ipnet::IpNet;
 use metrics::{Unit, counter, describe_counter, describe_gauge, gauge};
+use p2p::Status;
+use p2p::bans::{Ban, NotBanned};
+use p2p::transactions::Transactions;
 use sharechain::coin::Network;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot, watch};
-
-use bans::{Ban, NotBanned};
-use transactions::Transactions;
-
-pub use peer::PROTOCOL_VERSION;
-pub use swarm::{PeerStatus, Status};
-pub use traffic::Traffic;
 
 /// Wishes of the operator that may wait. Whoever has one waits with it.
 pub const COMMANDS_QUEUED_MAX: usize = 16;

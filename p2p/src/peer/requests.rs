@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use super::{Close, RequestId};
-use crate::p2p::message::REPLY_SHARES_MAX;
+use crate::message::REPLY_SHARES_MAX;
 
 /// How long a peer may take to begin its answer.
 pub const REPLY_TIMEOUT: Duration = Duration::from_secs(15);

@@ -1,10 +1,9 @@
 //! What goes over the connections to peers, counted for graphs and pages.
 
+use p2p::swarm::PeerId;
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-
-use super::swarm::PeerId;
 
 /// Bytes over all connections since the start, and transactions that peers have us remember.
 #[derive(Debug, Default)]

@@ -744,7 +744,7 @@ fn contradiction(question: &Question, shares: &[Arc<Share>]) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::p2p::test_shares::{USUAL, answer, chain, extend};
+    use crate::test_shares::{USUAL, answer, chain, extend};
     use proptest::prelude::*;
     use sharechain::share::Bits;
 

@@ -7,8 +7,8 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
 use super::{Close, Offence};
-use crate::p2p::message::Message;
-use crate::p2p::transactions::{REMEMBERED_BYTES_MAX, TemplateTransactions, Transaction, Transactions};
+use crate::message::Message;
+use crate::transactions::{REMEMBERED_BYTES_MAX, TemplateTransactions, Transaction, Transactions};
 
 /// Hashes kept of what a peer says it knows, as the reference does. Not knowing what it knows costs sending it.
 const THEIRS_MAX: usize = 10_000;

@@ -4,8 +4,8 @@ use sharechain::share::CheckError;
 use std::time::Duration;
 use thiserror::Error;
 
-use crate::p2p::frame::FrameError;
-use crate::p2p::message::{Command, MessageError, Problem};
+use crate::frame::FrameError;
+use crate::message::{Command, MessageError, Problem};
 
 /// What a ban is based on where nothing else is said; the swarm multiplies it by the square of how often it happened.
 const BAN: Duration = Duration::from_secs(3600);

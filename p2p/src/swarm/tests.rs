@@ -6,10 +6,10 @@ use std::collections::BTreeSet;
 use proptest::prelude::*;
 
 use super::*;
-use crate::p2p::bans::NotBanned;
-use crate::p2p::message::{AddressRecord, Endpoint};
-use crate::p2p::peer::{RequestFailed, RequestId};
-use crate::p2p::test_shares::{USUAL, answer, chain, extend, sha256d};
+use crate::bans::NotBanned;
+use crate::message::{AddressRecord, Endpoint};
+use crate::peer::{RequestFailed, RequestId};
+use crate::test_shares::{USUAL, answer, chain, extend, sha256d};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -464,7 +464,7 @@ fn whoever_answers_with_what_was_not_asked_for_is_banned_and_a_failure_costs_hal
         panic!("{actions:?}")
     };
     assert!(world.swarm.list_bans(world.now)[0].until > world.now.unix + 3599.0);
-    let failed = RequestFailed::Refused(crate::p2p::message::ReplyResult::Reserved(2));
+    let failed = RequestFailed::Refused(crate::message::ReplyResult::Reserved(2));
     let actions = world.event(peer, PeerEvent::Replied { request, shares: Err(failed) });
     assert!(matches!(actions[..], [Action::Disconnect(_, Close::Offence(Offence::RequestFailed(_)))]), "{actions:?}");
     let bans = world.swarm.list_bans(world.now);
@@ -478,7 +478,7 @@ fn an_answer_that_would_be_too_long_costs_its_peer_nothing_and_is_asked_for_in_p
     let peer = world.accept(host(1));
     world.wanted(shares[4].hash());
     let (_, request, _, parents) = world.asked();
-    let failed = RequestFailed::Refused(crate::p2p::message::ReplyResult::TooLong);
+    let failed = RequestFailed::Refused(crate::message::ReplyResult::TooLong);
     let actions = world.event(peer, PeerEvent::Replied { request, shares: Err(failed) });
     let [Action::Order(again, Order::Request { parents: fewer, .. })] = actions[..] else { panic!("{actions:?}") };
     assert_eq!((again, fewer), (peer, parents / 2));

@@ -6,6 +6,10 @@
 
 use bytes::{Buf, Bytes};
 use metrics::counter;
+use p2p::message::Command;
+use p2p::peer::{Close, Order, Peer, PeerEvent};
+use p2p::swarm::PeerId;
+use p2p::transactions::Transactions;
 use sharechain::share::{Share, ShareHash};
 use std::collections::VecDeque;
 use std::io;
@@ -17,12 +21,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::sleep_until;
 use tokio_util::sync::CancellationToken;
 
-use super::message::Command;
-use super::peer::{Close, Order, Peer, PeerEvent};
-use super::swarm::PeerId;
 use super::task::unix_now;
 use super::traffic::Traffic;
-use super::transactions::Transactions;
 use crate::chain::at_risk::AtRisk;
 
 /// Orders that may wait for one connection. The most that comes at once is a burst of shares, one order each.

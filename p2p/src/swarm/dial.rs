@@ -5,8 +5,8 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use super::{Action, Now, PeerId, Swarm};
-use crate::p2p::addrs::{Group, exponential, groups_of};
-use crate::p2p::peer::Close;
+use crate::addrs::{Group, exponential, groups_of};
+use crate::peer::Close;
 
 /// Connections to addresses of the book, whatever the operator wants (protocol section 3.6).
 const OUTGOING_MAX: usize = 10;
@@ -217,8 +217,8 @@ mod tests {
     use std::net::Ipv4Addr;
 
     use super::*;
-    use crate::p2p::peer::{Hello, PeerEvent};
-    use crate::p2p::swarm::Config;
+    use crate::peer::{Hello, PeerEvent};
+    use crate::swarm::Config;
     use sharechain::coin::Pow;
 
     fn hello(nonce: u64) -> PeerEvent {

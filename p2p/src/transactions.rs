@@ -14,7 +14,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::message::sha256d;
-use crate::template::TemplateTransaction;
 
 /// What a peer may have us remember, and we a peer, in bytes as [`Transaction::size`] counts them.
 pub const REMEMBERED_BYTES_MAX: usize = 25_000_000;
@@ -141,20 +140,19 @@ impl Transactions {
 
     /// Takes a template's transactions and says which of them are new. They are known at least as long as somebody holds
     /// the answer.
-    pub fn set_template(&self, template: &[TemplateTransaction]) -> Arc<TemplateTransactions> {
+    pub fn set_template(&self, template: impl IntoIterator<Item = Transaction>) -> Arc<TemplateTransactions> {
         let mut state = self.state.lock();
         let mut learned = Vec::new();
         let transactions = template
-            .iter()
-            .map(|one| {
-                let hash = bitcoin::hashes::Hash::to_byte_array(one.wtxid);
-                if let Some(known) = state.known.get(&hash) {
+            .into_iter()
+            .map(|transaction| {
+                if let Some(known) = state.known.get(&transaction.hash) {
                     return Arc::clone(known);
                 }
-                let transaction = Arc::new(Transaction { hash, raw: one.raw.clone() });
-                state.drop_forgotten(&hash);
+                let transaction = Arc::new(transaction);
+                state.drop_forgotten(&transaction.hash);
                 state.add(Arc::clone(&transaction));
-                learned.push(hash);
+                learned.push(transaction.hash);
                 transaction
             })
             .collect();
@@ -251,7 +249,6 @@ pub(super) fn read<'a>(reader: &mut Reader<'a>) -> Result<&'a [u8], UnpackError>
 #[cfg(test)]
 mod tests {
     use super::*;
-    use bitcoin::hashes::Hash;
 
     /// A small transaction of its own hash.
     fn transaction(number: u8) -> Transaction {
@@ -262,25 +259,13 @@ mod tests {
         Transaction::from_message(&raw.into())
     }
 
-    fn of_template(number: u8) -> TemplateTransaction {
-        let transaction = transaction(number);
-        TemplateTransaction {
-            raw: transaction.raw,
-            txid: bitcoin::Txid::from_byte_array(transaction.hash),
-            wtxid: bitcoin::Wtxid::from_byte_array(transaction.hash),
-            fee: 0,
-            weight: 0,
-            sigops: 0,
-        }
-    }
-
     #[test]
     fn a_template_says_what_is_new_and_is_known_while_it_is_held() {
         let known = Transactions::new();
         let now = Instant::now();
-        let first = known.set_template(&[of_template(1), of_template(2)]);
+        let first = known.set_template([transaction(1), transaction(2)]);
         assert_eq!(first.learned, [transaction(1).hash, transaction(2).hash]);
-        let second = known.set_template(&[of_template(2), of_template(3)]);
+        let second = known.set_template([transaction(2), transaction(3)]);
         assert_eq!(second.learned, [transaction(3).hash]);
         assert!(known.forget_old(&HashSet::new(), now).is_empty());
         drop(first);
@@ -328,7 +313,7 @@ mod tests {
         assert_eq!(known.learn(big(4)), None);
         assert!(known.learn(big(3)).is_some_and(|(_, is_new)| !is_new));
         // Templates are ours.
-        assert_eq!(known.set_template(&[of_template(1)]).learned.len(), 1);
+        assert_eq!(known.set_template([transaction(1)]).learned.len(), 1);
         known.forget_old(&HashSet::new(), Instant::now());
         assert!(known.state.lock().forgotten_bytes <= FORGOTTEN_BYTES_MAX);
     }

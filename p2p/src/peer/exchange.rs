@@ -8,9 +8,9 @@ use std::ops::{Deref, Range};
 use std::sync::{Arc, OnceLock};
 
 use super::Close;
-use crate::p2p::frame::Budget;
-use crate::p2p::message::{AddressRecord, ReplyResult, shares_frame, shares_that_fit};
-use crate::p2p::transactions::TemplateTransactions;
+use crate::frame::Budget;
+use crate::message::{AddressRecord, ReplyResult, shares_frame, shares_that_fit};
+use crate::transactions::TemplateTransactions;
 
 /// What this node says about itself on one connection, as it was when the connection began.
 #[derive(Debug, Clone)]

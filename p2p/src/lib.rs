@@ -1,0 +1,25 @@
+//! P2Pool's network protocol as a library: bytes, times and orders in; messages, orders and verdicts out. No sockets, no
+//! files, no clock, no tasks; the manifest and `.clippy.toml` keep it so.
+//!
+//! ```text
+//!  bytes ──frame──▶ message ──▶ peer: one connection ──PeerEvent──▶ swarm: all of them
+//!  bytes ◀─────────────────────── Order ◀──────────────────────────── addrs, bans, download
+//! ```
+//!
+//! `docs/protocol.md` is the specification that comments cite by section and trap.
+
+#![cfg_attr(test, allow(clippy::disallowed_methods, reason = "a test may begin at the clock's time"))]
+
+pub mod addrs;
+pub mod bans;
+pub mod download;
+pub mod frame;
+pub mod message;
+pub mod peer;
+pub mod swarm;
+#[cfg(test)]
+mod test_shares;
+pub mod transactions;
+
+pub use peer::PROTOCOL_VERSION;
+pub use swarm::{PeerStatus, Status};
