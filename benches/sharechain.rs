@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use p2pool::chain::store::Store;
-use p2pool::figures::look::{Ask, Carried, look};
+use p2pool::view::snapshot::look::{Ask, Carried, look};
 
 /// Payees that take turns.
 const PAYEES: u32 = 300;

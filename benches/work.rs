@@ -20,7 +20,7 @@ use stratum::job::LastRoot;
 use stratum::{Epochs, Work};
 
 use p2pool::chain::{Config as ChainConfig, Heights, load};
-use p2pool::disk::DiskHealth;
+use p2pool::runtime::disk::DiskHealth;
 use p2pool::template::{Template, TemplateParts, TemplateTransaction};
 use p2pool::work::{Config, Payout, WorkSet};
 use tokio::sync::{mpsc, watch};

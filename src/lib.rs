@@ -5,77 +5,47 @@
 //!
 //! ```text
 //!  bitcoind ──Template──▶┐
-//!  sharechain ────Tip───▶├─ work ──WorkSet──▶ stratum sessions ──notify──▶ miners
-//!  stats ────────Rates──▶┘                         ▲ submit │
+//!  chain ─────────Tip───▶├─ work ──WorkSet──▶ stratum sessions ──notify──▶ miners
+//!  rates ────────Rates──▶┘                         ▲ submit │
 //!                                                  └────────┤ judged on the spot
 //!                                                           ▼ Solution
-//!  bitcoind::submit ◀────── block (first) ─────────── solution ──share──▶ sharechain
+//!  blocks::submit ◀──────── block (first) ─────────── solution ──share──▶ chain
 //! ```
 //!
-//! Who may import whom (checked by `tests/tidy.rs`): a module imports only what stands in its row.
+//! The rooms, in the order of the flow. Who may import whom is checked by `tests/tidy.rs`: a room imports only rooms in its
+//! row, and of those with a note only what the note names. Any room may use the libraries `sharechain`, `p2p` and `stratum`.
 //!
-//! | module | may import |
-//! | --- | --- |
-//! | `block`, `disk`, `json_lines`, `metrics`, `simulation`, `tasks` | nothing |
-//! | `log` | `disk` |
-//! | `template` | nothing |
-//! | `chain` | `disk` |
-//! | `peers` | `chain`, `data_dir`, `disk`, `sockets`, `template` |
-//! | `stats` | nothing (and the crate `stratum`) |
-//! | `data_dir` | nothing |
-//! | `sockets` | `data_dir` |
-//! | `journal` | `block`, `data_dir`, `disk` |
-//! | `bitcoind` | `block`, `journal`, `tasks`, `template` |
-//! | `found` | `bitcoind` (where blocks stand, submits them again), `block`, `data_dir`, `disk`, `journal`, `template` |
-//! | `work` | `stats` (rates), `template` |
-//! | `figures` | `bitcoind` (health), `chain`, `disk`, `stats` (rates), `template`, `work` (gate) |
-//! | `solution` | `block`, `chain`, `template`, `work` |
-//! | `graphs` | `data_dir`, `disk`, `figures`, `peers` (its `Traffic`), `chain`, `stats` (rates) |
-//! | `http` | `bitcoind` (health), `block`, `disk`, `figures`, `found` (records), `graphs`, `metrics`, `peers` (its `Traffic`), `chain`, `stats` (rates), `work` (gate), and the crate `stratum` |
-//! | `getwork` | `http` (who asks, and the crate `stratum`) |
-//! | `announce` | `found` (events), `json_lines`, `tasks` |
-//! | `miner` | `json_lines` |
-//! | `control` | `bitcoind` (health, submits blocks again), `block`, `data_dir`, `figures`, `found`, `journal` (a block's bytes), `json_lines`, `log`, `peers`, `stats` (rates), `work` (gate) |
-//! | `listen` | `http`, `sockets` |
-//! | `node` | everything above |
-//! | `bench` | `http`, `listen`, `metrics`, `sockets`, `stats`, `tasks`, `template`, `work` |
-//! | `config` | `announce` (its `Config`), `bench` (its `Config`), `bitcoind` (its `Config`), `control` (requests), `import` (its `Config`), `listen` (its `TlsFiles`), `miner` (its `Config`), `peers` (its `Config`), `simulation` (its `Config`), `top` (its `Config`), `work` (its `Config`) |
-//! | `import` | `chain` (its store), `data_dir`, `graphs` (its file), `work` (`Payout`) |
-//! | `top` | `control` |
-//! | `demo`, `doctor`, `service` | `config`, `node` and what stands above it |
-//! | `main` | everything |
+//! | room | duty | may import |
+//! | --- | --- | --- |
+//! | `runtime` | tasks, log, metrics, sockets, data directory, the disk's health | nothing |
+//! | `template` | a checked block template | nothing |
+//! | `blocks` | found blocks: submitted, kept, followed, announced | `runtime`, `template` |
+//! | `bitcoind` | the daemon: templates out, blocks in, health | `blocks`, `runtime`, `template` |
+//! | `embedded` | the demo's private chain, in the daemon's place | `bitcoind`, `blocks`, `runtime`, `template` |
+//! | `chain` | owner task and store around `sharechain` | `runtime` |
+//! | `peers` | tasks around `p2p`: links, dialling, port mapping, files | `chain`, `runtime`, `template` |
+//! | `rates` | what miners do, added up | nothing |
+//! | `work` | template, share chain and rates become jobs; the gate; user names | `rates` (only `Rates`), `template` |
+//! | `solution` | what a solution is: a block first, then a share | `blocks`, `chain`, `template`, `work` (only `Ticket`) |
+//! | `view` | snapshot, graphs, pages and JSON, control socket | `bitcoind` (only `Health`), `blocks`, `chain`, `peers`, `rates`, `runtime`, `template`, `work` (only `Gate`) |
+//! | `front` | miners' ports: accepts, tells protocols apart, getwork over HTTP | `runtime`, `view` (only `http`) |
+//! | `node` | the wiring, and a node's life | everything above |
+//! | `tools` | subcommands beside the node | everything above |
+//! | `config` | arguments and environment | everything above |
+//! | `main` | the program | everything above |
 
-pub mod announce;
-pub mod bench;
 pub mod bitcoind;
-pub mod block;
+pub mod blocks;
 pub mod chain;
 pub mod config;
-pub mod control;
-pub mod data_dir;
-pub mod demo;
-pub mod disk;
-pub mod doctor;
-pub mod figures;
-pub mod found;
-pub mod getwork;
-pub mod graphs;
-pub mod http;
-pub mod import;
-pub mod journal;
-pub mod json_lines;
-pub mod listen;
-pub mod log;
-pub mod metrics;
-pub mod miner;
+pub mod embedded;
+pub mod front;
 pub mod node;
 pub mod peers;
-pub mod service;
-pub mod simulation;
-pub mod sockets;
+pub mod rates;
+pub mod runtime;
 pub mod solution;
-pub mod stats;
-pub mod tasks;
 pub mod template;
-pub mod top;
+pub mod tools;
+pub mod view;
 pub mod work;

@@ -15,13 +15,16 @@ use tracing_subscriber::Layer;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
+use p2pool::blocks::journal;
 use p2pool::config::{Config, DemoConfig, Environment, LogConfig, NodeConfig, Refused};
-use p2pool::control::client as control;
-use p2pool::data_dir::DataDir;
-use p2pool::disk::DiskHealth;
-use p2pool::log::{self, LogFile, Logging, Sink, Tail, Terminal};
-use p2pool::tasks::Tasks;
-use p2pool::{bench, demo, doctor, import, journal, metrics, miner, node, service, simulation, sockets, top};
+use p2pool::node::{self, service};
+use p2pool::runtime::data_dir::DataDir;
+use p2pool::runtime::disk::DiskHealth;
+use p2pool::runtime::log::{self, LogFile, Logging, Sink, Tail, Terminal};
+use p2pool::runtime::tasks::Tasks;
+use p2pool::runtime::{metrics, sockets};
+use p2pool::tools::{bench, demo, doctor, import, mine, simulate, top};
+use p2pool::view::control::client as control;
 
 /// Jobs come and go among sessions that stay. The C library's allocator keeps the holes between them and grew by 1.8 MB a
 /// minute under 15,000 miners, where this one did not grow.
@@ -141,8 +144,8 @@ fn replay_shares(network: &'static Network, path: Option<&Path>) -> Result<()> {
     Ok(())
 }
 
-fn simulate(config: &simulation::Config) -> Result<()> {
-    if !simulation::run(config, &mut std::io::stdout().lock(), std::io::stderr().is_terminal())? {
+fn simulate(config: &simulate::Config) -> Result<()> {
+    if !simulate::run(config, &mut std::io::stdout().lock(), std::io::stderr().is_terminal())? {
         bail!("not everything holds that should");
     }
     Ok(())
@@ -163,10 +166,10 @@ async fn run_bench_serve(served: bench::Served) -> Result<()> {
     bench::run_serve(served, metrics::install().context("cannot install the metrics")?).await
 }
 
-async fn run_mine(config: &miner::Config) -> Result<()> {
+async fn run_mine(config: &mine::Config) -> Result<()> {
     let config_of_log = LogConfig { debug: false, logfile: None, size_max: 0, files_kept: 0 };
     let _logging = start_logging(&config_of_log, LevelFilter::INFO, &DiskHealth::new())?;
-    miner::mine(config, pin_stop_signal(&Tasks::new())?).await;
+    mine::mine(config, pin_stop_signal(&Tasks::new())?).await;
     Ok(())
 }
 

@@ -42,20 +42,40 @@ fn quoted(text: &str) -> BTreeSet<String> {
     text.split('`').skip(1).step_by(2).map(str::to_owned).collect()
 }
 
-/// The import table of `src/lib.rs`: module → modules that it may import; `None` for a row that allows everything above.
-fn import_table() -> BTreeMap<String, Option<BTreeSet<String>>> {
+/// What a row of the import table allows: rooms, each with the paths that its note limits it to, if it has one.
+type Allowed = BTreeMap<String, BTreeSet<String>>;
+
+/// The import table of `src/lib.rs`: room → rooms that it may import; `None` for a row that allows everything above.
+fn import_table() -> BTreeMap<String, Option<Allowed>> {
     let text = read(&root().join("src/lib.rs"));
     let rows = text.lines().filter_map(|line| line.strip_prefix("//! | "));
     let mut table = BTreeMap::new();
     for row in rows.skip(2) {
-        let (modules, allowed) = row.split_once('|').unwrap();
-        let open = allowed.contains("everything") || allowed.contains("what stands above");
-        for module in quoted(modules) {
-            table.insert(module, (!open).then(|| quoted(allowed)));
-        }
+        let [room, _duty, allowed] = row.trim_end_matches('|').split('|').map(str::trim).collect::<Vec<_>>()[..] else {
+            panic!("{row} has a room, a duty and imports");
+        };
+        let is_open = allowed.contains("everything above");
+        let room = quoted(room).pop_first().unwrap();
+        table.insert(room, (!is_open).then(|| allowed_of(allowed)));
     }
     assert!(table.len() > 10, "the table is found: {table:?}");
     table
+}
+
+/// Reads "`a`, `b` (only `c`, `d`)".
+fn allowed_of(text: &str) -> Allowed {
+    let mut allowed = Allowed::new();
+    let mut rest = text;
+    while let Some((_, from)) = rest.split_once('`') {
+        let (room, after) = from.split_once('`').unwrap();
+        let (note, after) = match after.strip_prefix(" (only ").and_then(|note| note.split_once(')')) {
+            Some((note, after)) => (quoted(note), after),
+            None => (BTreeSet::new(), after),
+        };
+        allowed.insert(room.to_owned(), note);
+        rest = after;
+    }
+    allowed
 }
 
 /// The module of the root crate that a file belongs to.
@@ -72,25 +92,55 @@ fn code_of(text: &str) -> String {
     lines.map(|line| line.split("//").next().unwrap_or_default()).collect::<Vec<_>>().join("\n")
 }
 
-/// Modules of the crate that `code` names.
-fn imports_of(code: &str) -> BTreeSet<String> {
-    let mut imports = BTreeSet::new();
+/// Paths of the crate that `code` names, without `crate::`: those of `use` one by one, and those in the code.
+fn paths_of(code: &str) -> BTreeSet<String> {
+    let mut paths = BTreeSet::new();
     for (at, _) in code.match_indices("crate::") {
         let rest = &code[at + "crate::".len()..];
-        let list = match rest.strip_prefix('{') {
-            Some(inner) => inner.split('}').next().unwrap_or_default().to_owned(),
-            None => rest.to_owned(),
+        let is_use = code[..at].ends_with("use ");
+        let end = if is_use {
+            rest.find(';')
+        } else {
+            rest.find(|letter: char| !letter.is_alphanumeric() && letter != '_' && letter != ':')
         };
-        let names: Vec<&str> = if rest.starts_with('{') { list.split(',').collect() } else { vec![&list] };
-        for name in names {
-            let name: String =
-                name.trim().chars().take_while(|character| character.is_alphanumeric() || *character == '_').collect();
-            if !name.is_empty() {
-                imports.insert(name);
+        expand("", &rest[..end.unwrap_or(rest.len())], &mut paths);
+    }
+    paths
+}
+
+/// Adds the paths of a use tree such as `a::{b, c::{d, e}}`, each behind `prefix`.
+fn expand(prefix: &str, tree: &str, paths: &mut BTreeSet<String>) {
+    let tree = tree.trim();
+    let Some((before, inner)) = tree.split_once('{') else {
+        let path = tree.split(" as ").next().unwrap_or_default();
+        if !path.is_empty() {
+            paths.insert(format!("{prefix}{path}"));
+        }
+        return;
+    };
+    let (inner, _) = inner.rsplit_once('}').unwrap();
+    let (mut depth, mut start) = (0, 0);
+    for (at, letter) in inner.char_indices() {
+        match letter {
+            '{' => depth += 1,
+            '}' => depth -= 1,
+            ',' if depth == 0 => {
+                expand(&format!("{prefix}{before}"), &inner[start..at], paths);
+                start = at + 1;
             }
+            _ => {}
         }
     }
-    imports
+    expand(&format!("{prefix}{before}"), &inner[start..], paths);
+}
+
+#[test]
+fn use_trees_are_taken_apart() {
+    let mut paths = BTreeSet::new();
+    expand("", "a::{b, c::{d, e as f}, self}", &mut paths);
+    assert_eq!(paths.into_iter().collect::<Vec<_>>(), ["a::b", "a::c::d", "a::c::e", "a::self"]);
+    let found = paths_of("use crate::{x::Y, z};\nfn f() { crate::w::g(1) }");
+    assert_eq!(found.into_iter().collect::<Vec<_>>(), ["w::g", "x::Y", "z"]);
 }
 
 #[test]
@@ -98,18 +148,25 @@ fn imports_obey_the_table() {
     let table = import_table();
     let mut wrong = Vec::new();
     for path in rust_files(&["src"]) {
-        let module = module_of(&path);
-        if module == "lib" || module == "main" {
+        let room = module_of(&path);
+        if room == "lib" || room == "main" {
             continue;
         }
-        let Some(allowed) = table.get(&module) else {
-            wrong.push(format!("{module} is not in the table of src/lib.rs"));
+        let Some(allowed) = table.get(&room) else {
+            wrong.push(format!("{room} is not in the table of src/lib.rs"));
             continue;
         };
         let Some(allowed) = allowed else { continue };
-        for import in imports_of(&code_of(&read(&path))) {
-            if import != module && table.contains_key(&import) && !allowed.contains(&import) {
-                wrong.push(format!("{}: {module} imports {import}", path.display()));
+        for import in paths_of(&code_of(&read(&path))) {
+            let (other, inside) = import.split_once("::").unwrap_or((&import, ""));
+            if other == room {
+                continue;
+            }
+            let is_allowed = allowed.get(other).is_some_and(|note| {
+                note.is_empty() || note.iter().any(|only| inside == only || inside.starts_with(&format!("{only}::")))
+            });
+            if !is_allowed {
+                wrong.push(format!("{}: {room} imports {import}", path.display()));
             }
         }
     }
@@ -123,7 +180,7 @@ fn the_import_table_has_no_cycle() {
     while !left.is_empty() {
         let free: Vec<String> = left
             .iter()
-            .filter(|(_, allowed)| allowed.iter().flatten().all(|import| !left.contains_key(import)))
+            .filter(|(_, allowed)| allowed.iter().flatten().all(|(import, _)| !left.contains_key(import)))
             .map(|(module, _)| module.clone())
             .collect();
         assert!(!free.is_empty(), "these import each other: {left:?}");

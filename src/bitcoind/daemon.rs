@@ -16,9 +16,10 @@ use super::health::Monitor;
 use super::rpc::{Rpc, RpcError, code};
 use super::rpc_route::RpcRoute;
 use super::templates::{Follower, POLL_INTERVAL};
-use super::{BLOCKS_QUEUED_MAX, Handle, Health, Reports, headers, heights, peer, submit};
-use crate::journal::Journal;
-use crate::tasks::Tasks;
+use super::{BLOCKS_QUEUED_MAX, Handle, Health, headers, heights, peer};
+use crate::blocks::journal::Journal;
+use crate::blocks::{Reports, submit};
+use crate::runtime::tasks::Tasks;
 
 /// Marks the payout address among the wallet's own, as P2Pool does.
 const WALLET_LABEL: &str = "p2pool";

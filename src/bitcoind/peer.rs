@@ -17,12 +17,12 @@ use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::{sleep, sleep_until, timeout};
 use tracing::{debug, info, warn};
 
-use super::Route;
-use super::backoff::Backoff;
 use super::health::Monitor;
 use super::rpc_route::NO_PARENT;
 use super::wire::{Event, Fate, SUBMISSIONS_MAX, Wire};
-use crate::block::{FoundBlock, Outcome};
+use crate::blocks::Route;
+use crate::blocks::{FoundBlock, Outcome};
+use crate::runtime::backoff::Backoff;
 
 /// How long connecting may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);

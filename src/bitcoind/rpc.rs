@@ -15,7 +15,7 @@ use tokio::sync::oneshot;
 
 use super::credentials::{Credentials, Login};
 use super::responses::BlockHeaderInfo;
-use super::{Explorer, Place};
+use crate::blocks::{Explorer, Place};
 
 /// How long an ordinary call may take, as in P2Pool (protocol section 9.1.1).
 pub const CALL_TIMEOUT: Duration = Duration::from_secs(30);

@@ -7,9 +7,9 @@ use serde_json::Value;
 use std::time::Duration;
 use tokio::time::sleep;
 
-use super::Route;
 use super::rpc::{Rpc, RpcError, code};
-use crate::block::{FoundBlock, Outcome};
+use crate::blocks::Route;
+use crate::blocks::{FoundBlock, Outcome};
 
 /// Between two looks at a block that the daemon has but not in its best chain.
 const SECOND_LOOK: Duration = Duration::from_millis(500);

@@ -13,12 +13,12 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info};
 
-use super::backoff::Backoff;
 use super::check::{self, Diagnosis, Teller};
 use super::clock::{ClockCheck, Sample};
 use super::health::Monitor;
 use super::responses::{BlockTemplate, ConversionError};
 use super::rpc::{Rpc, RpcError};
+use crate::runtime::backoff::Backoff;
 
 /// How often the daemon is polled whatever else happens, as in P2Pool (protocol section 9.2).
 pub const POLL_INTERVAL: Duration = Duration::from_secs(15);

@@ -32,7 +32,7 @@ use std::time::Instant;
 use thiserror::Error;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
-use crate::disk::DiskHealth;
+use crate::runtime::disk::DiskHealth;
 use at_risk::AtRisk;
 use store::legacy::LegacyError;
 use store::{NewShare, Store, StoreError, StoreQueue};

@@ -20,7 +20,7 @@ use super::{
 };
 use crate::chain::at_risk::AtRisk;
 use crate::chain::store::{NewShare, Store, StoreWriter};
-use crate::disk::DiskHealth;
+use crate::runtime::disk::DiskHealth;
 
 /// Shares of our own taken up between two choices, so that a burst is chosen over once.
 const BATCH_MAX: usize = 64;

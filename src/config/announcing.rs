@@ -4,7 +4,7 @@ use clap::Args;
 use sharechain::coin::Network;
 
 use super::Problems;
-use crate::announce::{self, irc};
+use crate::blocks::announce::{self, irc};
 use crate::peers::Host;
 
 /// The IRC network that the free software projects of P2Pool's old one moved to.

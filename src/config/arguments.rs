@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use super::announcing::AnnounceArgs;
 use super::miners::MinerArgs;
-use crate::bench::Measure;
+use crate::tools::bench::Measure;
 
 const ABOUT: &str = "P2Pool: Bitcoin's decentralised mining pool. Runs beside your bitcoind, gives your miners work, and \
                      gets the blocks that they find accepted.";

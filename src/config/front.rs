@@ -9,7 +9,7 @@ use stratum::server::Terms;
 
 use super::arguments::RunArgs;
 use super::{Problems, ip_network, listen_address};
-use crate::listen::TlsFiles;
+use crate::front::TlsFiles;
 
 /// The ports that miners and readers connect to.
 #[derive(Debug, Clone, PartialEq)]

@@ -21,17 +21,17 @@ mod miners;
 
 pub use front::FrontConfig;
 
-use crate::announce;
-use crate::bench::{self, Measure};
 use crate::bitcoind::credentials::{Login, Password};
 use crate::bitcoind::daemon;
-use crate::control::client as control;
-use crate::control::{BAN_HOURS_MAX, Request};
-use crate::import;
-use crate::miner;
+use crate::blocks::announce;
 use crate::peers::{self, Host};
-use crate::simulation::{self, Scenario};
-use crate::top;
+use crate::tools::bench::{self, Measure};
+use crate::tools::import;
+use crate::tools::mine;
+use crate::tools::simulate::{self, Scenario};
+use crate::tools::top;
+use crate::view::control::client as control;
+use crate::view::control::{BAN_HOURS_MAX, Request};
 use crate::work::{self, Payout};
 use arguments::{
     AskArgs, BanArgs, BenchCommand, BenchStratumArgs, BlocksArgs, BlocksCommand, Cli, Command, DemoArgs, DoctorArgs,
@@ -86,7 +86,7 @@ pub enum Config {
         shares: Option<PathBuf>,
     },
     /// Simulate a pool.
-    Simulate(simulation::Config),
+    Simulate(simulate::Config),
     /// Measure how fast miners are served.
     Bench(bench::Config),
     /// Be the server that is measured.
@@ -94,7 +94,7 @@ pub enum Config {
     /// Be the server that it is compared with.
     BenchBare,
     /// Mine on a pool.
-    Mine(miner::Config),
+    Mine(mine::Config),
 }
 
 /// How to log.
@@ -408,14 +408,14 @@ fn share(command: ShareCommand, problems: &mut Problems) -> Option<Config> {
     }
 }
 
-fn simulate(arguments: SimulateArgs, problems: &mut Problems) -> Option<simulation::Config> {
+fn simulate(arguments: SimulateArgs, problems: &mut Problems) -> Option<simulate::Config> {
     let scenarios = match arguments.scenario.as_str() {
         "all" => Some(Scenario::ALL.to_vec()),
         name => problems.take("SCENARIO", name.parse().map(|scenario| vec![scenario])),
     };
-    Some(simulation::Config {
+    Some(simulate::Config {
         scenarios: scenarios?,
-        settings: simulation::Settings {
+        settings: simulate::Settings {
             nodes: usize::from(arguments.nodes),
             seed: arguments.seed,
             latency: Duration::from_millis(arguments.latency),
@@ -447,13 +447,13 @@ fn bench(arguments: &BenchStratumArgs, problems: &mut Problems) -> Option<bench:
     })
 }
 
-fn mine(arguments: &MineArgs, problems: &mut Problems) -> Option<miner::Config> {
+fn mine(arguments: &MineArgs, problems: &mut Problems) -> Option<mine::Config> {
     let pool = problems.take("URL", pool_address(&arguments.url));
     let pace = match &arguments.pace {
         Some(text) => problems.take("--pace", number(text, 1.0..=1e15)),
         None => Some(f64::INFINITY),
     };
-    Some(miner::Config {
+    Some(mine::Config {
         pool: pool?,
         user: arguments.user.clone(),
         password: arguments.password.clone(),

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::net::{TcpStream, lookup_host};
 use tokio::time::timeout;
 
-use crate::sockets;
+use crate::runtime::sockets;
 
 /// How long a connection may take to come up, as in the reference (protocol section 3.4).
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);

@@ -30,9 +30,9 @@ use super::link::{self, BatchPermit, Heard, ORDERS_QUEUED_MAX};
 use super::traffic::Traffic;
 use super::{COMMANDS_QUEUED_MAX, Command, Config, Handle, files, upnp};
 use crate::chain::{self, ChainEvent, Query, Received};
-use crate::data_dir::DataDir;
-use crate::disk::{DiskHealth, Part};
-use crate::sockets::{self, Port};
+use crate::runtime::data_dir::DataDir;
+use crate::runtime::disk::{DiskHealth, Part};
+use crate::runtime::sockets::{self, Port};
 use crate::template::{Template, TemplateTransaction};
 
 /// Events of connections that may wait. Each is taken up in microseconds; a burst of all peers at once fits.

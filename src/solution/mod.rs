@@ -13,7 +13,7 @@ use stratum::Solution;
 use tokio::sync::mpsc;
 use tracing::{error, info};
 
-use crate::block::FoundBlock;
+use crate::blocks::FoundBlock;
 use crate::chain::{OwnShare, OwnShares};
 use crate::work::Ticket;
 

@@ -29,7 +29,7 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use stratum::{Difficulty, Epochs, Offer, Refusal, Worker};
 use thiserror::Error;
 
-use crate::stats::Rates;
+use crate::rates::Rates;
 use crate::template::Template;
 use assemble::Common;
 use target::{Block, Miners};

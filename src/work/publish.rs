@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::{Config, Gate, WorkSet};
-use crate::stats::Rates;
+use crate::rates::Rates;
 use crate::template::Template;
 
 /// A gate that is closed for so long is told of: at the start, what peers are known takes a moment to find out.

@@ -4,10 +4,10 @@ use crate::support::{
     Backend, LIMIT, config, config_without_p2p, journalled, mine, mine_paying, start, start_in, wait_for,
 };
 use p2pool::bitcoind::daemon::Config;
-use p2pool::block::{FoundBlock, Outcome};
-use p2pool::data_dir::DataDir;
-use p2pool::disk::DiskHealth;
-use p2pool::journal::Journal;
+use p2pool::blocks::journal::Journal;
+use p2pool::blocks::{FoundBlock, Outcome};
+use p2pool::runtime::data_dir::DataDir;
+use p2pool::runtime::disk::DiskHealth;
 use serde_json::json;
 use sharechain::coin::BITCOIN_REGTEST;
 use std::path::Path;

@@ -11,11 +11,11 @@ use bitcoin::{
 use p2pool::bitcoind::credentials::{Login, Password};
 use p2pool::bitcoind::daemon::{self, Config};
 use p2pool::bitcoind::{Handle, Health};
-use p2pool::block::{BlockReport, FoundBlock, Outcome};
-use p2pool::data_dir::DataDir;
-use p2pool::disk::DiskHealth;
-use p2pool::journal::Journal;
-use p2pool::tasks::Tasks;
+use p2pool::blocks::journal::Journal;
+use p2pool::blocks::{BlockReport, FoundBlock, Outcome};
+use p2pool::runtime::data_dir::DataDir;
+use p2pool::runtime::disk::DiskHealth;
+use p2pool::runtime::tasks::Tasks;
 use p2pool::template::Template;
 use sharechain::coin::{BITCOIN_REGTEST, Network};
 use sharechain::share::{WITNESS_RESERVED_VALUE, witness_commitment_script};

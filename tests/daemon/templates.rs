@@ -4,7 +4,7 @@ use crate::support::{LIMIT, config, config_without_p2p, mine, start, start_in};
 use bitcoin::block::Header;
 use bitcoin::consensus::deserialize;
 use p2pool::bitcoind::daemon::{Config, wallet_address};
-use p2pool::block::Outcome;
+use p2pool::blocks::Outcome;
 use serde_json::{Value, json};
 use sharechain::coin::{BITCOIN_REGTEST, BITCOIN_SIGNET};
 use std::sync::Arc;

@@ -2,7 +2,7 @@
 
 use bitcoin::{Block, BlockHash, consensus};
 use bitcoincore_rpc::{Client, RpcApi};
-use p2pool::bitcoind::embedded::{Chain, Moment, Rules, Verdict};
+use p2pool::embedded::{Chain, Moment, Rules, Verdict};
 use serde_json::{Value, json};
 use std::fmt::Write;
 use std::time::Duration;

@@ -2,7 +2,7 @@
 
 use p2pool::chain::store::Store;
 use p2pool::chain::{ChainEvent, Config, Handle, Heights, Owner, Query, Received, load, load_read_only};
-use p2pool::disk::DiskHealth;
+use p2pool::runtime::disk::DiskHealth;
 use sharechain::chain::Sharechain;
 use sharechain::share::{Share, ShareHash};
 use sharechain::testkit::{Plan, bits_of, find, grow, info, network, share_on};

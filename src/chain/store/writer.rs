@@ -14,7 +14,7 @@ use tracing::{error, info, warn};
 
 use super::{Store, StoreError};
 use crate::chain::at_risk::AtRisk;
-use crate::disk::{DiskHealth, Part};
+use crate::runtime::disk::{DiskHealth, Part};
 
 /// Bytes of shares that may be queued: some minutes of the fastest chain, or a second of a download. Tests have few shares.
 const QUEUE_BYTES_MAX: usize = if cfg!(test) { 16 << 10 } else { 8 << 20 };
@@ -416,7 +416,7 @@ mod tests {
         for byte in 0..3 {
             writer.append_share(share(byte));
         }
-        let is_told = |told: &Arc<crate::disk::Troubles>| !told.sentences().is_empty();
+        let is_told = |told: &Arc<crate::runtime::disk::Troubles>| !told.sentences().is_empty();
         let told = tokio::time::timeout(PATIENCE, trouble.wait_for(is_told)).await.unwrap().unwrap().sentences();
         assert!(told[0].contains("the share store cannot be written (cannot create "), "{told:?}");
         std::fs::create_dir(&folder).unwrap();

@@ -3,9 +3,9 @@
 
 use bitcoin::hashes::{Hash, sha256d};
 use libfuzzer_sys::fuzz_target;
-use p2pool::data_dir::DataDir;
-use p2pool::disk::DiskHealth;
-use p2pool::journal::Journal;
+use p2pool::blocks::journal::Journal;
+use p2pool::runtime::data_dir::DataDir;
+use p2pool::runtime::disk::DiskHealth;
 use sharechain::coin::BITCOIN_REGTEST;
 use std::cell::RefCell;
 use std::fs;

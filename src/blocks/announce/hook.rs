@@ -1,0 +1,167 @@
+//! Runs the operator's command when something happens to a found block: one at a time, never for long.
+
+use sharechain::coin::Network;
+use std::process::Stdio;
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::process::{Child, Command};
+use tokio::sync::broadcast;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use super::{Announcement, next};
+use crate::blocks::found::Event;
+
+/// How long a command may take before it is ended.
+const TIME_MAX: Duration = Duration::from_secs(60);
+
+/// What is shown of a failing command's complaint, in bytes.
+const COMPLAINT_BYTES_MAX: u64 = 1000;
+
+/// What no command is to inherit.
+const SECRETS: [&str; 2] = ["P2POOL_RPC_USER", "P2POOL_RPC_PASSWORD"];
+
+/// Runs `command` at each event until `stop`.
+pub(super) async fn run(
+    command: String,
+    network: &'static Network,
+    mut events: broadcast::Receiver<Event>,
+    stop: CancellationToken,
+) {
+    while let Some(event) = next(&mut events, "--announce-hook", &stop).await {
+        let told = Announcement::new(&event, network);
+        let ended = tokio::select! {
+            // It may go on without us.
+            () = stop.cancelled() => return,
+            ended = execute(&command, &told, TIME_MAX) => ended,
+        };
+        match ended {
+            Ok(()) => info!(event = told.event, hash = told.hash, "--announce-hook was run"),
+            Err(reason) => warn!(event = told.event, hash = told.hash, reason, "--announce-hook failed"),
+        }
+    }
+}
+
+async fn execute(command: &str, told: &Announcement, time_max: Duration) -> Result<(), String> {
+    let mut shell = Command::new("sh");
+    shell.arg("-c").arg(command).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
+    // A group of its own, so that what it starts ends with it.
+    shell.process_group(0);
+    for secret in SECRETS {
+        shell.env_remove(secret);
+    }
+    shell.envs([
+        ("P2POOL_BLOCK_EVENT", told.event),
+        ("P2POOL_BLOCK_NETWORK", told.network),
+        ("P2POOL_BLOCK_HASH", &told.hash),
+        ("P2POOL_BLOCK_HEIGHT", &told.height.map(|height| height.to_string()).unwrap_or_default()),
+        ("P2POOL_BLOCK_VALUE", &told.value.to_string()),
+        ("P2POOL_BLOCK_PAYEE", &told.payee),
+        ("P2POOL_BLOCK_FINDER", &told.finder),
+        ("P2POOL_BLOCK_IS_OURS", if told.is_ours { "1" } else { "0" }),
+        ("P2POOL_BLOCK_TEXT", &told.text),
+    ]);
+    let mut child = shell.spawn().map_err(|error| format!("cannot start sh: {error}"))?;
+    let ended = timeout(time_max, attend(&mut child, told.json())).await;
+    let Ok(ended) = ended else {
+        end(&child);
+        let _ = child.wait().await;
+        return Err(format!("it took longer than {time_max:?} and was ended"));
+    };
+    ended
+}
+
+/// Feeds the child, hears its complaint, and waits for its end.
+async fn attend(child: &mut Child, json: String) -> Result<(), String> {
+    let (input, errors) = (child.stdin.take(), child.stderr.take());
+    let feed = async {
+        if let Some(mut input) = input {
+            // Whoever does not read it does not want it.
+            let _ = input.write_all(json.as_bytes()).await;
+            let _ = input.write_all(b"\n").await;
+        }
+    };
+    let hear = async {
+        let mut complaint = Vec::new();
+        if let Some(mut errors) = errors {
+            let _ = (&mut errors).take(COMPLAINT_BYTES_MAX).read_to_end(&mut complaint).await;
+            // The rest is read, too, or the command would wait for ever to say it.
+            let _ = tokio::io::copy(&mut errors, &mut tokio::io::sink()).await;
+        }
+        String::from_utf8_lossy(&complaint).trim().replace(char::is_control, " ")
+    };
+    let ((), complaint) = tokio::join!(feed, hear);
+    match child.wait().await {
+        Ok(status) if status.success() => Ok(()),
+        Ok(status) if complaint.is_empty() => Err(status.to_string()),
+        Ok(status) => Err(format!("{status}: {complaint}")),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+/// Ends a command and all that it has started.
+fn end(child: &Child) {
+    let group = child.id().and_then(|id| i32::try_from(id).ok()).and_then(rustix::process::Pid::from_raw);
+    if let Some(group) = group {
+        // It may have ended by itself.
+        let _ = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::event;
+    use super::*;
+    use crate::blocks::found::EventKind;
+    use sharechain::coin::BITCOIN_REGTEST;
+
+    fn told(finder: &str) -> Announcement {
+        Announcement::new(&event(EventKind::Orphaned, finder), &BITCOIN_REGTEST)
+    }
+
+    #[tokio::test]
+    async fn a_command_gets_the_event_in_its_environment_and_as_json() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("out");
+        let command = format!("{{ echo \"$P2POOL_BLOCK_EVENT $P2POOL_BLOCK_FINDER\"; cat; }} > {}", file.display());
+        // A name that would be two commands if the shell ever read it.
+        execute(&command, &told("eve; touch evil"), TIME_MAX).await.unwrap();
+        let text = std::fs::read_to_string(file).unwrap();
+        let (environment, json) = text.split_once('\n').unwrap();
+        assert_eq!(environment, "orphaned eve; touch evil");
+        let json: serde_json::Value = serde_json::from_str(json).unwrap();
+        assert_eq!((&json["event"], &json["value"]), (&"orphaned".into(), &312_500_001.into()));
+    }
+
+    #[tokio::test]
+    async fn a_command_that_fails_is_told_with_its_complaint_however_long_that_is() {
+        let error = execute("echo no such thing >&2; exit 3", &told("x"), TIME_MAX).await.unwrap_err();
+        assert!(error.contains('3') && error.contains("no such thing"), "{error}");
+        let error = execute("head -c 1000000 /dev/zero >&2; exit 4", &told("x"), TIME_MAX).await.unwrap_err();
+        assert!(error.contains('4') && error.len() < 2000, "{}", error.len());
+    }
+
+    #[tokio::test]
+    async fn a_command_that_hangs_is_ended_with_all_that_it_started() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("pid");
+        let command = format!("sleep 600 & echo $! > {}; wait", file.display());
+        let error = execute(&command, &told("x"), Duration::from_secs(1)).await.unwrap_err();
+        assert!(error.contains("was ended"), "{error}");
+        let pid: i32 = std::fs::read_to_string(file).unwrap().trim().parse().unwrap();
+        let pid = rustix::process::Pid::from_raw(pid).unwrap();
+        // Until whoever inherited it has taken note of its end.
+        let is_gone = || {
+            let stat = std::fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero()));
+            stat.map_or(true, |stat| stat.contains(") Z "))
+        };
+        for _ in 0..100 {
+            if is_gone() {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        panic!("what the command started still runs");
+    }
+}

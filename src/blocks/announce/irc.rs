@@ -1,0 +1,461 @@
+//! A bot in an IRC channel that tells of accepted blocks of the pool, as P2Pool's did (`--irc-announce`). Whoever else
+//! told of a block there is not repeated.
+
+use futures::StreamExt;
+use irc_proto::{Command, Message, Response};
+use sharechain::coin::Network;
+use std::collections::VecDeque;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf};
+use tokio::net::TcpStream;
+use tokio::sync::broadcast;
+use tokio::time::{Instant, sleep_until, timeout};
+use tokio_rustls::TlsConnector;
+use tokio_rustls::rustls::crypto::ring;
+use tokio_rustls::rustls::pki_types::ServerName;
+use tokio_rustls::rustls::{ClientConfig, RootCertStore};
+use tokio_util::codec::FramedRead;
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, info, warn};
+
+use super::{next, printable};
+use crate::blocks::found::{Event, EventKind};
+use crate::runtime::json_lines::LineCodec;
+
+/// Characters of a name that every server takes.
+const NICK_MAX: usize = 9;
+
+/// How long connecting, and each line that is sent, may take.
+const SEND_MAX: Duration = Duration::from_secs(30);
+
+/// After so long without a line the server is asked whether it is there, and after twice as long it is not.
+const QUIET_MAX: Duration = Duration::from_secs(150);
+
+/// Pauses before connecting again, twice as long each time that it was for nothing.
+const PAUSE_FIRST: Duration = Duration::from_secs(10);
+const PAUSE_LONGEST: Duration = Duration::from_secs(600);
+
+/// The mean of the random time that others' blocks wait, so that of all bots one speaks, as P2Pool's.
+const WAIT_MEAN: Duration = Duration::from_secs(60);
+
+/// Longest that one waits.
+const WAIT_MAX: Duration = Duration::from_secs(300);
+
+/// Blocks that may wait to be told of.
+const WAITING_MAX: usize = 64;
+
+/// What was said in the channel lately, in lines.
+const HEARD_MAX: usize = 100;
+
+/// Longest text of a line, in characters: a line has 512 bytes with everything.
+const TEXT_MAX: usize = 350;
+
+/// Where the bot is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    /// The server's name or IP address.
+    pub host: String,
+    /// Its port.
+    pub port: u16,
+    /// Whether to speak TLS.
+    pub tls: bool,
+    /// Where it speaks.
+    pub channel: String,
+    /// What it is called; digits are added where somebody else is.
+    pub nick: String,
+}
+
+impl fmt::Display for Config {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} on {}:{}", self.channel, self.host, self.port)
+    }
+}
+
+/// TLS as a browser speaks it, with the roots that browsers trust.
+pub(super) fn public_roots() -> Arc<ClientConfig> {
+    client_config(RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() })
+}
+
+fn client_config(roots: RootCertStore) -> Arc<ClientConfig> {
+    let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .expect("ring speaks the default versions of TLS");
+    Arc::new(config.with_root_certificates(roots).with_no_client_auth())
+}
+
+/// Tells of accepted blocks until `stop`.
+pub(super) async fn run(
+    config: Config,
+    tls: Arc<ClientConfig>,
+    network: &'static Network,
+    mut events: broadcast::Receiver<Event>,
+    stop: CancellationToken,
+) {
+    let mut outbox = Outbox { network, waiting: VecDeque::new(), heard: VecDeque::new(), wait_mean: WAIT_MEAN };
+    let mut pause = PAUSE_FIRST;
+    loop {
+        let mut session = Session { config: &config, outbox: &mut outbox, has_joined: false };
+        let ended = session.run(&tls, &mut events, &stop).await;
+        if session.has_joined {
+            pause = PAUSE_FIRST;
+        }
+        match ended {
+            Ended::Stopped => return,
+            Ended::Broken(reason) => warn!(place = %config, reason, again_after = ?pause, "not on IRC"),
+        }
+        let until = Instant::now() + pause;
+        pause = (2 * pause).min(PAUSE_LONGEST);
+        loop {
+            tokio::select! {
+                () = sleep_until(until) => break,
+                event = next(&mut events, "--irc-announce", &stop) => match event {
+                    Some(event) => outbox.take(&event),
+                    None => return,
+                },
+            }
+        }
+    }
+}
+
+enum Ended {
+    Stopped,
+    Broken(String),
+}
+
+/// What is to be said, and what others have said.
+struct Outbox {
+    network: &'static Network,
+    waiting: VecDeque<(Instant, String, String)>,
+    heard: VecDeque<String>,
+    wait_mean: Duration,
+}
+
+impl Outbox {
+    fn take(&mut self, event: &Event) {
+        let record = &event.record;
+        let hash = record.hash.to_string();
+        if event.kind != EventKind::Accepted || self.waiting.iter().any(|(_, known, _)| *known == hash) {
+            return;
+        }
+        if self.waiting.len() == WAITING_MAX {
+            self.waiting.pop_front();
+        }
+        // Whoever found it is the first to know.
+        let wait = if record.is_ours { Duration::ZERO } else { random_wait(self.wait_mean) };
+        let name = self.network.name.to_uppercase();
+        let height = record.height.map_or_else(|| "?".to_owned(), |height| height.to_string());
+        let payee: String = printable(&record.payee).chars().take(TEXT_MAX / 2).collect();
+        let text = format!("\u{2}{name} BLOCK FOUND by {payee}! Height {height}, {hash}\u{2}");
+        self.waiting.push_back((Instant::now() + wait, hash, text));
+    }
+
+    /// When the next is due.
+    fn due(&self) -> Option<Instant> {
+        self.waiting.iter().map(|(due, ..)| *due).min()
+    }
+
+    /// The texts that are due and that nobody has said.
+    fn take_due(&mut self, now: Instant) -> Vec<String> {
+        let (due, waiting) = self.waiting.drain(..).partition::<VecDeque<_>, _>(|(due, ..)| *due <= now);
+        self.waiting = waiting;
+        let is_news = |hash: &str| !self.heard.iter().any(|line| line.contains(hash));
+        due.into_iter().filter(|(_, hash, _)| is_news(hash)).map(|(.., text)| text).collect()
+    }
+
+    fn hear(&mut self, text: &str) {
+        if self.heard.len() == HEARD_MAX {
+            self.heard.pop_front();
+        }
+        self.heard.push_back(text.to_lowercase());
+    }
+}
+
+/// A time from an exponential distribution.
+fn random_wait(mean: Duration) -> Duration {
+    mean.mul_f64(-(1.0 - fastrand::f64()).ln()).min(WAIT_MAX)
+}
+
+/// One connection.
+struct Session<'a> {
+    config: &'a Config,
+    outbox: &'a mut Outbox,
+    has_joined: bool,
+}
+
+trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
+
+type Reader = FramedRead<ReadHalf<Box<dyn Stream>>, LineCodec>;
+type Writer = WriteHalf<Box<dyn Stream>>;
+
+impl Session<'_> {
+    async fn run(
+        &mut self,
+        tls: &Arc<ClientConfig>,
+        events: &mut broadcast::Receiver<Event>,
+        stop: &CancellationToken,
+    ) -> Ended {
+        let connected = tokio::select! {
+            () = stop.cancelled() => return Ended::Stopped,
+            connected = timeout(SEND_MAX, connect(self.config, tls)) => connected,
+        };
+        let stream = match connected {
+            Ok(Ok(stream)) => stream,
+            Ok(Err(error)) => return Ended::Broken(format!("cannot connect: {error}")),
+            Err(_) => return Ended::Broken(format!("no connection within {SEND_MAX:?}")),
+        };
+        let (reader, mut writer) = tokio::io::split(stream);
+        let mut reader = FramedRead::new(reader, LineCodec::default());
+        match self.talk(&mut reader, &mut writer, events, stop).await {
+            Ok(()) => {
+                let _ = send(&mut writer, Command::QUIT(Some("p2pool ends".to_owned()))).await;
+                Ended::Stopped
+            }
+            Err(reason) => Ended::Broken(reason),
+        }
+    }
+
+    async fn talk(
+        &mut self,
+        reader: &mut Reader,
+        writer: &mut Writer,
+        events: &mut broadcast::Receiver<Event>,
+        stop: &CancellationToken,
+    ) -> Result<(), String> {
+        let mut nick = self.config.nick.clone();
+        send(writer, Command::NICK(nick.clone())).await?;
+        send(writer, Command::USER(self.config.nick.clone(), "0".to_owned(), "p2pool".to_owned())).await?;
+        let (mut quiet_until, mut was_asked) = (Instant::now() + QUIET_MAX, false);
+        loop {
+            let due = self.outbox.due().filter(|_| self.has_joined);
+            tokio::select! {
+                event = next(events, "--irc-announce", stop) => match event {
+                    Some(event) => self.outbox.take(&event),
+                    None => return Ok(()),
+                },
+                line = reader.next() => {
+                    let line = line.ok_or("the server closed the connection")?.map_err(|error| error.to_string())?;
+                    (quiet_until, was_asked) = (Instant::now() + QUIET_MAX, false);
+                    let line = String::from_utf8_lossy(&line);
+                    // What is not understood is not for us.
+                    if let Ok(message) = line.trim_end().parse::<Message>() {
+                        self.answer(&message, &mut nick, writer).await?;
+                    }
+                }
+                () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {
+                    for text in self.outbox.take_due(Instant::now()) {
+                        info!(place = %self.config, text = printable(&text), "told on IRC");
+                        self.outbox.hear(&text);
+                        let text: String = text.chars().take(TEXT_MAX).collect();
+                        send(writer, Command::PRIVMSG(self.config.channel.clone(), text)).await?;
+                    }
+                }
+                () = sleep_until(quiet_until) => {
+                    if was_asked {
+                        return Err("the server says nothing".to_owned());
+                    }
+                    (quiet_until, was_asked) = (Instant::now() + QUIET_MAX, true);
+                    send(writer, Command::PING("p2pool".to_owned(), None)).await?;
+                }
+            }
+        }
+    }
+
+    async fn answer(&mut self, message: &Message, nick: &mut String, writer: &mut Writer) -> Result<(), String> {
+        match &message.command {
+            Command::PING(token, _) => send(writer, Command::PONG(token.clone(), None)).await?,
+            Command::Response(Response::RPL_WELCOME, _) => {
+                send(writer, Command::JOIN(self.config.channel.clone(), None, None)).await?;
+            }
+            Command::Response(Response::ERR_NICKNAMEINUSE, _) if !self.has_joined => {
+                *nick = another_nick(&self.config.nick);
+                send(writer, Command::NICK(nick.clone())).await?;
+            }
+            Command::JOIN(channel, ..) if channel.eq_ignore_ascii_case(&self.config.channel) => {
+                let is_us = message.source_nickname().is_some_and(|who| who.eq_ignore_ascii_case(nick));
+                if is_us && !self.has_joined {
+                    self.has_joined = true;
+                    info!(place = %self.config, nick = printable(nick), "on IRC");
+                }
+            }
+            Command::PRIVMSG(channel, text) if channel.eq_ignore_ascii_case(&self.config.channel) => {
+                self.outbox.hear(text);
+            }
+            Command::ERROR(reason) => return Err(printable(reason)),
+            Command::Response(response, words) if response.is_error() && !self.has_joined => {
+                return Err(printable(&format!("{response:?}: {}", words.join(" "))));
+            }
+            _ => debug!(message = printable(message.to_string().trim_end()), "on IRC"),
+        }
+        Ok(())
+    }
+}
+
+/// A name that nobody else is likely to have, made of `nick`: short enough for every server (RFC 2812 section 1.2.1).
+pub fn another_nick(nick: &str) -> String {
+    let stem: String = nick.chars().take(NICK_MAX - 3).collect();
+    format!("{stem}{}", fastrand::u32(100..1000))
+}
+
+async fn connect(config: &Config, tls: &Arc<ClientConfig>) -> std::io::Result<Box<dyn Stream>> {
+    let stream = TcpStream::connect((config.host.as_str(), config.port)).await?;
+    if !config.tls {
+        return Ok(Box::new(stream));
+    }
+    let name = ServerName::try_from(config.host.clone()).map_err(std::io::Error::other)?;
+    Ok(Box::new(TlsConnector::from(tls.clone()).connect(name, stream).await?))
+}
+
+async fn send(writer: &mut Writer, command: Command) -> Result<(), String> {
+    let line = Message::from(command).to_string();
+    let sending = async {
+        writer.write_all(line.as_bytes()).await?;
+        writer.flush().await
+    };
+    match timeout(SEND_MAX, sending).await {
+        Ok(sent) => sent.map_err(|error| error.to_string()),
+        Err(_) => Err(format!("a line could not be sent within {SEND_MAX:?}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::event;
+    use super::*;
+    use sharechain::coin::BITCOIN;
+    use tokio::io::{AsyncBufReadExt, BufReader};
+    use tokio::net::TcpListener;
+    use tokio_rustls::TlsAcceptor;
+    use tokio_rustls::rustls::ServerConfig;
+    use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
+
+    /// A server's end of one connection.
+    struct Server(tokio::io::BufReader<Box<dyn Stream>>);
+
+    impl Server {
+        async fn accept(listener: &TcpListener, acceptor: Option<&TlsAcceptor>) -> Self {
+            let (stream, _) = listener.accept().await.unwrap();
+            let stream: Box<dyn Stream> = match acceptor {
+                Some(acceptor) => Box::new(acceptor.accept(stream).await.unwrap()),
+                None => Box::new(stream),
+            };
+            Self(BufReader::new(stream))
+        }
+
+        async fn line(&mut self) -> String {
+            let mut line = String::new();
+            timeout(Duration::from_secs(20), self.0.read_line(&mut line)).await.unwrap().unwrap();
+            line.trim_end().to_owned()
+        }
+
+        async fn say(&mut self, line: &str) {
+            self.0.write_all(format!("{line}\r\n").as_bytes()).await.unwrap();
+            self.0.flush().await.unwrap();
+        }
+
+        /// Lets the bot in, whose name is taken.
+        async fn welcome(&mut self) {
+            assert_eq!(self.line().await, "NICK p2pool");
+            assert_eq!(self.line().await, "USER p2pool 0 * p2pool");
+            self.say(":irc.test 433 * p2pool :Nickname is already in use").await;
+            let line = self.line().await;
+            let nick = line.strip_prefix("NICK ").unwrap();
+            assert!(nick.starts_with("p2pool") && nick.len() == NICK_MAX, "{line}");
+            self.say(":irc.test PING :token").await;
+            assert_eq!(self.line().await, "PONG token");
+            self.say(&format!(":irc.test 001 {nick} :Welcome")).await;
+            assert_eq!(self.line().await, "JOIN #p2pool");
+            self.say(&format!(":{nick}!~p2pool@here JOIN :#p2pool")).await;
+        }
+    }
+
+    struct Bot {
+        events: broadcast::Sender<Event>,
+        stop: CancellationToken,
+        task: tokio::task::JoinHandle<()>,
+    }
+
+    fn bot(port: u16, tls: Option<Arc<ClientConfig>>) -> Bot {
+        let (events, heard) = broadcast::channel(8);
+        let stop = CancellationToken::new();
+        let config = Config {
+            host: "localhost".into(),
+            port,
+            tls: tls.is_some(),
+            channel: "#p2pool".into(),
+            nick: "p2pool".into(),
+        };
+        let task = tokio::spawn(run(config, tls.unwrap_or_else(public_roots), &BITCOIN, heard, stop.clone()));
+        Bot { events, stop, task }
+    }
+
+    #[tokio::test]
+    async fn accepted_blocks_are_told_in_the_channel_and_nothing_else_is() {
+        let listener = TcpListener::bind("localhost:0").await.unwrap();
+        let bot = bot(listener.local_addr().unwrap().port(), None);
+        let mut server = Server::accept(&listener, None).await;
+        // Before the bot is in the channel.
+        bot.events.send(event(EventKind::Found, "x")).unwrap();
+        bot.events.send(event(EventKind::Accepted, "x")).unwrap();
+        server.welcome().await;
+        let line = server.line().await;
+        let hash = "ab".repeat(32);
+        assert_eq!(line, format!("PRIVMSG #p2pool :\u{2}BITCOIN BLOCK FOUND by bc1qpayee! Height 850000, {hash}\u{2}"));
+        // Bytes that are no text, and text that is no message.
+        server.0.write_all(b"\xff\xfe\r\n:\r\n").await.unwrap();
+        // It is not told again.
+        bot.events.send(event(EventKind::Accepted, "x")).unwrap();
+        server.say("PING :still there").await;
+        assert!(server.line().await.starts_with("PONG"));
+        bot.stop.cancel();
+        assert!(server.line().await.starts_with("QUIT"));
+        bot.task.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn tls_is_spoken_and_the_servers_certificate_checked() {
+        let key = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+        let certificate = CertificateDer::from(key.cert.der().to_vec());
+        let private = PrivateKeyDer::try_from(key.signing_key.serialize_der()).unwrap();
+        let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![certificate.clone()], private)
+            .unwrap();
+        let acceptor = TlsAcceptor::from(Arc::new(config));
+        let mut roots = RootCertStore::empty();
+        roots.add(certificate).unwrap();
+        let listener = TcpListener::bind("localhost:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let trusting = bot(port, Some(client_config(roots)));
+        Server::accept(&listener, Some(&acceptor)).await.welcome().await;
+        trusting.stop.cancel();
+        trusting.task.await.unwrap();
+        let suspicious = bot(port, Some(public_roots()));
+        let (stream, _) = listener.accept().await.unwrap();
+        assert!(acceptor.accept(stream).await.is_err(), "a certificate that nobody vouches for is refused");
+        suspicious.stop.cancel();
+        suspicious.task.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn what_another_bot_has_told_is_not_repeated() {
+        let mut outbox =
+            Outbox { network: &BITCOIN, waiting: VecDeque::new(), heard: VecDeque::new(), wait_mean: Duration::ZERO };
+        outbox.take(&event(EventKind::Accepted, "x"));
+        outbox.hear(&format!("BLOCK FOUND! {}", "AB".repeat(32)));
+        assert_eq!(outbox.take_due(Instant::now()), Vec::<String>::new());
+        assert_eq!(outbox.due(), None);
+    }
+
+    #[test]
+    fn random_waits_are_about_the_mean_and_never_long() {
+        let waits: Vec<f64> = (0..10_000).map(|_| random_wait(WAIT_MEAN).as_secs_f64()).collect();
+        let mean = waits.iter().sum::<f64>() / 10_000.0;
+        assert!((50.0..70.0).contains(&mean), "{mean}");
+        assert!(waits.iter().all(|wait| *wait <= WAIT_MAX.as_secs_f64()));
+    }
+}

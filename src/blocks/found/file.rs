@@ -1,0 +1,126 @@
+//! The records on disk: one file of JSON beside the journal, replaced in one step or not at all.
+
+use serde::{Deserialize, Serialize};
+use std::fs::{self, File};
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::{FoundBlocks, Record};
+
+/// The file's name in the data directory.
+const NAME: &str = "found_blocks.json";
+
+/// The only format so far.
+const VERSION: u32 = 1;
+
+/// Longest file that is read, in bytes: a thousand records of some kilobytes.
+const FILE_BYTES_MAX: u64 = 16 * 1024 * 1024;
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Content<T> {
+    version: u32,
+    blocks: Vec<T>,
+}
+
+/// Reads the records in `folder`; none if there is no file. One that cannot be understood is set aside under a new name and
+/// told: it must keep nobody from starting, and the journal knows of the latest blocks.
+pub(super) fn load(folder: &Path) -> (Vec<Record>, Option<String>) {
+    let path = folder.join(NAME);
+    match read(&path) {
+        Ok(records) => (records, None),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => (Vec::new(), None),
+        Err(error) => {
+            let aside = path.with_extension("json.damaged");
+            let moved = match fs::rename(&path, &aside) {
+                Ok(()) => format!("set aside as {}", aside.display()),
+                Err(error) => format!("cannot be set aside: {error}"),
+            };
+            (Vec::new(), Some(format!("{}: {error}; {moved}", path.display())))
+        }
+    }
+}
+
+fn read(path: &Path) -> io::Result<Vec<Record>> {
+    let mut text = String::new();
+    File::open(path)?.take(FILE_BYTES_MAX).read_to_string(&mut text)?;
+    let content: Content<Record> = serde_json::from_str(&text)?;
+    if content.version != VERSION {
+        return Err(io::Error::other(format!("format {} is not known", content.version)));
+    }
+    Ok(content.blocks)
+}
+
+/// Writes the records to `folder`. A crash leaves the old file or the new one.
+///
+/// # Errors
+/// The disk's, with the file's name.
+pub(super) fn save(folder: &Path, blocks: &FoundBlocks) -> Result<(), (PathBuf, io::Error)> {
+    let path = folder.join(NAME);
+    let content = Content { version: VERSION, blocks: blocks.blocks.iter().map(Arc::as_ref).collect::<Vec<&Record>>() };
+    let written = || -> io::Result<()> {
+        let temporary = path.with_extension("new");
+        let mut file = File::create(&temporary)?;
+        file.write_all(&serde_json::to_vec(&content)?)?;
+        file.sync_all()?;
+        fs::rename(&temporary, &path)
+    };
+    written().map_err(|error| (path.clone(), error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::blocks::Outcome;
+    use crate::blocks::found::{RouteReport, Standing, Verdict};
+    use bitcoin::BlockHash;
+    use bitcoin::hashes::Hash;
+
+    fn record() -> Record {
+        let outcome = Outcome::Rejected("bad-cb-amount".into());
+        Record {
+            hash: BlockHash::from_byte_array([1; 32]),
+            previous_block: None,
+            height: Some(7),
+            value: 5_000_000_000,
+            payee: "payee \"é\"".into(),
+            finder: "finder".into(),
+            is_ours: true,
+            found_at: 1.5,
+            routes: vec![RouteReport {
+                route: "rpc".into(),
+                attempts: 3,
+                at: 2.0,
+                outcome: Outcome::Failed("no".into()),
+            }],
+            verdict: Some(Verdict { at: 3.0, outcome }),
+            not_submitted: None,
+            standing: Standing::Rejected,
+            standing_since: 3.0,
+            confirmations: 0,
+            is_settled: true,
+        }
+    }
+
+    #[test]
+    fn what_is_written_is_read_again() {
+        let folder = tempfile::tempdir().unwrap();
+        assert_eq!(load(folder.path()), (Vec::new(), None));
+        save(folder.path(), &FoundBlocks { blocks: vec![Arc::new(record())] }).unwrap();
+        assert_eq!(load(folder.path()), (vec![record()], None));
+        let text = fs::read_to_string(folder.path().join(NAME)).unwrap();
+        assert!(text.contains(r#""outcome":"rejected","reason":"bad-cb-amount""#), "{text}");
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_understood_is_set_aside_and_told() {
+        for text in ["nonsense", r#"{"version":2,"blocks":[]}"#, r#"{"version":1,"blocks":[{"hash":1}]}"#] {
+            let folder = tempfile::tempdir().unwrap();
+            fs::write(folder.path().join(NAME), text).unwrap();
+            let (records, problem) = load(folder.path());
+            assert_eq!(records, []);
+            assert!(problem.unwrap().contains("set aside as"), "{text}");
+            assert_eq!(load(folder.path()), (Vec::new(), None));
+        }
+    }
+}

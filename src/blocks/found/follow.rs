@@ -1,0 +1,386 @@
+//! The task that keeps the book: hears what becomes of blocks, asks the daemon where they stand, writes it all down.
+
+use futures::future::BoxFuture;
+use metrics::{counter, describe_counter, describe_gauge, gauge};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::{broadcast, mpsc, watch};
+use tokio::task::{JoinError, JoinHandle};
+use tokio::time::{Instant, MissedTickBehavior, sleep_until};
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info, warn};
+
+use bitcoin::BlockHash;
+
+use super::book::Book;
+use super::{CONFIRMATIONS_MATURE, Event, EventKind, FoundBlocks, Record, Standing, file};
+use crate::blocks::journal::Journal;
+use crate::blocks::submit::Resubmitter;
+use crate::blocks::{BlockReport, Outcome, Sighting};
+use crate::blocks::{Explorer, Place};
+use crate::runtime::data_dir::DataDir;
+use crate::runtime::disk::{DiskHealth, Part};
+use crate::template::Template;
+
+/// How often the daemon is asked if no new block makes it worth while.
+const LOOK_INTERVAL: Duration = Duration::from_secs(60);
+
+/// Least time between two rounds of questions: regtest finds blocks faster than that.
+const LOOK_PAUSE: Duration = Duration::from_secs(1);
+
+/// Questions of one round. What is left has its turn in the next.
+const LOOKS_MAX: usize = 200;
+
+/// How long changes may wait to be written, so that a burst is one write.
+const WRITE_PAUSE: Duration = Duration::from_millis(500);
+
+/// What found blocks are followed by.
+#[derive(Debug)]
+pub struct Inputs {
+    /// Where records are kept, and where the journal is.
+    pub data_dir: DataDir,
+    /// What becomes of blocks that are submitted.
+    pub reports: broadcast::Receiver<BlockReport>,
+    /// Peers' blocks that cannot be made here.
+    pub sightings: mpsc::Receiver<Sighting>,
+    /// Tell of new blocks, and of the height.
+    pub templates: watch::Receiver<Option<Arc<Template>>>,
+    /// Knows where a block stands.
+    pub explorer: Arc<dyn Explorer>,
+    /// Submits blocks again that the daemon has lost.
+    pub resubmitter: Resubmitter,
+    /// Trouble with the disk.
+    pub disk: DiskHealth,
+}
+
+/// Names and explains the metrics of this part.
+pub fn describe() {
+    describe_gauge!("found_blocks", "Found blocks that are remembered, by where they stand");
+    describe_counter!("found_events_total", "What happened to found blocks, by kind");
+    for standing in Standing::ALL {
+        gauge!("found_blocks", "standing" => standing.word()).set(0.0);
+    }
+    for kind in EventKind::ALL {
+        counter!("found_events_total", "kind" => kind.word()).absolute(0);
+    }
+}
+
+/// Follows found blocks until `stop`, from when the data directory is this process's: until then, another one does.
+pub async fn run(
+    inputs: Inputs,
+    published: watch::Sender<Arc<FoundBlocks>>,
+    events: broadcast::Sender<Event>,
+    stop: CancellationToken,
+) {
+    tokio::select! {
+        () = stop.cancelled() => return,
+        () = inputs.data_dir.ours() => {}
+    }
+    let journal = match Journal::open(&inputs.data_dir, inputs.disk.clone()) {
+        Ok(journal) => Some(journal),
+        Err(error) => {
+            error!(%error, "the journal of found blocks cannot be looked at");
+            None
+        }
+    };
+    let folder = inputs.data_dir.path().to_owned();
+    let loading = tokio::task::spawn_blocking(move || file::load(&folder));
+    let (records, problem) = loading.await.unwrap_or_else(|error| (Vec::new(), Some(error.to_string())));
+    if let Some(problem) = problem {
+        error!(problem, "the record of found blocks cannot be read; the journal's blocks are taken up again");
+    }
+    let follower = Follower {
+        book: Book::of(records),
+        data_dir: inputs.data_dir,
+        journal,
+        explorer: inputs.explorer,
+        resubmitter: inputs.resubmitter,
+        disk: inputs.disk,
+        templates: inputs.templates,
+        published,
+        events,
+        looking: None,
+        write_at: None,
+        writing: None,
+    };
+    follower.run(inputs.reports, inputs.sightings, stop).await;
+}
+
+/// What the daemon said of some blocks.
+type Seen = Vec<(BlockHash, Result<Place, String>)>;
+
+struct Follower {
+    book: Book,
+    data_dir: DataDir,
+    journal: Option<Journal>,
+    explorer: Arc<dyn Explorer>,
+    resubmitter: Resubmitter,
+    disk: DiskHealth,
+    templates: watch::Receiver<Option<Arc<Template>>>,
+    published: watch::Sender<Arc<FoundBlocks>>,
+    events: broadcast::Sender<Event>,
+    /// The round of questions under way: reports are heard meanwhile.
+    looking: Option<BoxFuture<'static, Seen>>,
+    /// When what changed is written.
+    write_at: Option<Instant>,
+    /// The write under way: a disk that hangs holds up nothing else.
+    writing: Option<JoinHandle<Result<(), String>>>,
+}
+
+impl Follower {
+    async fn run(
+        mut self,
+        mut reports: broadcast::Receiver<BlockReport>,
+        mut sightings: mpsc::Receiver<Sighting>,
+        stop: CancellationToken,
+    ) {
+        self.reconcile().await;
+        let mut sightings_left = true;
+        let mut ticks = tokio::time::interval(LOOK_INTERVAL);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut previous_block = None;
+        // The earliest time of the next round, and whether one is wanted.
+        let (mut next_look, mut is_wanted) = (Instant::now(), true);
+        loop {
+            let can_look = is_wanted && self.looking.is_none();
+            tokio::select! {
+                () = stop.cancelled() => break,
+                report = reports.recv() => match report {
+                    Ok(report) => {
+                        let happened = self.book.report(&report, unix_now());
+                        is_wanted |= report.route.is_none();
+                        self.tell(happened);
+                    }
+                    Err(RecvError::Lagged(missed)) => {
+                        warn!(missed, "reports on found blocks were missed: the journal is looked at instead");
+                        self.reconcile().await;
+                        is_wanted = true;
+                    }
+                    // The submitter has ended, and the node ends.
+                    Err(RecvError::Closed) => break,
+                },
+                sighting = sightings.recv(), if sightings_left => match sighting {
+                    Some(sighting) => {
+                        let happened = self.book.sighting(sighting, unix_now());
+                        is_wanted = true;
+                        self.tell(happened);
+                    }
+                    None => sightings_left = false,
+                },
+                changed = self.templates.changed() => {
+                    if changed.is_err() {
+                        break;
+                    }
+                    let built_on = self.templates.borrow_and_update().as_ref().map(|template| template.previous_block);
+                    is_wanted |= built_on.is_some() && built_on != previous_block;
+                    previous_block = built_on.or(previous_block);
+                }
+                _ = ticks.tick() => is_wanted = true,
+                () = sleep_until(next_look), if can_look => {
+                    is_wanted = false;
+                    next_look = Instant::now() + LOOK_PAUSE;
+                    self.look();
+                }
+                seen = async { self.looking.as_mut().expect("it is there").await }, if self.looking.is_some() => {
+                    self.looking = None;
+                    let happened = self.take_places(&seen);
+                    self.tell(happened);
+                }
+                () = sleep_until(self.write_at.unwrap_or_else(Instant::now)),
+                    if self.write_at.is_some() && self.writing.is_none() =>
+                {
+                    self.begin_write();
+                }
+                written = async { self.writing.as_mut().expect("it is there").await }, if self.writing.is_some() => {
+                    self.end_write(written);
+                }
+            }
+        }
+        // What was said last, such as the word on a block that was in flight.
+        while let Ok(report) = reports.try_recv() {
+            let happened = self.book.report(&report, unix_now());
+            self.tell(happened);
+        }
+        self.finish_write().await;
+        if self.write_at.is_some() {
+            self.begin_write();
+            self.finish_write().await;
+        }
+    }
+
+    /// Asks where the blocks stand that are not settled.
+    fn look(&mut self) {
+        let mut hashes = self.book.unsettled();
+        if hashes.is_empty() {
+            return;
+        }
+        hashes.truncate(LOOKS_MAX);
+        let explorer = self.explorer.clone();
+        self.looking = Some(Box::pin(async move {
+            let mut seen = Vec::with_capacity(hashes.len());
+            for hash in hashes {
+                let place = explorer.place(&hash).await;
+                let is_away = place.is_err();
+                seen.push((hash, place));
+                // Whoever does not answer one question answers none.
+                if is_away {
+                    break;
+                }
+            }
+            seen
+        }));
+    }
+
+    fn take_places(&mut self, seen: &Seen) -> Vec<Event> {
+        let template = self.templates.borrow().as_ref().map(|template| template.height);
+        let tip = template.unwrap_or_default().saturating_sub(1);
+        let now = unix_now();
+        let mut happened = Vec::new();
+        for (hash, place) in seen {
+            if let (Ok(Place::Unknown), Some(record)) = (place, self.book.get(hash)) {
+                self.offer_again(record, tip);
+            }
+            match place {
+                Ok(place) => {
+                    happened.extend(self.book.place(hash, *place, tip, now));
+                    let record = self.book.get(hash);
+                    if record.is_some_and(|record| record.is_settled && record.standing != Standing::Rejected) {
+                        self.prune(*hash);
+                    }
+                }
+                Err(reason) => tracing::debug!(%hash, reason, "where a found block stands is not known just now"),
+            }
+        }
+        happened
+    }
+
+    /// Has a block submitted again that was in the daemon's chain, and that it has lost: by a power cut, or because it runs
+    /// on an older data directory.
+    fn offer_again(&self, record: &Record, tip: u32) {
+        let was_in_chain = matches!(record.standing, Standing::Confirming | Standing::Orphaned);
+        let is_buried = record.height.is_none_or(|height| tip >= height.saturating_add(CONFIRMATIONS_MATURE));
+        if was_in_chain && !is_buried && record.not_submitted.is_none() {
+            warn!(height = record.height, hash = %record.hash, "bitcoind does not have a block any more: submitted again");
+            self.resubmitter.request(record.hash);
+        }
+    }
+
+    /// Publishes what is new, and says what happened.
+    fn tell(&mut self, happened: Vec<Event>) {
+        for event in happened {
+            counter!("found_events_total", "kind" => event.kind.word()).increment(1);
+            say(&event);
+            // Fails if nobody listens, which is nobody's loss.
+            let _ = self.events.send(event);
+        }
+        if self.book.take_dirty() {
+            self.write_at.get_or_insert_with(|| Instant::now() + WRITE_PAUSE);
+        }
+        let blocks = Arc::new(self.book.blocks());
+        for standing in Standing::ALL {
+            let count = blocks.blocks.iter().filter(|record| record.standing == standing).count();
+            #[expect(clippy::cast_precision_loss, reason = "at most BLOCKS_MAX")]
+            gauge!("found_blocks", "standing" => standing.word()).set(count as f64);
+        }
+        self.published.send_if_modified(|told| {
+            let is_new = **told != *blocks;
+            if is_new {
+                *told = blocks;
+            }
+            is_new
+        });
+    }
+
+    /// The block's bytes have done their service.
+    fn prune(&self, hash: BlockHash) {
+        let Some(journal) = self.journal.clone() else { return };
+        tokio::task::spawn_blocking(move || {
+            if let Err(error) = journal.forget(&hash) {
+                warn!(%error, "a settled block's file cannot be removed");
+            }
+        });
+    }
+
+    /// Takes up what the journal has beyond the records, and prunes it.
+    async fn reconcile(&mut self) {
+        if let Some(journal) = self.journal.clone() {
+            let looking = move || {
+                if let Err(error) = journal.prune() {
+                    warn!(%error, "old files of found blocks cannot be removed");
+                }
+                journal.kept()
+            };
+            match tokio::task::spawn_blocking(looking).await {
+                Ok(Ok(kept)) => {
+                    let now = unix_now();
+                    let mut happened = Vec::new();
+                    for one in kept {
+                        let found_at = one.modified.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
+                        let is_settled = self.book.get(&one.block.hash).is_some_and(|record| record.is_settled);
+                        if is_settled && !matches!(one.outcome, Some(Outcome::Rejected(_))) {
+                            self.prune(one.block.hash);
+                        }
+                        happened.extend(self.book.restore(&one.block, one.outcome, found_at, now));
+                    }
+                    self.tell(happened);
+                    return;
+                }
+                Ok(Err(error)) => error!(%error, "found blocks in the journal cannot be looked for"),
+                Err(error) => error!(%error, "looking for found blocks in the journal failed"),
+            }
+        }
+        self.tell(Vec::new());
+    }
+
+    fn begin_write(&mut self) {
+        self.write_at = None;
+        let (folder, blocks) = (self.data_dir.path().to_owned(), self.book.blocks());
+        self.writing = Some(tokio::task::spawn_blocking(move || {
+            file::save(&folder, &blocks).map_err(|(path, error)| format!("{}: {error}", path.display()))
+        }));
+    }
+
+    async fn finish_write(&mut self) {
+        if let Some(writing) = self.writing.take() {
+            let written = writing.await;
+            self.end_write(written);
+        }
+    }
+
+    fn end_write(&mut self, written: Result<Result<(), String>, JoinError>) {
+        self.writing = None;
+        let trouble = written.unwrap_or_else(|error| Err(error.to_string())).err();
+        if let Some(trouble) = &trouble {
+            error!(trouble, again_in = ?LOOK_INTERVAL, "cannot write the record of found blocks");
+            self.book.mark_dirty();
+            self.write_at = Some(Instant::now() + LOOK_INTERVAL);
+        }
+        self.disk.report(Part::FoundBlocks, trouble);
+    }
+}
+
+/// What `bitcoind::submit` has not said already.
+fn say(event: &Event) {
+    let record = &*event.record;
+    let (hash, height, value) = (record.hash, record.height.unwrap_or_default(), record.value);
+    let (payee, finder) = (&record.payee, &record.finder);
+    match event.kind {
+        EventKind::Accepted if record.not_submitted.is_some() => {
+            info!(height, %hash, payee, value, finder, "a block of the pool's is in the chain");
+        }
+        EventKind::Accepted if record.confirmations > 1 => info!(height, %hash, payee, "a block is in the chain"),
+        EventKind::Mature => info!(height, %hash, payee, value, "a block is mature: what it pays can be spent"),
+        EventKind::Orphaned => {
+            warn!(height, %hash, payee, value, finder, "BLOCK ORPHANED: it was in the chain and is not any more; it pays nobody");
+        }
+        EventKind::Stale if record.not_submitted.is_some() => {
+            info!(height, %hash, finder, "a block of the pool's lost to another of its height");
+        }
+        EventKind::Found | EventKind::Accepted | EventKind::Stale | EventKind::Rejected => {}
+    }
+}
+
+fn unix_now() -> f64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64()
+}

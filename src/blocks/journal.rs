@@ -1,0 +1,561 @@
+//! Found blocks on disk, so that a block outlives a crash between "found" and "accepted".
+//!
+//! One file per block in `found_blocks`, named `HEIGHT-HASH.STATE`. The content is a line of JSON, the block as it goes
+//! over the wire, and a checksum over both. The state is in the name, so that a change of state is one rename:
+//!
+//! | state | what becomes of it at the next start |
+//! | --- | --- |
+//! | `block` | submitted again: its fate is not known |
+//! | `stale` | submitted again: another block of its height was first, which a reorganisation may undo |
+//! | `rejected` | submitted once more over RPC, whose answer decides |
+//! | `accepted` | kept until its coinbase can be spent |
+
+use bitcoin::BlockHash;
+use bitcoin::hashes::{Hash, sha256d};
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+use thiserror::Error;
+
+use crate::blocks::{FoundBlock, Outcome};
+use crate::runtime::data_dir::DataDir;
+use crate::runtime::disk::{DiskHealth, Part};
+
+/// The only format so far.
+const VERSION: u32 = 1;
+
+/// Longest file that is read back, in bytes: a block of four million and some words.
+const FILE_BYTES_MAX: u64 = 5_000_000;
+
+/// Blocks that are read back at a time: each may have megabytes.
+const KEPT_MAX: usize = 200;
+
+/// Rejected blocks that are kept for a person to look at, and as many damaged ones.
+const LOOKED_AT_MAX: usize = 20;
+
+const CHECKSUM_BYTES: usize = 32;
+
+/// Written but not yet renamed: `write` was cut short, perhaps after the last byte.
+const UNWRITTEN: &str = "tmp";
+/// To be submitted.
+const UNFINISHED: &str = "block";
+/// Another block of its height was there first.
+const STALE: &str = "stale";
+/// It breaks a rule.
+const REJECTED: &str = "rejected";
+/// Cannot be read; for a person to look at.
+const DAMAGED: &str = "damaged";
+
+/// The folder of found blocks. Clones share it.
+#[derive(Debug, Clone)]
+pub struct Journal {
+    data_dir: DataDir,
+    folder: PathBuf,
+    disk: DiskHealth,
+}
+
+/// One block's file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    path: PathBuf,
+}
+
+/// What a restart finds.
+#[derive(Debug, Default)]
+pub struct Unfinished {
+    /// Blocks whose fate is not known, or that came second.
+    pub blocks: Vec<(FoundBlock, Entry)>,
+    /// Blocks that were rejected, as an earlier version or an earlier run has it.
+    pub rejected: Vec<(FoundBlock, Entry)>,
+    /// Files that cannot be read, set aside under a new name, with the reason.
+    pub damaged: Vec<(PathBuf, DamageError)>,
+}
+
+/// A block's file, whatever became of it.
+#[derive(Debug)]
+pub struct Kept {
+    /// The block.
+    pub block: FoundBlock,
+    /// The final word on it; none while there is none. What a rejection's reason was is in the log.
+    pub outcome: Option<Outcome>,
+    /// When the file was written.
+    pub modified: SystemTime,
+}
+
+/// A disk that does not do what it is asked.
+#[derive(Debug, Error)]
+#[error("cannot {action} {path}: {source}")]
+pub struct JournalError {
+    action: &'static str,
+    path: String,
+    source: io::Error,
+}
+
+/// Why a file is no entry.
+#[derive(Debug, PartialEq, Eq, Error)]
+pub enum DamageError {
+    /// The disk would not give it.
+    #[error("cannot be read: {0}")]
+    Unreadable(String),
+    /// Too short or too long to be one.
+    #[error("{0} bytes are no found block")]
+    Length(u64),
+    /// Torn, or changed since.
+    #[error("its checksum is wrong")]
+    Checksum,
+    /// Its first line cannot be understood.
+    #[error("its first line is no header: {0}")]
+    Header(String),
+    /// Written by a later version.
+    #[error("format {0} is not known")]
+    Version(u32),
+    /// Name and content disagree.
+    #[error("it holds block {0} under another one's name")]
+    Hash(BlockHash),
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Header {
+    version: u32,
+    hash: BlockHash,
+    height: u32,
+    previous_block: BlockHash,
+    value: u64,
+    payee: String,
+    finder: String,
+    #[serde(default = "yes")]
+    is_ours: bool,
+}
+
+/// Files of before this was noted are about our own blocks, but for a few.
+fn yes() -> bool {
+    true
+}
+
+impl Journal {
+    /// Opens the journal in `data_dir`, making its folder if there is none.
+    ///
+    /// # Errors
+    /// The folder cannot be made.
+    pub fn open(data_dir: &DataDir, disk: DiskHealth) -> Result<Self, JournalError> {
+        let folder = folder_in(data_dir.path());
+        fs::create_dir_all(&folder).map_err(failed("create", &folder))?;
+        Ok(Self { data_dir: data_dir.clone(), folder, disk })
+    }
+
+    /// Reports whether the latest write succeeded: `None`, or the error.
+    pub fn report(&self, trouble: Option<String>) {
+        self.disk.report(Part::Journal, trouble);
+    }
+
+    /// Whether this process may write to it; until then, another one does.
+    pub fn is_ours(&self) -> bool {
+        self.data_dir.is_ours()
+    }
+
+    /// Waits until this process may write to it.
+    pub async fn ours(&self) {
+        self.data_dir.ours().await;
+    }
+
+    /// Writes `block`, so that a restart of the process finds it. Only [`Entry::sync`] makes it outlive the machine.
+    ///
+    /// # Errors
+    /// The disk is full, or gone.
+    pub fn write(&self, block: &FoundBlock) -> Result<Entry, JournalError> {
+        let path = self.folder.join(format!("{:07}-{}.{UNFINISHED}", block.height, block.hash));
+        let unwritten = path.with_extension(UNWRITTEN);
+        let mut file = File::create(&unwritten).map_err(failed("create", &unwritten))?;
+        file.write_all(&encode(block)).map_err(failed("write", &unwritten))?;
+        fs::rename(&unwritten, &path).map_err(failed("rename", &unwritten))?;
+        Ok(Entry { path })
+    }
+
+    /// The blocks that were not finished when the process last ended. Files that cannot be read are set aside: they must
+    /// keep nobody from starting.
+    ///
+    /// # Errors
+    /// The folder cannot be listed.
+    pub fn unfinished(&self) -> Result<Unfinished, JournalError> {
+        let mut found = Unfinished::default();
+        for path in self.paths()? {
+            let state = path.extension().and_then(|state| state.to_str()).unwrap_or_default();
+            let is_rejected = state == REJECTED;
+            if ![UNFINISHED, UNWRITTEN, STALE].contains(&state) && !is_rejected {
+                continue;
+            }
+            match load(&path) {
+                Ok(block) if is_rejected => found.rejected.push((block, Entry { path })),
+                Ok(block) if state == STALE => found.blocks.push((block, Entry { path })),
+                Ok(block) => {
+                    // Whole, though its rename was cut short: the block is as good as any.
+                    let whole = path.with_extension(UNFINISHED);
+                    if state == UNWRITTEN {
+                        fs::rename(&path, &whole).map_err(failed("rename", &path))?;
+                    }
+                    found.blocks.retain(|(other, _)| other.hash != block.hash);
+                    found.blocks.push((block, Entry { path: whole }));
+                }
+                // For a person to look at, as it is.
+                Err(_) if is_rejected => {}
+                Err(damage) => {
+                    let aside = path.with_extension(DAMAGED);
+                    let _ = fs::rename(&path, &aside);
+                    found.damaged.push((aside, damage));
+                }
+            }
+        }
+        Ok(found)
+    }
+}
+
+impl Journal {
+    /// Every block that has a file here and can be read, newest height first; `KEPT_MAX` at most.
+    ///
+    /// # Errors
+    /// The folder cannot be listed.
+    pub fn kept(&self) -> Result<Vec<Kept>, JournalError> {
+        let mut paths = self.paths()?;
+        paths.reverse();
+        let kept = paths.into_iter().filter_map(|path| {
+            let outcome = match path.extension()?.to_str()? {
+                UNFINISHED => None,
+                "accepted" => Some(Outcome::Accepted),
+                STALE => Some(Outcome::Stale),
+                REJECTED => Some(Outcome::Rejected("see the log of that time".to_owned())),
+                _ => return None,
+            };
+            let modified = fs::metadata(&path).and_then(|data| data.modified()).ok()?;
+            Some(Kept { block: load(&path).ok()?, outcome, modified })
+        });
+        Ok(kept.take(KEPT_MAX).collect())
+    }
+
+    /// Reads the block with that hash back, whatever became of it.
+    ///
+    /// # Errors
+    /// The folder cannot be listed, or its file is damaged.
+    pub fn find(&self, hash: &BlockHash) -> Result<Option<(FoundBlock, Entry)>, FindError> {
+        find_in(&self.folder, hash)
+    }
+
+    /// Removes the file of a block that is settled. One that is still to be submitted stays.
+    ///
+    /// # Errors
+    /// The disk refuses.
+    pub fn forget(&self, hash: &BlockHash) -> Result<(), JournalError> {
+        let ending = format!("-{hash}");
+        for path in self.paths()? {
+            let is_finished = path.extension().is_some_and(|state| state == "accepted" || state == STALE);
+            let is_its = path.file_stem().and_then(|stem| stem.to_str()).is_some_and(|stem| stem.ends_with(&ending));
+            if is_finished && is_its {
+                fs::remove_file(&path).map_err(failed("remove", &path))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes the oldest files that are for a person to look at, rejected and damaged blocks, beyond
+    /// `LOOKED_AT_MAX` of either: each may have megabytes.
+    ///
+    /// # Errors
+    /// The disk refuses.
+    pub fn prune(&self) -> Result<(), JournalError> {
+        for state in [REJECTED, DAMAGED] {
+            let of_state = |path: &PathBuf| path.extension().is_some_and(|extension| extension == state);
+            let mut paths: Vec<(SystemTime, PathBuf)> = (self.paths()?.into_iter().filter(of_state))
+                .filter_map(|path| Some((fs::metadata(&path).and_then(|data| data.modified()).ok()?, path)))
+                .collect();
+            paths.sort();
+            let beyond = paths.len().saturating_sub(LOOKED_AT_MAX);
+            for (_, path) in &paths[..beyond] {
+                fs::remove_file(path).map_err(failed("remove", path))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Every file, lowest block first.
+    fn paths(&self) -> Result<Vec<PathBuf>, JournalError> {
+        paths_in(&self.folder)
+    }
+}
+
+/// Reads a found block from the data directory of a node that need not run.
+///
+/// # Errors
+/// The folder cannot be listed, or the block's file is damaged.
+pub fn read(data_dir: &Path, hash: &BlockHash) -> Result<Option<FoundBlock>, FindError> {
+    Ok(find_in(&folder_in(data_dir), hash)?.map(|(block, _)| block))
+}
+
+/// Why a block is not read back.
+#[derive(Debug, Error)]
+pub enum FindError {
+    /// The disk refuses.
+    #[error(transparent)]
+    Disk(#[from] JournalError),
+    /// Its file is there, and is no block.
+    #[error("{path} {reason}")]
+    Damaged {
+        /// The file.
+        path: String,
+        /// The damage.
+        reason: DamageError,
+    },
+}
+
+fn folder_in(data_dir: &Path) -> PathBuf {
+    data_dir.join("found_blocks")
+}
+
+fn paths_in(folder: &Path) -> Result<Vec<PathBuf>, JournalError> {
+    let listing = fs::read_dir(folder).map_err(failed("list", folder))?;
+    let mut paths: Vec<PathBuf> = listing.filter_map(|file| Some(file.ok()?.path())).collect();
+    paths.sort();
+    Ok(paths)
+}
+
+fn find_in(folder: &Path, hash: &BlockHash) -> Result<Option<(FoundBlock, Entry)>, FindError> {
+    let ending = format!("-{hash}");
+    let mut damaged = None;
+    for path in paths_in(folder)? {
+        let is_its = path.file_stem().and_then(|stem| stem.to_str()).is_some_and(|stem| stem.ends_with(&ending));
+        if !is_its {
+            continue;
+        }
+        match load(&path) {
+            Ok(block) => return Ok(Some((block, Entry { path }))),
+            Err(reason) => damaged = Some(FindError::Damaged { path: path.display().to_string(), reason }),
+        }
+    }
+    damaged.map_or(Ok(None), Err)
+}
+
+impl Entry {
+    /// Forces the block onto the disk itself. Takes long: keep it beside the submission, never before it.
+    ///
+    /// # Errors
+    /// The disk refuses.
+    pub fn sync(&self) -> Result<(), JournalError> {
+        let sync = |path: &Path| File::open(path).and_then(|file| file.sync_all()).map_err(failed("sync", path));
+        sync(&self.path)?;
+        self.path.parent().map_or(Ok(()), sync)
+    }
+
+    /// Notes `outcome` in the file's name, for the next start and for people.
+    ///
+    /// # Errors
+    /// The file is gone, or cannot be renamed.
+    pub fn mark(&mut self, outcome: &Outcome) -> Result<(), JournalError> {
+        let renamed = self.path.with_extension(outcome.word());
+        fs::rename(&self.path, &renamed).map_err(failed("rename", &self.path))?;
+        self.path = renamed;
+        Ok(())
+    }
+
+    /// Reads the block again.
+    ///
+    /// # Errors
+    /// The file is gone or damaged.
+    pub fn load(&self) -> Result<FoundBlock, DamageError> {
+        load(&self.path)
+    }
+}
+
+#[cfg(test)]
+impl Journal {
+    /// The journal in a folder that nobody else uses.
+    pub(crate) fn of_test(folder: &Path) -> Self {
+        let data_dir = DataDir::open(folder, &sharechain::coin::BITCOIN_REGTEST).unwrap();
+        assert!(data_dir.is_ours());
+        Self::open(&data_dir, DiskHealth::new()).unwrap()
+    }
+}
+
+fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> JournalError + use<> {
+    let path = path.display().to_string();
+    move |source| JournalError { action, path, source }
+}
+
+fn encode(block: &FoundBlock) -> Vec<u8> {
+    let header = Header {
+        version: VERSION,
+        hash: block.hash,
+        height: block.height,
+        previous_block: block.previous_block,
+        value: block.value,
+        payee: block.payee.clone(),
+        finder: block.finder.clone(),
+        is_ours: block.is_ours,
+    };
+    let mut bytes = serde_json::to_vec(&header).expect("plain strings and numbers always become JSON");
+    bytes.push(b'\n');
+    bytes.extend_from_slice(&block.bytes);
+    let checksum = sha256d::Hash::hash(&bytes);
+    bytes.extend_from_slice(checksum.as_byte_array());
+    bytes
+}
+
+fn load(path: &Path) -> Result<FoundBlock, DamageError> {
+    let length = fs::metadata(path).map_err(|error| DamageError::Unreadable(error.to_string()))?.len();
+    if length > FILE_BYTES_MAX {
+        return Err(DamageError::Length(length));
+    }
+    let bytes = fs::read(path).map_err(|error| DamageError::Unreadable(error.to_string()))?;
+    let block = decode(bytes)?;
+    let named = path.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
+    if named.ends_with(&block.hash.to_string()) { Ok(block) } else { Err(DamageError::Hash(block.hash)) }
+}
+
+fn decode(bytes: Vec<u8>) -> Result<FoundBlock, DamageError> {
+    let bytes = Bytes::from(bytes);
+    let Some(end) = bytes.len().checked_sub(CHECKSUM_BYTES) else {
+        return Err(DamageError::Length(bytes.len() as u64));
+    };
+    if sha256d::Hash::hash(&bytes[..end]).as_byte_array()[..] != bytes[end..] {
+        return Err(DamageError::Checksum);
+    }
+    let line = bytes[..end].iter().position(|byte| *byte == b'\n').unwrap_or(end);
+    let header: Header =
+        serde_json::from_slice(&bytes[..line]).map_err(|error| DamageError::Header(error.to_string()))?;
+    if header.version != VERSION {
+        return Err(DamageError::Version(header.version));
+    }
+    Ok(FoundBlock {
+        hash: header.hash,
+        previous_block: header.previous_block,
+        height: header.height,
+        bytes: bytes.slice((line + 1).min(end)..end),
+        value: header.value,
+        payee: header.payee,
+        finder: header.finder,
+        is_ours: header.is_ours,
+        judged_at: None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn block(seed: u8) -> FoundBlock {
+        FoundBlock {
+            hash: BlockHash::from_byte_array([seed; 32]),
+            previous_block: BlockHash::from_byte_array([seed + 1; 32]),
+            height: u32::from(seed),
+            bytes: Bytes::from(vec![b'\n', seed, b'\n', 0xff]),
+            value: 5_000_000_000,
+            payee: "bcrt1q\"\n".into(),
+            finder: "worker é".into(),
+            is_ours: seed % 2 == 1,
+            judged_at: None,
+        }
+    }
+
+    fn journal() -> (tempfile::TempDir, Journal) {
+        let dir = tempfile::tempdir().unwrap();
+        let journal = Journal::of_test(dir.path());
+        (dir, journal)
+    }
+
+    #[test]
+    fn an_unfinished_block_is_found_again_whole() {
+        let (_dir, journal) = journal();
+        let entry = journal.write(&block(1)).unwrap();
+        entry.sync().unwrap();
+        let found = journal.unfinished().unwrap();
+        assert_eq!(found.blocks, [(block(1), entry)]);
+        assert!(found.damaged.is_empty());
+    }
+
+    #[test]
+    fn an_accepted_block_is_kept_and_not_submitted_again() {
+        let (dir, journal) = journal();
+        for (seed, outcome) in [(1, Outcome::Accepted), (2, Outcome::Stale), (3, Outcome::Rejected("bad".into()))] {
+            journal.write(&block(seed)).unwrap().mark(&outcome).unwrap();
+        }
+        let found = journal.unfinished().unwrap();
+        let seeds = |blocks: &[(FoundBlock, Entry)]| blocks.iter().map(|(block, _)| block.height).collect::<Vec<_>>();
+        assert_eq!((seeds(&found.blocks), seeds(&found.rejected)), (vec![2], vec![3]));
+        let kept: Vec<_> = fs::read_dir(dir.path().join("found_blocks")).unwrap().map(|one| one.unwrap()).collect();
+        assert_eq!(kept.len(), 3);
+        assert!(kept.iter().any(|one| one.file_name().to_string_lossy().ends_with(".rejected")));
+    }
+
+    #[test]
+    fn blocks_are_kept_with_their_fate_until_they_are_settled() {
+        let (_dir, journal) = journal();
+        for (seed, outcome) in [(1, Outcome::Accepted), (2, Outcome::Stale), (3, Outcome::Rejected("bad".into()))] {
+            journal.write(&block(seed)).unwrap().mark(&outcome).unwrap();
+        }
+        journal.write(&block(4)).unwrap();
+        let fates = || {
+            let kept = journal.kept().unwrap();
+            let word = |one: Kept| (one.block.height, one.outcome.map_or("open", |outcome| outcome.word()));
+            kept.into_iter().map(word).collect::<Vec<_>>()
+        };
+        assert_eq!(fates(), [(4, "open"), (3, "rejected"), (2, "stale"), (1, "accepted")]);
+        for seed in 1..=4 {
+            journal.forget(&block(seed).hash).unwrap();
+        }
+        assert_eq!(fates(), [(4, "open"), (3, "rejected")], "what may be needed yet is not removed");
+    }
+
+    #[test]
+    fn of_what_is_kept_for_a_person_the_latest_stay() {
+        let (dir, journal) = journal();
+        let begin = SystemTime::now() - std::time::Duration::from_secs(1000);
+        let count = LOOKED_AT_MAX + 3;
+        for number in 0..count {
+            let path = dir.path().join("found_blocks").join(format!("{number:07}-x.rejected"));
+            let age = std::time::Duration::from_secs(number as u64);
+            File::create(&path).unwrap().set_modified(begin + age).unwrap();
+        }
+        journal.write(&block(1)).unwrap();
+        journal.prune().unwrap();
+        let left = journal.paths().unwrap();
+        assert_eq!(left.len(), LOOKED_AT_MAX + 1);
+        assert!(left[0].to_string_lossy().ends_with(".block"), "a block on its way is never removed: {left:?}");
+        assert!(left[1].to_string_lossy().contains("0000003-x"), "{left:?}");
+    }
+
+    #[test]
+    fn a_torn_file_is_set_aside_and_the_others_are_found() {
+        let (_dir, journal) = journal();
+        journal.write(&block(1)).unwrap();
+        let torn = journal.write(&block(2)).unwrap();
+        let bytes = fs::read(&torn.path).unwrap();
+        fs::write(&torn.path, &bytes[..bytes.len() - 1]).unwrap();
+        fs::write(journal.folder.join("0000003-short.block"), b"x").unwrap();
+        let found = journal.unfinished().unwrap();
+        assert_eq!(found.blocks.len(), 1);
+        let reasons: Vec<_> = found.damaged.iter().map(|(_, reason)| reason).collect();
+        assert_eq!(reasons, [&DamageError::Checksum, &DamageError::Length(1)]);
+        assert!(found.damaged.iter().all(|(path, _)| path.exists()));
+        assert!(journal.unfinished().unwrap().damaged.is_empty());
+    }
+
+    #[test]
+    fn a_block_whose_rename_was_cut_short_is_not_lost() {
+        let (_dir, journal) = journal();
+        let mut entry = journal.write(&block(1)).unwrap();
+        fs::rename(&entry.path, entry.path.with_extension("tmp")).unwrap();
+        assert_eq!(journal.unfinished().unwrap().blocks, [(block(1), entry.clone())]);
+        entry.mark(&Outcome::Accepted).unwrap();
+    }
+
+    #[test]
+    fn every_flipped_byte_is_noticed() {
+        let good = encode(&block(1));
+        for at in 0..good.len() {
+            let mut bad = good.clone();
+            bad[at] ^= 1;
+            assert!(decode(bad).is_err(), "byte {at}");
+        }
+        assert_eq!(decode(good).unwrap(), block(1));
+    }
+}

@@ -1,0 +1,18 @@
+//! Found blocks: submitted and kept at once, followed until their coinbase can be spent, announced.
+//!
+//! ```text
+//! FoundBlock ──▶ submit ──▶ every Route of the daemon ──BlockReport──▶ found ──events──▶ announce
+//!                  └──▶ journal: a file for each block
+//! ```
+
+pub mod announce;
+mod block;
+mod daemon;
+pub mod found;
+pub mod journal;
+mod reports;
+pub mod submit;
+
+pub use block::{BlockReport, FoundBlock, Outcome, Sighting};
+pub use daemon::{Explorer, Place, Route};
+pub use reports::{REPORTS_KEPT_MAX, Reports};

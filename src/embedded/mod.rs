@@ -1,0 +1,233 @@
+//! The private chain inside this process that `p2pool demo` mines on, behind the same [`Handle`] as a real daemon.
+//!
+//! ```text
+//! FoundBlock ──▶ submit ──▶ Route `embedded` ──▶ Chain (under a short lock) ──▶ Outcome
+//!                                                  │ new tip, new transactions, easier bits, 20 s
+//!                                                  └──▶ templates: watch<Option<Arc<Template>>>
+//! ```
+//!
+//! [`Chain`] is pure and keeps Bitcoin's rules; `tests/parity` compares its verdicts with a real bitcoind's. This file
+//! alone has the clock and the tasks.
+
+mod chain;
+mod coins;
+mod connect;
+mod decode;
+mod difficulty;
+mod mempool;
+mod reject;
+mod rules;
+mod scripts;
+
+pub use chain::{Chain, Moment, REORGANISATION_DEPTH_MAX, Rules, Tip};
+pub use difficulty::Difficulty;
+pub use mempool::TransactionError;
+pub use reject::{Reject, TransactionReject, Verdict};
+
+use bitcoin::{BlockHash, Txid};
+use futures::future::BoxFuture;
+use metrics::gauge;
+use parking_lot::Mutex;
+use sharechain::coin::DEMO;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+use tokio::sync::{Notify, mpsc, watch};
+use tracing::{debug, error};
+
+use crate::bitcoind::{BLOCKS_QUEUED_MAX, Handle, Health, heights};
+use crate::blocks::journal::Journal;
+use crate::blocks::{Explorer, Place, Reports, Route, submit};
+use crate::blocks::{FoundBlock, Outcome};
+use crate::runtime::tasks::Tasks;
+use crate::template::{Template, TemplateParts};
+
+/// A template is made anew at least this often, for its time.
+const REFRESH_INTERVAL: Duration = Duration::from_secs(20);
+/// New transactions alone make a new template at most this often: miners need not hear of each.
+const TRANSACTIONS_INTERVAL: Duration = Duration::from_secs(1);
+
+/// What the embedded chain is to be like.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Config {
+    /// Bitcoin's rules, with these parameters.
+    pub rules: Rules,
+}
+
+/// The chain as the rest of the process may see it. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Embedded(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    chain: Mutex<Chain>,
+    started: Instant,
+    tip: watch::Sender<Tip>,
+    /// Wakes the template task when transactions came.
+    transactions: Notify,
+}
+
+impl Embedded {
+    fn new(rules: Rules) -> Self {
+        let started = Instant::now();
+        let chain = Chain::new(rules, moment(started));
+        let tip = watch::Sender::new(chain.tip());
+        Self(Arc::new(Shared { chain: Mutex::new(chain), started, tip, transactions: Notify::new() }))
+    }
+
+    /// The last block of the best chain.
+    pub fn tip(&self) -> Tip {
+        *self.0.tip.borrow()
+    }
+
+    /// Changes whenever the tip does.
+    pub fn tips(&self) -> watch::Receiver<Tip> {
+        self.0.tip.subscribe()
+    }
+
+    /// Whether a block stands in the best chain.
+    pub fn is_in_best_chain(&self, hash: &BlockHash) -> bool {
+        self.0.chain.lock().is_in_best_chain(hash)
+    }
+
+    /// Lets a transaction, in its serialised form, wait for the next block. Checks its signatures on the spot, so call it
+    /// off the event loop for more than a few inputs.
+    ///
+    /// # Errors
+    /// Why it could not stand in the next block, or that too many wait.
+    pub fn submit_transaction(&self, raw: &[u8]) -> Result<Txid, TransactionError> {
+        let txid = self.0.chain.lock().submit_transaction(raw)?;
+        self.0.transactions.notify_one();
+        Ok(txid)
+    }
+
+    /// Judges a block as it came over the wire, and makes it part of the chain if it is good.
+    pub fn submit_block(&self, hash: &BlockHash, bytes: &[u8]) -> Outcome {
+        let now = moment(self.0.started);
+        let mut chain = self.0.chain.lock();
+        let verdict = chain.submit(bytes, now);
+        let tip = chain.tip();
+        // Told while the chain is locked, so that tips are told in their order.
+        self.0.tip.send_if_modified(|told| std::mem::replace(told, tip) != tip);
+        debug!(%hash, %verdict, height = tip.height, "embedded chain judged a block");
+        match verdict {
+            Verdict::Accepted => Outcome::Accepted,
+            Verdict::Duplicate if chain.is_in_best_chain(hash) => Outcome::Accepted,
+            Verdict::Duplicate | Verdict::Inconclusive => Outcome::Stale,
+            Verdict::Rejected(reject) => Outcome::Rejected(reject.to_string()),
+        }
+    }
+
+    /// The next template, and how long it may stand.
+    fn template(&self) -> (TemplateParts, Duration) {
+        let now = moment(self.0.started);
+        let mut chain = self.0.chain.lock();
+        let parts = chain.template(now);
+        let lasts = chain.until_easing(now).map_or(REFRESH_INTERVAL, |easing| easing.min(REFRESH_INTERVAL));
+        (parts, lasts)
+    }
+}
+
+fn moment(started: Instant) -> Moment {
+    // A clock before 1970 is as good as none; the chain then takes its time from the blocks.
+    let unix = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
+    Moment { unix, elapsed: started.elapsed() }
+}
+
+impl Explorer for Embedded {
+    fn place<'a>(&'a self, hash: &'a BlockHash) -> BoxFuture<'a, Result<Place, String>> {
+        Box::pin(std::future::ready(Ok(self.0.chain.lock().place_of(hash))))
+    }
+}
+
+impl Route for Embedded {
+    fn name(&self) -> &'static str {
+        "embedded"
+    }
+
+    fn attempt<'a>(&'a self, block: &'a FoundBlock) -> BoxFuture<'a, Outcome> {
+        let (chain, hash, bytes) = (self.clone(), block.hash, block.bytes.clone());
+        // Signatures are checked: milliseconds for a full block, too long for the event loop.
+        let judged = tokio::task::spawn_blocking(move || chain.submit_block(&hash, &bytes));
+        Box::pin(async move { judged.await.unwrap_or_else(|panic| Outcome::Failed(panic.to_string())) })
+    }
+}
+
+/// Starts the chain at its genesis block, and the tasks that stand in for a daemon.
+///
+/// The chain lives in memory alone: `journal` should be in a folder of this run's own, since blocks that an earlier run
+/// left there build on blocks that this one has never seen.
+pub fn start(config: &Config, journal: Journal, tasks: &Tasks) -> (Handle, Embedded) {
+    let embedded = Embedded::new(config.rules);
+    let health = Health {
+        last_success: Some(Instant::now()),
+        gone: false,
+        version: "embedded chain".into(),
+        warnings: Vec::new(),
+        trouble: None,
+        template_took: None,
+        clock_ahead: None,
+        p2p_connected: true,
+    };
+    let (templates_out, templates) = watch::channel(None);
+    let (health_out, health) = watch::channel(health);
+    let (blocks, found) = mpsc::channel(BLOCKS_QUEUED_MAX);
+    let reports = Reports::new();
+    let inputs = submit::Inputs {
+        journal,
+        routes: vec![Arc::new(embedded.clone())],
+        blocks: found,
+        templates: templates.clone(),
+        reports: reports.clone(),
+    };
+    let resubmitter = submit::start(tasks, inputs);
+    let (heights, teller) = heights::new(None, templates.clone());
+    tasks.spawn("embedded heights", teller.run(tasks.stop_signal()));
+    let publishing = publish_templates(embedded.clone(), templates_out, health_out);
+    let stop = tasks.stop_signal();
+    tasks.spawn("embedded templates", async move {
+        // Nothing is left half done wherever it stops.
+        let _ = stop.run_until_cancelled(publishing).await;
+    });
+    // Headers are for peers, and a chain inside this process has none to tell; its templates need no asking for.
+    let (_, best_header) = watch::channel(None);
+    let news = Arc::default();
+    let explorer = Arc::new(embedded.clone());
+    (Handle { templates, health, blocks, resubmitter, heights, reports, best_header, explorer, news }, embedded)
+}
+
+async fn publish_templates(
+    embedded: Embedded,
+    templates: watch::Sender<Option<Arc<Template>>>,
+    health: watch::Sender<Health>,
+) {
+    let mut tips = embedded.tips();
+    loop {
+        tips.mark_unchanged();
+        let (parts, lasts) = embedded.template();
+        match Template::new(parts, DEMO.known_rules) {
+            Ok(template) => {
+                gauge!("bitcoind_template_height").set(f64::from(template.height));
+                drop(templates.send_replace(Some(Arc::new(template))));
+            }
+            // The chain's own template is wrong: a bug, and no reason to go down with the miners on the old one.
+            Err(error) => error!(%error, "the embedded chain made a template that cannot be mined"),
+        }
+        let published = tokio::time::Instant::now();
+        health.send_modify(|health| health.last_success = Some(published.into_std()));
+        gauge!("bitcoind_up").set(1.0);
+        let mut due = published + lasts;
+        loop {
+            tokio::select! {
+                changed = tips.changed() => match changed {
+                    Ok(()) => break,
+                    Err(_) => return,
+                },
+                () = embedded.0.transactions.notified() => due = due.min(published + TRANSACTIONS_INTERVAL),
+                () = tokio::time::sleep_until(due) => break,
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

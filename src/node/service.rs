@@ -1,0 +1,191 @@
+//! A node's life: waits for its turn if another one runs on its data directory, serves until it is told to stop.
+//!
+//! A second process on one data directory is the next version of the first: it loads the share chain, follows the pool
+//! and bitcoind, and has work ready, so that when the first one ends, however it does, only the ports are left to open.
+
+use anyhow::{Context, Result, bail};
+use metrics_exporter_prometheus::PrometheusHandle;
+use sharechain::coin::Network;
+use std::net::SocketAddr;
+use std::time::Duration;
+use tracing::{info, warn};
+
+use crate::bitcoind::daemon;
+use crate::blocks::journal::Journal;
+use crate::config::{FrontConfig, NodeConfig};
+use crate::front::Tls;
+use crate::node::{self, Parts};
+use crate::runtime::data_dir::DataDir;
+use crate::runtime::disk::DiskHealth;
+use crate::runtime::log::Tail;
+use crate::runtime::sockets::{self, Port};
+use crate::runtime::tasks::Tasks;
+use crate::tools::import;
+use crate::work::{self, Payout};
+
+/// Shares that a chain must have for the next block to pay a window: it begins at the grandparent.
+const WINDOW_BEGINS: u32 = 2;
+
+/// Files beside miners' connections: peers, the daemon, the share store, the log.
+pub const FILES_SPARE: u64 = 256;
+
+/// Pause between attempts to ask the daemon's wallet for an address.
+const WALLET_PAUSE: Duration = Duration::from_secs(3);
+
+/// Runs a node on `data_dir` until `stop`.
+///
+/// # Errors
+/// It cannot be started: a port is taken, a file cannot be read or written, or nobody is there to be paid.
+pub async fn run(
+    config: NodeConfig,
+    data_dir: DataDir,
+    log: Tail,
+    disk: DiskHealth,
+    metrics: PrometheusHandle,
+    tasks: &Tasks,
+    stop: impl Future<Output = ()>,
+) -> Result<()> {
+    let mut stop = std::pin::pin!(stop);
+    let network = config.network;
+    if config.password_is_visible {
+        warn!(
+            "the RPC password stands on the command line, where others on this machine can read it: P2POOL_RPC_PASSWORD, \
+             @FILE, bitcoin.conf or bitcoind's cookie keep it to yourself"
+        );
+    }
+    let connections = config.stratum.limits.connections_max as u64;
+    match sockets::raise_file_limit() {
+        Ok(Some(files)) if files < connections + FILES_SPARE => warn!(
+            files,
+            needed = connections + FILES_SPARE,
+            "fewer files may be open than --max-workers needs: raise the limit (ulimit -n, LimitNOFILE=)"
+        ),
+        Ok(_) => {}
+        Err(error) => warn!(%error, "cannot raise the number of files that may be open"),
+    }
+    if !data_dir.is_ours() {
+        wait_for_turn(&data_dir, tasks);
+    }
+    let journal = Journal::open(&data_dir, disk.clone()).context("cannot keep found blocks")?;
+    let daemon = daemon::start(config.daemon.clone(), network, journal, tasks).await?;
+    let saved = match config.address {
+        Some(_) => None,
+        None => import::saved_payout(&config.data_dir, network).context("the payout address of an old node")?,
+    };
+    let default_payout = match (config.address, saved) {
+        (Some(payout), _) => payout,
+        (None, Some(payout)) => {
+            warn!(address = %payout.address, "paid is the address that was taken over from an old node; -a chooses another");
+            payout
+        }
+        (None, None) => tokio::select! {
+            payout = wallet_payout(&config.daemon, network) => payout?,
+            () = &mut stop => return Ok(()),
+        },
+    };
+    let FrontConfig { miners, web, web_static, tls, proxies } = config.front;
+    let tls = tls.as_ref().map(Tls::read).transpose().context("cannot speak TLS")?;
+    let open = |address: SocketAddr, who| {
+        Port::open(address, &data_dir).with_context(|| format!("cannot listen for {who} on {address}"))
+    };
+    let miners = miners.into_iter().map(|(address, terms)| Ok((open(address, "miners")?, terms)));
+    let miners = miners.collect::<Result<_>>()?;
+    let web = web.map(|address| open(address, "readers of pages")).transpose()?;
+    let sharechain = node::load_sharechain(network, &data_dir, config.old_shares, &daemon, &disk, tasks).await?;
+    if sharechain.0.tips.borrow().as_ref().is_none_or(|tip| tip.height() < WINDOW_BEGINS) {
+        warn!(
+            "the share chain is empty: by P2Pool's rules a block found before its third share pays almost everything to \
+             the donation address of P2Pool's author"
+        );
+    }
+    let work = work::Config {
+        network,
+        default_payout,
+        fee_percent: config.fee_percent,
+        donation_percent: config.donation_percent,
+        coinbase_texts: config.coinbase_texts,
+        clock: work::unix_now,
+    };
+    info!(
+        version = env!("CARGO_PKG_VERSION"),
+        network = network.name,
+        address = %work.default_payout,
+        fee_percent = work.fee_percent,
+        data_dir = %data_dir.path().display(),
+        "P2Pool starts"
+    );
+    let stratum = config.stratum;
+    let (start_pool, p2p, announce) = (config.start_pool, Some(config.p2p), config.announce);
+    let parts = Parts {
+        data_dir,
+        disk,
+        start_pool,
+        miners,
+        web,
+        web_static,
+        tls,
+        proxies,
+        work,
+        stratum,
+        sharechain,
+        p2p,
+        announce,
+        log,
+        metrics,
+    };
+    let node = node::start(parts, daemon, tasks);
+    stop.await;
+    info!("stopping");
+    // The last handle on the queue of blocks: the submitter ends when nobody can send one any more.
+    drop(node);
+    tasks.drain(node::GRACE).await;
+    info!("stopped");
+    Ok(())
+}
+
+/// Says who has the data directory, and takes it over when that process ends.
+fn wait_for_turn(data_dir: &DataDir, tasks: &Tasks) {
+    let path = data_dir.path().display().to_string();
+    match data_dir.holder_pid() {
+        Some(pid) => info!(
+            pid,
+            data_dir = path,
+            "another p2pool runs on this data directory: this one gets ready, waits for it, and takes over when it ends"
+        ),
+        None => info!(
+            data_dir = path,
+            "another process has this data directory: this one gets ready, waits for it, and takes over when it ends"
+        ),
+    }
+    let (data_dir, stop) = (data_dir.clone(), tasks.stop_signal());
+    tasks.spawn("takeover", async move {
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = data_dir.clone().take_over() => info!(data_dir = path, "the other process has ended: taking over"),
+        }
+    });
+}
+
+/// An address of the daemon's wallet, as soon as the daemon answers.
+async fn wallet_payout(config: &daemon::Config, network: &'static Network) -> Result<Payout> {
+    let mut told = String::new();
+    loop {
+        match daemon::wallet_address(config, network).await {
+            Ok(Some(text)) => {
+                return Ok(Payout::to_address(&text, network)?);
+            }
+            Ok(None) => bail!(
+                "bitcoind has no wallet to take a payout address from: say with -a ADDRESS who is to be paid when a \
+                 miner's user name is no address"
+            ),
+            Err(error) => {
+                let error = error.to_string();
+                if error != told {
+                    warn!(%error, "waiting for bitcoind's wallet to give a payout address (or restart with -a ADDRESS)");
+                    told = error;
+                }
+            }
+        }
+        tokio::time::sleep(WALLET_PAUSE).await;
+    }
+}

@@ -1,0 +1,11 @@
+//! What every part of the program stands on: tasks and their end, the log, metrics, sockets, the data directory, and how
+//! the disk does.
+
+pub mod backoff;
+pub mod data_dir;
+pub mod disk;
+pub mod json_lines;
+pub mod log;
+pub mod metrics;
+pub mod sockets;
+pub mod tasks;

@@ -1,0 +1,97 @@
+//! The physical limit: a server that answers every line the same, and writes given bytes to all connections.
+
+use anyhow::{Context, Result};
+use bytes::Bytes;
+use parking_lot::Mutex;
+use std::io;
+use std::sync::Arc;
+use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+
+use super::clock_ns;
+use super::miner::read;
+use crate::runtime::sockets;
+
+/// What the node answers to an accepted submission, byte for byte.
+pub(super) const ACCEPTED: &[u8] = b"{\"id\":4,\"result\":true,\"error\":null}\n";
+
+/// Answers written at a time.
+const ANSWERS_MAX: usize = 512;
+
+/// Connections that are open, or were.
+type Writers = Arc<Mutex<Vec<Arc<OwnedWriteHalf>>>>;
+
+/// Serves until standard input ends; its first line of output is its address. A line `job TEXT` writes that text as a line
+/// to every connection, one after the other, and the time when that began to standard output.
+///
+/// # Errors
+/// There is no port.
+pub async fn run() -> Result<()> {
+    sockets::raise_file_limit()?;
+    let listener = sockets::bind(([127, 0, 0, 1], 0).into()).context("cannot listen")?;
+    println!("{}", listener.local_addr()?);
+    let answers: Arc<[u8]> = ACCEPTED.repeat(ANSWERS_MAX).into();
+    let writers = Writers::default();
+    let taken = writers.clone();
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            // What fails here fails for the client, too, and it says so.
+            if sockets::prepare(&stream).is_ok() {
+                let (reader, writer) = stream.into_split();
+                let writer = Arc::new(writer);
+                taken.lock().push(writer.clone());
+                tokio::spawn(answer(reader, writer, answers.clone()));
+            }
+        }
+    });
+    let mut lines = BufReader::new(tokio::io::stdin()).lines();
+    while let Some(line) = lines.next_line().await? {
+        if let Some(job) = line.strip_prefix("job ") {
+            let bytes = Bytes::from([job, "\n"].concat());
+            let writers = writers.clone();
+            // On a thread of the runtime's own, as everything that the node does.
+            tokio::spawn(async move {
+                println!("{}", clock_ns());
+                write_to_all(&writers, &bytes).await;
+            });
+        }
+    }
+    Ok(())
+}
+
+async fn answer(mut reader: OwnedReadHalf, writer: Arc<OwnedWriteHalf>, answers: Arc<[u8]>) {
+    let mut lines = 0;
+    while read(&mut reader, |bytes| lines += memchr::memchr_iter(b'\n', bytes).count()).await.is_ok() {
+        while lines > 0 {
+            let now = lines.min(ANSWERS_MAX);
+            if write_all(&writer, &answers[..now * ACCEPTED.len()]).await.is_err() {
+                return;
+            }
+            lines -= now;
+        }
+    }
+}
+
+async fn write_to_all(writers: &Writers, bytes: &[u8]) {
+    let mut open = std::mem::take(&mut *writers.lock());
+    for writer in &open {
+        // Who is gone misses nothing.
+        let _ = write_all(writer, bytes).await;
+    }
+    let mut writers = writers.lock();
+    open.append(&mut writers);
+    *writers = open;
+}
+
+/// Writes through a shared handle.
+pub(super) async fn write_all(writer: &OwnedWriteHalf, mut bytes: &[u8]) -> io::Result<()> {
+    while !bytes.is_empty() {
+        match writer.try_write(bytes) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(count) => bytes = &bytes[count..],
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => writer.writable().await?,
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}

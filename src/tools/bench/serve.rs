@@ -1,0 +1,202 @@
+//! The node's front as it is, over a forged chain and a template that somebody else wrote: no daemon, no peers.
+
+use anyhow::{Context, Result};
+use bitcoin::hashes::Hash;
+use bitcoin::{BlockHash, CompactTarget, Txid, Wtxid};
+use bytes::Bytes;
+use metrics_exporter_prometheus::PrometheusHandle;
+use sharechain::chain::{Sharechain, Tip};
+use sharechain::coin::Network;
+use sharechain::testkit::{self, Plan};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use stratum::server::limits::Limits;
+use stratum::server::{self, Server};
+use stratum::{Difficulty, Tallies, session};
+use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::sync::{mpsc, watch};
+
+use super::clock_ns;
+use crate::front::{self, Front};
+use crate::rates::{self, Rates};
+use crate::runtime::metrics;
+use crate::runtime::sockets::{self, Port};
+use crate::runtime::tasks::Tasks;
+use crate::template::{Template, TemplateParts, TemplateTransaction};
+use crate::view::http::Http;
+use crate::work::{self, Gate, Payout, WorkSet};
+
+/// Hashes that the easiest share takes. Miners who wish for a hard one get one thirty times as hard (protocol section
+/// 5.5): with submissions of eight or nine hashes, fewer than one in a thousand solves anything.
+const SHARE_ATTEMPTS: u64 = 512;
+
+/// Hashes that a block takes: nothing is one, and the window is full by number, not by work.
+const BLOCK_ATTEMPTS: u64 = 1 << 40;
+
+/// The share version that the pool is at.
+const SHARE_VERSION: u64 = 35;
+
+/// Solutions that may wait, as in the node.
+const SOLUTIONS_QUEUED_MAX: usize = 1024;
+
+/// What is served.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Served {
+    /// Whom the pool pays beside the finder.
+    pub payees: u32,
+    /// Transactions of the template; together they fill a block.
+    pub transactions: u32,
+}
+
+/// Serves until standard input ends; its first line of output is its address. The line `block` lets a block be found, and
+/// says when the template on it became known; `solutions` says how many submissions were solutions.
+///
+/// # Errors
+/// There is no port.
+pub async fn run(served: Served, handle: PrometheusHandle) -> Result<()> {
+    sockets::raise_file_limit()?;
+    server::metrics::describe();
+    rates::describe();
+    let network = testkit::network_of_work((2 * served.payees).max(60), SHARE_VERSION, SHARE_ATTEMPTS);
+    let mut parts = template_parts(served.transactions);
+    let (templates_sender, templates) = watch::channel(Some(template(parts.clone())?));
+    let (_tips_sender, tips) = watch::channel(Some(tip(network, served.payees)));
+    let (_gate_sender, gate) = watch::channel(Gate::Open);
+    let (rates_sender, rates) = watch::channel(Arc::<Rates>::default());
+    let (work_sender, work) = watch::channel(None);
+    let (solutions, mut solutions_found) = mpsc::channel(SOLUTIONS_QUEUED_MAX);
+    let tallies = Arc::<Tallies>::default();
+    let config = work::Config {
+        network,
+        default_payout: payout(network)?,
+        fee_percent: 0.0,
+        donation_percent: 0.0,
+        coinbase_texts: Vec::new(),
+        clock: work::unix_now,
+    };
+    let tasks = Tasks::new();
+    let stop = || tasks.stop_signal();
+    let count = Arc::new(AtomicU64::new(0));
+    let counted = count.clone();
+    tasks.spawn("metrics", metrics::upkeep(handle, stop()));
+    tasks.spawn("stats", rates::run(tallies.clone(), rates_sender, stop()));
+    tasks.spawn("work", work::publish(config, work::Inputs { templates, tips, gate, rates }, work_sender, stop()));
+    tasks.spawn("solutions", async move {
+        while solutions_found.recv().await.is_some() {
+            counted.fetch_add(1, Ordering::Relaxed);
+        }
+    });
+    work.clone().wait_for(Option::is_some).await.context("there is no work")?;
+
+    let config = server_config();
+    let server = Arc::new(Server::<WorkSet>::new(config, work, solutions, tallies, stop()));
+    let front = Front {
+        stratum: Some(server),
+        http: Http::new(axum::Router::new(), stop()),
+        has_pages: false,
+        tls: None,
+        proxies: Vec::new(),
+        session: Arc::new(config.session),
+    };
+    let listener = sockets::bind(([127, 0, 0, 1], 0).into()).context("cannot listen")?;
+    println!("{}", listener.local_addr()?);
+    tasks.spawn("listen", front::run(Port::Open(listener), Arc::new(front), stop()));
+
+    let mut lines = BufReader::new(tokio::io::stdin()).lines();
+    while let Some(line) = lines.next_line().await? {
+        match line.as_str() {
+            "block" => {
+                parts.height += 1;
+                parts.previous_block = BlockHash::hash(&parts.height.to_le_bytes());
+                let parts = parts.clone();
+                let known = clock_ns();
+                templates_sender.send_replace(Some(template(parts)?));
+                println!("{known}");
+            }
+            "solutions" => println!("{}", count.load(Ordering::Relaxed)),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// The node's defaults, but for what a test on one machine needs: easy submissions, and all from one address.
+fn server_config() -> server::Config {
+    let session = session::Config::default();
+    let min = Difficulty::new(1e-12).expect("a positive constant");
+    server::Config {
+        session: session::Config { vardiff: stratum::vardiff::Config { min, ..session.vardiff }, ..session },
+        limits: Limits { connections_max: 1_000_000, ..Limits::default() },
+        ..server::Config::default()
+    }
+}
+
+fn payout(network: &'static Network) -> Result<Payout> {
+    Ok(Payout::to_address(&address(network, u32::MAX), network)?)
+}
+
+/// The address of this number.
+pub(super) fn address(network: &Network, number: u32) -> String {
+    let mut hash = [9; 20];
+    hash[..4].copy_from_slice(&number.to_be_bytes());
+    let hrp = bech32::Hrp::parse(network.parent.human_readable_part).expect("every network's is one");
+    bech32::segwit::encode_v0(hrp, &hash).expect("twenty bytes are a witness program")
+}
+
+/// What the next share of a pool of so many payees builds on.
+fn tip(network: &'static Network, payees: u32) -> Arc<Tip> {
+    let mut chain = Sharechain::new(network);
+    for number in 0..network.chain_length + 10 {
+        let timestamp = testkit::START + 10 * number;
+        let plan = Plan {
+            payee: number % payees,
+            timestamp,
+            block_bits: testkit::bits_of(BLOCK_ATTEMPTS),
+            nonce: number,
+            ..Plan::default()
+        };
+        let best = chain.choice().best;
+        let share = testkit::share_on(&mut chain, best, &plan);
+        chain.add(share, None, f64::from(timestamp));
+        chain.think(f64::from(timestamp));
+        while chain.poll_event().is_some() {}
+    }
+    chain.tip()
+}
+
+fn template(parts: TemplateParts) -> Result<Arc<Template>> {
+    Ok(Arc::new(Template::new(parts, &["csv", "segwit", "taproot"])?))
+}
+
+/// Full but for the room that a daemon leaves.
+fn template_parts(transactions: u32) -> TemplateParts {
+    let weight = (4_000_000 - 8_000) / u64::from(transactions.max(1));
+    let raw = Bytes::from(vec![0; usize::try_from(weight / 4).expect("less than a block")]);
+    let transaction = |number: u32| {
+        let mut id = [3; 32];
+        id[..4].copy_from_slice(&number.to_be_bytes());
+        TemplateTransaction {
+            raw: raw.clone(),
+            txid: Txid::from_byte_array(id),
+            wtxid: Wtxid::from_byte_array(id),
+            fee: 10_000,
+            weight,
+            sigops: 4,
+        }
+    };
+    let now = work::unix_now();
+    TemplateParts {
+        version: 0x2000_0000,
+        previous_block: BlockHash::from_byte_array([7; 32]),
+        height: 850_000,
+        bits: CompactTarget::from_consensus(testkit::bits_of(BLOCK_ATTEMPTS).0),
+        time: now,
+        time_min: now - 3600,
+        coinbase_value: 330_000_000,
+        coinbase_flags: Vec::new(),
+        transactions: (0..transactions).map(transaction).collect(),
+        rules: vec!["csv".into(), "!segwit".into(), "taproot".into()],
+        default_witness_commitment: None,
+        suffix: Vec::new(),
+    }
+}

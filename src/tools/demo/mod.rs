@@ -1,0 +1,275 @@
+//! The demonstration: the whole node on the embedded chain, a small CPU miner, and the story of what happens.
+
+mod story;
+
+use anyhow::{Context, Result, bail};
+use bitcoin::hashes::Hash;
+use bitcoin::{Address, ScriptBuf, WPubkeyHash};
+use metrics_exporter_prometheus::PrometheusHandle;
+use ruint::aliases::U256;
+use sharechain::coin::{DEMO, Network};
+use std::net::SocketAddr;
+use std::thread::available_parallelism;
+use std::time::Duration;
+use stratum::Difficulty;
+use stratum::server::Terms;
+use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::{broadcast, mpsc};
+use tokio::task::JoinHandle;
+
+use crate::blocks::BlockReport;
+use crate::blocks::announce;
+use crate::blocks::journal::Journal;
+use crate::chain::ChainEvent;
+use crate::config::DemoConfig;
+use crate::embedded::{self, Rules};
+use crate::node::{self, Parts};
+use crate::runtime::data_dir::DataDir;
+use crate::runtime::disk::DiskHealth;
+use crate::runtime::log::Tail;
+use crate::runtime::sockets;
+use crate::runtime::sockets::Port;
+use crate::runtime::tasks::Tasks;
+use crate::tools::mine::{self, MinerEvent};
+use crate::work::{self, Payout};
+use story::{Chapter, Story};
+
+/// How long the machine's hash rate is measured for.
+const MEASURE: Duration = Duration::from_millis(400);
+
+/// Wanted time between blocks.
+const BLOCK_SPACING: Duration = Duration::from_secs(10);
+
+/// Wanted time between shares. Not less than two seconds, for a share's time is at least a second after its parent's.
+const SHARE_SPACING: Duration = Duration::from_millis(2500);
+
+/// The demo's miners, each with an address of its own, so that a payout table has rows.
+const NAMES: [&str; 3] = ["alice", "bob", "carol"];
+
+/// How often the status line is told anew on a terminal, and into a pipe.
+const STATUS_ON_TERMINAL: Duration = Duration::from_secs(1);
+const STATUS_IN_PIPE: Duration = Duration::from_secs(10);
+
+/// How long the end waits for what is still to be told of the last block.
+const LAST_WORDS: Duration = Duration::from_secs(5);
+
+/// What the miner tells of itself and the story has not told yet.
+const MINER_EVENTS_MAX: usize = 1024;
+
+/// Runs the demonstration until `stop`, or until it has shown as many blocks as it was asked for.
+///
+/// # Errors
+/// The worker port is taken, or nothing can be written.
+pub async fn run(
+    config: DemoConfig,
+    log: Tail,
+    disk: DiskHealth,
+    metrics: PrometheusHandle,
+    tasks: &Tasks,
+    stop: impl Future<Output = ()>,
+) -> Result<()> {
+    let cores = available_parallelism().map_or(1, std::num::NonZero::get);
+    let mut story = Story::new(NAMES.map(|name| (payout(name).address.to_string(), name)));
+    story.tell(&Chapter::Measuring);
+    let per_thread = tokio::task::spawn_blocking(|| mine::measure(MEASURE)).await?;
+    // The miners get half of the machine, if it has that many cores.
+    let busy = (cores / 2).clamp(1, NAMES.len());
+    #[expect(clippy::cast_precision_loss, reason = "there are three of them")]
+    let hash_rate = per_thread * busy as f64;
+
+    // Dropped at the end, and the folder with it.
+    let temporary = tempfile::tempdir().context("cannot make a temporary folder")?;
+    let data_dir = config.data_dir.clone().unwrap_or_else(|| temporary.path().to_owned());
+    let data_dir = DataDir::open(&data_dir, &DEMO)?;
+    if !data_dir.is_ours() {
+        bail!("another demo runs on {}: give this one a --datadir of its own", data_dir.path().display());
+    }
+    let journal = Journal::open(&data_dir, disk.clone()).context("cannot keep found blocks")?;
+    let listener = sockets::bind(config.worker_address).with_context(|| {
+        format!("cannot listen for miners on {}: choose another port with -w", config.worker_address)
+    })?;
+    let address = listener.local_addr().context("cannot tell where miners connect")?;
+    let difficulty = embedded::Difficulty::Adaptive { hash_rate, spacing: BLOCK_SPACING };
+    let chain = embedded::Config { rules: Rules { difficulty, halving_interval: 210_000 } };
+    let (daemon, _chain) = embedded::start(&chain, journal, tasks);
+    let network = network_for(hash_rate);
+    let sharechain = node::load_sharechain(network, &data_dir, None, &daemon, &disk, tasks).await?;
+    let reports = daemon.reports.subscribe();
+    let shares = sharechain.0.events.subscribe();
+    let work = work::Config {
+        network,
+        default_payout: payout("node"),
+        fee_percent: 0.0,
+        donation_percent: 0.0,
+        coinbase_texts: vec!["P2Pool demo".to_owned()],
+        clock: work::unix_now,
+    };
+    let mut stratum = config.stratum;
+    let vardiff = &mut stratum.session.vardiff;
+    // Right for our own miners from the start; others are found out about as everywhere.
+    let wanted = Difficulty::from_average_hashes(hash_rate * vardiff.interval.as_secs_f64());
+    vardiff.start = wanted.map_or(vardiff.start, Difficulty::to_power_of_two);
+    // Several submissions a second from all together.
+    vardiff.interval *= u32::try_from(NAMES.len()).expect("three");
+    // Nobody else mines on this chain: no network.
+    let parts = Parts {
+        data_dir,
+        disk,
+        start_pool: true,
+        miners: vec![(Port::Open(listener), Terms::default())],
+        web: None,
+        web_static: None,
+        tls: None,
+        proxies: Vec::new(),
+        work,
+        stratum,
+        sharechain,
+        p2p: None,
+        announce: announce::Config::default(),
+        log,
+        metrics,
+    };
+    let node = node::start(parts, daemon, tasks);
+
+    let (events_sender, events) = mpsc::channel(MINER_EVENTS_MAX);
+    story.tell(&Chapter::Listening { address, hash_rate, block_spacing: BLOCK_SPACING, share_spacing: SHARE_SPACING });
+    let pace = per_thread * busy_part(busy);
+    let miners: Vec<JoinHandle<()>> = if config.miner {
+        let start = |name: &&str| start_miner(address, name, pace, events_sender.clone());
+        NAMES.iter().map(start).collect()
+    } else {
+        story.tell(&Chapter::WaitingForMiners { address, example: &payout("you").address });
+        Vec::new()
+    };
+    drop(events_sender);
+    let heard = Heard { events, reports, shares };
+    let told = tell(&mut story, &node, heard, config.blocks, stop).await;
+    // Gone before their pool is, or they would complain of losing it.
+    for miner in miners {
+        miner.abort();
+        let _ = miner.await;
+    }
+    story.tell(&Chapter::End { rates: &node.rates.borrow().clone() });
+    drop(node);
+    tasks.drain(node::GRACE).await;
+    told
+}
+
+/// The demo's network, with shares as easy as this machine needs them. Made once in the life of the process.
+fn network_for(hash_rate: f64) -> &'static Network {
+    let hashes = hash_rate * SHARE_SPACING.as_secs_f64();
+    let easiest = Difficulty::from_average_hashes(hashes)
+        .map_or(DEMO.max_target, |difficulty| U256::from_be_bytes(difficulty.target().to_be_bytes()));
+    Box::leak(Box::new(Network { max_target: easiest, ..DEMO }))
+}
+
+/// The part of a thread's time that each miner works, so that all of them take `busy` threads.
+fn busy_part(busy: usize) -> f64 {
+    #[expect(clippy::cast_precision_loss, reason = "there are three of them")]
+    let part = busy as f64 / NAMES.len() as f64;
+    part
+}
+
+/// One of our own miners, which comes back when its connection ends, as miners do.
+fn start_miner(pool: SocketAddr, name: &str, pace: f64, events: mpsc::Sender<MinerEvent>) -> JoinHandle<()> {
+    const PAUSE: Duration = Duration::from_secs(1);
+    let worker = format!("{}.{name}", payout(name).address);
+    let pool = pool.to_string();
+    tokio::spawn(async move {
+        loop {
+            if let Err(error) = mine::run(&pool, &worker, "x", pace, events.clone()).await {
+                tracing::warn!(%error, worker, "a miner of the demo lost its pool");
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+    })
+}
+
+/// What the story is made of.
+struct Heard {
+    events: mpsc::Receiver<MinerEvent>,
+    reports: broadcast::Receiver<BlockReport>,
+    shares: broadcast::Receiver<ChainEvent>,
+}
+
+/// Tells what happens, until the end.
+async fn tell(
+    story: &mut Story,
+    node: &node::Node,
+    mut heard: Heard,
+    blocks_wanted: Option<u64>,
+    stop: impl Future<Output = ()>,
+) -> Result<()> {
+    let mut stop = std::pin::pin!(stop);
+    let interval = if story.is_on_terminal() { STATUS_ON_TERMINAL } else { STATUS_IN_PIPE };
+    let mut status = tokio::time::interval_at(tokio::time::Instant::now() + interval, interval);
+    loop {
+        tokio::select! {
+            () = &mut stop => return Ok(()),
+            Some(event) = heard.events.recv() => match event {
+                MinerEvent::Job { difficulty } => {
+                    let height = node.work.borrow().as_ref().map(|work| work.template().height);
+                    story.job(height, difficulty);
+                }
+                MinerEvent::Accepted => story.accepted(),
+                MinerEvent::Refused(reason) => story.refused(&reason),
+            },
+            share = heard.shares.recv() => match share {
+                Ok(event) => tell_of_share(story, &event),
+                // Told too fast to follow; the totals on the status line are the node's own.
+                Err(RecvError::Lagged(_)) => {}
+                Err(RecvError::Closed) => return Ok(()),
+            },
+            report = heard.reports.recv() => match report {
+                // The final word only: the embedded chain is the only route.
+                Ok(report) if report.route.is_none() => {
+                    let rates = node.rates.borrow().clone();
+                    story.block(&report, &rates);
+                    if blocks_wanted.is_some_and(|wanted| story.blocks() >= wanted) {
+                        let _ = tokio::time::timeout(LAST_WORDS, complete(story, node, heard.shares)).await;
+                        return Ok(());
+                    }
+                }
+                Ok(_) | Err(RecvError::Lagged(_)) => {}
+                Err(RecvError::Closed) => return Ok(()),
+            },
+            _ = status.tick() => {
+                let rates = node.rates.borrow().clone();
+                story.tell(&Chapter::Status { rates: &rates });
+            }
+        }
+    }
+}
+
+fn tell_of_share(story: &mut Story, event: &ChainEvent) {
+    match event {
+        ChainEvent::Accepted { share, .. } => story.share(share),
+        ChainEvent::Late(_) => story.late_share(),
+        ChainEvent::Refused { .. } | ChainEvent::TipChanged { .. } | ChainEvent::Block { .. } => {}
+    }
+}
+
+/// Tells of shares until the last block's is among them and the statistics have what was submitted for it: a block is
+/// on the chain before either.
+async fn complete(story: &mut Story, node: &node::Node, mut shares: broadcast::Receiver<ChainEvent>) {
+    let mut rates = node.rates.clone();
+    while !story.is_complete(&rates.borrow()) {
+        tokio::select! {
+            share = shares.recv() => match share {
+                Ok(event) => tell_of_share(story, &event),
+                Err(RecvError::Lagged(_)) => {}
+                Err(RecvError::Closed) => return,
+            },
+            changed = rates.changed() => if changed.is_err() {
+                return;
+            },
+        }
+    }
+}
+
+/// An address of the demo network that belongs to nobody, made from a name.
+fn payout(name: &str) -> Payout {
+    let script = ScriptBuf::new_p2wpkh(&WPubkeyHash::hash(name.as_bytes()));
+    let address = Address::from_script(&script, bitcoin::Network::Regtest).expect("it was made from a key's hash");
+    Payout::to_address(&address.to_string(), &DEMO).expect("a P2WPKH address of the demo's chain")
+}

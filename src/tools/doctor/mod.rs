@@ -1,0 +1,446 @@
+//! `p2pool doctor`: looks at everything that a node needs, with the options that the node has, and says of each thing that
+//! it is fine, or what to do. Starts nothing and changes nothing.
+
+mod machine;
+
+use serde::Serialize;
+use serde_json::Value;
+use sharechain::coin::Network;
+use std::fmt::Write;
+use std::net::SocketAddr;
+use std::path::Path;
+
+use crate::bitcoind::CLOCK_OFF_MAX;
+use crate::bitcoind::check::Diagnosis;
+use crate::bitcoind::probe::{Found, Probe};
+use crate::config::NodeConfig;
+use crate::runtime::sockets;
+use crate::template::{BLOCK_WEIGHT_MAX, Template};
+use crate::tools::import;
+use crate::view::control::client;
+use crate::view::control::overview::Payouts;
+use crate::view::control::words::{printable, span};
+use crate::view::control::{Answer, Request};
+
+/// Payees of a pool, where no running node can tell how many there are.
+const PAYEES_ASSUMED: u64 = 300;
+
+/// Weight of a coinbase's output to one payee: 34 bytes at most, of four units each.
+const OUTPUT_WEIGHT: u64 = 4 * 34;
+
+/// Weight of the rest of a coinbase.
+const COINBASE_WEIGHT: u64 = 4 * 400;
+
+/// Seconds that our clock and bitcoind's may differ by before it is worth a look. Shares of more than 600 s ahead are refused;
+/// a running node reports a difference of [`CLOCK_OFF_MAX`] as wrong.
+const CLOCK_WORTH_A_LOOK: f64 = 5.0;
+/// The same for the difference between bitcoind's clock and its peers', which may be theirs: half of 600 s is nearly too late.
+const PEERS_CLOCK_OFF_MAX: f64 = 60.0;
+const PEERS_CLOCK_WRONG_MIN: f64 = 300.0;
+
+const CLOCK_ADVICE: &str = "have the system set the clock (timedatectl set-ntp true)";
+
+/// Seconds without a block after which a chain that others mine on is worth a look: once in six weeks that is chance.
+const TIP_AGE_MAX: f64 = 5400.0;
+
+/// How one thing is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum State {
+    /// As it should be.
+    Ok,
+    /// A node works with it, and could work better.
+    Warning,
+    /// A node does not work with it.
+    Bad,
+}
+
+/// One thing that was looked at.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Check {
+    /// What.
+    pub name: &'static str,
+    /// How it is.
+    pub state: State,
+    /// What was seen.
+    pub text: String,
+    /// What to do, where something is to be done.
+    pub advice: Option<String>,
+}
+
+impl Check {
+    fn ok(name: &'static str, text: impl Into<String>) -> Self {
+        Self { name, state: State::Ok, text: text.into(), advice: None }
+    }
+
+    fn warning(name: &'static str, text: impl Into<String>, advice: impl Into<String>) -> Self {
+        Self { name, state: State::Warning, text: text.into(), advice: Some(advice.into()) }
+    }
+
+    fn bad(name: &'static str, text: impl Into<String>, advice: impl Into<String>) -> Self {
+        Self { name, state: State::Bad, text: text.into(), advice: Some(advice.into()) }
+    }
+}
+
+/// Everything that was looked at.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Report {
+    /// Whether a node works with all that.
+    pub ok: bool,
+    /// One thing each.
+    pub checks: Vec<Check>,
+}
+
+impl Report {
+    fn new(checks: Vec<Check>) -> Self {
+        Self { ok: checks.iter().all(|check| check.state != State::Bad), checks }
+    }
+
+    /// The text for a person.
+    pub fn to_text(&self) -> String {
+        let width = self.checks.iter().map(|check| check.name.len()).max().unwrap_or_default();
+        let mut text = String::new();
+        for check in &self.checks {
+            let sign = match check.state {
+                State::Ok => "ok     ",
+                State::Warning => "warning",
+                State::Bad => "BAD    ",
+            };
+            let _ = writeln!(text, "{sign}  {:<width$}  {}", check.name, printable(&check.text));
+            if let Some(advice) = &check.advice {
+                let _ = writeln!(text, "{:9}{:width$}  -> {}", "", "", printable(advice));
+            }
+        }
+        let bad = self.checks.iter().filter(|check| check.state == State::Bad).count();
+        let warnings = self.checks.iter().filter(|check| check.state == State::Warning).count();
+        let _ = match (bad, warnings) {
+            (0, 0) => writeln!(text, "all is well"),
+            (0, warnings) => writeln!(text, "a node works with that; {warnings} could be better"),
+            (bad, _) => writeln!(text, "a node does not work with that: {bad} to be mended"),
+        };
+        text
+    }
+}
+
+/// Looks at everything.
+pub async fn run(config: &NodeConfig) -> Report {
+    let mut checks = vec![Check::ok("p2pool", format!("{} on {}", env!("CARGO_PKG_VERSION"), config.network.name))];
+    let running = ask(&config.data_dir, &Request::Status).await;
+    let pid = running.as_ref().and_then(|status| status["pid"].as_u64());
+    checks.push(running_node(config, pid));
+    checks.extend(running.as_ref().and_then(clock_of_running));
+    checks.extend(machine::data_dir(&config.data_dir));
+    checks.push(machine::open_files(config.stratum.limits.connections_max as u64));
+    for (address, _) in &config.front.miners {
+        checks.push(port("worker port", *address, pid, State::Bad));
+    }
+    if let Some(address) = config.front.web {
+        checks.push(port("web port", address, pid, State::Bad));
+    }
+    checks.push(port("p2pool port", config.p2p.listen, pid, State::Warning));
+    let payees = match ask(&config.data_dir, &Request::Payouts).await {
+        Some(told) => serde_json::from_value::<Payouts>(told).ok().map(|told| told.payouts.len() as u64),
+        None => None,
+    };
+    let probe = match Probe::new(&config.daemon, config.network) {
+        Ok(probe) => probe,
+        Err(error) => {
+            let advice = "give bitcoind's user and password in P2POOL_RPC_USER and P2POOL_RPC_PASSWORD, or run p2pool as \
+                          bitcoind's user";
+            checks.push(Check::bad("bitcoind RPC", error.to_string(), advice));
+            return Report::new(checks);
+        }
+    };
+    checks.extend(daemon(&probe, config, payees.filter(|payees| *payees > 0)).await);
+    Report::new(checks)
+}
+
+/// What a running node says.
+async fn ask(data_dir: &Path, request: &Request) -> Option<Value> {
+    match client::ask(data_dir, request).await {
+        Ok(Answer::Result(result)) => Some(result),
+        Ok(Answer::Error(_)) | Err(_) => None,
+    }
+}
+
+fn running_node(config: &NodeConfig, pid: Option<u64>) -> Check {
+    match pid {
+        Some(pid) => Check::ok("node", format!("runs, process {pid}")),
+        None => Check::ok("node", format!("none runs on {}", config.data_dir.display())),
+    }
+}
+
+/// What a running node says of its clock, which it sees by the pool's shares as well as by bitcoind.
+fn clock_of_running(status: &Value) -> Option<Check> {
+    let trouble = status["clock"].as_str()?;
+    Some(Check::bad("node's clock", trouble, CLOCK_ADVICE))
+}
+
+/// A port that is to be opened, or is by our own node.
+fn port(name: &'static str, address: SocketAddr, running: Option<u64>, if_taken: State) -> Check {
+    match (sockets::bind(address), running) {
+        (Ok(_), None) => Check::ok(name, format!("{address} is free")),
+        (Ok(_), Some(_)) => Check::warning(
+            name,
+            format!("{address} is not open, though a node runs"),
+            "was the node started with other options than these?",
+        ),
+        (Err(error), Some(_)) if error.kind() == std::io::ErrorKind::AddrInUse => {
+            Check::ok(name, format!("{address} is open, most likely by the running node"))
+        }
+        (Err(error), _) => {
+            let advice = "end what has it, or choose another port";
+            Check { state: if_taken, ..Check::bad(name, format!("cannot listen on {address}: {error}"), advice) }
+        }
+    }
+}
+
+async fn daemon(probe: &Probe, config: &NodeConfig, payees: Option<u64>) -> Vec<Check> {
+    let found = match probe.look().await {
+        Ok(found) => found,
+        Err(diagnosis) => {
+            return vec![Check::bad("bitcoind RPC", diagnosis.to_string(), advice_for(&diagnosis, probe))];
+        }
+    };
+    let mut checks = vec![Check::ok("bitcoind RPC", format!("{} at {}", found.user_agent, probe.rpc_target()))];
+    checks.push(chain(&found, config.network));
+    checks.push(p2p(probe).await);
+    checks.push(peers(&found, config.network));
+    checks.push(clock(&found));
+    for warning in &found.warnings {
+        checks.push(Check::warning("bitcoind", format!("it warns: {warning}"), "see what its own log says about that"));
+    }
+    checks.push(match probe.template().await {
+        Ok(template) => coinbase_room(&template, payees),
+        Err(reason) => Check::bad("template", reason, "without a template nothing can be mined: see bitcoind's log"),
+    });
+    checks.push(payout(probe, config).await);
+    checks
+}
+
+fn advice_for(diagnosis: &Diagnosis, probe: &Probe) -> String {
+    match diagnosis {
+        Diagnosis::Unreachable { .. } => format!(
+            "start bitcoind, or say with --bitcoind-address and --bitcoind-rpc-port where it is; {} was tried",
+            probe.rpc_target()
+        ),
+        Diagnosis::WrongPassword { .. } => {
+            "give the right one in P2POOL_RPC_USER and P2POOL_RPC_PASSWORD, or run p2pool as bitcoind's user".to_owned()
+        }
+        other if other.passes_by_itself() => "wait".to_owned(),
+        _ => "see bitcoind's log".to_owned(),
+    }
+}
+
+fn chain(found: &Found, network: &Network) -> Check {
+    let chain = &found.chain;
+    match &found.diagnosis {
+        Some(diagnosis @ (Diagnosis::WrongChain { .. } | Diagnosis::TooOld { .. })) => {
+            Check::bad("chain", diagnosis.to_string(), "start the right bitcoind")
+        }
+        Some(diagnosis) => Check::bad("chain", diagnosis.to_string(), "wait"),
+        None => {
+            let age = found.tip_time.map(|time| (machine::unix_now() - whole(time)).max(0.0));
+            let at = format!("{} at height {}", chain.chain, chain.blocks);
+            match age {
+                Some(age) if network.persist && age > TIP_AGE_MAX => Check::warning(
+                    "chain",
+                    format!("{at}, whose block is {} old", span(age)),
+                    "see whether bitcoind has peers and hears of blocks",
+                ),
+                Some(age) => Check::ok("chain", format!("{at}, whose block is {} old", span(age))),
+                None => Check::ok("chain", at),
+            }
+        }
+    }
+}
+
+async fn p2p(probe: &Probe) -> Check {
+    let target = probe.p2p_target();
+    match probe.shake_hands().await {
+        Ok(user_agent) => Check::ok("bitcoind P2P", format!("{user_agent} at {target}")),
+        Err(reason) => Check::warning(
+            "bitcoind P2P",
+            format!("{target}: {reason}"),
+            "blocks would go out by RPC alone, and be heard of later: let bitcoind listen (listen=1, and bind= or \
+             whitelist=127.0.0.1), or give --bitcoind-p2p-port",
+        ),
+    }
+}
+
+fn peers(found: &Found, network: &Network) -> Check {
+    match found.connections {
+        0 if network.persist => Check::bad(
+            "bitcoind peers",
+            "bitcoind has none: a block could not leave it",
+            "see its network: the firewall, -connect, -proxy",
+        ),
+        count @ 1..=3 if network.persist => Check::warning(
+            "bitcoind peers",
+            format!("{count}"),
+            "eight or more have a block in the network sooner: see bitcoind's -maxconnections and -addnode",
+        ),
+        count => Check::ok("bitcoind peers", format!("{count}")),
+    }
+}
+
+fn clock(found: &Found) -> Check {
+    #[expect(clippy::cast_precision_loss, reason = "seconds")]
+    let peers_offset = found.peers_offset as f64;
+    let ours = found.clock.map(|(ahead, exact)| (ahead.abs() - exact).max(0.0)).unwrap_or_default();
+    let told = match found.clock {
+        Some((ahead, _)) => format!("{ahead:+.1} s against bitcoind's, whose peers differ by {peers_offset:+} s"),
+        None => format!("bitcoind's peers differ by {peers_offset:+} s"),
+    };
+    if ours > CLOCK_OFF_MAX || peers_offset.abs() >= PEERS_CLOCK_WRONG_MIN {
+        Check::bad("clock", told, CLOCK_ADVICE)
+    } else if ours > CLOCK_WORTH_A_LOOK || peers_offset.abs() > PEERS_CLOCK_OFF_MAX {
+        Check::warning("clock", told, CLOCK_ADVICE)
+    } else {
+        Check::ok("clock", told)
+    }
+}
+
+/// Whether the template leaves room for the coinbase of a pool: what it does not leave is made by leaving transactions out.
+fn coinbase_room(template: &Template, payees: Option<u64>) -> Check {
+    let count = payees.unwrap_or(PAYEES_ASSUMED);
+    let needed = COINBASE_WEIGHT + count * OUTPUT_WEIGHT;
+    let used: u64 = template.transactions.iter().map(|one| one.weight).sum();
+    let left = BLOCK_WEIGHT_MAX.saturating_sub(used);
+    let payees = if payees.is_some() { format!("{count} payees") } else { format!("a pool of {count} payees") };
+    if left >= needed {
+        let text = format!("{left} units of weight are left, and {payees} need {needed}");
+        return Check::ok("coinbase room", text);
+    }
+    let fitting = template.fitting(needed, 0);
+    let dropped = template.transactions.get(fitting..).unwrap_or_default();
+    let fees: u64 = dropped.iter().map(|one| one.fee).sum();
+    let text = format!(
+        "{left} units of weight are left, and {payees} need {needed}: {} transactions with {fees} satoshis of fees are left \
+         out of blocks",
+        dropped.len()
+    );
+    let advice = format!(
+        "have bitcoind choose the transactions for the room that there is: -blockreservedweight={needed} (from version 29), \
+         or -blockmaxweight={}",
+        BLOCK_WEIGHT_MAX - needed
+    );
+    Check::warning("coinbase room", text, advice)
+}
+
+async fn payout(probe: &Probe, config: &NodeConfig) -> Check {
+    const NAME: &str = "payout address";
+    if let Some(payout) = &config.address {
+        return Check::ok(NAME, payout.address.to_string());
+    }
+    match import::saved_payout(&config.data_dir, config.network) {
+        Ok(Some(payout)) => return Check::ok(NAME, format!("{}, taken over from an old node", payout.address)),
+        Ok(None) => {}
+        Err(error) => return Check::bad(NAME, format!("{error:#}"), "give -a ADDRESS"),
+    }
+    match probe.has_wallet().await {
+        Ok(true) => Check::ok(NAME, "one of bitcoind's wallet; -a ADDRESS chooses another"),
+        Ok(false) => Check::bad(NAME, "none is given, and bitcoind has no wallet", "give -a ADDRESS"),
+        Err(reason) => Check::bad(NAME, reason, "give -a ADDRESS"),
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "seconds since 1970")]
+fn whole(number: u64) -> f64 {
+    number as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bitcoind::responses::ChainInfo;
+    use sharechain::coin::{BITCOIN, BITCOIN_REGTEST};
+
+    fn found() -> Found {
+        Found {
+            user_agent: "/Satoshi:31.0.0/".into(),
+            diagnosis: None,
+            chain: ChainInfo {
+                chain: "main".into(),
+                blocks: 900_000,
+                headers: 900_000,
+                verification_progress: 1.0,
+                initial_block_download: false,
+            },
+            tip_time: None,
+            connections: 10,
+            peers_offset: 0,
+            warnings: Vec::new(),
+            clock: Some((0.1, 0.2)),
+        }
+    }
+
+    fn states<const COUNT: usize>(checks: [Check; COUNT]) -> [State; COUNT] {
+        checks.map(|check| check.state)
+    }
+
+    #[test]
+    fn clocks_are_judged_by_what_shares_are_refused_for() {
+        let clock = |clock, peers_offset| clock_of(clock, peers_offset).state;
+        fn clock_of(clock: Option<(f64, f64)>, peers_offset: i64) -> Check {
+            super::clock(&Found { clock, peers_offset, ..found() })
+        }
+        assert_eq!(clock(Some((0.3, 0.1)), 1), State::Ok);
+        assert_eq!(clock(Some((9.0, 8.0)), 0), State::Ok, "the answer took so long that nothing is known");
+        assert_eq!(clock(Some((-20.0, 0.1)), 0), State::Warning);
+        assert_eq!(clock(Some((60.1, 0.1)), 0), State::Warning);
+        assert_eq!(clock(Some((-60.2, 0.1)), 0), State::Bad);
+        assert_eq!(clock(Some((400.0, 0.1)), 0), State::Bad);
+        assert_eq!(clock(None, 90), State::Warning);
+        assert_eq!(clock(Some((0.0, 0.1)), -3600), State::Bad);
+    }
+
+    #[test]
+    fn a_running_node_that_takes_its_clock_for_wrong_is_bad() {
+        let check = clock_of_running(&serde_json::json!({"clock": "our clock is wrong"})).unwrap();
+        assert_eq!((check.state, &*check.text), (State::Bad, "our clock is wrong"));
+        assert_eq!(clock_of_running(&serde_json::json!({"clock": null})), None);
+        assert_eq!(clock_of_running(&serde_json::json!({"pid": 7})), None, "an older node");
+    }
+
+    #[test]
+    fn a_lonely_daemon_is_bad_where_there_are_others() {
+        let with = |connections| Found { connections, ..found() };
+        let checks = [peers(&with(0), &BITCOIN), peers(&with(2), &BITCOIN), peers(&with(0), &BITCOIN_REGTEST)];
+        assert_eq!(states(checks), [State::Bad, State::Warning, State::Ok]);
+    }
+
+    #[test]
+    fn an_old_tip_is_told_where_others_mine() {
+        let old = Found { tip_time: Some(1_700_000_000), ..found() };
+        assert_eq!(states([chain(&old, &BITCOIN), chain(&old, &BITCOIN_REGTEST)]), [State::Warning, State::Ok]);
+        let syncing = Diagnosis::Syncing { blocks: 1, headers: 2, percent: 50.0 };
+        let syncing = Found { diagnosis: Some(syncing), ..found() };
+        let check = chain(&syncing, &BITCOIN);
+        assert_eq!((check.state, check.advice.as_deref()), (State::Bad, Some("wait")));
+    }
+
+    #[test]
+    fn a_report_is_only_bad_if_a_node_does_not_work() {
+        let warned = Report::new(vec![Check::ok("a", "fine"), Check::warning("b", "so so", "do this")]);
+        assert!(warned.ok);
+        let text = warned.to_text();
+        assert!(text.contains("ok       a  fine\n") && text.contains("-> do this\n"), "{text}");
+        assert!(text.ends_with("1 could be better\n"), "{text}");
+        let bad = Report::new(vec![Check::bad("a", "broken \u{1b}[2J", "mend it")]);
+        assert!(!bad.ok && bad.to_text().contains("BAD      a  broken \u{fffd}[2J"), "{}", bad.to_text());
+    }
+
+    #[test]
+    fn a_port_that_is_taken_is_fine_if_our_node_has_it() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let _guard = runtime.enter();
+        let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = taken.local_addr().unwrap();
+        let checks = [None, Some(7)].map(|pid| port("worker port", address, pid, State::Bad));
+        assert_eq!(states(checks), [State::Bad, State::Ok]);
+        drop(taken);
+        let checks = [None, Some(7)].map(|pid| port("worker port", address, pid, State::Bad));
+        assert_eq!(states(checks), [State::Ok, State::Warning]);
+    }
+}

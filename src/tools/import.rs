@@ -1,0 +1,327 @@
+//! Takes over the data directory of a Python P2Pool node: shares, addresses of peers, payout address, graphs. The old
+//! directory stays as it is.
+
+use anyhow::{Context, Result, bail};
+use p2p::addrs::AddressBook;
+use sharechain::chain::share_rules;
+use sharechain::coin::Network;
+use sharechain::share::{Share, ShareHash};
+use std::collections::HashSet;
+use std::fmt::Write as _;
+use std::fs::{self, File};
+use std::io::{self, Read, Write as _};
+use std::path::{Path, PathBuf};
+
+use crate::chain::store::{Store, legacy};
+use crate::runtime::data_dir::DataDir;
+use crate::view::graphs::file;
+use crate::work::Payout;
+
+/// The old node's file of the address that it paid, and ours.
+const PAYOUT_ADDRESS: &str = "cached_payout_address";
+
+/// The address book's file, the old node's and ours.
+const ADDRESSES: &str = "addrs";
+
+/// The graphs' file, the old node's and ours.
+const GRAPHS: &str = "graph_db";
+
+/// Longest address file that is read, in bytes.
+const ADDRESS_BYTES_MAX: u64 = 1000;
+
+/// Longest address book that is read, in bytes.
+const BOOK_BYTES_MAX: u64 = 16 * 1024 * 1024;
+
+/// What is taken over, and where to.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Whose shares they are.
+    pub network: &'static Network,
+    /// The new node's folder for the network.
+    pub data_dir: PathBuf,
+    /// The old node's data directory, or its folder for the network.
+    pub from: PathBuf,
+}
+
+/// Takes over what there is, and tells in words what that was.
+///
+/// # Errors
+/// There is nothing, or a node runs on the new directory, or the disk refuses.
+pub fn run(config: &Config, now: f64) -> Result<String> {
+    let from = old_folder(&config.from, config.network)?;
+    let data_dir = DataDir::open(&config.data_dir, config.network)?;
+    if !data_dir.is_ours() {
+        let holder = data_dir.holder_pid().map_or_else(String::new, |pid| format!(" (process {pid})"));
+        bail!("a node runs on {}{holder}: stop it first", config.data_dir.display());
+    }
+    let mut told = format!("from {} to {}:\n", from.display(), config.data_dir.display());
+    let mut line = |name: &str, text: String| {
+        let _ = writeln!(told, "{name:<16}{text}");
+    };
+    line("shares", shares(&from, data_dir.path(), config.network)?);
+    line("addresses", addresses(&from, data_dir.path(), now)?);
+    line("payout address", payout_address(&from, data_dir.path(), config.network)?);
+    line("graphs", graphs(&from, data_dir.path())?);
+    Ok(told)
+}
+
+/// The payout address that was taken over, for a node that is told none.
+///
+/// # Errors
+/// There is one that cannot be read or paid.
+pub fn saved_payout(data_dir: &Path, network: &'static Network) -> Result<Option<Payout>> {
+    let path = data_dir.join(PAYOUT_ADDRESS);
+    let Some(text) = read(&path, ADDRESS_BYTES_MAX)? else { return Ok(None) };
+    let payout = Payout::to_address(text.trim(), network);
+    payout.map(Some).with_context(|| format!("{}: give another with -a, or remove the file", path.display()))
+}
+
+/// Where the old node's files are: in the folder itself, or in the network's below it.
+fn old_folder(from: &Path, network: &Network) -> Result<PathBuf> {
+    let has_files = |folder: &Path| {
+        let names = [ADDRESSES, PAYOUT_ADDRESS, GRAPHS];
+        names.iter().any(|name| folder.join(name).is_file()) || has_shares(folder)
+    };
+    let below = from.join(network.name);
+    let found = [from.to_owned(), below.clone()].into_iter().find(|folder| has_files(folder));
+    let told = || format!("no data of an old P2Pool node in {} or {}", from.display(), below.display());
+    found.with_context(told)
+}
+
+fn has_shares(folder: &Path) -> bool {
+    let Ok(files) = fs::read_dir(folder) else { return false };
+    files.flatten().any(|file| file.file_name().to_string_lossy().starts_with("shares."))
+}
+
+fn shares(from: &Path, to: &Path, network: &'static Network) -> Result<String> {
+    if !has_shares(from) {
+        return Ok("none".to_owned());
+    }
+    let legacy = legacy::read(from)?;
+    let rules = share_rules(network);
+    let verified: HashSet<ShareHash> = legacy.verified.iter().copied().collect();
+    let (mut store, _) = Store::open(to)?;
+    let (mut taken, mut known, mut foreign, mut first) = (0_u64, 0_u64, 0_u64, None);
+    for bytes in &legacy.shares {
+        match Share::from_bytes(bytes, &rules) {
+            Ok(share) if store.contains(share.hash()) => known += 1,
+            Ok(share) => {
+                // When it came is not known. The old node kept its bytes as they came, however long anyone had made them.
+                store.append_share(share.hash(), &share.to_bytes(), 0, verified.contains(&share.hash()))?;
+                taken += 1;
+            }
+            Err(error) => {
+                foreign += 1;
+                first.get_or_insert(error);
+            }
+        }
+    }
+    store.sync()?;
+    let mut told = format!("{taken} taken over");
+    if known > 0 {
+        let _ = write!(told, ", {known} were here");
+    }
+    if let Some(error) = first {
+        let _ = write!(told, ", {foreign} left out (the first: {error})");
+    }
+    for problem in &legacy.problems {
+        let _ = write!(told, "; {problem}");
+    }
+    Ok(told)
+}
+
+fn addresses(from: &Path, to: &Path, now: f64) -> Result<String> {
+    let Some(theirs) = read(&from.join(ADDRESSES), BOOK_BYTES_MAX)? else { return Ok("none".to_owned()) };
+    let mut book = AddressBook::new(fastrand::Rng::new());
+    if let Some(ours) = read(&to.join(ADDRESSES), BOOK_BYTES_MAX)? {
+        book.load_json(&ours, now);
+    }
+    let before = book.len();
+    let problems = book.load_json(&theirs, now);
+    replace(&to.join(ADDRESSES), &book.to_json())?;
+    let mut told = format!("{} taken over, {} in all", book.len() - before, book.len());
+    for problem in problems {
+        let _ = write!(told, "; {problem}");
+    }
+    Ok(told)
+}
+
+fn payout_address(from: &Path, to: &Path, network: &'static Network) -> Result<String> {
+    let Some(text) = read(&from.join(PAYOUT_ADDRESS), ADDRESS_BYTES_MAX)? else {
+        return Ok("none (give -a ADDRESS)".to_owned());
+    };
+    match Payout::to_address(text.trim(), network) {
+        Ok(payout) => {
+            replace(&to.join(PAYOUT_ADDRESS), &payout.address)?;
+            Ok(format!("{}, which is paid unless you say otherwise with -a", payout.address))
+        }
+        Err(error) => Ok(format!("left out: {error} (give -a ADDRESS)")),
+    }
+}
+
+fn graphs(from: &Path, to: &Path) -> Result<String> {
+    let path = from.join(GRAPHS);
+    if !path.is_file() {
+        return Ok("none".to_owned());
+    }
+    if to.join(GRAPHS).exists() {
+        return Ok("left out: there are some here, which are kept".to_owned());
+    }
+    match file::read(&path) {
+        Ok(sources) => {
+            let count = sources.iter().filter(|source| !source.is_empty()).count();
+            file::write(&sources, to)?;
+            Ok(format!("{count} taken over"))
+        }
+        Err(error) => Ok(format!("left out: {error}")),
+    }
+}
+
+/// A file's text; `None` if there is no file.
+fn read(path: &Path, bytes_max: u64) -> Result<Option<String>> {
+    let file = match File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error).with_context(|| format!("cannot read {}", path.display())),
+    };
+    let mut text = String::new();
+    file.take(bytes_max).read_to_string(&mut text).with_context(|| format!("cannot read {}", path.display()))?;
+    Ok(Some(text))
+}
+
+/// Writes a file in one step, or not at all.
+fn replace(path: &Path, text: &str) -> Result<()> {
+    let written = || -> io::Result<()> {
+        let temporary = path.with_extension("new");
+        let mut file = File::create(&temporary)?;
+        file.write_all(text.as_bytes())?;
+        file.sync_all()?;
+        fs::rename(&temporary, path)
+    };
+    written().with_context(|| format!("cannot write {}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use flate2::read::GzDecoder;
+    use sharechain::coin::{BITCOIN, from_toml};
+    use sharechain::share::{pack, unpack};
+
+    const ADDRESS: &str = "1A1zP1eP5QGefi2DMPTfTL5SLmv7DivfNa";
+
+    /// The network of the recorded shares.
+    fn recorded_network() -> &'static Network {
+        Box::leak(Box::new(from_toml(include_str!("../../tests/networks/run17.toml")).unwrap()))
+    }
+
+    fn recorded() -> Vec<u8> {
+        let packed = include_bytes!("../../tests/vectors/data/share_store_run17.txt.gz");
+        let mut bytes = Vec::new();
+        GzDecoder::new(&packed[..]).read_to_end(&mut bytes).unwrap();
+        bytes
+    }
+
+    fn import(network: &'static Network, from: &Path, to: &Path) -> Result<String> {
+        run(&Config { network, data_dir: to.to_owned(), from: from.to_owned() }, 2e9)
+    }
+
+    #[test]
+    fn an_old_nodes_shares_are_taken_over_once() {
+        let network = recorded_network();
+        let (old, new) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let folder = old.path().join(network.name);
+        fs::create_dir(&folder).unwrap();
+        fs::write(folder.join("shares.0"), recorded()).unwrap();
+        // By the folder above, as the old node's --datadir had it.
+        let told = import(network, old.path(), new.path()).unwrap();
+        assert!(told.contains("240 taken over\n"), "{told}");
+        assert!(told.contains("addresses       none"), "{told}");
+        let stored = Store::read_only(new.path()).unwrap();
+        assert_eq!((stored.shares.len(), stored.verified.len()), (240, 240));
+        let told = import(network, &folder, new.path()).unwrap();
+        assert!(told.contains("0 taken over, 240 were here"), "{told}");
+        assert_eq!(fs::read(folder.join("shares.0")).unwrap(), recorded(), "the old node's files stay");
+    }
+
+    #[test]
+    fn a_share_that_anyone_made_longer_is_taken_over_as_it_was_mined() {
+        let network = recorded_network();
+        let (old, new) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let lines = String::from_utf8(recorded()).unwrap();
+        let line = lines.lines().find_map(|line| line.strip_prefix("5 ")).unwrap();
+        let mined = hex::decode(line).unwrap();
+        let mut contents = unpack(&mined, &share_rules(network)).unwrap();
+        contents.merkle_branch = vec![[9; 32]; 1_000].into();
+        let line = format!("5 {}\n", hex::encode(pack(&contents)));
+        fs::write(old.path().join("shares.0"), line).unwrap();
+        let told = import(network, old.path(), new.path()).unwrap();
+        assert!(told.contains("1 taken over\n"), "{told}");
+        assert_eq!(Store::read_only(new.path()).unwrap().shares[0].bytes.len(), mined.len());
+    }
+
+    #[test]
+    fn shares_of_another_network_are_left_out_and_told() {
+        let (old, new) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        fs::write(old.path().join("shares.0"), recorded()).unwrap();
+        let told = import(&BITCOIN, old.path(), new.path()).unwrap();
+        assert!(told.contains("0 taken over, 240 left out (the first: "), "{told}");
+    }
+
+    #[test]
+    fn addresses_are_joined_and_a_payout_address_is_paid_from_then_on() {
+        let (old, new) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let entry = |host: &str| format!("[[\"{host}\", 9333], [0, 1500000000, 1600000000]]");
+        fs::write(old.path().join("addrs"), format!("[{}, {}]", entry("192.0.2.1"), entry("198.51.100.2"))).unwrap();
+        fs::write(new.path().join("addrs"), format!("[{}]", entry("192.0.2.1"))).unwrap();
+        fs::write(old.path().join("cached_payout_address"), format!("{ADDRESS}\n")).unwrap();
+        let told = import(&BITCOIN, old.path(), new.path()).unwrap();
+        assert!(told.contains("1 taken over, 2 in all"), "{told}");
+        assert!(told.contains(ADDRESS), "{told}");
+        let saved = saved_payout(new.path(), &BITCOIN).unwrap().unwrap();
+        assert_eq!(&*saved.address, ADDRESS);
+        let mut book = AddressBook::new(fastrand::Rng::with_seed(1));
+        assert_eq!(book.load_json(&fs::read_to_string(new.path().join("addrs")).unwrap(), 2e9), [""; 0]);
+        assert_eq!(book.len(), 2);
+    }
+
+    #[test]
+    fn graphs_are_taken_over_where_there_are_none_yet() {
+        let (old, new) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let views =
+            r#"{"local_hash_rate": {"last_hour": {"last_bin_end": 1600000000.0, "bin_width": 24.0, "bins": BINS}}}"#;
+        let bins = format!("[{}]", vec![r#"{"null": [48.0, 2]}"#; 150].join(","));
+        fs::write(old.path().join("graph_db"), views.replace("BINS", &bins)).unwrap();
+        let told = import(&BITCOIN, old.path(), new.path()).unwrap();
+        assert!(told.contains("graphs          1 taken over"), "{told}");
+        let taken = file::read(&new.path().join("graph_db")).unwrap();
+        assert_eq!(taken.iter().filter(|source| !source.is_empty()).count(), 1);
+        let told = import(&BITCOIN, old.path(), new.path()).unwrap();
+        assert!(told.contains("which are kept"), "{told}");
+        fs::write(old.path().join("graph_db"), "nonsense").unwrap();
+        fs::remove_file(new.path().join("graph_db")).unwrap();
+        assert!(import(&BITCOIN, old.path(), new.path()).unwrap().contains("graphs          left out: "));
+    }
+
+    #[test]
+    fn an_address_that_cannot_be_paid_is_never_paid() {
+        let (old, new) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        fs::write(old.path().join("cached_payout_address"), "mipcBbFg9gMiCh81Kj8tqqdgoZub1ZJRfn").unwrap();
+        let told = import(&BITCOIN, old.path(), new.path()).unwrap();
+        assert!(told.contains("payout address  left out: "), "{told}");
+        assert!(saved_payout(new.path(), &BITCOIN).unwrap().is_none());
+        fs::write(new.path().join("cached_payout_address"), "nonsense").unwrap();
+        assert!(saved_payout(new.path(), &BITCOIN).is_err());
+    }
+
+    #[test]
+    fn a_folder_without_anything_and_one_with_a_running_node_are_refused() {
+        let (old, new) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let error = import(&BITCOIN, old.path(), new.path()).unwrap_err().to_string();
+        assert!(error.contains(&old.path().display().to_string()), "{error}");
+        fs::write(old.path().join("addrs"), "[]").unwrap();
+        let _running = DataDir::open(new.path(), &BITCOIN).unwrap();
+        let error = import(&BITCOIN, old.path(), new.path()).unwrap_err().to_string();
+        assert!(error.contains("stop it first"), "{error}");
+    }
+}

@@ -1,0 +1,382 @@
+//! Draws the page.
+
+use ratatui::Frame;
+use ratatui::layout::{Alignment, Constraint, Layout, Rect};
+use ratatui::style::{Color, Modifier, Style, Stylize};
+use ratatui::text::{Line, Span};
+use ratatui::widgets::{Block, Cell, Paragraph, Row, Table};
+
+use crate::view::control::overview::{Found, Miner, Overview, Peer, Share};
+use crate::view::control::words::{coins, hash_rate, percent, printable, short_number, span};
+
+/// Confirmations at which a coinbase can be spent.
+const MATURE: u32 = 100;
+
+/// A list of the page.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Panel {
+    Miners,
+    Shares,
+    Peers,
+    Blocks,
+    Log,
+}
+
+/// How the page is looked at.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(super) struct Shown {
+    /// The one list that is shown; all of them without.
+    pub(super) panel: Option<Panel>,
+    /// Rows of it that are skipped.
+    pub(super) scroll: usize,
+    /// Why the page is not the newest.
+    pub(super) lost: Option<String>,
+}
+
+impl Shown {
+    /// Shows this list from its top.
+    pub(super) fn show(&mut self, panel: Option<Panel>) {
+        self.panel = panel;
+        self.scroll = 0;
+    }
+
+    /// Shows the next list.
+    pub(super) fn show_next(&mut self) {
+        self.show(match self.panel {
+            None => Some(Panel::Miners),
+            Some(Panel::Miners) => Some(Panel::Shares),
+            Some(Panel::Shares) => Some(Panel::Peers),
+            Some(Panel::Peers) => Some(Panel::Blocks),
+            Some(Panel::Blocks) => Some(Panel::Log),
+            Some(Panel::Log) => None,
+        });
+    }
+}
+
+/// Draws the page as of `now`.
+pub(super) fn draw(frame: &mut Frame<'_>, overview: &Overview, shown: &Shown, now: f64) {
+    let [head, boxes, lists, keys] =
+        Layout::vertical([Constraint::Length(2), Constraint::Length(7), Constraint::Min(3), Constraint::Length(1)])
+            .areas(frame.area());
+    frame.render_widget(headline(overview, shown, now), head);
+    summary(frame, boxes, overview);
+    match shown.panel {
+        Some(panel) => draw_panel(frame, lists, panel, overview, shown.scroll, now),
+        None => {
+            let [upper, middle, lower] =
+                Layout::vertical([Constraint::Fill(3), Constraint::Fill(2), Constraint::Fill(2)]).areas(lists);
+            let halves = |area| Layout::horizontal([Constraint::Fill(1), Constraint::Fill(1)]).areas::<2>(area);
+            let ([miners, shares], [peers, blocks]) = (halves(upper), halves(middle));
+            for (panel, area) in [
+                (Panel::Miners, miners),
+                (Panel::Shares, shares),
+                (Panel::Peers, peers),
+                (Panel::Blocks, blocks),
+                (Panel::Log, lower),
+            ] {
+                draw_panel(frame, area, panel, overview, 0, now);
+            }
+        }
+    }
+    let help = "1 miners  2 shares  3 peers  4 blocks  5 log  0 all  arrows scroll  q quits";
+    frame.render_widget(Paragraph::new(help).dim(), keys);
+}
+
+/// Who and how, and what is wrong.
+fn headline(overview: &Overview, shown: &Shown, now: f64) -> Paragraph<'static> {
+    let node = format!("p2pool {} on {}", printable(&overview.version), printable(&overview.network));
+    let up = format!(", up {}, {}", span(now - overview.started), printable(&overview.daemon));
+    let first = Line::from(vec![Span::from(node).bold(), Span::from(up)]);
+    let troubles = [&shown.lost, &overview.trouble, &overview.waiting];
+    let trouble = troubles.into_iter().flatten().next().map(|text| Line::from(printable(text)).red().bold());
+    let warning = || overview.warnings.first().map(|text| Line::from(printable(text)).yellow());
+    let second = trouble.or_else(warning).unwrap_or_else(|| Line::from("miners are served").green());
+    Paragraph::new(vec![first, second])
+}
+
+/// The pool, this node, the next block.
+fn summary(frame: &mut Frame<'_>, area: Rect, overview: &Overview) {
+    let [pool, node, block] = Layout::horizontal([Constraint::Fill(1); 3]).areas(area);
+    frame.render_widget(Paragraph::new(pool_lines(overview)).block(Block::bordered().title(" Pool ")), pool);
+    frame.render_widget(Paragraph::new(local_lines(overview)).block(Block::bordered().title(" This node ")), node);
+    frame.render_widget(Paragraph::new(block_lines(overview)).block(Block::bordered().title(" Next block ")), block);
+}
+
+fn pool_lines(overview: &Overview) -> Vec<Line<'static>> {
+    let Some(pool) = &overview.pool else { return vec![Line::from("too few shares to tell").dim()] };
+    vec![
+        fact("rate", hash_rate(pool.hash_rate)),
+        fact("stale", percent(pool.stale_proportion)),
+        fact("share", format!("difficulty {}", short_number(pool.share_difficulty))),
+        fact("to block", pool.seconds_to_block.map_or_else(|| "-".to_owned(), span)),
+        fact("luck", format!("{} blocks of {:.2} expected", pool.blocks_found, pool.blocks_expected)),
+    ]
+}
+
+fn local_lines(overview: &Overview) -> Vec<Line<'static>> {
+    let local = &overview.local;
+    let late = if local.hash_rate > 0.0 { local.late_hash_rate / local.hash_rate } else { 0.0 };
+    let efficiency = local.efficiency.map_or_else(
+        || "-".to_owned(),
+        |of| format!("{} ({} to {})", percent(of.value), percent(of.low), percent(of.high)),
+    );
+    let lost = format!("{} ({} orphan, {} dead)", local.shares, local.orphan, local.dead);
+    vec![
+        fact("rate", format!("{}, {} late", hash_rate(local.hash_rate), percent(late))),
+        fact("shares", lost),
+        fact("effic.", efficiency),
+        fact("to share", local.seconds_to_share.map_or_else(|| "-".to_owned(), span)),
+        fact("payout", format!("{} {}", coins(local.payout), printable(&overview.symbol))),
+    ]
+}
+
+fn block_lines(overview: &Overview) -> Vec<Line<'static>> {
+    let Some(block) = &overview.block else { return vec![Line::from("nothing to mine").red()] };
+    vec![
+        fact("height", block.height.to_string()),
+        fact("pays", format!("{} {}", coins(block.value), printable(&overview.symbol))),
+        fact("txs", block.transactions.to_string()),
+        fact("diff.", short_number(block.difficulty)),
+        fact("network", hash_rate(block.network_hash_rate)),
+    ]
+}
+
+fn fact(name: &'static str, text: String) -> Line<'static> {
+    Line::from(vec![Span::from(format!("{name:<9}")).dim(), Span::from(text)])
+}
+
+fn draw_panel(frame: &mut Frame<'_>, area: Rect, panel: Panel, overview: &Overview, scroll: usize, now: f64) {
+    match panel {
+        Panel::Miners => {
+            let title = format!(" Miners: {} active of {} ", overview.local.workers, overview.miners_total);
+            let rows = overview.miners.iter().map(|one| miner(one, now));
+            let head = ["rate", "late", "refused", "seen", "worker"];
+            let widths = [10, 7, 7, 14].map(Constraint::Length).into_iter().chain([Constraint::Fill(1)]);
+            list(frame, area, title, &head, rows.skip(scroll), widths);
+        }
+        Panel::Shares => {
+            let rows = overview.shares.iter().map(|one| share(one, now));
+            let head = ["height", "age", "diff.", "share", "payee"];
+            let widths = [9, 14, 8, 9].map(Constraint::Length).into_iter().chain([Constraint::Fill(1)]);
+            list(frame, area, " Shares ".to_owned(), &head, rows.skip(scroll), widths);
+        }
+        Panel::Peers => {
+            let title = format!(" Peers: {}, {} banned ", overview.peers.len(), overview.banned);
+            let rows = overview.peers.iter().map(|one| peer(one, now));
+            let head = ["dir.", "latency", "connected", "shares", "address and software"];
+            let widths = [4, 8, 14, 7].map(Constraint::Length).into_iter().chain([Constraint::Fill(1)]);
+            list(frame, area, title, &head, rows.skip(scroll), widths);
+        }
+        Panel::Blocks => {
+            let rows = overview.blocks.iter().map(|one| block(one, now));
+            let head = ["height", "found", "standing", "finder and hash"];
+            let widths = [9, 14, 11].map(Constraint::Length).into_iter().chain([Constraint::Fill(1)]);
+            list(frame, area, " Blocks found ".to_owned(), &head, rows.skip(scroll), widths);
+        }
+        Panel::Log => {
+            let room = usize::from(area.height.saturating_sub(2));
+            let end = overview.log.len().saturating_sub(scroll);
+            let lines = overview.log[..end].iter().rev().take(room).rev();
+            let lines: Vec<Line<'_>> = lines.map(|line| log_line(line)).collect();
+            frame.render_widget(Paragraph::new(lines).block(Block::bordered().title(" Log ")), area);
+        }
+    }
+}
+
+fn list<'a>(
+    frame: &mut Frame<'_>,
+    area: Rect,
+    title: String,
+    head: &[&'static str],
+    rows: impl Iterator<Item = Row<'a>>,
+    widths: impl Iterator<Item = Constraint>,
+) {
+    let room = usize::from(area.height.saturating_sub(3));
+    let head = Row::new(head.iter().map(|name| Cell::from(*name))).style(Style::new().add_modifier(Modifier::DIM));
+    let table = Table::new(rows.take(room), widths).header(head).block(Block::bordered().title(title));
+    frame.render_widget(table, area);
+}
+
+fn right(text: String) -> Cell<'static> {
+    Cell::from(Line::from(text).alignment(Alignment::Right))
+}
+
+fn miner(miner: &Miner, now: f64) -> Row<'static> {
+    let late = if miner.hash_rate > 0.0 { percent(miner.late_hash_rate / miner.hash_rate) } else { "-".to_owned() };
+    let row = Row::new([
+        right(hash_rate(miner.hash_rate)),
+        right(late),
+        right(miner.refused.to_string()),
+        right(span(now - miner.last_seen)),
+        Cell::from(brief(&printable(&miner.worker))),
+    ]);
+    if miner.hash_rate > 0.0 { row } else { row.style(Style::new().add_modifier(Modifier::DIM)) }
+}
+
+fn share(share: &Share, now: f64) -> Row<'static> {
+    let row = Row::new([
+        right(share.height.to_string()),
+        right(span(now - f64::from(share.time))),
+        right(short_number(share.difficulty)),
+        Cell::from(tail(&share.hash)),
+        Cell::from(brief(&printable(&share.payee))),
+    ]);
+    if share.is_block {
+        row.style(Style::new().fg(Color::Yellow).add_modifier(Modifier::BOLD))
+    } else if !share.in_best_chain {
+        row.style(Style::new().fg(Color::Red))
+    } else if share.is_own {
+        row.style(Style::new().fg(Color::Green))
+    } else {
+        row
+    }
+}
+
+fn peer(peer: &Peer, now: f64) -> Row<'static> {
+    Row::new([
+        Cell::from(if peer.is_incoming { "in" } else { "out" }),
+        right(peer.latency.map_or_else(|| "-".to_owned(), |seconds| format!("{:.0} ms", seconds * 1000.0))),
+        right(span(now - peer.since)),
+        right(peer.shares_received.to_string()),
+        Cell::from(format!("{} {}", printable(&peer.address), printable(&peer.sub_version))),
+    ])
+}
+
+fn block(block: &Found, now: f64) -> Row<'static> {
+    let (standing, color) = match block.standing.as_str() {
+        "confirming" => (format!("{} of {MATURE}", block.confirmations), Color::Green),
+        "mature" => ("mature".to_owned(), Color::Green),
+        "submitted" => ("submitted".to_owned(), Color::Yellow),
+        other => (printable(other), Color::Red),
+    };
+    Row::new([
+        right(block.height.map_or_else(|| "?".to_owned(), |height| height.to_string())),
+        right(span(now - block.found_at)),
+        Cell::from(standing).style(Style::new().fg(color)),
+        Cell::from(format!("{} {}", brief(&printable(&block.finder)), tail(&block.hash))),
+    ])
+}
+
+fn log_line(line: &str) -> Line<'static> {
+    let text = Line::from(printable(line));
+    if line.contains("ERROR") {
+        text.red()
+    } else if line.contains("WARN") {
+        text.yellow()
+    } else {
+        text
+    }
+}
+
+/// Both ends of a long name: an address begins like others, and a worker's own name stands at its end.
+fn brief(name: &str) -> String {
+    const BEGIN: usize = 8;
+    const END: usize = 20;
+    let length = name.chars().count();
+    if length <= BEGIN + END + 1 {
+        return name.to_owned();
+    }
+    let begin: String = name.chars().take(BEGIN).collect();
+    let end: String = name.chars().skip(length - END).collect();
+    format!("{begin}\u{2026}{end}")
+}
+
+/// The end of a hash, which tells hashes apart: they begin with zeros.
+fn tail(hash: &str) -> String {
+    let length = hash.chars().count();
+    hash.chars().skip(length.saturating_sub(8)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::view::control::overview::{Local, Pool};
+    use ratatui::Terminal;
+    use ratatui::backend::TestBackend;
+
+    const NOW: f64 = 10_000.0;
+
+    fn drawn(overview: &Overview, shown: &Shown, size: (u16, u16)) -> String {
+        let mut terminal = Terminal::new(TestBackend::new(size.0, size.1)).unwrap();
+        terminal.draw(|frame| draw(frame, overview, shown, NOW)).unwrap();
+        let cells = terminal.backend().buffer().content();
+        let lines = cells.chunks(usize::from(size.0));
+        lines.map(|line| line.iter().map(|cell| cell.symbol()).collect::<String>() + "\n").collect()
+    }
+
+    fn overview() -> Overview {
+        let miner = |number: u32| Miner {
+            worker: format!("worker{number}\u{1b}"),
+            hash_rate: 1e12,
+            last_seen: NOW - 5.0,
+            ..Miner::default()
+        };
+        let block = Found {
+            hash: "00000000000000000000feedbeef".into(),
+            height: Some(850_000),
+            found_at: NOW - 3600.0,
+            finder: "alice".into(),
+            standing: "orphaned".into(),
+            ..Found::default()
+        };
+        Overview {
+            version: "9.9".into(),
+            network: "bitcoin".into(),
+            pool: Some(Pool { hash_rate: 5e15, ..Pool::default() }),
+            local: Local { hash_rate: 2e12, workers: 30, ..Local::default() },
+            miners: (0..30).map(miner).collect(),
+            miners_total: 31,
+            blocks: vec![block],
+            log: (0..50).map(|number| format!("INFO line {number}")).collect(),
+            ..Overview::default()
+        }
+    }
+
+    #[test]
+    fn the_page_tells_rates_miners_blocks_and_the_latest_log_and_steers_no_terminal() {
+        let text = drawn(&overview(), &Shown::default(), (120, 50));
+        for part in [
+            "p2pool 9.9 on bitcoin",
+            "5.00 PH/s",
+            "30 active of 31",
+            "worker0",
+            "orphaned",
+            "alice feedbeef",
+            "INFO line 49",
+        ] {
+            assert!(text.contains(part), "{part} is missing in:\n{text}");
+        }
+        assert!(!text.contains('\u{1b}') && !text.contains("INFO line 0\n"));
+    }
+
+    #[test]
+    fn a_long_name_shows_both_its_ends() {
+        assert_eq!(brief("bcrt1qr83n7nuugyr7fxh7df59952e65tve6yzsa3w40.bob"), "bcrt1qr8\u{2026}2e65tve6yzsa3w40.bob");
+        assert_eq!(brief("garage"), "garage");
+    }
+
+    #[test]
+    fn one_list_has_the_whole_room_and_scrolls() {
+        let shown = Shown { panel: Some(Panel::Miners), scroll: 25, lost: None };
+        let text = drawn(&overview(), &shown, (100, 40));
+        assert!(text.contains("worker25") && text.contains("worker29") && !text.contains("worker24"), "{text}");
+        let beyond = Shown { panel: Some(Panel::Log), scroll: 1000, lost: None };
+        assert!(drawn(&overview(), &beyond, (100, 40)).contains(" Log "));
+    }
+
+    #[test]
+    fn a_node_that_went_away_is_told_over_what_it_said_last() {
+        let shown = Shown { lost: Some("no p2pool runs on data".into()), ..Shown::default() };
+        let text = drawn(&overview(), &shown, (120, 50));
+        assert!(text.contains("no p2pool runs on data") && text.contains("5.00 PH/s"), "{text}");
+    }
+
+    #[test]
+    fn the_smallest_windows_are_drawn_without_panic() {
+        for size in [(1, 1), (20, 5), (80, 24), (300, 3)] {
+            for panel in [None, Some(Panel::Miners), Some(Panel::Log)] {
+                drawn(&overview(), &Shown { panel, ..Shown::default() }, size);
+            }
+        }
+    }
+}

@@ -1,0 +1,143 @@
+//! Blocks that the pool found, and what became of each.
+
+use axum::Json;
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Query, State};
+use serde::Serialize;
+use std::collections::HashMap;
+use utoipa::ToSchema;
+
+use super::{Answer, Limit, Problem, Sources};
+use crate::blocks::Outcome;
+use crate::blocks::found::{Record, RouteReport};
+use crate::view::snapshot::SolvedBlock;
+
+/// Blocks that the pool found.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Blocks {
+    /// The coin's ticker symbol.
+    symbol: String,
+    /// How many this node remembers.
+    total: usize,
+    /// The newest first.
+    blocks: Vec<Block>,
+}
+
+/// One block.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Block {
+    /// Its hash.
+    hash: String,
+    /// The share that solved it: the same hash.
+    share: String,
+    /// Its height, if known.
+    height: Option<u32>,
+    /// When it was found.
+    time: f64,
+    /// Whom its share pays; null for one whose share is not remembered.
+    payee: Option<String>,
+    /// The worker that found it, or the peer that sent its share; null if it was found before this node followed blocks.
+    finder: Option<String>,
+    /// Whether this node's miners found it.
+    is_own: bool,
+    /// Satoshis that its coinbase pays in all.
+    value: Option<u64>,
+    /// Where it stands: `submitted`, `confirming`, `mature` (its coinbase can be spent), `stale` (another one of its height was
+    /// first), `orphaned` (no longer in the best chain) or `rejected`; null if it is not followed.
+    state: Option<&'static str>,
+    /// Since when it stands there.
+    state_since: Option<f64>,
+    /// Blocks from it to the tip, itself included.
+    confirmations: Option<u32>,
+    /// Why it was refused or not submitted from here, if so.
+    detail: Option<String>,
+    /// What each way to the network brought.
+    routes: Vec<Route>,
+}
+
+/// What one way to the network brought.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Route {
+    /// `rpc` or `p2p`.
+    route: String,
+    /// `accepted`, `stale`, `rejected`, `waiting` (the daemon cannot judge it yet) or `failed`.
+    outcome: &'static str,
+    /// In the daemon's own words, if it said more.
+    detail: Option<String>,
+    /// Attempts so far.
+    attempts: u32,
+    /// Seconds from the finding to the last answer.
+    seconds: f64,
+}
+
+/// Blocks that the pool found.
+#[utoipa::path(get, path = "/api/v1/blocks", tag = "sharechain", params(("limit" = Option<usize>, Query, description = "How many at most")),
+    responses((status = 200, description = "The blocks", body = Blocks), (status = 400, description = "Not a limit", body = Problem)))]
+pub(super) async fn blocks(state: State<Sources>, query: Result<Query<Limit>, QueryRejection>) -> Answer<Blocks> {
+    let limit = super::limit(query)?;
+    let figures = super::figures(&state);
+    let found = state.found.borrow().clone();
+    let mut solved: HashMap<String, Block> =
+        figures.chain.blocks.iter().map(|solved| (solved.hash.to_string(), not_followed(solved))).collect();
+    let mut blocks: Vec<Block> = found.blocks.iter().map(|record| followed(record)).collect();
+    for block in &mut blocks {
+        block.payee = solved.remove(&block.hash).and_then(|solved| solved.payee);
+    }
+    blocks.extend(solved.into_values());
+    blocks.sort_by(|one, other| other.time.total_cmp(&one.time));
+    let total = blocks.len();
+    blocks.truncate(limit);
+    Ok(Json(Blocks { symbol: figures.symbol.to_owned(), total, blocks }))
+}
+
+fn followed(record: &Record) -> Block {
+    let verdict = record.verdict.as_ref().and_then(|verdict| detail(&verdict.outcome));
+    Block {
+        hash: record.hash.to_string(),
+        share: record.hash.to_string(),
+        height: record.height,
+        time: record.found_at,
+        payee: None,
+        finder: Some(record.finder.clone()),
+        is_own: record.is_ours,
+        value: Some(record.value),
+        state: Some(record.standing.word()),
+        state_since: Some(record.standing_since),
+        confirmations: Some(record.confirmations),
+        detail: record.not_submitted.clone().or(verdict),
+        routes: record.routes.iter().map(|report| route(report, record.found_at)).collect(),
+    }
+}
+
+fn route(report: &RouteReport, found_at: f64) -> Route {
+    Route {
+        route: report.route.clone(),
+        outcome: report.outcome.word(),
+        detail: detail(&report.outcome),
+        attempts: report.attempts,
+        seconds: (report.at - found_at).max(0.0),
+    }
+}
+
+fn detail(outcome: &Outcome) -> Option<String> {
+    outcome.reason().map(str::to_owned)
+}
+
+/// One of whose fate nothing is known here.
+fn not_followed(solved: &SolvedBlock) -> Block {
+    Block {
+        hash: solved.hash.to_string(),
+        share: solved.hash.to_string(),
+        height: solved.height,
+        time: f64::from(solved.time),
+        payee: Some(solved.payee.as_str().to_owned()),
+        finder: None,
+        is_own: solved.is_own,
+        value: None,
+        state: None,
+        state_since: None,
+        confirmations: None,
+        detail: None,
+        routes: Vec::new(),
+    }
+}

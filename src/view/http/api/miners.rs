@@ -1,0 +1,489 @@
+//! Who mines here, how well, and whom the next block pays.
+
+use axum::Json;
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Path, Query, State};
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use stratum::session::JobTooBig;
+use utoipa::ToSchema;
+
+use super::connections::{self, MinerConnection};
+use super::shares::Share;
+use super::{Answer, LIMIT_DEFAULT, Limit, Problem, Sources};
+use crate::rates::Done;
+use crate::view::snapshot::Figures;
+use crate::view::snapshot::difficulty::hashes_of;
+
+/// Shares of an address that are told of.
+const SHARES_MAX: usize = 25;
+
+/// Seconds without a submission that nobody worries about.
+const SILENCE_MIN: f64 = 60.0;
+
+/// Seconds in which a miner that has just come may find its first: until then its difficulty has come down to it.
+const NEW_MAX: f64 = 600.0;
+
+/// Who mines at this node.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Miners {
+    /// The coin's ticker symbol.
+    symbol: String,
+    /// Addresses in all.
+    total: usize,
+    /// One for each address, those with most hash rate first.
+    miners: Vec<Miner>,
+}
+
+/// One payout address that is mined for here.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Miner {
+    /// The address.
+    address: String,
+    /// Hashes per second over the last ten minutes, late ones included.
+    hash_rate: f64,
+    /// Of these, what came for work that was gone.
+    late_hash_rate: f64,
+    /// Workers that mined for it in the last day.
+    workers: usize,
+    /// Connections of these that are open.
+    connections: usize,
+    /// Its part of the pool's work.
+    fraction: f64,
+    /// Satoshis that the next block would pay it.
+    expected_payout: u64,
+    /// Submissions that were accepted.
+    accepted: u64,
+    /// Submissions that were refused.
+    refused: u64,
+    /// When something came last.
+    last_seen: f64,
+}
+
+/// Workers of this node.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Workers {
+    /// How many there are, those included that are left out here.
+    total: usize,
+    /// Those with most hash rate first.
+    workers: Vec<Worker>,
+}
+
+/// One worker: a device, or several of one name.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Worker {
+    /// As it authorised.
+    name: String,
+    /// Whom it works for.
+    address: String,
+    /// Hashes per second over the last ten minutes, late ones included.
+    hash_rate: f64,
+    /// Of these, what came for work that was gone.
+    late_hash_rate: f64,
+    /// What its last submission had to meet.
+    difficulty: Option<f64>,
+    /// The best that it ever found.
+    best_difficulty: Option<f64>,
+    /// Submissions that were accepted.
+    accepted: u64,
+    /// Submissions for work that was gone: credited, but lost as shares.
+    late: u64,
+    /// Submissions that were refused, by reason.
+    refused: BTreeMap<String, u64>,
+    /// Its connections that are open.
+    connections: usize,
+    /// When it submitted last.
+    last_seen: f64,
+    /// How it does, in a word.
+    health: Health,
+    /// Why its device most likely cannot hold its jobs, if so.
+    warning: Option<String>,
+}
+
+/// How a worker does: the worst that holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Health {
+    /// It works as it should.
+    Good,
+    /// It has come within the last ten minutes, and found nothing yet.
+    New,
+    /// More than a tenth of its work comes too late.
+    Late,
+    /// More than a tenth of its submissions are refused.
+    Refused,
+    /// Nothing came for ten times as long as it should take, and a minute at least.
+    Silent,
+    /// Its device most likely cannot hold its jobs.
+    TooSmall,
+}
+
+/// One payout address.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Address {
+    /// The address.
+    address: String,
+    /// The coin's ticker symbol.
+    symbol: String,
+    /// What is wrong, in words for people.
+    warnings: Vec<String>,
+    /// Hashes per second over the last ten minutes, late ones included.
+    hash_rate: f64,
+    /// Of these, what came for work that was gone.
+    late_hash_rate: f64,
+    /// Its workers here in the last day, those with most hash rate first.
+    workers: Vec<Worker>,
+    /// Its open connections here, 300 at most, those with most hash rate first.
+    connections: Vec<MinerConnection>,
+    /// Submissions that were accepted.
+    accepted: u64,
+    /// Submissions that were refused, by reason.
+    refused: BTreeMap<String, u64>,
+    /// The best submission's difficulty.
+    best_difficulty: Option<f64>,
+    /// Its part of the next block.
+    fraction: f64,
+    /// Satoshis that the next block would pay it.
+    expected_payout: u64,
+    /// What its next share must meet, as far as can be told.
+    share_difficulty: Option<f64>,
+    /// Seconds until its next share, on average; null while it does not mine here.
+    seconds_to_share: Option<f64>,
+    /// Its shares among the chain's newest.
+    shares: usize,
+    /// How many of the chain's newest shares these are counted among.
+    shares_of: usize,
+    /// When its newest of these was made.
+    last_share: Option<f64>,
+    /// The part of its shares that was lost, as far as it announces them; null without shares.
+    stale_proportion: Option<f64>,
+    /// Satoshis of each block that lost shares cost it.
+    stale_cost: u64,
+    /// Whether its payout is less than `dust_limit`.
+    is_dust: bool,
+    /// Satoshis below which the pool counts a payout as dust.
+    dust_limit: u64,
+    /// Its newest shares, forks included.
+    recent_shares: Vec<Share>,
+}
+
+/// Whom the next block pays.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Payouts {
+    /// The coin's ticker symbol.
+    symbol: String,
+    /// Satoshis that the block pays in all; null without a template from the daemon.
+    block_value: Option<u64>,
+    /// Payees in all.
+    total: usize,
+    /// Those who get most first.
+    payouts: Vec<Payout>,
+}
+
+/// What one address would get.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Payout {
+    /// The address.
+    address: String,
+    /// Satoshis.
+    amount: u64,
+    /// Its part of the block.
+    fraction: f64,
+    /// Whether it is mined for at this node.
+    is_local: bool,
+    /// Whether the pool counts it as dust.
+    is_dust: bool,
+}
+
+/// Who mines at this node, by payout address.
+#[utoipa::path(get, path = "/api/v1/miners", tag = "miners", params(("limit" = Option<usize>, Query, description = "How many at most")),
+    responses((status = 200, description = "The miners", body = Miners), (status = 400, description = "Not a limit", body = Problem)))]
+pub(super) async fn miners(state: State<Sources>, query: Result<Query<Limit>, QueryRejection>) -> Answer<Miners> {
+    let limit = super::limit(query)?;
+    let figures = super::figures(&state);
+    let mut workers: BTreeMap<&str, usize> = BTreeMap::new();
+    for done in figures.rates.workers.values() {
+        *workers.entry(&done.payee).or_default() += 1;
+    }
+    let mut miners: Vec<Miner> = figures
+        .rates
+        .payees
+        .iter()
+        .map(|(address, done)| Miner {
+            address: address.to_string(),
+            hash_rate: done.hash_rate,
+            late_hash_rate: done.late_hash_rate,
+            workers: workers.get(&**address).copied().unwrap_or_default(),
+            connections: done.connections,
+            fraction: figures.users.get(&**address).copied().unwrap_or_default(),
+            expected_payout: figures.payouts.get(&**address).copied().unwrap_or_default(),
+            accepted: done.accepted,
+            refused: done.refused.values().sum(),
+            last_seen: done.last_seen,
+        })
+        .collect();
+    miners.sort_by(|one, other| other.hash_rate.total_cmp(&one.hash_rate));
+    let total = miners.len();
+    miners.truncate(limit);
+    Ok(Json(Miners { symbol: figures.symbol.to_owned(), total, miners }))
+}
+
+/// Workers of this node.
+#[utoipa::path(get, path = "/api/v1/workers", tag = "miners", params(("limit" = Option<usize>, Query, description = "How many at most")),
+    responses((status = 200, description = "The workers", body = Workers), (status = 400, description = "Not a limit", body = Problem)))]
+pub(super) async fn workers(state: State<Sources>, query: Result<Query<Limit>, QueryRejection>) -> Answer<Workers> {
+    let limit = super::limit(query)?;
+    let figures = super::figures(&state);
+    let small_devices = (state.small_devices.0)();
+    let mut all: Vec<(&Arc<str>, &Done)> = figures.rates.workers.iter().collect();
+    all.sort_by(|(_, one), (_, other)| other.hash_rate.total_cmp(&one.hash_rate));
+    let workers = all.iter().take(limit).map(|(name, done)| worker(name, done, &small_devices, figures.time)).collect();
+    Ok(Json(Workers { total: all.len(), workers }))
+}
+
+/// One payout address: its workers, what it earns, and what is wrong.
+#[utoipa::path(get, path = "/api/v1/addresses/{address}", tag = "miners", params(("address" = String, Path, description = "A payout address")),
+    responses((status = 200, description = "What is known of it", body = Address), (status = 404, description = "Nothing is", body = Problem)))]
+pub(super) async fn address(state: State<Sources>, Path(text): Path<String>) -> Answer<Address> {
+    let figures = super::figures(&state);
+    let small_devices = (state.small_devices.0)();
+    let found = of_address(&figures, &text, &small_devices, state.network.parent.dust_threshold).or_else(|| {
+        // Bech32 may be written in capitals, and is by some QR codes.
+        let lower = text.to_ascii_lowercase();
+        (lower != text).then(|| of_address(&figures, &lower, &small_devices, state.network.parent.dust_threshold))?
+    });
+    let nothing = "no worker of this address did anything here in the last day, and no share pays it";
+    found.map(Json).ok_or_else(|| Problem::not_found(nothing))
+}
+
+/// Whom the next block pays, if it were found now.
+#[utoipa::path(get, path = "/api/v1/payouts", tag = "miners", params(("limit" = Option<usize>, Query, description = "How many at most")),
+    responses((status = 200, description = "The payouts", body = Payouts), (status = 400, description = "Not a limit", body = Problem)))]
+pub(super) async fn payouts(state: State<Sources>, query: Result<Query<Limit>, QueryRejection>) -> Answer<Payouts> {
+    let limit = super::limit(query)?;
+    let figures = super::figures(&state);
+    let block_value = figures.block.as_ref().map(|block| block.value);
+    let mut payouts: Vec<Payout> = figures
+        .payouts
+        .iter()
+        .map(|(payee, amount)| Payout {
+            address: payee.as_str().to_owned(),
+            amount: *amount,
+            fraction: part(*amount, block_value),
+            is_local: figures.rates.payees.contains_key(payee.as_str()),
+            is_dust: *amount < state.network.parent.dust_threshold,
+        })
+        .collect();
+    payouts.sort_by_key(|payout| std::cmp::Reverse(payout.amount));
+    let total = payouts.len();
+    payouts.truncate(limit);
+    Ok(Json(Payouts { symbol: figures.symbol.to_owned(), block_value, total, payouts }))
+}
+
+fn of_address(figures: &Figures, address: &str, small_devices: &[JobTooBig], dust_limit: u64) -> Option<Address> {
+    let done = figures.rates.payees.get(address);
+    let expected_payout = figures.payouts.get(address).copied();
+    let shares: Vec<_> = figures.chain.recent.iter().filter(|share| share.payee.as_str() == address).collect();
+    let connections = connections::shown(figures, |tally| *tally.payee == *address, LIMIT_DEFAULT);
+    let is_known =
+        done.is_some() || !connections.is_empty() || expected_payout.is_some() || figures.users.contains_key(address);
+    let own_small: Vec<&JobTooBig> =
+        small_devices.iter().filter(|device| is_worker_of(&device.worker, address)).collect();
+    if !is_known && shares.is_empty() && own_small.is_empty() {
+        return None;
+    }
+    let expected_payout = expected_payout.unwrap_or_default();
+    let mut workers: Vec<Worker> = figures
+        .rates
+        .workers
+        .iter()
+        .filter(|(_, done)| &*done.payee == address)
+        .map(|(name, done)| worker(name, done, small_devices, figures.time))
+        .collect();
+    workers.sort_by(|one, other| other.hash_rate.total_cmp(&one.hash_rate));
+    let hash_rate = done.map_or(0.0, |done| done.hash_rate);
+    let easiest = figures.pool.as_ref().map(|pool| pool.share_difficulty);
+    let last = figures.local.last_difficulties.get(address).copied();
+    let share_difficulty = last.into_iter().chain(easiest).reduce(f64::max);
+    let stale_proportion = figures.user_stales.get(address).copied();
+    Some(Address {
+        address: address.to_owned(),
+        symbol: figures.symbol.to_owned(),
+        warnings: own_small.iter().map(|device| format!("{}: {device}", device.worker)).collect(),
+        hash_rate,
+        late_hash_rate: done.map_or(0.0, |done| done.late_hash_rate),
+        workers,
+        connections,
+        accepted: done.map_or(0, |done| done.accepted),
+        refused: done.map(|done| reasons(&done.refused)).unwrap_or_default(),
+        best_difficulty: done.and_then(|done| known(done.best)),
+        fraction: part(expected_payout, figures.block.as_ref().map(|block| block.value)),
+        expected_payout,
+        share_difficulty,
+        seconds_to_share: share_difficulty.filter(|_| hash_rate > 0.0).map(|one| hashes_of(one) / hash_rate),
+        shares: shares.iter().filter(|share| share.in_best_chain).count(),
+        shares_of: figures.chain.recent.iter().filter(|share| share.in_best_chain).count(),
+        last_share: shares.first().map(|share| f64::from(share.time)),
+        stale_proportion,
+        stale_cost: stale_proportion.map_or(0, |stale| cost(expected_payout, stale)),
+        is_dust: expected_payout < dust_limit,
+        dust_limit,
+        recent_shares: shares.into_iter().take(SHARES_MAX).map(Share::from).collect(),
+    })
+}
+
+/// What the lost part of its shares would have earned beside `payout`.
+#[expect(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "for people")]
+fn cost(payout: u64, stale: f64) -> u64 {
+    if stale < 1.0 { (payout as f64 * stale / (1.0 - stale)) as u64 } else { 0 }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "for people")]
+fn part(amount: u64, of: Option<u64>) -> f64 {
+    of.filter(|of| *of > 0).map_or(0.0, |of| amount as f64 / of as f64)
+}
+
+/// Zero means that there was none yet.
+pub(super) fn known(number: f64) -> Option<f64> {
+    (number > 0.0).then_some(number)
+}
+
+fn reasons(refused: &BTreeMap<&'static str, u64>) -> BTreeMap<String, u64> {
+    refused.iter().map(|(reason, count)| ((*reason).to_owned(), *count)).collect()
+}
+
+/// What the health of a worker or a connection is told from.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Signs {
+    pub(super) accepted: u64,
+    pub(super) refused: u64,
+    /// Hashes per second.
+    pub(super) hash_rate: f64,
+    pub(super) late_hash_rate: f64,
+    /// What its last submission had to meet.
+    pub(super) difficulty: f64,
+    /// Seconds since something came from it.
+    pub(super) silence: f64,
+    pub(super) is_too_small: bool,
+}
+
+impl Signs {
+    /// Of a worker at `now`, seconds since 1970.
+    fn of(done: &Done, is_too_small: bool, now: f64) -> Self {
+        Self {
+            accepted: done.accepted + done.late,
+            refused: done.refused.values().sum(),
+            hash_rate: done.hash_rate,
+            late_hash_rate: done.late_hash_rate,
+            difficulty: done.difficulty,
+            silence: now - done.last_seen,
+            is_too_small,
+        }
+    }
+
+    pub(super) fn health(self) -> Health {
+        #[expect(clippy::cast_precision_loss, reason = "counts of submissions")]
+        let (accepted, refused) = (self.accepted as f64, self.refused as f64);
+        let interval = hashes_of(self.difficulty) / self.hash_rate;
+        // Without any hash rate the interval is infinite or not a number.
+        let is_silent = self.hash_rate <= 0.0 || self.silence > (10.0 * interval).max(SILENCE_MIN);
+        if self.is_too_small {
+            Health::TooSmall
+        } else if self.accepted == 0 && self.refused == 0 && self.silence < NEW_MAX {
+            Health::New
+        } else if refused > 0.1 * (accepted + refused) && self.silence < SILENCE_MIN {
+            Health::Refused
+        } else if is_silent {
+            Health::Silent
+        } else if refused > 0.1 * (accepted + refused) {
+            Health::Refused
+        } else if self.late_hash_rate > 0.1 * self.hash_rate {
+            Health::Late
+        } else {
+            Health::Good
+        }
+    }
+}
+
+fn worker(name: &str, done: &Done, small_devices: &[JobTooBig], now: f64) -> Worker {
+    let too_small = small_devices.iter().find(|device| &*device.worker == name);
+    Worker {
+        name: name.to_owned(),
+        address: done.payee.to_string(),
+        hash_rate: done.hash_rate,
+        late_hash_rate: done.late_hash_rate,
+        difficulty: known(done.difficulty),
+        best_difficulty: known(done.best),
+        accepted: done.accepted,
+        late: done.late,
+        refused: reasons(&done.refused),
+        connections: done.connections,
+        last_seen: done.last_seen,
+        health: Signs::of(done, too_small.is_some(), now).health(),
+        warning: too_small.map(ToString::to_string),
+    }
+}
+
+/// Whether a worker's name is that of a worker of the address.
+pub(in crate::view::http) fn is_worker_of(name: &str, address: &str) -> bool {
+    name.strip_prefix(address).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '_']))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_lost_shares_cost_is_what_they_would_have_earned() {
+        // A fifth lost: the payout is of four fifths.
+        assert_eq!(cost(4_000, 0.2), 1_000);
+        assert_eq!(cost(4_000, 0.0), 0);
+        assert_eq!(cost(4_000, 1.0), 0);
+    }
+
+    #[test]
+    fn a_worker_is_as_well_as_its_worst_side() {
+        let fine = Done {
+            hash_rate: hashes_of(1.0) / 3.0,
+            late_hash_rate: 0.0,
+            hashes: 0.0,
+            late_hashes: 0.0,
+            accepted: 100,
+            late: 0,
+            refused: BTreeMap::new(),
+            difficulty: 1.0,
+            best: 2.0,
+            payee: "a".into(),
+            connections: 1,
+            last_seen: 1000.0,
+        };
+        let health = |done: &Done, is_too_small, now| Signs::of(done, is_too_small, now).health();
+        assert_eq!(health(&fine, false, 1050.0), Health::Good);
+        assert_eq!(health(&fine, false, 1061.0), Health::Silent);
+        let slow = Done { hash_rate: hashes_of(1.0) / 60.0, ..fine.clone() };
+        assert_eq!(health(&slow, false, 1590.0), Health::Good, "a slow one is given its time");
+        assert_eq!(health(&slow, false, 1610.0), Health::Silent);
+        let late = Done { late_hash_rate: fine.hash_rate / 5.0, ..fine.clone() };
+        assert_eq!(health(&late, false, 1000.0), Health::Late);
+        let refused = Done { refused: BTreeMap::from([("duplicate", 20)]), ..late };
+        assert_eq!(health(&refused, false, 1000.0), Health::Refused);
+        assert_eq!(health(&refused, false, 2000.0), Health::Silent);
+        assert_eq!(health(&refused, true, 2000.0), Health::TooSmall);
+        let idle = Done { hash_rate: 0.0, ..fine };
+        assert_eq!(health(&idle, false, 1000.0), Health::Silent);
+        let joined = Done { accepted: 0, ..idle.clone() };
+        assert_eq!(health(&joined, false, 1500.0), Health::New);
+        assert_eq!(health(&joined, false, 1700.0), Health::Silent);
+        let hopeless = Done { refused: BTreeMap::from([("low_difficulty", 20)]), ..joined };
+        assert_eq!(health(&hopeless, false, 1001.0), Health::Refused, "it says a lot, if nothing good");
+    }
+
+    #[test]
+    fn a_worker_is_its_address_and_a_name() {
+        assert!(is_worker_of("bc1qabc", "bc1qabc"));
+        assert!(is_worker_of("bc1qabc.garage", "bc1qabc"));
+        assert!(is_worker_of("bc1qabc_garage", "bc1qabc"));
+        assert!(!is_worker_of("bc1qabcd", "bc1qabc"));
+    }
+}

@@ -1,0 +1,224 @@
+//! The share chain: its newest shares for the drawing, and each share by its hash.
+
+use axum::Json;
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Path, Query, State};
+use axum::http::StatusCode;
+use serde::Serialize;
+use sharechain::share::{ShareHash, display_hex};
+use std::time::Duration;
+use tokio::time::timeout;
+use utoipa::ToSchema;
+
+use super::{Answer, Limit, Problem, Sources};
+use crate::view::snapshot::difficulty::bdiff;
+use crate::view::snapshot::share::Found;
+use crate::view::snapshot::{DrawnShare, height_of};
+
+/// How long a look at the chain may take, with the wait for others who look.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// The newest part of the share chain.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Shares {
+    /// The share to build on; null while there is none.
+    tip: Option<String>,
+    /// Heads of the chain, forks and what is not verified included.
+    heads: usize,
+    /// The newest shares with their forks, the highest first.
+    shares: Vec<Share>,
+}
+
+/// A share as the drawing needs it.
+#[derive(Debug, Serialize, ToSchema)]
+#[allow(clippy::struct_excessive_bools, reason = "independent facts")]
+pub(super) struct Share {
+    /// Its hash, which is its block's.
+    hash: String,
+    /// Its parent; null for the first of a chain.
+    parent: Option<String>,
+    /// Its height above the chain's first share.
+    height: u32,
+    /// When it says that it was made.
+    time: u32,
+    /// Whom it pays.
+    payee: String,
+    /// Its difficulty.
+    difficulty: f64,
+    /// What its miner announces of a share that it lost before: `orphan`, `doa` (dead on arrival), or null.
+    stale: Option<String>,
+    /// Whether it fits its ancestors.
+    is_verified: bool,
+    /// Whether it is in the chain that is built on.
+    is_best: bool,
+    /// Whether this node's miners found it.
+    is_own: bool,
+    /// Whether it solves its block.
+    is_block: bool,
+}
+
+impl From<&DrawnShare> for Share {
+    fn from(share: &DrawnShare) -> Self {
+        Self {
+            hash: share.hash.to_string(),
+            parent: share.parent.map(|parent| parent.to_string()),
+            height: share.height,
+            time: share.time,
+            payee: share.payee.as_str().to_owned(),
+            difficulty: share.difficulty,
+            stale: share.stale.clone(),
+            is_verified: share.is_verified,
+            is_best: share.in_best_chain,
+            is_own: share.is_own,
+            is_block: share.is_block,
+        }
+    }
+}
+
+/// A share, and what is around it.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct ShareInDetail {
+    /// As in the drawing.
+    #[serde(flatten)]
+    share: Share,
+    /// Its children, those with most children first.
+    children: Vec<String>,
+    /// Its ancestors, the parent first.
+    ancestors: Vec<String>,
+    /// Its hundredth ancestor, as it says.
+    far_share: Option<String>,
+    /// The least difficulty that it could have had.
+    min_difficulty: f64,
+    /// The share's version.
+    version: u64,
+    /// The version that it votes for.
+    desired_version: u64,
+    /// The part of its payout that goes to the author of the original P2Pool.
+    donation: f64,
+    /// Hashes from the chain's first share up to here, a decimal number.
+    abswork: String,
+    /// When it came to this node; null if it was loaded from disk.
+    first_seen: Option<f64>,
+    /// The peer that sent it.
+    received_from: Option<String>,
+    /// The block that it would be.
+    block: ShareBlock,
+}
+
+/// The block of a share.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct ShareBlock {
+    /// Its hash, which is the share's.
+    hash: String,
+    /// Its height, if its coinbase tells it.
+    height: Option<u32>,
+    /// The block before it.
+    previous: Option<String>,
+    /// Its difficulty.
+    difficulty: f64,
+    /// The time in its header.
+    time: u32,
+    /// Satoshis that its coinbase pays in all.
+    value: u64,
+    /// The coin's ticker symbol.
+    symbol: String,
+    /// The coinbase's transaction id.
+    coinbase_txid: String,
+    /// The coinbase's script, hex.
+    coinbase_script: String,
+    /// The coinbase without witness, hex; null if too little of the chain is here to make it.
+    coinbase: Option<String>,
+}
+
+/// The newest shares with their forks.
+#[utoipa::path(get, path = "/api/v1/shares", tag = "sharechain", params(("limit" = Option<usize>, Query, description = "How many generations at most")),
+    responses((status = 200, description = "The newest shares", body = Shares), (status = 400, description = "Not a limit", body = Problem)))]
+pub(super) async fn shares(state: State<Sources>, query: Result<Query<Limit>, QueryRejection>) -> Answer<Shares> {
+    let limit = u32::try_from(super::limit(query)?).unwrap_or(u32::MAX);
+    let chain = &super::figures(&state).chain;
+    let above = chain.absolute_height.saturating_sub(limit);
+    let newest = chain.recent.iter().filter(|share| share.height > above);
+    Ok(Json(Shares {
+        tip: chain.best.map(|best| best.to_string()),
+        heads: chain.heads.len(),
+        shares: newest.map(Share::from).collect(),
+    }))
+}
+
+/// One share and its lineage.
+#[utoipa::path(get, path = "/api/v1/shares/{hash}", tag = "sharechain", params(("hash" = String, Path, description = "64 hex digits")),
+    responses((status = 200, description = "The share", body = ShareInDetail), (status = 400, description = "Not a hash", body = Problem),
+        (status = 404, description = "There is none", body = Problem), (status = 503, description = "The chain is busy", body = Problem)))]
+pub(super) async fn share(state: State<Sources>, Path(text): Path<String>) -> Answer<ShareInDetail> {
+    let hash = parse(&text).ok_or_else(|| Problem::new(StatusCode::BAD_REQUEST, "a share's hash is 64 hex digits"))?;
+    let busy = |_| Problem::new(StatusCode::SERVICE_UNAVAILABLE, "the share chain is too busy just now: try again");
+    let looked = timeout(PATIENCE, state.shares.find(hash, true)).await.map_err(busy)?;
+    let found = looked.ok_or_else(|| Problem::not_found(format!("there is no share {hash}")))?;
+    let symbol = state.figures.borrow().symbol;
+    Ok(Json(in_detail(&found, symbol)))
+}
+
+/// A hash as people write it: most significant digit first.
+fn parse(text: &str) -> Option<ShareHash> {
+    let mut bytes = [0; 32];
+    hex::decode_to_slice(text, &mut bytes).ok().filter(|()| text.len() == 64)?;
+    bytes.reverse();
+    Some(ShareHash(bytes))
+}
+
+fn in_detail(found: &Found, symbol: &str) -> ShareInDetail {
+    let share = &found.share;
+    let header = &share.contents().min_header;
+    let texts = |hashes: &[ShareHash]| hashes.iter().map(ToString::to_string).collect();
+    ShareInDetail {
+        share: Share {
+            hash: share.hash().to_string(),
+            parent: share.previous().map(|parent| parent.to_string()),
+            height: share.absheight(),
+            time: share.timestamp(),
+            payee: share.payee().as_str().to_owned(),
+            difficulty: bdiff(share.target()),
+            stale: share.data().stale_info.name(),
+            is_verified: found.is_verified,
+            is_best: found.in_best_chain,
+            is_own: found.is_own,
+            is_block: share.is_block(),
+        },
+        children: texts(&found.children),
+        ancestors: texts(&found.ancestors),
+        far_share: share.info().far_share_hash.map(|far| far.to_string()),
+        min_difficulty: bdiff(share.max_target()),
+        version: share.version().number(),
+        desired_version: share.data().desired_version,
+        donation: f64::from(share.data().donation) / f64::from(u16::MAX),
+        abswork: share.abswork().to_string(),
+        first_seen: (found.first_seen > 0.0).then_some(found.first_seen),
+        received_from: found.source.map(|source| source.to_string()),
+        block: ShareBlock {
+            hash: share.hash().to_string(),
+            height: height_of(&share.data().coinbase),
+            previous: header.previous_block.as_ref().map(display_hex),
+            difficulty: bdiff(share.block_target()),
+            time: header.timestamp,
+            value: share.data().subsidy,
+            symbol: symbol.to_owned(),
+            coinbase_txid: display_hex(share.gentx_hash()),
+            coinbase_script: hex::encode(&share.data().coinbase),
+            coinbase: found.coinbase.as_ref().map(hex::encode),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hash_is_read_as_it_is_written() {
+        let text = "000002a40a394242be020f536241037386f2fb915d035ccc23d78eac6b3dcdaa";
+        assert_eq!(parse(text).unwrap().to_string(), text);
+        for odd in ["", "00", &text[1..], "zz", &format!("0x{}", &text[2..]), &format!("{text}00")] {
+            assert_eq!(parse(odd), None, "{odd}");
+        }
+    }
+}

@@ -1,0 +1,297 @@
+//! The first screen: is it working, what do I earn, what is wrong.
+
+use axum::Json;
+use axum::extract::State;
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::Sources;
+use crate::view::snapshot::{self, Figures};
+
+/// Everything that the first screen shows.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Summary {
+    /// When this was true.
+    time: f64,
+    /// This node.
+    node: Node,
+    /// What is wrong, in words for people; empty when nothing is.
+    warnings: Vec<String>,
+    /// The pool.
+    pool: Pool,
+    /// This node's miners.
+    local: Local,
+    /// The block that is mined on; null without a template from the daemon.
+    block: Option<NextBlock>,
+    /// Blocks that the pool found.
+    blocks: FoundBlocks,
+    /// Other nodes.
+    peers: Connections,
+}
+
+/// This node.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Node {
+    /// This software's version.
+    version: String,
+    /// The network's name.
+    network: String,
+    /// The coin's ticker symbol.
+    symbol: String,
+    /// Seconds since the start.
+    uptime_seconds: f64,
+    /// Whether miners get work.
+    serving: bool,
+    /// What miners wait for; null while nothing is waited for.
+    waiting: Option<String>,
+    /// The daemon.
+    daemon: Daemon,
+    /// Who is paid when a worker's name is no address.
+    payout_address: String,
+    /// The part of work that pays the operator.
+    fee: f64,
+    /// The part of payouts that goes to the author of the original P2Pool.
+    donation: f64,
+}
+
+/// The daemon, bitcoind or its like.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Daemon {
+    /// What it calls itself; empty until known.
+    version: String,
+    /// The last failure, while it lasts.
+    trouble: Option<String>,
+    /// Whether the peer-to-peer connection with it is up.
+    p2p_connected: bool,
+    /// Seconds since it answered last; null if it never did.
+    seconds_since_success: Option<f64>,
+}
+
+/// The pool, as its shares tell.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Pool {
+    /// Hashes per second over the last hour, lost shares included; null while there are fewer than two shares.
+    hash_rate: Option<f64>,
+    /// The same without lost shares.
+    hash_rate_without_stales: Option<f64>,
+    /// The part of shares that was lost, as far as miners announce it.
+    stale_proportion: Option<f64>,
+    /// Addresses that the next block pays.
+    miners: usize,
+    /// Shares from the best one down.
+    shares: u32,
+    /// Heads of the chain: more than one while it is forked.
+    heads: usize,
+    /// The least difficulty of the next share.
+    share_difficulty: Option<f64>,
+    /// Seconds from share to share that the pool aims at.
+    share_period: u32,
+    /// When the best share was made.
+    last_share: Option<f64>,
+    /// Seconds until the pool finds a block, on average.
+    seconds_to_block: Option<f64>,
+    /// Blocks found against blocks expected of the chain's work; null while none was to be expected.
+    luck: Option<f64>,
+    /// Hash rate by the share version that it votes for, the newest first.
+    desired_versions: Vec<DesiredVersion>,
+}
+
+/// Votes for a share version.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct DesiredVersion {
+    /// The version.
+    version: u64,
+    /// Hashes per second that vote for it.
+    hash_rate: f64,
+}
+
+/// This node's miners.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Local {
+    /// Hashes per second over the last ten minutes, late ones included.
+    hash_rate: f64,
+    /// Of these, what came for work that was gone.
+    late_hash_rate: f64,
+    /// Workers with a submission in the last ten minutes.
+    workers: usize,
+    /// Hashes that they did since the start, late ones included.
+    hashes: f64,
+    /// Of these, what was done for the operator's fee.
+    fee_hashes: f64,
+    /// Shares that they found since the start.
+    shares: OwnShares,
+    /// What this node gets of its hashes' worth against the pool's average: 1 is as good as the others. Null before its first
+    /// share.
+    efficiency: Option<Estimate>,
+    /// Seconds until this node's next share, on average.
+    seconds_to_share: Option<f64>,
+    /// Satoshis that the addresses mining here would get if a block were found now.
+    expected_payout: u64,
+}
+
+/// Shares of this node.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct OwnShares {
+    /// All of them.
+    total: u32,
+    /// In time, but the chain went another way.
+    orphan: u32,
+    /// Found for work that was gone.
+    dead: u32,
+}
+
+/// A measured number, and where it may really be.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Estimate {
+    /// As measured.
+    value: f64,
+    /// The lower end of the interval that it is in with 95 %.
+    low: f64,
+    /// The upper end.
+    high: f64,
+}
+
+/// The block that is mined on.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct NextBlock {
+    /// Its height.
+    height: u32,
+    /// The block before it.
+    previous: String,
+    /// Its difficulty.
+    difficulty: f64,
+    /// Satoshis that its coinbase pays in all.
+    value: u64,
+    /// Its transactions, without the coinbase.
+    transactions: usize,
+    /// Hashes per second of the whole network.
+    network_hash_rate: f64,
+}
+
+/// Blocks that the pool found.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct FoundBlocks {
+    /// Among the shares that this node remembers.
+    found: usize,
+    /// When the newest was found.
+    last: Option<f64>,
+}
+
+/// Other nodes.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Connections {
+    /// Connections that others opened.
+    incoming: usize,
+    /// Connections that this node opened.
+    outgoing: usize,
+    /// Addresses that are kept away.
+    banned: usize,
+    /// Addresses of nodes that are known.
+    known: usize,
+}
+
+/// Is it working, what do I earn, what is wrong.
+#[utoipa::path(get, path = "/api/v1/summary", tag = "node", responses((status = 200, description = "All at once", body = Summary)))]
+pub(super) async fn summary(state: State<Sources>) -> Json<Summary> {
+    let figures = super::figures(&state);
+    Json(summarise(&figures, &state))
+}
+
+/// This node and its daemon.
+#[utoipa::path(get, path = "/api/v1/node", tag = "node", responses((status = 200, description = "This node", body = Node)))]
+pub(super) async fn node(state: State<Sources>) -> Json<Node> {
+    let figures = super::figures(&state);
+    Json(node_of(&figures))
+}
+
+fn node_of(figures: &Figures) -> Node {
+    let daemon = &figures.daemon;
+    Node {
+        version: figures.version.to_owned(),
+        network: figures.network.to_owned(),
+        symbol: figures.symbol.to_owned(),
+        uptime_seconds: figures.uptime(),
+        serving: daemon.seconds_since_success.is_some() && !daemon.gone && figures.waiting.is_none(),
+        waiting: figures.waiting.as_deref().map(str::to_owned),
+        daemon: Daemon {
+            version: daemon.version.clone(),
+            trouble: daemon.trouble.clone(),
+            p2p_connected: daemon.p2p_connected,
+            seconds_since_success: daemon.seconds_since_success,
+        },
+        payout_address: figures.payout_address.to_string(),
+        fee: figures.fee_percent / 100.0,
+        donation: figures.donation_percent / 100.0,
+    }
+}
+
+fn summarise(figures: &Figures, sources: &Sources) -> Summary {
+    let local = &figures.local;
+    let pool = figures.pool.as_ref();
+    let small_devices = (sources.small_devices.0)();
+    let mut warnings = figures.warnings.clone();
+    if let Some(device) = small_devices.first() {
+        let others = small_devices.len() - 1;
+        let more = if others > 0 { format!(", and {others} more workers with such devices") } else { String::new() };
+        warnings.push(format!("{}: {device}{more}", device.worker));
+    }
+    let payouts = figures.rates.payees.keys().filter_map(|payee| figures.payouts.get(&**payee));
+    Summary {
+        time: figures.time,
+        node: node_of(figures),
+        warnings,
+        pool: Pool {
+            hash_rate: pool.map(|pool| pool.hour.hash_rate),
+            hash_rate_without_stales: pool.map(|pool| pool.hour.nonstale_hash_rate),
+            stale_proportion: pool.map(|pool| pool.hour.stale_proportion),
+            miners: figures.payouts.len(),
+            shares: figures.chain.height,
+            heads: figures.chain.heads.len(),
+            share_difficulty: pool.map(|pool| pool.share_difficulty),
+            share_period: sources.network.share_period,
+            last_share: figures
+                .chain
+                .recent
+                .iter()
+                .find(|share| share.in_best_chain)
+                .map(|share| f64::from(share.time)),
+            seconds_to_block: pool.and_then(|pool| pool.seconds_to_block),
+            luck: pool.and_then(|pool| pool.luck.ratio),
+            desired_versions: pool.map_or_else(Vec::new, votes),
+        },
+        local: Local {
+            hash_rate: local.hash_rate,
+            late_hash_rate: local.late_hash_rate,
+            workers: figures.rates.active_workers,
+            hashes: figures.rates.hashes,
+            fee_hashes: figures.rates.fee_hashes,
+            shares: OwnShares { total: local.shares, orphan: local.orphan, dead: local.dead },
+            efficiency: local.efficiency.map(|snapshot::Estimate { value, low, high }| Estimate { value, low, high }),
+            seconds_to_share: local.seconds_to_share,
+            expected_payout: payouts.sum(),
+        },
+        block: figures.block.as_ref().map(|block| NextBlock {
+            height: block.height,
+            previous: block.previous.clone(),
+            difficulty: block.difficulty,
+            value: block.value,
+            transactions: block.transactions,
+            network_hash_rate: block.network_hash_rate,
+        }),
+        blocks: FoundBlocks {
+            found: figures.chain.blocks.len(),
+            last: figures.chain.blocks.first().map(|block| f64::from(block.time)),
+        },
+        peers: Connections {
+            incoming: figures.peers.incoming,
+            outgoing: figures.peers.outgoing,
+            banned: figures.peers.banned.len(),
+            known: figures.peers.addresses,
+        },
+    }
+}
+
+fn votes(pool: &snapshot::Pool) -> Vec<DesiredVersion> {
+    let newest_first = pool.desired_versions.iter().rev();
+    newest_first.map(|(version, hash_rate)| DesiredVersion { version: *version, hash_rate: *hash_rate }).collect()
+}

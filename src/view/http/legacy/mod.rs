@@ -1,0 +1,263 @@
+//! The JSON that P2Pool had, with its paths, fields, units and types, so that what people made for it goes on working
+//! (protocol section 13.2).
+//!
+//! Answers are made from snapshots; only a single share is asked of the chain's owner, one at a time. Whatever cannot be
+//! answered is a 500 with the body `---ERROR---`, as there.
+
+mod patron;
+mod share;
+mod stats;
+
+use axum::Router;
+use axum::extract::{Path, State};
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use serde::Serialize;
+use serde_json::value::RawValue;
+use sharechain::share::ShareHash;
+use std::collections::BTreeMap;
+use std::fmt::Display;
+use std::sync::Arc;
+use tower_http::set_header::SetResponseHeaderLayer;
+
+use super::Sources;
+use crate::view::graphs::Graphs;
+use crate::view::snapshot::Figures;
+
+/// Satoshis in a coin.
+const COIN: f64 = 1e8;
+
+/// Shares of our own in the short list.
+const OWN_SHORT: usize = 50;
+
+/// What the reference says where it failed.
+pub(super) struct Failed;
+
+impl IntoResponse for Failed {
+    fn into_response(self) -> Response {
+        let kind = [(header::CONTENT_TYPE, "text/html; charset=utf-8")];
+        (StatusCode::INTERNAL_SERVER_ERROR, kind, "---ERROR---").into_response()
+    }
+}
+
+type Answer = Result<Response, Failed>;
+
+/// The old paths.
+pub(super) fn router() -> Router<Sources> {
+    let everybody = (header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
+    Router::new()
+        .route("/rate", figure(|figures| json(&figures.pool.as_ref().ok_or(Failed)?.stretch.hash_rate)))
+        .route("/difficulty", figure(|figures| json(&figures.pool.as_ref().ok_or(Failed)?.share_difficulty)))
+        .route("/users", figure(|figures| json(&figures.users)))
+        .route("/user_stales", figure(|figures| json(&figures.user_stales)))
+        .route("/fee", figure(|figures| json(&figures.fee_percent)))
+        .route("/current_payouts", figure(|figures| json(&current_payouts(figures))))
+        .route("/patron_sendmany", get(patron::no_total))
+        .route("/patron_sendmany/{total}", get(patron::sendmany))
+        .route("/patron_sendmany/{total}/{trunc}", get(patron::sendmany_without_dust))
+        .route("/global_stats", figure(|figures| json(&stats::global(figures))))
+        .route("/local_stats", get(local_stats))
+        .route("/peer_addresses", get(peer_addresses))
+        .route("/peer_txpool_sizes", get(peer_txpool_sizes))
+        .route("/pings", figure(|figures| json(&pings(figures))))
+        .route("/peer_versions", figure(|figures| json(&peer_versions(figures))))
+        .route("/payout_addr", figure(|figures| json(&figures.payout_address)))
+        .route("/payout_addrs", figure(|figures| json(&[&figures.payout_address])))
+        .route("/recent_blocks", figure(|figures| json(&stats::recent_blocks(figures))))
+        .route("/uptime", figure(|figures| json(&figures.uptime())))
+        .route("/stale_rates", figure(|figures| json(&stats::stale_rates(figures).ok_or(Failed)?)))
+        .route("/web/log", get(log))
+        .route("/web/share/{hash}", get(share::share))
+        .route("/web/share_data/{hash}", get(share::share_data))
+        .route("/web/payout_address/{hash}", get(share::payout_address))
+        .route("/web/heads", figure(|figures| json(&figures.chain.heads)))
+        .route("/web/verified_heads", figure(|figures| json(&figures.chain.verified_heads)))
+        .route("/web/tails", figure(|figures| json(&figures.chain.tails)))
+        .route("/web/verified_tails", figure(|figures| json(&figures.chain.verified_tails)))
+        .route("/web/tree", figure(|figures| json(&stats::tree(figures))))
+        .route("/web/verified", figure(|figures| json(&stats::verified(figures))))
+        .route("/web/best_share", figure(best_share))
+        .route("/web/best_share_hash", figure(best_share))
+        .route("/web/my_share_hashes", figure(|figures| json(&figures.chain.own)))
+        .route(
+            "/web/my_share_hashes50",
+            figure(|figures| json(&figures.chain.own[..figures.chain.own.len().min(OWN_SHORT)])),
+        )
+        .route("/web/currency_info", get(currency_info))
+        .route("/web/version", figure(|figures| json(&figures.version)))
+        .route("/web/graph_data/{source}/{view}", get(graph_data))
+        .layer(SetResponseHeaderLayer::overriding(everybody.0, everybody.1))
+}
+
+/// Answers with what `answer` makes of the newest figures.
+fn figure(answer: fn(&Figures) -> Answer) -> axum::routing::MethodRouter<Sources> {
+    get(move |State(sources): State<Sources>| async move {
+        let figures = sources.figures.borrow().clone();
+        answer(&figures)
+    })
+}
+
+/// `body` as JSON.
+pub(super) fn json<T: Serialize + ?Sized>(body: &T) -> Answer {
+    let text = serde_json::to_vec(body).map_err(|_| Failed)?;
+    Ok(([(header::CONTENT_TYPE, "application/json")], text).into_response())
+}
+
+/// A whole number of any length, as Python writes it.
+pub(super) fn integer(number: impl Display) -> Box<RawValue> {
+    // Digits are JSON.
+    RawValue::from_string(number.to_string()).unwrap_or_default()
+}
+
+/// Satoshis as coins.
+fn coins(satoshis: u64) -> f64 {
+    satoshis as f64 / COIN
+}
+
+/// A share's hash as it stands in a path: up to 64 hex digits, as Python's `int` reads them.
+pub(super) fn hash_of(text: &str) -> Option<ShareHash> {
+    let text = text.strip_prefix("0x").unwrap_or(text);
+    let padded = (!text.is_empty() && text.len() <= 64).then(|| format!("{text:0>64}"))?;
+    let mut bytes = [0; 32];
+    hex::decode_to_slice(&padded, &mut bytes).ok()?;
+    bytes.reverse();
+    Some(ShareHash(bytes))
+}
+
+fn current_payouts(figures: &Figures) -> BTreeMap<&str, f64> {
+    figures.payouts.iter().map(|(payee, amount)| (payee.as_str(), coins(*amount))).collect()
+}
+
+fn pings(figures: &Figures) -> BTreeMap<String, Option<f64>> {
+    let of = |peer: &p2p::PeerStatus| (peer.address.to_string(), peer.latency.map(|seconds| seconds * 1000.0));
+    figures.peers.peers.iter().map(of).collect()
+}
+
+fn peer_versions(figures: &Figures) -> BTreeMap<String, &str> {
+    figures.peers.peers.iter().map(|peer| (peer.address.to_string(), peer.sub_version.as_str())).collect()
+}
+
+fn best_share(figures: &Figures) -> Answer {
+    json(&figures.chain.best.ok_or(Failed)?)
+}
+
+async fn local_stats(State(sources): State<Sources>) -> Answer {
+    let figures = sources.figures.borrow().clone();
+    let rates = sources.rates.borrow().clone();
+    json(&stats::local(&figures, &rates))
+}
+
+async fn peer_addresses(State(sources): State<Sources>) -> Answer {
+    let figures = sources.figures.borrow().clone();
+    let shown = |address: std::net::SocketAddr| match (address.port() == sources.network.p2p_port, address) {
+        (true, address) => address.ip().to_string(),
+        (false, address) => address.to_string(),
+    };
+    let addresses: Vec<String> = figures.peers.peers.iter().map(|peer| shown(peer.address)).collect();
+    json(&addresses.join(" "))
+}
+
+async fn peer_txpool_sizes(State(sources): State<Sources>) -> Answer {
+    let figures = sources.figures.borrow().clone();
+    let sizes: BTreeMap<String, usize> = figures
+        .peers
+        .peers
+        .iter()
+        .map(|peer| (peer.address.to_string(), sources.traffic.remembered(peer.id)))
+        .collect();
+    json(&sizes)
+}
+
+async fn log(State(sources): State<Sources>) -> Answer {
+    let records = sources.graphs.log();
+    json(&records)
+}
+
+/// Where pages link to.
+#[derive(Serialize)]
+struct CurrencyInfo {
+    symbol: &'static str,
+    block_explorer_url_prefix: String,
+    address_explorer_url_prefix: String,
+    tx_explorer_url_prefix: String,
+}
+
+async fn currency_info(State(sources): State<Sources>) -> Answer {
+    let explorer = explorer_of(sources.network.name);
+    let prefix = |what: &str| explorer.map_or_else(|| "#".to_owned(), |explorer| format!("{explorer}/{what}/"));
+    json(&CurrencyInfo {
+        symbol: sources.network.parent.symbol,
+        block_explorer_url_prefix: prefix("block"),
+        address_explorer_url_prefix: prefix("address"),
+        tx_explorer_url_prefix: prefix("tx"),
+    })
+}
+
+/// A site that shows the blocks of a network; none for chains that nobody else sees.
+fn explorer_of(network: &str) -> Option<&'static str> {
+    match network {
+        "bitcoin" => Some("https://mempool.space"),
+        "bitcoin_testnet" => Some("https://mempool.space/testnet"),
+        "bitcoin_testnet4" => Some("https://mempool.space/testnet4"),
+        "bitcoin_signet" => Some("https://mempool.space/signet"),
+        "litecoin" => Some("https://litecoinspace.org"),
+        "litecoin_testnet" => Some("https://litecoinspace.org/testnet"),
+        _ => None,
+    }
+}
+
+async fn graph_data(State(sources): State<Sources>, Path((source, view)): Path<(String, String)>) -> Answer {
+    json(&drawn(&sources.graphs, &source, &view).ok_or(Failed)?)
+}
+
+/// A graph, or a line of one under the name that it had as a graph of its own: front ends of 2013 ask for those.
+fn drawn(graphs: &Graphs, source: &str, view: &str) -> Option<Vec<crate::view::graphs::Bin>> {
+    let (source, keys): (_, &[&str]) = match source {
+        "incoming_peers" => ("peers", &["incoming"]),
+        "outgoing_peers" => ("peers", &["outgoing"]),
+        "local_share_hash_rate" => ("local_share_hash_rates", &["good", "dead", "orphan"]),
+        "local_dead_share_hash_rate" => ("local_share_hash_rates", &["dead"]),
+        "pool_rate" => ("pool_rates", &["good", "orphan", "doa"]),
+        "pool_stale_rate" => ("pool_rates", &["orphan", "doa"]),
+        other => return graphs.draw(other, view),
+    };
+    let mut bins = graphs.draw(source, view)?;
+    for bin in &mut bins {
+        bin.value = bin.value.total_of(keys);
+    }
+    Some(bins)
+}
+
+/// Text that is JSON, as the reference calls it.
+fn text(body: String) -> Response {
+    ([(header::CONTENT_TYPE, "text/plain")], body).into_response()
+}
+
+/// The newest figures.
+fn newest(sources: &Sources) -> Arc<Figures> {
+    sources.figures.borrow().clone()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hash_is_read_as_the_reference_reads_it_and_nothing_else_is() {
+        let text = format!("{:0>64}", "308a78d8eb84");
+        assert_eq!(hash_of(&text).unwrap().to_string(), text);
+        assert_eq!(hash_of("308a78d8eb84"), hash_of(&text));
+        assert_eq!(hash_of("0x308A78D8EB84"), hash_of(&text));
+        for odd in ["", "0x", "-1", "xyz", "../../etc/passwd", &"0".repeat(65), "é", "0x0x1"] {
+            assert_eq!(hash_of(odd), None, "{odd}");
+        }
+    }
+
+    #[test]
+    fn whole_numbers_keep_all_of_their_digits() {
+        let target = "23931797032512946448355080119003371062739634849393183336097152401145856";
+        assert_eq!(serde_json::to_string(&integer(target)).unwrap(), target);
+        assert_eq!(serde_json::to_string(&integer(7_u128)).unwrap(), "7");
+    }
+}
