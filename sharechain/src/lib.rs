@@ -13,6 +13,7 @@ pub mod chain;
 pub mod coin;
 pub mod merkle;
 pub mod pack;
+pub mod rules;
 pub mod share;
 #[cfg(any(test, feature = "testkit"))]
 pub mod testkit;

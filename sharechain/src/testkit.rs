@@ -6,6 +6,7 @@ use std::sync::Arc;
 use crate::chain::{Sharechain, Tip};
 use crate::coin::{Network, from_toml};
 use crate::merkle::{Digest, branch_of_first, fold};
+use crate::rules::PayeeForm;
 use crate::share::{
     Attempts, Bits, Draft, MinHeader, Payee, Payout, Payouts, SegwitData, Share, ShareData, ShareHash, ShareInfo,
     StaleInfo, Target,
@@ -106,7 +107,7 @@ pub fn info(chain: &Sharechain, tip: &Tip, plan: &Plan) -> ShareInfo {
     let (rules, version) = (chain.rules(), tip.version());
     let next = tip.next().expect("the whole window is known");
     let (max_bits, bits) = next.targets(plan.target);
-    let payout = if version.has_textual_address() {
+    let payout = if version.rules().payee == PayeeForm::Address {
         let payee = Payee::from_pubkey_hash(&hash160(plan.payee), rules);
         Payout::Address(payee.as_str().into())
     } else {

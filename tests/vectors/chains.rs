@@ -1,8 +1,9 @@
 //! Whole recorded chains, share by share from genesis through the tracker with every check.
 
 use serde_json::Value;
-use sharechain::chain::{Entry, Event, Measure, Query, Sharechain, Window, limit, replay};
+use sharechain::chain::{Counting, Entry, Event, Measure, Query, Sharechain, Window, limit, replay};
 use sharechain::coin::{self, Network};
+use sharechain::rules::PayeeForm;
 use sharechain::share::{Payee, Share, ShareHash, Target, Weights};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -219,7 +220,7 @@ fn weights_are_those_of_the_reference_at_any_start_length_and_limit() {
         let query = Query {
             start: (!case["start"].is_null()).then(|| hashes[index_of(&case["start"])]),
             shares_max: u32::try_from(case["max_shares"].as_u64().unwrap()).unwrap(),
-            weight_max: number_of(&case["desired_weight"]),
+            counting: Counting::UpTo(number_of(&case["desired_weight"])),
         };
         check_weights(&window.weights(query, &look), case);
         check_weights(&Window::default().weights(query, &look), case);
@@ -273,5 +274,5 @@ fn weights_are_those_of_the_reference_at_any_start_length_and_limit() {
 }
 
 fn is_textual(chain: &Sharechain, hash: ShareHash) -> bool {
-    chain.share(hash).unwrap().version().has_textual_address()
+    chain.share(hash).unwrap().version().rules().payee == PayeeForm::Address
 }

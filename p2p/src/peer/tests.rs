@@ -5,6 +5,7 @@ use crate::frame::Budget;
 use crate::message::Version;
 use crate::transactions::{REMEMBERED_BYTES_MAX, TemplateTransactions, Transaction};
 use sharechain::merkle::Digest;
+use sharechain::rules::PayeeForm;
 use sharechain::share::{
     Contents, HashLink, MinHeader, Payout, ShareData, ShareInfo, ShareVersion, StaleInfo, Target, TransactionRefs,
     pow_sha256d,
@@ -35,7 +36,7 @@ fn share(version: ShareVersion, number: u32, new_hashes: &[Digest]) -> Arc<Share
 
 fn share_of(version: ShareVersion, number: u32, new: &[Digest], bits: Bits) -> Result<Arc<Share>, CheckError> {
     let refs = (0..new.len() as u64).map(|index| (0, index)).collect();
-    let payout = if version.has_textual_address() {
+    let payout = if version.rules().payee == PayeeForm::Address {
         Payout::Address("mipcBbFg9gMiCh81Kj8tqqdgoZub1ZJRfn".into())
     } else {
         Payout::PubkeyHash([4; 20])

@@ -38,7 +38,7 @@ pub use tip::Tip;
 pub use verify::{FUTURE_REASON, VerifyError, is_early};
 pub use view::{CoinbaseSize, Known, KnownTransaction, ParentFacts, share_rules};
 pub use votes::Votes;
-pub use weights::{Entry, Query, Snapshot, Window, limit};
+pub use weights::{Counting, Entry, Fading, Query, Snapshot, Window, limit};
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::net::SocketAddr;

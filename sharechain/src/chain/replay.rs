@@ -208,7 +208,7 @@ impl Sharechain {
         let parent = share.previous().and_then(|previous| self.share(previous).cloned());
         let mut window = std::mem::take(&mut self.window);
         let view = self.view();
-        let query = view.window(parent.as_deref(), share.block_target());
+        let query = view.window(share.version(), parent.as_deref(), share.block_target());
         let weights = window.weights(query, &|hash| view.entry(hash));
         self.window = window;
         let donation = donation_payee(&self.rules);

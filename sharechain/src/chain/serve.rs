@@ -104,7 +104,7 @@ impl Sharechain {
     /// 5.5).
     pub fn settle_minimum_protocol(&mut self) {
         let Some(best) = self.choice.best.and_then(|best| self.share(best).cloned()) else { return };
-        let needed = best.version().minimum_protocol();
+        let needed = best.version().rules().minimum_protocol;
         let is_long = self.all.height(best.hash()) > self.network.chain_length;
         if self.minimum_protocol < needed
             && is_long

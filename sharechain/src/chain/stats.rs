@@ -8,8 +8,8 @@ use ruint::aliases::U320;
 use super::score::true_division;
 use super::view::View;
 use super::votes::Votes;
-use super::weights::{Query, Window, limit};
-use crate::share::{Attempts, Payee, Share, ShareHash, StaleInfo, Target, Weights, donation_payee};
+use super::weights::{Counting, Query, Window};
+use crate::share::{Attempts, Payee, Share, ShareHash, ShareVersion, StaleInfo, Target, Weights, donation_payee};
 
 /// Which work counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -110,10 +110,11 @@ impl Statistics<'_> {
 
     /// The same by a window that is kept from one call to the next: then it costs the shares that came between.
     pub fn weights_within(&self, window: &mut Window, start: ShareHash, block_target: Target) -> Arc<Weights> {
+        let version = self.view.share(start).map_or(ShareVersion::NEWEST, |share| share.version());
         let query = Query {
             start: Some(start),
             shares_max: self.view.all.height(start).min(self.view.network.real_chain_length),
-            weight_max: limit(self.view.network.spread, block_target),
+            counting: self.view.counting(version, block_target),
         };
         window.weights(query, &|hash| self.view.entry(hash))
     }
@@ -121,7 +122,7 @@ impl Statistics<'_> {
     /// The weights of the last `count` shares from `start` down, whatever their work.
     pub fn weights_of(&self, start: ShareHash, count: u32) -> Arc<Weights> {
         let shares_max = self.view.all.height(start).min(count);
-        let query = Query { start: Some(start), shares_max, weight_max: U320::MAX };
+        let query = Query { start: Some(start), shares_max, counting: Counting::UpTo(U320::MAX) };
         Window::default().weights(query, &|hash| self.view.entry(hash))
     }
 

@@ -9,7 +9,7 @@ use super::stats::OwnCounts;
 use super::verify::canonical_refs;
 use super::view::View;
 use super::votes;
-use super::weights::{Query, Snapshot, Window, limit};
+use super::weights::{Counting, Query, Snapshot, Window, limit};
 use crate::merkle::Digest;
 use crate::share::{Bits, Share, ShareHash, ShareVersion, StaleInfo, Target, TransactionRefs, Weights};
 
@@ -51,7 +51,7 @@ impl Tip {
         // Most often the next block has the target of the last: then the weights are there already, and they are those
         // that the next share will be checked by.
         let block_target = parent.map_or(Target::BEYOND, Share::block_target);
-        let query = view.window(parent, block_target);
+        let query = view.window(version, parent, block_target);
         window.weights(query, &|hash| view.entry(hash));
         let rate_shares = RATE_SECONDS / view.network.share_period.max(1);
         let statistics = super::Statistics { view: *view };
@@ -122,7 +122,11 @@ impl Tip {
 
     /// The weights that the next share pays by, if its block has this target. Summed once for each target.
     pub fn weights(&self, block_target: Target) -> Arc<Weights> {
-        let query = Query { weight_max: limit(self.spread, block_target), ..self.query };
+        let counting = match self.query.counting {
+            Counting::UpTo(_) => Counting::UpTo(limit(self.spread, block_target)),
+            fading @ Counting::Fading(_) => fading,
+        };
+        let query = Query { counting, ..self.query };
         let mut by_limit = self.by_limit.lock();
         if let Some((_, weights)) = by_limit.iter().find(|(known, _)| *known == query) {
             return Arc::clone(weights);

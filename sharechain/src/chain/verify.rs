@@ -147,7 +147,8 @@ pub(super) fn check(
     let wanted = info_wanted(view, share, &next, listed.as_deref());
     compare(&wanted, share.info())?;
 
-    let weights = window.weights(view.window(parent_share, share.block_target()), &|hash| view.entry(hash));
+    let weights =
+        window.weights(view.window(share.version(), parent_share, share.block_target()), &|hash| view.entry(hash));
     let coinbase = coinbase_of(share.version(), &wanted, share.payee(), &weights, view.rules)?;
     let gentx_hash = coinbase.hash_link().gentx_hash(share.ref_hash(), share.contents().last_txout_nonce);
     if gentx_hash != *share.gentx_hash() {
@@ -159,7 +160,7 @@ pub(super) fn check(
         return Err(VerifyError::MerkleLink);
     }
 
-    let needed = share.version().minimum_protocol();
+    let needed = share.version().rules().minimum_protocol;
     let settled = minimum_protocol < needed
         && parent_share.and_then(|parent| votes::window(view, parent)).is_some_and(|it| it.settle(share.version()));
     let size = coinbase.prefix().len() as u64 + COINBASE_END_BYTES;
@@ -180,7 +181,7 @@ pub(super) fn coinbase_of_solved(
     share: &Share,
 ) -> Result<Vec<u8>, GenerationError> {
     let parent = share.previous().and_then(|previous| view.share(previous)).map(|parent| &**parent);
-    let weights = window.weights(view.window(parent, share.block_target()), &|hash| view.entry(hash));
+    let weights = window.weights(view.window(share.version(), parent, share.block_target()), &|hash| view.entry(hash));
     let coinbase = coinbase_of(share.version(), share.info(), share.payee(), &weights, view.rules)?;
     let nonce = share.contents().last_txout_nonce;
     Ok(match share.info().segwit_data {
@@ -196,7 +197,7 @@ pub(super) fn stripped_coinbase(
     share: &Share,
 ) -> Result<Vec<u8>, GenerationError> {
     let parent = share.previous().and_then(|previous| view.share(previous)).map(|parent| &**parent);
-    let weights = window.weights(view.window(parent, share.block_target()), &|hash| view.entry(hash));
+    let weights = window.weights(view.window(share.version(), parent, share.block_target()), &|hash| view.entry(hash));
     let coinbase = coinbase_of(share.version(), share.info(), share.payee(), &weights, view.rules)?;
     Ok(coinbase.stripped(share.ref_hash(), share.contents().last_txout_nonce))
 }

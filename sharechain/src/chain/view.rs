@@ -5,9 +5,10 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use super::forest::Forest;
-use super::weights::{Entry, Query, limit};
+use super::weights::{Counting, Entry, Fading, Query, limit};
 use crate::coin::Network;
 use crate::merkle::Digest;
+use crate::rules::{Weighing, WindowStart};
 use crate::share::{Share, ShareHash, ShareRules, ShareVersion, Target};
 
 /// Height that a block of unknown height counts as: very deep (protocol section 8.3).
@@ -98,13 +99,24 @@ impl<'a> View<'a> {
             .map(|known| &known.share)
     }
 
-    /// The payout window of a share after `previous` whose block has this target: from the grandparent (trap 21).
-    pub(super) fn window(&self, previous: Option<&Share>, block_target: Target) -> Query {
+    /// The payout window of a share of `version` after `previous` whose block has this target.
+    pub(super) fn window(&self, version: ShareVersion, previous: Option<&Share>, block_target: Target) -> Query {
         let height = previous.map_or(0, |previous| self.all.height(previous.hash()));
-        Query {
-            start: previous.and_then(Share::previous),
-            shares_max: height.min(self.network.real_chain_length).saturating_sub(1),
-            weight_max: limit(self.network.spread, block_target),
+        let length = height.min(self.network.real_chain_length);
+        let (start, shares_max) = match version.rules().window {
+            WindowStart::Grandparent => (previous.and_then(Share::previous), length.saturating_sub(1)),
+            WindowStart::Parent => (previous.map(Share::hash), length),
+        };
+        Query { start, shares_max, counting: self.counting(version, block_target) }
+    }
+
+    /// How much the shares of a window count that pays for a share of `version` whose block has this target.
+    pub(super) fn counting(&self, version: ShareVersion, block_target: Target) -> Counting {
+        match version.rules().weighing {
+            Weighing::UpToBlocks => Counting::UpTo(limit(self.network.spread, block_target)),
+            Weighing::Halving { parts } => {
+                Counting::Fading(Fading::with_half_life((self.network.chain_length / parts).max(1)))
+            }
         }
     }
 

@@ -67,7 +67,7 @@ pub(super) fn check_succession(view: &View<'_>, version: ShareVersion, parent: &
     let has_history = view.all.height(parent.hash()) >= view.network.chain_length;
     if !has_history {
         // Anything but the successor passes here, even a step back (section 5.4).
-        return if before.successor() == Some(version) {
+        return if before.rules().successor == Some(version) {
             Err(VerifyError::SwitchWithoutHistory { before, version })
         } else {
             Ok(())
@@ -76,7 +76,7 @@ pub(super) fn check_succession(view: &View<'_>, version: ShareVersion, parent: &
     if version == before {
         return Ok(());
     }
-    if before.successor() != Some(version) {
+    if before.rules().successor != Some(version) {
         return Err(VerifyError::VersionJump { before, version });
     }
     match window(view, parent) {
@@ -89,13 +89,13 @@ pub(super) fn check_succession(view: &View<'_>, version: ShareVersion, parent: &
 pub(super) fn to_mine(view: &View<'_>, parent: Option<&Share>) -> (ShareVersion, u64) {
     let version = match parent {
         // The network's tables hold share versions only.
-        None => ShareVersion::from_number(view.network.start_version).unwrap_or(ShareVersion::V35),
-        Some(parent) => match parent.version().successor() {
+        None => ShareVersion::from_number(view.network.start_version).unwrap_or(ShareVersion::NEWEST),
+        Some(parent) => match parent.version().rules().successor {
             Some(next) if window(view, parent).is_some_and(|votes| votes.demand(next)) => next,
             _ => parent.version(),
         },
     };
-    (version, version.successor().unwrap_or(version).voting_version())
+    (version, version.rules().successor.unwrap_or(version).number())
 }
 
 #[cfg(test)]

@@ -110,12 +110,70 @@ impl Past {
 /// What is asked of a window.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Query {
-    /// The newest share that counts: the grandparent of the share to pay for. None: nothing counts.
+    /// The newest share that counts. None: nothing counts.
     pub start: Option<ShareHash>,
     /// How many shares count at most.
     pub shares_max: u32,
-    /// How much weight counts at most: see [`limit`].
-    pub weight_max: U320,
+    /// How much each of them counts.
+    pub counting: Counting,
+}
+
+/// How much the shares of a window count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Counting {
+    /// In full, until the window has this weight: see [`limit`].
+    UpTo(U320),
+    /// Each less than the next newer one.
+    Fading(Fading),
+}
+
+/// A weight that fades from share to share, as a fraction of `Fading::SCALE`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Fading {
+    /// What is left after one share.
+    per_share: u64,
+}
+
+impl Fading {
+    /// Fractions are in 2^40ths.
+    const SCALE_BITS: usize = 40;
+
+    /// Weights of which about half is left after `half_life` shares: by each share, ln 2 is taken off, divided by the
+    /// half-life, to six digits.
+    pub fn with_half_life(half_life: u32) -> Fading {
+        let scale = 1_u64 << Self::SCALE_BITS;
+        let taken = u128::from(scale) * 693_147 / (1_000_000 * u128::from(half_life.max(1)));
+        Fading { per_share: scale.saturating_sub(u64::try_from(taken).unwrap_or(scale)) }
+    }
+
+    /// Sums shares from the newest, which counts in full. Each product is rounded down.
+    fn sum<'a>(self, newest_first: impl Iterator<Item = &'a Entry>) -> Weights {
+        let mut weights = Weights::default();
+        let mut left = 1_u64 << Self::SCALE_BITS;
+        for entry in newest_first {
+            // Attempts are at most 2^256.
+            let attempts = (entry.attempts.0 * U320::from(left)) >> Self::SCALE_BITS;
+            let donated = attempts * U320::from(entry.donation);
+            let total = attempts * U320::from(WHOLE);
+            *weights.by_payee.entry(entry.payee.clone()).or_default() += total - donated;
+            weights.donation += donated;
+            weights.total += total;
+            left = u64::try_from((u128::from(left) * u128::from(self.per_share)) >> Self::SCALE_BITS).unwrap_or(left);
+        }
+        weights.by_payee.retain(|_, weight| !weight.is_zero());
+        weights
+    }
+}
+
+impl Query {
+    /// Whether no share counts.
+    fn is_empty(&self) -> bool {
+        let nothing = match self.counting {
+            Counting::UpTo(weight_max) => weight_max.is_zero(),
+            Counting::Fading(_) => false,
+        };
+        nothing || self.start.is_none() || self.shares_max == 0
+    }
 }
 
 /// A window that moves along a chain.
@@ -123,7 +181,7 @@ pub struct Query {
 pub struct Window {
     past: Past,
     /// How many of the newest shares count whole.
-    count: usize,
+    whole: usize,
     by_payee: HashMap<Payee, (U320, u32)>,
     total: U320,
     donation: U320,
@@ -138,11 +196,10 @@ impl Window {
             return Arc::clone(weights);
         }
         let weights = match query.start {
-            Some(start) if query.shares_max > 0 && !query.weight_max.is_zero() => {
+            Some(start) if !query.is_empty() => {
                 let shares_max = usize::try_from(query.shares_max).unwrap_or(usize::MAX);
                 self.begin_at(start, shares_max, look);
-                self.fit(shares_max, query.weight_max);
-                self.result(shares_max, query.weight_max)
+                self.count(shares_max, query.counting)
             }
             _ => Weights::default(),
         };
@@ -176,7 +233,7 @@ impl Window {
             }
             for entry in entering.into_iter().rev() {
                 self.count_in(&entry);
-                self.count += 1;
+                self.whole += 1;
                 self.past.push(entry, shares_max);
             }
             let oldest = self.past.len().checked_sub(1).and_then(|oldest| self.past.get(oldest));
@@ -199,20 +256,31 @@ impl Window {
         }
     }
 
+    /// The weights of the newest shares.
+    fn count(&mut self, shares_max: usize, counting: Counting) -> Weights {
+        match counting {
+            Counting::UpTo(weight_max) => {
+                self.fit(shares_max, weight_max);
+                self.result(shares_max, weight_max)
+            }
+            Counting::Fading(fading) => fading.sum((0..shares_max).map_while(|back| self.past.get(back))),
+        }
+    }
+
     /// Takes shares in or out at the old end, until all that fit count, and no more.
     fn fit(&mut self, shares_max: usize, weight_max: U320) {
-        while self.count > shares_max || self.total > weight_max {
-            self.count -= 1;
-            match self.past.get(self.count).cloned() {
+        while self.whole > shares_max || self.total > weight_max {
+            self.whole -= 1;
+            match self.past.get(self.whole).cloned() {
                 Some(entry) => self.count_out(&entry),
                 None => break,
             }
         }
-        while self.count < shares_max {
-            match self.past.get(self.count).cloned() {
+        while self.whole < shares_max {
+            match self.past.get(self.whole).cloned() {
                 Some(entry) if self.total + entry.total() <= weight_max => {
                     self.count_in(&entry);
-                    self.count += 1;
+                    self.whole += 1;
                 }
                 _ => break,
             }
@@ -222,9 +290,9 @@ impl Window {
     fn result(&self, shares_max: usize, weight_max: U320) -> Weights {
         let by_payee = self.by_payee.iter().map(|(payee, (weight, _))| (payee.clone(), *weight)).collect();
         let mut weights = Weights { by_payee, total: self.total, donation: self.donation };
-        if self.count < shares_max
+        if self.whole < shares_max
             && self.total < weight_max
-            && let Some(last) = self.past.get(self.count)
+            && let Some(last) = self.past.get(self.whole)
         {
             add_partial(&mut weights, last, weight_max);
         }
@@ -234,9 +302,9 @@ impl Window {
 
     fn leave_newest(&mut self) {
         if let Some(entry) = self.past.pop()
-            && self.count > 0
+            && self.whole > 0
         {
-            self.count -= 1;
+            self.whole -= 1;
             self.count_out(&entry);
         }
     }
@@ -299,14 +367,13 @@ impl Snapshot {
         if let Some((_, weights)) = self.latest.as_ref().filter(|(latest, _)| *latest == query) {
             return Arc::clone(weights);
         }
-        if query.start.is_none() || query.shares_max == 0 || query.weight_max.is_zero() {
+        if query.is_empty() {
             return Arc::default();
         }
         debug_assert_eq!(query.start, self.past.get(0).map(|entry| entry.hash));
         let shares_max = usize::try_from(query.shares_max).unwrap_or(usize::MAX);
         let mut window = Window { past: self.past.clone(), ..Window::default() };
-        window.fit(shares_max, query.weight_max);
-        Arc::new(window.result(shares_max, query.weight_max))
+        Arc::new(window.count(shares_max, query.counting))
     }
 }
 
@@ -329,7 +396,8 @@ mod tests {
     fn naive(query: Query, shares: &HashMap<ShareHash, Entry>) -> Weights {
         let mut weights = Weights::default();
         let (mut at, mut count) = (query.start, 0);
-        if query.shares_max == 0 || query.weight_max.is_zero() {
+        let Counting::UpTo(weight_max) = query.counting else { panic!("{query:?} fades") };
+        if query.shares_max == 0 || weight_max.is_zero() {
             return weights;
         }
         while let Some(share) = at.and_then(|at| shares.get(&at)) {
@@ -338,18 +406,18 @@ mod tests {
             let donated = attempts * U320::from(share.donation);
             let total = attempts * U320::from(65_535);
             let slot = weights.by_payee.entry(share.payee.clone()).or_default();
-            if weights.total + total > query.weight_max {
-                let part = (query.weight_max - weights.total) / U320::from(65_535);
+            if weights.total + total > weight_max {
+                let part = (weight_max - weights.total) / U320::from(65_535);
                 *slot += part * own / attempts;
                 weights.donation += part * donated / attempts;
-                weights.total = query.weight_max;
+                weights.total = weight_max;
                 break;
             }
             *slot += own;
             weights.donation += donated;
             weights.total += total;
             count += 1;
-            if count == query.shares_max || weights.total == query.weight_max {
+            if count == query.shares_max || weights.total == weight_max {
                 break;
             }
             at = share.previous;
@@ -376,7 +444,7 @@ mod tests {
             let mut window = Window::default();
             for (start, shares_max, weight) in queries {
                 let start = Some(hash(1 + start.index(shares.len()) as u64));
-                let query = Query { start, shares_max, weight_max: U320::from(weight) * U320::from(65_535) };
+                let query = Query { start, shares_max, counting: Counting::UpTo(U320::from(weight) * U320::from(65_535)) };
                 let wanted = naive(query, &forest);
                 prop_assert_eq!(&*window.weights(query, &|hash| forest.get(&hash).cloned()), &wanted);
                 if shares_max > 0 && weight > 0 {
@@ -398,7 +466,7 @@ mod tests {
         let looks = std::cell::Cell::new(0);
         let mut window = Window::default();
         for number in 1..=2000 {
-            let query = Query { start: Some(hash(number)), shares_max: 600, weight_max: U320::MAX >> 1 };
+            let query = Query { start: Some(hash(number)), shares_max: 600, counting: Counting::UpTo(U320::MAX >> 1) };
             let weights = window.weights(query, &|hash| {
                 looks.set(looks.get() + 1);
                 shares.get(&hash).cloned()
@@ -406,5 +474,33 @@ mod tests {
             assert_eq!(weights.total, U320::from(number.min(600) * 7 * 65_535));
         }
         assert!(looks.get() < 2 * 2000, "{}", looks.get());
+    }
+
+    /// The worked example of protocol-v36 section 4.4, and the half-life of 2160 shares in section 4.1.
+    #[test]
+    fn fading_weights_are_those_of_the_worked_example() {
+        let share = |number: u8, attempts: u64, donation| Entry {
+            hash: hash(number.into()),
+            previous: (number > 1).then(|| hash(u64::from(number) - 1)),
+            payee: payee(number),
+            attempts: Attempts(U320::from(attempts)),
+            donation,
+        };
+        let shares = [share(1, 65_536, 0), share(2, 131_072, 655), share(3, 262_144, 0)];
+        let query =
+            Query { start: Some(hash(3)), shares_max: 3, counting: Counting::Fading(Fading::with_half_life(10)) };
+        let mut window = Window::default();
+        let weights = window.weights(query, &|hash| shares.iter().find(|share| share.hash == hash).cloned());
+        let of = |number| u64::try_from(weights.by_payee[&payee(number)]).unwrap();
+        assert_eq!([of(3), of(2), of(1)], [17_179_607_040, 7_914_451_680, 3_720_094_275]);
+        assert_eq!(weights.donation, U320::from(79_900_830));
+        assert_eq!(weights.total, U320::from(28_894_053_825_u64));
+        assert_eq!(window.snapshot().weights(query), weights);
+        assert_eq!(Snapshot { latest: None, ..window.snapshot() }.weights(query), weights);
+
+        assert_eq!(Fading::with_half_life(2160).per_share, 1_099_158_792_968);
+        assert_eq!(Fading::with_half_life(100).per_share, 1_091_890_395_914);
+        // However short it is, no weight grows.
+        assert_eq!(Fading::with_half_life(0), Fading::with_half_life(1));
     }
 }

@@ -7,6 +7,7 @@ use thiserror::Error;
 use toml::Value;
 
 use super::{ALL, BITCOIN, DEMO, Network, Pow};
+use crate::rules::ShareVersion;
 
 /// Shortest chain that a file may ask for: scores sample a sixteenth of it, which must be one share at least.
 const CHAIN_LENGTH_MIN: i64 = 16;
@@ -244,11 +245,9 @@ impl Fields {
     }
 
     fn start_version(&mut self, slot: &mut u64) {
-        self.take("START_VERSION", "a share version: 17, 32, 33, 34 or 35", slot, |value| {
-            match value.as_integer()? {
-                version @ (17 | 32..=35) => u64::try_from(version).ok(),
-                _ => None,
-            }
+        self.take("START_VERSION", "a share version that this node knows", slot, |value| {
+            let number = u64::try_from(value.as_integer()?).ok()?;
+            ShareVersion::from_number(number).ok().map(ShareVersion::number)
         });
     }
 

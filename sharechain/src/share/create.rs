@@ -8,6 +8,7 @@ use super::{
     check, format,
 };
 use crate::merkle::Digest;
+use crate::rules::PayeeForm;
 
 /// Why there is no draft.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -127,7 +128,7 @@ impl Draft {
 /// Whether exactly those fields are there that a share of `version` has: others would be read back as something else.
 fn has_form_of(info: &ShareInfo, version: ShareVersion, rules: &ShareRules) -> bool {
     let has_address = matches!(info.share_data.payout, Payout::Address(_));
-    has_address == version.has_textual_address()
+    has_address == (version.rules().payee == PayeeForm::Address)
         && info.segwit_data.is_some() == version.has_segwit(rules.segwit_activation_version)
         && info.transactions.is_some() == version.lists_transactions()
 }

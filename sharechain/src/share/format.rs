@@ -9,6 +9,7 @@ use super::{
 };
 use crate::merkle::{self, Digest};
 use crate::pack::{Reader, UnpackError, Writer};
+use crate::rules::PayeeForm;
 
 /// Lengths from here on would not fit SHA-256's count of bits; no coinbase is that long.
 const HASH_LINK_LENGTH_MAX: u64 = (1 << 61) - 64;
@@ -228,10 +229,9 @@ fn read_share_data(reader: &mut Reader, version: ShareVersion) -> Result<ShareDa
         previous: reader.hash_or_none("share_data.previous_share_hash")?.map(ShareHash),
         coinbase: reader.varstr("share_data.coinbase")?.into(),
         nonce: reader.u32("share_data.nonce")?,
-        payout: if version.has_textual_address() {
-            Payout::Address(read_address(reader)?)
-        } else {
-            Payout::PubkeyHash(reader.array("share_data.pubkey_hash")?)
+        payout: match version.rules().payee {
+            PayeeForm::Address => Payout::Address(read_address(reader)?),
+            PayeeForm::PubkeyHash => Payout::PubkeyHash(reader.array("share_data.pubkey_hash")?),
         },
         subsidy: reader.u64("share_data.subsidy")?,
         donation: reader.u16("share_data.donation")?,

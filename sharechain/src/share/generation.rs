@@ -12,6 +12,7 @@ use thiserror::Error;
 use super::{HashLink, Payee, PayeeError, SegwitData, ShareInfo, ShareRules, ShareVersion};
 use crate::merkle::Digest;
 use crate::pack::Writer;
+use crate::rules::FindersPart;
 
 /// Pays the author of the reference, and all that rounding leaves over: a pubkey and `OP_CHECKSIG`.
 pub const DONATION_SCRIPT: [u8; 67] = [
@@ -88,6 +89,8 @@ pub enum GenerationError {
 pub struct Payouts {
     version: ShareVersion,
     subsidy: u64,
+    /// What the finder gets beside its weight, in satoshis; none where the finder gets nothing and has no output of its own.
+    finders_part: Option<u64>,
     donation_payee: Payee,
     /// Ascending by amount, then by text; without the donation.
     entries: Vec<Entry>,
@@ -115,7 +118,11 @@ impl Payouts {
         rules: &ShareRules,
     ) -> Result<Payouts, GenerationError> {
         let donation_payee = donation_payee(rules);
-        let share_of = Division::new(subsidy, weights.total);
+        let (finders_part, of) = match version.rules().finder {
+            FindersPart::HalfPercent => (Some(subsidy / 200), (199, 200)),
+            FindersPart::None => (None, (1, 1)),
+        };
+        let share_of = Division::new(subsidy, weights.total, of);
         let mut entries: Vec<Entry> = Vec::with_capacity(weights.by_payee.len() + 1);
         let mut sum = 0u64;
         for (payee, weight) in &weights.by_payee {
@@ -128,11 +135,11 @@ impl Payouts {
             sum = sum.checked_add(amount).ok_or(GenerationError::Weights(weights.total))?;
             entries.push(Entry { amount, payee: payee.clone() });
         }
-        if sum > subsidy - subsidy / 200 {
+        if sum > subsidy - finders_part.unwrap_or(0) {
             return Err(GenerationError::Weights(weights.total));
         }
         entries.sort_unstable();
-        Ok(Payouts { version, subsidy, donation_payee, entries, sum })
+        Ok(Payouts { version, subsidy, finders_part, donation_payee, entries, sum })
     }
 
     /// The version of the shares that pay so.
@@ -153,10 +160,9 @@ impl Payouts {
     /// What each payee gets if `finder` finds the share, in the order of the outputs; the donation, last, even if it
     /// gets nothing (steps 2 to 5).
     pub fn with_finder<'a>(&'a self, finder: &'a Payee) -> impl Iterator<Item = (&'a Payee, u64)> {
-        let finders_part = self.subsidy / 200;
-        let is_donation = *finder == self.donation_payee;
-        let old = if is_donation { None } else { self.entries.iter().position(|entry| entry.payee == *finder) };
-        let amount = finders_part + old.map_or(0, |index| self.entries[index].amount);
+        let finders_part = self.finders_part.filter(|_| *finder != self.donation_payee);
+        let old = finders_part.and_then(|_| self.entries.iter().position(|entry| entry.payee == *finder));
+        let amount = finders_part.unwrap_or(0) + old.map_or(0, |index| self.entries[index].amount);
         let new = (amount, finder);
         // Where it comes to stand among those that keep their order.
         let place = self.entries.partition_point(|entry| (entry.amount, &entry.payee) < new);
@@ -165,11 +171,11 @@ impl Payouts {
             let skipped = old.and_then(|old| old.checked_sub(from));
             entries.iter().enumerate().filter(move |(index, _)| Some(*index) != skipped).map(|(_, entry)| entry)
         };
-        let count = self.entries.len() + usize::from(old.is_none() && !is_donation) + 1;
-        let donation = self.subsidy - self.sum - if is_donation { 0 } else { finders_part };
+        let count = self.entries.len() + usize::from(old.is_none() && finders_part.is_some()) + 1;
+        let donation = self.subsidy - self.sum - finders_part.unwrap_or(0);
         others(before, 0)
             .map(|entry| (&entry.payee, entry.amount))
-            .chain((!is_donation).then_some((finder, amount)))
+            .chain(finders_part.map(|_| (finder, amount)))
             .chain(others(after, place).map(|entry| (&entry.payee, entry.amount)))
             // `[-4000:]` counts the donation, which is always there and last, and payees of amount 0, which go first.
             .skip(count.saturating_sub(PAYEES_MAX))
@@ -255,28 +261,29 @@ fn write_output(writer: &mut Writer, amount: u64, script: &[u8]) {
     writer.varstr(script);
 }
 
-/// `S·(199·W) // (200·T)`: one division (trap 14), in as few limbs as the total needs.
+/// `S·(n·W) // (d·T)`, of which the window gets n parts in d (199 in 200): one division (trap 14), in as few limbs as the
+/// total needs.
 enum Division {
     /// Nobody has any weight.
     Nothing,
-    /// 199·S, and 200·T below 2^176: every real window.
+    /// n·S, and d·T below 2^176: every real window.
     Narrow(Uint<256, 4>, Uint<256, 4>),
     /// Whatever a stranger's targets lead to.
     Wide(Uint<512, 8>, Uint<512, 8>),
 }
 
 impl Division {
-    fn new(subsidy: u64, total: U320) -> Division {
+    fn new(subsidy: u64, total: U320, (parts, of): (u64, u64)) -> Division {
         if total.is_zero() {
             return Division::Nothing;
         }
-        // 200 takes 8 bits, 199·S takes 72, and a weight is no more than the total.
+        // d takes 8 bits, n·S takes 72, and a weight is no more than the total.
         if total.bit_len() <= 168 {
-            let by = Uint::<256, 4>::from(subsidy) * Uint::from(199);
-            Division::Narrow(by, Uint::<256, 4>::from(total) * Uint::from(200))
+            let by = Uint::<256, 4>::from(subsidy) * Uint::from(parts);
+            Division::Narrow(by, Uint::<256, 4>::from(total) * Uint::from(of))
         } else {
-            let by = Uint::<512, 8>::from(subsidy) * Uint::from(199);
-            Division::Wide(by, Uint::<512, 8>::from(total) * Uint::from(200))
+            let by = Uint::<512, 8>::from(subsidy) * Uint::from(parts);
+            Division::Wide(by, Uint::<512, 8>::from(total) * Uint::from(of))
         }
     }
 

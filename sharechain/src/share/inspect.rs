@@ -43,7 +43,7 @@ pub fn inspect(bytes: &[u8], rules: &ShareRules) -> Result<Value, InspectError> 
 fn json(share: &Share) -> Value {
     json!({
         "version": share.version().number(),
-        "type_name": share.version().name(),
+        "type_name": share.version().rules().name,
         "hash": share.hash().to_string(),
         "pow_hash": display_hex(share.pow_hash()),
         "header_hex": hex::encode(share.header()),

@@ -18,8 +18,8 @@ mod hash_link;
 mod inspect;
 mod number;
 mod payee;
-mod version;
 
+pub use crate::rules::{ShareVersion, VersionError};
 pub use check::CheckError;
 pub use coinbase_script::{ScriptError, coinbase_script, push_bytes, push_number};
 pub use create::{Draft, DraftError};
@@ -31,7 +31,6 @@ pub use generation::{
 pub use inspect::{InspectError, inspect};
 pub use number::{Attempts, Bits, ShareHash, Target, display_hex};
 pub use payee::{Payee, PayeeError, SCRIPT_BYTES_MAX};
-pub use version::{ShareVersion, VersionError};
 
 use bitcoin::hashes::{Hash, sha256d};
 use std::fmt;

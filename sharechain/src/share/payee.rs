@@ -15,6 +15,7 @@ use std::sync::Arc;
 use thiserror::Error;
 
 use super::{Payout, ShareRules, ShareVersion};
+use crate::rules::{PayeeForm, Programs};
 
 /// Longest script of a payee: a witness program of 40 bytes with its opcode and length.
 pub const SCRIPT_BYTES_MAX: usize = 42;
@@ -53,9 +54,6 @@ pub enum PayeeError {
         version: ShareVersion,
     },
 }
-
-/// The version that new networks begin with, and that payouts are checked for before anyone mines.
-const NEWEST: ShareVersion = ShareVersion::V35;
 
 /// A payee of the sharechain. Payees are their text: two spellings of one script are two payees (section 4.7), ordered by
 /// their bytes. Cheap to clone; holds its scripts, so that a coinbase of hundreds of payees decodes no address.
@@ -148,7 +146,7 @@ impl Payee {
     /// # Errors
     /// [`PayeeError::LeadingZero`].
     pub fn newest_script(&self) -> Result<&[u8], PayeeError> {
-        self.script(NEWEST)
+        self.script(ShareVersion::NEWEST)
     }
 
     /// How a share of `version` names this payee.
@@ -157,14 +155,12 @@ impl Payee {
     /// It cannot.
     pub fn payout(&self, version: ShareVersion) -> Result<Payout, PayeeError> {
         let script = self.script(version)?;
-        if version.has_textual_address() {
-            return Ok(Payout::Address(self.as_str().into()));
-        }
-        match script {
-            [0x76, 0xa9, 0x14, hash @ .., 0x88, 0xac] if hash.len() == 20 => {
+        match (version.rules().payee, script) {
+            (PayeeForm::Address, _) => Ok(Payout::Address(self.as_str().into())),
+            (PayeeForm::PubkeyHash, [0x76, 0xa9, 0x14, hash @ .., 0x88, 0xac]) if hash.len() == 20 => {
                 Ok(Payout::PubkeyHash(hash.try_into().expect("twenty bytes")))
             }
-            _ => Err(PayeeError::NotPubkeyHash { text: self.as_str().into(), version }),
+            (PayeeForm::PubkeyHash, _) => Err(PayeeError::NotPubkeyHash { text: self.as_str().into(), version }),
         }
     }
 
@@ -173,7 +169,10 @@ impl Payee {
     /// # Errors
     /// [`PayeeError::LeadingZero`].
     pub fn script(&self, version: ShareVersion) -> Result<&[u8], PayeeError> {
-        let script = if version.pads_programs() { &self.0.padded } else { &self.0.unpadded };
+        let script = match version.rules().programs {
+            Programs::Padded => &self.0.padded,
+            Programs::Unpadded => &self.0.unpadded,
+        };
         match script {
             Some(script) => Ok(&script.bytes[..usize::from(script.length)]),
             None => Err(PayeeError::LeadingZero { text: self.as_str().into(), version }),
@@ -358,7 +357,7 @@ mod tests {
             program[..zeroes].fill(0);
             let text = bech32_of(version, &program);
             if let Ok(payee) = Payee::from_address(&text, &test_rules()) {
-                for version in ShareVersion::ALL {
+                for version in ShareVersion::ALL.iter().copied() {
                     if let Ok(script) = payee.script(version) {
                         prop_assert_eq!(usize::from(script[1]), script.len() - 2);
                     }

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::*;
 use crate::pack::Reader;
+use crate::rules::PayeeForm;
 
 pub(super) fn test_rules() -> ShareRules {
     ShareRules {
@@ -52,7 +53,7 @@ fn contents(version: ShareVersion) -> Contents {
                 previous: Some(ShareHash([1; 32])),
                 coinbase: [3, 1, 2, 3].into(),
                 nonce: 9,
-                payout: if version.has_textual_address() {
+                payout: if version.rules().payee == PayeeForm::Address {
                     Payout::Address(payee(1).as_str().into())
                 } else {
                     Payout::PubkeyHash([4; 20])
@@ -374,7 +375,7 @@ fn any_hashes() -> impl Strategy<Value = Box<[Digest]>> {
 
 prop_compose! {
     fn any_contents()(
-        version in prop::sample::select(&ShareVersion::ALL[..]),
+        version in prop::sample::select(ShareVersion::ALL),
         header in (any::<u32>(), any::<Digest>(), any::<[u32; 3]>()),
         (previous, far) in (prop::option::of(any::<Digest>()), prop::option::of(any::<Digest>())),
         coinbase in prop::collection::vec(any::<u8>(), 0..120),
@@ -392,7 +393,7 @@ prop_compose! {
         let info = &mut made.share_info;
         info.share_data = ShareData {
             previous: previous.map(ShareHash), coinbase: coinbase.into(), nonce: numbers[0],
-            payout: if version.has_textual_address() { Payout::Address(text.into()) } else { Payout::PubkeyHash(hash) },
+            payout: if version.rules().payee == PayeeForm::Address { Payout::Address(text.into()) } else { Payout::PubkeyHash(hash) },
             subsidy, donation, stale_info: StaleInfo(stale_info), desired_version,
         };
         if let Some(segwit) = &mut info.segwit_data {

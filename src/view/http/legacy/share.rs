@@ -88,7 +88,7 @@ fn shown(found: &Found, started: f64) -> Shown {
         parent: or_none(share.previous()),
         far_parent: or_none(info.far_share_hash),
         children: found.children.clone(),
-        type_name: share.version().name(),
+        type_name: share.version().rules().name,
         local: Local {
             verified: found.is_verified,
             time_first_seen: if found.first_seen > 0.0 { found.first_seen } else { started },
