@@ -29,9 +29,9 @@
 //! | `solution` | what a solution is: a block first, then a share | `blocks`, `chain`, `template`, `work` (only `Ticket`) |
 //! | `view` | snapshot, graphs, pages and JSON, control socket | `bitcoind` (only `Health`), `blocks`, `chain`, `peers`, `rates`, `runtime`, `template`, `work` (only `Gate`) |
 //! | `front` | miners' ports: accepts, tells protocols apart, getwork over HTTP | `runtime`, `view` (only `http`) |
-//! | `node` | the wiring, and a node's life | everything above |
-//! | `tools` | subcommands beside the node | everything above |
-//! | `config` | arguments and environment | everything above |
+//! | `node` | the wiring, and a node's life | `bitcoind`, `blocks`, `chain`, `front`, `peers`, `rates`, `runtime`, `solution`, `view`, `work` |
+//! | `tools` | subcommands beside the node | `bitcoind`, `blocks`, `chain`, `embedded`, `front`, `node`, `rates`, `runtime`, `template`, `view`, `work` |
+//! | `config` | arguments and environment, into the `Config` that each part owns | `bitcoind`, `front`, `node`, `peers`, `runtime` (only `log`), `tools`, `view` (only `control`), `work` |
 //! | `main` | the program | everything above |
 
 pub mod bitcoind;

@@ -16,7 +16,7 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
 use p2pool::blocks::journal;
-use p2pool::config::{Config, DemoConfig, Environment, LogConfig, NodeConfig, Refused};
+use p2pool::config::{Config, Environment, Refused};
 use p2pool::node::{self, service};
 use p2pool::runtime::data_dir::DataDir;
 use p2pool::runtime::disk::DiskHealth;
@@ -81,7 +81,7 @@ fn run(config: Config) -> Result<()> {
     result
 }
 
-async fn run_node(config: NodeConfig) -> Result<()> {
+async fn run_node(config: node::Config) -> Result<()> {
     let data_dir = DataDir::open(&config.data_dir, config.network)?;
     let disk = DiskHealth::new();
     let logging = start_logging(&config.log, LevelFilter::INFO, &disk)?;
@@ -110,7 +110,7 @@ fn export_block(data_dir: &Path, hash: &BlockHash) -> Result<()> {
     std::io::stdout().write_all(text.as_bytes()).context("cannot print the block")
 }
 
-async fn run_doctor(config: &NodeConfig, json: bool) -> Result<()> {
+async fn run_doctor(config: &node::Config, json: bool) -> Result<()> {
     let report = doctor::run(config).await;
     let text = if json { format!("{:#}\n", serde_json::to_value(&report)?) } else { report.to_text() };
     std::io::stdout().write_all(text.as_bytes()).context("cannot print the report")?;
@@ -159,7 +159,7 @@ async fn run_bench(config: &bench::Config) -> Result<()> {
 async fn run_bench_serve(served: bench::Served) -> Result<()> {
     // A node that logs, as every node does; nobody reads it.
     let _logging = start_logging(
-        &LogConfig { debug: false, logfile: Some("/dev/null".into()), size_max: 0, files_kept: 0 },
+        &log::Config { debug: false, logfile: Some("/dev/null".into()), size_max: 0, files_kept: 0 },
         LevelFilter::WARN,
         &DiskHealth::new(),
     )?;
@@ -167,13 +167,13 @@ async fn run_bench_serve(served: bench::Served) -> Result<()> {
 }
 
 async fn run_mine(config: &mine::Config) -> Result<()> {
-    let config_of_log = LogConfig { debug: false, logfile: None, size_max: 0, files_kept: 0 };
+    let config_of_log = log::Config { debug: false, logfile: None, size_max: 0, files_kept: 0 };
     let _logging = start_logging(&config_of_log, LevelFilter::INFO, &DiskHealth::new())?;
     mine::mine(config, pin_stop_signal(&Tasks::new())?).await;
     Ok(())
 }
 
-async fn run_demo(config: DemoConfig) -> Result<()> {
+async fn run_demo(config: demo::Config) -> Result<()> {
     // The story on standard output says what there is to say.
     let disk = DiskHealth::new();
     let logging = start_logging(&config.log, LevelFilter::WARN, &disk)?;
@@ -199,7 +199,7 @@ fn pin_stop_signal(tasks: &Tasks) -> Result<std::pin::Pin<Box<dyn Future<Output 
 }
 
 /// Starts logging. Dropping what it returns writes the last lines.
-fn start_logging(config: &LogConfig, quietest: LevelFilter, disk: &DiskHealth) -> Result<Logging> {
+fn start_logging(config: &log::Config, quietest: LevelFilter, disk: &DiskHealth) -> Result<Logging> {
     let mut sinks = Vec::new();
     let level = if config.debug { LevelFilter::DEBUG } else { quietest };
     let terminal = Terminal::open().and_then(|terminal| Sink::start("terminal", terminal, None));

@@ -1,37 +1,20 @@
 //! What the options say about the ports that miners and readers connect to.
 
-use ipnet::IpNet;
 use sharechain::coin::Network;
 use std::net::{Ipv6Addr, SocketAddr};
-use std::path::PathBuf;
 use stratum::Difficulty;
 use stratum::server::Terms;
 
 use super::arguments::RunArgs;
 use super::{Problems, ip_network, listen_address};
-use crate::front::TlsFiles;
-
-/// The ports that miners and readers connect to.
-#[derive(Debug, Clone, PartialEq)]
-pub struct FrontConfig {
-    /// Where miners connect, and how each port serves them; the main one first.
-    pub miners: Vec<(SocketAddr, Terms)>,
-    /// Where pages and metrics are instead of on those ports.
-    pub web: Option<SocketAddr>,
-    /// A folder of pages that somebody else made.
-    pub web_static: Option<PathBuf>,
-    /// The certificate that TLS is spoken with.
-    pub tls: Option<TlsFiles>,
-    /// Who may say whose connection it passes on.
-    pub proxies: Vec<IpNet>,
-}
+use crate::front::{self, TlsFiles};
 
 /// Everything is looked at, whatever is wrong before it.
 pub(super) fn front(
     arguments: &RunArgs,
     network: Option<&'static Network>,
     problems: &mut Problems,
-) -> Option<FrontConfig> {
+) -> Option<front::Config> {
     let mut miners = Vec::new();
     for text in &arguments.worker_port {
         miners.extend(problems.take("--worker-port", worker_port(text)));
@@ -66,7 +49,7 @@ pub(super) fn front(
     if let Some(pair) = addresses.windows(2).find(|pair| pair[0] == pair[1]) {
         problems.add("--worker-port", format!("{} is named twice", pair[0]));
     }
-    Some(FrontConfig { miners, web: web?, web_static, tls, proxies })
+    Some(front::Config { miners, web: web?, web_static, tls, proxies })
 }
 
 /// `[ADDRESS:]PORT[,start=D][,min=D]`.

@@ -19,13 +19,13 @@ mod arguments;
 mod front;
 mod miners;
 
-pub use front::FrontConfig;
-
 use crate::bitcoind::credentials::{Login, Password};
 use crate::bitcoind::daemon;
-use crate::blocks::announce;
+use crate::node;
 use crate::peers::{self, Host};
+use crate::runtime::log;
 use crate::tools::bench::{self, Measure};
+use crate::tools::demo;
 use crate::tools::import;
 use crate::tools::mine;
 use crate::tools::simulate::{self, Scenario};
@@ -48,9 +48,9 @@ const PEERS_MAX: usize = 1000;
 #[derive(Debug)]
 pub enum Config {
     /// Serve miners on a daemon's chain.
-    Node(Box<NodeConfig>),
+    Node(Box<node::Config>),
     /// Show the pool at work.
-    Demo(Box<DemoConfig>),
+    Demo(Box<demo::Config>),
     /// Ask a running node, or tell it something.
     Control(control::Config),
     /// Print a found block's bytes in hex.
@@ -65,7 +65,7 @@ pub enum Config {
     /// Look at what a node needs.
     Doctor {
         /// The node.
-        node: Box<NodeConfig>,
+        node: Box<node::Config>,
         /// Print JSON.
         json: bool,
     },
@@ -95,71 +95,6 @@ pub enum Config {
     BenchBare,
     /// Mine on a pool.
     Mine(mine::Config),
-}
-
-/// How to log.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LogConfig {
-    /// Log more.
-    pub debug: bool,
-    /// Beside the terminal.
-    pub logfile: Option<PathBuf>,
-    /// Bytes that the file may have; 0 for any number.
-    pub size_max: u64,
-    /// Full files that are kept.
-    pub files_kept: u32,
-}
-
-/// Everything about a node.
-#[derive(Debug)]
-pub struct NodeConfig {
-    /// How to log.
-    pub log: LogConfig,
-    /// The network mined on.
-    pub network: &'static Network,
-    /// The network's own folder.
-    pub data_dir: PathBuf,
-    /// Who is paid by default, if given.
-    pub address: Option<Payout>,
-    /// Percentage of jobs that pay the operator.
-    pub fee_percent: f64,
-    /// An old node's data folder, whose shares are taken over.
-    pub old_shares: Option<PathBuf>,
-    /// Percentage of payouts that goes to the author of the original.
-    pub donation_percent: f64,
-    /// Texts for the coinbase script.
-    pub coinbase_texts: Vec<String>,
-    /// Where miners and readers connect.
-    pub front: FrontConfig,
-    /// How miners are served.
-    pub stratum: stratum::server::Config,
-    /// The daemon.
-    pub daemon: daemon::Config,
-    /// How it takes part in the pool's network.
-    pub p2p: peers::Config,
-    /// Who is told of found blocks.
-    pub announce: announce::Config,
-    /// Give out work without peers and before the pool's shares are here.
-    pub start_pool: bool,
-    /// The RPC password stood on the command line, where others can read it.
-    pub password_is_visible: bool,
-}
-
-/// Everything about a demonstration.
-#[derive(Debug, Clone)]
-pub struct DemoConfig {
-    /// How to log.
-    pub log: LogConfig,
-    /// Stop after this many.
-    pub blocks: Option<u64>,
-    /// Whether to start a miner.
-    pub miner: bool,
-    /// Where miners connect.
-    pub worker_address: SocketAddr,
-    /// Where found blocks are kept; `None` for a temporary folder.
-    pub data_dir: Option<PathBuf>,
-    /// How miners are served.
-    pub stratum: stratum::server::Config,
 }
 
 /// One thing wrong with what was given.
@@ -308,7 +243,7 @@ fn refuse_misplaced(matches: &clap::ArgMatches, problems: &mut Problems) {
     }
 }
 
-fn demo(arguments: DemoArgs, problems: &mut Problems) -> Option<DemoConfig> {
+fn demo(arguments: DemoArgs, problems: &mut Problems) -> Option<demo::Config> {
     let blocks = match arguments.blocks {
         Some(text) => problems.take("--blocks", whole_number(&text)).map(Some),
         None => Some(None),
@@ -320,7 +255,7 @@ fn demo(arguments: DemoArgs, problems: &mut Problems) -> Option<DemoConfig> {
     stratum.limits = Limits { connections_max: 1000, connections_per_address_max: 100, ..Limits::default() };
     let logfile = arguments.log.logfile.clone();
     let log = log(&arguments.log, logfile, problems);
-    Some(DemoConfig {
+    Some(demo::Config {
         log: log?,
         blocks: blocks?,
         miner: !arguments.no_miner,
@@ -330,11 +265,11 @@ fn demo(arguments: DemoArgs, problems: &mut Problems) -> Option<DemoConfig> {
     })
 }
 
-fn log(arguments: &LogArgs, logfile: Option<PathBuf>, problems: &mut Problems) -> Option<LogConfig> {
+fn log(arguments: &LogArgs, logfile: Option<PathBuf>, problems: &mut Problems) -> Option<log::Config> {
     let megabytes = problems.take("--log-size", number(&arguments.log_size, 0.0..=1e6))?;
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "between 0 and 10^12")]
     let size_max = (megabytes * 1e6) as u64;
-    Some(LogConfig { debug: arguments.debug, logfile, size_max, files_kept: arguments.log_files })
+    Some(log::Config { debug: arguments.debug, logfile, size_max, files_kept: arguments.log_files })
 }
 
 fn control(ask: &AskArgs, request: Option<Request>, problems: &mut Problems) -> Option<Config> {
@@ -486,7 +421,7 @@ fn share_bytes(text: &str) -> Result<Vec<u8>, String> {
     hex::decode(file.trim()).map_err(|error| format!("the file `{text}` holds no hex: {error}"))
 }
 
-fn node(arguments: RunArgs, environment: &Environment, problems: &mut Problems) -> Option<NodeConfig> {
+fn node(arguments: RunArgs, environment: &Environment, problems: &mut Problems) -> Option<node::Config> {
     let network = named_network(&arguments.net, arguments.testnet, problems);
     let address = match (&arguments.address, network) {
         (Some(text), Some(network)) => problems.take("--address", payout(text, network)).map(Some),
@@ -512,7 +447,7 @@ fn node(arguments: RunArgs, environment: &Environment, problems: &mut Problems) 
     let (network, data_dir) = (network?, data_dir?);
     let logfile = arguments.log.logfile.clone().unwrap_or_else(|| data_dir.join("log"));
     let log = log(&arguments.log, Some(logfile), problems);
-    Some(NodeConfig {
+    Some(node::Config {
         log: log?,
         network,
         data_dir,
@@ -694,7 +629,7 @@ mod tests {
         Config::read(std::iter::once("p2pool").chain(arguments.iter().copied()).map(OsString::from), environment)
     }
 
-    fn node(arguments: &[&str]) -> NodeConfig {
+    fn node(arguments: &[&str]) -> node::Config {
         match read(arguments) {
             Ok(Config::Node(node)) => *node,
             other => panic!("{other:?}"),

@@ -12,11 +12,12 @@ use ipnet::IpNet;
 use std::io::{self, Cursor};
 use std::net::SocketAddr;
 use std::num::NonZero;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::available_parallelism;
 use std::time::Duration;
 use stratum::Work;
-use stratum::server::Server;
+use stratum::server::{Server, Terms};
 use stratum::session;
 use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
@@ -46,6 +47,21 @@ const LAST_BYTES: Duration = Duration::from_millis(100);
 
 /// Pause after an error of `accept`, such as having no file descriptors left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// The ports that miners and readers connect to.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Config {
+    /// Where miners connect, and how each port serves them; the main one first.
+    pub miners: Vec<(SocketAddr, Terms)>,
+    /// Where pages and metrics are instead of on those ports.
+    pub web: Option<SocketAddr>,
+    /// A folder of pages that somebody else made.
+    pub web_static: Option<PathBuf>,
+    /// The certificate that TLS is spoken with.
+    pub tls: Option<TlsFiles>,
+    /// Who may say whose connection it passes on.
+    pub proxies: Vec<IpNet>,
+}
 
 /// Whom connections are handed to.
 #[derive(Debug)]

@@ -31,6 +31,7 @@
 //! | whoever writes → `disk` → `figures`, `http`: trouble with the disk | watch | latest wins |
 //! | `work::gate` → `work`, `http`, `control`: whether there may be work | watch | latest wins |
 
+pub mod saved_payout;
 pub mod service;
 
 use ipnet::IpNet;
@@ -54,7 +55,7 @@ use crate::front::{Front, Tls};
 use crate::rates::Rates;
 use crate::runtime::data_dir::DataDir;
 use crate::runtime::disk::{self, DiskHealth};
-use crate::runtime::log::Tail;
+use crate::runtime::log::{self, Tail};
 use crate::runtime::metrics;
 use crate::runtime::sockets::Port;
 use crate::runtime::tasks::Tasks;
@@ -62,9 +63,44 @@ use crate::view::control;
 use crate::view::graphs::{self, Graphs};
 use crate::view::http::{self, Http, Listeners, SmallDevices, Sources};
 use crate::view::snapshot::{self, Figures};
-use crate::work::WorkSet;
 use crate::work::gate::{self, Keeper, Situation};
+use crate::work::{Payout, WorkSet};
 use crate::{bitcoind, chain, front, peers, rates, solution, work};
+
+/// Everything about a node.
+#[derive(Debug)]
+pub struct Config {
+    /// How to log.
+    pub log: log::Config,
+    /// The network mined on.
+    pub network: &'static Network,
+    /// The network's own folder.
+    pub data_dir: PathBuf,
+    /// Who is paid by default, if given.
+    pub address: Option<Payout>,
+    /// Percentage of jobs that pay the operator.
+    pub fee_percent: f64,
+    /// An old node's data folder, whose shares are taken over.
+    pub old_shares: Option<PathBuf>,
+    /// Percentage of payouts that goes to the author of the original.
+    pub donation_percent: f64,
+    /// Texts for the coinbase script.
+    pub coinbase_texts: Vec<String>,
+    /// Where miners and readers connect.
+    pub front: front::Config,
+    /// How miners are served.
+    pub stratum: stratum::server::Config,
+    /// The daemon.
+    pub daemon: daemon::Config,
+    /// How it takes part in the pool's network.
+    pub p2p: peers::Config,
+    /// Who is told of found blocks.
+    pub announce: announce::Config,
+    /// Give out work without peers and before the pool's shares are here.
+    pub start_pool: bool,
+    /// The RPC password stood on the command line, where others can read it.
+    pub password_is_visible: bool,
+}
 
 /// How long a stopping node waits for its parts: what was found is on disk by then, and miners fail over in seconds.
 pub const GRACE: Duration = Duration::from_millis(1500);

@@ -10,17 +10,16 @@ use std::net::SocketAddr;
 use std::time::Duration;
 use tracing::{info, warn};
 
+use super::saved_payout::saved_payout;
+use super::{Config, Parts};
 use crate::bitcoind::daemon;
 use crate::blocks::journal::Journal;
-use crate::config::{FrontConfig, NodeConfig};
-use crate::front::Tls;
-use crate::node::{self, Parts};
+use crate::front::{self, Tls};
 use crate::runtime::data_dir::DataDir;
 use crate::runtime::disk::DiskHealth;
 use crate::runtime::log::Tail;
 use crate::runtime::sockets::{self, Port};
 use crate::runtime::tasks::Tasks;
-use crate::tools::import;
 use crate::work::{self, Payout};
 
 /// Shares that a chain must have for the next block to pay a window: it begins at the grandparent.
@@ -37,7 +36,7 @@ const WALLET_PAUSE: Duration = Duration::from_secs(3);
 /// # Errors
 /// It cannot be started: a port is taken, a file cannot be read or written, or nobody is there to be paid.
 pub async fn run(
-    config: NodeConfig,
+    config: Config,
     data_dir: DataDir,
     log: Tail,
     disk: DiskHealth,
@@ -70,7 +69,7 @@ pub async fn run(
     let daemon = daemon::start(config.daemon.clone(), network, journal, tasks).await?;
     let saved = match config.address {
         Some(_) => None,
-        None => import::saved_payout(&config.data_dir, network).context("the payout address of an old node")?,
+        None => saved_payout(&config.data_dir, network).context("the payout address of an old node")?,
     };
     let default_payout = match (config.address, saved) {
         (Some(payout), _) => payout,
@@ -83,7 +82,7 @@ pub async fn run(
             () = &mut stop => return Ok(()),
         },
     };
-    let FrontConfig { miners, web, web_static, tls, proxies } = config.front;
+    let front::Config { miners, web, web_static, tls, proxies } = config.front;
     let tls = tls.as_ref().map(Tls::read).transpose().context("cannot speak TLS")?;
     let open = |address: SocketAddr, who| {
         Port::open(address, &data_dir).with_context(|| format!("cannot listen for {who} on {address}"))
@@ -91,7 +90,7 @@ pub async fn run(
     let miners = miners.into_iter().map(|(address, terms)| Ok((open(address, "miners")?, terms)));
     let miners = miners.collect::<Result<_>>()?;
     let web = web.map(|address| open(address, "readers of pages")).transpose()?;
-    let sharechain = node::load_sharechain(network, &data_dir, config.old_shares, &daemon, &disk, tasks).await?;
+    let sharechain = super::load_sharechain(network, &data_dir, config.old_shares, &daemon, &disk, tasks).await?;
     if sharechain.0.tips.borrow().as_ref().is_none_or(|tip| tip.height() < WINDOW_BEGINS) {
         warn!(
             "the share chain is empty: by P2Pool's rules a block found before its third share pays almost everything to \
@@ -133,12 +132,12 @@ pub async fn run(
         log,
         metrics,
     };
-    let node = node::start(parts, daemon, tasks);
+    let node = super::start(parts, daemon, tasks);
     stop.await;
     info!("stopping");
     // The last handle on the queue of blocks: the submitter ends when nobody can send one any more.
     drop(node);
-    tasks.drain(node::GRACE).await;
+    tasks.drain(super::GRACE).await;
     info!("stopped");
     Ok(())
 }

@@ -1,8 +1,8 @@
 //! What is known of peers, on disk: the address book and the bans, each replaced in one step or not at all.
 
-use std::fs::{self, File};
-use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
+
+use crate::runtime::files;
 
 /// The address book, in the reference's format and under its name.
 const ADDRESSES: &str = "addrs";
@@ -37,32 +37,17 @@ pub(super) async fn save(folder: PathBuf, addresses: String, bans: Option<String
 }
 
 fn read(path: &Path) -> Text {
-    let problem = |error: io::Error| format!("{}: {error}", path.display());
-    let file = match File::open(path) {
-        Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(problem(error)),
-    };
-    let mut text = String::new();
-    file.take(FILE_BYTES_MAX).read_to_string(&mut text).map_err(problem)?;
-    Ok(Some(text))
+    files::read(path, FILE_BYTES_MAX).map_err(|error| format!("{}: {error}", path.display()))
 }
 
-/// A crash leaves the old file or the new one, never half of one.
 fn write(path: &Path, text: &str) -> Result<(), String> {
-    let written = || -> io::Result<()> {
-        let temporary = path.with_extension("new");
-        let mut file = File::create(&temporary)?;
-        file.write_all(text.as_bytes())?;
-        file.sync_all()?;
-        fs::rename(&temporary, path)
-    };
-    written().map_err(|error| format!("{}: {error}", path.display()))
+    files::replace(path, |file| file.write_all(text.as_bytes())).map_err(|error| format!("{}: {error}", path.display()))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
 
     #[tokio::test]
     async fn what_is_saved_is_loaded_and_nothing_else_is_left_behind() {

@@ -4,6 +4,7 @@
 pub mod backoff;
 pub mod data_dir;
 pub mod disk;
+pub mod files;
 pub mod json_lines;
 pub mod log;
 pub mod metrics;

@@ -8,26 +8,21 @@ use sharechain::coin::Network;
 use sharechain::share::{Share, ShareHash};
 use std::collections::HashSet;
 use std::fmt::Write as _;
-use std::fs::{self, File};
-use std::io::{self, Read, Write as _};
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::chain::store::{Store, legacy};
+use crate::node::saved_payout;
 use crate::runtime::data_dir::DataDir;
+use crate::runtime::files;
 use crate::view::graphs::file;
 use crate::work::Payout;
-
-/// The old node's file of the address that it paid, and ours.
-const PAYOUT_ADDRESS: &str = "cached_payout_address";
 
 /// The address book's file, the old node's and ours.
 const ADDRESSES: &str = "addrs";
 
 /// The graphs' file, the old node's and ours.
 const GRAPHS: &str = "graph_db";
-
-/// Longest address file that is read, in bytes.
-const ADDRESS_BYTES_MAX: u64 = 1000;
 
 /// Longest address book that is read, in bytes.
 const BOOK_BYTES_MAX: u64 = 16 * 1024 * 1024;
@@ -65,21 +60,10 @@ pub fn run(config: &Config, now: f64) -> Result<String> {
     Ok(told)
 }
 
-/// The payout address that was taken over, for a node that is told none.
-///
-/// # Errors
-/// There is one that cannot be read or paid.
-pub fn saved_payout(data_dir: &Path, network: &'static Network) -> Result<Option<Payout>> {
-    let path = data_dir.join(PAYOUT_ADDRESS);
-    let Some(text) = read(&path, ADDRESS_BYTES_MAX)? else { return Ok(None) };
-    let payout = Payout::to_address(text.trim(), network);
-    payout.map(Some).with_context(|| format!("{}: give another with -a, or remove the file", path.display()))
-}
-
 /// Where the old node's files are: in the folder itself, or in the network's below it.
 fn old_folder(from: &Path, network: &Network) -> Result<PathBuf> {
     let has_files = |folder: &Path| {
-        let names = [ADDRESSES, PAYOUT_ADDRESS, GRAPHS];
+        let names = [ADDRESSES, saved_payout::FILE, GRAPHS];
         names.iter().any(|name| folder.join(name).is_file()) || has_shares(folder)
     };
     let below = from.join(network.name);
@@ -147,12 +131,12 @@ fn addresses(from: &Path, to: &Path, now: f64) -> Result<String> {
 }
 
 fn payout_address(from: &Path, to: &Path, network: &'static Network) -> Result<String> {
-    let Some(text) = read(&from.join(PAYOUT_ADDRESS), ADDRESS_BYTES_MAX)? else {
+    let Some(text) = read(&from.join(saved_payout::FILE), saved_payout::BYTES_MAX)? else {
         return Ok("none (give -a ADDRESS)".to_owned());
     };
     match Payout::to_address(text.trim(), network) {
         Ok(payout) => {
-            replace(&to.join(PAYOUT_ADDRESS), &payout.address)?;
+            replace(&to.join(saved_payout::FILE), &payout.address)?;
             Ok(format!("{}, which is paid unless you say otherwise with -a", payout.address))
         }
         Err(error) => Ok(format!("left out: {error} (give -a ADDRESS)")),
@@ -177,28 +161,14 @@ fn graphs(from: &Path, to: &Path) -> Result<String> {
     }
 }
 
-/// A file's text; `None` if there is no file.
+/// Reads a file of the old node or ours; `None` if there is none.
 fn read(path: &Path, bytes_max: u64) -> Result<Option<String>> {
-    let file = match File::open(path) {
-        Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(error).with_context(|| format!("cannot read {}", path.display())),
-    };
-    let mut text = String::new();
-    file.take(bytes_max).read_to_string(&mut text).with_context(|| format!("cannot read {}", path.display()))?;
-    Ok(Some(text))
+    files::read(path, bytes_max).with_context(|| format!("cannot read {}", path.display()))
 }
 
-/// Writes a file in one step, or not at all.
 fn replace(path: &Path, text: &str) -> Result<()> {
-    let written = || -> io::Result<()> {
-        let temporary = path.with_extension("new");
-        let mut file = File::create(&temporary)?;
-        file.write_all(text.as_bytes())?;
-        file.sync_all()?;
-        fs::rename(&temporary, path)
-    };
-    written().with_context(|| format!("cannot write {}", path.display()))
+    files::replace(path, |file| file.write_all(text.as_bytes()))
+        .with_context(|| format!("cannot write {}", path.display()))
 }
 
 #[cfg(test)]
@@ -207,6 +177,7 @@ mod tests {
     use flate2::read::GzDecoder;
     use sharechain::coin::{BITCOIN, from_toml};
     use sharechain::share::{pack, unpack};
+    use std::io::Read;
 
     const ADDRESS: &str = "1A1zP1eP5QGefi2DMPTfTL5SLmv7DivfNa";
 
@@ -278,7 +249,7 @@ mod tests {
         let told = import(&BITCOIN, old.path(), new.path()).unwrap();
         assert!(told.contains("1 taken over, 2 in all"), "{told}");
         assert!(told.contains(ADDRESS), "{told}");
-        let saved = saved_payout(new.path(), &BITCOIN).unwrap().unwrap();
+        let saved = saved_payout::saved_payout(new.path(), &BITCOIN).unwrap().unwrap();
         assert_eq!(&*saved.address, ADDRESS);
         let mut book = AddressBook::new(fastrand::Rng::with_seed(1));
         assert_eq!(book.load_json(&fs::read_to_string(new.path().join("addrs")).unwrap(), 2e9), [""; 0]);
@@ -309,9 +280,9 @@ mod tests {
         fs::write(old.path().join("cached_payout_address"), "mipcBbFg9gMiCh81Kj8tqqdgoZub1ZJRfn").unwrap();
         let told = import(&BITCOIN, old.path(), new.path()).unwrap();
         assert!(told.contains("payout address  left out: "), "{told}");
-        assert!(saved_payout(new.path(), &BITCOIN).unwrap().is_none());
+        assert!(saved_payout::saved_payout(new.path(), &BITCOIN).unwrap().is_none());
         fs::write(new.path().join("cached_payout_address"), "nonsense").unwrap();
-        assert!(saved_payout(new.path(), &BITCOIN).is_err());
+        assert!(saved_payout::saved_payout(new.path(), &BITCOIN).is_err());
     }
 
     #[test]

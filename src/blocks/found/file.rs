@@ -1,12 +1,13 @@
 //! The records on disk: one file of JSON beside the journal, replaced in one step or not at all.
 
 use serde::{Deserialize, Serialize};
-use std::fs::{self, File};
-use std::io::{self, Read, Write};
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::{FoundBlocks, Record};
+use crate::runtime::files;
 
 /// The file's name in the data directory.
 const NAME: &str = "found_blocks.json";
@@ -29,7 +30,6 @@ pub(super) fn load(folder: &Path) -> (Vec<Record>, Option<String>) {
     let path = folder.join(NAME);
     match read(&path) {
         Ok(records) => (records, None),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => (Vec::new(), None),
         Err(error) => {
             let aside = path.with_extension("json.damaged");
             let moved = match fs::rename(&path, &aside) {
@@ -42,8 +42,7 @@ pub(super) fn load(folder: &Path) -> (Vec<Record>, Option<String>) {
 }
 
 fn read(path: &Path) -> io::Result<Vec<Record>> {
-    let mut text = String::new();
-    File::open(path)?.take(FILE_BYTES_MAX).read_to_string(&mut text)?;
+    let Some(text) = files::read(path, FILE_BYTES_MAX)? else { return Ok(Vec::new()) };
     let content: Content<Record> = serde_json::from_str(&text)?;
     if content.version != VERSION {
         return Err(io::Error::other(format!("format {} is not known", content.version)));
@@ -58,14 +57,8 @@ fn read(path: &Path) -> io::Result<Vec<Record>> {
 pub(super) fn save(folder: &Path, blocks: &FoundBlocks) -> Result<(), (PathBuf, io::Error)> {
     let path = folder.join(NAME);
     let content = Content { version: VERSION, blocks: blocks.blocks.iter().map(Arc::as_ref).collect::<Vec<&Record>>() };
-    let written = || -> io::Result<()> {
-        let temporary = path.with_extension("new");
-        let mut file = File::create(&temporary)?;
-        file.write_all(&serde_json::to_vec(&content)?)?;
-        file.sync_all()?;
-        fs::rename(&temporary, &path)
-    };
-    written().map_err(|error| (path.clone(), error))
+    let written = files::replace(&path, |file| Ok(serde_json::to_writer(file, &content)?));
+    written.map_err(|error| (path, error))
 }
 
 #[cfg(test)]

@@ -19,6 +19,7 @@ use std::backtrace::{Backtrace, BacktraceStatus};
 use std::collections::VecDeque;
 use std::io::{self, Write};
 use std::panic::PanicHookInfo;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc;
 use std::thread;
@@ -38,6 +39,19 @@ const LAST_LINES: Duration = Duration::from_millis(200);
 
 /// How long a panicking thread waits for its message to be written: what follows may be an abort.
 const PANIC_LINES: Duration = Duration::from_millis(100);
+
+/// How to log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    /// Log more.
+    pub debug: bool,
+    /// Beside the terminal.
+    pub logfile: Option<PathBuf>,
+    /// Bytes that the file may have; 0 for any number.
+    pub size_max: u64,
+    /// Full files that are kept.
+    pub files_kept: u32,
+}
 
 /// The sinks of this process. Dropping it waits, for a bounded time, until they have written all lines.
 #[derive(Debug)]

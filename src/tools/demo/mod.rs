@@ -9,6 +9,7 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use ruint::aliases::U256;
 use sharechain::coin::{DEMO, Network};
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::thread::available_parallelism;
 use std::time::Duration;
 use stratum::Difficulty;
@@ -21,18 +22,34 @@ use crate::blocks::BlockReport;
 use crate::blocks::announce;
 use crate::blocks::journal::Journal;
 use crate::chain::ChainEvent;
-use crate::config::DemoConfig;
 use crate::embedded::{self, Rules};
 use crate::node::{self, Parts};
 use crate::runtime::data_dir::DataDir;
 use crate::runtime::disk::DiskHealth;
-use crate::runtime::log::Tail;
+use crate::runtime::log::{self, Tail};
 use crate::runtime::sockets;
 use crate::runtime::sockets::Port;
 use crate::runtime::tasks::Tasks;
 use crate::tools::mine::{self, MinerEvent};
 use crate::work::{self, Payout};
 use story::{Chapter, Story};
+
+/// Everything about a demonstration.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// How to log.
+    pub log: log::Config,
+    /// Stop after this many.
+    pub blocks: Option<u64>,
+    /// Whether to start a miner.
+    pub miner: bool,
+    /// Where miners connect.
+    pub worker_address: SocketAddr,
+    /// Where found blocks are kept; `None` for a temporary folder.
+    pub data_dir: Option<PathBuf>,
+    /// How miners are served.
+    pub stratum: stratum::server::Config,
+}
 
 /// How long the machine's hash rate is measured for.
 const MEASURE: Duration = Duration::from_millis(400);
@@ -61,7 +78,7 @@ const MINER_EVENTS_MAX: usize = 1024;
 /// # Errors
 /// The worker port is taken, or nothing can be written.
 pub async fn run(
-    config: DemoConfig,
+    config: Config,
     log: Tail,
     disk: DiskHealth,
     metrics: PrometheusHandle,

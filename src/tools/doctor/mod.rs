@@ -13,10 +13,10 @@ use std::path::Path;
 use crate::bitcoind::CLOCK_OFF_MAX;
 use crate::bitcoind::check::Diagnosis;
 use crate::bitcoind::probe::{Found, Probe};
-use crate::config::NodeConfig;
+use crate::node;
+use crate::node::saved_payout::saved_payout;
 use crate::runtime::sockets;
 use crate::template::{BLOCK_WEIGHT_MAX, Template};
-use crate::tools::import;
 use crate::view::control::client;
 use crate::view::control::overview::Payouts;
 use crate::view::control::words::{printable, span};
@@ -123,7 +123,7 @@ impl Report {
 }
 
 /// Looks at everything.
-pub async fn run(config: &NodeConfig) -> Report {
+pub async fn run(config: &node::Config) -> Report {
     let mut checks = vec![Check::ok("p2pool", format!("{} on {}", env!("CARGO_PKG_VERSION"), config.network.name))];
     let running = ask(&config.data_dir, &Request::Status).await;
     let pid = running.as_ref().and_then(|status| status["pid"].as_u64());
@@ -163,7 +163,7 @@ async fn ask(data_dir: &Path, request: &Request) -> Option<Value> {
     }
 }
 
-fn running_node(config: &NodeConfig, pid: Option<u64>) -> Check {
+fn running_node(config: &node::Config, pid: Option<u64>) -> Check {
     match pid {
         Some(pid) => Check::ok("node", format!("runs, process {pid}")),
         None => Check::ok("node", format!("none runs on {}", config.data_dir.display())),
@@ -195,7 +195,7 @@ fn port(name: &'static str, address: SocketAddr, running: Option<u64>, if_taken:
     }
 }
 
-async fn daemon(probe: &Probe, config: &NodeConfig, payees: Option<u64>) -> Vec<Check> {
+async fn daemon(probe: &Probe, config: &node::Config, payees: Option<u64>) -> Vec<Check> {
     let found = match probe.look().await {
         Ok(found) => found,
         Err(diagnosis) => {
@@ -328,12 +328,12 @@ fn coinbase_room(template: &Template, payees: Option<u64>) -> Check {
     Check::warning("coinbase room", text, advice)
 }
 
-async fn payout(probe: &Probe, config: &NodeConfig) -> Check {
+async fn payout(probe: &Probe, config: &node::Config) -> Check {
     const NAME: &str = "payout address";
     if let Some(payout) = &config.address {
         return Check::ok(NAME, payout.address.to_string());
     }
-    match import::saved_payout(&config.data_dir, config.network) {
+    match saved_payout(&config.data_dir, config.network) {
         Ok(Some(payout)) => return Check::ok(NAME, format!("{}, taken over from an old node", payout.address)),
         Ok(None) => {}
         Err(error) => return Check::bad(NAME, format!("{error:#}"), "give -a ADDRESS"),

@@ -3,13 +3,14 @@
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{self, BufWriter, Read, Write};
+use std::io::{self, Read};
 use std::path::Path;
 use std::sync::Arc;
 use thiserror::Error;
 
 use super::view::{ONLY, SPANS, Sums, View};
 use super::{Source, Sources, sources};
+use crate::runtime::files;
 
 /// The file in the data directory.
 pub const NAME: &str = "graph_db";
@@ -140,20 +141,7 @@ pub fn write(sources: &[Arc<Source>], dir: &Path) -> io::Result<()> {
             (source.name(), views.collect())
         })
         .collect();
-    replace(dir, NAME, |file| Ok(serde_json::to_writer(file, &written)?))
-}
-
-/// Writes a file of this name in `dir`: whole, or not at all.
-pub(super) fn replace(dir: &Path, name: &str, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> io::Result<()> {
-    let mut file = tempfile::Builder::new().prefix(".graphs-").tempfile_in(dir)?;
-    {
-        let mut buffered = BufWriter::new(file.as_file_mut());
-        write(&mut buffered)?;
-        buffered.flush()?;
-    }
-    file.as_file().sync_all()?;
-    file.persist(dir.join(name)).map_err(|error| error.error)?;
-    Ok(())
+    files::replace(&dir.join(NAME), |file| Ok(serde_json::to_writer(file, &written)?))
 }
 
 #[cfg(test)]

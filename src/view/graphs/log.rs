@@ -7,7 +7,7 @@ use std::io::{self, Read};
 use std::path::Path;
 use std::sync::Arc;
 
-use super::file::replace;
+use crate::runtime::files;
 use crate::view::snapshot::Figures;
 use crate::view::snapshot::difficulty::hashes;
 
@@ -117,7 +117,7 @@ impl Log {
     }
 
     pub(super) fn write(&self, dir: &Path) -> io::Result<()> {
-        replace(dir, NAME, |file| Ok(serde_json::to_writer(file, &self.0)?))
+        files::replace(&dir.join(NAME), |file| Ok(serde_json::to_writer(file, &self.0)?))
     }
 }
 
