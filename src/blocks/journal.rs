@@ -66,9 +66,10 @@ pub struct Entry {
 /// What a restart finds.
 #[derive(Debug, Default)]
 pub struct Unfinished {
-    /// Blocks whose fate is not known, or that came second.
+    /// Blocks whose fate is not known, and those that came second; the latter without their bytes.
     pub blocks: Vec<(FoundBlock, Entry)>,
-    /// Blocks that were rejected, as an earlier version or an earlier run has it.
+    /// Blocks that were rejected, as an earlier version or an earlier run has it, without their bytes: each is read when
+    /// its turn comes.
     pub rejected: Vec<(FoundBlock, Entry)>,
     /// Files that cannot be read, set aside under a new name, with the reason.
     pub damaged: Vec<(PathBuf, DamageError)>,
@@ -87,11 +88,11 @@ pub struct Kept {
 
 /// A disk that does not do what it is asked.
 #[derive(Debug, Error)]
-#[error("cannot {action} {path}: {source}")]
+#[error("cannot {action} {path}: {cause}")]
 pub struct JournalError {
     action: &'static str,
     path: String,
-    source: io::Error,
+    cause: io::Error,
 }
 
 /// Why a file is no entry.
@@ -187,9 +188,10 @@ impl Journal {
             if ![UNFINISHED, UNWRITTEN, STALE].contains(&state) && !is_rejected {
                 continue;
             }
+            let without_bytes = |block| FoundBlock { bytes: Bytes::new(), ..block };
             match load(&path) {
-                Ok(block) if is_rejected => found.rejected.push((block, Entry { path })),
-                Ok(block) if state == STALE => found.blocks.push((block, Entry { path })),
+                Ok(block) if is_rejected => found.rejected.push((without_bytes(block), Entry { path })),
+                Ok(block) if state == STALE => found.blocks.push((without_bytes(block), Entry { path })),
                 Ok(block) => {
                     // Whole, though its rename was cut short: the block is as good as any.
                     let whole = path.with_extension(UNFINISHED);
@@ -378,7 +380,7 @@ impl Journal {
 
 fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> JournalError + use<> {
     let path = path.display().to_string();
-    move |source| JournalError { action, path, source }
+    move |cause| JournalError { action, path, cause }
 }
 
 fn encode(block: &FoundBlock) -> Vec<u8> {

@@ -14,12 +14,12 @@ use futures::future::BoxFuture;
 use futures::stream::{FuturesUnordered, StreamExt};
 use metrics::{Gauge, counter, gauge, histogram};
 use parking_lot::Mutex;
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant as StdInstant};
 use thiserror::Error;
-use tokio::sync::{Notify, mpsc, oneshot, watch};
+use tokio::sync::{Notify, Semaphore, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
@@ -62,6 +62,10 @@ const WRITE_SLOW: Duration = Duration::from_secs(5);
 /// Requests to submit a block of the journal again that may wait; more are refused.
 const REQUESTS_QUEUED_MAX: usize = 16;
 
+/// Stale and rejected blocks of earlier runs that are read back and submitted at once: a test network may have hundreds, of
+/// megabytes each.
+const LEFTOVERS_AT_ONCE: usize = 4;
+
 /// What the submitter works with.
 pub(crate) struct Inputs {
     /// Where blocks are kept.
@@ -81,8 +85,16 @@ pub(crate) struct Inputs {
 pub(crate) fn start(tasks: &Tasks, inputs: Inputs) -> Resubmitter {
     let Inputs { journal, routes, blocks, templates, reports } = inputs;
     let (sender, requests) = mpsc::channel(REQUESTS_QUEUED_MAX);
-    let submitter =
-        Submitter { tasks: tasks.clone(), journal, routes: routes.into(), templates, reports, live: Arc::default() };
+    let submitter = Submitter {
+        tasks: tasks.clone(),
+        journal,
+        routes: routes.into(),
+        templates,
+        reports,
+        live: Arc::default(),
+        reading: Arc::default(),
+        leftovers: Arc::new(Semaphore::new(LEFTOVERS_AT_ONCE)),
+    };
     tasks.spawn("submit", submitter.run(blocks, requests));
     Resubmitter(sender)
 }
@@ -109,6 +121,9 @@ pub enum ResubmitError {
     /// Its file cannot be read.
     #[error(transparent)]
     Find(#[from] FindError),
+    /// An earlier request is still reading its file.
+    #[error("block {0} is being read from its file already: the disk is slow")]
+    Reading(BlockHash),
     /// The node ends, or has too many requests already.
     #[error("the node is stopping, or too busy: try again")]
     Busy,
@@ -148,6 +163,10 @@ struct Submitter {
     reports: Reports,
     /// Blocks on their way, each with the signal that has its routes try at once.
     live: Arc<Mutex<HashMap<BlockHash, Arc<Notify>>>>,
+    /// Blocks whose files are being read on request: one reader each, however long the disk takes.
+    reading: Arc<Mutex<HashSet<BlockHash>>>,
+    /// Permits to have a block without bytes in memory, `LEFTOVERS_AT_ONCE`.
+    leftovers: Arc<Semaphore>,
 }
 
 /// How a block comes to be submitted.
@@ -225,9 +244,13 @@ impl Submitter {
             again.notify_waiters();
             return Ok(());
         }
+        if !self.reading.lock().insert(hash) {
+            return Err(ResubmitError::Reading(hash));
+        }
         let journal = self.journal.clone();
-        let found =
-            tokio::task::spawn_blocking(move || journal.find(&hash)).await.map_err(|_| ResubmitError::Busy)??;
+        let found = tokio::task::spawn_blocking(move || journal.find(&hash)).await;
+        self.reading.lock().remove(&hash);
+        let found = found.map_err(|_| ResubmitError::Busy)??;
         let (block, entry) = found.ok_or(ResubmitError::NotKept(hash))?;
         info!(height = block.height, %hash, "submitting a block again");
         self.take_up(block, Origin::Kept(entry));
@@ -254,7 +277,8 @@ impl Submitter {
         let submission = Submission {
             about: FoundBlock { bytes: Bytes::new(), ..block.clone() },
             is_recheck,
-            bytes: Mutex::new(Some(block.bytes)),
+            leftovers: block.bytes.is_empty().then(|| self.leftovers.clone()),
+            bytes: Mutex::new((!block.bytes.is_empty()).then_some(block.bytes)),
             entries,
             routes,
             templates: self.templates.clone(),
@@ -448,6 +472,8 @@ struct Submission {
     is_recheck: bool,
     /// Its bytes; none while they are in its file and no attempt is due: a stale block is offered for hours.
     bytes: Mutex<Option<Bytes>>,
+    /// For a block that stays in its file between attempts from the start: limits how many are in memory.
+    leftovers: Option<Arc<Semaphore>>,
     /// Its file, once there is one.
     entries: watch::Receiver<Option<journal::Entry>>,
     routes: Arc<[Arc<dyn Route>]>,
@@ -547,6 +573,10 @@ impl Submission {
         loop {
             let is_buried = self.is_buried();
             let parent = tip(&mut templates);
+            let turn = match &self.leftovers {
+                Some(leftovers) => Some(leftovers.acquire().await.expect("it is never closed")),
+                None => None,
+            };
             let block = match self.load().await {
                 Ok(block) => block,
                 // `found` has removed its file.
@@ -562,13 +592,14 @@ impl Submission {
             let started = Instant::now();
             let outcome = route.attempt(&block).await;
             self.put_back(&block);
+            drop(turn);
             let name = route.name();
             histogram!("bitcoind_block_submission_seconds", "route" => name).record(started.elapsed());
             counter!("bitcoind_block_submissions_total", "route" => name, "outcome" => outcome.word()).increment(1);
             if matches!(outcome, Outcome::Accepted | Outcome::Stale) {
                 self.safe.reached();
             }
-            self.reports.send(BlockReport { block, route: Some(name), outcome: outcome.clone() });
+            self.reports.send(BlockReport { block: self.about.clone(), route: Some(name), outcome: outcome.clone() });
             self.log(name, &outcome, failed_before);
             failed_before = true;
             let is_over = outcome.is_final();
@@ -604,7 +635,7 @@ impl Submission {
 
     /// Keeps the bytes in memory while the block may still be a matter of seconds, or has no file.
     fn put_back(&self, block: &FoundBlock) {
-        let is_stale = *self.fate.borrow() == Some(Outcome::Stale);
+        let is_stale = self.leftovers.is_some() || *self.fate.borrow() == Some(Outcome::Stale);
         let is_in_file = self.entries.borrow().is_some();
         *self.bytes.lock() = if is_stale && is_in_file { None } else { Some(block.bytes.clone()) };
     }
@@ -630,8 +661,7 @@ impl Submission {
     }
 
     fn conclude(&self, verdict: &Outcome) {
-        let bytes = self.bytes.lock().clone().unwrap_or_default();
-        let block = FoundBlock { bytes, ..self.about.clone() };
+        let block = self.about.clone();
         let is_news = !(self.is_recheck && matches!(verdict, Outcome::Rejected(_)));
         if is_news {
             counter!("bitcoind_blocks_total", "outcome" => verdict.word()).increment(1);
@@ -686,6 +716,7 @@ mod tests {
     use bitcoin::hashes::Hash;
     use futures::future::BoxFuture;
     use std::collections::VecDeque;
+    use std::sync::atomic::{AtomicUsize, Ordering};
     use tokio::sync::broadcast;
 
     use crate::template::TemplateParts;
@@ -877,7 +908,7 @@ mod tests {
         let journal = Journal::of_test(dir.path());
         journal.write(&block()).unwrap();
         let mut bench = bench(journal.clone(), vec![scripted("rpc", &[Outcome::Accepted])]);
-        assert_eq!(bench.heard.recv().await.unwrap().block, block());
+        assert_eq!(bench.heard.recv().await.unwrap().block, FoundBlock { bytes: Bytes::new(), ..block() });
         // One that is being assembled while the node stops comes after the signal.
         bench.tasks.stop();
         sleep(Duration::from_millis(50)).await;
@@ -918,6 +949,63 @@ mod tests {
         journal.write(&block()).unwrap().mark(&Outcome::Accepted).unwrap();
         bench.resubmitter.resubmit(block().hash).await.unwrap();
         assert_eq!(bench.heard.recv().await.unwrap().outcome, Outcome::Accepted);
+    }
+
+    /// Takes a while, and counts how many blocks it has at once.
+    #[derive(Default)]
+    struct Counting {
+        now: AtomicUsize,
+        most: AtomicUsize,
+    }
+
+    impl Route for Counting {
+        fn name(&self) -> &'static str {
+            "rpc"
+        }
+
+        fn attempt<'a>(&'a self, block: &'a FoundBlock) -> BoxFuture<'a, Outcome> {
+            Box::pin(async move {
+                assert_eq!(block.bytes, super::tests::block().bytes, "it was read from its file");
+                let now = self.now.fetch_add(1, Ordering::SeqCst) + 1;
+                self.most.fetch_max(now, Ordering::SeqCst);
+                sleep(Duration::from_millis(10)).await;
+                self.now.fetch_sub(1, Ordering::SeqCst);
+                Outcome::Accepted
+            })
+        }
+    }
+
+    #[tokio::test]
+    async fn many_stale_blocks_of_earlier_runs_are_offered_a_few_at_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let journal = Journal::of_test(dir.path());
+        let count = 5 * LEFTOVERS_AT_ONCE;
+        for seed in 0..u8::try_from(count).unwrap() {
+            let stale = FoundBlock { hash: BlockHash::from_byte_array([seed; 32]), ..block() };
+            journal.write(&stale).unwrap().mark(&Outcome::Stale).unwrap();
+        }
+        let route = Arc::new(Counting::default());
+        let mut bench = bench(journal, vec![route.clone()]);
+        let mut accepted = 0;
+        while accepted < count {
+            accepted += usize::from(bench.heard.recv().await.unwrap().route.is_none());
+        }
+        assert_eq!(route.most.load(Ordering::SeqCst), LEFTOVERS_AT_ONCE);
+    }
+
+    #[tokio::test]
+    async fn a_file_that_cannot_be_read_occupies_one_reader_however_often_it_is_asked_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let journal = Journal::of_test(dir.path());
+        let bench = bench(journal.clone(), vec![scripted("rpc", &[Outcome::Accepted])]);
+        let file = dir.path().join("found_blocks").join(format!("0000007-{}.accepted", block().hash));
+        assert!(std::process::Command::new("mkfifo").arg(&file).status().unwrap().success());
+        let request = || Box::pin(bench.resubmitter.resubmit(block().hash));
+        let (refused, reader) = futures::future::select(request(), request()).await.factor_first();
+        assert!(matches!(refused, Err(ResubmitError::Reading(_))), "{refused:?}");
+        // The reader gets nothing, and ends.
+        std::fs::write(&file, b"").unwrap();
+        assert!(matches!(reader.await, Err(ResubmitError::Find(_))));
     }
 
     #[tokio::test]
