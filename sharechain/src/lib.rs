@@ -11,6 +11,7 @@
 
 pub mod chain;
 pub mod coin;
+pub mod map;
 pub mod merkle;
 pub mod pack;
 pub mod rules;

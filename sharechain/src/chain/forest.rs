@@ -9,11 +9,12 @@
 //! grows downwards costs no more than what is added. Skip links from above such a seam lead no further down than to the
 //! seam; before there are so many that walks get long, everything above is labelled anew.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::{Add, Sub};
 
 use thiserror::Error;
 
+use crate::map::Map;
 use crate::share::{Attempts, ShareHash};
 
 /// Seams in one tree at most.
@@ -96,9 +97,9 @@ struct Slot {
 pub struct Forest {
     slots: Vec<Slot>,
     free: Vec<u32>,
-    ids: HashMap<ShareHash, Id>,
+    ids: Map<ShareHash, Id>,
     /// By parent's hash, also of parents that are not here, and `None` for those that begin a chain.
-    children: HashMap<Option<ShareHash>, Vec<ShareHash>>,
+    children: Map<Option<ShareHash>, Vec<ShareHash>>,
     heads: BTreeSet<ShareHash>,
 }
 
@@ -440,6 +441,7 @@ pub(super) fn equal_work(attempts: u64) -> Work {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+    use std::collections::HashMap;
 
     fn hash(number: u64) -> ShareHash {
         let mut digest = [0; 32];

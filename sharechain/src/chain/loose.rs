@@ -9,6 +9,7 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 
 use super::verify::TRANSACTION_SHARES_MAX;
+use crate::map::Map;
 use crate::share::{SHARE_BYTES_MAX, ShareHash};
 
 /// Bytes of loose shares from one network: the longest share, and 8 MB of usual ones. A whole chain's length of usual shares
@@ -81,7 +82,7 @@ impl Usage {
 /// All loose shares.
 #[derive(Debug)]
 pub(super) struct Loose {
-    shares: HashMap<ShareHash, LooseShare>,
+    shares: Map<ShareHash, LooseShare>,
     networks: HashMap<SourceNetwork, Usage>,
     all: Usage,
     is_due: bool,
@@ -89,7 +90,7 @@ pub(super) struct Loose {
 
 impl Default for Loose {
     fn default() -> Self {
-        Self { shares: HashMap::new(), networks: HashMap::new(), all: Usage::new(LOOSE_MAX), is_due: false }
+        Self { shares: Map::default(), networks: HashMap::new(), all: Usage::new(LOOSE_MAX), is_due: false }
     }
 }
 

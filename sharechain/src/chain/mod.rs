@@ -48,6 +48,7 @@ use self::loose::{Loose, SourceNetwork};
 use self::verify::Verified;
 use self::view::View;
 use crate::coin::Network;
+use crate::map::{Map, Set};
 use crate::merkle::Digest;
 use crate::share::{Share, ShareHash, ShareRules, ShareVersion};
 
@@ -96,7 +97,7 @@ pub struct Sharechain {
     rules: ShareRules,
     all: Forest,
     verified: Forest,
-    known: HashMap<ShareHash, Known>,
+    known: Map<ShareHash, Known>,
     loose: Loose,
     facts: ParentFacts,
     coinbase_sizes: HashMap<ShareVersion, CoinbaseSize>,
@@ -106,7 +107,7 @@ pub struct Sharechain {
     minimum_protocol: u32,
     wanted_heights: HashSet<Digest>,
     /// Shares that are too far ahead of our clock.
-    early: HashSet<ShareHash>,
+    early: Set<ShareHash>,
     /// Loaded as verified and not yet checked in this process.
     trusted: VecDeque<ShareHash>,
     events: VecDeque<Event>,
@@ -120,7 +121,7 @@ impl Sharechain {
             rules: share_rules(network),
             all: Forest::default(),
             verified: Forest::default(),
-            known: HashMap::new(),
+            known: Map::default(),
             loose: Loose::default(),
             facts: ParentFacts::default(),
             coinbase_sizes: HashMap::new(),
@@ -129,7 +130,7 @@ impl Sharechain {
             own: OwnShares::default(),
             minimum_protocol: network.minimum_protocol_version,
             wanted_heights: HashSet::new(),
-            early: HashSet::new(),
+            early: Set::default(),
             trusted: VecDeque::new(),
             events: VecDeque::new(),
         }

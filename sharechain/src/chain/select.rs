@@ -10,6 +10,7 @@ use super::forest::Work;
 use super::score::{AdjustedWork, TailScore, score};
 use super::verify::{VerifyError, is_early, punishment};
 use super::{Event, Sharechain};
+use crate::map::Set;
 use crate::merkle::Digest;
 use crate::share::{Attempts, ShareHash, Target};
 
@@ -168,7 +169,7 @@ impl Sharechain {
             self.all.heads().iter().copied().filter(|head| !self.verified.heads().contains(head)).collect();
         let is_fresh = |head: &ShareHash| self.all.previous(*head).is_some_and(|below| self.verified.contains(&below));
         let (fresh, others): (Vec<_>, Vec<_>) = heads.into_iter().partition(is_fresh);
-        let mut early = HashSet::new();
+        let mut early = Set::default();
         for head in fresh.into_iter().chain(others) {
             let top = match self.below_early(head, now, &mut early) {
                 Below::Share(top) => top,
@@ -222,7 +223,7 @@ impl Sharechain {
 
     /// Walks from `head` down past the shares that are too far ahead of our clock, and adds these to `early`. They stay,
     /// unjudged, until our clock shows that their time has come; the reference removes them, and has to get them again.
-    fn below_early(&self, head: ShareHash, now: f64, early: &mut HashSet<ShareHash>) -> Below {
+    fn below_early(&self, head: ShareHash, now: f64, early: &mut Set<ShareHash>) -> Below {
         let mut at = head;
         loop {
             match self.share(at) {
@@ -239,7 +240,7 @@ impl Sharechain {
     }
 
     /// Reports shares that were found to be ahead of our clock, once each.
-    fn note_early(&mut self, early: HashSet<ShareHash>, now: f64) {
+    fn note_early(&mut self, early: Set<ShareHash>, now: f64) {
         let whole_seconds = format!("{now:.0}");
         for hash in early.difference(&self.early) {
             let Some(known) = self.known.get(hash) else { continue };

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use super::forest::Forest;
 use super::weights::{Counting, Entry, Fading, Query, limit};
 use crate::coin::Network;
+use crate::map::Map;
 use crate::merkle::Digest;
 use crate::rules::{Weighing, WindowStart};
 use crate::share::{Share, ShareHash, ShareRules, ShareVersion, Target};
@@ -77,7 +78,7 @@ pub(super) struct View<'a> {
     pub(super) network: &'a Network,
     pub(super) rules: &'a ShareRules,
     pub(super) all: &'a Forest,
-    pub(super) known: &'a HashMap<ShareHash, Known>,
+    pub(super) known: &'a Map<ShareHash, Known>,
     pub(super) facts: &'a ParentFacts,
     pub(super) coinbase_sizes: &'a HashMap<ShareVersion, CoinbaseSize>,
 }

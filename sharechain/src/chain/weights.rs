@@ -5,11 +5,11 @@
 //! costs a few shares and one copy of the sums, whatever the window's length. A window that is asked for far from the
 //! last one is summed afresh.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use ruint::aliases::U320;
 
+use crate::map::Map;
 use crate::share::{Attempts, Payee, Share, ShareHash, Target, Weights};
 
 /// Shares per sealed chunk: a copy of the past is a pointer to all sealed chunks and up to two chunks of shares.
@@ -182,7 +182,7 @@ pub struct Window {
     past: Past,
     /// How many of the newest shares count whole.
     whole: usize,
-    by_payee: HashMap<Payee, (U320, u32)>,
+    by_payee: Map<Payee, (U320, u32)>,
     total: U320,
     donation: U320,
     latest: Option<(Query, Arc<Weights>)>,
@@ -381,6 +381,7 @@ impl Snapshot {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+    use std::collections::HashMap;
 
     fn hash(number: u64) -> ShareHash {
         let mut digest = [0; 32];

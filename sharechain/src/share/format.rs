@@ -48,18 +48,24 @@ pub fn read_wrapped<'a>(reader: &mut Reader<'a>) -> Result<(u64, &'a [u8]), Unpa
 
 /// Writes a share in its wrapper.
 pub fn write_wrapped(writer: &mut Writer, contents: &Contents) {
+    writer.varint(contents.version.number());
+    writer.count(contents_bytes(contents));
+    write_contents(writer, contents);
+}
+
+fn contents_bytes(contents: &Contents) -> usize {
     let mut length = Writer::counting();
     write_contents(&mut length, contents);
-    writer.varint(contents.version.number());
-    writer.count(length.at());
-    write_contents(writer, contents);
+    length.at()
 }
 
 /// Bytes of a share in its wrapper.
 pub(super) fn wire_bytes(contents: &Contents) -> usize {
-    let mut length = Writer::counting();
-    write_wrapped(&mut length, contents);
-    length.at()
+    let inner = contents_bytes(contents);
+    let mut head = Writer::counting();
+    head.varint(contents.version.number());
+    head.count(inner);
+    head.at() + inner
 }
 
 /// The share that `bytes` are: a wrapper, and nothing after it.

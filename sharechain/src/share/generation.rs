@@ -6,10 +6,10 @@
 use bitcoin::hashes::{Hash, sha256d};
 use ruint::Uint;
 use ruint::aliases::U320;
-use std::collections::HashMap;
 use thiserror::Error;
 
 use super::{HashLink, Payee, PayeeError, SegwitData, ShareInfo, ShareRules, ShareVersion};
+use crate::map::Map;
 use crate::merkle::Digest;
 use crate::pack::Writer;
 use crate::rules::FindersPart;
@@ -66,7 +66,7 @@ const LOCK_TIME: [u8; 4] = [0; 4];
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Weights {
     /// What each payee has; entries of 0 count as absent.
-    pub by_payee: HashMap<Payee, U320>,
+    pub by_payee: Map<Payee, U320>,
     /// All of it.
     pub total: U320,
     /// What the payees gave to the donation address.

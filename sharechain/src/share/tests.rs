@@ -3,9 +3,10 @@
 use proptest::prelude::*;
 use ruint::Uint;
 use ruint::aliases::U320;
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashSet};
 
 use super::*;
+use crate::map::Map;
 use crate::pack::Reader;
 use crate::rules::PayeeForm;
 
@@ -34,7 +35,7 @@ fn payee(index: u16) -> Payee {
 
 /// Weights of payees of which nobody donates.
 fn weights(of: impl IntoIterator<Item = (Payee, u64)>) -> Weights {
-    let by_payee: HashMap<_, _> = of.into_iter().map(|(payee, weight)| (payee, U320::from(weight))).collect();
+    let by_payee: Map<_, _> = of.into_iter().map(|(payee, weight)| (payee, U320::from(weight))).collect();
     let total = by_payee.values().fold(U320::ZERO, |sum, weight| sum + weight);
     Weights { by_payee, total, donation: U320::ZERO }
 }
@@ -358,7 +359,7 @@ fn any_weights() -> impl Strategy<Value = Weights> {
     (prop::collection::btree_map(0u16..60, weight, 1..40), 0u32..120, any::<u64>()).prop_map(
         |(map, shift, donation)| {
             let payee_of = |index| if index == 59 { donation_payee(&test_rules()) } else { payee(index) };
-            let by_payee: HashMap<_, _> = map
+            let by_payee: Map<_, _> = map
                 .into_iter()
                 .map(|(index, weight)| (payee_of(index), U320::from(weight) << shift as usize))
                 .collect();
