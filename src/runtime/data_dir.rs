@@ -45,14 +45,14 @@ struct Note {
 #[derive(Debug, Error)]
 pub enum DataDirError {
     /// The disk does not do what it is asked.
-    #[error("cannot {action} {path}: {source}")]
+    #[error("cannot {action} {path}: {cause}")]
     Disk {
         /// What was tried.
         action: &'static str,
         /// On which file or folder.
         path: String,
         /// What the system said.
-        source: io::Error,
+        cause: io::Error,
     },
     /// Waiting would be for nothing: the two share no chain.
     #[error(
@@ -73,7 +73,7 @@ pub enum DataDirError {
 
 fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> DataDirError + use<> {
     let path = path.display().to_string();
-    move |source| DataDirError::Disk { action, path, source }
+    move |cause| DataDirError::Disk { action, path, cause }
 }
 
 impl DataDir {

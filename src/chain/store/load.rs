@@ -69,7 +69,7 @@ pub(super) fn read_only(folder: &Path) -> Result<Loaded, StoreError> {
         last = read_foreign(folder);
         match &last {
             // A segment was copied forward and deleted since the folder was listed.
-            Err(StoreError::Disk { source, .. }) if source.kind() == ErrorKind::NotFound => {}
+            Err(StoreError::Disk { cause, .. }) if cause.kind() == ErrorKind::NotFound => {}
             _ => break,
         }
     }

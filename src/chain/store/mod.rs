@@ -44,14 +44,14 @@ const SEGMENT_BYTES_MAX: u64 = 1 << 20;
 #[derive(Debug, Error)]
 pub enum StoreError {
     /// The disk does not do what it is asked.
-    #[error("cannot {action} {path}: {source}")]
+    #[error("cannot {action} {path}: {cause}")]
     Disk {
         /// What was tried.
         action: &'static str,
         /// On which file or folder.
         path: String,
         /// What the system said.
-        source: io::Error,
+        cause: io::Error,
     },
     /// Written by a program that knows more than this one. Nothing was touched.
     #[error("{path} has share store format {version}, this program knows only {known}: start the newer program, or move the folder away", known = segment::VERSION)]
@@ -73,7 +73,7 @@ pub enum StoreError {
 
 fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StoreError + use<> {
     let path = path.display().to_string();
-    move |source| StoreError::Disk { action, path, source }
+    move |cause| StoreError::Disk { action, path, cause }
 }
 
 /// The share store. It blocks on the disk: keep it on a thread of its own ([`StoreWriter`]).

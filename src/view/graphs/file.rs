@@ -25,12 +25,12 @@ const KEY_BYTES_MAX: usize = 256;
 #[derive(Debug, Error)]
 pub enum FileError {
     /// The disk does not give it.
-    #[error("cannot read {path}: {source}")]
+    #[error("cannot read {path}: {cause}")]
     Disk {
         /// The file.
         path: String,
         /// What the system said.
-        source: io::Error,
+        cause: io::Error,
     },
     /// It is too big to be one.
     #[error("{path} has {bytes} bytes, more than the {BYTES_MAX} of any graph_db")]
@@ -41,12 +41,12 @@ pub enum FileError {
         bytes: u64,
     },
     /// It is no JSON, or not of this kind.
-    #[error("{path} is no graph_db: {source}")]
+    #[error("{path} is no graph_db: {cause}")]
     Json {
         /// The file.
         path: String,
         /// What is wrong with it.
-        source: serde_json::Error,
+        cause: serde_json::Error,
     },
 }
 
@@ -98,7 +98,7 @@ type Stored = BTreeMap<String, BTreeMap<String, serde_json::Value>>;
 /// It cannot be read, or is none.
 pub fn read(path: &Path) -> Result<Sources, FileError> {
     let shown = || path.display().to_string();
-    let disk = |source| FileError::Disk { path: shown(), source };
+    let disk = |cause| FileError::Disk { path: shown(), cause };
     let file = File::open(path).map_err(disk)?;
     let bytes = file.metadata().map_err(disk)?.len();
     if bytes > BYTES_MAX {
@@ -106,8 +106,7 @@ pub fn read(path: &Path) -> Result<Sources, FileError> {
     }
     let mut text = Vec::new();
     file.take(BYTES_MAX).read_to_end(&mut text).map_err(disk)?;
-    let mut stored: Stored =
-        serde_json::from_slice(&text).map_err(|source| FileError::Json { path: shown(), source })?;
+    let mut stored: Stored = serde_json::from_slice(&text).map_err(|cause| FileError::Json { path: shown(), cause })?;
     let mut read = sources();
     for source in &mut read {
         let Some(mut views) = stored.remove(source.name()) else { continue };
