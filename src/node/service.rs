@@ -8,6 +8,7 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use sharechain::coin::Network;
 use std::net::SocketAddr;
 use std::time::Duration;
+use stratum::server::limits::Limits;
 use tracing::{info, warn};
 
 use super::saved_payout::saved_payout;
@@ -36,7 +37,7 @@ const WALLET_PAUSE: Duration = Duration::from_secs(3);
 /// # Errors
 /// It cannot be started: a port is taken, a file cannot be read or written, or nobody is there to be paid.
 pub async fn run(
-    config: Config,
+    mut config: Config,
     data_dir: DataDir,
     log: Tail,
     disk: DiskHealth,
@@ -52,14 +53,8 @@ pub async fn run(
              @FILE, bitcoin.conf or bitcoind's cookie keep it to yourself"
         );
     }
-    let connections = config.stratum.limits.connections_max as u64;
     match sockets::raise_file_limit() {
-        Ok(Some(files)) if files < connections + FILES_SPARE => warn!(
-            files,
-            needed = connections + FILES_SPARE,
-            "fewer files may be open than --max-workers needs: raise the limit (ulimit -n, LimitNOFILE=)"
-        ),
-        Ok(_) => {}
+        Ok(files) => fit_connections(&mut config.stratum.limits, files),
         Err(error) => warn!(%error, "cannot raise the number of files that may be open"),
     }
     if !data_dir.is_ours() {
@@ -142,6 +137,22 @@ pub async fn run(
     Ok(())
 }
 
+/// Lowers the limit of miners' connections to what `files` open files leave room for; `None` is any number of files.
+fn fit_connections(limits: &mut Limits, files: Option<u64>) {
+    let room = files.map_or(u64::MAX, |files| files.saturating_sub(FILES_SPARE).max(1));
+    let room = usize::try_from(room).unwrap_or(usize::MAX);
+    if limits.connections_max > room {
+        warn!(
+            files,
+            served = room,
+            asked = limits.connections_max,
+            "fewer connections of miners than --max-workers are served: this process may not have more files open \
+             (ulimit -n, LimitNOFILE=)"
+        );
+        limits.connections_max = room;
+    }
+}
+
 /// Says who has the data directory, and takes it over when that process ends.
 fn wait_for_turn(data_dir: &DataDir, tasks: &Tasks) {
     let path = data_dir.path().display().to_string();
@@ -186,5 +197,23 @@ async fn wallet_payout(config: &daemon::Config, network: &'static Network) -> Re
             }
         }
         tokio::time::sleep(WALLET_PAUSE).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn connections_are_limited_to_what_open_files_leave_room_for() {
+        let served = |asked, files| {
+            let mut limits = Limits { connections_max: asked, ..Limits::default() };
+            fit_connections(&mut limits, files);
+            limits.connections_max
+        };
+        assert_eq!(served(50_000, None), 50_000);
+        assert_eq!(served(50_000, Some(1_048_576)), 50_000);
+        assert_eq!(served(50_000, Some(4096)), 4096 - 256);
+        assert_eq!(served(50_000, Some(10)), 1);
     }
 }

@@ -389,6 +389,7 @@ pub fn describe() {
 pub async fn run(config: Config, inputs: Inputs, figures: watch::Sender<Arc<Figures>>, stop: CancellationToken) {
     let started = figures.borrow().started;
     let mut tips = inputs.chain.tips.clone();
+    let mut templates = inputs.templates.clone();
     let mut ticks = tokio::time::interval(INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut carried = look::Carried::default();
@@ -397,8 +398,10 @@ pub async fn run(config: Config, inputs: Inputs, figures: watch::Sender<Arc<Figu
             () = stop.cancelled() => return,
             _ = ticks.tick() => {}
             changed = tips.changed() => if changed.is_err() { return },
+            // What the next block pays, and for which target.
+            changed = templates.changed() => if changed.is_err() { return },
         }
-        let template = inputs.templates.borrow().clone();
+        let template = templates.borrow_and_update().clone();
         let ask = look::Ask { block_target: template.as_ref().map(|template| target_of(template)) };
         let before = std::mem::take(&mut carried);
         let looked = tokio::select! {
