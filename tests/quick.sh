@@ -31,7 +31,7 @@ for path in "${changed[@]}"; do
         tests/*/*.rs)
             packages[p2pool]=yes
             name=${path#tests/}
-            [[ ! -f tests/${name%%/*}/main.rs ]] || binaries[${name%%/*}]=yes
+            [[ ! -f tests/${name%%/*}/main.rs && ! -f tests/${name%%/*}.rs ]] || binaries[${name%%/*}]=yes
             ;;
         tests/*.rs)
             packages[p2pool]=yes

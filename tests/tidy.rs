@@ -8,6 +8,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+#[path = "tidy/citations.rs"]
+mod citations;
+
 fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
 }
@@ -31,6 +34,11 @@ fn rust_files(folders: &[&str]) -> Vec<PathBuf> {
     }
     assert!(files.len() > 10, "there are files to read");
     files
+}
+
+/// The folders among `folders` that exist.
+fn existing<'a>(folders: &[&'a str]) -> Vec<&'a str> {
+    folders.iter().copied().filter(|folder| root().join(folder).is_dir()).collect()
 }
 
 fn read(path: &Path) -> String {

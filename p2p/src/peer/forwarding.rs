@@ -1,5 +1,5 @@
 //! What a connection knows about transactions: those that the peer had us remember, those that it says it knows, and
-//! those that we had it remember (protocol section 3.8, corrected in 18.1).
+//! those that we had it remember (protocol section 3.8, corrected in section 18.1).
 
 use sharechain::merkle::Digest;
 use sharechain::share::Share;

@@ -124,7 +124,7 @@ impl Share {
         Ok(share)
     }
 
-    /// All that follows from the contents alone (steps 7 and section 4.10).
+    /// All that follows from the contents alone (section 5.1 step 7 and section 4.10).
     pub(super) fn derive(contents: Contents, payee: Payee, rules: &ShareRules) -> Share {
         let info = &contents.share_info;
         let ref_hash = format::ref_hash(info, &contents.ref_merkle_branch, rules);

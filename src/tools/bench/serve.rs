@@ -27,7 +27,7 @@ use crate::view::http::Http;
 use crate::work::{self, Gate, Payout, WorkSet};
 
 /// Hashes that the easiest share takes. Miners who wish for a hard one get one thirty times as hard (protocol section
-/// 5.5): with submissions of eight or nine hashes, fewer than one in a thousand solves anything.
+/// 6): with submissions of eight or nine hashes, fewer than one in a thousand solves anything.
 const SHARE_ATTEMPTS: u64 = 512;
 
 /// Hashes that a block takes: nothing is one, and the window is full by number, not by work.

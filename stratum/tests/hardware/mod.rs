@@ -1,4 +1,4 @@
-//! Miners of section 2.3 of the reference, hashing in virtual time under a `Vardiff`: what the tests judge, and what the
+//! Miners of stratum section 2.3, hashing in virtual time under a `Vardiff`: what the tests judge, and what the
 //! plot shows. Submissions are drawn as a Poisson process; every run is told by its seed.
 
 #![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "a test reads the clock and opens sockets")]
