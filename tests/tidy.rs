@@ -1,15 +1,16 @@
-//! Reads the repository itself: imports obey the table in `src/lib.rs`, the README's options are the program's, every file
-//! says why it exists, and nothing is left unfinished.
+//! Reads the repository itself: imports obey the table in `src/lib.rs`, documentation and code agree, every file says why
+//! it exists, and nothing is left unfinished.
 
 #![allow(clippy::unwrap_used, reason = "a test that fails says where")]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 #[path = "tidy/citations.rs"]
 mod citations;
+#[path = "tidy/options.rs"]
+mod options;
 
 fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
@@ -301,33 +302,4 @@ fn every_metric_is_explained_and_on_a_board_or_in_an_alert_and_the_reverse() {
     assert!(unknown.is_empty(), "boards or alerts have what there is not: {unknown:?}");
     let unseen: Vec<&String> = described.difference(&shown).collect();
     assert!(unseen.is_empty(), "on no board and in no alert of grafana/: {unseen:?}");
-}
-
-/// Long options that `text` names at the start of a help line or in a table row.
-fn options_of(text: &str) -> BTreeSet<String> {
-    text.split(|character: char| !(character.is_alphanumeric() || character == '-'))
-        .filter(|word| word.starts_with("--") && word.len() > 2)
-        .map(str::to_owned)
-        .collect()
-}
-
-#[test]
-fn the_readme_explains_exactly_the_options_that_there_are() {
-    let help = |arguments: &[&str]| {
-        let output = Command::new(env!("CARGO_BIN_EXE_p2pool")).args(arguments).output().unwrap();
-        assert!(output.status.success());
-        String::from_utf8(output.stdout).unwrap()
-    };
-    let mut real: BTreeSet<String> = BTreeSet::new();
-    for text in [help(&["--help"]), help(&["demo", "--help"])] {
-        let lines = text.lines().map(str::trim_start).filter(|line| line.starts_with('-'));
-        real.extend(lines.flat_map(|line| options_of(line.split("  ").next().unwrap_or_default())));
-    }
-    let readme = read(&root().join("README.md"));
-    let rows = readme.lines().filter(|line| line.starts_with("| `-"));
-    let explained: BTreeSet<String> =
-        rows.flat_map(|row| options_of(row.split('|').nth(1).unwrap_or_default())).collect();
-    real.remove("--help");
-    real.remove("--version");
-    assert_eq!(explained, real);
 }

@@ -129,6 +129,11 @@ impl Environment {
     }
 }
 
+/// The command line, for the documentation that is made from it.
+pub fn command() -> clap::Command {
+    Cli::command()
+}
+
 impl Config {
     /// Reads `arguments`, the program's name first.
     ///
