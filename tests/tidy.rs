@@ -11,6 +11,8 @@ use std::path::{Path, PathBuf};
 mod citations;
 #[path = "tidy/options.rs"]
 mod options;
+#[path = "tidy/pages.rs"]
+mod pages;
 
 fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))

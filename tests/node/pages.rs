@@ -1,5 +1,5 @@
 //! The pages in a real browser, on a live node with miners, shares, forks, blocks and a peer: every link is followed, and
-//! nothing is complained of. With `P2POOL_SCREENSHOTS=DIR` the README's pictures are written there.
+//! nothing is complained of. With `P2POOL_SCREENSHOTS=DIR` the pictures of `docs/pictures` are written there.
 
 use serde_json::json;
 use std::collections::{BTreeSet, VecDeque};
@@ -16,7 +16,7 @@ const SHOWN_LIMIT: Duration = Duration::from_secs(30);
 /// A worker whose name is markup: names come from strangers.
 const NASTY: &str = "<img src=x onerror=alert(1)>";
 
-/// Where the README's pictures go, if they are to be made.
+/// The folder for the documentation's pictures, if they are to be made.
 fn pictures() -> Option<PathBuf> {
     let folder = PathBuf::from(std::env::var_os("P2POOL_SCREENSHOTS")?);
     std::fs::create_dir_all(&folder).expect("the pictures' folder can be made");

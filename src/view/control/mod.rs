@@ -109,7 +109,7 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn requests_are_what_the_readme_says() {
+    fn requests_are_what_the_documentation_says() {
         let read = |value: Value| serde_json::from_value::<Request>(value);
         assert_eq!(read(json!({"command": "peers"})).unwrap(), Request::Peers);
         assert_eq!(read(json!({"command": "unban_all"})).unwrap(), Request::UnbanAll);
