@@ -9,6 +9,8 @@ use std::path::{Path, PathBuf};
 
 #[path = "tidy/citations.rs"]
 mod citations;
+#[path = "tidy/dependencies.rs"]
+mod dependencies;
 #[path = "tidy/options.rs"]
 mod options;
 #[path = "tidy/pages.rs"]
