@@ -34,8 +34,8 @@ use serde::Serialize;
 
 use super::addrs::Reach;
 use super::message::ReplyResult;
+use super::peer::PeerId;
 use super::peer::{RequestFailed, RequestId};
-use super::swarm::PeerId;
 
 /// Parents asked for at a time. Peers give a thousand at most; the reference draws 0 to 499.
 pub const PARENTS_MAX: u64 = 499;

@@ -4,14 +4,16 @@
 //! The buffer holds one frame at most, grows with the bytes that came and never with those that were announced, and is
 //! charged to a [`Budget`] that all connections share.
 
+use bitcoin::hashes::{Hash, sha256d as double};
 use bytes::{Bytes, BytesMut};
 use sha2::{Digest as _, Sha256};
+use sharechain::merkle::Digest;
 use sharechain::pack::Writer;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use thiserror::Error;
 
-use super::message::{Command, PAYLOAD_BYTES_MAX, sha256d};
+use super::command::{Command, PAYLOAD_BYTES_MAX};
 
 /// Prefix, command, length, checksum.
 pub const HEADER_BYTES: usize = 28;
@@ -291,6 +293,11 @@ fn move_bytes(from: &mut &[u8], to: &mut [u8]) -> usize {
     to[..count].copy_from_slice(&from[..count]);
     *from = &from[count..];
     count
+}
+
+/// The block's hash of a header, or a transaction's: SHA-256 twice.
+pub(super) fn sha256d(bytes: &[u8]) -> Digest {
+    double::Hash::hash(bytes).to_byte_array()
 }
 
 #[cfg(test)]

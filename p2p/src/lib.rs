@@ -12,6 +12,7 @@
 
 pub mod addrs;
 pub mod bans;
+mod command;
 pub mod download;
 pub mod frame;
 pub mod message;

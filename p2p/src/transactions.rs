@@ -13,10 +13,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::message::sha256d;
-
-/// What a peer may have us remember, and we a peer, in bytes as [`Transaction::size`] counts them.
-pub const REMEMBERED_BYTES_MAX: usize = 25_000_000;
+pub use super::command::REMEMBERED_BYTES_MAX;
+use super::frame::sha256d;
 
 /// What a remembered transaction counts beyond its own bytes.
 const OVERHEAD_BYTES: usize = 100;

@@ -34,6 +34,10 @@ pub use close::{Close, Offence};
 pub use exchange::{Advertise, Announcement, Direction, Hello, Local, Order, PeerEvent, RequestFailed, RequestId};
 pub use requests::REPLY_TIMEOUT;
 
+/// Names a connection, from when it is made or accepted. Never used twice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
+pub struct PeerId(pub u64);
+
 /// The protocol version that we speak.
 pub const PROTOCOL_VERSION: u32 = 3501;
 

@@ -38,6 +38,7 @@ use self::dial::Dialer;
 use self::gossip::Allowance;
 use self::relay::Relay;
 pub use self::status::{PeerStatus, Status};
+pub use super::peer::PeerId;
 
 /// Incoming connections from one group (protocol section 3.6). This machine and its local network are exempt.
 const INCOMING_PER_GROUP_MAX: usize = 3;
@@ -75,10 +76,6 @@ pub struct Config {
     /// Who is always let in and never banned.
     pub whitelist: Vec<IpNet>,
 }
-
-/// Names a connection, from when it is made or accepted. Never used twice.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
-pub struct PeerId(pub u64);
 
 /// What is to be done.
 #[derive(Debug, Clone)]

@@ -11,6 +11,7 @@
 
 mod bounds;
 mod early;
+mod error;
 mod forest;
 mod loose;
 mod prune;
@@ -27,6 +28,7 @@ mod votes;
 mod weights;
 
 pub use early::{EARLY_NETWORKS_MIN, Early, EarlySources};
+pub use error::{FUTURE_REASON, VerifyError};
 pub use forest::{Forest, RemoveError, Work};
 pub use replay::{Outputs, ReplayError, replay};
 pub use retarget::{Next, Pace};
@@ -35,7 +37,7 @@ pub use select::{Choice, ScoredHead, Wanted};
 pub use serve::Solution;
 pub use stats::{Measure, OwnCounts, OwnShares, PayeeStales, StaleCounts, Statistics, payouts, stales_by_payee};
 pub use tip::Tip;
-pub use verify::{FUTURE_REASON, VerifyError, is_early};
+pub use verify::is_early;
 pub use view::{CoinbaseSize, Known, KnownTransaction, ParentFacts, share_rules};
 pub use votes::Votes;
 pub use weights::{Counting, Entry, Fading, Query, Snapshot, Window, limit};

@@ -6,9 +6,10 @@ use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::net::SocketAddr;
 
+use super::error::VerifyError;
 use super::forest::Work;
 use super::score::{AdjustedWork, TailScore, score};
-use super::verify::{VerifyError, is_early, punishment};
+use super::verify::{is_early, punishment};
 use super::{Event, Sharechain};
 use crate::map::Set;
 use crate::merkle::Digest;

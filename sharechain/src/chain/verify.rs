@@ -3,99 +3,22 @@
 use std::collections::HashMap;
 use std::fmt;
 
-use thiserror::Error;
-
+use super::error::VerifyError;
 use super::retarget::Next;
 use super::view::{CoinbaseSize, Known, View};
 use super::votes;
 use super::weights::Window;
 use crate::merkle::{self, Digest};
-use crate::share::{
-    GenerationError, Share, ShareHash, ShareInfo, ShareVersion, TransactionRefs, coinbase_of, display_hex,
-};
+use crate::share::{GenerationError, Share, ShareInfo, TransactionRefs, coinbase_of, display_hex};
 
 /// A share's timestamp may be this many seconds ahead of our clock.
 const AHEAD_MAX: f64 = 600.0;
-/// Part of the reason that is given for such a share. Earlier versions banned peers for them and kept the reason.
-pub const FUTURE_REASON: &str = "is more than 600 s after our clock";
 /// Transactions may be referred to in this many shares before (section 5.3).
 pub(super) const TRANSACTION_SHARES_MAX: u32 = 100;
 /// Descendants of a naughty share bear a number up to this (section 5.6).
 const NAUGHTY_MAX: u8 = 6;
 /// Bytes of a coinbase behind what its hash link proves: ref hash, nonce and lock time.
 const COINBASE_END_BYTES: u64 = 44;
-
-/// Why a share does not fit its ancestors.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
-pub enum VerifyError {
-    /// It claims to be made later than our clock can explain.
-    #[error("timestamp {timestamp} {}, {now}", FUTURE_REASON)]
-    Future {
-        /// Seconds since 1970.
-        timestamp: u32,
-        /// Our clock's, rounded down.
-        now: String,
-    },
-    /// Too little of its chain is here to tell what it should be.
-    #[error("parent {0} is not known far enough back")]
-    MissingAncestors(ShareHash),
-    /// The next version came before a whole chain's length could vote on it.
-    #[error("version {before} is followed by {version} without enough history")]
-    SwitchWithoutHistory {
-        /// The parent's.
-        before: ShareVersion,
-        /// Its own.
-        version: ShareVersion,
-    },
-    /// The next version came without its 60 % of the votes.
-    #[error("version {before} is followed by {version} without 60 % of the votes")]
-    SwitchWithoutVotes {
-        /// The parent's.
-        before: ShareVersion,
-        /// Its own.
-        version: ShareVersion,
-    },
-    /// A version that never follows its parent's.
-    #[error("version {before} cannot be followed by {version}")]
-    VersionJump {
-        /// The parent's.
-        before: ShareVersion,
-        /// Its own.
-        version: ShareVersion,
-    },
-    /// A reference that leads to no transaction.
-    #[error("transaction_hash_refs leads to transaction {index} of the share {back} back, which does not list it")]
-    TransactionRef {
-        /// Shares back; 0 is the share itself.
-        back: u64,
-        /// Place in that share's list.
-        index: u64,
-    },
-    /// A field is not what follows from the ancestors.
-    #[error("{field} is {given} and should be {wanted}")]
-    Field {
-        /// The field's name in the protocol.
-        field: &'static str,
-        /// What it should be.
-        wanted: String,
-        /// What the share has.
-        given: String,
-    },
-    /// No coinbase could be made that pays its window.
-    #[error("coinbase: {0}")]
-    Generation(#[from] GenerationError),
-    /// Its coinbase is not the one that pays its window.
-    #[error("gentx_hash is {} and should be {}", display_hex(given), display_hex(wanted))]
-    Coinbase {
-        /// Hash of the coinbase that pays as it should.
-        wanted: Digest,
-        /// Hash of its own.
-        given: Digest,
-    },
-    /// Its merkle branch is not that of the transactions that it lists.
-    #[error("merkle_link does not lead from the coinbase over the transactions of transaction_hash_refs")]
-    MerkleLink,
-}
 
 /// What is remembered of a share that passed.
 #[derive(Debug, Clone, PartialEq, Eq)]

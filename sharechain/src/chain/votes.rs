@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use ruint::aliases::U320;
 
-use super::verify::VerifyError;
+use super::error::VerifyError;
 use super::view::View;
 use crate::share::{Share, ShareHash, ShareVersion};
 
