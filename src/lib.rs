@@ -24,14 +24,14 @@
 //! | `embedded` | the demo's private chain, in the daemon's place | `bitcoind`, `blocks`, `runtime`, `template` |
 //! | `chain` | owner task and store around `sharechain` | `runtime` |
 //! | `peers` | tasks around `p2p`: links, dialling, port mapping, files | `chain`, `runtime`, `template` |
-//! | `rates` | what miners do, added up | nothing |
-//! | `work` | template, share chain and rates become jobs; the gate; user names | `rates` (only `Rates`), `template` |
+//! | `rates` | what miners do, added up | `runtime` (only `clock`) |
+//! | `work` | template, share chain and rates become jobs; the gate; user names | `rates` (only `Rates`), `runtime` (only `clock`), `template` |
 //! | `solution` | what a solution is: a block first, then a share | `blocks`, `chain`, `template`, `work` (only `Ticket`) |
 //! | `view` | snapshot, graphs, pages and JSON, control socket | `bitcoind` (only `Health`), `blocks`, `chain`, `peers`, `rates`, `runtime`, `template`, `work` (only `Gate`) |
 //! | `front` | miners' ports: accepts, tells protocols apart, getwork over HTTP | `runtime`, `view` (only `http`) |
 //! | `node` | the wiring, and a node's life | `bitcoind`, `blocks`, `chain`, `front`, `peers`, `rates`, `runtime`, `solution`, `view`, `work` |
 //! | `tools` | subcommands beside the node | `bitcoind`, `blocks`, `chain`, `embedded`, `front`, `node`, `rates`, `runtime`, `template`, `view`, `work` |
-//! | `config` | arguments and environment, into the `Config` that each part owns | `bitcoind`, `front`, `node`, `peers`, `runtime` (only `log`), `tools`, `view` (only `control`), `work` |
+//! | `config` | arguments and environment, into the `Config` that each room owns | `bitcoind`, `blocks` (only `announce`), `front`, `node`, `peers`, `runtime` (only `log`), `tools`, `view` (only `control`), `work` |
 //! | `main` | the program | everything above |
 
 pub mod bitcoind;

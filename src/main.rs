@@ -8,7 +8,6 @@ use std::fs::File;
 use std::io::{IsTerminal, Write};
 use std::path::Path;
 use std::process::ExitCode;
-use std::time::{SystemTime, UNIX_EPOCH};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::Layer;
@@ -22,7 +21,7 @@ use p2pool::runtime::data_dir::DataDir;
 use p2pool::runtime::disk::DiskHealth;
 use p2pool::runtime::log::{self, LogFile, Logging, Sink, Tail, Terminal};
 use p2pool::runtime::tasks::Tasks;
-use p2pool::runtime::{metrics, sockets};
+use p2pool::runtime::{clock, metrics, sockets};
 use p2pool::tools::{bench, demo, doctor, import, mine, simulate, top};
 use p2pool::view::control::client as control;
 
@@ -94,7 +93,7 @@ async fn run_node(config: node::Config) -> Result<()> {
 }
 
 async fn run_control(config: &control::Config) -> Result<()> {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
+    let now = clock::unix_now();
     let text = control::run(config, now).await?;
     std::io::stdout().write_all(text.as_bytes()).context("cannot print the answer")
 }
@@ -122,7 +121,7 @@ async fn run_doctor(config: &node::Config, json: bool) -> Result<()> {
 }
 
 fn run_import(config: &import::Config) -> Result<()> {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
+    let now = clock::unix_now();
     let told = import::run(config, now)?;
     std::io::stdout().write_all(told.as_bytes()).context("cannot print what was taken over")
 }

@@ -4,11 +4,13 @@ use metrics::{counter, describe_counter, describe_gauge, gauge};
 use serde::Serialize;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 use stratum::tally::{Tallies, Tally, Totals};
 use tokio::sync::watch;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
+
+use crate::runtime::clock::unix_now;
 
 /// The window of rates: P2Pool's (protocol section 9.4).
 pub const WINDOW: Duration = Duration::from_secs(600);
@@ -294,7 +296,7 @@ impl Ledger {
         let oldest = self.slice(now).saturating_sub(WINDOW.as_secs() / SLICE.as_secs());
         // A node that has just started has not had a whole window yet.
         let seconds = (now - self.started).min(WINDOW).as_secs_f64().max(1.0);
-        let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
+        let unix = unix_now();
         let shown = |accounts: &mut HashMap<Arc<str>, Account>| -> BTreeMap<Arc<str>, Done> {
             // Whoever did nothing lately makes room.
             let remembered = if accounts.len() >= WORKERS_MAX { WINDOW } else { REMEMBERED };

@@ -9,7 +9,7 @@ use sharechain::coin::Network;
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::net::tcp::OwnedWriteHalf;
@@ -23,6 +23,7 @@ use super::wire::{Event, Fate, SUBMISSIONS_MAX, Wire};
 use crate::blocks::Route;
 use crate::blocks::{FoundBlock, Outcome};
 use crate::runtime::backoff::Backoff;
+use crate::runtime::clock::since_1970;
 
 /// How long connecting may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -185,7 +186,7 @@ impl Peer {
         backoff: &mut Backoff,
         lost_told: &mut bool,
     ) -> Option<String> {
-        let unix_time = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
+        let unix_time = since_1970().as_secs();
         let unix_time = i64::try_from(unix_time).unwrap_or(i64::MAX);
         let mut wire = Wire::new(self.magic, remote, unix_time, fastrand::u64(..), Instant::now());
         let (mut reader, mut writer) = stream.into_split();

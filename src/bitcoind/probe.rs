@@ -3,7 +3,7 @@
 use serde::Deserialize;
 use serde_json::{Value, json};
 use sharechain::coin::Network;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -14,6 +14,7 @@ use super::daemon::{self, reach};
 use super::responses::{BlockTemplate, ChainInfo, NetworkInfo};
 use super::rpc::{Rpc, code};
 use super::wire::{Event, Wire};
+use crate::runtime::clock::unix_now;
 use crate::template::Template;
 
 /// How long a call may take.
@@ -202,10 +203,6 @@ fn texts(warnings: &Value) -> Vec<String> {
         _ => Vec::new(),
     };
     all.into_iter().filter(|text| !text.is_empty()).map(|text| text.chars().take(300).collect()).collect()
-}
-
-fn unix_now() -> f64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64()
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use sharechain::coin::Network;
 use std::convert::Infallible;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
@@ -19,6 +19,7 @@ use super::health::Monitor;
 use super::responses::{BlockTemplate, ConversionError};
 use super::rpc::{Rpc, RpcError};
 use crate::runtime::backoff::Backoff;
+use crate::runtime::clock::unix_now;
 
 /// How often the daemon is polled whatever else happens, as in P2Pool (protocol section 9.2).
 pub const POLL_INTERVAL: Duration = Duration::from_secs(15);
@@ -191,10 +192,6 @@ fn request(network: &Network, long_poll_id: Option<String>) -> Vec<Value> {
         request["longpollid"] = Value::String(id);
     }
     vec![request]
-}
-
-fn unix_now() -> f64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64()
 }
 
 /// Waits for what is there, or for ever.

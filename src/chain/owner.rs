@@ -7,7 +7,7 @@ use sharechain::coin::Network;
 use sharechain::share::{ShareHash, StaleInfo};
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 use tokio::sync::{broadcast, mpsc, watch};
 use tokio::time::{MissedTickBehavior, timeout};
 use tokio_util::sync::CancellationToken;
@@ -20,6 +20,7 @@ use super::{
 };
 use crate::chain::at_risk::AtRisk;
 use crate::chain::store::{NewShare, Store, StoreWriter};
+use crate::runtime::clock::unix_now;
 use crate::runtime::disk::DiskHealth;
 
 /// Shares of our own taken up between two choices, so that a burst is chosen over once.
@@ -694,11 +695,6 @@ async fn room(store: Option<&StoreWriter>) {
         Some(store) => store.room().await,
         None => std::future::pending().await,
     }
-}
-
-/// Seconds since 1970.
-fn unix_now() -> f64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64()
 }
 
 /// The same in whole seconds.

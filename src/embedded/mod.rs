@@ -30,7 +30,7 @@ use metrics::gauge;
 use parking_lot::Mutex;
 use sharechain::coin::DEMO;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 use tokio::sync::{Notify, mpsc, watch};
 use tracing::{debug, error};
 
@@ -38,6 +38,7 @@ use crate::bitcoind::{BLOCKS_QUEUED_MAX, Handle, Health, heights};
 use crate::blocks::journal::Journal;
 use crate::blocks::{Explorer, Place, Reports, Route, submit};
 use crate::blocks::{FoundBlock, Outcome};
+use crate::runtime::clock::since_1970;
 use crate::runtime::tasks::Tasks;
 use crate::template::{Template, TemplateParts};
 
@@ -129,7 +130,7 @@ impl Embedded {
 
 fn moment(started: Instant) -> Moment {
     // A clock before 1970 is as good as none; the chain then takes its time from the blocks.
-    let unix = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
+    let unix = since_1970().as_secs();
     Moment { unix, elapsed: started.elapsed() }
 }
 

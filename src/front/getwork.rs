@@ -18,7 +18,7 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 use stratum::getwork::{Ask, DATA_BYTES, Desk, Handed};
 use stratum::server::metrics::{self, Meters};
 use stratum::{Difficulty, Epochs, Now, Solution, Work};
@@ -27,6 +27,7 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
+use crate::runtime::clock::since_1970;
 use crate::view::http::Client;
 
 /// Largest call: a submission has 300 bytes.
@@ -343,7 +344,7 @@ fn challenge() -> Response {
 }
 
 fn now() -> Now {
-    let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    let unix = since_1970().as_secs();
     Now { instant: Instant::now(), unix: u32::try_from(unix).unwrap_or(u32::MAX) }
 }
 

@@ -53,6 +53,7 @@ use crate::blocks::{announce, found};
 use crate::front::getwork::Getwork;
 use crate::front::{Front, Tls};
 use crate::rates::Rates;
+use crate::runtime::clock::unix_now;
 use crate::runtime::data_dir::DataDir;
 use crate::runtime::disk::{self, DiskHealth};
 use crate::runtime::log::{self, Tail};
@@ -272,7 +273,7 @@ pub fn start(parts: Parts, daemon: bitcoind::Handle, tasks: &Tasks) -> Node {
         fee_percent: parts.work.fee_percent,
         donation_percent: parts.work.donation_percent,
     };
-    let (figures_sender, figures) = watch::channel(Arc::new(Figures::new(&shown, snapshot::unix_now())));
+    let (figures_sender, figures) = watch::channel(Arc::new(Figures::new(&shown, unix_now())));
     let told = snapshot::Inputs {
         chain: sharechain.clone(),
         templates: daemon.templates.clone(),

@@ -16,6 +16,7 @@ use super::{Config, Parts};
 use crate::bitcoind::daemon;
 use crate::blocks::journal::Journal;
 use crate::front::{self, Tls};
+use crate::runtime::clock;
 use crate::runtime::data_dir::DataDir;
 use crate::runtime::disk::DiskHealth;
 use crate::runtime::log::Tail;
@@ -98,7 +99,7 @@ pub async fn run(
         fee_percent: config.fee_percent,
         donation_percent: config.donation_percent,
         coinbase_texts: config.coinbase_texts,
-        clock: work::unix_now,
+        clock: clock::unix_second,
     };
     info!(
         version = env!("CARGO_PKG_VERSION"),

@@ -21,9 +21,9 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::sleep_until;
 use tokio_util::sync::CancellationToken;
 
-use super::task::unix_now;
 use super::traffic::Traffic;
 use crate::chain::at_risk::AtRisk;
+use crate::runtime::clock::unix_now;
 
 /// Orders that may wait for one connection. The most that comes at once is a burst of shares, one order each.
 pub(super) const ORDERS_QUEUED_MAX: usize = 256;

@@ -15,7 +15,7 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::mpsc::error::TrySendError;
@@ -30,6 +30,7 @@ use super::link::{self, BatchPermit, Heard, ORDERS_QUEUED_MAX};
 use super::traffic::Traffic;
 use super::{COMMANDS_QUEUED_MAX, Command, Config, Handle, files, upnp};
 use crate::chain::{self, ChainEvent, Query, Received};
+use crate::runtime::clock::unix_now;
 use crate::runtime::data_dir::DataDir;
 use crate::runtime::disk::{DiskHealth, Part};
 use crate::runtime::sockets::{self, Port};
@@ -937,9 +938,4 @@ fn set(name: &'static str, label: Option<(&'static str, &'static str)>, value: u
 
 fn now() -> Now {
     Now { instant: Instant::now(), unix: unix_now() }
-}
-
-/// Seconds since 1970.
-pub(super) fn unix_now() -> f64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64()
 }

@@ -2,6 +2,7 @@
 //! the disk does.
 
 pub mod backoff;
+pub mod clock;
 pub mod data_dir;
 pub mod disk;
 pub mod files;

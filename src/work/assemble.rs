@@ -8,12 +8,12 @@ use sharechain::share::{
 };
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{SystemTime, UNIX_EPOCH};
 use stratum::midstate::Midstate;
 use stratum::version_rolling::VERSION_MASK;
 use stratum::{JobId, JobParts, Offer};
 
 use super::Payout;
+use crate::runtime::clock::since_1970;
 use crate::template::Template;
 
 /// Bits that the top of a block's version must be (BIP 9), so that no bit is a signal by accident.
@@ -171,7 +171,7 @@ fn midstate(draft: &Draft, head: &[u8]) -> Midstate {
 /// Numbers that are never used again, also not after a restart: they start at the clock's microseconds.
 fn next_job_id() -> JobId {
     static NEXT: AtomicU64 = AtomicU64::new(0);
-    let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let since_1970 = since_1970();
     let start = u64::try_from(since_1970.as_micros()).unwrap_or(u64::MAX / 2);
     // Only the first call finds it at zero; whoever loses that race takes what the winner stored.
     let _ = NEXT.compare_exchange(0, start, Ordering::Relaxed, Ordering::Relaxed);

@@ -25,7 +25,7 @@ use sharechain::share::{
 };
 use std::fmt;
 use std::sync::Arc;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::Instant;
 use stratum::{Difficulty, Epochs, Offer, Refusal, Worker};
 use thiserror::Error;
 
@@ -115,7 +115,7 @@ pub struct Config {
     pub donation_percent: f64,
     /// Texts for the coinbase, checked by [`check_texts`].
     pub coinbase_texts: Vec<String>,
-    /// Tells the time that shares bear, in seconds since 1970: [`unix_now`], unless time is to be something else.
+    /// Tells the time that shares bear, in seconds since 1970: [`unix_second`](crate::runtime::clock::unix_second), unless time is to be something else.
     pub clock: fn() -> u32,
 }
 
@@ -395,15 +395,10 @@ fn donation(percent: f64, draw: f64) -> u16 {
     donation
 }
 
-/// The system's clock, to the nearest second since 1970.
-pub fn unix_now() -> u32 {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u32::try_from((now.as_millis() + 500) / 1000).unwrap_or(u32::MAX)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::runtime::clock::unix_second;
     use crate::template::tests::{RULES, parts};
     use crate::template::{BLOCK_WEIGHT_MAX, TemplateParts, TemplateTransaction};
     use bitcoin::consensus::deserialize;
@@ -429,7 +424,7 @@ mod tests {
             fee_percent,
             donation_percent: 0.0,
             coinbase_texts: vec!["hello".to_owned()],
-            clock: unix_now,
+            clock: unix_second,
         })
     }
 
@@ -452,12 +447,12 @@ mod tests {
             sigops: 4,
             raw: Bytes::from(raw),
         }];
-        let parts = TemplateParts { height, time: unix_now(), transactions, ..parts() };
+        let parts = TemplateParts { height, time: unix_second(), transactions, ..parts() };
         Template::new(parts, RULES).unwrap().into()
     }
 
     fn work_on(chain: &mut Sharechain, template: &Arc<Template>, config: &Arc<Config>) -> WorkSet {
-        chain.think(f64::from(unix_now()));
+        chain.think(f64::from(unix_second()));
         let tip = chain.tip();
         WorkSet::new(config, template, tip, Arc::default(), Epochs::default(), None).unwrap()
     }
@@ -473,7 +468,8 @@ mod tests {
         for nonce in 0.. {
             let submission =
                 Submission { extranonce2: [5, 6, 7, 8], time: ticket.template().time, nonce, version_bits: None };
-            let solved = submission.solve(&offer.job, [1, 2, 3, 4], 0, unix_now(), &mut LastRoot::default()).unwrap();
+            let solved =
+                submission.solve(&offer.job, [1, 2, 3, 4], 0, unix_second(), &mut LastRoot::default()).unwrap();
             if ticket.makes_share(&solved.pow_hash) {
                 let share = ticket.share(&draft, &solved.header, [1, 2, 3, 4, 5, 6, 7, 8]).unwrap();
                 assert_eq!(share.hash().0, solved.hash, "miner and share hash the same header");
@@ -520,8 +516,8 @@ mod tests {
             let (_, _, share) = solve(&work.offer(&payout(miners[round % 3]), 0, 0).unwrap());
             let (hash, height) = (share.hash(), share.absheight());
             assert_eq!(height, u32::try_from(round).unwrap() + 1);
-            chain.add_own(Arc::new(share), false, f64::from(unix_now()));
-            chain.think(f64::from(unix_now()));
+            chain.add_own(Arc::new(share), false, f64::from(unix_second()));
+            chain.think(f64::from(unix_second()));
             assert!(chain.verified().contains(&hash), "share {round} was refused: {:?}", chain.poll_event());
             assert_eq!(chain.choice().best, Some(hash));
         }

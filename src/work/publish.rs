@@ -189,7 +189,7 @@ mod tests {
             fee_percent: 0.0,
             donation_percent: 0.0,
             coinbase_texts: Vec::new(),
-            clock: crate::work::unix_now,
+            clock: crate::runtime::clock::unix_second,
         }
     }
 

@@ -3,7 +3,7 @@
 use futures::future::BoxFuture;
 use metrics::{counter, describe_counter, describe_gauge, gauge};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, UNIX_EPOCH};
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{broadcast, mpsc, watch};
 use tokio::task::{JoinError, JoinHandle};
@@ -19,6 +19,7 @@ use crate::blocks::journal::Journal;
 use crate::blocks::submit::Resubmitter;
 use crate::blocks::{BlockReport, Outcome, Sighting};
 use crate::blocks::{Explorer, Place};
+use crate::runtime::clock::unix_now;
 use crate::runtime::data_dir::DataDir;
 use crate::runtime::disk::{DiskHealth, Part};
 use crate::template::Template;
@@ -379,8 +380,4 @@ fn say(event: &Event) {
         }
         EventKind::Found | EventKind::Accepted | EventKind::Stale | EventKind::Rejected => {}
     }
-}
-
-fn unix_now() -> f64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64()
 }

@@ -1,8 +1,9 @@
 //! A peer's block is made again byte by byte where it can be, and never made wrongly.
 
 use super::*;
+use crate::runtime::clock::unix_second;
 use crate::template::TemplateParts;
-use crate::work::{Config, Payout, Ticket, WorkSet, unix_now};
+use crate::work::{Config, Payout, Ticket, WorkSet};
 use bitcoin::absolute::LockTime;
 use bitcoin::consensus::serialize;
 use bitcoin::transaction::Version;
@@ -50,7 +51,7 @@ fn template(count: u32, change: impl FnOnce(&mut TemplateParts)) -> Arc<Template
         previous_block: BlockHash::from_byte_array([7; 32]),
         height: 101,
         bits: CompactTarget::from_consensus(0x207f_ffff),
-        time: unix_now(),
+        time: unix_second(),
         time_min: 0,
         coinbase_value: 5_000_000_000,
         coinbase_flags: Vec::new(),
@@ -65,14 +66,14 @@ fn template(count: u32, change: impl FnOnce(&mut TemplateParts)) -> Arc<Template
 
 /// A share that solves its block, made of `template` by another node on top of `chain`; and the block as that node has it.
 fn found(network: &'static Network, chain: &mut Sharechain, template: &Arc<Template>) -> (SolvedShare, Vec<u8>) {
-    let now = f64::from(unix_now());
+    let now = f64::from(unix_second());
     let config = Config {
         network,
         default_payout: Payout::to_address(MINER, network).unwrap(),
         fee_percent: 0.0,
         donation_percent: 1.0,
         coinbase_texts: Vec::new(),
-        clock: unix_now,
+        clock: unix_second,
     };
     chain.think(now);
     let work = WorkSet::new(&Arc::new(config), template, chain.tip(), Arc::default(), Epochs::default(), None).unwrap();
@@ -83,7 +84,7 @@ fn found(network: &'static Network, chain: &mut Sharechain, template: &Arc<Templ
     let (share, header) = (0..)
         .find_map(|nonce| {
             let submission = Submission { extranonce2: [5, 6, 7, 8], time: template.time, nonce, version_bits: None };
-            let solved = submission.solve(&offer.job, [1, 2, 3, 4], 0, unix_now(), &mut LastRoot::default()).ok()?;
+            let solved = submission.solve(&offer.job, [1, 2, 3, 4], 0, unix_second(), &mut LastRoot::default()).ok()?;
             let is_block = Target::from_le_bytes(solved.pow_hash) <= template.target;
             let share = ticket.share(&draft, &solved.header, extranonces).ok().filter(|_| is_block)?;
             Some((Arc::new(share), solved.header))

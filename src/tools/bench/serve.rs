@@ -19,6 +19,7 @@ use tokio::sync::{mpsc, watch};
 use super::clock_ns;
 use crate::front::{self, Front};
 use crate::rates::{self, Rates};
+use crate::runtime::clock;
 use crate::runtime::metrics;
 use crate::runtime::sockets::{self, Port};
 use crate::runtime::tasks::Tasks;
@@ -72,7 +73,7 @@ pub async fn run(served: Served, handle: PrometheusHandle) -> Result<()> {
         fee_percent: 0.0,
         donation_percent: 0.0,
         coinbase_texts: Vec::new(),
-        clock: work::unix_now,
+        clock: clock::unix_second,
     };
     let tasks = Tasks::new();
     let stop = || tasks.stop_signal();
@@ -184,7 +185,7 @@ fn template_parts(transactions: u32) -> TemplateParts {
             sigops: 4,
         }
     };
-    let now = work::unix_now();
+    let now = clock::unix_second();
     TemplateParts {
         version: 0x2000_0000,
         previous_block: BlockHash::from_byte_array([7; 32]),

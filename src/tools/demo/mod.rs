@@ -24,6 +24,7 @@ use crate::blocks::journal::Journal;
 use crate::chain::ChainEvent;
 use crate::embedded::{self, Rules};
 use crate::node::{self, Parts};
+use crate::runtime::clock;
 use crate::runtime::data_dir::DataDir;
 use crate::runtime::disk::DiskHealth;
 use crate::runtime::log::{self, Tail};
@@ -119,7 +120,7 @@ pub async fn run(
         fee_percent: 0.0,
         donation_percent: 0.0,
         coinbase_texts: vec!["P2Pool demo".to_owned()],
-        clock: work::unix_now,
+        clock: clock::unix_second,
     };
     let mut stratum = config.stratum;
     let vardiff = &mut stratum.session.vardiff;

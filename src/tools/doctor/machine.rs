@@ -2,7 +2,6 @@
 
 use rustix::fs::statvfs;
 use std::path::Path;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::Check;
 use crate::node::service::FILES_SPARE;
@@ -68,11 +67,6 @@ pub(super) fn open_files(connections: u64) -> Check {
         Ok(None) => Check::ok(name, "any number may be open"),
         Err(error) => Check::warning(name, format!("the limit cannot be raised: {error}"), "see ulimit -n"),
     }
-}
-
-/// Seconds since 1970.
-pub(super) fn unix_now() -> f64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64()
 }
 
 #[cfg(test)]

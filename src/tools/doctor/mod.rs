@@ -15,6 +15,7 @@ use crate::bitcoind::check::Diagnosis;
 use crate::bitcoind::probe::{Found, Probe};
 use crate::node;
 use crate::node::saved_payout::saved_payout;
+use crate::runtime::clock::unix_now;
 use crate::runtime::sockets;
 use crate::template::{BLOCK_WEIGHT_MAX, Template};
 use crate::view::control::client;
@@ -240,7 +241,7 @@ fn chain(found: &Found, network: &Network) -> Check {
         }
         Some(diagnosis) => Check::bad("chain", diagnosis.to_string(), "wait"),
         None => {
-            let age = found.tip_time.map(|time| (machine::unix_now() - whole(time)).max(0.0));
+            let age = found.tip_time.map(|time| (unix_now() - whole(time)).max(0.0));
             let at = format!("{} at height {}", chain.chain, chain.blocks);
             match age {
                 Some(age) if network.persist && age > TIP_AGE_MAX => Check::warning(

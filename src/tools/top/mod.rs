@@ -9,10 +9,11 @@ use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::MissedTickBehavior;
 
+use crate::runtime::clock::unix_now;
 use crate::view::control::client::{self, ControlError};
 use crate::view::control::overview::Overview;
 use crate::view::control::{Answer, Request};
@@ -166,10 +167,6 @@ fn keys() -> (mpsc::Receiver<Option<KeyEvent>>, Ending) {
         }
     });
     (keys, ending)
-}
-
-fn unix_now() -> f64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64()
 }
 
 #[cfg(test)]

@@ -28,10 +28,11 @@ use crate::blocks::found::FoundBlocks;
 use crate::blocks::submit::Resubmitter;
 use crate::peers::{self, Command};
 use crate::rates::Rates;
+use crate::runtime::clock::unix_now;
 use crate::runtime::data_dir::DataDir;
 use crate::runtime::json_lines;
 use crate::runtime::log::Tail;
-use crate::view::snapshot::{Figures, unix_now};
+use crate::view::snapshot::Figures;
 use crate::work::Gate;
 
 /// Connections that may be open at a time.

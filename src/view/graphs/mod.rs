@@ -27,9 +27,10 @@ use tracing::{info, warn};
 
 use crate::chain::{self, ChainEvent};
 use crate::rates::Rates;
+use crate::runtime::clock::unix_now;
 use crate::runtime::data_dir::DataDir;
 use crate::runtime::disk::{DiskHealth, Part};
-use crate::view::snapshot::{Figures, unix_now};
+use crate::view::snapshot::Figures;
 use log::Log;
 use sample::{OwnShares, Sampler};
 

@@ -25,7 +25,7 @@ use sharechain::coin::Network;
 use sharechain::share::{Attempts, Payee, ShareHash, Target};
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 use tokio::sync::watch;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
@@ -33,6 +33,7 @@ use tokio_util::sync::CancellationToken;
 use crate::bitcoind::Health;
 use crate::chain;
 use crate::rates::Rates;
+use crate::runtime::clock::unix_now;
 use crate::runtime::disk::Troubles;
 use crate::template::Template;
 use crate::work::Gate;
@@ -447,9 +448,4 @@ fn own_counts(counts: OwnCounts) -> (u32, u32, u32) {
 
 fn as_double<S: serde::Serializer>(attempts: &Attempts, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_f64(difficulty::hashes(*attempts))
-}
-
-/// Seconds since 1970.
-pub fn unix_now() -> f64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64()
 }

@@ -71,7 +71,7 @@ pub(super) async fn connections(
 
 /// Those that `wanted` wants, at most so many.
 pub(super) fn shown(figures: &Figures, wanted: impl Fn(&Tally) -> bool, limit: usize) -> Vec<MinerConnection> {
-    let (now, unix) = (Instant::now(), crate::view::snapshot::unix_now());
+    let (now, unix) = (Instant::now(), crate::runtime::clock::unix_now());
     let mut all: Vec<(f64, &Arc<Tally>)> = figures
         .rates
         .open
