@@ -7,6 +7,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
+#[path = "tidy/circles.rs"]
+mod circles;
 #[path = "tidy/citations.rs"]
 mod citations;
 #[path = "tidy/dependencies.rs"]
@@ -15,6 +17,8 @@ mod dependencies;
 mod options;
 #[path = "tidy/pages.rs"]
 mod pages;
+#[path = "tidy/size.rs"]
+mod size;
 
 fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))

@@ -1,0 +1,124 @@
+//! Files and functions stay short enough to be read in one go. What is longer today stands in a list that may only shrink.
+
+use std::collections::BTreeMap;
+
+use crate::{read, root, rust_files};
+
+/// Longest file, in lines, its tests included.
+const FILE_LINES_MAX: usize = 500;
+
+/// Longest function, in lines from its name to its closing brace.
+const FUNCTION_LINES_MAX: usize = 80;
+
+/// Files that are longer, and how long they may be: split one when you work on it, and take it off the list.
+const LONG_FILES: &[(&str, usize)] = &[
+    ("p2p/src/addrs.rs", 659),
+    ("p2p/src/download.rs", 1125),
+    ("p2p/src/peer/mod.rs", 543),
+    ("p2p/src/peer/tests.rs", 585),
+    ("p2p/src/swarm/tests.rs", 748),
+    ("sharechain/src/chain/forest.rs", 576),
+    ("sharechain/src/chain/weights.rs", 507),
+    ("src/bitcoind/wire.rs", 606),
+    ("src/blocks/found/book.rs", 530),
+    ("src/blocks/journal.rs", 563),
+    ("src/blocks/submit.rs", 1048),
+    ("src/chain/owner.rs", 831),
+    ("src/config/arguments.rs", 580),
+    ("src/config/mod.rs", 866),
+    ("src/peers/task.rs", 945),
+    ("src/tools/simulate/scenario.rs", 600),
+    ("src/work/mod.rs", 638),
+    ("stratum/src/message.rs", 654),
+    ("stratum/src/server/connection.rs", 568),
+    ("stratum/src/session.rs", 1115),
+];
+
+/// Functions that are longer, as `file::function`, and how long they may be.
+const LONG_FUNCTIONS: &[(&str, usize)] = &[
+    ("src/chain/owner.rs::new", 86),
+    ("src/node/mod.rs::start", 151),
+    ("src/node/service.rs::run", 100),
+    ("src/tools/demo/mod.rs::run", 94),
+    ("stratum/src/message.rs::parse", 83),
+    ("stratum/src/server/connection.rs::drive", 87),
+    ("stratum/src/session.rs::submit", 90),
+];
+
+/// Where the program and its libraries are.
+const SOURCES: [&str; 4] = ["p2p/src", "sharechain/src", "src", "stratum/src"];
+
+/// Compares what is too long with the list of what may be.
+fn check(kind: &str, max: usize, found: &BTreeMap<String, usize>, listed: &[(&str, usize)]) {
+    let listed: BTreeMap<&str, usize> = listed.iter().copied().collect();
+    let mut wrong = Vec::new();
+    for (name, lines) in found.iter().filter(|(_, lines)| **lines > max) {
+        match listed.get(name.as_str()) {
+            None => wrong.push(format!("{name} has {lines} lines, more than {max}")),
+            Some(most) if lines > most => wrong.push(format!("{name} grew from {most} lines to {lines}: split it")),
+            Some(_) => {}
+        }
+    }
+    for name in listed.keys().filter(|name| found.get(**name).is_none_or(|lines| *lines <= max)) {
+        wrong.push(format!("{name} is short now: take it off the list of long {kind}"));
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// The lines of each function in `text`, by its name. As rustfmt writes them, a function ends at the first closing brace
+/// that is indented like its beginning.
+fn functions(text: &str) -> Vec<(String, usize)> {
+    let lines: Vec<&str> = text.lines().collect();
+    let mut found = Vec::new();
+    for (at, line) in lines.iter().enumerate() {
+        let trimmed = line.trim_start();
+        let indent = line.len() - trimmed.len();
+        let Some((before, after)) = trimmed.split_once("fn ") else { continue };
+        let is_function = before.split_whitespace().all(|word| {
+            ["async", "const", "unsafe", "extern", "pub"].contains(&word)
+                || word.starts_with("pub(")
+                || word.ends_with(')')
+        });
+        let name: String = after.chars().take_while(|letter| letter.is_alphanumeric() || *letter == '_').collect();
+        // One that begins and ends on its line is short.
+        let is_short = line.ends_with('}') || line.ends_with(';');
+        if !is_function || name.is_empty() || is_short || trimmed.starts_with("//") {
+            continue;
+        }
+        let closing = format!("{}}}", " ".repeat(indent));
+        if let Some(length) = lines[at..].iter().position(|line| *line == closing) {
+            found.push((name, length + 1));
+        }
+    }
+    found
+}
+
+#[test]
+fn no_file_grows_beyond_what_is_read_in_one_go() {
+    let mut found = BTreeMap::new();
+    for path in rust_files(&SOURCES) {
+        let name = path.strip_prefix(root()).unwrap().display().to_string();
+        found.insert(name, read(&path).lines().count());
+    }
+    check("files", FILE_LINES_MAX, &found, LONG_FILES);
+}
+
+#[test]
+fn no_function_grows_beyond_a_screen() {
+    let mut found = BTreeMap::new();
+    for path in rust_files(&SOURCES) {
+        let file = path.strip_prefix(root()).unwrap().display().to_string();
+        for (name, lines) in functions(&read(&path)) {
+            let longest = found.entry(format!("{file}::{name}")).or_default();
+            *longest = lines.max(*longest);
+        }
+    }
+    assert!(found.len() > 1000, "functions are found: {}", found.len());
+    check("functions", FUNCTION_LINES_MAX, &found, LONG_FUNCTIONS);
+}
+
+#[test]
+fn a_function_is_as_long_as_it_looks() {
+    let text = "impl A {\n    pub(super) async fn one(\n        &self,\n    ) -> u8 {\n        fn two() {}\n        if true {\n        }\n    }\n}\n";
+    assert_eq!(functions(text), [("one".to_owned(), 7)]);
+}
