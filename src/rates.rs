@@ -52,9 +52,9 @@ pub struct Rates {
     /// Workers with a credited submission in the window.
     pub active_workers: usize,
     /// Each worker of the last day, by its name.
-    pub workers: BTreeMap<Arc<str>, Done>,
+    pub workers: BTreeMap<Arc<str>, WorkerRates>,
     /// Each payee of the last day, by its address: the sum of its workers.
-    pub payees: BTreeMap<Arc<str>, Done>,
+    pub payees: BTreeMap<Arc<str>, WorkerRates>,
     /// What is done on each open connection, as it goes on: one for each worker on it.
     #[serde(skip)]
     pub open: Arc<[Arc<Tally>]>,
@@ -62,7 +62,7 @@ pub struct Rates {
 
 /// What one worker or payee did.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Done {
+pub struct WorkerRates {
     /// Hashes per second over the last ten minutes, late ones included.
     pub hash_rate: f64,
     /// Of these, what came for work that had been dropped.
@@ -211,8 +211,8 @@ impl Account {
         self.recent_late.forget_before(oldest);
     }
 
-    fn done(&self, seconds: f64, last_seen: f64) -> Done {
-        Done {
+    fn done(&self, seconds: f64, last_seen: f64) -> WorkerRates {
+        WorkerRates {
             hash_rate: self.recent.sum() / seconds,
             late_hash_rate: self.recent_late.sum() / seconds,
             hashes: self.hashes,
@@ -297,7 +297,7 @@ impl Ledger {
         // A node that has just started has not had a whole window yet.
         let seconds = (now - self.started).min(WINDOW).as_secs_f64().max(1.0);
         let unix = unix_now();
-        let shown = |accounts: &mut HashMap<Arc<str>, Account>| -> BTreeMap<Arc<str>, Done> {
+        let shown = |accounts: &mut HashMap<Arc<str>, Account>| -> BTreeMap<Arc<str>, WorkerRates> {
             // Whoever did nothing lately makes room.
             let remembered = if accounts.len() >= WORKERS_MAX { WINDOW } else { REMEMBERED };
             accounts.retain(|_, account| {
@@ -311,7 +311,7 @@ impl Ledger {
         };
         let (workers, payees) = (shown(&mut self.workers), shown(&mut self.payees));
         // Not `sum`, which makes a negative zero of no workers.
-        let total = |rate: fn(&Done) -> f64| workers.values().fold(0.0, |sum, done| sum + rate(done));
+        let total = |rate: fn(&WorkerRates) -> f64| workers.values().fold(0.0, |sum, done| sum + rate(done));
         Rates {
             hash_rate: total(|done| done.hash_rate),
             late_hash_rate: total(|done| done.late_hash_rate),

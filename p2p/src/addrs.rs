@@ -59,7 +59,7 @@ impl Group {
 
 /// How far away an address may be: nearer ones mean nothing to those that are farther away.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Reach {
+pub enum AddressScope {
     /// This machine.
     Machine,
     /// This local network.
@@ -68,32 +68,32 @@ pub enum Reach {
     World,
 }
 
-impl Reach {
+impl AddressScope {
     /// The reach of `address`; none where nobody can be reached.
-    pub fn of(address: IpAddr) -> Option<Reach> {
+    pub fn of(address: IpAddr) -> Option<AddressScope> {
         match address.to_canonical() {
             IpAddr::V4(address) => {
                 let [one, two, ..] = address.octets();
                 if address.is_loopback() {
-                    Some(Reach::Machine)
+                    Some(AddressScope::Machine)
                 } else if address.is_private() || address.is_link_local() || (one == 100 && two & 0xc0 == 64) {
                     // 100.64.0.0/10 is between a provider and its customers (RFC 6598).
-                    Some(Reach::Site)
+                    Some(AddressScope::Site)
                 } else if one == 0 || address.is_multicast() || one >= 240 {
                     None
                 } else {
-                    Some(Reach::World)
+                    Some(AddressScope::World)
                 }
             }
             IpAddr::V6(address) => {
                 if address.is_loopback() {
-                    Some(Reach::Machine)
+                    Some(AddressScope::Machine)
                 } else if address.is_unique_local() || address.is_unicast_link_local() {
-                    Some(Reach::Site)
+                    Some(AddressScope::Site)
                 } else if address.is_unspecified() || address.is_multicast() {
                     None
                 } else {
-                    Some(Reach::World)
+                    Some(AddressScope::World)
                 }
             }
         }
@@ -102,13 +102,13 @@ impl Reach {
     /// Whether `address` is on this machine or site: those are exempt from limits against strangers, which tests and
     /// farms with several nodes would run into.
     pub fn is_near(address: IpAddr) -> bool {
-        matches!(Reach::of(address), Some(Reach::Machine | Reach::Site))
+        matches!(AddressScope::of(address), Some(AddressScope::Machine | AddressScope::Site))
     }
 }
 
 /// An address as it is told to peers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Known {
+pub struct KnownAddress {
     /// Where.
     pub address: SocketAddr,
     /// What its node offers, opaque.
@@ -219,7 +219,7 @@ impl AddressBook {
 
     /// Up to `count` good peers to tell the peer at `asker` of (protocol section 3.5): those that it may be able to reach
     /// and that did not fail us.
-    pub fn good_peers(&mut self, count: usize, asker: IpAddr, now: f64) -> Vec<Known> {
+    pub fn good_peers(&mut self, count: usize, asker: IpAddr, now: f64) -> Vec<KnownAddress> {
         let mut good: Vec<(f64, &SocketAddr, &Entry)> = Vec::new();
         let mut candidates: Vec<(&SocketAddr, &Entry)> = self
             .entries
@@ -233,7 +233,7 @@ impl AddressBook {
         good.sort_unstable_by(|one, other| one.0.total_cmp(&other.0));
         good.truncate(count);
         good.into_iter()
-            .map(|(_, address, entry)| Known {
+            .map(|(_, address, entry)| KnownAddress {
                 address: *address,
                 services: entry.services,
                 last_seen: whole_seconds(entry.last_seen),
@@ -345,7 +345,7 @@ impl AddressBook {
     }
 
     fn has_room(&mut self, address: SocketAddr, source: Option<Group>) -> bool {
-        let is_group_full = !Reach::is_near(address.ip())
+        let is_group_full = !AddressScope::is_near(address.ip())
             && self.groups.get(&Group::of(address.ip())).is_some_and(|count| *count >= ADDRESSES_PER_GROUP_MAX);
         let is_source_full = source
             .is_some_and(|source| self.sources.get(&source).is_some_and(|count| *count >= ADDRESSES_PER_SOURCE_MAX));
@@ -413,8 +413,8 @@ fn canonical(address: SocketAddr) -> SocketAddr {
 /// Whether a node can be at `address`, as far as the peer at `source` can tell: one on the internet knows nothing of our
 /// local network, and one in it nothing of this machine.
 fn is_tellable(address: SocketAddr, source: Option<IpAddr>) -> bool {
-    let Some(reach) = Reach::of(address.ip()) else { return false };
-    address.port() != 0 && source.is_none_or(|source| Reach::of(source).is_some_and(|source| reach >= source))
+    let Some(reach) = AddressScope::of(address.ip()) else { return false };
+    address.port() != 0 && source.is_none_or(|source| AddressScope::of(source).is_some_and(|source| reach >= source))
 }
 
 fn is_tellable_to(address: SocketAddr, asker: IpAddr) -> bool {
@@ -506,7 +506,7 @@ mod tests {
         assert!(book.learn(at("9.9.9.9:9333"), 1, u64::MAX, Some(ip("8.8.8.8")), NOW));
         assert!(book.learn(at("9.9.9.9:9333"), 5, 3, Some(ip("8.8.8.8")), NOW + 9.0));
         let known = book.good_peers(5, ip("8.8.8.8"), NOW + 9.0);
-        assert_eq!(known, [Known { address: at("9.9.9.9:9333"), services: 5, last_seen: NOW_WHOLE }]);
+        assert_eq!(known, [KnownAddress { address: at("9.9.9.9:9333"), services: 5, last_seen: NOW_WHOLE }]);
     }
 
     #[test]

@@ -32,7 +32,7 @@ use std::time::{Duration, Instant};
 use ruint::aliases::U320;
 use serde::Serialize;
 
-use super::addrs::Reach;
+use super::addrs::AddressScope;
 use super::message::ReplyResult;
 use super::peer::PeerId;
 use super::peer::{RequestFailed, RequestId};
@@ -722,7 +722,7 @@ impl Search {
 
 /// Whom shares that were not verified are held against: a host, or one node of several on this machine or site.
 fn host_of(address: SocketAddr) -> SocketAddr {
-    if Reach::is_near(address.ip()) { address } else { SocketAddr::new(address.ip(), 0) }
+    if AddressScope::is_near(address.ip()) { address } else { SocketAddr::new(address.ip(), 0) }
 }
 
 /// Why `shares` is no answer to `question`: it must begin with the share that was asked for, and each must be the parent

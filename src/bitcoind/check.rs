@@ -163,9 +163,9 @@ pub async fn check(rpc: &Rpc, network: &Network, allow_obsolete: bool) -> Result
 
 /// Tells the operator what is wrong, once per change and once a minute.
 #[derive(Debug, Default)]
-pub(super) struct Teller(Option<(String, Instant)>);
+pub(super) struct TroubleLog(Option<(String, Instant)>);
 
-impl Teller {
+impl TroubleLog {
     /// Logs `diagnosis` unless it was just said.
     pub(super) fn tell(&mut self, diagnosis: &Diagnosis, now: Instant) {
         let message = diagnosis.to_string();
@@ -262,7 +262,7 @@ mod tests {
 
     #[test]
     fn a_message_is_repeated_only_when_it_changes_or_a_minute_has_passed() {
-        let (mut teller, now) = (Teller::default(), Instant::now());
+        let (mut teller, now) = (TroubleLog::default(), Instant::now());
         assert!(teller.is_news("a", now));
         assert!(!teller.is_news("a", now + Duration::from_secs(59)));
         assert!(teller.is_news("b", now + Duration::from_secs(59)));

@@ -188,7 +188,7 @@ impl ConfFile {
 
 /// What was found: how to log in, and the ports that the configuration names.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Found {
+pub struct FoundLogin {
     /// How to log in.
     pub credentials: Credentials,
     /// The daemon's RPC port, if its configuration says.
@@ -208,7 +208,7 @@ pub fn find(
     config_path: Option<&Path>,
     home: Option<&Path>,
     parent: &Parent,
-) -> Result<Found, CredentialsError> {
+) -> Result<FoundLogin, CredentialsError> {
     let usual_dir = home.map(|home| usual_data_dir(home, parent));
     let mut looked_at = Vec::new();
     let mut conf = ConfFile::default();
@@ -232,7 +232,7 @@ pub fn find(
         }
         looked_at.push(format!("no rpcpassword in {}", path.display()));
     }
-    let found = |credentials| Found { credentials, rpc_port: conf.rpc_port, p2p_port: conf.p2p_port };
+    let found = |credentials| FoundLogin { credentials, rpc_port: conf.rpc_port, p2p_port: conf.p2p_port };
     if let Some(login) = given {
         return Ok(found(Credentials::Fixed { login: login.clone(), origin: "the one given to p2pool".to_owned() }));
     }

@@ -63,18 +63,18 @@ impl Config {
 }
 
 /// The daemon's ports, and calls to it.
-pub(super) struct Reach {
+pub(super) struct DaemonEndpoint {
     pub(super) rpc: Rpc,
     pub(super) p2p_port: u16,
 }
 
-pub(super) fn reach(config: &Config, network: &Network) -> Result<Reach, CredentialsError> {
+pub(super) fn reach(config: &Config, network: &Network) -> Result<DaemonEndpoint, CredentialsError> {
     let home = std::env::home_dir();
     let given = config.credentials.as_ref();
     let found = credentials::find(given, config.config_path.as_deref(), home.as_deref(), &network.parent)?;
     let rpc_port = config.rpc_port.or(found.rpc_port).unwrap_or(network.parent.rpc_port);
     let p2p_port = config.p2p_port.or(found.p2p_port).unwrap_or(network.parent.p2p_port);
-    Ok(Reach { rpc: Rpc::new(&config.address, rpc_port, found.credentials), p2p_port })
+    Ok(DaemonEndpoint { rpc: Rpc::new(&config.address, rpc_port, found.credentials), p2p_port })
 }
 
 /// Starts everything that speaks with the daemon, and returns at once: the daemon itself may come later.
@@ -87,7 +87,7 @@ pub async fn start(
     journal: Journal,
     tasks: &Tasks,
 ) -> Result<Handle, CredentialsError> {
-    let Reach { rpc, p2p_port } = reach(&config, network)?;
+    let DaemonEndpoint { rpc, p2p_port } = reach(&config, network)?;
     let (template_sender, templates) = watch::channel(None);
     let (health_sender, health) = watch::channel(Health::default());
     let (blocks, blocks_found) = mpsc::channel(BLOCKS_QUEUED_MAX);

@@ -29,7 +29,7 @@ pub struct Heights {
 
 /// Answers from templates alone, or from the daemon as well.
 #[derive(Debug)]
-pub struct Teller {
+pub struct HeightWatcher {
     rpc: Option<Rpc>,
     templates: watch::Receiver<Option<Arc<Template>>>,
     wanted: mpsc::Receiver<Digest>,
@@ -37,13 +37,13 @@ pub struct Teller {
 }
 
 /// Makes both ends. Without `rpc` only the blocks that templates build on are known.
-pub fn new(rpc: Option<Rpc>, templates: watch::Receiver<Option<Arc<Template>>>) -> (Heights, Teller) {
+pub fn new(rpc: Option<Rpc>, templates: watch::Receiver<Option<Arc<Template>>>) -> (Heights, HeightWatcher) {
     let (wanted_sender, wanted) = mpsc::channel(QUEUE_MAX);
     let (known_sender, known) = watch::channel(Arc::default());
-    (Heights { wanted: wanted_sender, known }, Teller { rpc, templates, wanted, known: known_sender })
+    (Heights { wanted: wanted_sender, known }, HeightWatcher { rpc, templates, wanted, known: known_sender })
 }
 
-impl Teller {
+impl HeightWatcher {
     /// Answers until `stop`.
     pub async fn run(mut self, stop: CancellationToken) {
         loop {

@@ -37,7 +37,7 @@ pub struct Probe {
 
 /// What a daemon says of itself.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Found {
+pub struct DaemonReport {
     /// What it calls itself.
     pub user_agent: String,
     /// What is wrong with it; `None` if nothing is.
@@ -102,7 +102,7 @@ impl Probe {
     ///
     /// # Errors
     /// It does not answer, or not as one.
-    pub async fn look(&self) -> Result<Found, Diagnosis> {
+    pub async fn look(&self) -> Result<DaemonReport, Diagnosis> {
         let chain: Value = self.rpc.call_within(CALL_MAX, "getblockchaininfo", "getblockchaininfo", Vec::new()).await?;
         let node: Value = self.rpc.call_within(CALL_MAX, "getnetworkinfo", "getnetworkinfo", Vec::new()).await?;
         let tip_time = chain.get("time").and_then(Value::as_u64);
@@ -114,7 +114,7 @@ impl Probe {
         let after = unix_now();
         let clock =
             totals.ok().map(|totals| ((before + after) / 2.0 - totals.timemillis / 1000.0, (after - before) / 2.0));
-        Ok(Found {
+        Ok(DaemonReport {
             diagnosis: diagnose(&chain, &node, self.network, self.allow_obsolete),
             user_agent: node.user_agent,
             chain,

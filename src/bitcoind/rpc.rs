@@ -15,7 +15,7 @@ use tokio::sync::oneshot;
 
 use super::credentials::{Credentials, Login};
 use super::responses::BlockHeaderInfo;
-use crate::blocks::{Explorer, Place};
+use crate::blocks::{BlockPosition, Explorer};
 
 /// How long an ordinary call may take, as in P2Pool (protocol section 9.1.1).
 pub const CALL_TIMEOUT: Duration = Duration::from_secs(30);
@@ -122,14 +122,16 @@ impl RpcError {
 }
 
 impl Explorer for Rpc {
-    fn place<'a>(&'a self, hash: &'a BlockHash) -> BoxFuture<'a, Result<Place, String>> {
+    fn place<'a>(&'a self, hash: &'a BlockHash) -> BoxFuture<'a, Result<BlockPosition, String>> {
         Box::pin(async move {
             match self.header(hash).await {
                 Ok(header) => Ok(match u32::try_from(header.confirmations) {
-                    Ok(confirmations) if confirmations > 0 => Place::InChain { height: header.height, confirmations },
-                    _ => Place::Beside { height: header.height },
+                    Ok(confirmations) if confirmations > 0 => {
+                        BlockPosition::InChain { height: header.height, confirmations }
+                    }
+                    _ => BlockPosition::Beside { height: header.height },
                 }),
-                Err(error) if error.code() == Some(code::NOT_FOUND) => Ok(Place::Unknown),
+                Err(error) if error.code() == Some(code::NOT_FOUND) => Ok(BlockPosition::Unknown),
                 Err(error) => Err(error.to_string()),
             }
         })

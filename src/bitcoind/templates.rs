@@ -13,7 +13,7 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info};
 
-use super::check::{self, Diagnosis, Teller};
+use super::check::{self, Diagnosis, TroubleLog};
 use super::clock::{ClockCheck, Sample};
 use super::health::Monitor;
 use super::responses::{BlockTemplate, ConversionError};
@@ -69,7 +69,7 @@ pub(super) struct Follower {
 impl Follower {
     /// Follows until `stop`. Every trouble begins the daemon's check again: what comes back may be another daemon.
     pub(super) async fn run(self, stop: CancellationToken) {
-        let mut teller = Teller::default();
+        let mut teller = TroubleLog::default();
         let mut clock = ClockCheck::default();
         let mut backoff = Backoff::new(RETRY_FIRST, RETRY_LONGEST);
         loop {
@@ -95,7 +95,7 @@ impl Follower {
 
     async fn follow(
         &self,
-        teller: &mut Teller,
+        teller: &mut TroubleLog,
         clock: &mut ClockCheck,
         backoff: &mut Backoff,
     ) -> Result<Infallible, Diagnosis> {

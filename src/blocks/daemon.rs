@@ -7,7 +7,7 @@ use super::block::{FoundBlock, Outcome};
 
 /// Where a block stands, as the daemon sees it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Place {
+pub enum BlockPosition {
     /// In the best chain.
     InChain {
         /// Its height.
@@ -27,7 +27,7 @@ pub enum Place {
 /// Knows the chain.
 pub trait Explorer: std::fmt::Debug + Send + Sync {
     /// Where a block stands, or why that is not known just now.
-    fn place<'a>(&'a self, hash: &'a BlockHash) -> BoxFuture<'a, Result<Place, String>>;
+    fn place<'a>(&'a self, hash: &'a BlockHash) -> BoxFuture<'a, Result<BlockPosition, String>>;
 }
 
 /// One way for a block to reach the daemon.

@@ -14,5 +14,5 @@ mod reports;
 pub mod submit;
 
 pub use block::{BlockReport, FoundBlock, Outcome, Sighting};
-pub use daemon::{Explorer, Place, Route};
+pub use daemon::{BlockPosition, Explorer, Route};
 pub use reports::{REPORTS_KEPT_MAX, Reports};

@@ -4,7 +4,7 @@
 //!
 //! ```text
 //! FoundBlock ──▶ Submitter ──▶ Submission ──▶ a pursuit per Route ──outcome──▶ verdict ──▶ BlockReport
-//!                    ▲              └──▶ Keeper: journal file, its sync, its state
+//!                    ▲              └──▶ FileKeeper: journal file, its sync, its state
 //!  journal's blocks, │
 //!  Resubmitter ──────┘
 //! ```
@@ -270,8 +270,13 @@ impl Submitter {
         let (fate, fates) = watch::channel(None);
         let (kept, entries) = watch::channel(entry.clone());
         let safe = Arc::new(Safe::since(judged_at));
-        let keeper =
-            Keeper { journal: self.journal.clone(), fates, kept, safe: safe.clone(), stop: self.tasks.stop_signal() };
+        let keeper = FileKeeper {
+            journal: self.journal.clone(),
+            fates,
+            kept,
+            safe: safe.clone(),
+            stop: self.tasks.stop_signal(),
+        };
         // First of all: a file is written in a millisecond, and a kill may come in the next.
         self.tasks.spawn("found block's file", keeper.run(block.clone(), entry));
         let submission = Submission {
@@ -357,7 +362,7 @@ impl Safe {
 }
 
 /// Keeps a block's file: writes it, syncs it, and has its name say what became of the block.
-struct Keeper {
+struct FileKeeper {
     journal: Journal,
     /// The latest verdict; closed when the submission ends.
     fates: watch::Receiver<Option<Outcome>>,
@@ -367,7 +372,7 @@ struct Keeper {
     stop: CancellationToken,
 }
 
-impl Keeper {
+impl FileKeeper {
     async fn run(self, block: FoundBlock, entry: Option<journal::Entry>) {
         let (hash, stop) = (block.hash, self.stop.clone());
         let is_kept = self.kept.subscribe();

@@ -3,7 +3,7 @@
 use sharechain::coin::Network;
 use std::net::{Ipv6Addr, SocketAddr};
 use stratum::Difficulty;
-use stratum::server::Terms;
+use stratum::server::PortPolicy;
 
 use super::arguments::RunArgs;
 use super::{Problems, ip_network, listen_address};
@@ -20,7 +20,7 @@ pub(super) fn front(
         miners.extend(problems.take("--worker-port", worker_port(text)));
     }
     if let (Some(network), true) = (network, arguments.worker_port.is_empty()) {
-        miners.push(((Ipv6Addr::UNSPECIFIED, network.worker_port).into(), Terms::default()));
+        miners.push(((Ipv6Addr::UNSPECIFIED, network.worker_port).into(), PortPolicy::default()));
     }
     let web = match &arguments.web_port {
         Some(text) => problems.take("--web-port", listen_address(text)).map(Some),
@@ -53,10 +53,10 @@ pub(super) fn front(
 }
 
 /// `[ADDRESS:]PORT[,start=D][,min=D]`.
-fn worker_port(text: &str) -> Result<(SocketAddr, Terms), String> {
+fn worker_port(text: &str) -> Result<(SocketAddr, PortPolicy), String> {
     let mut parts = text.split(',');
     let address = listen_address(parts.next().unwrap_or_default())?;
-    let mut terms = Terms::default();
+    let mut terms = PortPolicy::default();
     for part in parts {
         let (name, value) = part.split_once('=').unwrap_or((part, ""));
         let slot = match name {
@@ -80,7 +80,7 @@ mod tests {
         let (address, terms) = worker_port("127.0.0.1:9334,start=65536,min=1e3").unwrap();
         assert_eq!(address, "127.0.0.1:9334".parse().unwrap());
         assert_eq!((terms.start, terms.min), (Difficulty::new(65_536.0), Difficulty::new(1000.0)));
-        assert_eq!(worker_port("9332").unwrap(), ("[::]:9332".parse().unwrap(), Terms::default()));
+        assert_eq!(worker_port("9332").unwrap(), ("[::]:9332".parse().unwrap(), PortPolicy::default()));
         for (text, told) in [
             ("", "``"),
             ("9332,", "`` in `9332,`"),

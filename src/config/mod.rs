@@ -622,7 +622,7 @@ fn login(credentials: &[String], environment: &Environment) -> Result<Option<Log
 #[cfg(test)]
 mod tests {
     use super::*;
-    use stratum::server::Terms;
+    use stratum::server::PortPolicy;
 
     const ADDRESS: &str = "mipcBbFg9gMiCh81Kj8tqqdgoZub1ZJRfn";
 
@@ -675,7 +675,7 @@ mod tests {
     fn without_arguments_it_is_a_bitcoin_node_with_the_defaults_of_old() {
         let node = node(&[]);
         assert_eq!(node.network.name, "bitcoin");
-        assert_eq!(node.front.miners, [("[::]:9332".parse().unwrap(), Terms::default())]);
+        assert_eq!(node.front.miners, [("[::]:9332".parse().unwrap(), PortPolicy::default())]);
         assert_eq!(node.data_dir, PathBuf::from("data/bitcoin"));
         assert_eq!(node.log.logfile, Some("data/bitcoin/log".into()));
         assert_eq!(node.stratum.session.vardiff.interval, Duration::from_secs(3));

@@ -15,11 +15,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::coins::{Changes, Coins};
-use super::connect::{self, Place};
+use super::connect::{self, ChainContext};
 use super::difficulty::{Difficulty, LIMIT_BITS, Pace};
 use super::mempool::{Mempool, TransactionError};
 use super::reject::{Reject, Verdict};
 use super::{decode, rules};
+use crate::blocks::BlockPosition;
 use crate::template::{TemplateParts, target_of};
 
 /// How far below the tip a branch may still fork off: bodies and undo data further down are dropped, so that memory does
@@ -154,15 +155,14 @@ impl Chain {
     }
 
     /// Where a block stands.
-    pub fn place_of(&self, hash: &BlockHash) -> crate::blocks::Place {
-        use crate::blocks::Place;
+    pub fn place_of(&self, hash: &BlockHash) -> BlockPosition {
         match self.nodes.get(hash) {
-            None => Place::Unknown,
+            None => BlockPosition::Unknown,
             Some(node) if self.is_best_at(node.height, hash) => {
                 let above = self.tip().height.saturating_sub(node.height);
-                Place::InChain { height: node.height, confirmations: above.saturating_add(1) }
+                BlockPosition::InChain { height: node.height, confirmations: above.saturating_add(1) }
             }
-            Some(node) => Place::Beside { height: node.height },
+            Some(node) => BlockPosition::Beside { height: node.height },
         }
     }
 
@@ -340,8 +340,8 @@ fn median_time_at(nodes: &HashMap<BlockHash, Node>, best: &[BlockHash], height: 
 }
 
 /// Where the child of `tip` stands.
-fn place_after(tip: Tip, median_time_at: &dyn Fn(u32) -> u32) -> Place<'_> {
-    Place { height: tip.height + 1, median_time_past: median_time_at(tip.height), median_time_at }
+fn place_after(tip: Tip, median_time_at: &dyn Fn(u32) -> u32) -> ChainContext<'_> {
+    ChainContext { height: tip.height + 1, median_time_past: median_time_at(tip.height), median_time_at }
 }
 
 #[cfg(test)]

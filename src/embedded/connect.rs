@@ -17,7 +17,7 @@ const SEQUENCE_MASK: u32 = 0xffff;
 const SEQUENCE_UNIT: u32 = 9;
 
 /// Where in the chain a transaction is to stand.
-pub(super) struct Place<'chain> {
+pub(super) struct ChainContext<'chain> {
     /// Height of the block.
     pub(super) height: u32,
     /// Median time of the eleven blocks before it.
@@ -34,7 +34,7 @@ pub(super) fn connect(
     block: &Block,
     txids: &[Txid],
     coins: &Coins,
-    place: &Place<'_>,
+    place: &ChainContext<'_>,
     subsidy: u64,
 ) -> Result<Changes, Reject> {
     let mut view = View::new(coins);
@@ -94,7 +94,7 @@ pub(super) struct Inputs {
 pub(super) fn spend(
     transaction: &Transaction,
     view: &View<'_>,
-    place: &Place<'_>,
+    place: &ChainContext<'_>,
 ) -> Result<Inputs, TransactionReject> {
     let coins: Option<Vec<&Coin>> = transaction.input.iter().map(|input| view.get(&input.previous_output)).collect();
     let coins = coins.ok_or(TransactionReject::InputsMissingOrSpent)?;
@@ -116,7 +116,7 @@ pub(super) fn spend(
     Ok(Inputs { fee, spent, sequence_locks_met })
 }
 
-fn sequence_locks_met(transaction: &Transaction, coins: &[&Coin], place: &Place<'_>) -> bool {
+fn sequence_locks_met(transaction: &Transaction, coins: &[&Coin], place: &ChainContext<'_>) -> bool {
     // The version is unsigned where BIP 68 asks for "2 or above".
     if transaction.version.0.cast_unsigned() < 2 {
         return true;

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use thiserror::Error;
 
 use super::coins::{Changes, Coins, View};
-use super::connect::{self, Place};
+use super::connect::{self, ChainContext};
 use super::reject::{Reject, TransactionReject};
 use super::{rules, scripts};
 use crate::template::TemplateTransaction;
@@ -62,7 +62,12 @@ impl Mempool {
     ///
     /// # Errors
     /// What speaks against it.
-    pub(super) fn submit(&mut self, raw: &[u8], coins: &Coins, place: &Place<'_>) -> Result<Txid, TransactionError> {
+    pub(super) fn submit(
+        &mut self,
+        raw: &[u8],
+        coins: &Coins,
+        place: &ChainContext<'_>,
+    ) -> Result<Txid, TransactionError> {
         let mut rest = raw;
         let transaction = super::decode::transaction(&mut rest).ok_or(TransactionError::Undecodable)?;
         if !rest.is_empty() {
@@ -72,7 +77,7 @@ impl Mempool {
     }
 
     /// After the best chain changed: keeps what is still valid, `returned` being transactions of blocks that left it.
-    pub(super) fn renew(&mut self, returned: Vec<Transaction>, coins: &Coins, place: &Place<'_>) {
+    pub(super) fn renew(&mut self, returned: Vec<Transaction>, coins: &Coins, place: &ChainContext<'_>) {
         let entries = std::mem::take(&mut self.entries);
         self.changes.clear();
         let waiting = returned.into_iter().chain(entries.into_iter().map(|entry| entry.transaction));
@@ -96,7 +101,7 @@ impl Mempool {
         &mut self,
         transaction: Transaction,
         coins: &Coins,
-        place: &Place<'_>,
+        place: &ChainContext<'_>,
         check_scripts: bool,
     ) -> Result<Txid, TransactionError> {
         rules::check_transaction(&transaction).map_err(Reject::from)?;
@@ -150,7 +155,7 @@ impl Mempool {
 fn check(
     transaction: &Transaction,
     view: &View<'_>,
-    place: &Place<'_>,
+    place: &ChainContext<'_>,
     check_scripts: bool,
 ) -> Result<(u64, usize), Reject> {
     let inputs = connect::spend(transaction, view, place)?;

@@ -36,7 +36,7 @@ use tracing::{debug, error};
 
 use crate::bitcoind::{BLOCKS_QUEUED_MAX, Handle, Health, heights};
 use crate::blocks::journal::Journal;
-use crate::blocks::{Explorer, Place, Reports, Route, submit};
+use crate::blocks::{BlockPosition, Explorer, Reports, Route, submit};
 use crate::blocks::{FoundBlock, Outcome};
 use crate::runtime::clock::since_1970;
 use crate::runtime::tasks::Tasks;
@@ -135,7 +135,7 @@ fn moment(started: Instant) -> Moment {
 }
 
 impl Explorer for Embedded {
-    fn place<'a>(&'a self, hash: &'a BlockHash) -> BoxFuture<'a, Result<Place, String>> {
+    fn place<'a>(&'a self, hash: &'a BlockHash) -> BoxFuture<'a, Result<BlockPosition, String>> {
         Box::pin(std::future::ready(Ok(self.0.chain.lock().place_of(hash))))
     }
 }

@@ -19,7 +19,7 @@ use serde_json::value::RawValue;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use stratum::getwork::{Ask, DATA_BYTES, Desk, Handed};
+use stratum::getwork::{Ask, DATA_BYTES, GetworkServer, Handed};
 use stratum::server::metrics::{self, Meters};
 use stratum::{Difficulty, Epochs, Now, Solution, Work};
 use tokio::sync::mpsc::error::TrySendError;
@@ -53,7 +53,7 @@ const CODE_NO_WORK: i32 = -12345;
 /// Serves polling miners.
 #[derive(Debug)]
 pub struct Getwork<W: Work> {
-    desk: Desk<W>,
+    desk: GetworkServer<W>,
     /// Whether difficulty counts as Bitcoin's hardware does.
     is_sha256d: bool,
     work: watch::Receiver<Option<Arc<W>>>,
@@ -71,7 +71,7 @@ impl<W: Work> Getwork<W> {
     /// Hands out from `desk` what `work` has, waits on `solutions` until they are taken, and counts with
     /// `meters`. Long polls end when `stop` is cancelled.
     pub fn new(
-        desk: Desk<W>,
+        desk: GetworkServer<W>,
         is_sha256d: bool,
         work: watch::Receiver<Option<Arc<W>>>,
         solutions: mpsc::Sender<Solution<W::Ticket>>,
@@ -393,7 +393,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_solution_is_not_lost_with_a_miner_that_hangs_up_while_the_node_is_behind() {
-        let desk = Desk::new(vardiff_of_test(), Extranonces::starting_at(1), Arc::<Tallies>::default()).unwrap();
+        let desk =
+            GetworkServer::new(vardiff_of_test(), Extranonces::starting_at(1), Arc::<Tallies>::default()).unwrap();
         let ask = Ask { name: "alice", password: "", draw: 0, easiest: None };
         let solved: Vec<_> = (0..2).map(|_| desk.hand_out(&Easiest, ask, now()).unwrap().data).collect();
         let (solutions, mut found) = mpsc::channel(1);

@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::thread::available_parallelism;
 use std::time::Duration;
 use stratum::Work;
-use stratum::server::{Server, Terms};
+use stratum::server::{PortPolicy, Server};
 use stratum::session;
 use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
@@ -52,7 +52,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 #[derive(Debug, Clone, PartialEq)]
 pub struct Config {
     /// Where miners connect, and how each port serves them; the main one first.
-    pub miners: Vec<(SocketAddr, Terms)>,
+    pub miners: Vec<(SocketAddr, PortPolicy)>,
     /// Where pages and metrics are instead of on those ports.
     pub web: Option<SocketAddr>,
     /// A folder of pages that somebody else made.
@@ -210,21 +210,27 @@ impl<W: Work> Front<W> {
         stream: &mut TcpStream,
         read: &mut BytesMut,
         peer: SocketAddr,
-    ) -> Result<(SocketAddr, Told), Closed> {
+    ) -> Result<(SocketAddr, PortProtocol), Closed> {
         let client =
             if proxy::is_trusted(&self.proxies, peer.ip()) { proxy::client(stream, read, peer).await? } else { peer };
         Ok((sockets::canonical(client), tell_protocol(stream, read).await?))
     }
 
-    async fn attend(&self, stream: TcpStream, read: BytesMut, client: SocketAddr, told: Told) -> Result<(), Closed> {
+    async fn attend(
+        &self,
+        stream: TcpStream,
+        read: BytesMut,
+        client: SocketAddr,
+        told: PortProtocol,
+    ) -> Result<(), Closed> {
         match told {
-            Told::Stratum => self.stratum(stream, read, client).await?,
-            Told::Http => {
+            PortProtocol::Stratum => self.stratum(stream, read, client).await?,
+            PortProtocol::Http => {
                 let (reader, writer) = stream.into_split();
                 self.http.serve(tokio::io::join(Cursor::new(read).chain(reader), writer), client.ip()).await;
             }
             // In a box of its own: what TLS needs is many times what other connections hold.
-            Told::Tls => Box::pin(self.attend_tls(stream, read, client)).await?,
+            PortProtocol::Tls => Box::pin(self.attend_tls(stream, read, client)).await?,
         }
         Ok(())
     }
@@ -241,12 +247,12 @@ impl<W: Work> Front<W> {
         };
         let (stream, read, told) = timeout(TLS_TIMEOUT, greeting).await.map_err(|_| Closed::Silent)??;
         match told {
-            Told::Stratum => self.stratum(stream, read, client).await?,
-            Told::Http => {
+            PortProtocol::Stratum => self.stratum(stream, read, client).await?,
+            PortProtocol::Http => {
                 let (reader, writer) = tokio::io::split(stream);
                 self.http.serve(tokio::io::join(Cursor::new(read).chain(reader), writer), client.ip()).await;
             }
-            Told::Tls => return Err(Closed::Unknown),
+            PortProtocol::Tls => return Err(Closed::Unknown),
         }
         Ok(())
     }
@@ -262,14 +268,14 @@ impl<W: Work> Front<W> {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Told {
+enum PortProtocol {
     Stratum,
     Http,
     Tls,
 }
 
 /// Reads until the protocol is clear.
-async fn tell_protocol<S: AsyncRead + Unpin>(stream: &mut S, read: &mut BytesMut) -> Result<Told, Closed> {
+async fn tell_protocol<S: AsyncRead + Unpin>(stream: &mut S, read: &mut BytesMut) -> Result<PortProtocol, Closed> {
     /// White space before a first brace that is still read.
     const WHITESPACE_MAX: usize = 64;
     loop {
@@ -284,12 +290,12 @@ async fn tell_protocol<S: AsyncRead + Unpin>(stream: &mut S, read: &mut BytesMut
     }
 }
 
-fn told_by(first: u8) -> Option<Told> {
+fn told_by(first: u8) -> Option<PortProtocol> {
     match first {
-        b'{' | b'[' => Some(Told::Stratum),
+        b'{' | b'[' => Some(PortProtocol::Stratum),
         // bfgminer tries TLS first, even on a stratum+tcp address; closed at once, it comes back in plain text.
-        0x16 => Some(Told::Tls),
-        b'A'..=b'Z' => Some(Told::Http),
+        0x16 => Some(PortProtocol::Tls),
+        b'A'..=b'Z' => Some(PortProtocol::Http),
         _ => None,
     }
 }
@@ -300,9 +306,9 @@ mod tests {
 
     #[test]
     fn the_first_byte_tells_the_protocol() {
-        assert_eq!(told_by(b'{'), Some(Told::Stratum));
-        assert_eq!(told_by(b'G'), Some(Told::Http));
-        assert_eq!(told_by(0x16), Some(Told::Tls));
+        assert_eq!(told_by(b'{'), Some(PortProtocol::Stratum));
+        assert_eq!(told_by(b'G'), Some(PortProtocol::Http));
+        assert_eq!(told_by(0x16), Some(PortProtocol::Tls));
         assert_eq!(told_by(b'<'), None);
     }
 }

@@ -5,31 +5,31 @@
 //! | `bitcoind` → `work`: templates | watch | latest wins |
 //! | `work` → sessions: work sets | watch | latest wins |
 //! | sessions → `solution` | bounded mpsc | the session waits, its own socket feels it; never drops |
-//! | `sharechain` → `work`: tips | watch | latest wins |
-//! | `bitcoind` ⇄ `sharechain`: heights of blocks, and which are wanted | watch, bounded mpsc | latest wins; asked again |
-//! | sessions → `stats`: tallies of what workers do | shared counters | added up every second |
-//! | `solution` → `bitcoind::submit`: blocks | bounded mpsc | waits; never drops |
-//! | `solution` → `sharechain`: our own shares | bounded mpsc | waits; never drops |
-//! | `sharechain` → `solution::of_peers` → `bitcoind::submit`: peers' blocks | bounded mpsc | waits; never drops |
-//! | `solution::of_peers` → `sharechain`: transactions of templates | watch | latest wins |
-//! | peers → `p2p`: what they did | bounded mpsc | the connection waits, its peer feels it |
-//! | `p2p` → peers: what to send | bounded mpsc | never waits; the slow peer is dropped |
-//! | `p2p` → `sharechain`: peers' shares, questions | bounded mpsc | waits, and with it the peers who sent them |
-//! | `sharechain` → `p2p`: what is missing | watch | latest wins |
-//! | `sharechain` → `p2p`, whoever listens: what happens on the chain | broadcast | the slow miss some |
-//! | `bitcoind::submit` → whoever listens: reports | broadcast | the slow miss some |
-//! | `bitcoind::submit` → `found`: reports | broadcast | looks into the journal instead |
-//! | `solution::of_peers` → `found`: blocks that cannot be made here | bounded mpsc | drops |
-//! | `found` → whoever looks: found blocks; whoever listens: what happens to them | watch, broadcast | latest wins; the slow miss some |
-//! | `bitcoind` → `p2p`: the best header | watch | latest wins |
-//! | `p2p` → `bitcoind`: somebody knows of a new block | notification | several are one |
-//! | `p2p` → whoever looks: status | watch | latest wins |
-//! | `stats` → `http`, `demo`, `control`: rates | watch | latest wins |
-//! | `sharechain`, `bitcoind`, `stats`, `p2p`, `work::gate` → `figures` → `http`, `control`: figures | watch | latest wins |
-//! | `found` → `announce`: what happens to found blocks | broadcast | the slow miss some |
-//! | `found` → `control`: found blocks | watch | latest wins |
-//! | whoever writes → `disk` → `figures`, `http`: trouble with the disk | watch | latest wins |
-//! | `work::gate` → `work`, `http`, `control`: whether there may be work | watch | latest wins |
+//! | `chain` → `work`: tips | watch | latest wins |
+//! | `bitcoind` ⇄ `chain`: heights of blocks, and which are wanted | watch, bounded mpsc | latest wins; asked again |
+//! | sessions → `rates`: tallies of what workers do | shared counters | added up every second |
+//! | `solution` → `blocks::submit`: blocks | bounded mpsc | waits; never drops |
+//! | `solution` → `chain`: our own shares | bounded mpsc | waits; never drops |
+//! | `chain` → `solution::peer_blocks` → `blocks::submit`: peers' blocks | bounded mpsc | waits; never drops |
+//! | `solution::peer_blocks` → `chain`: transactions of templates | watch | latest wins |
+//! | peers → `peers`: what they did | bounded mpsc | the connection waits, its peer feels it |
+//! | `peers` → peers: what to send | bounded mpsc | never waits; the slow peer is dropped |
+//! | `peers` → `chain`: peers' shares, questions | bounded mpsc | waits, and with it the peers who sent them |
+//! | `chain` → `peers`: what is missing | watch | latest wins |
+//! | `chain` → `peers`, whoever listens: what happens on the chain | broadcast | the slow miss some |
+//! | `blocks::submit` → whoever listens: reports | broadcast | the slow miss some |
+//! | `blocks::submit` → `blocks::found`: reports | broadcast | looks into the journal instead |
+//! | `solution::peer_blocks` → `blocks::found`: blocks that cannot be made here | bounded mpsc | drops |
+//! | `blocks::found` → whoever looks: found blocks; whoever listens: what happens to them | watch, broadcast | latest wins; the slow miss some |
+//! | `bitcoind` → `peers`: the best header | watch | latest wins |
+//! | `peers` → `bitcoind`: somebody knows of a new block | notification | several are one |
+//! | `peers` → whoever looks: status | watch | latest wins |
+//! | `rates` → `view::http`, `tools::demo`, `view::control`: rates | watch | latest wins |
+//! | `chain`, `bitcoind`, `rates`, `peers`, `work::gate` → `view::snapshot` → `view::http`, `view::control`: figures | watch | latest wins |
+//! | `blocks::found` → `blocks::announce`: what happens to found blocks | broadcast | the slow miss some |
+//! | `blocks::found` → `view::control`: found blocks | watch | latest wins |
+//! | whoever writes → `runtime::disk` → `view::snapshot`, `view::http`: trouble with the disk | watch | latest wins |
+//! | `work::gate` → `work`, `view::http`, `view::control`: whether there may be work | watch | latest wins |
 
 pub mod saved_payout;
 pub mod service;
@@ -41,8 +41,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use stratum::Tallies;
-use stratum::getwork::Desk;
-use stratum::server::{Server, Terms};
+use stratum::getwork::GetworkServer;
+use stratum::server::{PortPolicy, Server};
 use tokio::sync::{broadcast, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::error;
@@ -63,8 +63,8 @@ use crate::runtime::tasks::Tasks;
 use crate::view::control;
 use crate::view::graphs::{self, Graphs};
 use crate::view::http::{self, Http, Listeners, SmallDevices, Sources};
-use crate::view::snapshot::{self, Figures};
-use crate::work::gate::{self, Keeper, Situation};
+use crate::view::snapshot::{self, Snapshot};
+use crate::work::gate::{self, GateKeeper, PoolReadiness};
 use crate::work::{Payout, WorkSet};
 use crate::{bitcoind, chain, front, peers, rates, solution, work};
 
@@ -116,7 +116,7 @@ pub struct Parts {
     /// Whether to mine on a network that others are expected on before there is one.
     pub start_pool: bool,
     /// The ports that miners connect to, and how each serves them.
-    pub miners: Vec<(Port, Terms)>,
+    pub miners: Vec<(Port, PortPolicy)>,
     /// The port for pages and metrics; miners' ports have them where there is none.
     pub web: Option<Port>,
     /// A folder of pages that somebody else made, served at `/static/`.
@@ -155,7 +155,7 @@ pub struct Node {
     /// What happens to found blocks.
     pub found_events: broadcast::Sender<found::Event>,
     /// What pages and the like show.
-    pub figures: watch::Receiver<Arc<Figures>>,
+    pub snapshot: watch::Receiver<Arc<Snapshot>>,
     /// The share chain.
     pub sharechain: chain::Handle,
     /// The pool's network, if the node takes part in it.
@@ -229,7 +229,7 @@ pub fn start(parts: Parts, daemon: bitcoind::Handle, tasks: &Tasks) -> Node {
     let disk = parts.disk;
     let kept = (parts.data_dir.clone(), disk.clone());
     let p2p = parts.p2p.map(|config| join_pool(config, kept, &sharechain, &daemon, tasks));
-    let (sightings, sighted) = mpsc::channel(solution::of_peers::SIGHTINGS_QUEUED_MAX);
+    let (sightings, sighted) = mpsc::channel(solution::peer_blocks::SIGHTINGS_QUEUED_MAX);
     let (found_sender, found) = watch::channel(Arc::default());
     let (found_events, _) = broadcast::channel(found::EVENTS_KEPT_MAX);
     let following = found::Inputs {
@@ -245,21 +245,21 @@ pub fn start(parts: Parts, daemon: bitcoind::Handle, tasks: &Tasks) -> Node {
     tasks.spawn("found blocks", following);
     if let Some(solved) = owner.take_solved() {
         let known = p2p.as_ref().map(|p2p| p2p.transactions.clone());
-        let inputs = solution::of_peers::Inputs {
+        let inputs = solution::peer_blocks::Inputs {
             templates: daemon.templates.clone(),
             tips: sharechain.tips.clone(),
             known: Arc::new(move |wtxid| known.as_ref()?.find(wtxid).map(|found| found.raw.clone())),
             transactions: sharechain.transactions.clone(),
             sightings,
         };
-        let of_peers = solution::of_peers::run(solved, inputs, daemon.blocks.clone());
-        tasks.spawn("peers' solutions", of_peers);
+        let peer_blocks = solution::peer_blocks::run(solved, inputs, daemon.blocks.clone());
+        tasks.spawn("peers' solutions", peer_blocks);
     }
     tasks.spawn("solutions", solution::run(solutions_found, daemon.blocks.clone(), sharechain.own.clone()));
     // Without the pool's network there never are peers.
     let peers = p2p.as_ref().map_or_else(|| watch::channel(Arc::default()).1, |p2p| p2p.status.clone());
-    let mut keeper = Keeper::new(network.persist, parts.start_pool);
-    let (gate_sender, gate) = watch::channel(keeper.decide(&Situation::default(), Instant::now()));
+    let mut keeper = GateKeeper::new(network.persist, parts.start_pool);
+    let (gate_sender, gate) = watch::channel(keeper.decide(&PoolReadiness::default(), Instant::now()));
     tasks.spawn("gate", gate::keep(keeper, peers.clone(), sharechain.tips.clone(), gate_sender, tasks.stop_signal()));
     let inputs = work::Inputs {
         templates: daemon.templates.clone(),
@@ -273,7 +273,7 @@ pub fn start(parts: Parts, daemon: bitcoind::Handle, tasks: &Tasks) -> Node {
         fee_percent: parts.work.fee_percent,
         donation_percent: parts.work.donation_percent,
     };
-    let (figures_sender, figures) = watch::channel(Arc::new(Figures::new(&shown, unix_now())));
+    let (figures_sender, snapshot) = watch::channel(Arc::new(Snapshot::new(&shown, unix_now())));
     let told = snapshot::Inputs {
         chain: sharechain.clone(),
         templates: daemon.templates.clone(),
@@ -286,7 +286,7 @@ pub fn start(parts: Parts, daemon: bitcoind::Handle, tasks: &Tasks) -> Node {
     tasks.spawn("figures", snapshot::run(shown, told, figures_sender, tasks.stop_signal()));
     let graphs = Graphs::default();
     let drawn = graphs::Inputs {
-        figures: figures.clone(),
+        snapshot: snapshot.clone(),
         rates: rates.clone(),
         chain: sharechain.clone(),
         traffic: p2p.as_ref().map(|p2p| p2p.traffic.clone()).unwrap_or_default(),
@@ -304,7 +304,7 @@ pub fn start(parts: Parts, daemon: bitcoind::Handle, tasks: &Tasks) -> Node {
         gate: gate.clone(),
         health: daemon.health.clone(),
         rates: rates.clone(),
-        figures: figures.clone(),
+        snapshot: snapshot.clone(),
         found: found.clone(),
         resubmitter: daemon.resubmitter.clone(),
         reports: daemon.reports.clone(),
@@ -328,7 +328,7 @@ pub fn start(parts: Parts, daemon: bitcoind::Handle, tasks: &Tasks) -> Node {
         rates: rates.clone(),
         small_devices,
         network,
-        figures: figures.clone(),
+        snapshot: snapshot.clone(),
         found: found.clone(),
         graphs: graphs.clone(),
         shares: snapshot::share::Finder::new(sharechain.clone()),
@@ -340,7 +340,7 @@ pub fn start(parts: Parts, daemon: bitcoind::Handle, tasks: &Tasks) -> Node {
     };
     let (tls, proxies) = (parts.tls, parts.proxies);
     let has_pages = parts.web.is_none();
-    let front = |stratum: Option<_>, router, terms: Terms| {
+    let front = |stratum: Option<_>, router, terms: PortPolicy| {
         let session = Arc::new(terms.session(session));
         let http = Http::new(router, tasks.stop_signal());
         let has_pages = stratum.is_none() || has_pages;
@@ -349,7 +349,7 @@ pub fn start(parts: Parts, daemon: bitcoind::Handle, tasks: &Tasks) -> Node {
     let is_sha256d = network.parent.pow == Pow::Sha256d;
     let pages = http::pages(sources);
     for (port, terms) in parts.miners {
-        let desk = Desk::new(terms.vardiff(session.vardiff), server.extranonces().clone(), tallies.clone());
+        let desk = GetworkServer::new(terms.vardiff(session.vardiff), server.extranonces().clone(), tallies.clone());
         let desk = desk.expect("there are more extranonces than ports");
         let stop = tasks.stop_signal();
         let getwork = Getwork::new(desk, is_sha256d, work.clone(), solutions.clone(), server.meters().clone(), stop);
@@ -360,10 +360,10 @@ pub fn start(parts: Parts, daemon: bitcoind::Handle, tasks: &Tasks) -> Node {
         tasks.spawn("listen", front::run(port, front(Some(server.clone()), router, terms), tasks.stop_signal()));
     }
     if let Some(port) = parts.web {
-        let front = front(None, pages, Terms::default());
+        let front = front(None, pages, PortPolicy::default());
         tasks.spawn("listen for pages", front::run(port, front, tasks.stop_signal()));
     }
-    Node { daemon, work, rates, figures, found, found_events, sharechain, p2p }
+    Node { daemon, work, rates, snapshot, found, found_events, sharechain, p2p }
 }
 
 /// Starts the pool's network, before the share chain goes on: it is to hear everything.

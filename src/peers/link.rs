@@ -51,7 +51,7 @@ const BATCHES_MAX: usize = 2;
 
 /// What a connection tells.
 #[derive(Debug)]
-pub(super) enum Heard {
+pub(super) enum LinkEvent {
     /// Its peer did something. The permit of a batch of shares is held until the share chain's owner has them.
     Event(PeerId, PeerEvent, Option<BatchPermit>),
     /// It has ended.
@@ -66,7 +66,7 @@ pub(super) struct Context {
     /// Counts what goes over them.
     pub(super) traffic: Arc<Traffic>,
     /// Where to tell what happens. Connections wait when it is full.
-    pub(super) heard: mpsc::Sender<Heard>,
+    pub(super) heard: mpsc::Sender<LinkEvent>,
     /// How many heavy messages may be handled at a time: one processor is left for the rest of the node.
     pub(super) heavy: Arc<Semaphore>,
     /// Own shares that only this node has: until one is sent.
@@ -97,7 +97,7 @@ pub(super) async fn run(id: PeerId, stream: TcpStream, peer: Peer, orders: mpsc:
     };
     traffic.set_remembered(id, 0);
     // Nobody listens any more when everything stops.
-    let _ = heard.send(Heard::Closed(id, close)).await;
+    let _ = heard.send(LinkEvent::Closed(id, close)).await;
 }
 
 struct Link {
@@ -160,7 +160,7 @@ impl Link {
                     let event = self.events.pop_front().expect("there is one, or no slot was waited for");
                     let large = if permit.is_some() { self.large.take() } else { None };
                     let permit = permit.map(|batch| BatchPermit { _batch: batch, _large: large });
-                    slot.send(Heard::Event(self.id, event, permit));
+                    slot.send(LinkEvent::Event(self.id, event, permit));
                 }
                 read = reader.read(&mut input), if self.events.is_empty() => {
                     let count = read.map_err(|error| lost(&error))?;
@@ -252,10 +252,10 @@ impl Link {
 
 /// Room for one event, and for one more batch of shares if it has any; `None` when nobody listens any more.
 async fn slot<'a>(
-    heard: &'a mpsc::Sender<Heard>,
+    heard: &'a mpsc::Sender<LinkEvent>,
     batches: &Arc<Semaphore>,
     event: Option<&PeerEvent>,
-) -> Option<(mpsc::Permit<'a, Heard>, Option<OwnedSemaphorePermit>)> {
+) -> Option<(mpsc::Permit<'a, LinkEvent>, Option<OwnedSemaphorePermit>)> {
     let has_shares = match event {
         Some(PeerEvent::Shares(shares) | PeerEvent::Replied { shares: Ok(shares), .. }) => !shares.is_empty(),
         _ => false,

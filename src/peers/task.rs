@@ -26,7 +26,7 @@ use tokio_util::task::TaskTracker;
 use tracing::{debug, info, warn};
 
 use super::dial::{self, Host};
-use super::link::{self, BatchPermit, Heard, ORDERS_QUEUED_MAX};
+use super::link::{self, BatchPermit, LinkEvent, ORDERS_QUEUED_MAX};
 use super::traffic::Traffic;
 use super::{COMMANDS_QUEUED_MAX, Command, Config, Handle, files, upnp};
 use crate::chain::{self, ChainEvent, Query, Received};
@@ -166,7 +166,7 @@ impl Network {
 }
 
 /// Something that was started and is done.
-enum Done {
+enum Completion {
     /// The process before us has ended, and left this.
     TakenOver(files::Loaded),
     /// The port was opened, or not.
@@ -219,7 +219,7 @@ struct Driver {
     tracker: TaskTracker,
     stop: CancellationToken,
     status: watch::Sender<Arc<Status>>,
-    under_way: FuturesUnordered<BoxFuture<'static, Done>>,
+    under_way: FuturesUnordered<BoxFuture<'static, Completion>>,
     listener: Option<TcpListener>,
     is_port_taken: bool,
     nodes: Vec<Node>,
@@ -250,7 +250,7 @@ impl Driver {
         inputs: Inputs,
         status: watch::Sender<Arc<Status>>,
         (known, traffic): (Arc<Transactions>, Arc<Traffic>),
-        heard: mpsc::Sender<Heard>,
+        heard: mpsc::Sender<LinkEvent>,
         stop: CancellationToken,
     ) -> Self {
         let network = config.network;
@@ -333,7 +333,7 @@ impl Driver {
             let data_dir = self.inputs.data_dir.clone();
             self.start(async move {
                 data_dir.ours().await;
-                Done::TakenOver(files::load(data_dir.path()).await)
+                Completion::TakenOver(files::load(data_dir.path()).await)
             });
         }
         (0..self.config.nodes.len()).for_each(|index| self.resolve(Named::Node(index), Duration::ZERO));
@@ -367,7 +367,7 @@ impl Driver {
                 Action::Dial(address, kind) => {
                     debug!(%address, ?kind, "dialling");
                     let dialing = dial::connect(address);
-                    self.start(async move { Done::Dialed(address, kind, dialing.await) });
+                    self.start(async move { Completion::Dialed(address, kind, dialing.await) });
                 }
                 Action::Shares { peer, shares } => {
                     let queue = if shares.len() <= NEWS_SHARES_MAX { &mut self.news } else { &mut self.replies };
@@ -378,13 +378,13 @@ impl Driver {
                     let (reply, answer) = oneshot::channel();
                     let asked = ask(self.inputs.chain.queries.clone(), Query::Knows { hash, reply }, answer);
                     // A chain that has ended knows nothing, and nobody asks any more.
-                    self.start(async move { Done::Knows(peer, hash, asked.await.unwrap_or(true)) });
+                    self.start(async move { Completion::Knows(peer, hash, asked.await.unwrap_or(true)) });
                 }
                 Action::Ancestry { peer, id, hashes, parents, stops } => {
                     let (reply, answer) = oneshot::channel();
                     let query = Query::Ancestry { hashes, parents, stops, reply };
                     let asked = ask(self.inputs.chain.queries.clone(), query, answer);
-                    self.start(async move { Done::Ancestry(peer, id, asked.await.unwrap_or_default()) });
+                    self.start(async move { Completion::Ancestry(peer, id, asked.await.unwrap_or_default()) });
                 }
                 Action::BestHeader(header) => self.note_header(&header),
             }
@@ -392,7 +392,7 @@ impl Driver {
         self.permit = None;
     }
 
-    fn start(&mut self, future: impl Future<Output = Done> + Send + 'static) {
+    fn start(&mut self, future: impl Future<Output = Completion> + Send + 'static) {
         self.under_way.push(Box::pin(future));
     }
 
@@ -410,10 +410,10 @@ impl Driver {
         }
     }
 
-    fn handle_heard(&mut self, heard: Heard) {
+    fn handle_heard(&mut self, heard: LinkEvent) {
         let now = now();
         match heard {
-            Heard::Event(peer, event, permit) => {
+            LinkEvent::Event(peer, event, permit) => {
                 match &event {
                     PeerEvent::Connected(hello) => debug!(
                         peer = peer.0,
@@ -433,7 +433,7 @@ impl Driver {
                     self.publish();
                 }
             }
-            Heard::Closed(peer, close) => {
+            LinkEvent::Closed(peer, close) => {
                 // Not if the swarm wanted it: then it knows.
                 if self.links.remove(&peer).is_some() {
                     note_close(&close);
@@ -556,17 +556,17 @@ impl Driver {
         self.swarm.handle_taken(count, now());
     }
 
-    fn handle_done(&mut self, done: Done) {
+    fn handle_done(&mut self, done: Completion) {
         let now = now();
         match done {
-            Done::TakenOver(loaded) => {
+            Completion::TakenOver(loaded) => {
                 // Else we would connect to ourselves.
                 self.predecessor = None;
                 self.keep_connected();
                 self.take_up(loaded);
             }
-            Done::Bound(Ok(listener)) => self.note_bound(listener),
-            Done::Bound(Err(error)) => {
+            Completion::Bound(Ok(listener)) => self.note_bound(listener),
+            Completion::Bound(Err(error)) => {
                 if !self.is_port_taken {
                     self.is_port_taken = true;
                     warn!(
@@ -577,11 +577,11 @@ impl Driver {
                 }
                 self.bind(BIND_RETRY);
             }
-            Done::Dialed(address, kind, Ok(stream)) => {
+            Completion::Dialed(address, kind, Ok(stream)) => {
                 let peer = self.swarm.handle_dialed(address, kind, now);
                 self.connect(peer, stream, address, Direction::Outbound);
             }
-            Done::Dialed(address, kind, Err(error)) => {
+            Completion::Dialed(address, kind, Err(error)) => {
                 debug!(%address, %error, "nobody answers");
                 if kind == DialKind::Permanent {
                     let nodes = self.nodes.iter_mut().filter(|node| node.address == Some(address));
@@ -589,11 +589,11 @@ impl Driver {
                 }
                 self.swarm.handle_dial_failed(address, now);
             }
-            Done::Resolved(named, found) => self.note_resolved(named, found),
-            Done::Knows(peer, hash, is_known) => self.swarm.handle_known(peer, hash, is_known, now),
-            Done::Ancestry(peer, id, shares) => self.swarm.handle_answer(peer, id, shares),
-            Done::Paused => self.bind(Duration::ZERO),
-            Done::Saved(problems) => {
+            Completion::Resolved(named, found) => self.note_resolved(named, found),
+            Completion::Knows(peer, hash, is_known) => self.swarm.handle_known(peer, hash, is_known, now),
+            Completion::Ancestry(peer, id, shares) => self.swarm.handle_answer(peer, id, shares),
+            Completion::Paused => self.bind(Duration::ZERO),
+            Completion::Saved(problems) => {
                 self.is_saving = false;
                 self.note_saved(problems);
             }
@@ -605,8 +605,8 @@ impl Driver {
         self.start(async move {
             sleep(after).await;
             match Port::open(address, &data_dir) {
-                Ok(port) => Done::Bound(Ok(port.listener("peers").await)),
-                Err(error) => Done::Bound(Err(error)),
+                Ok(port) => Completion::Bound(Ok(port.listener("peers").await)),
+                Err(error) => Completion::Bound(Err(error)),
             }
         });
     }
@@ -630,7 +630,7 @@ impl Driver {
                 self.listener = None;
                 return self.start(async {
                     sleep(ACCEPT_PAUSE).await;
-                    Done::Paused
+                    Completion::Paused
                 });
             }
         };
@@ -702,7 +702,7 @@ impl Driver {
         let Some(host) = host else { return };
         self.start(async move {
             sleep(after).await;
-            Done::Resolved(named, host.resolve().await)
+            Completion::Resolved(named, host.resolve().await)
         });
     }
 
@@ -811,7 +811,7 @@ impl Driver {
             return;
         }
         let saving = self.saving();
-        self.start(async move { Done::Saved(saving.await) });
+        self.start(async move { Completion::Saved(saving.await) });
     }
 
     fn saving(&mut self) -> impl Future<Output = Vec<String>> + Send + 'static {
@@ -854,7 +854,7 @@ impl Driver {
         while self.is_saving
             && let Some(done) = self.under_way.next().await
         {
-            if matches!(done, Done::Saved(_)) {
+            if matches!(done, Completion::Saved(_)) {
                 self.handle_done(done);
             }
         }

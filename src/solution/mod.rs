@@ -1,6 +1,6 @@
 //! Decides what a solution is - block, share, or both - and sends each on, the block first.
 
-pub mod of_peers;
+pub mod peer_blocks;
 
 use bitcoin::hashes::Hash;
 use bitcoin::{BlockHash, Target};
@@ -35,7 +35,7 @@ pub fn describe() {
     counter!("solution_blocks_total").absolute(0);
     counter!("solution_shares_total").absolute(0);
     counter!("solution_nothing_total").absolute(0);
-    of_peers::describe();
+    peer_blocks::describe();
 }
 
 /// Handles solutions until all who could send one are gone. Blocks never wait for the share chain: shares that it does not

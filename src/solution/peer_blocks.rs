@@ -31,7 +31,7 @@ const PARENTS_MAX: usize = 2;
 pub const SIGHTINGS_QUEUED_MAX: usize = 64;
 
 /// Finds a transaction that peers sent, by the hash over all of its bytes.
-pub type Known = Arc<dyn Fn(&Digest) -> Option<Bytes> + Send + Sync>;
+pub type TransactionLookup = Arc<dyn Fn(&Digest) -> Option<Bytes> + Send + Sync>;
 
 /// Why a share's block cannot be made here.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -74,7 +74,7 @@ pub struct Inputs {
     /// What there is to build on.
     pub tips: watch::Receiver<Option<Arc<Tip>>>,
     /// Where to look for what is in no template.
-    pub known: Known,
+    pub known: TransactionLookup,
     /// Where the share chain hears of the transactions that templates have, as long as its shares list theirs.
     pub transactions: Arc<watch::Sender<Arc<KnownTransactions>>>,
     /// Hears of blocks that cannot be made here. Dropped if it is full.
@@ -223,7 +223,7 @@ impl Recent {
     ///
     /// # Errors
     /// [`NoBlock`].
-    pub fn block_of(&self, solved: &SolvedShare, known: &Known) -> Result<FoundBlock, NoBlock> {
+    pub fn block_of(&self, solved: &SolvedShare, known: &TransactionLookup) -> Result<FoundBlock, NoBlock> {
         let share = &*solved.share;
         let previous = share.contents().min_header.previous_block.ok_or(NoBlock::UnknownParent)?;
         let of_parent: Vec<&Arc<Template>> = (self.templates.iter().rev())
@@ -266,7 +266,7 @@ impl Recent {
         share: &Share,
         listed: &[Digest],
         templates: &[&'a Arc<Template>],
-        known: &Known,
+        known: &TransactionLookup,
     ) -> Result<Body<'a>, NoBlock> {
         let find = |wtxid: &Digest| self.raw.get(wtxid).map(|one| one.raw.clone()).or_else(|| known(wtxid));
         let transactions: Vec<Bytes> = listed.iter().filter_map(find).collect();

@@ -35,7 +35,7 @@ impl Gate {
 
 /// What the decision is made from.
 #[derive(Debug, Clone, PartialEq, Default)]
-pub struct Situation {
+pub struct PoolReadiness {
     /// Peers that shares are exchanged with.
     pub peers: usize,
     /// Addresses where there may be one.
@@ -57,7 +57,7 @@ pub struct Download {
     pub seconds_left: Option<f64>,
 }
 
-impl Situation {
+impl PoolReadiness {
     fn of(status: &Status, tip: Option<&Tip>) -> Self {
         let download = status.downloading.map(|progress| Download {
             have: progress.have.into(),
@@ -71,7 +71,7 @@ impl Situation {
 
 /// Opens and closes `gate` until `stop`, by what peers and share chain are like.
 pub async fn keep(
-    mut keeper: Keeper,
+    mut keeper: GateKeeper,
     mut peers: watch::Receiver<Arc<Status>>,
     mut tips: watch::Receiver<Option<Arc<Tip>>>,
     gate: watch::Sender<Gate>,
@@ -80,7 +80,7 @@ pub async fn keep(
     loop {
         let status = peers.borrow_and_update().clone();
         let tip = tips.borrow_and_update().clone();
-        let decided = keeper.decide(&Situation::of(&status, tip.as_deref()), Instant::now());
+        let decided = keeper.decide(&PoolReadiness::of(&status, tip.as_deref()), Instant::now());
         gate.send_if_modified(|gate| {
             let is_news = *gate != decided;
             *gate = decided;
@@ -100,7 +100,7 @@ pub async fn keep(
 
 /// Opens and closes the gate. Free of I/O: the time is an argument.
 #[derive(Debug)]
-pub struct Keeper {
+pub struct GateKeeper {
     is_guarded: bool,
     /// When there last was a peer; none before the first.
     peer_seen: Option<Instant>,
@@ -108,14 +108,14 @@ pub struct Keeper {
     closes_at: Option<Instant>,
 }
 
-impl Keeper {
+impl GateKeeper {
     /// One for a network that `persists` (others are expected on it), unless the operator means to begin it (`start_pool`).
     pub fn new(persists: bool, start_pool: bool) -> Self {
         Self { is_guarded: persists && !start_pool, peer_seen: None, closes_at: None }
     }
 
     /// What holds at `now`.
-    pub fn decide(&mut self, situation: &Situation, now: Instant) -> Gate {
+    pub fn decide(&mut self, situation: &PoolReadiness, now: Instant) -> Gate {
         let has_peer = situation.peers > 0;
         if has_peer {
             self.peer_seen = Some(now);
@@ -151,7 +151,7 @@ fn waiting_for_peer(addresses: usize, had_one: bool) -> String {
     format!("waiting for a peer: {lost}{known}")
 }
 
-fn waiting_for_shares(situation: &Situation) -> String {
+fn waiting_for_shares(situation: &PoolReadiness) -> String {
     let Some(download) = &situation.download else {
         let peers =
             if situation.peers == 1 { "the peer has".to_owned() } else { format!("{} peers have", situation.peers) };
@@ -182,8 +182,8 @@ mod tests {
 
     const SECOND: Duration = Duration::from_secs(1);
 
-    fn good() -> Situation {
-        Situation { peers: 1, addresses: 5, has_best: true, download: None }
+    fn good() -> PoolReadiness {
+        PoolReadiness { peers: 1, addresses: 5, has_best: true, download: None }
     }
 
     fn reason(gate: &Gate) -> &str {
@@ -193,12 +193,12 @@ mod tests {
     #[test]
     fn without_peers_and_shares_of_others_it_is_closed_only_where_others_are_expected() {
         let now = Instant::now();
-        let alone = Situation::default();
-        assert_eq!(Keeper::new(false, false).decide(&alone, now), Gate::Open);
-        assert_eq!(Keeper::new(true, true).decide(&alone, now), Gate::Open);
-        let mut keeper = Keeper::new(true, false);
+        let alone = PoolReadiness::default();
+        assert_eq!(GateKeeper::new(false, false).decide(&alone, now), Gate::Open);
+        assert_eq!(GateKeeper::new(true, true).decide(&alone, now), Gate::Open);
+        let mut keeper = GateKeeper::new(true, false);
         assert!(reason(&keeper.decide(&alone, now)).contains("no address of one is known"));
-        let known = Situation { addresses: 1234, ..alone };
+        let known = PoolReadiness { addresses: 1234, ..alone };
         assert_eq!(
             reason(&keeper.decide(&known, now)),
             "waiting for a peer: none of 1,234 known addresses answered yet"
@@ -208,21 +208,21 @@ mod tests {
 
     #[test]
     fn shares_of_an_earlier_run_are_not_mined_on_before_a_peer_is_there() {
-        let gate = Keeper::new(true, false).decide(&Situation { peers: 0, ..good() }, Instant::now());
+        let gate = GateKeeper::new(true, false).decide(&PoolReadiness { peers: 0, ..good() }, Instant::now());
         assert!(reason(&gate).starts_with("waiting for a peer"));
     }
 
     #[test]
     fn while_shares_are_downloaded_it_says_how_many_are_missing() {
         let now = Instant::now();
-        let mut keeper = Keeper::new(true, false);
+        let mut keeper = GateKeeper::new(true, false);
         let mut told = |have, seconds_left| {
             let download = Some(Download { have, wanted: 8640, seconds_left });
-            reason(&keeper.decide(&Situation { has_best: false, download, ..good() }, now)).to_owned()
+            reason(&keeper.decide(&PoolReadiness { has_best: false, download, ..good() }, now)).to_owned()
         };
         assert_eq!(told(0, None), "downloading shares: 0 of about 8,640");
         assert_eq!(told(4321, Some(12.3)), "downloading shares: 4,321 of about 8,640, 12 s left");
-        let nothing = keeper.decide(&Situation { has_best: false, ..good() }, now);
+        let nothing = keeper.decide(&PoolReadiness { has_best: false, ..good() }, now);
         assert!(reason(&nothing).starts_with("waiting for shares: the peer has told of none yet"));
     }
 
@@ -234,7 +234,7 @@ mod tests {
         let (_tips_sender, tips) = watch::channel(Some(chain.tip()));
         let (sender, mut gate) = watch::channel(Gate::Open);
         let stop = CancellationToken::new();
-        let task = tokio::spawn(keep(Keeper::new(true, false), peers, tips, sender, stop.clone()));
+        let task = tokio::spawn(keep(GateKeeper::new(true, false), peers, tips, sender, stop.clone()));
         let closed = gate.wait_for(|gate| *gate != Gate::Open).await.unwrap().clone();
         assert!(reason(&closed).contains("no address of one is known"));
         peers_sender.send_replace(Arc::new(Status { addresses: 3, ..Status::default() }));
@@ -247,8 +247,8 @@ mod tests {
     #[test]
     fn a_lost_peer_closes_it_only_when_no_other_came_for_a_minute() {
         let start = Instant::now();
-        let mut keeper = Keeper::new(true, false);
-        let alone = Situation { peers: 0, ..good() };
+        let mut keeper = GateKeeper::new(true, false);
+        let alone = PoolReadiness { peers: 0, ..good() };
         assert_eq!(keeper.decide(&good(), start), Gate::Open);
         assert_eq!(keeper.poll_timeout(), None);
         let lost = start + 100 * SECOND;

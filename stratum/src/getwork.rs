@@ -1,6 +1,6 @@
 //! Work for miners that poll: `getwork`, as Bitcoin had it before Stratum, judged as Stratum's submissions are.
 //!
-//! A polling miner has no connection that things could be remembered for. So the [`Desk`] serves all of them: it gives
+//! A polling miner has no connection that things could be remembered for. So the [`GetworkServer`] serves all of them: it gives
 //! every answer a coinbase of its own, finds the job of a submission by its merkle root, and keeps a difficulty for each
 //! worker name. Like the session it knows no socket and no clock, and its lock is held for microseconds.
 
@@ -87,7 +87,7 @@ impl<T> Judged<T> {
 
 /// Hands out work to polling miners and judges what they bring back.
 #[derive(Debug)]
-pub struct Desk<W: Work> {
+pub struct GetworkServer<W: Work> {
     config: vardiff::Config,
     extranonces: Extranonces,
     tallies: Arc<Tallies>,
@@ -132,7 +132,7 @@ struct Miner {
     seen: Instant,
 }
 
-impl<W: Work> Desk<W> {
+impl<W: Work> GetworkServer<W> {
     /// A desk whose coinbases differ from those of everybody else who leases from `extranonces`. `None` when all values
     /// are taken. What its miners do is left at `tallies`.
     pub fn new(config: vardiff::Config, extranonces: Extranonces, tallies: Arc<Tallies>) -> Option<Self> {
@@ -253,7 +253,7 @@ impl<T> State<T> {
     /// What the worker's next submissions must have: never harder than a solution, which would be lost.
     fn difficulty<W: Work<Ticket = T>>(
         &mut self,
-        desk: &Desk<W>,
+        desk: &GetworkServer<W>,
         worker: &Worker<W::Payout>,
         easiest: Option<Difficulty>,
         solution: Target,

@@ -233,7 +233,7 @@ pub struct Solution<T> {
 
 /// A worker under the name that the miner uses for it.
 #[derive(Debug)]
-struct Known<P> {
+struct KnownWorker<P> {
     given: Box<str>,
     worker: Worker<P>,
     account: Writer,
@@ -268,7 +268,7 @@ pub struct Session<W: Work> {
     asked_version: bool,
     warned_of_size: bool,
     /// The first one's payout is the connection's.
-    workers: Vec<Known<W::Payout>>,
+    workers: Vec<KnownWorker<W::Payout>>,
     /// That payout, as it shows itself; empty before there is one.
     payee: Arc<str>,
     /// Negotiated version bits; zero before.
@@ -465,7 +465,7 @@ impl<W: Work> Session<W> {
                 let is_credited = self.judge(id, &name, &job, now, |mask, lenient| {
                     Submission::parse(&extranonce2, &time, &nonce, version_bits.as_deref(), mask, lenient)
                 });
-                if is_credited { self.retarget(now) } else { self.bear_with(now) }
+                if is_credited { self.retarget(now) } else { self.tolerate(now) }
             }
             Ok(call) => {
                 self.spend(now)?;
@@ -637,7 +637,7 @@ impl<W: Work> Session<W> {
     }
 
     /// Bears an invalid submission for a while: such as ckpool does, a new job first, a new connection next.
-    fn bear_with(&mut self, now: Now) -> Result<(), Disconnect> {
+    fn tolerate(&mut self, now: Now) -> Result<(), Disconnect> {
         self.spend(now)?;
         if self.invalid == 0 {
             self.invalid_since = now.instant;
@@ -891,7 +891,7 @@ impl<W: Work> Session<W> {
         }
         let (tally, account) = Tally::new(worker.name.clone(), self.payee.clone(), self.client.clone());
         self.events.push_back(Event::Joined(tally));
-        self.workers.push(Known { given: name.into(), worker, account });
+        self.workers.push(KnownWorker { given: name.into(), worker, account });
         Ok(self.workers.len() - 1)
     }
 

@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use stratum::extranonce::Extranonces;
-use stratum::getwork::{Ask, Desk, Handed, Judged};
+use stratum::getwork::{Ask, GetworkServer, Handed, Judged};
 use stratum::midstate::Midstate;
 use stratum::tally::Protocol;
 use stratum::{Difficulty, Epochs, JobId, JobParts, Now, Offer, Refusal, StratumError, Tallies, Work, Worker, vardiff};
@@ -62,11 +62,11 @@ impl Work for FakeWork {
 /// About 43 hashes for a submission, 4,300 for a solution.
 const WORK: FakeWork = FakeWork { epochs: Epochs { stale: 0, late: 0, urgent: 0 }, solution: 1e-6 };
 
-fn desk() -> Desk<FakeWork> {
+fn desk() -> GetworkServer<FakeWork> {
     desk_with(Arc::default())
 }
 
-fn desk_with(tallies: Arc<Tallies>) -> Desk<FakeWork> {
+fn desk_with(tallies: Arc<Tallies>) -> GetworkServer<FakeWork> {
     let difficulty = |value| Difficulty::new(value).unwrap();
     let config = vardiff::Config {
         interval: Duration::from_secs(3),
@@ -74,7 +74,7 @@ fn desk_with(tallies: Arc<Tallies>) -> Desk<FakeWork> {
         min: difficulty(1e-9),
         max: difficulty(1e9),
     };
-    Desk::new(config, Extranonces::starting_at(7), tallies).unwrap()
+    GetworkServer::new(config, Extranonces::starting_at(7), tallies).unwrap()
 }
 
 fn ask(name: &str) -> Ask<'_> {

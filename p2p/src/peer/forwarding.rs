@@ -155,7 +155,7 @@ impl Forwarding {
 
     /// What goes before and after a `shares` with these shares; none if we lack a transaction that they name, or these take
     /// more than a peer may be given.
-    pub(super) fn around_shares(&self, shares: &[&Arc<Share>], known: &Transactions) -> Option<Around> {
+    pub(super) fn around_shares(&self, shares: &[&Arc<Share>], known: &Transactions) -> Option<CompanionMessages> {
         let (mut wanted, mut seen, mut to_send) = (false, HashSet::new(), Vec::new());
         let mut bytes = self.ours.as_ref().map_or(0, |ours| ours.bytes);
         let is_told = |hash: &Digest| self.ours.as_ref().is_some_and(|ours| ours.hashes.contains(hash));
@@ -175,7 +175,7 @@ impl Forwarding {
         if bytes >= REMEMBERED_BYTES_MAX {
             return None;
         }
-        Some(Around {
+        Some(CompanionMessages {
             // The reference sends an empty one too where the template has all that the peer lacks.
             before: wanted.then(|| Message::RememberTx {
                 hashes: Vec::new(),
@@ -196,7 +196,7 @@ impl Forwarding {
 
 /// What goes around a `shares`.
 #[derive(Debug)]
-pub(super) struct Around {
+pub(super) struct CompanionMessages {
     pub(super) before: Option<Message>,
     pub(super) after: Option<Message>,
 }

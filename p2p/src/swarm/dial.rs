@@ -96,12 +96,12 @@ impl Dialer {
         self.permanent.values().filter_map(|permanent| permanent.next).chain(book).min()
     }
 
-    pub(super) fn note_made(&mut self, address: SocketAddr, kind: DialKind) {
+    pub(super) fn on_dialled(&mut self, address: SocketAddr, kind: DialKind) {
         self.attempts.insert(address, (kind, Stage::Made));
     }
 
     /// The handshake is through. False if there are more connections than there may be, and this one is to be closed.
-    pub(super) fn note_up(&mut self, address: SocketAddr, kind: DialKind) -> bool {
+    pub(super) fn on_connected(&mut self, address: SocketAddr, kind: DialKind) -> bool {
         if kind == DialKind::Book && self.up() >= OUTGOING_MAX {
             return false;
         }
@@ -113,7 +113,7 @@ impl Dialer {
     }
 
     /// The connection could not be made, or is closed.
-    pub(super) fn note_over(&mut self, address: SocketAddr, now: Instant) {
+    pub(super) fn on_closed(&mut self, address: SocketAddr, now: Instant) {
         self.attempts.remove(&address);
         self.rotating = self.rotating.filter(|rotating| *rotating != address);
         if let Some(permanent) = self.permanent.get_mut(&address) {

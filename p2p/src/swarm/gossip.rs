@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use super::{Action, Now, PeerId, Swarm};
-use crate::addrs::{ADDRESSES_WANTED, Reach, exponential, is_reference_loopback};
+use crate::addrs::{ADDRESSES_WANTED, AddressScope, exponential, is_reference_loopback};
 use crate::message::{AddressRecord, Endpoint};
 use crate::peer::Order;
 
@@ -125,9 +125,9 @@ impl Swarm {
         if !spend(&mut connection.allowance.forwarded) {
             return;
         }
-        let Some(reach) = Reach::of(record.endpoint.address.ip()) else { return };
+        let Some(reach) = AddressScope::of(record.endpoint.address.ip()) else { return };
         self.order_random(|address| {
-            let is_reachable = Reach::of(address.ip()).is_some_and(|peer| reach >= peer);
+            let is_reachable = AddressScope::of(address.ip()).is_some_and(|peer| reach >= peer);
             is_reachable.then(|| Order::Addresses(vec![record]))
         });
     }

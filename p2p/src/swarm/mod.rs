@@ -26,7 +26,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::addrs::{AddressBook, Group, Reach};
+use super::addrs::{AddressBook, AddressScope, Group};
 use super::bans::Bans;
 use super::download::Download;
 use super::peer::{Close, Direction, Hello, Offence, Order, PeerEvent};
@@ -284,7 +284,7 @@ impl Swarm {
             }
             let group = Group::of(ip);
             let neighbours = incoming().filter(|connection| Group::of(connection.address.ip()) == group);
-            if !Reach::is_near(ip) && neighbours.count() >= INCOMING_PER_GROUP_MAX {
+            if !AddressScope::is_near(ip) && neighbours.count() >= INCOMING_PER_GROUP_MAX {
                 return Err(Refused::Group);
             }
         }
@@ -293,13 +293,13 @@ impl Swarm {
 
     /// The connection of an [`Action::Dial`] is made.
     pub fn handle_dialed(&mut self, address: SocketAddr, kind: DialKind, now: Now) -> PeerId {
-        self.dialer.note_made(address, kind);
+        self.dialer.on_dialled(address, kind);
         self.connect(address, Some(kind), now)
     }
 
     /// Nobody answers at the address of an [`Action::Dial`].
     pub fn handle_dial_failed(&mut self, address: SocketAddr, now: Now) {
-        self.dialer.note_over(address, now.instant);
+        self.dialer.on_closed(address, now.instant);
         self.book.failed(address, now.unix);
     }
 
@@ -309,7 +309,7 @@ impl Swarm {
         self.download.remove_peer(peer, now.instant);
         let address = connection.address;
         if connection.dialed.is_some() {
-            self.dialer.note_over(address, now.instant);
+            self.dialer.on_closed(address, now.instant);
             if connection.is_up() {
                 self.book.rest(address, now.unix + LOST_REST);
             } else if self.up().any(|(_, other)| other.address.ip() == address.ip()) {
@@ -429,7 +429,7 @@ impl Swarm {
             }
             return;
         }
-        if dialed.is_some_and(|kind| !self.dialer.note_up(address, kind)) {
+        if dialed.is_some_and(|kind| !self.dialer.on_connected(address, kind)) {
             self.disconnect(peer, Close::Quiet("more connections than are wanted".into()), now);
             return;
         }

@@ -38,7 +38,7 @@ pub use serve::Solution;
 pub use stats::{Measure, OwnCounts, OwnShares, PayeeStales, StaleCounts, Statistics, payouts, stales_by_payee};
 pub use tip::Tip;
 pub use verify::is_early;
-pub use view::{CoinbaseSize, Known, KnownTransaction, ParentFacts, share_rules};
+pub use view::{CoinbaseSize, KnownShare, KnownTransaction, ParentFacts, share_rules};
 pub use votes::Votes;
 pub use weights::{Counting, Entry, Fading, Query, Snapshot, Window, limit};
 
@@ -99,7 +99,7 @@ pub struct Sharechain {
     rules: ShareRules,
     all: Forest,
     verified: Forest,
-    known: Map<ShareHash, Known>,
+    known: Map<ShareHash, KnownShare>,
     loose: Loose,
     facts: ParentFacts,
     coinbase_sizes: HashMap<ShareVersion, CoinbaseSize>,
@@ -145,7 +145,7 @@ impl Sharechain {
 
     /// Adds a share that `source` sent; false if it was here already. Think afterwards.
     pub fn add(&mut self, share: Arc<Share>, source: Option<SocketAddr>, now: f64) -> bool {
-        self.insert(Known { share, first_seen: now, source, naughty: 0 })
+        self.insert(KnownShare { share, first_seen: now, source, naughty: 0 })
     }
 
     /// Adds shares that `source` sent at once, in whatever order they came, and says how many were not here yet. Parents
@@ -174,7 +174,7 @@ impl Sharechain {
     /// before counts as verified until [`recheck`](Self::recheck) gets to it.
     pub fn load(&mut self, share: Arc<Share>, was_verified: bool) -> bool {
         let hash = share.hash();
-        if !self.insert(Known { share, first_seen: 0.0, source: None, naughty: 0 }) {
+        if !self.insert(KnownShare { share, first_seen: 0.0, source: None, naughty: 0 }) {
             return false;
         }
         if was_verified {
@@ -250,7 +250,7 @@ impl Sharechain {
     }
 
     /// A share and how it came.
-    pub fn known(&self, hash: ShareHash) -> Option<&Known> {
+    pub fn known(&self, hash: ShareHash) -> Option<&KnownShare> {
         self.known.get(&hash)
     }
 
@@ -301,7 +301,7 @@ impl Sharechain {
         }
     }
 
-    fn insert(&mut self, known: Known) -> bool {
+    fn insert(&mut self, known: KnownShare) -> bool {
         let (hash, previous) = (known.share.hash(), known.share.previous());
         let work = Work { own: known.share.attempts(), min: known.share.min_attempts() };
         if !self.all.insert(hash, previous, work) {
@@ -374,7 +374,7 @@ impl Sharechain {
     fn enter_verified(&mut self, hash: ShareHash) {
         self.verified.insert(hash, self.all.previous(hash), self.all.work_of(hash));
         self.note_joined(Some(hash));
-        // Known before another chain comes to be compared with, as in the reference.
+        // KnownShare before another chain comes to be compared with, as in the reference.
         let block = self.share(hash).and_then(|share| share.contents().min_header.previous_block);
         self.wanted_heights.extend(block.filter(|block| !self.facts.heights.contains_key(block)));
     }

@@ -5,7 +5,7 @@ use std::fmt;
 
 use super::error::VerifyError;
 use super::retarget::Next;
-use super::view::{CoinbaseSize, Known, View};
+use super::view::{CoinbaseSize, KnownShare, View};
 use super::votes;
 use super::weights::Window;
 use crate::merkle::{self, Digest};
@@ -23,7 +23,7 @@ const COINBASE_END_BYTES: u64 = 44;
 /// What is remembered of a share that passed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Verified {
-    /// See [`Known::naughty`].
+    /// See [`KnownShare::naughty`].
     pub(super) naughty: u8,
     /// What its coinbase takes.
     pub(super) coinbase: CoinbaseSize,
@@ -250,7 +250,7 @@ fn takes_too_much(view: &View<'_>, share: &Share, listed: Option<&[Digest]>) -> 
 }
 
 /// Inheritance goes before a share's own fault (section 5.6).
-fn naughty(parent: Option<&Known>, takes_too_much: bool) -> u8 {
+fn naughty(parent: Option<&KnownShare>, takes_too_much: bool) -> u8 {
     match parent.map_or(0, |parent| parent.naughty) {
         0 => u8::from(takes_too_much),
         NAUGHTY_MAX.. => 0,
@@ -260,7 +260,7 @@ fn naughty(parent: Option<&Known>, takes_too_much: bool) -> u8 {
 
 /// How a share is punished in the choice of the best (section 5.6): -1 for one that solves its block, 0 for most, more
 /// for naughty ones and for those whose block would be too large.
-pub(super) fn punishment(view: &View<'_>, known: &Known) -> i32 {
+pub(super) fn punishment(view: &View<'_>, known: &KnownShare) -> i32 {
     let share = &known.share;
     if share.is_block() {
         return -1;

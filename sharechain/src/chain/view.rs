@@ -19,7 +19,7 @@ const COINBASE_BEFORE_ANY: CoinbaseSize = CoinbaseSize { size: 50_000, weight: 2
 
 /// A share and how it came.
 #[derive(Debug, Clone)]
-pub struct Known {
+pub struct KnownShare {
     /// The share.
     pub share: Arc<Share>,
     /// When it came first, seconds since 1970; 0 for shares from the store, which so win over later ones.
@@ -78,7 +78,7 @@ pub(super) struct View<'a> {
     pub(super) network: &'a Network,
     pub(super) rules: &'a ShareRules,
     pub(super) all: &'a Forest,
-    pub(super) known: &'a Map<ShareHash, Known>,
+    pub(super) known: &'a Map<ShareHash, KnownShare>,
     pub(super) facts: &'a ParentFacts,
     pub(super) coinbase_sizes: &'a HashMap<ShareVersion, CoinbaseSize>,
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bitcoin::BlockHash;
 
 use super::{BLOCKS_MAX, CONFIRMATIONS_MATURE, Event, EventKind, FoundBlocks, Record, RouteReport, Standing, Verdict};
-use crate::blocks::Place;
+use crate::blocks::BlockPosition;
 use crate::blocks::{BlockReport, FoundBlock, Outcome, Sighting};
 
 /// Longest text of others that is kept, in characters: names, addresses, the daemon's reasons.
@@ -138,9 +138,9 @@ impl Book {
     }
 
     /// Takes up where the daemon has a block, `tip` being the best chain's height.
-    pub(super) fn place(&mut self, hash: &BlockHash, place: Place, tip: u32, now: f64) -> Vec<Event> {
+    pub(super) fn place(&mut self, hash: &BlockHash, place: BlockPosition, tip: u32, now: f64) -> Vec<Event> {
         let Some(record) = self.get(hash).cloned() else { return Vec::new() };
-        if let Place::InChain { height, .. } | Place::Beside { height } = place
+        if let BlockPosition::InChain { height, .. } | BlockPosition::Beside { height } = place
             && record.height.is_none()
         {
             self.change(hash, |record| record.height = Some(height));
@@ -149,30 +149,32 @@ impl Book {
         let is_buried = height.is_some_and(|height| tip >= height.saturating_add(CONFIRMATIONS_MATURE));
         let waited = now - record.found_at;
         match place {
-            Place::InChain { confirmations, .. } if confirmations >= CONFIRMATIONS_MATURE => {
+            BlockPosition::InChain { confirmations, .. } if confirmations >= CONFIRMATIONS_MATURE => {
                 self.stand(hash, Standing::Mature, confirmations, true, now)
             }
-            Place::InChain { confirmations, .. } => self.stand(hash, Standing::Confirming, confirmations, false, now),
-            Place::Beside { .. } => match record.standing {
+            BlockPosition::InChain { confirmations, .. } => {
+                self.stand(hash, Standing::Confirming, confirmations, false, now)
+            }
+            BlockPosition::Beside { .. } => match record.standing {
                 Standing::Confirming | Standing::Orphaned => self.stand(hash, Standing::Orphaned, 0, is_buried, now),
                 Standing::Submitted if record.verdict.is_none() && waited < SILENCE_MAX => Vec::new(),
                 Standing::Submitted | Standing::Stale => self.stand(hash, Standing::Stale, 0, is_buried, now),
                 Standing::Rejected if is_buried => self.stand(hash, Standing::Rejected, 0, true, now),
                 Standing::Mature | Standing::Rejected => Vec::new(),
             },
-            Place::Unknown if height.is_none() && waited > CLAIM_MAX => {
+            BlockPosition::Unknown if height.is_none() && waited > CLAIM_MAX => {
                 self.records.remove(hash);
                 self.dirty = true;
                 Vec::new()
             }
-            Place::Unknown if is_buried => match record.standing {
+            BlockPosition::Unknown if is_buried => match record.standing {
                 Standing::Confirming | Standing::Orphaned => self.stand(hash, Standing::Orphaned, 0, true, now),
                 Standing::Submitted | Standing::Stale => self.stand(hash, Standing::Stale, 0, true, now),
                 Standing::Rejected => self.stand(hash, Standing::Rejected, 0, true, now),
                 Standing::Mature => Vec::new(),
             },
             // A daemon that lost blocks will have them again.
-            Place::Unknown => Vec::new(),
+            BlockPosition::Unknown => Vec::new(),
         }
     }
 
@@ -373,7 +375,7 @@ mod tests {
         let routes = &book.get(&hash).unwrap().routes;
         assert_eq!(*routes, [RouteReport { route: "rpc".into(), attempts: 2, at: 2.0, outcome: Outcome::Accepted }]);
         assert!(book.take_dirty());
-        let at = |confirmations| Place::InChain { height: 100, confirmations };
+        let at = |confirmations| BlockPosition::InChain { height: 100, confirmations };
         assert_eq!(kinds(&book.place(&hash, at(99), 198, 3.0)), []);
         assert!(!book.take_dirty(), "confirmations alone are not worth a write");
         assert_eq!(standing(&book, &hash), (Standing::Confirming, 99, false));
@@ -385,10 +387,10 @@ mod tests {
     #[test]
     fn a_block_that_leaves_the_chain_is_told_as_orphaned_and_may_come_back() {
         let (mut book, hash) = accepted();
-        let beside = Place::Beside { height: 100 };
+        let beside = BlockPosition::Beside { height: 100 };
         assert_eq!(kinds(&book.place(&hash, beside, 101, 2.0)), [EventKind::Orphaned]);
         assert_eq!(kinds(&book.place(&hash, beside, 102, 3.0)), [], "told once");
-        let back = Place::InChain { height: 100, confirmations: 4 };
+        let back = BlockPosition::InChain { height: 100, confirmations: 4 };
         assert_eq!(kinds(&book.place(&hash, back, 103, 4.0)), [EventKind::Accepted]);
         book.place(&hash, beside, 104, 5.0);
         assert_eq!(standing(&book, &hash), (Standing::Orphaned, 0, false));
@@ -401,7 +403,7 @@ mod tests {
         let mut book = Book::default();
         let hash = block(1).hash;
         assert_eq!(kinds(&book.report(&report(None, Outcome::Stale), 1.0)), [EventKind::Found, EventKind::Stale]);
-        book.place(&hash, Place::Beside { height: 100 }, 101, 2.0);
+        book.place(&hash, BlockPosition::Beside { height: 100 }, 101, 2.0);
         assert_eq!(standing(&book, &hash), (Standing::Stale, 0, false));
         let mut book = Book::default();
         let events = book.report(&report(None, Outcome::Rejected("bad".repeat(1000))), 1.0);
@@ -422,16 +424,16 @@ mod tests {
         let settled = Record { is_settled: true, ..Record::clone(book.get(&hash).unwrap()) };
         let mut book = Book::of(vec![settled]);
         assert_eq!(book.unsettled(), [hash]);
-        let seen = book.place(&hash, Place::InChain { height: 100, confirmations: 7 }, 106, 2.0);
+        let seen = book.place(&hash, BlockPosition::InChain { height: 100, confirmations: 7 }, 106, 2.0);
         assert_eq!(kinds(&seen), [EventKind::Accepted]);
         assert_eq!(standing(&book, &hash), (Standing::Confirming, 7, false));
         let mut book = Book::default();
         book.report(&report(None, Outcome::Rejected("bad".into())), 1.0);
-        for place in [Place::Unknown, Place::Beside { height: 100 }] {
+        for place in [BlockPosition::Unknown, BlockPosition::Beside { height: 100 }] {
             assert_eq!(kinds(&book.place(&hash, place, 150, 2.0)), []);
             assert_eq!(standing(&book, &hash), (Standing::Rejected, 0, false));
         }
-        assert_eq!(kinds(&book.place(&hash, Place::Unknown, 200, 3.0)), []);
+        assert_eq!(kinds(&book.place(&hash, BlockPosition::Unknown, 200, 3.0)), []);
         assert_eq!(standing(&book, &hash), (Standing::Rejected, 0, true));
         assert_eq!(kinds(&book.report(&report(None, Outcome::Accepted), 4.0)), [EventKind::Accepted]);
         assert_eq!(standing(&book, &hash).0, Standing::Confirming);
@@ -443,7 +445,7 @@ mod tests {
             let (mut book, hash) = accepted();
             assert_eq!(kinds(&book.report(&report(None, outcome), 2.0)), [EventKind::Orphaned]);
             assert_eq!(kinds(&book.report(&report(None, Outcome::Accepted), 3.0)), [EventKind::Accepted]);
-            book.place(&hash, Place::InChain { height: 100, confirmations: 100 }, 199, 4.0);
+            book.place(&hash, BlockPosition::InChain { height: 100, confirmations: 100 }, 199, 4.0);
             assert_eq!(kinds(&book.report(&report(None, Outcome::Stale), 5.0)), []);
             assert_eq!(standing(&book, &hash), (Standing::Mature, 100, true));
         }
@@ -452,9 +454,9 @@ mod tests {
     #[test]
     fn a_daemon_that_forgot_the_block_decides_nothing_until_the_chain_has_gone_on() {
         let (mut book, hash) = accepted();
-        assert_eq!(kinds(&book.place(&hash, Place::Unknown, 101, 2.0)), []);
+        assert_eq!(kinds(&book.place(&hash, BlockPosition::Unknown, 101, 2.0)), []);
         assert_eq!(standing(&book, &hash).0, Standing::Confirming);
-        assert_eq!(kinds(&book.place(&hash, Place::Unknown, 200, 3.0)), [EventKind::Orphaned]);
+        assert_eq!(kinds(&book.place(&hash, BlockPosition::Unknown, 200, 3.0)), [EventKind::Orphaned]);
         assert!(standing(&book, &hash).2);
     }
 
@@ -476,7 +478,7 @@ mod tests {
         let hash = block(1).hash;
         assert_eq!(kinds(&book.sighting(sighting(Some(100)), 1.0)), [EventKind::Found]);
         assert_eq!(book.unsettled(), [hash]);
-        let events = book.place(&hash, Place::InChain { height: 100, confirmations: 1 }, 100, 2.0);
+        let events = book.place(&hash, BlockPosition::InChain { height: 100, confirmations: 1 }, 100, 2.0);
         assert_eq!(kinds(&events), [EventKind::Accepted]);
         assert!(!book.get(&hash).unwrap().is_ours);
         // Its share comes once more when a template for it is here.
@@ -489,12 +491,12 @@ mod tests {
         let mut book = Book::default();
         let hash = block(1).hash;
         assert_eq!(kinds(&book.sighting(sighting(None), 0.0)), []);
-        book.place(&hash, Place::Unknown, 101, CLAIM_MAX - 1.0);
+        book.place(&hash, BlockPosition::Unknown, 101, CLAIM_MAX - 1.0);
         assert!(book.get(&hash).is_some());
-        book.place(&hash, Place::Unknown, 101, CLAIM_MAX + 1.0);
+        book.place(&hash, BlockPosition::Unknown, 101, CLAIM_MAX + 1.0);
         assert!(book.get(&hash).is_none());
         book.sighting(sighting(None), 0.0);
-        let events = book.place(&hash, Place::InChain { height: 100, confirmations: 2 }, 101, 1.0);
+        let events = book.place(&hash, BlockPosition::InChain { height: 100, confirmations: 2 }, 101, 1.0);
         assert_eq!(kinds(&events), [EventKind::Accepted]);
         assert_eq!(book.get(&hash).unwrap().height, Some(100));
     }
@@ -506,7 +508,7 @@ mod tests {
         book.restore(&block(1), Some(Outcome::Stale), 1.0, 5.0);
         assert_eq!(book.get(&hash).unwrap().found_at, 1.0);
         assert_eq!(standing(&book, &hash).0, Standing::Stale);
-        book.place(&hash, Place::InChain { height: 100, confirmations: 3 }, 102, 6.0);
+        book.place(&hash, BlockPosition::InChain { height: 100, confirmations: 3 }, 102, 6.0);
         assert_eq!(kinds(&book.restore(&block(1), Some(Outcome::Stale), 1.0, 7.0)), [], "the chain knows better");
         assert_eq!(standing(&book, &hash).0, Standing::Confirming);
     }

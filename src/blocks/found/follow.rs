@@ -17,8 +17,8 @@ use super::book::Book;
 use super::{CONFIRMATIONS_MATURE, Event, EventKind, FoundBlocks, Record, Standing, file};
 use crate::blocks::journal::Journal;
 use crate::blocks::submit::Resubmitter;
+use crate::blocks::{BlockPosition, Explorer};
 use crate::blocks::{BlockReport, Outcome, Sighting};
-use crate::blocks::{Explorer, Place};
 use crate::runtime::clock::unix_now;
 use crate::runtime::data_dir::DataDir;
 use crate::runtime::disk::{DiskHealth, Part};
@@ -109,7 +109,7 @@ pub async fn run(
 }
 
 /// What the daemon said of some blocks.
-type Seen = Vec<(BlockHash, Result<Place, String>)>;
+type Positions = Vec<(BlockHash, Result<BlockPosition, String>)>;
 
 struct Follower {
     book: Book,
@@ -122,7 +122,7 @@ struct Follower {
     published: watch::Sender<Arc<FoundBlocks>>,
     events: broadcast::Sender<Event>,
     /// The round of questions under way: reports are heard meanwhile.
-    looking: Option<BoxFuture<'static, Seen>>,
+    looking: Option<BoxFuture<'static, Positions>>,
     /// When what changed is written.
     write_at: Option<Instant>,
     /// The write under way: a disk that hangs holds up nothing else.
@@ -233,13 +233,13 @@ impl Follower {
         }));
     }
 
-    fn take_places(&mut self, seen: &Seen) -> Vec<Event> {
+    fn take_places(&mut self, seen: &Positions) -> Vec<Event> {
         let template = self.templates.borrow().as_ref().map(|template| template.height);
         let tip = template.unwrap_or_default().saturating_sub(1);
         let now = unix_now();
         let mut happened = Vec::new();
         for (hash, place) in seen {
-            if let (Ok(Place::Unknown), Some(record)) = (place, self.book.get(hash)) {
+            if let (Ok(BlockPosition::Unknown), Some(record)) = (place, self.book.get(hash)) {
                 self.offer_again(record, tip);
             }
             match place {

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! bitcoind::submit ──BlockReport──▶┐
-//! solution::of_peers ──Sighting───▶├─ follow ──▶ watch<Arc<FoundBlocks>>, events
+//! solution::peer_blocks Sighting───▶├─ follow ──▶ watch<Arc<FoundBlocks>>, events
 //! bitcoind: where a block stands ─▶┘    └──▶ found_blocks.json in the data directory
 //! ```
 //!

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use super::record::{Piece, RECORD_BYTES_MAX, Record, is_torn};
 use super::segment::{self, FILE_BYTES_MAX, HEADER_BYTES, Header, Name};
-use super::{Current, Entry, Mark, Place, SEGMENT_BYTES_MAX, Store, StoreError, Usage, failed};
+use super::{Current, Entry, Mark, RecordPosition, SEGMENT_BYTES_MAX, Store, StoreError, Usage, failed};
 
 /// So many damaged segments are set aside before the oldest is given up: a failing disk must not fill itself.
 const DAMAGED_KEPT_MAX: usize = 16;
@@ -39,8 +39,8 @@ pub struct StoredShare {
 #[derive(Debug, Default)]
 struct Reading {
     segments: BTreeMap<Name, Usage>,
-    shares: HashMap<ShareHash, Found>,
-    marks: HashMap<ShareHash, Place>,
+    shares: HashMap<ShareHash, LoadedShare>,
+    marks: HashMap<ShareHash, RecordPosition>,
     problems: Vec<String>,
     /// Segments whose good records must be copied out.
     damaged: Vec<Name>,
@@ -49,8 +49,8 @@ struct Reading {
 }
 
 #[derive(Debug)]
-struct Found {
-    place: Place,
+struct LoadedShare {
+    place: RecordPosition,
     sequence: u64,
     verified: bool,
     share: StoredShare,
@@ -83,7 +83,7 @@ fn read_foreign(folder: &Path) -> Result<Loaded, StoreError> {
         reading.read(folder, *name, names.last() == Some(name))?;
     }
     let mut loaded = Loaded { problems: reading.problems, ..Loaded::default() };
-    for Found { verified, share, .. } in in_order(reading.shares) {
+    for LoadedShare { verified, share, .. } in in_order(reading.shares) {
         if verified || reading.marks.contains_key(&share.hash) {
             loaded.verified.push(share.hash);
         }
@@ -92,8 +92,8 @@ fn read_foreign(folder: &Path) -> Result<Loaded, StoreError> {
     Ok(loaded)
 }
 
-fn in_order(shares: HashMap<ShareHash, Found>) -> Vec<Found> {
-    let mut found: Vec<Found> = shares.into_values().collect();
+fn in_order(shares: HashMap<ShareHash, LoadedShare>) -> Vec<LoadedShare> {
+    let mut found: Vec<LoadedShare> = shares.into_values().collect();
     // The hash decides between equals, which only a file of somebody else's making has: a copy keeps its place.
     found.sort_unstable_by_key(|found| (found.sequence, found.share.hash));
     found
@@ -122,7 +122,7 @@ pub(super) fn open(folder: PathBuf) -> Result<(Store, Loaded), StoreError> {
         hanging: None,
     };
     let mut loaded = Loaded { problems: reading.problems, ..Loaded::default() };
-    for Found { place, verified, share, .. } in in_order(reading.shares) {
+    for LoadedShare { place, verified, share, .. } in in_order(reading.shares) {
         let mark = match reading.marks.get(&share.hash) {
             _ if verified => Mark::InShare,
             Some(place) => Mark::Apart(*place),
@@ -175,7 +175,7 @@ impl Reading {
                 Piece::Damage(range) => damage.push(range),
                 Piece::Record(range, record) => {
                     let length = (range.end - range.start) as u64;
-                    self.take(Place { segment: name, at: range.start as u64, length }, record);
+                    self.take(RecordPosition { segment: name, at: range.start as u64, length }, record);
                 }
             }
         }
@@ -199,14 +199,14 @@ impl Reading {
         }
     }
 
-    fn take(&mut self, place: Place, record: Record) {
+    fn take(&mut self, place: RecordPosition, record: Record) {
         match record {
             Record::Verified(hash) => {
                 self.marks.insert(hash, place);
             }
             Record::Share { hash, sequence, time_seen, verified, bytes } => {
                 let share = StoredShare { hash, bytes: bytes.into(), time_seen };
-                let found = Found { place, sequence, verified, share };
+                let found = LoadedShare { place, sequence, verified, share };
                 match self.shares.get_mut(&hash) {
                     // A copy that was made before its original could be deleted, or a share kept again after it was
                     // forgotten: the later one is the one in use. A mark in the other goes when its segment goes.

@@ -110,7 +110,7 @@ struct Usage {
 
 /// Where a record stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Place {
+struct RecordPosition {
     segment: Name,
     at: u64,
     length: u64,
@@ -121,12 +121,12 @@ struct Place {
 enum Mark {
     None,
     InShare,
-    Apart(Place),
+    Apart(RecordPosition),
 }
 
 #[derive(Debug)]
 struct Entry {
-    place: Place,
+    place: RecordPosition,
     mark: Mark,
 }
 
@@ -250,7 +250,7 @@ impl Store {
         self.segments.values().map(|usage| usage.bytes).sum()
     }
 
-    fn append(&mut self, record: &Record) -> Result<Place, StoreError> {
+    fn append(&mut self, record: &Record) -> Result<RecordPosition, StoreError> {
         #[cfg(test)]
         if let Some(hanging) = self.hanging.take() {
             let _ = hanging.recv();
@@ -270,7 +270,7 @@ impl Store {
             }
             return Err(failed("write", &self.folder.join(name.file_name()))(error));
         }
-        let place = Place { segment: name, at: usage.bytes, length };
+        let place = RecordPosition { segment: name, at: usage.bytes, length };
         usage.bytes += length;
         usage.live += length;
         Ok(place)
@@ -294,7 +294,7 @@ impl Store {
         Ok(name)
     }
 
-    fn release(&mut self, place: Place) {
+    fn release(&mut self, place: RecordPosition) {
         if let Some(usage) = self.segments.get_mut(&place.segment) {
             usage.live -= place.length;
         }
@@ -363,7 +363,7 @@ impl Store {
 
     /// Writes the record at `at` of `segment` again, if it is wanted.
     fn copy_record(&mut self, segment: Name, at: u64, record: Record) -> Result<(), StoreError> {
-        let is_here = |place: Place| place.segment == segment && place.at == at;
+        let is_here = |place: RecordPosition| place.segment == segment && place.at == at;
         match record {
             Record::Share { hash, sequence, time_seen, bytes, .. } => {
                 let Some(entry) = self.entries.get(&hash) else { return Ok(()) };

@@ -112,7 +112,7 @@ fn recent(templates: &[&Arc<Template>]) -> Recent {
     recent
 }
 
-fn nothing() -> Known {
+fn nothing() -> TransactionLookup {
     Arc::new(|_| None)
 }
 
@@ -188,7 +188,7 @@ fn a_block_that_lists_its_transactions_is_made_of_those_known_from_anywhere() {
             assert_eq!(recent(&[&ours]).block_of(&solved, &nothing()), Err(missing));
             let of_peers: HashMap<Digest, Bytes> =
                 (0..count).map(transaction).map(|one| (one.wtxid.to_byte_array(), one.raw)).collect();
-            let known: Known = Arc::new(move |wtxid| of_peers.get(wtxid).cloned());
+            let known: TransactionLookup = Arc::new(move |wtxid| of_peers.get(wtxid).cloned());
             let made = recent(&[&ours]).block_of(&solved, &known).unwrap();
             assert_eq!(made.bytes, block, "version {version}");
         }

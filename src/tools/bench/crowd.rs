@@ -14,7 +14,7 @@ use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::child::Child;
-use super::miner::{Ear, Extranonce2, Grinder, Heard, Lines, Miner, connect, read};
+use super::miner::{Extranonce2, Grinder, LineReader, Lines, Miner, ServerLine, connect, read};
 use super::submit::name;
 use super::table::{Row, Table};
 use super::{Config, Measure, SMALL_PAYEES, clock_ns, tell};
@@ -239,23 +239,23 @@ fn pace(members: &VecDeque<Member>, lines: &mut [Lines], rate: u32, time: Durati
 
 /// Hears what one member is told.
 async fn listen(mut reader: OwnedReadHalf, due_ns: Arc<AtomicU64>, heed: Arc<Heed>) {
-    let mut ear = Ear::default();
+    let mut ear = LineReader::default();
     loop {
         let heard = read(&mut reader, |bytes| {
             ear.hear(bytes, |heard| match heard {
-                Heard::Job { clean: true } => {
+                ServerLine::Job { clean: true } => {
                     heed.last_job_ns.fetch_max(clock_ns(), Ordering::SeqCst);
                     heed.jobs.fetch_add(1, Ordering::SeqCst);
                 }
-                Heard::Accepted => {
+                ServerLine::Accepted => {
                     let due = due_ns.swap(0, Ordering::SeqCst);
                     heed.answers.lock().push(clock_ns().saturating_sub(due));
                 }
-                Heard::Rejected(text) => {
+                ServerLine::Rejected(text) => {
                     due_ns.store(0, Ordering::SeqCst);
                     heed.wrongs.lock().push(format!("a valid submission was rejected: {text}"));
                 }
-                Heard::Job { clean: false } | Heard::Other => {}
+                ServerLine::Job { clean: false } | ServerLine::Other => {}
             });
         });
         if let Err(error) = heard.await {

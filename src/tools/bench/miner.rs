@@ -288,7 +288,7 @@ impl Lines {
 
 /// What a server said in one line.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Heard {
+pub(super) enum ServerLine {
     /// A submission was accepted.
     Accepted,
     /// It was not: what the server said.
@@ -301,14 +301,14 @@ pub(super) enum Heard {
 
 /// Understands what a server says, however it is cut.
 #[derive(Debug, Default)]
-pub(super) struct Ear {
+pub(super) struct LineReader {
     /// Of the line that is not complete.
     partial: Vec<u8>,
 }
 
-impl Ear {
+impl LineReader {
     /// Tells `each` what the whole lines among `bytes` say.
-    pub(super) fn hear(&mut self, mut bytes: &[u8], mut each: impl FnMut(Heard)) {
+    pub(super) fn hear(&mut self, mut bytes: &[u8], mut each: impl FnMut(ServerLine)) {
         while let Some(length) = memchr::memchr(b'\n', bytes) {
             let (line, rest) = bytes.split_at(length + 1);
             bytes = rest;
@@ -335,16 +335,16 @@ impl Ear {
     }
 }
 
-fn understand(line: &[u8]) -> Heard {
+fn understand(line: &[u8]) -> ServerLine {
     const JOB: &[u8] = br#"{"id":null,"method":"mining.notify""#;
     if line == ACCEPTED {
-        Heard::Accepted
+        ServerLine::Accepted
     } else if line.starts_with(JOB) {
-        Heard::Job { clean: line.ends_with(b"true]}\n") }
+        ServerLine::Job { clean: line.ends_with(b"true]}\n") }
     } else if memchr::memmem::find(line, b"\"error\":[").is_some() {
-        Heard::Rejected(String::from_utf8_lossy(line).trim_end().to_owned())
+        ServerLine::Rejected(String::from_utf8_lossy(line).trim_end().to_owned())
     } else {
-        Heard::Other
+        ServerLine::Other
     }
 }
 
@@ -359,12 +359,12 @@ mod tests {
         let refusal = b"{\"id\":4,\"result\":null,\"error\":[21,\"no\",null]}\n";
         let said = [ACCEPTED, &job, refusal, ACCEPTED].concat();
         let mut whole = Vec::new();
-        Ear::default().hear(&said, |heard| whole.push(heard));
-        assert_eq!(whole[..2], [Heard::Accepted, Heard::Job { clean: true }]);
-        assert!(matches!(whole[2], Heard::Rejected(_)));
+        LineReader::default().hear(&said, |heard| whole.push(heard));
+        assert_eq!(whole[..2], [ServerLine::Accepted, ServerLine::Job { clean: true }]);
+        assert!(matches!(whole[2], ServerLine::Rejected(_)));
         assert_eq!(whole.len(), 4);
         for size in [1, 7, 600, 5000] {
-            let (mut ear, mut heard) = (Ear::default(), Vec::new());
+            let (mut ear, mut heard) = (LineReader::default(), Vec::new());
             said.chunks(size).for_each(|chunk| ear.hear(chunk, |one| heard.push(one)));
             assert_eq!(heard, whole, "in pieces of {size}");
         }

@@ -13,7 +13,7 @@ use tokio::task::JoinSet;
 use super::bare::write_all;
 use super::child::Child;
 use super::hostile::Hostility;
-use super::miner::{Ear, Extranonce2, Grinder, Heard, Lines, Miner, connect, read};
+use super::miner::{Extranonce2, Grinder, LineReader, Lines, Miner, ServerLine, connect, read};
 use super::serve::address;
 use super::table::{Row, Table};
 use super::{Config, Measure, SUBMISSION_DIFFICULTY, tell};
@@ -232,7 +232,7 @@ async fn put_on(
 struct Submitter {
     reader: OwnedReadHalf,
     writer: OwnedWriteHalf,
-    ear: Ear,
+    ear: LineReader,
     lines: Lines,
     /// Where they come from. The bare server gets the node's, again and again.
     grinder: Option<Grinder>,
@@ -241,7 +241,7 @@ struct Submitter {
 impl Submitter {
     /// With nothing to submit yet.
     fn new(reader: OwnedReadHalf, writer: OwnedWriteHalf, grinder: Option<Grinder>) -> Self {
-        Self { reader, writer, ear: Ear::default(), lines: Lines::default(), grinder }
+        Self { reader, writer, ear: LineReader::default(), lines: Lines::default(), grinder }
     }
 
     /// Submits until all is over and answered; `None` if the connection was lost.
@@ -272,12 +272,12 @@ impl Submitter {
             let Self { reader, ear, .. } = &mut self;
             let heard = read(reader, |bytes| {
                 ear.hear(bytes, |heard| match heard {
-                    Heard::Accepted => accepted += 1,
-                    Heard::Rejected(text) => {
+                    ServerLine::Accepted => accepted += 1,
+                    ServerLine::Rejected(text) => {
                         rejected += 1;
                         tally.wrongs.lock().push(format!("a valid submission was rejected: {text}"));
                     }
-                    Heard::Job { .. } | Heard::Other => {}
+                    ServerLine::Job { .. } | ServerLine::Other => {}
                 });
             });
             if let Err(error) = heard.await {

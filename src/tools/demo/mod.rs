@@ -13,7 +13,7 @@ use std::path::PathBuf;
 use std::thread::available_parallelism;
 use std::time::Duration;
 use stratum::Difficulty;
-use stratum::server::Terms;
+use stratum::server::PortPolicy;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{broadcast, mpsc};
 use tokio::task::JoinHandle;
@@ -134,7 +134,7 @@ pub async fn run(
         data_dir,
         disk,
         start_pool: true,
-        miners: vec![(Port::Open(listener), Terms::default())],
+        miners: vec![(Port::Open(listener), PortPolicy::default())],
         web: None,
         web_static: None,
         tls: None,
@@ -160,7 +160,7 @@ pub async fn run(
         Vec::new()
     };
     drop(events_sender);
-    let heard = Heard { events, reports, shares };
+    let heard = StorySources { events, reports, shares };
     let told = tell(&mut story, &node, heard, config.blocks, stop).await;
     // Gone before their pool is, or they would complain of losing it.
     for miner in miners {
@@ -204,7 +204,7 @@ fn start_miner(pool: SocketAddr, name: &str, pace: f64, events: mpsc::Sender<Min
 }
 
 /// What the story is made of.
-struct Heard {
+struct StorySources {
     events: mpsc::Receiver<MinerEvent>,
     reports: broadcast::Receiver<BlockReport>,
     shares: broadcast::Receiver<ChainEvent>,
@@ -214,7 +214,7 @@ struct Heard {
 async fn tell(
     story: &mut Story,
     node: &node::Node,
-    mut heard: Heard,
+    mut heard: StorySources,
     blocks_wanted: Option<u64>,
     stop: impl Future<Output = ()>,
 ) -> Result<()> {

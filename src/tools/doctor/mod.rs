@@ -12,7 +12,7 @@ use std::path::Path;
 
 use crate::bitcoind::CLOCK_OFF_MAX;
 use crate::bitcoind::check::Diagnosis;
-use crate::bitcoind::probe::{Found, Probe};
+use crate::bitcoind::probe::{DaemonReport, Probe};
 use crate::node;
 use crate::node::saved_payout::saved_payout;
 use crate::runtime::clock::unix_now;
@@ -233,7 +233,7 @@ fn advice_for(diagnosis: &Diagnosis, probe: &Probe) -> String {
     }
 }
 
-fn chain(found: &Found, network: &Network) -> Check {
+fn chain(found: &DaemonReport, network: &Network) -> Check {
     let chain = &found.chain;
     match &found.diagnosis {
         Some(diagnosis @ (Diagnosis::WrongChain { .. } | Diagnosis::TooOld { .. })) => {
@@ -269,7 +269,7 @@ async fn p2p(probe: &Probe) -> Check {
     }
 }
 
-fn peers(found: &Found, network: &Network) -> Check {
+fn peers(found: &DaemonReport, network: &Network) -> Check {
     match found.connections {
         0 if network.persist => Check::bad(
             "bitcoind peers",
@@ -285,7 +285,7 @@ fn peers(found: &Found, network: &Network) -> Check {
     }
 }
 
-fn clock(found: &Found) -> Check {
+fn clock(found: &DaemonReport) -> Check {
     #[expect(clippy::cast_precision_loss, reason = "seconds")]
     let peers_offset = found.peers_offset as f64;
     let ours = found.clock.map(|(ahead, exact)| (ahead.abs() - exact).max(0.0)).unwrap_or_default();
@@ -357,8 +357,8 @@ mod tests {
     use crate::bitcoind::responses::ChainInfo;
     use sharechain::coin::{BITCOIN, BITCOIN_REGTEST};
 
-    fn found() -> Found {
-        Found {
+    fn found() -> DaemonReport {
+        DaemonReport {
             user_agent: "/Satoshi:31.0.0/".into(),
             diagnosis: None,
             chain: ChainInfo {
@@ -384,7 +384,7 @@ mod tests {
     fn clocks_are_judged_by_what_shares_are_refused_for() {
         let clock = |clock, peers_offset| clock_of(clock, peers_offset).state;
         fn clock_of(clock: Option<(f64, f64)>, peers_offset: i64) -> Check {
-            super::clock(&Found { clock, peers_offset, ..found() })
+            super::clock(&DaemonReport { clock, peers_offset, ..found() })
         }
         assert_eq!(clock(Some((0.3, 0.1)), 1), State::Ok);
         assert_eq!(clock(Some((9.0, 8.0)), 0), State::Ok, "the answer took so long that nothing is known");
@@ -406,17 +406,17 @@ mod tests {
 
     #[test]
     fn a_lonely_daemon_is_bad_where_there_are_others() {
-        let with = |connections| Found { connections, ..found() };
+        let with = |connections| DaemonReport { connections, ..found() };
         let checks = [peers(&with(0), &BITCOIN), peers(&with(2), &BITCOIN), peers(&with(0), &BITCOIN_REGTEST)];
         assert_eq!(states(checks), [State::Bad, State::Warning, State::Ok]);
     }
 
     #[test]
     fn an_old_tip_is_told_where_others_mine() {
-        let old = Found { tip_time: Some(1_700_000_000), ..found() };
+        let old = DaemonReport { tip_time: Some(1_700_000_000), ..found() };
         assert_eq!(states([chain(&old, &BITCOIN), chain(&old, &BITCOIN_REGTEST)]), [State::Warning, State::Ok]);
         let syncing = Diagnosis::Syncing { blocks: 1, headers: 2, percent: 50.0 };
-        let syncing = Found { diagnosis: Some(syncing), ..found() };
+        let syncing = DaemonReport { diagnosis: Some(syncing), ..found() };
         let check = chain(&syncing, &BITCOIN);
         assert_eq!((check.state, check.advice.as_deref()), (State::Bad, Some("wait")));
     }

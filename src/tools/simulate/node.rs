@@ -34,9 +34,9 @@ const UNFINISHED_MAX: usize = 64 << 20;
 /// All shares there are, so that nodes that received the same bytes keep them once. Each node has parsed and checked them
 /// itself.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Shelf(Arc<Mutex<HashMap<ShareHash, Arc<Share>>>>);
+pub(super) struct ShareCache(Arc<Mutex<HashMap<ShareHash, Arc<Share>>>>);
 
-impl Shelf {
+impl ShareCache {
     fn same(&self, share: Arc<Share>) -> Arc<Share> {
         let mut shelf = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let kept = shelf.entry(share.hash()).or_insert_with(|| Arc::clone(&share));
@@ -52,7 +52,7 @@ pub(super) struct Parts {
     pub(super) address: SocketAddr,
     /// Whom its shares pay, by number.
     pub(super) payee: u32,
-    pub(super) shelf: Shelf,
+    pub(super) shelf: ShareCache,
     pub(super) rng: Rng,
 }
 
@@ -83,7 +83,7 @@ pub(super) struct Node {
     nonce: u64,
     rng: Rng,
     think_at: Instant,
-    shelf: Shelf,
+    shelf: ShareCache,
     commands: VecDeque<Command>,
     offences: Vec<(SocketAddr, String)>,
 }

@@ -18,7 +18,7 @@ use super::Progress;
 use super::attack::{Eclipser, Flooder, Junk, Withholder};
 use super::miner::Miners;
 use super::network::Conditions;
-use super::node::{Node, Parts, Shelf};
+use super::node::{Node, Parts, ShareCache};
 use super::report::{Outcome, Point};
 use super::theory::{fork_rate, interval, orphan_rate, whole, withholding_revenue};
 use super::world::World;
@@ -147,7 +147,7 @@ struct Pool {
     latency: Duration,
     network: &'static Network,
     common: Vec<Arc<Share>>,
-    shelf: Shelf,
+    shelf: ShareCache,
     rng: Rng,
 }
 
@@ -169,7 +169,7 @@ impl Pool {
         let miners = Miners::new(parts, Duration::from_secs(u64::from(SHARE_PERIOD)), rng.fork());
         let world = World::new(unix, Conditions::of_latency(settings.latency), miners, rng.fork());
         let (honest, latency) = (settings.nodes, settings.latency);
-        let shelf = Shelf::default();
+        let shelf = ShareCache::default();
         let mut pool = Pool { world, honest, latency, network, common: common_shares, shelf, rng };
         for number in 0..honest {
             let node = pool.node(number, number >= honest - fresh, None);

@@ -50,7 +50,7 @@ enum Event {
         agent: usize,
     },
     /// Unless mining has stopped since.
-    Found {
+    FoundShare {
         season: u32,
     },
 }
@@ -95,7 +95,7 @@ struct Connection {
 
 /// A share that somebody found.
 #[derive(Debug, Clone)]
-pub(super) struct Found {
+pub(super) struct FoundShare {
     pub(super) hash: ShareHash,
     pub(super) finder: usize,
     pub(super) at: Duration,
@@ -134,7 +134,7 @@ pub(super) struct World {
     /// Times that mining began or ended.
     season: u32,
     nonce: u32,
-    found: Vec<Found>,
+    found: Vec<FoundShare>,
     found_at: HashMap<ShareHash, usize>,
     traffic: Traffic,
     rng: Rng,
@@ -217,7 +217,7 @@ impl World {
         self.agents[agent].node_mut()
     }
 
-    pub(super) fn found(&self) -> &[Found] {
+    pub(super) fn found(&self) -> &[FoundShare] {
         &self.found
     }
 
@@ -246,7 +246,7 @@ impl World {
             self.mining = true;
             self.season += 1;
             let (wait, _) = self.miners.next();
-            self.enqueue(self.elapsed + wait, Event::Found { season: self.season });
+            self.enqueue(self.elapsed + wait, Event::FoundShare { season: self.season });
         }
     }
 
@@ -330,14 +330,14 @@ impl World {
                     self.settle(agent);
                 }
             }
-            Event::Found { season } if season == self.season => {
+            Event::FoundShare { season } if season == self.season => {
                 let (wait, finder) = self.miners.next();
                 if self.awake[finder] {
                     self.find_now(finder);
                 }
-                self.enqueue(self.elapsed + wait, Event::Found { season });
+                self.enqueue(self.elapsed + wait, Event::FoundShare { season });
             }
-            Event::Found { .. } => {}
+            Event::FoundShare { .. } => {}
         }
     }
 
@@ -364,7 +364,7 @@ impl World {
                 }
                 Command::Found(hash) => {
                     self.found_at.insert(hash, self.found.len());
-                    self.found.push(Found { hash, finder: agent, at: self.elapsed, arrivals: Vec::new() });
+                    self.found.push(FoundShare { hash, finder: agent, at: self.elapsed, arrivals: Vec::new() });
                 }
                 Command::Accepted(hash) => {
                     if let Some(found) = self.found_at.get(&hash).map(|index| &mut self.found[*index]) {

@@ -6,7 +6,7 @@ use ratatui::style::{Color, Modifier, Style, Stylize};
 use ratatui::text::{Line, Span};
 use ratatui::widgets::{Block, Cell, Paragraph, Row, Table};
 
-use crate::view::control::overview::{Found, Miner, Overview, Peer, Share};
+use crate::view::control::overview::{BlockEntry, Miner, Overview, Peer, Share};
 use crate::view::control::words::{coins, hash_rate, percent, printable, short_number, span};
 
 /// Confirmations at which a coinbase can be spent.
@@ -242,7 +242,7 @@ fn peer(peer: &Peer, now: f64) -> Row<'static> {
     ])
 }
 
-fn block(block: &Found, now: f64) -> Row<'static> {
+fn block(block: &BlockEntry, now: f64) -> Row<'static> {
     let (standing, color) = match block.standing.as_str() {
         "confirming" => (format!("{} of {MATURE}", block.confirmations), Color::Green),
         "mature" => ("mature".to_owned(), Color::Green),
@@ -311,13 +311,13 @@ mod tests {
             last_seen: NOW - 5.0,
             ..Miner::default()
         };
-        let block = Found {
+        let block = BlockEntry {
             hash: "00000000000000000000feedbeef".into(),
             height: Some(850_000),
             found_at: NOW - 3600.0,
             finder: "alice".into(),
             standing: "orphaned".into(),
-            ..Found::default()
+            ..BlockEntry::default()
         };
         Overview {
             version: "9.9".into(),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::blocks::found::{FoundBlocks, Record};
 use crate::rates::Rates;
-use crate::view::snapshot::{Estimate, Figures};
+use crate::view::snapshot::{Estimate, Snapshot};
 
 /// Rows of each list: more than fit on a screen.
 const MINERS_MAX: usize = 200;
@@ -60,8 +60,8 @@ pub struct Overview {
     pub peers: Vec<Peer>,
     /// Peers that are banned.
     pub banned: usize,
-    /// Found blocks, the newest first.
-    pub blocks: Vec<Found>,
+    /// BlockEntry blocks, the newest first.
+    pub blocks: Vec<BlockEntry>,
     /// The log's last lines, the oldest first.
     pub log: Vec<String>,
 }
@@ -204,7 +204,7 @@ pub struct Peer {
 /// A found block.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
-pub struct Found {
+pub struct BlockEntry {
     /// Its hash.
     pub hash: String,
     /// Its height.
@@ -257,34 +257,34 @@ pub struct Payout {
 
 impl Overview {
     /// The page as of now.
-    pub fn new(figures: &Figures, rates: &Rates, found: &FoundBlocks, log: Vec<String>, now: f64) -> Self {
+    pub fn new(snapshot: &Snapshot, rates: &Rates, found: &FoundBlocks, log: Vec<String>, now: f64) -> Self {
         let mut miners: Vec<Miner> = rates.workers.iter().map(|(worker, done)| miner(worker, done)).collect();
         miners.sort_by(|one, other| {
             other.hash_rate.total_cmp(&one.hash_rate).then(other.last_seen.total_cmp(&one.last_seen))
         });
         miners.truncate(MINERS_MAX);
-        let local = &figures.local;
+        let local = &snapshot.local;
         Self {
             time: now,
-            started: figures.started,
-            version: figures.version.to_owned(),
-            network: figures.network.to_owned(),
-            symbol: figures.symbol.to_owned(),
-            daemon: short(&figures.daemon.version),
-            trouble: figures.daemon.trouble.as_deref().map(short),
-            waiting: figures.waiting.as_deref().map(short),
-            warnings: figures.warnings.iter().map(|warning| short(warning)).collect(),
-            fee_percent: figures.fee_percent,
-            pool: figures.pool.as_ref().map(|pool| Pool {
+            started: snapshot.started,
+            version: snapshot.version.to_owned(),
+            network: snapshot.network.to_owned(),
+            symbol: snapshot.symbol.to_owned(),
+            daemon: short(&snapshot.daemon.version),
+            trouble: snapshot.daemon.trouble.as_deref().map(short),
+            waiting: snapshot.waiting.as_deref().map(short),
+            warnings: snapshot.warnings.iter().map(|warning| short(warning)).collect(),
+            fee_percent: snapshot.fee_percent,
+            pool: snapshot.pool.as_ref().map(|pool| Pool {
                 hash_rate: pool.hour.hash_rate,
                 stale_proportion: pool.hour.stale_proportion,
                 share_difficulty: pool.share_difficulty,
                 seconds_to_block: pool.seconds_to_block,
-                height: figures.chain.height,
+                height: snapshot.chain.height,
                 blocks_found: pool.luck.found,
                 blocks_expected: pool.luck.expected,
             }),
-            block: figures.block.as_ref().map(|block| Block {
+            block: snapshot.block.as_ref().map(|block| Block {
                 height: block.height,
                 difficulty: block.difficulty,
                 value: block.value,
@@ -305,9 +305,9 @@ impl Overview {
             },
             miners,
             miners_total: rates.workers.len(),
-            shares: figures.chain.recent.iter().take(SHARES_MAX).map(share).collect(),
-            peers: figures.peers.peers.iter().take(PEERS_MAX).map(peer).collect(),
-            banned: figures.peers.banned.len(),
+            shares: snapshot.chain.recent.iter().take(SHARES_MAX).map(share).collect(),
+            peers: snapshot.peers.peers.iter().take(PEERS_MAX).map(peer).collect(),
+            banned: snapshot.peers.banned.len(),
             blocks: blocks(found, BLOCKS_MAX),
             log,
         }
@@ -316,29 +316,29 @@ impl Overview {
 
 impl Payouts {
     /// What a block pays that is found now.
-    pub fn new(figures: &Figures, rates: &Rates) -> Self {
-        let sum: u64 = figures.payouts.values().sum();
-        let mut payouts: Vec<Payout> = (figures.payouts.iter())
+    pub fn new(snapshot: &Snapshot, rates: &Rates) -> Self {
+        let sum: u64 = snapshot.payouts.values().sum();
+        let mut payouts: Vec<Payout> = (snapshot.payouts.iter())
             .map(|(payee, amount)| Payout {
                 address: payee.to_string(),
                 amount: *amount,
                 part: part(*amount, sum),
-                is_local: rates.payees.contains_key(payee.as_str()) || *payee.as_str() == *figures.payout_address,
+                is_local: rates.payees.contains_key(payee.as_str()) || *payee.as_str() == *snapshot.payout_address,
             })
             .collect();
         payouts.sort_by(|one, other| other.amount.cmp(&one.amount).then_with(|| one.address.cmp(&other.address)));
         payouts.truncate(PAYEES_MAX);
         Self {
-            symbol: figures.symbol.to_owned(),
-            height: figures.block.as_ref().map(|block| block.height),
-            value: figures.block.as_ref().map_or(0, |block| block.value),
+            symbol: snapshot.symbol.to_owned(),
+            height: snapshot.block.as_ref().map(|block| block.height),
+            value: snapshot.block.as_ref().map_or(0, |block| block.value),
             payouts,
         }
     }
 }
 
-/// Found blocks, the newest first.
-pub(super) fn blocks(found: &FoundBlocks, count: usize) -> Vec<Found> {
+/// BlockEntry blocks, the newest first.
+pub(super) fn blocks(found: &FoundBlocks, count: usize) -> Vec<BlockEntry> {
     found.blocks.iter().take(count).map(block).collect()
 }
 
@@ -351,7 +351,7 @@ fn interval(estimate: Estimate) -> Interval {
     Interval { value: estimate.value, low: estimate.low, high: estimate.high }
 }
 
-fn miner(worker: &Arc<str>, done: &crate::rates::Done) -> Miner {
+fn miner(worker: &Arc<str>, done: &crate::rates::WorkerRates) -> Miner {
     Miner {
         worker: short(worker),
         hash_rate: done.hash_rate,
@@ -388,8 +388,8 @@ fn peer(peer: &p2p::PeerStatus) -> Peer {
     }
 }
 
-fn block(record: &Arc<Record>) -> Found {
-    Found {
+fn block(record: &Arc<Record>) -> BlockEntry {
+    BlockEntry {
         hash: record.hash.to_string(),
         height: record.height,
         found_at: record.found_at,

@@ -32,7 +32,7 @@ use crate::runtime::clock::unix_now;
 use crate::runtime::data_dir::DataDir;
 use crate::runtime::json_lines;
 use crate::runtime::log::Tail;
-use crate::view::snapshot::Figures;
+use crate::view::snapshot::Snapshot;
 use crate::work::Gate;
 
 /// Connections that may be open at a time.
@@ -64,7 +64,7 @@ pub struct Sources {
     /// What miners do.
     pub rates: watch::Receiver<Arc<Rates>>,
     /// What pages show.
-    pub figures: watch::Receiver<Arc<Figures>>,
+    pub snapshot: watch::Receiver<Arc<Snapshot>>,
     /// Found blocks.
     pub found: watch::Receiver<Arc<FoundBlocks>>,
     /// Submits blocks again.
@@ -158,10 +158,10 @@ async fn serve(stream: UnixStream, sources: &Sources) -> io::Result<()> {
 async fn answer(request: Request, sources: &Sources) -> Answer {
     let done = match (request, &sources.p2p) {
         (Request::Overview, _) => Ok(value(&page(sources))),
-        (Request::Payouts, _) => Ok(value(&Payouts::new(&sources.figures.borrow(), &sources.rates.borrow()))),
+        (Request::Payouts, _) => Ok(value(&Payouts::new(&sources.snapshot.borrow(), &sources.rates.borrow()))),
         (Request::Blocks, _) => {
             let blocks = overview::blocks(&sources.found.borrow(), BLOCKS_LISTED_MAX);
-            Ok(json!({ "symbol": sources.figures.borrow().symbol, "blocks": value(&blocks) }))
+            Ok(json!({ "symbol": sources.snapshot.borrow().symbol, "blocks": value(&blocks) }))
         }
         (Request::Resubmit { hash }, _) => resubmit(hash, sources).await,
         (Request::Status, None) => Ok(status(&p2p::Status::default(), sources)),
@@ -197,14 +197,14 @@ async fn answer(request: Request, sources: &Sources) -> Answer {
 
 fn page(sources: &Sources) -> Overview {
     let log = sources.log.lines(overview::LOG_MAX);
-    let (figures, rates, found) = (sources.figures.borrow(), sources.rates.borrow(), sources.found.borrow());
-    Overview::new(&figures, &rates, &found, log, unix_now())
+    let (snapshot, rates, found) = (sources.snapshot.borrow(), sources.rates.borrow(), sources.found.borrow());
+    Overview::new(&snapshot, &rates, &found, log, unix_now())
 }
 
 fn status(peers: &p2p::Status, sources: &Sources) -> Value {
     let health = sources.health.borrow().clone();
     let rates = sources.rates.borrow().clone();
-    let figures = sources.figures.borrow().clone();
+    let snapshot = sources.snapshot.borrow().clone();
     json!({
         "version": env!("CARGO_PKG_VERSION"),
         "pid": std::process::id(),
@@ -212,17 +212,17 @@ fn status(peers: &p2p::Status, sources: &Sources) -> Value {
         "waiting": sources.gate.borrow().reason(),
         "daemon": health.version,
         "trouble": health.trouble,
-        "clock": figures.clock,
+        "clock": snapshot.clock,
         "peers": peers.peers.len(),
         "banned": peers.banned.len(),
         "addresses": peers.addresses,
         "downloading": value(&peers.downloading),
         "workers": rates.active_workers,
         "hash_rate": rates.hash_rate,
-        "pool_hash_rate": figures.pool.as_ref().map(|pool| pool.hour.hash_rate),
-        "shares": figures.local.shares,
-        "stale_shares": figures.local.orphan + figures.local.dead,
-        "height": figures.chain.height,
+        "pool_hash_rate": snapshot.pool.as_ref().map(|pool| pool.hour.hash_rate),
+        "shares": snapshot.local.shares,
+        "stale_shares": snapshot.local.orphan + snapshot.local.dead,
+        "height": snapshot.chain.height,
         "blocks": sources.found.borrow().blocks.len(),
     })
 }
@@ -339,7 +339,7 @@ mod tests {
             gate: watch::channel(Gate::Closed("waiting for a peer".into())).1,
             health: watch::channel(Health::default()).1,
             rates: watch::channel(Arc::default()).1,
-            figures: watch::channel(Arc::new(Figures::new(&shown(), 0.0))).1,
+            snapshot: watch::channel(Arc::new(Snapshot::new(&shown(), 0.0))).1,
             found: watch::channel(Arc::default()).1,
             resubmitter: Resubmitter::of_nobody(),
             reports: Reports::new(),

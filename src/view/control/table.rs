@@ -5,7 +5,7 @@ use serde_json::Value;
 use std::net::{IpAddr, SocketAddr};
 
 use super::Request;
-use super::overview::{Found, Payouts};
+use super::overview::{BlockEntry, Payouts};
 use super::words::{coins, hash_rate, percent, printable, span};
 
 /// Space between columns.
@@ -177,7 +177,7 @@ fn payouts(told: &Payouts) -> String {
 #[serde(default)]
 struct Blocks {
     symbol: String,
-    blocks: Vec<Found>,
+    blocks: Vec<BlockEntry>,
 }
 
 fn blocks(told: &Blocks, now: f64) -> String {
@@ -231,7 +231,7 @@ fn resubmitted(told: &Resubmitted) -> String {
     verdict + &told.routes.iter().map(route).collect::<String>()
 }
 
-fn standing(block: &Found) -> String {
+fn standing(block: &BlockEntry) -> String {
     match block.standing.as_str() {
         "confirming" => format!("{} of 100", block.confirmations),
         other => printable(other),

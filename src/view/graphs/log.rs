@@ -8,7 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::runtime::files;
-use crate::view::snapshot::Figures;
+use crate::view::snapshot::Snapshot;
 use crate::view::snapshot::difficulty::hashes;
 
 /// The file in the data directory.
@@ -91,11 +91,11 @@ impl Log {
     }
 
     /// Notes how things stand, if it is time to.
-    pub(super) fn note(&mut self, figures: &Figures, now: f64) {
+    pub(super) fn note(&mut self, snapshot: &Snapshot, now: f64) {
         if self.0.back().is_some_and(|last| (0.0..INTERVAL).contains(&(now - last.time))) {
             return;
         }
-        let Some(record) = record(figures, now) else { return };
+        let Some(record) = record(snapshot, now) else { return };
         self.0.push_back(Arc::new(record));
         while self.0.front().is_some_and(|first| first.time < now - KEPT) {
             self.0.pop_front();
@@ -122,12 +122,12 @@ impl Log {
 }
 
 /// How things stand; none while the chain is too short to tell or there is no template.
-fn record(figures: &Figures, now: f64) -> Option<Record> {
-    let (pool, block) = (figures.pool.as_ref()?, figures.block.as_ref()?);
-    if figures.chain.height < HEIGHT_MIN {
+fn record(snapshot: &Snapshot, now: f64) -> Option<Record> {
+    let (pool, block) = (snapshot.pool.as_ref()?, snapshot.block.as_ref()?);
+    if snapshot.chain.height < HEIGHT_MIN {
         return None;
     }
-    let mut workers: Vec<_> = figures.rates.workers.iter().filter(|(_, done)| done.hash_rate > 0.0).collect();
+    let mut workers: Vec<_> = snapshot.rates.workers.iter().filter(|(_, done)| done.hash_rate > 0.0).collect();
     workers.sort_by(|one, other| other.1.hash_rate.total_cmp(&one.1.hash_rate));
     workers.truncate(WORKERS_MAX);
     let late = workers.iter().filter(|(_, done)| done.late_hash_rate > 0.0);
@@ -137,11 +137,11 @@ fn record(figures: &Figures, now: f64) -> Option<Record> {
         pool_stale_prop: pool.hour.stale_proportion,
         local_dead_hash_rates: late.map(|(name, done)| ((*name).clone(), done.late_hash_rate)).collect(),
         local_hash_rates: workers.iter().map(|(name, done)| ((*name).clone(), done.hash_rate)).collect(),
-        shares: figures.local.shares,
-        stale_shares: figures.local.orphan + figures.local.dead,
-        stale_shares_breakdown: Breakdown { orphan: figures.local.orphan, doa: figures.local.dead },
-        current_payout: figures.local.payout as f64 / 1e8,
-        peers: Peers { incoming: figures.peers.incoming, outgoing: figures.peers.outgoing },
+        shares: snapshot.local.shares,
+        stale_shares: snapshot.local.orphan + snapshot.local.dead,
+        stale_shares_breakdown: Breakdown { orphan: snapshot.local.orphan, doa: snapshot.local.dead },
+        current_payout: snapshot.local.payout as f64 / 1e8,
+        peers: Peers { incoming: snapshot.peers.incoming, outgoing: snapshot.peers.outgoing },
         attempts_to_share: hashes(pool.attempts_to_share),
         attempts_to_block: hashes(block.attempts),
         block_value: block.value as f64 / 1e8,

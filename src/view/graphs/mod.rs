@@ -30,7 +30,7 @@ use crate::rates::Rates;
 use crate::runtime::clock::unix_now;
 use crate::runtime::data_dir::DataDir;
 use crate::runtime::disk::{DiskHealth, Part};
-use crate::view::snapshot::Figures;
+use crate::view::snapshot::Snapshot;
 use log::Log;
 use sample::{OwnShares, Sampler};
 
@@ -203,7 +203,7 @@ impl Graphs {
 #[derive(Debug, Clone)]
 pub struct Inputs {
     /// What pages show.
-    pub figures: watch::Receiver<Arc<Figures>>,
+    pub snapshot: watch::Receiver<Arc<Snapshot>>,
     /// What miners do.
     pub rates: watch::Receiver<Arc<Rates>>,
     /// The share chain, which tells what becomes of our shares.

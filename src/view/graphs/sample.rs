@@ -8,7 +8,7 @@ use super::view::ONLY;
 use super::{Graphs, Inputs};
 use crate::chain;
 use crate::rates::Rates;
-use crate::view::snapshot::Figures;
+use crate::view::snapshot::Snapshot;
 use crate::view::snapshot::difficulty::hashes;
 
 /// Shares that a chain must have before its figures are drawn.
@@ -47,9 +47,9 @@ impl Sampler {
         let traffic = [("p2p/in".into(), grown(received, self.received)), ("p2p/out".into(), grown(sent, self.sent))];
         (self.received, self.sent) = (received, sent);
         graphs.add("traffic_rate", middle, &traffic);
-        let figures = inputs.figures.borrow().clone();
-        measured(graphs, &figures, now);
-        graphs.0.lock().log.note(&figures, now);
+        let snapshot = inputs.snapshot.borrow().clone();
+        measured(graphs, &snapshot, now);
+        graphs.0.lock().log.note(&snapshot, now);
     }
 
     /// What miners did since the last sample.
@@ -78,17 +78,17 @@ impl Sampler {
 }
 
 /// What is measured as it is.
-fn measured(graphs: &Graphs, figures: &Figures, now: f64) {
+fn measured(graphs: &Graphs, snapshot: &Snapshot, now: f64) {
     let one = |value| [(Arc::from(ONLY), value)];
     if let Ok(process) = procfs_memory() {
         graphs.add("memory_usage", now, &one(process));
     }
-    if let Some(latency) = figures.daemon.template_seconds {
+    if let Some(latency) = snapshot.daemon.template_seconds {
         graphs.add("getwork_latency", now, &one(latency));
     }
-    let (incoming, outgoing) = (figures.peers.incoming as f64, figures.peers.outgoing as f64);
+    let (incoming, outgoing) = (snapshot.peers.incoming as f64, snapshot.peers.outgoing as f64);
     graphs.add("peers", now, &[("incoming".into(), incoming), ("outgoing".into(), outgoing)]);
-    let Some(pool) = figures.pool.as_ref().filter(|_| figures.chain.height >= HEIGHT_MIN) else { return };
+    let Some(pool) = snapshot.pool.as_ref().filter(|_| snapshot.chain.height >= HEIGHT_MIN) else { return };
     let rates = [("good", pool.hour.good), ("orphan", pool.hour.orphan), ("doa", pool.hour.dead)];
     let rates: Vec<_> =
         rates.iter().filter(|(_, rate)| *rate > 0.0).map(|(key, rate)| ((*key).into(), *rate)).collect();
@@ -96,17 +96,17 @@ fn measured(graphs: &Graphs, figures: &Figures, now: f64) {
     let versions: Vec<_> =
         pool.desired_versions.iter().map(|(version, rate)| (version.to_string().into(), *rate)).collect();
     graphs.add("desired_version_rates", now, &versions);
-    if figures.block.is_none() {
+    if snapshot.block.is_none() {
         return;
     }
     let coins = |satoshis: u64| satoshis as f64 / 1e8;
-    graphs.add("current_payout", now, &one(coins(figures.local.payout)));
-    let of_miners: Vec<_> = figures
+    graphs.add("current_payout", now, &one(coins(snapshot.local.payout)));
+    let of_miners: Vec<_> = snapshot
         .rates
         .payees
         .iter()
         .filter(|(_, done)| done.hash_rate > 0.0)
-        .filter_map(|(payee, _)| Some((payee.clone(), coins(*figures.payouts.get(&**payee)?))))
+        .filter_map(|(payee, _)| Some((payee.clone(), coins(*snapshot.payouts.get(&**payee)?))))
         .collect();
     graphs.add("current_payouts", now, &of_miners);
 }
@@ -114,13 +114,13 @@ fn measured(graphs: &Graphs, figures: &Figures, now: f64) {
 /// Our shares whose place is not settled.
 #[derive(Debug, Default)]
 pub(super) struct OwnShares {
-    waiting: VecDeque<Found>,
+    waiting: VecDeque<FoundShare>,
     /// Late ones, which are told of once more when they are verified.
     late: HashSet<ShareHash>,
 }
 
 #[derive(Debug, Clone, Copy)]
-struct Found {
+struct FoundShare {
     hash: ShareHash,
     at: f64,
     hashes: f64,
@@ -140,7 +140,7 @@ impl OwnShares {
         let hashes = hashes(share.attempts());
         let kind = if is_late { "dead" } else { "good" };
         graphs.add("local_share_hash_rates", now, &[(kind.into(), hashes)]);
-        self.waiting.push_back(Found { hash, at: now, hashes, is_late });
+        self.waiting.push_back(FoundShare { hash, at: now, hashes, is_late });
     }
 
     /// Looks what became of those that were found long enough ago.
@@ -161,7 +161,7 @@ impl OwnShares {
             })
             .await;
         let Some(in_chain) = in_chain else { return };
-        for Found { hash, at, hashes, is_late } in old {
+        for FoundShare { hash, at, hashes, is_late } in old {
             self.late.remove(&hash);
             let moved = match (in_chain.get(&hash), is_late) {
                 (Some(true), true) => [("dead".into(), -hashes), ("good".into(), hashes)],

@@ -42,7 +42,7 @@ use crate::chain;
 use crate::rates::Rates;
 use crate::runtime::disk::Troubles;
 use crate::view::graphs::Graphs;
-use crate::view::snapshot::Figures;
+use crate::view::snapshot::Snapshot;
 use crate::view::snapshot::share::Finder;
 use crate::work::Gate;
 
@@ -72,7 +72,7 @@ pub struct Sources {
     /// The network.
     pub network: &'static Network,
     /// What pages and programs are shown.
-    pub figures: watch::Receiver<Arc<Figures>>,
+    pub snapshot: watch::Receiver<Arc<Snapshot>>,
     /// The pool's blocks.
     pub found: watch::Receiver<Arc<FoundBlocks>>,
     /// Graphs over time.
@@ -206,7 +206,7 @@ async fn count(request: axum::extract::Request, next: Next) -> Response {
 
 /// Files of `dir`, and nothing beside it. Browsers ask whether a file is still the same: the folder may be another one
 /// tomorrow.
-fn somebodys(dir: &std::path::Path) -> SetResponseHeader<ServeDir, HeaderValue> {
+fn static_dir(dir: &std::path::Path) -> SetResponseHeader<ServeDir, HeaderValue> {
     let ask_again = HeaderValue::from_static("no-cache");
     SetResponseHeader::if_not_present(ServeDir::new(dir), header::CACHE_CONTROL, ask_again)
 }
@@ -216,7 +216,7 @@ pub fn pages(sources: Sources) -> Router {
     let (front_page, elsewhere) = match &sources.web_static {
         // What reads files reads nothing above the folder.
         Some(dir) => {
-            (get(async || Redirect::temporary("/static/")), Router::new().nest_service("/static", somebodys(dir)))
+            (get(async || Redirect::temporary("/static/")), Router::new().nest_service("/static", static_dir(dir)))
         }
         None => {
             let home = || get(async || Redirect::temporary("/"));
@@ -279,7 +279,7 @@ async fn health(State(sources): State<Sources>) -> Response {
         "waiting": gate.reason(),
         // Miners are served all the same: what they find goes out.
         "disk": sources.disk.borrow().sentences(),
-        "clock": sources.figures.borrow().clock,
+        "clock": sources.snapshot.borrow().clock,
         "p2p_connected": health.p2p_connected,
     });
     (status, axum::Json(body)).into_response()

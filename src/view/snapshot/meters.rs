@@ -2,7 +2,7 @@
 
 use metrics::{Unit, describe_gauge, describe_histogram, gauge};
 
-use super::{Estimate, Figures};
+use super::{Estimate, Snapshot};
 
 /// Names and explains the metrics.
 pub(super) fn describe() {
@@ -26,11 +26,11 @@ pub(super) fn describe() {
 
 /// Tells the figures.
 #[expect(clippy::cast_precision_loss, reason = "counts of what fits into memory, and fewer than 2^53 satoshis")]
-pub(super) fn tell(figures: &Figures) {
+pub(super) fn tell(snapshot: &Snapshot) {
     let set = |name: &'static str, value: Option<f64>| gauge!(name).set(value.unwrap_or(f64::NAN));
-    let (block, pool, local) = (figures.block.as_ref(), figures.pool.as_ref(), &figures.local);
-    set("figures_payees", Some(figures.payouts.len() as f64));
-    set("figures_warnings", Some(figures.warnings.len() as f64));
+    let (block, pool, local) = (snapshot.block.as_ref(), snapshot.pool.as_ref(), &snapshot.local);
+    set("figures_payees", Some(snapshot.payouts.len() as f64));
+    set("figures_warnings", Some(snapshot.warnings.len() as f64));
     set("figures_share_difficulty", pool.map(|pool| pool.share_difficulty));
     set("figures_block_difficulty", block.map(|block| block.difficulty));
     set("figures_network_hash_rate", block.map(|block| block.network_hash_rate));

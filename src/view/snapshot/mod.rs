@@ -3,7 +3,7 @@
 //!
 //! ```text
 //!  sharechain ── look (bounded, on its owner's side) ─▶┐
-//!  templates, health, rates, peers, gate ─────────────▶┼── sum ──▶ watch<Arc<Figures>> ──▶ http, graphs, control
+//!  templates, health, rates, peers, gate ─────────────▶┼── sum ──▶ watch<Arc<Snapshot>> ──▶ http, graphs, control
 //!                                                      ┘
 //! ```
 //!
@@ -87,7 +87,7 @@ pub struct Inputs {
 
 /// The snapshot.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Figures {
+pub struct Snapshot {
     /// When it was made, seconds since 1970.
     pub time: f64,
     /// When the node started, seconds since 1970.
@@ -347,7 +347,7 @@ pub struct DrawnShare {
     pub is_block: bool,
 }
 
-impl Figures {
+impl Snapshot {
     /// Of a node that has just started.
     pub fn new(config: &Config, started: f64) -> Self {
         Self {
@@ -387,8 +387,8 @@ pub fn describe() {
 }
 
 /// Publishes figures until `stop`.
-pub async fn run(config: Config, inputs: Inputs, figures: watch::Sender<Arc<Figures>>, stop: CancellationToken) {
-    let started = figures.borrow().started;
+pub async fn run(config: Config, inputs: Inputs, snapshot: watch::Sender<Arc<Snapshot>>, stop: CancellationToken) {
+    let started = snapshot.borrow().started;
     let mut tips = inputs.chain.tips.clone();
     let mut templates = inputs.templates.clone();
     let mut ticks = tokio::time::interval(INTERVAL);
@@ -428,7 +428,7 @@ pub async fn run(config: Config, inputs: Inputs, figures: watch::Sender<Arc<Figu
         histogram!("figures_seconds").record(begin.elapsed());
         meters::tell(&made);
         carried = kept;
-        figures.send_replace(Arc::new(made));
+        snapshot.send_replace(Arc::new(made));
         tokio::select! {
             () = stop.cancelled() => return,
             () = tokio::time::sleep(REST) => {}

@@ -21,7 +21,7 @@ const ANCESTORS: u32 = 8;
 
 /// A share and where it stands.
 #[derive(Debug, Clone)]
-pub struct Found {
+pub struct SharePosition {
     /// The share.
     pub share: Arc<Share>,
     /// Its children, those with the most children of their own first; at most a hundred.
@@ -61,7 +61,7 @@ impl Finder {
 
     /// The share of this hash, if there is one; `with_block` also makes its block's coinbase again, a walk over the payout
     /// window.
-    pub async fn find(&self, hash: ShareHash, with_block: bool) -> Option<Found> {
+    pub async fn find(&self, hash: ShareHash, with_block: bool) -> Option<SharePosition> {
         let place = self.place.clone().acquire_owned().await.ok()?;
         let found = self.chain.look(move |chain| find(chain, hash, with_block)).await.flatten();
         tokio::spawn(async move {
@@ -72,13 +72,13 @@ impl Finder {
     }
 }
 
-fn find(chain: &Sharechain, hash: ShareHash, with_block: bool) -> Option<Found> {
+fn find(chain: &Sharechain, hash: ShareHash, with_block: bool) -> Option<SharePosition> {
     let known = chain.known(hash)?;
     let mut children = chain.all().children(Some(hash)).to_vec();
     children.sort_by_key(|child| std::cmp::Reverse(chain.all().children(Some(*child)).len()));
     children.truncate(CHILDREN_MAX);
     let best = chain.choice().best;
-    Some(Found {
+    Some(SharePosition {
         share: known.share.clone(),
         children,
         ancestors: chain.all().chain(hash, ANCESTORS + 1).skip(1).collect(),

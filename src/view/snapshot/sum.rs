@@ -1,4 +1,4 @@
-//! Figures from a look at the chain and the other snapshots: pure arithmetic, away from the chain's owner.
+//! Snapshot from a look at the chain and the other snapshots: pure arithmetic, away from the chain's owner.
 
 use sharechain::chain::{Early, ratio, stales_by_payee, true_division};
 use sharechain::share::{Payee, Share, ShareHash, ShareVersion, StaleInfo, Weights};
@@ -10,8 +10,8 @@ use ruint::aliases::U320;
 
 use super::look::{Carried, Looked, Measured};
 use super::{
-    Chain, Config, Daemon, Estimate, Figures, LastHour, Local, Luck, NextBlock, Pool, SolvedBlock, Stretch, difficulty,
-    own_counts, target_of,
+    Chain, Config, Daemon, Estimate, LastHour, Local, Luck, NextBlock, Pool, Snapshot, SolvedBlock, Stretch,
+    difficulty, own_counts, target_of,
 };
 use crate::bitcoind::Health;
 use crate::rates::Rates;
@@ -44,7 +44,7 @@ pub(super) struct Others {
 }
 
 /// The figures, and what the next look goes on from.
-pub(super) fn sum(looked: Looked, others: Others) -> (Figures, Carried) {
+pub(super) fn sum(looked: Looked, others: Others) -> (Snapshot, Carried) {
     let block = others.template.as_ref().map(|template| next_block(template, &others.config));
     let pool = pool(&looked, block.as_ref());
     let payouts = match (&looked.window, &block) {
@@ -57,7 +57,7 @@ pub(super) fn sum(looked: Looked, others: Others) -> (Figures, Carried) {
     // It makes much else go wrong, so it comes first.
     let warnings = clock.iter().cloned().chain(warnings(&looked, &others)).collect();
     let Others { config, started, now, health, rates, peers, gate, .. } = others;
-    let figures = Figures {
+    let snapshot = Snapshot {
         time: now,
         warnings,
         clock,
@@ -78,7 +78,7 @@ pub(super) fn sum(looked: Looked, others: Others) -> (Figures, Carried) {
         users: users(&looked.users),
         user_stales: user_stales(&looked.carried),
         peers,
-        ..Figures::new(&config, started)
+        ..Snapshot::new(&config, started)
     };
     let Looked { carried, height, shares, verified, heads, verified_heads, tails, verified_tails, own, recent, .. } =
         looked;
@@ -97,7 +97,7 @@ pub(super) fn sum(looked: Looked, others: Others) -> (Figures, Carried) {
         blocks,
         recent,
     };
-    (Figures { chain, ..figures }, carried)
+    (Snapshot { chain, ..snapshot }, carried)
 }
 
 fn next_block(template: &Template, config: &Config) -> NextBlock {

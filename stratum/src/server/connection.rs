@@ -16,7 +16,7 @@ use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::ReusableBoxFuture;
 use tracing::{Span, debug, info, trace};
 
-use super::bell::Bell;
+use super::wake_filter::WakeFilter;
 use super::{Server, metrics, now};
 use crate::line::{LineTooLong, Lines};
 use crate::session::{self, Disconnect, Event, Session};
@@ -155,7 +155,7 @@ struct JobSince {
 }
 
 /// What a connection waits for beside its socket.
-enum Rare<T> {
+enum WakeUp<T> {
     Stopped,
     /// There is other work, unless nobody makes any more.
     Work(Option<T>),
@@ -180,7 +180,7 @@ where
 {
     async fn drive(&mut self, work: &mut watch::Receiver<Option<Arc<W>>>) -> Result<Never, End> {
         let server = self.server;
-        let mut bell = Bell::new();
+        let mut bell = WakeFilter::new();
         let mut stopped = pin!(server.stop.cancelled());
         let mut work_changed = ReusableBoxFuture::new(changed(work.clone()));
         let mut blocked_since = Instant::now();
@@ -242,17 +242,17 @@ where
                 },
                 rare = poll_fn(|context| bell.poll(context, |context| {
                     if stopped.as_mut().poll(context).is_ready() {
-                        return Poll::Ready(Rare::Stopped);
+                        return Poll::Ready(WakeUp::Stopped);
                     }
                     if let Poll::Ready(receiver) = work_changed.poll(context) {
-                        return Poll::Ready(Rare::Work(receiver));
+                        return Poll::Ready(WakeUp::Work(receiver));
                     }
-                    alarm.as_mut().poll(context).map(|()| Rare::Alarm)
+                    alarm.as_mut().poll(context).map(|()| WakeUp::Alarm)
                 })) => match rare {
-                    Rare::Stopped => return Err(End::Stopped),
+                    WakeUp::Stopped => return Err(End::Stopped),
                     // Looked at on the next turn, or when the old is sent.
-                    Rare::Work(receiver) => work_changed.set(changed(receiver.ok_or(End::NoWork)?)),
-                    Rare::Alarm => {
+                    WakeUp::Work(receiver) => work_changed.set(changed(receiver.ok_or(End::NoWork)?)),
+                    WakeUp::Alarm => {
                         let at = Instant::now();
                         alarm.as_mut().reset(at + Duration::from_secs(86_400));
                         if at >= deadline {

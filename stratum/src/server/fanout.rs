@@ -5,14 +5,14 @@ use std::time::{Duration, Instant};
 
 /// The newest work that has reached a connection.
 #[derive(Debug)]
-struct Wave {
+struct ReachedWork {
     made: Instant,
     last: Instant,
 }
 
 /// Follows one snapshot of work after the other through the connections.
 #[derive(Debug, Default)]
-pub(super) struct Fanout(Mutex<Option<Wave>>);
+pub(super) struct Fanout(Mutex<Option<ReachedWork>>);
 
 /// What is known once work reaches its first connection.
 #[derive(Debug, PartialEq, Eq)]
@@ -35,7 +35,7 @@ impl Fanout {
                 None
             }
             _ => {
-                let before = wave.replace(Wave { made, last: at });
+                let before = wave.replace(ReachedWork { made, last: at });
                 let last = before.map(|before| before.last.saturating_duration_since(before.made));
                 Some(Reached { first: at.saturating_duration_since(made), last })
             }

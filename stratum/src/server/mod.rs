@@ -7,9 +7,9 @@
 pub mod limits;
 pub mod metrics;
 
-mod bell;
 mod connection;
 mod fanout;
+mod wake_filter;
 
 use bytes::BytesMut;
 use parking_lot::Mutex;
@@ -67,14 +67,14 @@ impl Default for Config {
 
 /// What is different for the miners of one port: an operator may have one for rented hash rate and one for small devices.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
-pub struct Terms {
+pub struct PortPolicy {
     /// The difficulty that they start at, if not the usual.
     pub start: Option<Difficulty>,
     /// The least difficulty that they get unless their names ask for less.
     pub min: Option<Difficulty>,
 }
 
-impl Terms {
+impl PortPolicy {
     /// The configuration of this port's sessions, where that of the others is `config`.
     pub fn session(self, config: session::Config) -> session::Config {
         session::Config { vardiff: self.vardiff(config.vardiff), ..config }

@@ -9,7 +9,7 @@ use std::task::{Context, Poll, Wake, Waker};
 /// clock takes locks that all connections share; a task that wakes for each submission polls them only once one of them
 /// has rung.
 #[derive(Debug)]
-pub(super) struct Bell {
+pub(super) struct WakeFilter {
     inside: Arc<Inside>,
     waker: Waker,
     /// Who is woken, as `inside` knows.
@@ -36,7 +36,7 @@ impl Wake for Inside {
     }
 }
 
-impl Bell {
+impl WakeFilter {
     /// One that has rung, so that what is polled behind it is polled once.
     pub(super) fn new() -> Self {
         let inside = Arc::new(Inside { has_rung: AtomicBool::new(true), task: Mutex::new(None) });
@@ -77,11 +77,11 @@ mod tests {
 
     #[test]
     fn what_did_not_ring_is_not_asked_again() {
-        let mut bell = Bell::new();
+        let mut bell = WakeFilter::new();
         let asked = AtomicU32::new(0);
         let mut context = Context::from_waker(Waker::noop());
         let mut kept = None;
-        let mut ask = |bell: &mut Bell, answer: Poll<u8>| {
+        let mut ask = |bell: &mut WakeFilter, answer: Poll<u8>| {
             bell.poll(&context, |inner| {
                 asked.fetch_add(1, Ordering::Relaxed);
                 kept = Some(inner.waker().clone());
@@ -105,7 +105,7 @@ mod tests {
     #[tokio::test]
     async fn a_call_wakes_the_task_that_asked_last() {
         let called = Arc::new(Notify::new());
-        let mut bell = Bell::new();
+        let mut bell = WakeFilter::new();
         let mut waiting = Box::pin({
             let called = called.clone();
             async move { called.notified().await }

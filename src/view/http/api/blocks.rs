@@ -75,10 +75,10 @@ pub(super) struct Route {
     responses((status = 200, description = "The blocks", body = Blocks), (status = 400, description = "Not a limit", body = Problem)))]
 pub(super) async fn blocks(state: State<Sources>, query: Result<Query<Limit>, QueryRejection>) -> Answer<Blocks> {
     let limit = super::limit(query)?;
-    let figures = super::figures(&state);
+    let snapshot = super::snapshot(&state);
     let found = state.found.borrow().clone();
     let mut solved: HashMap<String, Block> =
-        figures.chain.blocks.iter().map(|solved| (solved.hash.to_string(), not_followed(solved))).collect();
+        snapshot.chain.blocks.iter().map(|solved| (solved.hash.to_string(), not_followed(solved))).collect();
     let mut blocks: Vec<Block> = found.blocks.iter().map(|record| followed(record)).collect();
     for block in &mut blocks {
         block.payee = solved.remove(&block.hash).and_then(|solved| solved.payee);
@@ -87,7 +87,7 @@ pub(super) async fn blocks(state: State<Sources>, query: Result<Query<Limit>, Qu
     blocks.sort_by(|one, other| other.time.total_cmp(&one.time));
     let total = blocks.len();
     blocks.truncate(limit);
-    Ok(Json(Blocks { symbol: figures.symbol.to_owned(), total, blocks }))
+    Ok(Json(Blocks { symbol: snapshot.symbol.to_owned(), total, blocks }))
 }
 
 fn followed(record: &Record) -> Block {

@@ -12,7 +12,7 @@ use utoipa::ToSchema;
 
 use super::miners::{Health, Signs, known};
 use super::{Answer, Limit, Problem, Sources};
-use crate::view::snapshot::Figures;
+use crate::view::snapshot::Snapshot;
 
 /// Miners' connections that are open.
 #[derive(Debug, Serialize, ToSchema)]
@@ -64,15 +64,15 @@ pub(super) async fn connections(
     query: Result<Query<Limit>, QueryRejection>,
 ) -> Answer<MinerConnections> {
     let limit = super::limit(query)?;
-    let figures = super::figures(&state);
-    let connections = shown(&figures, |_| true, limit);
-    Ok(Json(MinerConnections { total: figures.rates.open.len(), connections }))
+    let snapshot = super::snapshot(&state);
+    let connections = shown(&snapshot, |_| true, limit);
+    Ok(Json(MinerConnections { total: snapshot.rates.open.len(), connections }))
 }
 
 /// Those that `wanted` wants, at most so many.
-pub(super) fn shown(figures: &Figures, wanted: impl Fn(&Tally) -> bool, limit: usize) -> Vec<MinerConnection> {
+pub(super) fn shown(snapshot: &Snapshot, wanted: impl Fn(&Tally) -> bool, limit: usize) -> Vec<MinerConnection> {
     let (now, unix) = (Instant::now(), crate::runtime::clock::unix_now());
-    let mut all: Vec<(f64, &Arc<Tally>)> = figures
+    let mut all: Vec<(f64, &Arc<Tally>)> = snapshot
         .rates
         .open
         .iter()

@@ -17,7 +17,7 @@ use utoipa::ToSchema;
 
 use super::{Problem, Sources};
 use crate::chain::ChainEvent;
-use crate::view::snapshot::Figures;
+use crate::view::snapshot::Snapshot;
 use crate::view::snapshot::difficulty::bdiff;
 
 /// Listeners at a time.
@@ -32,18 +32,18 @@ pub struct Listeners(Arc<AtomicUsize>);
 
 /// One listener's place.
 #[derive(Debug)]
-struct Place(Arc<AtomicUsize>);
+struct ListenerSlot(Arc<AtomicUsize>);
 
 impl Listeners {
-    fn enter(&self) -> Option<Place> {
+    fn enter(&self) -> Option<ListenerSlot> {
         let entered = self
             .0
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |count| (count < LISTENERS_MAX).then_some(count + 1));
-        entered.is_ok().then(|| Place(self.0.clone()))
+        entered.is_ok().then(|| ListenerSlot(self.0.clone()))
     }
 }
 
-impl Drop for Place {
+impl Drop for ListenerSlot {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
     }
@@ -122,11 +122,11 @@ pub(super) async fn events(State(sources): State<Sources>) -> Response {
         let detail = format!("{LISTENERS_MAX} listen already: try again later");
         return Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail).into_response();
     };
-    let mut figures = sources.figures.clone();
-    figures.mark_changed();
+    let mut snapshot = sources.snapshot.clone();
+    snapshot.mark_changed();
     let listener = Listener {
         chain: sources.chain.events.subscribe(),
-        figures,
+        snapshot,
         peers: None,
         next: Vec::new(),
         stop: sources.stop.clone(),
@@ -143,13 +143,13 @@ pub(super) async fn events(State(sources): State<Sources>) -> Response {
 #[derive(Debug)]
 struct Listener {
     chain: broadcast::Receiver<ChainEvent>,
-    figures: watch::Receiver<Arc<Figures>>,
+    snapshot: watch::Receiver<Arc<Snapshot>>,
     /// What it was told last of peers: incoming, outgoing, banned.
     peers: Option<(usize, usize, usize)>,
     /// To be told next, last first.
     next: Vec<Event>,
     stop: CancellationToken,
-    _place: Place,
+    _place: ListenerSlot,
 }
 
 impl Listener {
@@ -166,10 +166,10 @@ impl Listener {
                     Err(RecvError::Lagged(count)) => self.tell("missed", &Missed { count }),
                     Err(RecvError::Closed) => return None,
                 },
-                changed = self.figures.changed() => {
+                changed = self.snapshot.changed() => {
                     changed.ok()?;
-                    let figures = self.figures.borrow_and_update().clone();
-                    self.note_figures(&figures);
+                    let snapshot = self.snapshot.borrow_and_update().clone();
+                    self.note_figures(&snapshot);
                 }
             }
         }
@@ -208,8 +208,8 @@ impl Listener {
         }
     }
 
-    fn note_figures(&mut self, figures: &Figures) {
-        let status = &figures.peers;
+    fn note_figures(&mut self, snapshot: &Snapshot) {
+        let status = &snapshot.peers;
         let peers = (status.incoming, status.outgoing, status.banned.len());
         if self.peers.replace(peers).is_some_and(|before| before != peers) {
             let (incoming, outgoing, banned) = peers;
@@ -218,11 +218,11 @@ impl Listener {
         self.tell(
             "rates",
             &NewRates {
-                time: figures.time,
-                pool_hash_rate: figures.pool.as_ref().map(|pool| pool.hour.hash_rate),
-                local_hash_rate: figures.local.hash_rate,
-                workers: figures.rates.active_workers,
-                shares: figures.chain.height,
+                time: snapshot.time,
+                pool_hash_rate: snapshot.pool.as_ref().map(|pool| pool.hour.hash_rate),
+                local_hash_rate: snapshot.local.hash_rate,
+                workers: snapshot.rates.active_workers,
+                shares: snapshot.chain.height,
             },
         );
     }
@@ -235,7 +235,7 @@ mod tests {
     #[test]
     fn places_for_listeners_are_bounded_and_come_back() {
         let listeners = Listeners::default();
-        let mut places: Vec<Place> = (0..LISTENERS_MAX).map(|_| listeners.enter().unwrap()).collect();
+        let mut places: Vec<ListenerSlot> = (0..LISTENERS_MAX).map(|_| listeners.enter().unwrap()).collect();
         assert!(listeners.enter().is_none());
         places.pop();
         assert!(listeners.enter().is_some());

@@ -12,8 +12,8 @@ use utoipa::ToSchema;
 use super::connections::{self, MinerConnection};
 use super::shares::Share;
 use super::{Answer, LIMIT_DEFAULT, Limit, Problem, Sources};
-use crate::rates::Done;
-use crate::view::snapshot::Figures;
+use crate::rates::WorkerRates;
+use crate::view::snapshot::Snapshot;
 use crate::view::snapshot::difficulty::hashes_of;
 
 /// Shares of an address that are told of.
@@ -201,12 +201,12 @@ pub(super) struct Payout {
     responses((status = 200, description = "The miners", body = Miners), (status = 400, description = "Not a limit", body = Problem)))]
 pub(super) async fn miners(state: State<Sources>, query: Result<Query<Limit>, QueryRejection>) -> Answer<Miners> {
     let limit = super::limit(query)?;
-    let figures = super::figures(&state);
+    let snapshot = super::snapshot(&state);
     let mut workers: BTreeMap<&str, usize> = BTreeMap::new();
-    for done in figures.rates.workers.values() {
+    for done in snapshot.rates.workers.values() {
         *workers.entry(&done.payee).or_default() += 1;
     }
-    let mut miners: Vec<Miner> = figures
+    let mut miners: Vec<Miner> = snapshot
         .rates
         .payees
         .iter()
@@ -216,8 +216,8 @@ pub(super) async fn miners(state: State<Sources>, query: Result<Query<Limit>, Qu
             late_hash_rate: done.late_hash_rate,
             workers: workers.get(&**address).copied().unwrap_or_default(),
             connections: done.connections,
-            fraction: figures.users.get(&**address).copied().unwrap_or_default(),
-            expected_payout: figures.payouts.get(&**address).copied().unwrap_or_default(),
+            fraction: snapshot.users.get(&**address).copied().unwrap_or_default(),
+            expected_payout: snapshot.payouts.get(&**address).copied().unwrap_or_default(),
             accepted: done.accepted,
             refused: done.refused.values().sum(),
             last_seen: done.last_seen,
@@ -226,7 +226,7 @@ pub(super) async fn miners(state: State<Sources>, query: Result<Query<Limit>, Qu
     miners.sort_by(|one, other| other.hash_rate.total_cmp(&one.hash_rate));
     let total = miners.len();
     miners.truncate(limit);
-    Ok(Json(Miners { symbol: figures.symbol.to_owned(), total, miners }))
+    Ok(Json(Miners { symbol: snapshot.symbol.to_owned(), total, miners }))
 }
 
 /// Workers of this node.
@@ -234,11 +234,12 @@ pub(super) async fn miners(state: State<Sources>, query: Result<Query<Limit>, Qu
     responses((status = 200, description = "The workers", body = Workers), (status = 400, description = "Not a limit", body = Problem)))]
 pub(super) async fn workers(state: State<Sources>, query: Result<Query<Limit>, QueryRejection>) -> Answer<Workers> {
     let limit = super::limit(query)?;
-    let figures = super::figures(&state);
+    let snapshot = super::snapshot(&state);
     let small_devices = (state.small_devices.0)();
-    let mut all: Vec<(&Arc<str>, &Done)> = figures.rates.workers.iter().collect();
+    let mut all: Vec<(&Arc<str>, &WorkerRates)> = snapshot.rates.workers.iter().collect();
     all.sort_by(|(_, one), (_, other)| other.hash_rate.total_cmp(&one.hash_rate));
-    let workers = all.iter().take(limit).map(|(name, done)| worker(name, done, &small_devices, figures.time)).collect();
+    let workers =
+        all.iter().take(limit).map(|(name, done)| worker(name, done, &small_devices, snapshot.time)).collect();
     Ok(Json(Workers { total: all.len(), workers }))
 }
 
@@ -246,12 +247,12 @@ pub(super) async fn workers(state: State<Sources>, query: Result<Query<Limit>, Q
 #[utoipa::path(get, path = "/api/v1/addresses/{address}", tag = "miners", params(("address" = String, Path, description = "A payout address")),
     responses((status = 200, description = "What is known of it", body = Address), (status = 404, description = "Nothing is", body = Problem)))]
 pub(super) async fn address(state: State<Sources>, Path(text): Path<String>) -> Answer<Address> {
-    let figures = super::figures(&state);
+    let snapshot = super::snapshot(&state);
     let small_devices = (state.small_devices.0)();
-    let found = of_address(&figures, &text, &small_devices, state.network.parent.dust_threshold).or_else(|| {
+    let found = of_address(&snapshot, &text, &small_devices, state.network.parent.dust_threshold).or_else(|| {
         // Bech32 may be written in capitals, and is by some QR codes.
         let lower = text.to_ascii_lowercase();
-        (lower != text).then(|| of_address(&figures, &lower, &small_devices, state.network.parent.dust_threshold))?
+        (lower != text).then(|| of_address(&snapshot, &lower, &small_devices, state.network.parent.dust_threshold))?
     });
     let nothing = "no worker of this address did anything here in the last day, and no share pays it";
     found.map(Json).ok_or_else(|| Problem::not_found(nothing))
@@ -262,54 +263,54 @@ pub(super) async fn address(state: State<Sources>, Path(text): Path<String>) -> 
     responses((status = 200, description = "The payouts", body = Payouts), (status = 400, description = "Not a limit", body = Problem)))]
 pub(super) async fn payouts(state: State<Sources>, query: Result<Query<Limit>, QueryRejection>) -> Answer<Payouts> {
     let limit = super::limit(query)?;
-    let figures = super::figures(&state);
-    let block_value = figures.block.as_ref().map(|block| block.value);
-    let mut payouts: Vec<Payout> = figures
+    let snapshot = super::snapshot(&state);
+    let block_value = snapshot.block.as_ref().map(|block| block.value);
+    let mut payouts: Vec<Payout> = snapshot
         .payouts
         .iter()
         .map(|(payee, amount)| Payout {
             address: payee.as_str().to_owned(),
             amount: *amount,
             fraction: part(*amount, block_value),
-            is_local: figures.rates.payees.contains_key(payee.as_str()),
+            is_local: snapshot.rates.payees.contains_key(payee.as_str()),
             is_dust: *amount < state.network.parent.dust_threshold,
         })
         .collect();
     payouts.sort_by_key(|payout| std::cmp::Reverse(payout.amount));
     let total = payouts.len();
     payouts.truncate(limit);
-    Ok(Json(Payouts { symbol: figures.symbol.to_owned(), block_value, total, payouts }))
+    Ok(Json(Payouts { symbol: snapshot.symbol.to_owned(), block_value, total, payouts }))
 }
 
-fn of_address(figures: &Figures, address: &str, small_devices: &[JobTooBig], dust_limit: u64) -> Option<Address> {
-    let done = figures.rates.payees.get(address);
-    let expected_payout = figures.payouts.get(address).copied();
-    let shares: Vec<_> = figures.chain.recent.iter().filter(|share| share.payee.as_str() == address).collect();
-    let connections = connections::shown(figures, |tally| *tally.payee == *address, LIMIT_DEFAULT);
+fn of_address(snapshot: &Snapshot, address: &str, small_devices: &[JobTooBig], dust_limit: u64) -> Option<Address> {
+    let done = snapshot.rates.payees.get(address);
+    let expected_payout = snapshot.payouts.get(address).copied();
+    let shares: Vec<_> = snapshot.chain.recent.iter().filter(|share| share.payee.as_str() == address).collect();
+    let connections = connections::shown(snapshot, |tally| *tally.payee == *address, LIMIT_DEFAULT);
     let is_known =
-        done.is_some() || !connections.is_empty() || expected_payout.is_some() || figures.users.contains_key(address);
+        done.is_some() || !connections.is_empty() || expected_payout.is_some() || snapshot.users.contains_key(address);
     let own_small: Vec<&JobTooBig> =
         small_devices.iter().filter(|device| is_worker_of(&device.worker, address)).collect();
     if !is_known && shares.is_empty() && own_small.is_empty() {
         return None;
     }
     let expected_payout = expected_payout.unwrap_or_default();
-    let mut workers: Vec<Worker> = figures
+    let mut workers: Vec<Worker> = snapshot
         .rates
         .workers
         .iter()
         .filter(|(_, done)| &*done.payee == address)
-        .map(|(name, done)| worker(name, done, small_devices, figures.time))
+        .map(|(name, done)| worker(name, done, small_devices, snapshot.time))
         .collect();
     workers.sort_by(|one, other| other.hash_rate.total_cmp(&one.hash_rate));
     let hash_rate = done.map_or(0.0, |done| done.hash_rate);
-    let easiest = figures.pool.as_ref().map(|pool| pool.share_difficulty);
-    let last = figures.local.last_difficulties.get(address).copied();
+    let easiest = snapshot.pool.as_ref().map(|pool| pool.share_difficulty);
+    let last = snapshot.local.last_difficulties.get(address).copied();
     let share_difficulty = last.into_iter().chain(easiest).reduce(f64::max);
-    let stale_proportion = figures.user_stales.get(address).copied();
+    let stale_proportion = snapshot.user_stales.get(address).copied();
     Some(Address {
         address: address.to_owned(),
-        symbol: figures.symbol.to_owned(),
+        symbol: snapshot.symbol.to_owned(),
         warnings: own_small.iter().map(|device| format!("{}: {device}", device.worker)).collect(),
         hash_rate,
         late_hash_rate: done.map_or(0.0, |done| done.late_hash_rate),
@@ -318,12 +319,12 @@ fn of_address(figures: &Figures, address: &str, small_devices: &[JobTooBig], dus
         accepted: done.map_or(0, |done| done.accepted),
         refused: done.map(|done| reasons(&done.refused)).unwrap_or_default(),
         best_difficulty: done.and_then(|done| known(done.best)),
-        fraction: part(expected_payout, figures.block.as_ref().map(|block| block.value)),
+        fraction: part(expected_payout, snapshot.block.as_ref().map(|block| block.value)),
         expected_payout,
         share_difficulty,
         seconds_to_share: share_difficulty.filter(|_| hash_rate > 0.0).map(|one| hashes_of(one) / hash_rate),
         shares: shares.iter().filter(|share| share.in_best_chain).count(),
-        shares_of: figures.chain.recent.iter().filter(|share| share.in_best_chain).count(),
+        shares_of: snapshot.chain.recent.iter().filter(|share| share.in_best_chain).count(),
         last_share: shares.first().map(|share| f64::from(share.time)),
         stale_proportion,
         stale_cost: stale_proportion.map_or(0, |stale| cost(expected_payout, stale)),
@@ -370,7 +371,7 @@ pub(super) struct Signs {
 
 impl Signs {
     /// Of a worker at `now`, seconds since 1970.
-    fn of(done: &Done, is_too_small: bool, now: f64) -> Self {
+    fn of(done: &WorkerRates, is_too_small: bool, now: f64) -> Self {
         Self {
             accepted: done.accepted + done.late,
             refused: done.refused.values().sum(),
@@ -406,7 +407,7 @@ impl Signs {
     }
 }
 
-fn worker(name: &str, done: &Done, small_devices: &[JobTooBig], now: f64) -> Worker {
+fn worker(name: &str, done: &WorkerRates, small_devices: &[JobTooBig], now: f64) -> Worker {
     let too_small = small_devices.iter().find(|device| &*device.worker == name);
     Worker {
         name: name.to_owned(),
@@ -444,7 +445,7 @@ mod tests {
 
     #[test]
     fn a_worker_is_as_well_as_its_worst_side() {
-        let fine = Done {
+        let fine = WorkerRates {
             hash_rate: hashes_of(1.0) / 3.0,
             late_hash_rate: 0.0,
             hashes: 0.0,
@@ -458,24 +459,24 @@ mod tests {
             connections: 1,
             last_seen: 1000.0,
         };
-        let health = |done: &Done, is_too_small, now| Signs::of(done, is_too_small, now).health();
+        let health = |done: &WorkerRates, is_too_small, now| Signs::of(done, is_too_small, now).health();
         assert_eq!(health(&fine, false, 1050.0), Health::Good);
         assert_eq!(health(&fine, false, 1061.0), Health::Silent);
-        let slow = Done { hash_rate: hashes_of(1.0) / 60.0, ..fine.clone() };
+        let slow = WorkerRates { hash_rate: hashes_of(1.0) / 60.0, ..fine.clone() };
         assert_eq!(health(&slow, false, 1590.0), Health::Good, "a slow one is given its time");
         assert_eq!(health(&slow, false, 1610.0), Health::Silent);
-        let late = Done { late_hash_rate: fine.hash_rate / 5.0, ..fine.clone() };
+        let late = WorkerRates { late_hash_rate: fine.hash_rate / 5.0, ..fine.clone() };
         assert_eq!(health(&late, false, 1000.0), Health::Late);
-        let refused = Done { refused: BTreeMap::from([("duplicate", 20)]), ..late };
+        let refused = WorkerRates { refused: BTreeMap::from([("duplicate", 20)]), ..late };
         assert_eq!(health(&refused, false, 1000.0), Health::Refused);
         assert_eq!(health(&refused, false, 2000.0), Health::Silent);
         assert_eq!(health(&refused, true, 2000.0), Health::TooSmall);
-        let idle = Done { hash_rate: 0.0, ..fine };
+        let idle = WorkerRates { hash_rate: 0.0, ..fine };
         assert_eq!(health(&idle, false, 1000.0), Health::Silent);
-        let joined = Done { accepted: 0, ..idle.clone() };
+        let joined = WorkerRates { accepted: 0, ..idle.clone() };
         assert_eq!(health(&joined, false, 1500.0), Health::New);
         assert_eq!(health(&joined, false, 1700.0), Health::Silent);
-        let hopeless = Done { refused: BTreeMap::from([("low_difficulty", 20)]), ..joined };
+        let hopeless = WorkerRates { refused: BTreeMap::from([("low_difficulty", 20)]), ..joined };
         assert_eq!(health(&hopeless, false, 1001.0), Health::Refused, "it says a lot, if nothing good");
     }
 

@@ -172,8 +172,8 @@ fn limit(query: Result<Query<Limit>, QueryRejection>) -> Result<usize, Problem> 
 type Answer<T> = Result<Json<T>, Problem>;
 
 /// The newest figures.
-fn figures(State(sources): &State<Sources>) -> std::sync::Arc<crate::view::snapshot::Figures> {
-    sources.figures.borrow().clone()
+fn snapshot(State(sources): &State<Sources>) -> std::sync::Arc<crate::view::snapshot::Snapshot> {
+    sources.snapshot.borrow().clone()
 }
 
 #[cfg(test)]

@@ -87,8 +87,8 @@ pub(super) struct Ban {
 /// Nodes that shares are exchanged with.
 #[utoipa::path(get, path = "/api/v1/peers", tag = "network", responses((status = 200, description = "The peers", body = Peers)))]
 pub(super) async fn peers(state: State<Sources>) -> Json<Peers> {
-    let figures = super::figures(&state);
-    let status = &figures.peers;
+    let snapshot = super::snapshot(&state);
+    let status = &snapshot.peers;
     Json(Peers {
         incoming: status.incoming,
         outgoing: status.outgoing,
@@ -121,8 +121,8 @@ pub(super) async fn peers(state: State<Sources>) -> Json<Peers> {
 /// Who is kept away, for how long and why.
 #[utoipa::path(get, path = "/api/v1/bans", tag = "network", responses((status = 200, description = "The bans", body = Bans)))]
 pub(super) async fn bans(state: State<Sources>) -> Json<Bans> {
-    let figures = super::figures(&state);
-    let banned = &figures.peers.banned;
+    let snapshot = super::snapshot(&state);
+    let banned = &snapshot.peers.banned;
     Json(Bans {
         total: banned.len(),
         bans: banned

@@ -12,7 +12,7 @@ use utoipa::ToSchema;
 
 use super::{Answer, Limit, Problem, Sources};
 use crate::view::snapshot::difficulty::bdiff;
-use crate::view::snapshot::share::Found;
+use crate::view::snapshot::share::SharePosition;
 use crate::view::snapshot::{DrawnShare, height_of};
 
 /// How long a look at the chain may take, with the wait for others who look.
@@ -135,7 +135,7 @@ pub(super) struct ShareBlock {
     responses((status = 200, description = "The newest shares", body = Shares), (status = 400, description = "Not a limit", body = Problem)))]
 pub(super) async fn shares(state: State<Sources>, query: Result<Query<Limit>, QueryRejection>) -> Answer<Shares> {
     let limit = u32::try_from(super::limit(query)?).unwrap_or(u32::MAX);
-    let chain = &super::figures(&state).chain;
+    let chain = &super::snapshot(&state).chain;
     let above = chain.absolute_height.saturating_sub(limit);
     let newest = chain.recent.iter().filter(|share| share.height > above);
     Ok(Json(Shares {
@@ -154,7 +154,7 @@ pub(super) async fn share(state: State<Sources>, Path(text): Path<String>) -> An
     let busy = |_| Problem::new(StatusCode::SERVICE_UNAVAILABLE, "the share chain is too busy just now: try again");
     let looked = timeout(PATIENCE, state.shares.find(hash, true)).await.map_err(busy)?;
     let found = looked.ok_or_else(|| Problem::not_found(format!("there is no share {hash}")))?;
-    let symbol = state.figures.borrow().symbol;
+    let symbol = state.snapshot.borrow().symbol;
     Ok(Json(in_detail(&found, symbol)))
 }
 
@@ -166,7 +166,7 @@ fn parse(text: &str) -> Option<ShareHash> {
     Some(ShareHash(bytes))
 }
 
-fn in_detail(found: &Found, symbol: &str) -> ShareInDetail {
+fn in_detail(found: &SharePosition, symbol: &str) -> ShareInDetail {
     let share = &found.share;
     let header = &share.contents().min_header;
     let texts = |hashes: &[ShareHash]| hashes.iter().map(ToString::to_string).collect();

@@ -6,7 +6,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::Sources;
-use crate::view::snapshot::{self, Figures};
+use crate::view::snapshot::{self, Snapshot};
 
 /// Everything that the first screen shows.
 #[derive(Debug, Serialize, ToSchema)]
@@ -193,63 +193,63 @@ pub(super) struct Connections {
 /// Is it working, what do I earn, what is wrong.
 #[utoipa::path(get, path = "/api/v1/summary", tag = "node", responses((status = 200, description = "All at once", body = Summary)))]
 pub(super) async fn summary(state: State<Sources>) -> Json<Summary> {
-    let figures = super::figures(&state);
-    Json(summarise(&figures, &state))
+    let snapshot = super::snapshot(&state);
+    Json(summarise(&snapshot, &state))
 }
 
 /// This node and its daemon.
 #[utoipa::path(get, path = "/api/v1/node", tag = "node", responses((status = 200, description = "This node", body = Node)))]
 pub(super) async fn node(state: State<Sources>) -> Json<Node> {
-    let figures = super::figures(&state);
-    Json(node_of(&figures))
+    let snapshot = super::snapshot(&state);
+    Json(node_of(&snapshot))
 }
 
-fn node_of(figures: &Figures) -> Node {
-    let daemon = &figures.daemon;
+fn node_of(snapshot: &Snapshot) -> Node {
+    let daemon = &snapshot.daemon;
     Node {
-        version: figures.version.to_owned(),
-        network: figures.network.to_owned(),
-        symbol: figures.symbol.to_owned(),
-        uptime_seconds: figures.uptime(),
-        serving: daemon.seconds_since_success.is_some() && !daemon.gone && figures.waiting.is_none(),
-        waiting: figures.waiting.as_deref().map(str::to_owned),
+        version: snapshot.version.to_owned(),
+        network: snapshot.network.to_owned(),
+        symbol: snapshot.symbol.to_owned(),
+        uptime_seconds: snapshot.uptime(),
+        serving: daemon.seconds_since_success.is_some() && !daemon.gone && snapshot.waiting.is_none(),
+        waiting: snapshot.waiting.as_deref().map(str::to_owned),
         daemon: Daemon {
             version: daemon.version.clone(),
             trouble: daemon.trouble.clone(),
             p2p_connected: daemon.p2p_connected,
             seconds_since_success: daemon.seconds_since_success,
         },
-        payout_address: figures.payout_address.to_string(),
-        fee: figures.fee_percent / 100.0,
-        donation: figures.donation_percent / 100.0,
+        payout_address: snapshot.payout_address.to_string(),
+        fee: snapshot.fee_percent / 100.0,
+        donation: snapshot.donation_percent / 100.0,
     }
 }
 
-fn summarise(figures: &Figures, sources: &Sources) -> Summary {
-    let local = &figures.local;
-    let pool = figures.pool.as_ref();
+fn summarise(snapshot: &Snapshot, sources: &Sources) -> Summary {
+    let local = &snapshot.local;
+    let pool = snapshot.pool.as_ref();
     let small_devices = (sources.small_devices.0)();
-    let mut warnings = figures.warnings.clone();
+    let mut warnings = snapshot.warnings.clone();
     if let Some(device) = small_devices.first() {
         let others = small_devices.len() - 1;
         let more = if others > 0 { format!(", and {others} more workers with such devices") } else { String::new() };
         warnings.push(format!("{}: {device}{more}", device.worker));
     }
-    let payouts = figures.rates.payees.keys().filter_map(|payee| figures.payouts.get(&**payee));
+    let payouts = snapshot.rates.payees.keys().filter_map(|payee| snapshot.payouts.get(&**payee));
     Summary {
-        time: figures.time,
-        node: node_of(figures),
+        time: snapshot.time,
+        node: node_of(snapshot),
         warnings,
         pool: Pool {
             hash_rate: pool.map(|pool| pool.hour.hash_rate),
             hash_rate_without_stales: pool.map(|pool| pool.hour.nonstale_hash_rate),
             stale_proportion: pool.map(|pool| pool.hour.stale_proportion),
-            miners: figures.payouts.len(),
-            shares: figures.chain.height,
-            heads: figures.chain.heads.len(),
+            miners: snapshot.payouts.len(),
+            shares: snapshot.chain.height,
+            heads: snapshot.chain.heads.len(),
             share_difficulty: pool.map(|pool| pool.share_difficulty),
             share_period: sources.network.share_period,
-            last_share: figures
+            last_share: snapshot
                 .chain
                 .recent
                 .iter()
@@ -262,15 +262,15 @@ fn summarise(figures: &Figures, sources: &Sources) -> Summary {
         local: Local {
             hash_rate: local.hash_rate,
             late_hash_rate: local.late_hash_rate,
-            workers: figures.rates.active_workers,
-            hashes: figures.rates.hashes,
-            fee_hashes: figures.rates.fee_hashes,
+            workers: snapshot.rates.active_workers,
+            hashes: snapshot.rates.hashes,
+            fee_hashes: snapshot.rates.fee_hashes,
             shares: OwnShares { total: local.shares, orphan: local.orphan, dead: local.dead },
             efficiency: local.efficiency.map(|snapshot::Estimate { value, low, high }| Estimate { value, low, high }),
             seconds_to_share: local.seconds_to_share,
             expected_payout: payouts.sum(),
         },
-        block: figures.block.as_ref().map(|block| NextBlock {
+        block: snapshot.block.as_ref().map(|block| NextBlock {
             height: block.height,
             previous: block.previous.clone(),
             difficulty: block.difficulty,
@@ -279,14 +279,14 @@ fn summarise(figures: &Figures, sources: &Sources) -> Summary {
             network_hash_rate: block.network_hash_rate,
         }),
         blocks: FoundBlocks {
-            found: figures.chain.blocks.len(),
-            last: figures.chain.blocks.first().map(|block| f64::from(block.time)),
+            found: snapshot.chain.blocks.len(),
+            last: snapshot.chain.blocks.first().map(|block| f64::from(block.time)),
         },
         peers: Connections {
-            incoming: figures.peers.incoming,
-            outgoing: figures.peers.outgoing,
-            banned: figures.peers.banned.len(),
-            known: figures.peers.addresses,
+            incoming: snapshot.peers.incoming,
+            outgoing: snapshot.peers.outgoing,
+            banned: snapshot.peers.banned.len(),
+            known: snapshot.peers.addresses,
         },
     }
 }

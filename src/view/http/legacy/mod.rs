@@ -23,7 +23,7 @@ use tower_http::set_header::SetResponseHeaderLayer;
 
 use super::Sources;
 use crate::view::graphs::Graphs;
-use crate::view::snapshot::Figures;
+use crate::view::snapshot::Snapshot;
 
 /// Satoshis in a coin.
 const COIN: f64 = 1e8;
@@ -47,54 +47,54 @@ type Answer = Result<Response, Failed>;
 pub(super) fn router() -> Router<Sources> {
     let everybody = (header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
     Router::new()
-        .route("/rate", figure(|figures| json(&figures.pool.as_ref().ok_or(Failed)?.stretch.hash_rate)))
-        .route("/difficulty", figure(|figures| json(&figures.pool.as_ref().ok_or(Failed)?.share_difficulty)))
-        .route("/users", figure(|figures| json(&figures.users)))
-        .route("/user_stales", figure(|figures| json(&figures.user_stales)))
-        .route("/fee", figure(|figures| json(&figures.fee_percent)))
-        .route("/current_payouts", figure(|figures| json(&current_payouts(figures))))
+        .route("/rate", figure(|snapshot| json(&snapshot.pool.as_ref().ok_or(Failed)?.stretch.hash_rate)))
+        .route("/difficulty", figure(|snapshot| json(&snapshot.pool.as_ref().ok_or(Failed)?.share_difficulty)))
+        .route("/users", figure(|snapshot| json(&snapshot.users)))
+        .route("/user_stales", figure(|snapshot| json(&snapshot.user_stales)))
+        .route("/fee", figure(|snapshot| json(&snapshot.fee_percent)))
+        .route("/current_payouts", figure(|snapshot| json(&current_payouts(snapshot))))
         .route("/patron_sendmany", get(patron::no_total))
         .route("/patron_sendmany/{total}", get(patron::sendmany))
         .route("/patron_sendmany/{total}/{trunc}", get(patron::sendmany_without_dust))
-        .route("/global_stats", figure(|figures| json(&stats::global(figures))))
+        .route("/global_stats", figure(|snapshot| json(&stats::global(snapshot))))
         .route("/local_stats", get(local_stats))
         .route("/peer_addresses", get(peer_addresses))
         .route("/peer_txpool_sizes", get(peer_txpool_sizes))
-        .route("/pings", figure(|figures| json(&pings(figures))))
-        .route("/peer_versions", figure(|figures| json(&peer_versions(figures))))
-        .route("/payout_addr", figure(|figures| json(&figures.payout_address)))
-        .route("/payout_addrs", figure(|figures| json(&[&figures.payout_address])))
-        .route("/recent_blocks", figure(|figures| json(&stats::recent_blocks(figures))))
-        .route("/uptime", figure(|figures| json(&figures.uptime())))
-        .route("/stale_rates", figure(|figures| json(&stats::stale_rates(figures).ok_or(Failed)?)))
+        .route("/pings", figure(|snapshot| json(&pings(snapshot))))
+        .route("/peer_versions", figure(|snapshot| json(&peer_versions(snapshot))))
+        .route("/payout_addr", figure(|snapshot| json(&snapshot.payout_address)))
+        .route("/payout_addrs", figure(|snapshot| json(&[&snapshot.payout_address])))
+        .route("/recent_blocks", figure(|snapshot| json(&stats::recent_blocks(snapshot))))
+        .route("/uptime", figure(|snapshot| json(&snapshot.uptime())))
+        .route("/stale_rates", figure(|snapshot| json(&stats::stale_rates(snapshot).ok_or(Failed)?)))
         .route("/web/log", get(log))
         .route("/web/share/{hash}", get(share::share))
         .route("/web/share_data/{hash}", get(share::share_data))
         .route("/web/payout_address/{hash}", get(share::payout_address))
-        .route("/web/heads", figure(|figures| json(&figures.chain.heads)))
-        .route("/web/verified_heads", figure(|figures| json(&figures.chain.verified_heads)))
-        .route("/web/tails", figure(|figures| json(&figures.chain.tails)))
-        .route("/web/verified_tails", figure(|figures| json(&figures.chain.verified_tails)))
-        .route("/web/tree", figure(|figures| json(&stats::tree(figures))))
-        .route("/web/verified", figure(|figures| json(&stats::verified(figures))))
+        .route("/web/heads", figure(|snapshot| json(&snapshot.chain.heads)))
+        .route("/web/verified_heads", figure(|snapshot| json(&snapshot.chain.verified_heads)))
+        .route("/web/tails", figure(|snapshot| json(&snapshot.chain.tails)))
+        .route("/web/verified_tails", figure(|snapshot| json(&snapshot.chain.verified_tails)))
+        .route("/web/tree", figure(|snapshot| json(&stats::tree(snapshot))))
+        .route("/web/verified", figure(|snapshot| json(&stats::verified(snapshot))))
         .route("/web/best_share", figure(best_share))
         .route("/web/best_share_hash", figure(best_share))
-        .route("/web/my_share_hashes", figure(|figures| json(&figures.chain.own)))
+        .route("/web/my_share_hashes", figure(|snapshot| json(&snapshot.chain.own)))
         .route(
             "/web/my_share_hashes50",
-            figure(|figures| json(&figures.chain.own[..figures.chain.own.len().min(OWN_SHORT)])),
+            figure(|snapshot| json(&snapshot.chain.own[..snapshot.chain.own.len().min(OWN_SHORT)])),
         )
         .route("/web/currency_info", get(currency_info))
-        .route("/web/version", figure(|figures| json(&figures.version)))
+        .route("/web/version", figure(|snapshot| json(&snapshot.version)))
         .route("/web/graph_data/{source}/{view}", get(graph_data))
         .layer(SetResponseHeaderLayer::overriding(everybody.0, everybody.1))
 }
 
 /// Answers with what `answer` makes of the newest figures.
-fn figure(answer: fn(&Figures) -> Answer) -> axum::routing::MethodRouter<Sources> {
+fn figure(answer: fn(&Snapshot) -> Answer) -> axum::routing::MethodRouter<Sources> {
     get(move |State(sources): State<Sources>| async move {
-        let figures = sources.figures.borrow().clone();
-        answer(&figures)
+        let snapshot = sources.snapshot.borrow().clone();
+        answer(&snapshot)
     })
 }
 
@@ -125,42 +125,42 @@ pub(super) fn hash_of(text: &str) -> Option<ShareHash> {
     Some(ShareHash(bytes))
 }
 
-fn current_payouts(figures: &Figures) -> BTreeMap<&str, f64> {
-    figures.payouts.iter().map(|(payee, amount)| (payee.as_str(), coins(*amount))).collect()
+fn current_payouts(snapshot: &Snapshot) -> BTreeMap<&str, f64> {
+    snapshot.payouts.iter().map(|(payee, amount)| (payee.as_str(), coins(*amount))).collect()
 }
 
-fn pings(figures: &Figures) -> BTreeMap<String, Option<f64>> {
+fn pings(snapshot: &Snapshot) -> BTreeMap<String, Option<f64>> {
     let of = |peer: &p2p::PeerStatus| (peer.address.to_string(), peer.latency.map(|seconds| seconds * 1000.0));
-    figures.peers.peers.iter().map(of).collect()
+    snapshot.peers.peers.iter().map(of).collect()
 }
 
-fn peer_versions(figures: &Figures) -> BTreeMap<String, &str> {
-    figures.peers.peers.iter().map(|peer| (peer.address.to_string(), peer.sub_version.as_str())).collect()
+fn peer_versions(snapshot: &Snapshot) -> BTreeMap<String, &str> {
+    snapshot.peers.peers.iter().map(|peer| (peer.address.to_string(), peer.sub_version.as_str())).collect()
 }
 
-fn best_share(figures: &Figures) -> Answer {
-    json(&figures.chain.best.ok_or(Failed)?)
+fn best_share(snapshot: &Snapshot) -> Answer {
+    json(&snapshot.chain.best.ok_or(Failed)?)
 }
 
 async fn local_stats(State(sources): State<Sources>) -> Answer {
-    let figures = sources.figures.borrow().clone();
+    let snapshot = sources.snapshot.borrow().clone();
     let rates = sources.rates.borrow().clone();
-    json(&stats::local(&figures, &rates))
+    json(&stats::local(&snapshot, &rates))
 }
 
 async fn peer_addresses(State(sources): State<Sources>) -> Answer {
-    let figures = sources.figures.borrow().clone();
+    let snapshot = sources.snapshot.borrow().clone();
     let shown = |address: std::net::SocketAddr| match (address.port() == sources.network.p2p_port, address) {
         (true, address) => address.ip().to_string(),
         (false, address) => address.to_string(),
     };
-    let addresses: Vec<String> = figures.peers.peers.iter().map(|peer| shown(peer.address)).collect();
+    let addresses: Vec<String> = snapshot.peers.peers.iter().map(|peer| shown(peer.address)).collect();
     json(&addresses.join(" "))
 }
 
 async fn peer_txpool_sizes(State(sources): State<Sources>) -> Answer {
-    let figures = sources.figures.borrow().clone();
-    let sizes: BTreeMap<String, usize> = figures
+    let snapshot = sources.snapshot.borrow().clone();
+    let sizes: BTreeMap<String, usize> = snapshot
         .peers
         .peers
         .iter()
@@ -235,8 +235,8 @@ fn text(body: String) -> Response {
 }
 
 /// The newest figures.
-fn newest(sources: &Sources) -> Arc<Figures> {
-    sources.figures.borrow().clone()
+fn newest(sources: &Sources) -> Arc<Snapshot> {
+    sources.snapshot.borrow().clone()
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use std::net::IpAddr;
 
 use super::{Answer, Failed, coins, hash_of, integer, json, newest};
 use crate::view::http::Sources;
-use crate::view::snapshot::share::Found;
+use crate::view::snapshot::share::SharePosition;
 
 /// 65535ths, which a share counts its donation in.
 const DONATION_WHOLE: f64 = 65_535.0;
@@ -80,7 +80,7 @@ fn or_none(hash: Option<ShareHash>) -> String {
 }
 
 /// `started` is when shares from disk count as seen first.
-fn shown(found: &Found, started: f64) -> Shown {
+fn shown(found: &SharePosition, started: f64) -> Shown {
     let share = &found.share;
     let (contents, info, data) = (share.contents(), share.info(), share.data());
     let header = &contents.min_header;
@@ -174,7 +174,7 @@ mod tests {
         let hash = wanted["block"]["hash"].as_str().unwrap();
         let share = Share::check(contents, &rules);
         assert_eq!(share.as_ref().map(|share| share.hash().to_string()).ok().as_deref(), Some(hash), "{share:?}");
-        let found = Found {
+        let found = SharePosition {
             share: Arc::new(share.unwrap()),
             ancestors: Vec::new(),
             children: Vec::new(),

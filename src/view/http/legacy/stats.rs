@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use super::{coins, integer};
 use crate::rates::Rates;
-use crate::view::snapshot::Figures;
+use crate::view::snapshot::Snapshot;
 
 /// Shares that a chain must have before there are statistics.
 const HEIGHT_MIN: u32 = 10;
@@ -26,9 +26,9 @@ pub(super) struct Global {
 }
 
 /// None while the chain is too short to tell, or there is no template.
-pub(super) fn global(figures: &Figures) -> Option<Global> {
-    let (pool, block) = (figures.pool.as_ref()?, figures.block.as_ref()?);
-    (figures.chain.height >= HEIGHT_MIN).then_some(Global {
+pub(super) fn global(snapshot: &Snapshot) -> Option<Global> {
+    let (pool, block) = (snapshot.pool.as_ref()?, snapshot.block.as_ref()?);
+    (snapshot.chain.height >= HEIGHT_MIN).then_some(Global {
         pool_nonstale_hash_rate: pool.hour.nonstale_hash_rate,
         pool_hash_rate: pool.hour.hash_rate,
         pool_stale_prop: pool.hour.stale_proportion,
@@ -100,9 +100,9 @@ struct Shares {
 }
 
 /// None while the chain is too short to tell, or there is no template.
-pub(super) fn local<'a>(figures: &'a Figures, rates: &Rates) -> Option<Local<'a>> {
-    let (pool, block, local) = (figures.pool.as_ref()?, figures.block.as_ref()?, &figures.local);
-    if figures.chain.height < HEIGHT_MIN {
+pub(super) fn local<'a>(snapshot: &'a Snapshot, rates: &Rates) -> Option<Local<'a>> {
+    let (pool, block, local) = (snapshot.pool.as_ref()?, snapshot.block.as_ref()?, &snapshot.local);
+    if snapshot.chain.height < HEIGHT_MIN {
         return None;
     }
     let hour = local.last_hour;
@@ -137,17 +137,17 @@ pub(super) fn local<'a>(figures: &'a Figures, rates: &Rates) -> Option<Local<'a>
         miner_last_difficulties: &local.last_difficulties,
         efficiency_if_miner_perfect: local.efficiency_if_miners_perfect,
         efficiency: local.efficiency.map(|efficiency| efficiency.value),
-        peers: Peers { incoming: figures.peers.incoming, outgoing: figures.peers.outgoing },
+        peers: Peers { incoming: snapshot.peers.incoming, outgoing: snapshot.peers.outgoing },
         shares: Shares { total: local.shares, orphan: local.orphan, dead: local.dead },
-        uptime: figures.uptime(),
+        uptime: snapshot.uptime(),
         attempts_to_share: integer(pool.attempts_to_share),
         attempts_to_block: integer(block.attempts),
         block_value: coins(block.value),
-        warnings: &figures.warnings,
-        donation_proportion: figures.donation_percent / 100.0,
-        version: figures.version,
+        warnings: &snapshot.warnings,
+        donation_proportion: snapshot.donation_percent / 100.0,
+        version: snapshot.version,
         protocol_version: PROTOCOL_VERSION,
-        fee: figures.fee_percent,
+        fee: snapshot.fee_percent,
     })
 }
 
@@ -160,8 +160,8 @@ pub(super) struct RecentBlock {
     share: ShareHash,
 }
 
-pub(super) fn recent_blocks(figures: &Figures) -> Vec<RecentBlock> {
-    let recent = figures.chain.blocks.iter();
+pub(super) fn recent_blocks(snapshot: &Snapshot) -> Vec<RecentBlock> {
+    let recent = snapshot.chain.blocks.iter();
     recent
         .map(|block| RecentBlock { ts: block.time, hash: block.hash, number: block.height, share: block.hash })
         .collect()
@@ -176,17 +176,17 @@ pub(super) struct StaleRates {
 }
 
 /// None while there are no shares.
-pub(super) fn stale_rates(figures: &Figures) -> Option<StaleRates> {
-    let stretch = figures.pool.as_ref()?.stretch;
+pub(super) fn stale_rates(snapshot: &Snapshot) -> Option<StaleRates> {
+    let stretch = snapshot.pool.as_ref()?.stretch;
     Some(StaleRates { good: stretch.good, orphan: stretch.orphan, doa: stretch.dead })
 }
 
 /// `/web/tree`: the parent of each share of the last generations.
-pub(super) fn tree(figures: &Figures) -> BTreeMap<String, Option<ShareHash>> {
-    figures.chain.recent.iter().map(|share| (share.hash.to_string(), share.parent)).collect()
+pub(super) fn tree(snapshot: &Snapshot) -> BTreeMap<String, Option<ShareHash>> {
+    snapshot.chain.recent.iter().map(|share| (share.hash.to_string(), share.parent)).collect()
 }
 
 /// `/web/verified`: those of the last generations' shares that fit their ancestors, the newest first.
-pub(super) fn verified(figures: &Figures) -> Vec<ShareHash> {
-    figures.chain.recent.iter().filter(|share| share.is_verified).map(|share| share.hash).collect()
+pub(super) fn verified(snapshot: &Snapshot) -> Vec<ShareHash> {
+    snapshot.chain.recent.iter().filter(|share| share.is_verified).map(|share| share.hash).collect()
 }
