@@ -46,6 +46,25 @@ impl Default for Duplicates {
     }
 }
 
+/// Headers that were judged before, by their hashes.
+pub trait Seen {
+    /// Whether `hash` was remembered.
+    fn knows(&self, hash: &[u8; 32]) -> bool;
+
+    /// Remembers `hash`; returns whether it was new.
+    fn remember(&mut self, hash: &[u8; 32]) -> bool;
+}
+
+impl Seen for Duplicates {
+    fn knows(&self, hash: &[u8; 32]) -> bool {
+        self.contains(hash)
+    }
+
+    fn remember(&mut self, hash: &[u8; 32]) -> bool {
+        self.insert(hash)
+    }
+}
+
 impl Duplicates {
     /// Remembers `hash`; says whether it was new.
     pub fn insert(&mut self, hash: &[u8; 32]) -> bool {

@@ -15,6 +15,7 @@ use crate::epochs::Epochs;
 use crate::error::StratumError;
 use crate::extranonce::{Extranonces, Lease};
 use crate::job::{JOB_LIFE, Job, Offer};
+use crate::judge::{self, Basis, Judgement};
 use crate::midstate::Midstate;
 use crate::session::{Now, Solution};
 use crate::submission::{Solved, TIME_ROLL_MAX_S, can_be_block, check_time};
@@ -201,7 +202,7 @@ impl<W: Work> GetworkServer<W> {
             Some(_) if !answer.can_be_block(&header, &root) => None,
             _ => Some(Solved::of(header, &answer.job)),
         };
-        let is_solution = solved.is_some_and(|solved| answer.job.solution_target().is_met_by(&solved.pow_hash));
+        let solution_target = answer.job.solution_target();
         let solution_of = |solved: Solved| Solution {
             job: answer.job.clone(),
             solved,
@@ -210,42 +211,37 @@ impl<W: Work> GetworkServer<W> {
             judged: now.instant,
         };
         let Some(miner) = miners.get_mut(&answer.worker) else {
-            let solution = solved.filter(|solved| is_solution && strays.insert(&solved.hash)).map(solution_of);
+            let solution = solved.and_then(|solved| judge::salvage(solved, solution_target, strays)).map(solution_of);
             return Judged { solution, ..Judged::refused(StratumError::JobNotFound(hex::encode(root))) };
-        };
-        let refuse = |miner: &mut Miner, error: StratumError| {
-            miner.account.refuse(error.word(), now.instant);
-            Judged::refused(error)
         };
         let solved = match (refusal, solved) {
             (None, Some(solved)) => solved,
             (refusal, solved) => {
-                let solution =
-                    solved.filter(|solved| is_solution && miner.duplicates.insert(&solved.hash)).map(solution_of);
+                let salvaged = solved.and_then(|solved| judge::salvage(solved, solution_target, &mut miner.duplicates));
                 let error = refusal.unwrap_or_else(|| StratumError::JobNotFound(hex::encode(root)));
-                return Judged { solution, ..refuse(miner, error) };
+                miner.account.refuse(error.word(), now.instant);
+                return Judged { solution: salvaged.map(solution_of), ..Judged::refused(error) };
             }
         };
-        if miner.duplicates.contains(&solved.hash) {
-            return refuse(miner, StratumError::Duplicate);
+        let basis = Basis {
+            solution_target,
+            required: answer.difficulty,
+            credited: answer.target.is_met_by(&solved.pow_hash).then_some(answer.difficulty),
+            epochs: answer.epochs,
+            newest,
+            is_fee: answer.is_fee,
+        };
+        let Judgement { verdict, credit, is_solution } = judge::judge(&solved, &basis, &mut miner.duplicates);
+        let verdict = verdict.answer(|| hex::encode(root));
+        match (&credit, &verdict) {
+            (Some(credit), _) => {
+                miner.vardiff.record(credit.difficulty, now.instant);
+                miner.account.credit(credit, now.instant);
+            }
+            (None, Err(error)) => miner.account.refuse(error.word(), now.instant),
+            (None, Ok(())) => {}
         }
-        let is_credited = answer.target.is_met_by(&solved.pow_hash);
-        if is_credited || is_solution {
-            miner.duplicates.insert(&solved.hash);
-        }
-        let solution = is_solution.then(|| solution_of(solved));
-        let achieved = Target::from_le_bytes(solved.pow_hash).difficulty();
-        if !is_credited {
-            let (achieved, required) = (format!("{achieved:.6}"), answer.difficulty.to_string());
-            return Judged { solution, ..refuse(miner, StratumError::LowDifficulty { achieved, required }) };
-        }
-        miner.vardiff.record(answer.difficulty, now.instant);
-        let is_late = answer.epochs.drops_for(newest);
-        let credit = Credit { difficulty: answer.difficulty, achieved, is_late, is_fee: answer.is_fee };
-        miner.account.credit(&credit, now.instant);
-        let stale = answer.epochs.stale != newest.stale;
-        let verdict = if stale { Err(StratumError::Stale(hex::encode(root))) } else { Ok(()) };
-        Judged { verdict, solution, credit: Some(credit) }
+        Judged { verdict, solution: is_solution.then(|| solution_of(solved)), credit }
     }
 }
 

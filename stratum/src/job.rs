@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::difficulty::{Difficulty, Target};
-use crate::duplicates::Duplicates;
+use crate::duplicates::{Duplicates, Seen};
 use crate::epochs::Epochs;
 use crate::extranonce::{EXTRANONCE1_SIZE, EXTRANONCE2_SIZE};
 use crate::midstate::{Midstate, double_sha256_of_header, double_sha256_of_pair};
@@ -348,20 +348,29 @@ impl<T> Jobs<T> {
         &self.handed_out[index]
     }
 
-    /// Whether `hash` is that of a header which was remembered for the job at `index`.
-    pub(crate) fn knows(&self, index: usize, hash: &[u8; 32]) -> bool {
-        self.handed_out[index].duplicates.as_ref().is_some_and(|duplicates| duplicates.contains(hash))
-    }
-
-    /// Remembers a header of the job at `index` by its `hash`; says whether it was new.
-    pub(crate) fn remember(&mut self, index: usize, hash: &[u8; 32]) -> bool {
-        self.handed_out[index].duplicates.get_or_insert_default().insert(hash)
+    /// The headers of the job at `index` that were judged.
+    pub(crate) fn seen(&mut self, index: usize) -> JobMemory<'_> {
+        JobMemory(&mut self.handed_out[index].duplicates)
     }
 
     /// How many headers are remembered for all of them.
     pub(crate) fn remembered(&self) -> usize {
         let counts = self.handed_out.iter().map(|handed_out| handed_out.duplicates.as_ref().map_or(0, |one| one.len()));
         counts.sum()
+    }
+}
+
+/// The headers of one job that were judged; most jobs never have any.
+#[derive(Debug)]
+pub(crate) struct JobMemory<'a>(&'a mut Option<Box<Duplicates>>);
+
+impl Seen for JobMemory<'_> {
+    fn knows(&self, hash: &[u8; 32]) -> bool {
+        self.0.as_ref().is_some_and(|duplicates| duplicates.contains(hash))
+    }
+
+    fn remember(&mut self, hash: &[u8; 32]) -> bool {
+        self.0.get_or_insert_default().insert(hash)
     }
 }
 
@@ -468,15 +477,16 @@ pub(crate) mod tests {
         let job = Offer::new(&parts(1), ()).job;
         let index = |jobs: &Jobs<()>| jobs.find("0000000000000001").unwrap();
         jobs.add(job.clone(), false, difficulty, Epochs::default(), [0; 4], now);
-        assert!(!jobs.knows(index(&jobs), &[7; 32]));
-        assert!(jobs.remember(index(&jobs), &[7; 32]));
-        assert!(!jobs.remember(index(&jobs), &[7; 32]));
+        let at = index(&jobs);
+        assert!(!jobs.seen(at).knows(&[7; 32]));
+        assert!(jobs.seen(at).remember(&[7; 32]));
+        assert!(!jobs.seen(at).remember(&[7; 32]));
         assert_eq!(jobs.remembered(), 1);
 
         let mut jobs = jobs.into_resumable();
         jobs.add(job, false, difficulty, Epochs::default(), [0; 4], now);
         assert_eq!(index(&jobs), 0, "it is there once");
-        assert!(jobs.knows(index(&jobs), &[7; 32]));
+        assert!(jobs.seen(0).knows(&[7; 32]));
 
         jobs.add(Offer::new(&parts(2), ()).job, false, difficulty, Epochs::default(), [0; 4], now + JOB_LIFE * 2);
         assert_eq!(jobs.remembered(), 0);

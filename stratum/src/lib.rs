@@ -23,7 +23,7 @@
 //! [`checklist`] answers what a server must do that is to serve every miner in the field.
 //!
 //! Inside, files import only files listed before them: `line`, `device`, `difficulty`, `epochs`, `error`, `extranonce`,
-//! `duplicates`, `midstate`, `version_rolling` ← `submission`, `job` ← `memory`, `message`, `tally`, `vardiff`, `work` ←
+//! `duplicates`, `midstate`, `version_rolling` ← `submission`, `job` ← `judge`, `memory`, `message`, `tally`, `vardiff`, `work` ←
 //! `session`, `getwork` ← `server`.
 
 #![cfg_attr(test, allow(clippy::disallowed_methods, reason = "a test may begin at the clock's time"))]
@@ -36,6 +36,7 @@ pub mod error;
 pub mod extranonce;
 pub mod getwork;
 pub mod job;
+pub mod judge;
 pub mod line;
 pub mod memory;
 pub mod message;

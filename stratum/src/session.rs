@@ -12,6 +12,7 @@ use crate::epochs::Epochs;
 use crate::error::StratumError;
 use crate::extranonce::{EXTRANONCE2_SIZE, Lease};
 use crate::job::{HandedOut, Job, Jobs, LastRoot};
+use crate::judge::{self, Basis, Judgement};
 use crate::line::{LINE_BYTES_MAX, LINE_BYTES_MAX_BEFORE_AUTHORIZE};
 use crate::memory::{Memory, Past};
 use crate::message::{self, Call, Configure, Id, Request};
@@ -501,9 +502,9 @@ impl<W: Work> Session<W> {
         now: Now,
         parse: impl Fn(u32, bool) -> Result<Submission, StratumError>,
     ) -> bool {
-        let (result, credit) = match self.submit(name, job, now, parse) {
-            Ok((credit, result)) => (result, Some(credit)),
-            Err(error) => (Err(error), None),
+        let (credit, result) = match self.submit(name, job, now, parse) {
+            Ok(Judgement { verdict, credit, .. }) => (credit, verdict.answer(|| shown(job))),
+            Err(error) => (None, Err(error)),
         };
         let word = result.as_ref().map_or_else(StratumError::word, |()| "accepted");
         self.events.push_back(Event::Judged { verdict: word, credit });
@@ -909,16 +910,15 @@ impl<W: Work> Session<W> {
         }
     }
 
-    /// Judges a submission: what it is credited with, and the answer to it, which may still be that it came too late.
-    /// Checks what costs nothing first, and tells duplicates before anything is passed on. A solution is passed on even if it
-    /// earns the miner nothing: because it came too late, or because its name, time or version bits are refused.
+    /// Judges a submission by its job. Checks what costs nothing first. A solution is passed on even if it earns the miner
+    /// nothing: because it came too late, or because its name, time or version bits are refused.
     fn submit(
         &mut self,
         name: &str,
         job: &str,
         now: Now,
         parse: impl Fn(u32, bool) -> Result<Submission, StratumError>,
-    ) -> Result<(Credit, Result<(), StratumError>), StratumError> {
+    ) -> Result<Judgement, StratumError> {
         if !self.subscribed {
             return Err(StratumError::NotSubscribed);
         }
@@ -961,46 +961,32 @@ impl<W: Work> Session<W> {
                 return Err(StratumError::JobNotFound(shown(job)));
             }
         };
-        let credited = self.worth(handed_out, &solved);
-        let is_solution = handed_out.job.solution_target.is_met_by(&solved.pow_hash);
-        // Only what is worth something is remembered, lest noise push it out.
-        let is_new = if is_solution || credited.is_some() {
-            self.jobs.remember(index, &solved.hash)
-        } else {
-            !self.jobs.knows(index, &solved.hash)
+        let basis = Basis {
+            solution_target: handed_out.job.solution_target,
+            required: handed_out.difficulty,
+            credited: self.worth(handed_out, &solved),
+            epochs: handed_out.epochs,
+            newest: self.work.epochs(),
+            is_fee: handed_out.is_fee,
         };
-        let handed_out = self.jobs.at(index);
-        if !is_new {
-            return Err(StratumError::Duplicate);
-        }
-        if is_solution {
-            let job = handed_out.job.clone();
+        let judgement = judge::judge(&solved, &basis, &mut self.jobs.seen(index));
+        if judgement.is_solution {
             let extranonces = submission.extranonces(extranonce1);
             let worker = self.workers[worker].worker.name.clone();
-            self.events.push_back(Event::Solution(Box::new(Solution {
-                job,
-                solved,
-                extranonces,
-                worker,
-                judged: now.instant,
-            })));
+            self.pass_on(index, solved, extranonces, worker, now.instant);
         }
-        let achieved = Target::from_le_bytes(solved.pow_hash).difficulty();
-        let Some(difficulty) = credited else {
-            return Err(StratumError::LowDifficulty {
-                achieved: format!("{achieved:.6}"),
-                required: handed_out.difficulty.to_string(),
-            });
-        };
-        let newest = self.work.epochs();
-        let stale = handed_out.epochs.stale != newest.stale;
-        let is_late = handed_out.epochs.drops_for(newest);
-        let credit = Credit { difficulty, achieved, is_late, is_fee: handed_out.is_fee };
-        self.workers[worker].account.credit(&credit, now.instant);
-        self.vardiff.record(difficulty, now.instant);
-        self.invalid = 0;
-        self.credited = now.instant;
-        Ok((credit, if stale { Err(StratumError::Stale(shown(job))) } else { Ok(()) }))
+        if let Some(credit) = &judgement.credit {
+            self.workers[worker].account.credit(credit, now.instant);
+            self.vardiff.record(credit.difficulty, now.instant);
+            self.invalid = 0;
+            self.credited = now.instant;
+        }
+        Ok(judgement)
+    }
+
+    fn pass_on(&mut self, index: usize, solved: Solved, extranonces: [u8; 8], worker: Arc<str>, judged: Instant) {
+        let job = self.jobs.at(index).job.clone();
+        self.events.push_back(Event::Solution(Box::new(Solution { job, solved, extranonces, worker, judged })));
     }
 
     /// Passes on a submission for the job at `index` that is refused for something else than its hash, if it is a solution.
@@ -1008,18 +994,16 @@ impl<W: Work> Session<W> {
         let handed_out = self.jobs.at(index);
         let extranonce1 = handed_out.extranonce1;
         let solved = submission.solution_although_refused(&handed_out.job, extranonce1, &mut self.last_root);
-        let Some(solved) = solved else { return };
-        let job = handed_out.job.clone();
-        if !self.jobs.remember(index, &solved.hash) {
-            return;
-        }
+        let target = handed_out.job.solution_target;
+        let salvaged = solved.and_then(|solved| judge::salvage(solved, target, &mut self.jobs.seen(index)));
+        let Some(solved) = salvaged else { return };
         let extranonces = submission.extranonces(extranonce1);
         // Never a name that was refused: nothing is known of what is in it.
         let worker = match self.workers.first() {
             Some(first) => first.worker.name.clone(),
             None => self.resumed.as_ref().unwrap_or(&self.payee).clone(),
         };
-        self.events.push_back(Event::Solution(Box::new(Solution { job, solved, extranonces, worker, judged })));
+        self.pass_on(index, solved, extranonces, worker, judged);
     }
 
     /// The difficulty that a submission is credited with: that of its own job, or the newest if that is lower.

@@ -42,7 +42,6 @@ const LONG_FUNCTIONS: &[(&str, usize)] = &[
     ("src/tools/demo/mod.rs::run", 94),
     ("stratum/src/message.rs::parse", 83),
     ("stratum/src/server/connection.rs::drive", 87),
-    ("stratum/src/session.rs::submit", 90),
 ];
 
 /// Where the program and its libraries are.

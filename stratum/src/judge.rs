@@ -1,0 +1,175 @@
+//! The one judge of what miners bring back: pure, and the same for every protocol that they speak.
+//!
+//! A protocol finds the job that a submission is for and rebuilds the header ([`Solved`]); it knows names and accounts.
+//! What the header is worth is decided here: nothing, a credit, a solution; once, and for work that is late or stale.
+//! Whatever else a submission is refused for, its header is looked at all the same ([`salvage`]): no block is lost to a name,
+//! a time or a version that is refused.
+
+use crate::difficulty::{Difficulty, Target};
+use crate::duplicates::Seen;
+use crate::epochs::Epochs;
+use crate::error::StratumError;
+use crate::submission::Solved;
+use crate::tally::Credit;
+
+/// What a submission is judged by, beside its header.
+#[derive(Debug, Clone, Copy)]
+pub struct Basis {
+    /// What a solution of its job must meet.
+    pub solution_target: Target,
+    /// Difficulty that the miner was to find for its job.
+    pub required: Difficulty,
+    /// Difficulty that it is credited with; `None` if its hash meets none that the miner may go by.
+    pub credited: Option<Difficulty>,
+    /// Epochs of its job.
+    pub epochs: Epochs,
+    /// Epochs of the newest work.
+    pub newest: Epochs,
+    /// Whether its job pays the operator.
+    pub is_fee: bool,
+}
+
+/// What a submission is worth.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Judgement {
+    /// What the miner is answered.
+    pub verdict: Verdict,
+    /// What its worker's account gets, which may be something although the answer is a refusal.
+    pub credit: Option<Credit>,
+    /// Whether it is to be passed on, before it is answered: it solves its job, and did not before.
+    pub is_solution: bool,
+}
+
+/// What a miner is answered.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Verdict {
+    /// Good, and in time.
+    Accepted,
+    /// Good, but its job builds on a block that is no longer the best.
+    Stale,
+    /// Judged before.
+    Duplicate,
+    /// Its hash is not good enough.
+    LowDifficulty {
+        /// Difficulty of the hash.
+        achieved: f64,
+        /// Difficulty that was required.
+        required: Difficulty,
+    },
+}
+
+impl Verdict {
+    /// The answer in Stratum's terms, about the job that `job` names.
+    ///
+    /// # Errors
+    /// Every verdict but [`Verdict::Accepted`].
+    pub fn answer(self, job: impl FnOnce() -> String) -> Result<(), StratumError> {
+        match self {
+            Verdict::Accepted => Ok(()),
+            Verdict::Stale => Err(StratumError::Stale(job())),
+            Verdict::Duplicate => Err(StratumError::Duplicate),
+            Verdict::LowDifficulty { achieved, required } => {
+                Err(StratumError::LowDifficulty { achieved: format!("{achieved:.6}"), required: required.to_string() })
+            }
+        }
+    }
+}
+
+/// Judges a header. Only what is worth something is remembered in `seen`, lest noise push it out.
+pub fn judge(solved: &Solved, basis: &Basis, seen: &mut impl Seen) -> Judgement {
+    let is_solution = basis.solution_target.is_met_by(&solved.pow_hash);
+    let is_new =
+        if is_solution || basis.credited.is_some() { seen.remember(&solved.hash) } else { !seen.knows(&solved.hash) };
+    if !is_new {
+        return Judgement { verdict: Verdict::Duplicate, credit: None, is_solution: false };
+    }
+    let achieved = Target::from_le_bytes(solved.pow_hash).difficulty();
+    let Some(difficulty) = basis.credited else {
+        let verdict = Verdict::LowDifficulty { achieved, required: basis.required };
+        return Judgement { verdict, credit: None, is_solution };
+    };
+    let is_late = basis.epochs.drops_for(basis.newest);
+    let credit = Credit { difficulty, achieved, is_late, is_fee: basis.is_fee };
+    let is_stale = basis.epochs.stale != basis.newest.stale;
+    let verdict = if is_stale { Verdict::Stale } else { Verdict::Accepted };
+    Judgement { verdict, credit: Some(credit), is_solution }
+}
+
+/// Returns a header that is refused for something else than its hash, if it is a solution all the same and was not one
+/// before.
+pub fn salvage(solved: Solved, solution_target: Target, seen: &mut impl Seen) -> Option<Solved> {
+    (solution_target.is_met_by(&solved.pow_hash) && seen.remember(&solved.hash)).then_some(solved)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::duplicates::Duplicates;
+
+    fn solved(number: u8) -> Solved {
+        // The last byte is the most significant one.
+        let mut hash = [0; 32];
+        hash[..2].copy_from_slice(&[number, 1]);
+        hash[28] = number;
+        Solved { header: [0; 80], hash, pow_hash: hash }
+    }
+
+    fn target(number: u8) -> Target {
+        let mut bytes = [0xff; 32];
+        bytes[28..].copy_from_slice(&[number, 0, 0, 0]);
+        Target::from_le_bytes(bytes)
+    }
+
+    fn basis(credited: bool) -> Basis {
+        let one = Difficulty::new(1.0).unwrap();
+        Basis {
+            solution_target: target(10),
+            required: one,
+            credited: credited.then_some(one),
+            epochs: Epochs::default(),
+            newest: Epochs::default(),
+            is_fee: true,
+        }
+    }
+
+    fn verdict(number: u8, basis: &Basis, seen: &mut Duplicates) -> (Verdict, bool, bool) {
+        let Judgement { verdict, credit, is_solution } = judge(&solved(number), basis, seen);
+        (verdict, credit.is_some(), is_solution)
+    }
+
+    #[test]
+    fn a_header_counts_once_and_only_what_is_worth_something_is_remembered() {
+        let mut seen = Duplicates::default();
+        assert_eq!(verdict(20, &basis(true), &mut seen), (Verdict::Accepted, true, false));
+        assert_eq!(verdict(20, &basis(true), &mut seen), (Verdict::Duplicate, false, false));
+        assert_eq!(verdict(20, &basis(false), &mut seen), (Verdict::Duplicate, false, false));
+        for _ in 0..2 {
+            let (verdict, is_credited, is_solution) = verdict(30, &basis(false), &mut seen);
+            assert!(matches!(verdict, Verdict::LowDifficulty { .. }) && !is_credited && !is_solution);
+        }
+        assert_eq!(seen.len(), 1);
+    }
+
+    #[test]
+    fn a_solution_is_passed_on_once_whatever_the_miner_is_answered() {
+        let mut seen = Duplicates::default();
+        let (low, is_credited, is_solution) = verdict(9, &basis(false), &mut seen);
+        assert!(matches!(low, Verdict::LowDifficulty { .. }) && !is_credited && is_solution);
+        assert_eq!(verdict(9, &basis(true), &mut seen), (Verdict::Duplicate, false, false));
+        let stale = Basis { newest: Epochs { stale: 1, ..Epochs::default() }, ..basis(true) };
+        assert_eq!(verdict(8, &stale, &mut seen), (Verdict::Stale, true, true));
+        assert_eq!(salvage(solved(8), target(10), &mut seen), None, "it was passed on");
+        assert_eq!(salvage(solved(7), target(10), &mut seen), Some(solved(7)));
+        assert_eq!(salvage(solved(7), target(10), &mut seen), None);
+        assert_eq!(salvage(solved(11), target(10), &mut seen), None, "it is none");
+    }
+
+    #[test]
+    fn late_work_is_credited_as_late_and_accepted() {
+        let mut seen = Duplicates::default();
+        let late = Basis { newest: Epochs { late: 1, ..Epochs::default() }, ..basis(true) };
+        let judgement = judge(&solved(20), &late, &mut seen);
+        assert_eq!(judgement.verdict, Verdict::Accepted);
+        assert!(judgement.credit.is_some_and(|credit| credit.is_late && credit.is_fee));
+    }
+}
