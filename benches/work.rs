@@ -16,7 +16,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
-use stratum::job::LastRoot;
+use stratum::mining::job::LastRoot;
 use stratum::{Epochs, Work};
 
 use p2pool::chain::{Config as ChainConfig, Heights, load};
@@ -107,7 +107,7 @@ fn own_shares(chain: &mut Sharechain, config: &Arc<Config>, template: &Arc<Templ
         let offer = next.offer(&payouts[number as usize % payouts.len()], 0, 0).unwrap();
         lap(1, &mut begin);
         // The miner's part: not ours to be quick at.
-        let submission = |nonce| stratum::submission::Submission {
+        let submission = |nonce| stratum::mining::submission::Submission {
             extranonce2: [0; 4],
             time: template.time,
             nonce,

@@ -5,7 +5,7 @@ use serde::Serialize;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use stratum::tally::{Tallies, Tally, Totals};
+use stratum::mining::tally::{Tallies, Tally, Totals};
 use tokio::sync::watch;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
@@ -371,7 +371,7 @@ impl Slices {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use stratum::tally::{Client, Protocol, Writer};
+    use stratum::mining::tally::{Client, Protocol, Writer};
     use stratum::{Credit, Difficulty};
 
     /// A worker that has just come.

@@ -5,9 +5,11 @@ use clap::Args;
 use sharechain::coin::Network;
 use std::ops::RangeInclusive;
 use std::time::Duration;
+use stratum::Difficulty;
+use stratum::mining::vardiff;
 use stratum::server::limits::Limits;
-use stratum::session::DropLateWork;
-use stratum::{Difficulty, session, vardiff};
+use stratum::v1::session;
+use stratum::v1::session::DropLateWork;
 
 use super::arguments::RunArgs;
 use super::{Problems, count, number};
@@ -309,8 +311,10 @@ fn difficulty(text: &str) -> Result<Difficulty, String> {
 fn mask(text: &str) -> Result<u32, String> {
     u32::from_str_radix(text, 16)
         .ok()
-        .filter(|mask| mask & !stratum::version_rolling::VERSION_MASK == 0)
-        .ok_or_else(|| format!("`{text}` is not of the bits {:08x} (BIP 320)", stratum::version_rolling::VERSION_MASK))
+        .filter(|mask| mask & !stratum::mining::version_rolling::VERSION_MASK == 0)
+        .ok_or_else(|| {
+            format!("`{text}` is not of the bits {:08x} (BIP 320)", stratum::mining::version_rolling::VERSION_MASK)
+        })
 }
 
 fn late_work(text: &str) -> Result<DropLateWork, String> {

@@ -352,9 +352,10 @@ fn now() -> Now {
 mod tests {
     use super::*;
     use futures::FutureExt;
-    use stratum::extranonce::Extranonces;
-    use stratum::midstate::Midstate;
-    use stratum::{JobId, JobParts, Offer, Refusal, Tallies, Worker, vardiff};
+    use stratum::mining::extranonce::Extranonces;
+    use stratum::mining::midstate::Midstate;
+    use stratum::mining::vardiff;
+    use stratum::{JobId, JobParts, Offer, Refusal, Tallies, Worker};
 
     /// A job of which every hash is a solution.
     #[derive(Debug)]
@@ -381,7 +382,7 @@ mod tests {
                 time: now().unix,
                 time_min: now().unix - 600,
                 solution_target: stratum::Target::from_le_bytes([0xff; 32]),
-                pow: stratum::job::sha256d,
+                pow: stratum::mining::job::sha256d,
             };
             Ok(Offer::new(&parts, ()))
         }
@@ -415,7 +416,7 @@ mod tests {
         }
     }
 
-    fn vardiff_of_test() -> stratum::vardiff::Config {
+    fn vardiff_of_test() -> stratum::mining::vardiff::Config {
         let difficulty = |value| Difficulty::new(value).unwrap();
         vardiff::Config {
             interval: Duration::from_secs(3),

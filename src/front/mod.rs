@@ -18,7 +18,7 @@ use std::thread::available_parallelism;
 use std::time::Duration;
 use stratum::Work;
 use stratum::server::{PortPolicy, Server};
-use stratum::session;
+use stratum::v1::session;
 use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};

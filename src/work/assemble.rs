@@ -8,8 +8,8 @@ use sharechain::share::{
 };
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use stratum::midstate::Midstate;
-use stratum::version_rolling::VERSION_MASK;
+use stratum::mining::midstate::Midstate;
+use stratum::mining::version_rolling::VERSION_MASK;
 use stratum::{JobId, JobParts, Offer};
 
 use super::Payout;

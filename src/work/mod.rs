@@ -407,8 +407,8 @@ mod tests {
     use sharechain::coin::BITCOIN_REGTEST;
     use sharechain::share::{Draft, Share};
     use stratum::Work;
-    use stratum::job::LastRoot;
-    use stratum::submission::Submission;
+    use stratum::mining::job::LastRoot;
+    use stratum::mining::submission::Submission;
 
     const NODE: &str = "mipcBbFg9gMiCh81Kj8tqqdgoZub1ZJRfn";
     const MINER: &str = "bcrt1qw508d6qejxtdg4y5r3zarvary0c5xw7kygt080";

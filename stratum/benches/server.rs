@@ -15,7 +15,7 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
-use stratum::midstate::Midstate;
+use stratum::mining::midstate::Midstate;
 use stratum::{Difficulty, Epochs, JobId, JobParts, Offer, Refusal, Tallies, Work, Worker, server};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -71,7 +71,7 @@ impl OneJob {
             time: 1_700_000_000,
             time_min: 1_600_000_000,
             solution_target: Difficulty::new(1e9).unwrap().target(),
-            pow: stratum::job::sha256d,
+            pow: stratum::mining::job::sha256d,
         };
         Arc::new(Self { number, offer: Offer::new(&parts, ()) })
     }

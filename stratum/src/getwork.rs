@@ -9,19 +9,19 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::difficulty::{Difficulty, Target};
-use crate::duplicates::Duplicates;
-use crate::epochs::Epochs;
-use crate::error::StratumError;
-use crate::extranonce::{Extranonces, Lease};
-use crate::job::{JOB_LIFE, Job, Offer};
-use crate::judge::{self, Basis, Judgement};
-use crate::midstate::Midstate;
-use crate::session::{Now, Solution};
-use crate::submission::{Solved, TIME_ROLL_MAX_S, can_be_block, check_time};
-use crate::tally::{Client, Credit, Protocol, Tallies, Tally, Writer};
-use crate::vardiff::{self, Vardiff};
-use crate::work::{Refusal, Work, Worker};
+use crate::mining::difficulty::{Difficulty, Target};
+use crate::mining::duplicates::Duplicates;
+use crate::mining::epochs::Epochs;
+use crate::mining::error::StratumError;
+use crate::mining::extranonce::{Extranonces, Lease};
+use crate::mining::job::{JOB_LIFE, Job, Offer};
+use crate::mining::judge::{self, Basis, Judgement};
+use crate::mining::midstate::Midstate;
+use crate::mining::submission::{Solved, TIME_ROLL_MAX_S, can_be_block, check_time};
+use crate::mining::tally::{Client, Credit, Protocol, Tallies, Tally, Writer};
+use crate::mining::vardiff::{self, Vardiff};
+use crate::mining::work::{Refusal, Work, Worker};
+use crate::v1::session::{Now, Solution};
 
 /// Bytes of a header padded as SHA-256 pads it: what `data` holds.
 pub const DATA_BYTES: usize = 128;

@@ -22,31 +22,13 @@
 //!
 //! [`checklist`] answers what a server must do that is to serve every miner in the field.
 //!
-//! Inside, files import only files listed before them: `line`, `device`, `difficulty`, `epochs`, `error`, `extranonce`,
-//! `duplicates`, `midstate`, `version_rolling` ← `submission`, `job` ← `judge`, `memory`, `message`, `tally`, `vardiff`, `work` ←
-//! `session`, `getwork` ← `server`.
+//! [`mining`] knows no protocol; [`v1`] and [`getwork`] are protocols over it, and [`server`] drives them.
 
 #![cfg_attr(test, allow(clippy::disallowed_methods, reason = "a test may begin at the clock's time"))]
 
-pub mod device;
-pub mod difficulty;
-pub mod duplicates;
-pub mod epochs;
-pub mod error;
-pub mod extranonce;
 pub mod getwork;
-pub mod job;
-pub mod judge;
-pub mod line;
-pub mod memory;
-pub mod message;
-pub mod midstate;
-pub mod session;
-pub mod submission;
-pub mod tally;
-pub mod vardiff;
-pub mod version_rolling;
-pub mod work;
+pub mod mining;
+pub mod v1;
 
 #[cfg(feature = "server")]
 pub mod server;
@@ -54,11 +36,11 @@ pub mod server;
 #[doc = include_str!("../CHECKLIST.md")]
 pub mod checklist {}
 
-pub use difficulty::{Difficulty, Target};
-pub use epochs::Epochs;
-pub use error::StratumError;
-pub use job::{Job, JobId, JobParts, Offer};
-pub use memory::Memory;
-pub use session::{Disconnect, Event, Now, Session, Solution};
-pub use tally::{Credit, Tallies, Tally};
-pub use work::{Refusal, Work, Worker};
+pub use mining::difficulty::{Difficulty, Target};
+pub use mining::epochs::Epochs;
+pub use mining::error::StratumError;
+pub use mining::job::{Job, JobId, JobParts, Offer};
+pub use mining::memory::Memory;
+pub use mining::tally::{Credit, Tallies, Tally};
+pub use mining::work::{Refusal, Work, Worker};
+pub use v1::session::{Disconnect, Event, Now, Session, Solution};

@@ -10,12 +10,13 @@ use sha2::{Digest, Sha256};
 use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use stratum::extranonce::Extranonces;
-use stratum::midstate::Midstate;
-use stratum::session::Config;
+use stratum::mining::extranonce::Extranonces;
+use stratum::mining::midstate::Midstate;
+use stratum::mining::vardiff;
+use stratum::v1::session::Config;
 use stratum::{
     Difficulty, Disconnect, Epochs, Event, JobId, JobParts, Memory, Now, Offer, Refusal, Session, Tally, Target, Work,
-    Worker, vardiff,
+    Worker,
 };
 
 const UNIX: u32 = 1_700_000_000;
@@ -85,7 +86,7 @@ impl Work for FakeWork {
                 time: UNIX,
                 time_min: UNIX - 600,
                 solution_target: Difficulty::new(self.solution).unwrap().target(),
-                pow: stratum::job::sha256d,
+                pow: stratum::mining::job::sha256d,
             },
             self.height,
         ))
@@ -508,7 +509,7 @@ fn a_solution_under_a_name_that_is_refused_is_passed_on_once_and_earns_nothing()
 #[test]
 fn a_solution_whose_version_or_late_time_is_refused_is_passed_on() {
     let (mut conversation, job) = easy();
-    let late = UNIX + stratum::submission::TIME_ROLL_MAX_S + 100;
+    let late = UNIX + stratum::mining::submission::TIME_ROLL_MAX_S + 100;
     let early = UNIX - 601;
     for (time, version, bits, is_passed_on) in [
         (UNIX, 0x2000_2000, Some("00002000"), true),

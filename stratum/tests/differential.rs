@@ -10,10 +10,11 @@ use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::sync::Arc;
 use std::time::Instant;
-use stratum::extranonce::Extranonces;
-use stratum::midstate::Midstate;
-use stratum::session::Config;
-use stratum::{Difficulty, Epochs, Event, JobId, JobParts, Now, Offer, Refusal, Session, Work, Worker, vardiff};
+use stratum::mining::extranonce::Extranonces;
+use stratum::mining::midstate::Midstate;
+use stratum::mining::vardiff;
+use stratum::v1::session::Config;
+use stratum::{Difficulty, Epochs, Event, JobId, JobParts, Now, Offer, Refusal, Session, Work, Worker};
 
 const SUBMISSIONS: usize = 1_000_000;
 
@@ -86,7 +87,7 @@ impl Work for RandomWork {
             time_min: UNIX - 600,
             // Some 2^-20 of all.
             solution_target: Difficulty::new(f64::exp2(-12.0)).unwrap().target(),
-            pow: stratum::job::sha256d,
+            pow: stratum::mining::job::sha256d,
         };
         Ok(Offer::new(&parts, ()))
     }

@@ -7,11 +7,12 @@ use sha2::digest::generic_array::GenericArray;
 use sha2::{Digest, Sha256};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use stratum::extranonce::Extranonces;
 use stratum::getwork::{Ask, GetworkServer, Handed, Judged};
-use stratum::midstate::Midstate;
-use stratum::tally::Protocol;
-use stratum::{Difficulty, Epochs, JobId, JobParts, Now, Offer, Refusal, StratumError, Tallies, Work, Worker, vardiff};
+use stratum::mining::extranonce::Extranonces;
+use stratum::mining::midstate::Midstate;
+use stratum::mining::tally::Protocol;
+use stratum::mining::vardiff;
+use stratum::{Difficulty, Epochs, JobId, JobParts, Now, Offer, Refusal, StratumError, Tallies, Work, Worker};
 
 const UNIX: u32 = 1_700_000_000;
 
@@ -49,7 +50,7 @@ impl Work for FakeWork {
             time: UNIX,
             time_min: UNIX - 600,
             solution_target: Difficulty::new(self.solution).unwrap().target(),
-            pow: stratum::job::sha256d,
+            pow: stratum::mining::job::sha256d,
         };
         Ok(Offer::new(&parts, ()))
     }
@@ -244,7 +245,7 @@ fn who_cannot_be_paid_gets_no_work_and_what_is_too_old_is_forgotten() {
     assert_eq!(desk.hand_out(&WORK, ask("bad"), now()), Err(Refusal("bad cannot be paid".into())));
     let handed = desk.hand_out(&WORK, ask("alice"), now()).unwrap();
     let (data, _) = mine(&handed, 0, None);
-    let later = Now { instant: Instant::now() + stratum::job::JOB_LIFE * 2, ..now() };
+    let later = Now { instant: Instant::now() + stratum::mining::job::JOB_LIFE * 2, ..now() };
     assert!(matches!(desk.judge(Some(WORK.epochs()), &data, later).verdict, Err(StratumError::JobNotFound(_))));
 }
 
@@ -275,7 +276,7 @@ fn a_solution_whose_version_or_late_time_is_refused_comes_out_once() {
         altered.data[at..at + 4].copy_from_slice(&value.to_be_bytes());
         mine(&altered, 0, None).0
     };
-    let late = UNIX + stratum::submission::TIME_ROLL_MAX_S + 100;
+    let late = UNIX + stratum::mining::submission::TIME_ROLL_MAX_S + 100;
     for data in [altered(0, 0x2000_2000), altered(68, late)] {
         let judged = desk.judge(None, &data, now());
         assert!(matches!(judged.verdict, Err(StratumError::VersionBits { .. } | StratumError::TimeRange { .. })));

@@ -7,7 +7,7 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::Duration;
-use stratum::midstate::Midstate;
+use stratum::mining::midstate::Midstate;
 use stratum::server::{Config, Server};
 use stratum::{Difficulty, Epochs, JobId, JobParts, Offer, Refusal, Solution, Tallies, Work, Worker};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, DuplexStream};
@@ -55,7 +55,7 @@ impl Work for Numbered {
             time: UNIX,
             time_min: UNIX - 600,
             solution_target: Difficulty::new(if self.easy { 1e-12 } else { 1e9 }).unwrap().target(),
-            pow: stratum::job::sha256d,
+            pow: stratum::mining::job::sha256d,
         };
         Ok(Offer::new(&parts, ()))
     }

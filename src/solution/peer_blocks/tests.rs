@@ -11,8 +11,8 @@ use bitcoin::{Amount, CompactTarget, OutPoint, ScriptBuf, Sequence, Transaction,
 use proptest::prelude::*;
 use sharechain::chain::Sharechain;
 use sharechain::coin::{Network, from_toml};
-use stratum::job::LastRoot;
-use stratum::submission::Submission;
+use stratum::mining::job::LastRoot;
+use stratum::mining::submission::Submission;
 use stratum::{Epochs, Work};
 
 // A pubkey hash's, which every share version can hold.

@@ -10,7 +10,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Poll, ready};
 use std::time::Duration;
-use stratum::midstate::Midstate;
+use stratum::mining::midstate::Midstate;
 use stratum::{Difficulty, Target};
 use tokio::io::{AsyncRead, ReadBuf};
 use tokio::net::TcpStream;

@@ -12,7 +12,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use stratum::server::limits::Limits;
 use stratum::server::{self, Server};
-use stratum::{Difficulty, Tallies, session};
+use stratum::v1::session;
+use stratum::{Difficulty, Tallies};
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::sync::{mpsc, watch};
 
@@ -126,7 +127,7 @@ fn server_config() -> server::Config {
     let session = session::Config::default();
     let min = Difficulty::new(1e-12).expect("a positive constant");
     server::Config {
-        session: session::Config { vardiff: stratum::vardiff::Config { min, ..session.vardiff }, ..session },
+        session: session::Config { vardiff: stratum::mining::vardiff::Config { min, ..session.vardiff }, ..session },
         limits: Limits { connections_max: 1_000_000, ..Limits::default() },
         ..server::Config::default()
     }

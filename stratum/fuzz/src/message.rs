@@ -2,8 +2,8 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use stratum::line::Lines;
-use stratum::message::{Request, failure, success};
+use stratum::v1::line::Lines;
+use stratum::v1::message::{Request, failure, success};
 
 const LINE_BYTES_MAX: usize = 512;
 

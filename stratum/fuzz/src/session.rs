@@ -8,9 +8,10 @@ use libfuzzer_sys::fuzz_target;
 use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use stratum::extranonce::Extranonces;
-use stratum::session::Config;
-use stratum::{Difficulty, Epochs, JobId, JobParts, Now, Offer, Refusal, Session, Work, Worker, vardiff};
+use stratum::mining::extranonce::Extranonces;
+use stratum::mining::vardiff;
+use stratum::v1::session::Config;
+use stratum::{Difficulty, Epochs, JobId, JobParts, Now, Offer, Refusal, Session, Work, Worker};
 
 #[derive(Debug, Clone, PartialEq)]
 struct Payee(String);
@@ -43,7 +44,7 @@ impl Work for FakeWork {
         let parts = JobParts {
             id: JobId(self.epochs.stale << 32 | u64::from(generation)),
             coinbase_head: payout.0.as_bytes(),
-            coinbase_midstate: stratum::midstate::Midstate::new(payout.0.as_bytes()),
+            coinbase_midstate: stratum::mining::midstate::Midstate::new(payout.0.as_bytes()),
             coinbase_tail: &[0; 4],
             branch: &[[3; 32]],
             version: 0x2000_0000,
@@ -53,7 +54,7 @@ impl Work for FakeWork {
             time_min: self.time - 600,
             // Met by one hash in a few: solutions are part of the life of a session.
             solution_target: stratum::Target::from_le_bytes([0x7f; 32]),
-            pow: stratum::job::sha256d,
+            pow: stratum::mining::job::sha256d,
         };
         Ok(Offer::new(&parts, ()))
     }
@@ -74,7 +75,8 @@ fuzz_target!(|input: &[u8]| {
         unix: START + u32::try_from(elapsed.as_secs()).unwrap_or(0),
     };
     let lease = Extranonces::starting_at(1).lease().expect("nobody else has one");
-    let mut session = Session::new(Arc::new(config()), Arc::default(), lease, Arc::new(FakeWork { ..work }), 7, now(elapsed));
+    let mut session =
+        Session::new(Arc::new(config()), Arc::default(), lease, Arc::new(FakeWork { ..work }), 7, now(elapsed));
     let mut rest = input;
     while let Some((head, after)) = rest.split_first_chunk::<2>() {
         let (bytes, next) = after.split_at(usize::from(head[1]).min(after.len()));

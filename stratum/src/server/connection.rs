@@ -18,9 +18,9 @@ use tracing::{Span, debug, info, trace};
 
 use super::wake_filter::WakeFilter;
 use super::{Server, metrics, now};
-use crate::line::{LineTooLong, Lines};
-use crate::session::{self, Disconnect, Event, Session};
-use crate::work::Work;
+use crate::mining::work::Work;
+use crate::v1::line::{LineTooLong, Lines};
+use crate::v1::session::{self, Disconnect, Event, Session};
 
 /// Bytes asked of a socket at a time: a hundred submissions.
 const READ_BYTES: usize = 16 * 1024;

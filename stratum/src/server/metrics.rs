@@ -7,7 +7,7 @@ use std::time::Duration;
 use thread_local::ThreadLocal;
 
 use super::fanout::Reached;
-use crate::tally::Credit;
+use crate::mining::tally::Credit;
 
 /// Names and explains the metrics; call once, after a recorder was installed.
 pub fn describe() {

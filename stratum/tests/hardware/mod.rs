@@ -4,8 +4,9 @@
 #![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "a test reads the clock and opens sockets")]
 
 use std::time::{Duration, Instant};
-use stratum::device::{self, Device};
-use stratum::{Difficulty, vardiff};
+use stratum::Difficulty;
+use stratum::mining::device::{self, Device};
+use stratum::mining::vardiff;
 
 /// Wanted time between submissions: the node's default.
 pub(crate) const INTERVAL_S: f64 = 3.0;

@@ -7,7 +7,7 @@ use serde::Serialize;
 use std::sync::Arc;
 use std::time::Instant;
 use stratum::Tally;
-use stratum::tally::Protocol;
+use stratum::mining::tally::Protocol;
 use utoipa::ToSchema;
 
 use super::miners::{Health, Signs, known};
@@ -130,7 +130,7 @@ impl MinerConnection {
 mod tests {
     use super::*;
     use std::time::Duration;
-    use stratum::tally::Client;
+    use stratum::mining::tally::Client;
     use stratum::{Credit, Difficulty};
 
     #[test]

@@ -6,7 +6,7 @@ use axum::extract::{Path, Query, State};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use stratum::session::JobTooBig;
+use stratum::v1::session::JobTooBig;
 use utoipa::ToSchema;
 
 use super::connections::{self, MinerConnection};

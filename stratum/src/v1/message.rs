@@ -6,10 +6,10 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 use std::borrow::Cow;
 
-use crate::difficulty::Target;
-use crate::error::StratumError;
-use crate::extranonce::{EXTRANONCE1_SIZE, EXTRANONCE2_SIZE};
-use crate::submission::shown;
+use crate::mining::difficulty::Target;
+use crate::mining::error::StratumError;
+use crate::mining::extranonce::{EXTRANONCE1_SIZE, EXTRANONCE2_SIZE};
+use crate::mining::submission::shown;
 
 /// Parameters read of any request; NiceHash and MiningRigRentals append their own, which are ignored.
 const PARAMETERS_MAX: usize = 16;
@@ -483,7 +483,7 @@ pub fn get_version() -> Bytes {
     Bytes::from_static(b"{\"id\":1,\"method\":\"client.get_version\",\"params\":[]}\n")
 }
 
-/// How a `mining.notify` ends, after the shared part in [`crate::job::Offer::line`].
+/// How a `mining.notify` ends, after the shared part in [`crate::mining::job::Offer::line`].
 pub fn notify_end(clean_jobs: bool) -> Bytes {
     Bytes::from_static(if clean_jobs { b"true]}\n" } else { b"false]}\n" })
 }

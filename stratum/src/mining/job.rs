@@ -6,11 +6,11 @@ use std::fmt::{self, Write};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::difficulty::{Difficulty, Target};
-use crate::duplicates::{Duplicates, Seen};
-use crate::epochs::Epochs;
-use crate::extranonce::{EXTRANONCE1_SIZE, EXTRANONCE2_SIZE};
-use crate::midstate::{Midstate, double_sha256_of_header, double_sha256_of_pair};
+use crate::mining::difficulty::{Difficulty, Target};
+use crate::mining::duplicates::{Duplicates, Seen};
+use crate::mining::epochs::Epochs;
+use crate::mining::extranonce::{EXTRANONCE1_SIZE, EXTRANONCE2_SIZE};
+use crate::mining::midstate::{Midstate, double_sha256_of_header, double_sha256_of_pair};
 
 /// Jobs that a session remembers. At the usual one in thirty seconds this is half an hour's; on a chain whose tip
 /// changes every other second it is the last two minutes'.
@@ -194,7 +194,11 @@ impl<T> Offer<T> {
     /// If the version has bits that miners may roll: jobs are made by the node itself, and XOR-ing devices (Bitaxe) would
     /// have every submission rejected.
     pub fn new(parts: &JobParts<'_>, ticket: T) -> Self {
-        assert_eq!(parts.version & crate::version_rolling::VERSION_MASK, 0, "job version leaves the rolled bits zero");
+        assert_eq!(
+            parts.version & crate::mining::version_rolling::VERSION_MASK,
+            0,
+            "job version leaves the rolled bits zero"
+        );
         let job = Job {
             id: parts.id,
             coinbase_midstate: parts.coinbase_midstate.clone(),

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::difficulty::Difficulty;
+use crate::mining::difficulty::Difficulty;
 
 /// How a miner asks for work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,7 +65,7 @@ pub struct Credit {
     pub achieved: f64,
     /// Whether it came for work that had been dropped: it is hash rate all the same.
     pub is_late: bool,
-    /// Whether the job paid the operator, as [`Offer::is_fee`](crate::job::Offer::is_fee) told.
+    /// Whether the job paid the operator, as [`Offer::is_fee`](crate::mining::job::Offer::is_fee) told.
     pub is_fee: bool,
 }
 

@@ -6,21 +6,21 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use thiserror::Error;
 
-use crate::device::{self, Device};
-use crate::difficulty::{Difficulty, Target};
-use crate::epochs::Epochs;
-use crate::error::StratumError;
-use crate::extranonce::{EXTRANONCE2_SIZE, Lease};
-use crate::job::{HandedOut, Job, Jobs, LastRoot};
-use crate::judge::{self, Basis, Judgement};
-use crate::line::{LINE_BYTES_MAX, LINE_BYTES_MAX_BEFORE_AUTHORIZE};
-use crate::memory::{Memory, Past};
-use crate::message::{self, Call, Configure, Id, Request};
-use crate::submission::{Solved, Submission, shown};
-use crate::tally::{Client, Credit, Protocol, Tally, Writer};
-use crate::vardiff::{self, Vardiff};
-use crate::version_rolling;
-use crate::work::{Refusal, Work, Worker};
+use crate::mining::device::{self, Device};
+use crate::mining::difficulty::{Difficulty, Target};
+use crate::mining::epochs::Epochs;
+use crate::mining::error::StratumError;
+use crate::mining::extranonce::{EXTRANONCE2_SIZE, Lease};
+use crate::mining::job::{HandedOut, Job, Jobs, LastRoot};
+use crate::mining::judge::{self, Basis, Judgement};
+use crate::mining::memory::{Memory, Past};
+use crate::mining::submission::{Solved, Submission, shown};
+use crate::mining::tally::{Client, Credit, Protocol, Tally, Writer};
+use crate::mining::vardiff::{self, Vardiff};
+use crate::mining::version_rolling;
+use crate::mining::work::{Refusal, Work, Worker};
+use crate::v1::line::{LINE_BYTES_MAX, LINE_BYTES_MAX_BEFORE_AUTHORIZE};
+use crate::v1::message::{self, Call, Configure, Id, Request};
 
 /// Submissions in a row that are no proof of work before anything is done about a miner.
 const INVALID_SUBMISSIONS: u32 = 8;

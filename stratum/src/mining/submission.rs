@@ -1,10 +1,10 @@
 //! Rebuilds the header from job and submission and hashes it; pure.
 
-use crate::error::StratumError;
-use crate::extranonce::{EXTRANONCE1_SIZE, EXTRANONCE2_SIZE};
-use crate::job::{Job, LastRoot, PowFunction, sha256d};
-use crate::midstate::double_sha256_of_header;
-use crate::version_rolling;
+use crate::mining::error::StratumError;
+use crate::mining::extranonce::{EXTRANONCE1_SIZE, EXTRANONCE2_SIZE};
+use crate::mining::job::{Job, LastRoot, PowFunction, sha256d};
+use crate::mining::midstate::double_sha256_of_header;
+use crate::mining::version_rolling;
 
 /// How far ahead of the clock a block's time may lie (Bitcoin's consensus limit).
 pub const TIME_AHEAD_MAX_S: u32 = 7200;
@@ -197,9 +197,9 @@ pub(crate) fn shown(value: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::difficulty::Target;
-    use crate::job::{JobId, JobParts, Offer, sha256d};
-    use crate::midstate::Midstate;
+    use crate::mining::difficulty::Target;
+    use crate::mining::job::{JobId, JobParts, Offer, sha256d};
+    use crate::mining::midstate::Midstate;
     use std::sync::Arc;
 
     fn bytes<const N: usize>(digits: &str) -> [u8; N] {

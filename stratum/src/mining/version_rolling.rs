@@ -1,6 +1,6 @@
 //! BIP 310 mask negotiation and the check that rolled bits stay inside it.
 
-use crate::error::StratumError;
+use crate::mining::error::StratumError;
 
 /// The header version bits that miners may change (BIP 320). Jobs leave them zero, so that the three readings of
 /// "version bits" in the field - replace, OR, XOR - agree.

@@ -5,12 +5,12 @@
 //! Whatever else a submission is refused for, its header is looked at all the same ([`salvage`]): no block is lost to a name,
 //! a time or a version that is refused.
 
-use crate::difficulty::{Difficulty, Target};
-use crate::duplicates::Seen;
-use crate::epochs::Epochs;
-use crate::error::StratumError;
-use crate::submission::Solved;
-use crate::tally::Credit;
+use crate::mining::difficulty::{Difficulty, Target};
+use crate::mining::duplicates::Seen;
+use crate::mining::epochs::Epochs;
+use crate::mining::error::StratumError;
+use crate::mining::submission::Solved;
+use crate::mining::tally::Credit;
 
 /// What a submission is judged by, beside its header.
 #[derive(Debug, Clone, Copy)]
@@ -104,7 +104,7 @@ pub fn salvage(solved: Solved, solution_target: Target, seen: &mut impl Seen) ->
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::duplicates::Duplicates;
+    use crate::mining::duplicates::Duplicates;
 
     fn solved(number: u8) -> Solved {
         // The last byte is the most significant one.

@@ -5,9 +5,9 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::difficulty::Difficulty;
-use crate::epochs::Epochs;
-use crate::job::Offer;
+use crate::mining::difficulty::Difficulty;
+use crate::mining::epochs::Epochs;
+use crate::mining::job::Offer;
 
 /// A snapshot of what there is to mine. Pure: answers follow from the snapshot and the arguments alone.
 pub trait Work: Send + Sync + 'static {

@@ -11,7 +11,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::difficulty::Difficulty;
+use crate::mining::difficulty::Difficulty;
 
 /// In a search a miner is to submit so many times as often as wanted: it is over the sooner.
 const SEARCH_SPEED: f64 = 4.0;

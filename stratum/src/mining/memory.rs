@@ -11,12 +11,12 @@ use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::difficulty::Difficulty;
-use crate::extranonce::Lease;
-use crate::job::Jobs;
+use crate::mining::difficulty::Difficulty;
+use crate::mining::extranonce::Lease;
+use crate::mining::job::Jobs;
 
 /// How long a session can be resumed: as long as jobs live.
-pub const SESSION_LIFE: Duration = crate::job::JOB_LIFE;
+pub const SESSION_LIFE: Duration = crate::mining::job::JOB_LIFE;
 
 /// Sessions that can be resumed: a farm's, after its line was cut.
 pub const SESSIONS_MAX: usize = 16 * 1024;
@@ -139,7 +139,7 @@ impl<T> State<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::extranonce::Extranonces;
+    use crate::mining::extranonce::Extranonces;
 
     fn past(pool: &Extranonces) -> Past<()> {
         Past { extranonce1: pool.lease().unwrap(), payee: "alice".into(), jobs: Jobs::new(), difficulty: None }
