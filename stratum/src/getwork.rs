@@ -17,11 +17,11 @@ use crate::mining::extranonce::{Extranonces, Lease};
 use crate::mining::job::{JOB_LIFE, Job, Offer};
 use crate::mining::judge::{self, Basis, Judgement};
 use crate::mining::midstate::Midstate;
+use crate::mining::solution::{Now, Solution};
 use crate::mining::submission::{Solved, TIME_ROLL_MAX_S, can_be_block, check_time};
 use crate::mining::tally::{Client, Credit, Protocol, Tallies, Tally, Writer};
 use crate::mining::vardiff::{self, Vardiff};
 use crate::mining::work::{Refusal, Work, Worker};
-use crate::v1::session::{Now, Solution};
 
 /// Bytes of a header padded as SHA-256 pads it: what `data` holds.
 pub const DATA_BYTES: usize = 128;

@@ -41,6 +41,7 @@ pub use mining::epochs::Epochs;
 pub use mining::error::StratumError;
 pub use mining::job::{Job, JobId, JobParts, Offer};
 pub use mining::memory::Memory;
+pub use mining::solution::{Now, Solution};
 pub use mining::tally::{Credit, Tallies, Tally};
 pub use mining::work::{Refusal, Work, Worker};
-pub use v1::session::{Disconnect, Event, Now, Session, Solution};
+pub use v1::session::{Disconnect, Event, Session};

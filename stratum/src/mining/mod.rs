@@ -11,6 +11,7 @@ pub mod job;
 pub mod judge;
 pub mod memory;
 pub mod midstate;
+pub mod solution;
 pub mod submission;
 pub mod tally;
 pub mod vardiff;

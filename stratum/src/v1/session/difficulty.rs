@@ -1,0 +1,66 @@
+//! Difficulty: what the miner suggests, what it is credited with, when it changes.
+
+use std::time::Duration;
+
+use crate::mining::difficulty::Difficulty;
+use crate::mining::error::StratumError;
+use crate::mining::job::HandedOut;
+use crate::mining::solution::Now;
+use crate::mining::submission::Solved;
+use crate::mining::work::Work;
+use crate::v1::message::Id;
+
+use super::Session;
+use super::event::Disconnect;
+
+/// A suggestion makes a job of its own no more often than this; else it holds from the next one on.
+const SUGGESTION_INTERVAL: Duration = Duration::from_secs(10);
+
+impl<W: Work> Session<W> {
+    pub(super) fn suggest(&mut self, id: Id<'_>, wish: Option<Difficulty>, now: Now) -> Result<(), Disconnect> {
+        let Some(wish) = wish else {
+            self.outbox.refuse(id, &StratumError::Parameters("that is no difficulty".into()));
+            return Ok(());
+        };
+        self.outbox.grant(id, "true");
+        self.vardiff.suggest(wish, now.instant);
+        let lately = self.suggested.is_some_and(|at| now.instant.saturating_duration_since(at) < SUGGESTION_INTERVAL);
+        let changes = self.announced.is_some_and(|(announced, _)| announced != self.vardiff.current());
+        if !lately {
+            self.suggested = Some(now.instant);
+        }
+        // A difficulty only ever changes together with a job.
+        if changes && !lately { self.send_job(now) } else { Ok(()) }
+    }
+
+    /// The difficulty that a submission is credited with: that of its own job, or the newest if that is lower.
+    ///
+    /// Several firmwares apply a lower difficulty at once, not from the next job on, and must not lose by it
+    /// (ESP-Miner issue 212).
+    pub(super) fn worth(&self, handed_out: &HandedOut<W::Ticket>, solved: &Solved) -> Option<Difficulty> {
+        let (announced, announced_target) = self.announced?;
+        let own = if handed_out.difficulty == announced { announced_target } else { handed_out.difficulty.target() };
+        // What it takes to be a solution is always enough, whatever rounding makes of it.
+        let own = if own < handed_out.job.solution_target
+            && handed_out.difficulty.get() >= handed_out.job.solution_target.difficulty()
+        {
+            handed_out.job.solution_target
+        } else {
+            own
+        };
+        if own.is_met_by(&solved.pow_hash) {
+            Some(handed_out.difficulty)
+        } else {
+            announced_target.is_met_by(&solved.pow_hash).then_some(announced)
+        }
+    }
+
+    pub(super) fn retarget(&mut self, now: Now) -> Result<(), Disconnect> {
+        let Some((announced, _)) = self.announced else { return Ok(()) };
+        // What the current job is capped at is what the next one most likely is, too.
+        let ceiling =
+            self.jobs.newest().map_or(announced, |newest| newest.job.solution_difficulty.unwrap_or(announced));
+        // A difficulty only ever changes together with a job: devices apply it to the next one they get.
+        if self.vardiff.retarget(ceiling, now.instant).is_some() { self.send_job(now) } else { Ok(()) }
+    }
+}
