@@ -22,7 +22,6 @@ const LONG_FILES: &[(&str, usize)] = &[
     ("src/bitcoind/wire.rs", 606),
     ("src/blocks/found/book.rs", 530),
     ("src/blocks/journal.rs", 563),
-    ("src/blocks/submit.rs", 1048),
     ("src/chain/owner.rs", 831),
     ("src/config/arguments.rs", 580),
     ("src/config/mod.rs", 866),

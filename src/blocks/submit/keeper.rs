@@ -1,0 +1,155 @@
+//! A found block's file: written, synced and renamed beside the submission, however long the disk takes.
+
+use metrics::histogram;
+use parking_lot::Mutex;
+use std::sync::Arc;
+use std::time::{Duration, Instant as StdInstant};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, error, warn};
+
+use super::STOP_GRACE;
+use crate::blocks::journal::{self, Journal, JournalError};
+use crate::blocks::{FoundBlock, Outcome};
+use crate::runtime::backoff::Backoff;
+
+/// First and longest wait before the journal is written again after the disk refused.
+const WRITE_RETRY_FIRST: Duration = Duration::from_millis(500);
+const WRITE_RETRY_LONGEST: Duration = Duration::from_secs(30);
+
+/// Time after which a write that has not ended is reported.
+const WRITE_SLOW: Duration = Duration::from_secs(5);
+
+/// Measures how long a block could be lost by a kill of the process.
+pub(super) struct Safe(Mutex<Option<StdInstant>>);
+
+impl Safe {
+    pub(super) fn since(judged_at: Option<StdInstant>) -> Self {
+        Self(Mutex::new(judged_at))
+    }
+
+    /// The block is on disk, or the daemon has answered.
+    pub(super) fn reached(&self) {
+        if let Some(judged_at) = self.0.lock().take() {
+            histogram!("bitcoind_block_safe_seconds").record(judged_at.elapsed());
+        }
+    }
+}
+
+/// Keeps a block's file: writes it, syncs it, and has its name say what became of the block.
+pub(super) struct FileKeeper {
+    pub(super) journal: Journal,
+    /// The latest verdict; closed when the submission ends.
+    pub(super) fates: watch::Receiver<Option<Outcome>>,
+    /// Published once the file is there.
+    pub(super) kept: watch::Sender<Option<journal::Entry>>,
+    pub(super) safe: Arc<Safe>,
+    pub(super) stop: CancellationToken,
+}
+
+impl FileKeeper {
+    pub(super) async fn run(self, block: FoundBlock, entry: Option<journal::Entry>) {
+        let (hash, stop) = (block.hash, self.stop.clone());
+        let is_kept = self.kept.subscribe();
+        let stopped = async {
+            stop.cancelled().await;
+            sleep(STOP_GRACE).await;
+        };
+        tokio::select! {
+            () = self.keep(block, entry) => {}
+            () = stopped => if is_kept.borrow().is_none() {
+                error!(%hash, "stopping without a found block's file: the disk does not take it");
+            }
+        }
+    }
+
+    async fn keep(mut self, block: FoundBlock, entry: Option<journal::Entry>) {
+        let hash = block.hash;
+        let mut entry = match entry {
+            Some(entry) => entry,
+            None => match self.write(block).await {
+                Some(entry) => entry,
+                None => return,
+            },
+        };
+        self.safe.reached();
+        self.kept.send_replace(Some(entry.clone()));
+        // Beside the attempts: the disk may take longer than the daemon.
+        let syncing = entry.clone();
+        finish_sync(tokio::task::spawn_blocking(move || syncing.sync())).await;
+        loop {
+            let fate = self.fates.borrow_and_update().clone();
+            if let Some(fate) = &fate {
+                entry = self.mark(entry, fate).await;
+                self.kept.send_replace(Some(entry.clone()));
+            }
+            let is_over = fate.is_some_and(|fate| fate.is_final());
+            if is_over || self.fates.changed().await.is_err() {
+                debug!(%hash, "a found block's file is in its last state");
+                return;
+            }
+        }
+    }
+
+    /// Writes the block, as often as it takes; `None` if another process keeps it.
+    async fn write(&mut self, block: FoundBlock) -> Option<journal::Entry> {
+        if !self.journal.is_ours() {
+            // Found by a peer, as miners are not served yet. The process that has the journal keeps it, too.
+            tokio::select! {
+                () = self.journal.ours() => {}
+                _ = self.fates.wait_for(|fate| fate.as_ref().is_some_and(Outcome::is_final)) => return None,
+            }
+        }
+        let mut backoff = Backoff::new(WRITE_RETRY_FIRST, WRITE_RETRY_LONGEST);
+        let block = Arc::new(block);
+        loop {
+            let (journal, copy) = (self.journal.clone(), block.clone());
+            let mut writing = tokio::task::spawn_blocking(move || journal.write(&copy));
+            let written = match timeout(WRITE_SLOW, &mut writing).await {
+                Ok(written) => written,
+                Err(_) => {
+                    let reason = format!("the disk has not answered for {} s", WRITE_SLOW.as_secs());
+                    error!(hash = %block.hash, reason, "a found block is not on disk yet: it is submitted all the same");
+                    self.journal.report(Some(reason));
+                    writing.await
+                }
+            };
+            let reason = match written {
+                Ok(Ok(entry)) => {
+                    self.journal.report(None);
+                    return Some(entry);
+                }
+                Ok(Err(error)) => error.to_string(),
+                Err(error) => error.to_string(),
+            };
+            let pause = backoff.delay();
+            error!(
+                hash = %block.hash, reason, again_in = ?pause,
+                "a found block cannot be written to disk: it is submitted all the same, but a restart would forget it"
+            );
+            self.journal.report(Some(reason));
+            sleep(pause).await;
+        }
+    }
+
+    async fn mark(&self, entry: journal::Entry, fate: &Outcome) -> journal::Entry {
+        let (mut marked, fate, before) = (entry.clone(), fate.clone(), entry);
+        let marking = tokio::task::spawn_blocking(move || marked.mark(&fate).map(|()| marked));
+        match marking.await {
+            Ok(Ok(entry)) => return entry,
+            Ok(Err(error)) => warn!(%error, "a block's fate could not be noted: the next start submits it again"),
+            Err(error) => warn!(%error, "noting a block's fate failed: the next start submits it again"),
+        }
+        before
+    }
+}
+
+async fn finish_sync(sync: JoinHandle<Result<(), JournalError>>) {
+    match sync.await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => warn!(%error, "a found block is not safe from a power cut"),
+        Err(error) => warn!(%error, "syncing a found block failed"),
+    }
+}
