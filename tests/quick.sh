@@ -21,6 +21,7 @@ mapfile -t changed < <(
 
 declare -A packages=() binaries=()
 scripts=()
+pages=
 for path in "${changed[@]}"; do
     case $path in
         # Workspaces of their own, which only fuzzing builds.
@@ -38,6 +39,7 @@ for path in "${changed[@]}"; do
             [[ ! -f $path ]] || binaries[$(basename "$path" .rs)]=yes
             ;;
         src/* | benches/*) packages[p2pool]=yes ;;
+        *.md) pages=yes ;;
         # What all packages are built by.
         Cargo.toml | Cargo.lock | .clippy.toml | .cargo/*)
             packages[p2p]=yes packages[p2pool]=yes packages[sharechain]=yes packages[stratum]=yes packages[test-support]=yes
@@ -62,6 +64,10 @@ for package in "${!packages[@]}"; do
     fi
     step cargo clippy --package "$package" "${targets[@]}" -- -D warnings
 done
+# Links, citations and messages in the documentation.
+if [[ -n $pages ]]; then
+    step cargo test --quiet --package p2pool --test tidy
+fi
 # The tests of the test support start daemons.
 tested=()
 for package in p2p p2pool sharechain stratum; do
