@@ -22,7 +22,8 @@ pub const REPLY_SHARES_MAX: usize = 1_000;
 /// Most hashes in a message about transactions: as many as may be remembered for a peer, each counting 100 bytes or more.
 pub const TRANSACTION_HASHES_MAX: usize = REMEMBERED_BYTES_MAX / 100;
 
-/// What a peer may have us remember, and we a peer, in bytes as [`Transaction::size`](crate::transactions::Transaction::size) counts them.
+/// What a peer may have us remember, and we a peer, in bytes as
+/// [`Transaction::size`](crate::transactions::Transaction::size) counts them.
 pub const REMEMBERED_BYTES_MAX: usize = 25_000_000;
 
 /// What a message may be: the words of the protocol.

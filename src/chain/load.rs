@@ -72,7 +72,7 @@ struct Stored {
 
 fn read(loaded: Loaded, rules: &ShareRules) -> Stored {
     for problem in &loaded.problems {
-        warn!(%problem, "share store");
+        warn!(%problem, "the share store is damaged");
     }
     Stored { shares: parse(&loaded.shares, rules), verified: loaded.verified.into_iter().collect() }
 }

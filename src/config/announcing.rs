@@ -14,9 +14,9 @@ const IRC_SERVER: &str = "ircs://irc.libera.chat";
 const IRC_PORT: u16 = 6667;
 const IRCS_PORT: u16 = 6697;
 
-/// Options that have found blocks told outside of this process.
+/// Options that announce found blocks outside of this process.
 #[derive(Debug, Args)]
-#[command(next_help_heading = "Who is told of found blocks")]
+#[command(next_help_heading = "Notifications")]
 pub(super) struct AnnounceArgs {
     /// A command for sh, run when a block is found, accepted, mature, stale, orphaned or rejected; P2POOL_BLOCK_EVENT,
     /// _HASH, _HEIGHT, _VALUE, _PAYEE, _FINDER, _IS_OURS and _TEXT say what and which, and standard input has it all as

@@ -73,7 +73,7 @@ pub(super) enum Command {
     Import(ImportArgs),
     /// Lists the peers of a running node.
     Peers(AskArgs),
-    /// Lists whom a running node keeps away.
+    /// Lists the addresses that a running node has banned.
     Bans(AskArgs),
     /// Keeps an address away from a running node, and closes its connections.
     Ban(BanArgs),
@@ -273,7 +273,7 @@ pub(super) enum BlocksCommand {
         /// Short for the network's test network.
         #[arg(long, env = "P2POOL_TESTNET")]
         testnet: bool,
-        /// The node's data directory, as it was told.
+        /// The running node's data directory.
         #[arg(long, value_name = "DIR", default_value = "data", env = "P2POOL_DATADIR")]
         datadir: PathBuf,
     },
@@ -288,7 +288,7 @@ pub(super) struct AskArgs {
     /// Short for the network's test network.
     #[arg(long, env = "P2POOL_TESTNET")]
     pub(super) testnet: bool,
-    /// The node's data directory, as it was told.
+    /// The running node's data directory.
     #[arg(long, value_name = "DIR", default_value = "data", env = "P2POOL_DATADIR")]
     pub(super) datadir: PathBuf,
     /// Print JSON.
@@ -298,7 +298,7 @@ pub(super) struct AskArgs {
 
 #[derive(Debug, Args)]
 pub(super) struct TopArgs {
-    /// How often it is drawn anew.
+    /// Time between two updates of the screen.
     #[arg(long, value_name = "SECONDS", default_value = "1", env = "P2POOL_INTERVAL", allow_negative_numbers = true)]
     pub(super) interval: String,
     /// Print it once, as text.
@@ -310,11 +310,11 @@ pub(super) struct TopArgs {
 
 #[derive(Debug, Args)]
 pub(super) struct DoctorArgs {
-    #[command(flatten)]
-    pub(super) run: RunArgs,
     /// Print JSON.
     #[arg(long, env = "P2POOL_JSON")]
     pub(super) json: bool,
+    #[command(flatten)]
+    pub(super) run: RunArgs,
 }
 
 #[derive(Debug, Args)]
@@ -328,7 +328,7 @@ pub(super) struct ImportArgs {
     /// Short for the network's test network.
     #[arg(long, env = "P2POOL_TESTNET")]
     pub(super) testnet: bool,
-    /// This node's data directory, as it is told when it runs.
+    /// This node's data directory.
     #[arg(long, value_name = "DIR", default_value = "data", env = "P2POOL_DATADIR")]
     pub(super) datadir: PathBuf,
 }
@@ -341,7 +341,7 @@ pub(super) struct BanArgs {
     /// For how long.
     #[arg(long, value_name = "N", default_value = "24", env = "P2POOL_HOURS", allow_negative_numbers = true)]
     pub(super) hours: String,
-    /// Why, for whoever reads the list.
+    /// Reason, shown in the list of bans.
     #[arg(long, value_name = "TEXT", default_value = "", env = "P2POOL_REASON")]
     pub(super) reason: String,
     #[command(flatten)]
@@ -394,8 +394,8 @@ pub(super) struct LogArgs {
     /// Where to log to, beside the terminal [default: log in the network's folder below the data directory].
     #[arg(long, value_name = "FILE", env = "P2POOL_LOGFILE")]
     pub(super) logfile: Option<PathBuf>,
-    /// Megabytes that the log file may have: a full one becomes FILE.1, and so on; 0 for any size. SIGUSR1 and SIGHUP
-    /// have the node go on in a new file.
+    /// Maximum size of the log file, in MB: a full one becomes FILE.1, and so on; 0 for any size. SIGUSR1 and SIGHUP start a
+    /// new file.
     #[arg(long, value_name = "MB", default_value = "100", env = "P2POOL_LOG_SIZE", allow_negative_numbers = true)]
     pub(super) log_size: String,
     /// Full log files that are kept.
@@ -446,8 +446,7 @@ pub(super) struct RunArgs {
     /// Speak TLS too, on the same ports: a certificate with those above it, and its key, both PEM files.
     #[arg(long, value_names = ["CERT", "KEY"], num_args = 2, env = "P2POOL_WORKER_TLS", value_delimiter = ';')]
     pub(super) worker_tls: Vec<String>,
-    /// Proxies that tell by the PROXY protocol whose connections they pass on: an address or a network; may be given
-    /// several times.
+    /// Trusted proxies that send a PROXY protocol header: an address or a network; may be given several times.
     #[arg(long, value_name = "ADDRESS[/BITS]", env = "P2POOL_PROXY_PROTOCOL", value_delimiter = ',')]
     pub(super) proxy_protocol: Vec<String>,
     /// Percentage of work that pays you instead of the miner who does it.
@@ -512,10 +511,10 @@ pub(super) struct RunArgs {
     /// Do not ask the router (by UPnP) to let peers in.
     #[arg(long, env = "P2POOL_DISABLE_UPNP")]
     pub(super) disable_upnp: bool,
-    /// Do not tell peers where this node is.
+    /// Do not announce this node's address to peers.
     #[arg(long, env = "P2POOL_DISABLE_ADVERTISE")]
     pub(super) disable_advertise: bool,
-    /// Where peers are told to find this node, if that is not where its connections come from.
+    /// Address announced to peers, if connections come from another one.
     #[arg(long, value_name = "HOST[:PORT]", env = "P2POOL_EXTERNAL_IP")]
     pub(super) external_ip: Option<String>,
     /// An address, or a network such as 192.0.2.0/24, whose nodes are never banned; may be given several times.

@@ -95,7 +95,7 @@ pub struct Config {
     pub daemon: daemon::Config,
     /// How it takes part in the pool's network.
     pub p2p: peers::Config,
-    /// Who is told of found blocks.
+    /// Notifications of found blocks.
     pub announce: announce::Config,
     /// Give out work without peers and before the pool's shares are here.
     pub start_pool: bool,
@@ -133,7 +133,7 @@ pub struct Parts {
     pub sharechain: (chain::Handle, chain::Owner),
     /// How to take part in the pool's network, if at all.
     pub p2p: Option<peers::Config>,
-    /// Who is told of found blocks.
+    /// Notifications of found blocks.
     pub announce: announce::Config,
     /// The last lines of the log.
     pub log: Tail,

@@ -321,7 +321,7 @@ impl Driver {
             }
         }
         for problem in problems {
-            warn!(%problem, "what is known of peers");
+            warn!(%problem, "cannot read saved peers");
         }
     }
 

@@ -155,7 +155,7 @@ fn waiting_for_shares(situation: &PoolReadiness) -> String {
     let Some(download) = &situation.download else {
         let peers =
             if situation.peers == 1 { "the peer has".to_owned() } else { format!("{} peers have", situation.peers) };
-        return format!("waiting for shares: {peers} told of none yet (--start-pool begins a network)");
+        return format!("waiting for shares: {peers} announced none yet (--start-pool begins a network)");
     };
     let (have, wanted) = (Grouped(download.have), Grouped(download.wanted));
     match download.seconds_left {
@@ -223,7 +223,7 @@ mod tests {
         assert_eq!(told(0, None), "downloading shares: 0 of about 8,640");
         assert_eq!(told(4321, Some(12.3)), "downloading shares: 4,321 of about 8,640, 12 s left");
         let nothing = keeper.decide(&PoolReadiness { has_best: false, ..good() }, now);
-        assert!(reason(&nothing).starts_with("waiting for shares: the peer has told of none yet"));
+        assert!(reason(&nothing).starts_with("waiting for shares: the peer has announced none yet"));
     }
 
     #[tokio::test]

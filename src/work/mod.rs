@@ -115,7 +115,8 @@ pub struct Config {
     pub donation_percent: f64,
     /// Texts for the coinbase, checked by [`check_texts`].
     pub coinbase_texts: Vec<String>,
-    /// Tells the time that shares bear, in seconds since 1970: [`unix_second`](crate::runtime::clock::unix_second), unless time is to be something else.
+    /// Returns the time for shares, in seconds since 1970: [`unix_second`](crate::runtime::clock::unix_second), or what a test
+    /// chooses.
     pub clock: fn() -> u32,
 }
 

@@ -1,7 +1,7 @@
 //! Work for miners that poll: `getwork`, as Bitcoin had it before Stratum, judged as Stratum's submissions are.
 //!
-//! A polling miner has no connection that things could be remembered for. So the [`GetworkServer`] serves all of them: it gives
-//! every answer a coinbase of its own, finds the job of a submission by its merkle root, and keeps a difficulty for each
+//! A polling miner has no connection that things could be remembered for. So the [`GetworkServer`] serves all of them: it
+//! gives every answer a coinbase of its own, finds the job of a submission by its merkle root, and keeps a difficulty for each
 //! worker name. Like the session it knows no socket and no clock, and its lock is held for microseconds.
 
 use parking_lot::Mutex;

@@ -71,7 +71,7 @@ async fn deliver(agent: &ureq::Agent, url: &str, told: &Announcement, pace: Pace
         };
         if failure.is_final || attempt == ATTEMPTS_MAX {
             let reason = failure.reason;
-            warn!(event = told.event, hash = told.hash, attempt, reason, "--announce-webhook could not be told");
+            warn!(event = told.event, hash = told.hash, attempt, reason, "webhook delivery failed");
             return;
         }
         debug!(

@@ -1,4 +1,4 @@
-//! Snapshot from a look at the chain and the other snapshots: pure arithmetic, away from the chain's owner.
+//! Makes the snapshot of a look at the chain and of the other parts' snapshots: pure arithmetic, away from the chain's owner.
 
 use sharechain::chain::{Early, ratio, stales_by_payee, true_division};
 use sharechain::share::{Payee, Share, ShareHash, ShareVersion, StaleInfo, Weights};
