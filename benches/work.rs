@@ -22,7 +22,7 @@ use stratum::{Epochs, Work};
 use p2pool::chain::{Config as ChainConfig, Heights, load};
 use p2pool::runtime::disk::DiskHealth;
 use p2pool::template::{Template, TemplateParts, TemplateTransaction};
-use p2pool::work::{Config, Payout, WorkSet};
+use p2pool::work::{Config, Goal, Payout, WorkParts, WorkSet};
 use tokio::sync::{mpsc, watch};
 
 const SHARES: u32 = 17_300;
@@ -71,7 +71,8 @@ fn new_tips(chain: &mut Sharechain, config: &Arc<Config>, template: &Arc<Templat
     for _ in 0..ROUNDS {
         let tip = chain.tip();
         let begin = Instant::now();
-        let set = WorkSet::new(config, template, tip, Arc::default(), Epochs::default(), sets.last()).unwrap();
+        let parts = WorkParts::new(template, &tip, Arc::default()).unwrap();
+        let set = WorkSet::new(config, parts, Arc::default(), Epochs::default(), sets.last()).unwrap();
         common += begin.elapsed();
         let begin = Instant::now();
         for payout in payouts {
@@ -102,7 +103,8 @@ fn own_shares(chain: &mut Sharechain, config: &Arc<Config>, template: &Arc<Templ
             spent[stage] += now - std::mem::replace(begin, now);
         };
         let tip = chain.tip();
-        let next = WorkSet::new(config, template, tip, Arc::default(), Epochs::default(), set.as_ref()).unwrap();
+        let parts = WorkParts::new(template, &tip, Arc::default()).unwrap();
+        let next = WorkSet::new(config, parts, Arc::default(), Epochs::default(), set.as_ref()).unwrap();
         lap(0, &mut begin);
         let offer = next.offer(&payouts[number as usize % payouts.len()], 0, 0).unwrap();
         lap(1, &mut begin);
@@ -118,7 +120,7 @@ fn own_shares(chain: &mut Sharechain, config: &Arc<Config>, template: &Arc<Templ
             .map(|nonce| {
                 submission(nonce).solve(&offer.job, [0; 4], 0, template.time, &mut LastRoot::default()).unwrap()
             })
-            .find(|solved| ticket.makes_share(&solved.pow_hash))
+            .find(|solved| ticket.reached(&solved.pow_hash).contains(&Goal::Share))
             .unwrap();
         let mut begin = Instant::now();
         let draft = ticket.draft().unwrap();

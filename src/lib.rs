@@ -26,7 +26,7 @@
 //! | `peers` | tasks around `p2p`: links, dialling, port mapping, files | `chain`, `runtime`, `template` |
 //! | `rates` | what miners do, added up | `runtime` (only `clock`) |
 //! | `work` | template, share chain and rates become jobs; the gate; user names | `rates` (only `Rates`), `runtime` (only `clock`), `template` |
-//! | `solution` | what a solution is: a block first, then a share | `blocks`, `chain`, `template`, `work` (only `Ticket`) |
+//! | `solution` | what a solution is: a block first, then a share | `blocks`, `chain`, `template`, `work` (only `Goal`, `Ticket`) |
 //! | `view` | snapshot, graphs, pages and JSON, control socket | `bitcoind` (only `Health`), `blocks`, `chain`, `peers`, `rates`, `runtime`, `template`, `work` (only `Gate`) |
 //! | `front` | miners' ports: accepts, tells protocols apart, getwork over HTTP | `runtime`, `view` (only `http`) |
 //! | `node` | the wiring, and a node's life | `bitcoind`, `blocks`, `chain`, `front`, `peers`, `rates`, `runtime`, `solution`, `view`, `work` |

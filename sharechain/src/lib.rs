@@ -12,6 +12,7 @@
 pub mod chain;
 pub mod coin;
 pub mod map;
+pub mod merged;
 pub mod merkle;
 pub mod pack;
 pub mod rules;

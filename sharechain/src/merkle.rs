@@ -35,7 +35,8 @@ pub fn fold(leaf: Digest, branch: &[Digest]) -> Digest {
     branch.iter().fold(leaf, |left, right| node(&left, right))
 }
 
-fn node(left: &Digest, right: &Digest) -> Digest {
+/// The node above two others.
+pub fn node(left: &Digest, right: &Digest) -> Digest {
     let mut both = [0; 64];
     both[..32].copy_from_slice(left);
     both[32..].copy_from_slice(right);

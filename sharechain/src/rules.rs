@@ -3,10 +3,12 @@
 //! A version is a row: [`ShareVersion::rules`] matches exhaustively, so that a new version does not compile until each
 //! question of [`VersionRules`] is answered for it. What a new answer means is then a `match` in the one place that asks.
 
+use serde::{Deserialize, Serialize};
 use std::fmt;
 
 /// A share version that this node understands (protocol section 4.1).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "u64", into = "u64")]
 pub enum ShareVersion {
     /// `Share`: pubkey hashes, transaction lists, bounded timestamps.
     V17,
@@ -285,6 +287,20 @@ impl ShareVersion {
             }
             Timestamps::WithinTwoPeriods | Timestamps::AfterParent => desired.max(earliest),
         }
+    }
+}
+
+impl TryFrom<u64> for ShareVersion {
+    type Error = VersionError;
+
+    fn try_from(number: u64) -> Result<Self, VersionError> {
+        Self::from_number(number)
+    }
+}
+
+impl From<ShareVersion> for u64 {
+    fn from(version: ShareVersion) -> u64 {
+        version.number()
     }
 }
 

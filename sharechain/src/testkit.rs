@@ -104,9 +104,10 @@ fn hash160(payee: u32) -> [u8; 20] {
 /// # Panics
 /// If too little of the chain is known to build on it.
 pub fn info(chain: &Sharechain, tip: &Tip, plan: &Plan) -> ShareInfo {
-    let (rules, version) = (chain.rules(), tip.version());
-    let next = tip.next().expect("the whole window is known");
-    let (max_bits, bits) = next.targets(plan.target);
+    let rules = chain.rules();
+    let next = tip.next_share(plan.block_bits.target()).expect("the whole window is known");
+    let (version, required) = (next.version, &next.requirements);
+    let (max_bits, bits) = required.targets(plan.target);
     let payout = if version.rules().payee == PayeeForm::Address {
         let payee = Payee::from_pubkey_hash(&hash160(plan.payee), rules);
         Payout::Address(payee.as_str().into())
@@ -115,26 +116,26 @@ pub fn info(chain: &Sharechain, tip: &Tip, plan: &Plan) -> ShareInfo {
     };
     ShareInfo {
         share_data: ShareData {
-            previous: tip.best_hash(),
+            previous: next.previous,
             coinbase: [1, 1].into(),
             nonce: plan.nonce,
             payout,
             subsidy: plan.subsidy,
             donation: plan.donation,
             stale_info: plan.stale_info,
-            desired_version: plan.vote.unwrap_or_else(|| tip.desired_version()),
+            desired_version: plan.vote.unwrap_or(next.desired_version),
         },
-        segwit_data: version.has_segwit(rules.segwit_activation_version).then(|| SegwitData {
+        segwit_data: next.has_segwit.then(|| SegwitData {
             txid_merkle_branch: branch_of_first(&plan.transactions).into(),
             wtxid_merkle_root: [0; 32],
         }),
-        transactions: tip.transactions(|| plan.transactions.clone()),
-        far_share_hash: next.far_share_hash,
+        transactions: next.transactions(|| plan.transactions.clone()),
+        far_share_hash: required.far_share_hash,
         max_bits,
         bits,
-        timestamp: next.timestamp(version, plan.timestamp).expect("centuries are left"),
-        absheight: next.absheight,
-        abswork: next.abswork(bits),
+        timestamp: next.timestamp(plan.timestamp).expect("centuries are left"),
+        absheight: required.absheight,
+        abswork: required.abswork(bits),
     }
 }
 

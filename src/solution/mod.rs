@@ -2,8 +2,8 @@
 
 pub mod peer_blocks;
 
+use bitcoin::BlockHash;
 use bitcoin::hashes::Hash;
-use bitcoin::{BlockHash, Target};
 use bytes::Bytes;
 use metrics::{counter, describe_counter};
 use sharechain::share::Draft;
@@ -15,7 +15,7 @@ use tracing::{error, info};
 
 use crate::blocks::FoundBlock;
 use crate::chain::{OwnShare, OwnShares};
-use crate::work::Ticket;
+use crate::work::{Goal, Ticket};
 
 /// Solutions that may wait: sessions wait with them when it is full, and their own sockets feel it.
 pub const SOLUTIONS_QUEUED_MAX: usize = 1024;
@@ -84,9 +84,8 @@ async fn take(
             return;
         }
     };
-    let is_block = Target::from_le_bytes(solution.solved.pow_hash) <= ticket.template().target;
-    let is_share = ticket.makes_share(&solution.solved.pow_hash);
-    if is_block {
+    let reached = ticket.reached(&solution.solved.pow_hash);
+    if reached.contains(&Goal::Block) {
         counter!("solution_blocks_total").increment(1);
         let block = block_of(&solution, &draft);
         let (height, hash) = (block.height, block.hash);
@@ -96,7 +95,7 @@ async fn take(
         }
         info!(height, %hash, worker = %solution.worker, "block found");
     }
-    if is_share {
+    if reached.contains(&Goal::Share) {
         counter!("solution_shares_total").increment(1);
         match ticket.share(&draft, &solution.solved.header, solution.extranonces) {
             Ok(share) => {
@@ -112,7 +111,7 @@ async fn take(
             Err(error) => error!(job = %solution.job.id(), %error, "a share of our own that is none"),
         }
     }
-    if !is_block && !is_share {
+    if reached.is_empty() {
         // The job's solution target said otherwise: they must come from the same work.
         error!(job = %solution.job.id(), worker = %solution.worker, "a solution that solves nothing");
         counter!("solution_nothing_total").increment(1);

@@ -12,7 +12,7 @@ use stratum::mining::midstate::Midstate;
 use stratum::mining::version_rolling::VERSION_MASK;
 use stratum::{JobId, JobParts, Offer};
 
-use super::Payout;
+use super::{Goal, Payout};
 use crate::runtime::clock::since_1970;
 use crate::template::Template;
 
@@ -32,6 +32,8 @@ pub(super) struct Common {
     pub(super) source: Arc<Template>,
     /// What the block is made of: all of it that fits beside our coinbase.
     pub(super) template: Arc<Template>,
+    /// What blocks a hash may be good enough for.
+    pub(super) goals: Box<[(Goal, Target)]>,
     /// Who gets how much before the finder's part.
     pub(super) payouts: Payouts,
 }
@@ -68,9 +70,15 @@ impl Ticket {
         self.info.share_data.previous
     }
 
-    /// Whether a solution with this proof of work is a share.
-    pub fn makes_share(&self, pow_hash: &[u8; 32]) -> bool {
-        self.makes_shares && self.info.bits.target().is_met_by(pow_hash)
+    /// All that a hash may be good enough for, with the targets: the share, the block, merged chains' blocks.
+    fn goals(&self) -> impl Iterator<Item = (Goal, Target)> {
+        let share = self.makes_shares.then(|| (Goal::Share, self.info.bits.target()));
+        share.into_iter().chain(self.common.goals.iter().copied())
+    }
+
+    /// What a solution with this proof of work is.
+    pub fn reached(&self, pow_hash: &[u8; 32]) -> Vec<Goal> {
+        self.goals().filter(|(_, target)| target.is_met_by(pow_hash)).map(|(goal, _)| goal).collect()
     }
 
     /// Whom the block of `draft` pays, in words.
@@ -136,8 +144,9 @@ pub(super) fn offer(
     let draft = Draft::new(info, &common.payouts, &common.template.witness_branch, &common.rules)?;
     let template = &common.template;
     let head = draft.coinbase_head();
-    let block_target = Target::from_be_bytes(&template.target.to_be_bytes());
-    let easiest = if makes_shares { draft.info().bits.target().max(block_target) } else { block_target };
+    let ticket =
+        Ticket { common: common.clone(), payout: payout.clone(), info: Box::new(draft.info().clone()), makes_shares };
+    let easiest = ticket.goals().map(|(_, target)| target).max().expect("there is a block to find");
     let solution_target = easiest.min(Target::MAX_256);
     let parts = JobParts {
         id: next_job_id(),
@@ -155,8 +164,6 @@ pub(super) fn offer(
         ),
         pow: common.network.parent.pow.function(),
     };
-    let ticket =
-        Ticket { common: common.clone(), payout: payout.clone(), info: Box::new(draft.info().clone()), makes_shares };
     Ok(Offer::new(&parts, ticket))
 }
 

@@ -2,12 +2,14 @@
 
 mod assemble;
 pub mod gate;
+mod goal;
 mod publish;
 mod target;
 pub mod username;
 
 pub use assemble::Ticket;
 pub use gate::Gate;
+pub use goal::Goal;
 pub use publish::{Inputs, describe, publish};
 
 use bitcoin::ScriptBuf;
@@ -15,9 +17,10 @@ use bitcoin::hashes::Hash;
 use bytes::Bytes;
 use dashmap::DashMap;
 use parking_lot::Mutex;
-use sharechain::chain::{Tip, share_rules};
+use sharechain::chain::{NextShare, Tip, share_rules};
 use sharechain::coin::Network;
 use sharechain::coin::address::{self, AddressError};
+use sharechain::merged::MergedWork;
 use sharechain::merkle::Digest;
 use sharechain::share::{
     self, GenerationError, Payee, PayeeError, Payouts, ScriptError, SegwitData, ShareData, ShareInfo, Target,
@@ -160,11 +163,33 @@ pub enum WorkError {
     Payee(#[from] PayeeError),
 }
 
+/// What work is made of: all of it plain data, so that it can be made wherever these are.
+#[derive(Debug, Clone)]
+pub struct WorkParts {
+    /// The parent chain's next block.
+    pub template: Arc<Template>,
+    /// What the next share must carry, and pays by, if its block has the template's target.
+    pub next_share: NextShare,
+    /// The next blocks of merged chains.
+    pub merged: Arc<MergedWork>,
+}
+
+impl WorkParts {
+    /// For a block like `template` whose share builds on `tip`.
+    ///
+    /// # Errors
+    /// [`WorkError::ChainIncomplete`].
+    pub fn new(template: &Arc<Template>, tip: &Tip, merged: Arc<MergedWork>) -> Result<Self, WorkError> {
+        let next_share = tip.next_share(block_target(template)).ok_or(WorkError::ChainIncomplete)?;
+        Ok(Self { template: template.clone(), next_share, merged })
+    }
+}
+
 /// What there is to mine. Immutable but for the cache of the jobs made from it.
 #[derive(Debug)]
 pub struct WorkSet {
     config: Arc<Config>,
-    tip: Arc<Tip>,
+    next_share: NextShare,
     rates: Arc<Rates>,
     epochs: Epochs,
     made: Instant,
@@ -195,49 +220,38 @@ struct JobKey {
 }
 
 impl WorkSet {
-    /// Work on `template` that builds on `tip`; `before` is what there was, which spares work where the template is the
-    /// same.
+    /// Work on `parts`; `before` is what there was, which spares work where the template is the same.
     ///
     /// # Errors
     /// There is none.
     pub fn new(
         config: &Arc<Config>,
-        template: &Arc<Template>,
-        tip: Arc<Tip>,
+        parts: WorkParts,
         rates: Arc<Rates>,
         epochs: Epochs,
         before: Option<&Self>,
     ) -> Result<Self, WorkError> {
-        if tip.next().is_none() {
-            return Err(WorkError::ChainIncomplete);
-        }
+        let WorkParts { template, next_share, merged } = parts;
         let network = config.network;
         let rules = share_rules(network);
-        let version = tip.version();
-        let texts: Vec<&[u8]> = config.coinbase_texts.iter().map(String::as_bytes).collect();
-        let mut coinbase_script = share::coinbase_script(template.height, &texts, &template.coinbase_flags)?.into_vec();
-        // The first sixteen heights are pushed by a single byte, and Bitcoin wants at least two in the script.
-        if coinbase_script.len() < 2 {
-            coinbase_script.push(0);
-        }
-        let weights = tip.weights(block_target(template));
-        let payouts_of = |value| Payouts::new(version, value, &weights, &rules);
+        let coinbase_script = coinbase_script(&template, &commitments(&merged, &config.coinbase_texts))?;
+        let payouts_of = |value| Payouts::new(next_share.version, value, &next_share.weights, &rules);
         let segwit_of = |template: &Template| {
-            tip.has_segwit().then(|| SegwitData {
+            next_share.has_segwit.then(|| SegwitData {
                 txid_merkle_branch: template.branch.clone().into(),
                 wtxid_merkle_root: template.witness_root.unwrap_or_default(),
             })
         };
         let default_payee = Payee::from_address(&config.default_payout.address, &rules)?;
         let payouts = payouts_of(template.coinbase_value)?;
-        let coinbase = payouts.coinbase(&coinbase_script, segwit_of(template).as_ref(), &default_payee)?;
+        let coinbase = payouts.coinbase(&coinbase_script, segwit_of(&template).as_ref(), &default_payee)?;
         let coinbase_bytes = coinbase.prefix().len() + OUTPUT_BYTES_MAX + COINBASE_END_BYTES;
         // Each payee's script may count as one signature operation, at four units of cost.
         let sigops = 4 * (payouts.count() as u64 + 2);
         let kept = template.fitting(4 * coinbase_bytes as u64 + COINBASE_WITNESS_WEIGHT, sigops);
         let trimmed = match before.map(|before| &before.common) {
             // Tips change far more often than templates: hashing all transactions again would be in vain.
-            Some(before) if Arc::ptr_eq(&before.source, template) && before.template.transactions.len() == kept => {
+            Some(before) if Arc::ptr_eq(&before.source, &template) && before.template.transactions.len() == kept => {
                 before.template.clone()
             }
             _ => template.truncated(kept),
@@ -253,11 +267,18 @@ impl WorkSet {
             epochs,
             made: Instant::now(),
             rates,
-            coinbase_script: coinbase_script.into(),
+            coinbase_script,
             segwit_data: segwit_of(&trimmed),
-            transactions: tip.transactions(hashes),
-            tip,
-            common: Arc::new(Common { network, rules, payouts, source: template.clone(), template: trimmed }),
+            transactions: next_share.transactions(hashes),
+            next_share,
+            common: Arc::new(Common {
+                network,
+                rules,
+                payouts,
+                goals: goal::of_blocks(&trimmed, &merged),
+                source: template,
+                template: trimmed,
+            }),
             jobs: DashMap::new(),
             rendered: before.map(|before| before.rendered.clone()).unwrap_or_default(),
         })
@@ -268,9 +289,9 @@ impl WorkSet {
         &self.common.template
     }
 
-    /// What the next share builds on.
-    pub fn tip(&self) -> &Tip {
-        &self.tip
+    /// What the next share must carry.
+    pub fn next_share(&self) -> &NextShare {
+        &self.next_share
     }
 
     /// Who would be paid what if this node found a block now for `finder`, the donation last.
@@ -286,14 +307,13 @@ impl WorkSet {
 
     /// The share-to-be that pays `payout` as its finder.
     fn share_info(&self, payout: &Payout, now: u32) -> Result<ShareInfo, Refusal> {
-        let next = self.tip.next().ok_or_else(|| Refusal(WorkError::ChainIncomplete.to_string()))?;
-        let version = self.tip.version();
-        let common = &self.common;
+        let (next, common) = (&self.next_share, &self.common);
+        let required = &next.requirements;
         let miners = Miners {
             submissions: self.rates.accepted,
             node_rate: self.rates.hash_rate,
             payee_rate: self.rates.payees.get(&payout.address).map_or(0.0, |done| done.hash_rate),
-            pool_rate: self.tip.rate(),
+            pool_rate: next.pool_rate,
         };
         let block = Block {
             attempts: f64::from(block_target(&common.template).attempts().0),
@@ -301,33 +321,32 @@ impl WorkSet {
         };
         let donation_percent = self.config.donation_percent;
         let desired = target::desired(payout.share_difficulty, miners, block, donation_percent, common.network);
-        let (max_bits, bits) = next.targets(desired);
-        let named = |payout: &Payout| Payee::from_address(&payout.address, &common.rules)?.payout(version);
+        let (max_bits, bits) = required.targets(desired);
+        let named = |payout: &Payout| Payee::from_address(&payout.address, &common.rules)?.payout(next.version);
         // As in the old node: what an old share version cannot name mines for the operator.
         let share_payout = named(payout)
             .or_else(|_| named(&self.config.default_payout))
             .map_err(|error| Refusal(error.to_string()))?;
-        let timestamp =
-            next.timestamp(version, now).ok_or_else(|| Refusal("the share chain's clock has run out".to_owned()))?;
+        let timestamp = next.timestamp(now).ok_or_else(|| Refusal("the share chain's clock has run out".to_owned()))?;
         Ok(ShareInfo {
             share_data: ShareData {
-                previous: self.tip.best_hash(),
+                previous: next.previous,
                 coinbase: self.coinbase_script.clone(),
                 nonce: fastrand::u32(..),
                 payout: share_payout,
                 subsidy: common.template.coinbase_value,
                 donation: donation(donation_percent, fastrand::f64()),
-                stale_info: self.tip.stale_info(),
-                desired_version: self.tip.desired_version(),
+                stale_info: next.stale_info,
+                desired_version: next.desired_version,
             },
             segwit_data: self.segwit_data.clone(),
             transactions: self.transactions.clone(),
-            far_share_hash: next.far_share_hash,
+            far_share_hash: required.far_share_hash,
             max_bits,
             bits,
             timestamp,
-            absheight: next.absheight,
-            abswork: next.abswork(bits),
+            absheight: required.absheight,
+            abswork: required.abswork(bits),
         })
     }
 }
@@ -389,6 +408,23 @@ fn block_target(template: &Template) -> Target {
     Target::from_be_bytes(&template.target.to_be_bytes())
 }
 
+/// What the coinbase script commits to beside the height, in its order: merged chains' blocks come first, for their
+/// daemons look for them right after the height.
+fn commitments(merged: &MergedWork, texts: &[String]) -> Vec<Box<[u8]>> {
+    let merged = merged.commitment().map(Box::from);
+    merged.into_iter().chain(texts.iter().map(|text| text.as_bytes().into())).collect()
+}
+
+fn coinbase_script(template: &Template, commitments: &[Box<[u8]>]) -> Result<Box<[u8]>, ScriptError> {
+    let items: Vec<&[u8]> = commitments.iter().map(|item| &**item).collect();
+    let mut script = share::coinbase_script(template.height, &items, &template.coinbase_flags)?.into_vec();
+    // The first sixteen heights are pushed by a single byte, and Bitcoin wants at least two in the script.
+    if script.len() < 2 {
+        script.push(0);
+    }
+    Ok(script.into())
+}
+
 /// A percentage in 65535ths, rounded up or down by chance so that it is right on average (protocol section 9.3).
 fn donation(percent: f64, draw: f64) -> u16 {
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "between 0 and 65535, saturating")]
@@ -406,6 +442,7 @@ mod tests {
     use bitcoin::{Block as BitcoinBlock, Transaction};
     use sharechain::chain::Sharechain;
     use sharechain::coin::BITCOIN_REGTEST;
+    use sharechain::merged::MergedBlock;
     use sharechain::share::{Draft, Share};
     use stratum::Work;
     use stratum::mining::job::LastRoot;
@@ -454,8 +491,8 @@ mod tests {
 
     fn work_on(chain: &mut Sharechain, template: &Arc<Template>, config: &Arc<Config>) -> WorkSet {
         chain.think(f64::from(unix_second()));
-        let tip = chain.tip();
-        WorkSet::new(config, template, tip, Arc::default(), Epochs::default(), None).unwrap()
+        let parts = WorkParts::new(template, &chain.tip(), Arc::default()).unwrap();
+        WorkSet::new(config, parts, Arc::default(), Epochs::default(), None).unwrap()
     }
 
     fn fresh(fee_percent: f64) -> WorkSet {
@@ -471,7 +508,7 @@ mod tests {
                 Submission { extranonce2: [5, 6, 7, 8], time: ticket.template().time, nonce, version_bits: None };
             let solved =
                 submission.solve(&offer.job, [1, 2, 3, 4], 0, unix_second(), &mut LastRoot::default()).unwrap();
-            if ticket.makes_share(&solved.pow_hash) {
+            if ticket.reached(&solved.pow_hash).contains(&Goal::Share) {
                 let share = ticket.share(&draft, &solved.header, [1, 2, 3, 4, 5, 6, 7, 8]).unwrap();
                 assert_eq!(share.hash().0, solved.hash, "miner and share hash the same header");
                 return (draft, solved.header, share);
@@ -614,6 +651,27 @@ mod tests {
     #[test]
     fn one_script_is_one_payee_however_it_is_written() {
         assert_eq!(payout(&MINER.to_uppercase()).address, payout(MINER).address);
+    }
+
+    #[test]
+    fn a_merged_chains_easier_target_makes_solutions_and_its_commitment_follows_the_height() {
+        let block = MergedBlock { chain: "other".into(), chain_id: 98, hash: [7; 32], target: Target::MAX_256 };
+        let merged = Arc::new(MergedWork::new(vec![block]).unwrap());
+        let mut chain = Sharechain::new(&BITCOIN_REGTEST);
+        chain.think(f64::from(unix_second()));
+        let template = template(850_000);
+        let parts = WorkParts::new(&template, &chain.tip(), merged.clone()).unwrap();
+        let work = WorkSet::new(&config(0.0), parts, Arc::default(), Epochs::default(), None).unwrap();
+        let offer = work.offer(&payout(MINER), 0, 0).unwrap();
+        let ticket = offer.job.ticket();
+        let hard = |first: u8| [[0xff; 31].as_slice(), &[first]].concat().try_into().unwrap();
+        assert_eq!(ticket.reached(&hard(0xff)), [Goal::Merged(0)], "no share and no block of the parent chain");
+        assert_eq!(ticket.reached(&hard(0)), [Goal::Share, Goal::Block, Goal::Merged(0)]);
+        assert_eq!(offer.job.solution_target(), stratum::Target::from_le_bytes([0xff; 32]));
+        let script = &ticket.draft().unwrap().info().share_data.coinbase.clone();
+        assert_eq!(script[..5], [3, 0x50, 0xf8, 0x0c, 44]);
+        assert_eq!(script[5..49], merged.commitment().unwrap());
+        assert!(script.ends_with(b"\x05hello"));
     }
 
     #[test]

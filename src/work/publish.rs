@@ -10,7 +10,7 @@ use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use super::{Config, Gate, WorkSet};
+use super::{Config, Gate, WorkParts, WorkSet};
 use crate::rates::Rates;
 use crate::template::Template;
 
@@ -165,7 +165,8 @@ impl Publisher {
             }
         }
         self.last = Some((template.clone(), tip.clone()));
-        let set = WorkSet::new(&self.config, &template, tip, rates, self.epochs, before)?;
+        let parts = WorkParts::new(&template, &tip, Arc::default())?;
+        let set = WorkSet::new(&self.config, parts, rates, self.epochs, before)?;
         Ok((set, cause))
     }
 }

@@ -1,7 +1,7 @@
 //! Which share is built on: punished and naughty heads, incomplete chains, stale accounting.
 
 use sharechain::chain::{Event, KnownTransaction, Sharechain};
-use sharechain::share::{Bits, ShareHash, ShareVersion, StaleInfo};
+use sharechain::share::{Bits, ShareHash, ShareVersion, StaleInfo, Target};
 use sharechain::testkit::{Plan, START, attempts, bits_of, grow, network, share_on};
 use std::sync::Arc;
 
@@ -219,7 +219,7 @@ fn our_lost_shares_are_announced_once_each() {
     assert_eq!((counts.made, counts.orphan, counts.dead), (2, 1, 1));
     // The next share of ours announces the orphan, and the one after it the dead share.
     for stale_info in [StaleInfo::ORPHAN, StaleInfo::DOA, StaleInfo::NONE] {
-        assert_eq!(chain.tip().stale_info(), stale_info);
+        assert_eq!(chain.tip().next_share(Target::MAX_256).unwrap().stale_info, stale_info);
         let best = chain.choice().best.unwrap();
         let share = on(&mut chain, best, 9, stale_info);
         chain.add_own(share, false, now);

@@ -12,6 +12,7 @@ mod vectors {
     mod chains;
     mod dialogues;
     mod forks;
+    mod merged;
     mod messages;
     mod numbers;
     mod primitives;

@@ -2,6 +2,7 @@
 
 use ruint::Uint;
 use ruint::aliases::U320;
+use serde::{Deserialize, Serialize};
 
 use super::view::View;
 use crate::coin::Network;
@@ -68,8 +69,8 @@ fn clip<T: PartialOrd>(number: T, low: T, high: T) -> T {
 }
 
 /// What a share must carry that follows a given parent, or none: the same for ours and for everyone's.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Next {
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Requirements {
     previous: Option<Previous>,
     /// Shares from the parent down.
     pub height: u32,
@@ -82,18 +83,18 @@ pub struct Next {
     share_period: u32,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Previous {
     timestamp: u32,
     abswork: u128,
 }
 
-impl Next {
+impl Requirements {
     /// What a share must carry after `previous`; `None` if too little of the chain is known to tell.
-    pub(super) fn after(view: &View<'_>, previous: Option<&Share>) -> Option<Next> {
+    pub(super) fn after(view: &View<'_>, previous: Option<&Share>) -> Option<Requirements> {
         let network = view.network;
         let Some(previous) = previous else {
-            return Some(Next {
+            return Some(Requirements {
                 previous: None,
                 height: 0,
                 max_target: Target(network.max_target.to()),
@@ -118,7 +119,7 @@ impl Next {
             };
             pace.max_target(network)
         };
-        Some(Next {
+        Some(Requirements {
             previous: Some(Previous { timestamp: previous.timestamp(), abswork: previous.abswork() }),
             height,
             max_target,
@@ -200,7 +201,7 @@ mod tests {
 
     #[test]
     fn a_share_is_at_most_thirty_times_harder_than_it_must_be() {
-        let next = Next {
+        let next = Requirements {
             previous: None,
             height: 0,
             max_target: Target(BITCOIN.max_target.to()),

@@ -1,17 +1,17 @@
-//! `Tip`: an immutable snapshot of the best share and of what the next one must carry, for whoever makes work.
+//! `Tip`: an immutable snapshot of the best share and of what the next one must carry.
 
 use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use super::retarget::Next;
+use super::next::NextShare;
+use super::retarget::Requirements;
 use super::stats::OwnCounts;
-use super::verify::canonical_refs;
 use super::view::View;
 use super::votes;
 use super::weights::{Counting, Query, Snapshot, Window, limit};
 use crate::merkle::Digest;
-use crate::share::{Bits, Share, ShareHash, ShareVersion, StaleInfo, Target, TransactionRefs, Weights};
+use crate::share::{Share, ShareHash, ShareVersion, StaleInfo, Target, Weights};
 
 /// Windows kept for block targets that were asked for: the template's, and that of a block before a retarget.
 const LIMITS_KEPT: usize = 4;
@@ -22,11 +22,10 @@ const RATE_SECONDS: u32 = 3600;
 #[derive(Debug)]
 pub struct Tip {
     best: Option<Arc<Share>>,
-    next: Option<Next>,
+    height: u32,
     version: ShareVersion,
-    desired_version: u64,
-    has_segwit: bool,
-    stale_info: StaleInfo,
+    /// For blocks of the target that the best share's has; none while too little of the chain is known.
+    next: Option<NextShare>,
     own: OwnCounts,
     rate: Option<f64>,
     punish: bool,
@@ -34,7 +33,6 @@ pub struct Tip {
     spread: u32,
     window: Snapshot,
     by_limit: Mutex<Vec<(Query, Arc<Weights>)>>,
-    listed_before: Vec<Box<[Digest]>>,
 }
 
 impl Tip {
@@ -52,7 +50,7 @@ impl Tip {
         // that the next share will be checked by.
         let block_target = parent.map_or(Target::BEYOND, Share::block_target);
         let query = view.window(version, parent, block_target);
-        window.weights(query, &|hash| view.entry(hash));
+        let weights = window.weights(query, &|hash| view.entry(hash));
         let rate_shares = RATE_SECONDS / view.network.share_period.max(1);
         let statistics = super::Statistics { view: *view };
         let rate = parent
@@ -60,14 +58,24 @@ impl Tip {
             .and_then(|parent| statistics.rate(parent.hash(), rate_shares.max(2)));
         let listed_before = match parent {
             Some(parent) if version.lists_transactions() => listed_before(view, parent.hash()),
-            _ => Vec::new(),
+            _ => Arc::default(),
         };
-        Tip {
-            next: Next::after(view, parent),
+        let next = Requirements::after(view, parent).map(|requirements| NextShare {
+            previous: parent.map(Share::hash),
             version,
             desired_version,
             has_segwit: version.has_segwit(view.network.segwit_activation_version),
             stale_info,
+            requirements,
+            block_target,
+            weights,
+            listed_before,
+            pool_rate: rate,
+        });
+        Tip {
+            height: parent.map_or(0, |parent| view.all.height(parent.hash())),
+            version,
+            next,
             own,
             rate,
             punish,
@@ -75,7 +83,6 @@ impl Tip {
             spread: view.network.spread,
             window: window.snapshot(),
             by_limit: Mutex::default(),
-            listed_before,
             best,
         }
     }
@@ -92,12 +99,7 @@ impl Tip {
 
     /// Shares from the best down.
     pub fn height(&self) -> u32 {
-        self.next.as_ref().map_or(0, |next| next.height)
-    }
-
-    /// What the next share must carry; none while too little of the chain is known.
-    pub fn next(&self) -> Option<&Next> {
-        self.next.as_ref()
+        self.height
     }
 
     /// The version of the next share.
@@ -105,19 +107,10 @@ impl Tip {
         self.version
     }
 
-    /// Whether the next share carries segwit data.
-    pub fn has_segwit(&self) -> bool {
-        self.has_segwit
-    }
-
-    /// The version that it votes for.
-    pub fn desired_version(&self) -> u64 {
-        self.desired_version
-    }
-
-    /// `max_bits` of the next share, and its `bits` if it would like the target `desired`.
-    pub fn retarget(&self, desired: Target) -> Option<(Bits, Bits)> {
-        self.next.as_ref().map(|next| next.targets(desired))
+    /// What the next share must carry if its block has this target; none while too little of the chain is known.
+    pub fn next_share(&self, block_target: Target) -> Option<NextShare> {
+        let next = self.next.as_ref()?;
+        Some(NextShare { block_target, weights: self.weights(block_target), ..next.clone() })
     }
 
     /// The weights that the next share pays by, if its block has this target. Summed once for each target.
@@ -139,11 +132,6 @@ impl Tip {
         weights
     }
 
-    /// What the next share of our own should announce of those before.
-    pub fn stale_info(&self) -> StaleInfo {
-        self.stale_info
-    }
-
     /// What became of our own shares.
     pub fn own(&self) -> OwnCounts {
         self.own
@@ -158,16 +146,10 @@ impl Tip {
     pub fn punish(&self) -> bool {
         self.punish
     }
-
-    /// How a share before version 34 lists these transactions (protocol section 5.3); none from then on.
-    pub fn transactions(&self, hashes: impl FnOnce() -> Vec<Digest>) -> Option<TransactionRefs> {
-        self.version
-            .lists_transactions()
-            .then(|| canonical_refs(self.listed_before.iter().map(|listed| &**listed), &hashes()))
-    }
 }
 
-fn listed_before(view: &View<'_>, parent: ShareHash) -> Vec<Box<[Digest]>> {
+/// What the shares from `parent` down list anew, as far as the next share may refer to it.
+fn listed_before(view: &View<'_>, parent: ShareHash) -> Arc<[Box<[Digest]>]> {
     view.chain(parent, super::verify::TRANSACTION_SHARES_MAX)
         .map(|share| share.info().transactions.as_ref().map(|listed| listed.new_hashes.clone()).unwrap_or_default())
         .collect()

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::fmt;
 
 use super::error::VerifyError;
-use super::retarget::Next;
+use super::retarget::Requirements;
 use super::view::{CoinbaseSize, KnownShare, View};
 use super::votes;
 use super::weights::Window;
@@ -64,7 +64,7 @@ pub(super) fn check(
     if let Some(parent) = parent_share {
         votes::check_succession(view, share.version(), parent)?;
     }
-    let next = Next::after(view, parent_share)
+    let next = Requirements::after(view, parent_share)
         .ok_or_else(|| VerifyError::MissingAncestors(share.previous().unwrap_or_else(|| share.hash())))?;
     let listed = share.info().transactions.as_ref().map(|refs| resolve(view, share, refs)).transpose()?;
     let wanted = info_wanted(view, share, &next, listed.as_deref());
@@ -126,7 +126,7 @@ pub(super) fn stripped_coinbase(
 }
 
 /// All that `share` should hold, given what its miner was free to choose.
-fn info_wanted(view: &View<'_>, share: &Share, next: &Next, listed: Option<&[Digest]>) -> ShareInfo {
+fn info_wanted(view: &View<'_>, share: &Share, next: &Requirements, listed: Option<&[Digest]>) -> ShareInfo {
     let given = share.info();
     let (max_bits, bits) = next.targets(given.bits.target());
     ShareInfo {

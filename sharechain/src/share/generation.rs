@@ -6,6 +6,7 @@
 use bitcoin::hashes::{Hash, sha256d};
 use ruint::Uint;
 use ruint::aliases::U320;
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use super::{HashLink, Payee, PayeeError, SegwitData, ShareInfo, ShareRules, ShareVersion};
@@ -63,7 +64,8 @@ const LOCK_TIME: [u8; 4] = [0; 4];
 /// Who found how much of the payout window: attempts times 65535 (protocol section 7).
 ///
 /// `total` is the sum of all weights and of `donation`. A window of 2^16 shares stays below 2^290.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "ListedWeights", into = "ListedWeights")]
 pub struct Weights {
     /// What each payee has; entries of 0 count as absent.
     pub by_payee: Map<Payee, U320>,
@@ -71,6 +73,37 @@ pub struct Weights {
     pub total: U320,
     /// What the payees gave to the donation address.
     pub donation: U320,
+}
+
+/// Weights as they are serialised: payees with their scripts.
+#[derive(Clone, Serialize, Deserialize)]
+struct ListedWeights {
+    payees: Vec<PayeeWeight>,
+    total: U320,
+    donation: U320,
+}
+
+#[derive(Clone, Serialize, Deserialize)]
+struct PayeeWeight {
+    #[serde(with = "super::whole_payee")]
+    payee: Payee,
+    weight: U320,
+}
+
+impl From<Weights> for ListedWeights {
+    fn from(weights: Weights) -> Self {
+        let listed = |(payee, weight)| PayeeWeight { payee, weight };
+        let Weights { by_payee, total, donation } = weights;
+        Self { payees: by_payee.into_iter().map(listed).collect(), total, donation }
+    }
+}
+
+impl From<ListedWeights> for Weights {
+    fn from(listed: ListedWeights) -> Self {
+        let ListedWeights { payees, total, donation } = listed;
+        let by_payee = payees.into_iter().map(|PayeeWeight { payee, weight }| (payee, weight)).collect();
+        Self { by_payee, total, donation }
+    }
 }
 
 /// Why there is no coinbase.

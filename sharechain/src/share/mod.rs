@@ -30,9 +30,10 @@ pub use generation::{
 };
 pub use inspect::{InspectError, inspect};
 pub use number::{Attempts, Bits, ShareHash, Target, display_hex};
-pub use payee::{Payee, PayeeError, SCRIPT_BYTES_MAX};
+pub use payee::{Payee, PayeeError, SCRIPT_BYTES_MAX, whole as whole_payee};
 
 use bitcoin::hashes::{Hash, sha256d};
+use serde::{Deserialize, Serialize};
 use std::fmt;
 
 use crate::merkle::{self, Digest};
@@ -106,7 +107,7 @@ impl MinHeader {
 }
 
 /// What became of the shares that their miner lost before this one (field 12).
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 pub struct StaleInfo(pub u8);
 
 impl StaleInfo {

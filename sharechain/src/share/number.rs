@@ -1,7 +1,7 @@
 //! The numbers of consensus: hashes in P2Pool's order, compact targets without Bitcoin's sign bit, and attempts.
 
 use ruint::aliases::U320;
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::cmp::Ordering;
 use std::fmt;
 use std::ops::Add;
@@ -44,6 +44,16 @@ impl Serialize for ShareHash {
     }
 }
 
+impl<'de> Deserialize<'de> for ShareHash {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let mut digest = Digest::default();
+        let digits = <std::borrow::Cow<'de, str>>::deserialize(deserializer)?;
+        hex::decode_to_slice(digits.as_bytes(), &mut digest).map_err(serde::de::Error::custom)?;
+        digest.reverse();
+        Ok(ShareHash(digest))
+    }
+}
+
 /// A digest as people and JSON see it: 64 hex digits of the integer, most significant first.
 pub fn display_hex(digest: &Digest) -> String {
     let mut reversed = *digest;
@@ -52,7 +62,7 @@ pub fn display_hex(digest: &Digest) -> String {
 }
 
 /// The compact form of a target (the reference's `FloatingInteger`), compared by its 32 bits only (section 4.6).
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Bits(pub u32);
 
 impl Bits {
@@ -105,7 +115,7 @@ impl fmt::Debug for Bits {
 /// Exact below 2^256. Compact forms go up to about 2^2040; all those are held as [`Target::BEYOND`], because no rule
 /// tells them apart: every hash meets them, their attempts are 0, they exceed every network's maximum, and nine or
 /// eleven tenths of them are still clipped to that maximum.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Target(pub U320);
 
 impl Target {
@@ -149,7 +159,7 @@ impl fmt::Debug for Target {
 }
 
 /// Work: a count of hashes. One share's is at most 2^256 (target 0, trap 22), a window's sum less than 2^290.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
 pub struct Attempts(pub U320);
 
 impl Attempts {

@@ -6,7 +6,7 @@
 use bech32::Bech32;
 use bech32::primitives::decode::CheckedHrpstring;
 use bitcoin::base58;
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::borrow::Borrow;
 use std::cmp::Ordering;
 use std::fmt;
@@ -83,11 +83,67 @@ impl Script {
         }
         script
     }
+
+    fn as_bytes(&self) -> &[u8] {
+        &self.bytes[..usize::from(self.length)]
+    }
 }
 
 impl Serialize for Payee {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(self.as_str())
+    }
+}
+
+/// A payee with its scripts, for readers who have no network's rules to make them by: use it with `serde(with)`. What a
+/// payee serialises as by itself is its address alone.
+pub mod whole {
+    use super::{
+        BECH32_CHARACTERS_MAX, Deserialize, Deserializer, Payee, SCRIPT_BYTES_MAX, Script, Scripts, Serializer,
+    };
+    use serde::Serialize;
+    use serde::de::Error;
+    use std::borrow::Cow;
+    use std::sync::Arc;
+
+    #[derive(Serialize, serde::Deserialize)]
+    struct Whole<'a> {
+        #[serde(borrow)]
+        address: Cow<'a, str>,
+        padded: Option<String>,
+        unpadded: Option<String>,
+    }
+
+    /// Writes address and scripts, these in hex.
+    ///
+    /// # Errors
+    /// The serializer's.
+    pub fn serialize<S: Serializer>(payee: &Payee, serializer: S) -> Result<S::Ok, S::Error> {
+        let digits = |script: &Option<Script>| script.as_ref().map(|script| hex::encode(script.as_bytes()));
+        let Scripts { text, padded, unpadded } = &*payee.0;
+        let whole = Whole { address: Cow::Borrowed(text), padded: digits(padded), unpadded: digits(unpadded) };
+        whole.serialize(serializer)
+    }
+
+    /// Reads what [`serialize`] wrote.
+    ///
+    /// # Errors
+    /// Not that, or longer than any payee.
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Payee, D::Error> {
+        let whole = Whole::deserialize(deserializer)?;
+        if whole.address.len() > BECH32_CHARACTERS_MAX {
+            return Err(D::Error::custom("an address that is too long"));
+        }
+        let script = |digits: Option<String>| -> Result<Option<Script>, D::Error> {
+            let Some(digits) = digits else { return Ok(None) };
+            let bytes = hex::decode(digits).map_err(D::Error::custom)?;
+            if bytes.len() > SCRIPT_BYTES_MAX {
+                return Err(D::Error::custom("a payee's script that is too long"));
+            }
+            Ok(Some(Script::new(&[&bytes])))
+        };
+        let (padded, unpadded) = (script(whole.padded)?, script(whole.unpadded)?);
+        Ok(Payee(Arc::new(Scripts { text: whole.address.into(), padded, unpadded })))
     }
 }
 
@@ -174,7 +230,7 @@ impl Payee {
             Programs::Unpadded => &self.0.unpadded,
         };
         match script {
-            Some(script) => Ok(&script.bytes[..usize::from(script.length)]),
+            Some(script) => Ok(script.as_bytes()),
             None => Err(PayeeError::LeadingZero { text: self.as_str().into(), version }),
         }
     }

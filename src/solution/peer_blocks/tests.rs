@@ -3,7 +3,7 @@
 use super::*;
 use crate::runtime::clock::unix_second;
 use crate::template::TemplateParts;
-use crate::work::{Config, Payout, Ticket, WorkSet};
+use crate::work::{Config, Payout, Ticket, WorkParts, WorkSet};
 use bitcoin::absolute::LockTime;
 use bitcoin::consensus::serialize;
 use bitcoin::transaction::Version;
@@ -76,7 +76,8 @@ fn found(network: &'static Network, chain: &mut Sharechain, template: &Arc<Templ
         clock: unix_second,
     };
     chain.think(now);
-    let work = WorkSet::new(&Arc::new(config), template, chain.tip(), Arc::default(), Epochs::default(), None).unwrap();
+    let parts = WorkParts::new(template, &chain.tip(), Arc::default()).unwrap();
+    let work = WorkSet::new(&Arc::new(config), parts, Arc::default(), Epochs::default(), None).unwrap();
     let offer = work.offer(&Payout::to_address(MINER, network).unwrap(), 0, 0).unwrap();
     let ticket: &Ticket = offer.job.ticket();
     let draft = ticket.draft().unwrap();

@@ -1,0 +1,208 @@
+//! Merged mining: the work of other chains, and the one commitment to all of it that a parent block's coinbase carries
+//! (protocol section 9.8).
+//!
+//! Each chain has a slot in a merkle tree that follows from its number, so that a proof of work cannot stand for two blocks
+//! of one chain. What the coinbase holds is the tree's root; a chain's proof leads from its block's hash to that root.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use crate::merkle::{self, Digest};
+use crate::share::Target;
+
+/// Begins the commitment in a coinbase script.
+pub const COMMITMENT_HEAD: [u8; 4] = [0xfa, 0xbe, 0x6d, 0x6d];
+
+/// Bytes of a commitment: its head, the root, the tree's size, a nonce of 0.
+pub const COMMITMENT_BYTES: usize = 4 + 32 + 4 + 4;
+
+/// Levels of the tree at most, which is what the daemons of merged chains accept.
+const LEVELS_MAX: u32 = 30;
+
+/// A merged chain's next block.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MergedBlock {
+    /// The chain's name, for people.
+    pub chain: Arc<str>,
+    /// The chain's number.
+    pub chain_id: u32,
+    /// The block's hash, a raw digest.
+    pub hash: Digest,
+    /// What a parent block's proof of work must meet.
+    pub target: Target,
+}
+
+/// Where a block's hash stands in the tree.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    /// The slot, from 0.
+    pub index: u32,
+    /// The siblings on the way to the root.
+    pub branch: Vec<Digest>,
+}
+
+/// Why chains cannot be mined together.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum MergedError {
+    /// Two chains have one number.
+    #[error("two merged chains have the chain number {0}: each can be mined once")]
+    SameChain(u32),
+    /// No tree that daemons accept has a slot for each.
+    #[error("these merged chains' numbers have no slots of their own in a tree of {LEVELS_MAX} levels: leave one out")]
+    NoSlots,
+}
+
+/// The next blocks of merged chains: one snapshot, whatever their number. Plain data.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "Vec<MergedBlock>", into = "Vec<MergedBlock>")]
+pub struct MergedWork {
+    blocks: Vec<MergedBlock>,
+    levels: u32,
+    places: Vec<Place>,
+    root: Digest,
+}
+
+impl MergedWork {
+    /// Work on all of `blocks`.
+    ///
+    /// # Errors
+    /// [`MergedError`].
+    pub fn new(blocks: Vec<MergedBlock>) -> Result<Self, MergedError> {
+        let mut ids = BTreeSet::new();
+        if let Some(twice) = blocks.iter().find(|block| !ids.insert(block.chain_id)) {
+            return Err(MergedError::SameChain(twice.chain_id));
+        }
+        let slots = |levels: u32| -> Option<Vec<u32>> {
+            let slots: Vec<u32> = blocks.iter().map(|block| slot(block.chain_id, levels)).collect();
+            let distinct: BTreeSet<u32> = slots.iter().copied().collect();
+            (distinct.len() == slots.len()).then_some(slots)
+        };
+        let found = (0..=LEVELS_MAX).find_map(|levels| Some((levels, slots(levels)?)));
+        let (levels, slots) = found.ok_or(MergedError::NoSlots)?;
+        let leaves = slots.iter().copied().zip(blocks.iter().map(|block| block.hash)).collect();
+        let (root, places) = climb(leaves, &slots, levels);
+        Ok(Self { blocks, levels, places, root })
+    }
+
+    /// The blocks, in the order in which they were given.
+    pub fn blocks(&self) -> &[MergedBlock] {
+        &self.blocks
+    }
+
+    /// Where the block at `index` of [`blocks`](Self::blocks) stands in the tree.
+    pub fn place(&self, index: usize) -> Option<&Place> {
+        self.places.get(index)
+    }
+
+    /// What the parent's coinbase script must hold, once and right after the height; none without chains.
+    pub fn commitment(&self) -> Option<[u8; COMMITMENT_BYTES]> {
+        if self.blocks.is_empty() {
+            return None;
+        }
+        let mut commitment = [0; COMMITMENT_BYTES];
+        commitment[..4].copy_from_slice(&COMMITMENT_HEAD);
+        commitment[4..36].copy_from_slice(&self.root);
+        commitment[4..36].reverse();
+        commitment[36..40].copy_from_slice(&(1_u32 << self.levels).to_le_bytes());
+        Some(commitment)
+    }
+}
+
+impl TryFrom<Vec<MergedBlock>> for MergedWork {
+    type Error = MergedError;
+
+    fn try_from(blocks: Vec<MergedBlock>) -> Result<Self, MergedError> {
+        Self::new(blocks)
+    }
+}
+
+impl From<MergedWork> for Vec<MergedBlock> {
+    fn from(work: MergedWork) -> Self {
+        work.blocks
+    }
+}
+
+/// The slot of a chain in a tree of `levels`: a fixed step of a linear congruential generator, with the commitment's nonce,
+/// which is 0, as its seed.
+fn slot(chain_id: u32, levels: u32) -> u32 {
+    const FACTOR: u32 = 1_103_515_245;
+    const STEP: u32 = 12_345;
+    // Sizes are powers of two, so that reducing modulo 2^32 first changes nothing.
+    let number = STEP.wrapping_mul(FACTOR).wrapping_add(STEP).wrapping_add(chain_id.wrapping_mul(FACTOR));
+    number & ((1 << levels) - 1)
+}
+
+/// The root of a tree whose empty leaves are 0, and the way to it from each of `slots`. Costs the slots that are taken, not
+/// the tree's size.
+fn climb(leaves: BTreeMap<u32, Digest>, slots: &[u32], levels: u32) -> (Digest, Vec<Place>) {
+    let mut places: Vec<Place> = slots.iter().map(|slot| Place { index: *slot, branch: Vec::new() }).collect();
+    let (mut level, mut empty) = (leaves, [0; 32]);
+    for height in 0..levels {
+        let at = |level: &BTreeMap<u32, Digest>, index: u32| level.get(&index).copied().unwrap_or(empty);
+        for place in &mut places {
+            place.branch.push(at(&level, (place.index >> height) ^ 1));
+        }
+        let parents: BTreeSet<u32> = level.keys().map(|index| index >> 1).collect();
+        level = parents
+            .into_iter()
+            .map(|parent| (parent, merkle::node(&at(&level, parent << 1), &at(&level, parent << 1 | 1))))
+            .collect();
+        empty = merkle::node(&empty, &empty);
+    }
+    (level.get(&0).copied().unwrap_or(empty), places)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn block(chain_id: u32) -> MergedBlock {
+        let mut hash = [7; 32];
+        hash[..4].copy_from_slice(&chain_id.to_le_bytes());
+        MergedBlock { chain: format!("chain {chain_id}").into(), chain_id, hash, target: Target::MAX_256 }
+    }
+
+    fn root_of(place: &Place, hash: Digest) -> Digest {
+        place.branch.iter().enumerate().fold(hash, |below, (height, sibling)| {
+            if place.index >> height & 1 == 0 { merkle::node(&below, sibling) } else { merkle::node(sibling, &below) }
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn every_block_leads_to_the_root_that_the_coinbase_holds(ids in proptest::collection::btree_set(any::<u32>(), 1..20)) {
+            let Ok(work) = MergedWork::new(ids.iter().copied().map(block).collect()) else { return Ok(()) };
+            let commitment = work.commitment().unwrap();
+            let mut root: Digest = commitment[4..36].try_into().unwrap();
+            root.reverse();
+            let mut seen = BTreeSet::new();
+            for (index, block) in work.blocks().iter().enumerate() {
+                let place = work.place(index).unwrap();
+                prop_assert_eq!(root_of(place, block.hash), root);
+                prop_assert!(seen.insert(place.index), "one slot is one chain's");
+            }
+            let written = serde_json::to_string(&work).unwrap();
+            prop_assert_eq!(serde_json::from_str::<MergedWork>(&written).unwrap(), work);
+        }
+    }
+
+    #[test]
+    fn one_chain_cannot_be_mined_twice() {
+        assert_eq!(MergedWork::new(vec![block(5), block(98), block(5)]), Err(MergedError::SameChain(5)));
+    }
+
+    #[test]
+    fn numbers_that_collide_in_every_tree_are_refused_at_once() {
+        assert_eq!(MergedWork::new(vec![block(1), block(1 + (1 << 31))]), Err(MergedError::NoSlots));
+    }
+
+    #[test]
+    fn without_chains_a_coinbase_holds_nothing_of_them() {
+        assert_eq!(MergedWork::default().commitment(), None);
+        assert_eq!(MergedWork::new(Vec::new()), Ok(MergedWork::default()));
+    }
+}
