@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use p2pool::chain::store::Store;
-use p2pool::view::snapshot::look::{Ask, Carried, look};
+use sharechain::chain::pool::{Carried, NextBlock, look};
 
 /// Payees that take turns.
 const PAYEES: u32 = 300;
@@ -125,7 +125,7 @@ fn run(length: u32) -> (Sharechain, [Duration; 4]) {
     let mut spent = [Duration::ZERO; 3];
     let mut first_look = Duration::ZERO;
     let mut carried = Carried::default();
-    let ask = Ask { block_target: Some(block_bits.target()) };
+    let block = Some(NextBlock { target: block_bits.target(), value: 625_000_000 });
     for number in 0..length + 10 + TIMED {
         timestamp += 10;
         let plan = Plan { payee: number % PAYEES, timestamp, block_bits, nonce: number, ..Plan::default() };
@@ -146,7 +146,7 @@ fn run(length: u32) -> (Sharechain, [Duration; 4]) {
             spent[0] += checked - begin;
             spent[1] += told - checked;
             let begin = Instant::now();
-            let looked = look(&chain, std::mem::take(&mut carried), &ask);
+            let looked = look(&chain, std::mem::take(&mut carried), block);
             let took = begin.elapsed();
             if number == length + 10 {
                 first_look = took;

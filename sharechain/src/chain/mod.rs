@@ -15,6 +15,7 @@ mod error;
 mod forest;
 mod loose;
 mod next;
+pub mod pool;
 mod prune;
 mod replay;
 mod retarget;

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use ruint::aliases::U320;
+use serde::{Deserialize, Serialize};
 
 use super::score::true_division;
 use super::view::View;
@@ -21,7 +22,7 @@ pub enum Measure {
 }
 
 /// Work by what its miners said of the shares they lost.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct StaleCounts {
     /// All shares, whatever they announce.
     pub good: Attempts,
@@ -32,7 +33,7 @@ pub struct StaleCounts {
 }
 
 /// Shares that a payee found and lost, as far as it said.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct PayeeStales {
     /// Announced as lost.
     pub stale: u32,
@@ -191,7 +192,7 @@ struct Own {
 }
 
 /// What became of our own shares.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct OwnCounts {
     /// Made, dead ones included.
     pub made: u32,

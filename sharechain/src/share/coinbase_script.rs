@@ -65,6 +65,22 @@ pub fn push_bytes(item: &[u8]) -> Result<Vec<u8>, ScriptError> {
     }
 }
 
+/// The height that a coinbase script begins with (BIP 34).
+pub fn height_of(script: &[u8]) -> Option<u32> {
+    let (first, rest) = script.split_first()?;
+    match usize::from(*first) {
+        0 => Some(0),
+        length @ 1..=4 => {
+            let bytes = rest.get(..length)?;
+            let number = bytes.iter().rev().fold(0_u32, |number, byte| number << 8 | u32::from(*byte));
+            // The topmost bit is a sign, and no height is negative.
+            (bytes.last()? & 0x80 == 0).then_some(number)
+        }
+        small @ 0x51..=0x60 => u32::try_from(small - 0x50).ok(),
+        _ => None,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -75,5 +91,16 @@ mod tests {
         assert_eq!(script.len(), 100);
         assert_eq!(&script[..4], [3, 0x40, 0xd1, 0x0c]);
         assert_eq!(coinbase_script(1, &[&[0; 76]], b""), Err(ScriptError::ItemTooLong(76)));
+    }
+
+    #[test]
+    fn a_height_is_read_from_any_push_that_a_coinbase_may_begin_with() {
+        assert_eq!(height_of(&[2, 0xf6, 0]), Some(246));
+        assert_eq!(height_of(&[3, 0x01, 0x02, 0x0d, 9, 9]), Some(0x0d_0201));
+        assert_eq!(height_of(&[0x51, 0]), Some(1));
+        assert_eq!(height_of(&[0]), Some(0));
+        for odd in [&[][..], &[3, 1, 2], &[5, 1, 1, 1, 1, 1], &[1, 0x80], &[0x61]] {
+            assert_eq!(height_of(odd), None, "{odd:?}");
+        }
     }
 }

@@ -21,7 +21,7 @@ mod payee;
 
 pub use crate::rules::{ShareVersion, VersionError};
 pub use check::CheckError;
-pub use coinbase_script::{ScriptError, coinbase_script, push_bytes, push_number};
+pub use coinbase_script::{ScriptError, coinbase_script, height_of, push_bytes, push_number};
 pub use create::{Draft, DraftError};
 pub use format::{FormatError, pack, read_wrapped, ref_hash, ref_type, unpack, unpack_contents, write_wrapped};
 pub use generation::{

@@ -1,10 +1,12 @@
 //! The node on one page: what `p2pool top` shows, and `status` in brief. Bounded, however much there is.
 
 use serde::{Deserialize, Serialize};
+use sharechain::chain::pool::RecentShare;
 use std::sync::Arc;
 
 use crate::blocks::found::{FoundBlocks, Record};
 use crate::rates::Rates;
+use crate::view::snapshot::difficulty::bdiff;
 use crate::view::snapshot::{Estimate, Snapshot};
 
 /// Rows of each list: more than fit on a screen.
@@ -364,13 +366,13 @@ fn miner(worker: &Arc<str>, done: &crate::rates::WorkerRates) -> Miner {
     }
 }
 
-fn share(share: &crate::view::snapshot::DrawnShare) -> Share {
+fn share(share: &RecentShare) -> Share {
     Share {
         hash: share.hash.to_string(),
         height: share.height,
         time: share.time,
         payee: share.payee.to_string(),
-        difficulty: share.difficulty,
+        difficulty: bdiff(share.target),
         in_best_chain: share.in_best_chain,
         is_own: share.is_own,
         is_block: share.is_block,

@@ -11,18 +11,15 @@
 //! somebody wants it ([`share`]).
 
 pub mod difficulty;
-pub mod look;
 mod meters;
 pub mod share;
 mod sum;
 
-pub use sum::height_of;
-
 use metrics::histogram;
 use serde::Serialize;
-use sharechain::chain::OwnCounts;
+use sharechain::chain::pool::{self, PoolView};
 use sharechain::coin::Network;
-use sharechain::share::{Attempts, Payee, ShareHash, Target};
+use sharechain::share::{Attempts, Payee, Target};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -43,15 +40,6 @@ pub const INTERVAL: Duration = Duration::from_secs(5);
 
 /// The least time from one making to the next.
 const REST: Duration = Duration::from_secs(1);
-
-/// Shares that the reference looks back over for its rates.
-pub const STRETCH: u32 = 720;
-
-/// Generations of shares in the drawing.
-pub const DRAWN_GENERATIONS: u32 = 300;
-
-/// Shares in the drawing at most, those of all forks included.
-pub const DRAWN_MAX: usize = 900;
 
 /// What the operator decided, as far as figures tell of it.
 #[derive(Debug, Clone)]
@@ -123,12 +111,12 @@ pub struct Snapshot {
     /// Satoshis that each payee would get if a block were found now, the donation address among them, without the finder's
     /// own half percent. Empty without a template.
     pub payouts: BTreeMap<Payee, u64>,
-    /// Each payee's part of the work of the last [`STRETCH`] shares, 0 to 1.
+    /// Each payee's part of the work of the last [`STRETCH`](pool::STRETCH) shares, 0 to 1.
     pub users: BTreeMap<Payee, f64>,
     /// What each payee of the whole chain lost of its shares, 0 to 1, as far as it said.
     pub user_stales: BTreeMap<Payee, f64>,
     /// The share chain.
-    pub chain: Chain,
+    pub chain: Arc<PoolView>,
     /// The pool's network.
     pub peers: Arc<p2p::Status>,
 }
@@ -175,7 +163,7 @@ pub struct NextBlock {
 pub struct Pool {
     /// Over the last hour's shares, as far as there are.
     pub hour: Stretch,
-    /// Over the last [`STRETCH`] shares, as far as there are.
+    /// Over the last [`STRETCH`](pool::STRETCH) shares, as far as there are.
     pub stretch: Stretch,
     /// The bdiff of the easiest share that may follow.
     pub share_difficulty: f64,
@@ -273,80 +261,6 @@ pub struct LastHour {
     pub nonstale_hash_rate: f64,
 }
 
-/// The share chain.
-#[derive(Debug, Clone, Default, PartialEq, Serialize)]
-pub struct Chain {
-    /// The share to build on.
-    pub best: Option<ShareHash>,
-    /// Shares from it down.
-    pub height: u32,
-    /// Its height above the chain's first share.
-    pub absolute_height: u32,
-    /// Shares in memory.
-    pub shares: usize,
-    /// Of these, shares that fit their ancestors.
-    pub verified: usize,
-    /// Shares without children.
-    pub heads: Vec<ShareHash>,
-    /// The same among the verified.
-    pub verified_heads: Vec<ShareHash>,
-    /// The lowest share of each chain.
-    pub tails: Vec<ShareHash>,
-    /// The same among the verified.
-    pub verified_tails: Vec<ShareHash>,
-    /// Shares that this node's miners found since it started.
-    pub own: Vec<ShareHash>,
-    /// Shares of the chain that solved their blocks, the newest first.
-    pub blocks: Vec<SolvedBlock>,
-    /// The last [`DRAWN_GENERATIONS`] generations with their forks, the newest first.
-    pub recent: Vec<DrawnShare>,
-}
-
-/// A share that solved its block, by the target that its header claims.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct SolvedBlock {
-    /// When the share says that it was made, seconds since 1970.
-    pub time: u32,
-    /// The share, which has its block's hash.
-    pub hash: ShareHash,
-    /// The block's height, as its coinbase begins.
-    pub height: Option<u32>,
-    /// Whom the share pays.
-    pub payee: Payee,
-    /// Whether miners of this node found it.
-    pub is_own: bool,
-}
-
-/// A share as the drawing needs it.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-#[allow(clippy::struct_excessive_bools, reason = "independent facts")]
-pub struct DrawnShare {
-    /// The share.
-    pub hash: ShareHash,
-    /// Its parent.
-    pub parent: Option<ShareHash>,
-    /// Its height above the chain's first share.
-    pub height: u32,
-    /// When it says that it was made, seconds since 1970.
-    pub time: u32,
-    /// When it came first, seconds since 1970; 0 if it was loaded from disk.
-    pub seen: f64,
-    /// Whom it pays.
-    pub payee: Payee,
-    /// The bdiff of its target.
-    pub difficulty: f64,
-    /// What its miner announced of a share lost before: `orphan`, `doa`, or none.
-    pub stale: Option<String>,
-    /// Whether it fits its ancestors.
-    pub is_verified: bool,
-    /// Whether it is in the chain that is built on.
-    pub in_best_chain: bool,
-    /// Whether miners of this node found it.
-    pub is_own: bool,
-    /// Whether it solves its block.
-    pub is_block: bool,
-}
-
 impl Snapshot {
     /// Of a node that has just started.
     pub fn new(config: &Config, started: f64) -> Self {
@@ -370,7 +284,7 @@ impl Snapshot {
             payouts: BTreeMap::new(),
             users: BTreeMap::new(),
             user_stales: BTreeMap::new(),
-            chain: Chain::default(),
+            chain: Arc::default(),
             peers: Arc::default(),
         }
     }
@@ -393,7 +307,7 @@ pub async fn run(config: Config, inputs: Inputs, snapshot: watch::Sender<Arc<Sna
     let mut templates = inputs.templates.clone();
     let mut ticks = tokio::time::interval(INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut carried = look::Carried::default();
+    let mut carried = pool::Carried::default();
     loop {
         tokio::select! {
             () = stop.cancelled() => return,
@@ -403,11 +317,13 @@ pub async fn run(config: Config, inputs: Inputs, snapshot: watch::Sender<Arc<Sna
             changed = templates.changed() => if changed.is_err() { return },
         }
         let template = templates.borrow_and_update().clone();
-        let ask = look::Ask { block_target: template.as_ref().map(|template| target_of(template)) };
+        let block = template
+            .as_ref()
+            .map(|template| pool::NextBlock { target: target_of(template), value: template.coinbase_value });
         let before = std::mem::take(&mut carried);
         let looked = tokio::select! {
             () = stop.cancelled() => return,
-            looked = inputs.chain.look(move |chain| look::look(chain, before, &ask)) => looked,
+            looked = inputs.chain.look(move |chain| pool::look(chain, before, block)) => looked,
         };
         let Some(looked) = looked else { return };
         let begin = Instant::now();
@@ -439,11 +355,6 @@ pub async fn run(config: Config, inputs: Inputs, snapshot: watch::Sender<Arc<Sna
 /// A template's target as shares count.
 fn target_of(template: &Template) -> Target {
     Target::from_be_bytes(&template.target.to_be_bytes())
-}
-
-/// Our own shares, lost ones apart.
-fn own_counts(counts: OwnCounts) -> (u32, u32, u32) {
-    (counts.made, counts.orphan, counts.dead)
 }
 
 fn as_double<S: serde::Serializer>(attempts: &Attempts, serializer: S) -> Result<S::Ok, S::Error> {

@@ -1,17 +1,16 @@
 //! Makes the snapshot of a look at the chain and of the other parts' snapshots: pure arithmetic, away from the chain's owner.
 
-use sharechain::chain::{Early, ratio, stales_by_payee, true_division};
-use sharechain::share::{Payee, Share, ShareHash, ShareVersion, StaleInfo, Weights};
+use sharechain::chain::pool::{Carried, Looked, Measured, OwnInHour, PayeeAmount, PayeeLoss, PayeePart, PoolView};
+use sharechain::chain::{Early, OwnCounts, ratio, true_division};
+use sharechain::share::{Payee, ShareVersion};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ruint::aliases::U320;
 
-use super::look::{Carried, Looked, Measured};
 use super::{
-    Chain, Config, Daemon, Estimate, LastHour, Local, Luck, NextBlock, Pool, Snapshot, SolvedBlock, Stretch,
-    difficulty, own_counts, target_of,
+    Config, Daemon, Estimate, LastHour, Local, Luck, NextBlock, Pool, Snapshot, Stretch, difficulty, target_of,
 };
 use crate::bitcoind::Health;
 use crate::rates::Rates;
@@ -45,19 +44,22 @@ pub(super) struct Others {
 
 /// The figures, and what the next look goes on from.
 pub(super) fn sum(looked: Looked, others: Others) -> (Snapshot, Carried) {
+    let (view, carried) = looked.view();
+    (snapshot(view, others), carried)
+}
+
+fn snapshot(view: PoolView, others: Others) -> Snapshot {
     let block = others.template.as_ref().map(|template| next_block(template, &others.config));
-    let pool = pool(&looked, block.as_ref());
-    let payouts = match (&looked.window, &block) {
-        (Some(weights), Some(block)) => payouts(weights, block.value, &looked.donation),
-        _ => BTreeMap::new(),
-    };
-    let mut local = local(&looked, &others.rates, pool.as_ref());
+    let pool = pool(&view, block.as_ref());
+    let payouts: BTreeMap<Payee, u64> =
+        view.payouts.iter().map(|PayeeAmount { payee, amount }| (payee.clone(), *amount)).collect();
+    let mut local = local(&view, &others.rates, pool.as_ref());
     local.payout = payouts.get(&*others.config.payout_address).copied().unwrap_or_default();
     let clock = clock_trouble(&others.health, others.early);
     // It makes much else go wrong, so it comes first.
-    let warnings = clock.iter().cloned().chain(warnings(&looked, &others)).collect();
+    let warnings = clock.iter().cloned().chain(warnings(&view, &others)).collect();
     let Others { config, started, now, health, rates, peers, gate, .. } = others;
-    let snapshot = Snapshot {
+    Snapshot {
         time: now,
         warnings,
         clock,
@@ -75,29 +77,12 @@ pub(super) fn sum(looked: Looked, others: Others) -> (Snapshot, Carried) {
         local,
         rates,
         payouts,
-        users: users(&looked.users),
-        user_stales: user_stales(&looked.carried),
+        users: view.users.iter().map(|PayeePart { payee, part }| (payee.clone(), *part)).collect(),
+        user_stales: user_stales(&view),
         peers,
+        chain: Arc::new(view),
         ..Snapshot::new(&config, started)
-    };
-    let Looked { carried, height, shares, verified, heads, verified_heads, tails, verified_tails, own, recent, .. } =
-        looked;
-    let blocks = blocks(&carried, &|hash| own.contains(&hash));
-    let chain = Chain {
-        best: carried.chain.front().map(|best| best.hash()),
-        height,
-        absolute_height: carried.chain.front().map_or(0, |best| best.absheight()),
-        shares,
-        verified,
-        heads,
-        verified_heads,
-        tails,
-        verified_tails,
-        own: own.into_iter().collect(),
-        blocks,
-        recent,
-    };
-    (Snapshot { chain, ..snapshot }, carried)
+    }
 }
 
 fn next_block(template: &Template, config: &Config) -> NextBlock {
@@ -127,51 +112,45 @@ fn stretch(measured: &Measured) -> Stretch {
     }
 }
 
-fn pool(looked: &Looked, block: Option<&NextBlock>) -> Option<Pool> {
-    let best = looked.carried.chain.front()?;
-    let (hour, stretch) = (stretch(&looked.hour?), stretch(&looked.stretch?));
-    let votes_total = looked.votes.values().copied().fold(U320::ZERO, |sum, votes| sum + votes);
+fn pool(view: &PoolView, block: Option<&NextBlock>) -> Option<Pool> {
+    let easiest = view.max_target?;
+    let (hour, stretch) = (stretch(&view.hour?), stretch(&view.stretch?));
+    let votes_total = view.votes.values().copied().fold(U320::ZERO, |sum, votes| sum + votes);
     let total = hour.good + hour.orphan + hour.dead;
     Some(Pool {
         hour,
         stretch,
-        share_difficulty: difficulty::bdiff(best.max_target()),
-        attempts_to_share: best.min_attempts(),
+        share_difficulty: difficulty::bdiff(easiest),
+        attempts_to_share: easiest.attempts(),
         seconds_to_block: block
             .filter(|_| hour.hash_rate > 0.0)
             .map(|block| difficulty::hashes(block.attempts) / hour.hash_rate),
-        desired_versions: looked
+        desired_versions: view
             .votes
             .iter()
             .map(|(version, votes)| (*version, ratio(*votes, votes_total) * total))
             .collect(),
-        luck: luck(&looked.carried),
+        luck: luck(view),
     })
 }
 
-fn luck(carried: &Carried) -> Luck {
-    let mut luck = Luck::default();
-    for share in &carried.chain {
-        luck.found += u32::from(share.is_block());
-        let block = share.block_target().attempts();
-        luck.expected += ratio(share.attempts().0, block.0);
-    }
-    if luck.expected >= EXPECTED_MIN {
-        luck.ratio = Some(f64::from(luck.found) / luck.expected);
-    }
-    luck
+fn luck(view: &PoolView) -> Luck {
+    let found = u32::try_from(view.blocks.len()).unwrap_or(u32::MAX);
+    let expected = view.blocks_expected;
+    Luck { found, expected, ratio: (expected >= EXPECTED_MIN).then(|| f64::from(found) / expected) }
 }
 
-fn local(looked: &Looked, rates: &Rates, pool: Option<&Pool>) -> Local {
-    let (shares, orphan, dead) = own_counts(looked.own_counts);
+fn local(view: &PoolView, rates: &Rates, pool: Option<&Pool>) -> Local {
+    let OwnCounts { made, orphan, dead } = view.own_counts;
     let lost = orphan + dead;
     let pool_stale = pool.map_or(0.0, |pool| pool.hour.stale_proportion);
-    let stale = estimate(lost, shares);
+    let stale = estimate(lost, made);
     let against_pool = |lost: f64| (1.0 - lost) / (1.0 - pool_stale);
+    let difficulties = view.own_targets.iter().map(|last| (last.payee.clone(), difficulty::bdiff(last.target)));
     Local {
         hash_rate: rates.hash_rate,
         late_hash_rate: rates.late_hash_rate,
-        shares,
+        shares: made,
         orphan,
         dead,
         stale,
@@ -180,9 +159,9 @@ fn local(looked: &Looked, rates: &Rates, pool: Option<&Pool>) -> Local {
             low: against_pool(stale.high),
             high: against_pool(stale.low),
         }),
-        efficiency_if_miners_perfect: (shares > 0).then(|| against_pool(f64::from(orphan) / f64::from(shares))),
-        last_hour: last_hour(looked),
-        last_difficulties: last_difficulties(looked),
+        efficiency_if_miners_perfect: (made > 0).then(|| against_pool(f64::from(orphan) / f64::from(made))),
+        last_hour: last_hour(view),
+        last_difficulties: difficulties.collect(),
         seconds_to_share: pool
             .filter(|_| rates.hash_rate > 0.0)
             .map(|pool| difficulty::hashes(pool.attempts_to_share) / rates.hash_rate),
@@ -204,81 +183,16 @@ fn estimate(count: u32, of: u32) -> Option<Estimate> {
     Some(Estimate { value, low: clip((middle - half) / below), high: clip((middle + half) / below) })
 }
 
-fn is_ours(looked: &Looked, share: &Share) -> bool {
-    looked.own.contains(&share.hash())
+fn last_hour(view: &PoolView) -> LastHour {
+    let Some(measured) = view.hour else { return LastHour::default() };
+    let OwnInHour { shares, orphan, dead, work } = view.own_in_hour;
+    let nonstale_hash_rate = ratio(work.0, U320::from(measured.seconds));
+    LastHour { unstale: shares, orphan, dead, nonstale_hash_rate }
 }
 
-fn last_hour(looked: &Looked) -> LastHour {
-    let Some(measured) = looked.hour else { return LastHour::default() };
-    let count = usize::try_from(measured.shares).unwrap_or(usize::MAX);
-    let mut hour = LastHour::default();
-    let mut work = U320::ZERO;
-    for (index, share) in looked.carried.chain.iter().take(count).enumerate() {
-        if !is_ours(looked, share) {
-            continue;
-        }
-        hour.unstale += 1;
-        hour.orphan += u32::from(share.data().stale_info == StaleInfo::ORPHAN);
-        hour.dead += u32::from(share.data().stale_info == StaleInfo::DOA);
-        // The oldest share's work was done before the time that is measured.
-        if index + 1 < count {
-            work += share.attempts().0;
-        }
-    }
-    hour.nonstale_hash_rate = ratio(work, U320::from(measured.seconds));
-    hour
-}
-
-fn last_difficulties(looked: &Looked) -> BTreeMap<Payee, f64> {
-    let mut last = BTreeMap::new();
-    for share in looked.carried.chain.iter().rev().filter(|share| is_ours(looked, share)) {
-        last.insert(share.payee().clone(), difficulty::bdiff(share.target()));
-    }
-    last
-}
-
-fn payouts(weights: &Weights, value: u64, donation: &Payee) -> BTreeMap<Payee, u64> {
-    sharechain::chain::payouts(weights, value, donation.clone())
-}
-
-fn users(weights: &Weights) -> BTreeMap<Payee, f64> {
-    weights.by_payee.iter().map(|(payee, weight)| (payee.clone(), ratio(*weight, weights.total))).collect()
-}
-
-fn user_stales(carried: &Carried) -> BTreeMap<Payee, f64> {
-    // Without the oldest, as the reference counts.
-    let shares = carried.chain.iter().take(carried.chain.len().saturating_sub(1));
-    let part = |stale: u32, total: u32| f64::from(stale) / f64::from(total.max(1));
-    stales_by_payee(shares).into_iter().map(|(payee, of)| (payee, part(of.stale, of.total))).collect()
-}
-
-fn blocks(carried: &Carried, is_own: &dyn Fn(ShareHash) -> bool) -> Vec<SolvedBlock> {
-    let solved = carried.chain.iter().filter(|share| share.is_block());
-    solved
-        .map(|share| SolvedBlock {
-            time: share.timestamp(),
-            hash: share.hash(),
-            height: height_of(&share.data().coinbase),
-            payee: share.payee().clone(),
-            is_own: is_own(share.hash()),
-        })
-        .collect()
-}
-
-/// The height that a coinbase script begins with (BIP 34).
-pub fn height_of(script: &[u8]) -> Option<u32> {
-    let (first, rest) = script.split_first()?;
-    match usize::from(*first) {
-        0 => Some(0),
-        length @ 1..=4 => {
-            let bytes = rest.get(..length)?;
-            let number = bytes.iter().rev().fold(0_u32, |number, byte| number << 8 | u32::from(*byte));
-            // The topmost bit is a sign, and no height is negative.
-            (bytes.last()? & 0x80 == 0).then_some(number)
-        }
-        small @ 0x51..=0x60 => u32::try_from(small - 0x50).ok(),
-        _ => None,
-    }
+fn user_stales(view: &PoolView) -> BTreeMap<Payee, f64> {
+    let part = |loss: &PayeeLoss| f64::from(loss.stales.stale) / f64::from(loss.stales.total.max(1));
+    view.stales.iter().map(|loss| (loss.payee.clone(), part(loss))).collect()
 }
 
 /// The warning that our clock is wrong; none while nothing speaks against it.
@@ -299,10 +213,10 @@ fn clock_trouble(health: &Health, early: Early) -> Option<String> {
     ))
 }
 
-fn warnings(looked: &Looked, others: &Others) -> Vec<String> {
+fn warnings(view: &PoolView, others: &Others) -> Vec<String> {
     let mut warnings = others.disk.sentences();
-    let total = looked.votes.values().copied().fold(U320::ZERO, |sum, votes| sum + votes);
-    if let Some((version, votes)) = looked.votes.iter().max_by_key(|(_, votes)| **votes) {
+    let total = view.votes.values().copied().fold(U320::ZERO, |sum, votes| sum + votes);
+    if let Some((version, votes)) = view.votes.iter().max_by_key(|(_, votes)| **votes) {
         let part = ratio(*votes, total);
         let newest = ShareVersion::ALL.iter().map(|version| version.number()).max().unwrap_or_default();
         if part > 0.5 && *version > newest {
@@ -358,16 +272,5 @@ mod tests {
         assert!(estimate(0, 10).unwrap().low < 1e-12);
         assert!(estimate(10, 10).unwrap().high > 1.0 - 1e-12);
         assert_eq!(estimate(0, 0), None);
-    }
-
-    #[test]
-    fn a_height_is_read_from_any_push_that_a_coinbase_may_begin_with() {
-        assert_eq!(height_of(&[2, 0xf6, 0]), Some(246));
-        assert_eq!(height_of(&[3, 0x01, 0x02, 0x0d, 9, 9]), Some(0x0d_0201));
-        assert_eq!(height_of(&[0x51, 0]), Some(1));
-        assert_eq!(height_of(&[0]), Some(0));
-        for odd in [&[][..], &[3, 1, 2], &[5, 1, 1, 1, 1, 1], &[1, 0x80], &[0x61]] {
-            assert_eq!(height_of(odd), None, "{odd:?}");
-        }
     }
 }

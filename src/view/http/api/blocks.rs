@@ -4,13 +4,13 @@ use axum::Json;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
 use serde::Serialize;
+use sharechain::chain::pool::SolvedBlock;
 use std::collections::HashMap;
 use utoipa::ToSchema;
 
 use super::{Answer, Limit, Problem, Sources};
 use crate::blocks::Outcome;
 use crate::blocks::found::{Record, RouteReport};
-use crate::view::snapshot::SolvedBlock;
 
 /// Blocks that the pool found.
 #[derive(Debug, Serialize, ToSchema)]

@@ -5,7 +5,8 @@ use axum::extract::rejection::QueryRejection;
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use serde::Serialize;
-use sharechain::share::{ShareHash, display_hex};
+use sharechain::chain::pool::RecentShare;
+use sharechain::share::{ShareHash, display_hex, height_of};
 use std::time::Duration;
 use tokio::time::timeout;
 use utoipa::ToSchema;
@@ -13,7 +14,6 @@ use utoipa::ToSchema;
 use super::{Answer, Limit, Problem, Sources};
 use crate::view::snapshot::difficulty::bdiff;
 use crate::view::snapshot::share::SharePosition;
-use crate::view::snapshot::{DrawnShare, height_of};
 
 /// How long a look at the chain may take, with the wait for others who look.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -57,16 +57,16 @@ pub(super) struct Share {
     is_block: bool,
 }
 
-impl From<&DrawnShare> for Share {
-    fn from(share: &DrawnShare) -> Self {
+impl From<&RecentShare> for Share {
+    fn from(share: &RecentShare) -> Self {
         Self {
             hash: share.hash.to_string(),
             parent: share.parent.map(|parent| parent.to_string()),
             height: share.height,
             time: share.time,
             payee: share.payee.as_str().to_owned(),
-            difficulty: share.difficulty,
-            stale: share.stale.clone(),
+            difficulty: bdiff(share.target),
+            stale: share.stale_info.name(),
             is_verified: share.is_verified,
             is_best: share.in_best_chain,
             is_own: share.is_own,

@@ -1,13 +1,15 @@
 //! The look at the chain: what its owner is asked for, no more than it alone can tell.
 
-use sharechain::chain::{Forest, OwnCounts, Sharechain, StaleCounts, Window};
-use sharechain::share::{Payee, Share, ShareHash, Target, Weights};
 use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
 use std::sync::Arc;
 
 use ruint::aliases::U320;
 
-use super::{DRAWN_GENERATIONS, DRAWN_MAX, DrawnShare, STRETCH, difficulty};
+use super::{DRAWN_GENERATIONS, DRAWN_MAX, Measured, RecentShare, STRETCH};
+use crate::chain::stats::OwnCounts;
+use crate::chain::weights::Window;
+use crate::chain::{Forest, Sharechain};
+use crate::share::{Payee, Share, ShareHash, Target, Weights, donation_payee};
 
 /// Shares of the last look that are compared with the newest ones: forks are shallower.
 const REACH: usize = 64;
@@ -18,11 +20,13 @@ const LISTED_MAX: usize = 10_000;
 /// Heads that are looked at for the drawing.
 const HEADS_LOOKED_AT: usize = 2_000;
 
-/// What is to be found out.
+/// The block that is mined on, as far as payouts depend on it.
 #[derive(Debug, Clone, Copy)]
-pub struct Ask {
-    /// The next block's target, if there is a template.
-    pub block_target: Option<Target>,
+pub struct NextBlock {
+    /// Its target.
+    pub target: Target,
+    /// What it pays, in base units.
+    pub value: u64,
 }
 
 /// What one look leaves for the next, so that each only walks what is new.
@@ -33,7 +37,7 @@ pub struct Carried {
     window: Window,
 }
 
-/// What was found.
+/// What was found: [`view`](Looked::view) makes a [`PoolView`](super::PoolView) of it.
 #[derive(Debug)]
 pub struct Looked {
     pub(super) carried: Carried,
@@ -46,15 +50,14 @@ pub struct Looked {
     pub(super) verified_tails: Vec<ShareHash>,
     pub(super) own: HashSet<ShareHash>,
     pub(super) own_counts: OwnCounts,
-    pub(super) recent: Vec<DrawnShare>,
-    /// The last hour's and [`STRETCH`] shares.
+    pub(super) recent: Vec<RecentShare>,
     pub(super) hour: Option<Measured>,
     pub(super) stretch: Option<Measured>,
-    /// Work by version voted for, over the last hour.
     pub(super) votes: BTreeMap<u64, U320>,
+    /// The work of the last [`STRETCH`] shares.
     pub(super) users: Arc<Weights>,
-    /// What a block would pay by, if it were found now.
-    pub(super) window: Option<Arc<Weights>>,
+    /// What the next block would pay by, and its value.
+    pub(super) paid: Option<(Arc<Weights>, u64)>,
     pub(super) donation: Payee,
 }
 
@@ -65,18 +68,8 @@ impl Looked {
     }
 }
 
-/// A stretch of the chain.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Measured {
-    pub(super) shares: u32,
-    pub(super) rate: f64,
-    pub(super) stale_proportion: f64,
-    pub(super) counts: StaleCounts,
-    pub(super) seconds: u32,
-}
-
-/// Looks at `chain`; `carried` is what the last look left.
-pub fn look(chain: &Sharechain, mut carried: Carried, ask: &Ask) -> Looked {
+/// Looks at `chain`; `carried` is what the last look left. Takes no more than a few milliseconds on a full chain.
+pub fn look(chain: &Sharechain, mut carried: Carried, block: Option<NextBlock>) -> Looked {
     let network = chain.network();
     let best = chain.choice().best;
     let height = best.map_or(0, |best| chain.all().height(best));
@@ -110,10 +103,10 @@ pub fn look(chain: &Sharechain, mut carried: Carried, ask: &Ask) -> Looked {
         stretch: measure(STRETCH),
         votes: best.map(|best| statistics.votes(best, height.min(hour_shares))).unwrap_or_default(),
         users: best.map(|best| statistics.weights_of(best, STRETCH)).unwrap_or_default(),
-        window: best
-            .zip(ask.block_target)
-            .map(|(best, target)| statistics.weights_within(&mut carried.window, best, target)),
-        donation: sharechain::share::donation_payee(chain.rules()),
+        paid: best
+            .zip(block)
+            .map(|(best, block)| (statistics.weights_within(&mut carried.window, best, block.target), block.value)),
+        donation: donation_payee(chain.rules()),
         carried,
     }
 }
@@ -161,7 +154,7 @@ fn tails(forest: &Forest) -> Vec<ShareHash> {
 }
 
 /// The last generations, with their forks.
-fn recent(chain: &Sharechain, best: ShareHash, own: &HashSet<ShareHash>) -> Vec<DrawnShare> {
+fn recent(chain: &Sharechain, best: ShareHash, own: &HashSet<ShareHash>) -> Vec<RecentShare> {
     let Some(top) = chain.share(best).map(|share| share.absheight()) else { return Vec::new() };
     let bottom = top.saturating_sub(DRAWN_GENERATIONS - 1);
     let generations = usize::try_from(DRAWN_GENERATIONS).unwrap_or(usize::MAX);
@@ -189,20 +182,20 @@ fn recent(chain: &Sharechain, best: ShareHash, own: &HashSet<ShareHash>) -> Vec<
             at = chain.all().previous(hash);
         }
     }
-    let mut shares: Vec<DrawnShare> = drawn
+    let mut shares: Vec<RecentShare> = drawn
         .into_iter()
         .filter_map(|hash| {
             let known = chain.known(hash)?;
             let share = &known.share;
-            Some(DrawnShare {
+            Some(RecentShare {
                 hash,
                 parent: share.previous(),
                 height: share.absheight(),
                 time: share.timestamp(),
                 seen: known.first_seen,
                 payee: share.payee().clone(),
-                difficulty: difficulty::bdiff(share.target()),
-                stale: share.data().stale_info.name(),
+                target: share.target(),
+                stale_info: share.data().stale_info,
                 is_verified: chain.verified().contains(&hash),
                 in_best_chain: in_chain.contains(&hash),
                 is_own: own.contains(&hash),
