@@ -4,7 +4,7 @@ use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
 
 use super::announcing::AnnounceArgs;
-use super::miners::MinerArgs;
+use super::miners::{LoadArgs, MinerArgs};
 use crate::tools::bench::Measure;
 
 const ABOUT: &str = "P2Pool: Bitcoin's decentralised mining pool. Runs beside your bitcoind, gives your miners work, and \
@@ -58,7 +58,7 @@ pub(super) struct Cli {
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
     /// Shows the whole pool at work on a private chain inside this process: no bitcoind, no miner, nothing to set up.
-    Demo(DemoArgs),
+    Demo(Box<DemoArgs>),
     /// Shows how a running node is.
     Status(AskArgs),
     /// Shows a running node on one screen, live.
@@ -462,34 +462,8 @@ pub(super) struct RunArgs {
         allow_negative_numbers = true
     )]
     pub(super) give_author: String,
-    /// Seconds between the submissions of a miner that its difficulty is chosen for.
-    #[arg(
-        short,
-        long,
-        value_name = "SECONDS",
-        default_value = "3",
-        env = "P2POOL_SHARE_RATE",
-        allow_negative_numbers = true
-    )]
-    pub(super) share_rate: String,
-    /// Most connections of miners in all.
-    #[arg(
-        long,
-        value_name = "COUNT",
-        default_value = "50000",
-        env = "P2POOL_MAX_WORKERS",
-        allow_negative_numbers = true
-    )]
-    pub(super) max_workers: String,
-    /// Most connections of miners from one address; this machine's own are not counted.
-    #[arg(
-        long,
-        value_name = "COUNT",
-        default_value = "4096",
-        env = "P2POOL_MAX_WORKERS_PER_ADDRESS",
-        allow_negative_numbers = true
-    )]
-    pub(super) max_workers_per_address: String,
+    #[command(flatten)]
+    pub(super) load: LoadArgs,
     /// Where peers connect; without an address on all of this machine's [default: the network's port, 9333 on bitcoin].
     #[arg(long, value_name = "[ADDRESS:]PORT", env = "P2POOL_P2POOL_PORT")]
     pub(super) p2pool_port: Option<String>,
@@ -561,6 +535,12 @@ pub(super) struct RunArgs {
 }
 
 #[derive(Debug, Args)]
+// Several submissions a second of the demo's miners together show a newcomer that something happens.
+#[command(
+    mut_arg("share_rate", |arg| arg.default_value("0.75")),
+    mut_arg("max_workers", |arg| arg.default_value("1000")),
+    mut_arg("max_workers_per_address", |arg| arg.default_value("100"))
+)]
 pub(super) struct DemoArgs {
     #[command(flatten)]
     pub(super) log: LogArgs,
@@ -570,10 +550,23 @@ pub(super) struct DemoArgs {
     /// Start no miner: wait for yours.
     #[arg(long, env = "P2POOL_NO_MINER")]
     pub(super) no_miner: bool,
-    /// Where miners connect.
-    #[arg(short, long, value_name = "[ADDRESS:]PORT", default_value = "127.0.0.1:9332", env = "P2POOL_WORKER_PORT")]
+    /// Where miners connect; the port may have a difficulty that its miners start at, and a least one.
+    #[arg(
+        short,
+        long,
+        value_name = "[ADDRESS:]PORT[,start=D][,min=D]",
+        default_value = "127.0.0.1:9332",
+        env = "P2POOL_WORKER_PORT"
+    )]
     pub(super) worker_port: String,
     /// Where found blocks are kept [default: a temporary folder, removed at the end].
     #[arg(long, value_name = "DIR", env = "P2POOL_DATADIR")]
     pub(super) datadir: Option<PathBuf>,
+    /// Percentage of work that pays the demo's node instead of the miner who does it.
+    #[arg(short, long, value_name = "PERCENT", default_value = "0", env = "P2POOL_FEE", allow_negative_numbers = true)]
+    pub(super) fee: String,
+    #[command(flatten)]
+    pub(super) load: LoadArgs,
+    #[command(flatten)]
+    pub(super) miners: MinerArgs,
 }

@@ -53,7 +53,7 @@ pub(super) fn front(
 }
 
 /// `[ADDRESS:]PORT[,start=D][,min=D]`.
-fn worker_port(text: &str) -> Result<(SocketAddr, PortPolicy), String> {
+pub(super) fn worker_port(text: &str) -> Result<(SocketAddr, PortPolicy), String> {
     let mut parts = text.split(',');
     let address = listen_address(parts.next().unwrap_or_default())?;
     let mut terms = PortPolicy::default();

@@ -11,11 +11,43 @@ use stratum::server::limits::Limits;
 use stratum::v1::session;
 use stratum::v1::session::DropLateWork;
 
-use super::arguments::RunArgs;
 use super::{Problems, count, number};
 
 /// Seconds that a time limit may have.
 const SECONDS: RangeInclusive<f64> = 0.1..=86_400.0;
+
+/// How much miners may do.
+#[derive(Debug, Args)]
+pub(super) struct LoadArgs {
+    /// Seconds between the submissions of a miner that its difficulty is chosen for.
+    #[arg(
+        short,
+        long,
+        value_name = "SECONDS",
+        default_value = "3",
+        env = "P2POOL_SHARE_RATE",
+        allow_negative_numbers = true
+    )]
+    share_rate: String,
+    /// Most connections of miners in all.
+    #[arg(
+        long,
+        value_name = "COUNT",
+        default_value = "50000",
+        env = "P2POOL_MAX_WORKERS",
+        allow_negative_numbers = true
+    )]
+    max_workers: String,
+    /// Most connections of miners from one address; this machine's own are not counted.
+    #[arg(
+        long,
+        value_name = "COUNT",
+        default_value = "4096",
+        env = "P2POOL_MAX_WORKERS_PER_ADDRESS",
+        allow_negative_numbers = true
+    )]
+    max_workers_per_address: String,
+}
 
 /// Options beside those that most operators need.
 #[derive(Debug, Args)]
@@ -207,14 +239,14 @@ pub(super) struct MinerArgs {
 
 /// Everything is looked at, whatever is wrong before it.
 pub(super) fn stratum(
-    arguments: &RunArgs,
+    load: &LoadArgs,
+    args: &MinerArgs,
     network: Option<&'static Network>,
     problems: &mut Problems,
 ) -> Option<stratum::server::Config> {
-    let args = &arguments.miners;
-    let share_rate = problems.take("--share-rate", number(&arguments.share_rate, 0.1..=600.0));
-    let connections_max = problems.take("--max-workers", count(&arguments.max_workers));
-    let per_address = problems.take("--max-workers-per-address", count(&arguments.max_workers_per_address));
+    let share_rate = problems.take("--share-rate", number(&load.share_rate, 0.1..=600.0));
+    let connections_max = problems.take("--max-workers", count(&load.max_workers));
+    let per_address = problems.take("--max-workers-per-address", count(&load.max_workers_per_address));
     let per_second = problems.take("--max-connects-per-second", number(&args.max_connects_per_second, 0.01..=1e6));
     let mut seconds = |option, text: &str| problems.take(option, number(text, SECONDS)).map(Duration::from_secs_f64);
     let subscribe_timeout = seconds("--subscribe-timeout", &args.subscribe_timeout);
@@ -341,6 +373,7 @@ fn small_count(text: &str) -> Result<u32, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::arguments::RunArgs;
 
     #[test]
     fn without_options_miners_are_served_as_the_checklist_says() {
@@ -350,7 +383,7 @@ mod tests {
             .map(|matches| <RunArgs as clap::FromArgMatches>::from_arg_matches(&matches).unwrap())
             .unwrap();
         let network = sharechain::coin::by_name("bitcoin").unwrap();
-        let config = stratum(&arguments, Some(network), &mut problems).unwrap();
+        let config = stratum(&arguments.load, &arguments.miners, Some(network), &mut problems).unwrap();
         let session = session::Config { vardiff: base(network).session.vardiff, ..session::Config::default() };
         assert_eq!(config.session, session);
         assert_eq!(config.write_timeout, stratum::server::Config::default().write_timeout);

@@ -11,11 +11,11 @@ use std::fs;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-use stratum::server::limits::Limits;
 use thiserror::Error;
 
 mod announcing;
 mod arguments;
+mod demonstration;
 mod front;
 mod miners;
 
@@ -34,8 +34,8 @@ use crate::view::control::client as control;
 use crate::view::control::{BAN_HOURS_MAX, Request};
 use crate::work::{self, Payout};
 use arguments::{
-    AskArgs, BanArgs, BenchCommand, BenchStratumArgs, BlocksArgs, BlocksCommand, Cli, Command, DemoArgs, DoctorArgs,
-    LogArgs, MineArgs, RunArgs, ServedArgs, ShareCommand, SimulateArgs, TopArgs,
+    AskArgs, BanArgs, BenchCommand, BenchStratumArgs, BlocksArgs, BlocksCommand, Cli, Command, DoctorArgs, LogArgs,
+    MineArgs, RunArgs, ServedArgs, ShareCommand, SimulateArgs, TopArgs,
 };
 
 /// Argument files within argument files: deeper is a file that names itself.
@@ -149,7 +149,9 @@ impl Config {
         refuse_misplaced(&matches, &mut problems);
         let cli = Cli::from_arg_matches(&matches).map_err(Refused::Arguments)?;
         let config = match cli.command {
-            Some(Command::Demo(arguments)) => demo(arguments, &mut problems).map(|demo| Self::Demo(Box::new(demo))),
+            Some(Command::Demo(arguments)) => {
+                demonstration::demo(*arguments, &mut problems).map(|demo| Self::Demo(Box::new(demo)))
+            }
             Some(Command::Share(arguments)) => share(arguments.command, &mut problems),
             Some(Command::Status(ask)) => control(&ask, Some(Request::Status), &mut problems),
             Some(Command::Top(arguments)) => top(&arguments, &mut problems),
@@ -246,28 +248,6 @@ fn refuse_misplaced(matches: &clap::ArgMatches, problems: &mut Problems) {
             problems.add("subcommand", format!("`{name}` does not go with `{subcommand}`, or must stand after it"));
         }
     }
-}
-
-fn demo(arguments: DemoArgs, problems: &mut Problems) -> Option<demo::Config> {
-    let blocks = match arguments.blocks {
-        Some(text) => problems.take("--blocks", whole_number(&text)).map(Some),
-        None => Some(None),
-    };
-    let worker_address = problems.take("--worker-port", listen_address(&arguments.worker_port));
-    let mut stratum = miners::base(&coin::DEMO);
-    // Several submissions a second show a newcomer that something happens.
-    stratum.session.vardiff.interval = Duration::from_millis(250);
-    stratum.limits = Limits { connections_max: 1000, connections_per_address_max: 100, ..Limits::default() };
-    let logfile = arguments.log.logfile.clone();
-    let log = log(&arguments.log, logfile, problems);
-    Some(demo::Config {
-        log: log?,
-        blocks: blocks?,
-        miner: !arguments.no_miner,
-        worker_address: worker_address?,
-        data_dir: arguments.datadir,
-        stratum,
-    })
 }
 
 fn log(arguments: &LogArgs, logfile: Option<PathBuf>, problems: &mut Problems) -> Option<log::Config> {
@@ -441,7 +421,7 @@ fn node(arguments: RunArgs, environment: &Environment, problems: &mut Problems) 
             .map_err(|error| error.to_string()),
     );
     let front = front::front(&arguments, network, problems);
-    let stratum = miners::stratum(&arguments, network, problems);
+    let stratum = miners::stratum(&arguments.load, &arguments.miners, network, problems);
     let rpc_port = optional_port("--bitcoind-rpc-port", arguments.bitcoind_rpc_port.as_deref(), problems);
     let p2p_port = optional_port("--bitcoind-p2p-port", arguments.bitcoind_p2p_port.as_deref(), problems);
     let gone_after = problems.take("--bitcoind-timeout", number(&arguments.bitcoind_timeout, 1.0..=86_400.0));

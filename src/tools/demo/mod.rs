@@ -44,10 +44,12 @@ pub struct Config {
     pub blocks: Option<u64>,
     /// Whether to start a miner.
     pub miner: bool,
-    /// Where miners connect.
-    pub worker_address: SocketAddr,
+    /// Where miners connect, and what is different for them there.
+    pub worker_port: (SocketAddr, PortPolicy),
     /// Where found blocks are kept; `None` for a temporary folder.
     pub data_dir: Option<PathBuf>,
+    /// Percentage of work that pays the node itself.
+    pub fee_percent: f64,
     /// How miners are served.
     pub stratum: stratum::server::Config,
 }
@@ -103,9 +105,9 @@ pub async fn run(
         bail!("another demo runs on {}: give this one a --datadir of its own", data_dir.path().display());
     }
     let journal = Journal::open(&data_dir, disk.clone()).context("cannot keep found blocks")?;
-    let listener = sockets::bind(config.worker_address).with_context(|| {
-        format!("cannot listen for miners on {}: choose another port with -w", config.worker_address)
-    })?;
+    let (worker_address, policy) = config.worker_port;
+    let listener = sockets::bind(worker_address)
+        .with_context(|| format!("cannot listen for miners on {worker_address}: choose another port with -w"))?;
     let address = listener.local_addr().context("cannot tell where miners connect")?;
     let difficulty = embedded::Difficulty::Adaptive { hash_rate, spacing: BLOCK_SPACING };
     let chain = embedded::Config { rules: Rules { difficulty, halving_interval: 210_000 } };
@@ -117,7 +119,7 @@ pub async fn run(
     let work = work::Config {
         network,
         default_payout: payout("node"),
-        fee_percent: 0.0,
+        fee_percent: config.fee_percent,
         donation_percent: 0.0,
         coinbase_texts: vec!["P2Pool demo".to_owned()],
         clock: clock::unix_second,
@@ -125,16 +127,14 @@ pub async fn run(
     let mut stratum = config.stratum;
     let vardiff = &mut stratum.session.vardiff;
     // Right for our own miners from the start; others are found out about as everywhere.
-    let wanted = Difficulty::from_average_hashes(hash_rate * vardiff.interval.as_secs_f64());
+    let wanted = Difficulty::from_average_hashes(per_thread * busy_part(busy) * vardiff.interval.as_secs_f64());
     vardiff.start = wanted.map_or(vardiff.start, Difficulty::to_power_of_two);
-    // Several submissions a second from all together.
-    vardiff.interval *= u32::try_from(NAMES.len()).expect("three");
     // Nobody else mines on this chain: no network.
     let parts = Parts {
         data_dir,
         disk,
         start_pool: true,
-        miners: vec![(Port::Open(listener), PortPolicy::default())],
+        miners: vec![(Port::Open(listener), policy)],
         web: None,
         web_static: None,
         tls: None,
