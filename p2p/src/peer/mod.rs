@@ -10,7 +10,9 @@ mod close;
 mod exchange;
 mod forwarding;
 mod handshake;
+mod keepalive;
 mod limits;
+mod outgoing;
 mod requests;
 
 use bytes::Bytes;
@@ -20,14 +22,12 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::frame::{Event, Frame, Frames, HEADER_BYTES, Verdict};
-use super::message::{
-    AddressRecord, Command, Endpoint, Message, ReplyResult, SMALL_BYTES_MAX, WrappedShare, replies_that_fit,
-    reply_frame,
-};
+use super::frame::{Event, Frame, Frames, Verdict};
+use super::message::{Command, Message, ReplyResult, SMALL_BYTES_MAX, WrappedShare, replies_that_fit};
 use super::transactions::Transactions;
 use forwarding::Forwarding;
 use limits::Limits;
+use outgoing::Outgoing;
 use requests::Requests;
 
 pub use close::{Close, Offence};
@@ -47,13 +47,6 @@ pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a peer may send no whole message.
 pub const IDLE_TIMEOUT: Duration = Duration::from_secs(100);
 
-/// Seconds between two pings, at least and at most. The reference leaves 100 on average and drops a peer after 100 of
-/// silence, so that two quiet ones lose each other often.
-pub const PING_SECONDS: std::ops::Range<u64> = 30..60;
-
-/// Seconds between two advertisements of us, on average. The reference's is 100 for each of its peers.
-const ADVERTISE_SECONDS_MEAN: f64 = 600.0;
-
 /// How long a message may take to come whole, however short it is...
 const FRAME_TIMEOUT: Duration = Duration::from_secs(60);
 
@@ -63,9 +56,6 @@ const FRAME_BYTES_PER_SECOND: u64 = 50_000;
 /// Bytes that may wait to be sent when another message is to go out. Its peer asked for them, or 1,000 times forwarded
 /// transactions, and does not read.
 const OUTPUT_BYTES_MAX: usize = 8_000_000;
-
-/// What a message with shares counts of these at most: eight may wait, however long they are.
-const CHARGE_MAX: usize = 1_000_000;
 
 /// The most addresses that a peer is told at its question (section 3.5).
 const ADDRESSES_ASKED_MAX: u32 = 100;
@@ -446,30 +436,6 @@ impl Peer {
         after.iter().try_for_each(|message| self.send(message))
     }
 
-    fn ping(&mut self, now: Instant) -> Result<(), Close> {
-        self.ping_due = Some(now + Duration::from_secs(self.random.u64(PING_SECONDS)));
-        self.send(&Message::Ping)
-    }
-
-    fn advertise(&mut self, now: Instant) -> Result<(), Close> {
-        let seconds = -ADVERTISE_SECONDS_MEAN * (1.0 - self.random.f64()).ln();
-        self.advertise_due = Some(now + Duration::from_secs_f64(seconds.clamp(1.0, 10.0 * ADVERTISE_SECONDS_MEAN)));
-        let message = match self.local.advertise {
-            Advertise::Nothing => {
-                self.advertise_due = None;
-                return Ok(());
-            }
-            Advertise::Port(port) => Message::AddrMe { port },
-            Advertise::External(address) => {
-                let (then, unix) = self.clock;
-                let timestamp = unix + now.saturating_duration_since(then).as_secs();
-                let endpoint = Endpoint { services: self.services.unwrap_or(0), address };
-                Message::Addrs(vec![AddressRecord { timestamp, endpoint }])
-            }
-        };
-        self.send(&message)
-    }
-
     fn send(&mut self, message: &Message) -> Result<(), Close> {
         self.send_later(Outgoing::Frame(message.to_frame(self.local.prefix)))
     }
@@ -486,45 +452,6 @@ impl Peer {
         self.output_bytes += message.charge();
         self.output.push_back(message);
     }
-}
-
-/// A message that waits to be sent. Shares are in memory anyway, so theirs are written only when their turn comes.
-#[derive(Debug)]
-enum Outgoing {
-    Frame(Bytes),
-    Shares { announcement: Announcement, index: usize },
-    Reply { id: [u8; 32], shares: Vec<Arc<Share>> },
-}
-
-impl Outgoing {
-    /// Bytes of the frame, or about as many.
-    fn bytes(&self) -> usize {
-        match self {
-            Outgoing::Frame(frame) => frame.len(),
-            Outgoing::Shares { announcement, index } => announcement.message(*index).iter().map(share_bytes).sum(),
-            Outgoing::Reply { shares, .. } => shares.iter().map(share_bytes).sum(),
-        }
-    }
-
-    /// What it counts while it waits. A share that is millions of bytes long is no sign of a peer that does not read.
-    fn charge(&self) -> usize {
-        match self {
-            Outgoing::Frame(frame) => frame.len(),
-            _ => self.bytes().clamp(HEADER_BYTES, CHARGE_MAX),
-        }
-    }
-
-    fn into_frame(self, prefix: [u8; 8]) -> Bytes {
-        match self {
-            Outgoing::Frame(frame) => frame,
-            Outgoing::Shares { announcement, index } => announcement.frame(index, prefix),
-            Outgoing::Reply { id, shares } => reply_frame(prefix, id, &shares),
-        }
-    }
-}
-
-fn share_bytes(share: &Arc<Share>) -> usize {
-    share.wire_bytes()
 }
 
 /// Shares from here on name no transactions, so a node that has one forwards none.

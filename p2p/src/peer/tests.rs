@@ -1,8 +1,8 @@
 //! What a connection promises beyond the recorded talk: limits, times, and what each offence is called.
 
 use super::*;
-use crate::frame::Budget;
-use crate::message::Version;
+use crate::frame::{Budget, HEADER_BYTES};
+use crate::message::{AddressRecord, Endpoint, Version};
 use crate::transactions::{REMEMBERED_BYTES_MAX, TemplateTransactions, Transaction};
 use sharechain::merkle::Digest;
 use sharechain::rules::PayeeForm;

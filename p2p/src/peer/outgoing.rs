@@ -1,0 +1,51 @@
+//! Messages that wait to be sent on a connection.
+
+use bytes::Bytes;
+use sharechain::share::Share;
+use std::sync::Arc;
+
+use super::Announcement;
+use crate::frame::HEADER_BYTES;
+use crate::message::reply_frame;
+
+/// What a message with shares counts of these at most: eight may wait, however long they are.
+const CHARGE_MAX: usize = 1_000_000;
+
+/// A message that waits to be sent. Shares are in memory anyway, so theirs are written only when their turn comes.
+#[derive(Debug)]
+pub(super) enum Outgoing {
+    Frame(Bytes),
+    Shares { announcement: Announcement, index: usize },
+    Reply { id: [u8; 32], shares: Vec<Arc<Share>> },
+}
+
+impl Outgoing {
+    /// Bytes of the frame, or about as many.
+    pub(super) fn bytes(&self) -> usize {
+        match self {
+            Outgoing::Frame(frame) => frame.len(),
+            Outgoing::Shares { announcement, index } => announcement.message(*index).iter().map(share_bytes).sum(),
+            Outgoing::Reply { shares, .. } => shares.iter().map(share_bytes).sum(),
+        }
+    }
+
+    /// What it counts while it waits. A share that is millions of bytes long is no sign of a peer that does not read.
+    pub(super) fn charge(&self) -> usize {
+        match self {
+            Outgoing::Frame(frame) => frame.len(),
+            _ => self.bytes().clamp(HEADER_BYTES, CHARGE_MAX),
+        }
+    }
+
+    pub(super) fn into_frame(self, prefix: [u8; 8]) -> Bytes {
+        match self {
+            Outgoing::Frame(frame) => frame,
+            Outgoing::Shares { announcement, index } => announcement.frame(index, prefix),
+            Outgoing::Reply { id, shares } => reply_frame(prefix, id, &shares),
+        }
+    }
+}
+
+fn share_bytes(share: &Arc<Share>) -> usize {
+    share.wire_bytes()
+}
