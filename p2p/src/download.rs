@@ -160,8 +160,6 @@ struct Peer {
     outstanding: usize,
     /// Mean seconds of its answers, the latest counting a third.
     mean_seconds: Option<f64>,
-    /// The quickest answer.
-    latency: Option<Duration>,
 }
 
 /// Fetches missing shares.
@@ -252,7 +250,7 @@ impl Download {
 
     /// There is one more to ask.
     pub fn add_peer(&mut self, peer: PeerId, address: SocketAddr, now: Instant) {
-        let state = Peer { address, outstanding: 0, mean_seconds: None, latency: None };
+        let state = Peer { address, outstanding: 0, mean_seconds: None };
         self.peers.insert(peer, state);
         for search in &mut self.searches {
             // It may have what nobody else has.
@@ -454,11 +452,6 @@ impl Download {
         self.ask(now);
     }
 
-    /// How long `peer` takes to answer at best.
-    pub fn latency(&self, peer: PeerId) -> Option<Duration> {
-        self.peers.get(&peer)?.latency
-    }
-
     /// How far the longest download is; none while nothing is sought.
     pub fn progress(&self, now: Instant) -> Option<Progress> {
         let branch = self.searches.iter().map(|search| search.branch).max_by_key(|branch| branch.shares)?;
@@ -601,7 +594,6 @@ impl Download {
         let Some(peer) = self.peers.get_mut(&peer) else { return };
         let seconds = took.as_secs_f64();
         peer.mean_seconds = Some(peer.mean_seconds.map_or(seconds, |mean| mean + (seconds - mean) / 3.0));
-        peer.latency = Some(peer.latency.map_or(took, |latency| latency.min(took)));
     }
 
     /// Asks for all that can be asked for now.

@@ -333,7 +333,7 @@ pub fn start(parts: Parts, daemon: bitcoind::Handle, tasks: &Tasks) -> Node {
         graphs: graphs.clone(),
         shares: snapshot::share::Finder::new(sharechain.clone()),
         chain: sharechain.clone(),
-        traffic: p2p.as_ref().map(|p2p| p2p.traffic.clone()).unwrap_or_default(),
+        p2p: p2p.clone(),
         web_static: parts.web_static,
         listeners: Listeners::default(),
         stop: tasks.stop_signal(),

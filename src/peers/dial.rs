@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 use tokio::net::{TcpStream, lookup_host};
 use tokio::time::timeout;
@@ -88,6 +88,25 @@ pub(super) async fn connect(address: SocketAddr) -> io::Result<TcpStream> {
     let stream = timeout(CONNECT_TIMEOUT, TcpStream::connect(address)).await??;
     sockets::prepare(&stream)?;
     Ok(stream)
+}
+
+/// Where a process of this machine is reached that listens at `address`.
+pub(super) fn reachable(address: SocketAddr) -> SocketAddr {
+    match address.ip() {
+        ip if !ip.is_unspecified() => address,
+        // One that listens on all addresses takes IPv4, with or without IPv6.
+        _ => SocketAddr::from((Ipv4Addr::LOCALHOST, address.port())),
+    }
+}
+
+/// The address to keep a connection to, of those that a node has: the one that there is unless it failed, then the next.
+pub(super) fn choose(addresses: &[SocketAddr], current: Option<SocketAddr>, has_failed: bool) -> Option<SocketAddr> {
+    let index = current.and_then(|current| addresses.iter().position(|address| *address == current));
+    match index {
+        Some(index) if has_failed => addresses.get((index + 1) % addresses.len()).copied(),
+        Some(index) => addresses.get(index).copied(),
+        None => addresses.first().copied(),
+    }
 }
 
 #[cfg(test)]

@@ -16,12 +16,14 @@
 
 pub mod dial;
 mod files;
+mod latency;
 mod link;
 pub mod task;
 mod traffic;
 pub mod upnp;
 
 pub use dial::Host;
+pub use latency::LatencyRequests;
 pub use traffic::Traffic;
 
 use ipnet::IpNet;
@@ -76,6 +78,8 @@ pub struct Handle {
     pub transactions: Arc<Transactions>,
     /// What goes over the connections.
     pub traffic: Arc<Traffic>,
+    /// Limits how often latencies are asked for.
+    pub latency_requests: LatencyRequests,
 }
 
 /// What an operator may wish. Whoever asks may go away before the answer.
@@ -85,6 +89,12 @@ pub enum Command {
     Status {
         /// The answer.
         reply: oneshot::Sender<Arc<Status>>,
+    },
+    /// Measure peers' latencies, those that were not just now. They are in the status when it says that nothing is being
+    /// measured any more.
+    MeasureLatencies {
+        /// Sent when that has begun, and the status says so.
+        reply: oneshot::Sender<()>,
     },
     /// Who is banned.
     ListBans {

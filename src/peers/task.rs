@@ -13,7 +13,7 @@ use sharechain::merkle::Digest;
 use sharechain::share::{Share, ShareHash, ShareRules, Target};
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::net::{TcpListener, TcpStream};
@@ -28,7 +28,7 @@ use tracing::{debug, info, warn};
 use super::dial::{self, Host};
 use super::link::{self, BatchPermit, LinkEvent, ORDERS_QUEUED_MAX};
 use super::traffic::Traffic;
-use super::{COMMANDS_QUEUED_MAX, Command, Config, Handle, files, upnp};
+use super::{COMMANDS_QUEUED_MAX, Command, Config, Handle, LatencyRequests, files, upnp};
 use crate::chain::{self, ChainEvent, Query, Received};
 use crate::runtime::clock::unix_now;
 use crate::runtime::data_dir::DataDir;
@@ -98,8 +98,13 @@ pub fn new(config: Config, inputs: Inputs) -> (Handle, Network) {
     let (command_sender, commands) = mpsc::channel(COMMANDS_QUEUED_MAX);
     let transactions = Arc::new(Transactions::new());
     let traffic = Arc::new(Traffic::default());
-    let handle =
-        Handle { status, commands: command_sender, transactions: transactions.clone(), traffic: traffic.clone() };
+    let handle = Handle {
+        status,
+        commands: command_sender,
+        transactions: transactions.clone(),
+        traffic: traffic.clone(),
+        latency_requests: LatencyRequests::default(),
+    };
     // From now on, that nothing is missed between here and there.
     let events = inputs.chain.events.subscribe();
     (handle, Network { config, inputs, events, status: status_sender, commands, transactions, traffic })
@@ -289,7 +294,7 @@ impl Driver {
             is_port_taken: false,
             nodes: config.nodes.iter().map(|_| Node::default()).collect(),
             external: None,
-            predecessor: (!inputs.data_dir.is_ours()).then(|| reachable(config.listen)),
+            predecessor: (!inputs.data_dir.is_ours()).then(|| dial::reachable(config.listen)),
             news: VecDeque::new(),
             replies: VecDeque::new(),
             permit: None,
@@ -426,10 +431,10 @@ impl Driver {
                     }
                     _ => {}
                 }
-                let is_connection = matches!(event, PeerEvent::Connected(_));
+                let is_shown = matches!(event, PeerEvent::Connected(_) | PeerEvent::Latency(_));
                 self.permit = permit;
                 self.swarm.handle_event(peer, event, now);
-                if is_connection {
+                if is_shown {
                     self.publish();
                 }
             }
@@ -482,6 +487,11 @@ impl Driver {
         let now = now();
         match command {
             Command::Status { reply } => drop(reply.send(Arc::new(self.swarm.status(now)))),
+            Command::MeasureLatencies { reply } => {
+                self.swarm.measure_latencies(now);
+                self.publish();
+                let _ = reply.send(());
+            }
             Command::ListBans { reply } => drop(reply.send(self.swarm.list_bans(now))),
             Command::Ban { address, seconds, reason, reply } => {
                 let banned = self.swarm.ban(address, seconds, &reason, now);
@@ -715,7 +725,7 @@ impl Driver {
                 match &found {
                     Ok(addresses) => {
                         node.trouble = None;
-                        node.address = choose(addresses, node.address, node.has_failed);
+                        node.address = dial::choose(addresses, node.address, node.has_failed);
                         if std::mem::take(&mut node.has_failed) {
                             again = RESOLVE_RETRY;
                         }
@@ -862,25 +872,6 @@ impl Driver {
             let problems = self.saving().await;
             self.note_saved(problems);
         }
-    }
-}
-
-/// Where a process of this machine is reached that listens at `address`.
-fn reachable(address: SocketAddr) -> SocketAddr {
-    match address.ip() {
-        ip if !ip.is_unspecified() => address,
-        // One that listens on all addresses takes IPv4, with or without IPv6.
-        _ => SocketAddr::from((Ipv4Addr::LOCALHOST, address.port())),
-    }
-}
-
-/// The address to keep a connection to, of those that a node has: the one that there is unless it failed, then the next.
-fn choose(addresses: &[SocketAddr], current: Option<SocketAddr>, has_failed: bool) -> Option<SocketAddr> {
-    let index = current.and_then(|current| addresses.iter().position(|address| *address == current));
-    match index {
-        Some(index) if has_failed => addresses.get((index + 1) % addresses.len()).copied(),
-        Some(index) => addresses.get(index).copied(),
-        None => addresses.first().copied(),
     }
 }
 

@@ -6,6 +6,7 @@ use sharechain::share::{Share, ShareHash};
 use std::net::SocketAddr;
 use std::ops::{Deref, Range};
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use super::Close;
 use crate::frame::Budget;
@@ -119,6 +120,9 @@ pub enum PeerEvent {
     BestBlock([u8; 80]),
     /// The peer's transactions that this node did not know: to be told to all peers by [`Order::Have`].
     TransactionsLearned(Vec<Digest>),
+    /// The end of a measurement: the quickest round trip, or none if nothing was answered within
+    /// [`MEASUREMENT_TIMEOUT`](super::MEASUREMENT_TIMEOUT).
+    Latency(Option<Duration>),
 }
 
 /// Shares that peers are sent unasked, newest first, in as many messages as their bytes take. Clones share the messages,
@@ -199,6 +203,8 @@ pub enum Order {
     /// knows us by another connection drops this one without a word at our `version`, and bans us for whatever it reads in
     /// the same breath.
     Keep,
+    /// A measurement of the round trip, unless one is under way; [`PeerEvent::Latency`] when it has ended.
+    MeasureLatency,
     /// These shares, newest first, also if there are none. Those from before version 34 go with their transactions, or
     /// not at all if we do not have these.
     Shares(Announcement),

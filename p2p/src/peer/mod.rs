@@ -11,6 +11,7 @@ mod exchange;
 mod forwarding;
 mod handshake;
 mod keepalive;
+mod latency;
 mod limits;
 mod outgoing;
 mod requests;
@@ -26,12 +27,14 @@ use super::frame::{Event, Frame, Frames, Verdict};
 use super::message::{Command, Message, ReplyResult, SMALL_BYTES_MAX, WrappedShare, replies_that_fit};
 use super::transactions::Transactions;
 use forwarding::Forwarding;
+use latency::Measurement;
 use limits::Limits;
 use outgoing::Outgoing;
 use requests::Requests;
 
 pub use close::{Close, Offence};
 pub use exchange::{Advertise, Announcement, Direction, Hello, Local, Order, PeerEvent, RequestFailed, RequestId};
+pub use latency::MEASUREMENT_TIMEOUT;
 pub use requests::REPLY_TIMEOUT;
 
 /// Names a connection, from when it is made or accepted. Never used twice.
@@ -82,6 +85,7 @@ pub struct Peer {
     frames: Frames,
     limits: Limits,
     requests: Requests,
+    measurement: Option<Measurement>,
     forwarding: Forwarding,
     output: VecDeque<Outgoing>,
     output_bytes: usize,
@@ -122,6 +126,7 @@ impl Peer {
             frames,
             limits: Limits::new(now),
             requests: Requests::default(),
+            measurement: None,
             forwarding: Forwarding::default(),
             output: VecDeque::new(),
             output_bytes: 0,
@@ -168,7 +173,8 @@ impl Peer {
         self.limits.bytes(bytes.len(), now)?;
         let mut input = bytes;
         loop {
-            let (is_connected, has_asked) = (self.is_connected(), self.requests.are_open());
+            let is_connected = self.is_connected();
+            let has_asked = self.requests.are_open() || self.measurement.is_some();
             let judge = |command: Command| match command {
                 // Before the handshake only `version` is taken, and anything else only to be refused.
                 _ if !is_connected => Verdict::Take(SMALL_BYTES_MAX),
@@ -202,6 +208,7 @@ impl Peer {
         {
             return Err(Close::Quiet(reason.into()));
         }
+        self.end_measurement(now);
         if self.ping_due.is_some_and(|due| now >= due) {
             self.ping(now)?;
         }
@@ -214,7 +221,7 @@ impl Peer {
     /// When [`Peer::handle_timeout`] is next due.
     pub fn poll_timeout(&self) -> Option<Instant> {
         let silence = self.silence_deadline().map(|(deadline, _)| deadline);
-        [silence, self.ping_due, self.advertise_due].into_iter().flatten().min()
+        [silence, self.measurement_deadline(), self.ping_due, self.advertise_due].into_iter().flatten().min()
     }
 
     /// When the peer has been silent for too long, and about what.
@@ -272,6 +279,7 @@ impl Peer {
                 self.ping(now)?;
                 self.advertise(now)
             }
+            Order::MeasureLatency => self.measure_latency(now),
             Order::Shares(shares) => self.send_shares(&shares, known),
             Order::Request { request, hashes, parents, stops } => {
                 let mut id = [0; 32];
@@ -335,6 +343,9 @@ impl Peer {
             }
             Message::ShareReq { id, hashes, parents, stops } => self.handle_request(id, hashes, parents, stops, now)?,
             Message::ShareReply { id, result, shares } => {
+                if self.note_probed(&id, shares.len(), now)? {
+                    return Ok(());
+                }
                 // Answers to nothing are ignored, as the reference does.
                 let Some((request, shares_max)) = self.requests.replied(&id) else { return Ok(()) };
                 self.limits.bytes_wanted(frame.payload.len(), now);

@@ -74,11 +74,11 @@ fn share_of(version: ShareVersion, number: u32, new: &[Digest], bits: Bits) -> R
     Share::from_bytes(&sharechain::share::pack(&contents), &rules()).map(Arc::new)
 }
 
-struct Talk {
-    peer: Peer,
+pub(super) struct Talk {
+    pub(super) peer: Peer,
     known: Transactions,
     start: Instant,
-    now: Instant,
+    pub(super) now: Instant,
 }
 
 fn hello(version: u32, nonce: u64) -> Message {
@@ -115,7 +115,7 @@ impl Talk {
     }
 
     /// With the handshake through, and what came of it taken.
-    fn connected(best_version: Option<u64>) -> Talk {
+    pub(super) fn connected(best_version: Option<u64>) -> Talk {
         let mut talk = Talk::new(best_version);
         talk.hear(&hello(3501, 1)).unwrap();
         talk.order(Order::Keep).unwrap();
@@ -124,16 +124,16 @@ impl Talk {
         talk
     }
 
-    fn hear(&mut self, message: &Message) -> Result<(), Close> {
+    pub(super) fn hear(&mut self, message: &Message) -> Result<(), Close> {
         self.peer.handle_bytes(&message.to_frame(PREFIX), &self.known, self.now)
     }
 
-    fn order(&mut self, order: Order) -> Result<(), Close> {
+    pub(super) fn order(&mut self, order: Order) -> Result<(), Close> {
         self.peer.handle_order(order, &self.known, self.now)
     }
 
     /// What was sent since the last time.
-    fn said(&mut self) -> Vec<Message> {
+    pub(super) fn said(&mut self) -> Vec<Message> {
         std::iter::from_fn(|| self.peer.poll_frame())
             .map(|frame| {
                 let word = std::str::from_utf8(&frame[8..20]).unwrap().trim_end_matches('\0').to_owned();
@@ -142,14 +142,14 @@ impl Talk {
             .collect()
     }
 
-    fn wait(&mut self, seconds: u64) -> Result<(), Close> {
+    pub(super) fn wait(&mut self, seconds: u64) -> Result<(), Close> {
         self.now += Duration::from_secs(seconds);
         let unix = 1_000_000 + (self.now - self.start).as_secs();
         self.peer.handle_timeout(self.now, unix)
     }
 }
 
-fn offence(result: Result<(), Close>) -> &'static str {
+pub(super) fn offence(result: Result<(), Close>) -> &'static str {
     match result {
         Ok(()) => "nothing",
         Err(Close::Quiet(_)) => "quiet",

@@ -13,6 +13,7 @@
 mod best_header;
 mod dial;
 mod gossip;
+mod latency;
 mod operator;
 mod relay;
 mod shares;
@@ -36,6 +37,8 @@ use self::best_header::BestHeader;
 pub use self::dial::DialKind;
 use self::dial::Dialer;
 use self::gossip::Allowance;
+pub use self::latency::LATENCY_KEPT;
+use self::latency::Latency;
 use self::relay::Relay;
 pub use self::status::{PeerStatus, Status};
 pub use super::peer::PeerId;
@@ -167,6 +170,7 @@ struct Connection {
     shares_sent: u64,
     answers_pending: usize,
     allowance: Allowance,
+    latency: Latency,
 }
 
 impl Connection {
@@ -355,6 +359,7 @@ impl Swarm {
             PeerEvent::AdvertisesPort(port) => self.note_port(peer, port, now),
             PeerEvent::WantsAddresses(count) => self.tell_addresses(peer, count, now),
             PeerEvent::BestBlock(header) => self.note_header(header),
+            PeerEvent::Latency(latency) => self.note_latency(peer, latency),
             PeerEvent::TransactionsLearned(hashes) => {
                 let hashes: Arc<[Digest]> = hashes.into();
                 self.order_all(|_| Order::Have(hashes.clone()));
@@ -399,6 +404,7 @@ impl Swarm {
             shares_sent: 0,
             answers_pending: 0,
             allowance: Allowance::new(now.instant),
+            latency: Latency::default(),
         };
         self.connections.insert(peer, connection);
         peer

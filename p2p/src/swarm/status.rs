@@ -1,7 +1,6 @@
 //! What pages, the console and the work gate show of the swarm.
 
 use std::net::SocketAddr;
-use std::time::Duration;
 
 use serde::Serialize;
 
@@ -27,6 +26,8 @@ pub struct Status {
     pub dialing: usize,
     /// Addresses in the book.
     pub addresses: usize,
+    /// Whether latencies of peers are being measured.
+    pub is_measuring: bool,
 }
 
 /// One peer.
@@ -50,7 +51,7 @@ pub struct PeerStatus {
     pub shares_received: u64,
     /// Shares that it was sent.
     pub shares_sent: u64,
-    /// Seconds that it took for its quickest answer.
+    /// Seconds of the round trip, the quickest of the last measurement; none before the first and if the peer did not answer.
     pub latency: Option<f64>,
 }
 
@@ -66,6 +67,7 @@ impl Swarm {
             outgoing: self.connections.len() - incoming,
             dialing: self.dialer.dialing(),
             addresses: self.book.len(),
+            is_measuring: self.is_measuring(),
         }
     }
 
@@ -81,7 +83,7 @@ impl Swarm {
             since: connection.since,
             shares_received: connection.shares_received,
             shares_sent: connection.shares_sent,
-            latency: self.download.latency(id).as_ref().map(Duration::as_secs_f64),
+            latency: connection.latency.seconds(),
         })
     }
 }

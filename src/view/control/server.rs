@@ -169,15 +169,18 @@ async fn answer(request: Request, sources: &Sources) -> Answer {
         (Request::Status, Some(p2p)) => {
             order(p2p, |reply| Command::Status { reply }).await.map(|peers| status(&peers, sources))
         }
-        (Request::Peers, Some(p2p)) => order(p2p, |reply| Command::Status { reply }).await.map(|status| {
-            json!({
-                "peers": value(&status.peers),
-                "incoming": status.incoming,
-                "outgoing": status.outgoing,
-                "dialing": status.dialing,
-                "addresses": status.addresses,
+        (Request::Peers, Some(p2p)) => {
+            p2p.measure_latencies().await;
+            order(p2p, |reply| Command::Status { reply }).await.map(|status| {
+                json!({
+                    "peers": value(&status.peers),
+                    "incoming": status.incoming,
+                    "outgoing": status.outgoing,
+                    "dialing": status.dialing,
+                    "addresses": status.addresses,
+                })
             })
-        }),
+        }
         (Request::Bans, Some(p2p)) => {
             order(p2p, |reply| Command::ListBans { reply }).await.map(|bans| json!({ "bans": value(&bans) }))
         }
@@ -196,6 +199,9 @@ async fn answer(request: Request, sources: &Sources) -> Answer {
 }
 
 fn page(sources: &Sources) -> Overview {
+    if let Some(p2p) = &sources.p2p {
+        p2p.refresh_latencies();
+    }
     let log = sources.log.lines(overview::LOG_MAX);
     let (snapshot, rates, found) = (sources.snapshot.borrow(), sources.rates.borrow(), sources.found.borrow());
     Overview::new(&snapshot, &rates, &found, log, unix_now())
@@ -324,6 +330,7 @@ mod tests {
             while let Some(command) = ordered.recv().await {
                 match command {
                     Command::Status { reply } => drop(reply.send(Arc::default())),
+                    Command::MeasureLatencies { reply } => drop(reply.send(())),
                     Command::ListBans { reply } => drop(reply.send(bans.list(0.0))),
                     Command::Ban { address, seconds, reason, reply } => {
                         drop(reply.send(bans.ban(address, seconds, &reason, 0.0)));
@@ -335,7 +342,13 @@ mod tests {
         let status = watch::channel(Arc::default()).1;
         let sources = Sources {
             network: "bitcoin_regtest",
-            p2p: Some(peers::Handle { status, commands, transactions: Arc::default(), traffic: Arc::default() }),
+            p2p: Some(peers::Handle {
+                status,
+                commands,
+                transactions: Arc::default(),
+                traffic: Arc::default(),
+                latency_requests: peers::LatencyRequests::default(),
+            }),
             gate: watch::channel(Gate::Closed("waiting for a peer".into())).1,
             health: watch::channel(Health::default()).1,
             rates: watch::channel(Arc::default()).1,

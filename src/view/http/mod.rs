@@ -4,7 +4,6 @@ mod api;
 mod legacy;
 mod pages;
 
-use crate::peers::Traffic;
 use axum::Router;
 use axum::extract::{MatchedPath, Path, State};
 use axum::http::{HeaderValue, StatusCode, header};
@@ -39,6 +38,7 @@ pub use api::Listeners;
 use crate::bitcoind::Health;
 use crate::blocks::found::FoundBlocks;
 use crate::chain;
+use crate::peers;
 use crate::rates::Rates;
 use crate::runtime::disk::Troubles;
 use crate::view::graphs::Graphs;
@@ -81,8 +81,8 @@ pub struct Sources {
     pub shares: Finder,
     /// The share chain, for what happens on it.
     pub chain: chain::Handle,
-    /// What goes over the connections to peers.
-    pub traffic: Arc<Traffic>,
+    /// The pool's network, if this node takes part in it.
+    pub p2p: Option<peers::Handle>,
     /// A folder of pages that somebody else made.
     pub web_static: Option<PathBuf>,
     /// Places for those who listen to events.

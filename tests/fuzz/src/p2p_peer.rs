@@ -138,7 +138,7 @@ impl Bench {
     fn order(&mut self, kind: u8, bytes: &[u8]) -> Option<Order> {
         let hashes: Vec<_> = bytes.chunks_exact(32).map(|hash| <[u8; 32]>::try_from(hash).expect("32 bytes")).collect();
         let first = bytes.first().copied().unwrap_or(0);
-        Some(match kind % 11 {
+        Some(match kind % 12 {
             0 => Order::Shares(self.shares.iter().take(usize::from(first)).cloned().collect()),
             1 => Order::Request {
                 request: RequestId(u64::from(first)),
@@ -176,7 +176,8 @@ impl Bench {
             }
             8 => Order::Have(hashes.into()),
             9 => Order::Keep,
-            _ => Order::Losing(hashes.into()),
+            10 => Order::Losing(hashes.into()),
+            _ => Order::MeasureLatency,
         })
     }
 

@@ -56,7 +56,8 @@ pub(super) struct Peer {
     shares_received: u64,
     /// Shares that it was sent.
     shares_sent: u64,
-    /// Seconds of its quickest answer; null before the first.
+    /// Seconds of the round trip, the quickest of three; measured when somebody asks for it, at most once in ten seconds. Null
+    /// before the first measurement and if the peer did not answer within three seconds.
     latency: Option<f64>,
 }
 
@@ -87,6 +88,9 @@ pub(super) struct Ban {
 /// Nodes that shares are exchanged with.
 #[utoipa::path(get, path = "/api/v1/peers", tag = "network", responses((status = 200, description = "The peers", body = Peers)))]
 pub(super) async fn peers(state: State<Sources>) -> Json<Peers> {
+    if let Some(p2p) = &state.p2p {
+        p2p.refresh_latencies();
+    }
     let snapshot = super::snapshot(&state);
     let status = &snapshot.peers;
     Json(Peers {

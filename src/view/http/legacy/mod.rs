@@ -60,7 +60,7 @@ pub(super) fn router() -> Router<Sources> {
         .route("/local_stats", get(local_stats))
         .route("/peer_addresses", get(peer_addresses))
         .route("/peer_txpool_sizes", get(peer_txpool_sizes))
-        .route("/pings", figure(|snapshot| json(&pings(snapshot))))
+        .route("/pings", get(pings))
         .route("/peer_versions", figure(|snapshot| json(&peer_versions(snapshot))))
         .route("/payout_addr", figure(|snapshot| json(&snapshot.payout_address)))
         .route("/payout_addrs", figure(|snapshot| json(&[&snapshot.payout_address])))
@@ -129,9 +129,13 @@ fn current_payouts(snapshot: &Snapshot) -> BTreeMap<&str, f64> {
     snapshot.payouts.iter().map(|(payee, amount)| (payee.as_str(), coins(*amount))).collect()
 }
 
-fn pings(snapshot: &Snapshot) -> BTreeMap<String, Option<f64>> {
+/// Milliseconds of each peer's round trip, measured now unless that was done a moment ago.
+async fn pings(State(sources): State<Sources>) -> Answer {
+    let Some(p2p) = &sources.p2p else { return json(&BTreeMap::<String, f64>::new()) };
+    p2p.measure_latencies().await;
+    let status = p2p.status.borrow().clone();
     let of = |peer: &p2p::PeerStatus| (peer.address.to_string(), peer.latency.map(|seconds| seconds * 1000.0));
-    snapshot.peers.peers.iter().map(of).collect()
+    json(&status.peers.iter().map(of).collect::<BTreeMap<_, _>>())
 }
 
 fn peer_versions(snapshot: &Snapshot) -> BTreeMap<String, &str> {
@@ -160,12 +164,9 @@ async fn peer_addresses(State(sources): State<Sources>) -> Answer {
 
 async fn peer_txpool_sizes(State(sources): State<Sources>) -> Answer {
     let snapshot = sources.snapshot.borrow().clone();
-    let sizes: BTreeMap<String, usize> = snapshot
-        .peers
-        .peers
-        .iter()
-        .map(|peer| (peer.address.to_string(), sources.traffic.remembered(peer.id)))
-        .collect();
+    let remembered = |peer| sources.p2p.as_ref().map_or(0, |p2p| p2p.traffic.remembered(peer));
+    let peers = snapshot.peers.peers.iter();
+    let sizes: BTreeMap<String, usize> = peers.map(|peer| (peer.address.to_string(), remembered(peer.id))).collect();
     json(&sizes)
 }
 
