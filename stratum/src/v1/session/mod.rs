@@ -4,8 +4,10 @@ mod config;
 mod difficulty;
 mod event;
 mod handshake;
+mod jobs;
 mod outbox;
 mod patience;
+mod submissions;
 
 pub use config::{Config, DropLateWork};
 pub use event::{Disconnect, Event, JobTooBig};
@@ -18,20 +20,17 @@ use std::time::{Duration, Instant};
 use crate::mining::device::{self, Device};
 use crate::mining::difficulty::{Difficulty, Target};
 use crate::mining::epochs::Epochs;
-use crate::mining::error::StratumError;
 use crate::mining::extranonce::Lease;
-use crate::mining::job::{Job, Jobs, LastRoot};
-use crate::mining::judge::{self, Basis, Judgement};
+use crate::mining::job::{Jobs, LastRoot};
 use crate::mining::memory::{Memory, Past};
-use crate::mining::solution::{Now, Solution};
-use crate::mining::submission::{Solved, Submission, shown};
+use crate::mining::solution::Now;
+use crate::mining::submission::Submission;
 use crate::mining::tally::{Client, Protocol, Writer};
 use crate::mining::vardiff::Vardiff;
-use crate::mining::version_rolling;
 use crate::mining::work::{Work, Worker};
 use crate::v1::message::{self, Call, Id, Request};
 use outbox::Outbox;
-use patience::{Patience, Remedy};
+use patience::Patience;
 
 /// A miner's owner is told something no more often than this.
 const MESSAGE_INTERVAL: Duration = Duration::from_secs(60);
@@ -274,30 +273,6 @@ impl<W: Work> Session<W> {
         })
     }
 
-    /// Judges a submission and answers it. Returns whether it was credited.
-    fn judge(
-        &mut self,
-        id: Id<'_>,
-        name: &str,
-        job: &str,
-        now: Now,
-        parse: impl Fn(u32, bool) -> Result<Submission, StratumError>,
-    ) -> bool {
-        let (credit, result) = match self.submit(name, job, now, parse) {
-            Ok(Judgement { verdict, credit, .. }) => (credit, verdict.answer(|| shown(job))),
-            Err(error) => (None, Err(error)),
-        };
-        let word = result.as_ref().map_or_else(StratumError::word, |()| "accepted");
-        self.events.push_back(Event::Judged { verdict: word, credit });
-        if credit.is_none()
-            && let Some(known) = self.workers.iter_mut().find(|known| *known.given == *name)
-        {
-            known.account.refuse(word, now.instant);
-        }
-        self.outbox.answer(id, result);
-        credit.is_some()
-    }
-
     fn handle_call(&mut self, id: Id<'_>, call: Call<'_>, now: Now) -> Result<(), Disconnect> {
         match call {
             Call::Answer { text } => {
@@ -407,200 +382,5 @@ impl<W: Work> Session<W> {
 
     fn is_mining(&self) -> bool {
         self.subscribed && !self.workers.is_empty()
-    }
-
-    fn send_transactions(&mut self, id: Id<'_>, job: &str, now: Now) {
-        let seconds = self.config.transactions_interval.as_secs();
-        let lately = self
-            .transactions_sent
-            .is_some_and(|at| now.instant.saturating_duration_since(at) < self.config.transactions_interval);
-        let result = if lately {
-            Err(StratumError::TooOften { method: "mining.get_transactions", seconds })
-        } else {
-            let found = self.jobs.find(job).ok_or_else(|| StratumError::JobNotFound(shown(job)));
-            found.and_then(|index| {
-                let transactions = self.work.transactions(self.jobs.at(index).job.ticket());
-                transactions
-                    .filter(|list| list.len() <= self.config.transactions_bytes_max)
-                    .ok_or(StratumError::Unavailable("transactions are not given out here"))
-            })
-        };
-        match result {
-            Ok(list) => {
-                self.transactions_sent = Some(now.instant);
-                // The list is shared with whoever else asks; only what is around it is this connection's own.
-                if let Some((head, tail)) = message::success_around(id) {
-                    self.outbox.push(head);
-                    self.outbox.push(list);
-                    self.outbox.push(tail);
-                }
-            }
-            Err(error) => self.outbox.refuse(id, &error),
-        }
-    }
-
-    /// Judges a submission by its job. Checks what costs nothing first. A solution is passed on even if it earns the miner
-    /// nothing: because it came too late, or because its name, time or version bits are refused.
-    fn submit(
-        &mut self,
-        name: &str,
-        job: &str,
-        now: Now,
-        parse: impl Fn(u32, bool) -> Result<Submission, StratumError>,
-    ) -> Result<Judgement, StratumError> {
-        if !self.subscribed {
-            return Err(StratumError::NotSubscribed);
-        }
-        let worker = self.submitter(name);
-        let Some(index) = self.jobs.find(job) else {
-            worker?;
-            return Err(StratumError::JobNotFound(shown(job)));
-        };
-        let handed_out = self.jobs.at(index);
-        let mut mask = self.mask;
-        let mut submission = match parse(mask, self.config.lenient) {
-            Ok(submission) => submission,
-            Err(error) => {
-                if let Ok(understood) = parse(mask, true) {
-                    self.pass_on_refused(index, &understood, now.instant);
-                }
-                worker?;
-                return Err(error);
-            }
-        };
-        if self.multi_version
-            && mask == 0
-            && let Some(full) = submission.version_bits
-            && let Some(bits) = version_rolling::bits_of_version(handed_out.job.version, full)
-        {
-            submission.version_bits = Some(bits);
-            mask = version_rolling::VERSION_MASK & self.config.version_mask;
-        }
-        let extranonce1 = handed_out.extranonce1;
-        let solved = submission.solve(&handed_out.job, extranonce1, mask, now.unix, &mut self.last_root);
-        let (worker, solved) = match (worker, solved) {
-            (Ok(worker), Ok(solved)) if !handed_out.pays_other => (worker, solved),
-            (worker, solved) => {
-                let pays_other = handed_out.pays_other;
-                self.pass_on_refused(index, &submission, now.instant);
-                worker?;
-                if !pays_other {
-                    solved?;
-                }
-                return Err(StratumError::JobNotFound(shown(job)));
-            }
-        };
-        let basis = Basis {
-            solution_target: handed_out.job.solution_target,
-            required: handed_out.difficulty,
-            credited: self.worth(handed_out, &solved),
-            epochs: handed_out.epochs,
-            newest: self.work.epochs(),
-            is_fee: handed_out.is_fee,
-        };
-        let judgement = judge::judge(&solved, &basis, &mut self.jobs.seen(index));
-        if judgement.is_solution {
-            let extranonces = submission.extranonces(extranonce1);
-            let worker = self.workers[worker].worker.name.clone();
-            self.pass_on(index, solved, extranonces, worker, now.instant);
-        }
-        if let Some(credit) = &judgement.credit {
-            self.workers[worker].account.credit(credit, now.instant);
-            self.vardiff.record(credit.difficulty, now.instant);
-            self.patience.restore();
-            self.credited = now.instant;
-        }
-        Ok(judgement)
-    }
-
-    fn pass_on(&mut self, index: usize, solved: Solved, extranonces: [u8; 8], worker: Arc<str>, judged: Instant) {
-        let job = self.jobs.at(index).job.clone();
-        self.events.push_back(Event::Solution(Box::new(Solution { job, solved, extranonces, worker, judged })));
-    }
-
-    /// Passes on a submission for the job at `index` that is refused for something else than its hash, if it is a solution.
-    fn pass_on_refused(&mut self, index: usize, submission: &Submission, judged: Instant) {
-        let handed_out = self.jobs.at(index);
-        let extranonce1 = handed_out.extranonce1;
-        let solved = submission.solution_although_refused(&handed_out.job, extranonce1, &mut self.last_root);
-        let target = handed_out.job.solution_target;
-        let salvaged = solved.and_then(|solved| judge::salvage(solved, target, &mut self.jobs.seen(index)));
-        let Some(solved) = salvaged else { return };
-        let extranonces = submission.extranonces(extranonce1);
-        // Never a name that was refused: nothing is known of what is in it.
-        let worker = match self.workers.first() {
-            Some(first) => first.worker.name.clone(),
-            None => self.resumed.as_ref().unwrap_or(&self.payee).clone(),
-        };
-        self.pass_on(index, solved, extranonces, worker, judged);
-    }
-
-    fn tolerate(&mut self, now: Now) -> Result<(), Disconnect> {
-        match self.patience.tolerate(&self.config, self.is_mining(), now.instant)? {
-            Some(Remedy::SendJob) => self.send_job(now)?,
-            Some(Remedy::Reconnect) => self.reconnect(),
-            None => {}
-        }
-        Ok(())
-    }
-
-    fn send_job(&mut self, now: Now) -> Result<(), Disconnect> {
-        let draw = self.random.u32(..);
-        let payout = &self.workers[0].worker.payout;
-        let offer = self.work.offer(payout, self.generation, draw).map_err(Disconnect::NoWork)?;
-        self.generation += 1;
-        let too_big = self.measure(&offer.job);
-        if too_big.is_some() && self.config.refuse_small_devices {
-            return Err(Disconnect::SmallDevice);
-        }
-        let epochs = self.work.epochs();
-        let wanted = self.vardiff.current();
-        // Harder than a solution would lose solutions.
-        let ceiling = offer.job.solution_target;
-        let (difficulty, target) = match offer.job.solution_difficulty {
-            Some(capped) if wanted.target() < ceiling => (capped, ceiling),
-            _ => (wanted, wanted.target()),
-        };
-        // cgminer queues difficulties and applies one with each job: so never two before one.
-        if self.announced.is_none_or(|(announced, _)| announced != difficulty) {
-            self.outbox.push(message::set_difficulty(difficulty.get() * self.config.difficulty_scale));
-        }
-        self.announced = Some((difficulty, target));
-        self.client.is_told(difficulty);
-        let is_late = self.told.is_some_and(|told| told.drops_for(epochs));
-        let clean = match self.config.drop_late_work {
-            _ if self.told.is_none_or(|told| told.stale != epochs.stale) => true,
-            DropLateWork::Always => is_late,
-            DropLateWork::Never => false,
-            DropLateWork::ByDevice => is_late && !self.device.flushes_slowly,
-        };
-        self.outbox.push(offer.line);
-        self.outbox.push(message::notify_end(clean));
-        self.jobs.add(offer.job, offer.is_fee, difficulty, epochs, self.extranonce1.bytes(), now.instant);
-        self.told = Some(epochs);
-        self.notified = now.instant;
-        self.refresh = self.config.notify_interval.mul_f64(1.0 - 0.2 * self.random.f64());
-        if let Some(too_big) = too_big {
-            self.show_message(&too_big.to_string(), now);
-            self.events.push_back(Event::JobTooBig(too_big));
-        }
-        Ok(())
-    }
-
-    /// Whether the job is too big for the device, when that is found for the first time.
-    fn measure(&mut self, job: &Job<W::Ticket>) -> Option<Box<JobTooBig>> {
-        let coinbase_bytes_max = self.device.room.coinbase_bytes_max(job.branch.len())?;
-        let coinbase_bytes = job.coinbase_bytes();
-        if self.warned_of_size || coinbase_bytes <= coinbase_bytes_max {
-            return None;
-        }
-        self.warned_of_size = true;
-        Some(Box::new(JobTooBig {
-            worker: self.workers[0].worker.name.clone(),
-            device: self.device.name,
-            user_agent: self.user_agent.to_string(),
-            coinbase_bytes,
-            coinbase_bytes_max,
-        }))
     }
 }

@@ -1,0 +1,36 @@
+//! Reads from a socket into the room that all connections of a thread share.
+
+use std::cell::RefCell;
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use tokio::io::{AsyncRead, ReadBuf};
+
+use crate::v1::line::Lines;
+
+/// Bytes asked of a socket at a time: a hundred submissions.
+const READ_BYTES: usize = 16 * 1024;
+
+thread_local! {
+    /// Where all connections of a thread read into, one after the other: whoever waits for bytes holds no room for them.
+    static READ_BUFFER: RefCell<Box<[u8; READ_BYTES]>> = RefCell::new(Box::new([0; READ_BYTES]));
+}
+
+/// Reads once; zero bytes are the end.
+pub(super) fn poll_read<S: AsyncRead + Unpin>(
+    stream: &mut S,
+    lines: &mut Lines,
+    context: &mut Context<'_>,
+) -> Poll<io::Result<usize>> {
+    READ_BUFFER.with_borrow_mut(|buffer| {
+        let mut read = ReadBuf::new(&mut buffer[..]);
+        match Pin::new(stream).poll_read(context, &mut read) {
+            Poll::Ready(Ok(())) => {
+                lines.extend(read.filled());
+                Poll::Ready(Ok(read.filled().len()))
+            }
+            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+            Poll::Pending => Poll::Pending,
+        }
+    })
+}
