@@ -158,6 +158,20 @@ async fn who_does_not_read_is_closed_after_a_while_and_was_sent_no_more_than_the
 }
 
 #[tokio::test(start_paused = true)]
+async fn new_work_buys_no_time_for_a_miner_that_does_not_read() {
+    let front = Front::new(false, |_| {});
+    // Hardly a tenth of a job fits into the pipe.
+    let (_miner, task) = front.join(500).await;
+    let began = tokio::time::Instant::now();
+    for number in 2..12 {
+        front.new_work(number);
+        tokio::time::sleep(Duration::from_secs(10)).await;
+    }
+    assert!(task.is_finished(), "blocked for {} s", began.elapsed().as_secs());
+    assert_eq!(front.server.connections(), 0);
+}
+
+#[tokio::test(start_paused = true)]
 async fn answers_come_in_the_order_of_the_requests_however_they_arrive() {
     let front = Front::new(false, |_| {});
     let (mut miner, task) = front.join(64 * 1024).await;

@@ -35,7 +35,6 @@ const LONG_FUNCTIONS: &[(&str, usize)] = &[
     ("src/node/mod.rs::start", 151),
     ("src/node/service.rs::run", 100),
     ("src/tools/demo/mod.rs::run", 94),
-    ("stratum/src/server/connection/mod.rs::drive", 87),
 ];
 
 /// Where the program and its libraries are.

@@ -4,21 +4,18 @@ mod end;
 mod farewell;
 mod pending;
 mod read;
+mod wake_ups;
 
 use bytes::BytesMut;
 use std::future::poll_fn;
-use std::io;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
-use tokio_util::sync::ReusableBoxFuture;
 use tracing::{Span, debug, info, trace};
 
-use super::wake_filter::WakeFilter;
 use super::{Server, metrics, now};
 use crate::mining::work::Work;
 use crate::v1::line::Lines;
@@ -26,12 +23,13 @@ use crate::v1::session::{self, Event, Session};
 use end::End;
 use pending::Pending;
 use read::poll_read;
+use wake_ups::{WakeUp, WakeUps};
 
 /// Lines handled before others get their turn.
 const LINES_PER_TURN_MAX: usize = 128;
 
-/// Turns of a connection's loop between looks at what a busy socket would keep waiting.
-const TURNS_BETWEEN_LOOKS: u32 = 64;
+/// Of so many waits, one asks first for what a socket that never rests would keep waiting.
+const WAITS_PER_LOOK: u32 = 64;
 
 /// Serves `stream` until it ends.
 pub(super) async fn run<W, S>(
@@ -51,8 +49,17 @@ where
     let Some(extranonce1) = server.extranonces.lease() else { return End::Extranonce };
     metrics::opened();
     let session = Session::new(config.clone(), server.memory.clone(), extranonce1, snapshot, seed, now());
-    let mut connection =
-        Connection { server, stream, lines: Lines::starting_with(read), session, pending: Pending::default(), span };
+    let mut connection = Connection {
+        server,
+        stream,
+        lines: Lines::starting_with(read),
+        session,
+        pending: Pending::default(),
+        blocked_since: Instant::now(),
+        unsent_job: None,
+        waits: 0,
+        span,
+    };
     let end = match connection.drive(&mut work).await {
         Ok(never) => match never {},
         // A node that stops makes no more work, either.
@@ -76,6 +83,11 @@ struct Connection<'a, W: Work, S> {
     lines: Lines,
     session: Session<W>,
     pending: Pending,
+    /// When the socket last took some of `pending`; of no meaning while that is empty.
+    blocked_since: Instant,
+    /// The newest job, while a part of it is pending.
+    unsent_job: Option<UnsentJob>,
+    waits: u32,
     /// Who it is, for messages.
     span: Span,
 }
@@ -83,30 +95,11 @@ struct Connection<'a, W: Work, S> {
 enum Never {}
 
 /// A job on its way out.
-struct JobSince {
+struct UnsentJob {
     /// When it could be sent.
     ready: Instant,
     /// When its work was made, if that is known.
     made: Option<std::time::Instant>,
-}
-
-/// What a connection waits for beside its socket.
-enum WakeUp<T> {
-    Stopped,
-    /// There is other work, unless nobody makes any more.
-    Work(Option<T>),
-    Alarm,
-}
-
-/// Waits until `receiver` has something new, and gives it back.
-async fn changed<T>(mut receiver: watch::Receiver<T>) -> Option<watch::Receiver<T>> {
-    receiver.changed().await.ok().map(|()| receiver)
-}
-
-/// What a socket did.
-enum Io {
-    Wrote(usize),
-    Read(usize),
 }
 
 impl<W, S> Connection<'_, W, S>
@@ -114,96 +107,84 @@ where
     W: Work,
     S: AsyncRead + AsyncWrite + Unpin,
 {
+    /// Keeps the contract of [`Session`] until the connection ends: lines, what they bring about, answers, work; then waits.
     async fn drive(&mut self, work: &mut watch::Receiver<Option<Arc<W>>>) -> Result<Never, End> {
         let server = self.server;
-        let mut bell = WakeFilter::new();
-        let mut stopped = pin!(server.stop.cancelled());
-        let mut work_changed = ReusableBoxFuture::new(changed(work.clone()));
-        let mut blocked_since = Instant::now();
-        // The newest job while it is not sent yet.
-        let mut job_since = None;
-        // One timer for the life of the connection, set anew only when it must ring earlier: it may well ring in vain.
-        let mut alarm = pin!(sleep_until(blocked_since + Duration::from_secs(86_400)));
-        let mut turn = 0_u32;
+        let stopped = pin!(server.stop.cancelled());
+        let alarm = pin!(sleep_until(self.deadline()));
+        let mut wake_ups = WakeUps::new(stopped, work.clone(), alarm);
         loop {
             let has_more = self.handle_lines().await?;
-            self.send_now(&mut blocked_since, &mut job_since).await?;
-            let is_sent = self.pending.is_empty();
+            self.send_now().await?;
             // New work waits until the old is sent: whoever reads slowly gets the newest job next, and none between.
-            if is_sent && work.has_changed().map_err(|_| End::NoWork)? {
-                let Some(snapshot) = work.borrow_and_update().clone() else { return Err(End::NoWork) };
-                let job = JobSince { ready: Instant::now(), made: snapshot.made() };
-                self.session.handle_work(snapshot, now())?;
-                // Work that is no better than what the miner has may wait for the next refresh.
-                if self.session.queued_bytes() > 0 {
-                    job_since = Some(job);
-                    server.meters.job_sent();
-                }
-                self.act_on_events().await;
+            if self.pending.is_empty() && work.has_changed().map_err(|_| End::NoWork)? {
+                let snapshot = work.borrow_and_update().clone().ok_or(End::NoWork)?;
+                self.handle_work(snapshot).await?;
                 continue;
             }
-            let deadline = if is_sent {
-                Instant::from_std(self.session.poll_timeout())
-            } else {
-                blocked_since + server.config.write_timeout
-            };
-            // A socket that never rests must keep neither the clock nor the end of the server waiting.
-            turn = turn.wrapping_add(1);
-            if turn.is_multiple_of(TURNS_BETWEEN_LOOKS) {
-                if server.stop.is_cancelled() {
-                    return Err(End::Stopped);
-                }
-                if Instant::now() >= deadline {
-                    self.ring(is_sent).await?;
-                    continue;
-                }
-            }
-            if deadline < alarm.deadline() {
-                alarm.as_mut().reset(deadline);
-                bell.ring();
-            }
-            let can_read = !has_more && self.pending.len < server.config.pending_bytes_max;
-            let Self { stream, lines, pending, .. } = &mut *self;
-            tokio::select! {
-                biased;
-                // First what nearly always is the reason to wake up.
-                done = poll_fn(|context| poll_io(stream, pending, lines, can_read, context)),
-                    if can_read || !is_sent => match done? {
-                    Io::Wrote(count) => {
-                        blocked_since = Instant::now();
-                        self.wrote(count, blocked_since, &mut job_since);
-                    }
-                    Io::Read(0) => return Err(End::Eof),
-                    Io::Read(_) => {}
-                },
-                rare = poll_fn(|context| bell.poll(context, |context| {
-                    if stopped.as_mut().poll(context).is_ready() {
-                        return Poll::Ready(WakeUp::Stopped);
-                    }
-                    if let Poll::Ready(receiver) = work_changed.poll(context) {
-                        return Poll::Ready(WakeUp::Work(receiver));
-                    }
-                    alarm.as_mut().poll(context).map(|()| WakeUp::Alarm)
-                })) => match rare {
-                    WakeUp::Stopped => return Err(End::Stopped),
-                    // Looked at on the next turn, or when the old is sent.
-                    WakeUp::Work(receiver) => work_changed.set(changed(receiver.ok_or(End::NoWork)?)),
-                    WakeUp::Alarm => {
-                        let at = Instant::now();
-                        alarm.as_mut().reset(at + Duration::from_secs(86_400));
-                        if at >= deadline {
-                            self.ring(is_sent).await?;
-                        }
-                    }
-                },
-                // More lines are here already; the others had their turn.
-                () = tokio::task::yield_now(), if has_more => {}
+            wake_ups.ring_by(self.deadline());
+            match self.wait(&mut wake_ups, has_more).await? {
+                WakeUp::Alarm => self.handle_timeout().await?,
+                WakeUp::NoWork => return Err(End::NoWork),
+                WakeUp::Stopped => return Err(End::Stopped),
+                // The next turn handles it.
+                WakeUp::Socket | WakeUp::Turn | WakeUp::Work => {}
             }
         }
     }
 
+    /// When the session wants to know the time, or a miner that does not read has had enough of it.
+    fn deadline(&self) -> Instant {
+        if self.pending.is_empty() {
+            Instant::from_std(self.session.poll_timeout())
+        } else {
+            self.blocked_since + self.server.config.write_timeout
+        }
+    }
+
+    /// Waits for the socket first, which nearly always is the reason to wake up, and for what seldom comes. Where there
+    /// are more lines already, others get their turn.
+    async fn wait<T>(&mut self, wake_ups: &mut WakeUps<'_, '_, T>, has_more: bool) -> Result<WakeUp, End>
+    where
+        T: Send + Sync + 'static,
+    {
+        let can_read = !has_more && self.pending.len < self.server.config.pending_bytes_max;
+        self.waits = self.waits.wrapping_add(1);
+        let looks_first = self.waits.is_multiple_of(WAITS_PER_LOOK);
+        let any = poll_fn(|context| {
+            if looks_first && let Poll::Ready(wake_up) = wake_ups.poll(context) {
+                return Poll::Ready(Ok(wake_up));
+            }
+            match self.poll_io(can_read, context) {
+                Poll::Ready(done) => Poll::Ready(done.map(|()| WakeUp::Socket)),
+                Poll::Pending => wake_ups.poll(context).map(Ok),
+            }
+        });
+        tokio::select! {
+            biased;
+            wake_up = any => wake_up,
+            () = tokio::task::yield_now(), if has_more => Ok(WakeUp::Turn),
+        }
+    }
+
+    /// Writes what is pending, or else reads.
+    fn poll_io(&mut self, can_read: bool, context: &mut Context<'_>) -> Poll<Result<(), End>> {
+        if !self.pending.is_empty()
+            && let Poll::Ready(written) = self.pending.poll_write(Pin::new(&mut self.stream), context)
+        {
+            return Poll::Ready(written.map(|count| self.on_written(count)).map_err(End::from));
+        }
+        if !can_read {
+            return Poll::Pending;
+        }
+        poll_read(&mut self.stream, &mut self.lines, context).map(|read| match read? {
+            0 => Err(End::Eof),
+            _ => Ok(()),
+        })
+    }
+
     /// Sends what the session has to say, if it goes out without waiting: as it nearly always does.
-    async fn send_now(&mut self, blocked_since: &mut Instant, job_since: &mut Option<JobSince>) -> Result<(), End> {
+    async fn send_now(&mut self) -> Result<(), End> {
         let was_sent = self.pending.is_empty();
         self.pending.take_from(&mut self.session);
         if self.pending.is_empty() {
@@ -215,37 +196,57 @@ where
             ready => ready,
         });
         let written = written.await?;
-        // What is sent at once, as answers nearly always are, needs no clock.
-        if !self.pending.is_empty() && (was_sent || written > 0) || job_since.is_some() {
-            *blocked_since = Instant::now();
+        // What was blocked before, and still is, stays blocked since then.
+        if was_sent || written > 0 {
+            self.on_written(written);
         }
-        self.wrote(written, *blocked_since, job_since);
         Ok(())
     }
 
-    /// Does what the time demands.
-    async fn ring(&mut self, is_sent: bool) -> Result<(), End> {
-        if !is_sent {
+    /// Notes that the socket took `count` bytes.
+    fn on_written(&mut self, count: usize) {
+        self.server.meters.bytes_sent(count);
+        // What is sent at once, as answers nearly always are, needs no clock.
+        if !self.pending.is_empty() {
+            self.blocked_since = Instant::now();
+        } else if let Some(job) = self.unsent_job.take() {
+            self.on_job_sent(&job, Instant::now());
+        }
+    }
+
+    fn on_job_sent(&self, job: &UnsentJob, at: Instant) {
+        self.server.meters.job_took(at - job.ready);
+        if let Some(made) = job.made
+            && let Some(reached) = self.server.fanout.sent(made, at.into_std())
+        {
+            self.server.meters.reached(&reached);
+        }
+    }
+
+    /// Hands the session new work; everything before it is sent.
+    async fn handle_work(&mut self, work: Arc<W>) -> Result<(), End> {
+        let job = UnsentJob { ready: Instant::now(), made: work.made() };
+        self.session.handle_work(work, now())?;
+        // Work that is no better than what the miner has may wait for the next refresh.
+        if self.session.queued_bytes() > 0 {
+            self.unsent_job = Some(job);
+            self.server.meters.job_sent();
+        }
+        self.act_on_events().await;
+        Ok(())
+    }
+
+    /// Does what the time demands, if the alarm did not ring in vain.
+    async fn handle_timeout(&mut self) -> Result<(), End> {
+        if Instant::now() < self.deadline() {
+            return Ok(());
+        }
+        if !self.pending.is_empty() {
             return Err(End::Blocked);
         }
         self.session.handle_timeout(now())?;
         self.act_on_events().await;
         Ok(())
-    }
-
-    /// Notes that so many bytes are on their way.
-    fn wrote(&self, count: usize, at: Instant, job_since: &mut Option<JobSince>) {
-        self.server.meters.bytes_sent(count);
-        if self.pending.is_empty()
-            && let Some(since) = job_since.take()
-        {
-            self.server.meters.job_took(at - since.ready);
-            if let Some(made) = since.made
-                && let Some(reached) = self.server.fanout.sent(made, at.into_std())
-            {
-                self.server.meters.reached(&reached);
-            }
-        }
     }
 
     /// Acts on what the clock or new work brought about; what lines did is acted upon as they are handled.
@@ -294,23 +295,4 @@ where
             Event::Resumed => metrics::resumed(),
         }
     }
-}
-
-/// Writes what is pending, or else reads.
-fn poll_io<S: AsyncRead + AsyncWrite + Unpin>(
-    stream: &mut S,
-    pending: &mut Pending,
-    lines: &mut Lines,
-    can_read: bool,
-    context: &mut Context<'_>,
-) -> Poll<io::Result<Io>> {
-    if !pending.is_empty()
-        && let Poll::Ready(written) = pending.poll_write(Pin::new(&mut *stream), context)
-    {
-        return Poll::Ready(written.map(Io::Wrote));
-    }
-    if !can_read {
-        return Poll::Pending;
-    }
-    poll_read(stream, lines, context).map_ok(Io::Read)
 }

@@ -43,7 +43,35 @@ struct KnownWorker<P> {
     account: Writer,
 }
 
-/// One miner.
+/// One miner, from its connection's first line to its last. It does no I/O and reads no clock: a driver carries lines,
+/// work and time in, and lines and events out.
+///
+/// # Driving it
+///
+/// After each call of `handle_line`, `handle_work` or `handle_timeout`, whatever it returned, the driver
+///
+/// 1. takes **all events** from [`Self::poll_event`] and acts on them, then
+/// 2. takes **all bytes** from [`Self::poll_line`] and writes them in this order, and then
+/// 3. asks [`Self::poll_timeout`] by when to call [`Self::handle_timeout`]. Earlier calls do no harm. Any call may move it.
+///
+/// Between the calls:
+///
+/// - **An event is acted upon before the answer of the same line is written.** A [`Solution`](crate::Solution) is with the
+///   node by then, and no longer lost with the connection. A driver that has to wait there, since the node is behind, waits:
+///   it neither drops the event nor writes the answer.
+/// - Lines are handled in the order in which they came; several may be handled before their answers are written, as long as
+///   their events are acted upon one line after the other. A line may be as long as [`Self::line_bytes_max`], which changes
+///   when the miner authorises.
+/// - Lines are handled only as fast as answers are written: [`Self::queued_bytes`] has no bound of its own but what the
+///   driver hands in.
+/// - [`Self::handle_work`] is called with the newest work only, once everything before it is written. So a slow reader gets
+///   the newest job next, and those between are never made.
+/// - `Err(Disconnect)` means that nothing but [`Self::handle_last_line`] is called any more: for lines that were under way
+///   when the driver decided to close, the solution of a block perhaps. Their events and answers are treated as ever; the
+///   driver bounds how many it hears. What is queued is written if the miner takes it, and then the connection is closed.
+/// - [`Self::close`] is called last, so that the miner can go on with its jobs on its next connection.
+///
+/// The driver of this crate is `server::connection`.
 #[derive(Debug)]
 pub struct Session<W: Work> {
     config: Arc<Config>,
