@@ -7,7 +7,6 @@ mod tls;
 pub use tls::{Tls, TlsError, TlsFiles};
 
 use bytes::BytesMut;
-use futures::FutureExt;
 use ipnet::IpNet;
 use std::io::{self, Cursor};
 use std::net::SocketAddr;
@@ -21,13 +20,14 @@ use stratum::server::{PortPolicy, Server};
 use stratum::v1::session;
 use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::net::TcpStream;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracing::{debug, error, info, warn};
+use tracing::{debug, error, info};
 
+use crate::runtime::accept::{Acceptor, WhenFull};
 use crate::runtime::sockets::{self, Port};
 use crate::view::http::Http;
 use proxy::ProxyError;
@@ -44,9 +44,6 @@ const SILENT_CONNECTIONS_MAX: usize = 8 * 1024;
 
 /// How long a stopping node waits for the first bytes of those that connected before: a polling miner's may be a block.
 const LAST_BYTES: Duration = Duration::from_millis(100);
-
-/// Pause after an error of `accept`, such as having no file descriptors left.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// The ports that miners and readers connect to.
 #[derive(Debug, Clone, PartialEq)]
@@ -111,99 +108,57 @@ pub async fn run<W: Work>(port: Port, front: Arc<Front<W>>, stop: CancellationTo
     if let Ok(address) = listener.local_addr() {
         info!(%address, "{what}");
     }
-    let doorway =
-        Doorway { front, connections: TaskTracker::new(), silent: Arc::new(Semaphore::new(SILENT_CONNECTIONS_MAX)) };
     // One for each processor, as far as the system goes along.
     let count = available_parallelism().map_or(1, NonZero::get);
     let listeners = match sockets::share(listener, count) {
         Ok(listeners) => listeners,
         Err(error) => return error!(%error, "the port is lost"),
     };
-    let accepting = TaskTracker::new();
+    let silent = Arc::new(Semaphore::new(SILENT_CONNECTIONS_MAX));
+    let (accepting, connections) = (TaskTracker::new(), TaskTracker::new());
     for listener in listeners {
-        accepting.spawn(doorway.clone().accept(listener, stop.clone()));
+        let (front, connections, stopping) = (front.clone(), connections.clone(), stop.clone());
+        let welcome = move |stream, peer, permit| {
+            connections.spawn(front.clone().serve(stream, peer, permit, stopping.clone()));
+        };
+        accepting.spawn(Acceptor::new(listener, who).run(silent.clone(), WhenFull::Close, stop.clone(), welcome));
     }
     accepting.close();
     accepting.wait().await;
-    doorway.connections.close();
-    doorway.connections.wait().await;
-}
-
-/// Where connections come in, until it is clear what they speak. Clones share it.
-#[derive(Debug)]
-struct Doorway<W: Work> {
-    front: Arc<Front<W>>,
-    connections: TaskTracker,
-    silent: Arc<Semaphore>,
-}
-
-impl<W: Work> Clone for Doorway<W> {
-    fn clone(&self) -> Self {
-        let Self { front, connections, silent } = self;
-        Self { front: front.clone(), connections: connections.clone(), silent: silent.clone() }
-    }
-}
-
-impl<W: Work> Doorway<W> {
-    /// Accepts until `stop`.
-    async fn accept(self, listener: TcpListener, stop: CancellationToken) {
-        loop {
-            let accepted = tokio::select! {
-                () = stop.cancelled() => {
-                    // What connected before may have sent a solution already.
-                    while let Some(Ok((stream, peer))) = listener.accept().now_or_never() {
-                        self.welcome(stream, peer, &stop);
-                    }
-                    return;
-                }
-                accepted = listener.accept() => accepted,
-            };
-            match accepted {
-                Ok((stream, peer)) => self.welcome(stream, peer, &stop),
-                Err(error) => {
-                    warn!(%error, "cannot accept connections");
-                    tokio::time::sleep(ACCEPT_PAUSE).await;
-                }
-            }
-        }
-    }
-
-    fn welcome(&self, mut stream: TcpStream, peer: SocketAddr, stop: &CancellationToken) {
-        let Ok(permit) = self.silent.clone().try_acquire_owned() else {
-            debug!(%peer, "too many connections that say nothing");
-            return;
-        };
-        if let Err(error) = sockets::prepare(&stream) {
-            debug!(%peer, %error, "connection lost at once");
-            return;
-        }
-        let (front, stop) = (self.front.clone(), stop.clone());
-        self.connections.spawn(async move {
-            let peer = sockets::canonical(peer);
-            let mut read = BytesMut::new();
-            let last_bytes = async {
-                stop.cancelled().await;
-                tokio::time::sleep(LAST_BYTES).await;
-            };
-            let greeted = tokio::select! {
-                biased;
-                greeted = timeout(FIRST_BYTES_TIMEOUT, front.greet(&mut stream, &mut read, peer)) => greeted,
-                () = last_bytes => return,
-            };
-            drop(permit);
-            let ended = match greeted {
-                Ok(Ok((client, told))) => front.attend(stream, read, client, told).await,
-                Ok(Err(error)) => Err(error),
-                Err(_) => Err(Closed::Silent),
-            };
-            if let Err(error) = ended {
-                debug!(%peer, %error, "connection closed");
-            }
-        });
-    }
+    connections.close();
+    connections.wait().await;
 }
 
 impl<W: Work> Front<W> {
+    /// Serves a connection until it ends; `silent` is its place among those of which it is not clear yet what they speak.
+    async fn serve(
+        self: Arc<Self>,
+        mut stream: TcpStream,
+        peer: SocketAddr,
+        silent: OwnedSemaphorePermit,
+        stop: CancellationToken,
+    ) {
+        let mut read = BytesMut::new();
+        let last_bytes = async {
+            stop.cancelled().await;
+            tokio::time::sleep(LAST_BYTES).await;
+        };
+        let greeted = tokio::select! {
+            biased;
+            greeted = timeout(FIRST_BYTES_TIMEOUT, self.greet(&mut stream, &mut read, peer)) => greeted,
+            () = last_bytes => return,
+        };
+        drop(silent);
+        let ended = match greeted {
+            Ok(Ok((client, told))) => self.attend(stream, read, client, told).await,
+            Ok(Err(error)) => Err(error),
+            Err(_) => Err(Closed::Silent),
+        };
+        if let Err(error) = ended {
+            debug!(%peer, %error, "connection closed");
+        }
+    }
+
     /// Reads until it is clear who speaks what.
     async fn greet(
         &self,

@@ -30,6 +30,7 @@ use super::link::{self, BatchPermit, LinkEvent, ORDERS_QUEUED_MAX};
 use super::traffic::Traffic;
 use super::{COMMANDS_QUEUED_MAX, Command, Config, Handle, LatencyRequests, files, upnp};
 use crate::chain::{self, ChainEvent, Query, Received};
+use crate::runtime::accept::Acceptor;
 use crate::runtime::clock::unix_now;
 use crate::runtime::data_dir::DataDir;
 use crate::runtime::disk::{DiskHealth, Part};
@@ -41,9 +42,6 @@ const HEARD_QUEUED_MAX: usize = 64;
 
 /// How often a port that is taken is tried again: the process that has it may be about to end.
 const BIND_RETRY: Duration = Duration::from_secs(1);
-
-/// Pause after an error of `accept`, such as having no file descriptors left.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// How often hosts are looked up again, and when that failed or they do not answer.
 const RESOLVE_INTERVAL: Duration = Duration::from_secs(600);
@@ -157,7 +155,7 @@ impl Network {
                 },
                 Some(done) = driver.under_way.next() => driver.handle_done(done),
                 Some(heard) = heard.recv() => driver.handle_heard(heard),
-                accepted = accept(driver.listener.as_ref()) => driver.handle_accepted(accepted),
+                (stream, remote) = accept(driver.acceptor.as_mut()) => driver.handle_accepted(stream, remote),
                 () = at(due) => driver.swarm.handle_timeout(now()),
                 _ = status_ticks.tick() => driver.publish(),
                 _ = progress_ticks.tick() => driver.tell_progress(),
@@ -184,8 +182,6 @@ enum Completion {
     Knows(PeerId, ShareHash, bool),
     /// The chain gave shares that a peer asked for.
     Ancestry(PeerId, [u8; 32], Vec<Arc<Share>>),
-    /// The pause after a failed `accept` is over.
-    Paused,
     /// Files were written.
     Saved(Vec<String>),
 }
@@ -225,7 +221,7 @@ struct Driver {
     stop: CancellationToken,
     status: watch::Sender<Arc<Status>>,
     under_way: FuturesUnordered<BoxFuture<'static, Completion>>,
-    listener: Option<TcpListener>,
+    acceptor: Option<Acceptor<TcpListener>>,
     is_port_taken: bool,
     nodes: Vec<Node>,
     external: Option<SocketAddr>,
@@ -290,7 +286,7 @@ impl Driver {
             stop,
             status,
             under_way: FuturesUnordered::new(),
-            listener: None,
+            acceptor: None,
             is_port_taken: false,
             nodes: config.nodes.iter().map(|_| Node::default()).collect(),
             external: None,
@@ -602,7 +598,6 @@ impl Driver {
             Completion::Resolved(named, found) => self.note_resolved(named, found),
             Completion::Knows(peer, hash, is_known) => self.swarm.handle_known(peer, hash, is_known, now),
             Completion::Ancestry(peer, id, shares) => self.swarm.handle_answer(peer, id, shares),
-            Completion::Paused => self.bind(Duration::ZERO),
             Completion::Saved(problems) => {
                 self.is_saving = false;
                 self.note_saved(problems);
@@ -625,25 +620,14 @@ impl Driver {
         let address = listener.local_addr().unwrap_or(self.config.listen);
         info!(%address, "listening for peers");
         self.is_port_taken = false;
-        self.listener = Some(listener);
+        self.acceptor = Some(Acceptor::new(listener, "peers"));
         // Of no use where this machine alone can connect.
         if self.config.upnp && !address.ip().is_loopback() {
             self.tracker.spawn(upnp::run(address.port(), self.stop.clone()));
         }
     }
 
-    fn handle_accepted(&mut self, accepted: io::Result<(TcpStream, SocketAddr)>) {
-        let (stream, remote) = match accepted {
-            Ok((stream, remote)) => (stream, sockets::canonical(remote)),
-            Err(error) => {
-                warn!(%error, "cannot accept peers");
-                self.listener = None;
-                return self.start(async {
-                    sleep(ACCEPT_PAUSE).await;
-                    Completion::Paused
-                });
-            }
-        };
+    fn handle_accepted(&mut self, stream: TcpStream, remote: SocketAddr) {
         match self.swarm.handle_incoming(remote, now()) {
             Ok(peer) => self.connect(peer, stream, remote, Direction::Inbound),
             Err(refused) => {
@@ -660,8 +644,7 @@ impl Driver {
 
     /// Begins to talk over a new connection.
     fn connect(&mut self, id: PeerId, stream: TcpStream, remote: SocketAddr, direction: Direction) {
-        let prepared = sockets::prepare(&stream).and_then(|()| stream.local_addr());
-        let local_address = match prepared {
+        let local_address = match stream.local_addr() {
             Ok(address) => sockets::canonical(address),
             Err(error) => {
                 debug!(%remote, %error, "connection lost at once");
@@ -684,7 +667,8 @@ impl Driver {
     fn local(&self) -> Local {
         let tip = self.inputs.chain.tips.borrow().clone();
         let best = tip.as_ref().and_then(|tip| tip.best());
-        let port = self.listener.as_ref().and_then(|listener| listener.local_addr().ok()).map(|address| address.port());
+        let address = self.acceptor.as_ref().and_then(|acceptor| acceptor.listener().local_addr().ok());
+        let port = address.map(|address| address.port());
         let advertise = match (port, self.external) {
             (Some(_), Some(address)) if self.config.advertise => Advertise::External(address),
             (Some(port), None) if self.config.advertise => Advertise::Port(port),
@@ -850,7 +834,7 @@ impl Driver {
     async fn end(mut self) {
         self.context.stop.cancel();
         self.links.clear();
-        self.listener = None;
+        self.acceptor = None;
         let tracker = self.tracker.clone();
         tracker.close();
         // Together, for a disk that hangs must not keep connections and the port mapping from an orderly end.
@@ -893,9 +877,9 @@ async fn chain_slot(received: &mpsc::Sender<Received>) -> Option<mpsc::OwnedPerm
 }
 
 /// The next connection; never one while the port is not open.
-async fn accept(listener: Option<&TcpListener>) -> io::Result<(TcpStream, SocketAddr)> {
-    match listener {
-        Some(listener) => listener.accept().await,
+async fn accept(acceptor: Option<&mut Acceptor<TcpListener>>) -> (TcpStream, SocketAddr) {
+    match acceptor {
+        Some(acceptor) => acceptor.next().await,
         None => std::future::pending().await,
     }
 }

@@ -1,6 +1,7 @@
 //! What every part of the program stands on: tasks and their end, the log, metrics, sockets, the data directory, and how
 //! the disk does.
 
+pub mod accept;
 pub mod backoff;
 pub mod clock;
 pub mod data_dir;

@@ -12,7 +12,7 @@ use tracing::{info, warn};
 use crate::runtime::data_dir::DataDir;
 
 /// Connections that the kernel may hold for us while we are busy: a farm that comes back all at once.
-const BACKLOG: i32 = 4096;
+pub(super) const BACKLOG: i32 = 4096;
 
 /// Dead connections are told by the kernel after 45 s of silence and three probes 15 s apart.
 const KEEPALIVE: TcpKeepalive =

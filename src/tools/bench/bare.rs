@@ -10,6 +10,7 @@ use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 
 use super::clock_ns;
 use super::miner::read;
+use crate::runtime::accept::Acceptor;
 use crate::runtime::sockets;
 
 /// What the node answers to an accepted submission, byte for byte.
@@ -33,15 +34,14 @@ pub async fn run() -> Result<()> {
     let answers: Arc<[u8]> = ACCEPTED.repeat(ANSWERS_MAX).into();
     let writers = Writers::default();
     let taken = writers.clone();
+    let mut acceptor = Acceptor::new(listener, "the benchmark");
     tokio::spawn(async move {
-        while let Ok((stream, _)) = listener.accept().await {
-            // What fails here fails for the client, too, and it says so.
-            if sockets::prepare(&stream).is_ok() {
-                let (reader, writer) = stream.into_split();
-                let writer = Arc::new(writer);
-                taken.lock().push(writer.clone());
-                tokio::spawn(answer(reader, writer, answers.clone()));
-            }
+        loop {
+            let (stream, _) = acceptor.next().await;
+            let (reader, writer) = stream.into_split();
+            let writer = Arc::new(writer);
+            taken.lock().push(writer.clone());
+            tokio::spawn(answer(reader, writer, answers.clone()));
         }
     });
     let mut lines = BufReader::new(tokio::io::stdin()).lines();
