@@ -4,6 +4,7 @@ use bitcoin::hashes::{Hash, sha256d};
 use bitcoin::{BlockHash, CompactTarget, Target, Txid, Wtxid};
 use bytes::Bytes;
 use sharechain::merkle::{self, Digest};
+use sharechain::share;
 use std::fmt;
 use std::sync::Arc;
 use thiserror::Error;
@@ -80,7 +81,7 @@ pub struct Template {
     pub height: u32,
     /// Compact form of the block's target.
     pub bits: CompactTarget,
-    /// A block's hash, read as a little-endian number, must not exceed this.
+    /// The same in full; see [`Template::is_solved_by`] and [`Template::block_target`].
     pub target: Target,
     /// The daemon's clock, seconds since 1970.
     pub time: u32,
@@ -171,6 +172,16 @@ impl Template {
             witness_branch,
             witness_root,
         })
+    }
+
+    /// The block's target as the share chain counts.
+    pub fn block_target(&self) -> share::Target {
+        share::Target::from_be_bytes(&self.target.to_be_bytes())
+    }
+
+    /// Whether a header that hashes to `pow_hash` makes a block.
+    pub fn is_solved_by(&self, pow_hash: &[u8; 32]) -> bool {
+        Target::from_le_bytes(*pow_hash) <= self.target
     }
 
     /// How many of its transactions, from the first, fit beside a coinbase of `weight` and of signature operation cost

@@ -142,20 +142,10 @@ fn easings(waited: Duration, spacing: Duration) -> u32 {
 
 /// The target that a hash meets once in `hashes` tries, in compact form.
 fn bits_of(hashes: f64) -> CompactTarget {
-    let hashes = hashes.clamp(HASHES_MIN, HASHES_MAX);
-    // 2^256 / hashes = mantissa × 2^shift with a mantissa of 24 to 25 bits.
-    let doublings = hashes.log2().floor();
-    let mantissa = 2_f64.powi(24) / (hashes / doublings.exp2());
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "2^23 to 2^24, and 1 to 160")]
-    let (mantissa, shift) = (mantissa as u64, 232 - doublings as usize);
-    let mut target = [0; 32];
-    let shifted = (mantissa << (shift % 8)).to_be_bytes();
-    let end = 32 - shift / 8;
-    let start = end - 4;
-    target[start..end].copy_from_slice(&shifted[4..]);
-    let bits = Target::from_be_bytes(target).to_compact_lossy();
-    let limit = CompactTarget::from_consensus(LIMIT_BITS);
-    if Target::from_compact(bits) > Target::from_compact(limit) { limit } else { bits }
+    let difficulty = stratum::Difficulty::from_average_hashes(hashes.clamp(HASHES_MIN, HASHES_MAX));
+    let target = difficulty.expect("a positive number of hashes").target();
+    let limit = Target::from_compact(CompactTarget::from_consensus(LIMIT_BITS));
+    Target::from_le_bytes(target.to_le_bytes()).min(limit).to_compact_lossy()
 }
 
 #[cfg(test)]

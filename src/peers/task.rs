@@ -10,7 +10,7 @@ use p2p::peer::{Advertise, Close, Direction, Local, Order, PROTOCOL_VERSION, Pee
 use p2p::swarm::{self, Action, DialKind, Now, Parent, PeerId, Status, Swarm};
 use p2p::transactions::{Transaction, Transactions};
 use sharechain::merkle::Digest;
-use sharechain::share::{Share, ShareHash, ShareRules, Target};
+use sharechain::share::{Share, ShareHash, ShareRules};
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::io;
 use std::net::SocketAddr;
@@ -527,7 +527,7 @@ impl Driver {
             heights,
             best_height,
             previous_block: template.previous_block.to_byte_array(),
-            target: Target::from_be_bytes(&template.target.to_be_bytes()),
+            target: template.block_target(),
         });
     }
 

@@ -4,8 +4,8 @@
 //! know them all. From then on it has only the merkle branch, and the block can be made again if its finder's daemon made
 //! the template that ours made: most likely of blocks that are empty, or where both ask one daemon.
 
+use bitcoin::BlockHash;
 use bitcoin::hashes::Hash;
-use bitcoin::{BlockHash, Target};
 use bytes::Bytes;
 use metrics::{counter, describe_counter};
 use sharechain::chain::{KnownTransaction, Tip};
@@ -230,7 +230,7 @@ impl Recent {
             .filter(|template| template.previous_block.to_byte_array() == previous)
             .collect();
         let template = *of_parent.first().ok_or(NoBlock::UnknownParent)?;
-        let is_hard_enough = Target::from_le_bytes(*share.pow_hash()) <= template.target
+        let is_hard_enough = template.is_solved_by(share.pow_hash())
             && share.contents().min_header.bits.0 == template.bits.to_consensus();
         if !is_hard_enough {
             return Err(NoBlock::NotHardEnough);

@@ -12,7 +12,7 @@ use stratum::mining::midstate::Midstate;
 use stratum::mining::version_rolling::VERSION_MASK;
 use stratum::{JobId, JobParts, Offer};
 
-use super::{Goal, Payout};
+use super::{Goal, Payout, target};
 use crate::runtime::clock::since_1970;
 use crate::template::Template;
 
@@ -147,7 +147,6 @@ pub(super) fn offer(
     let ticket =
         Ticket { common: common.clone(), payout: payout.clone(), info: Box::new(draft.info().clone()), makes_shares };
     let easiest = ticket.goals().map(|(_, target)| target).max().expect("there is a block to find");
-    let solution_target = easiest.min(Target::MAX_256);
     let parts = JobParts {
         id: next_job_id(),
         coinbase_head: &head,
@@ -159,9 +158,7 @@ pub(super) fn offer(
         bits: template.bits.to_consensus(),
         time: template.time,
         time_min: template.time_min,
-        solution_target: stratum::Target::from_le_bytes(
-            solution_target.0.to_le_bytes::<40>()[..32].try_into().expect("the first 32 of 40"),
-        ),
+        solution_target: target::of_miners(easiest),
         pow: common.network.parent.pow.function(),
     };
     Ok(Offer::new(&parts, ticket))

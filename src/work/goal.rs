@@ -3,7 +3,6 @@
 use sharechain::merged::MergedWork;
 use sharechain::share::Target;
 
-use super::block_target;
 use crate::template::Template;
 
 /// Something that is found when a hash meets its target.
@@ -20,5 +19,5 @@ pub enum Goal {
 /// The blocks that can be found, with their targets.
 pub(super) fn of_blocks(template: &Template, merged: &MergedWork) -> Box<[(Goal, Target)]> {
     let merged = merged.blocks().iter().enumerate().map(|(index, block)| (Goal::Merged(index), block.target));
-    std::iter::once((Goal::Block, block_target(template))).chain(merged).collect()
+    std::iter::once((Goal::Block, template.block_target())).chain(merged).collect()
 }

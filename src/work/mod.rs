@@ -4,7 +4,7 @@ mod assemble;
 pub mod gate;
 mod goal;
 mod publish;
-mod target;
+pub mod target;
 pub mod username;
 
 pub use assemble::Ticket;
@@ -23,8 +23,7 @@ use sharechain::coin::address::{self, AddressError};
 use sharechain::merged::MergedWork;
 use sharechain::merkle::Digest;
 use sharechain::share::{
-    self, GenerationError, Payee, PayeeError, Payouts, ScriptError, SegwitData, ShareData, ShareInfo, Target,
-    TransactionRefs,
+    self, GenerationError, Payee, PayeeError, Payouts, ScriptError, SegwitData, ShareData, ShareInfo, TransactionRefs,
 };
 use std::fmt;
 use std::sync::Arc;
@@ -180,7 +179,7 @@ impl WorkParts {
     /// # Errors
     /// [`WorkError::ChainIncomplete`].
     pub fn new(template: &Arc<Template>, tip: &Tip, merged: Arc<MergedWork>) -> Result<Self, WorkError> {
-        let next_share = tip.next_share(block_target(template)).ok_or(WorkError::ChainIncomplete)?;
+        let next_share = tip.next_share(template.block_target()).ok_or(WorkError::ChainIncomplete)?;
         Ok(Self { template: template.clone(), next_share, merged })
     }
 }
@@ -316,7 +315,7 @@ impl WorkSet {
             pool_rate: next.pool_rate,
         };
         let block = Block {
-            attempts: f64::from(block_target(&common.template).attempts().0),
+            attempts: f64::from(common.template.block_target().attempts().0),
             value: common.template.coinbase_value,
         };
         let donation_percent = self.config.donation_percent;
@@ -403,11 +402,6 @@ impl stratum::Work for WorkSet {
     }
 }
 
-/// The template's target in the share chain's own numbers.
-fn block_target(template: &Template) -> Target {
-    Target::from_be_bytes(&template.target.to_be_bytes())
-}
-
 /// What the coinbase script commits to beside the height, in its order: merged chains' blocks come first, for their
 /// daemons look for them right after the height.
 fn commitments(merged: &MergedWork, texts: &[String]) -> Vec<Box<[u8]>> {
@@ -443,7 +437,7 @@ mod tests {
     use sharechain::chain::Sharechain;
     use sharechain::coin::BITCOIN_REGTEST;
     use sharechain::merged::MergedBlock;
-    use sharechain::share::{Draft, Share};
+    use sharechain::share::{Draft, Share, Target};
     use stratum::Work;
     use stratum::mining::job::LastRoot;
     use stratum::mining::submission::Submission;

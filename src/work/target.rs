@@ -1,4 +1,5 @@
 //! How hard the shares of a payout shall be: the node's own choice within what the chain allows (protocol section 9.4).
+//! Here, too, targets cross between the share chain's numbers and the miners': the two libraries know nothing of each other.
 
 use sharechain::coin::Network;
 use sharechain::share::Target;
@@ -63,8 +64,14 @@ pub(super) fn desired(
     Difficulty::from_average_hashes(attempts).map_or(Target::MAX_256, of_difficulty)
 }
 
-fn of_difficulty(difficulty: Difficulty) -> Target {
-    Target::from_be_bytes(&difficulty.target().to_be_bytes())
+/// The share chain's target that is as difficult as `difficulty`, rounded down.
+pub fn of_difficulty(difficulty: Difficulty) -> Target {
+    Target::from_le_bytes(&difficulty.target().to_le_bytes())
+}
+
+/// The target of the share chain's that miners compare hashes with; the same hashes meet both.
+pub(super) fn of_miners(target: Target) -> stratum::Target {
+    stratum::Target::from_le_bytes(target.to_le_bytes())
 }
 
 #[cfg(test)]

@@ -97,7 +97,7 @@ impl Requirements {
             return Some(Requirements {
                 previous: None,
                 height: 0,
-                max_target: Target(network.max_target.to()),
+                max_target: network.max_target.into(),
                 far_share_hash: None,
                 absheight: 1,
                 share_period: network.share_period,
@@ -108,7 +108,7 @@ impl Requirements {
             return None;
         }
         let max_target = if height < network.target_lookbehind {
-            Target(network.max_target.to())
+            network.max_target.into()
         } else {
             let far = view.all.ancestor(previous.hash(), network.target_lookbehind - 1)?;
             let pace = Pace {
@@ -196,7 +196,7 @@ mod tests {
     #[test]
     fn a_parent_with_an_absurd_target_leads_back_to_the_networks_easiest() {
         let beyond = Pace { previous: Target::BEYOND, ..pace(1, 1, 0) };
-        assert_eq!(beyond.max_target(&BITCOIN), Target(BITCOIN.max_target.to()));
+        assert_eq!(beyond.max_target(&BITCOIN), BITCOIN.max_target.into());
     }
 
     #[test]
@@ -204,7 +204,7 @@ mod tests {
         let next = Requirements {
             previous: None,
             height: 0,
-            max_target: Target(BITCOIN.max_target.to()),
+            max_target: BITCOIN.max_target.into(),
             far_share_hash: None,
             absheight: 1,
             share_period: 30,

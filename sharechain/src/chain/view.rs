@@ -130,7 +130,7 @@ impl<'a> View<'a> {
 pub fn share_rules(network: &Network) -> ShareRules {
     ShareRules {
         identifier: network.identifier,
-        max_target: Target(network.max_target.to()),
+        max_target: network.max_target.into(),
         segwit_activation_version: network.segwit_activation_version,
         address_version: network.parent.address_version,
         address_p2sh_version: network.parent.address_p2sh_version,

@@ -1,6 +1,6 @@
 //! The numbers of consensus: hashes in P2Pool's order, compact targets without Bitcoin's sign bit, and attempts.
 
-use ruint::aliases::U320;
+use ruint::aliases::{U256, U320};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::cmp::Ordering;
 use std::fmt;
@@ -132,7 +132,7 @@ impl Target {
 
     /// Whether `hash`, a raw digest, is good enough.
     pub fn is_met_by(self, hash: &Digest) -> bool {
-        U320::from_le_slice(hash) <= self.0
+        Target::from_le_bytes(hash) <= self
     }
 
     /// The integer that 32 big-endian bytes stand for.
@@ -140,9 +140,30 @@ impl Target {
         Target(U320::from_be_slice(bytes))
     }
 
+    /// The integer that 32 little-endian bytes stand for, as a hash does.
+    pub fn from_le_bytes(bytes: &[u8; 32]) -> Target {
+        Target(U320::from_le_slice(bytes))
+    }
+
+    /// The integer; 2^256 − 1 for what is above: the same hashes meet both.
+    pub fn to_u256(self) -> U256 {
+        self.min(Target::MAX_256).0.to()
+    }
+
+    /// 32 little-endian bytes; 2^256 − 1 for what is above: the same hashes meet both.
+    pub fn to_le_bytes(self) -> [u8; 32] {
+        self.to_u256().to_le_bytes()
+    }
+
     /// 64 hex digits, most significant first; more only for [`Target::BEYOND`].
     pub fn to_hex(self) -> String {
         format!("{:064x}", self.0)
+    }
+}
+
+impl From<U256> for Target {
+    fn from(number: U256) -> Target {
+        Target(number.to())
     }
 }
 
@@ -219,6 +240,13 @@ mod tests {
     }
 
     #[test]
+    fn what_is_beyond_256_bits_is_met_by_the_same_hashes_as_the_greatest_number_below() {
+        assert_eq!(Target::BEYOND.to_le_bytes(), [0xff; 32]);
+        assert_eq!(Target::BEYOND.to_u256(), U256::MAX);
+        assert!(Target::BEYOND.is_met_by(&[0xff; 32]) && Target::MAX_256.is_met_by(&[0xff; 32]));
+    }
+
+    #[test]
     fn hashes_are_ordered_as_little_endian_integers() {
         let mut low = [0xff; 32];
         low[31] = 0;
@@ -240,6 +268,16 @@ mod tests {
             prop_assert_eq!(Bits::from_target(back), bits);
             // At least 15 bits survive.
             prop_assert!(target.0 - back.0 <= target.0 >> 15);
+        }
+
+        #[test]
+        fn bytes_of_either_order_are_the_same_number(bytes: [u8; 32]) {
+            let target = Target::from_le_bytes(&bytes);
+            prop_assert_eq!(target.to_le_bytes(), bytes);
+            prop_assert_eq!(Target::from(target.to_u256()), target);
+            let mut reversed = bytes;
+            reversed.reverse();
+            prop_assert_eq!(Target::from_be_bytes(&reversed), target);
         }
 
         #[test]

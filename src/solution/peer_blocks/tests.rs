@@ -86,7 +86,7 @@ fn found(network: &'static Network, chain: &mut Sharechain, template: &Arc<Templ
         .find_map(|nonce| {
             let submission = Submission { extranonce2: [5, 6, 7, 8], time: template.time, nonce, version_bits: None };
             let solved = submission.solve(&offer.job, [1, 2, 3, 4], 0, unix_second(), &mut LastRoot::default()).ok()?;
-            let is_block = Target::from_le_bytes(solved.pow_hash) <= template.target;
+            let is_block = template.is_solved_by(&solved.pow_hash);
             let share = ticket.share(&draft, &solved.header, extranonces).ok().filter(|_| is_block)?;
             Some((Arc::new(share), solved.header))
         })

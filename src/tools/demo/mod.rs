@@ -6,7 +6,6 @@ use anyhow::{Context, Result, bail};
 use bitcoin::hashes::Hash;
 use bitcoin::{Address, ScriptBuf, WPubkeyHash};
 use metrics_exporter_prometheus::PrometheusHandle;
-use ruint::aliases::U256;
 use sharechain::coin::{DEMO, Network};
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -32,6 +31,7 @@ use crate::runtime::sockets;
 use crate::runtime::sockets::Port;
 use crate::runtime::tasks::Tasks;
 use crate::tools::mine::{self, MinerEvent};
+use crate::work::target::of_difficulty;
 use crate::work::{self, Payout};
 use story::{Chapter, Story};
 
@@ -177,7 +177,7 @@ pub async fn run(
 fn network_for(hash_rate: f64) -> &'static Network {
     let hashes = hash_rate * SHARE_SPACING.as_secs_f64();
     let easiest = Difficulty::from_average_hashes(hashes)
-        .map_or(DEMO.max_target, |difficulty| U256::from_be_bytes(difficulty.target().to_be_bytes()));
+        .map_or(DEMO.max_target, |difficulty| of_difficulty(difficulty).to_u256());
     Box::leak(Box::new(Network { max_target: easiest, ..DEMO }))
 }
 

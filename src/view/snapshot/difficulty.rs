@@ -10,11 +10,6 @@ pub fn bdiff(target: Target) -> f64 {
     ratio(easiest, target.0 + U320::from(1))
 }
 
-/// Hashes that meeting a difficulty takes on average: 2^48/0xffff times as many.
-pub fn hashes_of(bdiff: f64) -> f64 {
-    bdiff * (2_f64.powi(48) / f64::from(0xffff))
-}
-
 /// A number of hashes as a double.
 pub fn hashes(attempts: Attempts) -> f64 {
     ratio(attempts.0, U320::from(1))

@@ -19,7 +19,7 @@ use metrics::histogram;
 use serde::Serialize;
 use sharechain::chain::pool::{self, PoolView};
 use sharechain::coin::Network;
-use sharechain::share::{Attempts, Payee, Target};
+use sharechain::share::{Attempts, Payee};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -319,7 +319,7 @@ pub async fn run(config: Config, inputs: Inputs, snapshot: watch::Sender<Arc<Sna
         let template = templates.borrow_and_update().clone();
         let block = template
             .as_ref()
-            .map(|template| pool::NextBlock { target: target_of(template), value: template.coinbase_value });
+            .map(|template| pool::NextBlock { target: template.block_target(), value: template.coinbase_value });
         let before = std::mem::take(&mut carried);
         let looked = tokio::select! {
             () = stop.cancelled() => return,
@@ -350,11 +350,6 @@ pub async fn run(config: Config, inputs: Inputs, snapshot: watch::Sender<Arc<Sna
             () = tokio::time::sleep(REST) => {}
         }
     }
-}
-
-/// A template's target as shares count.
-fn target_of(template: &Template) -> Target {
-    Target::from_be_bytes(&template.target.to_be_bytes())
 }
 
 fn as_double<S: serde::Serializer>(attempts: &Attempts, serializer: S) -> Result<S::Ok, S::Error> {

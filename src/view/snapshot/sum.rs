@@ -9,9 +9,7 @@ use std::time::{Duration, Instant};
 
 use ruint::aliases::U320;
 
-use super::{
-    Config, Daemon, Estimate, LastHour, Local, Luck, NextBlock, Pool, Snapshot, Stretch, difficulty, target_of,
-};
+use super::{Config, Daemon, Estimate, LastHour, Local, Luck, NextBlock, Pool, Snapshot, Stretch, difficulty};
 use crate::bitcoind::Health;
 use crate::rates::Rates;
 use crate::runtime::disk::Troubles;
@@ -86,7 +84,7 @@ fn snapshot(view: PoolView, others: Others) -> Snapshot {
 }
 
 fn next_block(template: &Template, config: &Config) -> NextBlock {
-    let target = target_of(template);
+    let target = template.block_target();
     let difficulty = difficulty::bdiff(target);
     NextBlock {
         height: template.height,

@@ -7,6 +7,9 @@ use std::fmt;
 
 type U512 = ruint::Uint<512, 8>;
 
+/// Hashes that it takes on average to meet difficulty 1: 2^256 / (0xffff · 2^208).
+pub const HASHES_AT_DIFFICULTY_ONE: f64 = 4_294_967_296.0 * 65_536.0 / 65_535.0;
+
 /// A 256-bit threshold: a hash, read as a little-endian number, meets it when it is not greater.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Target(U256);
@@ -29,6 +32,11 @@ impl Target {
             .flatten()
     }
 
+    /// The number itself, least significant byte first.
+    pub fn to_le_bytes(self) -> [u8; 32] {
+        self.0.to_le_bytes()
+    }
+
     /// The number itself, most significant byte first, as people read it.
     pub fn to_be_bytes(self) -> [u8; 32] {
         self.0.to_be_bytes()
@@ -36,7 +44,7 @@ impl Target {
 
     /// Whether `hash`, as the hash function produced it, is not above the threshold.
     pub fn is_met_by(&self, hash: &[u8; 32]) -> bool {
-        U256::from_le_bytes(*hash) <= self.0
+        Self::from_le_bytes(*hash) <= *self
     }
 
     /// The difficulty of this target; infinite for the target zero.
@@ -93,13 +101,12 @@ impl Difficulty {
 
     /// Hashes that it takes on average to meet it.
     pub fn average_hashes(self) -> f64 {
-        // 2^256 / (0xffff · 2^208)
-        self.0 * (4_294_967_296.0 * 65_536.0 / 65_535.0)
+        self.0 * HASHES_AT_DIFFICULTY_ONE
     }
 
     /// The difficulty that is met on average after `hashes`; `None` unless positive and finite.
     pub fn from_average_hashes(hashes: f64) -> Option<Self> {
-        Self::new(hashes / (4_294_967_296.0 * 65_536.0 / 65_535.0))
+        Self::new(hashes / HASHES_AT_DIFFICULTY_ONE)
     }
 }
 

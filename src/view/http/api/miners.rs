@@ -6,6 +6,7 @@ use axum::extract::{Path, Query, State};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use stratum::mining::difficulty::HASHES_AT_DIFFICULTY_ONE;
 use stratum::v1::session::JobTooBig;
 use utoipa::ToSchema;
 
@@ -14,7 +15,6 @@ use super::shares::Share;
 use super::{Answer, LIMIT_DEFAULT, Limit, Problem, Sources};
 use crate::rates::WorkerRates;
 use crate::view::snapshot::Snapshot;
-use crate::view::snapshot::difficulty::hashes_of;
 
 /// Shares of an address that are told of.
 const SHARES_MAX: usize = 25;
@@ -322,7 +322,9 @@ fn of_address(snapshot: &Snapshot, address: &str, small_devices: &[JobTooBig], d
         fraction: part(expected_payout, snapshot.block.as_ref().map(|block| block.value)),
         expected_payout,
         share_difficulty,
-        seconds_to_share: share_difficulty.filter(|_| hash_rate > 0.0).map(|one| hashes_of(one) / hash_rate),
+        seconds_to_share: share_difficulty
+            .filter(|_| hash_rate > 0.0)
+            .map(|one| one * HASHES_AT_DIFFICULTY_ONE / hash_rate),
         shares: shares.iter().filter(|share| share.in_best_chain).count(),
         shares_of: snapshot.chain.recent.iter().filter(|share| share.in_best_chain).count(),
         last_share: shares.first().map(|share| f64::from(share.time)),
@@ -386,7 +388,7 @@ impl Signs {
     pub(super) fn health(self) -> Health {
         #[expect(clippy::cast_precision_loss, reason = "counts of submissions")]
         let (accepted, refused) = (self.accepted as f64, self.refused as f64);
-        let interval = hashes_of(self.difficulty) / self.hash_rate;
+        let interval = self.difficulty * HASHES_AT_DIFFICULTY_ONE / self.hash_rate;
         // Without any hash rate the interval is infinite or not a number.
         let is_silent = self.hash_rate <= 0.0 || self.silence > (10.0 * interval).max(SILENCE_MIN);
         if self.is_too_small {
@@ -446,7 +448,7 @@ mod tests {
     #[test]
     fn a_worker_is_as_well_as_its_worst_side() {
         let fine = WorkerRates {
-            hash_rate: hashes_of(1.0) / 3.0,
+            hash_rate: HASHES_AT_DIFFICULTY_ONE / 3.0,
             late_hash_rate: 0.0,
             hashes: 0.0,
             late_hashes: 0.0,
@@ -462,7 +464,7 @@ mod tests {
         let health = |done: &WorkerRates, is_too_small, now| Signs::of(done, is_too_small, now).health();
         assert_eq!(health(&fine, false, 1050.0), Health::Good);
         assert_eq!(health(&fine, false, 1061.0), Health::Silent);
-        let slow = WorkerRates { hash_rate: hashes_of(1.0) / 60.0, ..fine.clone() };
+        let slow = WorkerRates { hash_rate: HASHES_AT_DIFFICULTY_ONE / 60.0, ..fine.clone() };
         assert_eq!(health(&slow, false, 1590.0), Health::Good, "a slow one is given its time");
         assert_eq!(health(&slow, false, 1610.0), Health::Silent);
         let late = WorkerRates { late_hash_rate: fine.hash_rate / 5.0, ..fine.clone() };
