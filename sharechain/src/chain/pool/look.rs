@@ -32,9 +32,18 @@ pub struct NextBlock {
 /// What one look leaves for the next, so that each only walks what is new.
 #[derive(Debug, Default)]
 pub struct Carried {
-    /// The best chain, newest first, as long as the reference keeps one.
+    /// The best chain, newest first, down to the oldest share that is kept.
     pub(super) chain: VecDeque<Arc<Share>>,
+    /// Shares of one chain length, for [`Carried::counted`].
+    length: usize,
     window: Window,
+}
+
+impl Carried {
+    /// The newest shares of one chain length, newest first: found blocks, luck and difficulties are of these.
+    pub(super) fn counted(&self) -> impl DoubleEndedIterator<Item = &Arc<Share>> {
+        self.chain.iter().take(self.length)
+    }
 }
 
 /// What was found: [`view`](Looked::view) makes a [`PoolView`](super::PoolView) of it.
@@ -73,8 +82,9 @@ pub fn look(chain: &Sharechain, mut carried: Carried, block: Option<NextBlock>) 
     let network = chain.network();
     let best = chain.choice().best;
     let height = best.map_or(0, |best| chain.all().height(best));
-    let kept = network.chain_length.max(network.real_chain_length);
-    follow(&mut carried.chain, chain, best, usize::try_from(kept).unwrap_or(usize::MAX));
+    let shares = |count: u32| usize::try_from(count).unwrap_or(usize::MAX);
+    carried.length = shares(network.chain_length.max(network.real_chain_length));
+    follow(&mut carried.chain, chain, best, shares(height));
     let statistics = chain.statistics();
     let hour_shares = (3600 / network.share_period.max(1)).min(network.chain_length);
     let measure = |count: u32| -> Option<Measured> {

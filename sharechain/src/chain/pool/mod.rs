@@ -72,7 +72,7 @@ pub struct PoolView {
     pub recent: Vec<RecentShare>,
     /// Each payee's part of the work of the last [`STRETCH`] shares.
     pub users: Vec<PayeePart>,
-    /// What each payee of the whole chain found and lost.
+    /// What each payee of the whole chain found and lost, over all shares that are kept.
     pub stales: Vec<PayeeLoss>,
     /// What each payee would get if a block were found now, the donation address among them, without the finder's own part.
     /// Empty where no block is mined on.
@@ -201,7 +201,7 @@ impl Looked {
         let view = PoolView {
             own_in_hour: self.own_in_hour(),
             own_targets: self.own_targets(),
-            blocks_expected: self.carried.chain.iter().map(blocks_worth).sum(),
+            blocks_expected: self.carried.counted().map(blocks_worth).sum(),
             blocks: self.blocks(),
             users: self.users(),
             stales: self.stales(),
@@ -251,14 +251,14 @@ impl Looked {
 
     fn own_targets(&self) -> Vec<PayeeTarget> {
         let mut last = BTreeMap::new();
-        for share in self.carried.chain.iter().rev().filter(|share| self.is_own(share)) {
+        for share in self.carried.counted().rev().filter(|share| self.is_own(share)) {
             last.insert(share.payee().clone(), share.target());
         }
         last.into_iter().map(|(payee, target)| PayeeTarget { payee, target }).collect()
     }
 
     fn blocks(&self) -> Vec<SolvedBlock> {
-        let solved = self.carried.chain.iter().filter(|share| share.is_block());
+        let solved = self.carried.counted().filter(|share| share.is_block());
         solved
             .map(|share| SolvedBlock {
                 time: share.timestamp(),
@@ -276,7 +276,7 @@ impl Looked {
     }
 
     fn stales(&self) -> Vec<PayeeLoss> {
-        // Without the oldest, as the reference counts.
+        // All that the chain keeps, up to two chain lengths, without the oldest: as the reference counts.
         let shares = self.carried.chain.iter().take(self.carried.chain.len().saturating_sub(1));
         stales_by_payee(shares).into_iter().map(|(payee, stales)| PayeeLoss { payee, stales }).collect()
     }
@@ -298,7 +298,7 @@ mod tests {
     use super::*;
     use crate::chain::Sharechain;
     use crate::share::Bits;
-    use crate::testkit::{self, Plan};
+    use crate::testkit::{self, Plan, grow, network};
 
     #[test]
     fn it_is_the_same_after_it_was_written_and_read() {
@@ -324,5 +324,38 @@ mod tests {
         assert!(view.users.len() == 5 && view.recent.len() == 30 && !view.votes.is_empty());
         let read: PoolView = serde_json::from_str(&serde_json::to_string(&view).unwrap()).unwrap();
         assert_eq!(read, view);
+    }
+
+    #[test]
+    fn lost_shares_are_counted_down_to_the_oldest_that_the_chain_keeps() {
+        let mut chain = Sharechain::new(network(20, 35));
+        let mut tip = None;
+        let mut mine = |chain: &mut Sharechain, payee: u32, count: u32, stale_info: StaleInfo| {
+            tip = grow(chain, tip, count, &Plan { payee, stale_info, ..Plan::default() }).last().copied();
+            chain.share(tip.unwrap()).unwrap().payee().clone()
+        };
+        // Of these only what is more than a chain length down: the very oldest is not counted, as the reference has it.
+        let one = mine(&mut chain, 1, 7, StaleInfo::NONE);
+        mine(&mut chain, 1, 2, StaleInfo::DOA);
+        mine(&mut chain, 1, 1, StaleInfo::ORPHAN);
+        let two = mine(&mut chain, 2, 24, StaleInfo::NONE);
+        mine(&mut chain, 2, 1, StaleInfo(7));
+        let stales = |view: &PoolView| {
+            let of = |payee: &Payee| {
+                let loss = view.stales.iter().find(|loss| loss.payee == *payee)?;
+                Some((loss.stales.stale, loss.stales.total))
+            };
+            (of(&one), of(&two))
+        };
+        let (view, carried) = look(&chain, Carried::default(), None).view();
+        assert_eq!((carried.chain.len(), carried.counted().count()), (35, 20));
+        assert_eq!(stales(&view), (Some((3, 12)), Some((1, 26))));
+
+        // What the chain forgets is not counted any more: it keeps two chain lengths and nine shares more.
+        mine(&mut chain, 3, 22, StaleInfo::NONE);
+        assert_eq!(chain.prune(0.0).len(), 8);
+        let (view, carried) = look(&chain, carried, None).view();
+        assert_eq!(carried.chain.len(), 49);
+        assert_eq!(stales(&view), (Some((1, 2)), Some((1, 26))));
     }
 }
