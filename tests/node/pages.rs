@@ -150,6 +150,82 @@ fn a_reader_goes_through_every_page_and_nothing_is_wrong() {
     }
 }
 
+/// Labels of plots that stand beyond their drawing.
+const CUT_OFF: &str = "[...document.querySelectorAll('.plot svg text')].filter((text) => {
+  const [one, all] = [text.getBoundingClientRect(), text.closest('svg').getBoundingClientRect()];
+  return one.left < all.left - 0.5 || one.right > all.right + 0.5;
+}).map((text) => text.textContent)";
+
+#[test]
+fn graphs_open_on_the_range_that_has_data_and_their_labels_fit() {
+    let demo = NodeBuilder::demo(P2POOL).start();
+    let url = |path: &str| format!("http://127.0.0.1:{}{path}", demo.worker_port());
+    let mut browser = Browser::start();
+    for (width, height) in [(1280, 900), (390, 844)] {
+        browser.resize(width, height, width < 600);
+        browser.open(&url("/graphs"));
+        browser.wait_for("payouts are drawn", "document.querySelector('[data-key=current_payouts] .plot svg path')");
+        assert_eq!(browser.text(".tools [aria-pressed=true]"), "Hour", "the demo runs for minutes");
+        assert_eq!(browser.evaluate(CUT_OFF), json!([]), "{width} pixels");
+    }
+    if let Some(folder) = pictures() {
+        std::fs::write(folder.join("graphs.png"), browser.picture()).expect("a picture can be written");
+    }
+    browser.open(&url("/graphs?view=last_week"));
+    browser.wait_for(
+        "what the reader chose",
+        "document.querySelector('.tools [aria-pressed=true]')?.innerText === 'Week'",
+    );
+    browser.open(&url("/"));
+    browser.wait_for(
+        "the small line",
+        "document.querySelector('.spark svg')?.getAttribute('aria-label').endsWith('hour')",
+    );
+    the_shortest_range_that_covers_the_data_is_chosen(&mut browser);
+    amounts_of_any_size_fit(&mut browser);
+    assert_eq!(browser.complaints(), &[] as &[String]);
+}
+
+fn the_shortest_range_that_covers_the_data_is_chosen(browser: &mut Browser) {
+    // As the node bins: for each age of the oldest value, all that came since.
+    let chosen = browser.evaluate(
+        "import('/assets/range.js').then(({ covering }) => {
+          const now = 1e9 + 12345;
+          const views = [['hour', 24, 150], ['day', 288, 300], ['week', 2016, 300], ['month', 8640, 300], ['year', 105192, 300]]
+            .map(([view, bin_seconds, bins]) => ({ view, bin_seconds, seconds: bin_seconds * bins }));
+          const graph = (age) => ({ bin_seconds, seconds }) => {
+            const times = Array.from({ length: seconds / bin_seconds }, (_, at) => (Math.floor(now / bin_seconds) - at + 0.5) * bin_seconds);
+            const values = times.map((time) => (age !== null && time + bin_seconds / 2 > now - age ? 1 : null));
+            return { bin_seconds, times, series: [{ values }] };
+          };
+          return [null, 0, 600, 3500, 4000, 20 * 3600, 26 * 3600, 6 * 86400, 20 * 86400, 50 * 86400, 5e8]
+            .map((age) => covering(views, views.map(graph(age)), now));
+        })",
+    );
+    let expected = json!(["hour", "hour", "hour", "hour", "day", "day", "week", "week", "month", "year", "year"]);
+    assert_eq!(chosen, expected);
+}
+
+fn amounts_of_any_size_fit(browser: &mut Browser) {
+    // In one go, before the page draws itself again.
+    let script = "import('/assets/plot.js').then(({ axisLabels, plot, ticks }) => {
+      const box = document.createElement('div');
+      box.style.width = '352px';
+      document.getElementById('main').replaceChildren(box);
+      box.append(...[1, 3, 2500, 125000, 314123456, 6.25e10, 2.1e15].flatMap((highest, at) => ['satoshi', 'H/s', 'B', ''].map((unit) =>
+        plot({ times: [100, 200], series: [{ name: '', values: [0, highest] }], unit, bin_seconds: 100 }, { from: 0, to: 86400, width: 352, label: '', id: `${at}${unit[0]}` }))));
+      const labels = [4, 2500, 314123456, 6.25e10].map((most) => axisLabels(ticks(most), 'satoshi'));
+      return [labels, box.querySelectorAll('svg text').length > 200, CUT_OFF];
+    })";
+    let labels = json!([
+        ["0", "0.00000001", "0.00000002", "0.00000003", "0.00000004"],
+        ["0", "0.00001", "0.00002", "0.00003"],
+        ["0", "1", "2", "3", "4"],
+        ["0", "200", "400", "600", "800"],
+    ]);
+    assert_eq!(browser.evaluate(&script.replace("CUT_OFF", CUT_OFF)), json!([labels, true, []]));
+}
+
 /// Elements whose text has a contrast below 4.5 against what is behind it (WCAG AA), as far as colours are plain.
 const CONTRAST: &str = r"(() => {
   const parse = (text) => (text.match(/[\d.]+/g) ?? []).map(Number);

@@ -3,10 +3,21 @@
 import { h, keep } from "./dom.js";
 import { date, scaled } from "./format.js";
 
-const LEFT = 62;
+const LEFT_MIN = 40;
 const RIGHT = 8;
 const TOP = 10;
 const BOTTOM = 22;
+
+let pen = null;
+
+/** Pixels that a label takes in the style sheet's font. */
+function widthOf(text) {
+  if (!pen) {
+    pen = document.createElement("canvas").getContext("2d");
+    pen.font = `11px ${getComputedStyle(document.body).fontFamily}`;
+  }
+  return pen.measureText(text).width;
+}
 
 /** Round numbers for an axis from 0 to `most`. */
 export function ticks(most, count = 4) {
@@ -29,6 +40,17 @@ function timeTicks(from, to, width) {
   return found.map((at) => [at, step >= 86400 ? date(at).slice(5, 10) : to - from > 86400 ? `${date(at).slice(8, 10)}. ${date(at).slice(11, 16)}` : date(at).slice(11, 16)]);
 }
 
+/** The same for satoshis, of which there is no part. */
+const amountTicks = (most) => (most > 0 ? ticks(Math.max(4, most)) : [0, 1e8]);
+
+/** What the axis says at its marks: amounts in coins, with the digits that tell them apart. */
+export function axisLabels(marks, unit) {
+  if (unit !== "satoshi") return marks.map((value) => (value === 0 ? "0" : reading(value, unit)));
+  const step = marks[1] - marks[0];
+  const digits = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9].find((count) => Number.isInteger(step / 10 ** (8 - count))) ?? 9;
+  return marks.map((value) => (value === 0 ? "0" : (value / 1e8).toFixed(digits)));
+}
+
 /** Values with their unit: bytes and hashes get prefixes. */
 export function reading(value, unit) {
   if (value === null || value === undefined) return "–";
@@ -48,15 +70,17 @@ export function reading(value, unit) {
 export function plot(graph, more) {
   const { from, to, width } = more;
   const height = more.height ?? 190;
-  const inner = Math.max(50, width - LEFT - RIGHT);
   const tall = height - TOP - BOTTOM;
   const visible = [];
   graph.times.forEach((time, index) => { if (time >= from - graph.bin_seconds && time <= to + graph.bin_seconds) visible.push(index); });
   const layers = stack(graph, visible, more.stacked);
   const highest = Math.max(0, ...layers.flatMap((layer) => layer.upper.filter((value) => value !== null)));
-  const marks = ticks(highest);
+  const marks = graph.unit === "satoshi" ? amountTicks(highest) : ticks(highest);
+  const labels = axisLabels(marks, graph.unit);
   const most = marks.at(-1);
-  const x = (time) => LEFT + ((time - from) / (to - from)) * inner;
+  const left = Math.max(LEFT_MIN, Math.ceil(Math.max(...labels.map(widthOf))) + 8);
+  const inner = Math.max(50, width - left - RIGHT);
+  const x = (time) => left + ((time - from) / (to - from)) * inner;
   const y = (value) => TOP + tall - (value / most) * tall;
   const clip = `clip-${more.id}`;
   const shapes = layers.flatMap((layer) => {
@@ -68,12 +92,16 @@ export function plot(graph, more) {
       more.stacked && !single ? null : h("path", { class: `line k${kind}`, d: linePath(points, y), "clip-path": `url(#${clip})` }),
     ];
   });
-  const axis = marks.map((value) => h("g", null,
-    h("line", { class: "grid", x1: LEFT, x2: LEFT + inner, y1: y(value), y2: y(value) }),
-    h("text", { x: LEFT - 7, y: y(value) + 4, "text-anchor": "end" }, value === 0 ? "0" : reading(value, graph.unit))));
-  const times = timeTicks(from, to, inner).map(([time, text]) => h("text", { x: x(time), y: height - 5, "text-anchor": "middle" }, text));
+  const axis = marks.map((value, at) => h("g", null,
+    h("line", { class: "grid", x1: left, x2: left + inner, y1: y(value), y2: y(value) }),
+    h("text", { x: left - 7, y: y(value) + 4, "text-anchor": "end" }, labels[at])));
+  const times = timeTicks(from, to, inner).map(([time, text]) => {
+    // One at the right end would stand beyond it.
+    const middle = Math.min(x(time), width - Math.ceil(widthOf(text) / 2));
+    return h("text", { x: middle, y: height - 5, "text-anchor": "middle" }, text);
+  });
   const svg = h("svg", { viewBox: `0 0 ${width} ${height}`, height, role: "img", "aria-label": more.label, tabindex: 0 },
-    h("defs", null, h("clipPath", { id: clip }, h("rect", { x: LEFT, y: 0, width: inner, height }))),
+    h("defs", null, h("clipPath", { id: clip }, h("rect", { x: left, y: 0, width: inner, height }))),
     axis, times, shapes,
     h("line", { class: "cross", x1: -9, x2: -9, y1: TOP, y2: TOP + tall, visibility: "hidden" }),
     h("rect", { class: "brush", x: 0, y: TOP, width: 0, height: tall, visibility: "hidden" }));
@@ -83,7 +111,7 @@ export function plot(graph, more) {
   function timeAt(event) {
     const box = event.currentTarget.querySelector("svg").getBoundingClientRect();
     const px = ((event.clientX - box.left) / box.width) * width;
-    return Math.max(from, Math.min(to, from + ((px - LEFT) / inner) * (to - from)));
+    return Math.max(from, Math.min(to, from + ((px - left) / inner) * (to - from)));
   }
 
   function move(event) {

@@ -5,6 +5,7 @@ import * as api from "../api.js";
 import { ago, coins, count, difficulty, duration, percent, rate, scaled } from "../format.js";
 import { badge, card, heading, notice, shareLink, table, tile, tone } from "../parts.js";
 import { spark } from "../plot.js";
+import { RANGES, opening } from "../range.js";
 import { marks } from "./sharechain.js";
 import { connectionColumns, workerColumns } from "./miners.js";
 
@@ -27,9 +28,10 @@ export default function addressPage({ parameter: address, redraw }) {
     events: ["rates"],
     title: () => `${address.slice(0, 10)}…`,
     async load() {
+      const view = await opening();
       const [miner, graph] = await Promise.all([
         api.find(`/addresses/${encodeURIComponent(address)}`),
-        api.find(`/graphs/miner_hash_rates/last_day?address=${encodeURIComponent(address)}`),
+        api.find(`/graphs/miner_hash_rates/${view}?address=${encodeURIComponent(address)}`),
       ]);
       return { miner, graph };
     },
@@ -52,7 +54,7 @@ function page(miner, graph, redraw) {
     h("p", { class: "lede" }, miner.workers.length > 0 ? "Mines at this node." : miner.connections.length > 0 ? "Is connected, and has submitted nothing yet." : "Does not mine at this node just now; shares of the window pay it."),
     miner.warnings.length > 0 ? h("div", { class: "notices", role: "group", "aria-label": "Warnings" }, miner.warnings.map((text) => notice(text))) : null,
     h("div", { class: "tiles" },
-      tile("Hash rate", value, `${prefix}H/s`, miner.workers.length === 1 ? "from one worker" : `from ${count(miner.workers.length)} workers`, { wide: true, below: series ? spark(series.values, "Hash rate over the last day") : null }),
+      tile("Hash rate", value, `${prefix}H/s`, miner.workers.length === 1 ? "from one worker" : `from ${count(miner.workers.length)} workers`, { wide: true, below: series ? spark(series.values, `Hash rate over the last ${RANGES[graph.view]}`) : null }),
       tile("The next block would pay", coins(miner.expected_payout), symbol, miner.expected_payout > 0 ? [percent(miner.fraction, 3), " of the block"] : "nothing yet: it begins with a share in the window", { wide: true }),
       tile("Next share", duration(miner.seconds_to_share), null, miner.seconds_to_share ? ["on average; one in ten waits over ", duration(miner.seconds_to_share * Math.LN10)] : "known while a worker mines", {}),
       tile("Shares lately", count(miner.shares), `of ${count(miner.shares_of)}`, miner.last_share ? ["the last ", ago(miner.last_share)] : "none yet"),

@@ -5,15 +5,17 @@ import * as api from "../api.js";
 import { date, duration, many } from "../format.js";
 import { card, heading } from "../parts.js";
 import { plot, reading } from "../plot.js";
+import { RANGES, opening } from "../range.js";
 
-const NAMES = { last_hour: "Hour", last_day: "Day", last_week: "Week", last_month: "Month", last_year: "Year" };
+const capital = (word) => word[0].toUpperCase() + word.slice(1);
 
 /** The finest bins are 24 s wide. */
 const RELOAD_MS = 12000;
 
 export default function graphs({ redraw, reload }) {
   const asked = new URLSearchParams(location.search).get("view");
-  let view = asked in NAMES ? asked : "last_day";
+  // The one that covers what was measured, until a reader chooses.
+  let view = Object.hasOwn(RANGES, asked) ? asked : null;
   // What of it is shown, seconds since 1970; all of it while null.
   let zoom = null;
   let views = [];
@@ -56,6 +58,7 @@ export default function graphs({ redraw, reload }) {
     async load() {
       const index = await api.get("/graphs");
       views = [...index.views].sort((one, other) => one.seconds - other.seconds);
+      view ??= await opening();
       const wanted = view;
       const graphs = await Promise.all(index.sources.map((source) => api.find(`/graphs/${source.source}/${wanted}?limit=8`)));
       return { views, view: wanted, sources: index.sources, graphs };
@@ -75,7 +78,7 @@ export default function graphs({ redraw, reload }) {
         heading("Graphs", "Drag over a graph to zoom in, double-click to come back. With the keyboard: plus and minus, arrows, Escape."),
         h("div", { class: "tools" },
           h("div", { class: "group", role: "group", "aria-label": "Time that is shown" }, data.views.map((one) =>
-            h("button", { type: "button", "aria-pressed": String(!zoom && one.view === view), onclick: () => choose(one.view) }, NAMES[one.view] ?? one.view))),
+            h("button", { type: "button", "aria-pressed": String(!zoom && one.view === view), onclick: () => choose(one.view) }, capital(RANGES[one.view] ?? one.view)))),
           h("div", { class: "group", role: "group", "aria-label": "Zoom" },
             h("button", { type: "button", onclick: () => zoomTo([from - quarter, to - quarter]), "aria-label": "Earlier" }, "←"),
             h("button", { type: "button", onclick: () => zoomTo([from + quarter, to - quarter]), "aria-label": "Zoom in" }, "+"),

@@ -6,11 +6,12 @@ import { ago, coins, count, difficulty, duration, many, percent, rate, scaled } 
 import { addressLink, badge, bar, card, notice, range, shareLink, table, tile, tone } from "../parts.js";
 import { drawing, follow } from "../chain.js";
 import { spark } from "../plot.js";
+import { RANGES, opening } from "../range.js";
 
 const SHARES = 120;
 const ICONS = { good: "M5 12.5l4.5 4.5L19 7.5", warn: "M12 6v7.5M12 17.2v.6", bad: "M7 7l10 10M17 7L7 17" };
 
-/** How long the small lines over the last day are shown before they are asked for again. */
+/** How long the small lines are shown before they are asked for again. */
 const LINES_MS = 60000;
 
 export default function overview() {
@@ -21,7 +22,7 @@ export default function overview() {
     title: () => "Overview",
     async load() {
       if (Date.now() - linesAt > LINES_MS) {
-        lines = Promise.all([api.find("/graphs/pool_rates/last_day"), api.find("/graphs/local_hash_rate/last_day")]);
+        lines = opening().then((view) => Promise.all([api.find(`/graphs/pool_rates/${view}`), api.find(`/graphs/local_hash_rate/${view}`)]));
         linesAt = Date.now();
         lines.catch(() => { linesAt = 0; });
       }
@@ -80,9 +81,9 @@ function tiles({ pool, local, block, blocks, node }, poolGraph, localGraph) {
   const sum = (graph) => (graph ? graph.times.map((_, at) => graph.series.reduce((total, series) => (series.values[at] === null ? total : (total ?? 0) + series.values[at]), null)) : []);
   const good = (graph) => (graph ? sum({ ...graph, series: graph.series.filter((series) => series.name === "good" || graph.series.length === 1) }) : []);
   return h("div", { class: "tiles" },
-    tile("Hash rate of the pool", ...big(pool.hash_rate, "H/s"), [percent(pool.stale_proportion), " lost as stale"], { wide: true, below: spark(good(poolGraph), "The pool's hash rate over the last day") }),
+    tile("Hash rate of the pool", ...big(pool.hash_rate, "H/s"), [percent(pool.stale_proportion), " lost as stale"], { wide: true, below: spark(good(poolGraph), `The pool's hash rate over the last ${RANGES[poolGraph?.view]}`) }),
     tile("Hash rate here", ...big(local.hash_rate, "H/s"),
-      local.hash_rate > 0 && pool.hash_rate > 0 ? [percent(Math.min(1, local.hash_rate / pool.hash_rate)), " of the pool"] : "no submissions in ten minutes", { wide: true, below: spark(sum(localGraph), "This node's hash rate over the last day") }),
+      local.hash_rate > 0 && pool.hash_rate > 0 ? [percent(Math.min(1, local.hash_rate / pool.hash_rate)), " of the pool"] : "no submissions in ten minutes", { wide: true, below: spark(sum(localGraph), `This node's hash rate over the last ${RANGES[localGraph?.view]}`) }),
     tile("This node's miners would get", coins(local.expected_payout), node.symbol, "if the pool found a block now", { wide: true }),
     tile("Efficiency", efficiency ? (efficiency.value * 100).toFixed(1) : "–", efficiency ? "%" : "",
       efficiency ? [`95 % sure: ${(efficiency.low * 100).toFixed(0)} to ${(efficiency.high * 100).toFixed(0)} %`] : "known after this node's first shares",

@@ -1,0 +1,40 @@
+// The range that graphs open on: the shortest that covers all that was measured.
+
+import * as api from "./api.js";
+
+/** Views by the names of their ranges. */
+export const RANGES = { last_hour: "hour", last_day: "day", last_week: "week", last_month: "month", last_year: "year" };
+
+/** How long a choice stands while a page stays open. */
+const CHOICE_MS = 60000;
+
+let chosen = null;
+let chosenAt = 0;
+
+/** The shortest of `views` (shortest first) that covers all values of `graphs`, one source in each view. */
+export function covering(views, graphs, now) {
+  const ends = graphs.flatMap((graph) => graph.times
+    .filter((_, at) => graph.series.some((series) => series.values[at] !== null))
+    .map((time) => time + graph.bin_seconds / 2));
+  // A wide bin that only reaches into a range may hold nothing older than the range.
+  const oldest = Math.min(now, ...ends);
+  return (views.find((one) => now - one.seconds < oldest) ?? views.at(-1)).view;
+}
+
+async function choose() {
+  const { views } = await api.get("/graphs");
+  const sorted = [...views].sort((one, other) => one.seconds - other.seconds);
+  // What is measured whether anybody mines or not.
+  const graphs = await Promise.all(sorted.map((one) => api.get(`/graphs/memory_usage/${one.view}?limit=1`)));
+  return covering(sorted, graphs, Date.now() / 1000);
+}
+
+/** The view that a graph opens on. */
+export function opening() {
+  if (Date.now() - chosenAt > CHOICE_MS) {
+    chosenAt = Date.now();
+    chosen = choose();
+    chosen.catch(() => { chosenAt = 0; });
+  }
+  return chosen;
+}
