@@ -22,7 +22,8 @@
 //!
 //! [`checklist`] answers what a server must do that is to serve every miner in the field.
 //!
-//! [`mining`] knows no protocol; [`v1`] and [`getwork`] are protocols over it, and [`server`] drives them.
+//! [`mining`] knows no protocol; [`v1`] and [`getwork`] are protocols over it, and [`server`] drives them. [`v1::client`] is the
+//! miner's side, for tools that mine.
 
 #![cfg_attr(test, allow(clippy::disallowed_methods, reason = "a test may begin at the clock's time"))]
 

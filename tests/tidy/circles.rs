@@ -8,7 +8,6 @@ use crate::{code_of, expand, read, root};
 
 /// Circles that are left, by folder; the list may only shrink.
 const KNOWN: &[(&str, &[&str])] = &[
-    ("src/tools/bench", &["bare", "miner"]),
     ("src/tools/simulate", &["agent", "node"]),
     ("src/tools/simulate", &["report", "scenario"]),
     ("src/view/http/api", &["connections", "miners"]),

@@ -3,18 +3,15 @@
 use anyhow::{Context, Result};
 use bytes::Bytes;
 use parking_lot::Mutex;
-use std::io;
 use std::sync::Arc;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 
 use super::clock_ns;
-use super::miner::read;
+use super::miner::ACCEPTED;
+use super::socket::{read, write_all};
 use crate::runtime::accept::Acceptor;
 use crate::runtime::sockets;
-
-/// What the node answers to an accepted submission, byte for byte.
-pub(super) const ACCEPTED: &[u8] = b"{\"id\":4,\"result\":true,\"error\":null}\n";
 
 /// Answers written at a time.
 const ANSWERS_MAX: usize = 512;
@@ -81,17 +78,4 @@ async fn write_to_all(writers: &Writers, bytes: &[u8]) {
     let mut writers = writers.lock();
     open.append(&mut writers);
     *writers = open;
-}
-
-/// Writes through a shared handle.
-pub(super) async fn write_all(writer: &OwnedWriteHalf, mut bytes: &[u8]) -> io::Result<()> {
-    while !bytes.is_empty() {
-        match writer.try_write(bytes) {
-            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-            Ok(count) => bytes = &bytes[count..],
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => writer.writable().await?,
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(())
 }

@@ -14,7 +14,8 @@ use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::child::Child;
-use super::miner::{Extranonce2, Grinder, LineReader, Lines, Miner, ServerLine, connect, read};
+use super::miner::{Extranonce2, Grinder, LineReader, Lines, Miner, ServerLine};
+use super::socket::{connect, read};
 use super::submit::name;
 use super::table::{Row, Table};
 use super::{Config, Measure, SMALL_PAYEES, clock_ns, tell};

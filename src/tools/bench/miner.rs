@@ -1,27 +1,24 @@
 //! A miner of the generator: says hello, finds real submissions for its job, and understands what it is told.
 
-use anyhow::{Context, Result, ensure};
-use serde_json::Value;
-use std::cell::RefCell;
-use std::future::poll_fn;
-use std::io::{self, Write};
+use anyhow::{Context, Result};
+use std::io::Write;
 use std::net::SocketAddr;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Poll, ready};
 use std::time::Duration;
+use stratum::Target;
 use stratum::mining::midstate::Midstate;
-use stratum::{Difficulty, Target};
-use tokio::io::{AsyncRead, ReadBuf};
-use tokio::net::TcpStream;
+use stratum::v1::client::{Client, ClientEvent, ReceivedJob};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::time::timeout;
 
-use super::bare::{ACCEPTED, write_all};
 use super::child::Child;
+use super::socket::{connect, read, write_all};
 
-/// Bytes read at a time: a whole job, so that a generator of ten thousand miners is no slower than it must be.
-const READ_BYTES: usize = 64 * 1024;
+/// What the node answers to an accepted submission, byte for byte.
+pub(super) const ACCEPTED: &[u8] = b"{\"id\":4,\"result\":true,\"error\":null}\n";
+
+/// Longest line taken: a job whose coinbase pays thousands fits.
+const LINE_BYTES_MAX: usize = 1 << 20;
 
 /// How long a miner waits for its first job.
 const JOIN_TIMEOUT: Duration = Duration::from_secs(30);
@@ -31,37 +28,6 @@ const HEAD_BYTES_MAX: usize = 512;
 
 /// What of its end.
 const TAIL_BYTES: usize = 16;
-
-thread_local! {
-    /// Where all miners of a thread read into.
-    static READ_BUFFER: RefCell<Box<[u8; READ_BYTES]>> = RefCell::new(Box::new([0; READ_BYTES]));
-}
-
-/// Waits for bytes, and gives them to `take`.
-///
-/// # Errors
-/// The connection is over.
-pub(super) async fn read(reader: &mut OwnedReadHalf, mut take: impl FnMut(&[u8])) -> io::Result<()> {
-    poll_fn(|context| {
-        READ_BUFFER.with_borrow_mut(|buffer| {
-            let mut read = ReadBuf::new(&mut buffer[..]);
-            ready!(Pin::new(&mut *reader).poll_read(context, &mut read))?;
-            if read.filled().is_empty() {
-                return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
-            }
-            take(read.filled());
-            Poll::Ready(Ok(()))
-        })
-    })
-    .await
-}
-
-/// Connects as a miner does.
-pub(super) async fn connect(address: SocketAddr) -> io::Result<(OwnedReadHalf, OwnedWriteHalf)> {
-    let stream = TcpStream::connect(address).await?;
-    stream.set_nodelay(true)?;
-    Ok(stream.into_split())
-}
 
 /// A miner with its first job.
 #[derive(Debug)]
@@ -86,67 +52,19 @@ impl Miner {
 
     async fn greet(address: SocketAddr, name: &str) -> Result<Self> {
         let (mut reader, writer) = connect(address).await.context("cannot connect")?;
-        let hello = format!(
-            "{{\"id\":1,\"method\":\"mining.subscribe\",\"params\":[\"bench/1\"]}}\n\
-             {{\"id\":2,\"method\":\"mining.authorize\",\"params\":[\"{name}\",\"x\"]}}\n"
-        );
+        let mut client = Client::default();
+        let hello = [client.subscribe("bench/1"), client.authorize(name, "x")].concat();
         write_all(&writer, hello.as_bytes()).await?;
-        let mut seen = Vec::new();
-        let (mut extranonce1, mut target) = (None, None);
-        let mut done = 0;
+        let mut lines = stratum::v1::line::Lines::default();
         loop {
-            read(&mut reader, |bytes| seen.extend_from_slice(bytes)).await?;
-            while let Some(length) = memchr::memchr(b'\n', &seen[done..]) {
-                let line = std::str::from_utf8(&seen[done..done + length])?;
-                done += length + 1;
-                let value: Value = serde_json::from_str(line)?;
-                ensure!(value["error"].is_null(), "refused: {line}");
-                match value["method"].as_str() {
-                    None if value["id"] == 1 => extranonce1 = value["result"][1].as_str().map(str::to_owned),
-                    Some("mining.set_difficulty") => {
-                        target = value["params"][0].as_f64().and_then(Difficulty::new).map(Difficulty::target);
-                    }
-                    Some("mining.notify") => {
-                        let extranonce1 = extranonce1.context("a job before an extranonce1")?;
-                        let target = target.context("a job before a difficulty")?;
-                        let job = Job::read(&value["params"]).context("a job of an unknown form")?;
-                        return Ok(Self {
-                            reader,
-                            writer,
-                            job: line.to_owned(),
-                            grinder: Grinder::new(name, &job, &extranonce1, target)?,
-                        });
-                    }
-                    _ => {}
+            read(&mut reader, |bytes| lines.extend(bytes)).await?;
+            while let Some(line) = lines.next(LINE_BYTES_MAX)? {
+                if let Some(ClientEvent::Job(job)) = client.handle_line(line)? {
+                    let line = String::from_utf8(line.to_vec())?;
+                    return Ok(Self { reader, writer, job: line, grinder: Grinder::new(name, *job) });
                 }
             }
         }
-    }
-}
-
-/// The fields of `mining.notify`, as text.
-struct Job<'a> {
-    id: &'a str,
-    previous: &'a str,
-    coinbase: [&'a str; 2],
-    branch: Vec<&'a str>,
-    version: &'a str,
-    bits: &'a str,
-    time: &'a str,
-}
-
-impl<'a> Job<'a> {
-    fn read(params: &'a Value) -> Option<Self> {
-        let text = |index: usize| params[index].as_str();
-        Some(Self {
-            id: text(0)?,
-            previous: text(1)?,
-            coinbase: [text(2)?, text(3)?],
-            branch: params[4].as_array()?.iter().map(Value::as_str).collect::<Option<_>>()?,
-            version: text(5)?,
-            bits: text(6)?,
-            time: text(7)?,
-        })
     }
 }
 
@@ -164,11 +82,7 @@ pub(super) enum Extranonce2 {
 pub(super) struct Grinder {
     /// Of a line: what is before the extranonce2, and from there to the nonce.
     text: [String; 2],
-    /// The coinbase before the extranonce2, and behind it.
-    coinbase: (Midstate, Vec<u8>),
-    branch: Vec<[u8; 32]>,
-    /// The header before the merkle root, and from there to the nonce.
-    fields: [Vec<u8>; 2],
+    job: ReceivedJob,
     target: Target,
     extranonce2: u32,
     /// The header before the nonce.
@@ -177,45 +91,28 @@ pub(super) struct Grinder {
 }
 
 impl Grinder {
-    fn new(name: &str, job: &Job<'_>, extranonce1: &str, target: Target) -> Result<Self> {
-        let head = hex::decode([job.coinbase[0], extranonce1].concat())?;
-        let number = |digits: &str| u32::from_str_radix(digits, 16).map(u32::to_le_bytes);
-        let mut previous = hex::decode(job.previous)?;
-        previous.chunks_exact_mut(4).for_each(<[u8]>::reverse);
-        ensure!(previous.len() == 32, "the job's previous block is none");
+    fn new(name: &str, job: ReceivedJob) -> Self {
         let mut grinder = Self {
             text: [
-                format!(r#"{{"id":4,"method":"mining.submit","params":["{name}","{}",""#, job.id),
-                format!(r#"","{}",""#, job.time),
+                format!(r#"{{"id":4,"method":"mining.submit","params":["{name}","{}",""#, job.name),
+                format!(r#"","{:08x}",""#, job.time),
             ],
-            coinbase: (Midstate::new(&head), hex::decode(job.coinbase[1])?),
-            branch: job.branch.iter().map(|digits| Ok(digits_of(digits)?)).collect::<Result<_>>()?,
-            fields: [[&number(job.version)?[..], &previous].concat(), [number(job.time)?, number(job.bits)?].concat()],
-            target,
+            target: job.target(),
+            job,
             extranonce2: 0,
             header: Midstate::new(&[]),
             nonce: 0,
         };
         grinder.begin(0);
-        Ok(grinder)
+        grinder
     }
 
     /// Goes on with this extranonce2.
     fn begin(&mut self, extranonce2: u32) {
         self.extranonce2 = extranonce2;
         self.nonce = 0;
-        let (head, tail) = &self.coinbase;
-        let mut coinbase = head.clone();
-        coinbase.update(&extranonce2.to_be_bytes());
-        coinbase.update(tail);
-        let root = self.branch.iter().fold(coinbase.finish_double(), |root, sibling| {
-            let mut pair = Midstate::new(&root);
-            pair.update(sibling);
-            pair.finish_double()
-        });
-        self.header = Midstate::new(&self.fields[0]);
-        self.header.update(&root);
-        self.header.update(&self.fields[1]);
+        let header = self.job.header(&extranonce2.to_be_bytes());
+        self.header = Midstate::new(&header[..76]);
     }
 
     /// So many more submissions, rendered, one line after the other, all of one length.
@@ -245,12 +142,6 @@ impl Grinder {
             }
         }
     }
-}
-
-/// The 32 bytes of a hash.
-fn digits_of(digits: &str) -> Result<[u8; 32], hex::FromHexError> {
-    let mut hash = [0; 32];
-    hex::decode_to_slice(digits, &mut hash).map(|()| hash)
 }
 
 /// Submissions to be sent, each once.

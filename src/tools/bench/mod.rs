@@ -15,6 +15,7 @@ mod crowd;
 mod hostile;
 mod miner;
 mod serve;
+mod socket;
 mod submit;
 mod table;
 

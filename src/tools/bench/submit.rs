@@ -10,11 +10,11 @@ use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
-use super::bare::write_all;
 use super::child::Child;
 use super::hostile::Hostility;
-use super::miner::{Extranonce2, Grinder, LineReader, Lines, Miner, ServerLine, connect, read};
+use super::miner::{Extranonce2, Grinder, LineReader, Lines, Miner, ServerLine};
 use super::serve::address;
+use super::socket::{connect, read, write_all};
 use super::table::{Row, Table};
 use super::{Config, Measure, SUBMISSION_DIFFICULTY, tell};
 
