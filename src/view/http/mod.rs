@@ -1,6 +1,6 @@
 //! What the worker port says to browsers and programs: pages, `/api/v1`, P2Pool's JSON, `/metrics`, `/health`.
 
-mod api;
+pub mod api;
 mod legacy;
 mod pages;
 
@@ -176,6 +176,7 @@ fn part_of(route: Option<&str>) -> &'static str {
         "LP" => "/LP",
         "address" => "/address",
         "api" => "/api",
+        "control" => "/control",
         "health" => "/health",
         "long-polling" => "/long-polling",
         "assets" | "blocks" | "favicon.ico" | "graphs" | "miners" | "payouts" | "peers" | "share" | "sharechain" => {

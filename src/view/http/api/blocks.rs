@@ -3,71 +3,72 @@
 use axum::Json;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use sharechain::chain::pool::SolvedBlock;
 use std::collections::HashMap;
 use utoipa::ToSchema;
 
 use super::{Answer, Limit, Problem, Sources};
 use crate::blocks::Outcome;
-use crate::blocks::found::{Record, RouteReport};
+use crate::blocks::found::{FoundBlocks, Record, RouteReport};
+use crate::view::snapshot::Snapshot;
 
 /// Blocks that the pool found.
-#[derive(Debug, Serialize, ToSchema)]
-pub(super) struct Blocks {
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Blocks {
     /// The coin's ticker symbol.
-    symbol: String,
+    pub symbol: String,
     /// How many this node remembers.
-    total: usize,
+    pub total: usize,
     /// The newest first.
-    blocks: Vec<Block>,
+    pub blocks: Vec<Block>,
 }
 
 /// One block.
-#[derive(Debug, Serialize, ToSchema)]
-pub(super) struct Block {
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Block {
     /// Its hash.
-    hash: String,
+    pub hash: String,
     /// The share that solved it: the same hash.
-    share: String,
+    pub share: String,
     /// Its height, if known.
-    height: Option<u32>,
+    pub height: Option<u32>,
     /// When it was found.
-    time: f64,
+    pub time: f64,
     /// Whom its share pays; null for one whose share is not remembered.
-    payee: Option<String>,
+    pub payee: Option<String>,
     /// The worker that found it, or the peer that sent its share; null if it was found before this node followed blocks.
-    finder: Option<String>,
+    pub finder: Option<String>,
     /// Whether this node's miners found it.
-    is_own: bool,
+    pub is_own: bool,
     /// Satoshis that its coinbase pays in all.
-    value: Option<u64>,
+    pub value: Option<u64>,
     /// Where it stands: `submitted`, `confirming`, `mature` (its coinbase can be spent), `stale` (another one of its height was
     /// first), `orphaned` (no longer in the best chain) or `rejected`; null if it is not followed.
-    state: Option<&'static str>,
+    pub state: Option<String>,
     /// Since when it stands there.
-    state_since: Option<f64>,
+    pub state_since: Option<f64>,
     /// Blocks from it to the tip, itself included.
-    confirmations: Option<u32>,
+    pub confirmations: Option<u32>,
     /// Why it was refused or not submitted from here, if so.
-    detail: Option<String>,
+    pub detail: Option<String>,
     /// What each way to the network brought.
-    routes: Vec<Route>,
+    pub routes: Vec<Route>,
 }
 
 /// What one way to the network brought.
-#[derive(Debug, Serialize, ToSchema)]
-pub(super) struct Route {
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Route {
     /// `rpc` or `p2p`.
-    route: String,
+    pub route: String,
     /// `accepted`, `stale`, `rejected`, `waiting` (the daemon cannot judge it yet) or `failed`.
-    outcome: &'static str,
+    pub outcome: String,
     /// In the daemon's own words, if it said more.
-    detail: Option<String>,
+    pub detail: Option<String>,
     /// Attempts so far.
-    attempts: u32,
+    pub attempts: u32,
     /// Seconds from the finding to the last answer.
-    seconds: f64,
+    pub seconds: f64,
 }
 
 /// Blocks that the pool found.
@@ -77,17 +78,24 @@ pub(super) async fn blocks(state: State<Sources>, query: Result<Query<Limit>, Qu
     let limit = super::limit(query)?;
     let snapshot = super::snapshot(&state);
     let found = state.found.borrow().clone();
-    let mut solved: HashMap<String, Block> =
-        snapshot.chain.blocks.iter().map(|solved| (solved.hash.to_string(), not_followed(solved))).collect();
-    let mut blocks: Vec<Block> = found.blocks.iter().map(|record| followed(record)).collect();
-    for block in &mut blocks {
-        block.payee = solved.remove(&block.hash).and_then(|solved| solved.payee);
+    Ok(Json(Blocks::of(&snapshot, &found, limit)))
+}
+
+impl Blocks {
+    /// Blocks that are followed, and those of the chain that are not, at most so many.
+    pub(in crate::view) fn of(snapshot: &Snapshot, found: &FoundBlocks, limit: usize) -> Self {
+        let mut solved: HashMap<String, Block> =
+            snapshot.chain.blocks.iter().map(|solved| (solved.hash.to_string(), not_followed(solved))).collect();
+        let mut blocks: Vec<Block> = found.blocks.iter().map(|record| followed(record)).collect();
+        for block in &mut blocks {
+            block.payee = solved.remove(&block.hash).and_then(|solved| solved.payee);
+        }
+        blocks.extend(solved.into_values());
+        blocks.sort_by(|one, other| other.time.total_cmp(&one.time));
+        let total = blocks.len();
+        blocks.truncate(limit);
+        Self { symbol: snapshot.symbol.to_owned(), total, blocks }
     }
-    blocks.extend(solved.into_values());
-    blocks.sort_by(|one, other| other.time.total_cmp(&one.time));
-    let total = blocks.len();
-    blocks.truncate(limit);
-    Ok(Json(Blocks { symbol: snapshot.symbol.to_owned(), total, blocks }))
 }
 
 fn followed(record: &Record) -> Block {
@@ -101,7 +109,7 @@ fn followed(record: &Record) -> Block {
         finder: Some(record.finder.clone()),
         is_own: record.is_ours,
         value: Some(record.value),
-        state: Some(record.standing.word()),
+        state: Some(record.standing.word().to_owned()),
         state_since: Some(record.standing_since),
         confirmations: Some(record.confirmations),
         detail: record.not_submitted.clone().or(verdict),
@@ -112,7 +120,7 @@ fn followed(record: &Record) -> Block {
 fn route(report: &RouteReport, found_at: f64) -> Route {
     Route {
         route: report.route.clone(),
-        outcome: report.outcome.word(),
+        outcome: report.outcome.word().to_owned(),
         detail: detail(&report.outcome),
         attempts: report.attempts,
         seconds: (report.at - found_at).max(0.0),

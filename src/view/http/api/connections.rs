@@ -10,7 +10,7 @@ use stratum::Tally;
 use stratum::mining::tally::Protocol;
 use utoipa::ToSchema;
 
-use super::miners::{Health, Signs, known};
+use super::health::{Health, Signs, known};
 use super::{Answer, Limit, Problem, Sources};
 use crate::view::snapshot::Snapshot;
 

@@ -3,7 +3,7 @@
 use axum::Json;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Path, Query, State};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use stratum::mining::difficulty::HASHES_AT_DIFFICULTY_ONE;
@@ -11,6 +11,7 @@ use stratum::v1::session::JobTooBig;
 use utoipa::ToSchema;
 
 use super::connections::{self, MinerConnection};
+use super::health::{Health, Signs, known};
 use super::shares::Share;
 use super::{Answer, LIMIT_DEFAULT, Limit, Problem, Sources};
 use crate::rates::WorkerRates;
@@ -18,12 +19,6 @@ use crate::view::snapshot::Snapshot;
 
 /// Shares of an address that are told of.
 const SHARES_MAX: usize = 25;
-
-/// Seconds without a submission that nobody worries about.
-const SILENCE_MIN: f64 = 60.0;
-
-/// Seconds in which a miner that has just come may find its first: until then its difficulty has come down to it.
-const NEW_MAX: f64 = 600.0;
 
 /// Who mines at this node.
 #[derive(Debug, Serialize, ToSchema)]
@@ -62,61 +57,43 @@ pub(super) struct Miner {
 }
 
 /// Workers of this node.
-#[derive(Debug, Serialize, ToSchema)]
-pub(super) struct Workers {
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Workers {
     /// How many there are, those included that are left out here.
-    total: usize,
+    pub total: usize,
     /// Those with most hash rate first.
-    workers: Vec<Worker>,
+    pub workers: Vec<Worker>,
 }
 
 /// One worker: a device, or several of one name.
-#[derive(Debug, Serialize, ToSchema)]
-pub(super) struct Worker {
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Worker {
     /// As it authorised.
-    name: String,
+    pub name: String,
     /// Whom it works for.
-    address: String,
+    pub address: String,
     /// Hashes per second over the last ten minutes, late ones included.
-    hash_rate: f64,
+    pub hash_rate: f64,
     /// Of these, what came for work that was gone.
-    late_hash_rate: f64,
+    pub late_hash_rate: f64,
     /// What its last submission had to meet.
-    difficulty: Option<f64>,
+    pub difficulty: Option<f64>,
     /// The best that it ever found.
-    best_difficulty: Option<f64>,
+    pub best_difficulty: Option<f64>,
     /// Submissions that were accepted.
-    accepted: u64,
+    pub accepted: u64,
     /// Submissions for work that was gone: credited, but lost as shares.
-    late: u64,
+    pub late: u64,
     /// Submissions that were refused, by reason.
-    refused: BTreeMap<String, u64>,
+    pub refused: BTreeMap<String, u64>,
     /// Its connections that are open.
-    connections: usize,
+    pub connections: usize,
     /// When it submitted last.
-    last_seen: f64,
+    pub last_seen: f64,
     /// How it does, in a word.
-    health: Health,
+    pub health: Health,
     /// Why its device most likely cannot hold its jobs, if so.
-    warning: Option<String>,
-}
-
-/// How a worker does: the worst that holds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
-pub(super) enum Health {
-    /// It works as it should.
-    Good,
-    /// It has come within the last ten minutes, and found nothing yet.
-    New,
-    /// More than a tenth of its work comes too late.
-    Late,
-    /// More than a tenth of its submissions are refused.
-    Refused,
-    /// Nothing came for ten times as long as it should take, and a minute at least.
-    Silent,
-    /// Its device most likely cannot hold its jobs.
-    TooSmall,
+    pub warning: Option<String>,
 }
 
 /// One payout address.
@@ -169,31 +146,31 @@ pub(super) struct Address {
 }
 
 /// Whom the next block pays.
-#[derive(Debug, Serialize, ToSchema)]
-pub(super) struct Payouts {
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Payouts {
     /// The coin's ticker symbol.
-    symbol: String,
+    pub symbol: String,
     /// Satoshis that the block pays in all; null without a template from the daemon.
-    block_value: Option<u64>,
+    pub block_value: Option<u64>,
     /// Payees in all.
-    total: usize,
+    pub total: usize,
     /// Those who get most first.
-    payouts: Vec<Payout>,
+    pub payouts: Vec<Payout>,
 }
 
 /// What one address would get.
-#[derive(Debug, Serialize, ToSchema)]
-pub(super) struct Payout {
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Payout {
     /// The address.
-    address: String,
+    pub address: String,
     /// Satoshis.
-    amount: u64,
+    pub amount: u64,
     /// Its part of the block.
-    fraction: f64,
+    pub fraction: f64,
     /// Whether it is mined for at this node.
-    is_local: bool,
+    pub is_local: bool,
     /// Whether the pool counts it as dust.
-    is_dust: bool,
+    pub is_dust: bool,
 }
 
 /// Who mines at this node, by payout address.
@@ -235,12 +212,23 @@ pub(super) async fn miners(state: State<Sources>, query: Result<Query<Limit>, Qu
 pub(super) async fn workers(state: State<Sources>, query: Result<Query<Limit>, QueryRejection>) -> Answer<Workers> {
     let limit = super::limit(query)?;
     let snapshot = super::snapshot(&state);
-    let small_devices = (state.small_devices.0)();
-    let mut all: Vec<(&Arc<str>, &WorkerRates)> = snapshot.rates.workers.iter().collect();
-    all.sort_by(|(_, one), (_, other)| other.hash_rate.total_cmp(&one.hash_rate));
-    let workers =
-        all.iter().take(limit).map(|(name, done)| worker(name, done, &small_devices, snapshot.time)).collect();
-    Ok(Json(Workers { total: all.len(), workers }))
+    Ok(Json(Workers::of(&snapshot, &(state.small_devices.0)(), limit)))
+}
+
+impl Workers {
+    /// As of `snapshot`, at most so many.
+    pub(in crate::view) fn of(snapshot: &Snapshot, small_devices: &[JobTooBig], limit: usize) -> Self {
+        let mut all: Vec<(&Arc<str>, &WorkerRates)> = snapshot.rates.workers.iter().collect();
+        // Idle ones as they were last seen.
+        all.sort_by(|(_, one), (_, other)| {
+            other.hash_rate.total_cmp(&one.hash_rate).then(other.last_seen.total_cmp(&one.last_seen))
+        });
+        let shown = all.iter().take(limit);
+        Self {
+            total: all.len(),
+            workers: shown.map(|(name, done)| worker(name, done, small_devices, snapshot.time)).collect(),
+        }
+    }
 }
 
 /// One payout address: its workers, what it earns, and what is wrong.
@@ -347,66 +335,8 @@ fn part(amount: u64, of: Option<u64>) -> f64 {
     of.filter(|of| *of > 0).map_or(0.0, |of| amount as f64 / of as f64)
 }
 
-/// Zero means that there was none yet.
-pub(super) fn known(number: f64) -> Option<f64> {
-    (number > 0.0).then_some(number)
-}
-
 fn reasons(refused: &BTreeMap<&'static str, u64>) -> BTreeMap<String, u64> {
     refused.iter().map(|(reason, count)| ((*reason).to_owned(), *count)).collect()
-}
-
-/// What the health of a worker or a connection is told from.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Signs {
-    pub(super) accepted: u64,
-    pub(super) refused: u64,
-    /// Hashes per second.
-    pub(super) hash_rate: f64,
-    pub(super) late_hash_rate: f64,
-    /// What its last submission had to meet.
-    pub(super) difficulty: f64,
-    /// Seconds since something came from it.
-    pub(super) silence: f64,
-    pub(super) is_too_small: bool,
-}
-
-impl Signs {
-    /// Of a worker at `now`, seconds since 1970.
-    fn of(done: &WorkerRates, is_too_small: bool, now: f64) -> Self {
-        Self {
-            accepted: done.accepted + done.late,
-            refused: done.refused.values().sum(),
-            hash_rate: done.hash_rate,
-            late_hash_rate: done.late_hash_rate,
-            difficulty: done.difficulty,
-            silence: now - done.last_seen,
-            is_too_small,
-        }
-    }
-
-    pub(super) fn health(self) -> Health {
-        #[expect(clippy::cast_precision_loss, reason = "counts of submissions")]
-        let (accepted, refused) = (self.accepted as f64, self.refused as f64);
-        let interval = self.difficulty * HASHES_AT_DIFFICULTY_ONE / self.hash_rate;
-        // Without any hash rate the interval is infinite or not a number.
-        let is_silent = self.hash_rate <= 0.0 || self.silence > (10.0 * interval).max(SILENCE_MIN);
-        if self.is_too_small {
-            Health::TooSmall
-        } else if self.accepted == 0 && self.refused == 0 && self.silence < NEW_MAX {
-            Health::New
-        } else if refused > 0.1 * (accepted + refused) && self.silence < SILENCE_MIN {
-            Health::Refused
-        } else if is_silent {
-            Health::Silent
-        } else if refused > 0.1 * (accepted + refused) {
-            Health::Refused
-        } else if self.late_hash_rate > 0.1 * self.hash_rate {
-            Health::Late
-        } else {
-            Health::Good
-        }
-    }
 }
 
 fn worker(name: &str, done: &WorkerRates, small_devices: &[JobTooBig], now: f64) -> Worker {
@@ -443,43 +373,6 @@ mod tests {
         assert_eq!(cost(4_000, 0.2), 1_000);
         assert_eq!(cost(4_000, 0.0), 0);
         assert_eq!(cost(4_000, 1.0), 0);
-    }
-
-    #[test]
-    fn a_worker_is_as_well_as_its_worst_side() {
-        let fine = WorkerRates {
-            hash_rate: HASHES_AT_DIFFICULTY_ONE / 3.0,
-            late_hash_rate: 0.0,
-            hashes: 0.0,
-            late_hashes: 0.0,
-            accepted: 100,
-            late: 0,
-            refused: BTreeMap::new(),
-            difficulty: 1.0,
-            best: 2.0,
-            payee: "a".into(),
-            connections: 1,
-            last_seen: 1000.0,
-        };
-        let health = |done: &WorkerRates, is_too_small, now| Signs::of(done, is_too_small, now).health();
-        assert_eq!(health(&fine, false, 1050.0), Health::Good);
-        assert_eq!(health(&fine, false, 1061.0), Health::Silent);
-        let slow = WorkerRates { hash_rate: HASHES_AT_DIFFICULTY_ONE / 60.0, ..fine.clone() };
-        assert_eq!(health(&slow, false, 1590.0), Health::Good, "a slow one is given its time");
-        assert_eq!(health(&slow, false, 1610.0), Health::Silent);
-        let late = WorkerRates { late_hash_rate: fine.hash_rate / 5.0, ..fine.clone() };
-        assert_eq!(health(&late, false, 1000.0), Health::Late);
-        let refused = WorkerRates { refused: BTreeMap::from([("duplicate", 20)]), ..late };
-        assert_eq!(health(&refused, false, 1000.0), Health::Refused);
-        assert_eq!(health(&refused, false, 2000.0), Health::Silent);
-        assert_eq!(health(&refused, true, 2000.0), Health::TooSmall);
-        let idle = WorkerRates { hash_rate: 0.0, ..fine };
-        assert_eq!(health(&idle, false, 1000.0), Health::Silent);
-        let joined = WorkerRates { accepted: 0, ..idle.clone() };
-        assert_eq!(health(&joined, false, 1500.0), Health::New);
-        assert_eq!(health(&joined, false, 1700.0), Health::Silent);
-        let hopeless = WorkerRates { refused: BTreeMap::from([("low_difficulty", 20)]), ..joined };
-        assert_eq!(health(&hopeless, false, 1001.0), Health::Refused, "it says a lot, if nothing good");
     }
 
     #[test]

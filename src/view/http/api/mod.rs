@@ -9,6 +9,7 @@ mod blocks;
 mod connections;
 mod events;
 mod graphs;
+mod health;
 mod miners;
 mod network;
 mod shares;
@@ -24,14 +25,22 @@ use serde::{Deserialize, Serialize};
 use utoipa::{OpenApi, ToSchema};
 
 use super::Sources;
+pub use blocks::{Block, Blocks, Route};
 pub use events::Listeners;
+pub use health::Health;
 pub(super) use miners::is_worker_of;
+pub use miners::{Payout, Payouts, Worker, Workers};
+pub use network::{Ban, Bans, Download, Peer, Peers};
+pub use shares::{Share, Shares};
+pub use summary::{
+    Connections, Daemon, DesiredVersion, Estimate, FoundBlocks, Local, NextBlock, Node, OwnShares, Pool, Summary,
+};
 
 /// Elements of a list when nobody says how many.
 const LIMIT_DEFAULT: usize = 300;
 
 /// Most elements of a list.
-const LIMIT_MAX: usize = 10_000;
+pub(in crate::view) const LIMIT_MAX: usize = 10_000;
 
 /// The description of all of it.
 #[derive(Debug, OpenApi)]
@@ -123,23 +132,27 @@ fn text() -> String {
 }
 
 /// Why there is no answer (RFC 9457).
-#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
-pub(super) struct Problem {
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Problem {
     /// HTTP's status.
     #[schema(minimum = 400, maximum = 599)]
-    status: u16,
+    pub status: u16,
     /// The kind of problem.
-    title: &'static str,
+    pub title: String,
     /// What is wrong with this very request.
-    detail: String,
+    pub detail: String,
 }
 
 impl Problem {
-    fn new(status: StatusCode, detail: impl Into<String>) -> Self {
-        Self { status: status.as_u16(), title: status.canonical_reason().unwrap_or("Problem"), detail: detail.into() }
+    pub(in crate::view) fn new(status: StatusCode, detail: impl Into<String>) -> Self {
+        Self {
+            status: status.as_u16(),
+            title: status.canonical_reason().unwrap_or("Problem").to_owned(),
+            detail: detail.into(),
+        }
     }
 
-    fn not_found(detail: impl Into<String>) -> Self {
+    pub(in crate::view) fn not_found(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::NOT_FOUND, detail)
     }
 }
@@ -169,7 +182,7 @@ fn limit(query: Result<Query<Limit>, QueryRejection>) -> Result<usize, Problem> 
 }
 
 /// What a handler gives.
-type Answer<T> = Result<Json<T>, Problem>;
+pub(in crate::view) type Answer<T> = Result<Json<T>, Problem>;
 
 /// The newest figures.
 fn snapshot(State(sources): &State<Sources>) -> std::sync::Arc<crate::view::snapshot::Snapshot> {

@@ -4,8 +4,8 @@ use axum::Json;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
-use serde::Serialize;
-use sharechain::chain::pool::RecentShare;
+use serde::{Deserialize, Serialize};
+use sharechain::chain::pool::{PoolView, RecentShare};
 use sharechain::share::{ShareHash, display_hex, height_of};
 use std::time::Duration;
 use tokio::time::timeout;
@@ -19,42 +19,42 @@ use crate::view::snapshot::share::SharePosition;
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The newest part of the share chain.
-#[derive(Debug, Serialize, ToSchema)]
-pub(super) struct Shares {
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Shares {
     /// The share to build on; null while there is none.
-    tip: Option<String>,
+    pub tip: Option<String>,
     /// Heads of the chain, forks and what is not verified included.
-    heads: usize,
+    pub heads: usize,
     /// The newest shares with their forks, the highest first.
-    shares: Vec<Share>,
+    pub shares: Vec<Share>,
 }
 
 /// A share as the drawing needs it.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 #[allow(clippy::struct_excessive_bools, reason = "independent facts")]
-pub(super) struct Share {
+pub struct Share {
     /// Its hash, which is its block's.
-    hash: String,
+    pub hash: String,
     /// Its parent; null for the first of a chain.
-    parent: Option<String>,
+    pub parent: Option<String>,
     /// Its height above the chain's first share.
-    height: u32,
+    pub height: u32,
     /// When it says that it was made.
-    time: u32,
+    pub time: u32,
     /// Whom it pays.
-    payee: String,
+    pub payee: String,
     /// Its difficulty.
-    difficulty: f64,
+    pub difficulty: f64,
     /// What its miner announces of a share that it lost before: `orphan`, `doa` (dead on arrival), or null.
-    stale: Option<String>,
+    pub stale: Option<String>,
     /// Whether it fits its ancestors.
-    is_verified: bool,
+    pub is_verified: bool,
     /// Whether it is in the chain that is built on.
-    is_best: bool,
+    pub is_best: bool,
     /// Whether this node's miners found it.
-    is_own: bool,
+    pub is_own: bool,
     /// Whether it solves its block.
-    is_block: bool,
+    pub is_block: bool,
 }
 
 impl From<&RecentShare> for Share {
@@ -135,14 +135,20 @@ pub(super) struct ShareBlock {
     responses((status = 200, description = "The newest shares", body = Shares), (status = 400, description = "Not a limit", body = Problem)))]
 pub(super) async fn shares(state: State<Sources>, query: Result<Query<Limit>, QueryRejection>) -> Answer<Shares> {
     let limit = u32::try_from(super::limit(query)?).unwrap_or(u32::MAX);
-    let chain = &super::snapshot(&state).chain;
-    let above = chain.absolute_height.saturating_sub(limit);
-    let newest = chain.recent.iter().filter(|share| share.height > above);
-    Ok(Json(Shares {
-        tip: chain.best.map(|best| best.to_string()),
-        heads: chain.heads.len(),
-        shares: newest.map(Share::from).collect(),
-    }))
+    Ok(Json(Shares::of(&super::snapshot(&state).chain, limit)))
+}
+
+impl Shares {
+    /// The newest generations of `chain`, at most so many.
+    pub(in crate::view) fn of(chain: &PoolView, limit: u32) -> Self {
+        let above = chain.absolute_height.saturating_sub(limit);
+        let newest = chain.recent.iter().filter(|share| share.height > above);
+        Self {
+            tip: chain.best.map(|best| best.to_string()),
+            heads: chain.heads.len(),
+            shares: newest.map(Share::from).collect(),
+        }
+    }
 }
 
 /// One share and its lineage.
