@@ -24,12 +24,12 @@
 //! | `bitcoind` → `peers`: the best header | watch | latest wins |
 //! | `peers` → `bitcoind`: somebody knows of a new block | notification | several are one |
 //! | `peers` → whoever looks: status | watch | latest wins |
-//! | `rates` → `view::http`, `tools::demo`, `view::control`: rates | watch | latest wins |
+//! | `rates` → `view::http`, `tools::demo`: rates | watch | latest wins |
 //! | `chain`, `bitcoind`, `rates`, `peers`, `work::gate` → `view::snapshot` → `view::http`, `view::control`: figures | watch | latest wins |
 //! | `blocks::found` → `blocks::announce`: what happens to found blocks | broadcast | the slow miss some |
-//! | `blocks::found` → `view::control`: found blocks | watch | latest wins |
+//! | `blocks::found` → `view::http`, `view::control`: found blocks | watch | latest wins |
 //! | whoever writes → `runtime::disk` → `view::snapshot`, `view::http`: trouble with the disk | watch | latest wins |
-//! | `work::gate` → `work`, `view::http`, `view::control`: whether there may be work | watch | latest wins |
+//! | `work::gate` → `work`, `view::http`, `view::snapshot`: whether there may be work | watch | latest wins |
 
 pub mod saved_payout;
 pub mod service;
@@ -298,20 +298,7 @@ pub fn start(parts: Parts, daemon: bitcoind::Handle, tasks: &Tasks) -> Node {
     tasks.spawn("work", work::publish(parts.work, inputs, work_sender, tasks.stop_signal()));
     tasks.spawn("sharechain", owner.run(tasks.stop_signal()));
 
-    let asked = control::server::Sources {
-        network: network.name,
-        p2p: p2p.clone(),
-        gate: gate.clone(),
-        health: daemon.health.clone(),
-        rates: rates.clone(),
-        snapshot: snapshot.clone(),
-        found: found.clone(),
-        resubmitter: daemon.resubmitter.clone(),
-        reports: daemon.reports.clone(),
-        log: parts.log,
-    };
     announce::start(parts.announce, network, &found_events, tasks);
-    tasks.spawn("control", control::server::run(asked, parts.data_dir, tasks.stop_signal()));
     let session = parts.stratum.session;
     let server = Server::new(parts.stratum, work.clone(), solutions.clone(), tallies.clone(), tasks.stop_signal());
     let server = Arc::new(server);
@@ -347,6 +334,14 @@ pub fn start(parts: Parts, daemon: bitcoind::Handle, tasks: &Tasks) -> Node {
         Arc::new(Front { stratum, http, has_pages, tls: tls.clone(), proxies: proxies.clone(), session })
     };
     let is_sha256d = network.parent.pow == Pow::Sha256d;
+    let asked = control::routes::Sources {
+        public: sources.clone(),
+        resubmitter: daemon.resubmitter.clone(),
+        reports: daemon.reports.clone(),
+        log: parts.log,
+    };
+    let control = control::server::run(control::routes::router(asked), parts.data_dir, tasks.stop_signal());
+    tasks.spawn("control", control);
     let pages = http::pages(sources);
     for (port, terms) in parts.miners {
         let desk = GetworkServer::new(terms.vardiff(session.vardiff), server.extranonces().clone(), tallies.clone());

@@ -111,7 +111,7 @@ fn a_running_node_is_shown_on_one_page_with_its_payouts_and_blocks() {
     let payouts: Value = serde_json::from_str(&told(datadir, &["payouts", "--json"])).expect("JSON");
     let paid: u64 =
         payouts["payouts"].as_array().expect("a list").iter().filter_map(|one| one["amount"].as_u64()).sum();
-    assert!(paid > 0 && paid <= payouts["value"].as_u64().expect("a number"), "{payouts}");
+    assert!(paid > 0 && paid <= payouts["block_value"].as_u64().expect("a number"), "{payouts}");
 
     // Hash rates are added up once a second.
     wait_until("the miner's work is counted", SOON, || told(datadir, &["top", "--once"]).contains("Miners: 1 active"));
@@ -122,8 +122,8 @@ fn a_running_node_is_shown_on_one_page_with_its_payouts_and_blocks() {
         assert!(page.contains(part), "{part} is missing in:\n{page}");
     }
     let json: Value = serde_json::from_str(&told(datadir, &["top", "--json"])).expect("JSON");
-    assert!(json["local"]["hash_rate"].as_f64().is_some_and(|rate| rate > 0.0), "{json}");
-    assert_eq!(json["blocks"].as_array().map(Vec::len), Some(3));
+    assert!(json["summary"]["local"]["hash_rate"].as_f64().is_some_and(|rate| rate > 0.0), "{json}");
+    assert_eq!(json["blocks"]["blocks"].as_array().map(Vec::len), Some(3));
     let status = told(datadir, &["status"]);
     assert!(status.contains("3 of ours") && status.contains("3 found"), "{status}");
 }

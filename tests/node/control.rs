@@ -1,6 +1,8 @@
 //! What operators ask a running node on the command line, and what they are told.
 
 use serde_json::Value;
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::{Command, Output};
 use std::time::Duration;
@@ -50,7 +52,7 @@ fn peers_are_listed_and_addresses_banned_and_let_in_again() {
     assert!(banned.contains("192.0.2.7") && banned.contains("bad manners") && banned.contains("you"), "{banned}");
     let bans: Value = serde_json::from_str(&told(datadir, &["bans", "--json"])).expect("JSON");
     assert_eq!(bans["bans"][0]["address"], "192.0.2.7");
-    assert!(told(datadir, &["status"]).contains("miners are served"));
+    wait_until("miners are served", SOON, || told(datadir, &["status"]).contains("miners are served"));
     assert!(refused(datadir, &["ban", "127.0.0.1"]).contains("this machine"));
     assert!(refused(datadir, &["unban", "192.0.2.8"]).contains("192.0.2.8 is not banned"));
     told(datadir, &["unban", "192.0.2.7"]);
@@ -69,4 +71,29 @@ fn a_ban_outlives_the_node_that_was_told_of_it() {
     assert!(message.contains("no p2pool runs on"), "{message}");
     node.restart();
     assert!(told(node.data_dir(), &["bans"]).contains("2001:db8::"));
+}
+
+/// GETs JSON over a control socket.
+fn get(socket: &Path, path: &str) -> Value {
+    let mut stream = UnixStream::connect(socket).expect("the node listens");
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").expect("it reads");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("it answers");
+    let body = answer.split_once("\r\n\r\n").map(|(_, body)| body).unwrap_or_default();
+    serde_json::from_str(body).unwrap_or_else(|error| panic!("{path}: {error}: {answer}"))
+}
+
+#[test]
+fn the_control_socket_speaks_http_and_no_port_takes_its_orders() {
+    let node = NodeBuilder::demo(P2POOL).args(&["--no-miner"]).start();
+    let socket = node.data_dir().join("control");
+    let status = get(&socket, "/control/v1/status");
+    assert_eq!((&status["pid"], &status["summary"]["node"]["network"]), (&node.pid().into(), &"demo".into()));
+    let payouts: Value = serde_json::from_str(&node.get("/api/v1/payouts").body).expect("JSON");
+    assert_eq!(get(&socket, "/api/v1/payouts")["symbol"], payouts["symbol"]);
+    for path in ["status", "overview", "peers", "bans"] {
+        let path = format!("/control/v1/{path}");
+        assert!(get(&socket, &path).is_object());
+        assert_eq!(node.get(&path).status, 404, "{path}");
+    }
 }

@@ -4,11 +4,9 @@
 mod machine;
 
 use serde::Serialize;
-use serde_json::Value;
 use sharechain::coin::Network;
 use std::fmt::Write;
 use std::net::SocketAddr;
-use std::path::Path;
 
 use crate::bitcoind::CLOCK_OFF_MAX;
 use crate::bitcoind::check::Diagnosis;
@@ -18,10 +16,11 @@ use crate::node::saved_payout::saved_payout;
 use crate::runtime::clock::unix_now;
 use crate::runtime::sockets;
 use crate::template::{BLOCK_WEIGHT_MAX, Template};
-use crate::view::control::client;
-use crate::view::control::overview::Payouts;
+use crate::view::control::Request;
+use crate::view::control::answers::Status;
+use crate::view::control::client::{self, ControlError};
 use crate::view::control::words::{printable, span};
-use crate::view::control::{Answer, Request};
+use crate::view::http::api::Payouts;
 
 /// Payees of a pool, where no running node can tell how many there are.
 const PAYEES_ASSUMED: u64 = 300;
@@ -126,10 +125,10 @@ impl Report {
 /// Looks at everything.
 pub async fn run(config: &node::Config) -> Report {
     let mut checks = vec![Check::ok("p2pool", format!("{} on {}", env!("CARGO_PKG_VERSION"), config.network.name))];
-    let running = ask(&config.data_dir, &Request::Status).await;
-    let pid = running.as_ref().and_then(|status| status["pid"].as_u64());
-    checks.push(running_node(config, pid));
-    checks.extend(running.as_ref().and_then(clock_of_running));
+    let running = client::ask_for(&config.data_dir, &Request::Status).await;
+    let pid = running.as_ref().map(|status: &Status| status.pid).ok();
+    checks.push(running_node(config, &running));
+    checks.extend(running.as_ref().ok().and_then(clock_of_running));
     checks.extend(machine::data_dir(&config.data_dir));
     checks.push(machine::open_files(config.stratum.limits.connections_max as u64));
     for (address, _) in &config.front.miners {
@@ -139,10 +138,8 @@ pub async fn run(config: &node::Config) -> Report {
         checks.push(port("web port", address, pid, State::Bad));
     }
     checks.push(port("p2pool port", config.p2p.listen, pid, State::Warning));
-    let payees = match ask(&config.data_dir, &Request::Payouts).await {
-        Some(told) => serde_json::from_value::<Payouts>(told).ok().map(|told| told.payouts.len() as u64),
-        None => None,
-    };
+    let payouts: Option<Payouts> = client::ask_for(&config.data_dir, &Request::Payouts).await.ok();
+    let payees = payouts.map(|payouts| payouts.total as u64);
     let probe = match Probe::new(&config.daemon, config.network) {
         Ok(probe) => probe,
         Err(error) => {
@@ -156,29 +153,22 @@ pub async fn run(config: &node::Config) -> Report {
     Report::new(checks)
 }
 
-/// What a running node says.
-async fn ask(data_dir: &Path, request: &Request) -> Option<Value> {
-    match client::ask(data_dir, request).await {
-        Ok(Answer::Result(result)) => Some(result),
-        Ok(Answer::Error(_)) | Err(_) => None,
-    }
-}
-
-fn running_node(config: &node::Config, pid: Option<u64>) -> Check {
-    match pid {
-        Some(pid) => Check::ok("node", format!("runs, process {pid}")),
-        None => Check::ok("node", format!("none runs on {}", config.data_dir.display())),
+fn running_node(config: &node::Config, running: &Result<Status, ControlError>) -> Check {
+    match running {
+        Ok(status) => Check::ok("node", format!("runs, process {}", status.pid)),
+        Err(ControlError::NotRunning(_)) => Check::ok("node", format!("none runs on {}", config.data_dir.display())),
+        Err(error) => Check::warning("node", error.to_string(), "run the doctor as the node's user, with its program"),
     }
 }
 
 /// What a running node says of its clock, which it sees by the pool's shares as well as by bitcoind.
-fn clock_of_running(status: &Value) -> Option<Check> {
-    let trouble = status["clock"].as_str()?;
+fn clock_of_running(status: &Status) -> Option<Check> {
+    let trouble = status.clock.as_deref()?;
     Some(Check::bad("node's clock", trouble, CLOCK_ADVICE))
 }
 
 /// A port that is to be opened, or is by our own node.
-fn port(name: &'static str, address: SocketAddr, running: Option<u64>, if_taken: State) -> Check {
+fn port(name: &'static str, address: SocketAddr, running: Option<u32>, if_taken: State) -> Check {
     match (sockets::bind(address), running) {
         (Ok(_), None) => Check::ok(name, format!("{address} is free")),
         (Ok(_), Some(_)) => Check::warning(
@@ -398,10 +388,10 @@ mod tests {
 
     #[test]
     fn a_running_node_that_takes_its_clock_for_wrong_is_bad() {
-        let check = clock_of_running(&serde_json::json!({"clock": "our clock is wrong"})).unwrap();
+        let status = Status { clock: Some("our clock is wrong".into()), ..Status::default() };
+        let check = clock_of_running(&status).unwrap();
         assert_eq!((check.state, &*check.text), (State::Bad, "our clock is wrong"));
-        assert_eq!(clock_of_running(&serde_json::json!({"clock": null})), None);
-        assert_eq!(clock_of_running(&serde_json::json!({"pid": 7})), None, "an older node");
+        assert_eq!(clock_of_running(&Status::default()), None);
     }
 
     #[test]

@@ -14,9 +14,9 @@ use tokio::sync::mpsc;
 use tokio::time::MissedTickBehavior;
 
 use crate::runtime::clock::unix_now;
+use crate::view::control::Request;
+use crate::view::control::answers::Overview;
 use crate::view::control::client::{self, ControlError};
-use crate::view::control::overview::Overview;
-use crate::view::control::{Answer, Request};
 use page::{Panel, Shown};
 
 /// How soon a key is noticed at the end of the program.
@@ -63,10 +63,7 @@ pub async fn run(config: &Config) -> anyhow::Result<()> {
 }
 
 async fn ask(data_dir: &Path) -> Result<Overview, ControlError> {
-    match client::ask(data_dir, &Request::Overview).await? {
-        Answer::Result(page) => Ok(serde_json::from_value(page).unwrap_or_default()),
-        Answer::Error(reason) => Err(ControlError::Refused(reason)),
-    }
+    client::ask_for(data_dir, &Request::Overview).await
 }
 
 /// The page as text.

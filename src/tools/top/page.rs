@@ -4,10 +4,11 @@ use ratatui::Frame;
 use ratatui::layout::{Alignment, Constraint, Layout, Rect};
 use ratatui::style::{Color, Modifier, Style, Stylize};
 use ratatui::text::{Line, Span};
-use ratatui::widgets::{Block, Cell, Paragraph, Row, Table};
+use ratatui::widgets::{self, Cell, Paragraph, Row, Table};
 
-use crate::view::control::overview::{BlockEntry, Miner, Overview, Peer, Share};
+use crate::view::control::answers::Overview;
 use crate::view::control::words::{coins, hash_rate, percent, printable, short_number, span};
+use crate::view::http::api::{Block, Peer, Share, Worker};
 
 /// Confirmations at which a coinbase can be spent.
 const MATURE: u32 = 100;
@@ -58,7 +59,7 @@ pub(super) fn draw(frame: &mut Frame<'_>, overview: &Overview, shown: &Shown, no
     let [head, boxes, lists, keys] =
         Layout::vertical([Constraint::Length(2), Constraint::Length(7), Constraint::Min(3), Constraint::Length(1)])
             .areas(frame.area());
-    frame.render_widget(headline(overview, shown, now), head);
+    frame.render_widget(headline(overview, shown), head);
     summary(frame, boxes, overview);
     match shown.panel {
         Some(panel) => draw_panel(frame, lists, panel, overview, shown.scroll, now),
@@ -83,13 +84,14 @@ pub(super) fn draw(frame: &mut Frame<'_>, overview: &Overview, shown: &Shown, no
 }
 
 /// Who and how, and what is wrong.
-fn headline(overview: &Overview, shown: &Shown, now: f64) -> Paragraph<'static> {
-    let node = format!("p2pool {} on {}", printable(&overview.version), printable(&overview.network));
-    let up = format!(", up {}, {}", span(now - overview.started), printable(&overview.daemon));
+fn headline(overview: &Overview, shown: &Shown) -> Paragraph<'static> {
+    let about = &overview.summary.node;
+    let node = format!("p2pool {} on {}", printable(&about.version), printable(&about.network));
+    let up = format!(", up {}, {}", span(about.uptime_seconds), printable(&about.daemon.version));
     let first = Line::from(vec![Span::from(node).bold(), Span::from(up)]);
-    let troubles = [&shown.lost, &overview.trouble, &overview.waiting];
+    let troubles = [&shown.lost, &about.daemon.trouble, &about.waiting];
     let trouble = troubles.into_iter().flatten().next().map(|text| Line::from(printable(text)).red().bold());
-    let warning = || overview.warnings.first().map(|text| Line::from(printable(text)).yellow());
+    let warning = || overview.summary.warnings.first().map(|text| Line::from(printable(text)).yellow());
     let second = trouble.or_else(warning).unwrap_or_else(|| Line::from("miners are served").green());
     Paragraph::new(vec![first, second])
 }
@@ -97,44 +99,56 @@ fn headline(overview: &Overview, shown: &Shown, now: f64) -> Paragraph<'static> 
 /// The pool, this node, the next block.
 fn summary(frame: &mut Frame<'_>, area: Rect, overview: &Overview) {
     let [pool, node, block] = Layout::horizontal([Constraint::Fill(1); 3]).areas(area);
-    frame.render_widget(Paragraph::new(pool_lines(overview)).block(Block::bordered().title(" Pool ")), pool);
-    frame.render_widget(Paragraph::new(local_lines(overview)).block(Block::bordered().title(" This node ")), node);
-    frame.render_widget(Paragraph::new(block_lines(overview)).block(Block::bordered().title(" Next block ")), block);
+    frame.render_widget(Paragraph::new(pool_lines(overview)).block(widgets::Block::bordered().title(" Pool ")), pool);
+    frame.render_widget(
+        Paragraph::new(local_lines(overview)).block(widgets::Block::bordered().title(" This node ")),
+        node,
+    );
+    frame.render_widget(
+        Paragraph::new(block_lines(overview)).block(widgets::Block::bordered().title(" Next block ")),
+        block,
+    );
 }
 
 fn pool_lines(overview: &Overview) -> Vec<Line<'static>> {
-    let Some(pool) = &overview.pool else { return vec![Line::from("too few shares to tell").dim()] };
+    let pool = &overview.summary.pool;
+    let Some(rate) = pool.hash_rate else { return vec![Line::from("too few shares to tell").dim()] };
+    let found = overview.summary.blocks.found;
     vec![
-        fact("rate", hash_rate(pool.hash_rate)),
-        fact("stale", percent(pool.stale_proportion)),
-        fact("share", format!("difficulty {}", short_number(pool.share_difficulty))),
-        fact("to block", pool.seconds_to_block.map_or_else(|| "-".to_owned(), span)),
-        fact("luck", format!("{} blocks of {:.2} expected", pool.blocks_found, pool.blocks_expected)),
+        fact("rate", hash_rate(rate)),
+        fact("stale", pool.stale_proportion.map_or_else(unknown, percent)),
+        fact("share", format!("difficulty {}", pool.share_difficulty.map_or_else(unknown, short_number))),
+        fact("to block", pool.seconds_to_block.map_or_else(unknown, span)),
+        fact("luck", format!("{}, {found} blocks", pool.luck.map_or_else(unknown, percent))),
     ]
 }
 
+fn unknown() -> String {
+    "-".to_owned()
+}
+
 fn local_lines(overview: &Overview) -> Vec<Line<'static>> {
-    let local = &overview.local;
+    let (local, symbol) = (&overview.summary.local, &overview.summary.node.symbol);
     let late = if local.hash_rate > 0.0 { local.late_hash_rate / local.hash_rate } else { 0.0 };
-    let efficiency = local.efficiency.map_or_else(
-        || "-".to_owned(),
-        |of| format!("{} ({} to {})", percent(of.value), percent(of.low), percent(of.high)),
-    );
-    let lost = format!("{} ({} orphan, {} dead)", local.shares, local.orphan, local.dead);
+    let efficiency = local
+        .efficiency
+        .as_ref()
+        .map_or_else(unknown, |of| format!("{} ({} to {})", percent(of.value), percent(of.low), percent(of.high)));
+    let shares = &local.shares;
     vec![
         fact("rate", format!("{}, {} late", hash_rate(local.hash_rate), percent(late))),
-        fact("shares", lost),
+        fact("shares", format!("{} ({} orphan, {} dead)", shares.total, shares.orphan, shares.dead)),
         fact("effic.", efficiency),
-        fact("to share", local.seconds_to_share.map_or_else(|| "-".to_owned(), span)),
-        fact("payout", format!("{} {}", coins(local.payout), printable(&overview.symbol))),
+        fact("to share", local.seconds_to_share.map_or_else(unknown, span)),
+        fact("payout", format!("{} {}", coins(local.expected_payout), printable(symbol))),
     ]
 }
 
 fn block_lines(overview: &Overview) -> Vec<Line<'static>> {
-    let Some(block) = &overview.block else { return vec![Line::from("nothing to mine").red()] };
+    let Some(block) = &overview.summary.block else { return vec![Line::from("nothing to mine").red()] };
     vec![
         fact("height", block.height.to_string()),
-        fact("pays", format!("{} {}", coins(block.value), printable(&overview.symbol))),
+        fact("pays", format!("{} {}", coins(block.value), printable(&overview.summary.node.symbol))),
         fact("txs", block.transactions.to_string()),
         fact("diff.", short_number(block.difficulty)),
         fact("network", hash_rate(block.network_hash_rate)),
@@ -148,27 +162,28 @@ fn fact(name: &'static str, text: String) -> Line<'static> {
 fn draw_panel(frame: &mut Frame<'_>, area: Rect, panel: Panel, overview: &Overview, scroll: usize, now: f64) {
     match panel {
         Panel::Miners => {
-            let title = format!(" Miners: {} active of {} ", overview.local.workers, overview.miners_total);
-            let rows = overview.miners.iter().map(|one| miner(one, now));
+            let title = format!(" Miners: {} active of {} ", overview.summary.local.workers, overview.workers.total);
+            let rows = overview.workers.workers.iter().map(|one| worker(one, now));
             let head = ["rate", "late", "refused", "seen", "worker"];
             let widths = [10, 7, 7, 14].map(Constraint::Length).into_iter().chain([Constraint::Fill(1)]);
             list(frame, area, title, &head, rows.skip(scroll), widths);
         }
         Panel::Shares => {
-            let rows = overview.shares.iter().map(|one| share(one, now));
+            let rows = overview.shares.shares.iter().map(|one| share(one, now));
             let head = ["height", "age", "diff.", "share", "payee"];
             let widths = [9, 14, 8, 9].map(Constraint::Length).into_iter().chain([Constraint::Fill(1)]);
             list(frame, area, " Shares ".to_owned(), &head, rows.skip(scroll), widths);
         }
         Panel::Peers => {
-            let title = format!(" Peers: {}, {} banned ", overview.peers.len(), overview.banned);
-            let rows = overview.peers.iter().map(|one| peer(one, now));
+            let peers = &overview.peers.peers;
+            let title = format!(" Peers: {}, {} banned ", peers.len(), overview.summary.peers.banned);
+            let rows = peers.iter().map(|one| peer(one, now));
             let head = ["dir.", "latency", "connected", "shares", "address and software"];
             let widths = [4, 8, 14, 7].map(Constraint::Length).into_iter().chain([Constraint::Fill(1)]);
             list(frame, area, title, &head, rows.skip(scroll), widths);
         }
         Panel::Blocks => {
-            let rows = overview.blocks.iter().map(|one| block(one, now));
+            let rows = overview.blocks.blocks.iter().map(|one| block(one, now));
             let head = ["height", "found", "standing", "finder and hash"];
             let widths = [9, 14, 11].map(Constraint::Length).into_iter().chain([Constraint::Fill(1)]);
             list(frame, area, " Blocks found ".to_owned(), &head, rows.skip(scroll), widths);
@@ -178,7 +193,7 @@ fn draw_panel(frame: &mut Frame<'_>, area: Rect, panel: Panel, overview: &Overvi
             let end = overview.log.len().saturating_sub(scroll);
             let lines = overview.log[..end].iter().rev().take(room).rev();
             let lines: Vec<Line<'_>> = lines.map(|line| log_line(line)).collect();
-            frame.render_widget(Paragraph::new(lines).block(Block::bordered().title(" Log ")), area);
+            frame.render_widget(Paragraph::new(lines).block(widgets::Block::bordered().title(" Log ")), area);
         }
     }
 }
@@ -193,7 +208,7 @@ fn list<'a>(
 ) {
     let room = usize::from(area.height.saturating_sub(3));
     let head = Row::new(head.iter().map(|name| Cell::from(*name))).style(Style::new().add_modifier(Modifier::DIM));
-    let table = Table::new(rows.take(room), widths).header(head).block(Block::bordered().title(title));
+    let table = Table::new(rows.take(room), widths).header(head).block(widgets::Block::bordered().title(title));
     frame.render_widget(table, area);
 }
 
@@ -201,16 +216,16 @@ fn right(text: String) -> Cell<'static> {
     Cell::from(Line::from(text).alignment(Alignment::Right))
 }
 
-fn miner(miner: &Miner, now: f64) -> Row<'static> {
-    let late = if miner.hash_rate > 0.0 { percent(miner.late_hash_rate / miner.hash_rate) } else { "-".to_owned() };
+fn worker(worker: &Worker, now: f64) -> Row<'static> {
+    let late = if worker.hash_rate > 0.0 { percent(worker.late_hash_rate / worker.hash_rate) } else { unknown() };
     let row = Row::new([
-        right(hash_rate(miner.hash_rate)),
+        right(hash_rate(worker.hash_rate)),
         right(late),
-        right(miner.refused.to_string()),
-        right(span(now - miner.last_seen)),
-        Cell::from(brief(&printable(&miner.worker))),
+        right(worker.refused.values().sum::<u64>().to_string()),
+        right(span(now - worker.last_seen)),
+        Cell::from(brief(&printable(&worker.name))),
     ]);
-    if miner.hash_rate > 0.0 { row } else { row.style(Style::new().add_modifier(Modifier::DIM)) }
+    if worker.hash_rate > 0.0 { row } else { row.style(Style::new().add_modifier(Modifier::DIM)) }
 }
 
 fn share(share: &Share, now: f64) -> Row<'static> {
@@ -218,12 +233,12 @@ fn share(share: &Share, now: f64) -> Row<'static> {
         right(share.height.to_string()),
         right(span(now - f64::from(share.time))),
         right(short_number(share.difficulty)),
-        Cell::from(tail(&share.hash)),
+        Cell::from(tail(&printable(&share.hash))),
         Cell::from(brief(&printable(&share.payee))),
     ]);
     if share.is_block {
         row.style(Style::new().fg(Color::Yellow).add_modifier(Modifier::BOLD))
-    } else if !share.in_best_chain {
+    } else if !share.is_best {
         row.style(Style::new().fg(Color::Red))
     } else if share.is_own {
         row.style(Style::new().fg(Color::Green))
@@ -235,25 +250,27 @@ fn share(share: &Share, now: f64) -> Row<'static> {
 fn peer(peer: &Peer, now: f64) -> Row<'static> {
     Row::new([
         Cell::from(if peer.is_incoming { "in" } else { "out" }),
-        right(peer.latency.map_or_else(|| "-".to_owned(), |seconds| format!("{:.0} ms", seconds * 1000.0))),
+        right(peer.latency.map_or_else(unknown, |seconds| format!("{:.0} ms", seconds * 1000.0))),
         right(span(now - peer.since)),
         right(peer.shares_received.to_string()),
         Cell::from(format!("{} {}", printable(&peer.address), printable(&peer.sub_version))),
     ])
 }
 
-fn block(block: &BlockEntry, now: f64) -> Row<'static> {
-    let (standing, color) = match block.standing.as_str() {
-        "confirming" => (format!("{} of {MATURE}", block.confirmations), Color::Green),
-        "mature" => ("mature".to_owned(), Color::Green),
-        "submitted" => ("submitted".to_owned(), Color::Yellow),
-        other => (printable(other), Color::Red),
+fn block(block: &Block, now: f64) -> Row<'static> {
+    let (standing, color) = match block.state.as_deref() {
+        Some("confirming") => (format!("{} of {MATURE}", block.confirmations.unwrap_or_default()), Color::Green),
+        Some("mature") => ("mature".to_owned(), Color::Green),
+        Some("submitted") => ("submitted".to_owned(), Color::Yellow),
+        Some(other) => (printable(other), Color::Red),
+        None => ("-".to_owned(), Color::Reset),
     };
+    let finder = block.finder.as_deref().map_or_else(unknown, |finder| brief(&printable(finder)));
     Row::new([
         right(block.height.map_or_else(|| "?".to_owned(), |height| height.to_string())),
-        right(span(now - block.found_at)),
+        right(span(now - block.time)),
         Cell::from(standing).style(Style::new().fg(color)),
-        Cell::from(format!("{} {}", brief(&printable(&block.finder)), tail(&block.hash))),
+        Cell::from(format!("{finder} {}", tail(&printable(&block.hash)))),
     ])
 }
 
@@ -290,7 +307,7 @@ fn tail(hash: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::view::control::overview::{Local, Pool};
+    use crate::view::http::api::{Blocks, Local, Node, Pool, Summary, Workers};
     use ratatui::Terminal;
     use ratatui::backend::TestBackend;
 
@@ -305,28 +322,29 @@ mod tests {
     }
 
     fn overview() -> Overview {
-        let miner = |number: u32| Miner {
-            worker: format!("worker{number}\u{1b}"),
+        let worker = |number: u32| Worker {
+            name: format!("worker{number}\u{1b}"),
             hash_rate: 1e12,
             last_seen: NOW - 5.0,
-            ..Miner::default()
+            ..Worker::default()
         };
-        let block = BlockEntry {
+        let block = Block {
             hash: "00000000000000000000feedbeef".into(),
             height: Some(850_000),
-            found_at: NOW - 3600.0,
-            finder: "alice".into(),
-            standing: "orphaned".into(),
-            ..BlockEntry::default()
+            time: NOW - 3600.0,
+            finder: Some("alice".into()),
+            state: Some("orphaned".into()),
+            ..Block::default()
         };
         Overview {
-            version: "9.9".into(),
-            network: "bitcoin".into(),
-            pool: Some(Pool { hash_rate: 5e15, ..Pool::default() }),
-            local: Local { hash_rate: 2e12, workers: 30, ..Local::default() },
-            miners: (0..30).map(miner).collect(),
-            miners_total: 31,
-            blocks: vec![block],
+            summary: Summary {
+                node: Node { version: "9.9".into(), network: "bitcoin".into(), ..Node::default() },
+                pool: Pool { hash_rate: Some(5e15), ..Pool::default() },
+                local: Local { hash_rate: 2e12, workers: 30, ..Local::default() },
+                ..Summary::default()
+            },
+            workers: Workers { total: 31, workers: (0..30).map(worker).collect() },
+            blocks: Blocks { total: 1, blocks: vec![block], ..Blocks::default() },
             log: (0..50).map(|number| format!("INFO line {number}")).collect(),
             ..Overview::default()
         }

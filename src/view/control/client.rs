@@ -1,6 +1,11 @@
-//! Asks a running node, and shows a person what it says.
+//! Asks a running node over HTTP, and shows a person what it answers.
 
-use futures::{SinkExt, StreamExt};
+use axum::body::{Body, to_bytes};
+use axum::http::{Method, Request as HttpRequest, StatusCode, header};
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -8,13 +13,20 @@ use thiserror::Error;
 use tokio::net::UnixStream;
 use tokio::time::timeout;
 
-use super::{Answer, Request, socket_path, table, with_short_path};
-use crate::runtime::json_lines;
+use super::words::printable;
+use super::{BanOrder, Request, old_node, socket_path, table, with_short_path};
+use crate::view::http::api::{LIMIT_MAX, Problem};
 
 /// How long the node may take over an answer.
 const ANSWER_MAX: Duration = Duration::from_secs(10);
 
-/// What to ask of whom.
+/// Most bytes of an answer.
+const ANSWER_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+/// Found blocks that are asked for.
+const BLOCKS_LISTED_MAX: usize = 500;
+
+/// A request to a node, and the form of what is printed.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Config {
     /// The node's data directory, the network's own folder.
@@ -28,13 +40,13 @@ pub struct Config {
 /// Why there is no answer.
 #[derive(Debug, Error)]
 pub enum ControlError {
-    /// Nobody listens there.
+    /// No process listens there.
     #[error(
         "no p2pool runs on {0}: start one (`p2pool --help`), or say with --datadir and --net, as the node was told, where it \
          runs"
     )]
     NotRunning(String),
-    /// Somebody else's.
+    /// The node is another user's.
     #[error("the node on {0} listens only to the user that runs it: ask as that user")]
     NotAllowed(String),
     /// The connection broke.
@@ -43,74 +55,136 @@ pub enum ControlError {
     /// It took too long.
     #[error("the node on {0} does not answer within {ANSWER_MAX:?}")]
     Silent(String),
-    /// It said no.
+    /// The node refused.
     #[error("{0}")]
     Refused(String),
+    /// The answer has another form.
+    #[error(
+        "the node on {0} has another version, and its answer another form ({1}): use the p2pool that the node runs"
+    )]
+    Unreadable(String, serde_json::Error),
 }
 
-/// Asks, and gives what is to be printed.
+/// Sends the request, and returns what is to be printed.
 ///
 /// # Errors
 /// No answer, or a refusal.
 pub async fn run(config: &Config, now: f64) -> Result<String, ControlError> {
-    match ask(&config.data_dir, &config.request).await? {
-        Answer::Error(reason) => Err(ControlError::Refused(reason)),
-        Answer::Result(result) if config.json => Ok(format!("{result:#}\n")),
-        Answer::Result(result) => Ok(table::render(&config.request, result, now)),
+    let answer = ask(&config.data_dir, &config.request).await?;
+    if config.json {
+        return Ok(format!("{answer:#}\n"));
     }
+    let place = config.data_dir.display().to_string();
+    table::render(&config.request, answer, now).map_err(|error| ControlError::Unreadable(place, error))
 }
 
-/// Sends one request to the node on `data_dir`, and takes its answer.
+/// As [`ask`], with the answer read.
 ///
 /// # Errors
-/// No answer.
-pub async fn ask(data_dir: &Path, request: &Request) -> Result<Answer, ControlError> {
-    let place = data_dir.display().to_string();
-    let broken = |error| ControlError::Connection(place.clone(), error);
-    // Blocking, but a socket of this machine connects at once or not at all.
-    let connected = with_short_path(&socket_path(data_dir), |path| std::os::unix::net::UnixStream::connect(path));
-    let stream = match connected {
-        Ok(stream) => stream,
-        Err(error) => {
-            return Err(match error.kind() {
-                io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => ControlError::NotRunning(place),
-                io::ErrorKind::PermissionDenied => ControlError::NotAllowed(place),
-                _ => broken(error),
-            });
-        }
-    };
-    stream.set_nonblocking(true).map_err(broken)?;
-    let stream = UnixStream::from_std(stream).map_err(broken)?;
-    let exchange = async {
-        let (reader, writer) = stream.into_split();
-        let request = serde_json::to_value(request)?;
-        // Kept until the answer is there: closing it would end the conversation.
-        let mut requests = json_lines::writer(writer);
-        requests.send(request).await?;
-        let line = json_lines::reader(reader).next().await.ok_or(io::ErrorKind::UnexpectedEof)??;
-        Ok(serde_json::from_value(line)?)
-    };
-    match timeout(ANSWER_MAX, exchange).await {
-        Ok(answer) => answer.map_err(broken),
-        Err(_) => Err(ControlError::Silent(place)),
-    }
+/// No answer, a refusal, or an answer that is no `T`.
+pub async fn ask_for<T: DeserializeOwned>(data_dir: &Path, request: &Request) -> Result<T, ControlError> {
+    let answer = ask(data_dir, request).await?;
+    serde_json::from_value(answer).map_err(|error| ControlError::Unreadable(data_dir.display().to_string(), error))
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+/// Sends one request to the node on `data_dir`, and returns its answer: during an upgrade in place that node may be an older
+/// one, which knows no HTTP.
+///
+/// # Errors
+/// No answer, or a refusal.
+pub async fn ask(data_dir: &Path, request: &Request) -> Result<Value, ControlError> {
+    let place = data_dir.display().to_string();
+    let broken = |error| ControlError::Connection(place.clone(), error);
+    let exchange = async {
+        match exchange(connect(data_dir)?, http_request(request)).await {
+            Ok((status, body)) => read(status, &body),
+            Err(Broken::Body(error)) => Err(broken(error)),
+            Err(Broken::NoHttp(error)) => match old_node::ask(connect(data_dir)?, request).await {
+                Ok(answer) => answer.map_err(|reason| ControlError::Refused(printable(&reason))),
+                // It speaks neither, or is gone: the first error says which.
+                Err(_) => Err(broken(io::Error::other(error))),
+            },
+        }
+    };
+    timeout(ANSWER_MAX, exchange).await.unwrap_or_else(|_| Err(ControlError::Silent(place.clone())))
+}
 
-    #[tokio::test]
-    async fn a_node_that_does_not_run_is_named_with_what_to_do() {
-        let folder = tempfile::tempdir().unwrap();
-        let error = ask(folder.path(), &Request::Peers).await.unwrap_err();
-        assert!(matches!(error, ControlError::NotRunning(_)));
-        assert!(error.to_string().contains(&folder.path().display().to_string()));
-        // One that was killed leaves its socket behind.
-        drop(std::os::unix::net::UnixListener::bind(socket_path(folder.path())).unwrap());
-        let error = ask(folder.path(), &Request::Peers).await.unwrap_err();
-        assert!(matches!(error, ControlError::NotRunning(_)), "{error}");
-        let long = folder.path().join("x".repeat(150));
-        assert!(matches!(ask(&long, &Request::Peers).await, Err(ControlError::NotRunning(_))));
+/// Connects to the socket of the node on `data_dir`.
+fn connect(data_dir: &Path) -> Result<UnixStream, ControlError> {
+    let place = || data_dir.display().to_string();
+    // Blocking, but a socket of this machine connects at once or not at all.
+    let connected = with_short_path(&socket_path(data_dir), |path| std::os::unix::net::UnixStream::connect(path));
+    let stream = connected.and_then(|stream| {
+        stream.set_nonblocking(true)?;
+        UnixStream::from_std(stream)
+    });
+    stream.map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => ControlError::NotRunning(place()),
+        io::ErrorKind::PermissionDenied => ControlError::NotAllowed(place()),
+        _ => ControlError::Connection(place(), error),
+    })
+}
+
+/// The request as HTTP has it.
+fn http_request(request: &Request) -> HttpRequest<Body> {
+    let (method, path, body) = match request {
+        Request::Status => (Method::GET, "/control/v1/status".to_owned(), None),
+        Request::Overview => (Method::GET, "/control/v1/overview".to_owned(), None),
+        Request::Payouts => (Method::GET, format!("/api/v1/payouts?limit={LIMIT_MAX}"), None),
+        Request::Blocks => (Method::GET, format!("/api/v1/blocks?limit={BLOCKS_LISTED_MAX}"), None),
+        Request::Resubmit { hash } => (Method::POST, format!("/control/v1/blocks/{hash}/resubmit"), None),
+        Request::Peers => (Method::GET, "/control/v1/peers".to_owned(), None),
+        Request::Bans => (Method::GET, "/control/v1/bans".to_owned(), None),
+        Request::Ban { address, hours, reason } => {
+            let order = BanOrder { address: *address, hours: *hours, reason: reason.clone() };
+            (Method::POST, "/control/v1/bans".to_owned(), Some(order))
+        }
+        Request::Unban { address } => (Method::DELETE, format!("/control/v1/bans/{address}"), None),
+        Request::UnbanAll => (Method::DELETE, "/control/v1/bans".to_owned(), None),
+    };
+    let body =
+        body.map_or_else(Body::empty, |order| Body::from(serde_json::to_vec(&order).expect("an order is plain data")));
+    HttpRequest::builder()
+        .method(method)
+        .uri(path)
+        .header(header::HOST, "localhost")
+        .header(header::CONTENT_TYPE, "application/json")
+        .body(body)
+        .expect("paths of numbers and words")
+}
+
+/// How an exchange fails.
+#[derive(Debug)]
+enum Broken {
+    /// No HTTP came back.
+    NoHttp(hyper::Error),
+    /// The answer's body is too long, or did not come.
+    Body(io::Error),
+}
+
+/// Sends one request, and takes its answer.
+async fn exchange(stream: UnixStream, request: HttpRequest<Body>) -> Result<(StatusCode, Vec<u8>), Broken> {
+    let (mut requests, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(Broken::NoHttp)?;
+    // The connection ends when `requests` is dropped.
+    let answer = async move {
+        let response = requests.send_request(request).await.map_err(Broken::NoHttp)?;
+        let status = response.status();
+        let body = to_bytes(Body::new(response.into_body()), ANSWER_BYTES_MAX).await;
+        body.map(|body| (status, body.to_vec())).map_err(|error| Broken::Body(io::Error::other(error)))
+    };
+    tokio::join!(answer, connection).0
+}
+
+/// The answer, or why there is none.
+fn read(status: StatusCode, body: &[u8]) -> Result<Value, ControlError> {
+    if status.is_success()
+        && let Ok(answer) = serde_json::from_slice(body)
+    {
+        return Ok(answer);
     }
+    let reason = match serde_json::from_slice::<Problem>(body) {
+        Ok(problem) => printable(&problem.detail),
+        Err(_) => format!("the node answers {status}: it may have another version than this p2pool"),
+    };
+    Err(ControlError::Refused(reason))
 }

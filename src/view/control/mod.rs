@@ -1,20 +1,23 @@
-//! The control socket: what an operator asks a running node and tells it, as lines of JSON over a socket in its data
-//! directory that only its own user can open.
+//! The control socket: what an operator asks a running node and orders it to do, over HTTP on a socket in its data directory
+//! that only its own user can open. It serves what everyone may read as well, with `/api/v1`'s types for the same facts.
 //!
 //! ```text
-//! p2pool peers ── client ──▶ {"command":"peers"} ──▶ server ── p2p's status, p2p's commands
-//!                        ◀── {"result":{"peers":[…],…}} or {"error":"…"}
+//! p2pool peers ── client ──▶ GET /control/v1/peers ──▶ routes ── p2p's status, p2p's commands
+//!       table ◀──────── {"peers":[…],…} or a problem ◀──┘
 //! ```
 
+pub mod answers;
 pub mod client;
-pub mod overview;
+mod old_node;
+pub mod routes;
 pub mod server;
 mod table;
+#[cfg(test)]
+mod tests;
 pub mod words;
 
 use bitcoin::BlockHash;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 use std::fs;
 use std::io;
 use std::net::IpAddr;
@@ -27,8 +30,7 @@ pub const BAN_HOURS: f64 = 24.0;
 pub const BAN_HOURS_MAX: f64 = 876_000.0;
 
 /// A question or an order.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "command", rename_all = "snake_case", deny_unknown_fields)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Request {
     /// How the node is.
     Status,
@@ -43,42 +45,41 @@ pub enum Request {
         /// The block's hash.
         hash: BlockHash,
     },
-    /// Who is connected.
+    /// Connected peers.
     Peers,
-    /// Who is kept away.
+    /// Banned addresses.
     Bans,
-    /// Keep somebody away.
+    /// Ban an address.
     Ban {
-        /// Whom.
+        /// The address.
         address: IpAddr,
         /// For how long.
-        #[serde(default = "ban_hours")]
         hours: f64,
-        /// Why, for whoever reads the list.
-        #[serde(default)]
+        /// Why, for readers of the list.
         reason: String,
     },
-    /// Let somebody in again.
+    /// Lift a ban.
     Unban {
-        /// Whom.
+        /// The address.
         address: IpAddr,
     },
-    /// Let everybody in again.
+    /// Lift every ban.
     UnbanAll,
+}
+
+/// The body of an order to ban an address.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct BanOrder {
+    address: IpAddr,
+    #[serde(default = "ban_hours")]
+    hours: f64,
+    #[serde(default)]
+    reason: String,
 }
 
 fn ban_hours() -> f64 {
     BAN_HOURS
-}
-
-/// What comes of a request.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Answer {
-    /// What was asked for, or what was done.
-    Result(Value),
-    /// Why not, in words.
-    Error(String),
 }
 
 /// Where the socket of a node on `data_dir` is.
@@ -101,29 +102,4 @@ fn with_short_path<T>(path: &Path, use_path: impl FnOnce(&Path) -> io::Result<T>
     let link = links.path().join("d");
     std::os::unix::fs::symlink(absolute(folder)?, &link)?;
     use_path(&link.join(name))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use serde_json::json;
-
-    #[test]
-    fn requests_are_what_the_documentation_says() {
-        let read = |value: Value| serde_json::from_value::<Request>(value);
-        assert_eq!(read(json!({"command": "peers"})).unwrap(), Request::Peers);
-        assert_eq!(read(json!({"command": "unban_all"})).unwrap(), Request::UnbanAll);
-        let address = "192.0.2.1".parse().unwrap();
-        let ban = read(json!({"command": "ban", "address": "192.0.2.1"})).unwrap();
-        assert_eq!(ban, Request::Ban { address, hours: 24.0, reason: String::new() });
-        let error = read(json!({"command": "unban"})).unwrap_err().to_string();
-        assert!(error.contains("address"), "{error}");
-        assert!(read(json!({"command": "stop"})).is_err());
-    }
-
-    #[test]
-    fn answers_have_a_result_or_an_error() {
-        assert_eq!(serde_json::to_value(Answer::Result(json!([]))).unwrap(), json!({"result": []}));
-        assert_eq!(serde_json::to_value(Answer::Error("no".into())).unwrap(), json!({"error": "no"}));
-    }
 }
