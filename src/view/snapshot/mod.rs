@@ -305,6 +305,7 @@ pub async fn run(config: Config, inputs: Inputs, snapshot: watch::Sender<Arc<Sna
     let started = snapshot.borrow().started;
     let mut tips = inputs.chain.tips.clone();
     let mut templates = inputs.templates.clone();
+    let mut gate = inputs.gate.clone();
     let mut ticks = tokio::time::interval(INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut carried = pool::Carried::default();
@@ -315,6 +316,7 @@ pub async fn run(config: Config, inputs: Inputs, snapshot: watch::Sender<Arc<Sna
             changed = tips.changed() => if changed.is_err() { return },
             // What the next block pays, and for which target.
             changed = templates.changed() => if changed.is_err() { return },
+            changed = gate.changed() => if changed.is_err() { return },
         }
         let template = templates.borrow_and_update().clone();
         let block = template
