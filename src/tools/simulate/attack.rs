@@ -12,7 +12,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::agent::{Agent, Command, Moment, Opened, Socket};
+use super::agent::Agent;
+use super::exchange::{Command, Moment, Opened, Socket};
 use super::node::Node;
 
 /// Between a flooder's waves.

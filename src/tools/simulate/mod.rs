@@ -12,10 +12,13 @@
 
 mod agent;
 mod attack;
+mod exchange;
 mod miner;
 mod network;
 mod node;
+mod pool;
 mod report;
+mod runs;
 mod scenario;
 pub mod theory;
 mod world;

@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use fastrand::Rng;
 
-use super::agent::{Agent, Command, Moment, Opened, Socket};
+use super::exchange::{Command, Moment, Opened, Socket};
 
 /// Between the choices that are made whatever happens. The real node's are closer together, which costs a simulation more
 /// than it shows.
@@ -351,13 +351,13 @@ impl Node {
         }
     }
 
-    /// See [`Agent::accepts`].
+    /// See `Agent::accepts`.
     pub(super) fn accepts(&mut self, from: SocketAddr, at: Moment) -> bool {
         self.accepted = self.swarm.handle_incoming(from, at.for_swarm()).ok();
         self.accepted.is_some()
     }
 
-    /// See [`Agent::connected`].
+    /// See `Agent::connected`.
     pub(super) fn connected(&mut self, opened: Opened, at: Moment) {
         let Opened { socket, remote, is_outbound, .. } = opened;
         let (id, direction) = if is_outbound {
@@ -374,14 +374,14 @@ impl Node {
         self.work(at);
     }
 
-    /// See [`Agent::unreachable`].
+    /// See `Agent::unreachable`.
     pub(super) fn unreachable(&mut self, address: SocketAddr, at: Moment) {
         self.dialing.remove(&address);
         self.swarm.handle_dial_failed(address, at.for_swarm());
         self.work(at);
     }
 
-    /// See [`Agent::received`].
+    /// See `Agent::received`.
     pub(super) fn received(&mut self, socket: Socket, bytes: &[u8], at: Moment) {
         let Some(id) = self.sockets.get(&socket).copied() else { return };
         let Some(link) = self.links.get_mut(&id) else { return };
@@ -391,7 +391,7 @@ impl Node {
         self.work(at);
     }
 
-    /// See [`Agent::closed`].
+    /// See `Agent::closed`.
     pub(super) fn closed(&mut self, socket: Socket, at: Moment) {
         let Some(id) = self.sockets.get(&socket).copied() else { return };
         let close = Close::Quiet("closed by the peer".to_owned());
@@ -399,7 +399,7 @@ impl Node {
         self.work(at);
     }
 
-    /// See [`Agent::timeout`].
+    /// See `Agent::timeout`.
     pub(super) fn timeout(&mut self, at: Moment) {
         let due = |link: &Link| link.peer.poll_timeout().is_some_and(|when| when <= at.now);
         let due: Vec<PeerId> = self.links.iter().filter(|(_, link)| due(link)).map(|(id, _)| *id).collect();
@@ -421,33 +421,23 @@ impl Node {
         self.work(at);
     }
 
-    /// See [`Agent::poll_timeout`].
+    /// See `Agent::poll_timeout`.
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
         let peers = self.links.values().filter_map(|link| link.peer.poll_timeout());
         peers.chain(self.swarm.poll_timeout()).chain([self.think_at]).min()
     }
 
-    /// See [`Agent::poll_command`].
+    /// See `Agent::poll_command`.
     pub(super) fn poll_command(&mut self) -> Option<Command> {
         self.commands.pop_front()
     }
 
-    /// See [`Agent::find`].
+    /// See `Agent::find`.
     pub(super) fn find(&mut self, nonce: u32, at: Moment) {
         let best = self.chain.choice().best;
         let plan = self.plan(nonce, at);
         let share = testkit::share_on(&mut self.chain, best, &plan);
         self.note_found(share.hash());
         self.take_own(share, at);
-    }
-}
-
-impl Agent for Node {
-    fn node(&self) -> &Node {
-        self
-    }
-
-    fn node_mut(&mut self) -> &mut Node {
-        self
     }
 }

@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use fastrand::Rng;
 
-use super::agent::{Agent, Command, Moment, Opened, Socket};
+use super::agent::Agent;
+use super::exchange::{Command, Moment, Opened, Socket};
 use super::miner::Miners;
 use super::network::{Conditions, Pipe};
 use super::node::Node;
