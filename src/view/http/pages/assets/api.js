@@ -1,4 +1,4 @@
-// Asks the node, and hears from it.
+// Requests to the node, and its events.
 
 const BASE = "/api/v1";
 
@@ -40,15 +40,15 @@ let source = null;
 export function on(kind, handler) {
   if (!listeners.has(kind)) listeners.set(kind, new Set());
   listeners.get(kind).add(handler);
-  source?.addEventListener(kind, tell);
+  source?.addEventListener(kind, dispatch);
 }
 
-function tell(event) {
+function dispatch(event) {
   const data = event.type === "open" || event.type === "error" ? null : JSON.parse(event.data);
   for (const handler of listeners.get(event.type) ?? []) handler(data);
 }
 
-/** Listens for as long as somebody looks: a browser has six connections to a node for all of its tabs. */
+/** Listens while the page is visible: a browser has six connections to a node for all of its tabs. */
 export function listen() {
   const follow = () => {
     if (document.hidden) {
@@ -56,7 +56,7 @@ export function listen() {
       source = null;
     } else if (source === null || source.readyState === EventSource.CLOSED) {
       source = new EventSource(`${BASE}/events`);
-      for (const kind of listeners.keys()) source.addEventListener(kind, tell);
+      for (const kind of listeners.keys()) source.addEventListener(kind, dispatch);
     }
   };
   document.addEventListener("visibilitychange", follow);

@@ -1,4 +1,4 @@
-// Finds the page for the address, loads what it shows, draws it, and draws it again when the node tells of something.
+// Finds the page for the address, loads what it shows, draws it, and draws it again after events of the node.
 
 import { h, patch } from "./dom.js";
 import * as api from "./api.js";
@@ -80,7 +80,7 @@ async function start() {
 
   for (const kind of view.events ?? []) api.on(kind, reload);
   api.on("open", () => { say("Live"); if (loadedAt) reload(); });
-  api.on("error", () => say("Not live: connecting again"));
+  api.on("error", () => say("Not live: reconnecting"));
   api.listen();
   document.addEventListener("visibilitychange", () => { if (!document.hidden) reload(); });
   setInterval(() => { if (!api.isListening()) reload(); }, 10000);

@@ -80,7 +80,7 @@ function change(old, node) {
   patch(old, [...node.childNodes]);
 }
 
-/** Marks an element that somebody else draws: `patch` leaves it alone. */
+/** Marks an element that is drawn elsewhere: `patch` leaves it alone. */
 export function keep(element) {
   element.keep = true;
   return element;

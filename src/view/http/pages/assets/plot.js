@@ -43,7 +43,7 @@ function timeTicks(from, to, width) {
 /** The same for satoshis, of which there is no part. */
 const amountTicks = (most) => (most > 0 ? ticks(Math.max(4, most)) : [0, 1e8]);
 
-/** What the axis says at its marks: amounts in coins, with the digits that tell them apart. */
+/** What the axis says at its marks: amounts in coins, with the digits that they need. */
 export function axisLabels(marks, unit) {
   if (unit !== "satoshi") return marks.map((value) => (value === 0 ? "0" : reading(value, unit)));
   const step = marks[1] - marks[0];

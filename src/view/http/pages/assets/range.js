@@ -24,7 +24,7 @@ export function covering(views, graphs, now) {
 async function choose() {
   const { views } = await api.get("/graphs");
   const sorted = [...views].sort((one, other) => one.seconds - other.seconds);
-  // What is measured whether anybody mines or not.
+  // Measured with and without miners.
   const graphs = await Promise.all(sorted.map((one) => api.get(`/graphs/memory_usage/${one.view}?limit=1`)));
   return covering(sorted, graphs, Date.now() / 1000);
 }

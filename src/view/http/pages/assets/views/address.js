@@ -38,7 +38,7 @@ export default function addressPage({ parameter: address, redraw }) {
     render: ({ miner, graph }) => (miner ? page(miner, graph, redraw) : [
       heading("Nothing known of this address"),
       h("p", { class: "mono break" }, address),
-      h("p", null, "No worker of it was here in the last day, and no share of the pool's window pays it. A new miner appears as soon as it has authorised."),
+      h("p", null, "None of its workers mined here in the last day, and no share in the pool's window pays it. A new miner appears as soon as it has authorised."),
     ]),
   };
 }
@@ -51,19 +51,19 @@ function page(miner, graph, redraw) {
   const series = graph?.series.find((one) => one.name === miner.address);
   return [
     h("h1", null, "Address ", h("span", { class: "mono break" }, miner.address)),
-    h("p", { class: "lede" }, miner.workers.length > 0 ? "Mines at this node." : miner.connections.length > 0 ? "Is connected, and has submitted nothing yet." : "Does not mine at this node just now; shares of the window pay it."),
+    h("p", { class: "lede" }, miner.workers.length > 0 ? "Mining at this node." : miner.connections.length > 0 ? "Connected, and has submitted nothing yet." : "Not mining at this node now; shares in the window pay it."),
     miner.warnings.length > 0 ? h("div", { class: "notices", role: "group", "aria-label": "Warnings" }, miner.warnings.map((text) => notice(text))) : null,
     h("div", { class: "tiles" },
       tile("Hash rate", value, `${prefix}H/s`, miner.workers.length === 1 ? "from one worker" : `from ${count(miner.workers.length)} workers`, { wide: true, below: series ? spark(series.values, `Hash rate over the last ${RANGES[graph.view]}`) : null }),
       tile("The next block would pay", coins(miner.expected_payout), symbol, miner.expected_payout > 0 ? [percent(miner.fraction, 3), " of the block"] : "nothing yet: it begins with a share in the window", { wide: true }),
       tile("Next share", duration(miner.seconds_to_share), null, miner.seconds_to_share ? ["on average; one in ten waits over ", duration(miner.seconds_to_share * Math.LN10)] : "known while a worker mines", {}),
-      tile("Shares lately", count(miner.shares), `of ${count(miner.shares_of)}`, miner.last_share ? ["the last ", ago(miner.last_share)] : "none yet"),
+      tile("Recent shares", count(miner.shares), `of ${count(miner.shares_of)}`, miner.last_share ? ["the last ", ago(miner.last_share)] : "none yet"),
       tile("Refused submissions", count(refused), null, refused > 0 ? [percent(refused / (refused + miner.accepted), 2), " of all"] : "none since the start", { tone: tone(refused / (refused + miner.accepted || 1), 0.02, 0.1) }),
       tile("Late submissions", percent(late), null, "of the hash rate came too late", { tone: tone(late, 0.03, 0.1) }),
       tile("Best submission", difficulty(miner.best_difficulty), null, miner.best_difficulty ? ["difficulty; a share takes ", difficulty(miner.share_difficulty)] : "none since the start"),
-      tile("Stale shares", percent(miner.stale_proportion), null, miner.stale_cost > 0 ? ["cost it ", coins(miner.stale_cost, symbol), " a block"] : "as far as shares announce them", { tone: tone(miner.stale_proportion, 0.1, 0.25) })),
-    miner.is_dust ? h("div", { class: "notices" }, notice(`What the next block would pay is less than ${coins(miner.dust_limit, symbol)}, which costs a good part of itself to spend. Payouts grow with hash rate and with shares in the window.`)) : null,
-    card("Workers", table("workers", "Workers of this address", workerColumns(false), miner.workers, { key: (row) => row.name, redraw, sort: { column: 1, down: true }, empty: "None sent anything in the last day." })),
+      tile("Stale shares", percent(miner.stale_proportion), null, miner.stale_cost > 0 ? ["cost it ", coins(miner.stale_cost, symbol), " per block"] : "as announced in shares", { tone: tone(miner.stale_proportion, 0.1, 0.25) })),
+    miner.is_dust ? h("div", { class: "notices" }, notice(`What the next block would pay is less than ${coins(miner.dust_limit, symbol)}: a good part of it would go to fees when it is spent. Payouts grow with hash rate and with shares in the window.`)) : null,
+    card("Workers", table("workers", "Workers of this address", workerColumns(false), miner.workers, { key: (row) => row.name, redraw, sort: { column: 1, down: true }, empty: "No submissions in the last day." })),
     card("Open connections", table("connections", "Open connections of this address", connectionColumns(), miner.connections, { key: (row) => `${row.worker} ${row.since}`, redraw, sort: { column: 4, down: true }, empty: "None." })),
     card("Its newest shares", table("own-shares", "Newest shares that pay this address", [
       { label: "Height", head: true, num: true, of: (row) => shareLink(row.hash, count(row.height)), by: (row) => row.height },

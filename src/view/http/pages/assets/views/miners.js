@@ -15,7 +15,7 @@ export default function miners({ redraw }) {
       return { ...miners, workers: workers.workers, total_workers: workers.total };
     },
     render: ({ miners: rows, workers, total_workers: total, symbol }) => [
-      heading("Miners", "Who mined at this node in the last day. Point a miner at this host's worker port, with your payout address as its user name."),
+      heading("Miners", "Miners of this node in the last day. Point a miner at this host's worker port, with your payout address as its user name."),
       card(many(rows.length, "address", "addresses"), table("miners", "Miners by payout address", [
         { label: "Address", head: true, of: (row) => addressLink(row.address), by: (row) => row.address },
         { label: "Workers", num: true, of: (row) => count(row.workers), by: (row) => row.workers },
@@ -25,8 +25,8 @@ export default function miners({ redraw }) {
         { label: "Part of the pool's work", num: true, of: (row) => percent(row.fraction, 2), by: (row) => row.fraction },
         { label: `Next block pays (${symbol})`, num: true, of: (row) => coins(row.expected_payout), by: (row) => row.expected_payout },
         { label: "Last submission", of: (row) => ago(row.last_seen), by: (row) => row.last_seen },
-      ], rows, { key: (row) => row.address, redraw, sort: { column: 3, down: true }, empty: "Nobody mined here in the last day." })),
-      card(many(total, "worker"), table("workers", "Workers", workerColumns(true), workers, { key: (row) => row.name, redraw, sort: { column: 1, down: true }, empty: "No worker sent anything in the last day." }),
+      ], rows, { key: (row) => row.address, redraw, sort: { column: 3, down: true }, empty: "No miner worked here in the last day." })),
+      card(many(total, "worker"), table("workers", "Workers", workerColumns(true), workers, { key: (row) => row.name, redraw, sort: { column: 1, down: true }, empty: "No submissions in the last day." }),
         total > workers.length ? h("p", { class: "more soft" }, `Those with most hash rate; ${count(total - workers.length)} more are in `, h("a", { href: "/api/v1/workers" }, "the API"), ".") : null),
     ],
   };
@@ -54,7 +54,7 @@ export function workerColumns(links) {
 export function connectionColumns() {
   return [
     { label: "Worker", head: true, class: "break", of: (row) => [nameOf({ name: row.worker, address: row.address }), " ", healthBadge(row)], by: (row) => row.worker },
-    { label: "Device", class: "break", of: (row) => row.user_agent || (row.protocol === "getwork" ? "polls" : "does not say"), by: (row) => row.user_agent },
+    { label: "Device", class: "break", of: (row) => row.user_agent || (row.protocol === "getwork" ? "polls by getwork" : "unknown"), by: (row) => row.user_agent },
     { label: "Since", of: (row) => ago(row.since), by: (row) => row.since },
     { label: "Difficulty", num: true, of: (row) => difficulty(row.difficulty), by: (row) => row.difficulty },
     { label: "Hash rate since", num: true, of: (row) => rate(row.hash_rate), by: (row) => row.hash_rate },

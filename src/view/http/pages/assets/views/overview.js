@@ -41,7 +41,7 @@ export default function overview() {
         drawing(shares.shares, shares.tip)),
       h("div", { class: "columns" },
         card("The next block would pay",
-          table("payouts", "Expected payouts", payoutColumns(payouts.symbol), payouts.payouts, { key: (row) => row.address, empty: "Nobody yet: there is no share, or bitcoind gave no template." }),
+          table("payouts", "Expected payouts", payoutColumns(payouts.symbol), payouts.payouts, { key: (row) => row.address, empty: "None yet: there is no share, or no template from bitcoind." }),
           h("p", { class: "more" }, h("a", { href: "/payouts" }, `All ${many(payouts.total, "payee")}`))),
         card("Blocks found",
           table("blocks", "The newest blocks of the pool", blockColumns(blocks.symbol), blocks.blocks, { key: (row) => row.hash, empty: "None yet. Each one appears here, with how it reached the network." }),
@@ -53,8 +53,8 @@ export default function overview() {
 function state({ node, local, peers, pool }) {
   const trouble = node.daemon.trouble;
   const [kind, headline] = !node.serving
-    ? ["bad", node.waiting ? "Miners get no work" : "Miners are sent away"]
-    : trouble ? ["warn", "Working, with trouble"]
+    ? ["bad", node.waiting ? "Miners get no work" : "Miners are disconnected"]
+    : trouble ? ["warn", "Working, with problems"]
     : local.workers === 0 ? ["warn", "Ready, but no miner is working"]
     : ["good", "Working"];
   const reason = node.waiting ?? trouble ?? null;
@@ -92,12 +92,12 @@ function tiles({ pool, local, block, blocks, node }, poolGraph, localGraph) {
       local.shares.total > 0
         ? [`${count(local.shares.orphan)} orphan, ${count(local.shares.dead)} dead: `, h("span", { class: tone(lost / local.shares.total, 0.1, 0.25) }, percent(lost / local.shares.total))]
         : "since the start"),
-    tile("Late submissions", percent(late), null, "work that came after its job was gone", { tone: tone(late, 0.03, 0.1) }),
+    tile("Late submissions", percent(late), null, "work for jobs that were replaced by then", { tone: tone(late, 0.03, 0.1) }),
     tile("Next share here", duration(local.seconds_to_share), null, ["on average, at difficulty ", difficulty(pool.share_difficulty)]),
     tile("Next block", duration(pool.seconds_to_block), null, ["on average, at difficulty ", difficulty(block?.difficulty)]),
-    tile("Newest share", pool.last_share ? ago(pool.last_share) : "–", null, pool.last_share ? ["one every ", duration(pool.share_period), " is what the pool aims at"] : "there is none yet"),
+    tile("Newest share", pool.last_share ? ago(pool.last_share) : "–", null, pool.last_share ? ["the pool aims at one every ", duration(pool.share_period)] : "there is none yet"),
     tile("Luck", pool.luck === null ? "–" : percent(pool.luck, 0), null, pool.luck === null ? "known after the pool's first block" : "blocks found against those expected"),
-    tile("Blocks of the pool", count(blocks.found), null, blocks.last ? ["the last ", ago(blocks.last)] : "none in the chain's memory"),
+    tile("Blocks of the pool", count(blocks.found), null, blocks.last ? ["the last ", ago(blocks.last)] : "none in the chain that is kept"),
     tile("A block is worth", coins(block?.value), node.symbol, ["fee here ", percent(node.fee, node.fee > 0 ? 2 : 0), node.fee > 0 && local.hashes > 0 ? [", so far ", percent(local.fee_hashes / local.hashes, 2), " of the work"] : null], { wide: true }));
 }
 

@@ -1,4 +1,4 @@
-// Whom the next block pays.
+// What the next block would pay, and to which addresses.
 
 import { h } from "../dom.js";
 import * as api from "../api.js";
@@ -11,14 +11,14 @@ export default function payouts({ redraw }) {
     title: () => "Payouts",
     load: () => api.get("/payouts?limit=2000"),
     render: (data) => [
-      heading("Payouts", "If the pool found a block at this moment, its coinbase would pay these addresses directly. Nobody holds the money in between."),
+      heading("Payouts", "If the pool found a block now, its coinbase would pay these addresses directly. No operator holds the money in between."),
       card(`${many(data.total, "payee")}, ${coins(data.block_value, data.symbol)} in all`,
         table("payouts", "Expected payouts", [
           { label: "Rank", num: true, of: (row) => count(row.rank), by: (row) => row.rank },
           { label: "Address", head: true, of: (row) => [wholeAddressLink(row.address), " ", row.is_local ? badge("mines here", "is-good") : null, row.is_dust ? badge("dust", "is-warn") : null], by: (row) => row.address },
           { label: "Part", num: true, of: (row) => [percent(row.fraction, 2), bar(row.fraction)], by: (row) => row.fraction },
           { label: `Amount in ${data.symbol}`, num: true, of: (row) => coins(row.amount), by: (row) => row.amount },
-        ], data.payouts.map((row, at) => ({ ...row, rank: at + 1 })), { key: (row) => row.address, redraw, sort: { column: 3, down: true }, empty: "Nobody yet: there is no share, or bitcoind gave no template." }),
+        ], data.payouts.map((row, at) => ({ ...row, rank: at + 1 })), { key: (row) => row.address, redraw, sort: { column: 3, down: true }, empty: "None yet: there is no share, or no template from bitcoind." }),
         data.total > data.payouts.length ? h("p", { class: "more soft" }, `The largest ${count(data.payouts.length)} of ${count(data.total)}.`) : null),
       h("p", { class: "soft small" }, "A share counts from its grandchild on, and for about three blocks' worth of work. The finder of the block gets half a percent on top."),
     ],

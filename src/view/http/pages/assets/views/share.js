@@ -18,7 +18,7 @@ export default function sharePage({ parameter }) {
     drawn: (root) => follow(root),
     render: ({ share, shares }) => (share ? page(share, shares) : [
       heading(`Share ${shortHash(hash)}`),
-      h("p", null, "This node does not have this share. Old ones are forgotten once nobody is paid for them; new ones may still be on their way."),
+      h("p", null, "This node does not have this share. Old shares are removed some time after they were last paid for; a new one may not have arrived yet."),
       h("p", { class: "mono break soft" }, hash),
       h("p", null, h("a", { href: "/sharechain" }, "The sharechain")),
     ]),
@@ -33,9 +33,9 @@ function page(share, { shares, tip }) {
       share.is_block ? badge("solves a block", "is-gold") : null, share.is_own ? badge("found here", "is-good") : null,
       share.is_best ? badge("on the best chain", "is-good") : badge("not on the best chain", "is-warn"),
       share.is_verified ? badge("verified", "is-good") : badge("not verified yet", "is-warn"), share.stale ? badge(staleText(share.stale)) : null),
-    near.some((other) => other.hash === share.hash) ? h("section", { class: "card" }, h("h2", null, "Around it"), drawing(near, tip, share.hash)) : null,
+    near.some((other) => other.hash === share.hash) ? h("section", { class: "card" }, h("h2", null, "Shares around it"), drawing(near, tip, share.hash)) : null,
     h("div", { class: "columns" },
-      card("What it says", facts([
+      card("Contents", facts([
         ["Hash", h("span", { class: "mono" }, share.hash)],
         ["Height", count(share.height)],
         ["Made", date(share.time), " (", ago(share.time), ")"],

@@ -16,7 +16,7 @@ export default function sharechain({ redraw }) {
     },
     drawn: (root) => follow(root),
     render: ({ shares: { shares, tip, heads }, summary: { pool } }) => [
-      heading("Sharechain", "Each share is a block of lower difficulty that says whom the next block must pay. All nodes of the pool keep the same chain."),
+      heading("Sharechain", "Each share is a block of lower difficulty that records which addresses the next block must pay. All nodes of the pool keep the same chain."),
       h("section", { class: "card" }, h("h2", null, `The newest ${many(shares.length, "share")}`), drawing(shares, tip)),
       h("div", { class: "columns" },
         card("The chain", facts([
