@@ -1,0 +1,254 @@
+//! Tests of work sets: jobs, shares and blocks that are made of them.
+
+use super::*;
+use crate::runtime::clock::unix_second;
+use crate::template::tests::{RULES, parts};
+use crate::template::{BLOCK_WEIGHT_MAX, TemplateParts, TemplateTransaction};
+use bitcoin::consensus::deserialize;
+use bitcoin::{Block as BitcoinBlock, Transaction};
+use sharechain::chain::Sharechain;
+use sharechain::coin::BITCOIN_REGTEST;
+use sharechain::merged::MergedBlock;
+use sharechain::share::{Draft, Share, Target};
+use stratum::{Difficulty, Work};
+use stratum::mining::job::LastRoot;
+use stratum::mining::submission::Submission;
+
+const NODE: &str = "mipcBbFg9gMiCh81Kj8tqqdgoZub1ZJRfn";
+const MINER: &str = "bcrt1qw508d6qejxtdg4y5r3zarvary0c5xw7kygt080";
+
+fn payout(address: &str) -> Payout {
+    Payout::to_address(address, &BITCOIN_REGTEST).unwrap()
+}
+
+fn config(fee_percent: f64) -> Arc<Config> {
+    Arc::new(Config {
+        network: &BITCOIN_REGTEST,
+        default_payout: payout(NODE),
+        fee_percent,
+        donation_percent: 0.0,
+        coinbase_texts: vec!["hello".to_owned()],
+        clock: unix_second,
+    })
+}
+
+/// A template at `height` with one segwit transaction: any will do that has a witness.
+fn template(height: u32) -> Arc<Template> {
+    let raw = concat!(
+        "01000000000101db6b1b20aa0fd7b23880be2ecbd4a98130974cf4748fb66092ac4d3ceb1a54770100000000feffffff02b8b4eb0b",
+        "000000001976a914a457b684d7f0d539a46a45bbc043f35b59d0d96388ac0008af2f000000001976a914fd270b1ee6abcaea97fe",
+        "a7ad0402e8bd8ad6d77c88ac02473044022047ac8e878352d3ebbde1c94ce3a10d057c24175747116f8288e5d794d12d482f0220",
+        "217f36a485cae903c713331d877c1f64677e3622ad4010726870540656fe9dcb012103ad1d8e89212f0b92c74d23bb710c00662a",
+        "d1470198ac48c43f7d6f93a2a2687392040000"
+    );
+    let raw = hex::decode(raw).unwrap();
+    let transaction: Transaction = deserialize(&raw).unwrap();
+    let transactions = vec![TemplateTransaction {
+        txid: transaction.compute_txid(),
+        wtxid: transaction.compute_wtxid(),
+        fee: 1000,
+        weight: transaction.weight().to_wu(),
+        sigops: 4,
+        raw: Bytes::from(raw),
+    }];
+    let parts = TemplateParts { height, time: unix_second(), transactions, ..parts() };
+    Template::new(parts, RULES).unwrap().into()
+}
+
+fn work_on(chain: &mut Sharechain, template: &Arc<Template>, config: &Arc<Config>) -> WorkSet {
+    chain.think(f64::from(unix_second()));
+    let parts = WorkParts::new(template, &chain.tip(), Arc::default()).unwrap();
+    WorkSet::new(config, parts, Arc::default(), Epochs::default(), None).unwrap()
+}
+
+fn fresh(fee_percent: f64) -> WorkSet {
+    work_on(&mut Sharechain::new(&BITCOIN_REGTEST), &template(101), &config(fee_percent))
+}
+
+/// Solves a job; on regtest every other nonce does.
+fn solve(offer: &Offer<Ticket>) -> (Draft, [u8; 80], Share) {
+    let ticket = offer.job.ticket();
+    let draft = ticket.draft().unwrap();
+    for nonce in 0.. {
+        let submission =
+            Submission { extranonce2: [5, 6, 7, 8], time: ticket.template().time, nonce, version_bits: None };
+        let solved = submission.solve(&offer.job, [1, 2, 3, 4], 0, unix_second(), &mut LastRoot::default()).unwrap();
+        if ticket.reached(&solved.pow_hash).contains(&Goal::Share) {
+            let share = ticket.share(&draft, &solved.header, [1, 2, 3, 4, 5, 6, 7, 8]).unwrap();
+            assert_eq!(share.hash().0, solved.hash, "miner and share hash the same header");
+            return (draft, solved.header, share);
+        }
+    }
+    unreachable!("some nonce solves it")
+}
+
+#[test]
+fn the_block_is_one_that_bitcoin_would_take() {
+    for height in [1, 16, 17, 101, 850_000] {
+        let work = work_on(&mut Sharechain::new(&BITCOIN_REGTEST), &template(height), &config(0.0));
+        let offer = work.offer(&payout(MINER), 0, 0).unwrap();
+        let (draft, header, _) = solve(&offer);
+        let bytes = offer.job.ticket().block(&draft, &header, [1, 2, 3, 4, 5, 6, 7, 8]);
+        let block: BitcoinBlock = deserialize(&bytes).unwrap();
+        assert!(block.check_merkle_root());
+        assert!(block.check_witness_commitment());
+        assert_eq!(block.txdata.len(), 2);
+        let coinbase = &block.txdata[0];
+        assert!(coinbase.is_coinbase());
+        let script = &coinbase.input[0].script_sig;
+        assert!(script.len() >= 2);
+        // The package does not read the opcodes that push the first sixteen heights.
+        let height_is_there = match u8::try_from(height) {
+            Ok(small @ 1..=16) => script.as_bytes()[0] == 0x50 + small,
+            _ => block.bip34_block_height() == Ok(u64::from(height)),
+        };
+        assert!(height_is_there, "{script}");
+        assert!(height < 17 || coinbase.input[0].script_sig.as_bytes().ends_with(b"\x05hello"));
+        let paid: u64 = coinbase.output.iter().map(|output| output.value.to_sat()).sum();
+        assert_eq!(paid, parts().coinbase_value);
+        assert!(coinbase.output.iter().any(|output| output.script_pubkey == payout(MINER).script));
+    }
+}
+
+#[test]
+fn our_own_shares_fit_the_chain_that_checks_everyones() {
+    let mut chain = Sharechain::new(&BITCOIN_REGTEST);
+    let miners = [MINER, NODE, "2N3oefVeg6stiTb5Kh3ozCSkaqmx91FDbsm"];
+    for round in 0..12 {
+        let work = work_on(&mut chain, &template(101), &config(0.0));
+        let (_, _, share) = solve(&work.offer(&payout(miners[round % 3]), 0, 0).unwrap());
+        let (hash, height) = (share.hash(), share.absheight());
+        assert_eq!(height, u32::try_from(round).unwrap() + 1);
+        chain.add_own(Arc::new(share), false, f64::from(unix_second()));
+        chain.think(f64::from(unix_second()));
+        assert!(chain.verified().contains(&hash), "share {round} was refused: {:?}", chain.poll_event());
+        assert_eq!(chain.choice().best, Some(hash));
+    }
+    let work = work_on(&mut chain, &template(101), &config(0.0));
+    let finder = Payee::from_address(MINER, &share_rules(&BITCOIN_REGTEST)).unwrap();
+    let payees = work.payees(&finder);
+    assert!(miners.iter().all(|miner| payees.iter().any(|(payee, value)| payee == miner && *value > 0)), "{payees:?}");
+}
+
+#[test]
+fn connections_with_the_same_payout_share_a_job_and_generations_and_wishes_do_not() {
+    let work = fresh(0.0);
+    let first = work.offer(&payout(MINER), 0, 0).unwrap();
+    assert!(Arc::ptr_eq(&first.job, &work.offer(&payout(MINER), 0, 1).unwrap().job));
+    assert!(!Arc::ptr_eq(&first.job, &work.offer(&payout(MINER), 1, 0).unwrap().job));
+    let wish = Payout { share_difficulty: Difficulty::new(1e-9), ..payout(MINER) };
+    assert!(!Arc::ptr_eq(&first.job, &work.offer(&wish, 0, 0).unwrap().job));
+    assert_ne!(first.job.id(), work.offer(&payout(NODE), 0, 0).unwrap().job.id());
+}
+
+#[test]
+fn a_job_made_again_has_other_coinbase_bytes() {
+    let work = fresh(0.0);
+    let heads: Vec<Vec<u8>> = (0..3)
+        .map(|generation| {
+            work.offer(&payout(MINER), generation, 0).unwrap().job.ticket().draft().unwrap().coinbase_head()
+        })
+        .collect();
+    assert!(heads[0] != heads[1] && heads[1] != heads[2]);
+}
+
+#[test]
+fn the_fee_takes_its_percentage_of_jobs() {
+    let work = fresh(2.5);
+    let mut random = fastrand::Rng::with_seed(1);
+    let taken = (0..100_000).filter(|_| work.goes_to_operator(random.u32(..))).count();
+    assert!((2300..2700).contains(&taken), "{taken}");
+    assert_eq!(work.offer(&payout(MINER), 0, 0).unwrap().job.ticket().payout(), &payout(NODE));
+    assert!(!fresh(0.0).goes_to_operator(0));
+    assert!(fresh(100.0).goes_to_operator(u32::MAX));
+}
+
+#[test]
+fn a_large_coinbase_pushes_transactions_out_and_their_fees_with_them() {
+    let full = Arc::new(Template {
+        transactions: [
+            TemplateTransaction { weight: BLOCK_WEIGHT_MAX - 8000, ..template(101).transactions[0].clone() },
+            TemplateTransaction { weight: 7000, ..template(101).transactions[0].clone() },
+        ]
+        .into(),
+        ..Template::clone(&template(101))
+    });
+    let work = work_on(&mut Sharechain::new(&BITCOIN_REGTEST), &full, &config(0.0));
+    assert_eq!(work.template().transactions.len(), 1);
+    assert_eq!(work.template().coinbase_value, full.coinbase_value - 1000);
+}
+
+#[test]
+fn what_shares_cannot_pay_is_refused_with_the_reason() {
+    let refused = |address: &str| Payout::to_address(address, &BITCOIN_REGTEST).unwrap_err().to_string();
+    let zeros = {
+        let mut program = [7; 32];
+        program[0] = 0;
+        let hrp = bech32::Hrp::parse("bcrt").unwrap();
+        bech32::segwit::encode_v0(hrp, &program).unwrap()
+    };
+    assert!(refused(&zeros).contains("zeros"), "{}", refused(&zeros));
+    let nibble = {
+        let mut program = [7; 32];
+        program[0] = 6;
+        bech32::segwit::encode_v0(bech32::Hrp::parse("bcrt").unwrap(), &program).unwrap()
+    };
+    assert!(refused(&nibble).contains("zeros"), "{}", refused(&nibble));
+    assert!(refused("bcrt1p0xlxvlhemja6c4dqv22uapctqupfhlxm9h8z3k2e72q4k9hcz7vqc8gma6").contains("taproot"));
+    assert!(refused("nobody").contains("not an address"));
+}
+
+#[test]
+fn a_jobs_transactions_are_listed_in_order_and_rendered_once() {
+    let template = Arc::new(template(101));
+    let work = work_on(&mut Sharechain::new(&BITCOIN_REGTEST), &template, &config(0.0));
+    let offer = work.offer(&payout(MINER), 0, 0).unwrap();
+    let list = work.transactions(offer.job.ticket()).unwrap();
+    let listed: Vec<String> = serde_json::from_slice(&list).unwrap();
+    let raw: Vec<String> = template.transactions.iter().map(|transaction| hex::encode(&transaction.raw)).collect();
+    assert_eq!(listed, raw);
+    assert_eq!(work.transactions(offer.job.ticket()).unwrap().as_ptr(), list.as_ptr());
+}
+
+#[test]
+fn one_script_is_one_payee_however_it_is_written() {
+    assert_eq!(payout(&MINER.to_uppercase()).address, payout(MINER).address);
+}
+
+#[test]
+fn a_merged_chains_easier_target_makes_solutions_and_its_commitment_follows_the_height() {
+    let block = MergedBlock { chain: "other".into(), chain_id: 98, hash: [7; 32], target: Target::MAX_256 };
+    let merged = Arc::new(MergedWork::new(vec![block]).unwrap());
+    let mut chain = Sharechain::new(&BITCOIN_REGTEST);
+    chain.think(f64::from(unix_second()));
+    let template = template(850_000);
+    let parts = WorkParts::new(&template, &chain.tip(), merged.clone()).unwrap();
+    let work = WorkSet::new(&config(0.0), parts, Arc::default(), Epochs::default(), None).unwrap();
+    let offer = work.offer(&payout(MINER), 0, 0).unwrap();
+    let ticket = offer.job.ticket();
+    let hard = |first: u8| [[0xff; 31].as_slice(), &[first]].concat().try_into().unwrap();
+    assert_eq!(ticket.reached(&hard(0xff)), [Goal::Merged(0)], "no share and no block of the parent chain");
+    assert_eq!(ticket.reached(&hard(0)), [Goal::Share, Goal::Block, Goal::Merged(0)]);
+    assert_eq!(offer.job.solution_target(), stratum::Target::from_le_bytes([0xff; 32]));
+    let script = &ticket.draft().unwrap().info().share_data.coinbase.clone();
+    assert_eq!(script[..5], [3, 0x50, 0xf8, 0x0c, 44]);
+    assert_eq!(script[5..49], merged.commitment().unwrap());
+    assert!(script.ends_with(b"\x05hello"));
+}
+
+#[test]
+fn donations_are_right_on_average() {
+    assert_eq!(donation(0.0, 0.999), 0);
+    assert_eq!(donation(100.0, 0.5), 65535);
+    let mut random = fastrand::Rng::with_seed(1);
+    let sum: u32 = (0..10_000).map(|_| u32::from(donation(0.5, random.f64()))).sum();
+    assert!((f64::from(sum) / 10_000.0 - 65535.0 * 0.005).abs() < 0.1, "{sum}");
+}
+
+#[test]
+fn texts_that_do_not_fit_are_refused_by_name() {
+    let long = "x".repeat(76);
+    assert_eq!(check_texts(std::slice::from_ref(&long)), Err(TextsError::TooLong(long)));
+    assert_eq!(check_texts(&["x".repeat(60), "y".repeat(60)]), Err(TextsError::TooMany(122)));
+    assert_eq!(check_texts(&["x".repeat(75)]), Ok(()));
+}
