@@ -6,6 +6,40 @@ use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::time::Instant;
 
+/// Who found a block, and what it pays: the same in the journal, in its record, and in announcements. Each puts it between
+/// the fields that it has itself, so its order is that of the files.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Finding {
+    /// What its coinbase pays in all, in satoshis.
+    pub value: u64,
+    /// Whom its coinbase pays, in words for people (an address).
+    pub payee: String,
+    /// The worker that found it, or the peer whose share it is.
+    pub finder: String,
+    /// Whether miners of this node found it. Files of before this was noted are about our own blocks, but for a few.
+    #[serde(default = "yes")]
+    pub is_ours: bool,
+}
+
+fn yes() -> bool {
+    true
+}
+
+impl Finding {
+    /// Longest text of others that is kept of it, in characters.
+    pub const TEXT_MAX: usize = 300;
+
+    /// The same with its texts cut to [`Self::TEXT_MAX`]: names and addresses are a stranger's.
+    pub fn shortened(&self) -> Self {
+        Self { payee: shortened(&self.payee), finder: shortened(&self.finder), ..*self }
+    }
+}
+
+/// The beginning of `text`, [`Finding::TEXT_MAX`] characters at most.
+pub(super) fn shortened(text: &str) -> String {
+    text.chars().take(Finding::TEXT_MAX).collect()
+}
+
 /// A block that meets its target, ready to be sent.
 #[derive(Clone, PartialEq, Eq)]
 pub struct FoundBlock {
@@ -17,14 +51,8 @@ pub struct FoundBlock {
     pub height: u32,
     /// The whole block as it goes over the wire, witnesses included.
     pub bytes: Bytes,
-    /// What its coinbase pays in all, in satoshis.
-    pub value: u64,
-    /// Whom its coinbase pays, in words for people (an address).
-    pub payee: String,
-    /// The worker that found it, or the peer whose share it is.
-    pub finder: String,
-    /// Whether miners of this node found it.
-    pub is_ours: bool,
+    /// Who found it, and what it pays.
+    pub finding: Finding,
     /// When its submission was judged, which is when its miner was answered; `None` for peers' blocks and the journal's.
     pub judged_at: Option<Instant>,
 }
@@ -38,12 +66,8 @@ pub struct Sighting {
     pub previous_block: Option<BlockHash>,
     /// Its height. Without it the share builds on a block that is not known here, and may be no block at all.
     pub height: Option<u32>,
-    /// What its coinbase pays in all, in satoshis, as the share says.
-    pub value: u64,
-    /// Whom it pays, in words for people.
-    pub payee: String,
-    /// Who sent the share.
-    pub finder: String,
+    /// Who sent the share, and what the block pays as the share says.
+    pub finding: Finding,
     /// Why the block could not be made here.
     pub not_made: String,
 }

@@ -13,6 +13,6 @@ pub mod journal;
 mod reports;
 pub mod submit;
 
-pub use block::{BlockReport, FoundBlock, Outcome, Sighting};
+pub use block::{BlockReport, Finding, FoundBlock, Outcome, Sighting};
 pub use daemon::{BlockPosition, Explorer, Route};
 pub use reports::{REPORTS_KEPT_MAX, Reports};

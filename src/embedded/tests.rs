@@ -2,6 +2,7 @@
 
 use super::chain::tests::solve;
 use super::*;
+use crate::blocks::Finding;
 use bitcoin::consensus::encode::serialize;
 use tokio::time::timeout;
 
@@ -24,10 +25,7 @@ fn found(embedded: &Embedded, salt: u32) -> FoundBlock {
         previous_block: parts.previous_block,
         height: parts.height,
         bytes: serialize(&block).into(),
-        value: parts.coinbase_value,
-        payee: "anyone".into(),
-        finder: "test".into(),
-        is_ours: true,
+        finding: Finding { value: parts.coinbase_value, payee: "anyone".into(), finder: "test".into(), is_ours: true },
         judged_at: None,
     }
 }

@@ -13,7 +13,7 @@ use stratum::Solution;
 use tokio::sync::mpsc;
 use tracing::{error, info};
 
-use crate::blocks::FoundBlock;
+use crate::blocks::{Finding, FoundBlock};
 use crate::chain::{OwnShare, OwnShares};
 use crate::work::{Goal, Ticket};
 
@@ -126,10 +126,12 @@ fn block_of(solution: &Solution<Ticket>, draft: &Draft) -> FoundBlock {
         previous_block: template.previous_block,
         height: template.height,
         bytes: Bytes::from(ticket.block(draft, &solution.solved.header, solution.extranonces)),
-        value: template.coinbase_value,
-        payee: ticket.payees_in_words(draft),
-        finder: solution.worker.to_string(),
-        is_ours: true,
+        finding: Finding {
+            value: template.coinbase_value,
+            payee: ticket.payees_in_words(draft),
+            finder: solution.worker.to_string(),
+            is_ours: true,
+        },
         judged_at: Some(solution.judged),
     }
 }

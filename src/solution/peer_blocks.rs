@@ -18,7 +18,7 @@ use thiserror::Error;
 use tokio::sync::{mpsc, watch};
 use tracing::{debug, error, info};
 
-use crate::blocks::{FoundBlock, Sighting};
+use crate::blocks::{Finding, FoundBlock, Sighting};
 use crate::chain::{KnownTransactions, SolvedShare};
 use crate::template::{Template, TemplateTransaction};
 
@@ -129,7 +129,7 @@ async fn take(recent: &Recent, solved: &SolvedShare, inputs: &Inputs, blocks: &m
     match recent.block_of(solved, &inputs.known) {
         Ok(block) => {
             counter!("solution_peer_blocks_total", "result" => "made").increment(1);
-            let (height, hash, finder) = (block.height, block.hash, block.finder.clone());
+            let (height, hash, finder) = (block.height, block.hash, block.finding.finder.clone());
             // Sent before it is logged.
             if blocks.send(block).await.is_err() {
                 error!(height, %hash, "a peer's block came after submission had ended");
@@ -160,15 +160,19 @@ fn sighting(recent: &Recent, solved: &SolvedShare, reason: &NoBlock) -> Sighting
         hash: BlockHash::from_byte_array(share.hash().0),
         previous_block,
         height: template.map(|template| template.height),
-        value: share.data().subsidy,
-        payee: format!("{} and its window", share.payee()),
-        finder: sender(solved),
+        finding: finding(solved),
         not_made: reason.to_string(),
     }
 }
 
-fn sender(solved: &SolvedShare) -> String {
-    solved.source.map_or_else(|| "a peer".to_owned(), |source| format!("peer {source}"))
+fn finding(solved: &SolvedShare) -> Finding {
+    let share = &*solved.share;
+    Finding {
+        value: share.data().subsidy,
+        payee: format!("{} and its window", share.payee()),
+        finder: solved.source.map_or_else(|| "a peer".to_owned(), |source| format!("peer {source}")),
+        is_ours: false,
+    }
 }
 
 /// The latest templates. A transaction that is in many of them is kept once.
@@ -252,10 +256,7 @@ impl Recent {
             previous_block: template.previous_block,
             height: template.height,
             bytes: bytes.into(),
-            value: share.data().subsidy,
-            payee: format!("{} and its window", share.payee()),
-            finder: sender(solved),
-            is_ours: false,
+            finding: finding(solved),
             judged_at: None,
         })
     }

@@ -10,9 +10,9 @@ use sharechain::chain::Sharechain;
 use sharechain::coin::BITCOIN_REGTEST;
 use sharechain::merged::MergedBlock;
 use sharechain::share::{Draft, Share, Target};
-use stratum::{Difficulty, Work};
 use stratum::mining::job::LastRoot;
 use stratum::mining::submission::Submission;
+use stratum::{Difficulty, Work};
 
 const NODE: &str = "mipcBbFg9gMiCh81Kj8tqqdgoZub1ZJRfn";
 const MINER: &str = "bcrt1qw508d6qejxtdg4y5r3zarvary0c5xw7kygt080";

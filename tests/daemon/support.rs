@@ -12,7 +12,7 @@ use p2pool::bitcoind::credentials::{Login, Password};
 use p2pool::bitcoind::daemon::{self, Config};
 use p2pool::bitcoind::{Handle, Health};
 use p2pool::blocks::journal::Journal;
-use p2pool::blocks::{BlockReport, FoundBlock, Outcome};
+use p2pool::blocks::{BlockReport, Finding, FoundBlock, Outcome};
 use p2pool::runtime::data_dir::DataDir;
 use p2pool::runtime::disk::DiskHealth;
 use p2pool::runtime::tasks::Tasks;
@@ -181,10 +181,7 @@ pub(crate) fn mine_paying(template: &Template, seed: u8, value: u64) -> FoundBlo
         previous_block: template.previous_block,
         height: template.height,
         bytes: serialize(&block).into(),
-        value,
-        payee: payout_address(seed).to_string(),
-        finder: "test".into(),
-        is_ours: true,
+        finding: Finding { value, payee: payout_address(seed).to_string(), finder: "test".into(), is_ours: true },
         judged_at: None,
     }
 }

@@ -19,8 +19,6 @@ const LONG_FILES: &[(&str, usize)] = &[
     ("sharechain/src/chain/forest.rs", 576),
     ("sharechain/src/chain/weights.rs", 507),
     ("src/bitcoind/wire.rs", 606),
-    ("src/blocks/found/book.rs", 530),
-    ("src/blocks/journal.rs", 563),
     ("src/chain/owner.rs", 831),
     ("src/config/arguments.rs", 580),
     ("src/config/mod.rs", 866),

@@ -143,10 +143,10 @@ impl Outbox {
             self.waiting.pop_front();
         }
         // Whoever found it is the first to know.
-        let wait = if record.is_ours { Duration::ZERO } else { random_wait(self.wait_mean) };
+        let wait = if record.finding.is_ours { Duration::ZERO } else { random_wait(self.wait_mean) };
         let name = self.network.name.to_uppercase();
         let height = record.height.map_or_else(|| "?".to_owned(), |height| height.to_string());
-        let payee: String = printable(&record.payee).chars().take(TEXT_MAX / 2).collect();
+        let payee: String = printable(&record.finding.payee).chars().take(TEXT_MAX / 2).collect();
         let text = format!("\u{2}{name} BLOCK FOUND by {payee}! Height {height}, {hash}\u{2}");
         self.waiting.push_back((Instant::now() + wait, hash, text));
     }

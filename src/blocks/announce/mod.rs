@@ -13,6 +13,7 @@ use tokio::sync::broadcast::error::RecvError;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
+use crate::blocks::Finding;
 use crate::blocks::found::{Event, EventKind};
 use crate::runtime::tasks::Tasks;
 
@@ -86,7 +87,8 @@ struct Mentions {
 impl Announcement {
     fn new(event: &Event, network: &Network) -> Self {
         let record = &*event.record;
-        let (payee, finder) = (printable(&record.payee), printable(&record.finder));
+        let Finding { value, payee, finder, is_ours } = &record.finding;
+        let (payee, finder) = (printable(payee), printable(finder));
         let height = record.height.map_or_else(|| "?".to_owned(), |height| height.to_string());
         let happened = match event.kind {
             EventKind::Found => "was found",
@@ -96,19 +98,19 @@ impl Announcement {
             EventKind::Orphaned => "was orphaned: it pays nobody",
             EventKind::Rejected => "was rejected: it breaks a rule",
         };
-        let value = coins(record.value);
+        let coins = coins(*value);
         let symbol = network.parent.symbol;
         let text =
-            format!("{} block {height} {happened}. {value} {symbol}, found by {finder}: {}", network.name, record.hash);
+            format!("{} block {height} {happened}. {coins} {symbol}, found by {finder}: {}", network.name, record.hash);
         Self {
             event: event.kind.word(),
             network: network.name,
             hash: record.hash.to_string(),
             height: record.height,
-            value: record.value,
+            value: *value,
             payee,
             finder,
-            is_ours: record.is_ours,
+            is_ours: *is_ours,
             found_at: record.found_at,
             confirmations: record.confirmations,
             content: text.clone(),
@@ -164,10 +166,7 @@ mod tests {
             hash: BlockHash::from_byte_array([0xab; 32]),
             previous_block: None,
             height: Some(850_000),
-            value: 312_500_001,
-            payee: "bc1qpayee".into(),
-            finder: finder.into(),
-            is_ours: true,
+            finding: Finding { value: 312_500_001, payee: "bc1qpayee".into(), finder: finder.into(), is_ours: true },
             found_at: 1.5,
             routes: Vec::new(),
             verdict: None,

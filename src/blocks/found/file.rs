@@ -64,8 +64,8 @@ pub(super) fn save(folder: &Path, blocks: &FoundBlocks) -> Result<(), (PathBuf, 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::blocks::Outcome;
     use crate::blocks::found::{RouteReport, Standing, Verdict};
+    use crate::blocks::{Finding, Outcome};
     use bitcoin::BlockHash;
     use bitcoin::hashes::Hash;
 
@@ -75,10 +75,12 @@ mod tests {
             hash: BlockHash::from_byte_array([1; 32]),
             previous_block: None,
             height: Some(7),
-            value: 5_000_000_000,
-            payee: "payee \"é\"".into(),
-            finder: "finder".into(),
-            is_ours: true,
+            finding: Finding {
+                value: 5_000_000_000,
+                payee: "payee \"é\"".into(),
+                finder: "finder".into(),
+                is_ours: true,
+            },
             found_at: 1.5,
             routes: vec![RouteReport {
                 route: "rpc".into(),
@@ -102,7 +104,14 @@ mod tests {
         save(folder.path(), &FoundBlocks { blocks: vec![Arc::new(record())] }).unwrap();
         assert_eq!(load(folder.path()), (vec![record()], None));
         let text = fs::read_to_string(folder.path().join(NAME)).unwrap();
-        assert!(text.contains(r#""outcome":"rejected","reason":"bad-cb-amount""#), "{text}");
+        let wanted = format!(
+            r#"{{"version":1,"blocks":[{{"hash":"{}","previous_block":null,"height":7,"value":5000000000,"#,
+            "01".repeat(32)
+        ) + r#""payee":"payee \"é\"","finder":"finder","is_ours":true,"found_at":1.5,"#
+            + r#""routes":[{"route":"rpc","attempts":3,"at":2.0,"outcome":"failed","reason":"no"}],"#
+            + r#""verdict":{"at":3.0,"outcome":"rejected","reason":"bad-cb-amount"},"not_submitted":null,"#
+            + r#""standing":"rejected","standing_since":3.0,"confirmations":0,"is_settled":true}]}"#;
+        assert_eq!(text, wanted, "as every version writes it");
     }
 
     #[test]

@@ -17,8 +17,7 @@ use super::book::Book;
 use super::{CONFIRMATIONS_MATURE, Event, EventKind, FoundBlocks, Record, Standing, file};
 use crate::blocks::journal::Journal;
 use crate::blocks::submit::Resubmitter;
-use crate::blocks::{BlockPosition, Explorer};
-use crate::blocks::{BlockReport, Outcome, Sighting};
+use crate::blocks::{BlockPosition, BlockReport, Explorer, Finding, Outcome, Sighting};
 use crate::runtime::clock::unix_now;
 use crate::runtime::data_dir::DataDir;
 use crate::runtime::disk::{DiskHealth, Part};
@@ -364,8 +363,8 @@ impl Follower {
 /// What `bitcoind::submit` has not said already.
 fn say(event: &Event) {
     let record = &*event.record;
-    let (hash, height, value) = (record.hash, record.height.unwrap_or_default(), record.value);
-    let (payee, finder) = (&record.payee, &record.finder);
+    let (hash, height) = (record.hash, record.height.unwrap_or_default());
+    let Finding { value, payee, finder, .. } = &record.finding;
     match event.kind {
         EventKind::Accepted if record.not_submitted.is_some() => {
             info!(height, %hash, payee, value, finder, "a block of the pool's is in the chain");

@@ -18,7 +18,7 @@ use bitcoin::BlockHash;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
-use crate::blocks::Outcome;
+use crate::blocks::{Finding, Outcome};
 
 /// Confirmations at which a coinbase can be spent: nobody is paid before.
 pub const CONFIRMATIONS_MATURE: u32 = 100;
@@ -45,14 +45,9 @@ pub struct Record {
     pub previous_block: Option<BlockHash>,
     /// Its height, if known.
     pub height: Option<u32>,
-    /// What its coinbase pays in all, in satoshis.
-    pub value: u64,
-    /// Whom it pays, in words for people.
-    pub payee: String,
-    /// The worker that found it, or the peer who sent its share.
-    pub finder: String,
-    /// Whether miners of this node found it.
-    pub is_ours: bool,
+    /// Who found it, and what it pays.
+    #[serde(flatten)]
+    pub finding: Finding,
     /// When this node heard of it, in seconds since 1970.
     pub found_at: f64,
     /// What each way to the daemon has brought so far.

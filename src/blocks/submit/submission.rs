@@ -15,7 +15,7 @@ use tracing::{debug, error, info, warn};
 use super::keeper::Safe;
 use super::{Live, STOP_GRACE};
 use crate::blocks::journal::{self, DamageError};
-use crate::blocks::{BlockReport, FoundBlock, Outcome, Reports, Route};
+use crate::blocks::{BlockReport, Finding, FoundBlock, Outcome, Reports, Route};
 use crate::runtime::backoff::Backoff;
 use crate::template::Template;
 
@@ -254,8 +254,8 @@ impl Submission {
         let is_news = !(self.is_recheck && matches!(verdict, Outcome::Rejected(_)));
         if is_news {
             counter!("bitcoind_blocks_total", "outcome" => verdict.word()).increment(1);
-            let (height, hash, finder) = (block.height, block.hash, &block.finder);
-            let (payee, value) = (&block.payee, block.value);
+            let (height, hash) = (block.height, block.hash);
+            let Finding { value, payee, finder, .. } = &block.finding;
             match verdict {
                 Outcome::Accepted => info!(height, %hash, payee, value, finder, "BLOCK ACCEPTED"),
                 Outcome::Stale => warn!(

@@ -2,7 +2,7 @@
 
 use super::submission::COMPETITOR_DEPTH;
 use super::*;
-use crate::blocks::{BlockReport, Outcome};
+use crate::blocks::{BlockReport, Finding, Outcome};
 use bitcoin::BlockHash;
 use bitcoin::hashes::Hash;
 use futures::future::BoxFuture;
@@ -39,10 +39,7 @@ fn block() -> FoundBlock {
         previous_block: BlockHash::from_byte_array([2; 32]),
         height: 7,
         bytes: Bytes::from_static(b"block"),
-        value: 1,
-        payee: "payee".into(),
-        finder: "finder".into(),
-        is_ours: true,
+        finding: Finding { value: 1, payee: "payee".into(), finder: "finder".into(), is_ours: true },
         judged_at: None,
     }
 }

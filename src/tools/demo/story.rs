@@ -170,8 +170,8 @@ impl Story {
                 self.line(&format!(
                     "Block found at height {} by {}: pays {} {} ({}).",
                     block.height,
-                    worker_of(&block.finder),
-                    show_coins(block.value),
+                    worker_of(&block.finding.finder),
+                    show_coins(block.finding.value),
                     DEMO.parent.symbol,
                     block.hash
                 ));

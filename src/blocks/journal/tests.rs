@@ -1,0 +1,135 @@
+//! A block outlives a crash, whatever state its file is in.
+
+use super::*;
+
+fn block(seed: u8) -> FoundBlock {
+    FoundBlock {
+        hash: BlockHash::from_byte_array([seed; 32]),
+        previous_block: BlockHash::from_byte_array([seed + 1; 32]),
+        height: u32::from(seed),
+        bytes: Bytes::from(vec![b'\n', seed, b'\n', 0xff]),
+        finding: Finding {
+            value: 5_000_000_000,
+            payee: "bcrt1q\"\n".into(),
+            finder: "worker é".into(),
+            is_ours: seed % 2 == 1,
+        },
+        judged_at: None,
+    }
+}
+
+fn journal() -> (tempfile::TempDir, Journal) {
+    let dir = tempfile::tempdir().unwrap();
+    let journal = Journal::of_test(dir.path());
+    (dir, journal)
+}
+
+#[test]
+fn an_unfinished_block_is_found_again_whole() {
+    let (_dir, journal) = journal();
+    let entry = journal.write(&block(1)).unwrap();
+    entry.sync().unwrap();
+    let found = journal.unfinished().unwrap();
+    assert_eq!(found.blocks, [(block(1), entry)]);
+    assert!(found.damaged.is_empty());
+}
+
+#[test]
+fn an_accepted_block_is_kept_and_not_submitted_again() {
+    let (dir, journal) = journal();
+    for (seed, outcome) in [(1, Outcome::Accepted), (2, Outcome::Stale), (3, Outcome::Rejected("bad".into()))] {
+        journal.write(&block(seed)).unwrap().mark(&outcome).unwrap();
+    }
+    let found = journal.unfinished().unwrap();
+    let seeds = |blocks: &[(FoundBlock, Entry)]| blocks.iter().map(|(block, _)| block.height).collect::<Vec<_>>();
+    assert_eq!((seeds(&found.blocks), seeds(&found.rejected)), (vec![2], vec![3]));
+    let kept: Vec<_> = fs::read_dir(dir.path().join("found_blocks")).unwrap().map(|one| one.unwrap()).collect();
+    assert_eq!(kept.len(), 3);
+    assert!(kept.iter().any(|one| one.file_name().to_string_lossy().ends_with(".rejected")));
+}
+
+#[test]
+fn blocks_are_kept_with_their_fate_until_they_are_settled() {
+    let (_dir, journal) = journal();
+    for (seed, outcome) in [(1, Outcome::Accepted), (2, Outcome::Stale), (3, Outcome::Rejected("bad".into()))] {
+        journal.write(&block(seed)).unwrap().mark(&outcome).unwrap();
+    }
+    journal.write(&block(4)).unwrap();
+    let fates = || {
+        let kept = journal.kept().unwrap();
+        let word = |one: Kept| (one.block.height, one.outcome.map_or("open", |outcome| outcome.word()));
+        kept.into_iter().map(word).collect::<Vec<_>>()
+    };
+    assert_eq!(fates(), [(4, "open"), (3, "rejected"), (2, "stale"), (1, "accepted")]);
+    for seed in 1..=4 {
+        journal.forget(&block(seed).hash).unwrap();
+    }
+    assert_eq!(fates(), [(4, "open"), (3, "rejected")], "what may be needed yet is not removed");
+}
+
+#[test]
+fn of_what_is_kept_for_a_person_the_latest_stay() {
+    let (dir, journal) = journal();
+    let begin = SystemTime::now() - std::time::Duration::from_secs(1000);
+    let count = LOOKED_AT_MAX + 3;
+    for number in 0..count {
+        let path = dir.path().join("found_blocks").join(format!("{number:07}-x.rejected"));
+        let age = std::time::Duration::from_secs(number as u64);
+        File::create(&path).unwrap().set_modified(begin + age).unwrap();
+    }
+    journal.write(&block(1)).unwrap();
+    journal.prune().unwrap();
+    let left = journal.paths().unwrap();
+    assert_eq!(left.len(), LOOKED_AT_MAX + 1);
+    assert!(left[0].to_string_lossy().ends_with(".block"), "a block on its way is never removed: {left:?}");
+    assert!(left[1].to_string_lossy().contains("0000003-x"), "{left:?}");
+}
+
+#[test]
+fn a_torn_file_is_set_aside_and_the_others_are_found() {
+    let (_dir, journal) = journal();
+    journal.write(&block(1)).unwrap();
+    let torn = journal.write(&block(2)).unwrap();
+    let bytes = fs::read(&torn.path).unwrap();
+    fs::write(&torn.path, &bytes[..bytes.len() - 1]).unwrap();
+    fs::write(journal.folder.join("0000003-short.block"), b"x").unwrap();
+    let found = journal.unfinished().unwrap();
+    assert_eq!(found.blocks.len(), 1);
+    let reasons: Vec<_> = found.damaged.iter().map(|(_, reason)| reason).collect();
+    assert_eq!(reasons, [&DamageError::Checksum, &DamageError::Length(1)]);
+    assert!(found.damaged.iter().all(|(path, _)| path.exists()));
+    assert!(journal.unfinished().unwrap().damaged.is_empty());
+}
+
+#[test]
+fn a_block_whose_rename_was_cut_short_is_not_lost() {
+    let (_dir, journal) = journal();
+    let mut entry = journal.write(&block(1)).unwrap();
+    fs::rename(&entry.path, entry.path.with_extension("tmp")).unwrap();
+    assert_eq!(journal.unfinished().unwrap().blocks, [(block(1), entry.clone())]);
+    entry.mark(&Outcome::Accepted).unwrap();
+}
+
+#[test]
+fn a_file_begins_with_the_line_that_every_version_reads() {
+    let bytes = encode(&block(1));
+    let line = String::from_utf8(bytes.split(|byte| *byte == b'\n').next().unwrap().to_vec()).unwrap();
+    let (hash, previous) = ("01".repeat(32), "02".repeat(32));
+    let wanted =
+        format!(r#"{{"version":1,"hash":"{hash}","height":1,"previous_block":"{previous}","value":5000000000,"#)
+            + r#""payee":"bcrt1q\"\n","finder":"worker é","is_ours":true}"#;
+    assert_eq!(line, wanted);
+    let old = line.replace(r#","is_ours":true"#, "");
+    assert!(serde_json::from_str::<Header>(&old).unwrap().finding.is_ours, "files of before it was noted");
+}
+
+#[test]
+fn every_flipped_byte_is_noticed() {
+    let good = encode(&block(1));
+    for at in 0..good.len() {
+        let mut bad = good.clone();
+        bad[at] ^= 1;
+        assert!(decode(bad).is_err(), "byte {at}");
+    }
+    assert_eq!(decode(good).unwrap(), block(1));
+}
