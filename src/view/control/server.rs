@@ -8,13 +8,14 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::net::UnixListener;
-use tokio::sync::Semaphore;
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::warn;
 
 use super::{socket_path, with_short_path};
+use crate::runtime::accept::{Acceptor, WhenFull};
 use crate::runtime::data_dir::DataDir;
 use crate::view::http::Http;
 
@@ -29,9 +30,6 @@ const LAST_ANSWERS: Duration = Duration::from_millis(200);
 
 /// The other end of every connection.
 const THIS_MACHINE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
-
-/// Pause after an error of `accept`, such as having no file descriptors left.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Answers as `router` does until `stop`, from when `data_dir` is this process's. A node without a control socket is still a
 /// node, so trouble is only logged.
@@ -50,41 +48,28 @@ pub async fn run(router: Router, data_dir: DataDir, stop: CancellationToken) {
     let http = Http::new(router, stop.clone());
     let connections = TaskTracker::new();
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
-    loop {
-        // A connection beyond them waits in the kernel's queue.
-        let place = tokio::select! {
-            () = stop.cancelled() => break,
-            place = places.clone().acquire_owned() => place.expect("never closed"),
-        };
-        let stream = tokio::select! {
-            () = stop.cancelled() => break,
-            accepted = listener.accept() => match accepted {
-                Ok((stream, _)) => stream,
-                Err(error) => {
-                    warn!(%error, "cannot accept control connections");
-                    tokio::time::sleep(ACCEPT_PAUSE).await;
-                    continue;
-                }
-            },
-        };
-        let (http, stop) = (http.clone(), stop.clone());
-        connections.spawn(async move {
-            let last_answers = async {
-                stop.cancelled().await;
-                tokio::time::sleep(LAST_ANSWERS).await;
-            };
-            tokio::select! {
-                () = http.serve(stream, THIS_MACHINE) => {}
-                () = tokio::time::sleep(CONNECTION_MAX) => {}
-                () = last_answers => {}
-            }
-            drop(place);
-        });
-    }
+    let welcome = |stream, (), place| {
+        connections.spawn(serve(http.clone(), stream, place, stop.clone()));
+    };
+    // A connection beyond them waits in the kernel's queue.
+    Acceptor::new(listener, "operators").run(places, WhenFull::Wait, stop.clone(), welcome).await;
     // Nobody else writes here while the directory is ours.
     let _ = fs::remove_file(socket_path(data_dir.path()));
     connections.close();
     connections.wait().await;
+}
+
+/// Serves one connection to its end, but not for ever.
+async fn serve(http: Http, stream: UnixStream, _place: OwnedSemaphorePermit, stop: CancellationToken) {
+    let last_answers = async {
+        stop.cancelled().await;
+        tokio::time::sleep(LAST_ANSWERS).await;
+    };
+    tokio::select! {
+        () = http.serve(stream, THIS_MACHINE) => {}
+        () = tokio::time::sleep(CONNECTION_MAX) => {}
+        () = last_answers => {}
+    }
 }
 
 /// Opens the socket in `data_dir`, in place of one that an earlier run left. There is no instant in which it is there and
