@@ -1,5 +1,5 @@
-//! P2Pool's consensus as a library: bytes and the time in, verdicts out. No sockets, no files, no clock, no tasks; the
-//! manifest and `clippy.toml` keep it so.
+//! P2Pool's consensus as a library: bytes and the time in, verdicts out. No sockets, files, clock or tasks; the
+//! manifest and `.clippy.toml` enforce it.
 //!
 //! ```text
 //!  bytes ──share──▶ Share ──chain: verify──▶ Sharechain ──select──▶ Tip ──▶ the next share
@@ -7,7 +7,7 @@
 //!            └── coin: networks, addresses, proof of work
 //! ```
 //!
-//! `docs/protocol.md` is the specification that comments cite by section and trap.
+//! `docs/protocol.md` is the specification; comments cite its sections and traps.
 
 pub mod chain;
 pub mod coin;

@@ -1,8 +1,8 @@
-//! Merged mining: the work of other chains, and the one commitment to all of it that a parent block's coinbase carries
-//! (protocol section 9.8).
+//! Merged mining: work of other chains, and the one commitment to all of it in a parent block's coinbase (protocol
+//! section 9.8).
 //!
-//! Each chain has a slot in a merkle tree that follows from its number, so that a proof of work cannot stand for two blocks
-//! of one chain. What the coinbase holds is the tree's root; a chain's proof leads from its block's hash to that root.
+//! Each chain has a slot in a merkle tree, derived from its number, so that a proof of work cannot stand for two blocks
+//! of one chain. The coinbase holds the tree's root; a chain's proof is the branch from its block's hash to that root.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -13,49 +13,49 @@ use thiserror::Error;
 use crate::merkle::{self, Digest};
 use crate::share::Target;
 
-/// Begins the commitment in a coinbase script.
+/// First bytes of the commitment in a coinbase script.
 pub const COMMITMENT_HEAD: [u8; 4] = [0xfa, 0xbe, 0x6d, 0x6d];
 
-/// Bytes of a commitment: its head, the root, the tree's size, a nonce of 0.
+/// Bytes of a commitment: head, root, tree size, and a nonce of 0.
 pub const COMMITMENT_BYTES: usize = 4 + 32 + 4 + 4;
 
-/// Levels of the tree at most, which is what the daemons of merged chains accept.
+/// Maximum depth of the tree accepted by the daemons of merged chains.
 const LEVELS_MAX: u32 = 30;
 
-/// A merged chain's next block.
+/// Next block of a merged chain.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MergedBlock {
-    /// The chain's name, for people.
+    /// Name of the chain, for display.
     pub chain: Arc<str>,
-    /// The chain's number.
+    /// Number of the chain.
     pub chain_id: u32,
-    /// The block's hash, a raw digest.
+    /// Hash of the block, a raw digest.
     pub hash: Digest,
-    /// What a parent block's proof of work must meet.
+    /// Target for the parent block's proof of work.
     pub target: Target,
 }
 
-/// Where a block's hash stands in the tree.
+/// Position of a block's hash in the tree.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Place {
-    /// The slot, from 0.
+    /// Slot, from 0.
     pub index: u32,
-    /// The siblings on the way to the root.
+    /// Siblings on the path to the root.
     pub branch: Vec<Digest>,
 }
 
-/// Why chains cannot be mined together.
+/// Reasons why chains cannot be mined together.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum MergedError {
-    /// Two chains have one number.
+    /// Two chains with the same number.
     #[error("two merged chains have the chain number {0}: each can be mined once")]
     SameChain(u32),
-    /// No tree that daemons accept has a slot for each.
+    /// No tree that daemons accept has a separate slot for each chain.
     #[error("these merged chains' numbers have no slots of their own in a tree of {LEVELS_MAX} levels: leave one out")]
     NoSlots,
 }
 
-/// The next blocks of merged chains: one snapshot, whatever their number. Plain data.
+/// Snapshot of the next blocks of any number of merged chains. Plain data.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "Vec<MergedBlock>", into = "Vec<MergedBlock>")]
 pub struct MergedWork {
@@ -66,7 +66,7 @@ pub struct MergedWork {
 }
 
 impl MergedWork {
-    /// Work on all of `blocks`.
+    /// Creates the work for all of `blocks`.
     ///
     /// # Errors
     /// [`MergedError`].
@@ -87,17 +87,17 @@ impl MergedWork {
         Ok(Self { blocks, levels, places, root })
     }
 
-    /// The blocks, in the order in which they were given.
+    /// Blocks, in the order given.
     pub fn blocks(&self) -> &[MergedBlock] {
         &self.blocks
     }
 
-    /// Where the block at `index` of [`blocks`](Self::blocks) stands in the tree.
+    /// Position in the tree of the block at `index` of [`blocks`](Self::blocks).
     pub fn place(&self, index: usize) -> Option<&Place> {
         self.places.get(index)
     }
 
-    /// What the parent's coinbase script must hold, once and right after the height; none without chains.
+    /// Commitment in the parent's coinbase script, once and directly after the height; `None` without chains.
     pub fn commitment(&self) -> Option<[u8; COMMITMENT_BYTES]> {
         if self.blocks.is_empty() {
             return None;
@@ -125,18 +125,18 @@ impl From<MergedWork> for Vec<MergedBlock> {
     }
 }
 
-/// The slot of a chain in a tree of `levels`: a fixed step of a linear congruential generator, with the commitment's nonce,
-/// which is 0, as its seed.
+/// Slot of a chain in a tree of `levels`: a fixed step of a linear congruential generator, seeded with the commitment's
+/// nonce, which is 0.
 fn slot(chain_id: u32, levels: u32) -> u32 {
     const FACTOR: u32 = 1_103_515_245;
     const STEP: u32 = 12_345;
-    // Sizes are powers of two, so that reducing modulo 2^32 first changes nothing.
+    // Sizes are powers of two, so reducing modulo 2^32 first changes nothing.
     let number = STEP.wrapping_mul(FACTOR).wrapping_add(STEP).wrapping_add(chain_id.wrapping_mul(FACTOR));
     number & ((1 << levels) - 1)
 }
 
-/// The root of a tree whose empty leaves are 0, and the way to it from each of `slots`. Costs the slots that are taken, not
-/// the tree's size.
+/// Returns the root of a tree whose empty leaves are 0, and the path to it from each of `slots`. The cost depends on
+/// the used slots, not on the tree's size.
 fn climb(leaves: BTreeMap<u32, Digest>, slots: &[u32], levels: u32) -> (Digest, Vec<Place>) {
     let mut places: Vec<Place> = slots.iter().map(|slot| Place { index: *slot, branch: Vec::new() }).collect();
     let (mut level, mut empty) = (leaves, [0; 32]);

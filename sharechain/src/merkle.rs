@@ -4,10 +4,10 @@
 
 use bitcoin::hashes::{Hash, sha256d};
 
-/// A raw 32-byte digest, in the order that the hash function produced it.
+/// Raw 32-byte digest, in the byte order of the hash function's output.
 pub type Digest = [u8; 32];
 
-/// The root over `leaves`; all zeroes for none (P2Pool's `merkle_hash`, protocol section 2).
+/// Returns the root over `leaves`; all zeroes for an empty list (P2Pool's `merkle_hash`, protocol section 2).
 pub fn root(leaves: &[Digest]) -> Digest {
     match leaves {
         [] => [0; 32],
@@ -15,13 +15,12 @@ pub fn root(leaves: &[Digest]) -> Digest {
     }
 }
 
-/// The siblings on the way from the first leaf to the root, where `rest` are the leaves after the first.
+/// Returns the siblings on the path from the first leaf to the root, where `rest` are the leaves after the first.
 ///
-/// The first leaf itself never matters: this is what lets a coinbase change without hashing the block's transactions
-/// again.
+/// The branch does not depend on the first leaf, so a coinbase can change without rehashing the block's transactions.
 pub fn branch_of_first(rest: &[Digest]) -> Vec<Digest> {
     let mut branch = Vec::new();
-    // `level` always leaves out its first element, which the unknown leaf determines.
+    // `level` omits its first element, which depends on the unknown leaf.
     let mut level = rest.to_vec();
     while let Some((sibling, others)) = level.split_first() {
         branch.push(*sibling);
@@ -30,12 +29,12 @@ pub fn branch_of_first(rest: &[Digest]) -> Vec<Digest> {
     branch
 }
 
-/// The root that `leaf`, being the first of its tree, has by way of `branch`.
+/// Returns the root of a tree whose first leaf is `leaf`, given that leaf's `branch`.
 pub fn fold(leaf: Digest, branch: &[Digest]) -> Digest {
     branch.iter().fold(leaf, |left, right| node(&left, right))
 }
 
-/// The node above two others.
+/// Returns the parent node of `left` and `right`.
 pub fn node(left: &Digest, right: &Digest) -> Digest {
     let mut both = [0; 64];
     both[..32].copy_from_slice(left);

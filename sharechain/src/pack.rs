@@ -1,70 +1,70 @@
-//! The share protocol's byte primitives: every multi-byte rule of protocol section 2, read strictly and written once.
+//! Byte primitives of the share protocol: the multi-byte rules of protocol section 2, read strictly.
 //!
-//! Reading takes bytes from strangers, so it never allocates for what is not there, accepts one encoding of each value
-//! only, and names the field at which it stopped.
+//! Input is untrusted, so reading never allocates for bytes that are missing, accepts only one encoding of each value,
+//! and names the field at which it failed.
 
 use thiserror::Error;
 
-/// Why bytes are not what they should be. `field` names what was being read, `at` counts bytes from the start.
+/// Parse error. `field` names the field, `at` is the byte offset from the start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum UnpackError {
-    /// The bytes end inside a field. The reference tolerates some of these (section 2, "truncation"); nobody sends them.
+    /// The bytes end inside a field. The reference tolerates some cases (section 2, "truncation"); no node sends them.
     #[error("{field} at byte {at} needs {wanted} bytes, but {left} are left")]
     Short {
-        /// What was being read.
+        /// Name of the field.
         field: &'static str,
-        /// Where it starts.
+        /// Offset of the field.
         at: usize,
-        /// Bytes that it needs.
+        /// Bytes that the field needs.
         wanted: u64,
-        /// Bytes that there are.
+        /// Remaining bytes.
         left: usize,
     },
-    /// A varint in a longer form than its value needs, which would give one share several encodings.
+    /// A varint longer than its value needs, which would give one share several encodings.
     #[error("{field} at byte {at} writes {value} in a form longer than needed")]
     NotCanonical {
-        /// What was being read.
+        /// Name of the field.
         field: &'static str,
-        /// Where it starts.
+        /// Offset of the field.
         at: usize,
-        /// The value that it stands for.
+        /// Encoded value.
         value: u64,
     },
-    /// A list that claims more elements than the bytes left could hold.
+    /// A list that claims more elements than the remaining bytes can hold.
     #[error("{field} at byte {at} claims {count} elements, but {left} bytes are left")]
     TooMany {
-        /// What was being read.
+        /// Name of the field.
         field: &'static str,
-        /// Where its count starts.
+        /// Offset of the count.
         at: usize,
-        /// Elements claimed.
+        /// Claimed number of elements.
         count: u64,
-        /// Bytes that there are.
+        /// Remaining bytes.
         left: usize,
     },
-    /// A value that the field's type does not have.
+    /// A value outside the field's type.
     #[error("{field} at byte {at} has the impossible value {value}")]
     Impossible {
-        /// What was being read.
+        /// Name of the field.
         field: &'static str,
-        /// Where it starts.
+        /// Offset of the field.
         at: usize,
-        /// What stood there (the first byte of it, if it is text).
+        /// The value read (for text, its first byte).
         value: u64,
     },
-    /// Bytes after the end.
+    /// Trailing bytes.
     #[error("{left} bytes follow the end of {field} at byte {at}")]
     Trailing {
-        /// What had been read.
+        /// Name of the last field.
         field: &'static str,
-        /// Where it ended.
+        /// Offset of its end.
         at: usize,
-        /// Bytes that follow.
+        /// Number of trailing bytes.
         left: usize,
     },
 }
 
-/// Takes values off the front of a byte string.
+/// Reads values from the front of a byte string.
 #[derive(Debug, Clone)]
 pub struct Reader<'a> {
     bytes: &'a [u8],
@@ -72,27 +72,27 @@ pub struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
-    /// A reader at the first of `bytes`.
+    /// Creates a reader at the start of `bytes`.
     pub fn new(bytes: &'a [u8]) -> Reader<'a> {
         Reader { bytes, at: 0 }
     }
 
-    /// How many bytes were read so far.
+    /// Number of bytes read so far.
     pub fn at(&self) -> usize {
         self.at
     }
 
-    /// How many bytes are left.
+    /// Number of bytes left.
     pub fn left(&self) -> usize {
         self.bytes.len() - self.at
     }
 
-    /// The bytes from `from` (an earlier [`Reader::at`]) up to here.
+    /// Returns the bytes from `from` (an earlier [`Reader::at`]) to the current position.
     pub fn since(&self, from: usize) -> &'a [u8] {
         &self.bytes[from.min(self.at)..self.at]
     }
 
-    /// The next `count` bytes.
+    /// Reads `count` bytes.
     ///
     /// # Errors
     /// [`UnpackError::Short`].
@@ -106,7 +106,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// The next `N` bytes, as they stand.
+    /// Reads `N` bytes as an array.
     ///
     /// # Errors
     /// [`UnpackError::Short`].
@@ -120,7 +120,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// An unsigned byte.
+    /// Reads an unsigned byte.
     ///
     /// # Errors
     /// [`UnpackError::Short`].
@@ -128,7 +128,7 @@ impl<'a> Reader<'a> {
         self.array::<1>(field).map(|[byte]| byte)
     }
 
-    /// A little-endian u16.
+    /// Reads a little-endian u16.
     ///
     /// # Errors
     /// [`UnpackError::Short`].
@@ -136,7 +136,7 @@ impl<'a> Reader<'a> {
         self.array(field).map(u16::from_le_bytes)
     }
 
-    /// A big-endian u16: the port of an address record, alone in the protocol (trap 4).
+    /// Reads a big-endian u16: the port of an address record, the only one in the protocol (trap 4).
     ///
     /// # Errors
     /// [`UnpackError::Short`].
@@ -144,7 +144,7 @@ impl<'a> Reader<'a> {
         self.array(field).map(u16::from_be_bytes)
     }
 
-    /// A little-endian u32.
+    /// Reads a little-endian u32.
     ///
     /// # Errors
     /// [`UnpackError::Short`].
@@ -152,7 +152,7 @@ impl<'a> Reader<'a> {
         self.array(field).map(u32::from_le_bytes)
     }
 
-    /// A little-endian u64.
+    /// Reads a little-endian u64.
     ///
     /// # Errors
     /// [`UnpackError::Short`].
@@ -160,7 +160,7 @@ impl<'a> Reader<'a> {
         self.array(field).map(u64::from_le_bytes)
     }
 
-    /// A little-endian u128.
+    /// Reads a little-endian u128.
     ///
     /// # Errors
     /// [`UnpackError::Short`].
@@ -168,7 +168,7 @@ impl<'a> Reader<'a> {
         self.array(field).map(u128::from_le_bytes)
     }
 
-    /// A 256-bit value of which `none` means that there is none (`PossiblyNone`).
+    /// Reads a 256-bit value; `None` if it is zero (`PossiblyNone`).
     ///
     /// # Errors
     /// [`UnpackError::Short`].
@@ -176,7 +176,7 @@ impl<'a> Reader<'a> {
         self.array(field).map(|hash| (hash != [0; 32]).then_some(hash))
     }
 
-    /// A varint (Bitcoin's CompactSize) in its shortest form.
+    /// Reads a varint (Bitcoin's CompactSize) in its shortest form.
     ///
     /// # Errors
     /// [`UnpackError::Short`], [`UnpackError::NotCanonical`].
@@ -191,7 +191,7 @@ impl<'a> Reader<'a> {
         if value < least { Err(UnpackError::NotCanonical { field, at, value }) } else { Ok(value) }
     }
 
-    /// A varint count of bytes, then the bytes.
+    /// Reads a varint byte count, then the bytes.
     ///
     /// # Errors
     /// [`UnpackError::Short`], [`UnpackError::NotCanonical`].
@@ -203,8 +203,8 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// The count of a list whose elements take `element_bytes_min` bytes or more (at least one): never more than the
-    /// bytes left can hold, so it is safe to allocate for.
+    /// Reads the count of a list whose elements take `element_bytes_min` bytes or more (at least one). Never more than
+    /// the remaining bytes can hold, so it is safe to allocate for.
     ///
     /// # Errors
     /// [`UnpackError::Short`], [`UnpackError::NotCanonical`], [`UnpackError::TooMany`].
@@ -217,7 +217,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// A list of 256-bit hashes.
+    /// Reads a list of 256-bit hashes.
     ///
     /// # Errors
     /// [`UnpackError::Short`], [`UnpackError::NotCanonical`], [`UnpackError::TooMany`].
@@ -225,7 +225,7 @@ impl<'a> Reader<'a> {
         self.first_hashes(field, usize::MAX)
     }
 
-    /// A list of 256-bit hashes, of which only the first `kept` are returned. All of it is read over.
+    /// Reads a list of 256-bit hashes, and returns only the first `kept`; the others are skipped.
     ///
     /// # Errors
     /// [`UnpackError::Short`], [`UnpackError::NotCanonical`], [`UnpackError::TooMany`].
@@ -235,7 +235,7 @@ impl<'a> Reader<'a> {
         Ok(hashes[..count.min(kept)].into())
     }
 
-    /// Says that this is the end, which it must be: trailing bytes are an error everywhere in the share protocol.
+    /// Checks that no bytes are left: trailing bytes are an error everywhere in the share protocol.
     ///
     /// # Errors
     /// [`UnpackError::Trailing`].
@@ -251,41 +251,41 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// Appends values to a byte string, in the forms that [`Reader`] reads.
+/// Appends values to a byte string in the encodings that [`Reader`] reads.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Writer {
     bytes: Vec<u8>,
-    /// Bytes that were counted instead of being kept; none for a writer that keeps them.
+    /// Bytes counted instead of kept; `None` for a writer that keeps them.
     counted: Option<usize>,
 }
 
 impl Writer {
-    /// An empty string with room for `capacity` bytes.
+    /// Creates an empty writer with room for `capacity` bytes.
     pub fn with_capacity(capacity: usize) -> Writer {
         Writer { bytes: Vec::with_capacity(capacity), counted: None }
     }
 
-    /// A writer that keeps nothing, to find out how many bytes something takes: [`Writer::at`].
+    /// Creates a writer that only counts bytes: read the size from [`Writer::at`].
     pub fn counting() -> Writer {
         Writer { bytes: Vec::new(), counted: Some(0) }
     }
 
-    /// What was written.
+    /// Returns the bytes written.
     pub fn into_bytes(self) -> Vec<u8> {
         self.bytes
     }
 
-    /// How many bytes were written so far.
+    /// Number of bytes written so far.
     pub fn at(&self) -> usize {
         self.counted.unwrap_or(self.bytes.len())
     }
 
-    /// What was written so far.
+    /// Bytes written so far.
     pub fn as_bytes(&self) -> &[u8] {
         &self.bytes
     }
 
-    /// Bytes as they stand.
+    /// Writes raw bytes.
     pub fn bytes(&mut self, bytes: &[u8]) {
         match &mut self.counted {
             Some(counted) => *counted += bytes.len(),
@@ -293,42 +293,42 @@ impl Writer {
         }
     }
 
-    /// An unsigned byte.
+    /// Writes an unsigned byte.
     pub fn u8(&mut self, value: u8) {
         self.bytes(&[value]);
     }
 
-    /// A little-endian u16.
+    /// Writes a little-endian u16.
     pub fn u16(&mut self, value: u16) {
         self.bytes(&value.to_le_bytes());
     }
 
-    /// A big-endian u16 (see [`Reader::u16_big_endian`]).
+    /// Writes a big-endian u16 (see [`Reader::u16_big_endian`]).
     pub fn u16_big_endian(&mut self, value: u16) {
         self.bytes(&value.to_be_bytes());
     }
 
-    /// A little-endian u32.
+    /// Writes a little-endian u32.
     pub fn u32(&mut self, value: u32) {
         self.bytes(&value.to_le_bytes());
     }
 
-    /// A little-endian u64.
+    /// Writes a little-endian u64.
     pub fn u64(&mut self, value: u64) {
         self.bytes(&value.to_le_bytes());
     }
 
-    /// A little-endian u128.
+    /// Writes a little-endian u128.
     pub fn u128(&mut self, value: u128) {
         self.bytes(&value.to_le_bytes());
     }
 
-    /// A hash, or zeroes for none. A hash of zeroes reads back as none; no real hash is that.
+    /// Writes a hash, or zeroes for `None`. A zero hash reads back as `None`; no real hash is zero.
     pub fn hash_or_none(&mut self, hash: Option<&[u8; 32]>) {
         self.bytes(hash.unwrap_or(&[0; 32]));
     }
 
-    /// A varint in its shortest form.
+    /// Writes a varint in its shortest form.
     pub fn varint(&mut self, value: u64) {
         if value < 0xfd {
             self.u8(value.to_le_bytes()[0]);
@@ -344,18 +344,18 @@ impl Writer {
         }
     }
 
-    /// A count, as a varint.
+    /// Writes a count as a varint.
     pub fn count(&mut self, count: usize) {
         self.varint(count as u64);
     }
 
-    /// A count of bytes, then the bytes.
+    /// Writes a byte count, then the bytes.
     pub fn varstr(&mut self, bytes: &[u8]) {
         self.count(bytes.len());
         self.bytes(bytes);
     }
 
-    /// A count of hashes, then the hashes.
+    /// Writes a count of hashes, then the hashes.
     pub fn hashes(&mut self, hashes: &[[u8; 32]]) {
         self.count(hashes.len());
         self.bytes(hashes.as_flattened());

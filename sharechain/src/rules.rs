@@ -1,7 +1,7 @@
-//! The share versions, and everything in which they differ, as data. Nothing else asks for a version's number.
+//! Share versions, and all their differences as data. No other code depends on a version's number.
 //!
-//! A version is a row: [`ShareVersion::rules`] matches exhaustively, so that a new version does not compile until each
-//! question of [`VersionRules`] is answered for it. What a new answer means is then a `match` in the one place that asks.
+//! A version is a row: [`ShareVersion::rules`] matches exhaustively, so a new version compiles only when each field of
+//! [`VersionRules`] has a value for it. A new kind of value is then a `match` in the one place that reads it.
 
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -20,75 +20,75 @@ pub enum ShareVersion {
     V34,
     /// `PaddingBugfixShare`: as 34, with witness programs padded to 20 bytes.
     V35,
-    /// A version of the tests' own, as far from the others as the rules can say.
+    /// A version for tests, as different from the others as the rules allow.
     #[cfg(test)]
     Toy,
 }
 
-/// What shares of one version hold, and how they pay.
+/// Contents and payout rules of one share version.
 #[derive(Debug, PartialEq, Eq)]
 pub struct VersionRules {
     /// Number on the wire.
     pub number: u64,
-    /// The reference's name, which the web interface shows.
+    /// Name in the reference, shown in the web interface.
     pub name: &'static str,
-    /// Version that a vote can switch the chain to.
+    /// Version that votes can switch the chain to.
     pub successor: Option<ShareVersion>,
     /// Protocol version that peers need once the chain has this version (section 5.5).
     pub minimum_protocol: u32,
-    /// How a share names its payee.
+    /// Encoding of the payee.
     pub payee: PayeeForm,
-    /// What a share says of its block's transactions.
+    /// Information on the block's transactions.
     pub transactions: BlockTransactions,
-    /// Which timestamps a share may have.
+    /// Allowed timestamps.
     pub timestamps: Timestamps,
-    /// How witness programs become scripts.
+    /// Conversion of witness programs to scripts.
     pub programs: Programs,
-    /// Where the payout window begins.
+    /// Start of the payout window.
     pub window: WindowStart,
-    /// How much a share in the window counts.
+    /// Weight of a share in the window.
     pub weighing: Weighing,
-    /// What the finder of a block gets beside its weight.
+    /// Extra part of a block's finder.
     pub finder: FindersPart,
 }
 
-/// How a share names its payee (section 4.2, field 9).
+/// Encoding of a share's payee (section 4.2, field 9).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PayeeForm {
     /// A bare pubkey hash of 20 bytes.
     PubkeyHash,
-    /// The text of an address.
+    /// Address as text.
     Address,
 }
 
-/// What a share says of its block's transactions (section 4.2, fields 16 and 17).
+/// Information on the block's transactions (section 4.2, fields 16 and 17).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BlockTransactions {
-    /// Lists all of them, so that its subsidy and weight can be checked.
+    /// All of them are listed, so that subsidy and weight can be checked.
     Listed,
-    /// Nothing but a merkle branch.
+    /// Only a merkle branch.
     Unlisted,
 }
 
-/// Which timestamps a share may have (section 6).
+/// Allowed timestamps of a share (section 6).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Timestamps {
-    /// From one second after its parent's to less than two share periods later.
+    /// From one second to less than two share periods after the parent's.
     WithinTwoPeriods,
-    /// Any after its parent's.
+    /// Any time after the parent's.
     AfterParent,
 }
 
-/// How witness programs become scripts (section 4.7).
+/// Conversion of witness programs to scripts (section 4.7).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Programs {
-    /// As the number that the reference makes of them, without leading zeros.
+    /// As an integer, as in the reference: leading zeros are lost.
     Unpadded,
     /// Padded to 20 bytes.
     Padded,
 }
 
-/// The newest share of the payout window (section 7).
+/// Newest share of the payout window (section 7).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WindowStart {
     /// The parent's parent (trap 21); the window has one share less than the parent's height.
@@ -97,19 +97,19 @@ pub enum WindowStart {
     Parent,
 }
 
-/// How much a share in the payout window counts.
+/// Weight of a share in the payout window.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Weighing {
-    /// Its work in full, until the window has `SPREAD` blocks' worth of it (section 7).
+    /// Full work, until the window has `SPREAD` blocks' worth of it (section 7).
     UpToBlocks,
-    /// Its work, halved every so many parts of a chain's length; all shares of the window count.
+    /// Work with a half-life that is a fraction of the chain's length; all shares of the window count.
     Halving {
-        /// The chain's length divided by the half-life.
+        /// Chain length divided by the half-life.
         parts: u32,
     },
 }
 
-/// What the finder of a block gets beside its weight, of the subsidy (section 4.8).
+/// Extra part of the subsidy for a block's finder (section 4.8).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FindersPart {
     /// One part in 200; the window shares the other 199.
@@ -203,19 +203,19 @@ const TOY: VersionRules = VersionRules {
     finder: FindersPart::None,
 };
 
-/// What is not a version that this node understands, and whose fault that is (section 5.1 step 1).
+/// Error for a share version that this node does not accept (section 5.1 step 1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum VersionError {
-    /// A share from before 17: nobody may send these any more.
+    /// A version before 17, which no node may send any more.
     #[error("share version {0} is obsolete")]
     Obsolete(u64),
-    /// A share that is newer than this node, or never existed.
+    /// A version newer than this node, or one that never existed.
     #[error("share version {0} is unknown")]
     Unknown(u64),
 }
 
 impl ShareVersion {
-    /// All of them, oldest first.
+    /// All versions, oldest first.
     pub const ALL: &[ShareVersion] = &[
         ShareVersion::V17,
         ShareVersion::V32,
@@ -226,10 +226,10 @@ impl ShareVersion {
         ShareVersion::Toy,
     ];
 
-    /// The newest version: what new networks begin with, and what payouts are checked for before anyone mines.
+    /// Newest version: the first of new networks, and the one that payouts are checked for before mining starts.
     pub const NEWEST: ShareVersion = ShareVersion::V35;
 
-    /// What its shares hold, and how they pay.
+    /// Contents and payout rules of this version.
     pub fn rules(self) -> &'static VersionRules {
         match self {
             ShareVersion::V17 => &V17,
@@ -242,7 +242,7 @@ impl ShareVersion {
         }
     }
 
-    /// The version with this number on the wire.
+    /// Looks up a version by its number on the wire.
     ///
     /// # Errors
     /// [`VersionError`].
@@ -259,13 +259,13 @@ impl ShareVersion {
         self.rules().number
     }
 
-    /// Whether its shares carry segwit data, on a network whose segwit begins with share version number `activation`; 0
-    /// means never (section 4.3).
+    /// True if shares of this version carry segwit data, on a network whose first segwit share version is `activation`;
+    /// 0 means never (section 4.3).
     pub fn has_segwit(self, activation: u64) -> bool {
         activation > 0 && self.number() >= activation
     }
 
-    /// Whether it lists the block's transactions (fields 16 and 17).
+    /// True if shares list the block's transactions (fields 16 and 17).
     pub fn lists_transactions(self) -> bool {
         match self.rules().transactions {
             BlockTransactions::Listed => true,
@@ -273,14 +273,14 @@ impl ShareVersion {
         }
     }
 
-    /// The timestamp of a share that would like to bear `desired`, after a parent of `previous`; times in seconds
-    /// (section 6). Wider than the field: after a parent in the last second that fits, it is one that no share can bear.
+    /// Returns the timestamp of a share with the wanted time `desired` and a parent at `previous`, in seconds (section
+    /// 6). Wider than the field: after a parent in the last second that fits, the result does not fit a share.
     pub fn timestamp(self, desired: u32, previous: Option<u32>, share_period: u32) -> u64 {
         let desired = u64::from(desired);
         let Some(earliest) = previous.map(|previous| u64::from(previous) + 1) else {
             return desired;
         };
-        // The lower bound is tested first, as P2Pool's clip does.
+        // The lower bound is tested first, as in P2Pool's clip.
         match self.rules().timestamps {
             Timestamps::WithinTwoPeriods if desired >= earliest => {
                 desired.min(earliest + (2 * u64::from(share_period)).saturating_sub(2))
@@ -350,7 +350,7 @@ mod tests {
 
     const LENGTH: u32 = 40;
 
-    /// Adds `share` to `chain` as a peer's, and returns what the chain says to it.
+    /// Adds `share` to `chain` as a peer's, and returns the resulting event.
     fn verdict(chain: &mut Sharechain, share: &Arc<Share>) -> Option<Event> {
         let now = f64::from(share.timestamp());
         chain.add(Arc::clone(share), Some("192.0.2.1:9333".parse().unwrap()), now);
@@ -359,8 +359,8 @@ mod tests {
             .find(|event| matches!(event, Event::Verified(hash) | Event::Refused { hash, .. } if *hash == share.hash()))
     }
 
-    /// What the toy's window pays of `subsidy`, worked out share by share: from the newest down, each counts 1 - ln 2 / 10
-    /// of the one before.
+    /// Payouts of the toy's window for `subsidy`, computed share by share: from the newest down, each counts 1 - ln 2 /
+    /// 10 of the one before.
     fn naive(chain: &[Arc<Share>], subsidy: u64) -> HashMap<Payee, u64> {
         let scale = 1_u128 << 40;
         let per_share = scale - scale * 693_147 / (1_000_000 * u128::from(LENGTH / 4));
@@ -380,7 +380,7 @@ mod tests {
 
     #[test]
     fn a_version_with_other_rules_mines_a_chain_that_another_node_verifies() {
-        // Enough hashes for a share that a tenth of them is more than none.
+        // Enough hashes per share that a tenth of them is more than none.
         let network = testkit::network_of_work(LENGTH, TOY.number, 500);
         let (mut miner, mut other) = (Sharechain::new(network), Sharechain::new(network));
         let mut chain: Vec<Arc<Share>> = Vec::new();

@@ -1,5 +1,5 @@
-//! Makes real shares that fit their ancestors, on a network where nearly every hash is good enough: for the simulation,
-//! for tests and for benchmarks.
+//! Forges real shares that fit their ancestors, on a network where nearly every hash is good enough: for the
+//! simulation, tests and benchmarks.
 
 use std::sync::Arc;
 
@@ -12,27 +12,27 @@ use crate::share::{
     StaleInfo, Target,
 };
 
-/// When the forged chains begin, seconds since 1970.
+/// Start time of the forged chains, seconds since 1970.
 pub const START: u32 = 1_700_000_000;
 
-/// A network of this chain length with a share every ten seconds, whose fresh chains begin with share version
+/// Creates a network with this chain length and a share every ten seconds, whose fresh chains begin with share version
 /// `start_version`.
 pub fn network(chain_length: u32, start_version: u64) -> &'static Network {
     network_of_period(chain_length, 10, start_version)
 }
 
-/// The same with a share every `share_period` seconds. It lives as long as the process: ask for few.
+/// Like [`network`], with a share every `share_period` seconds. Leaked for the life of the process: create few.
 ///
 /// # Panics
-/// If no network can be so.
+/// If no network can have these numbers.
 pub fn network_of_period(chain_length: u32, share_period: u32, start_version: u64) -> &'static Network {
     network_with(chain_length, share_period, start_version, Target::MAX_256)
 }
 
-/// The same with a share every ten seconds, each of which takes at least so many hashes.
+/// Like [`network`], where each share takes at least `attempts` hashes.
 ///
 /// # Panics
-/// If no network can be so.
+/// If no network can have these numbers.
 pub fn network_of_work(chain_length: u32, start_version: u64, attempts: u64) -> &'static Network {
     network_with(chain_length, 10, start_version, bits_of(attempts).target())
 }
@@ -48,30 +48,30 @@ fn network_with(chain_length: u32, share_period: u32, start_version: u64, max_ta
     Box::leak(Box::new(from_toml(&text).expect("numbers that a network can have")))
 }
 
-/// What a forged share's miner chose.
+/// Choices of a forged share's miner.
 #[derive(Debug, Clone)]
 pub struct Plan {
-    /// Whom it pays: the address of this number.
+    /// Payee: the address derived from this number.
     pub payee: u32,
-    /// Seconds since 1970; later if the parent's time asks for that.
+    /// Wanted timestamp, seconds since 1970; later if the parent's time requires it.
     pub timestamp: u32,
-    /// The target that it would like.
+    /// Wanted share target.
     pub target: Target,
-    /// The block's target; hard enough for nothing to be a block unless a test wants one.
+    /// Block target; by default too hard for any share to be a block.
     pub block_bits: Bits,
-    /// The block that it builds on.
+    /// Parent block.
     pub previous_block: Option<Digest>,
-    /// Satoshis.
+    /// Block subsidy in satoshis.
     pub subsidy: u64,
-    /// In 65535ths.
+    /// Donation in 65535ths.
     pub donation: u16,
-    /// What it announces.
+    /// Announcement of a lost share.
     pub stale_info: StaleInfo,
-    /// The version that it votes for, if not the usual.
+    /// Version to vote for, if not the default.
     pub vote: Option<u64>,
     /// Hashes of the block's other transactions.
     pub transactions: Vec<Digest>,
-    /// Tells apart what is otherwise alike.
+    /// Nonce that distinguishes otherwise equal shares.
     pub nonce: u32,
 }
 
@@ -99,7 +99,7 @@ fn hash160(payee: u32) -> [u8; 20] {
     hash
 }
 
-/// What a share on `tip` holds, by `plan`.
+/// Builds the info of a share on `tip` by `plan`.
 ///
 /// # Panics
 /// If too little of the chain is known to build on it.
@@ -139,7 +139,7 @@ pub fn info(chain: &Sharechain, tip: &Tip, plan: &Plan) -> ShareInfo {
     }
 }
 
-/// Finds the share that holds `info`.
+/// Finds the share with this `info`.
 ///
 /// # Panics
 /// If the network's targets are too hard to find one.
@@ -155,7 +155,7 @@ pub fn find(chain: &Sharechain, tip: &Tip, plan: &Plan, info: ShareInfo) -> Arc<
         bits: plan.block_bits,
         nonce,
     };
-    // Only the header changes with the nonce: a share may take megabytes to hash.
+    // Only the header depends on the nonce: a share may take megabytes to hash.
     let gentx_hash = draft.hash_link().gentx_hash(draft.ref_hash(), 0);
     let segwit = draft.info().segwit_data.as_ref();
     let merkle_root = match segwit {
@@ -168,7 +168,7 @@ pub fn find(chain: &Sharechain, tip: &Tip, plan: &Plan, info: ShareInfo) -> Arc<
     Arc::new(draft.finish(header(nonce), 0, rules).expect("it was just found"))
 }
 
-/// A share on top of `parent`.
+/// Forges a share on top of `parent`.
 ///
 /// # Panics
 /// If too little of the chain is known to build on it.
@@ -178,10 +178,10 @@ pub fn share_on(chain: &mut Sharechain, parent: Option<ShareHash>, plan: &Plan) 
     find(chain, &tip, plan, info)
 }
 
-/// Adds shares on top of `parent`, ten seconds apart, thinking after each, and gives their hashes.
+/// Adds shares on top of `parent`, ten seconds apart, choosing after each, and returns their hashes.
 ///
 /// # Panics
-/// If `parent` is not here.
+/// If `parent` is unknown.
 pub fn grow(chain: &mut Sharechain, parent: Option<ShareHash>, count: u32, plan: &Plan) -> Vec<ShareHash> {
     let mut parent = parent;
     let mut hashes = Vec::new();
@@ -197,13 +197,13 @@ pub fn grow(chain: &mut Sharechain, parent: Option<ShareHash>, count: u32, plan:
     hashes
 }
 
-/// The compact form of the target that takes so many hashes.
+/// Compact form of the target that takes this many hashes on average.
 pub fn bits_of(attempts: u64) -> Bits {
     let hashes = ruint::aliases::U320::from(1) << 256;
     Bits::from_target(Target(hashes / ruint::aliases::U320::from(attempts)))
 }
 
-/// So much work.
+/// Converts a number of hashes to work.
 pub fn attempts(number: u64) -> Attempts {
     Attempts(ruint::aliases::U320::from(number))
 }

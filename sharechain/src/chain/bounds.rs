@@ -1,11 +1,11 @@
-//! Keeps what strangers can make a node remember within bounds: where there is too much, the least work goes first.
+//! Bounds the memory that untrusted shares can take: above a bound, the branch with the least work goes first.
 //!
-//! Every share was hard to find, but on its own word: an unconnected one may have the easiest target there is. So
-//! branches are weighed by the work in them, and what was verified or builds on that stays longest. The best chain is
-//! never touched.
+//! A share's proof of work is checked against a target of its own choice: an unconnected one may have the easiest
+//! target there is. So branches are ranked by their work, and verified shares and those that build on them stay
+//! longest. The best chain is never touched.
 //!
-//! What is not verified is bounded in bytes too, in all and by the network that it came from, and there the network with the
-//! most loses its longest shares first. The loose chain with the most work is left alone, as it may be the pool's own under
+//! Unverified shares are bounded in bytes too, in total and by source network; there the network with the most bytes
+//! loses its longest shares first. The loose chain with the most work stays, as it may be the pool's own under
 //! download, unless it takes more than the pool's could.
 
 use std::cmp::Reverse;
@@ -17,27 +17,27 @@ use super::loose::{DOWNLOAD_BYTES_OF_EACH, LOOSE_MAX, OF_ONE_MAX, SourceNetwork}
 use super::prune::TAIL_SPARE;
 use crate::share::{Attempts, ShareHash};
 
-/// Shares beyond twice two chains: forks, and what is under way.
+/// Shares allowed beyond twice two chains: forks and downloads.
 const SHARES_SPARE: u32 = 1000;
-/// Branches that are not verified, in all: a download has one for each answer that is not joined yet.
+/// Maximum number of unverified branches: a download has one for each answer that is not joined yet.
 const LOOSE_HEADS_MAX: usize = 512;
-/// The same by one address; a network of many nodes behind one address still downloads.
+/// The same for one address; several nodes behind one address can still download.
 const LOOSE_HEADS_OF_ONE_MAX: usize = 64;
-/// Where a bound is exceeded, a sixteenth more than the excess goes, so that the search is not made for every share.
+/// Above a bound, a sixteenth more than the excess is removed, so that the search does not run for every share.
 const MORE: usize = 16;
 
-/// Whether a branch deserves its place, least first.
+/// Rank of a branch, lowest first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Standing {
     /// Neither verified nor joined to the best chain.
     Loose,
-    /// On top of the best chain, and not verified (yet).
+    /// On top of the best chain, not verified (yet).
     Joined,
     /// Verified.
     Verified,
 }
 
-/// A branch: from its head down to where it leaves the best chain, or to its end.
+/// A branch: from its head down to the best chain, or to its end.
 #[derive(Debug, Clone, Copy)]
 struct Branch {
     standing: Standing,
@@ -47,20 +47,20 @@ struct Branch {
 }
 
 impl Sharechain {
-    /// How many shares there are at most after [`bound`](Self::bound): this node's chain and another of the same length, of
-    /// twice the window each, so that a better chain can be downloaded beside the best; and some more.
+    /// Maximum number of shares after [`bound`](Self::bound): this node's chain and another of the same length, of
+    /// twice the window each, so that a better chain can be downloaded beside the best; plus a margin.
     pub fn shares_max(&self) -> usize {
         let chain = 2 * self.network.chain_length as usize + TAIL_SPARE as usize;
         2 * chain + SHARES_SPARE as usize
     }
 
-    /// Bytes of memory that strangers' shares take which are not seen to belong to the pool.
+    /// Memory use of shares from peers that are not known to belong to the pool, in bytes.
     pub fn loose_bytes(&self) -> usize {
         self.loose.bytes()
     }
 
-    /// Removes the least worthy branches while there are more shares, or more branches or bytes that are not verified, than
-    /// a node can need, and returns what it removed. After each choice that follows strangers' shares.
+    /// Removes the lowest-ranked branches while shares, unverified branches or unverified bytes exceed their bounds,
+    /// and returns the removed shares. Call after each choice that follows shares from peers.
     pub fn bound(&mut self) -> Vec<ShareHash> {
         let mut removed = Vec::new();
         if self.loose.is_due() {
@@ -84,10 +84,10 @@ impl Sharechain {
         removed
     }
 
-    /// Of the network with the most loose bytes the longest share goes first, with all that builds on it.
+    /// Removes the longest share, and everything above it, of the network with the most loose bytes.
     fn bound_bytes(&mut self, removed: &mut Vec<ShareHash>) {
         let download = self.loose_chain_with_most_work();
-        // One whose parent is verified is judged within moments, and the chain must not lose it before.
+        // A share whose parent is verified is about to be checked, and the chain must not lose it before that.
         let is_due_to_be_judged =
             |hash: &ShareHash| self.all.previous(*hash).is_some_and(|parent| self.verified.contains(&parent));
         let mut by_network: BTreeMap<SourceNetwork, Vec<(usize, ShareHash)>> = BTreeMap::new();
@@ -100,7 +100,7 @@ impl Sharechain {
             }
         }
         for shares in by_network.values_mut() {
-            // The shortest first, since they are taken from the end; among equals the first that came.
+            // Shortest first, since shares are taken from the end; among equals the oldest first.
             shares.sort_by(|(one_bytes, one), (other_bytes, other)| {
                 let seen = |hash: &ShareHash| self.known.get(hash).map_or(0.0, |known| known.first_seen);
                 one_bytes.cmp(other_bytes).then_with(|| seen(one).total_cmp(&seen(other))).then_with(|| one.cmp(other))
@@ -147,7 +147,8 @@ impl Sharechain {
         }
     }
 
-    /// The loose shares of the loose branch with the most work, unless they take more memory than those of a real chain.
+    /// Returns the loose shares of the loose branch with the most work, unless they take more memory than those of a
+    /// real chain.
     fn loose_chain_with_most_work(&self) -> HashSet<ShareHash> {
         let loose_heads = self.all.heads().iter().copied().filter(|head| self.loose.get(head).is_some());
         let top = loose_heads.max_by_key(|head| self.all.work(*head).own);
@@ -170,7 +171,7 @@ impl Sharechain {
         for source in loose.iter().filter_map(|branch| branch.source) {
             *of_one.entry(source).or_default() += 1;
         }
-        // First what one address has too many of, so that it crowds out nobody else's.
+        // First the excess of single addresses, so that they displace no other's branches.
         loose.retain(|branch| {
             let count = branch.source.and_then(|source| of_one.get_mut(&source));
             let Some(count) = count.filter(|count| **count > LOOSE_HEADS_OF_ONE_MAX) else { return true };
@@ -184,7 +185,7 @@ impl Sharechain {
         }
     }
 
-    /// All branches but the best, the least worthy first; among equals the one that came last goes first.
+    /// Returns all branches except the best, the lowest rank first; among equals the latest arrival goes first.
     fn branches(&self) -> Vec<Branch> {
         let mut branches: Vec<(Branch, f64)> = Vec::new();
         for head in self.all.heads() {
@@ -211,7 +212,7 @@ impl Sharechain {
         branches.into_iter().map(|(branch, _)| branch).collect()
     }
 
-    /// Removes a branch from its head down, until `goal` shares are left in all or it joins another or the best chain.
+    /// Removes a branch from its head down, until `goal` shares are left in total or it joins another branch.
     fn cut(&mut self, head: ShareHash, goal: usize, removed: &mut Vec<ShareHash>) {
         let best = self.choice.best;
         let mut at = Some(head);

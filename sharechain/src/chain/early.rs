@@ -1,5 +1,5 @@
-//! Networks whose peers send shares that are ahead of our clock. One such peer has a wrong clock or is up to something;
-//! where several networks agree, the wrong clock is ours.
+//! Networks whose peers send shares that are ahead of our clock. A single such peer has a wrong clock or is malicious;
+//! if several networks agree, our own clock is wrong.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -8,24 +8,24 @@ use super::loose::SourceNetwork;
 use super::verify::{is_early, is_time_early};
 use crate::share::Share;
 
-/// So many networks make it likely that our clock is wrong.
+/// Number of networks that makes a wrong clock of our own likely.
 pub const EARLY_NETWORKS_MIN: usize = 3;
-/// Networks that are remembered.
+/// Maximum number of networks kept.
 const NETWORKS_MAX: usize = 64;
-/// A network is forgotten so many seconds after its last share that was ahead: a pool finds some in that time.
+/// Seconds after which a network is dropped if it sends no further early share: a pool finds some shares in that time.
 const AGE_MAX: f64 = 600.0;
 
 /// Lead of peers' shares over our clock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Early {
-    /// Networks that sent shares which are more than 600 s ahead of our clock at this moment.
+    /// Networks that sent shares which are currently more than 600 s ahead of our clock.
     pub networks: usize,
-    /// Seconds that these are ahead: the median of each network's newest.
+    /// Lead in seconds: the median of each network's newest share.
     pub seconds: u32,
 }
 
 impl Early {
-    /// Seconds that our clock is behind that of the pool, if enough networks agree.
+    /// Seconds that our clock is behind the pool's, if enough networks agree.
     pub fn behind(&self) -> Option<u32> {
         (self.networks >= EARLY_NETWORKS_MIN).then_some(self.seconds)
     }
@@ -33,20 +33,20 @@ impl Early {
 
 #[derive(Debug, Clone, Copy)]
 struct Sent {
-    /// The newest timestamp, seconds since 1970.
+    /// Newest timestamp, seconds since 1970.
     timestamp: u32,
-    /// When it came, by our clock.
+    /// Time of arrival, by our clock.
     at: f64,
 }
 
-/// Remembers who sent shares that are ahead of our clock.
+/// Sources of shares that are ahead of our clock.
 #[derive(Debug, Default)]
 pub struct EarlySources {
     networks: HashMap<SourceNetwork, Sent>,
 }
 
 impl EarlySources {
-    /// Notes those of `shares` that are ahead of a clock that shows `now`, and their sender; false if there are none.
+    /// Records the source of those `shares` that are ahead of a clock at `now`; returns false if there are none.
     pub fn note<'a>(&mut self, shares: impl IntoIterator<Item = &'a Share>, source: IpAddr, now: f64) -> bool {
         let newest = shares.into_iter().filter(|share| is_early(share, now)).map(Share::timestamp).max();
         if let Some(timestamp) = newest {
@@ -65,9 +65,9 @@ impl EarlySources {
         self.networks.insert(network, Sent { timestamp, at: now });
     }
 
-    /// Returns the evidence that holds by a clock that shows `now`: none once it was set right.
+    /// Returns the lead over a clock at `now`; empty once the clock was corrected.
     pub fn at(&mut self, now: f64) -> Early {
-        // Of a clock that was set back, nothing is known any more.
+        // Entries after `now` mean that the clock was set back: they are dropped.
         self.networks.retain(|_, sent| {
             let age = now - sent.at;
             (0.0..AGE_MAX).contains(&age) && is_time_early(sent.timestamp, now)

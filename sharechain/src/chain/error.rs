@@ -1,81 +1,81 @@
-//! Why a share does not fit its ancestors.
+//! Errors of shares that do not fit their ancestors.
 
 use thiserror::Error;
 
 use crate::merkle::Digest;
 use crate::share::{GenerationError, ShareHash, ShareVersion, display_hex};
 
-/// Part of the reason that is given for such a share. Earlier versions banned peers for them and kept the reason.
+/// Part of the message of [`VerifyError::Future`]. Earlier versions banned peers for it and stored the message.
 pub const FUTURE_REASON: &str = "is more than 600 s after our clock";
 
-/// Why a share does not fit its ancestors.
+/// Reasons why a share does not fit its ancestors.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum VerifyError {
-    /// It claims to be made later than our clock can explain.
+    /// Timestamp too far ahead of our clock.
     #[error("timestamp {timestamp} {}, {now}", FUTURE_REASON)]
     Future {
-        /// Seconds since 1970.
+        /// Timestamp of the share, seconds since 1970.
         timestamp: u32,
-        /// Our clock's, rounded down.
+        /// Time of our clock, rounded down.
         now: String,
     },
-    /// Too little of its chain is here to tell what it should be.
+    /// Too little of the share's chain is known to check it.
     #[error("parent {0} is not known far enough back")]
     MissingAncestors(ShareHash),
-    /// The next version came before a whole chain's length could vote on it.
+    /// Version switch before a whole chain's length could vote on it.
     #[error("version {before} is followed by {version} without enough history")]
     SwitchWithoutHistory {
-        /// The parent's.
+        /// Version of the parent.
         before: ShareVersion,
-        /// Its own.
+        /// Version of the share.
         version: ShareVersion,
     },
-    /// The next version came without its 60 % of the votes.
+    /// Version switch without 60 % of the votes.
     #[error("version {before} is followed by {version} without 60 % of the votes")]
     SwitchWithoutVotes {
-        /// The parent's.
+        /// Version of the parent.
         before: ShareVersion,
-        /// Its own.
+        /// Version of the share.
         version: ShareVersion,
     },
-    /// A version that never follows its parent's.
+    /// Version that never follows the parent's.
     #[error("version {before} cannot be followed by {version}")]
     VersionJump {
-        /// The parent's.
+        /// Version of the parent.
         before: ShareVersion,
-        /// Its own.
+        /// Version of the share.
         version: ShareVersion,
     },
-    /// A reference that leads to no transaction.
+    /// Transaction reference without a target.
     #[error("transaction_hash_refs leads to transaction {index} of the share {back} back, which does not list it")]
     TransactionRef {
-        /// Shares back; 0 is the share itself.
+        /// Distance in shares; 0 is the share itself.
         back: u64,
-        /// Place in that share's list.
+        /// Index in that share's list.
         index: u64,
     },
-    /// A field is not what follows from the ancestors.
+    /// Field that differs from the value derived from the ancestors.
     #[error("{field} is {given} and should be {wanted}")]
     Field {
-        /// The field's name in the protocol.
+        /// Name of the field in the protocol.
         field: &'static str,
-        /// What it should be.
+        /// Required value.
         wanted: String,
-        /// What the share has.
+        /// Value in the share.
         given: String,
     },
-    /// No coinbase could be made that pays its window.
+    /// No coinbase can be built that pays the window.
     #[error("coinbase: {0}")]
     Generation(#[from] GenerationError),
-    /// Its coinbase is not the one that pays its window.
+    /// Coinbase that does not pay the window.
     #[error("gentx_hash is {} and should be {}", display_hex(given), display_hex(wanted))]
     Coinbase {
-        /// Hash of the coinbase that pays as it should.
+        /// Hash of the required coinbase.
         wanted: Digest,
-        /// Hash of its own.
+        /// Hash of the share's coinbase.
         given: Digest,
     },
-    /// Its merkle branch is not that of the transactions that it lists.
+    /// Merkle branch that does not match the listed transactions.
     #[error("merkle_link does not lead from the coinbase over the transactions of transaction_hash_refs")]
     MerkleLink,
 }

@@ -1,13 +1,13 @@
-//! Shares by hash as a forest: heads, tails, heights and work, with skip links, so that no walk is as long as the chain.
+//! Shares by hash as a forest: heads, tails, heights and work, with skip links that shorten every walk.
 //!
-//! Each node has a label: a depth and sums of work that grow from parent to child. Labels mean nothing by themselves;
-//! the difference between two nodes of one chain is the distance and the work between them, whatever is added below or
-//! removed. A node also has one skip link to an ancestor, chosen so that any ancestor is O(log n) links away
-//! (E. Myers, "An applicative random-access stack", 1983).
+//! Each node has a label: a depth and sums of work that grow from parent to child. Only differences matter: between two
+//! nodes of one chain they are the distance and the work, whatever is added below or removed. A node also has one skip
+//! link to an ancestor, chosen so that any ancestor is O(log n) links away (E. Myers, "An applicative random-access
+//! stack", 1983).
 //!
-//! When a parent arrives after its child, it joins two trees, and the labels of the smaller one are shifted: a chain that
-//! grows downwards costs no more than what is added. Skip links from above such a seam lead no further down than to the
-//! seam; before there are so many that walks get long, everything above is labelled anew.
+//! When a parent arrives after its child, it joins two trees, and the labels of the smaller one are shifted: a chain
+//! that grows downwards costs no more than the shares added. Skip links from above such a seam end at the seam at the
+//! latest; before seams make walks long, everything above is relabelled.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::{Add, Sub};
@@ -17,15 +17,15 @@ use thiserror::Error;
 use crate::map::Map;
 use crate::share::{Attempts, ShareHash};
 
-/// Seams in one tree at most.
+/// Maximum number of seams in one tree.
 const SEAMS_MAX: u8 = 16;
 
-/// What a stretch of a chain adds up to.
+/// Total work of a stretch of a chain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Work {
-    /// Of the shares' own targets.
+    /// Work of the shares' own targets.
     pub own: Attempts,
-    /// Of the easiest targets that the shares could have had (trap 18): what the retarget measures.
+    /// Work of the easiest targets allowed for the shares (trap 18): the input of the retarget.
     pub min: Attempts,
 }
 
@@ -33,7 +33,7 @@ impl Add for Work {
     type Output = Work;
 
     fn add(self, other: Work) -> Work {
-        // Labels may start anywhere, so they wrap; true sums stay below 2^290.
+        // Labels have arbitrary origins, so they wrap; true sums stay below 2^290.
         Work {
             own: Attempts(self.own.0.wrapping_add(other.own.0)),
             min: Attempts(self.min.0.wrapping_add(other.min.0)),
@@ -52,18 +52,18 @@ impl Sub for Work {
     }
 }
 
-/// Why a share cannot be removed.
+/// Reasons why a share cannot be removed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum RemoveError {
-    /// It is not here.
+    /// Not in the forest.
     #[error("share {0} is not in the forest")]
     Unknown(ShareHash),
-    /// It has a parent and children: its removal would tear a chain in two.
+    /// Has a parent and children: removing it would split a chain.
     #[error("share {0} has both a parent and children")]
     Middle(ShareHash),
 }
 
-/// Where a node is, and which of the nodes that were there in turn.
+/// Slot of a node, and generation of the slot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Id {
     slot: u32,
@@ -74,15 +74,15 @@ struct Id {
 struct Node {
     hash: ShareHash,
     previous: Option<ShareHash>,
-    /// The parent, if it is here.
+    /// The parent, if present.
     parent: Option<Id>,
-    /// An ancestor, if there is one; may be stale where a chain's low end was removed.
+    /// An ancestor, if any; may be stale where a chain's low end was removed.
     skip: Option<Id>,
     depth: i64,
     own: Work,
-    /// Sum from the label's origin up to and with this node.
+    /// Sum from the label's origin up to and including this node.
     sum: Work,
-    /// How many seams may be above it; kept for the lowest node of a tree.
+    /// Upper bound of the seams above; maintained for the lowest node of a tree.
     seams: u8,
 }
 
@@ -92,49 +92,49 @@ struct Slot {
     node: Option<Node>,
 }
 
-/// The forest. All queries about an unknown hash answer as the reference does: height 0, work 0, itself the tail.
+/// The forest. Queries for an unknown hash answer as the reference does: height 0, work 0, and the hash itself as tail.
 #[derive(Debug, Clone, Default)]
 pub struct Forest {
     slots: Vec<Slot>,
     free: Vec<u32>,
     ids: Map<ShareHash, Id>,
-    /// By parent's hash, also of parents that are not here, and `None` for those that begin a chain.
+    /// Keyed by the parent's hash, including absent parents; `None` for shares that begin a chain.
     children: Map<Option<ShareHash>, Vec<ShareHash>>,
     heads: BTreeSet<ShareHash>,
 }
 
 impl Forest {
-    /// How many shares there are.
+    /// Number of shares.
     pub fn len(&self) -> usize {
         self.ids.len()
     }
 
-    /// Whether there are none.
+    /// True if the forest has no shares.
     pub fn is_empty(&self) -> bool {
         self.ids.is_empty()
     }
 
-    /// Whether `hash` is here.
+    /// True if `hash` is in the forest.
     pub fn contains(&self, hash: &ShareHash) -> bool {
         self.ids.contains_key(hash)
     }
 
-    /// Every share, in no order.
+    /// Iterates over all shares, in no particular order.
     pub fn iter(&self) -> impl Iterator<Item = ShareHash> + '_ {
         self.ids.keys().copied()
     }
 
-    /// The shares without children, by hash.
+    /// Shares without children, ordered by hash.
     pub fn heads(&self) -> &BTreeSet<ShareHash> {
         &self.heads
     }
 
-    /// The shares whose parent is `hash`, in order of arrival; of those that begin a chain for `None`.
+    /// Returns the shares whose parent is `hash`, in order of arrival; for `None`, those that begin a chain.
     pub fn children(&self, hash: Option<ShareHash>) -> &[ShareHash] {
         self.children.get(&hash).map_or(&[], Vec::as_slice)
     }
 
-    /// The missing parents that chains end at (`None`: a chain is complete) and the heads above each.
+    /// Missing parents at the ends of chains (`None`: a complete chain), each with the heads above.
     pub fn tails(&self) -> BTreeMap<Option<ShareHash>, BTreeSet<ShareHash>> {
         let mut tails: BTreeMap<_, BTreeSet<_>> = BTreeMap::new();
         for head in &self.heads {
@@ -143,56 +143,56 @@ impl Forest {
         tails
     }
 
-    /// Whether `hash` is a parent that chains lack; `None`, where complete chains end, counts if there is one.
+    /// True if `hash` is a missing parent; for `None`, if there is a complete chain.
     pub fn is_tail(&self, hash: Option<ShareHash>) -> bool {
         hash.is_none_or(|hash| !self.contains(&hash)) && !self.children(hash).is_empty()
     }
 
-    /// The parent of `hash` as the share names it, present or not.
+    /// Parent of `hash` as named by the share, present or not.
     pub fn previous(&self, hash: ShareHash) -> Option<ShareHash> {
         self.node_of(hash).and_then(|node| node.previous)
     }
 
-    /// Shares from `hash` down to the end of its chain, and the missing parent there; `(0, hash)` if it is not here.
+    /// Number of shares from `hash` down to the end of its chain, and the missing parent there; `(0, hash)` if unknown.
     pub fn height_and_last(&self, hash: ShareHash) -> (u32, Option<ShareHash>) {
         let Some(node) = self.node_of(hash) else { return (0, Some(hash)) };
         let root = self.root(node);
         (height_between(root, node) + 1, root.previous)
     }
 
-    /// Shares from `hash` down to the end of its chain; 0 if it is not here.
+    /// Number of shares from `hash` down to the end of its chain; 0 if unknown.
     pub fn height(&self, hash: ShareHash) -> u32 {
         self.height_and_last(hash).0
     }
 
-    /// The missing parent at the end of the chain of `hash`: `None` if the chain is complete.
+    /// Missing parent at the end of the chain of `hash`; `None` if the chain is complete.
     pub fn last(&self, hash: ShareHash) -> Option<ShareHash> {
         self.height_and_last(hash).1
     }
 
-    /// What `hash` alone adds; nothing if it is not here.
+    /// Work of `hash` alone; zero if unknown.
     pub fn work_of(&self, hash: ShareHash) -> Work {
         self.node_of(hash).map_or_else(Work::default, |node| node.own)
     }
 
-    /// Sum over `hash` and all its ancestors here; nothing if it is not here.
+    /// Work of `hash` and all its known ancestors; zero if unknown.
     pub fn work(&self, hash: ShareHash) -> Work {
         let Some(node) = self.node_of(hash) else { return Work::default() };
         let root = self.root(node);
         node.sum - root.sum + root.own
     }
 
-    /// Sum over the shares from `near` down to just before its ancestor `far`.
+    /// Work of the shares from `near` down to just before its ancestor `far`.
     pub fn work_between(&self, near: ShareHash, far: ShareHash) -> Work {
         match (self.node_of(near), self.node_of(far)) {
             (Some(near), Some(far)) => near.sum - far.sum,
-            // Nothing is known below a tail: all there is counts.
+            // Nothing is known below a tail: all known work counts.
             _ => self.work(near),
         }
     }
 
-    /// The ancestor `steps` below `hash` (0: itself). The missing parent at a chain's end can be reached too; beyond it,
-    /// and beyond the first share of a complete chain, there is none.
+    /// Returns the ancestor `steps` below `hash` (0: itself). The missing parent at a chain's end counts as an
+    /// ancestor; below it, and below the first share of a complete chain, the result is `None`.
     pub fn ancestor(&self, hash: ShareHash, steps: u32) -> Option<ShareHash> {
         let Some(node) = self.node_of(hash) else { return (steps == 0).then_some(hash) };
         let goal = node.depth - i64::from(steps);
@@ -207,7 +207,7 @@ impl Forest {
         Some(at.hash)
     }
 
-    /// Whether `below` is `above` or one of its ancestors; `None` where their chains do not meet in what is known.
+    /// True if `below` is `above` or one of its ancestors; `None` if their known chains do not meet.
     pub fn is_ancestor(&self, below: ShareHash, above: ShareHash) -> Option<bool> {
         let (low, low_last) = self.height_and_last(below);
         let (high, high_last) = self.height_and_last(above);
@@ -217,7 +217,7 @@ impl Forest {
         Some(high.checked_sub(low).is_some_and(|steps| self.ancestor(above, steps) == Some(below)))
     }
 
-    /// The newest share that is an ancestor of both, or one of them itself.
+    /// Newest share that is an ancestor of both, or one of them itself.
     pub fn fork(&self, one: ShareHash, other: ShareHash) -> Option<ShareHash> {
         let (mut one, mut other) = (self.node_of(one)?, self.node_of(other)?);
         if self.root(one).hash != self.root(other).hash {
@@ -236,14 +236,14 @@ impl Forest {
         Some(one.hash)
     }
 
-    /// From `hash` down, at most `count` shares.
+    /// Iterates from `hash` down over at most `count` shares.
     pub fn chain(&self, hash: ShareHash, count: u32) -> impl Iterator<Item = ShareHash> + '_ {
         std::iter::successors(self.node_of(hash), |node| self.parent(node))
             .take(usize::try_from(count).unwrap_or(usize::MAX))
             .map(|node| node.hash)
     }
 
-    /// Adds a share whose parent is `previous`; false if it was here already.
+    /// Adds a share whose parent is `previous`; false if it was already present.
     pub fn insert(&mut self, hash: ShareHash, previous: Option<ShareHash>, own: Work) -> bool {
         if self.contains(&hash) {
             return false;
@@ -269,8 +269,8 @@ impl Forest {
         true
     }
 
-    /// Joins the tree that ends in `joint` with the one above it by the labels of the lower one. False, with nothing done,
-    /// if that is not the smaller one or a seam is not worth it.
+    /// Joins the tree that ends in `joint` with the one above it by shifting the lower one's labels. Returns false,
+    /// without any change, if the lower one is not the smaller or the seam limit is reached.
     fn shift_below(&mut self, joint: ShareHash) -> bool {
         let &[above] = self.children(Some(joint)) else { return false };
         let (Some(high), Some(low)) = (self.node_of(above), self.node_of(joint)) else { return false };
@@ -280,7 +280,7 @@ impl Forest {
             return false;
         }
         let (root, depth, sum) = (root.hash, high.depth - 1 - low.depth, high.sum - high.own - low.sum);
-        // In step, so that to find out which is smaller costs no more than the smaller one.
+        // In lockstep, so that comparing the sizes costs no more than the smaller tree.
         let mut upper = self.tree(above, None);
         let mut lower = Vec::new();
         for hash in self.tree(root, Some(above)) {
@@ -298,12 +298,12 @@ impl Forest {
                 }
             }
         }
-        // Nothing but its links is new.
+        // Only the links change.
         self.label(self.ids[&above]);
         true
     }
 
-    /// `from` and everything above it but the tree of `without`.
+    /// Iterates over `from` and everything above it, except the tree of `without`.
     fn tree(&self, from: ShareHash, without: Option<ShareHash>) -> impl Iterator<Item = ShareHash> + '_ {
         let mut due = vec![from];
         std::iter::from_fn(move || {
@@ -316,7 +316,7 @@ impl Forest {
     /// Removes a head, or a share directly above a tail.
     ///
     /// # Errors
-    /// It is not here, or in the middle of a chain.
+    /// If the share is unknown, or in the middle of a chain.
     pub fn remove(&mut self, hash: ShareHash) -> Result<(), RemoveError> {
         let node = self.node_of(hash).ok_or(RemoveError::Unknown(hash))?;
         let previous = node.previous;
@@ -367,14 +367,14 @@ impl Forest {
         Id { slot, generation: 0 }
     }
 
-    /// Gives the node its label and skip link from its parent's, if that is here; else a new origin.
+    /// Derives the node's label and skip link from its parent's; without a parent, starts a new origin.
     fn label(&mut self, id: Id) {
         let Some(node) = self.get(id) else { return };
         let parent_id = node.previous.and_then(|previous| self.ids.get(&previous).copied());
         let (depth, sum, skip) = match parent_id.and_then(|parent_id| Some((parent_id, self.get(parent_id)?))) {
             None => (0, node.own, None),
             Some((parent_id, parent)) => {
-                // Two equal skips in a row become one twice as long.
+                // Two equal skips in a row become one of twice the length.
                 let skip = match self.skip(parent) {
                     Some(first) => match self.skip(first) {
                         Some(second) if parent.depth - first.depth == first.depth - second.depth => first.skip,
@@ -430,7 +430,7 @@ fn height_between(low: &Node, high: &Node) -> u32 {
     u32::try_from(high.depth - low.depth).expect("a chain is no longer than the forest, which is below 2^32")
 }
 
-/// Work of one share that counts the same in both sums, for tests.
+/// Work of one share with both sums equal, for tests.
 #[cfg(test)]
 pub(super) fn equal_work(attempts: u64) -> Work {
     let attempts = Attempts(ruint::aliases::U320::from(attempts));
@@ -511,7 +511,7 @@ mod tests {
                         naive.0.remove(&share);
                     }
                 } else if below != number {
-                    // A parent is always the smaller number, so that no chain bites its tail; 0 begins one.
+                    // The parent is always the smaller number, so that no chain is a cycle; 0 begins a chain.
                     let (share, below) = (hash(number.max(below)), number.min(below));
                     let previous = (below > 0).then(|| hash(below));
                     let fresh = !naive.0.contains_key(&share);
@@ -561,7 +561,7 @@ mod tests {
                 assert_eq!((forest.height(hash(number)), forest.work(hash(number))), (height, work));
                 assert_eq!(forest.ancestor(hash(3000), 3000 - height), Some(hash(number)));
             }
-            // From the lowest up, as pruning goes: the seams stay known, and what comes back below is joined again.
+            // From the lowest up, as in pruning: the seams stay known, and shares that return below are joined again.
             (1..=100).for_each(|number| forest.remove(hash(number)).unwrap());
             for number in (1..=100).rev() {
                 forest.insert(hash(number), (number > 1).then(|| hash(number - 1)), naive.0[&hash(number)].1);

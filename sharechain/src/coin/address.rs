@@ -1,4 +1,4 @@
-//! Payout addresses: text to script, and the difference between a name and an address that cannot be paid.
+//! Payout addresses: parses text to a script, and separates worker names from addresses that cannot be paid.
 
 use bitcoin::ScriptBuf;
 use bitcoin::base58;
@@ -6,36 +6,36 @@ use thiserror::Error;
 
 use crate::coin::Parent;
 
-/// Longest text that is looked at: bech32 addresses have at most 90 characters (BIP 173).
+/// Longest text that is parsed: bech32 addresses have at most 90 characters (BIP 173).
 const ADDRESS_CHARACTERS_MAX: usize = 90;
 
-/// Why a text is not an address that we can pay.
+/// Reasons why a text is not an address that we can pay.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum AddressError {
-    /// It does not even look like one: a name.
+    /// The text does not look like an address: it is a worker name.
     #[error("`{0}` is not an address")]
     NotAnAddress(String),
-    /// It looks like one, but its checksum or an impossible character says that it was mistyped.
+    /// Looks like an address, but the checksum fails or a character is impossible: a typo.
     #[error("`{0}` looks like an address but is mistyped: {1}")]
     Mistyped(String, String),
-    /// It belongs to another coin or network.
+    /// An address of another coin or network.
     #[error("`{given}` is an address of another network; this one's look like {expected}")]
     OtherNetwork {
-        /// What was given.
+        /// The text as entered.
         given: String,
-        /// What this network's addresses begin with.
+        /// Prefixes of this network's addresses.
         expected: String,
     },
-    /// It is good, but P2Pool cannot pay its kind.
+    /// A valid address of a kind that P2Pool cannot pay.
     #[error("`{0}` has witness version {1} (taproot or later), which P2Pool's shares cannot pay; use a {2}1q… address")]
     Unpayable(String, u8, &'static str),
 }
 
-/// The script that pays `text` on the coin `parent`.
+/// Returns the script that pays `text` on the coin `parent`.
 ///
 /// # Errors
-/// [`AddressError::NotAnAddress`] for what is a mere name; every other error is for what somebody most likely meant to
-/// be an address, so that paying anyone else would be wrong.
+/// [`AddressError::NotAnAddress`] for a plain name; every other error is for a text that was most likely meant as an
+/// address, so that paying a different one would be wrong.
 pub fn script_of(text: &str, parent: &Parent) -> Result<ScriptBuf, AddressError> {
     if !text.is_ascii() || text.is_empty() || text.len() > ADDRESS_CHARACTERS_MAX {
         return Err(AddressError::NotAnAddress(text.chars().take(ADDRESS_CHARACTERS_MAX).collect()));
@@ -79,8 +79,8 @@ fn segwit_script(
     if !hrp.as_str().eq_ignore_ascii_case(parent.human_readable_part) {
         return Err(other_network(text, parent));
     }
-    // P2Pool's shares turn every witness program into one of version 0 (protocol section 4.7): money for a taproot
-    // address would go to a script that nobody holds the key of.
+    // P2Pool's shares turn every witness program into one of version 0 (protocol section 4.7): a payout to a taproot
+    // address would go to a script that no key can spend.
     if version != 0 {
         return Err(AddressError::Unpayable(text.into(), version, parent.human_readable_part));
     }
@@ -100,8 +100,8 @@ fn other_network(text: &str, parent: &Parent) -> AddressError {
     }
 }
 
-/// Whether a text that is no valid base58 address was most likely meant to be one: of about that length, beginning as
-/// one, and mixed as only random text is. `0`, `O`, `I` and `l`, which base58 avoids, are what typos bring in.
+/// True if a text that is not valid base58 was most likely meant as an address: by its length, its first character and
+/// its random mix of letters and digits. `0`, `O`, `I` and `l`, which base58 avoids, are typical typos.
 fn looks_like_base58(text: &str) -> bool {
     (25..=36).contains(&text.len())
         && text.starts_with(['1', '2', '3', 'm', 'n', 'L', 'M'])
@@ -111,7 +111,7 @@ fn looks_like_base58(text: &str) -> bool {
         && text.bytes().any(|byte| byte.is_ascii_lowercase())
 }
 
-/// Whether a text that is no valid segwit address was most likely meant to be one.
+/// True if a text that is not a valid segwit address was most likely meant as one.
 fn looks_like_bech32(text: &str) -> bool {
     const PREFIXES: [&str; 6] = ["bc1", "tb1", "bcrt1", "ltc1", "tltc1", "rltc1"];
     let lower = text.to_ascii_lowercase();
@@ -119,7 +119,7 @@ fn looks_like_bech32(text: &str) -> bool {
         && lower.bytes().all(|byte| byte.is_ascii_alphanumeric())
 }
 
-/// Whether a text is in the form of another coin's addresses: Bitcoin Cash, Ethereum.
+/// True if a text has the form of another coin's addresses: Bitcoin Cash, Ethereum.
 fn looks_foreign(text: &str) -> bool {
     let cash = text.split_once(':').map_or(text, |(_, rest)| rest);
     let is_cash = cash.len() == 42

@@ -1,4 +1,4 @@
-//! A network by file: any coin's constants in the shape of the built-in tables, with P2Pool's constant names as keys.
+//! Network files: constants of any coin in the layout of the built-in tables, with P2Pool's constant names as keys.
 
 use std::collections::BTreeMap;
 
@@ -9,22 +9,22 @@ use toml::Value;
 use super::{ALL, BITCOIN, DEMO, Network, Pow};
 use crate::rules::ShareVersion;
 
-/// Shortest chain that a file may ask for: scores sample a sixteenth of it, which must be one share at least.
+/// Minimum chain length in a network file: scores sample a sixteenth of it, which must be at least one share.
 const CHAIN_LENGTH_MIN: i64 = 16;
-/// Longest chain that a file may ask for: twice as many shares are kept in memory.
+/// Maximum chain length in a network file: twice as many shares are kept in memory.
 const CHAIN_LENGTH_MAX: i64 = 1 << 20;
 
-/// What is wrong with one field of a network file.
+/// Error in one field of a network file.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error("{field}: {problem}")]
 pub struct FieldError {
-    /// The key, or the line where the file stops being TOML.
+    /// The key, or the line of a TOML syntax error.
     pub field: String,
-    /// What it has, and what it should have.
+    /// The value and the expected form.
     pub problem: String,
 }
 
-/// The keys that make a network what it is: without `BASE`, each must be there.
+/// Keys that define a network: without `BASE`, each of them is required.
 const ESSENTIAL: &[&str] = &[
     "IDENTIFIER",
     "PREFIX",
@@ -42,12 +42,12 @@ const ESSENTIAL: &[&str] = &[
     "BLOCK_PERIOD",
 ];
 
-/// Reads a network file. Keys are P2Pool's constant names; those of the parent chain may stand in a table `[PARENT]` or
-/// begin with `PARENT_`, those of the subsidy in `[SUBSIDY]` or with `SUBSIDY_`. A missing key takes the value of the
-/// network that `BASE` names. The texts of the network live as long as the process: it is read once, at start.
+/// Parses a network file. Keys are P2Pool's constant names; those of the parent chain are in a table `[PARENT]` or
+/// begin with `PARENT_`, those of the subsidy are in `[SUBSIDY]` or begin with `SUBSIDY_`. Missing keys take the value
+/// of the network named by `BASE`. Strings are leaked: the file is read once, at start.
 ///
 /// # Errors
-/// Every field that is wrong, unknown or missing, all at once.
+/// All wrong, unknown and missing fields at once.
 pub fn from_toml(text: &str) -> Result<Network, Vec<FieldError>> {
     let table: toml::Table = match text.parse() {
         Ok(table) => table,
@@ -73,7 +73,7 @@ pub fn from_toml(text: &str) -> Result<Network, Vec<FieldError>> {
     if fields.errors.is_empty() { Ok(network) } else { Err(fields.errors) }
 }
 
-/// The file's values that are not yet used, and what was wrong so far.
+/// Values of the file that are not used yet, and the errors so far.
 struct Fields {
     values: BTreeMap<String, Value>,
     errors: Vec<FieldError>,
@@ -103,7 +103,7 @@ impl Fields {
         self.start_difficulty(&mut net.start_difficulty);
         self.parent(&mut net.parent);
 
-        // What stands in one line must fit what stands in another.
+        // Constraints between fields.
         if net.min_target > net.max_target {
             self.error("MIN_TARGET", "is easier than MAX_TARGET");
         }
@@ -179,7 +179,7 @@ impl Fields {
         self.errors.push(FieldError { field: field.to_owned(), problem: problem.into() });
     }
 
-    /// Puts the field's value into `slot` if the file has it and `read` can read it.
+    /// Stores the field's value in `slot` if the file has it and `read` accepts it.
     fn take<T>(&mut self, field: &str, wanted: &str, slot: &mut T, read: impl Fn(&Value) -> Option<T>) {
         let Some(value) = self.values.remove(field) else { return };
         match read(&value) {
@@ -255,7 +255,7 @@ impl Fields {
         self.take("START_DIFFICULTY", "a difficulty above 0", slot, |value| {
             match *value {
                 Value::Float(number) => Some(number),
-                // A difficulty that a file gives whole is far below 2^53.
+                // Integers in a file are far below 2^53.
                 #[allow(clippy::cast_precision_loss)]
                 Value::Integer(number) => Some(number as f64),
                 _ => None,
@@ -269,9 +269,9 @@ fn leak(text: &str) -> &'static str {
     text.to_owned().leak()
 }
 
-/// P2Pool writes a few whole numbers as floats.
+/// P2Pool writes some integers as floats.
 fn whole(number: f64) -> Option<i64> {
-    // Below 2^53 every whole float is exact.
+    // Below 2^53 every integral float is exact.
     #[allow(clippy::cast_possible_truncation)]
     (number.fract() == 0.0 && number.abs() < 9e15).then_some(number as i64)
 }

@@ -1,6 +1,6 @@
-//! One constant table per network: P2Pool's constants, the parent chain's identifiers and ports, and our own ports.
+//! Constant tables, one per network: P2Pool's constants, the parent chain's identifiers and ports, and our own ports.
 //!
-//! The values of public networks are P2Pool's own (protocol section 1): a node with another table is on another network.
+//! Public networks use P2Pool's values (protocol section 1): a node with a different table is on a different network.
 
 use ruint::aliases::U256;
 
@@ -14,7 +14,7 @@ pub use tables::{
     LITECOIN_TESTNET,
 };
 
-/// The hash that a header's proof of work is judged by. A block's and a share's *name* is sha256d on every coin.
+/// Proof-of-work hash of a header. A block's and a share's *name* is sha256d on every coin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Pow {
     /// SHA-256 twice.
@@ -24,7 +24,7 @@ pub enum Pow {
 }
 
 impl Pow {
-    /// The function that hashes a header: a raw digest, in the order that it is produced.
+    /// Returns the function that hashes a header to a raw digest, in the hash function's byte order.
     pub fn function(self) -> fn(&[u8; 80]) -> [u8; 32] {
         match self {
             Self::Sha256d => sha256d,
@@ -46,23 +46,23 @@ fn scrypt_1024(header: &[u8; 80]) -> [u8; 32] {
     hash
 }
 
-/// How many base units a block may create, halved at intervals.
+/// Block subsidy in base units, halved at intervals.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Subsidy {
-    /// Of the first blocks, in base units.
+    /// Subsidy of the first blocks, in base units.
     pub initial: u64,
     /// Blocks between halvings.
     pub halving_interval: u32,
 }
 
 impl Subsidy {
-    /// Base units that the block at `height` may create.
+    /// Returns the subsidy of the block at `height`, in base units.
     pub fn at(self, height: u32) -> u64 {
         self.halved(u64::from(height))
     }
 
     /// P2Pool's `SUBSIDY_FUNC(height)`, which halves one block early when given a block's own height (trap 51). The
-    /// excess-reward rule of share versions below 34 is defined by it.
+    /// excess-reward rule of share versions below 34 uses it.
     pub fn one_block_early(self, height: u32) -> u64 {
         self.halved(u64::from(height) + 1)
     }
@@ -76,15 +76,15 @@ impl Subsidy {
 /// The parent chain: the coin whose blocks are mined.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Parent {
-    /// Ticker symbol, for people.
+    /// Ticker symbol, for display.
     pub symbol: &'static str,
     /// Message magic of the coin's P2P protocol, in wire order.
     pub magic: [u8; 4],
-    /// The daemon's own default P2P port.
+    /// Default P2P port of the daemon.
     pub p2p_port: u16,
-    /// The daemon's own default RPC port.
+    /// Default RPC port of the daemon.
     pub rpc_port: u16,
-    /// What `getblockchaininfo` calls this chain.
+    /// Chain name in `getblockchaininfo`.
     pub rpc_chain: &'static str,
     /// The daemon's data directory below the user's home.
     pub data_folder: &'static str,
@@ -96,7 +96,7 @@ pub struct Parent {
     pub conf_section: &'static str,
     /// Folder of the chain below the daemon's data directory; empty for the main chain.
     pub datadir_folder: &'static str,
-    /// The option that puts a daemon on this chain, for messages.
+    /// Daemon option that selects this chain, for messages.
     pub daemon_option: &'static str,
     /// Version byte of base58 P2PKH addresses.
     pub address_version: u8,
@@ -108,19 +108,19 @@ pub struct Parent {
     pub genesis: &'static str,
     /// Rules that `getblocktemplate` must be asked with (BIP 9).
     pub template_rules: &'static [&'static str],
-    /// Oldest daemon whose blocks are known to be right here, as `getnetworkinfo` numbers it.
+    /// Oldest daemon version known to build valid blocks here, as in `getnetworkinfo`.
     pub version_min: u32,
     /// Expected seconds between blocks.
     pub block_period: u32,
-    /// What proof of work is judged by.
+    /// Proof-of-work hash.
     pub pow: Pow,
-    /// New coins per block.
+    /// Block subsidy.
     pub subsidy: Subsidy,
-    /// Easiest and hardest difficulty that miners are given: targets, lowest first.
+    /// Easiest and hardest difficulty for miners, as targets, lowest first.
     pub sane_target_range: (U256, U256),
-    /// What difficulties sent to miners are multiplied by (scrypt's are 65,536 times Bitcoin's).
+    /// Factor applied to difficulties sent to miners (scrypt's are 65,536 times Bitcoin's).
     pub dumb_scrypt_diff: u32,
-    /// Expected payout of a share, in base units, below which a miner's shares are made harder.
+    /// Expected payout of a share, in base units, below which a miner gets harder shares.
     pub dust_threshold: u64,
     /// Largest stripped block in bytes.
     pub block_max_size: u32,
@@ -128,53 +128,53 @@ pub struct Parent {
     pub block_max_weight: u32,
 }
 
-/// A network that this node can serve: a parent chain and our own constants on top of it.
+/// A network that this node can serve: a parent chain, and the share chain's constants on top of it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Network {
-    /// What `--net` calls it.
+    /// Name in `--net`.
     pub name: &'static str,
-    /// The coin.
+    /// Parent chain.
     pub parent: Parent,
-    /// Goes into every share's hash, so that one network's shares are void on another.
+    /// Part of every share's hash, so that shares of one network are void on another.
     pub identifier: [u8; 8],
     /// Message magic of the share network, in wire order.
     pub prefix: [u8; 8],
-    /// Where share peers connect unless told otherwise.
+    /// Default port for share peers.
     pub p2p_port: u16,
-    /// Where miners connect unless `--worker-port` says otherwise.
+    /// Default port for miners, see `--worker-port`.
     pub worker_port: u16,
-    /// Wanted seconds between shares.
+    /// Target seconds between shares.
     pub share_period: u32,
-    /// Shares that a chain must have before it is judged by work, and that votes are counted over.
+    /// Shares that a chain needs before it is judged by work; votes are counted over as many.
     pub chain_length: u32,
-    /// Shares that payouts look back over at most.
+    /// Maximum length of the payout window, in shares.
     pub real_chain_length: u32,
-    /// Shares that the retarget measures the pool's rate over.
+    /// Shares over which the retarget measures the pool's rate.
     pub target_lookbehind: u32,
-    /// Payouts look back over this many blocks' worth of work.
+    /// Maximum work in the payout window, in blocks.
     pub spread: u32,
     /// Hardest target that the retarget may set.
     pub min_target: U256,
     /// Easiest target of a share.
     pub max_target: U256,
-    /// Whether the public network is expected: no work without peers.
+    /// True for a public network: no work without peers.
     pub persist: bool,
-    /// Lowest protocol version that a peer may speak; rises with the shares (protocol section 5.5).
+    /// Lowest accepted protocol version of a peer; rises with the share version (protocol section 5.5).
     pub minimum_protocol_version: u32,
-    /// Shares of this version or later carry segwit data; 0: none do.
+    /// First share version with segwit data; 0: none.
     pub segwit_activation_version: u64,
-    /// Version of the first share of a fresh network.
+    /// Version of the first share on a new network.
     pub start_version: u64,
-    /// Where to find the first peers: `host` or `host:port`.
+    /// Addresses of the first peers: `host` or `host:port`.
     pub bootstrap_addresses: &'static [&'static str],
-    /// Soft forks that templates may have active and that this code builds correct blocks for. A rule not listed here
-    /// means that blocks might be invalid in a way that we do not know of, so it stops work.
+    /// Soft forks that templates may have active and that this code builds correct blocks for. An unlisted rule stops
+    /// work: blocks might be invalid in a way unknown to this code.
     pub known_rules: &'static [&'static str],
-    /// The difficulty (bdiff) that a connection starts at when nothing better is known of its miner.
+    /// Initial difficulty (bdiff) of a connection whose miner's hash rate is unknown.
     pub start_difficulty: f64,
 }
 
-/// The networks that `--net` may name. The demo's is reached by its own subcommand.
+/// Networks available in `--net`. The demo network is reached by its own subcommand.
 pub const ALL: &[&Network] = &[
     &BITCOIN,
     &BITCOIN_TESTNET,
@@ -186,7 +186,7 @@ pub const ALL: &[&Network] = &[
     &LITECOIN_REGTEST,
 ];
 
-/// The network that `--net` calls `name`.
+/// Looks up a network by its name in `--net`.
 pub fn by_name(name: &str) -> Option<&'static Network> {
     ALL.iter().copied().find(|network| network.name == name)
 }

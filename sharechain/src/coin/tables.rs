@@ -1,4 +1,4 @@
-//! The built-in networks' constants (protocol sections 1.1 and 1.2).
+//! Constants of the built-in networks (protocol sections 1.1 and 1.2).
 
 use ruint::aliases::U256;
 
@@ -11,14 +11,14 @@ const fn ones(bits: usize) -> U256 {
 
 /// 2^`bits` / `divisor` - 1.
 const fn share_of(bits: usize, divisor: u64) -> U256 {
-    // One less in the numerator changes the quotient only where the divisor is a power of two; none here is.
+    // Subtracting one from the numerator changes the quotient only if the divisor is a power of two; none here is.
     let mut limbs = *ones(bits).as_limbs();
     let mut rest = 0_u128;
     let mut index = 4;
     while index > 0 {
         index -= 1;
         let part = (rest << 64) | limbs[index] as u128;
-        // The remainder is below the 64-bit divisor, so the quotient of each limb fits one.
+        // The remainder is below the 64-bit divisor, so each limb's quotient fits one limb.
         #[allow(clippy::cast_possible_truncation)]
         let quotient = (part / divisor as u128) as u64;
         limbs[index] = quotient;
@@ -29,7 +29,7 @@ const fn share_of(bits: usize, divisor: u64) -> U256 {
 
 const BITCOIN_SUBSIDY: Subsidy = Subsidy { initial: 5_000_000_000, halving_interval: 210_000 };
 
-/// Every soft fork that Bitcoin has had or named, and signet's block signature.
+/// Every soft fork that Bitcoin had or named, and signet's block signature.
 const BITCOIN_RULES: &[&str] =
     &["csv", "segwit", "segwit2x", "taproot", "testdummy", "signet", "bip16", "bip34", "bip65", "bip66"];
 
@@ -53,7 +53,7 @@ pub const BITCOIN: Network = Network {
         human_readable_part: "bc",
         genesis: "000000000019d6689c085ae165831e934ff763ae46a2a6c172b3f1b60a8ce26f",
         template_rules: &["segwit"],
-        // 22.0 brought taproot's activation.
+        // 22.0 introduced taproot's activation.
         version_min: 220_000,
         block_period: 600,
         pow: Pow::Sha256d,
@@ -111,7 +111,7 @@ pub const BITCOIN_TESTNET: Network = Network {
         human_readable_part: "tb",
         genesis: "000000000933ea01ad0ee984209779baaec3ced90fa3f408719526f8d77f4943",
         template_rules: &["segwit"],
-        // 22.0 brought taproot's activation.
+        // 22.0 introduced taproot's activation.
         version_min: 220_000,
         block_period: 600,
         pow: Pow::Sha256d,
@@ -162,7 +162,7 @@ pub const BITCOIN_TESTNET4: Network = Network {
         human_readable_part: "tb",
         genesis: "00000000da84f2bafbbc53dee25a72ae507ff4914b867c565be350b0da8bf043",
         template_rules: &["segwit"],
-        // 22.0 brought taproot's activation.
+        // 22.0 introduced taproot's activation.
         version_min: 220_000,
         block_period: 600,
         pow: Pow::Sha256d,
@@ -213,7 +213,7 @@ pub const BITCOIN_SIGNET: Network = Network {
         human_readable_part: "tb",
         genesis: "00000008819873e925422c1ff0f99f7cc9bbb232af63a077a480a3633bee1ef6",
         template_rules: &["segwit", "signet"],
-        // 22.0 brought taproot's activation.
+        // 22.0 introduced taproot's activation.
         version_min: 220_000,
         block_period: 600,
         pow: Pow::Sha256d,
@@ -244,7 +244,7 @@ pub const BITCOIN_SIGNET: Network = Network {
     start_difficulty: 0.01,
 };
 
-/// A private chain of the real daemon, on which every other hash is a block.
+/// A private chain of the real daemon, where every other hash is a block.
 pub const BITCOIN_REGTEST: Network = Network {
     name: "bitcoin_regtest",
     parent: Parent {
@@ -264,7 +264,7 @@ pub const BITCOIN_REGTEST: Network = Network {
         human_readable_part: "bcrt",
         genesis: "0f9188f13cb7b2c71f2a335e3a4fc328bf5beb436012afca590b1a11466e2206",
         template_rules: &["segwit"],
-        // 22.0 brought taproot's activation.
+        // 22.0 introduced taproot's activation.
         version_min: 220_000,
         block_period: 600,
         pow: Pow::Sha256d,
@@ -295,26 +295,26 @@ pub const BITCOIN_REGTEST: Network = Network {
     start_difficulty: 0.001,
 };
 
-/// The chain inside the process that `p2pool demo` mines on: regtest's rules at a difficulty set from the machine's own
-/// hash rate. Nothing outside the process speaks it, so its ports are never opened.
+/// In-process chain of `p2pool demo`: regtest's rules at a difficulty derived from the machine's own hash rate. It is
+/// never exposed outside the process, so its ports are never opened.
 pub const DEMO: Network = Network {
     name: "demo",
     parent: Parent { symbol: "demo coins", daemon_option: "", block_period: 10, ..BITCOIN_REGTEST.parent },
     identifier: 0x6465_6d6f_2073_6861_u64.to_be_bytes(),
     prefix: 0x6465_6d6f_2070_6565_u64.to_be_bytes(),
     worker_port: 9332,
-    // Short enough for somebody who watches to see the window fill and payouts slide through it.
+    // Short enough to watch the window fill and payouts slide through it.
     share_period: 2,
     chain_length: 120,
     real_chain_length: 120,
     target_lookbehind: 20,
-    // One core takes a good part of a second for it: the first shares come soon, and not all at once.
+    // A share takes one core a good part of a second: the first shares come soon, and not all at once.
     max_target: ones(236),
     minimum_protocol_version: 3500,
     ..BITCOIN_REGTEST
 };
 
-/// Every soft fork that Litecoin has had or named.
+/// Every soft fork that Litecoin had or named.
 const LITECOIN_RULES: &[&str] = &["csv", "segwit", "taproot", "mweb", "testdummy", "bip16", "bip34", "bip65", "bip66"];
 
 /// Litecoin's main network.
@@ -337,7 +337,7 @@ pub const LITECOIN: Network = Network {
         human_readable_part: "ltc",
         genesis: "12a765e31ffd4059bada1e25190f6e98c99d9714d334efa41a195a7e7e04bfe2",
         template_rules: &["segwit", "mweb"],
-        // 0.21.2 brought the extension block.
+        // 0.21.2 introduced the extension block.
         version_min: 210_200,
         block_period: 150,
         pow: Pow::Scrypt,
@@ -407,7 +407,7 @@ pub const LITECOIN_TESTNET: Network = Network {
         address_p2sh_version: 58,
         human_readable_part: "tltc",
         genesis: "4966625a4b2851d9fdee139e56211a0d88575f59ed816ff5e6a63deb4e3e29a0",
-        // As P2Pool has it: `1<<128-1` is 2^127 in Python, since `-` binds tighter.
+        // As in P2Pool: `1<<128-1` is 2^127 in Python, since `-` binds tighter.
         sane_target_range: (ones(127).wrapping_add(U256::ONE), ones(239).wrapping_add(U256::ONE)),
         dust_threshold: 100_000_000,
         ..LITECOIN.parent

@@ -1,4 +1,4 @@
-//! The checks a share passes or fails alone, without its ancestors (protocol section 5.1).
+//! Checks of a single share, without its ancestors (protocol section 5.1).
 
 use std::collections::HashSet;
 use thiserror::Error;
@@ -11,51 +11,51 @@ use super::{
 use crate::merkle::{self, Digest};
 use crate::pack::Writer;
 
-/// Least and most bytes of a coinbase script, Bitcoin's own rule.
+/// Length of a coinbase script in bytes, Bitcoin's own rule.
 const COINBASE_BYTES: std::ops::RangeInclusive<usize> = 2..=100;
 
-/// A reference to a transaction must lead less far back than this, in shares.
+/// A transaction reference must lead less far back than this, in shares.
 const TRANSACTION_REF_SHARES_MAX: u64 = 110;
 
-/// Why bytes are not a share that could stand in a chain.
+/// Reasons why bytes are not a share that could be part of a chain.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum CheckError {
-    /// They are in no share's form.
+    /// The bytes are not in the format of a share.
     #[error(transparent)]
     Format(#[from] FormatError),
-    /// The coinbase's script has a length that Bitcoin forbids.
+    /// Length of the coinbase script is outside Bitcoin's limits.
     #[error("share_data.coinbase has {0} bytes, which should be 2 to 100")]
     CoinbaseLength(usize),
-    /// Its payout is not one that this network could pay.
+    /// Payout that this network could never pay.
     #[error("share_data.address: {0}")]
     Payee(#[from] PayeeError),
-    /// It is younger than a past hard fork, but votes for the version before.
+    /// Vote for version 16 after the hard fork that replaced it.
     #[error("share_data.desired_version is 16 at absheight {0}, after that fork's end")]
     VotesFor16(u32),
-    /// A transaction that is looked for too far back.
+    /// Transaction reference too far back.
     #[error("share_info.transaction_hash_refs leads {0} shares back, more than 109")]
     RefTooFar(u64),
-    /// Its references to its own transaction hashes are not exactly all of these.
+    /// The references to the share's own transaction hashes do not match them exactly.
     #[error("share_info.transaction_hash_refs does not refer to exactly the {0} new_transaction_hashes")]
     RefsDoNotMatch(usize),
-    /// It is easier than the network allows.
+    /// Target easier than the network allows.
     #[error("share target {0} is above the network's maximum", bits.target())]
     TargetTooEasy {
-        /// The target in its compact form.
+        /// Target in its compact form.
         bits: Bits,
     },
-    /// Its proof of work is missing.
+    /// Insufficient proof of work.
     #[error("pow hash {} is above the share target {target}", super::display_hex(pow_hash))]
     ProofOfWork {
-        /// The hash of its header.
+        /// Hash of the header.
         pow_hash: Digest,
-        /// What it should not exceed.
+        /// The share's target.
         target: Target,
     },
 }
 
 impl CheckError {
-    /// Whether no honest node would have sent it, so that its sender is banned; else it is only disconnected.
+    /// True if no honest node sends such a share: the sender is banned. Otherwise it is only disconnected.
     pub fn is_misbehaviour(&self) -> bool {
         matches!(
             self,
@@ -67,7 +67,7 @@ impl CheckError {
 }
 
 impl Share {
-    /// The share that `bytes` are, version and contents, if it passes all checks that it can pass alone.
+    /// Parses a share, version and contents, and runs all checks that need no ancestors.
     ///
     /// # Errors
     /// [`CheckError`].
@@ -75,7 +75,7 @@ impl Share {
         Share::check(format::unpack(bytes, rules)?, rules)
     }
 
-    /// As [`Share::from_bytes`], of a version number and contents that were read off already.
+    /// Like [`Share::from_bytes`], for a version number and contents that were read already.
     ///
     /// # Errors
     /// [`CheckError`].
@@ -83,15 +83,15 @@ impl Share {
         Share::check(format::unpack_contents(version, contents, rules)?, rules)
     }
 
-    /// Its bytes, version and contents, as they were read but for what the bounded form cuts off.
+    /// Serialises the share, version and contents: the bytes that it was read from, cut to the bounded form.
     pub fn to_bytes(&self) -> Vec<u8> {
         format::pack(&self.contents)
     }
 
-    /// The same share with another `merkle_link`, which nothing in it commits to.
+    /// Returns the same share with another `merkle_link`, which nothing in the share commits to.
     ///
     /// # Panics
-    /// If it has no segwit data: then the header commits to it.
+    /// If the share has no segwit data: then the header commits to the link.
     pub(crate) fn with_merkle_branch(&self, merkle_branch: Box<[Digest]>) -> Share {
         assert!(self.info().segwit_data.is_some(), "the merkle_link of share {} is committed to", self.hash);
         let mut share = self.clone();
@@ -100,13 +100,13 @@ impl Share {
         share
     }
 
-    /// Appends those bytes.
+    /// Appends the bytes of [`Share::to_bytes`] to `writer`.
     pub fn write(&self, writer: &mut Writer) {
         format::write_wrapped(writer, &self.contents);
     }
 
-    /// The share of these contents, if it passes all checks that it can pass alone, in the reference's order (section
-    /// 5.1 from step 3).
+    /// Builds a share from its contents after all checks that need no ancestors, in the reference's order (section 5.1
+    /// from step 3).
     ///
     /// # Errors
     /// [`CheckError`].
@@ -124,12 +124,12 @@ impl Share {
         Ok(share)
     }
 
-    /// All that follows from the contents alone (section 5.1 step 7 and section 4.10).
+    /// Derives all values that depend on the contents alone (section 5.1 step 7 and section 4.10).
     pub(super) fn derive(contents: Contents, payee: Payee, rules: &ShareRules) -> Share {
         let info = &contents.share_info;
         let ref_hash = format::ref_hash(info, &contents.ref_merkle_branch, rules);
         let gentx_hash = contents.hash_link.gentx_hash(&ref_hash, contents.last_txout_nonce);
-        // Trap 9: with segwit the root comes from the txids, not from the hashes of the whole transactions.
+        // Trap 9: with segwit the root is over the txids, not over the hashes of the full transactions.
         let branch = info.segwit_data.as_ref().map_or(&contents.merkle_branch, |segwit| &segwit.txid_merkle_branch);
         let merkle_root = merkle::fold(gentx_hash, branch);
         let header = contents.min_header.complete(&merkle_root);
@@ -165,7 +165,7 @@ fn check_parts(contents: &Contents, rules: &ShareRules) -> Result<Payee, CheckEr
     Ok(payee)
 }
 
-/// The payee of a share, whose script must be one that its version can write (section 18.2 on 5.1 step 4).
+/// Returns a share's payee, whose script must be one that its version can write (section 18.2 on 5.1 step 4).
 pub(super) fn payee_of(payout: &Payout, version: ShareVersion, rules: &ShareRules) -> Result<Payee, PayeeError> {
     let payee = match payout {
         Payout::PubkeyHash(hash) => Payee::from_pubkey_hash(hash, rules),

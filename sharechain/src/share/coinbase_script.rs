@@ -1,22 +1,22 @@
-//! The script of a coinbase's only input: the block's height and whatever the miner adds (protocol section 4.9).
+//! Script of a coinbase's only input: the block's height and the miner's additions (protocol section 4.9).
 
 use thiserror::Error;
 
-/// Most bytes of the script, Bitcoin's own rule.
+/// Maximum script length in bytes, Bitcoin's own rule.
 const SCRIPT_BYTES_MAX: usize = 100;
 
-/// Most bytes that one opcode pushes; the reference fails at more, so it never makes longer pushes.
+/// Maximum bytes pushed by one opcode; the reference fails above this, so it never makes longer pushes.
 const PUSH_BYTES_MAX: usize = 75;
 
-/// Why there is no script.
+/// Error of [`coinbase_script`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum ScriptError {
-    /// An item that takes more than one push opcode.
+    /// An item that needs more than one push opcode.
     #[error("coinbase item of {0} bytes is longer than 75")]
     ItemTooLong(usize),
 }
 
-/// The height, then `items`, each pushed, then `flags` as they stand, cut at 100 bytes.
+/// Builds the script: the height, then `items`, each pushed, then `flags` unchanged, cut at 100 bytes.
 ///
 /// # Errors
 /// [`ScriptError`].
@@ -30,7 +30,7 @@ pub fn coinbase_script(height: u32, items: &[&[u8]], flags: &[u8]) -> Result<Box
     Ok(script.into())
 }
 
-/// Pushes `number` as BIP 34 wants heights: small ones as opcodes, others as little-endian magnitude and sign bit
+/// Pushes `number` as BIP 34 encodes heights: small numbers as opcodes, others as little-endian magnitude and sign bit
 /// (section 18.1).
 pub fn push_number(number: i64) -> Vec<u8> {
     if number == 0 {
@@ -65,7 +65,7 @@ pub fn push_bytes(item: &[u8]) -> Result<Vec<u8>, ScriptError> {
     }
 }
 
-/// The height that a coinbase script begins with (BIP 34).
+/// Returns the height at the start of a coinbase script (BIP 34).
 pub fn height_of(script: &[u8]) -> Option<u32> {
     let (first, rest) = script.split_first()?;
     match usize::from(*first) {
@@ -73,7 +73,7 @@ pub fn height_of(script: &[u8]) -> Option<u32> {
         length @ 1..=4 => {
             let bytes = rest.get(..length)?;
             let number = bytes.iter().rev().fold(0_u32, |number, byte| number << 8 | u32::from(*byte));
-            // The topmost bit is a sign, and no height is negative.
+            // The topmost bit is the sign, and no height is negative.
             (bytes.last()? & 0x80 == 0).then_some(number)
         }
         small @ 0x51..=0x60 => u32::try_from(small - 0x50).ok(),

@@ -1,4 +1,4 @@
-//! Makes our own shares: a draft for each piece of work, finished by what the miner found.
+//! Creates our own shares: a draft for each piece of work, completed by the miner's solution.
 
 use thiserror::Error;
 
@@ -10,18 +10,18 @@ use super::{
 use crate::merkle::Digest;
 use crate::rules::PayeeForm;
 
-/// Why there is no draft.
+/// Reasons why a draft cannot be made.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum DraftError {
-    /// The miner's own address cannot be paid in a share of this version.
+    /// The miner's address cannot be paid in a share of this version.
     #[error(transparent)]
     Payee(#[from] PayeeError),
-    /// The coinbase cannot be made.
+    /// The coinbase cannot be built.
     #[error(transparent)]
     Generation(#[from] GenerationError),
 }
 
-/// A share-to-be: all but the header, the nonce in its coinbase and the luck.
+/// Share-to-be: everything except the header, the nonce in its coinbase and the proof of work.
 #[derive(Debug, Clone)]
 pub struct Draft {
     version: ShareVersion,
@@ -34,14 +34,14 @@ pub struct Draft {
 }
 
 impl Draft {
-    /// The draft of a share with this info, which pays by `payouts` (of the same version and subsidy). `merkle_branch`
-    /// leads from the coinbase over the other transactions' full hashes.
+    /// Creates the draft of a share with this info and these `payouts` (of the same version and subsidy).
+    /// `merkle_branch` is the coinbase's branch over the full hashes of the other transactions.
     ///
     /// # Errors
     /// [`DraftError`].
     ///
     /// # Panics
-    /// If the info is not in the form of the payouts' version, or has another subsidy: mistakes of our own.
+    /// If the info is not in the form of the payouts' version, or has a different subsidy: both are bugs of the caller.
     pub fn new(
         info: ShareInfo,
         payouts: &Payouts,
@@ -64,42 +64,42 @@ impl Draft {
         })
     }
 
-    /// The version of the share-to-be.
+    /// Version of the share-to-be.
     pub fn version(&self) -> ShareVersion {
         self.version
     }
 
-    /// What it will commit to.
+    /// Share info that the share will commit to.
     pub fn info(&self) -> &ShareInfo {
         &self.info
     }
 
-    /// Whom it pays as its finder.
+    /// Payee of the finder's part.
     pub fn payee(&self) -> &Payee {
         &self.payee
     }
 
-    /// The coinbase that its miner hashes.
+    /// Coinbase that the miner hashes.
     pub fn coinbase(&self) -> &Coinbase {
         &self.coinbase
     }
 
-    /// What proves the coinbase.
+    /// Hash link that proves the coinbase.
     pub fn hash_link(&self) -> HashLink {
         self.hash_link
     }
 
-    /// The commitment to its info.
+    /// Commitment to the share info.
     pub fn ref_hash(&self) -> &Digest {
         &self.ref_hash
     }
 
-    /// Everything before the eight bytes that are the miner's, without witness.
+    /// Stripped coinbase up to the miner's eight bytes.
     pub fn coinbase_head(&self) -> Vec<u8> {
         self.coinbase.head(&self.ref_hash)
     }
 
-    /// The whole coinbase as a block needs it.
+    /// Complete coinbase as the block needs it.
     pub fn coinbase_bytes(&self, last_txout_nonce: u64) -> Vec<u8> {
         match self.info.segwit_data {
             Some(_) => self.coinbase.with_witness(&self.ref_hash, last_txout_nonce),
@@ -107,10 +107,10 @@ impl Draft {
         }
     }
 
-    /// The share that a miner found: `header` as it was hashed, whose merkle root follows from `last_txout_nonce`.
+    /// Completes the share of a solution: `header` as hashed, whose merkle root follows from `last_txout_nonce`.
     ///
     /// # Errors
-    /// [`CheckError`], in the first place when the header is not hard enough to find.
+    /// [`CheckError`], usually because the header does not meet the share's target.
     pub fn finish(&self, header: MinHeader, last_txout_nonce: u64, rules: &ShareRules) -> Result<Share, CheckError> {
         let contents = Contents {
             version: self.version,
@@ -125,7 +125,7 @@ impl Draft {
     }
 }
 
-/// Whether exactly those fields are there that a share of `version` has: others would be read back as something else.
+/// True if `info` has exactly the fields of a share of `version`: any others would not survive serialisation.
 fn has_form_of(info: &ShareInfo, version: ShareVersion, rules: &ShareRules) -> bool {
     let has_address = matches!(info.share_data.payout, Payout::Address(_));
     has_address == (version.rules().payee == PayeeForm::Address)

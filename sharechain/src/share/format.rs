@@ -1,4 +1,4 @@
-//! Share bytes to types and back, for every version: each field stands here once, in the order of protocol section 4.2.
+//! Share serialisation for every version: each field occurs here once, in the order of protocol section 4.2.
 
 use bitcoin::hashes::{Hash, sha256d};
 use thiserror::Error;
@@ -11,34 +11,33 @@ use crate::merkle::{self, Digest};
 use crate::pack::{Reader, UnpackError, Writer};
 use crate::rules::PayeeForm;
 
-/// Lengths from here on would not fit SHA-256's count of bits; no coinbase is that long.
+/// From this length on, the bit count would not fit SHA-256's 64 bits; no coinbase is that long.
 const HASH_LINK_LENGTH_MAX: u64 = (1 << 61) - 64;
 
-/// Why bytes are not a share. None of these is misbehaviour but an obsolete version.
+/// Parse error of a share. None of these is misbehaviour: they come from obsolete versions.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum FormatError {
-    /// Not a version that we speak.
+    /// Unknown version.
     #[error(transparent)]
     Version(#[from] VersionError),
-    /// Not in the form of its version.
+    /// Contents not in the format of their version.
     #[error("share of version {version}: {error}")]
     Contents {
-        /// The version that the bytes claim.
+        /// Version number in the wrapper.
         version: ShareVersion,
-        /// What is wrong with them.
+        /// Parse error of the contents.
         error: UnpackError,
     },
-    /// Not even a version and contents.
+    /// The wrapper itself (version and contents) cannot be parsed.
     #[error(transparent)]
     Wrapper(UnpackError),
-    /// The sentinel for none in place of segwit data: a share that needs these has no merkle root without them
+    /// The sentinel for none in place of segwit data: a share of a segwit version has no merkle root without them
     /// (section 4.2).
     #[error("share of version {0} has no segwit_data")]
     NoSegwitData(ShareVersion),
 }
 
-/// Takes one share in its wrapper (version and contents, section 4.1) off `reader`: version number and contents, of which
-/// nothing is checked yet.
+/// Reads one share's wrapper (section 4.1) and returns version number and contents, both unchecked.
 ///
 /// # Errors
 /// [`UnpackError`].
@@ -59,7 +58,7 @@ fn contents_bytes(contents: &Contents) -> usize {
     length.at()
 }
 
-/// Bytes of a share in its wrapper.
+/// Size of a share in its wrapper, in bytes.
 pub(super) fn wire_bytes(contents: &Contents) -> usize {
     let inner = contents_bytes(contents);
     let mut head = Writer::counting();
@@ -68,7 +67,7 @@ pub(super) fn wire_bytes(contents: &Contents) -> usize {
     head.at() + inner
 }
 
-/// The share that `bytes` are: a wrapper, and nothing after it.
+/// Parses a share in its wrapper, without trailing bytes.
 ///
 /// # Errors
 /// [`FormatError`].
@@ -79,7 +78,7 @@ pub fn unpack(bytes: &[u8], rules: &ShareRules) -> Result<Contents, FormatError>
     unpack_contents(version, contents, rules)
 }
 
-/// The share of version number `version` whose contents `bytes` are, in the bounded form: where segwit data commits to the
+/// Parses the contents of a share of version number `version` into the bounded form: where segwit data commits to the
 /// block's transactions, a longer `merkle_link` is cut to the length of the txid branch.
 ///
 /// # Errors
@@ -97,15 +96,15 @@ pub fn unpack_contents(version: u64, bytes: &[u8], rules: &ShareRules) -> Result
     Ok(contents)
 }
 
-/// The bytes of a share in its wrapper: what peers send, stores keep and [`unpack`] reads. Contents that [`unpack`] made
-/// give back the bytes that they were read from, cut to the bounded form.
+/// Serialises a share in its wrapper, as sent to peers, stored, and read by [`unpack`]. Contents from [`unpack`] give
+/// back their original bytes, cut to the bounded form.
 pub fn pack(contents: &Contents) -> Vec<u8> {
     let mut writer = Writer::with_capacity(wire_bytes(contents));
     write_wrapped(&mut writer, contents);
     writer.into_bytes()
 }
 
-/// What the ref hash is the hash of: the network's identifier and the share info (section 4.4).
+/// Preimage of the ref hash: the network's identifier and the share info (section 4.4).
 pub fn ref_type(info: &ShareInfo, rules: &ShareRules) -> Vec<u8> {
     let mut writer = Writer::with_capacity(512);
     writer.bytes(&rules.identifier);
@@ -113,7 +112,7 @@ pub fn ref_type(info: &ShareInfo, rules: &ShareRules) -> Vec<u8> {
     writer.into_bytes()
 }
 
-/// The hash in the coinbase's last output, which commits to the share info, by way of `ref_merkle_branch` (section 4.4).
+/// Hash in the coinbase's last output, which commits to the share info through `ref_merkle_branch` (section 4.4).
 pub fn ref_hash(info: &ShareInfo, ref_merkle_branch: &[Digest], rules: &ShareRules) -> Digest {
     merkle::fold(sha256d::Hash::hash(&ref_type(info, rules)).to_byte_array(), ref_merkle_branch)
 }
@@ -133,11 +132,11 @@ fn read_contents(reader: &mut Reader, version: ShareVersion, rules: &ShareRules)
     })
 }
 
-/// Longest `merkle_link` (field 28) that is kept of a share with this info: the bounded form.
+/// Maximum length kept of the `merkle_link` (field 28) of a share with this info: the bounded form.
 ///
-/// With segwit data the header's merkle root comes from the txid branch, and no proof of work commits to this other one:
-/// anyone could make another miner's share megabytes long under the same hash. Both lead over the same transactions, so
-/// an honest one is as long as the txid branch and stays as it is. Without segwit data it is committed to.
+/// With segwit data the header's merkle root follows from the txid branch, and no proof of work commits to this one:
+/// any peer could inflate another miner's share to megabytes under the same hash. Both cover the same transactions, so
+/// an honest one is as long as the txid branch and stays unchanged. Without segwit data the header commits to it.
 fn merkle_branch_max(info: &ShareInfo) -> usize {
     info.segwit_data.as_ref().map_or(usize::MAX, |segwit| segwit.txid_merkle_branch.len())
 }
@@ -215,7 +214,7 @@ fn write_share_info(writer: &mut Writer, info: &ShareInfo) {
     }
     if let Some(transactions) = &info.transactions {
         writer.hashes(&transactions.new_hashes);
-        // Trap 2: the count is that of pairs.
+        // Trap 2: the count is in pairs.
         writer.count(transactions.refs.len());
         for (share_count, tx_count) in &transactions.refs {
             writer.varint(*share_count);
@@ -260,7 +259,7 @@ fn write_share_data(writer: &mut Writer, data: &ShareData) {
     writer.varint(data.desired_version);
 }
 
-/// Any bytes to the reference, but only ASCII can be an address, so the rest is refused here.
+/// The reference accepts any bytes, but only ASCII can be an address, so everything else is refused here.
 fn read_address(reader: &mut Reader) -> Result<Box<str>, UnpackError> {
     let field = "share_data.address";
     let at = reader.at();

@@ -1,7 +1,7 @@
-//! Derives *the* coinbase from share info and weights: used to build our shares and to check everyone's.
+//! Derives *the* coinbase from share info and weights: used both to build our shares and to check all others.
 //!
-//! Two steps, because one block's work is cut for hundreds of payout addresses: [`Payouts`] holds what each payee gets
-//! from the window, which is the same for all of them, and [`Coinbase`] adds the finder's part and writes the bytes.
+//! Two steps, because one block's work is prepared for hundreds of payout addresses: [`Payouts`] holds each payee's
+//! amount from the window, which all of them share, and [`Coinbase`] adds the finder's part and writes the bytes.
 
 use bitcoin::hashes::{Hash, sha256d};
 use ruint::Uint;
@@ -15,7 +15,7 @@ use crate::merkle::Digest;
 use crate::pack::Writer;
 use crate::rules::FindersPart;
 
-/// Pays the author of the reference, and all that rounding leaves over: a pubkey and `OP_CHECKSIG`.
+/// Donation output, which gets all rounding remainders: pubkey of the reference's author and `OP_CHECKSIG`.
 pub const DONATION_SCRIPT: [u8; 67] = [
     0x41, 0x04, 0xff, 0xd0, 0x3d, 0xe4, 0x4a, 0x6e, 0x11, 0xb9, 0x91, 0x7f, 0x3a, 0x29, 0xf9, 0x44, 0x32, 0x83, 0xd9,
     0x87, 0x1c, 0x9d, 0x74, 0x3e, 0xf3, 0x0d, 0x5e, 0xdd, 0xcd, 0x37, 0x09, 0x4b, 0x64, 0xd1, 0xb3, 0xd8, 0x09, 0x04,
@@ -23,16 +23,16 @@ pub const DONATION_SCRIPT: [u8; 67] = [
     0x5a, 0x8b, 0x55, 0x29, 0x35, 0x26, 0x56, 0x66, 0x4b, 0xac,
 ];
 
-/// Hash of the donation's pubkey, whose P2PKH address stands for it among the payees.
+/// Hash of the donation's pubkey; its P2PKH address represents the donation among the payees.
 pub const DONATION_PUBKEY_HASH: [u8; 20] = [
     0xd0, 0x3d, 0xa6, 0xfc, 0xa3, 0x90, 0x16, 0x6d, 0x02, 0x0b, 0xe0, 0xe7, 0xc2, 0x8a, 0xc8, 0xcc, 0x70, 0xf5, 0x84,
     0x03,
 ];
 
-/// Begins every coinbase's last output: a value of 0, and a script of `OP_RETURN` with a push of 40 bytes.
+/// First bytes of every coinbase's last output: a value of 0, and a script of `OP_RETURN` with a push of 40 bytes.
 const RETURN_HEAD: [u8; 11] = [0, 0, 0, 0, 0, 0, 0, 0, 0x2a, 0x6a, 0x28];
 
-/// What the bytes before the ref hash always end with: the donation's script and the last output's first bytes (section 4.5).
+/// Constant bytes before the ref hash: the donation's script and the last output's first bytes (section 4.5).
 pub const CONSTANT_ENDING: [u8; 79] = {
     let mut ending = [0; 79];
     ending[0] = 0x43;
@@ -49,33 +49,33 @@ pub const CONSTANT_ENDING: [u8; 79] = {
     ending
 };
 
-/// The coinbase's only witness, with which the witness commitment is hashed (section 4.8).
+/// The coinbase's only witness item, part of the witness commitment (section 4.8).
 pub const WITNESS_RESERVED_VALUE: [u8; 32] = *b"[P2Pool][P2Pool][P2Pool][P2Pool]";
 
-/// Begins the script of a witness commitment (BIP 141): `OP_RETURN`, a push of 36 bytes, and its header.
+/// First bytes of a witness commitment's script (BIP 141): `OP_RETURN`, a push of 36 bytes, and its header.
 const WITNESS_COMMITMENT_HEAD: [u8; 6] = [0x6a, 0x24, 0xaa, 0x21, 0xa9, 0xed];
 
-/// Payees of one coinbase at most, the donation included; the smallest are left out and get nothing (trap 24).
+/// Maximum number of payees in a coinbase, including the donation; the smallest are dropped and get nothing (trap 24).
 const PAYEES_MAX: usize = 4000;
 
-/// Bytes of the lock time, the end of every transaction.
+/// Lock time, the end of every transaction.
 const LOCK_TIME: [u8; 4] = [0; 4];
 
-/// Who found how much of the payout window: attempts times 65535 (protocol section 7).
+/// Weights of the payout window by payee: attempts times 65535 (protocol section 7).
 ///
 /// `total` is the sum of all weights and of `donation`. A window of 2^16 shares stays below 2^290.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(from = "ListedWeights", into = "ListedWeights")]
 pub struct Weights {
-    /// What each payee has; entries of 0 count as absent.
+    /// Weight of each payee; an entry of 0 counts as absent.
     pub by_payee: Map<Payee, U320>,
-    /// All of it.
+    /// Sum of all weights and the donation.
     pub total: U320,
-    /// What the payees gave to the donation address.
+    /// Weight that payees gave to the donation address.
     pub donation: U320,
 }
 
-/// Weights as they are serialised: payees with their scripts.
+/// Serialised form of [`Weights`]: payees with their scripts.
 #[derive(Clone, Serialize, Deserialize)]
 struct ListedWeights {
     payees: Vec<PayeeWeight>,
@@ -106,35 +106,35 @@ impl From<ListedWeights> for Weights {
     }
 }
 
-/// Why there is no coinbase.
+/// Reasons why a coinbase cannot be built.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum GenerationError {
-    /// A payee of the window cannot be paid in this version, so that no share is possible until it leaves the window.
+    /// A payee of the window cannot be paid in this version: no share is possible until the payee leaves the window.
     #[error("payout: {0}")]
     Payee(#[from] PayeeError),
-    /// The weights are not those of any window: a mistake of our own.
+    /// The weights are not those of any window: a bug of the caller.
     #[error("weights of the payees exceed their total {0}")]
     Weights(U320),
 }
 
-/// What each payee of a window gets of a subsidy, before the finder's part (section 4.8, steps 1 and 3).
+/// Amount of each payee of a window, before the finder's part (section 4.8, steps 1 and 3).
 #[derive(Debug, Clone)]
 pub struct Payouts {
     version: ShareVersion,
     subsidy: u64,
-    /// What the finder gets beside its weight, in satoshis; none where the finder gets nothing and has no output of its own.
+    /// Finder's extra amount in satoshis; `None` if the finder gets nothing extra and has no output of its own.
     finders_part: Option<u64>,
     donation_payee: Payee,
-    /// Ascending by amount, then by text; without the donation.
+    /// Ascending by amount, then by text; excludes the donation.
     entries: Vec<Entry>,
-    /// The sum of all entries' amounts.
+    /// Sum of all entries' amounts.
     sum: u64,
 }
 
-/// A payee and satoshis.
+/// Payee and amount in satoshis.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 struct Entry {
-    // This order of fields is the order of the outputs: trap 23.
+    // The order of the fields defines the order of the outputs: trap 23.
     amount: u64,
     payee: Payee,
 }
@@ -159,9 +159,9 @@ impl Payouts {
         let mut entries: Vec<Entry> = Vec::with_capacity(weights.by_payee.len() + 1);
         let mut sum = 0u64;
         for (payee, weight) in &weights.by_payee {
-            // A weight of 0 is no entry at all, so it takes none of the 4000 places either.
+            // A weight of 0 is not an entry, so it takes none of the 4000 places either.
             if weight.is_zero() || *payee == donation_payee {
-                // Whatever the donation address earned as a miner is part of what is left over.
+                // The donation address's earnings as a miner are part of the remainder.
                 continue;
             }
             let amount = share_of.amount(*weight).ok_or(GenerationError::Weights(weights.total))?;
@@ -175,29 +175,29 @@ impl Payouts {
         Ok(Payouts { version, subsidy, finders_part, donation_payee, entries, sum })
     }
 
-    /// The version of the shares that pay so.
+    /// Version of the shares with these payouts.
     pub fn version(&self) -> ShareVersion {
         self.version
     }
 
-    /// Payees beside finder and donation.
+    /// Number of payees, excluding finder and donation.
     pub fn count(&self) -> usize {
         self.entries.len()
     }
 
-    /// What is divided, in satoshis.
+    /// Amount divided, in satoshis.
     pub fn subsidy(&self) -> u64 {
         self.subsidy
     }
 
-    /// What each payee gets if `finder` finds the share, in the order of the outputs; the donation, last, even if it
-    /// gets nothing (steps 2 to 5).
+    /// Returns each payee's amount if `finder` finds the share, in the order of the outputs; the donation comes last,
+    /// even with an amount of 0 (steps 2 to 5).
     pub fn with_finder<'a>(&'a self, finder: &'a Payee) -> impl Iterator<Item = (&'a Payee, u64)> {
         let finders_part = self.finders_part.filter(|_| *finder != self.donation_payee);
         let old = finders_part.and_then(|_| self.entries.iter().position(|entry| entry.payee == *finder));
         let amount = finders_part.unwrap_or(0) + old.map_or(0, |index| self.entries[index].amount);
         let new = (amount, finder);
-        // Where it comes to stand among those that keep their order.
+        // Position among the others, which keep their order.
         let place = self.entries.partition_point(|entry| (entry.amount, &entry.payee) < new);
         let (before, after) = self.entries.split_at(place);
         let others = |entries: &'a [Entry], from: usize| {
@@ -210,13 +210,13 @@ impl Payouts {
             .map(|entry| (&entry.payee, entry.amount))
             .chain(finders_part.map(|_| (finder, amount)))
             .chain(others(after, place).map(|entry| (&entry.payee, entry.amount)))
-            // `[-4000:]` counts the donation, which is always there and last, and payees of amount 0, which go first.
+            // `[-4000:]` counts the donation, always present and last, and payees of amount 0, which go first.
             .skip(count.saturating_sub(PAYEES_MAX))
             .filter(|(_, amount)| *amount > 0)
             .chain(std::iter::once((&self.donation_payee, donation)))
     }
 
-    /// The coinbase of a share that pays by these, found by `finder`, with the script and segwit data of its share info.
+    /// Builds the coinbase of a share found by `finder`, with the script and segwit data of its share info.
     ///
     /// # Errors
     /// [`GenerationError::Payee`].
@@ -226,7 +226,7 @@ impl Payouts {
         segwit: Option<&SegwitData>,
         finder: &Payee,
     ) -> Result<Coinbase, GenerationError> {
-        // A payee takes 51 bytes at most; everything else about 350.
+        // A payee's output takes at most 51 bytes; everything else about 350.
         let mut writer = Writer::with_capacity(400 + 34 * self.entries.len());
         writer.u32(1);
         writer.count(1);
@@ -234,8 +234,8 @@ impl Payouts {
         writer.u32(u32::MAX);
         writer.varstr(script);
         writer.u32(u32::MAX);
-        // Not before they are written is it known how many outputs there are: at most 4003, so the count takes one byte
-        // or three, and it is moved in afterwards.
+        // The number of outputs is known only after writing them: at most 4003, so the count takes one byte or three,
+        // and is inserted afterwards.
         let outputs_at = writer.at();
         let mut outputs = 1;
         if let Some(segwit) = segwit {
@@ -256,9 +256,9 @@ impl Payouts {
     }
 }
 
-/// The coinbase that a share must have: the one place where both ours and everyone's are derived.
+/// Derives the coinbase that a share must have: the one place for our own shares and for all others.
 ///
-/// `info` must have all its fields; `weights` are those of the window that its parent and its block's target set.
+/// `info` must have all its fields; `weights` are those of the window defined by its parent and its block's target.
 ///
 /// # Errors
 /// [`GenerationError`].
@@ -273,12 +273,12 @@ pub fn coinbase_of(
     Payouts::new(version, data.subsidy, weights, rules)?.coinbase(&data.coinbase, info.segwit_data.as_ref(), finder)
 }
 
-/// The payee that stands for the donation: a mere key, for its output has a script of its own.
+/// Payee that represents the donation: only a key, since its output has a script of its own.
 pub fn donation_payee(rules: &ShareRules) -> Payee {
     Payee::from_pubkey_hash(&DONATION_PUBKEY_HASH, rules)
 }
 
-/// Commits to the witnesses of a block (BIP 141).
+/// Script that commits to the witnesses of a block (BIP 141).
 pub fn witness_commitment_script(wtxid_merkle_root: &Digest) -> [u8; 38] {
     let mut both = [0; 64];
     both[..32].copy_from_slice(wtxid_merkle_root);
@@ -294,14 +294,14 @@ fn write_output(writer: &mut Writer, amount: u64, script: &[u8]) {
     writer.varstr(script);
 }
 
-/// `S·(n·W) // (d·T)`, of which the window gets n parts in d (199 in 200): one division (trap 14), in as few limbs as the
-/// total needs.
+/// `S·(n·W) // (d·T)`, where n/d is the window's part (199/200): one division (trap 14), in the fewest limbs that hold
+/// the total.
 enum Division {
-    /// Nobody has any weight.
+    /// The total weight is 0.
     Nothing,
     /// n·S, and d·T below 2^176: every real window.
     Narrow(Uint<256, 4>, Uint<256, 4>),
-    /// Whatever a stranger's targets lead to.
+    /// All other totals, which untrusted targets can produce.
     Wide(Uint<512, 8>, Uint<512, 8>),
 }
 
@@ -310,7 +310,7 @@ impl Division {
         if total.is_zero() {
             return Division::Nothing;
         }
-        // d takes 8 bits, n·S takes 72, and a weight is no more than the total.
+        // d takes 8 bits, n·S takes 72, and a weight is at most the total.
         if total.bit_len() <= 168 {
             let by = Uint::<256, 4>::from(subsidy) * Uint::from(parts);
             Division::Narrow(by, Uint::<256, 4>::from(total) * Uint::from(of))
@@ -320,7 +320,7 @@ impl Division {
         }
     }
 
-    /// None if the amount is none at all, which no real weight leads to.
+    /// Returns `None` for a total of 0 or an amount beyond u64, which no real weight leads to.
     fn amount(&self, weight: U320) -> Option<u64> {
         match self {
             Division::Nothing => None,
@@ -334,39 +334,39 @@ impl Division {
     }
 }
 
-/// A coinbase but for the 40 bytes that the share and its miner choose, and the lock time behind them.
+/// Coinbase without its last 44 bytes: the 40 chosen by the share and its miner, and the lock time.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Coinbase {
     prefix: Vec<u8>,
 }
 
 impl Coinbase {
-    /// The stripped transaction up to its ref hash: what a hash link is of.
+    /// Stripped transaction up to its ref hash: the input of the hash link.
     pub fn prefix(&self) -> &[u8] {
         &self.prefix
     }
 
-    /// Proves it.
+    /// Hash link that proves the coinbase.
     pub fn hash_link(&self) -> HashLink {
         HashLink::of_prefix(&self.prefix)
     }
 
-    /// Everything before `last_txout_nonce`, without witness: what a miner hashes before its extranonces.
+    /// Stripped transaction up to `last_txout_nonce`: the part before a miner's extranonces.
     pub fn head(&self, ref_hash: &Digest) -> Vec<u8> {
         [&self.prefix[..], ref_hash].concat()
     }
 
-    /// Everything after `last_txout_nonce`, without witness.
+    /// Stripped transaction after `last_txout_nonce`.
     pub fn tail(&self) -> [u8; 4] {
         LOCK_TIME
     }
 
-    /// The whole transaction without witness, of which the hash is the txid.
+    /// Complete transaction without witness; its hash is the txid.
     pub fn stripped(&self, ref_hash: &Digest, last_txout_nonce: u64) -> Vec<u8> {
         [&self.prefix[..], ref_hash, &last_txout_nonce.to_le_bytes(), &LOCK_TIME].concat()
     }
 
-    /// The whole transaction as it goes into a block with witnesses.
+    /// Complete transaction as included in a block with witnesses.
     pub fn with_witness(&self, ref_hash: &Digest, last_txout_nonce: u64) -> Vec<u8> {
         let stripped = self.stripped(ref_hash, last_txout_nonce);
         let (version, rest) = stripped.split_at(4);

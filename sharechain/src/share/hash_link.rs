@@ -1,7 +1,7 @@
-//! SHA-256 midstate links that let a share prove its coinbase without carrying it (protocol section 4.5).
+//! SHA-256 midstate links, which prove a share's coinbase without carrying it (protocol section 4.5).
 //!
 //! A link holds SHA-256's state after the coinbase's whole blocks. The bytes after them are the same in every coinbase,
-//! so whoever verifies resumes from the state, adds those, and ends with the bytes that the share commits to itself.
+//! so a verifier resumes from the state, adds those bytes, and ends with the bytes that the share itself commits to.
 
 use bitcoin::hashes::{Hash, sha256};
 use sha2::compress256;
@@ -11,24 +11,24 @@ use super::HashLink;
 use super::generation::CONSTANT_ENDING;
 use crate::merkle::Digest;
 
-/// Bytes that SHA-256 takes at a time.
+/// SHA-256's block size in bytes.
 const BLOCK_BYTES: usize = 64;
 
-/// SHA-256's state before the first byte (FIPS 180-4).
+/// SHA-256's initial state (FIPS 180-4).
 const INITIAL_STATE: [u32; 8] =
     [0x6a09_e667, 0xbb67_ae85, 0x3c6e_f372, 0xa54f_f53a, 0x510e_527f, 0x9b05_688c, 0x1f83_d9ab, 0x5be0_cd19];
 
-// The tail of the prefix after its last whole block always lies in the constant ending, so a link needs no extra data.
+// The prefix's tail after its last whole block is always within the constant ending, so a link needs no extra data.
 const _: () = assert!(CONSTANT_ENDING.len() >= BLOCK_BYTES);
 
 impl HashLink {
-    /// The link of a coinbase's prefix: the stripped transaction without its last 44 bytes.
+    /// Creates the link of a coinbase's prefix: the stripped transaction without its last 44 bytes.
     pub fn of_prefix(prefix: &[u8]) -> HashLink {
         debug_assert!(prefix.ends_with(&CONSTANT_ENDING));
         HashLink::of_bytes(prefix)
     }
 
-    /// The link of any bytes, without the tail that a verifier must know.
+    /// Creates the link of any bytes, without the tail, which the verifier must know.
     pub fn of_bytes(bytes: &[u8]) -> HashLink {
         let mut state = INITIAL_STATE;
         let (blocks, _) = bytes.as_chunks::<BLOCK_BYTES>();
@@ -38,7 +38,7 @@ impl HashLink {
         HashLink { state: state_bytes(&state), length: bytes.len() as u64 }
     }
 
-    /// The hash of the coinbase that ends with `ref_hash`, `last_txout_nonce` and a lock time of 0: its txid.
+    /// Returns the txid of the coinbase that ends with `ref_hash`, `last_txout_nonce` and a lock time of 0.
     pub fn gentx_hash(&self, ref_hash: &Digest, last_txout_nonce: u64) -> Digest {
         let mut data = [0; 44];
         data[..32].copy_from_slice(ref_hash);
@@ -46,19 +46,19 @@ impl HashLink {
         self.double_hash(&CONSTANT_ENDING, &data)
     }
 
-    /// The double hash of what was linked and `data`, where what was linked ended with `ending` (or with the part of
-    /// it that its last block lacks).
+    /// Returns the double hash of the linked bytes followed by `data`, where `ending` are the last linked bytes (at
+    /// least those after the last whole block).
     pub fn double_hash(&self, ending: &[u8], data: &[u8]) -> Digest {
         let unhashed = usize::try_from(self.length % BLOCK_BYTES as u64).expect("less than a block");
         let buffered = &ending[ending.len() - unhashed.min(ending.len())..];
 
-        // The rest of the message, as SHA-256 pads it: a one bit, zeroes, and the length in bits.
+        // SHA-256's padding: a one bit, zeroes, and the length in bits.
         let mut rest = Vec::with_capacity(buffered.len() + data.len() + 2 * BLOCK_BYTES);
         rest.extend_from_slice(buffered);
         rest.extend_from_slice(data);
         rest.push(0x80);
         rest.resize((rest.len() + 8).next_multiple_of(BLOCK_BYTES) - 8, 0);
-        // The format refuses lengths whose bits do not fit.
+        // The format refuses lengths whose bit count does not fit.
         let bits = self.length.wrapping_add(data.len() as u64).wrapping_mul(8);
         rest.extend_from_slice(&bits.to_be_bytes());
 

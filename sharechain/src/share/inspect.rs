@@ -1,4 +1,4 @@
-//! Shows a share as JSON, with the names and forms of the reference's own fields.
+//! Shows a share as JSON, with the reference's field names and formats.
 
 use serde_json::{Value, json};
 use thiserror::Error;
@@ -7,22 +7,22 @@ use super::format::{self, FormatError};
 use super::{Contents, PayeeError, Payout, Share, ShareInfo, ShareRules, check, display_hex};
 use crate::merkle::Digest;
 
-/// Why there is nothing to show.
+/// Reasons why a share cannot be shown.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum InspectError {
-    /// The bytes are no share.
+    /// The bytes are not a share.
     #[error(transparent)]
     Format(#[from] FormatError),
-    /// It pays nobody, so nothing follows from it.
+    /// The payout has no payee, so nothing can be derived.
     #[error("share_data.address: {0}")]
     Payee(#[from] PayeeError),
 }
 
-/// The share that `bytes` are (version and contents), decoded: its fields, what follows from them, and as `verdict` either
-/// `"ok"` or the check that it fails alone.
+/// Decodes a share (version and contents): its fields, the values derived from them, and as `verdict` either `"ok"` or
+/// the first check that fails without ancestors.
 ///
-/// Hashes and targets are 64 hex digits as P2Pool prints them, other bytes hex in their own order, numbers that may
-/// exceed 2^53 decimal strings.
+/// Hashes and targets are 64 hex digits as P2Pool prints them, other bytes are hex in their own order, and numbers that
+/// may exceed 2^53 are decimal strings.
 ///
 /// # Errors
 /// [`InspectError`].
@@ -39,7 +39,7 @@ pub fn inspect(bytes: &[u8], rules: &ShareRules) -> Result<Value, InspectError> 
     Ok(shown)
 }
 
-/// A share's fields and all that follows from them.
+/// Fields of a share and all derived values.
 fn json(share: &Share) -> Value {
     json!({
         "version": share.version().number(),
@@ -64,7 +64,7 @@ fn json(share: &Share) -> Value {
     })
 }
 
-/// What stands in a share's bytes.
+/// Fields in a share's bytes.
 pub(super) fn fields(contents: &Contents) -> Value {
     let header = &contents.min_header;
     json!({

@@ -1,4 +1,4 @@
-//! The numbers of consensus: hashes in P2Pool's order, compact targets without Bitcoin's sign bit, and attempts.
+//! Numbers of the consensus: hashes in P2Pool's order, compact targets without Bitcoin's sign bit, and attempts.
 
 use ruint::aliases::{U256, U320};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -8,9 +8,9 @@ use std::ops::Add;
 
 use crate::merkle::Digest;
 
-/// The hash of a share, which is the hash of its block header too (sha256d on every coin, protocol section 4.10).
+/// Hash of a share, which is also the hash of its block header (sha256d on every coin, protocol section 4.10).
 ///
-/// Held in the order that the hash function produced; ordered and shown as P2Pool does, as a little-endian integer.
+/// Stored in the hash function's byte order; ordered and displayed as in P2Pool, as a little-endian integer.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct ShareHash(pub Digest);
 
@@ -54,19 +54,19 @@ impl<'de> Deserialize<'de> for ShareHash {
     }
 }
 
-/// A digest as people and JSON see it: 64 hex digits of the integer, most significant first.
+/// Formats a digest for display and JSON: 64 hex digits of the integer, most significant first.
 pub fn display_hex(digest: &Digest) -> String {
     let mut reversed = *digest;
     reversed.reverse();
     hex::encode(reversed)
 }
 
-/// The compact form of a target (the reference's `FloatingInteger`), compared by its 32 bits only (section 4.6).
+/// Compact form of a target (the reference's `FloatingInteger`), compared by its 32 bits only (section 4.6).
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Bits(pub u32);
 
 impl Bits {
-    /// The target that this stands for: no sign bit and no overflow check, unlike Bitcoin's (trap 16).
+    /// Expands the target: no sign bit and no overflow check, unlike Bitcoin's (trap 16).
     pub fn target(self) -> Target {
         let mantissa = U320::from(self.0 & 0x00ff_ffff);
         let exponent = (self.0 >> 24) as usize;
@@ -75,19 +75,19 @@ impl Bits {
         }
         let shift = 8 * (exponent - 3);
         if mantissa.is_zero() || mantissa.bit_len() + shift <= 256 {
-            // A zero mantissa stays zero whatever the shift.
+            // A zero mantissa stays zero for any shift.
             Target(if mantissa.is_zero() { mantissa } else { mantissa << shift })
         } else {
             Target::BEYOND
         }
     }
 
-    /// The compact form of `target`, rounded down to 15 or more bits (the reference's `from_target_upper_bound`, named
-    /// for the opposite). Exact to the bit for targets below 2^256, the only ones that any rule compresses.
+    /// Compresses `target`, rounded down to 15 or more bits (the reference's `from_target_upper_bound`, named for the
+    /// opposite). Exact to the bit for targets below 2^256, the only ones that any rule compresses.
     pub fn from_target(target: Target) -> Bits {
         let bytes = target.0.to_be_bytes::<40>();
         let significant = bytes.iter().position(|byte| *byte != 0).map_or(&[][..], |first| &bytes[first..]);
-        // A leading byte of 0x80 or more would read as a sign in Bitcoin, so a zero byte goes before it.
+        // A leading byte of 0x80 or more would read as a sign in Bitcoin, so a zero byte is prepended.
         let pad = usize::from(significant.first().is_some_and(|byte| *byte >= 0x80));
         let mut mantissa = [0; 4];
         for (to, from) in mantissa[1 + pad..].iter_mut().zip(significant) {
@@ -110,10 +110,10 @@ impl fmt::Debug for Bits {
     }
 }
 
-/// What a hash, read as a little-endian integer, must not exceed.
+/// Upper bound for a hash read as a little-endian integer.
 ///
-/// Exact below 2^256. Compact forms go up to about 2^2040; all those are held as [`Target::BEYOND`], because no rule
-/// tells them apart: every hash meets them, their attempts are 0, they exceed every network's maximum, and nine or
+/// Exact below 2^256. Compact forms reach about 2^2040; all those are held as [`Target::BEYOND`], because no rule
+/// distinguishes them: every hash meets them, their attempts are 0, they exceed every network's maximum, and nine or
 /// eleven tenths of them are still clipped to that maximum.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Target(pub U320);
@@ -121,41 +121,41 @@ pub struct Target(pub U320);
 impl Target {
     /// 2^256 − 1, which every hash meets.
     pub const MAX_256: Target = Target(U320::from_limbs([u64::MAX, u64::MAX, u64::MAX, u64::MAX, 0]));
-    /// Stands for every target from 2^256 up. 2^300, so that eleven times it still fits.
+    /// Represents every target from 2^256 up. 2^300, so that eleven times its value still fits.
     pub const BEYOND: Target = Target(U320::from_limbs([0, 0, 0, 0, 1 << 44]));
 
-    /// `ATT(t)` = 2^256 // (t + 1): how many hashes it takes on average to meet it (section 0).
+    /// `ATT(t)` = 2^256 // (t + 1): average number of hashes to meet the target (section 0).
     pub fn attempts(self) -> Attempts {
         let two_256 = U320::from_limbs([0, 0, 0, 0, 1]);
         Attempts(two_256 / (self.0 + U320::from(1)))
     }
 
-    /// Whether `hash`, a raw digest, is good enough.
+    /// True if `hash`, a raw digest, meets the target.
     pub fn is_met_by(self, hash: &Digest) -> bool {
         Target::from_le_bytes(hash) <= self
     }
 
-    /// The integer that 32 big-endian bytes stand for.
+    /// Reads the target from 32 big-endian bytes.
     pub fn from_be_bytes(bytes: &[u8; 32]) -> Target {
         Target(U320::from_be_slice(bytes))
     }
 
-    /// The integer that 32 little-endian bytes stand for, as a hash does.
+    /// Reads the target from 32 little-endian bytes, the order of a hash.
     pub fn from_le_bytes(bytes: &[u8; 32]) -> Target {
         Target(U320::from_le_slice(bytes))
     }
 
-    /// The integer; 2^256 − 1 for what is above: the same hashes meet both.
+    /// Returns the integer, capped at 2^256 − 1: the same hashes meet both.
     pub fn to_u256(self) -> U256 {
         self.min(Target::MAX_256).0.to()
     }
 
-    /// 32 little-endian bytes; 2^256 − 1 for what is above: the same hashes meet both.
+    /// Returns 32 little-endian bytes, capped at 2^256 − 1: the same hashes meet both.
     pub fn to_le_bytes(self) -> [u8; 32] {
         self.to_u256().to_le_bytes()
     }
 
-    /// 64 hex digits, most significant first; more only for [`Target::BEYOND`].
+    /// Formats 64 hex digits, most significant first; more only for [`Target::BEYOND`].
     pub fn to_hex(self) -> String {
         format!("{:064x}", self.0)
     }
@@ -179,12 +179,12 @@ impl fmt::Debug for Target {
     }
 }
 
-/// Work: a count of hashes. One share's is at most 2^256 (target 0, trap 22), a window's sum less than 2^290.
+/// Work: a number of hashes. At most 2^256 for one share (target 0, trap 22), less than 2^290 for a window.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
 pub struct Attempts(pub U320);
 
 impl Attempts {
-    /// Modulo 2^128, as `abswork` counts.
+    /// Work modulo 2^128, as `abswork` counts.
     pub fn low_u128(self) -> u128 {
         let limbs = self.0.as_limbs();
         u128::from(limbs[0]) | u128::from(limbs[1]) << 64

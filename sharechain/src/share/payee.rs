@@ -1,7 +1,7 @@
-//! Who is paid: an address as text, and the script that P2Pool makes of it, quirks included (protocol section 4.7).
+//! Payees: an address as text, and the script that P2Pool derives from it, quirks included (protocol section 4.7).
 //!
-//! This is not `address.rs`: that one decides what we accept from our miners, this one follows the reference for
-//! whatever stands in a share.
+//! Not to be confused with `address.rs`, which decides what we accept from our miners: this module follows the
+//! reference for any text in a share.
 
 use bech32::Bech32;
 use bech32::primitives::decode::CheckedHrpstring;
@@ -17,57 +17,57 @@ use thiserror::Error;
 use super::{Payout, ShareRules, ShareVersion};
 use crate::rules::{PayeeForm, Programs};
 
-/// Longest script of a payee: a witness program of 40 bytes with its opcode and length.
+/// Maximum script length of a payee: a witness program of 40 bytes with its opcode and length.
 pub const SCRIPT_BYTES_MAX: usize = 42;
 
 /// Longest bech32 address (BIP 173), in characters. A base58 address is shorter.
 const BECH32_CHARACTERS_MAX: usize = 90;
 
-/// Why a text in a share pays nobody, which makes the share invalid.
+/// Reasons why a text in a share has no payee, which makes the share invalid.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum PayeeError {
-    /// Neither base58check nor bech32. Bech32m (taproot) is among these (trap 28).
+    /// Neither base58check nor bech32; includes bech32m (taproot, trap 28).
     #[error("{0:?} is no address")]
     NotAnAddress(String),
-    /// A good base58 address of a version that this network does not have.
+    /// A valid base58 address whose version this network does not use.
     #[error("{text:?} has address version {version}, which this network does not have")]
     OtherVersion {
-        /// The address.
+        /// Address as given.
         text: String,
-        /// Its version byte.
+        /// Version byte of the address.
         version: u8,
     },
-    /// A witness program whose leading zero the reference stumbles over: its share can never be valid.
+    /// A witness program whose leading zero breaks the reference: its share can never be valid.
     #[error("{text:?} has a witness program with a leading zero, which cannot be paid in share version {version}")]
     LeadingZero {
-        /// The address.
+        /// Address as given.
         text: String,
-        /// The version of the share.
+        /// Version of the share.
         version: ShareVersion,
     },
     /// Shares before version 34 hold a bare pubkey hash.
     #[error("`{text}` is no pubkey hash's address, the only kind that share version {version} can hold")]
     NotPubkeyHash {
-        /// The address.
+        /// Address as given.
         text: String,
-        /// The version of the share.
+        /// Version of the share.
         version: ShareVersion,
     },
 }
 
-/// A payee of the sharechain. Payees are their text: two spellings of one script are two payees (section 4.7), ordered by
-/// their bytes. Cheap to clone; holds its scripts, so that a coinbase of hundreds of payees decodes no address.
+/// Payee of the sharechain. Identified by its text: two spellings of one script are two payees (section 4.7), ordered
+/// by their bytes. Cheap to clone; holds its scripts, so that a coinbase of hundreds of payees decodes no address.
 #[derive(Clone)]
 pub struct Payee(Arc<Scripts>);
 
 struct Scripts {
     text: Box<str>,
-    /// As from share version 35 on, and as before; none where the reference fails.
+    /// Script from share version 35 on, then the one before; `None` where the reference fails.
     padded: Option<Script>,
     unpadded: Option<Script>,
 }
 
-/// A short script, held without an allocation of its own.
+/// Short script, stored inline.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Script {
     length: u8,
@@ -95,8 +95,8 @@ impl Serialize for Payee {
     }
 }
 
-/// A payee with its scripts, for readers who have no network's rules to make them by: use it with `serde(with)`. What a
-/// payee serialises as by itself is its address alone.
+/// Serialises a payee with its scripts, for readers without a network's rules: use it with `serde(with)`. `Payee`
+/// itself serialises as its address alone.
 pub mod whole {
     use super::{
         BECH32_CHARACTERS_MAX, Deserialize, Deserializer, Payee, SCRIPT_BYTES_MAX, Script, Scripts, Serializer,
@@ -114,10 +114,10 @@ pub mod whole {
         unpadded: Option<String>,
     }
 
-    /// Writes address and scripts, these in hex.
+    /// Writes the address, and the scripts in hex.
     ///
     /// # Errors
-    /// The serializer's.
+    /// Errors of the serializer.
     pub fn serialize<S: Serializer>(payee: &Payee, serializer: S) -> Result<S::Ok, S::Error> {
         let digits = |script: &Option<Script>| script.as_ref().map(|script| hex::encode(script.as_bytes()));
         let Scripts { text, padded, unpadded } = &*payee.0;
@@ -125,10 +125,10 @@ pub mod whole {
         whole.serialize(serializer)
     }
 
-    /// Reads what [`serialize`] wrote.
+    /// Reads the output of [`serialize`].
     ///
     /// # Errors
-    /// Not that, or longer than any payee.
+    /// Malformed input, or an address or script longer than any payee's.
     pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Payee, D::Error> {
         let whole = Whole::deserialize(deserializer)?;
         if whole.address.len() > BECH32_CHARACTERS_MAX {
@@ -148,19 +148,19 @@ pub mod whole {
 }
 
 impl Payee {
-    /// Bytes of memory that it takes, as if it were the only one of its address.
+    /// Memory use in bytes, as if this were the only clone.
     pub(super) fn memory_bytes(&self) -> usize {
         size_of::<Scripts>() + self.0.text.len()
     }
 
-    /// The payee of the address `text`, which may have been written by a stranger.
+    /// Parses the payee of the address `text`, which is untrusted.
     ///
     /// # Errors
-    /// [`PayeeError::NotAnAddress`], [`PayeeError::OtherVersion`]. Whether it can be paid depends on the share's version
-    /// and is only known to [`Payee::script`].
+    /// [`PayeeError::NotAnAddress`], [`PayeeError::OtherVersion`]. Whether the payee can be paid depends on the share's
+    /// version: see [`Payee::script`].
     pub fn from_address(text: &str, rules: &ShareRules) -> Result<Payee, PayeeError> {
         if let Some((version, hash)) = decode_base58(text) {
-            // The order matters where a coin gives both kinds one version byte.
+            // The order matters if a coin uses one version byte for both kinds.
             let script = if version == rules.address_p2sh_version {
                 Script::new(&[&[0xa9, 0x14], &hash, &[0x87]])
             } else if version == rules.address_version {
@@ -178,12 +178,12 @@ impl Payee {
         Ok(Payee(Arc::new(Scripts { text: text.into(), padded, unpadded })))
     }
 
-    /// The payee of a bare pubkey hash, as shares below version 34 have it: its P2PKH address.
+    /// Creates the payee of a bare pubkey hash, as in shares below version 34: its P2PKH address.
     pub fn from_pubkey_hash(hash: &[u8; 20], rules: &ShareRules) -> Payee {
         Payee::from_versioned_hash(hash, rules.address_version)
     }
 
-    /// The payee of a pubkey hash on a network whose P2PKH addresses begin with the byte `address_version`.
+    /// Creates the payee of a pubkey hash on a network whose P2PKH addresses have the version byte `address_version`.
     pub fn from_versioned_hash(hash: &[u8; 20], address_version: u8) -> Payee {
         let mut payload = [address_version; 21];
         payload[1..].copy_from_slice(hash);
@@ -192,12 +192,12 @@ impl Payee {
         Payee(Arc::new(Scripts { text, padded: script, unpadded: script }))
     }
 
-    /// The address as it stands in shares.
+    /// Address as encoded in shares.
     pub fn as_str(&self) -> &str {
         &self.0.text
     }
 
-    /// The script that a share of the newest version pays.
+    /// Returns the script paid by a share of the newest version.
     ///
     /// # Errors
     /// [`PayeeError::LeadingZero`].
@@ -205,10 +205,10 @@ impl Payee {
         self.script(ShareVersion::NEWEST)
     }
 
-    /// How a share of `version` names this payee.
+    /// Returns the payee's encoding in a share of `version`.
     ///
     /// # Errors
-    /// It cannot.
+    /// If that version cannot encode it.
     pub fn payout(&self, version: ShareVersion) -> Result<Payout, PayeeError> {
         let script = self.script(version)?;
         match (version.rules().payee, script) {
@@ -220,7 +220,7 @@ impl Payee {
         }
     }
 
-    /// The script that a share of `version` pays.
+    /// Returns the script paid by a share of `version`.
     ///
     /// # Errors
     /// [`PayeeError::LeadingZero`].
@@ -240,7 +240,7 @@ fn p2pkh(hash: &[u8; 20]) -> Script {
     Script::new(&[&[0x76, 0xa9, 0x14], hash, &[0x88, 0xac]])
 }
 
-/// Version byte and hash of a base58check address of exactly 20 bytes; anything else is left to bech32.
+/// Decodes a base58check address of exactly 20 bytes to version byte and hash; anything else is left to bech32.
 fn decode_base58(text: &str) -> Option<(u8, [u8; 20])> {
     // 25 bytes take at most 35 digits; leading zero bytes take one each. Longer texts would cost quadratic time.
     if text.len() > 36 {
@@ -251,8 +251,8 @@ fn decode_base58(text: &str) -> Option<(u8, [u8; 20])> {
     Some((*version, <[u8; 20]>::try_from(hash).ok()?))
 }
 
-/// The witness program of a BIP 173 address. Any witness version passes and is forgotten: the script is version 0's all
-/// the same (trap 27).
+/// Decodes the witness program of a BIP 173 address. Any witness version is accepted and ignored: the script is version
+/// 0's in every case (trap 27).
 fn decode_bech32(text: &str, human_readable_part: &str) -> Option<Vec<u8>> {
     if text.len() > BECH32_CHARACTERS_MAX {
         return None;
@@ -272,8 +272,8 @@ fn decode_bech32(text: &str, human_readable_part: &str) -> Option<Vec<u8>> {
     fits.then_some(program)
 }
 
-/// `OP_0` and the program, after the reference has held it as an integer and written that as hex digits again, at least
-/// two for each of `bytes_min`: leading zero bytes are lost, and an odd count of digits is a failure (none).
+/// Builds `OP_0` and the program, after the reference's conversion to an integer and back to hex digits, at least two
+/// for each of `bytes_min`: leading zero bytes are lost, and an odd number of digits fails (`None`).
 fn witness_script(program: &[u8], bytes_min: usize) -> Option<Script> {
     let zeroes = program.iter().take_while(|byte| **byte == 0).count();
     let significant = &program[zeroes..];
@@ -377,7 +377,7 @@ mod tests {
         let payee = Payee::from_address(&text, &test_rules()).unwrap();
         let error = payee.script(ShareVersion::V35).unwrap_err();
         assert!(error.to_string().ends_with("cannot be paid in share version 35"), "{error}");
-        // A zero byte is lost instead.
+        // A zero byte is dropped instead.
         let text = bech32_of(0, &[&[0][..], &[0xab; 31]].concat());
         assert_eq!(script_hex(&text, ShareVersion::V35), Some(format!("001f{}", "ab".repeat(31))));
     }

@@ -1,4 +1,4 @@
-//! What shares as a whole promise, and the rules that no recorded share decides (protocol section 18.3).
+//! Properties of complete shares, and the rules that no recorded share covers (protocol section 18.3).
 
 use proptest::prelude::*;
 use ruint::Uint;
@@ -24,7 +24,7 @@ pub(super) fn test_rules() -> ShareRules {
     }
 }
 
-/// A target that all but one in millions of hashes meet.
+/// Target met by all but one in millions of hashes.
 const EASY: Bits = Bits(0x20ff_ffff);
 
 fn payee(index: u16) -> Payee {
@@ -33,7 +33,7 @@ fn payee(index: u16) -> Payee {
     Payee::from_pubkey_hash(&hash, &test_rules())
 }
 
-/// Weights of payees of which nobody donates.
+/// Weights of payees without donations.
 fn weights(of: impl IntoIterator<Item = (Payee, u64)>) -> Weights {
     let by_payee: Map<_, _> = of.into_iter().map(|(payee, weight)| (payee, U320::from(weight))).collect();
     let total = by_payee.values().fold(U320::ZERO, |sum, weight| sum + weight);
@@ -95,12 +95,12 @@ fn equal_amounts_are_ordered_by_the_text_of_their_addresses() {
 
 #[test]
 fn only_the_4000_largest_are_paid_with_the_donation_among_them_and_nobody_gets_the_rest() {
-    // The finder is none of them, so that 4501 payees and the donation want a place.
+    // The finder is none of them, so 4501 payees and the donation compete for places.
     let all = weights((0..4500).map(|index| (payee(index), 1_000 + u64::from(index))));
     let outputs = paid(&all, 100_000_000_000, &payee(u16::MAX));
     assert_eq!(outputs.len(), 4000);
     let sum: u64 = outputs.iter().map(|(_, amount)| amount).sum();
-    assert!(sum < 100_000_000_000, "what the smallest lost goes to nobody (trap 24)");
+    assert!(sum < 100_000_000_000, "what the smallest lost is not paid out (trap 24)");
     let largest: HashSet<String> = (502..4500).map(|index| payee(index).to_string()).collect();
     assert!(outputs[..3998].iter().all(|(text, _)| largest.contains(text)));
     assert_eq!(outputs[3998].0, payee(u16::MAX).as_str());
@@ -118,7 +118,7 @@ fn payees_of_no_satoshi_have_no_output_but_the_donation_always_has() {
 
 #[test]
 fn payees_of_no_satoshi_take_places_before_they_are_left_out() {
-    // 4100 payees of which the smallest get nothing: they are cut first, so that the cut keeps the same as without it.
+    // 4100 payees of which the smallest get nothing: they are dropped first, so the cut keeps the same as without them.
     let all = weights((0..4100).map(|index| (payee(index), if index < 200 { 1 } else { 1_000_000 })));
     let outputs = paid(&all, 10_000_000, &payee(4000));
     assert_eq!(outputs.len(), 3900 + 1);
@@ -157,7 +157,7 @@ fn a_payee_that_cannot_be_paid_stops_only_the_coinbases_that_would_pay_it() {
     };
     assert!(matches!(of(ShareVersion::V34, 500_000), Err(GenerationError::Payee(PayeeError::LeadingZero { .. }))));
     assert!(of(ShareVersion::V35, 500_000).is_ok());
-    assert!(of(ShareVersion::V34, 1).is_ok(), "it gets no satoshi, so its script is never made");
+    assert!(of(ShareVersion::V34, 1).is_ok(), "no satoshi is paid, so its script is never built");
 }
 
 #[test]
@@ -173,7 +173,7 @@ fn a_ref_merkle_link_leads_from_the_shares_own_ref_hash_to_the_one_in_the_coinba
     assert_eq!(*share.ref_hash(), sha256d::Hash::hash(&[first, [6; 32]].concat()).to_byte_array());
 }
 
-/// That share with so many hashes in the branch that nothing commits to.
+/// Returns the share with this number of hashes in the branch that nothing commits to.
 fn with_branch(contents: &Contents, hashes: usize) -> Vec<u8> {
     pack(&Contents { merkle_branch: vec![[9; 32]; hashes].into(), ..contents.clone() })
 }
@@ -188,7 +188,7 @@ fn a_share_that_anyone_made_longer_is_read_as_short_as_it_was_under_the_same_has
         assert_eq!(read.hash(), honest.hash());
         assert_eq!(read.to_bytes().len(), honest.to_bytes().len());
         assert_eq!(read.memory_bytes(), honest.memory_bytes());
-        // It is cut, not refused: the rest must still be in the form of a share.
+        // It is cut, not refused: the rest must still be in the format of a share.
         assert!(Share::from_bytes(&inflated[..inflated.len() - 1], &test_rules()).is_err());
         let shorter = with_branch(honest.contents(), 0);
         assert_eq!(Share::from_bytes(&shorter, &test_rules()).unwrap().to_bytes(), shorter);
@@ -334,7 +334,7 @@ fn a_mistake_in_the_bytes_is_named_by_its_field() {
     assert!(error.contains("1 bytes follow the end of share.contents"), "{error}");
 }
 
-/// Section 4.8, steps 1 to 5, as it stands there.
+/// Section 4.8, steps 1 to 5, literally.
 fn naive_outputs(weights: &Weights, subsidy: u64, finder: &Payee) -> Vec<(String, u64)> {
     type Big = Uint<512, 8>;
     let donation = donation_payee(&test_rules()).to_string();
@@ -353,7 +353,7 @@ fn naive_outputs(weights: &Weights, subsidy: u64, finder: &Payee) -> Vec<(String
     sorted.into_iter().skip(cut).filter(|(text, amount)| *text == donation || *amount > 0).collect()
 }
 
-/// Up to 40 payees, some with equal weights, some huge, perhaps the donation address among them.
+/// Up to 40 payees, some with equal weights, some huge, perhaps including the donation address.
 fn any_weights() -> impl Strategy<Value = Weights> {
     let weight = prop_oneof![1u128..20, 1u128..u128::from(u64::MAX), any::<u128>().prop_map(|weight| weight | 1)];
     (prop::collection::btree_map(0u16..60, weight, 1..40), 0u32..120, any::<u64>()).prop_map(
