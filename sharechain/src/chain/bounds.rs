@@ -147,8 +147,7 @@ impl Sharechain {
         }
     }
 
-    /// Returns the loose shares of the loose branch with the most work, unless they take more memory than those of a
-    /// real chain.
+    /// Loose shares of the loose branch with the most work, unless they take more memory than those of a real chain.
     fn loose_chain_with_most_work(&self) -> HashSet<ShareHash> {
         let loose_heads = self.all.heads().iter().copied().filter(|head| self.loose.get(head).is_some());
         let top = loose_heads.max_by_key(|head| self.all.work(*head).own);

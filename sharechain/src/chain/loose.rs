@@ -1,9 +1,9 @@
-//! Counts what loose shares take, by the network that they came from: shares that have not been seen to fit their ancestors,
-//! nor any share above them. [`Sharechain::bound`](super::Sharechain::bound) acts on it.
+//! Counts the memory of loose shares by source network: shares that are not known to fit their ancestors, nor is any
+//! share above them. [`Sharechain::bound`](super::Sharechain::bound) enforces the limits.
 //!
-//! A proof of work shows that a share took effort, not that it belongs to this pool: on Bitcoin the easiest target is met in
-//! a moment, and one such share may be 32 MB long. The count is kept share by share, and the shares are looked through only
-//! when a bound is exceeded, and again only when a sixteenth of it came since.
+//! A proof of work shows that a share took effort, not that it belongs to this pool: on Bitcoin the easiest target is
+//! met in a moment, and one such share may be 32 MB long. The count is updated with each share; the shares are scanned
+//! only when a limit is exceeded, and again only after it grew by a sixteenth.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -12,19 +12,19 @@ use super::verify::TRANSACTION_SHARES_MAX;
 use crate::map::Map;
 use crate::share::{SHARE_BYTES_MAX, ShareHash};
 
-/// Bytes of loose shares from one network: the longest share, and 8 MB of usual ones. A whole chain's length of usual shares
-/// takes 13 MB, and the chain that is being downloaded is not among them.
+/// Maximum bytes of loose shares from one network: the longest share, and 8 MB of usual ones. A whole chain's length of
+/// usual shares takes 13 MB; the chain under download does not count.
 pub(super) const OF_ONE_MAX: usize = SHARE_BYTES_MAX + 8_000_000;
 
-/// Bytes of loose shares in all: two networks that do their worst, and what everyone else sends goes on fitting, since the
+/// Maximum bytes of loose shares in total: two hostile networks at their limit leave room for all others, since the
 /// network with the most loses its shares first.
 pub(super) const LOOSE_MAX: usize = 2 * OF_ONE_MAX;
 
-/// Bytes for each share of a chain under download, on average: version 33 with 1,500 transactions, of which a hundred are
+/// Average bytes for each share of a chain under download: version 33 with 1,500 transactions, of which a hundred are
 /// new. Usual shares take 1.5 kB.
 pub(super) const DOWNLOAD_BYTES_OF_EACH: usize = 16 * 1_500 + 32 * TRANSACTION_SHARES_MAX as usize + 4_000;
 
-/// Where strangers are told apart: an IPv4 /24 or an IPv6 /48, the least that a host can have to itself.
+/// Source network of a peer: an IPv4 /24 or an IPv6 /48, the smallest that a host can have to itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) enum SourceNetwork {
     V4([u8; 3]),
@@ -46,16 +46,16 @@ impl SourceNetwork {
     }
 }
 
-/// One loose share.
+/// A loose share.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct LooseShare {
-    /// Of memory.
+    /// Memory use.
     pub(super) bytes: usize,
-    /// None for shares of our own and of the store, which count nowhere.
+    /// `None` for our own shares and those of the store, which are not counted.
     pub(super) network: Option<SourceNetwork>,
 }
 
-/// Bytes, and how many of them make another look due.
+/// Bytes in use, and the level that triggers the next scan.
 #[derive(Debug, Clone, Copy)]
 struct Usage {
     bytes: usize,
@@ -68,7 +68,7 @@ impl Usage {
         Usage { bytes: 0, limit, due: limit }
     }
 
-    /// More bytes than there may be when nothing of it can go are looked at again when they have grown.
+    /// If nothing can be removed, the next scan waits until the excess has grown by a sixteenth of the limit.
     fn settle(&mut self) {
         self.due = self.limit.max(self.bytes + self.limit / 16);
     }
@@ -103,12 +103,12 @@ impl Loose {
         self.shares.iter().map(|(hash, share)| (*hash, *share))
     }
 
-    /// Bytes of those that came from strangers.
+    /// Total bytes of loose shares from peers.
     pub(super) fn bytes(&self) -> usize {
         self.all.bytes
     }
 
-    /// Whether there may be too much since [`settle`](Self::settle).
+    /// True if a limit may be exceeded since [`settle`](Self::settle).
     pub(super) fn is_due(&self) -> bool {
         self.is_due
     }
@@ -124,7 +124,7 @@ impl Loose {
         }
     }
 
-    /// It is gone, or known to be of the pool. False if it was not loose.
+    /// Removes a share that is gone or known to belong to the pool. Returns false if it was not loose.
     pub(super) fn remove(&mut self, hash: &ShareHash) -> bool {
         let Some(LooseShare { bytes, network }) = self.shares.remove(hash) else { return false };
         if let Some(network) = network {
@@ -139,7 +139,7 @@ impl Loose {
         true
     }
 
-    /// What could go has gone.
+    /// Call after a scan, when everything removable is removed.
     pub(super) fn settle(&mut self) {
         self.networks.values_mut().chain([&mut self.all]).for_each(Usage::settle);
         self.is_due = false;
@@ -173,7 +173,7 @@ mod tests {
         let mut loose = Loose::default();
         let one = Some(network("192.0.2.1"));
         loose.insert(hash(0), OF_ONE_MAX, one);
-        // Our own count nowhere.
+        // Our own shares are not counted.
         loose.insert(hash(1), LOOSE_MAX, None);
         assert!(!loose.is_due() && loose.bytes() == OF_ONE_MAX);
         loose.insert(hash(2), 1, one);
@@ -183,7 +183,7 @@ mod tests {
         assert!(!loose.is_due());
         loose.insert(hash(4), 1, one);
         assert!(loose.is_due());
-        // What goes lowers the bar again.
+        // Removals lower the threshold again.
         loose.settle();
         assert!((0..5).all(|number| loose.remove(&hash(number))));
         assert!(!loose.remove(&hash(0)));

@@ -1,4 +1,4 @@
-//! P2Pool's tracker: shares and `now` in, events out. No sockets, no disk, no clock.
+//! P2Pool's tracker: shares and `now` in, events out. No sockets, disk or clock.
 //!
 //! ```text
 //!  add ──▶ all ──think: verify──▶ verified ──select──▶ best ──▶ Tip
@@ -6,8 +6,8 @@
 //!                  └──────────────── poll_event ◀─────────┘
 //! ```
 //!
-//! Two forests hold the same shares: all that came, and those that were verified against their ancestors. What is known of
-//! the parent chain is plain data, handed in ([`ParentFacts`]).
+//! Two forests hold the same shares: all received, and those verified against their ancestors. Facts about the parent
+//! chain are plain data, passed in ([`ParentFacts`]).
 
 mod bounds;
 mod early;
@@ -60,38 +60,38 @@ use crate::share::{Share, ShareHash, ShareRules, ShareVersion};
 /// A late share of our own still enters the chain if its parent has fewer children than this (protocol section 9.6).
 const LATE_SIBLINGS_MAX: usize = 4;
 
-/// What happened.
+/// Event of the share chain.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Event {
-    /// A share fits its ancestors: it may be told to peers and written down as verified.
+    /// A share fits its ancestors: it may be announced to peers and stored as verified.
     Verified(ShareHash),
-    /// A verified share solves its block, by the target that its header claims.
+    /// A verified share solves its block, by the target claimed in its header.
     Block(ShareHash),
-    /// A share does not fit its ancestors: whoever sent it is to be banned.
+    /// A share does not fit its ancestors: its sender is to be banned.
     Refused {
-        /// The share.
+        /// Hash of the share.
         hash: ShareHash,
-        /// Who sent it.
+        /// Peer that sent the share.
         source: Option<SocketAddr>,
-        /// Why.
+        /// Reason for the refusal.
         error: VerifyError,
     },
-    /// A share is too far ahead of our clock to be judged. It waits, and nobody is to blame: the wrong clock may be ours.
+    /// A share is too far ahead of our clock to be checked. It waits, and no peer is banned: our clock may be wrong.
     Early {
-        /// The share.
+        /// Hash of the share.
         hash: ShareHash,
-        /// Who sent it.
+        /// Peer that sent the share.
         source: Option<SocketAddr>,
-        /// By how much, in words.
+        /// Error with both times.
         error: VerifyError,
     },
-    /// A chain lacks a share below.
+    /// The parent below a chain is missing.
     ParentWanted(Wanted),
-    /// There is another share to build on.
+    /// The share to build on changed.
     TipChanged(Option<ShareHash>),
-    /// Work is to be made anew on the same share, to overtake a punished head.
+    /// New work must be made on the same share, to overtake a punished head.
     Reissue,
-    /// Peers must speak this protocol version from now on.
+    /// Minimum protocol version of peers from now on.
     MinimumProtocol(u32),
 }
 
@@ -111,15 +111,15 @@ pub struct Sharechain {
     own: OwnShares,
     minimum_protocol: u32,
     wanted_heights: HashSet<Digest>,
-    /// Shares that are too far ahead of our clock.
+    /// Shares too far ahead of our clock.
     early: Set<ShareHash>,
-    /// Loaded as verified and not yet checked in this process.
+    /// Loaded as verified, not rechecked in this process yet.
     trusted: VecDeque<ShareHash>,
     events: VecDeque<Event>,
 }
 
 impl Sharechain {
-    /// An empty chain.
+    /// Creates an empty chain.
     pub fn new(network: &'static Network) -> Self {
         Self {
             network,
@@ -141,40 +141,40 @@ impl Sharechain {
         }
     }
 
-    /// What its shares are read and checked by.
+    /// Rules for parsing and checking shares of this network.
     pub fn rules(&self) -> &ShareRules {
         &self.rules
     }
 
-    /// Adds a share that `source` sent; false if it was here already. Think afterwards.
+    /// Adds a share sent by `source`; false if it was already present. Call [`think`](Self::think) afterwards.
     pub fn add(&mut self, share: Arc<Share>, source: Option<SocketAddr>, now: f64) -> bool {
         self.insert(KnownShare { share, first_seen: now, source, naughty: 0 })
     }
 
-    /// Adds shares that `source` sent at once, in whatever order they came, and says how many were not here yet. Parents
-    /// go first, so that a batch that joins a long chain from below costs that chain's length once. Think afterwards, and
-    /// then [`bound`](Self::bound) what strangers may fill.
+    /// Adds a batch of shares sent by `source`, in any order, and returns the number of new ones. Parents go first, so
+    /// that a batch that joins a long chain from below costs that chain's length once. Call [`think`](Self::think)
+    /// afterwards, then [`bound`](Self::bound) to limit memory.
     pub fn add_all(&mut self, shares: Vec<Arc<Share>>, source: Option<SocketAddr>, now: f64) -> usize {
         parents_first(shares).into_iter().filter(|share| self.add(Arc::clone(share), source, now)).count()
     }
 
-    /// Adds a share of our own. A late one (`is_dead`) only counts as made where its parent has enough children; false
-    /// then, and for one that was here already.
+    /// Adds a share of our own. A late one (`is_dead`) is only counted as made if its parent has enough children;
+    /// returns false in that case, and for a share that was already present.
     pub fn add_own(&mut self, share: Arc<Share>, is_dead: bool, now: f64) -> bool {
         if self.all.contains(&share.hash()) {
             return false;
         }
         self.own.made(&share, is_dead);
         if is_dead && self.all.children(share.previous()).len() >= LATE_SIBLINGS_MAX {
-            // It is counted; nothing more will ever be heard of it.
+            // It is only counted: the chain never reports on it.
             self.own.pruned(share.hash());
             return false;
         }
         self.add(share, None, now)
     }
 
-    /// Adds a share from the store, before any other. It counts as seen before all that come later; one that was verified
-    /// before counts as verified until [`recheck`](Self::recheck) gets to it.
+    /// Adds a share from the store, before any other. It counts as seen before all later ones; one that was verified
+    /// before counts as verified until [`recheck`](Self::recheck) reaches it.
     pub fn load(&mut self, share: Arc<Share>, was_verified: bool) -> bool {
         let hash = share.hash();
         if !self.insert(KnownShare { share, first_seen: 0.0, source: None, naughty: 0 }) {
@@ -187,17 +187,17 @@ impl Sharechain {
         true
     }
 
-    /// Checks up to `count` shares that were loaded as verified; true while some are left. One that fails is removed with
-    /// all that builds on it. Think afterwards.
+    /// Checks up to `count` shares that were loaded as verified; true while some are left. A share that fails is
+    /// removed with all its descendants. Call [`think`](Self::think) afterwards.
     pub fn recheck(&mut self, count: usize, now: f64) -> bool {
         for _ in 0..count {
             let Some(hash) = self.trusted.pop_front() else { break };
             let (height, last) = self.all.height_and_last(hash);
             if !self.all.contains(&hash) || (last.is_some() && height <= self.network.chain_length) {
-                // Pruned meanwhile, or too little is left below to judge it by.
+                // Pruned meanwhile, or too little is left below to check it.
                 continue;
             }
-            // Its time was judged when it came, and our clock may have been set back since.
+            // Its time was checked on arrival, and our clock may have been set back since.
             let made = self.share(hash).map_or(now, |share| f64::from(share.timestamp()));
             if let Err(error) = self.check(hash, now.max(made)) {
                 let mut doomed = vec![hash];
@@ -215,29 +215,29 @@ impl Sharechain {
         !self.trusted.is_empty()
     }
 
-    /// What happened and was not yet told.
+    /// Returns the next event, if any.
     pub fn poll_event(&mut self) -> Option<Event> {
         self.events.pop_front()
     }
 
-    /// The parent chain's facts, to be kept up to date.
+    /// Facts about the parent chain; the caller keeps them up to date.
     pub fn facts_mut(&mut self) -> &mut ParentFacts {
         &mut self.facts
     }
 
-    /// Blocks that verified shares build on and whose height was missing when it was looked for; each is told once each
-    /// time.
+    /// Returns the blocks that verified shares build on and whose height was missing in a lookup; each block once per
+    /// lookup.
     pub fn wanted_heights(&mut self) -> Vec<Digest> {
         let heights = &self.facts.heights;
         self.wanted_heights.drain().filter(|block| !heights.contains_key(block)).collect()
     }
 
-    /// What peers must speak at least.
+    /// Minimum protocol version of peers.
     pub fn minimum_protocol(&self) -> u32 {
         self.minimum_protocol
     }
 
-    /// The last choice.
+    /// Result of the last choice.
     pub fn choice(&self) -> &Choice {
         &self.choice
     }
@@ -247,42 +247,42 @@ impl Sharechain {
         &self.all
     }
 
-    /// Those that fit their ancestors.
+    /// Shares that fit their ancestors.
     pub fn verified(&self) -> &Forest {
         &self.verified
     }
 
-    /// A share and how it came.
+    /// Returns a share with its arrival data.
     pub fn known(&self, hash: ShareHash) -> Option<&KnownShare> {
         self.known.get(&hash)
     }
 
-    /// A share.
+    /// Returns a share by its hash.
     pub fn share(&self, hash: ShareHash) -> Option<&Arc<Share>> {
         self.known.get(&hash).map(|known| &known.share)
     }
 
-    /// What became of our own shares.
+    /// State of our own shares.
     pub fn own(&self) -> &OwnShares {
         &self.own
     }
 
-    /// The network that it is of.
+    /// Network of this chain.
     pub fn network(&self) -> &'static Network {
         self.network
     }
 
-    /// Numbers about the chain.
+    /// Statistics of the chain.
     pub fn statistics(&self) -> Statistics<'_> {
         Statistics { view: self.view() }
     }
 
-    /// The best share as of the last choice, for whoever makes work.
+    /// Snapshot of the best share as of the last choice, for creating work.
     pub fn tip(&mut self) -> Arc<Tip> {
         self.tip_at(self.choice.best)
     }
 
-    /// The same for any share to build on; for none, as on a fresh network, if it is not here.
+    /// Like [`tip`](Self::tip), for any share to build on; for an unknown share as on a fresh network.
     pub fn tip_at(&mut self, share: Option<ShareHash>) -> Arc<Tip> {
         let best = share.and_then(|share| self.share(share).cloned());
         let (stale_info, own) = (self.own.next_stale_info(), self.own.counts());
@@ -310,7 +310,7 @@ impl Sharechain {
         if !self.all.insert(hash, previous, work) {
             return false;
         }
-        // Below a share that belongs to the pool all do.
+        // Below a share that belongs to the pool, all shares do.
         if self.all.children(Some(hash)).iter().any(|child| self.loose.get(child).is_none()) {
             self.note_joined(previous);
         } else {
@@ -321,7 +321,7 @@ impl Sharechain {
         true
     }
 
-    /// A share above these belongs to the pool, so none of them is loose.
+    /// Marks shares as not loose: a share above them belongs to the pool.
     fn note_joined(&mut self, from: Option<ShareHash>) {
         let mut at = from;
         while let Some(share) = at.filter(|share| self.loose.remove(share)) {
@@ -329,7 +329,7 @@ impl Sharechain {
         }
     }
 
-    /// Verifies a share unless it is; true if its chain is long enough to tell and it fits.
+    /// Verifies a share unless it is verified; fails if its chain is too short or the share does not fit.
     fn attempt(&mut self, hash: ShareHash, now: f64) -> Result<(), VerifyError> {
         if self.verified.contains(&hash) {
             return Ok(());
@@ -339,7 +339,7 @@ impl Sharechain {
         Ok(())
     }
 
-    /// Checks a share against its ancestors, and remembers what the check found out about it.
+    /// Checks a share against its ancestors, and stores the results of the check.
     fn check(&mut self, hash: ShareHash, now: f64) -> Result<(), VerifyError> {
         let missing = VerifyError::MissingAncestors(hash);
         let share = self.share(hash).cloned().ok_or_else(|| missing.clone())?;
@@ -354,7 +354,7 @@ impl Sharechain {
         if let Some(known) = self.known.get_mut(&hash) {
             known.naughty = naughty;
             if let Some(branch) = merkle_branch {
-                // The reference refuses what came instead, so it must not be passed on.
+                // The reference refuses the received branch, so it must not be relayed.
                 known.share = Arc::new(share.with_merkle_branch(branch));
             }
         }
@@ -377,7 +377,7 @@ impl Sharechain {
     fn enter_verified(&mut self, hash: ShareHash) {
         self.verified.insert(hash, self.all.previous(hash), self.all.work_of(hash));
         self.note_joined(Some(hash));
-        // KnownShare before another chain comes to be compared with, as in the reference.
+        // Known before another chain is compared with this one, as in the reference.
         let block = self.share(hash).and_then(|share| share.contents().min_header.previous_block);
         self.wanted_heights.extend(block.filter(|block| !self.facts.heights.contains_key(block)));
     }
@@ -397,7 +397,7 @@ impl Sharechain {
         true
     }
 
-    /// Tells what changed since `before`, and keeps count of our own shares in the best chain.
+    /// Reports the changes since `before`, and updates the counts of our own shares in the best chain.
     fn note_choice(&mut self, before: &Choice) {
         let (old, new) = (before.best, self.choice.best);
         if old == new {
@@ -427,13 +427,13 @@ impl Sharechain {
     }
 }
 
-/// The same shares, each after its parent if that is among them, else in the order in which they were.
+/// Sorts the shares: each after its parent if that is among them, otherwise in their original order.
 pub fn parents_first(shares: Vec<Arc<Share>>) -> Vec<Arc<Share>> {
     let mut waiting: HashMap<ShareHash, Arc<Share>> =
         shares.iter().map(|share| (share.hash(), share.clone())).collect();
     let mut sorted = Vec::with_capacity(waiting.len());
     for share in shares {
-        // From the share down to what is placed already or not here, then up again.
+        // From the share down to the first that is placed already or absent, then up again.
         let below = std::iter::successors(waiting.remove(&share.hash()), |above| waiting.remove(&above.previous()?));
         let run: Vec<Arc<Share>> = below.collect();
         sorted.extend(run.into_iter().rev());

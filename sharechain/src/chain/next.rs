@@ -1,4 +1,4 @@
-//! `NextShare`: what the next share must carry and pay by, as plain data, for those who make work.
+//! `NextShare`: requirements and payouts of the next share as plain data, for creating work.
 
 use std::sync::Arc;
 
@@ -9,43 +9,43 @@ use super::verify::canonical_refs;
 use crate::merkle::Digest;
 use crate::share::{ShareHash, ShareVersion, StaleInfo, Target, TransactionRefs, Weights};
 
-/// What the next share must carry, and what its block pays by if that has the target `block_target`.
+/// Requirements of the next share, and the payouts of its block if that has the target `block_target`.
 ///
-/// Everything of the pool that work is made of, and nothing else: without locks or functions, so that it can be sent to
-/// where work is made.
+/// All data of the pool that work depends on, without locks or functions, so that it can be sent to the creator of the
+/// work.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct NextShare {
-    /// The share to build on; none on a fresh network.
+    /// Share to build on; `None` on a fresh network.
     pub previous: Option<ShareHash>,
-    /// Its version.
+    /// Version of the next share.
     pub version: ShareVersion,
-    /// The version that it votes for.
+    /// Version that the next share votes for.
     pub desired_version: u64,
-    /// Whether it carries segwit data.
+    /// True if it carries segwit data.
     pub has_segwit: bool,
-    /// What it should announce of our own shares before it.
+    /// Stale info to announce for our earlier shares.
     pub stale_info: StaleInfo,
-    /// What follows from its parent.
+    /// Fields that follow from its parent.
     pub requirements: Requirements,
-    /// The block target that the weights are for.
+    /// Block target of the weights.
     pub block_target: Target,
-    /// What its block pays by.
+    /// Payout weights of its block.
     pub weights: Arc<Weights>,
-    /// Transactions that the shares before it listed, from the parent down; none where its version lists none.
+    /// Transactions listed by earlier shares, from the parent down; empty if the version lists none.
     pub listed_before: Arc<[Box<[Digest]>]>,
-    /// The pool's hashes a second over the last hour; none while the chain is shorter than that.
+    /// The pool's hashes per second over the last hour; `None` while the chain is shorter than that.
     pub pool_rate: Option<f64>,
 }
 
 impl NextShare {
-    /// How it lists a block's other transactions, of these full hashes (protocol section 5.3); none from version 34 on.
+    /// Lists the block's other transactions, given their full hashes (protocol section 5.3); `None` from version 34 on.
     pub fn transactions(&self, hashes: impl FnOnce() -> Vec<Digest>) -> Option<TransactionRefs> {
         self.version
             .lists_transactions()
             .then(|| canonical_refs(self.listed_before.iter().map(|listed| &**listed), &hashes()))
     }
 
-    /// The time that it bears if it would like to bear `desired`, in seconds since 1970; none if no share can follow any
+    /// Returns its timestamp for the wanted time `desired`, in seconds since 1970; `None` if no share can follow any
     /// more.
     pub fn timestamp(&self, desired: u32) -> Option<u32> {
         self.requirements.timestamp(self.version, desired)

@@ -1,22 +1,22 @@
-//! Forgets what no payout and no choice will need again (protocol section 8.4).
+//! Removes shares that no payout and no choice will need again (protocol section 8.4).
 
 use super::Sharechain;
 use crate::share::ShareHash;
 
-/// At most so many shares deep a branch is cut back in one go.
+/// Maximum number of shares cut from one branch in one call.
 const ROUNDS_MAX: usize = 1000;
-/// So many of the best heads stay, whatever their age.
+/// Number of best heads that stay, whatever their age.
 const HEADS_KEPT: usize = 5;
-/// A head is not removed before so many seconds after it was first seen.
+/// Minimum age of a removed head, in seconds since it was first seen.
 const HEAD_AGE_MIN: f64 = 300.0;
-/// An unverified head stays so many seconds after its chain last grew downwards: it may be under download.
+/// Seconds that an unverified head stays after its chain last grew downwards: it may be under download.
 const DOWNLOAD_AGE_MIN: f64 = 120.0;
-/// Shares above twice a chain's length that make a tail worth cutting.
+/// Shares beyond twice a chain's length before a tail is cut.
 pub(super) const TAIL_SPARE: u32 = 10;
 
 impl Sharechain {
-    /// Removes stale heads and shares below twice a chain's length, and returns them: every few seconds. Choose again
-    /// afterwards. `now` is in seconds since 1970.
+    /// Removes stale heads, and shares below twice a chain's length, and returns them. Call every few seconds, and
+    /// choose again afterwards. `now` is in seconds since 1970.
     pub fn prune(&mut self, now: f64) -> Vec<ShareHash> {
         let mut removed = Vec::new();
         if !self.choice.heads.is_empty() {

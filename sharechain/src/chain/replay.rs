@@ -1,5 +1,5 @@
-//! Feeds shares to an empty chain with every check and tells what came of each, as JSON: for people, and for comparing two
-//! nodes' minds.
+//! Feeds shares to an empty chain with every check and reports each result as JSON, for reading and for comparing two
+//! implementations.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::io::{self, BufRead, Write};
@@ -12,18 +12,18 @@ use super::{Event, Sharechain};
 use crate::coin::Network;
 use crate::share::{DONATION_SCRIPT, GenerationError, Payouts, Share, ShareHash, display_hex, donation_payee};
 
-/// Why a replay stopped. What is wrong with a share is its verdict, and stops nothing.
+/// Errors that stop a replay. A share's own error is its verdict, and stops nothing.
 #[derive(Debug, Error)]
 pub enum ReplayError {
-    /// The shares cannot be read.
+    /// Reading the shares failed.
     #[error("cannot read the shares: {0}")]
     Read(#[source] io::Error),
-    /// The answers cannot be written.
+    /// Writing the results failed.
     #[error("cannot write: {0}")]
     Write(#[source] io::Error),
 }
 
-/// What came of one line.
+/// Result of one line.
 #[derive(Debug, Serialize)]
 struct Line {
     #[serde(flatten)]
@@ -38,15 +38,15 @@ struct ShareLine {
     height: u32,
     previous: Option<String>,
     absheight: u32,
-    /// In decimal: it may exceed what JSON's readers keep exact.
+    /// Decimal: it may exceed the numbers that JSON parsers keep exact.
     abswork: String,
     pow_hash: String,
     gentx_hash: String,
-    /// Raw bytes in the order of the coinbase, as the vectors have it.
+    /// Raw bytes in the order of the coinbase, as in the vectors.
     ref_hash: String,
     max_target: String,
     target: String,
-    /// By script, satoshis; of a share that was not verified nobody knows.
+    /// Satoshis by script; unknown for a share that was not verified.
     payouts: Option<BTreeMap<String, u64>>,
 }
 
@@ -58,15 +58,15 @@ struct Summary {
     unverified: usize,
 }
 
-/// The verdict on a share whose ancestors did not come.
+/// Verdict on a share whose ancestors are missing.
 const UNVERIFIED: &str = "unverified";
 
-/// Replays `shares`, lines of hex (version and contents), each with its arrival time in seconds after a space if that is
-/// known; without one, a share arrives at its own timestamp. Writes one JSON object a line in the same order, and one more
-/// at the end. Heights of the parent chain's blocks count as unknown.
+/// Replays `shares`, lines of hex (version and contents), each optionally followed by a space and its arrival time in
+/// seconds; without one, a share arrives at its own timestamp. Writes one JSON object per line in the same order, and a
+/// summary at the end. Heights of the parent chain's blocks count as unknown.
 ///
 /// # Errors
-/// Reading or writing fails.
+/// If reading or writing fails.
 pub fn replay(network: &'static Network, shares: impl BufRead, mut out: impl Write) -> Result<(), ReplayError> {
     let mut chain = Sharechain::new(network);
     let mut lines: VecDeque<(Option<ShareHash>, Line)> = VecDeque::new();
@@ -92,14 +92,14 @@ pub fn replay(network: &'static Network, shares: impl BufRead, mut out: impl Wri
     out.flush().map_err(ReplayError::Write)
 }
 
-/// What came of a share.
+/// Result of a share.
 #[derive(Debug)]
 struct Fate {
     verdict: String,
     payouts: Option<BTreeMap<String, u64>>,
 }
 
-/// Adds the share of one line; its verdict is still open if that depends on its ancestors.
+/// Adds the share of one line; its verdict stays open if that depends on its ancestors.
 fn take(chain: &mut Sharechain, text: &str, fates: &mut HashMap<ShareHash, Fate>) -> (Option<ShareHash>, Line) {
     let decided = |verdict: String| (None, Line { share: None, verdict: Some(verdict) });
     let (hex, arrival) = match text.split_once(char::is_whitespace) {
@@ -112,7 +112,7 @@ fn take(chain: &mut Sharechain, text: &str, fates: &mut HashMap<ShareHash, Fate>
     };
     let arrival: Option<f64> = match arrival.map(str::parse).transpose() {
         Ok(arrival) => arrival,
-        Err(_) => return decided(format!("arrival time {} is no number of seconds", arrival.unwrap_or_default())),
+        Err(_) => return decided(format!("arrival time {} is not a number of seconds", arrival.unwrap_or_default())),
     };
     let share = match Share::from_bytes(&bytes, chain.rules()) {
         Ok(share) => Arc::new(share),
@@ -141,7 +141,7 @@ fn take(chain: &mut Sharechain, text: &str, fates: &mut HashMap<ShareHash, Fate>
     (Some(hash), line)
 }
 
-/// Writes the lines whose verdict is known, in order; all of them at the `end`.
+/// Writes the lines whose verdict is known, in order; all remaining ones at the `end`.
 fn settle(
     lines: &mut VecDeque<(Option<ShareHash>, Line)>,
     fates: &mut HashMap<ShareHash, Fate>,
@@ -201,8 +201,8 @@ fn write_json(out: &mut impl Write, value: &impl Serialize) -> Result<(), Replay
 pub type Outputs = Vec<(Box<[u8]>, u64)>;
 
 impl Sharechain {
-    /// Whom a share's coinbase pays and how much, in the order of its outputs, the donation last; by what its ancestors
-    /// say, so only of a verified share does it tell the truth. None if it is not here.
+    /// Payouts of a share's coinbase, in the order of its outputs, the donation last. Derived from its ancestors, so it
+    /// is right only for a verified share. `None` if the share is unknown.
     pub fn payouts_of(&mut self, hash: ShareHash) -> Option<Result<Outputs, GenerationError>> {
         let share = self.share(hash).cloned()?;
         let parent = share.previous().and_then(|previous| self.share(previous).cloned());

@@ -1,4 +1,4 @@
-//! The target and times that the next share must carry (protocol section 6).
+//! Target and times of the next share (protocol section 6).
 
 use ruint::Uint;
 use ruint::aliases::U320;
@@ -10,32 +10,32 @@ use crate::share::{Attempts, Bits, Share, ShareHash, ShareVersion, Target};
 
 type U512 = Uint<512, 8>;
 
-/// A share's target is at most this many times harder than it must be.
+/// Maximum ratio between a share's difficulty and the easiest allowed.
 const HARDER_MAX: u32 = 30;
 /// `far_share_hash` leads this many shares back from the parent: to the hundredth ancestor (trap 29).
 const FAR: u32 = 99;
 
-/// What the retarget measures: the pool at its parent.
+/// Input of the retarget: the pool's rate at the parent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Pace {
-    /// Hashes that the measured shares took at least: the attempts of their `max_target`s (trap 18).
+    /// Minimum hashes for the measured shares: the attempts of their `max_target`s (trap 18).
     pub work: Attempts,
     /// Timestamp of the parent, in seconds.
     pub near: u32,
     /// Timestamp of the oldest share, whose own work is not counted (trap 19).
     pub far: u32,
-    /// The parent's `max_target` as expanded from its compact form (trap 20).
+    /// The parent's `max_target`, expanded from its compact form (trap 20).
     pub previous: Target,
 }
 
 impl Pace {
-    /// The pool's hashes a second, rounded down; a time of 0 or less counts as one second (trap 19).
+    /// The pool's hashes per second, rounded down; a time of 0 or less counts as one second (trap 19).
     pub fn attempts_per_second(&self) -> U320 {
         let seconds = self.near.checked_sub(self.far).filter(|seconds| *seconds > 0).unwrap_or(1);
         self.work.0 / U320::from(seconds)
     }
 
-    /// The easiest target that the next share may have.
+    /// Easiest target of the next share.
     pub fn max_target(&self, network: &Network) -> Target {
         let rate = wide(self.attempts_per_second());
         let previous = wide(self.previous.0);
@@ -44,7 +44,7 @@ impl Pace {
         let next = if rate.is_zero() {
             clip(wide(Target::MAX_256.0), low, high)
         } else {
-            // Above 2^256 hashes a period P2Pool reaches -1 (trap 17), which is below any bound.
+            // Above 2^256 hashes per period P2Pool reaches -1 (trap 17), which is below any bound.
             let quotient: U512 = (U512::from(1) << 256) / (U512::from(network.share_period) * rate);
             quotient.checked_sub(U512::from(1)).map_or(low, |wanted| clip(wanted, low, high))
         };
@@ -68,17 +68,17 @@ fn clip<T: PartialOrd>(number: T, low: T, high: T) -> T {
     }
 }
 
-/// What a share must carry that follows a given parent, or none: the same for ours and for everyone's.
+/// Required fields of a share with a given parent, or with none: the same for our shares and all others.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Requirements {
     previous: Option<Previous>,
-    /// Shares from the parent down.
+    /// Length of the chain from the parent down.
     pub height: u32,
-    /// The easiest target that it may have.
+    /// Easiest target of the share.
     pub max_target: Target,
-    /// Its hundredth ancestor, if there is one.
+    /// Hundredth ancestor, if any.
     pub far_share_hash: Option<ShareHash>,
-    /// Its height above the genesis, modulo 2^32.
+    /// Height above the genesis, modulo 2^32.
     pub absheight: u32,
     share_period: u32,
 }
@@ -90,7 +90,7 @@ struct Previous {
 }
 
 impl Requirements {
-    /// What a share must carry after `previous`; `None` if too little of the chain is known to tell.
+    /// Computes the requirements after `previous`; `None` if too little of the chain is known.
     pub(super) fn after(view: &View<'_>, previous: Option<&Share>) -> Option<Requirements> {
         let network = view.network;
         let Some(previous) = previous else {
@@ -129,19 +129,19 @@ impl Requirements {
         })
     }
 
-    /// `max_bits`, and the `bits` of a share that would like the target `desired`.
+    /// Returns `max_bits` and `bits` of a share with the wanted target `desired`.
     pub fn targets(&self, desired: Target) -> (Bits, Bits) {
         let hardest = Target(self.max_target.0 / U320::from(HARDER_MAX));
         (Bits::from_target(self.max_target), Bits::from_target(clip(desired, hardest, self.max_target)))
     }
 
-    /// The timestamp of a share that would like `desired`, in seconds; none if no share can follow any more.
+    /// Returns the timestamp for the wanted time `desired`, in seconds; `None` if no share can follow any more.
     pub fn timestamp(&self, version: ShareVersion, desired: u32) -> Option<u32> {
         let previous = self.previous.as_ref().map(|previous| previous.timestamp);
         u32::try_from(version.timestamp(desired, previous, self.share_period)).ok()
     }
 
-    /// Work from the genesis up to a share of this target, modulo 2^128.
+    /// Work from the genesis to a share of this target, modulo 2^128.
     pub fn abswork(&self, bits: Bits) -> u128 {
         let before = self.previous.as_ref().map_or(0, |previous| previous.abswork);
         before.wrapping_add(bits.target().attempts().low_u128())
@@ -178,7 +178,7 @@ mod tests {
 
     #[test]
     fn between_the_bounds_a_target_is_one_less_than_the_quotient() {
-        // 30 s at 2^40 hashes a second.
+        // 30 s at 2^40 hashes per second.
         let wanted = (U320::from(1) << 256) / (U320::from(30) * (U320::from(1) << 40)) - U320::from(1);
         let steady = Pace { previous: Target(wanted), ..pace(1, 1, 0) };
         assert_eq!(steady.max_target(&BITCOIN), Target(wanted));

@@ -1,4 +1,4 @@
-//! The numbers that chains are compared by (protocol section 8.3), as the reference computes them.
+//! Numbers for comparing chains (protocol section 8.3), as the reference computes them.
 
 use std::cmp::Ordering;
 
@@ -10,25 +10,25 @@ use super::view::View;
 use crate::merkle::Digest;
 use crate::share::{Attempts, ShareHash};
 
-/// How good a tail's best chain is: by length while it is short, then by hash rate.
+/// Score of a tail's best chain: by length while it is short, then by hash rate.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct TailScore {
-    /// Verified shares, `CHAIN_LENGTH` at most.
+    /// Number of verified shares, at most `CHAIN_LENGTH`.
     pub height: u32,
-    /// Least hash rate by the parent chain's clock, which shares cannot fake; from `CHAIN_LENGTH` on. An IEEE double, as
-    /// there.
+    /// Minimum hash rate by the parent chain's clock, which shares cannot fake; from `CHAIN_LENGTH` on. An IEEE double,
+    /// as in the reference.
     pub rate: Option<f64>,
 }
 
 impl TailScore {
-    /// None sorts below every number.
+    /// `None` sorts below every number.
     pub(super) fn order(&self, other: &TailScore) -> Ordering {
         let rate = |score: &TailScore| score.rate.unwrap_or(f64::NEG_INFINITY);
         self.height.cmp(&other.height).then_with(|| rate(self).total_cmp(&rate(other)))
     }
 }
 
-/// The score of the chain below `head`. Blocks whose height is missing go to `wanted`.
+/// Scores the chain below `head`. Blocks whose height is missing are added to `wanted`.
 pub(super) fn score(view: &View<'_>, verified: &Forest, head: ShareHash, wanted: &mut Vec<Digest>) -> TailScore {
     let length = view.network.chain_length;
     let height = verified.height(head);
@@ -48,18 +48,18 @@ pub(super) fn score(view: &View<'_>, verified: &Forest, head: ShareHash, wanted:
     TailScore { height: length, rate: Some(true_division(work, seconds)) }
 }
 
-/// Python's true division of whole numbers: the nearest double, ties to even.
+/// Python's true division of integers: the nearest double, ties to even.
 pub fn true_division(dividend: Attempts, divisor: u64) -> f64 {
     ratio(dividend.0, U320::from(divisor))
 }
 
-/// The same of greater ones: the nearest double, ties to even; 0 where one of them is.
+/// The same for wider integers; 0 if either is 0.
 pub fn ratio(dividend: U320, divisor: U320) -> f64 {
     type Wide = Uint<512, 8>;
     if dividend.is_zero() || divisor.is_zero() {
         return 0.0;
     }
-    // At least 64 bits of quotient, so that one bit for all that is cut off can stand below those that count.
+    // At least 64 bits of quotient, so that one extra bit can represent everything cut off.
     let (dividend, divisor) = (Wide::from(dividend), Wide::from(divisor));
     let shift = (128 + divisor.bit_len()).saturating_sub(dividend.bit_len());
     let dividend = dividend << shift;
@@ -76,7 +76,7 @@ pub fn ratio(dividend: U320, divisor: U320) -> f64 {
     nearest * 2_f64.powi(exponent)
 }
 
-/// Work that a head is compared by, moved up so that less than none can be told.
+/// Work for comparing heads, with an offset so that it can be negative.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct AdjustedWork(U320);
 
@@ -84,7 +84,7 @@ pub struct AdjustedWork(U320);
 const ZERO: U320 = U320::from_limbs([0, 0, 0, 0, 1 << 54]);
 
 impl AdjustedWork {
-    /// `work` less the head's own `attempts` if it is punished, plus them if it solves its block.
+    /// Returns `work` minus the head's own `attempts` if it is punished, plus them if it solves its block.
     pub(super) fn new(work: Attempts, attempts: Attempts, punishment: i32) -> AdjustedWork {
         AdjustedWork(match punishment {
             ..0 => ZERO + work.0 + attempts.0,
@@ -93,7 +93,7 @@ impl AdjustedWork {
         })
     }
 
-    /// The number in decimal.
+    /// Formats the number in decimal.
     pub fn to_decimal(self) -> String {
         if self.0 >= ZERO { (self.0 - ZERO).to_string() } else { format!("-{}", ZERO - self.0) }
     }

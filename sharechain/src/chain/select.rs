@@ -1,6 +1,6 @@
-//! Chooses the best share (protocol section 8.2): verifies what can be verified, then compares chains and heads.
+//! Chooses the best share (protocol section 8.2): verifies as many shares as possible, then compares chains and heads.
 //!
-//! What is verified is history: it depends on when the choice was run, as in the reference.
+//! The set of verified shares depends on when the choice was run, as in the reference.
 
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
@@ -17,23 +17,23 @@ use crate::share::{Attempts, ShareHash, Target};
 
 /// Unverified shares tried from the top of an incomplete chain.
 const TRIES_MAX: u32 = 5;
-/// Heads are compared by the work of their ancestor so many shares back.
+/// Heads are compared by the work of their ancestor this many shares back.
 const CONFIRMED_BACK: u32 = 5;
-/// Generations that the way back up from a punished share may take.
+/// Maximum generations on the way back up from a punished share.
 const GENERATIONS_MAX: u32 = 21;
-/// Seconds that the chain around a missing parent may be older than the best share.
+/// Maximum age in seconds of the chain around a missing parent, relative to the best share.
 const WANTED_AGE_MAX: f64 = 3600.0;
-/// The same without a best share, against the clock.
+/// The same without a best share, relative to the clock.
 const WANTED_AGE_AT_START_MAX: f64 = 86_400.0;
-/// Blocks of unknown height that are asked for at once: a score looks at a sixteenth of a chain's length.
+/// Maximum blocks of unknown height requested at once: a score reads a sixteenth of a chain's length.
 const WANTED_HEIGHTS_MAX: usize = 4096;
 
-/// A parent that is missing.
+/// A missing parent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Wanted {
-    /// Its hash.
+    /// Hash of the parent.
     pub hash: ShareHash,
-    /// A peer that sent a child of it, if any did.
+    /// A peer that sent a child of it, if any.
     pub source: Option<SocketAddr>,
     /// Newest timestamp among the chain's latest five shares, seconds since 1970.
     pub timestamp: u32,
@@ -41,30 +41,30 @@ pub struct Wanted {
     pub target: Target,
 }
 
-/// A verified head of the best tail, and what it is compared by.
+/// A verified head of the best tail, and the values for comparing it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ScoredHead {
-    /// The head.
+    /// Hash of the head.
     pub hash: ShareHash,
     /// Work up to five shares back, adjusted by the punishment.
     pub work: AdjustedWork,
     /// The same without adjustment.
     pub confirmed: Attempts,
-    /// See the protocol's section 5.6: -1 for a block's solution, 0 for most.
+    /// Punishment of protocol section 5.6: -1 for a block's solution, 0 for most.
     pub punishment: i32,
-    /// When it was first seen, seconds since 1970.
+    /// Time of first arrival, seconds since 1970.
     pub first_seen: f64,
 }
 
 impl ScoredHead {
-    /// More work, then less punishment, then seen earlier, then the greater hash.
+    /// By more work, then less punishment, then earlier arrival, then the greater hash.
     fn order(&self, other: &ScoredHead) -> Ordering {
         (self.work.cmp(&other.work))
             .then_with(|| other.punishment.cmp(&self.punishment))
             .then_with(|| self.before(other))
     }
 
-    /// The order that would hold if nothing were punished: work before adjustment, then seen earlier.
+    /// Order without punishments: by work before adjustment, then earlier arrival.
     fn traditional_order(&self, other: &ScoredHead) -> Ordering {
         (self.confirmed.cmp(&other.confirmed))
             .then_with(|| other.first_seen.total_cmp(&self.first_seen))
@@ -80,31 +80,30 @@ impl ScoredHead {
 /// Heads by the missing parent below them.
 type Tails = BTreeMap<Option<ShareHash>, BTreeSet<ShareHash>>;
 
-/// What was chosen, and why.
+/// Result of a choice, and its basis.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Choice {
-    /// The share to build on.
+    /// Share to build on.
     pub best: Option<ShareHash>,
-    /// The best tail's heads, worst first.
+    /// Heads of the best tail, worst first.
     pub heads: Vec<ScoredHead>,
-    /// Missing parents worth asking for.
+    /// Missing parents worth requesting.
     pub wanted: Vec<Wanted>,
-    /// Not 0 where work should be made anew to overtake a punished head (or, a quirk of the reference, one that solved
-    /// its block).
+    /// Nonzero if new work should overtake a punished head (or, a quirk of the reference, one that solved its block).
     pub punish_aggressively: i32,
 }
 
 /// Part of a branch below its shares that are ahead of our clock.
 enum Below {
-    /// A share that can be judged.
+    /// A share that can be checked.
     Share(ShareHash),
-    /// A share that is not here.
+    /// A missing share.
     Missing(ShareHash),
     /// Nothing that another head does not lead to.
     Nothing,
 }
 
-/// How many checks a slice of thinking may still make.
+/// Limit on the checks in one slice of thinking.
 struct Budget<'a> {
     go_on: &'a mut dyn FnMut() -> bool,
     began: bool,
@@ -112,7 +111,7 @@ struct Budget<'a> {
 }
 
 impl Budget<'_> {
-    /// Whether there is one more check left; there always is a first.
+    /// True if one more check is allowed; the first always is.
     fn allows_one(&mut self) -> bool {
         self.spent = self.spent || (self.began && !(self.go_on)());
         self.began = true;
@@ -121,16 +120,16 @@ impl Budget<'_> {
 }
 
 impl Sharechain {
-    /// Verifies what can be verified and chooses the best share: after each batch of shares, each new template, and every
-    /// few seconds. `now` is in seconds since 1970. What came of it are events.
+    /// Verifies as many shares as possible and chooses the best: call after each batch of shares, each new template,
+    /// and every few seconds. `now` is in seconds since 1970. Results are events.
     pub fn think(&mut self, now: f64) -> &Choice {
         self.think_while(now, &mut || true);
         &self.choice
     }
 
-    /// The same in slices: `go_on` is asked between two checks, after the first, and where it says no the choice is made
-    /// from what is verified so far. True if nothing was left to verify; else go on with another call. Shares on top of
-    /// what is verified come first, so that a fresh one does not wait for a chain that is being made up.
+    /// Like [`think`](Self::think), in slices: `go_on` is called between two checks, after the first, and once it
+    /// returns false the choice is made from the shares verified so far. Returns true if nothing was left to verify;
+    /// otherwise call again. Shares on top of verified ones come first, so that a fresh one is not delayed.
     pub fn think_while(&mut self, now: f64, go_on: &mut dyn FnMut() -> bool) -> bool {
         let mut budget = Budget { go_on, began: false, spent: false };
         let mut wanted = self.verify_heads(now, &mut budget);
@@ -162,7 +161,7 @@ impl Sharechain {
         is_whole
     }
 
-    /// Step 1 and 2: tries heads that are not verified, and removes those that fail.
+    /// Steps 1 and 2: tries unverified heads, and removes those that fail.
     fn verify_heads(&mut self, now: f64, budget: &mut Budget<'_>) -> Vec<Wanted> {
         let mut wanted = Vec::new();
         let mut bad: Vec<(ShareHash, VerifyError)> = Vec::new();
@@ -194,7 +193,7 @@ impl Sharechain {
                 if bad.iter().any(|(bad, _)| *bad == share) {
                     continue;
                 }
-                // What was tried so far of this head is removed below, or tried again.
+                // Shares of this head that were tried so far are removed below, or tried again.
                 if !budget.allows_one() {
                     break;
                 }
@@ -206,7 +205,7 @@ impl Sharechain {
                     Err(error) => bad.push((share, error)),
                 }
             }
-            // In a slice, what is not tried yet may still prove to need nothing.
+            // In a slice, shares not tried yet may still prove to need nothing.
             let is_open = budget.spent && tries > 0;
             if let (false, false, Some(last)) = (found, is_open, last) {
                 wanted.extend(self.wanted(top, last));
@@ -222,8 +221,8 @@ impl Sharechain {
         wanted
     }
 
-    /// Walks from `head` down past the shares that are too far ahead of our clock, and adds these to `early`. They stay,
-    /// unjudged, until our clock shows that their time has come; the reference removes them, and has to get them again.
+    /// Walks from `head` down past the shares that are too far ahead of our clock, and adds them to `early`. They stay,
+    /// unchecked, until our clock reaches their time; the reference removes them and must fetch them again.
     fn below_early(&self, head: ShareHash, now: f64, early: &mut Set<ShareHash>) -> Below {
         let mut at = head;
         loop {
@@ -240,7 +239,7 @@ impl Sharechain {
         }
     }
 
-    /// Reports shares that were found to be ahead of our clock, once each.
+    /// Reports newly found shares that are ahead of our clock, once each.
     fn note_early(&mut self, early: Set<ShareHash>, now: f64) {
         let whole_seconds = format!("{now:.0}");
         for hash in early.difference(&self.early) {
@@ -281,8 +280,8 @@ impl Sharechain {
     fn verify_down(&mut self, hash: ShareHash, count: u32, now: f64, budget: &mut Budget<'_>) {
         let mut left = count;
         let mut at = Some(hash);
-        // Verified from the top, as the reference does, but joined to the verified forest from the bottom, so that it
-        // labels what is above once and not once a share.
+        // Verified from the top, as in the reference, but added to the verified forest from the bottom, so that the
+        // shares above are labelled once and not once per share.
         let mut passed = Vec::new();
         while let Some(share) = at.filter(|at| left > 0 && self.all.contains(at)) {
             let verified = self.verified.height_and_last(share);
@@ -308,7 +307,7 @@ impl Sharechain {
 
     fn wanted(&self, head: ShareHash, missing: ShareHash) -> Option<Wanted> {
         let latest: Vec<_> = self.view().chain(head, TRIES_MAX).collect();
-        // Any child's sender will do (the reference draws lots): the latest child's is the likeliest to be connected.
+        // Any child's sender will do (the reference picks at random): the latest child's is likely still connected.
         let children = self.all.children(Some(missing)).iter().rev();
         let source = children.filter_map(|child| self.known.get(child)).find_map(|child| child.source);
         Some(Wanted {
@@ -319,17 +318,17 @@ impl Sharechain {
         })
     }
 
-    /// The score of the tail that was chosen last; none if nothing is verified.
+    /// Score of the tail chosen last; `None` if nothing is verified.
     pub fn tail_score(&self) -> Option<TailScore> {
         let heads = self.choice.heads.iter().map(|head| head.hash).filter(|head| self.verified.contains(head));
         let top = heads.max_by_key(|head| self.verified.work(*head).own)?;
         Some(score(&self.view(), &self.verified, top, &mut Vec::new()))
     }
 
-    /// Steps 4 and 5: the heads of the verified tail whose best chain scores highest, worst first.
+    /// Steps 4 and 5: heads of the verified tail whose best chain scores highest, worst first.
     fn heads_of_best_tail(&self, heights: &mut Vec<Digest>) -> Vec<ScoredHead> {
         let mut tails = self.verified.tails();
-        // A score looks at a sixteenth of the chain, and most often there is nothing to compare it with.
+        // A score reads a sixteenth of the chain, and most often there is only one tail.
         let best = if tails.len() == 1 { tails.pop_first() } else { self.best_tail(tails, heights) };
         let heads = best.map(|(_, heads)| heads).unwrap_or_default();
         let mut heads: Vec<ScoredHead> = heads.into_iter().filter_map(|head| self.scored(head)).collect();
@@ -357,7 +356,7 @@ impl Sharechain {
         Some(ScoredHead { hash, work, confirmed, punishment, first_seen: known.first_seen })
     }
 
-    /// Step 7: from a punished head down to a share that is not, and up again where that leads past no naughty one.
+    /// Step 7: from a punished head down to a share that is not, and up again if no naughty share is on the way.
     fn step_back(&self, punished: ShareHash) -> Option<ShareHash> {
         let view = self.view();
         let mut climbed = HashSet::new();
@@ -369,7 +368,7 @@ impl Sharechain {
                 continue;
             }
             if of < 0 || !climbed.insert(at) {
-                // Where the way up led back here once, it would for ever; the reference would hang.
+                // A way up that led back here once would do so forever; the reference would hang.
                 return Some(at);
             }
             at = self.deepest_descendant(at, GENERATIONS_MAX).1;
@@ -379,7 +378,7 @@ impl Sharechain {
         }
     }
 
-    /// The deepest descendant that is reached through shares that are not naughty, by hash among equals.
+    /// Deepest descendant reachable through shares that are not naughty; among equals by hash.
     fn deepest_descendant(&self, hash: ShareHash, generations: u32) -> (u32, ShareHash) {
         if generations == 0 {
             return (0, hash);

@@ -1,4 +1,4 @@
-//! What peers are told of the chain: shares that they ask for, those that they need not send, and blocks among shares.
+//! Data of the chain for peers: requested shares, stops for our own requests, and blocks among shares.
 
 use bitcoin::hashes::{Hash, sha256d};
 use std::collections::HashSet;
@@ -9,22 +9,22 @@ use super::{Sharechain, Window, verify, votes};
 use crate::merkle::Digest;
 use crate::share::{GenerationError, Share, ShareHash};
 
-/// Shares that one answer may have, the shares asked for left out (protocol section 3.7).
+/// Maximum shares in one answer, without the requested shares themselves (protocol section 3.7).
 const ANSWER_MAX: u64 = 1000;
-/// Hashes of one question that are looked at; each may add a share beyond [`ANSWER_MAX`].
+/// Maximum hashes of one request that are read; each may add a share beyond [`ANSWER_MAX`].
 const ASKED_MAX: usize = 1000;
-/// Stops of one question that are looked at: a hundred times what any node sends.
+/// Maximum stops of one request that are read: a hundred times as many as any node sends.
 const STOPS_READ_MAX: usize = 10_000;
-/// Stops that a question of our own has.
+/// Maximum stops in our own requests.
 const STOPS_MAX: usize = 100;
-/// A stop this far below each head: the other side may not have the head itself.
+/// Distance of a second stop below each head: the peer may not have the head itself.
 const STOP_BACK: u32 = 10;
-/// A block found on a parent at least so many blocks below the best one is of no use to anyone.
+/// A block on a parent at least this many blocks below the best one is useless.
 const STALE_BLOCKS: i64 = -5;
 
 impl Sharechain {
-    /// Each of `hashes` and up to `parents` ancestors of it, newest first, ending before the first that is among `stops`;
-    /// what is not known adds nothing (protocol section 3.7). At most 2,000 shares in all, whatever is asked.
+    /// Returns each of `hashes` and up to `parents` of its ancestors, newest first, ending before the first of `stops`;
+    /// unknown hashes add nothing (protocol section 3.7). At most 2,000 shares for any request.
     pub fn ancestry(&self, hashes: &[ShareHash], parents: u64, stops: &[ShareHash]) -> Vec<Arc<Share>> {
         let hashes = &hashes[..hashes.len().min(ASKED_MAX)];
         if hashes.is_empty() {
@@ -38,7 +38,7 @@ impl Sharechain {
         hashes.iter().flat_map(of_each).cloned().collect()
     }
 
-    /// Where answers to our own questions may stop: heads, the best first, and a share ten below each. At most 100.
+    /// Stops for our own requests: heads, the best first, and a share ten below each. At most 100.
     pub fn stops(&self) -> Vec<ShareHash> {
         let best_first = self.choice.heads.iter().rev().map(|head| head.hash);
         let verified = self.verified.heads().iter().copied();
@@ -60,8 +60,8 @@ impl Sharechain {
         stops
     }
 
-    /// The coinbase of a share as it stands in its block, derived as the share's check derived it, and the hashes of the
-    /// block's other transactions if its version lists them. None if it is not here, or too little of its chain is.
+    /// Derives a share's coinbase as included in its block, as the share's check does, and the hashes of the block's
+    /// other transactions if its version lists them. `None` if the share or too much of its chain is missing.
     pub fn solution_of(&mut self, hash: ShareHash) -> Option<Result<Solution, GenerationError>> {
         let share = self.share(hash).cloned()?;
         let transactions = match &share.info().transactions {
@@ -74,8 +74,8 @@ impl Sharechain {
         Some(coinbase.map(|coinbase| Solution { coinbase: coinbase.into(), transactions }))
     }
 
-    /// The coinbase of a share without witness. None if it is not here, or too little of its chain is: then what could be
-    /// made is not what the share commits to.
+    /// Derives the coinbase of a share without witness. `None` if the share or too much of its chain is missing: then
+    /// the result would not be what the share commits to.
     pub fn stripped_coinbase(&self, hash: ShareHash) -> Option<Vec<u8>> {
         let share = self.share(hash)?;
         let coinbase = verify::stripped_coinbase(&self.view(), &mut Window::default(), share).ok()?;
@@ -83,8 +83,7 @@ impl Sharechain {
         (txid == *share.gentx_hash()).then_some(coinbase)
     }
 
-    /// The hashes of the other transactions of a share's block over all of their bytes; none from version 34 on, which does
-    /// not list them.
+    /// Full hashes of the other transactions in a share's block; empty from version 34 on, which does not list them.
     pub fn listed_transactions(&self, hash: ShareHash) -> Vec<Digest> {
         let listed = self.share(hash).and_then(|share| {
             let refs = share.info().transactions.as_ref()?;
@@ -93,15 +92,15 @@ impl Sharechain {
         listed.unwrap_or_default()
     }
 
-    /// Whether the block of a share builds on one of the latest blocks, so that it may still enter the parent chain.
+    /// True if a share's block builds on one of the latest blocks, so that it may still enter the parent chain.
     pub fn may_be_block(&self, hash: ShareHash) -> bool {
         self.share(hash).is_some_and(|share| {
             self.facts.relative_height(share.contents().min_header.previous_block.as_ref()) > STALE_BLOCKS
         })
     }
 
-    /// Raises what peers must speak by the votes of a chain that was loaded: once, after the first choice (protocol section
-    /// 5.5).
+    /// Raises the minimum protocol version by the votes of a loaded chain: call once, after the first choice (protocol
+    /// section 5.5).
     pub fn settle_minimum_protocol(&mut self) {
         let Some(best) = self.choice.best.and_then(|best| self.share(best).cloned()) else { return };
         let needed = best.version().rules().minimum_protocol;
@@ -116,11 +115,11 @@ impl Sharechain {
     }
 }
 
-/// What a block can be made of.
+/// Data for building a block.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Solution {
-    /// The coinbase, with witness where the share has segwit data.
+    /// Coinbase, with witness if the share has segwit data.
     pub coinbase: Arc<[u8]>,
-    /// The other transactions, by the hash over all of their bytes.
+    /// Other transactions, by full hash.
     pub transactions: Option<Arc<[Digest]>>,
 }

@@ -1,4 +1,4 @@
-//! Numbers about the chain for people and for the choice of difficulty (protocol section 8.5); none decides a share.
+//! Statistics for display and for the choice of difficulty (protocol section 8.5); none affects validity.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -12,44 +12,44 @@ use super::votes::Votes;
 use super::weights::{Counting, Query, Window};
 use crate::share::{Attempts, Payee, Share, ShareHash, ShareVersion, StaleInfo, Target, Weights, donation_payee};
 
-/// Which work counts.
+/// Kind of work that counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Measure {
-    /// Of the shares' own targets.
+    /// Work of the shares' own targets.
     Own,
-    /// Of the easiest targets that they could have had.
+    /// Work of the easiest targets allowed for the shares.
     Min,
 }
 
-/// Work by what its miners said of the shares they lost.
+/// Work by the miners' announcements of lost shares.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct StaleCounts {
     /// All shares, whatever they announce.
     pub good: Attempts,
-    /// Those that announce an orphan.
+    /// Shares that announce an orphan.
     pub orphan: Attempts,
-    /// Those that announce a dead share.
+    /// Shares that announce a dead share.
     pub dead: Attempts,
 }
 
-/// Shares that a payee found and lost, as far as it said.
+/// Shares found and lost by a payee, as announced.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct PayeeStales {
     /// Announced as lost.
     pub stale: u32,
-    /// Found in all.
+    /// Total found.
     pub total: u32,
 }
 
-/// Queries that walk the chain; each says how far.
+/// Queries that walk the chain; each takes its length as an argument.
 #[derive(Debug, Clone, Copy)]
 pub struct Statistics<'a> {
     pub(super) view: View<'a>,
 }
 
 impl Statistics<'_> {
-    /// The pool's hashes a second over `count` shares from `near` down, of which the oldest's work is not counted, and
-    /// the whole seconds measured; `None` for fewer than two shares.
+    /// The pool's hashes per second over `count` shares from `near` down, without the oldest's work, and the whole
+    /// seconds measured; `None` for fewer than two shares.
     fn pace(&self, near: ShareHash, count: u32, measure: Measure) -> Option<(Attempts, u32)> {
         let far = self.view.all.ancestor(near, count.checked_sub(2)? + 1)?;
         let work = self.view.all.work_between(near, far);
@@ -58,17 +58,17 @@ impl Statistics<'_> {
         Some((if measure == Measure::Own { work.own } else { work.min }, seconds))
     }
 
-    /// Hashes a second, rounded down, over `count` shares from `near` down.
+    /// Hashes per second, rounded down, over `count` shares from `near` down.
     pub fn attempts_per_second(&self, near: ShareHash, count: u32, measure: Measure) -> Option<U320> {
         self.pace(near, count, measure).map(|(work, seconds)| work.0 / U320::from(seconds))
     }
 
-    /// Hashes a second over `count` shares from `near` down.
+    /// Hashes per second over `count` shares from `near` down.
     pub fn rate(&self, near: ShareHash, count: u32) -> Option<f64> {
         self.pace(near, count, Measure::Own).map(|(work, seconds)| true_division(work, u64::from(seconds)))
     }
 
-    /// Of all that the pool found over the last `count` shares, how much was lost, as far as miners said.
+    /// Lost part of the pool's work over the last `count` shares, as announced by miners.
     pub fn average_stale_proportion(&self, start: ShareHash, count: u32) -> f64 {
         let stale = self.view.chain(start, count).filter(|share| share.data().stale_info != StaleInfo::NONE).count();
         let stale = u32::try_from(stale).unwrap_or(u32::MAX);
@@ -89,12 +89,12 @@ impl Statistics<'_> {
         counts
     }
 
-    /// What each payee found and lost over `count - 1` shares from `start` down.
+    /// Shares found and lost by each payee over `count - 1` shares from `start` down.
     pub fn stales_by_payee(&self, start: ShareHash, count: u32) -> HashMap<Payee, PayeeStales> {
         stales_by_payee(self.view.chain(start, count.saturating_sub(1)))
     }
 
-    /// The seconds that the last `count` shares from `start` down took, as their timestamps have it; at least one.
+    /// Seconds between the timestamps of the last `count` shares from `start` down; at least one.
     pub fn seconds(&self, start: ShareHash, count: u32) -> Option<u32> {
         self.pace(start, count, Measure::Own).map(|(_, seconds)| seconds)
     }
@@ -104,12 +104,12 @@ impl Statistics<'_> {
         Votes::count(&self.view, start, count).0
     }
 
-    /// The weights of a window that begins with `start` itself.
+    /// Weights of a window that begins with `start` itself.
     pub fn weights_from(&self, start: ShareHash, block_target: Target) -> Arc<Weights> {
         self.weights_within(&mut Window::default(), start, block_target)
     }
 
-    /// The same by a window that is kept from one call to the next: then it costs the shares that came between.
+    /// The same with a window that is reused between calls: the cost is then the shares in between.
     pub fn weights_within(&self, window: &mut Window, start: ShareHash, block_target: Target) -> Arc<Weights> {
         let version = self.view.share(start).map_or(ShareVersion::NEWEST, |share| share.version());
         let query = Query {
@@ -120,20 +120,20 @@ impl Statistics<'_> {
         window.weights(query, &|hash| self.view.entry(hash))
     }
 
-    /// The weights of the last `count` shares from `start` down, whatever their work.
+    /// Weights of the last `count` shares from `start` down, whatever their work.
     pub fn weights_of(&self, start: ShareHash, count: u32) -> Arc<Weights> {
         let shares_max = self.view.all.height(start).min(count);
         let query = Query { start: Some(start), shares_max, counting: Counting::UpTo(U320::MAX) };
         Window::default().weights(query, &|hash| self.view.entry(hash))
     }
 
-    /// What each payee would get if a block were found now, without the finder's part; the rest goes to the donation.
+    /// Each payee's amount if a block were found now, without the finder's part; the rest goes to the donation.
     pub fn expected_payouts(&self, start: ShareHash, block_target: Target, subsidy: u64) -> BTreeMap<Payee, u64> {
         payouts(&self.weights_from(start, block_target), subsidy, donation_payee(self.view.rules))
     }
 }
 
-/// What each payee of `weights` would get of `subsidy`; the rest goes to `donation`.
+/// Each payee's amount of `subsidy` by `weights`; the rest goes to `donation`.
 pub fn payouts(weights: &Weights, subsidy: u64, donation: Payee) -> BTreeMap<Payee, u64> {
     let mut payouts: BTreeMap<Payee, u64> = BTreeMap::new();
     let mut rest = subsidy;
@@ -148,7 +148,7 @@ pub fn payouts(weights: &Weights, subsidy: u64, donation: Payee) -> BTreeMap<Pay
     payouts
 }
 
-/// What each payee of these shares found and lost, as far as it said.
+/// Counts found and lost shares by payee, as announced.
 pub fn stales_by_payee<'a>(shares: impl Iterator<Item = &'a Arc<Share>>) -> HashMap<Payee, PayeeStales> {
     let mut stales: HashMap<Payee, PayeeStales> = HashMap::new();
     for share in shares {
@@ -160,14 +160,14 @@ pub fn stales_by_payee<'a>(shares: impl Iterator<Item = &'a Arc<Share>>) -> Hash
     stales
 }
 
-/// `subsidy * weight / total`, rounded down; `weight` is no more than `total`, so it fits.
+/// `subsidy * weight / total`, rounded down; `weight` is at most `total`, so the result fits.
 fn mul_div(subsidy: u64, weight: U320, total: U320) -> u64 {
     type Wide = ruint::Uint<512, 8>;
     let amount: Wide = Wide::from(subsidy) * Wide::from(weight) / Wide::from(total);
     amount.saturating_to()
 }
 
-/// Our own shares: how many were made, and what became of them (protocol section 9.6).
+/// Our own shares: number made, and their outcome (protocol section 9.6).
 #[derive(Debug, Clone, Default)]
 pub struct OwnShares {
     known: HashMap<ShareHash, Own>,
@@ -178,7 +178,7 @@ pub struct OwnShares {
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 struct Tally {
-    /// All of them; of announcements, those of orphans.
+    /// All shares; for announcements, those of orphans.
     all: u32,
     /// Dead on arrival.
     dead: u32,
@@ -191,26 +191,26 @@ struct Own {
     in_chain: bool,
 }
 
-/// What became of our own shares.
+/// Outcome of our own shares.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct OwnCounts {
-    /// Made, dead ones included.
+    /// Shares made, including dead ones.
     pub made: u32,
-    /// Not in the chain although they were on time.
+    /// On time, but not in the chain.
     pub orphan: u32,
-    /// Not in the chain because they came late.
+    /// Late, and not in the chain.
     pub dead: u32,
 }
 
 impl OwnShares {
-    /// Counts a share that we made; `is_dead` if it came too late for its work.
+    /// Counts a share that we made; `is_dead` if it was late for its work.
     pub(super) fn made(&mut self, share: &Share, is_dead: bool) {
         self.made.all += 1;
         self.made.dead += u32::from(is_dead);
         self.known.insert(share.hash(), Own { is_dead, announces: share.data().stale_info, in_chain: false });
     }
 
-    /// The best chain gained (`in_chain`) or lost a share.
+    /// Records that the best chain gained (`in_chain`) or lost a share.
     pub(super) fn moved(&mut self, hash: ShareHash, in_chain: bool) {
         let Some(own) = self.known.get_mut(&hash) else { return };
         if own.in_chain == in_chain {
@@ -231,29 +231,29 @@ impl OwnShares {
         change(&mut self.announced.dead, own.announces == StaleInfo::DOA);
     }
 
-    /// Our shares that the chain still has.
+    /// Our shares that the chain still holds.
     pub fn hashes(&self) -> Vec<ShareHash> {
         self.known.keys().copied().collect()
     }
 
-    /// Whether we made a share that the chain still has.
+    /// True for a share that we made and the chain still holds.
     pub fn contains(&self, hash: ShareHash) -> bool {
         self.known.contains_key(&hash)
     }
 
-    /// The chain forgot a share: what it counted for stays.
+    /// Records that the chain pruned a share: its contribution to the counts stays.
     pub(super) fn pruned(&mut self, hash: ShareHash) {
         self.known.remove(&hash);
     }
 
-    /// What became of our shares.
+    /// Outcome of our shares.
     pub fn counts(&self) -> OwnCounts {
         let lost = self.made.all.saturating_sub(self.in_chain.all);
         let dead = self.made.dead.saturating_sub(self.in_chain.dead);
         OwnCounts { made: self.made.all, orphan: lost.saturating_sub(dead), dead }
     }
 
-    /// What our next share should announce.
+    /// Stale info for our next share to announce.
     pub fn next_stale_info(&self) -> StaleInfo {
         let counts = self.counts();
         if counts.orphan > self.announced.all {
@@ -304,7 +304,7 @@ mod tests {
         assert_eq!(shares.next_stale_info(), StaleInfo::NONE);
         shares.moved(announcing, false);
         assert_eq!(shares.next_stale_info(), StaleInfo::ORPHAN);
-        // Unknown values announce nothing of ours.
+        // Unknown values announce none of our shares.
         let odd = own(&mut shares, 3, false, StaleInfo(7));
         shares.moved(odd, true);
         assert_eq!(shares.next_stale_info(), StaleInfo::ORPHAN);

@@ -1,4 +1,4 @@
-//! `Tip`: an immutable snapshot of the best share and of what the next one must carry.
+//! `Tip`: immutable snapshot of the best share and of the next share's requirements.
 
 use std::sync::Arc;
 
@@ -13,18 +13,18 @@ use super::weights::{Counting, Query, Snapshot, Window, limit};
 use crate::merkle::Digest;
 use crate::share::{Share, ShareHash, ShareVersion, StaleInfo, Target, Weights};
 
-/// Windows kept for block targets that were asked for: the template's, and that of a block before a retarget.
+/// Windows cached by block target: the template's, and that of a block before a retarget.
 const LIMITS_KEPT: usize = 4;
-/// Seconds that the pool's rate is measured over, where a share's expected payout is concerned (protocol section 9.4).
+/// Seconds over which the pool's rate is measured for a share's expected payout (protocol section 9.4).
 const RATE_SECONDS: u32 = 3600;
 
-/// The best share and what follows from it. Cheap to make; shared as an `Arc`.
+/// Best share and values derived from it. Cheap to create; shared as an `Arc`.
 #[derive(Debug)]
 pub struct Tip {
     best: Option<Arc<Share>>,
     height: u32,
     version: ShareVersion,
-    /// For blocks of the target that the best share's has; none while too little of the chain is known.
+    /// For a block with the best share's block target; `None` while too little of the chain is known.
     next: Option<NextShare>,
     own: OwnCounts,
     rate: Option<f64>,
@@ -46,8 +46,8 @@ impl Tip {
     ) -> Tip {
         let parent = best.as_deref();
         let (version, desired_version) = votes::to_mine(view, parent);
-        // Most often the next block has the target of the last: then the weights are there already, and they are those
-        // that the next share will be checked by.
+        // The next block usually has the target of the last: then the weights are ready, and the next share will be
+        // checked by the same ones.
         let block_target = parent.map_or(Target::BEYOND, Share::block_target);
         let query = view.window(version, parent, block_target);
         let weights = window.weights(query, &|hash| view.entry(hash));
@@ -87,33 +87,33 @@ impl Tip {
         }
     }
 
-    /// The share to build on; none on a fresh network.
+    /// Share to build on; `None` on a fresh network.
     pub fn best(&self) -> Option<&Arc<Share>> {
         self.best.as_ref()
     }
 
-    /// The hash of the share to build on.
+    /// Hash of the share to build on.
     pub fn best_hash(&self) -> Option<ShareHash> {
         self.best.as_ref().map(|best| best.hash())
     }
 
-    /// Shares from the best down.
+    /// Length of the chain from the best share down.
     pub fn height(&self) -> u32 {
         self.height
     }
 
-    /// The version of the next share.
+    /// Version of the next share.
     pub fn version(&self) -> ShareVersion {
         self.version
     }
 
-    /// What the next share must carry if its block has this target; none while too little of the chain is known.
+    /// Requirements of the next share for a block of this target; `None` while too little of the chain is known.
     pub fn next_share(&self, block_target: Target) -> Option<NextShare> {
         let next = self.next.as_ref()?;
         Some(NextShare { block_target, weights: self.weights(block_target), ..next.clone() })
     }
 
-    /// The weights that the next share pays by, if its block has this target. Summed once for each target.
+    /// Payout weights of the next share for a block of this target. Computed once per target.
     pub fn weights(&self, block_target: Target) -> Arc<Weights> {
         let counting = match self.query.counting {
             Counting::UpTo(_) => Counting::UpTo(limit(self.spread, block_target)),
@@ -132,23 +132,23 @@ impl Tip {
         weights
     }
 
-    /// What became of our own shares.
+    /// Outcome of our own shares.
     pub fn own(&self) -> OwnCounts {
         self.own
     }
 
-    /// The pool's hashes a second over the last hour; none while the chain is shorter than that.
+    /// The pool's hashes per second over the last hour; `None` while the chain is shorter than that.
     pub fn rate(&self) -> Option<f64> {
         self.rate
     }
 
-    /// Whether a punished head is to be overtaken.
+    /// True if new work should overtake a punished head.
     pub fn punish(&self) -> bool {
         self.punish
     }
 }
 
-/// What the shares from `parent` down list anew, as far as the next share may refer to it.
+/// New transactions listed by the shares from `parent` down, as far as the next share may refer to them.
 fn listed_before(view: &View<'_>, parent: ShareHash) -> Arc<[Box<[Digest]>]> {
     view.chain(parent, super::verify::TRANSACTION_SHARES_MAX)
         .map(|share| share.info().transactions.as_ref().map(|listed| listed.new_hashes.clone()).unwrap_or_default())

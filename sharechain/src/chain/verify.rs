@@ -1,4 +1,4 @@
-//! The checks that need ancestors (protocol section 5.2): a share must be exactly what its parent's chain asks for.
+//! Checks that need ancestors (protocol section 5.2): a share must be exactly what its parent's chain requires.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -11,41 +11,41 @@ use super::weights::Window;
 use crate::merkle::{self, Digest};
 use crate::share::{GenerationError, Share, ShareInfo, TransactionRefs, coinbase_of, display_hex};
 
-/// A share's timestamp may be this many seconds ahead of our clock.
+/// Maximum lead in seconds of a share's timestamp over our clock.
 const AHEAD_MAX: f64 = 600.0;
-/// Transactions may be referred to in this many shares before (section 5.3).
+/// Number of earlier shares whose transactions may be referred to (section 5.3).
 pub(super) const TRANSACTION_SHARES_MAX: u32 = 100;
-/// Descendants of a naughty share bear a number up to this (section 5.6).
+/// Maximum naughty number of a naughty share's descendants (section 5.6).
 const NAUGHTY_MAX: u8 = 6;
-/// Bytes of a coinbase behind what its hash link proves: ref hash, nonce and lock time.
+/// Bytes of a coinbase after its hash link's prefix: ref hash, nonce and lock time.
 const COINBASE_END_BYTES: u64 = 44;
 
-/// What is remembered of a share that passed.
+/// Results of a successful check.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Verified {
     /// See [`KnownShare::naughty`].
     pub(super) naughty: u8,
-    /// What its coinbase takes.
+    /// Size of its coinbase.
     pub(super) coinbase: CoinbaseSize,
-    /// The protocol version that peers must speak from now on, if this share's votes settled it.
+    /// Minimum protocol version of peers from now on, if this share's votes settled it.
     pub(super) minimum_protocol: Option<u32>,
-    /// What its `merkle_link` is, where the one that came with it is another and nothing in the share commits to it.
+    /// Correct `merkle_link`, if the received one differs and nothing in the share commits to it.
     pub(super) merkle_branch: Option<Box<[Digest]>>,
 }
 
-/// Returns whether `share` claims to be made later than a clock that shows `now` can explain. Either of the two clocks may be
-/// the wrong one, so this alone is no offence.
+/// True if the timestamp of `share` is too far ahead of a clock at `now`. Either clock may be wrong, so this alone is
+/// not misbehaviour.
 pub fn is_early(share: &Share, now: f64) -> bool {
     is_time_early(share.timestamp(), now)
 }
 
-/// The same of a share's timestamp.
+/// The same for a timestamp.
 pub(super) fn is_time_early(timestamp: u32, now: f64) -> bool {
     f64::from(timestamp) > now + AHEAD_MAX
 }
 
-/// Checks `share` against its ancestors, at `now` (seconds since 1970). `minimum_protocol` is what peers must speak so
-/// far. The order is the reference's.
+/// Checks `share` against its ancestors, at `now` (seconds since 1970). `minimum_protocol` is the current minimum of
+/// peers. The order of the checks is the reference's.
 pub(super) fn check(
     view: &View<'_>,
     window: &mut Window,
@@ -92,12 +92,12 @@ pub(super) fn check(
         // The reference measures without the witness and counts it four times.
         coinbase: CoinbaseSize { size, weight: 4 * size },
         minimum_protocol: settled.then_some(needed),
-        // Anyone could have changed it on the way: the share's miner is not to blame, nor is the peer that sent it.
+        // Any relaying peer could have changed it: neither the share's miner nor the sender is to blame.
         merkle_branch,
     })
 }
 
-/// The coinbase that [`check`] compares a share's with, whole.
+/// The coinbase that [`check`] compares a share's with, complete.
 pub(super) fn coinbase_of_solved(
     view: &View<'_>,
     window: &mut Window,
@@ -113,7 +113,7 @@ pub(super) fn coinbase_of_solved(
     })
 }
 
-/// The same without witness, as the share's own proof has it.
+/// The same without witness, as in the share's own proof.
 pub(super) fn stripped_coinbase(
     view: &View<'_>,
     window: &mut Window,
@@ -125,7 +125,7 @@ pub(super) fn stripped_coinbase(
     Ok(coinbase.stripped(share.ref_hash(), share.contents().last_txout_nonce))
 }
 
-/// All that `share` should hold, given what its miner was free to choose.
+/// Computes the required info of `share`, given its miner's choices.
 fn info_wanted(view: &View<'_>, share: &Share, next: &Requirements, listed: Option<&[Digest]>) -> ShareInfo {
     let given = share.info();
     let (max_bits, bits) = next.targets(given.bits.target());
@@ -140,14 +140,14 @@ fn info_wanted(view: &View<'_>, share: &Share, next: &Requirements, listed: Opti
         far_share_hash: next.far_share_hash,
         max_bits,
         bits,
-        // Where no timestamp is left, none is right: the comparison fails.
+        // If no timestamp is possible, the comparison fails for any.
         timestamp: next.timestamp(share.version(), given.timestamp).unwrap_or(0),
         absheight: next.absheight,
         abswork: next.abswork(bits),
     }
 }
 
-/// The first field in which `given` differs from `wanted`. What its miner was free to choose was taken over, and is equal.
+/// Finds the first field in which `given` differs from `wanted`. The miner's choices were copied, and are equal.
 fn compare(wanted: &ShareInfo, given: &ShareInfo) -> Result<(), VerifyError> {
     fn same<T: PartialEq + fmt::Debug>(field: &'static str, wanted: &T, given: &T) -> Result<(), VerifyError> {
         if wanted == given {
@@ -170,7 +170,7 @@ fn compare(wanted: &ShareInfo, given: &ShareInfo) -> Result<(), VerifyError> {
     same("abswork", &wanted.abswork, &given.abswork)
 }
 
-/// Compares two lists, which may have a million entries; an error shows the first that differ.
+/// Compares two lists, which may have a million entries; an error shows the first difference.
 fn same_list<T: PartialEq>(
     field: &'static str,
     wanted: &[T],
@@ -188,14 +188,14 @@ fn same_list<T: PartialEq>(
     Err(VerifyError::Field { field, wanted: shown(wanted), given: shown(given) })
 }
 
-/// The hashes that a share's references lead to.
+/// Resolves a share's references to transaction hashes.
 pub(super) fn resolve(
     view: &View<'_>,
     share: &Share,
     transactions: &TransactionRefs,
 ) -> Result<Vec<Digest>, VerifyError> {
     let ancestors: Vec<&Share> = match share.previous() {
-        // References lead less than 110 shares back, or the share would not have passed its own checks.
+        // References lead less than 110 shares back, or the share would have failed its own checks.
         Some(previous) => view.chain(previous, 110).map(|share| &**share).collect(),
         None => Vec::new(),
     };
@@ -213,8 +213,8 @@ pub(super) fn resolve(
         .collect()
 }
 
-/// The only right way to refer to these transactions (section 5.3): to the latest share that lists one, else anew.
-/// `before` are the lists of the shares below, from the parent down.
+/// The only valid references to these transactions (section 5.3): to the latest share that lists one, otherwise to a
+/// new entry. `before` are the lists of the shares below, from the parent down.
 pub(super) fn canonical_refs<'a>(before: impl Iterator<Item = &'a [Digest]>, listed: &[Digest]) -> TransactionRefs {
     let mut places: HashMap<Digest, (u64, u64)> = HashMap::new();
     if !listed.is_empty() {
@@ -235,7 +235,7 @@ pub(super) fn canonical_refs<'a>(before: impl Iterator<Item = &'a [Digest]>, lis
     TransactionRefs { new_hashes: new_hashes.into(), refs }
 }
 
-/// Whether a share whose transactions' fees are all known takes more than subsidy and fees (section 5.2, step 5).
+/// True if all of a share's fees are known and it takes more than subsidy and fees (section 5.2, step 5).
 fn takes_too_much(view: &View<'_>, share: &Share, listed: Option<&[Digest]>) -> bool {
     let Some(listed) = listed else { return false };
     let fees = listed.iter().try_fold(0_u128, |sum, hash| {
@@ -249,7 +249,7 @@ fn takes_too_much(view: &View<'_>, share: &Share, listed: Option<&[Digest]>) -> 
     u128::from(share.data().subsidy) > u128::from(subsidy) + fees
 }
 
-/// Inheritance goes before a share's own fault (section 5.6).
+/// Inheritance takes precedence over a share's own fault (section 5.6).
 fn naughty(parent: Option<&KnownShare>, takes_too_much: bool) -> u8 {
     match parent.map_or(0, |parent| parent.naughty) {
         0 => u8::from(takes_too_much),
@@ -258,8 +258,8 @@ fn naughty(parent: Option<&KnownShare>, takes_too_much: bool) -> u8 {
     }
 }
 
-/// How a share is punished in the choice of the best (section 5.6): -1 for one that solves its block, 0 for most, more
-/// for naughty ones and for those whose block would be too large.
+/// Punishment of a share in the choice of the best (section 5.6): -1 for a solved block, 0 for most, more for naughty
+/// shares and for those whose block would be too large.
 pub(super) fn punishment(view: &View<'_>, known: &KnownShare) -> i32 {
     let share = &known.share;
     if share.is_block() {

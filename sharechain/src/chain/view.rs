@@ -1,4 +1,4 @@
-//! What the rules may look at: the shares that are known, and what is known of the parent chain.
+//! Input of the rules: known shares, and known facts about the parent chain.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -12,34 +12,34 @@ use crate::merkle::Digest;
 use crate::rules::{Weighing, WindowStart};
 use crate::share::{Share, ShareHash, ShareRules, ShareVersion, Target};
 
-/// Height that a block of unknown height counts as: very deep (protocol section 8.3).
+/// Height assumed for a block of unknown height: very deep (protocol section 8.3).
 const UNKNOWN_HEIGHT: u32 = 0;
-/// Size and weight of a coinbase as long as none of its share version was seen (protocol section 4.8).
+/// Assumed size and weight of a coinbase until one of its share version was seen (protocol section 4.8).
 const COINBASE_BEFORE_ANY: CoinbaseSize = CoinbaseSize { size: 50_000, weight: 200_000 };
 
-/// A share and how it came.
+/// A share and its arrival data.
 #[derive(Debug, Clone)]
 pub struct KnownShare {
-    /// The share.
+    /// The share itself.
     pub share: Arc<Share>,
-    /// When it came first, seconds since 1970; 0 for shares from the store, which so win over later ones.
+    /// Time of first arrival, seconds since 1970; 0 for shares from the store, which thus win over later ones.
     pub first_seen: f64,
-    /// The peer that sent it; none for our own and for the store's.
+    /// Peer that sent it; `None` for our own shares and those from the store.
     pub source: Option<SocketAddr>,
-    /// 0, or how many generations ago an ancestor (1: itself) took too large a reward (protocol section 5.6).
+    /// 0, or the number of generations since an ancestor (1: itself) took too large a reward (protocol section 5.6).
     pub naughty: u8,
 }
 
-/// A transaction that some template had, as share versions that list their transactions are judged by.
+/// A transaction from a template, for checking share versions that list their transactions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct KnownTransaction {
-    /// Base units, if a template said.
+    /// Fee in base units, if a template stated it.
     pub fee: Option<u64>,
     /// Bytes without witness, which is all that the reference counts (vectors' README).
     pub stripped_size: u32,
 }
 
-/// What a coinbase adds to a block.
+/// Size that a coinbase adds to a block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CoinbaseSize {
     /// Bytes without witness.
@@ -48,31 +48,31 @@ pub struct CoinbaseSize {
     pub weight: u64,
 }
 
-/// The parent chain, as plain data: whoever owns the share chain keeps it up to date.
+/// Facts about the parent chain as plain data; the owner of the share chain keeps them up to date.
 #[derive(Debug, Clone, Default)]
 pub struct ParentFacts {
-    /// Heights of blocks that shares build on; the missing are asked for by
+    /// Heights of blocks that shares build on; missing ones are requested by
     /// [`Sharechain::wanted_heights`](super::Sharechain::wanted_heights).
     pub heights: HashMap<Digest, u32>,
-    /// The greatest height seen.
+    /// Greatest height seen.
     pub best_height: u32,
-    /// Transactions of the latest templates, by the hash over all of their bytes.
+    /// Transactions of the latest templates, by full hash.
     pub transactions: HashMap<Digest, KnownTransaction>,
 }
 
 impl ParentFacts {
-    /// The height of a block, 0 if it is not known.
+    /// Height of a block, 0 if unknown.
     pub fn height(&self, block: Option<&Digest>) -> u32 {
         block.and_then(|block| self.heights.get(block).copied()).unwrap_or(UNKNOWN_HEIGHT)
     }
 
-    /// How far above the best block a block is: 0 or less.
+    /// Height of a block relative to the best block: 0 or less.
     pub fn relative_height(&self, block: Option<&Digest>) -> i64 {
         i64::from(self.height(block)) - i64::from(self.best_height)
     }
 }
 
-/// Everything that a rule may look at.
+/// Complete input of a rule.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct View<'a> {
     pub(super) network: &'a Network,
@@ -92,7 +92,7 @@ impl<'a> View<'a> {
         self.share(hash).map(|share| Entry::of(share))
     }
 
-    /// From `hash` down, at most `count` shares.
+    /// Iterates from `hash` down over at most `count` shares.
     pub(super) fn chain(&self, hash: ShareHash, count: u32) -> impl Iterator<Item = &'a Arc<Share>> + use<'a> {
         let known = self.known;
         std::iter::successors(known.get(&hash), move |below| known.get(&below.share.previous()?))
@@ -100,7 +100,7 @@ impl<'a> View<'a> {
             .map(|known| &known.share)
     }
 
-    /// The payout window of a share of `version` after `previous` whose block has this target.
+    /// Payout window of a share of `version` after `previous`, for a block of this target.
     pub(super) fn window(&self, version: ShareVersion, previous: Option<&Share>, block_target: Target) -> Query {
         let height = previous.map_or(0, |previous| self.all.height(previous.hash()));
         let length = height.min(self.network.real_chain_length);
@@ -111,7 +111,7 @@ impl<'a> View<'a> {
         Query { start, shares_max, counting: self.counting(version, block_target) }
     }
 
-    /// How much the shares of a window count that pays for a share of `version` whose block has this target.
+    /// Counting of a window's shares, for a share of `version` and a block of this target.
     pub(super) fn counting(&self, version: ShareVersion, block_target: Target) -> Counting {
         match version.rules().weighing {
             Weighing::UpToBlocks => Counting::UpTo(limit(self.network.spread, block_target)),
@@ -126,7 +126,7 @@ impl<'a> View<'a> {
     }
 }
 
-/// What `share` needs to know of `network`.
+/// Extracts the rules that `share` needs from `network`.
 pub fn share_rules(network: &Network) -> ShareRules {
     ShareRules {
         identifier: network.identifier,

@@ -1,4 +1,4 @@
-//! Which share version follows which: votes over a stretch of the chain (protocol sections 5.4 and 5.5).
+//! Succession of share versions: votes over a stretch of the chain (protocol sections 5.4 and 5.5).
 
 use std::collections::BTreeMap;
 
@@ -8,12 +8,12 @@ use super::error::VerifyError;
 use super::view::View;
 use crate::share::{Share, ShareHash, ShareVersion};
 
-/// Votes, weighed by work.
+/// Votes, weighted by work.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Votes(pub BTreeMap<u64, U320>);
 
 impl Votes {
-    /// Over `count` shares from `start` down.
+    /// Counts the votes of `count` shares from `start` down.
     pub(super) fn count(view: &View<'_>, start: ShareHash, count: u32) -> Votes {
         let mut votes = Votes::default();
         for share in view.chain(start, count) {
@@ -30,28 +30,28 @@ impl Votes {
         self.0.get(&version.number()).copied().unwrap_or_default()
     }
 
-    /// So many hundredths of all votes, rounded down (trap 34).
+    /// Returns `part` hundredths of all votes, rounded down (trap 34).
     fn hundredths(&self, part: u32) -> U320 {
         self.0.values().copied().fold(U320::ZERO, |sum, votes| sum + votes) * U320::from(part) / U320::from(100)
     }
 
-    /// Whether shares of `version` may follow the version before it.
+    /// True if shares of `version` may follow the version before it.
     fn allow(&self, version: ShareVersion) -> bool {
         self.of(version) >= self.hundredths(60)
     }
 
-    /// Whether we make shares of `version` though the parent is of the one before it.
+    /// True if we make shares of `version` although the parent has the version before it.
     fn demand(&self, version: ShareVersion) -> bool {
         self.of(version) > self.hundredths(95)
     }
 
-    /// Whether peers must speak what `version` needs.
+    /// True if peers must speak the protocol version that `version` needs.
     pub(super) fn settle(&self, version: ShareVersion) -> bool {
         self.of(version) >= self.hundredths(95)
     }
 }
 
-/// The votes that decide after `parent`: a tenth of a chain's length, nine tenths below it. None if the chain is
+/// The votes that decide after `parent`: a tenth of a chain's length, nine tenths below it. `None` if the chain is
 /// shorter.
 pub(super) fn window(view: &View<'_>, parent: &Share) -> Option<Votes> {
     let length = view.network.chain_length;
@@ -61,7 +61,7 @@ pub(super) fn window(view: &View<'_>, parent: &Share) -> Option<Votes> {
     Some(Votes::count(view, view.all.ancestor(parent.hash(), length * 9 / 10)?, length / 10))
 }
 
-/// Whether a share of `version` may follow `parent`.
+/// Checks that a share of `version` may follow `parent`.
 pub(super) fn check_succession(view: &View<'_>, version: ShareVersion, parent: &Share) -> Result<(), VerifyError> {
     let before = parent.version();
     let has_history = view.all.height(parent.hash()) >= view.network.chain_length;
@@ -85,7 +85,7 @@ pub(super) fn check_succession(view: &View<'_>, version: ShareVersion, parent: &
     }
 }
 
-/// The version that we mine after `parent`, and the one that such a share votes for.
+/// Returns the version to mine after `parent`, and the version that such a share votes for.
 pub(super) fn to_mine(view: &View<'_>, parent: Option<&Share>) -> (ShareVersion, u64) {
     let version = match parent {
         // The network's tables hold share versions only.

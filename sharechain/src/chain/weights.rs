@@ -1,9 +1,9 @@
-//! PPLNS weights: how much of the payout window each payee found (protocol section 7), exact.
+//! PPLNS weights: each payee's part of the payout window (protocol section 7), exact.
 //!
-//! The window slides: from one share to the next a share enters, and about one leaves. What is kept is the whole shares'
-//! sums by payee and the shares in order; a query moves the window to where it is asked for, so on the steady path it
-//! costs a few shares and one copy of the sums, whatever the window's length. A window that is asked for far from the
-//! last one is summed afresh.
+//! The window slides: from one share to the next a share enters, and about one leaves. The state is the sums of the
+//! whole shares by payee, and the shares in order; a query moves the window to its start, so in the usual case it costs
+//! a few shares and one copy of the sums, whatever the window's length. A window far from the last one is summed from
+//! scratch.
 
 use std::sync::Arc;
 
@@ -14,38 +14,38 @@ use crate::share::{Attempts, Payee, Share, ShareHash, Target, Weights};
 
 /// Shares per sealed chunk: a copy of the past is a pointer to all sealed chunks and up to two chunks of shares.
 const CHUNK: usize = 64;
-/// How far apart two windows may begin for one to be moved to the other: forks are shallower, and a search that fails
-/// costs less than a window of this length.
+/// Maximum distance of two windows for moving one to the other: forks are shallower, and a failed search costs less
+/// than a window of this length.
 const REACH: usize = 48;
 /// Shares kept beyond the longest window, so that moving back a little needs no new walk.
 const SPARE: usize = 2 * CHUNK;
 
-/// `donation` is in 65535ths.
+/// Denominator of `donation`.
 const WHOLE: u32 = 65_535;
 
-/// The most weight that a window may have: `SPREAD` blocks' worth of work at the block target of the share to pay for.
+/// Maximum weight of a window: `SPREAD` blocks' worth of work at the block target of the share to pay for.
 pub fn limit(spread: u32, block_target: Target) -> U320 {
     // Attempts are at most 2^256, so this stays below 2^304.
     block_target.attempts().0 * U320::from(WHOLE) * U320::from(spread)
 }
 
-/// What a share brings to a window.
+/// A share's contribution to a window.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
-    /// The share.
+    /// Hash of the share.
     pub hash: ShareHash,
-    /// Its parent.
+    /// Hash of its parent.
     pub previous: Option<ShareHash>,
-    /// Whom it pays.
+    /// Payee of the share.
     pub payee: Payee,
-    /// What it weighs.
+    /// Work of the share.
     pub attempts: Attempts,
-    /// How much of that goes to the donation address, in 65535ths.
+    /// Part of it that goes to the donation address, in 65535ths.
     pub donation: u16,
 }
 
 impl Entry {
-    /// The entry of `share`.
+    /// Creates the entry of `share`.
     pub fn of(share: &Share) -> Entry {
         Entry {
             hash: share.hash(),
@@ -65,7 +65,7 @@ impl Entry {
     }
 }
 
-/// A chain's latest shares, oldest first: sealed chunks that copies have in common, and the open end.
+/// Latest shares of a chain, oldest first: sealed chunks that copies share, and the open end.
 #[derive(Debug, Clone, Default)]
 struct Past {
     sealed: Arc<Vec<Arc<[Entry]>>>,
@@ -77,7 +77,7 @@ impl Past {
         self.sealed.len() * CHUNK + self.open.len()
     }
 
-    /// The share `back` before the newest.
+    /// Returns the share `back` before the newest.
     fn get(&self, back: usize) -> Option<&Entry> {
         if let Some(index) = self.open.len().checked_sub(back + 1) {
             return self.open.get(index);
@@ -107,30 +107,30 @@ impl Past {
     }
 }
 
-/// What is asked of a window.
+/// Query for a window's weights.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Query {
-    /// The newest share that counts. None: nothing counts.
+    /// Newest share that counts. `None`: nothing counts.
     pub start: Option<ShareHash>,
-    /// How many shares count at most.
+    /// Maximum number of shares that count.
     pub shares_max: u32,
-    /// How much each of them counts.
+    /// Weighting of each share.
     pub counting: Counting,
 }
 
-/// How much the shares of a window count.
+/// Weighting of a window's shares.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Counting {
-    /// In full, until the window has this weight: see [`limit`].
+    /// In full, up to this total weight: see [`limit`].
     UpTo(U320),
     /// Each less than the next newer one.
     Fading(Fading),
 }
 
-/// A weight that fades from share to share, as a fraction of `Fading::SCALE`.
+/// Weight that fades from share to share, as a fraction of `Fading::SCALE`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Fading {
-    /// What is left after one share.
+    /// Fraction left after one share.
     per_share: u64,
 }
 
@@ -138,7 +138,7 @@ impl Fading {
     /// Fractions are in 2^40ths.
     const SCALE_BITS: usize = 40;
 
-    /// Weights of which about half is left after `half_life` shares: by each share, ln 2 is taken off, divided by the
+    /// Weights of which about half is left after `half_life` shares: each share takes off ln 2, divided by the
     /// half-life, to six digits.
     pub fn with_half_life(half_life: u32) -> Fading {
         let scale = 1_u64 << Self::SCALE_BITS;
@@ -166,7 +166,7 @@ impl Fading {
 }
 
 impl Query {
-    /// Whether no share counts.
+    /// True if no share counts.
     fn is_empty(&self) -> bool {
         let nothing = match self.counting {
             Counting::UpTo(weight_max) => weight_max.is_zero(),
@@ -176,11 +176,11 @@ impl Query {
     }
 }
 
-/// A window that moves along a chain.
+/// Window that moves along a chain.
 #[derive(Debug, Clone, Default)]
 pub struct Window {
     past: Past,
-    /// How many of the newest shares count whole.
+    /// Number of the newest shares that count whole.
     whole: usize,
     by_payee: Map<Payee, (U320, u32)>,
     total: U320,
@@ -189,8 +189,8 @@ pub struct Window {
 }
 
 impl Window {
-    /// The weights that `query` asks for. `look` finds a share by hash; it must find what it found before, or what was
-    /// removed below every window since.
+    /// Computes the weights for `query`. `look` finds a share by hash; it must still find every share that it found
+    /// before, except those removed below every window since.
     pub fn weights(&mut self, query: Query, look: &dyn Fn(ShareHash) -> Option<Entry>) -> Arc<Weights> {
         if let Some((_, weights)) = self.latest.as_ref().filter(|(latest, _)| *latest == query) {
             return Arc::clone(weights);
@@ -208,8 +208,8 @@ impl Window {
         weights
     }
 
-    /// A window of its own, for whoever may not reach the chain; costs no more for a longer one. It has the latest answer, and
-    /// answers for other weights by summing afresh.
+    /// Returns an independent copy, for tasks without access to the chain; the cost does not grow with the length. It
+    /// holds the latest answer, and sums from scratch for other weights.
     pub fn snapshot(&self) -> Snapshot {
         Snapshot { past: self.past.clone(), latest: self.latest.clone() }
     }
@@ -256,7 +256,7 @@ impl Window {
         }
     }
 
-    /// The weights of the newest shares.
+    /// Weights of the newest shares.
     fn count(&mut self, shares_max: usize, counting: Counting) -> Weights {
         match counting {
             Counting::UpTo(weight_max) => {
@@ -267,7 +267,7 @@ impl Window {
         }
     }
 
-    /// Takes shares in or out at the old end, until all that fit count, and no more.
+    /// Adds or removes shares at the old end, until exactly those that fit count.
     fn fit(&mut self, shares_max: usize, weight_max: U320) {
         while self.whole > shares_max || self.total > weight_max {
             self.whole -= 1;
@@ -332,7 +332,7 @@ impl Window {
     }
 }
 
-/// Counts as much of `last` as fits below `weight_max`: it would not fit whole.
+/// Counts the part of `last` that fits below `weight_max`: the whole does not.
 fn add_partial(weights: &mut Weights, last: &Entry, weight_max: U320) {
     // Both are multiples of 65535. The product comes first (section 7): it is below 2^320, as a part of `total()` times
     // attempts of less than 2^256 / 65535, or else of a limit that no real block's target gives.
@@ -354,7 +354,7 @@ fn narrow(number: Wide) -> U320 {
     number.saturating_to()
 }
 
-/// An immutable window's worth of shares.
+/// Immutable copy of one window's shares.
 #[derive(Debug, Clone, Default)]
 pub struct Snapshot {
     past: Past,
@@ -362,7 +362,7 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
-    /// The weights that `query` asks for, which must begin where the window did that this is a snapshot of.
+    /// Computes the weights for `query`, which must begin at the start of the copied window.
     pub fn weights(&self, query: Query) -> Arc<Weights> {
         if let Some((_, weights)) = self.latest.as_ref().filter(|(latest, _)| *latest == query) {
             return Arc::clone(weights);
@@ -393,7 +393,7 @@ mod tests {
         Payee::from_versioned_hash(&[number; 20], 111)
     }
 
-    /// The loop of protocol section 7, as it stands there.
+    /// The loop of protocol section 7, literally.
     fn naive(query: Query, shares: &HashMap<ShareHash, Entry>) -> Weights {
         let mut weights = Weights::default();
         let (mut at, mut count) = (query.start, 0);
@@ -501,7 +501,7 @@ mod tests {
 
         assert_eq!(Fading::with_half_life(2160).per_share, 1_099_158_792_968);
         assert_eq!(Fading::with_half_life(100).per_share, 1_091_890_395_914);
-        // However short it is, no weight grows.
+        // Even for a half-life of 0, no weight grows.
         assert_eq!(Fading::with_half_life(0), Fading::with_half_life(1));
     }
 }

@@ -153,7 +153,7 @@ impl Fields {
         let Some(value) = self.values.remove("BASE") else {
             for key in ESSENTIAL {
                 if !self.values.contains_key(*key) {
-                    self.error(key, "is missing, and no BASE names a network to take it from");
+                    self.error(key, "is missing, and there is no BASE to take it from");
                 }
             }
             return BITCOIN;
@@ -162,7 +162,7 @@ impl Fields {
         named.map_or_else(
             || {
                 let known: Vec<&str> = ALL.iter().chain(&[&DEMO]).map(|network| network.name).collect();
-                self.error("BASE", format!("{value} is no network; there are {}", known.join(", ")));
+                self.error("BASE", format!("{value} is not a known network; known are {}", known.join(", ")));
                 BITCOIN
             },
             |network| (*network).clone(),
@@ -171,7 +171,7 @@ impl Fields {
 
     fn refuse_the_rest(&mut self) {
         for key in std::mem::take(&mut self.values).into_keys() {
-            self.error(&key, "is no constant of a network");
+            self.error(&key, "is not a network constant");
         }
     }
 
@@ -189,11 +189,11 @@ impl Fields {
     }
 
     fn text(&mut self, field: &str, slot: &mut &'static str) {
-        self.take(field, "a text", slot, |value| value.as_str().map(leak));
+        self.take(field, "a string", slot, |value| value.as_str().map(leak));
     }
 
     fn list(&mut self, field: &str, slot: &mut &'static [&'static str]) {
-        self.take(field, "a list of texts", slot, |value| {
+        self.take(field, "a list of strings", slot, |value| {
             let texts: Option<Vec<&'static str>> =
                 value.as_array()?.iter().map(|text| text.as_str().map(leak)).collect();
             Some(texts?.leak())

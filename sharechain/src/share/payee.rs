@@ -132,13 +132,13 @@ pub mod whole {
     pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Payee, D::Error> {
         let whole = Whole::deserialize(deserializer)?;
         if whole.address.len() > BECH32_CHARACTERS_MAX {
-            return Err(D::Error::custom("an address that is too long"));
+            return Err(D::Error::custom("address too long"));
         }
         let script = |digits: Option<String>| -> Result<Option<Script>, D::Error> {
             let Some(digits) = digits else { return Ok(None) };
             let bytes = hex::decode(digits).map_err(D::Error::custom)?;
             if bytes.len() > SCRIPT_BYTES_MAX {
-                return Err(D::Error::custom("a payee's script that is too long"));
+                return Err(D::Error::custom("payee script too long"));
             }
             Ok(Some(Script::new(&[&bytes])))
         };

@@ -1,4 +1,4 @@
-//! The look at the chain: what its owner is asked for, no more than it alone can tell.
+//! Snapshot of the chain for a [`PoolView`](super::PoolView): only the part that needs the chain itself.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
 use std::sync::Arc;
@@ -11,28 +11,28 @@ use crate::chain::weights::Window;
 use crate::chain::{Forest, Sharechain};
 use crate::share::{Payee, Share, ShareHash, Target, Weights, donation_payee};
 
-/// Shares of the last look that are compared with the newest ones: forks are shallower.
+/// Shares of the last snapshot that are compared with the newest ones: forks are shallower.
 const REACH: usize = 64;
 
-/// Hashes in one list at most.
+/// Maximum length of a list of hashes.
 const LISTED_MAX: usize = 10_000;
 
-/// Heads that are looked at for the drawing.
+/// Maximum number of heads considered for the drawing.
 const HEADS_LOOKED_AT: usize = 2_000;
 
-/// The block that is mined on, as far as payouts depend on it.
+/// Block being mined, as far as payouts depend on it.
 #[derive(Debug, Clone, Copy)]
 pub struct NextBlock {
-    /// Its target.
+    /// Target of the block.
     pub target: Target,
-    /// What it pays, in base units.
+    /// Block value in base units.
     pub value: u64,
 }
 
-/// What one look leaves for the next, so that each only walks what is new.
+/// State carried from one snapshot to the next, so that each walks only new shares.
 #[derive(Debug, Default)]
 pub struct Carried {
-    /// The best chain, newest first, down to the oldest share that is kept.
+    /// Best chain, newest first, down to the oldest share kept.
     pub(super) chain: VecDeque<Arc<Share>>,
     /// Shares of one chain length, for [`Carried::counted`].
     length: usize,
@@ -40,13 +40,13 @@ pub struct Carried {
 }
 
 impl Carried {
-    /// The newest shares of one chain length, newest first: found blocks, luck and difficulties are of these.
+    /// Newest shares of one chain length, newest first: the basis of found blocks, luck and difficulties.
     pub(super) fn counted(&self) -> impl DoubleEndedIterator<Item = &Arc<Share>> {
         self.chain.iter().take(self.length)
     }
 }
 
-/// What was found: [`view`](Looked::view) makes a [`PoolView`](super::PoolView) of it.
+/// Snapshot of the chain: [`view`](Looked::view) makes a [`PoolView`](super::PoolView) of it.
 #[derive(Debug)]
 pub struct Looked {
     pub(super) carried: Carried,
@@ -63,21 +63,21 @@ pub struct Looked {
     pub(super) hour: Option<Measured>,
     pub(super) stretch: Option<Measured>,
     pub(super) votes: BTreeMap<u64, U320>,
-    /// The work of the last [`STRETCH`] shares.
+    /// Work of the last [`STRETCH`] shares.
     pub(super) users: Arc<Weights>,
-    /// What the next block would pay by, and its value.
+    /// Weights and value of the next block.
     pub(super) paid: Option<(Arc<Weights>, u64)>,
     pub(super) donation: Payee,
 }
 
 impl Looked {
-    /// What the next look goes on from.
+    /// State for the next snapshot.
     pub fn into_carried(self) -> Carried {
         self.carried
     }
 }
 
-/// Looks at `chain`; `carried` is what the last look left. Takes no more than a few milliseconds on a full chain.
+/// Takes a snapshot of `chain` from the last one's state, `carried`, in a few milliseconds at most on a full chain.
 pub fn look(chain: &Sharechain, mut carried: Carried, block: Option<NextBlock>) -> Looked {
     let network = chain.network();
     let best = chain.choice().best;
@@ -121,8 +121,8 @@ pub fn look(chain: &Sharechain, mut carried: Carried, block: Option<NextBlock>) 
     }
 }
 
-/// Brings `past`, the best chain as of the last look, to where it ends now. Costs the shares that came since, or the whole
-/// chain when it went another way.
+/// Updates `past`, the best chain as of the last snapshot, to the current one. Costs the new shares, or the whole chain
+/// after a reorganisation.
 fn follow(past: &mut VecDeque<Arc<Share>>, chain: &Sharechain, best: Option<ShareHash>, kept: usize) {
     let mut entering = Vec::new();
     let mut at = best.and_then(|best| chain.share(best));
@@ -145,7 +145,7 @@ fn follow(past: &mut VecDeque<Arc<Share>>, chain: &Sharechain, best: Option<Shar
         past.push_front(share);
     }
     past.truncate(kept);
-    // A chain that is downloaded grows at its low end.
+    // A chain under download grows at its low end.
     while past.len() < kept
         && let Some(share) = past.back().and_then(|low| chain.share(low.previous()?))
     {
@@ -157,20 +157,20 @@ fn heads(forest: &Forest) -> Vec<ShareHash> {
     forest.heads().iter().copied().take(LISTED_MAX).collect()
 }
 
-/// The shares right above each missing parent.
+/// Returns the shares directly above each missing parent.
 fn tails(forest: &Forest) -> Vec<ShareHash> {
     let tails = forest.tails();
     tails.keys().flat_map(|tail| forest.children(*tail)).copied().take(LISTED_MAX).collect()
 }
 
-/// The last generations, with their forks.
+/// Returns the last generations, with their forks.
 fn recent(chain: &Sharechain, best: ShareHash, own: &HashSet<ShareHash>) -> Vec<RecentShare> {
     let Some(top) = chain.share(best).map(|share| share.absheight()) else { return Vec::new() };
     let bottom = top.saturating_sub(DRAWN_GENERATIONS - 1);
     let generations = usize::try_from(DRAWN_GENERATIONS).unwrap_or(usize::MAX);
     let in_chain: HashSet<ShareHash> = chain.all().chain(best, DRAWN_GENERATIONS).collect();
     let is_near = |height: u32| height >= bottom && height <= top.saturating_add(DRAWN_GENERATIONS);
-    // Forks that end high come first, should there be too many.
+    // If there are too many, forks that end high come first.
     let ends: BTreeSet<(u32, ShareHash)> = chain
         .all()
         .heads()

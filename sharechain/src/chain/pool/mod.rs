@@ -1,4 +1,4 @@
-//! `PoolView`: what people look at of a pool - its chain's shape, payouts, recent shares, votes - as plain data.
+//! `PoolView`: display data of a pool - its chain's shape, payouts, recent shares, votes - as plain data.
 //!
 //! ```text
 //!  Sharechain ── look (bounded, on its owner's side) ──▶ Looked ── view (elsewhere) ──▶ PoolView
@@ -18,185 +18,185 @@ use super::score::ratio;
 use super::stats::{OwnCounts, PayeeStales, StaleCounts, payouts, stales_by_payee};
 use crate::share::{Attempts, Payee, Share, ShareHash, StaleInfo, Target, height_of, whole_payee};
 
-/// Shares that the reference looks back over for its rates.
+/// Number of shares over which the reference computes its rates.
 pub const STRETCH: u32 = 720;
 
 /// Generations of shares in the drawing.
 pub const DRAWN_GENERATIONS: u32 = 300;
 
-/// Shares in the drawing at most, those of all forks included.
+/// Maximum number of shares in the drawing, forks included.
 pub const DRAWN_MAX: usize = 900;
 
-/// A pool as its share chain shows it. Plain data, bounded, without locks or functions.
+/// State of a pool as shown by its share chain. Plain data, bounded, without locks or functions.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct PoolView {
-    /// The share to build on.
+    /// Share to build on.
     pub best: Option<ShareHash>,
-    /// Shares from it down.
+    /// Length of the chain from `best` down.
     pub height: u32,
-    /// Its height above the chain's first share.
+    /// Height of `best` above the chain's first share.
     pub absolute_height: u32,
-    /// The easiest target that it could have had.
+    /// Easiest target allowed for `best`.
     pub max_target: Option<Target>,
     /// Shares in memory.
     pub shares: usize,
-    /// Of these, shares that fit their ancestors.
+    /// Shares in memory that fit their ancestors.
     pub verified: usize,
     /// Shares without children.
     pub heads: Vec<ShareHash>,
-    /// The same among the verified.
+    /// Verified shares without verified children.
     pub verified_heads: Vec<ShareHash>,
-    /// The lowest share of each chain.
+    /// Lowest share of each chain.
     pub tails: Vec<ShareHash>,
-    /// The same among the verified.
+    /// Lowest share of each verified chain.
     pub verified_tails: Vec<ShareHash>,
-    /// Shares that this node's miners found since it started.
+    /// Shares found by this node's miners since it started.
     pub own: Vec<ShareHash>,
-    /// What became of these.
+    /// Outcome of these shares.
     pub own_counts: OwnCounts,
-    /// Those of them that are among the last hour's of the chain.
+    /// Those of them in the chain's last hour.
     pub own_in_hour: OwnInHour,
-    /// The target of the last own share of each payee that the chain has.
+    /// Target of each payee's last own share in the chain.
     pub own_targets: Vec<PayeeTarget>,
-    /// The last hour's shares, as far as there are; none for fewer than two.
+    /// The last hour's shares, as far as present; `None` for fewer than two.
     pub hour: Option<Measured>,
-    /// The last [`STRETCH`] shares, as far as there are.
+    /// The last [`STRETCH`] shares, as far as present.
     pub stretch: Option<Measured>,
     /// Work by share version voted for, over the last hour.
     pub votes: BTreeMap<u64, U320>,
-    /// What the chain's work was worth in blocks.
+    /// Work of the chain, in blocks.
     pub blocks_expected: f64,
-    /// Shares of the chain that solved their blocks, the newest first.
+    /// Shares of the chain that solved their blocks, newest first.
     pub blocks: Vec<SolvedBlock>,
-    /// The last [`DRAWN_GENERATIONS`] generations with their forks, the newest first.
+    /// The last [`DRAWN_GENERATIONS`] generations with their forks, newest first.
     pub recent: Vec<RecentShare>,
     /// Each payee's part of the work of the last [`STRETCH`] shares.
     pub users: Vec<PayeePart>,
-    /// What each payee of the whole chain found and lost, over all shares that are kept.
+    /// Shares found and lost by each payee of the whole chain, over all shares kept.
     pub stales: Vec<PayeeLoss>,
-    /// What each payee would get if a block were found now, the donation address among them, without the finder's own part.
-    /// Empty where no block is mined on.
+    /// Each payee's amount if a block were found now, including the donation address, without the finder's part. Empty
+    /// if no block is being mined.
     pub payouts: Vec<PayeeAmount>,
 }
 
 /// A stretch of the best chain, from its end down.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Measured {
-    /// Shares in it.
+    /// Number of shares.
     pub shares: u32,
-    /// Hashes a second that made it into the chain.
+    /// Hashes per second of the shares in the chain.
     pub rate: f64,
-    /// The part that was lost, 0 to 1, as far as miners said.
+    /// Part of the work that was lost, 0 to 1, as announced by miners.
     pub stale_proportion: f64,
-    /// Its work, the newest share's left out, by what miners said of the shares they lost.
+    /// Work by announced fate, without the newest share's.
     pub counts: StaleCounts,
-    /// Seconds that it took.
+    /// Duration in seconds.
     pub seconds: u32,
 }
 
-/// Our shares among the last hour's of the chain.
+/// Our shares in the chain's last hour.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OwnInHour {
-    /// In the chain.
+    /// Number of shares.
     pub shares: u32,
-    /// Of these, those that announce an orphan.
+    /// Shares that announce an orphan.
     pub orphan: u32,
-    /// Of these, those that announce one that was dead on arrival.
+    /// Shares that announce one that was dead on arrival.
     pub dead: u32,
-    /// Their work, the hour's oldest share left out.
+    /// Work of the shares, without the hour's oldest.
     pub work: Attempts,
 }
 
-/// A payee and the target of one of its shares.
+/// Target of one of a payee's shares.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PayeeTarget {
-    /// Who.
+    /// Address with its scripts.
     #[serde(with = "whole_payee")]
     pub payee: Payee,
-    /// The target.
+    /// Target of the share.
     pub target: Target,
 }
 
-/// A payee and its part of the pool's work.
+/// A payee's part of the pool's work.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PayeePart {
-    /// Who.
+    /// Address with its scripts.
     #[serde(with = "whole_payee")]
     pub payee: Payee,
-    /// From 0 to 1.
+    /// Part of the work, 0 to 1.
     pub part: f64,
 }
 
-/// A payee and what it lost.
+/// A payee's lost shares.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PayeeLoss {
-    /// Who.
+    /// Address with its scripts.
     #[serde(with = "whole_payee")]
     pub payee: Payee,
-    /// Of how many shares, as far as it said.
+    /// Lost and total shares, as announced.
     pub stales: PayeeStales,
 }
 
-/// A payee and an amount.
+/// A payee's amount.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PayeeAmount {
-    /// Who.
+    /// Address with its scripts.
     #[serde(with = "whole_payee")]
     pub payee: Payee,
-    /// In base units (satoshis).
+    /// Amount in base units (satoshis).
     pub amount: u64,
 }
 
-/// A share that solved its block, by the target that its header claims.
+/// Share that solved its block, by the target claimed in its header.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SolvedBlock {
-    /// When the share says that it was made, seconds since 1970.
+    /// Time of the share as claimed, seconds since 1970.
     pub time: u32,
-    /// The share, which has its block's hash.
+    /// Hash of the share, which is also its block's.
     pub hash: ShareHash,
-    /// The block's height, as its coinbase begins.
+    /// Height of the block, from the start of its coinbase.
     pub height: Option<u32>,
-    /// Whom the share pays.
+    /// Payee of the share.
     #[serde(with = "whole_payee")]
     pub payee: Payee,
-    /// Whether miners of this node found it.
+    /// True if miners of this node found it.
     pub is_own: bool,
 }
 
-/// A share as a drawing of the chain needs it.
+/// Share in the drawing of the chain.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[allow(clippy::struct_excessive_bools, reason = "independent facts")]
 pub struct RecentShare {
-    /// The share.
+    /// Hash of the share.
     pub hash: ShareHash,
-    /// Its parent.
+    /// Hash of its parent.
     pub parent: Option<ShareHash>,
-    /// Its height above the chain's first share.
+    /// Height above the chain's first share.
     pub height: u32,
-    /// When it says that it was made, seconds since 1970.
+    /// Time of the share as claimed, seconds since 1970.
     pub time: u32,
-    /// When it came first, seconds since 1970; 0 if it was loaded from disk.
+    /// Time of first arrival, seconds since 1970; 0 if it was loaded from disk.
     pub seen: f64,
-    /// Whom it pays.
+    /// Payee of the share.
     #[serde(with = "whole_payee")]
     pub payee: Payee,
-    /// Its target.
+    /// Target of the share.
     pub target: Target,
-    /// What its miner announced of a share lost before.
+    /// Announcement of the miner's lost share.
     pub stale_info: StaleInfo,
-    /// Whether it fits its ancestors.
+    /// True if it fits its ancestors.
     pub is_verified: bool,
-    /// Whether it is in the chain that is built on.
+    /// True if it is in the best chain.
     pub in_best_chain: bool,
-    /// Whether miners of this node found it.
+    /// True if miners of this node found it.
     pub is_own: bool,
-    /// Whether it solves its block.
+    /// True if it solves its block.
     pub is_block: bool,
 }
 
 impl Looked {
-    /// What people are shown, and what the next look goes on from. Walks the whole best chain, so that it is better done
-    /// away from the chain's owner.
+    /// Computes the view, and returns the state for the next snapshot. Walks the whole best chain: better done outside
+    /// the chain's owner.
     pub fn view(self) -> (PoolView, Carried) {
         let view = PoolView {
             own_in_hour: self.own_in_hour(),
@@ -241,7 +241,7 @@ impl Looked {
             hour.shares += 1;
             hour.orphan += u32::from(share.data().stale_info == StaleInfo::ORPHAN);
             hour.dead += u32::from(share.data().stale_info == StaleInfo::DOA);
-            // The oldest share's work was done before the time that is measured.
+            // The oldest share's work was done before the measured time.
             if index + 1 < count {
                 hour.work = hour.work + share.attempts();
             }
@@ -276,7 +276,7 @@ impl Looked {
     }
 
     fn stales(&self) -> Vec<PayeeLoss> {
-        // All that the chain keeps, up to two chain lengths, without the oldest: as the reference counts.
+        // All that the chain keeps, up to two chain lengths, except the oldest share: as the reference counts.
         let shares = self.carried.chain.iter().take(self.carried.chain.len().saturating_sub(1));
         stales_by_payee(shares).into_iter().map(|(payee, stales)| PayeeLoss { payee, stales }).collect()
     }
@@ -288,7 +288,7 @@ impl Looked {
     }
 }
 
-/// How many blocks the share's work is worth.
+/// Work of the share, in blocks.
 fn blocks_worth(share: &Arc<Share>) -> f64 {
     ratio(share.attempts().0, share.block_target().attempts().0)
 }
@@ -334,7 +334,7 @@ mod tests {
             tip = grow(chain, tip, count, &Plan { payee, stale_info, ..Plan::default() }).last().copied();
             chain.share(tip.unwrap()).unwrap().payee().clone()
         };
-        // Of these only what is more than a chain length down: the very oldest is not counted, as the reference has it.
+        // Only shares more than a chain length down: the very oldest is not counted, as in the reference.
         let one = mine(&mut chain, 1, 7, StaleInfo::NONE);
         mine(&mut chain, 1, 2, StaleInfo::DOA);
         mine(&mut chain, 1, 1, StaleInfo::ORPHAN);
@@ -351,7 +351,7 @@ mod tests {
         assert_eq!((carried.chain.len(), carried.counted().count()), (35, 20));
         assert_eq!(stales(&view), (Some((3, 12)), Some((1, 26))));
 
-        // What the chain forgets is not counted any more: it keeps two chain lengths and nine shares more.
+        // Shares that the chain drops are not counted any more: it keeps two chain lengths and nine shares more.
         mine(&mut chain, 3, 22, StaleInfo::NONE);
         assert_eq!(chain.prune(0.0).len(), 8);
         let (view, carried) = look(&chain, carried, None).view();
