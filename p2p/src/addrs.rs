@@ -1,38 +1,38 @@
-//! The address book: which nodes we heard of, how fresh that is, and whom to try next.
+//! Peer address book: known node addresses, their age, and the choice of the next one to dial.
 //!
-//! What strangers say fills the book, so three things keep them from owning it (protocol section 3.5 has none of them):
-//! whoever tells of addresses fills a part of it only; an address that does not answer is tried ever less often; and half
-//! of the tries go to addresses that answered us before or that we know since long.
+//! The book is filled by untrusted peers, so three rules limit their influence (protocol section 3.5 has none of them):
+//! each source fills only a part of the book; an address that does not answer is tried ever less often; and half of the
+//! tries go to addresses that answered us before or that we have known for long.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use serde_json::Value;
 
-/// Addresses that are kept (protocol section 3.5).
+/// Maximum number of addresses in the book (protocol section 3.5).
 pub const ADDRESSES_MAX: usize = 10_000;
-/// Peers are asked for addresses only while there are fewer (protocol section 3.4).
+/// Peers are asked for addresses only below this number (protocol section 3.4).
 pub const ADDRESSES_WANTED: usize = 1000;
-/// Addresses of one group: a /16 holds few honest pool nodes.
+/// Maximum addresses of one group: a /16 holds few honest pool nodes.
 const ADDRESSES_PER_GROUP_MAX: usize = 64;
-/// Addresses that peers of one group may have been the first to tell of: an eighth of the book, and more than we ask for.
+/// Maximum addresses first announced by peers of one group: an eighth of the book, and more than we ask for.
 const ADDRESSES_PER_SOURCE_MAX: usize = 1250;
-/// Seconds until an address that did not answer is tried again; doubled each time.
+/// Initial retry delay in seconds for an address that did not answer; doubled each time.
 const RETRY_SECONDS: f64 = 60.0;
-/// The longest that an address is left alone for not answering: half a day.
+/// Maximum retry delay in seconds: half a day.
 const RETRY_SECONDS_MAX: f64 = 43_200.0;
-/// An address that never answered is dropped after so many tries, spread over a day.
+/// Failed tries, spread over a day, after which an address that never answered is dropped.
 const TRIES_MAX: u32 = 10;
-/// Our own addresses that are remembered: a node has few.
+/// Maximum number of our own addresses kept: a node has few.
 const OWN_MAX: usize = 64;
 /// Part of the tries that go to proven addresses, if there are any.
 const PROVEN_PART: f64 = 0.5;
-/// An address is proven when it answered us, or when we heard of it so many seconds ago and it did not fail since.
+/// An address is proven if it answered us, or if it has been known for this many seconds and has not failed since.
 const PROVEN_SECONDS: f64 = 86_400.0;
-/// Nothing is younger than this in the order of good peers (protocol section 3.5).
+/// Minimum age in the order of good peers (protocol section 3.5).
 const AGE_MIN: f64 = 3600.0;
 
-/// Addresses that are likely run by one operator: an IPv4 /16, an IPv6 /32.
+/// Addresses that one operator likely controls: an IPv4 /16, an IPv6 /32.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Group {
     /// The first two bytes of an IPv4 address.
@@ -42,7 +42,7 @@ pub enum Group {
 }
 
 impl Group {
-    /// The group that `address` is in. An IPv4 address in IPv6 form counts as IPv4.
+    /// Returns the group of `address`. An IPv4 address in IPv6 form counts as IPv4.
     pub fn of(address: IpAddr) -> Group {
         match address.to_canonical() {
             IpAddr::V4(address) => {
@@ -57,7 +57,7 @@ impl Group {
     }
 }
 
-/// How far away an address may be: nearer ones mean nothing to those that are farther away.
+/// Scope of an address: it is only meaningful to peers within the scope.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum AddressScope {
     /// This machine.
@@ -69,7 +69,7 @@ pub enum AddressScope {
 }
 
 impl AddressScope {
-    /// The reach of `address`; none where nobody can be reached.
+    /// Returns the scope of `address`; `None` if it is not reachable by unicast.
     pub fn of(address: IpAddr) -> Option<AddressScope> {
         match address.to_canonical() {
             IpAddr::V4(address) => {
@@ -77,7 +77,7 @@ impl AddressScope {
                 if address.is_loopback() {
                     Some(AddressScope::Machine)
                 } else if address.is_private() || address.is_link_local() || (one == 100 && two & 0xc0 == 64) {
-                    // 100.64.0.0/10 is between a provider and its customers (RFC 6598).
+                    // 100.64.0.0/10 is shared between a provider and its customers (RFC 6598).
                     Some(AddressScope::Site)
                 } else if one == 0 || address.is_multicast() || one >= 240 {
                     None
@@ -99,40 +99,40 @@ impl AddressScope {
         }
     }
 
-    /// Whether `address` is on this machine or site: those are exempt from limits against strangers, which tests and
-    /// farms with several nodes would run into.
+    /// True if `address` is on this machine or site: those are exempt from limits against untrusted peers, which would
+    /// get in the way of tests and of farms with several nodes.
     pub fn is_near(address: IpAddr) -> bool {
         matches!(AddressScope::of(address), Some(AddressScope::Machine | AddressScope::Site))
     }
 }
 
-/// An address as it is told to peers.
+/// Address as sent to peers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct KnownAddress {
-    /// Where.
+    /// Socket address of the node.
     pub address: SocketAddr,
-    /// What its node offers, opaque.
+    /// Services of the node, opaque.
     pub services: u64,
-    /// When it was last heard of, seconds since 1970.
+    /// Time of the last news of it, seconds since 1970.
     pub last_seen: u64,
 }
 
 #[derive(Debug, Clone)]
 struct Entry {
     services: u64,
-    /// When we heard of it first, seconds since 1970. Not what we were told, as in the reference, so that nobody makes
-    /// up an old address.
+    /// Time when we first learned of it, seconds since 1970. Not the announced time, as in the reference, so that no
+    /// peer can invent an old address.
     first_seen: f64,
     last_seen: f64,
-    /// Who told of it first; none for bootstrap addresses and the file's.
+    /// Group of the first source; `None` for bootstrap addresses and those from the file.
     source: Option<Group>,
-    /// Whether it answered us in this run.
+    /// True if it answered us in this run.
     answered: bool,
     failures: u32,
     retry_at: f64,
 }
 
-/// What we know of other nodes' addresses.
+/// Known addresses of other nodes.
 #[derive(Debug, Clone)]
 pub struct AddressBook {
     entries: HashMap<SocketAddr, Entry>,
@@ -143,29 +143,29 @@ pub struct AddressBook {
 }
 
 impl AddressBook {
-    /// An empty book.
+    /// Creates an empty book.
     pub fn new(random: fastrand::Rng) -> Self {
         Self { entries: HashMap::new(), groups: HashMap::new(), sources: HashMap::new(), own: VecDeque::new(), random }
     }
 
-    /// Addresses in it.
+    /// Number of addresses.
     pub fn len(&self) -> usize {
         self.entries.len()
     }
 
-    /// Whether there are none.
+    /// True if the book is empty.
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }
 
-    /// Whether `address` is in it.
+    /// True if `address` is in the book.
     pub fn contains(&self, address: SocketAddr) -> bool {
         self.entries.contains_key(&canonical(address))
     }
 
-    /// Notes what the peer at `source` said of `address`: that it was seen at `timestamp`. What comes from the operator or
-    /// the network's table has no source. False if it was not taken: nobody can be there, we are there ourselves, or the
-    /// book or the source's part of it is full. Times are in seconds since 1970.
+    /// Records that the peer at `source` announced `address`, seen at `timestamp`. Addresses from the operator or the
+    /// network's table have no source. Returns false if the address is rejected: unreachable, our own, or beyond the
+    /// limit of the book or the source. Times are in seconds since 1970.
     pub fn learn(
         &mut self,
         address: SocketAddr,
@@ -195,17 +195,17 @@ impl AddressBook {
         true
     }
 
-    /// Whom to connect to: a good peer whose time has come and that `may_try` allows.
+    /// Returns the next address to dial: a good peer whose retry time has come and that `may_try` allows.
     pub fn pick(&mut self, now: f64, may_try: impl Fn(SocketAddr) -> bool) -> Option<SocketAddr> {
         let only_proven = self.random.f64() < PROVEN_PART;
         let mut best: Option<(bool, f64, SocketAddr)> = None;
-        // The order of a map is not the same in each run, and draws follow it: sort for the sake of seeded runs.
+        // The order of a map differs between runs, and the draws depend on it: sorted for reproducible seeded runs.
         let mut candidates: Vec<(&SocketAddr, &Entry)> =
             self.entries.iter().filter(|(_, entry)| entry.retry_at <= now).collect();
         candidates.sort_unstable_by_key(|(address, _)| **address);
         for (address, entry) in candidates {
             let rank = entry.rank(now, exponential(&mut self.random));
-            // False sorts first: the proven, if those are looked for.
+            // False sorts first: proven addresses, if those are wanted.
             let is_worse = only_proven && !entry.is_proven(now);
             let is_better = best.is_none_or(|(best_worse, best_rank, _)| {
                 is_worse.cmp(&best_worse).then(rank.total_cmp(&best_rank)).is_lt()
@@ -217,8 +217,8 @@ impl AddressBook {
         best.map(|(_, _, address)| address)
     }
 
-    /// Up to `count` good peers to tell the peer at `asker` of (protocol section 3.5): those that it may be able to reach
-    /// and that did not fail us.
+    /// Returns up to `count` good peers for the peer at `asker` (protocol section 3.5): those that it may be able to
+    /// reach and that did not fail us.
     pub fn good_peers(&mut self, count: usize, asker: IpAddr, now: f64) -> Vec<KnownAddress> {
         let mut good: Vec<(f64, &SocketAddr, &Entry)> = Vec::new();
         let mut candidates: Vec<(&SocketAddr, &Entry)> = self
@@ -241,7 +241,7 @@ impl AddressBook {
             .collect()
     }
 
-    /// A connection to `address` was made: it is good.
+    /// Records a connection to `address`: it is good.
     pub fn answered(&mut self, address: SocketAddr, services: u64, now: f64) {
         let address = canonical(address);
         if self.is_own(address) {
@@ -259,7 +259,7 @@ impl AddressBook {
         }
     }
 
-    /// Nobody answered at `address`, or nobody of our kind: it sinks, and one that never answered is dropped in the end.
+    /// Records that `address` did not answer, or not as a node: it sinks, and is dropped if it never answered.
     pub fn failed(&mut self, address: SocketAddr, now: f64) {
         let address = canonical(address);
         let Some(entry) = self.entries.get_mut(&address) else { return };
@@ -271,14 +271,14 @@ impl AddressBook {
         }
     }
 
-    /// Leaves `address` alone until `until`, in seconds since 1970.
+    /// Excludes `address` from dialling until `until`, in seconds since 1970.
     pub fn rest(&mut self, address: SocketAddr, until: f64) {
         if let Some(entry) = self.entries.get_mut(&canonical(address)) {
             entry.retry_at = entry.retry_at.max(until);
         }
     }
 
-    /// `address` is our own: it is forgotten and not taken again.
+    /// Marks `address` as our own: it is removed and not accepted again.
     pub fn note_own(&mut self, address: SocketAddr) {
         let address = canonical(address);
         self.remove(address);
@@ -290,13 +290,13 @@ impl AddressBook {
         }
     }
 
-    /// Whether `address` was found to be our own.
+    /// True if `address` was found to be our own.
     pub fn is_own(&self, address: SocketAddr) -> bool {
         self.own.contains(&canonical(address))
     }
 
-    /// The book as the reference writes it: `[[host, port], [services, first_seen, last_seen]]` each (protocol section
-    /// 12). Addresses that failed and never answered are left out.
+    /// Serialises the book in the reference's format: `[[host, port], [services, first_seen, last_seen]]` each
+    /// (protocol section 12). Addresses that failed and never answered are left out.
     pub fn to_json(&self) -> String {
         let worth = self.entries.iter().filter(|(_, entry)| entry.answered || entry.failures == 0);
         let mut lines: Vec<(&SocketAddr, &Entry)> = worth.collect();
@@ -310,8 +310,8 @@ impl AddressBook {
         Value::Array(values.collect()).to_string()
     }
 
-    /// Takes over a file that we or a reference node wrote. What cannot be used is left out and told, one line each, ten
-    /// at most.
+    /// Loads a file written by this program or a reference node. Unusable entries are skipped and reported, one line
+    /// each, ten at most.
     pub fn load_json(&mut self, json: &str, now: f64) -> Vec<String> {
         const PROBLEMS_MAX: usize = 10;
         let values: Vec<Value> = match serde_json::from_str(json) {
@@ -329,7 +329,7 @@ impl AddressBook {
                 }
                 continue;
             };
-            // A file may be older than what we heard since.
+            // The file may be older than our own data.
             if let Some(known) = self.entries.get_mut(&address) {
                 known.first_seen = known.first_seen.min(entry.first_seen);
                 known.last_seen = known.last_seen.max(entry.last_seen);
@@ -355,7 +355,7 @@ impl AddressBook {
         if self.entries.len() < ADDRESSES_MAX {
             return true;
         }
-        // Only one that failed gives way: what we know is worth more than what we are told.
+        // Only an address that failed is replaced: our own experience counts more than announcements.
         let failed = self.entries.iter().filter(|(_, entry)| entry.failures > 0 && !entry.answered);
         let worst = failed.max_by_key(|(address, entry)| (entry.failures, **address)).map(|(address, _)| *address);
         worst.inspect(|worst| self.remove(*worst)).is_some()
@@ -383,7 +383,7 @@ impl Entry {
         self.answered || (self.failures == 0 && now - self.first_seen > PROVEN_SECONDS)
     }
 
-    /// Its place in the order of good peers, lowest first, for one `draw` of Exp(1) (protocol section 3.5).
+    /// Rank in the order of good peers, lowest first, for one `draw` of Exp(1) (protocol section 3.5).
     fn rank(&self, now: f64, draw: f64) -> f64 {
         let known_for = (self.last_seen - self.first_seen).max(AGE_MIN);
         let unseen_for = (now - self.last_seen).max(AGE_MIN);
@@ -400,7 +400,7 @@ fn take_one(counts: &mut HashMap<Group, usize>, group: Group) {
     }
 }
 
-/// A draw with mean 1.
+/// Draws from the exponential distribution with mean 1.
 pub(super) fn exponential(random: &mut fastrand::Rng) -> f64 {
     // 1 - [0, 1) is never 0.
     -(1.0 - random.f64()).ln()
@@ -410,8 +410,8 @@ fn canonical(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(address.ip().to_canonical(), address.port())
 }
 
-/// Whether a node can be at `address`, as far as the peer at `source` can tell: one on the internet knows nothing of our
-/// local network, and one in it nothing of this machine.
+/// True if a node can be at `address`, from the view of the peer at `source`: one on the internet knows nothing of our
+/// local network, and one in that network nothing of this machine.
 fn is_tellable(address: SocketAddr, source: Option<IpAddr>) -> bool {
     let Some(reach) = AddressScope::of(address.ip()) else { return false };
     address.port() != 0 && source.is_none_or(|source| AddressScope::of(source).is_some_and(|source| reach >= source))
@@ -449,12 +449,12 @@ fn entry_of(value: &Value, now: f64) -> Option<(SocketAddr, Entry)> {
     Some((address, entry))
 }
 
-/// The groups of `addresses`.
+/// Returns the groups of `addresses`.
 pub(super) fn groups_of(addresses: impl IntoIterator<Item = SocketAddr>) -> HashSet<Group> {
     addresses.into_iter().map(|address| Group::of(address.ip())).collect()
 }
 
-/// Whether a peer at 127.0.0.1 says where it listens: others cannot use that address, so it is passed on as it came
+/// True for a peer at 127.0.0.1, whose address other nodes cannot use: its announcement is passed on as received
 /// (protocol section 3.5).
 pub(super) fn is_reference_loopback(address: IpAddr) -> bool {
     address.to_canonical() == IpAddr::V4(Ipv4Addr::LOCALHOST)
@@ -491,10 +491,10 @@ mod tests {
             failures: 0,
             retry_at: 0.0,
         };
-        // -ln(86400) / ln(7200) x 0.5, by hand.
+        // -ln(86400) / ln(7200) x 0.5, computed by hand.
         let rank = entry(NOW - 93_600.0, NOW - 7200.0).rank(NOW, 0.5);
         assert!((rank - -0.639_88).abs() < 1e-4, "{rank}");
-        // Both ages count as an hour at least.
+        // Both ages count as at least an hour.
         assert_eq!(entry(NOW, NOW).rank(NOW, 1.0), -1.0);
         // Long known and fresh comes before long known and stale.
         assert!(entry(0.0, NOW).rank(NOW, 1.0) < entry(0.0, NOW - 1e6).rank(NOW, 1.0));
@@ -524,13 +524,13 @@ mod tests {
         for nowhere in ["0.0.0.0:9333", "224.1.1.1:9333", "255.255.255.255:1", "9.9.9.9:0", "[::]:1", "[ff02::1]:1"] {
             assert!(!learn(nowhere, None), "{nowhere}");
         }
-        // A stranger cannot send us to our own network, nor a neighbour to our own machine.
+        // A remote peer cannot send us to our own network, nor a neighbour to our own machine.
         assert!(!learn("192.168.0.9:9333", Some("8.8.8.8")) && !learn("[fd00::1]:9333", Some("8.8.8.8")));
         assert!(!learn("127.0.0.1:9333", Some("192.168.0.9")));
         assert!(learn("192.168.0.9:9333", Some("192.168.0.8")) && learn("127.0.0.1:9333", Some("127.0.0.1")));
         assert!(learn("[2001:db8::1]:9333", Some("8.8.8.8")) && learn("[::ffff:7.7.7.7]:9333", Some("8.8.8.8")));
-        assert!(book.contains(at("7.7.7.7:9333")), "IPv4 is IPv4 however it is written");
-        assert_eq!(book.good_peers(9, ip("8.8.8.8"), NOW).len(), 2, "and strangers are not told of our network");
+        assert!(book.contains(at("7.7.7.7:9333")), "IPv4 in IPv6 form is IPv4");
+        assert_eq!(book.good_peers(9, ip("8.8.8.8"), NOW).len(), 2, "and our network stays private");
     }
 
     #[test]
@@ -605,7 +605,7 @@ mod tests {
 
     #[test]
     fn the_file_is_the_references_and_damage_costs_single_lines() {
-        // As the reference writes it, after a long run on two networks.
+        // As written by the reference, after a long run on two networks.
         let json = r#"[[["1.2.3.4", 9333], [0, 1399000000.25, 1699999000]], [["5.6.7.8", 9333], [1, 1.5, 9e99]],
             [["nobody.example", 9333], [0, 1, 2]], [["1.2.3.4"], [0, 1, 2]], "x", [["0.0.0.0", 9333], [0, 1, 2]],
             [["2001:db8::7", 9338], [0, 1, 2]], [["1.2.3.5", 70000], [0, 1, 2]]]"#;

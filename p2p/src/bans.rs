@@ -1,7 +1,7 @@
-//! Who is kept away, for how long and why.
+//! Ban list: banned addresses, durations and reasons.
 //!
-//! Each offence adds one to its address' score and bans it for a base time by the square of the score (protocol section
-//! 3.9). The reference means to forgive one offence an hour and never does, because of a misspelt name; here it works.
+//! Each offence adds one to the score of its address and bans it for a base time by the square of the score (protocol
+//! section 3.9). The reference means to forgive one offence an hour but never does, because of a misspelt name.
 
 use ipnet::IpNet;
 use sharechain::chain::FUTURE_REASON;
@@ -10,21 +10,21 @@ use std::net::{IpAddr, Ipv6Addr};
 
 use serde::{Deserialize, Serialize};
 
-/// Seconds that a first offence costs.
+/// Base ban of an offence, in seconds.
 pub const OFFENCE_SECONDS: u32 = 3600;
-/// Seconds that a first failed share request costs.
+/// Base ban of a failed share request, in seconds.
 pub const FAILED_REQUEST_SECONDS: u32 = 30;
 
-/// Addresses that are remembered. Each was connected once at least, so filling this takes a real network.
+/// Maximum number of entries. Each address was connected at least once, so filling the list takes a real network.
 const ENTRIES_MAX: usize = 10_000;
-/// A score does not grow beyond this: 3600 s by its square is more than a year.
+/// Maximum score: 3600 s times its square is more than a year.
 const SCORE_MAX: u32 = 100;
-/// One offence is forgiven in so many seconds.
+/// Seconds after which one offence is forgiven.
 const FORGIVEN_SECONDS: f64 = 3600.0;
-/// The longest reason that is kept, in characters: part of it may be a peer's own words.
+/// Maximum length of a stored reason, in characters: part of it may come from the peer.
 const REASON_CHARS_MAX: usize = 200;
 
-/// Who is kept away.
+/// Ban list.
 #[derive(Debug, Clone, Default)]
 pub struct Bans {
     entries: HashMap<IpAddr, Entry>,
@@ -32,68 +32,68 @@ pub struct Bans {
     changed: bool,
 }
 
-/// What one address did.
+/// Offences of one address.
 #[derive(Debug, Clone)]
 struct Entry {
     until: f64,
     score: u32,
-    /// Since when the next offence is being forgiven.
+    /// Start of the current forgiveness interval.
     forgiven: f64,
     reason: String,
     by_operator: bool,
 }
 
-/// One address that is kept away: a line of the ban list and of its file.
+/// A banned address: an entry of the ban list and of its file.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Ban {
-    /// The address; for IPv6 the first of its /64, all of which is banned.
+    /// Banned address; for IPv6 the first of its /64, all of which is banned.
     pub address: IpAddr,
-    /// Until when, seconds since 1970.
+    /// End of the ban, seconds since 1970.
     pub until: f64,
     /// Offences that are not forgiven yet.
     #[serde(default)]
     pub score: u32,
-    /// Why.
+    /// Reason for the ban.
     #[serde(default)]
     pub reason: String,
-    /// Whether the operator asked for it.
+    /// Set when the operator banned it.
     #[serde(default)]
     pub by_operator: bool,
 }
 
-/// Why an address cannot be banned.
+/// Reasons why an address cannot be banned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum NotBanned {
-    /// It is this machine.
+    /// The address is this machine.
     #[error("{0} is this machine, which is never banned")]
     Loopback(IpAddr),
-    /// The operator always lets it in.
+    /// The address is on the whitelist.
     #[error("{0} is on the whitelist, and so is never banned")]
     Whitelisted(IpAddr),
 }
 
 impl Bans {
-    /// None yet. Addresses in `whitelist` are always let in.
+    /// Creates an empty list. Addresses in `whitelist` are always accepted.
     pub fn new(whitelist: impl IntoIterator<Item = impl Into<IpNet>>) -> Self {
         Self { whitelist: whitelist.into_iter().map(|network| canonical(network.into())).collect(), ..Self::default() }
     }
 
-    /// Whether the operator always lets `address` in.
+    /// True if `address` is on the whitelist.
     pub fn is_whitelisted(&self, address: IpAddr) -> bool {
-        // An IPv4 address is the same however it came.
+        // An IPv4 address counts as such in either form.
         let address = address.to_canonical();
         self.whitelist.iter().any(|network| network.contains(&address))
     }
 
-    /// Whether `address` is to be kept away at `now`, in seconds since 1970.
+    /// True if `address` is banned at `now`, in seconds since 1970.
     pub fn is_banned(&self, address: IpAddr, now: f64) -> bool {
         !self.is_whitelisted(address) && self.entries.get(&ban_key(address)).is_some_and(|entry| entry.until > now)
     }
 
-    /// Notes an offence whose first time costs `base_seconds`, and bans its address.
+    /// Records an offence with a base ban of `base_seconds`, and bans its address.
     ///
     /// # Errors
-    /// This machine and addresses on the whitelist are not banned: being disconnected is all that happens to them.
+    /// This machine and addresses on the whitelist are not banned, only disconnected.
     pub fn offend(&mut self, address: IpAddr, base_seconds: u32, reason: &str, now: f64) -> Result<Ban, NotBanned> {
         let key = self.bannable(address)?;
         self.make_room(&key, now);
@@ -104,7 +104,7 @@ impl Bans {
             entry.forgiven = now;
         }
         let until = now + f64::from(base_seconds) * f64::from(entry.score * entry.score);
-        // A small offence does not shorten what a great one cost.
+        // A small offence does not shorten the ban of a greater one.
         if until > entry.until {
             entry.until = until;
             entry.reason = reason.chars().take(REASON_CHARS_MAX).collect();
@@ -113,7 +113,7 @@ impl Bans {
         Ok(entry.as_ban(key))
     }
 
-    /// Bans `address` for `seconds` from `now` because the operator says so.
+    /// Bans `address` for `seconds` from `now` by order of the operator.
     ///
     /// # Errors
     /// This machine and addresses on the whitelist are not banned.
@@ -128,14 +128,14 @@ impl Bans {
         Ok(entry.as_ban(key))
     }
 
-    /// Forgives `address` everything; false if it was not known.
+    /// Removes all offences of `address`; false if there were none.
     pub fn unban(&mut self, address: IpAddr) -> bool {
         let was_known = self.entries.remove(&ban_key(address)).is_some();
         self.changed |= was_known;
         was_known
     }
 
-    /// Who is kept away at `now`, the longest first.
+    /// Returns the bans in force at `now`, the longest first.
     pub fn list(&self, now: f64) -> Vec<Ban> {
         let banned = self.entries.iter().filter(|(_, entry)| entry.until > now);
         let mut bans: Vec<Ban> = banned.map(|(key, entry)| entry.as_ban(*key)).collect();
@@ -143,7 +143,7 @@ impl Bans {
         bans
     }
 
-    /// Forgives what is due: an offence an hour. Call it every few minutes.
+    /// Forgives one offence per hour. Call it every few minutes.
     pub fn forgive(&mut self, now: f64) {
         let before = self.entries.len();
         for entry in self.entries.values_mut() {
@@ -153,24 +153,24 @@ impl Bans {
         self.changed |= self.entries.len() != before;
     }
 
-    /// What was taken last could not be written.
+    /// Marks the list as changed, after a failed write.
     pub fn mark_changed(&mut self) {
         self.changed = true;
     }
 
-    /// What is to be written to disk, as JSON, if it changed since it was last taken.
+    /// Returns the list as JSON if it changed since the last call.
     pub fn take_changed_json(&mut self) -> Option<String> {
         std::mem::take(&mut self.changed).then(|| self.to_json())
     }
 
-    /// All offenders as JSON, those whose ban is over and that are not forgiven yet too.
+    /// Serialises all offenders to JSON, including those whose ban is over but not forgiven yet.
     pub fn to_json(&self) -> String {
         let mut bans: Vec<Ban> = self.entries.iter().map(|(key, entry)| entry.as_ban(*key)).collect();
         bans.sort_by_key(|ban| ban.address);
         serde_json::to_string_pretty(&bans).expect("numbers and strings become JSON")
     }
 
-    /// Takes over what [`to_json`](Self::to_json) wrote. What cannot be read is left out and told, one line each.
+    /// Loads the output of [`to_json`](Self::to_json). Unreadable entries are skipped and reported, one line each.
     pub fn load_json(&mut self, json: &str, now: f64) -> Vec<String> {
         let values: Vec<serde_json::Value> = match serde_json::from_str(json) {
             Ok(values) => values,
@@ -190,7 +190,7 @@ impl Bans {
                 }
             };
             if !ban.by_operator && ban.reason.contains(FUTURE_REASON) {
-                // Earlier versions banned for that, though the wrong clock was most likely ours.
+                // Earlier versions banned for this, though most likely our own clock was wrong.
                 self.changed = true;
                 continue;
             }
@@ -272,7 +272,7 @@ impl Entry {
     }
 }
 
-/// What a ban is held against: an IPv4 address, or an IPv6 /64, which is the least that one customer has.
+/// Unit of a ban: an IPv4 address, or an IPv6 /64, the smallest assignment to one customer.
 fn ban_key(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V4(address) => IpAddr::V4(address),
@@ -280,7 +280,7 @@ fn ban_key(address: IpAddr) -> IpAddr {
     }
 }
 
-/// A network of one IPv4 address that is written as IPv6, as itself.
+/// Converts a network of one IPv4 address in IPv6 form to IPv4.
 fn canonical(network: IpNet) -> IpNet {
     if network.prefix_len() == network.max_prefix_len() { network.addr().to_canonical().into() } else { network }
 }
@@ -303,7 +303,7 @@ mod tests {
         assert_eq!(until(&mut bans, FAILED_REQUEST_SECONDS), 30.0);
         assert_eq!(until(&mut bans, OFFENCE_SECONDS), 4.0 * 3600.0);
         assert_eq!(until(&mut bans, OFFENCE_SECONDS), 9.0 * 3600.0);
-        // What it may not do is shorten the ban.
+        // A smaller offence does not shorten the ban.
         assert_eq!(until(&mut bans, FAILED_REQUEST_SECONDS), 9.0 * 3600.0);
         assert!(bans.is_banned(ip("9.9.9.9"), NOW + 8.9 * 3600.0) && !bans.is_banned(ip("9.9.9.9"), NOW + 32_400.0));
         assert!(bans.is_banned(ip("::ffff:9.9.9.9"), NOW), "the same address");
@@ -383,8 +383,8 @@ mod tests {
         let mut again = Bans::default();
         assert!(again.load_json(&bans.to_json(), NOW).is_empty());
         let banned: Vec<IpAddr> = again.list(NOW).into_iter().map(|ban| ban.address).collect();
-        assert_eq!(banned, [ip("8.8.8.8"), ip("7.7.7.7")], "the operator's own stay");
-        assert!(again.take_changed_json().is_some(), "the file forgets them");
+        assert_eq!(banned, [ip("8.8.8.8"), ip("7.7.7.7")], "the operator's bans stay");
+        assert!(again.take_changed_json().is_some(), "the file drops them");
     }
 
     #[test]

@@ -1,32 +1,32 @@
-//! The words of the protocol, and how much each message may hold.
+//! Commands of the protocol, and the size limits of their messages.
 
-/// Maximum size of a payload in bytes (section 3.1). What is longer cannot be sent; lists are sent in several messages.
+/// Maximum size of a payload in bytes (section 3.1). Longer ones cannot be sent; lists are split into several messages.
 pub const PAYLOAD_BYTES_MAX: usize = sharechain::share::SHARE_BYTES_MAX;
 
-/// Most bytes of a message that holds a few numbers and, in `version`, a text: it takes 108 bytes and the text, of which
-/// the reference keeps 512.
+/// Maximum size of a message that holds a few numbers and, in `version`, a text: 108 bytes and the text, of which the
+/// reference keeps 512.
 pub const SMALL_BYTES_MAX: usize = 1024;
 
-/// Most records in `addrs`. The reference answers with 100 at most and passes others on one by one.
+/// Maximum records in `addrs`. The reference answers with at most 100 and relays others one by one.
 pub const ADDRESSES_MAX: usize = 1_000;
 
-/// Most shares in a `shares` that nobody asked for. The reference sends the last five of its chain at most.
+/// Maximum shares in an unsolicited `shares`. The reference sends at most the last five of its chain.
 pub const SHARES_MAX: usize = 100;
 
-/// Most hashes, and most stops, in `sharereq`: the reference answers with 1,000 shares at most, whatever it is asked.
+/// Maximum hashes, and maximum stops, in `sharereq`: the reference answers with at most 1,000 shares.
 pub const REQUEST_HASHES_MAX: usize = 1_000;
 
-/// Most shares that a `sharereply` may have to be answered with (section 3.7).
+/// Maximum shares in a `sharereply` (section 3.7).
 pub const REPLY_SHARES_MAX: usize = 1_000;
 
-/// Most hashes in a message about transactions: as many as may be remembered for a peer, each counting 100 bytes or more.
+/// Maximum hashes in a message about transactions: as many as may be remembered for a peer, at 100 bytes or more each.
 pub const TRANSACTION_HASHES_MAX: usize = REMEMBERED_BYTES_MAX / 100;
 
-/// What a peer may have us remember, and we a peer, in bytes as
+/// Maximum size of the transactions remembered for a peer, in either direction, in bytes as
 /// [`Transaction::size`](crate::transactions::Transaction::size) counts them.
 pub const REMEMBERED_BYTES_MAX: usize = 25_000_000;
 
-/// What a message may be: the words of the protocol.
+/// Commands of the protocol, one per kind of message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[allow(missing_docs, reason = "each is a variant of `Message`, documented there")]
 pub enum Command {
@@ -46,7 +46,7 @@ pub enum Command {
 }
 
 impl Command {
-    /// All of them.
+    /// All commands.
     pub const ALL: [Command; 13] = [
         Command::Version,
         Command::Ping,
@@ -63,7 +63,7 @@ impl Command {
         Command::ForgetTx,
     ];
 
-    /// Its word on the wire.
+    /// Returns the command's name on the wire.
     pub fn word(self) -> &'static str {
         match self {
             Command::Version => "version",
@@ -82,13 +82,13 @@ impl Command {
         }
     }
 
-    /// The command with this word; none for words that are not ours, whose messages are ignored.
+    /// Looks up a command by its name; `None` for unknown names, whose messages are ignored.
     pub fn from_word(word: &str) -> Option<Command> {
         Command::ALL.into_iter().find(|command| command.word() == word)
     }
 
-    /// Maximum size of its payload in bytes, known before the payload comes; a longer message is passed over. Messages with
-    /// shares have the limit that all payloads have.
+    /// Maximum size of the payload in bytes, known before the payload arrives; a longer message is skipped. Messages
+    /// with shares have the general payload limit.
     pub fn bytes_max(self) -> usize {
         match self {
             Command::Version | Command::Ping | Command::AddrMe | Command::GetAddrs | Command::BestBlock => {

@@ -1,26 +1,26 @@
-//! Which missing share to ask of whom: sans-IO, driven by [`Swarm`](super::swarm::Swarm).
+//! Scheduler of share requests to peers: sans-IO, driven by [`Swarm`](super::swarm::Swarm).
 //!
-//! The owner of the share chain says which parents are missing. Only what is below a known hash can be asked for, so one
-//! chain comes through one question after another, and three things make that fast: the answer's oldest share names the
-//! next question, which is asked at once, before anything is checked; a peer that is slow gets company by a faster one;
-//! and several chains are asked for at several peers at a time.
+//! The owner of the share chain reports missing parents. Only ancestors of a known hash can be requested, so one chain
+//! arrives through consecutive requests, and three things make that fast: the answer's oldest share names the next
+//! request, which is sent at once, before any check; a slow peer's request is repeated at a faster one; and several
+//! chains are requested from several peers at a time.
 //!
-//! # What a chain must have paid
+//! # Work required of a chain
 //!
-//! Every share proves the work of its own target before it comes here, but targets may be easy, so a stranger could make
-//! a long chain for little. It is followed only as far as these rules say:
+//! Every share proves the work of its own target before it gets here, but targets may be easy, so an attacker could
+//! make a long chain cheaply. These rules limit how far it is followed:
 //!
 //! 1. The owner wants no parent of a chain whose newest share is an hour older than the best one (protocol section 8.2).
 //! 2. Once there is a whole chain to compare with, a chain whose work per share is below a sixteenth of the best
-//!    share's is left alone: judged by the hardest of its latest five shares before it is followed at all, and by the mean
-//!    of what came after [`JUDGED_SHARES`]. Chains are compared by work in time and all aim for the same pace, so it
+//!    share's is not followed: judged by the hardest of its latest five shares before it is, and by the mean
+//!    of all shares after [`JUDGED_SHARES`]. Chains are compared by work in time and all aim for the same pace, so it
 //!    could not win.
 //! 3. No chain is followed below the depth that the owner keeps, twice its length.
-//! 4. No host is asked for more, and what it sends unasked is not looked at, while more than three chain lengths (and a
-//!    thousand) of what it sent were not verified. That falls with each share that is verified, and by half each hour;
-//!    to come back under another port does not help.
-//! 5. Of many chains those with the hardest shares come first.
-//! 6. What was asked for and what the owner did not take yet is [`SHARES_IN_FLIGHT_MAX`] shares in all.
+//! 4. A host gets no more requests, and its unsolicited shares are dropped, while more than three chain lengths (and a
+//!    thousand) of its shares were not verified. The count falls with each verified share, and by half each hour;
+//!    a new port does not reset it.
+//! 5. Among several chains those with the hardest shares come first.
+//! 6. At most [`SHARES_IN_FLIGHT_MAX`] shares in total are requested or not yet taken by the owner.
 
 use sharechain::chain::Wanted;
 use sharechain::share::{Attempts, Share, ShareHash, Target};
@@ -37,100 +37,100 @@ use super::message::ReplyResult;
 use super::peer::PeerId;
 use super::peer::{RequestFailed, RequestId};
 
-/// Parents asked for at a time. Peers give a thousand at most; the reference draws 0 to 499.
+/// Parents requested at a time. Peers return a thousand at most; the reference draws 0 to 499.
 pub const PARENTS_MAX: u64 = 499;
-/// Shares that end an answer, sent with a question (protocol section 3.7).
+/// Maximum number of stops in a request: shares that end an answer (protocol section 3.7).
 pub const STOPS_MAX: usize = 100;
-/// Shares asked for or not taken by the owner yet: about 5 to 15 MB, ten whole answers.
+/// Maximum shares requested or not yet taken by the owner: about 5 to 15 MB, ten whole answers.
 pub const SHARES_IN_FLIGHT_MAX: usize = 5010;
-/// Shares of a chain that came before it is judged by their mean work.
+/// Received shares of a chain after which it is judged by their mean work.
 pub const JUDGED_SHARES: u64 = 50;
-/// A chain is left alone if its work per share is below the best's by this factor.
+/// A chain is not followed if its work per share is below the best's by this factor.
 const WORK_FACTOR: u32 = 16;
-/// Missing parents sought at a time.
+/// Maximum number of missing parents requested at a time.
 const SEARCHES_MAX: usize = 64;
-/// Peers asked for one share at a time.
+/// Maximum number of peers asked for one share at a time.
 const ASKED_MAX: usize = 3;
-/// A peer that takes longer than this, and than three times its mean, gets company.
+/// A request is repeated at a second peer after this time, and after three times the first one's mean.
 const HEDGE_MIN: Duration = Duration::from_secs(2);
 const HEDGE_MAX: Duration = Duration::from_secs(8);
-/// A question without an answer is put to others: the connection gives up before that (protocol section 3.4: 15 s), unless
-/// the answer has begun to come.
+/// Time after which an unanswered request is given to others: the connection gives up before that (protocol section
+/// 3.4: 15 s), unless the answer has begun to arrive.
 const REPLY_MAX: Duration = Duration::from_secs(20);
-/// Pause when nobody has a share; doubled each time.
+/// Initial pause when no peer has a share; doubled each time.
 const NOBODY_PAUSE: Duration = Duration::from_secs(1);
 const NOBODY_PAUSE_MAX: Duration = Duration::from_secs(30);
-/// A share that came is not asked for again so soon: the owner may not have seen it yet.
+/// Minimum time before a received share is requested again: the owner may not have seen it yet.
 const DELIVERED_FOR: Duration = Duration::from_secs(30);
-/// How long a chain that did not pay is left alone.
+/// Time for which a chain with too little work is not followed.
 const GIVEN_UP_FOR: Duration = Duration::from_secs(3600);
-/// Chains that are remembered as not having paid, and chains whose end is remembered.
+/// Maximum number of such chains kept, and of chains whose end is kept.
 const ENDS_MAX: usize = 1024;
-/// Shares that a host may have sent in vain beyond three chain lengths: short chains have many peers too.
+/// Unverified shares allowed to a host beyond three chain lengths: short chains have many peers too.
 const UNVERIFIED_EXTRA: u64 = 1000;
-/// Hosts whose unverified shares are counted.
+/// Maximum number of hosts whose unverified shares are counted.
 const HOSTS_MAX: usize = 10_000;
-/// The rate is that of so much time.
+/// Averaging time of the download rate.
 const RATE_TIME: Duration = Duration::from_secs(10);
 
-/// A question that is to be sent.
+/// Request to be sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ask {
-    /// To whom.
+    /// Peer to ask.
     pub peer: PeerId,
-    /// Names it.
+    /// Identifier of the request.
     pub request: RequestId,
-    /// The share that is wanted.
+    /// Hash of the wanted share.
     pub hash: ShareHash,
-    /// How many of its ancestors too.
+    /// Number of its ancestors to include.
     pub parents: u64,
-    /// Where the answer ends.
+    /// Shares that end the answer.
     pub stops: Vec<ShareHash>,
 }
 
-/// What an answer is worth.
+/// Result of an answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
-    /// Shares for the owner, newest first; [`Download::taken`] when it has them.
+    /// Shares for the owner, newest first; call [`Download::taken`] once they are taken.
     Shares(Vec<Arc<Share>>),
-    /// Nothing came of it, and nobody is to blame.
+    /// No result, without fault of the peer.
     Nothing,
-    /// The peer failed to answer, in a way that it need not.
+    /// The peer failed to answer through its own fault.
     Failed,
-    /// The answer is not one to the question.
+    /// The answer does not match the request.
     NotAsked(String),
 }
 
-/// How far a download is.
+/// Progress of a download.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Progress {
-    /// Shares that we have of the chain.
+    /// Shares of the chain that are present.
     pub have: u32,
-    /// How many there probably are: as many as the chain has, and no more than are kept.
+    /// Estimated total: the length of the chain, up to the number kept.
     pub wanted_estimate: u32,
-    /// Shares a second, lately.
+    /// Recent download rate, in shares per second.
     pub per_second: f64,
-    /// Seconds until all are here at that rate; none while nothing comes.
+    /// Seconds left at that rate; `None` while the rate is 0.
     pub seconds_left: Option<f64>,
 }
 
 /// A chain that is being followed down.
 #[derive(Debug, Clone, Copy, Default)]
 struct Branch {
-    /// Shares that came.
+    /// Number of shares received.
     shares: u64,
-    /// Their work.
+    /// Work of these shares.
     attempts: Attempts,
-    /// Height of the newest of them, as it claims.
+    /// Height of the newest of them, as claimed.
     top: u32,
 }
 
 #[derive(Debug)]
 struct Search {
     hash: ShareHash,
-    /// Whom to ask first.
+    /// Peer to ask first.
     preferred: Option<PeerId>,
-    /// Who told of the chain.
+    /// Peer that announced the chain.
     source: Option<SocketAddr>,
     parents: u64,
     asked: Vec<RequestId>,
@@ -138,9 +138,9 @@ struct Search {
     pause: Duration,
     not_before: Option<Instant>,
     branch: Branch,
-    /// The hardest target of the chain's latest shares, as far as it is known.
+    /// Hardest known target among the chain's latest shares.
     target: Target,
-    /// Asked for before the owner said that it is missing.
+    /// Set when it is requested before the owner reported it missing.
     is_ahead: bool,
 }
 
@@ -150,7 +150,7 @@ struct Question {
     hash: ShareHash,
     parents: u64,
     asked_at: Instant,
-    /// Of the share that a peer announced, which it alone is asked for.
+    /// Set for an announced share, which is requested only from the peer that announced it.
     is_announced: bool,
 }
 
@@ -158,11 +158,11 @@ struct Question {
 struct Peer {
     address: SocketAddr,
     outstanding: usize,
-    /// Mean seconds of its answers, the latest counting a third.
+    /// Exponential mean of the answer times in seconds, the latest weighted a third.
     mean_seconds: Option<f64>,
 }
 
-/// Fetches missing shares.
+/// Download of missing shares.
 #[derive(Debug)]
 pub struct Download {
     chain_length: u32,
@@ -170,17 +170,17 @@ pub struct Download {
     peers: BTreeMap<PeerId, Peer>,
     searches: Vec<Search>,
     questions: BTreeMap<RequestId, Question>,
-    /// Those that others were asked instead. An answer may still be under way: one share may take minutes on a slow line.
-    /// The connection ends where none is.
+    /// Requests that were given to other peers. Their answers may still be arriving: one share may take minutes on a
+    /// slow line. If none is, the connection ends.
     late: BTreeMap<RequestId, Question>,
     next_request: u64,
     stops: Vec<ShareHash>,
     wanted: Vec<Wanted>,
-    /// Shares that hosts sent and that were not verified.
+    /// Unverified shares by host.
     unverified: HashMap<SocketAddr, u64>,
-    /// Height of the best share and its work, once there is one.
+    /// Height and work of the best share, if there is one.
     best: Option<(u32, Attempts)>,
-    /// Shares handed over and not taken.
+    /// Shares passed to the owner and not taken yet.
     untaken: usize,
     delivered: HashMap<ShareHash, Instant>,
     delivered_order: VecDeque<(Instant, ShareHash)>,
@@ -189,11 +189,11 @@ pub struct Download {
     given_up: Ends<Instant>,
     came: VecDeque<(Instant, usize)>,
     asks: VecDeque<Ask>,
-    /// When questions were last given out.
+    /// Time of the last round of requests.
     asked_at: Option<Instant>,
 }
 
-/// A map that forgets the oldest.
+/// Map that drops its oldest entries.
 #[derive(Debug)]
 struct Ends<T> {
     values: HashMap<ShareHash, T>,
@@ -223,7 +223,7 @@ impl<T> Ends<T> {
 }
 
 impl Download {
-    /// For a chain of this length. Draws come from `random`.
+    /// Creates a download for a chain of this length. Random draws come from `random`.
     pub fn new(chain_length: u32, random: fastrand::Rng) -> Self {
         Self {
             chain_length,
@@ -248,18 +248,18 @@ impl Download {
         }
     }
 
-    /// There is one more to ask.
+    /// Adds a peer.
     pub fn add_peer(&mut self, peer: PeerId, address: SocketAddr, now: Instant) {
         let state = Peer { address, outstanding: 0, mean_seconds: None };
         self.peers.insert(peer, state);
         for search in &mut self.searches {
-            // It may have what nobody else has.
+            // It may have shares that no other peer has.
             search.not_before = None;
         }
         self.ask(now);
     }
 
-    /// It is gone, with all that it was asked.
+    /// Removes a peer and its requests.
     pub fn remove_peer(&mut self, peer: PeerId, now: Instant) {
         self.peers.remove(&peer);
         self.asks.retain(|ask| ask.peer != peer);
@@ -276,11 +276,11 @@ impl Download {
         self.ask(now);
     }
 
-    /// What the owner of the chain misses, and where answers may end.
+    /// Sets the parents missing in the owner's chain, and the stops for answers.
     pub fn set_needs(&mut self, wanted: &[Wanted], stops: &[ShareHash], now: Instant) {
         self.stops = stops.iter().copied().take(STOPS_MAX).collect();
         self.wanted = wanted.to_vec();
-        // Rule 5. What is hardest to make is the least likely to be made up.
+        // Rule 5: the hardest to produce is the least likely to be forged.
         self.wanted.sort_by_key(|wanted| wanted.target);
         self.wanted.truncate(SEARCHES_MAX);
         let hashes: HashSet<ShareHash> = self.wanted.iter().map(|wanted| wanted.hash).collect();
@@ -290,7 +290,7 @@ impl Download {
         self.ask(now);
     }
 
-    /// Begins to seek what the owner misses and what is worth it.
+    /// Starts searches for missing parents that are worth it.
     fn seek_wanted(&mut self, now: Instant) {
         for wanted in std::mem::take(&mut self.wanted) {
             if let Some(search) = self.searches.iter_mut().find(|search| search.hash == wanted.hash) {
@@ -306,24 +306,24 @@ impl Download {
         }
     }
 
-    /// Until when a share that came is not sought again.
+    /// Time until which a received share is not requested again.
     fn delivered_until(&self, hash: &ShareHash) -> Option<Instant> {
         self.delivered.get(hash).map(|at| *at + DELIVERED_FOR)
     }
 
-    /// The best share's height, and its work; none while there is no best share.
+    /// Sets height and work of the best share; `None` while there is none.
     pub fn set_best(&mut self, best: Option<(u32, Attempts)>) {
         self.best = best;
     }
 
-    /// Asks `peer` for the one share that it announced as its best.
+    /// Requests the one share that `peer` announced as its best.
     pub fn ask_announced(&mut self, peer: PeerId, hash: ShareHash, now: Instant) {
         if self.peers.contains_key(&peer) && !self.delivered.contains_key(&hash) {
             self.put(peer, hash, 0, Vec::new(), true, now);
         }
     }
 
-    /// `peer` answered `request`, or failed to.
+    /// Handles the answer of `peer` to `request`, or its failure.
     pub fn handle_reply(
         &mut self,
         peer: PeerId,
@@ -363,14 +363,14 @@ impl Download {
         outcome
     }
 
-    /// The owner took `shares` of those handed over.
+    /// Records that the owner took `shares` of those passed to it.
     pub fn taken(&mut self, shares: usize, now: Instant) {
         self.untaken = self.untaken.saturating_sub(shares);
         self.ask(now);
     }
 
-    /// `peer` sent `shares` that were not verified yet and that it was not asked for. False if it sent too many of those,
-    /// and what it sends is better not looked at.
+    /// Records that `peer` sent `shares` unsolicited, unverified shares. Returns false if it sent too many, and its
+    /// shares are to be dropped.
     pub fn note_unasked(&mut self, peer: PeerId, shares: usize) -> bool {
         let Some(address) = self.peers.get(&peer).map(|peer| peer.address) else { return false };
         if self.has_sent_too_many(address) {
@@ -380,7 +380,7 @@ impl Download {
         true
     }
 
-    /// A share that `peer` sent was verified.
+    /// Records that a share from `peer` was verified.
     pub fn note_verified(&mut self, peer: PeerId) {
         let host = self.peers.get(&peer).map(|peer| host_of(peer.address));
         if let Some(unverified) = host.and_then(|host| self.unverified.get_mut(&host)) {
@@ -388,7 +388,7 @@ impl Download {
         }
     }
 
-    /// Forgives each host half of what was not verified. Call it each hour.
+    /// Halves the unverified shares of each host. Call it each hour.
     pub fn forgive(&mut self) {
         self.unverified.values_mut().for_each(|unverified| *unverified /= 2);
         self.unverified.retain(|_, unverified| *unverified > 0);
@@ -409,14 +409,14 @@ impl Download {
         self.unverified.get(&host_of(address)).is_some_and(|unverified| *unverified > unverified_max)
     }
 
-    /// A question to send.
+    /// Returns the next request to send.
     pub fn poll_ask(&mut self) -> Option<Ask> {
         self.asks.pop_front()
     }
 
-    /// When [`handle_timeout`](Self::handle_timeout) is due.
+    /// Returns when [`handle_timeout`](Self::handle_timeout) is due.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        // Those that were due when questions were last given out found nobody to ask.
+        // Searches already due at the last round found no peer to ask.
         let hedges =
             self.searches.iter().filter_map(|search| self.hedge_at(search)).filter(|at| Some(*at) > self.asked_at);
         let pauses = self.searches.iter().filter_map(|search| search.not_before);
@@ -425,7 +425,7 @@ impl Download {
         hedges.chain(pauses).chain(lost).chain(again).min()
     }
 
-    /// Time passed.
+    /// Handles the passing of time.
     pub fn handle_timeout(&mut self, now: Instant) {
         let is_lost = |question: &Question| now >= question.asked_at + REPLY_MAX;
         let lost: Vec<RequestId> =
@@ -452,7 +452,7 @@ impl Download {
         self.ask(now);
     }
 
-    /// How far the longest download is; none while nothing is sought.
+    /// Progress of the longest download; `None` while nothing is missing.
     pub fn progress(&self, now: Instant) -> Option<Progress> {
         let branch = self.searches.iter().map(|search| search.branch).max_by_key(|branch| branch.shares)?;
         let height = self.best.map_or(0, |(height, _)| height);
@@ -469,8 +469,8 @@ impl Download {
         Some(Progress { have, wanted_estimate, per_second, seconds_left })
     }
 
-    /// Whether to ask for what is below before the owner says that it is missing: as long as too little is known to verify
-    /// a whole chain. Later, what is missing is short, and where it meets what we have only the owner knows.
+    /// True if ancestors are requested before the owner reports them missing: as long as too little is known to verify
+    /// a whole chain. Later, gaps are short, and only the owner knows where they meet the known chain.
     fn asks_ahead(&self) -> bool {
         self.best.is_none_or(|(height, _)| height < 2 * self.chain_length && !self.wanted.is_empty())
     }
@@ -479,7 +479,7 @@ impl Download {
         2 * self.chain_length + 10
     }
 
-    /// Rule 2: whether shares of this work are worth following.
+    /// Rule 2: true if shares of this work are worth following.
     fn is_worth(&self, attempts: Attempts, shares: u64) -> bool {
         match self.best {
             Some((height, best)) if height >= self.chain_length => {
@@ -489,7 +489,7 @@ impl Download {
         }
     }
 
-    /// Rules 2 and 3 for the chain that goes on with `next`.
+    /// Rules 2 and 3 for the chain that continues with `next`.
     fn is_branch_worth(&mut self, next: &ShareHash, branch: &Branch, now: Instant) -> bool {
         if self.given_up.get(next).is_some_and(|at| now < *at + GIVEN_UP_FOR) {
             return false;
@@ -513,7 +513,7 @@ impl Download {
             None if question.is_announced && !self.delivered.contains_key(&question.hash) => {
                 (Branch::default(), oldest.target())
             }
-            // Another peer was faster, or nobody wants it any more.
+            // Another peer was faster, or the share is not wanted any more.
             None => return Outcome::Nothing,
         };
         if branch.shares == 0 {
@@ -535,7 +535,7 @@ impl Download {
         }
         if let Some(next) = oldest.previous() {
             self.ends.insert(next, branch);
-            // A full answer goes on below; a short one ended where we, or the peer, know nothing more to ask.
+            // A full answer continues below; a short one ended at a stop or at the end of the peer's chain.
             let is_full = shares.len() as u64 == question.parents + 1;
             let is_new = !self.delivered.contains_key(&next)
                 && !self.stops.contains(&next)
@@ -553,7 +553,7 @@ impl Download {
         }
     }
 
-    /// Pauses searches for what nobody has. Those that nobody asked us for end; the owner will say what is missing indeed.
+    /// Pauses searches for shares that no peer has. Those not reported by the owner end; it will report real gaps.
     fn pause(&mut self, now: Instant) {
         let peers = &self.peers;
         let is_nowhere = |search: &Search| {
@@ -569,8 +569,8 @@ impl Download {
         }
     }
 
-    /// The answer is longer than a message may be, which is nobody's fault: fewer shares are asked for, and of a peer that
-    /// cannot send even one of them no more.
+    /// The answer exceeds a message, which is not a fault of the peer: fewer shares are requested, and none from a peer
+    /// that cannot send even one of them.
     fn note_too_long(&mut self, peer: PeerId, question: &Question) {
         let Some(search) = self.searches.iter_mut().find(|search| search.hash == question.hash) else { return };
         search.parents = search.parents.min(question.parents / 2);
@@ -596,7 +596,7 @@ impl Download {
         peer.mean_seconds = Some(peer.mean_seconds.map_or(seconds, |mean| mean + (seconds - mean) / 3.0));
     }
 
-    /// Asks for all that can be asked for now.
+    /// Sends all requests that are possible now.
     fn ask(&mut self, now: Instant) {
         self.asked_at = Some(now);
         self.pause(now);
@@ -619,7 +619,7 @@ impl Download {
         }
     }
 
-    /// When a search that was asked for is to be asked for elsewhere too.
+    /// Time when a pending search is to be requested from another peer too.
     fn hedge_at(&self, search: &Search) -> Option<Instant> {
         let question = self.questions.get(search.asked.last()?)?;
         let mean = self.peers.get(&question.peer).and_then(|peer| peer.mean_seconds).unwrap_or_default();
@@ -632,7 +632,7 @@ impl Download {
         self.untaken as u64 + asked + parents < SHARES_IN_FLIGHT_MAX as u64
     }
 
-    /// Whom to ask: who sent the share above, then who told of the chain, then the fastest that has nothing to do.
+    /// Chooses the peer: first the sender of the share above, then the chain's announcer, then the fastest idle peer.
     fn choose(&mut self, at: usize) -> Option<PeerId> {
         let search = &self.searches[at];
         let asked: HashSet<PeerId> = search
@@ -712,13 +712,13 @@ impl Search {
     }
 }
 
-/// Whom shares that were not verified are held against: a host, or one node of several on this machine or site.
+/// Key for counting unverified shares: a host, or one node of several on this machine or site.
 fn host_of(address: SocketAddr) -> SocketAddr {
     if AddressScope::is_near(address.ip()) { address } else { SocketAddr::new(address.ip(), 0) }
 }
 
-/// Why `shares` is no answer to `question`: it must begin with the share that was asked for, and each must be the parent
-/// of the one before.
+/// Reason why `shares` is not an answer to `question`: it must begin with the requested share, and each must be the
+/// parent of the one before.
 fn contradiction(question: &Question, shares: &[Arc<Share>]) -> Option<String> {
     if shares.len() as u64 > question.parents + 1 {
         return Some(format!("sent {} shares when asked for {}", shares.len(), question.parents + 1));
@@ -939,7 +939,7 @@ mod tests {
         };
         assert_eq!(parents, [499, 249, 124, 62, 31, 15, 7, 3, 1, 0]);
         assert!(matches!(give(&mut download, &last, &shares, now), Outcome::Shares(shares) if shares.len() == 1));
-        // Where not even one can be sent, others are asked.
+        // If not even one share can be sent, other peers are asked.
         let hash = ShareHash([1; 32]);
         download.set_needs(&[wanted(hash, None, USUAL)], &[], now);
         for _ in 0..9 {
@@ -1010,7 +1010,7 @@ mod tests {
         warm.set_best(Some((2 * CHAIN_LENGTH, Bits(0x1f01_0000).target().attempts())));
         warm.set_needs(&[wanted(ShareHash([1; 32]), None, easy)], &[], now);
         assert!(asks(&mut warm).is_empty());
-        // One hard share above many easy ones gets it a first answer, and no second.
+        // One hard share above many easy ones gets a first answer, and no second.
         let shares = chain(600, 0, easy);
         warm.set_needs(&[wanted(shares[599].hash(), None, Bits(0x1f01_0000))], &[], now);
         let ask = asks(&mut warm).remove(0);
@@ -1065,7 +1065,7 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(40))]
 
-        /// Peers answer in any order, late, wrongly, not at all, or go; one is honest, and so the chain comes.
+        /// Peers answer in any order, late, wrongly, not at all, or disconnect; one is honest, so the chain arrives.
         #[test]
         fn the_chain_comes_if_one_peer_has_it(seed in any::<u64>(), length in 1u32..1200) {
             let mut random = fastrand::Rng::with_seed(seed);

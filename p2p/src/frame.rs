@@ -1,8 +1,8 @@
-//! Prefix, command, length, checksum: bytes to frames and back (protocol section 3.1), with a size limit per command,
-//! beyond which a frame is skipped.
+//! Framing: prefix, command, length, checksum (protocol section 3.1), with a size limit per command, beyond which a
+//! frame is skipped.
 //!
-//! The buffer holds one frame at most, grows with the bytes that came and never with those that were announced, and is
-//! charged to a [`Budget`] that all connections share.
+//! The buffer holds at most one frame, grows with received bytes rather than announced ones, and is charged to a
+//! [`Budget`] shared by all connections.
 
 use bitcoin::hashes::{Hash, sha256d as double};
 use bytes::{Bytes, BytesMut};
@@ -15,16 +15,16 @@ use thiserror::Error;
 
 use super::command::{Command, PAYLOAD_BYTES_MAX};
 
-/// Prefix, command, length, checksum.
+/// Size of prefix, command, length and checksum.
 pub const HEADER_BYTES: usize = 28;
 
 const PREFIX_BYTES: usize = 8;
 const COMMAND_BYTES: usize = 12;
 
-/// A command as it stands on the wire, with what pads it.
+/// Command as encoded on the wire, with its padding.
 type RawCommand = [u8; COMMAND_BYTES];
 
-/// Bytes of unfinished frames that all connections may hold together.
+/// Budget for unfinished frames of all connections, in bytes.
 #[derive(Debug)]
 pub struct Budget {
     used: AtomicUsize,
@@ -32,12 +32,12 @@ pub struct Budget {
 }
 
 impl Budget {
-    /// A budget of so many bytes.
+    /// Creates a budget of `limit` bytes.
     pub fn new(limit: usize) -> Arc<Budget> {
         Arc::new(Budget { used: AtomicUsize::new(0), limit })
     }
 
-    /// Bytes held at present.
+    /// Bytes currently in use.
     pub fn used(&self) -> usize {
         self.used.load(Ordering::Relaxed)
     }
@@ -52,50 +52,50 @@ impl Budget {
     }
 }
 
-/// Why the bytes of a connection are no use.
+/// Reasons why the bytes of a connection cannot be used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum FrameError {
-    /// Damaged, or made up.
+    /// Damaged or forged frame.
     #[error("message `{}` has a wrong checksum", word_of(command))]
     Checksum {
-        /// As it stood on the wire.
+        /// Command as received.
         command: [u8; 12],
     },
-    /// Too much is under way on all connections together: nobody's fault.
+    /// Unfinished messages of all connections exceed the budget: no peer is to blame.
     #[error("unfinished messages of all peers take {0} bytes")]
     OverBudget(usize),
 }
 
-/// What to do with a frame whose header has come.
+/// Treatment of a frame whose header has arrived.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
-    /// Take it, if its payload is not longer than this, else skip it: length alone is no misbehaviour.
+    /// Accept it if its payload is at most this long, otherwise skip it: length alone is no misbehaviour.
     Take(usize),
-    /// Check it, but do not keep it.
+    /// Verify its checksum without keeping it.
     Skip,
 }
 
-/// A whole frame with a right checksum.
+/// Complete frame with a valid checksum.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Frame {
-    /// What it is.
+    /// Command of the frame.
     pub command: Command,
     /// Its payload.
     pub payload: Bytes,
 }
 
-/// Something that came to its end.
+/// Completed frame.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
-    /// A frame to handle.
+    /// Frame to handle.
     Frame(Frame),
-    /// A frame that was skipped: not ours, or not wanted.
+    /// Frame that was skipped: an unknown command, or not wanted.
     Skipped,
 }
 
 #[derive(Debug)]
 enum State {
-    /// Looking for the prefix; these are the last bytes, of which the first so many have not come yet.
+    /// Searching for the prefix; `last` are the last bytes, of which the first `missing` have not arrived yet.
     Seeking {
         last: [u8; PREFIX_BYTES],
         missing: usize,
@@ -120,7 +120,7 @@ enum State {
 
 const SEEKING: State = State::Seeking { last: [0; PREFIX_BYTES], missing: PREFIX_BYTES };
 
-/// Cuts a stream of bytes into frames.
+/// Splits a byte stream into frames.
 #[derive(Debug)]
 pub struct Frames {
     prefix: [u8; PREFIX_BYTES],
@@ -130,17 +130,17 @@ pub struct Frames {
 }
 
 impl Frames {
-    /// Nothing has come yet.
+    /// Creates a decoder at the start of a stream.
     pub fn new(prefix: [u8; 8], budget: Arc<Budget>) -> Frames {
         Frames { prefix, state: SEEKING, budget, charged: 0 }
     }
 
-    /// Whether a frame has begun that is not complete.
+    /// True if a frame is incomplete.
     pub fn is_under_way(&self) -> bool {
         !matches!(self.state, State::Seeking { .. })
     }
 
-    /// Bytes that the frame under way still lacks, as far as that is known, and those of it that came.
+    /// Missing bytes of the current frame, as far as known, and its received bytes.
     pub fn progress(&self) -> (usize, usize) {
         match &self.state {
             State::Seeking { .. } => (0, 0),
@@ -150,11 +150,11 @@ impl Frames {
         }
     }
 
-    /// Takes bytes off the front of `input` up to the end of a frame; none if they all are taken before that. `judge` says
-    /// what to do with a frame of a command that is ours once its length is known; all others are skipped.
+    /// Consumes bytes of `input` up to the end of a frame; returns `None` if all are consumed before that. `judge`
+    /// decides about frames of known commands once their length is known; all others are skipped.
     ///
     /// # Errors
-    /// [`FrameError`], after which the connection is to be closed.
+    /// [`FrameError`]: the connection is to be closed.
     pub fn take(&mut self, input: &mut &[u8], judge: impl Fn(Command) -> Verdict) -> Result<Option<Event>, FrameError> {
         loop {
             match &mut self.state {
@@ -169,8 +169,8 @@ impl Frames {
                     }
                 }
                 State::Header { bytes, have } => {
-                    // The checksum's bytes are not taken until the length is seen to be possible: after a length that is
-                    // not, the search for the prefix goes on right behind it.
+                    // The checksum is not consumed until the length proves valid: after an invalid length, the search
+                    // for the prefix continues directly behind it.
                     let wanted = if *have < 16 { 16 } else { bytes.len() };
                     *have += move_bytes(input, &mut bytes[*have..wanted]);
                     if *have < wanted {
@@ -250,17 +250,17 @@ impl Drop for Frames {
     }
 }
 
-/// The frame of a command and its payload, which must not be longer than [`PAYLOAD_BYTES_MAX`].
+/// Encodes a frame; the payload must not be longer than [`PAYLOAD_BYTES_MAX`].
 pub fn encode(prefix: [u8; 8], command: &str, payload: &[u8]) -> Bytes {
     encode_with(prefix, command, payload.len(), |writer| writer.bytes(payload))
 }
 
-/// The same of a payload that `write` writes, of about `capacity` bytes, which are held once.
+/// Encodes a frame whose payload of about `capacity` bytes is produced by `write`, without a second copy.
 pub(super) fn encode_with(prefix: [u8; 8], command: &str, capacity: usize, write: impl FnOnce(&mut Writer)) -> Bytes {
     let mut writer = Writer::with_capacity(HEADER_BYTES + capacity);
     writer.bytes(&prefix);
     writer.bytes(&padded(command));
-    // Length and checksum, once they are known.
+    // Length and checksum, filled in later.
     writer.bytes(&[0; 8]);
     write(&mut writer);
     let mut frame = writer.into_bytes();
@@ -278,7 +278,7 @@ fn padded(word: &str) -> RawCommand {
     raw
 }
 
-/// A command's word: what stands before the zeroes at its end.
+/// Name of a command: the bytes before its zero padding.
 fn word_of(raw: &RawCommand) -> String {
     let end = raw.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
     raw[..end].escape_ascii().to_string()
@@ -295,7 +295,7 @@ fn move_bytes(from: &mut &[u8], to: &mut [u8]) -> usize {
     count
 }
 
-/// The block's hash of a header, or a transaction's: SHA-256 twice.
+/// Hash of a block header or a transaction: SHA-256 twice.
 pub(super) fn sha256d(bytes: &[u8]) -> Digest {
     double::Hash::hash(bytes).to_byte_array()
 }
@@ -383,7 +383,7 @@ mod tests {
         let mut first = Frames::new(PREFIX, Arc::clone(&budget));
         let mut second = Frames::new(PREFIX, Arc::clone(&budget));
         let long = encode(PREFIX, "shares", &[0; 400]);
-        // Announced, but not there: costs nothing.
+        // Announced but not received: costs nothing.
         assert_eq!(take_all(&mut first, &long[..HEADER_BYTES]), Ok(Vec::new()));
         assert_eq!(budget.used(), 0);
         assert_eq!(take_all(&mut first, &long[HEADER_BYTES..HEADER_BYTES + 300]), Ok(Vec::new()));

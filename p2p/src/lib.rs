@@ -1,12 +1,12 @@
-//! P2Pool's network protocol as a library: bytes, times and orders in; messages, orders and verdicts out. No sockets, no
-//! files, no clock, no tasks; the manifest and `.clippy.toml` keep it so.
+//! P2Pool's network protocol as a library: bytes, times and orders in; messages, orders and verdicts out. No sockets,
+//! files, clock or tasks; the manifest and `.clippy.toml` enforce it.
 //!
 //! ```text
 //!  bytes ──frame──▶ message ──▶ peer: one connection ──PeerEvent──▶ swarm: all of them
 //!  bytes ◀─────────────────────── Order ◀──────────────────────────── addrs, bans, download
 //! ```
 //!
-//! `docs/protocol.md` is the specification that comments cite by section and trap.
+//! `docs/protocol.md` is the specification; comments cite its sections and traps.
 
 #![cfg_attr(test, allow(clippy::disallowed_methods, reason = "a test may begin at the clock's time"))]
 

@@ -1,7 +1,7 @@
-//! The share network's messages, byte for byte (protocol section 3.2), each with the most that one may hold.
+//! Messages of the share network, byte for byte (protocol section 3.2), each with its size limits.
 //!
-//! Reading is as strict as everywhere (`pack`), with one tolerance that the reference has and behaviour vectors show: a
-//! `version` whose last field ends early.
+//! Parsing is as strict as in `pack`, with one tolerance of the reference that behaviour vectors show: a `version`
+//! whose last field ends early.
 
 use bytes::Bytes;
 use sharechain::merkle::Digest;
@@ -18,56 +18,56 @@ pub use super::command::{
 use super::frame;
 use super::transactions;
 
-/// An address as messages write it. IPv4 goes as `::ffff:a.b.c.d`.
+/// Address as encoded in messages. IPv4 is encoded as `::ffff:a.b.c.d`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Endpoint {
-    /// Opaque; the reference's are 0.
+    /// Opaque service bits; the reference sends 0.
     pub services: u64,
-    /// IPv4 or real IPv6, never IPv4 in IPv6's clothes.
+    /// IPv4 or real IPv6, never IPv4 mapped to IPv6.
     pub address: SocketAddr,
 }
 
-/// What one node tells another about a third.
+/// Announcement of a node by another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct AddressRecord {
-    /// When it was last seen, seconds since 1970, by its teller's clock.
+    /// Time of last contact, seconds since 1970, by the announcer's clock.
     pub timestamp: u64,
-    /// Where it listens.
+    /// Listening address of the node.
     pub endpoint: Endpoint,
 }
 
-/// The first message of either side.
+/// First message of either side.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Version {
     /// Protocol version.
     pub version: u32,
-    /// Opaque; the reference's are 0.
+    /// Opaque service bits; the reference sends 0.
     pub services: u64,
-    /// How the sender sees the receiver.
+    /// Receiver's address as the sender sees it.
     pub to: Endpoint,
-    /// How the sender sees itself: its socket's address, not its public one.
+    /// Sender's own address: that of its socket, not its public one.
     pub from: Endpoint,
-    /// The sender's, the same on all its connections.
+    /// Nonce of the sender, the same on all its connections.
     pub nonce: u64,
-    /// The sender's software, any bytes.
+    /// Name of the sender's software, any bytes.
     pub sub_version: Bytes,
-    /// 1 always, and ignored.
+    /// Always 1, and ignored.
     pub mode: u32,
-    /// The sender's best share.
+    /// Best share of the sender.
     pub best_share: Option<ShareHash>,
 }
 
-/// A share as messages carry it: its version and its bytes, of which nothing is checked.
+/// Share as carried in messages: version and contents, both unchecked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WrappedShare {
-    /// Any number.
+    /// Share version, any number.
     pub version: u64,
-    /// What stands behind it.
+    /// Serialised contents.
     pub contents: Bytes,
 }
 
 impl WrappedShare {
-    /// That of a share.
+    /// Wraps a share.
     pub fn of(share: &Share) -> WrappedShare {
         let bytes = Bytes::from(share.to_bytes());
         let (version, contents) =
@@ -76,103 +76,103 @@ impl WrappedShare {
     }
 }
 
-/// How a request for shares ended.
+/// Result of a share request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ReplyResult {
-    /// Answered.
+    /// The request was answered.
     Good,
-    /// The answer would be longer than a payload may be.
+    /// The answer would exceed the maximum payload.
     TooLong,
-    /// 2 to 6: without meaning.
+    /// 2 to 6: reserved.
     Reserved(u8),
 }
 
-/// One message.
+/// A protocol message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Message {
-    /// First of all, from both sides.
+    /// First message of both sides.
     Version(Version),
-    /// A sign of life, without an answer.
+    /// Keep-alive, without an answer.
     Ping,
-    /// Asks the receiver to tell others about the sender.
+    /// Asks the receiver to announce the sender to others.
     AddrMe {
-        /// Where the sender listens.
+        /// Listening port of the sender.
         port: u16,
     },
-    /// Nodes that the sender knows.
+    /// Nodes known to the sender.
     Addrs(Vec<AddressRecord>),
     /// Asks for `addrs`.
     GetAddrs {
-        /// How many.
+        /// Number of records wanted.
         count: u32,
     },
-    /// Shares that nobody asked for, newest first.
+    /// Unsolicited shares, newest first.
     Shares(Vec<WrappedShare>),
-    /// Asks for shares.
+    /// Requests shares.
     ShareReq {
-        /// Comes back in the answer.
+        /// Identifier, repeated in the answer.
         id: [u8; 32],
-        /// The shares wanted.
+        /// Wanted shares.
         hashes: Vec<ShareHash>,
-        /// How many ancestors of each.
+        /// Number of ancestors of each.
         parents: u64,
         /// Shares to stop before.
         stops: Vec<ShareHash>,
     },
     /// Answers `sharereq`.
     ShareReply {
-        /// That of the request.
+        /// Identifier of the request.
         id: [u8; 32],
-        /// Whether it could be answered.
+        /// Result of the request.
         result: ReplyResult,
-        /// Newest first.
+        /// Shares, newest first.
         shares: Vec<WrappedShare>,
     },
-    /// The sender's best block header.
+    /// Best block header known to the sender.
     BestBlock {
-        /// As it is hashed.
+        /// Serialised header.
         header: [u8; 80],
     },
     /// Transactions (wtxids) that the sender knows.
     HaveTx(Vec<Digest>),
     /// Transactions that it no longer knows.
     LosingTx(Vec<Digest>),
-    /// Asks the receiver to keep transactions.
+    /// Asks the receiver to remember transactions.
     RememberTx {
-        /// Those that the receiver said it knows.
+        /// Transactions that the receiver announced as known.
         hashes: Vec<Digest>,
         /// All others, each with its witness.
         transactions: Vec<Bytes>,
     },
-    /// Asks it to keep them no longer.
+    /// Asks it to drop remembered transactions.
     ForgetTx(Vec<Digest>),
 }
 
-/// Why a payload is not a message.
+/// Reasons why a payload cannot be parsed.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error("message `{command}`: {problem}")]
 pub struct MessageError {
-    /// What it was to be.
+    /// Command of the message.
     pub command: Command,
-    /// What is wrong with it.
+    /// Cause of the error.
     pub problem: Problem,
 }
 
-/// What is wrong with a payload.
+/// Causes of a message error.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum Problem {
-    /// It is not in the form of its command. The reference disconnects for it, without a ban.
+    /// The payload is not in the format of its command. The reference disconnects for it, without a ban.
     #[error(transparent)]
     Form(#[from] UnpackError),
-    /// It holds more of something than there is any reason for. Told before they are read, since each takes more memory
-    /// than the few bytes that it might take on the wire.
+    /// Too many elements of one kind. Reported before they are parsed, since each takes more memory than its few bytes
+    /// on the wire.
     #[error("{count} {what}, where {limit} are the most")]
     TooMany {
-        /// Of what.
+        /// Kind of element.
         what: &'static str,
-        /// How many.
+        /// Number of elements.
         count: usize,
-        /// What they should not exceed.
+        /// Maximum number.
         limit: usize,
     },
 }
@@ -180,18 +180,18 @@ pub enum Problem {
 /// Bytes of a `sharereply` before its shares, their count included: id, result, and a count of up to 252.
 const REPLY_HEAD_BYTES: usize = 32 + 1 + 1;
 
-/// Beyond this size an answer gets no further share: the other side asks again for what is below. Usual shares take less
-/// than 2 MB a thousand, so that only unusually long ones come one by one.
+/// Size beyond which an answer gets no further share: the peer requests the rest. A thousand usual shares take less
+/// than 2 MB, so only unusually long ones are sent one by one.
 const REPLY_BYTES_ENOUGH: usize = 8_000_000;
 
-/// How many of `shares` one `shares` message takes, from the first on: as many as a payload holds, and no more than
-/// [`SHARES_MAX`]. None where the first alone is too long to be sent.
+/// Number of leading `shares` that fit in one `shares` message: as many as a payload holds, and at most [`SHARES_MAX`].
+/// 0 if the first alone is too long.
 pub fn shares_that_fit(shares: &[Arc<Share>]) -> usize {
     // The count takes one byte, as there are fewer than 253.
     count_within(&shares[..shares.len().min(SHARES_MAX)], 1, PAYLOAD_BYTES_MAX)
 }
 
-/// How many of `shares` one `sharereply` takes, from the first on. None where the first alone is too long to be sent.
+/// Number of leading `shares` that fit in one `sharereply`. 0 if the first alone is too long.
 pub fn replies_that_fit(shares: &[Arc<Share>]) -> usize {
     match count_within(shares, REPLY_HEAD_BYTES + 2, REPLY_BYTES_ENOUGH) {
         0 => count_within(&shares[..shares.len().min(1)], REPLY_HEAD_BYTES, PAYLOAD_BYTES_MAX),
@@ -208,12 +208,12 @@ fn count_within(shares: &[Arc<Share>], head: usize, limit: usize) -> usize {
     shares.iter().take_while(fits).count()
 }
 
-/// The frame of a `shares` with these, written once and not by way of a payload: it may be long.
+/// Encodes the frame of a `shares` message without an intermediate payload: it may be long.
 pub fn shares_frame(prefix: [u8; 8], shares: &[Arc<Share>]) -> Bytes {
     frame_of_shares(prefix, Command::Shares, shares, |_| {})
 }
 
-/// The frame of a good `sharereply`, as [`shares_frame`].
+/// Encodes the frame of a good `sharereply`, like [`shares_frame`].
 pub fn reply_frame(prefix: [u8; 8], id: [u8; 32], shares: &[Arc<Share>]) -> Bytes {
     frame_of_shares(prefix, Command::ShareReply, shares, |writer| {
         writer.bytes(&id);
@@ -231,7 +231,7 @@ fn frame_of_shares(prefix: [u8; 8], command: Command, shares: &[Arc<Share>], hea
 }
 
 impl Message {
-    /// The message that `payload` is; none for a command that is not ours, which is to be ignored.
+    /// Parses a message; `None` for an unknown command, which is to be ignored.
     ///
     /// # Errors
     /// [`MessageError`].
@@ -242,7 +242,7 @@ impl Message {
         }
     }
 
-    /// As [`Message::parse`], of a command that is ours.
+    /// Like [`Message::parse`], for a known command.
     ///
     /// # Errors
     /// [`MessageError`].
@@ -253,7 +253,7 @@ impl Message {
             .map_err(|problem| MessageError { command, problem })
     }
 
-    /// What it is.
+    /// Returns the message's command.
     pub fn command(&self) -> Command {
         match self {
             Message::Version(_) => Command::Version,
@@ -272,14 +272,14 @@ impl Message {
         }
     }
 
-    /// Its payload.
+    /// Serialises the payload.
     pub fn to_payload(&self) -> Vec<u8> {
         let mut writer = Writer::default();
         self.write(&mut writer);
         writer.into_bytes()
     }
 
-    /// Its bytes on the wire of the network with this prefix. The payload must not be longer than [`PAYLOAD_BYTES_MAX`].
+    /// Encodes the message as a frame with this prefix. The payload must not be longer than [`PAYLOAD_BYTES_MAX`].
     pub fn to_frame(&self, prefix: [u8; 8]) -> Bytes {
         frame::encode(prefix, self.command().word(), &self.to_payload())
     }
@@ -375,7 +375,7 @@ fn read_version(reader: &mut Reader, payload: &Bytes) -> Result<Version, UnpackE
     })
 }
 
-/// The reference reads what there is of a big number at the end of a payload, if it is a byte or more.
+/// The reference reads a truncated big number at the end of a payload, if it has at least one byte.
 fn read_last_hash(reader: &mut Reader) -> Result<Option<ShareHash>, UnpackError> {
     let field = "version.best_share_hash";
     let mut hash = [0; 32];
@@ -402,7 +402,7 @@ fn read_address(reader: &mut Reader) -> Result<AddressRecord, UnpackError> {
 fn read_endpoint(reader: &mut Reader) -> Result<Endpoint, UnpackError> {
     let services = reader.u64("address.services")?;
     let ip = IpAddr::V6(Ipv6Addr::from(reader.array::<16>("address.address")?)).to_canonical();
-    // Trap 4: big-endian here alone.
+    // Trap 4: big-endian only here.
     let port = reader.u16_big_endian("address.port")?;
     Ok(Endpoint { services, address: SocketAddr::new(ip, port) })
 }

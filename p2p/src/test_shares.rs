@@ -1,4 +1,4 @@
-//! Chains of shares for tests: they hold together and prove no work.
+//! Consistent chains of shares for tests, without proof of work.
 
 use sharechain::chain::share_rules;
 use sharechain::coin::{BITCOIN_REGTEST, Pow};
@@ -12,11 +12,11 @@ use std::sync::Arc;
 pub(super) const USUAL: Bits = Bits(0x2010_0000);
 
 pub(super) fn rules() -> ShareRules {
-    // Every hash is hard enough.
+    // Every hash meets the target.
     ShareRules { pow: |_| [0; 32], ..share_rules(&BITCOIN_REGTEST) }
 }
 
-/// One share on top of another, which `nonce` tells from its siblings.
+/// Creates a share on top of another; `nonce` distinguishes siblings.
 pub(super) fn child(previous: Option<&Share>, nonce: u32, bits: Bits) -> Arc<Share> {
     let rules = rules();
     let absheight = previous.map_or(1, |previous| previous.absheight() + 1);
@@ -76,14 +76,14 @@ pub(super) fn extend(below: &[Arc<Share>], count: u32, nonce: u32, bits: Bits) -
     shares
 }
 
-/// What a peer that has `chain`, oldest first, answers: `hash` and up to `parents` below it, newest first.
+/// Answer of a peer with `chain`, oldest first: `hash` and up to `parents` below it, newest first.
 pub(super) fn answer(chain: &[Arc<Share>], hash: ShareHash, parents: u64, stops: &[ShareHash]) -> Vec<Arc<Share>> {
     let Some(at) = chain.iter().position(|share| share.hash() == hash) else { return Vec::new() };
     let newest_first = chain[..=at].iter().rev().take_while(|share| !stops.contains(&share.hash()));
     newest_first.take(usize::try_from(parents).unwrap() + 1).cloned().collect()
 }
 
-/// The hash that names blocks.
+/// The hash of block names.
 pub(super) fn sha256d() -> fn(&[u8; 80]) -> [u8; 32] {
     Pow::Sha256d.function()
 }

@@ -1,8 +1,8 @@
-//! The transactions that this node knows, by the hash of all their bytes: those of its templates and those that peers
-//! asked it to remember (protocol section 3.8).
+//! Transactions known to this node, by full hash: those of its templates and those that peers asked it to remember
+//! (protocol section 3.8).
 //!
-//! Only shares before version 34 name transactions. A node that has no shares yet forwards them all the same, so every
-//! node must take them.
+//! Only shares before version 34 name transactions. A node without any shares still forwards them, so every node must
+//! accept them.
 
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -16,20 +16,20 @@ use std::time::{Duration, Instant};
 pub use super::command::REMEMBERED_BYTES_MAX;
 use super::frame::sha256d;
 
-/// What a remembered transaction counts beyond its own bytes.
+/// Overhead counted for a remembered transaction beyond its own bytes.
 const OVERHEAD_BYTES: usize = 100;
 
-/// Fewest bytes of a transaction: version, no inputs behind the marker, flag, no outputs, lock time.
+/// Minimum size of a transaction: version, no inputs behind the marker, flag, no outputs, lock time.
 pub(super) const TRANSACTION_BYTES_MIN: usize = 12;
 
-/// How long a transaction is kept after it was forgotten: a peer may name it before it hears that we lost it.
+/// Time for which a forgotten transaction is kept: a peer may name it before it learns that we dropped it.
 pub const FORGOTTEN_KEPT: Duration = Duration::from_secs(20);
 
-/// Bytes of forgotten transactions that are kept so long.
+/// Maximum bytes of forgotten transactions kept.
 const FORGOTTEN_BYTES_MAX: usize = REMEMBERED_BYTES_MAX;
 
-/// Bytes of transactions that are kept for all peers together: four that have us remember as much as they may. Beyond
-/// it, what peers send is counted but not kept, and a share that names it ends the connection.
+/// Maximum bytes of transactions kept for all peers together: four times the limit of one peer. Beyond it, transactions
+/// from peers are counted but not kept, and a share that names one ends the connection.
 pub const KNOWN_BYTES_MAX: usize = 4 * REMEMBERED_BYTES_MAX;
 
 /// A transaction with its witness.
@@ -37,17 +37,17 @@ pub const KNOWN_BYTES_MAX: usize = 4 * REMEMBERED_BYTES_MAX;
 pub struct Transaction {
     /// Hash of all its bytes: its wtxid (a coinbase has another by Bitcoin's rules, but no coinbase is forwarded).
     pub hash: Digest,
-    /// As it goes into a block.
+    /// Serialised as included in a block.
     pub raw: Bytes,
 }
 
 impl Transaction {
-    /// The transaction of these bytes, which are copied: they are a slice of a message that is not to stay.
+    /// Copies a transaction out of a message, so that the message can be freed.
     pub fn from_message(raw: &Bytes) -> Transaction {
         Transaction { hash: sha256d(raw), raw: Bytes::copy_from_slice(raw) }
     }
 
-    /// What it counts against [`REMEMBERED_BYTES_MAX`], in bytes.
+    /// Size counted against [`REMEMBERED_BYTES_MAX`], in bytes.
     pub fn size(&self) -> usize {
         OVERHEAD_BYTES + self.raw.len()
     }
@@ -59,16 +59,16 @@ impl fmt::Debug for Transaction {
     }
 }
 
-/// The transactions of one template: what peers of old share chains are to remember for us.
+/// Transactions of one template, which peers with old share chains must remember for us.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct TemplateTransactions {
     /// In block order.
     pub transactions: Vec<Arc<Transaction>>,
-    /// Those among them that this node did not know before.
+    /// Transactions among them that were unknown before.
     pub learned: Vec<Digest>,
 }
 
-/// What this node knows. Shared by all connections; each call holds its lock for a few look-ups.
+/// Known transactions. Shared by all connections; each call holds the lock for a few look-ups.
 #[derive(Debug, Default)]
 pub struct Transactions {
     state: Mutex<State>,
@@ -79,7 +79,7 @@ struct State {
     known: HashMap<Digest, Arc<Transaction>>,
     known_bytes: usize,
     forgotten: HashMap<Digest, (Instant, Arc<Transaction>)>,
-    /// Oldest first; may hold some that were wanted again since.
+    /// Oldest first; may contain some that were wanted again since.
     forgotten_by_age: VecDeque<(Instant, Digest)>,
     forgotten_bytes: usize,
 }
@@ -90,7 +90,7 @@ impl State {
         self.known.insert(transaction.hash, transaction);
     }
 
-    /// Finds a transaction. One that was forgotten a moment ago is known again: somebody names it.
+    /// Finds a transaction. One that was forgotten recently becomes known again.
     fn find(&mut self, hash: &Digest) -> Option<&Arc<Transaction>> {
         if let Some((_, transaction)) = self.forgotten.remove(hash) {
             self.forgotten_bytes -= transaction.size();
@@ -99,7 +99,7 @@ impl State {
         self.known.get(hash)
     }
 
-    /// A transaction that is learned again has not been forgotten any more.
+    /// Removes a transaction that is learned again from the forgotten ones.
     fn drop_forgotten(&mut self, hash: &Digest) {
         if let Some((_, transaction)) = self.forgotten.remove(hash) {
             self.forgotten_bytes -= transaction.size();
@@ -131,13 +131,13 @@ impl State {
 }
 
 impl Transactions {
-    /// Knows nothing.
+    /// Creates an empty set.
     pub fn new() -> Transactions {
         Transactions::default()
     }
 
-    /// Takes a template's transactions and says which of them are new. They are known at least as long as somebody holds
-    /// the answer.
+    /// Records a template's transactions and reports the new ones. They stay known at least as long as the returned
+    /// value is held.
     pub fn set_template(&self, template: impl IntoIterator<Item = Transaction>) -> Arc<TemplateTransactions> {
         let mut state = self.state.lock();
         let mut learned = Vec::new();
@@ -157,8 +157,8 @@ impl Transactions {
         Arc::new(TemplateTransactions { transactions, learned })
     }
 
-    /// Takes a peer's transaction: the one known under its hash, which is new if the flag says so. None if there is no
-    /// room for it ([`KNOWN_BYTES_MAX`]).
+    /// Records a peer's transaction and returns the one known under its hash, with a flag that is set if it is new.
+    /// `None` if there is no room for it ([`KNOWN_BYTES_MAX`]).
     pub fn learn(&self, transaction: Transaction) -> Option<(Arc<Transaction>, bool)> {
         let mut state = self.state.lock();
         if let Some(known) = state.known.get(&transaction.hash) {
@@ -173,28 +173,28 @@ impl Transactions {
         Some((transaction, true))
     }
 
-    /// The transaction with this hash, if it is known or was forgotten a moment ago.
+    /// Returns the transaction with this hash, if it is known or was forgotten recently.
     pub fn find(&self, hash: &Digest) -> Option<Arc<Transaction>> {
         self.state.lock().find(hash).cloned()
     }
 
-    /// Whether [`Transactions::find`] finds it.
+    /// True if [`Transactions::find`] finds it.
     pub fn knows(&self, hash: &Digest) -> bool {
         self.state.lock().find(hash).is_some()
     }
 
-    /// The hashes of all that is known, in no order.
+    /// Returns the hashes of all known transactions, in no particular order.
     pub fn hashes(&self) -> Vec<Digest> {
         self.state.lock().known.keys().copied().collect()
     }
 
-    /// Bytes that all that is known counts.
+    /// Total size of the known transactions, in bytes.
     pub fn known_bytes(&self) -> usize {
         self.state.lock().known_bytes
     }
 
-    /// Forgets all that nobody holds (no peer remembers it, it is in no template that is held) and that recent shares do
-    /// not name either. Says what was forgotten. To be called every ten seconds or so, as the reference does.
+    /// Forgets transactions without a holder (a peer's memory or a held template) that recent shares do not name
+    /// either, and returns their hashes. Call about every ten seconds, as the reference does.
     pub fn forget_old(&self, named: &HashSet<Digest>, now: Instant) -> Vec<Digest> {
         let mut state = self.state.lock();
         let is_old = |one: &Arc<Transaction>| Arc::strong_count(one) == 1 && !named.contains(&one.hash);
@@ -207,7 +207,7 @@ impl Transactions {
     }
 }
 
-/// Takes one transaction off `reader`, with or without witness, and says which bytes it is.
+/// Reads one transaction, with or without witness, and returns its bytes.
 ///
 /// # Errors
 /// [`UnpackError`].
@@ -223,7 +223,7 @@ pub(super) fn read<'a>(reader: &mut Reader<'a>) -> Result<&'a [u8], UnpackError>
         }
         inputs = reader.varint("tx.tx_ins")?;
     }
-    // No count is allocated for, and each element that is not there ends the loop with an error.
+    // Counts are not used for allocation, and each missing element ends the loop with an error.
     for _ in 0..inputs {
         reader.bytes("tx_in.previous_output", 36)?;
         reader.varstr("tx_in.script")?;
@@ -248,7 +248,7 @@ pub(super) fn read<'a>(reader: &mut Reader<'a>) -> Result<&'a [u8], UnpackError>
 mod tests {
     use super::*;
 
-    /// A small transaction of its own hash.
+    /// A small transaction with a hash of its own.
     fn transaction(number: u8) -> Transaction {
         let mut raw = vec![1, 0, 0, 0, 1];
         raw.extend([number; 36]);
@@ -293,7 +293,7 @@ mod tests {
         // One that is named is known again...
         assert_eq!(known.find(&transaction(1).hash).map(|one| one.hash), Some(transaction(1).hash));
         assert_eq!(known.hashes(), [transaction(1).hash]);
-        // ...one that is learned again is news...
+        // ...one that is learned again is new...
         assert!(known.learn(transaction(2)).is_some_and(|(_, is_new)| is_new));
         known.forget_old(&HashSet::from([transaction(1).hash, transaction(2).hash]), start + FORGOTTEN_KEPT);
         // ...and one that is neither is gone.
@@ -310,7 +310,7 @@ mod tests {
         }
         assert_eq!(known.learn(big(4)), None);
         assert!(known.learn(big(3)).is_some_and(|(_, is_new)| !is_new));
-        // Templates are ours.
+        // Our own templates are exempt.
         assert_eq!(known.set_template([transaction(1)]).learned.len(), 1);
         known.forget_old(&HashSet::new(), Instant::now());
         assert!(known.state.lock().forgotten_bytes <= FORGOTTEN_BYTES_MAX);
@@ -326,7 +326,7 @@ mod tests {
         }
         let endless = [&[1, 0, 0, 0, 0xff][..], &[0xff; 8], &[0; 100]].concat();
         assert!(read(&mut Reader::new(&endless)).is_err());
-        // No witness behind a marker would be read as one thing and hashed as another.
+        // A marker without a witness would parse as one transaction and hash as another.
         assert!(read(&mut Reader::new(&[0; 12])).is_err());
     }
 }
