@@ -316,7 +316,7 @@ impl AddressBook {
         const PROBLEMS_MAX: usize = 10;
         let values: Vec<Value> = match serde_json::from_str(json) {
             Ok(values) => values,
-            Err(error) => return vec![format!("the address book cannot be read: {error}")],
+            Err(error) => return vec![format!("cannot parse the address book: {error}")],
         };
         let mut problems = Vec::new();
         let mut left_out = 0_usize;
@@ -325,7 +325,7 @@ impl AddressBook {
                 left_out += 1;
                 if problems.len() < PROBLEMS_MAX {
                     let text: String = value.to_string().chars().take(100).collect();
-                    problems.push(format!("address left out: {text}"));
+                    problems.push(format!("address skipped: {text}"));
                 }
                 continue;
             };
@@ -590,7 +590,7 @@ mod tests {
         }
         assert!(book.pick(NOW + 7.0 * 3600.0, |_| true).is_none() && book.good_peers(9, ip("8.8.8.8"), NOW).is_empty());
         book.failed(at("11.1.1.1:1"), NOW);
-        assert!(book.is_empty(), "one that never answered is dropped");
+        assert!(book.is_empty(), "an address that never answered is dropped");
     }
 
     #[test]

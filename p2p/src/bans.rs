@@ -68,7 +68,7 @@ pub enum NotBanned {
     #[error("{0} is this machine, which is never banned")]
     Loopback(IpAddr),
     /// The address is on the whitelist.
-    #[error("{0} is on the whitelist, and so is never banned")]
+    #[error("{0} is on the whitelist and never banned")]
     Whitelisted(IpAddr),
 }
 
@@ -174,7 +174,7 @@ impl Bans {
     pub fn load_json(&mut self, json: &str, now: f64) -> Vec<String> {
         let values: Vec<serde_json::Value> = match serde_json::from_str(json) {
             Ok(values) => values,
-            Err(error) => return vec![format!("the ban list cannot be read: {error}")],
+            Err(error) => return vec![format!("cannot parse the ban list: {error}")],
         };
         let mut problems = Vec::new();
         for value in values {
@@ -185,7 +185,7 @@ impl Bans {
                     continue;
                 }
                 Err(error) => {
-                    problems.push(format!("ban left out: {error}"));
+                    problems.push(format!("ban skipped: {error}"));
                     continue;
                 }
             };
@@ -196,7 +196,7 @@ impl Bans {
             }
             let Ok(key) = self.bannable(ban.address) else { continue };
             if self.entries.len() >= ENTRIES_MAX {
-                problems.push(format!("more than {ENTRIES_MAX} bans: the rest is left out"));
+                problems.push(format!("more than {ENTRIES_MAX} bans: the rest is skipped"));
                 break;
             }
             let entry = Entry {

@@ -10,7 +10,7 @@
 //! Every share proves the work of its own target before it gets here, but targets may be easy, so an attacker could
 //! make a long chain cheaply. These rules limit how far it is followed:
 //!
-//! 1. The owner wants no parent of a chain whose newest share is an hour older than the best one (protocol section 8.2).
+//! 1. The owner wants no parent of a chain whose newest share is an hour older than the best (protocol section 8.2).
 //! 2. Once there is a whole chain to compare with, a chain whose work per share is below a sixteenth of the best
 //!    share's is not followed: judged by the hardest of its latest five shares before it is, and by the mean
 //!    of all shares after [`JUDGED_SHARES`]. Chains are compared by work in time and all aim for the same pace, so it
@@ -721,12 +721,12 @@ fn host_of(address: SocketAddr) -> SocketAddr {
 /// parent of the one before.
 fn contradiction(question: &Question, shares: &[Arc<Share>]) -> Option<String> {
     if shares.len() as u64 > question.parents + 1 {
-        return Some(format!("sent {} shares when asked for {}", shares.len(), question.parents + 1));
+        return Some(format!("sent {} shares, {} were requested", shares.len(), question.parents + 1));
     }
     let mut due = Some(question.hash);
     for share in shares {
         if Some(share.hash()) != due {
-            return Some(format!("sent share {}, which it was not asked for", share.hash()));
+            return Some(format!("sent share {}, which was not requested", share.hash()));
         }
         due = share.previous();
     }

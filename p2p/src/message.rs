@@ -166,7 +166,7 @@ pub enum Problem {
     Form(#[from] UnpackError),
     /// Too many elements of one kind. Reported before they are parsed, since each takes more memory than its few bytes
     /// on the wire.
-    #[error("{count} {what}, where {limit} are the most")]
+    #[error("{count} {what}, maximum is {limit}")]
     TooMany {
         /// Kind of element.
         what: &'static str,

@@ -1,4 +1,4 @@
-//! Why a connection ends, and whether its peer is to be banned for it (protocol section 3.9).
+//! Reasons for closing a connection, and their bans (protocol section 3.9).
 
 use sharechain::share::CheckError;
 use std::time::Duration;
@@ -7,19 +7,19 @@ use thiserror::Error;
 use crate::frame::FrameError;
 use crate::message::{Command, MessageError, Problem};
 
-/// What a ban is based on where nothing else is said; the swarm multiplies it by the square of how often it happened.
+/// Default base of a ban; the swarm multiplies it by the square of the number of offences.
 const BAN: Duration = Duration::from_secs(3600);
 
-/// That of a failed request for shares.
+/// Base of a ban for a failed request for shares.
 const BAN_FOR_REQUEST: Duration = Duration::from_secs(30);
 
-/// Why a connection ends.
+/// Reason for closing a connection.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum Close {
     /// No misbehaviour: no ban.
     #[error("{0}")]
     Quiet(String),
-    /// We are at both ends: the address dialled is our own, never to be tried again, and nobody is banned.
+    /// We are at both ends: the dialled address is our own, never to be tried again, without a ban.
     #[error("connected to ourselves")]
     Ourselves,
     /// Misbehaviour: the peer is banned.
@@ -30,66 +30,66 @@ pub enum Close {
 /// Misbehaviour.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum Offence {
-    /// A damaged message.
+    /// Damaged message.
     #[error(transparent)]
     Frame(FrameError),
-    /// Something before `version`.
+    /// A message before `version`.
     #[error("first message is `{0}`, not `version`")]
     NoVersion(Command),
     /// A second `version`.
     #[error("a second `version`")]
     SecondVersion,
-    /// A protocol that is too old for the shares of today.
+    /// Protocol version too old for the current shares.
     #[error("protocol version {version} is older than {minimum}")]
     TooOld {
-        /// The peer's.
+        /// Version of the peer.
         version: u32,
-        /// What it should be at least.
+        /// Required minimum.
         minimum: u32,
     },
     /// A share that no honest node sends.
     #[error("{0}")]
     Share(CheckError),
-    /// More shares than it was asked for, or more of something than there is any reason for in one message.
-    #[error("{count} {what}, where {limit} are the most")]
+    /// More shares than requested, or more elements in a message than is plausible.
+    #[error("{count} {what}, maximum is {limit}")]
     TooMany {
-        /// Of what.
+        /// Kind of element.
         what: &'static str,
-        /// How many came.
+        /// Number received.
         count: usize,
-        /// What they should not exceed.
+        /// Maximum number.
         limit: usize,
     },
-    /// A block header without its proof of work.
+    /// Block header without its proof of work.
     #[error("best block header's hash {hash} is above its own target")]
     BestBlock {
-        /// Its proof-of-work hash, in display order.
+        /// Proof-of-work hash of the header, in display order.
         hash: String,
     },
-    /// More transactions to remember than it may give us.
+    /// More transactions to remember than the peer may give us.
     #[error("transactions to remember take {0} bytes")]
     TooMuchToRemember(usize),
-    /// More of something than any honest node sends.
+    /// Rate that no honest node reaches.
     #[error("more than {per_second} {what} a second for too long")]
     TooFast {
-        /// Of what.
+        /// Kind of element.
         what: &'static str,
-        /// What it may send for ever.
+        /// Sustained maximum.
         per_second: u32,
     },
-    /// It could not or would not answer a request for shares. The swarm's to say.
+    /// Failed or refused request for shares. Raised by the swarm.
     #[error("failed request for shares: {0}")]
     RequestFailed(String),
-    /// Shares in an answer that were not asked for. The swarm's to say.
+    /// Shares in an answer that were not requested. Raised by the swarm.
     #[error("{0}")]
     NotAsked(String),
-    /// A share of its failed verification among its ancestors. The swarm's to say.
+    /// A share of the peer failed verification against its ancestors. Raised by the swarm.
     #[error("invalid share: {0}")]
     InvalidShare(String),
 }
 
 impl Offence {
-    /// The word for it in metrics.
+    /// Label for metrics.
     pub fn word(&self) -> &'static str {
         match self {
             Offence::Frame(_) => "checksum",
@@ -107,7 +107,7 @@ impl Offence {
         }
     }
 
-    /// What the ban is based on.
+    /// Base of the ban.
     pub fn ban(&self) -> Duration {
         match self {
             Offence::RequestFailed(_) => BAN_FOR_REQUEST,

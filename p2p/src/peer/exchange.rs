@@ -1,4 +1,4 @@
-//! What goes into a connection and comes out of it: what we say about ourselves, events, orders.
+//! Inputs and outputs of a connection: our own data, events, orders.
 
 use bytes::Bytes;
 use sharechain::merkle::Digest;
@@ -13,120 +13,120 @@ use crate::frame::Budget;
 use crate::message::{AddressRecord, ReplyResult, shares_frame, shares_that_fit};
 use crate::transactions::TemplateTransactions;
 
-/// What this node says about itself on one connection, as it was when the connection began.
+/// Data that this node sends about itself on one connection, as of its start.
 #[derive(Debug, Clone)]
 pub struct Local {
-    /// Begins every frame of the network.
+    /// Prefix of every frame of the network.
     pub prefix: [u8; 8],
-    /// The protocol version to announce: [`PROTOCOL_VERSION`](super::PROTOCOL_VERSION).
+    /// Protocol version to announce: [`PROTOCOL_VERSION`](super::PROTOCOL_VERSION).
     pub protocol_version: u32,
-    /// The name of this software.
+    /// Name of this software.
     pub sub_version: String,
-    /// A random number, the same on all connections of this process.
+    /// Random number, the same on all connections of this process.
     pub nonce: u64,
     /// Our best share.
     pub best_share: Option<ShareHash>,
-    /// Its version. Whether transactions are forwarded on this connection follows from it (section 18.1).
+    /// Version of our best share. Decides whether transactions are forwarded on this connection (section 18.1).
     pub best_version: Option<u64>,
-    /// The lowest protocol version that a peer may speak.
+    /// Lowest accepted protocol version of a peer.
     pub minimum_protocol: u32,
-    /// What to have others told about us.
+    /// Address to advertise to other nodes.
     pub advertise: Advertise,
-    /// What all connections together may hold of unfinished messages.
+    /// Budget of all connections for unfinished messages.
     pub budget: Arc<Budget>,
 }
 
-/// What to have others told about us.
+/// Address to advertise to other nodes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Advertise {
-    /// Nothing.
+    /// No advertisement.
     Nothing,
-    /// That we listen at the address that peers see, on this port.
+    /// The address that peers see, with this port.
     Port(u16),
-    /// That we listen here.
+    /// This address.
     External(SocketAddr),
 }
 
-/// Who opened a connection.
+/// Side that opened a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Direction {
-    /// The peer.
+    /// Opened by the peer.
     Inbound,
-    /// We.
+    /// Opened by this node.
     Outbound,
 }
 
-/// Names a request for shares; the swarm's to choose.
+/// Identifier of a request for shares, chosen by the swarm.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct RequestId(pub u64);
 
-/// What a peer said about itself.
+/// Data that a peer sent about itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Hello {
     /// Protocol version.
     pub version: u32,
-    /// Opaque.
+    /// Opaque service bits.
     pub services: u64,
-    /// The same on all of its connections: two with one nonce are one node.
+    /// Nonce, the same on all connections of the peer: two with one nonce are one node.
     pub nonce: u64,
-    /// Its software, at most 512 bytes, fit to be shown.
+    /// Name of its software, at most 512 bytes, safe for display.
     pub sub_version: String,
-    /// Its best share.
+    /// Best share of the peer.
     pub best_share: Option<ShareHash>,
 }
 
-/// Why a request for shares has no shares.
+/// Reason why a request for shares failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum RequestFailed {
-    /// The peer said so.
+    /// Refused by the peer.
     #[error("the peer answered a request for shares with {0:?}")]
     Refused(ReplyResult),
 }
 
-/// What a peer did.
+/// Event from a peer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PeerEvent {
-    /// The handshake is through. The swarm closes the connection if it has this nonce already, and else orders
+    /// The handshake is complete. The swarm closes the connection if it has this nonce already; otherwise it orders
     /// [`Order::Keep`], then a request for the peer's best share if that is unknown, then the current template
     /// ([`Order::Template`], an empty one if there is none), in this order as the reference sends.
     Connected(Hello),
-    /// Shares that nobody asked for, newest first, each good as far as it can be told without its ancestors. May be none.
+    /// Unsolicited shares, newest first, each checked as far as possible without its ancestors. May be empty.
     Shares(Vec<Arc<Share>>),
-    /// The answer to a request.
+    /// Answer to a request.
     Replied {
-        /// Whose.
+        /// The request.
         request: RequestId,
-        /// The shares, newest first; none if the peer has none of them.
+        /// Shares, newest first; empty if the peer has none of them.
         shares: Result<Vec<Arc<Share>>, RequestFailed>,
     },
-    /// A request for shares, to be answered with [`Order::Answer`].
+    /// Request for shares, to be answered with [`Order::Answer`].
     Asked {
-        /// To go into the answer.
+        /// Identifier for the answer.
         id: [u8; 32],
-        /// At least one.
+        /// Wanted shares, at least one.
         hashes: Vec<ShareHash>,
-        /// Any number.
+        /// Number of ancestors of each, unlimited.
         parents: u64,
-        /// Where to stop.
+        /// Shares to stop before.
         stops: Vec<ShareHash>,
     },
-    /// Nodes that the peer knows.
+    /// Nodes known to the peer.
     Addresses(Vec<AddressRecord>),
-    /// The peer listens on this port.
+    /// Listening port of the peer.
     AdvertisesPort(u16),
-    /// The peer wants to know nodes.
+    /// Request for this number of nodes.
     WantsAddresses(u32),
-    /// A block header whose proof of work meets its own bits.
+    /// Block header whose proof of work meets its own bits.
     BestBlock([u8; 80]),
-    /// The peer's transactions that this node did not know: to be told to all peers by [`Order::Have`].
+    /// Transactions of the peer that were unknown to this node: to be announced to all peers by [`Order::Have`].
     TransactionsLearned(Vec<Digest>),
-    /// The end of a measurement: the quickest round trip, or none if nothing was answered within
+    /// End of a measurement: the quickest round trip, or `None` without any answer within
     /// [`MEASUREMENT_TIMEOUT`](super::MEASUREMENT_TIMEOUT).
     Latency(Option<Duration>),
 }
 
-/// Shares that peers are sent unasked, newest first, in as many messages as their bytes take. Clones share the messages,
-/// which are written when the first peer's turn comes: fifty peers need no fifty copies of a long share.
+/// Unsolicited shares for peers, newest first, split into messages by size. Clones share the messages, which are
+/// encoded on first use: fifty peers need no fifty copies of a long share.
 #[derive(Debug, Clone)]
 pub struct Announcement(Arc<Announced>);
 
@@ -143,17 +143,17 @@ struct AnnouncedMessage {
 }
 
 impl Announcement {
-    /// How many messages it takes: one if there are no shares.
+    /// Number of messages: one if there are no shares.
     pub fn messages(&self) -> usize {
         self.0.messages.len()
     }
 
-    /// The shares of one message.
+    /// Returns the shares of one message.
     pub(super) fn message(&self, index: usize) -> &[Arc<Share>] {
         &self.0.shares[self.0.messages[index].shares.clone()]
     }
 
-    /// The frame of one message on the network with this prefix, which is the same for all peers.
+    /// Returns the frame of one message on the network with this prefix, shared by all peers.
     pub(super) fn frame(&self, index: usize, prefix: [u8; 8]) -> Bytes {
         self.0.messages[index].frame.get_or_init(|| shares_frame(prefix, self.message(index))).clone()
     }
@@ -168,7 +168,7 @@ impl From<Vec<Arc<Share>>> for Announcement {
             if count > 0 {
                 messages.push(at..at + count);
             }
-            // One that no message takes is left out; only a miner of this node's own could have made it.
+            // A share too long for any message is left out; only a miner of this node could have made it.
             at += count.max(1);
         }
         if messages.is_empty() {
@@ -196,50 +196,50 @@ impl Deref for Announcement {
     }
 }
 
-/// What is to be sent to a peer.
+/// Order for a connection.
 #[derive(Debug, Clone)]
 pub enum Order {
-    /// The connection is wanted: from now on the peer is pinged and told where we are. Not before, because a reference that
-    /// knows us by another connection drops this one without a word at our `version`, and bans us for whatever it reads in
-    /// the same breath.
+    /// Keep the connection: from now on the peer is pinged and receives our address. Not earlier, because a reference
+    /// that has another connection to us silently drops this one at our `version`, and bans us for any message that it
+    /// reads right after.
     Keep,
-    /// A measurement of the round trip, unless one is under way; [`PeerEvent::Latency`] when it has ended.
+    /// Measure the round trip, unless a measurement is running; ends with [`PeerEvent::Latency`].
     MeasureLatency,
-    /// These shares, newest first, also if there are none. Those from before version 34 go with their transactions, or
-    /// not at all if we do not have these.
+    /// Send these shares, newest first, even if there are none. Those from before version 34 are sent with their
+    /// transactions, or not at all if we lack these.
     Shares(Announcement),
-    /// A request for shares.
+    /// Request shares.
     Request {
-        /// Comes back with the answer.
+        /// Identifier, returned with the answer.
         request: RequestId,
-        /// At least one.
+        /// Wanted shares, at least one.
         hashes: Vec<ShareHash>,
-        /// How many ancestors of each.
+        /// Number of ancestors of each.
         parents: u64,
-        /// Where to stop.
+        /// Shares to stop before.
         stops: Vec<ShareHash>,
     },
-    /// The answer to [`PeerEvent::Asked`].
+    /// Answer [`PeerEvent::Asked`].
     Answer {
-        /// That of the question.
+        /// Identifier of the request.
         id: [u8; 32],
-        /// Newest first.
+        /// Shares, newest first.
         shares: Vec<Arc<Share>>,
     },
-    /// Nodes that we know.
+    /// Send nodes known to us.
     Addresses(Vec<AddressRecord>),
-    /// The advertisement of a node that connects from the same host as the peer does.
+    /// Forward the advertisement of a node on the same host as the peer.
     AddressOfMe(u16),
-    /// A question for so many nodes.
+    /// Ask for this number of nodes.
     GetAddresses(u32),
-    /// Our best block header.
+    /// Send our best block header.
     BestBlock([u8; 80]),
-    /// Our current template's transactions, once after [`PeerEvent::Connected`] and then whenever they change.
+    /// Announce our current template's transactions: once after [`PeerEvent::Connected`], then whenever they change.
     Template(Arc<TemplateTransactions>),
-    /// Transactions that we learned otherwise than by a template.
+    /// Announce transactions learned from other sources than a template.
     Have(Arc<[Digest]>),
-    /// Transactions that we forgot.
+    /// Announce transactions that we forgot.
     Losing(Arc<[Digest]>),
-    /// The end of the connection.
+    /// Close the connection.
     Close(Close),
 }

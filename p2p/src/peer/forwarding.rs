@@ -1,5 +1,5 @@
-//! What a connection knows about transactions: those that the peer had us remember, those that it says it knows, and
-//! those that we had it remember (protocol section 3.8, corrected in section 18.1).
+//! Transactions of a connection: those that the peer asked us to remember, those that it announced as known, and those
+//! that we asked it to remember (protocol section 3.8, corrected in section 18.1).
 
 use sharechain::merkle::Digest;
 use sharechain::share::Share;
@@ -10,29 +10,29 @@ use super::{Close, Offence};
 use crate::message::Message;
 use crate::transactions::{REMEMBERED_BYTES_MAX, TemplateTransactions, Transaction, Transactions};
 
-/// Hashes kept of what a peer says it knows, as the reference does. Not knowing what it knows costs sending it.
+/// Maximum hashes kept of the peer's known transactions, as in the reference. A missing one is sent again.
 const THEIRS_MAX: usize = 10_000;
 
-/// What a peer had us remember.
+/// A transaction remembered for a peer.
 #[derive(Debug)]
 struct Remembered {
     size: usize,
-    /// Keeps it known. None where there was no room for it.
+    /// Keeps it known. `None` if there was no room for it.
     _transaction: Option<Arc<Transaction>>,
 }
 
-/// The transactions of one connection.
+/// Transactions of one connection.
 #[derive(Debug, Default)]
 pub(super) struct Forwarding {
     remembered: HashMap<Digest, Remembered>,
     remembered_bytes: usize,
     theirs: HashSet<Digest>,
-    /// In the order that they came in; may hold some that are gone.
+    /// In order of arrival; may contain some that are gone.
     theirs_by_age: VecDeque<Digest>,
     ours: Option<Ours>,
 }
 
-/// What we had the peer remember of the current template.
+/// Transactions of the current template that the peer remembers for us.
 #[derive(Debug, Default)]
 struct Ours {
     told: Vec<Arc<Transaction>>,
@@ -41,12 +41,12 @@ struct Ours {
 }
 
 impl Forwarding {
-    /// Bytes that the peer has us remember.
+    /// Bytes remembered for the peer.
     pub(super) fn remembered_bytes(&self) -> usize {
         self.remembered_bytes
     }
 
-    /// The peer knows these.
+    /// Handles `have_tx`.
     pub(super) fn handle_have(&mut self, hashes: Vec<Digest>) {
         for hash in hashes {
             if self.theirs.insert(hash) {
@@ -62,14 +62,14 @@ impl Forwarding {
         }
     }
 
-    /// The peer no longer knows these.
+    /// Handles `losing_tx`.
     pub(super) fn handle_losing(&mut self, hashes: &[Digest]) {
         for hash in hashes {
             self.theirs.remove(hash);
         }
     }
 
-    /// The peer wants these remembered. Says which of them nobody told us before.
+    /// Handles `remember_tx`. Returns the transactions that were new to this node.
     pub(super) fn handle_remember(
         &mut self,
         hashes: Vec<Digest>,
@@ -99,7 +99,7 @@ impl Forwarding {
         let remembered = Remembered { size, _transaction: transaction };
         if self.remembered.insert(hash, remembered).is_some() {
             let hash = sharechain::share::display_hex(&hash);
-            return Err(Close::Quiet(format!("transaction {hash} is to be remembered twice")));
+            return Err(Close::Quiet(format!("transaction {hash} remembered twice")));
         }
         self.remembered_bytes += size;
         if self.remembered_bytes >= REMEMBERED_BYTES_MAX {
@@ -108,19 +108,19 @@ impl Forwarding {
         Ok(())
     }
 
-    /// The peer no longer wants these remembered.
+    /// Handles `forget_tx`.
     pub(super) fn handle_forget(&mut self, hashes: &[Digest]) -> Result<(), Close> {
         for hash in hashes {
             let Some(gone) = self.remembered.remove(hash) else {
                 let hash = sharechain::share::display_hex(hash);
-                return Err(Close::Quiet(format!("transaction {hash} is to be forgotten, but was not remembered")));
+                return Err(Close::Quiet(format!("transaction {hash} forgotten without being remembered")));
             };
             self.remembered_bytes -= gone.size;
         }
         Ok(())
     }
 
-    /// What tells the peer of the current template.
+    /// Returns the messages that announce the current template.
     pub(super) fn template(&mut self, template: &TemplateTransactions, known: &Transactions) -> Vec<Message> {
         let Some(ours) = &mut self.ours else {
             let mut ours = Ours::default();
@@ -148,13 +148,13 @@ impl Forwarding {
         messages
     }
 
-    /// Whether the peer was told of a template, and so is to be told of more.
+    /// True if the peer received a template, and must receive later ones.
     pub(super) fn has_begun(&self) -> bool {
         self.ours.is_some()
     }
 
-    /// What goes before and after a `shares` with these shares; none if we lack a transaction that they name, or these take
-    /// more than a peer may be given.
+    /// Returns the messages before and after a `shares` with these shares; `None` if we lack a transaction that they
+    /// name, or these exceed what a peer may be given.
     pub(super) fn around_shares(&self, shares: &[&Arc<Share>], known: &Transactions) -> Option<CompanionMessages> {
         let (mut wanted, mut seen, mut to_send) = (false, HashSet::new(), Vec::new());
         let mut bytes = self.ours.as_ref().map_or(0, |ours| ours.bytes);
@@ -176,7 +176,7 @@ impl Forwarding {
             return None;
         }
         Some(CompanionMessages {
-            // The reference sends an empty one too where the template has all that the peer lacks.
+            // The reference also sends an empty one if the template has everything that the peer lacks.
             before: wanted.then(|| Message::RememberTx {
                 hashes: Vec::new(),
                 transactions: to_send.iter().map(|one| one.raw.clone()).collect(),
@@ -188,13 +188,13 @@ impl Forwarding {
 
 #[cfg(test)]
 impl Forwarding {
-    /// How many hashes are kept of what the peer knows, and how many in the order of their age.
+    /// Number of hashes kept of the peer's known transactions, and number in the order of their age.
     pub(super) fn theirs_kept(&self) -> (usize, usize) {
         (self.theirs.len(), self.theirs_by_age.len())
     }
 }
 
-/// What goes around a `shares`.
+/// Messages around a `shares`.
 #[derive(Debug)]
 pub(super) struct CompanionMessages {
     pub(super) before: Option<Message>,
@@ -202,7 +202,7 @@ pub(super) struct CompanionMessages {
 }
 
 impl Ours {
-    /// Leaves only what is in `template`, and says what went.
+    /// Keeps only the transactions in `template`, and returns the removed ones.
     fn retain(&mut self, template: &[Arc<Transaction>]) -> Vec<Digest> {
         let stays: HashSet<&Digest> = template.iter().map(|one| &one.hash).collect();
         let (told, gone): (Vec<_>, Vec<_>) =
@@ -215,7 +215,7 @@ impl Ours {
         gone.iter().map(|one| one.hash).collect()
     }
 
-    /// Adds what is in `template`, as far as a peer must remember it, and says what came.
+    /// Adds the transactions in `template` that a peer must remember, and returns the added ones.
     fn add(&mut self, template: &[Arc<Transaction>]) -> Vec<Arc<Transaction>> {
         let mut added = Vec::new();
         for one in template {
@@ -229,12 +229,12 @@ impl Ours {
     }
 }
 
-/// Checks that every transaction that a peer's share is the first to name is there.
+/// Checks that every transaction first named by a peer's share is known.
 pub(super) fn check_share(share: &Share, known: &Transactions) -> Result<(), Close> {
     missing(known, share).map_or(Ok(()), |hash| Err(unknown(hash)))
 }
 
-/// Whether we have every transaction that a share is the first to name.
+/// True if we have every transaction first named by a share.
 pub(super) fn has_all_of(known: &Transactions, share: &Share) -> bool {
     missing(known, share).is_none()
 }

@@ -6,10 +6,10 @@ use std::net::SocketAddr;
 use super::{Close, Hello, Local, Offence, Peer, PeerEvent};
 use crate::message::{Endpoint, Version};
 
-/// Bytes of a peer's software name that are kept, as the reference does.
+/// Bytes kept of a peer's software name, as in the reference.
 const SUB_VERSION_BYTES_MAX: usize = 512;
 
-/// What we say about ourselves to `remote`: our address is our socket's, not our public one.
+/// Our `version` message for `remote`: with our socket's address, not our public one.
 pub(super) fn version_of(local: &Local, remote: SocketAddr, local_address: SocketAddr) -> Version {
     Version {
         version: local.protocol_version,
@@ -47,7 +47,7 @@ impl Peer {
     }
 }
 
-/// The text that a stranger's bytes are, without anything that would move the cursor of who reads it.
+/// Decodes untrusted bytes to text without control characters, which could move a terminal's cursor.
 fn readable(bytes: &[u8]) -> String {
     let kept = &bytes[..bytes.len().min(SUB_VERSION_BYTES_MAX)];
     String::from_utf8_lossy(kept).chars().map(|one| if one.is_control() { '\u{fffd}' } else { one }).collect()

@@ -1,15 +1,15 @@
-//! What keeps a connection alive and this node known: pings, and advertisements of where we are.
+//! Periodic messages: pings, and advertisements of our address.
 
 use std::time::{Duration, Instant};
 
 use super::{Advertise, Close, Peer};
 use crate::message::{AddressRecord, Endpoint, Message};
 
-/// Seconds between two pings, at least and at most. The reference leaves 100 on average and drops a peer after 100 of
-/// silence, so that two quiet ones lose each other often.
+/// Range of seconds between two pings. The reference's mean is 100 and it drops a peer after 100 s of silence, so two
+/// quiet reference nodes often lose each other.
 const PING_SECONDS: std::ops::Range<u64> = 30..60;
 
-/// Seconds between two advertisements of us, on average. The reference's is 100 for each of its peers.
+/// Mean seconds between two advertisements of our address. The reference's is 100 for each of its peers.
 const ADVERTISE_SECONDS_MEAN: f64 = 600.0;
 
 impl Peer {

@@ -1,5 +1,5 @@
-//! The round trip to a peer, measured as the reference does: by requests for a share that cannot exist, which every node
-//! answers at once with none (protocol section 3.7, trap 41).
+//! Round trip to a peer, measured as in the reference: by requests for a share that cannot exist, which every node
+//! answers at once with an empty reply (protocol section 3.7, trap 41).
 
 use sharechain::share::ShareHash;
 use std::time::{Duration, Instant};
@@ -7,17 +7,17 @@ use std::time::{Duration, Instant};
 use super::{Close, Offence, Peer, PeerEvent};
 use crate::message::Message;
 
-/// Requests of one measurement, one after the other; the quickest answer counts.
+/// Consecutive requests of one measurement; the quickest answer counts.
 const PROBES: u32 = 3;
 
-/// Longest that a measurement takes. What was not answered by then is not waited for; the connection stays, for a node may
-/// answer the rest of the protocol and not this.
+/// Maximum duration of a measurement. Later answers are ignored; the connection stays, since a node may answer the rest
+/// of the protocol and not this.
 pub const MEASUREMENT_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// A measurement that is under way.
+/// A running measurement.
 #[derive(Debug)]
 pub(super) struct Measurement {
-    /// Identifier of the request that is not answered yet.
+    /// Identifier of the pending request.
     id: [u8; 32],
     sent: Instant,
     /// Requests that follow it.
@@ -27,7 +27,7 @@ pub(super) struct Measurement {
 }
 
 impl Peer {
-    /// Begins a measurement, unless one is under way.
+    /// Starts a measurement, unless one is running.
     pub(super) fn measure_latency(&mut self, now: Instant) -> Result<(), Close> {
         if self.measurement.is_some() {
             return Ok(());
@@ -42,7 +42,7 @@ impl Peer {
         self.send(&Message::ShareReq { id, hashes: vec![ShareHash([0; 32])], parents: 0, stops: Vec::new() })
     }
 
-    /// Takes the answer to a request of the measurement, which has `shares` shares. False if `id` is none of its.
+    /// Handles an answer with `shares` shares. Returns false if `id` is not of the measurement.
     pub(super) fn note_probed(&mut self, id: &[u8; 32], shares: usize, now: Instant) -> Result<bool, Close> {
         let Some(Measurement { sent, left, best, deadline, .. }) = self.measurement.take_if(|probe| probe.id == *id)
         else {
@@ -60,12 +60,12 @@ impl Peer {
         Ok(true)
     }
 
-    /// When the measurement under way has taken too long.
+    /// Deadline of the running measurement.
     pub(super) fn measurement_deadline(&self) -> Option<Instant> {
         self.measurement.as_ref().map(|measurement| measurement.deadline)
     }
 
-    /// Ends a measurement that has taken too long with what was answered.
+    /// Ends an overdue measurement with the answers so far.
     pub(super) fn end_measurement(&mut self, now: Instant) {
         if let Some(measurement) = self.measurement.take_if(|measurement| now >= measurement.deadline) {
             self.events.push_back(PeerEvent::Latency(measurement.best));
@@ -82,7 +82,7 @@ mod tests {
 
     const MILLISECOND: Duration = Duration::from_millis(1);
 
-    /// The identifier of the only request that was sent.
+    /// Returns the identifier of the only request that was sent.
     fn probe(talk: &mut Talk) -> [u8; 32] {
         match &talk.said()[..] {
             [Message::ShareReq { id, hashes, parents: 0, stops }] => {
@@ -139,7 +139,7 @@ mod tests {
         talk.hear(&reply(id)).unwrap();
         assert_eq!((talk.said(), talk.peer.poll_event()), (vec![], None), "it came too late");
         talk.wait(20).unwrap();
-        // The third request is lost: the quickest of the two before it counts.
+        // The third request is lost: the quickest of the first two counts.
         talk.order(Order::MeasureLatency).unwrap();
         for _ in 0..2 {
             let id = probe(&mut talk);

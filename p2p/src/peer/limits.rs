@@ -1,35 +1,35 @@
-//! How much a peer may send for ever, and at once: buckets that fill with time.
+//! Rate limits of a peer: token buckets.
 
 use std::time::Instant;
 
 use super::Offence;
 
-/// What a peer may send of one thing.
+/// Rate limit for one kind of data.
 #[derive(Debug, Clone, Copy)]
 struct Rate {
     what: &'static str,
-    /// For ever.
+    /// Sustained rate.
     per_second: u32,
-    /// At once, after it sent none for a while.
+    /// Burst after a pause.
     burst: u32,
 }
 
-/// All messages. A busy reference node sent up to 40 in one second where shares came every half second; five minutes of
-/// that may have piled up behind a suspended machine.
+/// All messages. A busy reference node sent up to 40 in one second with a share every half second; five minutes of that
+/// may have queued up behind a suspended machine.
 const MESSAGES: Rate = Rate { what: "messages", per_second: 200, burst: 10_000 };
 
-/// Bytes but for answers to our requests. Whoever forwards transactions sends up to 4 MB with a new template, which comes
-/// every few seconds at worst.
+/// Bytes, except answers to our requests. A node that forwards transactions sends up to 4 MB with a new template, every
+/// few seconds at worst.
 const BYTES: Rate = Rate { what: "bytes", per_second: 2_000_000, burst: 80_000_000 };
 
-/// Shares that we did not ask for: five at most for each new best share. Each costs a proof-of-work hash, which takes a
-/// third of a millisecond on Litecoin.
+/// Unsolicited shares: at most five for each new best share. Each costs a proof-of-work hash, which takes a third of a
+/// millisecond on Litecoin.
 const SHARES: Rate = Rate { what: "shares", per_second: 100, burst: 3_000 };
 
-/// Shares that we are asked for. Who starts without any asks for two chain lengths, 17,280, as fast as we answer.
+/// Shares requested by the peer. A new node requests two chain lengths, 17,280, as fast as we answer.
 const SERVED: Rate = Rate { what: "requested shares", per_second: 500, burst: 60_000 };
 
-/// Records of addresses told and asked for. Told ones are passed on four times on average, so few peers can make many.
+/// Address records received and requested. Received ones are relayed four times on average, so few peers can make many.
 const ADDRESSES: Rate = Rate { what: "addresses", per_second: 50, burst: 5_000 };
 
 #[derive(Debug)]
@@ -44,7 +44,7 @@ impl Bucket {
         Bucket { rate, left: f64::from(rate.burst), at: now }
     }
 
-    /// Takes so much out, more than there is if need be.
+    /// Takes `amount` out, below zero if necessary.
     fn pour(&mut self, amount: f64, now: Instant) {
         let gained = now.saturating_duration_since(self.at).as_secs_f64() * f64::from(self.rate.per_second);
         self.at = self.at.max(now);
@@ -52,7 +52,7 @@ impl Bucket {
     }
 
     fn take(&mut self, amount: usize, now: Instant) -> Result<(), Offence> {
-        // Amounts are lengths of what is in memory, far below 2^53.
+        // Amounts are lengths in memory, far below 2^53.
         self.pour(amount as f64, now);
         if self.left < 0.0 {
             return Err(Offence::TooFast { what: self.rate.what, per_second: self.rate.per_second });
@@ -61,7 +61,7 @@ impl Bucket {
     }
 }
 
-/// All that is counted of one peer.
+/// Rate limits of one peer.
 #[derive(Debug)]
 pub(super) struct Limits {
     messages: Bucket,
@@ -91,7 +91,7 @@ impl Limits {
         self.bytes.take(count, now)
     }
 
-    /// Bytes that turned out to be wanted.
+    /// Refunds bytes that turned out to be wanted.
     pub(super) fn bytes_wanted(&mut self, count: usize, now: Instant) {
         self.bytes.pour(-(count as f64), now);
     }
@@ -100,7 +100,7 @@ impl Limits {
         self.shares.take(count, now)
     }
 
-    /// A request for the descent of so many hashes. What the answer holds is counted when it is sent.
+    /// Counts a request for this number of hashes. The answer's shares are counted when it is sent.
     pub(super) fn asked(&mut self, hashes: usize, now: Instant) -> Result<(), Offence> {
         self.served.take(hashes, now)
     }

@@ -1,5 +1,5 @@
-//! One connection to a peer as a state machine without I/O: handshake, keep-alive, requests, forwarding of transactions,
-//! and every limit that a stranger is held to.
+//! One connection to a peer as a state machine without I/O: handshake, keep-alive, requests, forwarding of
+//! transactions, and all limits for untrusted peers.
 //!
 //! ```text
 //!  bytes ──frame──▶ message ──▶ Peer ──▶ PeerEvent
@@ -37,30 +37,30 @@ pub use exchange::{Advertise, Announcement, Direction, Hello, Local, Order, Peer
 pub use latency::MEASUREMENT_TIMEOUT;
 pub use requests::REPLY_TIMEOUT;
 
-/// Names a connection, from when it is made or accepted. Never used twice.
+/// Identifier of a connection, from the dial or accept on. Never reused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
 pub struct PeerId(pub u64);
 
-/// The protocol version that we speak.
+/// Protocol version of this implementation.
 pub const PROTOCOL_VERSION: u32 = 3501;
 
-/// How long a peer may take to say `version`.
+/// Time limit for a peer's `version`.
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long a peer may send no whole message.
+/// Maximum silence of a peer, counted from its last complete message.
 pub const IDLE_TIMEOUT: Duration = Duration::from_secs(100);
 
-/// How long a message may take to come whole, however short it is...
+/// Base time limit for completing a message...
 const FRAME_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// ...and how many bytes of it must come in each second beyond that.
+/// ...extended by a second for each of this number of its bytes.
 const FRAME_BYTES_PER_SECOND: u64 = 50_000;
 
-/// Bytes that may wait to be sent when another message is to go out. Its peer asked for them, or 1,000 times forwarded
-/// transactions, and does not read.
+/// Maximum bytes in the send queue when another message is to be queued. Above it the peer requested the data, or 1,000
+/// times forwarded transactions, and does not read.
 const OUTPUT_BYTES_MAX: usize = 8_000_000;
 
-/// The most addresses that a peer is told at its question (section 3.5).
+/// Maximum number of addresses in one answer (section 3.5).
 const ADDRESSES_ASKED_MAX: u32 = 100;
 
 /// One connection.
@@ -71,14 +71,14 @@ pub struct Peer {
     remote: SocketAddr,
     direction: Direction,
     random: fastrand::Rng,
-    /// A moment, and the same in seconds since 1970.
+    /// An instant, and the same time in seconds since 1970.
     clock: (Instant, u64),
-    /// The services that the peer said; none before its `version`.
+    /// Services in the peer's `version`; `None` before it.
     services: Option<u64>,
     opened: Instant,
-    /// When the last whole message came.
+    /// Time of the last complete message.
     heard: Instant,
-    /// When the message under way began to come.
+    /// Start of the incomplete message.
     frame_began: Option<Instant>,
     ping_due: Option<Instant>,
     advertise_due: Option<Instant>,
@@ -90,13 +90,13 @@ pub struct Peer {
     output: VecDeque<Outgoing>,
     output_bytes: usize,
     events: VecDeque<PeerEvent>,
-    /// What came, for whoever counts.
+    /// Received commands, for metrics.
     received: VecDeque<Command>,
 }
 
 impl Peer {
-    /// A connection between `remote` and our `local_address` that has just been made; `version` is queued at once. `seed`
-    /// is a random number, and `unix` the time in seconds since 1970.
+    /// Creates the state of a new connection between `remote` and our `local_address`; `version` is queued at once.
+    /// `seed` is a random number, and `unix` the time in seconds since 1970.
     #[allow(clippy::too_many_arguments, reason = "all of it is known when a connection is made, and nothing else is")]
     pub fn new(
         local: Local,
@@ -138,37 +138,37 @@ impl Peer {
         peer
     }
 
-    /// The peer's address, IPv4 as such.
+    /// Address of the peer, IPv4 in its own form.
     pub fn remote(&self) -> SocketAddr {
         self.remote
     }
 
-    /// Who opened the connection.
+    /// Side that opened the connection.
     pub fn direction(&self) -> Direction {
         self.direction
     }
 
-    /// Whether the handshake is through.
+    /// True if the handshake is complete.
     pub fn is_connected(&self) -> bool {
         self.services.is_some()
     }
 
-    /// Bytes that wait to be sent.
+    /// Number of bytes waiting to be sent.
     pub fn output_bytes(&self) -> usize {
         self.output_bytes
     }
 
-    /// Bytes that came of a message that is not whole, and bytes that it lacks. When what comes next makes a long one
-    /// whole, handling it may take a second.
+    /// Returns received and missing bytes of the incomplete message. Completing a long one may take a second of
+    /// processing.
     pub fn unfinished(&self) -> (usize, usize) {
         let (left, have) = self.frames.progress();
         (have, left)
     }
 
-    /// Takes bytes that came.
+    /// Handles received bytes.
     ///
     /// # Errors
-    /// [`Close`]: the connection is to be closed. What is queued already still counts.
+    /// [`Close`]: the connection is to be closed. Events queued before still count.
     pub fn handle_bytes(&mut self, bytes: &[u8], known: &Transactions, now: Instant) -> Result<(), Close> {
         self.limits.bytes(bytes.len(), now)?;
         let mut input = bytes;
@@ -176,9 +176,9 @@ impl Peer {
             let is_connected = self.is_connected();
             let has_asked = self.requests.are_open() || self.measurement.is_some();
             let judge = |command: Command| match command {
-                // Before the handshake only `version` is taken, and anything else only to be refused.
+                // Before the handshake only `version` is accepted; anything else is read only to be refused.
                 _ if !is_connected => Verdict::Take(SMALL_BYTES_MAX),
-                // Answers to nothing are ignored, so they need not be kept.
+                // Answers without a request are ignored, so they are not kept.
                 Command::ShareReply if !has_asked => Verdict::Skip,
                 _ => Verdict::Take(command.bytes_max()),
             };
@@ -197,7 +197,7 @@ impl Peer {
         Ok(())
     }
 
-    /// Does what is due at `now`, which is `unix` seconds after 1970.
+    /// Performs everything due at `now`, which is `unix` seconds after 1970.
     ///
     /// # Errors
     /// [`Close`].
@@ -218,13 +218,13 @@ impl Peer {
         Ok(())
     }
 
-    /// When [`Peer::handle_timeout`] is next due.
+    /// Returns when [`Peer::handle_timeout`] is next due.
     pub fn poll_timeout(&self) -> Option<Instant> {
         let silence = self.silence_deadline().map(|(deadline, _)| deadline);
         [silence, self.measurement_deadline(), self.ping_due, self.advertise_due].into_iter().flatten().min()
     }
 
-    /// When the peer has been silent for too long, and about what.
+    /// Returns when the peer has been silent for too long, and the reason.
     fn silence_deadline(&self) -> Option<(Instant, &'static str)> {
         let handshake = || (self.opened + HANDSHAKE_TIMEOUT, "no `version` in time");
         if !self.is_connected() {
@@ -233,44 +233,44 @@ impl Peer {
         if let Some(began) = self.frame_began {
             let (left, have) = self.frames.progress();
             let more = Duration::from_secs((left + have) as u64 / FRAME_BYTES_PER_SECOND);
-            return Some((began + FRAME_TIMEOUT + more, "a message does not come to its end"));
+            return Some((began + FRAME_TIMEOUT + more, "message not completed in time"));
         }
         let idle = (self.heard + IDLE_TIMEOUT, "nothing heard for 100 s");
         let reply = self.requests.deadline().map(|deadline| (deadline, "no answer to a request for shares"));
         [Some(idle), reply].into_iter().flatten().min()
     }
 
-    /// Bytes to send, if there are any.
+    /// Returns the next bytes to send, if any.
     pub fn poll_frame(&mut self) -> Option<Bytes> {
         let message = self.output.pop_front()?;
         self.output_bytes -= message.charge();
         Some(message.into_frame(self.local.prefix))
     }
 
-    /// About how many bytes [`Peer::poll_frame`] gives next: a long message takes a while to write.
+    /// Approximate size of the next [`Peer::poll_frame`]: a long message takes a while to encode.
     pub fn next_frame_bytes(&self) -> usize {
         self.output.front().map_or(0, Outgoing::bytes)
     }
 
-    /// Bytes of transactions that the peer has us remember.
+    /// Bytes of transactions remembered for the peer.
     pub fn remembered_bytes(&self) -> usize {
         self.forwarding.remembered_bytes()
     }
 
-    /// What kind of message came, for each one.
+    /// Returns the command of each received message, in turn.
     pub fn poll_received(&mut self) -> Option<Command> {
         self.received.pop_front()
     }
 
-    /// News, if there is any.
+    /// Returns the next event, if any.
     pub fn poll_event(&mut self) -> Option<PeerEvent> {
         self.events.pop_front()
     }
 
-    /// Does what the swarm wants. Orders before the handshake is through are ignored, but for [`Order::Close`].
+    /// Executes an order of the swarm. Before the handshake all orders except [`Order::Close`] are ignored.
     ///
     /// # Errors
-    /// [`Close`]: the order said so, or the peer reads too slowly.
+    /// [`Close`]: by order, or because the peer reads too slowly.
     pub fn handle_order(&mut self, order: Order, known: &Transactions, now: Instant) -> Result<(), Close> {
         match order {
             Order::Close(close) => Err(close),
@@ -309,7 +309,7 @@ impl Peer {
         }
     }
 
-    /// Whether transactions are told on this connection, which our own best share decided when it began (section 18.1).
+    /// True if transactions are announced here, which our best share at the start decided (section 18.1).
     fn forwards(&self) -> bool {
         self.local.best_version.is_none_or(|version| version < FIRST_VERSION_WITHOUT_TRANSACTIONS)
     }
@@ -346,7 +346,7 @@ impl Peer {
                 if self.note_probed(&id, shares.len(), now)? {
                     return Ok(());
                 }
-                // Answers to nothing are ignored, as the reference does.
+                // Answers without a request are ignored, as in the reference.
                 let Some((request, shares_max)) = self.requests.replied(&id) else { return Ok(()) };
                 self.limits.bytes_wanted(frame.payload.len(), now);
                 if shares.len() > shares_max {
@@ -372,7 +372,7 @@ impl Peer {
         Ok(())
     }
 
-    /// Checks what can be checked of shares alone. Those of obsolete versions are passed over, as the reference does.
+    /// Checks shares as far as possible without ancestors. Those of obsolete versions are skipped, as in the reference.
     fn load(&self, shares: &[WrappedShare]) -> Result<Vec<Arc<Share>>, Close> {
         let mut loaded = Vec::with_capacity(shares.len());
         for wrapped in shares {
@@ -396,11 +396,11 @@ impl Peer {
     ) -> Result<(), Close> {
         if hashes.is_empty() {
             // Trap 39: the reference divides by their number, and disconnects.
-            return Err(Close::Quiet("asks for no share at all".into()));
+            return Err(Close::Quiet("share request without hashes".into()));
         }
         self.limits.asked(hashes.len(), now)?;
         if hashes.iter().all(|hash| hash.0 == [0; 32]) {
-            // Trap 41: nobody has this share; the peer measures how long the answer takes.
+            // Trap 41: no node has this share; the peer measures the response time.
             return self.answer(id, Vec::new(), now);
         }
         self.requests.asked()?;
@@ -418,8 +418,8 @@ impl Peer {
         Ok(())
     }
 
-    /// Answers with as many of `shares` as fit; the other side asks again for what is below. The reference would say that
-    /// all of them together are too long.
+    /// Answers with as many of `shares` as fit; the peer requests the rest. The reference would report that all of them
+    /// together are too long.
     fn answer(&mut self, id: [u8; 32], mut shares: Vec<Arc<Share>>, now: Instant) -> Result<(), Close> {
         let count = replies_that_fit(&shares);
         if count == 0 && !shares.is_empty() {
@@ -431,8 +431,8 @@ impl Peer {
     }
 
     fn send_shares(&mut self, shares: &Announcement, known: &Transactions) -> Result<(), Close> {
-        // Shares that cannot go with their transactions would cost us the connection. Who misses them asks for them, and
-        // answers need none.
+        // Shares without their transactions would cost us the connection. Peers that miss them request them, and
+        // answers need no transactions.
         let mut sent: Vec<&Arc<Share>> = shares.iter().filter(|share| forwarding::has_all_of(known, share)).collect();
         let around = self.forwarding.around_shares(&sent, known).or_else(|| {
             sent.retain(|share| !share.version().lists_transactions());
@@ -453,7 +453,7 @@ impl Peer {
 
     fn send_later(&mut self, message: Outgoing) -> Result<(), Close> {
         if self.output_bytes > OUTPUT_BYTES_MAX {
-            return Err(Close::Quiet(format!("reads too slowly: {} bytes wait for it", self.output_bytes)));
+            return Err(Close::Quiet(format!("reads too slowly: {} bytes waiting to be sent", self.output_bytes)));
         }
         self.queue(message);
         Ok(())
@@ -465,7 +465,7 @@ impl Peer {
     }
 }
 
-/// Shares from here on name no transactions, so a node that has one forwards none.
+/// First share version without transactions: a node that has such a share forwards none.
 const FIRST_VERSION_WITHOUT_TRANSACTIONS: u64 = 34;
 
 fn quiet(error: &impl std::fmt::Display) -> Close {

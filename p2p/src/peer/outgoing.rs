@@ -1,4 +1,4 @@
-//! Messages that wait to be sent on a connection.
+//! Send queue of a connection.
 
 use bytes::Bytes;
 use sharechain::share::Share;
@@ -8,10 +8,10 @@ use super::Announcement;
 use crate::frame::HEADER_BYTES;
 use crate::message::reply_frame;
 
-/// What a message with shares counts of these at most: eight may wait, however long they are.
+/// Maximum charge of a message with shares: eight may wait, whatever their length.
 const CHARGE_MAX: usize = 1_000_000;
 
-/// A message that waits to be sent. Shares are in memory anyway, so theirs are written only when their turn comes.
+/// Message in the send queue. Shares are in memory anyway, so messages with shares are encoded only when sent.
 #[derive(Debug)]
 pub(super) enum Outgoing {
     Frame(Bytes),
@@ -20,7 +20,7 @@ pub(super) enum Outgoing {
 }
 
 impl Outgoing {
-    /// Bytes of the frame, or about as many.
+    /// Size of the frame in bytes, possibly approximate.
     pub(super) fn bytes(&self) -> usize {
         match self {
             Outgoing::Frame(frame) => frame.len(),
@@ -29,7 +29,7 @@ impl Outgoing {
         }
     }
 
-    /// What it counts while it waits. A share that is millions of bytes long is no sign of a peer that does not read.
+    /// Size counted against the queue. A share of millions of bytes is no sign of a peer that does not read.
     pub(super) fn charge(&self) -> usize {
         match self {
             Outgoing::Frame(frame) => frame.len(),

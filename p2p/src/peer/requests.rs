@@ -1,4 +1,4 @@
-//! Requests for shares: ours until they are answered, and the peer's until we answered them (protocol section 3.7).
+//! Pending requests for shares, in both directions (protocol section 3.7).
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 use super::{Close, RequestId};
 use crate::message::REPLY_SHARES_MAX;
 
-/// How long a peer may take to begin its answer.
+/// Time limit for the start of a peer's answer.
 pub const REPLY_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// Requests of a peer that wait for our answer at one time. Nobody honest has more than a few.
+/// Maximum pending requests of a peer. Honest peers have at most a few.
 const ASKED_MAX: usize = 64;
 
 #[derive(Debug)]
@@ -19,7 +19,7 @@ struct Pending {
     shares_max: usize,
 }
 
-/// The requests of one connection.
+/// Pending requests of one connection.
 #[derive(Debug, Default)]
 pub(super) struct Requests {
     pending: HashMap<[u8; 32], Pending>,
@@ -27,43 +27,43 @@ pub(super) struct Requests {
 }
 
 impl Requests {
-    /// A request goes out.
+    /// Records a request that is sent.
     pub(super) fn sent(&mut self, id: [u8; 32], request: RequestId, hashes: usize, parents: u64, now: Instant) {
         let shares_max = shares_max(hashes, parents);
         self.pending.insert(id, Pending { request, deadline: now + REPLY_TIMEOUT, shares_max });
     }
 
-    /// Its answer came: whose it is, and the most shares that it may have; none if nothing with this id was asked.
+    /// Returns the request answered by `id` and the maximum number of its shares; `None` if no request has this id.
     pub(super) fn replied(&mut self, id: &[u8; 32]) -> Option<(RequestId, usize)> {
         self.pending.remove(id).map(|pending| (pending.request, pending.shares_max))
     }
 
-    /// Whether an answer may come.
+    /// True while an answer is pending.
     pub(super) fn are_open(&self) -> bool {
         !self.pending.is_empty()
     }
 
-    /// When the first of them has waited too long.
+    /// Deadline of the oldest request.
     pub(super) fn deadline(&self) -> Option<Instant> {
         self.pending.values().map(|pending| pending.deadline).min()
     }
 
-    /// A request came.
+    /// Records a request of the peer.
     pub(super) fn asked(&mut self) -> Result<(), Close> {
         self.asked += 1;
         if self.asked > ASKED_MAX {
-            return Err(Close::Quiet(format!("asks for shares {ASKED_MAX} times without waiting for an answer")));
+            return Err(Close::Quiet(format!("{ASKED_MAX} share requests without waiting for an answer")));
         }
         Ok(())
     }
 
-    /// It is answered.
+    /// Records that one was answered.
     pub(super) fn answered(&mut self) {
         self.asked = self.asked.saturating_sub(1);
     }
 }
 
-/// The most shares that the reference answers a request with.
+/// Maximum number of shares in the reference's answer.
 fn shares_max(hashes: usize, parents: u64) -> usize {
     let parents = usize::try_from(parents).unwrap_or(usize::MAX).min(REPLY_SHARES_MAX / hashes.max(1));
     hashes.saturating_mul(parents + 1)

@@ -1,4 +1,4 @@
-//! What a connection promises beyond the recorded talk: limits, times, and what each offence is called.
+//! Behaviour of a connection beyond the recorded conversations: limits, timeouts, and the label of each offence.
 
 use super::*;
 use crate::frame::{Budget, HEADER_BYTES};
@@ -13,7 +13,7 @@ use sharechain::share::{
 
 const PREFIX: [u8; 8] = *b"sinetpre";
 
-/// A target that all but one in millions of hashes meet.
+/// Target met by all but one in millions of hashes.
 const EASY: Bits = Bits(0x20ff_ffff);
 
 fn rules() -> ShareRules {
@@ -29,7 +29,7 @@ fn rules() -> ShareRules {
     }
 }
 
-/// A share of its own hash, which is the first to name these transactions.
+/// Creates a share with a hash of its own, the first to name these transactions.
 fn share(version: ShareVersion, number: u32, new_hashes: &[Digest]) -> Arc<Share> {
     share_of(version, number, new_hashes, EASY).expect("it meets its target")
 }
@@ -114,7 +114,7 @@ impl Talk {
         Talk { peer, known: Transactions::new(), start: now, now }
     }
 
-    /// With the handshake through, and what came of it taken.
+    /// Completes the handshake, and drops its messages and events.
     pub(super) fn connected(best_version: Option<u64>) -> Talk {
         let mut talk = Talk::new(best_version);
         talk.hear(&hello(3501, 1)).unwrap();
@@ -132,7 +132,7 @@ impl Talk {
         self.peer.handle_order(order, &self.known, self.now)
     }
 
-    /// What was sent since the last time.
+    /// Returns the messages sent since the last call.
     pub(super) fn said(&mut self) -> Vec<Message> {
         std::iter::from_fn(|| self.peer.poll_frame())
             .map(|frame| {
@@ -178,7 +178,7 @@ fn a_handshake_tells_who_came_and_then_pings_and_advertises_if_the_connection_is
     assert!(matches!(&talk.said()[..], [Message::Version(version)] if version.nonce == 99 && version.mode == 1));
     assert!(!talk.peer.is_connected());
     talk.hear(&hello(3501, 7)).unwrap();
-    // A second connection to a reference would cost us a ban for any word after `version`.
+    // On a second connection, any message after `version` would make a reference node ban us.
     assert_eq!(talk.said(), []);
     talk.order(Order::Keep).unwrap();
     let said = talk.said();
@@ -214,7 +214,7 @@ fn a_quiet_link_lives_by_pings_every_30_to_60_seconds_and_dies_after_100_of_sile
         seconds += 1;
         result = ours.wait(1);
     }
-    // The last ping came a minute ago at most.
+    // The last ping came at most a minute ago.
     assert!((40..=100).contains(&seconds), "{seconds}");
     assert_eq!(result, Err(Close::Quiet("nothing heard for 100 s".into())));
 }
@@ -232,8 +232,8 @@ fn a_message_that_only_trickles_ends_the_connection() {
             break;
         }
     }
-    assert_eq!(ended, Some(Close::Quiet("a message does not come to its end".into())));
-    // Garbage without any message is silence, however much of it there is.
+    assert_eq!(ended, Some(Close::Quiet("message not completed in time".into())));
+    // Garbage without any message counts as silence, whatever its amount.
     let mut talk = Talk::connected(Some(35));
     for _ in 0..99 {
         talk.peer.handle_bytes(b"not a prefix", &talk.known, talk.now).unwrap();
@@ -246,7 +246,7 @@ fn a_message_that_only_trickles_ends_the_connection() {
 fn before_the_handshake_nothing_but_version_is_waited_for() {
     let mut talk = Talk::new(None);
     let frame = Message::HaveTx(vec![[1; 32]; 1_000]).to_frame(PREFIX);
-    // The rest is not kept, and nothing else is waited for meanwhile.
+    // A long frame is skipped without keeping it, and `version` may still follow.
     let version = hello(3501, 1).to_frame(PREFIX);
     talk.peer.handle_bytes(&frame[..28], &talk.known, talk.now).unwrap();
     talk.peer.handle_bytes(&frame[28..], &talk.known, talk.now).unwrap();
@@ -257,7 +257,7 @@ fn before_the_handshake_nothing_but_version_is_waited_for() {
     assert_eq!(offence(Talk::new(None).peer.handle_bytes(&frame, &talk.known, talk.now)), "no_version");
     assert_eq!(offence(Talk::new(None).wait(10)), "quiet");
     assert_eq!(offence(Talk::new(None).wait(9)), "nothing");
-    // Orders that come too early are for nobody.
+    // Orders before the handshake are dropped.
     let mut talk = Talk::new(None);
     talk.order(Order::GetAddresses(8)).unwrap();
     assert_eq!(talk.said().len(), 1);
@@ -271,13 +271,13 @@ fn an_answer_is_matched_to_its_request_and_bounded_by_it() {
     talk.order(request.clone()).unwrap();
     let [Message::ShareReq { id, parents: 2, .. }] = talk.said()[..] else { panic!("no request") };
     let reply = |id, count| Message::ShareReply { id, result: ReplyResult::Good, shares: wrap(&shares[..count]) };
-    // One that nobody asked for is passed over.
+    // An unsolicited answer is skipped.
     talk.hear(&reply([5; 32], 4)).unwrap();
     assert_eq!(talk.peer.poll_event(), None);
     talk.hear(&reply(id, 3)).unwrap();
     let event = talk.peer.poll_event();
     assert_eq!(event, Some(PeerEvent::Replied { request: RequestId(8), shares: Ok(shares[..3].to_vec()) }));
-    // With none pending, answers are not even kept.
+    // Without a pending request, answers are not even kept.
     talk.hear(&reply(id, 3)).unwrap();
     assert_eq!(talk.peer.poll_event(), None);
 
@@ -302,7 +302,7 @@ fn shares_that_lie_about_their_work_are_an_offence_wherever_they_come() {
     let mut talk = Talk::connected(Some(35));
     let good = share(ShareVersion::V35, 1, &[]);
     let mut bytes = WrappedShare::of(&good);
-    // Its target is the last u32 before timestamp, height, work and what follows them: all but impossible from here on.
+    // Its target is the last u32 before timestamp, height, work and later fields: nearly impossible from here on.
     let mut contents = bytes.contents.to_vec();
     let easy = EASY.0.to_le_bytes();
     let at = contents.windows(8).rposition(|window| window[..4] == easy && window[4..] == easy).unwrap() + 4;
@@ -325,7 +325,7 @@ fn a_question_for_hash_0_is_answered_at_once_and_others_by_the_swarm() {
     talk.hear(&ask([1; 32])).unwrap();
     let asked = PeerEvent::Asked { id: [6; 32], hashes: vec![ShareHash([1; 32])], parents: 3, stops: vec![] };
     assert_eq!((talk.said(), talk.peer.poll_event()), (vec![], Some(asked)));
-    // Nobody has 65 questions open.
+    // No honest peer has 65 pending requests.
     for _ in 1..64 {
         talk.hear(&ask([1; 32])).unwrap();
     }
@@ -374,14 +374,14 @@ fn who_does_not_read_is_left() {
     assert_eq!(talk.peer.output_bytes(), 0);
 }
 
-/// A share whose mined bytes are about so many, under a number of its own.
+/// Creates a share with about `bytes` mined bytes, under a number of its own.
 fn long_share(number: u32, bytes: usize) -> Arc<Share> {
     let mut contents = share(ShareVersion::V35, number, &[]).contents().clone();
     contents.ref_merkle_branch = vec![[number.to_le_bytes()[0]; 32]; bytes / 32].into();
     Arc::new(Share::check(contents, &rules()).expect("it meets its target"))
 }
 
-/// The frames that wait, as they are on the wire.
+/// Returns the queued frames as encoded on the wire.
 fn frames(talk: &mut Talk) -> Vec<Bytes> {
     std::iter::from_fn(|| talk.peer.poll_frame()).collect()
 }
@@ -394,7 +394,7 @@ fn announced_shares_go_in_as_many_messages_as_their_bytes_take_and_are_written_o
     let (mut one, mut other) = (Talk::connected(Some(35)), Talk::connected(Some(35)));
     for talk in [&mut one, &mut other] {
         talk.order(Order::Shares(announcement.clone())).unwrap();
-        // So many bytes are no sign of a peer that does not read.
+        // This many bytes are no sign of a peer that does not read.
         talk.order(Order::GetAddresses(8)).unwrap();
     }
     let (said, same) = (frames(&mut one), frames(&mut other));
@@ -407,7 +407,7 @@ fn announced_shares_go_in_as_many_messages_as_their_bytes_take_and_are_written_o
         talk.peer.handle_bytes(frame, &talk.known, talk.now).unwrap();
         assert_eq!(talk.peer.poll_event(), Some(PeerEvent::Shares(part.to_vec())));
     }
-    // Of many there are no more in one message than this node itself takes.
+    // One message holds no more shares than this node itself accepts.
     let usual = vec![share(ShareVersion::V35, 1, &[]); 101];
     assert_eq!(Announcement::from(usual).messages(), 2);
 }
@@ -426,7 +426,7 @@ fn the_longest_share_that_a_message_holds_is_sent_and_a_longer_one_is_left_out()
     talk.order(Order::Shares(announcement)).unwrap();
     let lengths: Vec<usize> = frames(&mut talk).iter().map(|frame| frame.len() - HEADER_BYTES).collect();
     assert_eq!(lengths, [1 + longest.wire_bytes(), 1 + usual.wire_bytes()]);
-    // A peer that asks for one that no message takes is told so.
+    // A peer that requests a share too long for any message gets that answer.
     talk.order(Order::Answer { id: [6; 32], shares: vec![too_long, usual] }).unwrap();
     let refused = Message::ShareReply { id: [6; 32], result: ReplyResult::TooLong, shares: vec![] };
     assert_eq!(talk.said(), [refused]);
@@ -449,7 +449,7 @@ fn an_answer_ends_where_it_is_long_enough_and_one_long_share_goes_alone() {
         let answer = Message::ShareReply { id: [6; 32], result: ReplyResult::Good, shares: wrap(&shares[..sent]) };
         assert_eq!(frames(&mut talk), [answer.to_frame(PREFIX)]);
     }
-    // Only what was sent counts as served: who asks again for what is below long shares is not too fast.
+    // Only shares sent count as served: a peer that requests the rest below long shares is not too fast.
     let mut talk = Talk::connected(Some(35));
     let ask = Message::ShareReq { id: [6; 32], hashes: vec![ShareHash([1; 32])], parents: 499, stops: vec![] };
     for _ in 0..200 {
@@ -513,11 +513,11 @@ fn a_peers_old_share_needs_its_transactions_known() {
     talk.hear(&Message::RememberTx { hashes: vec![], transactions: vec![raw.clone()] }).unwrap();
     assert_eq!(talk.peer.poll_event(), Some(PeerEvent::TransactionsLearned(vec![hash_of(&raw)])));
     talk.hear(&Message::ForgetTx(vec![hash_of(&raw)])).unwrap();
-    // Forgotten a moment ago is soon enough.
+    // A transaction forgotten a moment ago is still found.
     assert_eq!(talk.known.forget_old(&Default::default(), talk.now), [hash_of(&raw)]);
     talk.hear(&message).unwrap();
     assert_eq!(talk.peer.poll_event(), Some(PeerEvent::Shares(vec![old])));
-    // And a name is enough to have it remembered again.
+    // And its hash is enough to have it remembered again.
     talk.hear(&Message::RememberTx { hashes: vec![hash_of(&raw)], transactions: vec![] }).unwrap();
     assert_eq!(offence(talk.hear(&Message::RememberTx { hashes: vec![hash_of(&raw)], transactions: vec![] })), "quiet");
 }
@@ -538,7 +538,7 @@ fn more_than_25_million_bytes_to_remember_are_an_offence() {
     let transactions = (0..11).map(|number| transaction(number, step)).collect();
     let mut talk = Talk::connected(Some(35));
     assert_eq!(offence(talk.hear(&Message::RememberTx { hashes: vec![], transactions })), "too_much_to_remember");
-    // We give no more to others.
+    // Our own requests to others stay below the limit.
     let mut talk = Talk::connected(None);
     let transactions: Vec<_> =
         (0..12).map(|number| Arc::new(Transaction::from_message(&transaction(number, step)))).collect();

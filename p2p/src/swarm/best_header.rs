@@ -1,10 +1,10 @@
-//! The best block header of the parent chain that we know: peers may hear of a block before our bitcoind does.
+//! Best known block header of the parent chain: peers may announce a block before our bitcoind does.
 
 use sharechain::coin::Pow;
 use sharechain::merkle::Digest;
 use sharechain::share::Target;
 
-/// The best header, and how to judge one.
+/// Best header, and the hash for checking others.
 #[derive(Debug)]
 pub(super) struct BestHeader {
     pow: fn(&[u8; 80]) -> Digest,
@@ -12,13 +12,13 @@ pub(super) struct BestHeader {
 }
 
 impl BestHeader {
-    /// None yet. `pow` is the hash that a header's proof of work is judged by.
+    /// Creates an empty state. `pow` is the proof-of-work hash of a header.
     pub(super) fn new(pow: fn(&[u8; 80]) -> Digest) -> Self {
         Self { pow, best: None }
     }
 
-    /// Whether `header` is the best from now on (protocol section 3.10). The current template builds on `previous_block`,
-    /// and its block has `target`.
+    /// Returns true if `header` becomes the best one (protocol section 3.10). The current template builds on
+    /// `previous_block`, and its block has `target`.
     pub(super) fn offer(&mut self, header: [u8; 80], previous_block: &Digest, target: Target) -> bool {
         if self.best == Some(header) {
             return false;
@@ -40,7 +40,7 @@ impl BestHeader {
     }
 }
 
-/// A block's hash, on every coin.
+/// Hash of a block, on every coin.
 fn name_of(header: &[u8; 80]) -> Digest {
     Pow::Sha256d.function()(header)
 }

@@ -1,4 +1,4 @@
-//! Whom to connect to and when: a few addresses of the book, and the nodes that the operator named.
+//! Outgoing connections: a few addresses of the book, and the nodes named by the operator.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -8,32 +8,32 @@ use super::{Action, Now, PeerId, Swarm};
 use crate::addrs::{Group, exponential, groups_of};
 use crate::peer::Close;
 
-/// Connections to addresses of the book, whatever the operator wants (protocol section 3.6).
+/// Maximum connections to addresses of the book, whatever the operator configures (protocol section 3.6).
 const OUTGOING_MAX: usize = 10;
-/// Connections to addresses of the book, those that are being made included.
+/// Maximum connections to addresses of the book, including those being established.
 const ATTEMPTS_MAX: usize = 30;
-/// A permanent node is dialled again after the first of these, then after ever longer, up to the second.
+/// Initial retry delay of a permanent node; doubled up to the second value.
 const RETRY_FIRST: Duration = Duration::from_secs(1);
 const RETRY_LONGEST: Duration = Duration::from_secs(300);
 
-/// Mean time until another node takes the place of the connection that was made last. The others stay: who is cut off with
-/// us would else be all that we ever know, and whoever wants to be all our peers gets one place at a time, and not for
-/// long.
+/// Mean time until a new node replaces the latest connection. The others stay: otherwise a partition that we share with
+/// our peers would be all that we ever see, and an attacker who wants to be all our peers gets one connection at a
+/// time, and only briefly.
 const ROTATION: Duration = Duration::from_secs(300);
 
-/// Why an address is dialled.
+/// Reason for dialling an address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum DialKind {
-    /// The book has it.
+    /// An address of the book.
     Book,
-    /// The operator named it as one to be connected always.
+    /// A node that the operator always wants connected.
     Permanent,
 }
 
 #[derive(Debug)]
 struct Permanent {
     delay: Duration,
-    /// When to dial it; none while it is dialled or connected.
+    /// Next dial; `None` while it is dialled or connected.
     next: Option<Instant>,
 }
 
@@ -41,22 +41,22 @@ struct Permanent {
 enum Stage {
     Dialing,
     Made,
-    /// Through its handshake.
+    /// Handshake complete.
     Up,
 }
 
-/// What is being dialled and when to dial next.
+/// Dials in progress and their schedule.
 #[derive(Debug)]
 pub(super) struct Dialer {
     random: fastrand::Rng,
     wanted: usize,
     attempts: BTreeMap<SocketAddr, (DialKind, Stage)>,
     permanent: BTreeMap<SocketAddr, Permanent>,
-    /// When the book may be asked next.
+    /// Earliest next dial from the book.
     next: Instant,
-    /// When the book is asked although there are connections enough.
+    /// Next dial from the book with all connections in place.
     next_rotation: Instant,
-    /// What was dialled then and is not through its handshake yet.
+    /// Address of that dial, until its handshake is complete.
     rotating: Option<SocketAddr>,
 }
 
@@ -73,7 +73,7 @@ impl Dialer {
         }
     }
 
-    /// Connections that are being made.
+    /// Number of connections being established.
     pub(super) fn dialing(&self) -> usize {
         self.attempts.values().filter(|(_, stage)| *stage == Stage::Dialing).count()
     }
@@ -85,7 +85,7 @@ impl Dialer {
         }
     }
 
-    /// The address is our own.
+    /// Removes an address that is our own.
     pub(super) fn forget(&mut self, address: SocketAddr) {
         self.permanent.remove(&address);
     }
@@ -100,7 +100,7 @@ impl Dialer {
         self.attempts.insert(address, (kind, Stage::Made));
     }
 
-    /// The handshake is through. False if there are more connections than there may be, and this one is to be closed.
+    /// Records a complete handshake. Returns false if the limit is exceeded and this connection is to be closed.
     pub(super) fn on_connected(&mut self, address: SocketAddr, kind: DialKind) -> bool {
         if kind == DialKind::Book && self.up() >= OUTGOING_MAX {
             return false;
@@ -112,12 +112,12 @@ impl Dialer {
         true
     }
 
-    /// The connection could not be made, or is closed.
+    /// Records a failed or closed connection.
     pub(super) fn on_closed(&mut self, address: SocketAddr, now: Instant) {
         self.attempts.remove(&address);
         self.rotating = self.rotating.filter(|rotating| *rotating != address);
         if let Some(permanent) = self.permanent.get_mut(&address) {
-            // Up to a fifth shorter or longer, so that two nodes do not call each other at the same time again and again.
+            // Up to a fifth shorter or longer, so that two nodes do not keep calling each other at the same time.
             permanent.next = Some(now + permanent.delay.mul_f64(0.8 + 0.4 * self.random.f64()));
             permanent.delay = (permanent.delay * 2).min(RETRY_LONGEST);
         }
@@ -132,12 +132,12 @@ impl Dialer {
         self.up() < self.wanted && attempts < ATTEMPTS_MAX
     }
 
-    /// Whether there are all connections that are wanted, of which one may make room.
+    /// True if all wanted connections exist, one of which may be replaced.
     fn rotates(&self) -> bool {
         self.wanted > 0 && self.up() >= self.wanted && self.up() < OUTGOING_MAX && self.rotating.is_none()
     }
 
-    /// Whether another connection is to make room for this one, once.
+    /// True if this connection is to replace another one; true only once.
     pub(super) fn takes_anothers_place(&mut self, address: SocketAddr) -> bool {
         let is_rotating = self.rotating == Some(address);
         if is_rotating {
@@ -146,7 +146,7 @@ impl Dialer {
         is_rotating && self.up() > self.wanted
     }
 
-    /// A permanent node that is due.
+    /// Returns a permanent node that is due.
     fn due(&mut self, now: Instant) -> Option<SocketAddr> {
         let is_due = |permanent: &Permanent| permanent.next.is_some_and(|next| next <= now);
         let (address, permanent) = self.permanent.iter_mut().find(|(_, permanent)| is_due(permanent))?;
@@ -162,7 +162,7 @@ impl Dialer {
 }
 
 impl Swarm {
-    /// Dials who is due.
+    /// Dials all due addresses.
     pub(super) fn dial(&mut self, now: Now) {
         while let Some(address) = self.dialer.due(now.instant) {
             self.actions.push_back(Action::Dial(address, DialKind::Permanent));
@@ -178,7 +178,7 @@ impl Swarm {
         } else {
             self.dialer.next = now.instant + Duration::from_secs_f64(exponential(&mut self.dialer.random));
         }
-        // One connection to each group, so that no neighbourhood has us for itself.
+        // One connection per group, so that no single group has all our connections.
         let groups = groups_of(self.dialer.attempts.keys().copied());
         let (bans, resting, dialer, connections) = (&self.bans, &self.resting, &self.dialer, &self.connections);
         let may_try = |address: SocketAddr| {
@@ -196,8 +196,8 @@ impl Swarm {
         }
     }
 
-    /// A connection to an address of the book is through its handshake: if it was made to take another's place, the one
-    /// that was made last before it ends.
+    /// Handles a complete handshake with an address of the book: if it was dialled as a replacement, the latest
+    /// connection before it is closed.
     pub(super) fn make_room(&mut self, newcomer: PeerId, now: Now) {
         let Some(address) = self.connections.get(&newcomer).map(|connection| connection.address) else { return };
         if !self.dialer.takes_anothers_place(address) {
@@ -207,7 +207,7 @@ impl Swarm {
         let mut others =
             others.filter(|(peer, other)| **peer != newcomer && other.dialed == Some(DialKind::Book) && other.is_up());
         if let Some(peer) = others.next().map(|(peer, _)| *peer) {
-            self.disconnect(peer, Close::Quiet("another node takes its place".into()), now);
+            self.disconnect(peer, Close::Quiet("replaced by another node".into()), now);
         }
     }
 }
@@ -225,7 +225,7 @@ mod tests {
         PeerEvent::Connected(Hello { version: 3501, services: 0, nonce, sub_version: String::new(), best_share: None })
     }
 
-    /// Peers that were dialled, in the order in which they were.
+    /// Returns the dialled peers, in the order of their dials.
     fn dialled(swarm: &Swarm) -> Vec<PeerId> {
         swarm.connections.iter().filter(|(_, peer)| peer.dialed.is_some()).map(|(peer, _)| *peer).collect()
     }
@@ -263,7 +263,7 @@ mod tests {
                 }
             }
         }
-        // 48 are to be expected in four hours.
+        // 48 are expected in four hours.
         assert!((30..80).contains(&made), "{made}");
         let last = dialled(&swarm);
         assert_eq!(last[..3], first[..3], "all but the last stay");

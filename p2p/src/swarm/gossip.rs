@@ -1,4 +1,4 @@
-//! Addresses: what peers tell, ask and are told (protocol section 3.5).
+//! Address gossip: announcements, requests and answers (protocol section 3.5).
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -8,21 +8,21 @@ use crate::addrs::{ADDRESSES_WANTED, AddressScope, exponential, is_reference_loo
 use crate::message::{AddressRecord, Endpoint};
 use crate::peer::Order;
 
-/// How likely an address is passed on.
+/// Probability that an address is relayed.
 const FORWARD_PART: f64 = 0.8;
-/// Addresses asked for at a time.
+/// Addresses requested at a time.
 const ASKED_FOR: u32 = 8;
-/// Addresses told at a time.
+/// Maximum addresses in an answer.
 const TOLD_MAX: u32 = 100;
-/// Mean seconds between two questions.
+/// Mean seconds between two requests.
 const ASK_SECONDS: f64 = 20.0;
-/// Addresses that one peer may tell of at once, and each second after that. An honest peer tells of one in ten seconds.
+/// Burst of addresses stored from one peer; one more each second. An honest peer sends one in ten seconds.
 const STORED_MAX: f64 = 1000.0;
-/// The same for those that are passed on to others, and for questions that are answered.
+/// The same for relayed addresses, and for answered requests.
 const FORWARDED_MAX: f64 = 100.0;
 const ANSWERED_MAX: f64 = 10.0;
 
-/// What one peer may still have us do about addresses; one of each comes back each second.
+/// Address budget of one peer; each kind is refilled by one a second.
 #[derive(Debug)]
 pub(super) struct Allowance {
     since: Instant,
@@ -115,8 +115,8 @@ impl Swarm {
         self.order_random(|_| Some(Order::GetAddresses(ASKED_FOR)));
     }
 
-    /// Passes a record on to somebody, perhaps to the peer that told of it, as the reference does; not to one that it
-    /// means nothing to.
+    /// Relays a record to a random peer, possibly its sender, as in the reference; not to one outside the address's
+    /// scope.
     fn forward(&mut self, teller: PeerId, record: AddressRecord) {
         if self.random.f64() >= FORWARD_PART {
             return;
@@ -132,7 +132,7 @@ impl Swarm {
         });
     }
 
-    /// Orders something of a random peer, if `order` has something for its address.
+    /// Sends a random peer an order, if `order` returns one for its address.
     fn order_random(&mut self, order: impl FnOnce(SocketAddr) -> Option<Order>) {
         let up: Vec<(PeerId, SocketAddr)> = self.up().map(|(peer, connection)| (peer, connection.address)).collect();
         let Some((peer, address)) = self.random.choice(up) else { return };

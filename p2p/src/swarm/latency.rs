@@ -1,15 +1,15 @@
-//! Round trips to peers, measured when somebody wants to know them and not more often than [`LATENCY_KEPT`].
+//! Round trips to peers, measured on demand and at most once per [`LATENCY_KEPT`].
 
 use std::time::{Duration, Instant};
 
 use super::{Action, Now, PeerId, Swarm};
 use crate::peer::Order;
 
-/// How long a peer's latency stands before it is measured again: however often strangers ask, a peer gets a few small
-/// requests in this time.
+/// Time for which a peer's latency is valid: however often it is requested, a peer gets only a few small requests in
+/// this time.
 pub const LATENCY_KEPT: Duration = Duration::from_secs(10);
 
-/// What is known of one connection's round trip.
+/// Round trip of one connection.
 #[derive(Debug, Default)]
 pub(super) struct Latency {
     last: Option<Duration>,
@@ -18,7 +18,7 @@ pub(super) struct Latency {
 }
 
 impl Latency {
-    /// The quickest round trip of the last measurement, in seconds.
+    /// Quickest round trip of the last measurement, in seconds.
     pub(super) fn seconds(&self) -> Option<f64> {
         self.last.as_ref().map(Duration::as_secs_f64)
     }
@@ -29,8 +29,8 @@ impl Latency {
 }
 
 impl Swarm {
-    /// Has the latency of each peer measured that was not measured within [`LATENCY_KEPT`]. [`Swarm::is_measuring`] until
-    /// all of them answered or had their time.
+    /// Measures the latency of each peer that was not measured within [`LATENCY_KEPT`]. [`Swarm::is_measuring`] until
+    /// all of them answered or timed out.
     pub fn measure_latencies(&mut self, now: Now) {
         for (peer, connection) in &mut self.connections {
             if connection.is_up() && connection.latency.is_due(now.instant) {
@@ -41,7 +41,7 @@ impl Swarm {
         }
     }
 
-    /// Whether a latency is being measured.
+    /// True while a latency is being measured.
     pub fn is_measuring(&self) -> bool {
         self.connections.values().any(|connection| connection.latency.is_measuring)
     }
@@ -77,7 +77,7 @@ mod tests {
     fn however_often_latencies_are_asked_for_a_peer_is_measured_once_in_a_while() {
         let mut world = World::usual();
         let peers = [world.accept(host(1)), world.accept(host(2))];
-        // It has not said who it is.
+        // Its handshake is incomplete.
         world.swarm.handle_incoming(host(3), world.now).unwrap();
         assert_eq!((measured(&mut world), world.swarm.is_measuring()), (peers.to_vec(), true));
         assert_eq!(latencies(&world), [None, None]);
@@ -90,7 +90,7 @@ mod tests {
         assert_eq!(measured(&mut world), []);
         world.pass(LATENCY_KEPT);
         assert_eq!(measured(&mut world), peers);
-        // One has answered nothing in time, the other stands as it was until it has.
+        // One did not answer in time; the other keeps its value until it does.
         world.event(peers[0], PeerEvent::Latency(None));
         assert_eq!((latencies(&world), world.swarm.is_measuring()), (vec![None, Some(0.02)], true));
     }

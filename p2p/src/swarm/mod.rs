@@ -1,4 +1,4 @@
-//! Everything about all peers at once, without I/O: who is let in and dialled, what they are told, asked and passed on.
+//! All peers together, without I/O: accepting, dialling, announcements, requests and relaying.
 //!
 //! ```text
 //!  connections, PeerEvents ──▶          ──▶ Dial, Order, Disconnect ──▶ connections
@@ -6,9 +6,8 @@
 //!  tips, needs, blocks ──────▶          ──▶ Shares, Knows, Ancestry ──▶ owner of the share chain
 //! ```
 //!
-//! Whoever drives it calls a `handle_…` for each thing that happens and then carries out all that
-//! [`Swarm::poll_action`] gives. A peer is gone for the swarm as soon as it orders [`Action::Disconnect`]; what still comes
-//! from it is ignored.
+//! The caller calls a `handle_…` for each event and then executes all actions of [`Swarm::poll_action`]. A peer is gone
+//! for the swarm as soon as it returns [`Action::Disconnect`]; later events from it are ignored.
 
 mod best_header;
 mod dial;
@@ -43,112 +42,112 @@ use self::relay::Relay;
 pub use self::status::{PeerStatus, Status};
 pub use super::peer::PeerId;
 
-/// Incoming connections from one group (protocol section 3.6). This machine and its local network are exempt.
+/// Maximum incoming connections from one group (protocol section 3.6). This machine and its local network are exempt.
 const INCOMING_PER_GROUP_MAX: usize = 3;
-/// How long an old node is left alone: it is not updated that soon.
+/// Seconds before an outdated node is dialled again: it is not updated sooner.
 const OLD_NODE_REST: f64 = 6.0 * 3600.0;
-/// Addresses that are left alone.
+/// Maximum number of addresses excluded from dialling.
 const RESTING_MAX: usize = 1000;
-/// How long an address that leads to a peer that we have already is not dialled.
+/// Seconds before an address is dialled that leads to a peer already connected.
 const DUPLICATE_REST: f64 = 3600.0;
-/// How long a peer that we lost is not dialled.
+/// Seconds before a lost peer is dialled again.
 const LOST_REST: f64 = 60.0;
-/// Offences and shares that were not verified are forgiven so often.
+/// Interval for forgiving offences and unverified shares.
 const FORGIVE_INTERVAL: Duration = Duration::from_secs(3600);
 
-/// The time, by both clocks.
+/// Current time, by both clocks.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Now {
-    /// For durations.
+    /// Monotonic time, for durations.
     pub instant: Instant,
-    /// Seconds since 1970, for what is told and kept.
+    /// Seconds since 1970, for times that are sent or stored.
     pub unix: f64,
 }
 
-/// What a swarm is like.
+/// Configuration of a swarm.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// Shares that make a whole chain.
+    /// Number of shares in a whole chain.
     pub chain_length: u32,
-    /// The proof-of-work hash of a block header.
+    /// Proof-of-work hash of a block header.
     pub pow: fn(&[u8; 80]) -> Digest,
-    /// Connections that we keep to addresses of the book; 10 at most.
+    /// Connections to maintain to addresses of the book; 10 at most.
     pub outgoing_wanted: usize,
-    /// Connections that we accept.
+    /// Maximum number of incoming connections.
     pub incoming_max: usize,
-    /// Who is always let in and never banned.
+    /// Addresses that are always accepted and never banned.
     pub whitelist: Vec<IpNet>,
 }
 
-/// What is to be done.
+/// Action for the caller.
 #[derive(Debug, Clone)]
 pub enum Action {
-    /// Connect to this address; [`Swarm::handle_dialed`] or [`Swarm::handle_dial_failed`] when it is decided.
+    /// Connect to this address; then call [`Swarm::handle_dialed`] or [`Swarm::handle_dial_failed`].
     Dial(SocketAddr, DialKind),
-    /// Have a peer do this.
+    /// Pass an order to a peer.
     Order(PeerId, Order),
-    /// Close a connection. Nothing is to be told of it any more; a ban is noted already.
+    /// Close a connection, without any further event for it; a ban is recorded already.
     Disconnect(PeerId, Close),
-    /// Give these to the share chain's owner, then call [`Swarm::handle_taken`].
+    /// Pass these to the share chain's owner, then call [`Swarm::handle_taken`].
     Shares {
-        /// Who sent them.
+        /// Sender of the shares.
         peer: SocketAddr,
-        /// Newest first.
+        /// Shares, newest first.
         shares: Vec<Arc<Share>>,
     },
-    /// Ask the owner whether it has a share that a peer announced; [`Swarm::handle_known`] with what it says.
+    /// Ask the owner whether it has a share that a peer announced; then call [`Swarm::handle_known`].
     Knows {
         /// The peer.
         peer: PeerId,
-        /// The share.
+        /// The announced share.
         hash: ShareHash,
     },
-    /// Ask the owner for shares that a peer wants; [`Swarm::handle_answer`] with them.
+    /// Ask the owner for shares that a peer requests; then call [`Swarm::handle_answer`].
     Ancestry {
-        /// The peer.
+        /// The requesting peer.
         peer: PeerId,
-        /// To be given back.
+        /// Identifier, to be returned.
         id: [u8; 32],
-        /// At least one.
+        /// Wanted shares, at least one.
         hashes: Vec<ShareHash>,
-        /// How many ancestors of each.
+        /// Number of ancestors of each.
         parents: u64,
-        /// Where to stop.
+        /// Shares to stop before.
         stops: Vec<ShareHash>,
     },
     /// There is a better block header to build on.
     BestHeader([u8; 80]),
 }
 
-/// Why a connection is refused before a word is said.
+/// Reasons for refusing a connection on arrival.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Refused {
-    /// Its address is banned.
+    /// Banned address.
     #[error("banned")]
     Banned,
-    /// There are as many incoming connections as there may be.
+    /// Maximum number of incoming connections.
     #[error("all {0} incoming connections are taken")]
     Full(usize),
-    /// There are as many incoming connections from its neighbourhood as there may be.
-    #[error("{INCOMING_PER_GROUP_MAX} connections from its neighbourhood already")]
+    /// Maximum number of incoming connections from its group.
+    #[error("{INCOMING_PER_GROUP_MAX} connections from its address group already")]
     Group,
 }
 
-/// The parent chain, as far as peers are concerned.
+/// Facts about the parent chain for relaying.
 #[derive(Debug, Clone)]
 pub struct Parent {
     /// Heights of blocks that shares build on.
     pub heights: Arc<HashMap<Digest, u32>>,
-    /// The greatest height seen.
+    /// Greatest height seen.
     pub best_height: u32,
-    /// The block that the current template builds on.
+    /// Block that the current template builds on.
     pub previous_block: Digest,
-    /// The target of the block that the template is for.
+    /// Target of the template's block.
     pub target: Target,
 }
 
 impl Parent {
-    /// Whether a share that solves a block is news to bitcoind's of today (protocol section 3.7).
+    /// True if a share's solved block is recent enough to matter to a bitcoind (protocol section 3.7).
     fn is_recent(&self, share: &Share) -> bool {
         let Some(previous) = share.contents().min_header.previous_block else { return false };
         let height = self.heights.get(&previous).copied().unwrap_or_default();
@@ -161,10 +160,10 @@ impl Parent {
 #[derive(Debug)]
 struct Connection {
     address: SocketAddr,
-    /// None if the peer opened it.
+    /// `None` if the peer opened it.
     dialed: Option<DialKind>,
     since: f64,
-    /// What it said about itself, once it did.
+    /// The peer's own data, after its `version`.
     hello: Option<Hello>,
     shares_received: u64,
     shares_sent: u64,
@@ -179,14 +178,14 @@ impl Connection {
     }
 }
 
-/// All peers.
+/// State of all peers.
 #[derive(Debug)]
 pub struct Swarm {
     config: Config,
     random: fastrand::Rng,
     book: AddressBook,
     bans: Bans,
-    /// Hosts of old nodes and until when, seconds since 1970, they are not dialled.
+    /// Hosts of outdated nodes, and the end of their exclusion from dialling, seconds since 1970.
     resting: HashMap<IpAddr, f64>,
     connections: BTreeMap<PeerId, Connection>,
     next_peer: u64,
@@ -203,7 +202,7 @@ pub struct Swarm {
 }
 
 impl Swarm {
-    /// No peers yet. All draws come from `random`.
+    /// Creates a swarm without peers. Random draws come from `random`.
     pub fn new(config: Config, mut random: fastrand::Rng, now: Now) -> Self {
         let mut fork = || random.fork();
         let book = AddressBook::new(fork());
@@ -230,13 +229,13 @@ impl Swarm {
         }
     }
 
-    /// What is to be done next.
+    /// Returns the next action.
     pub fn poll_action(&mut self) -> Option<Action> {
         self.order_requests();
         self.actions.pop_front()
     }
 
-    /// Turns the download's questions into orders, so that they go out in the order in which they came up.
+    /// Turns the download's requests into orders, so that they are sent in their original order.
     fn order_requests(&mut self) {
         while let Some(ask) = self.download.poll_ask() {
             let order =
@@ -245,7 +244,7 @@ impl Swarm {
         }
     }
 
-    /// When [`handle_timeout`](Self::handle_timeout) is due.
+    /// Returns when [`handle_timeout`](Self::handle_timeout) is due.
     pub fn poll_timeout(&self) -> Option<Instant> {
         let get_addresses = self.wants_addresses().then_some(self.next_get_addresses);
         let dial = self.dialer.poll_timeout(self.book.is_empty());
@@ -253,7 +252,7 @@ impl Swarm {
         others.into_iter().flatten().chain([self.next_forgive]).min()
     }
 
-    /// Does what is due.
+    /// Performs everything due.
     pub fn handle_timeout(&mut self, now: Now) {
         self.download.handle_timeout(now.instant);
         self.dial(now);
@@ -269,10 +268,10 @@ impl Swarm {
         }
     }
 
-    /// Somebody connects from `remote`.
+    /// Handles an incoming connection from `remote`.
     ///
     /// # Errors
-    /// The connection is to be closed at once.
+    /// If the connection is to be closed at once.
     pub fn handle_incoming(&mut self, remote: SocketAddr, now: Now) -> Result<PeerId, Refused> {
         let ip = remote.ip();
         if self.bans.is_banned(ip, now.unix) {
@@ -295,19 +294,19 @@ impl Swarm {
         Ok(self.connect(remote, None, now))
     }
 
-    /// The connection of an [`Action::Dial`] is made.
+    /// Handles the success of an [`Action::Dial`].
     pub fn handle_dialed(&mut self, address: SocketAddr, kind: DialKind, now: Now) -> PeerId {
         self.dialer.on_dialled(address, kind);
         self.connect(address, Some(kind), now)
     }
 
-    /// Nobody answers at the address of an [`Action::Dial`].
+    /// Handles the failure of an [`Action::Dial`].
     pub fn handle_dial_failed(&mut self, address: SocketAddr, now: Now) {
         self.dialer.on_closed(address, now.instant);
         self.book.failed(address, now.unix);
     }
 
-    /// A connection is closed, and not because of [`Action::Disconnect`].
+    /// Handles a closed connection, except after [`Action::Disconnect`].
     pub fn handle_closed(&mut self, peer: PeerId, close: &Close, now: Now) {
         let Some(connection) = self.connections.remove(&peer) else { return };
         self.download.remove_peer(peer, now.instant);
@@ -317,7 +316,7 @@ impl Swarm {
             if connection.is_up() {
                 self.book.rest(address, now.unix + LOST_REST);
             } else if self.up().any(|(_, other)| other.address.ip() == address.ip()) {
-                // The reference hangs up on a node that it is connected with before it has said who it is.
+                // A reference node hangs up before its `version` on a node that it is connected with.
                 self.book.rest(address, now.unix + DUPLICATE_REST);
             } else {
                 self.book.failed(address, now.unix);
@@ -331,7 +330,7 @@ impl Swarm {
                     self.dialer.forget(address);
                 }
             }
-            // It does no harm but cannot be talked to: no ban, but no more calls either.
+            // It is harmless but incompatible: no ban, but no more dials either.
             Close::Offence(Offence::TooOld { .. }) => {
                 if self.resting.len() < RESTING_MAX {
                     self.resting.insert(address.ip().to_canonical(), now.unix + OLD_NODE_REST);
@@ -339,13 +338,13 @@ impl Swarm {
             }
             Close::Offence(offence) => {
                 let base_seconds = u32::try_from(offence.ban().as_secs()).unwrap_or(u32::MAX);
-                // Those that cannot be banned are disconnected all the same.
+                // Addresses that cannot be banned are still disconnected.
                 let _ = self.bans.offend(address.ip(), base_seconds, &offence.to_string(), now.unix);
             }
         }
     }
 
-    /// A peer did something.
+    /// Handles an event of a peer.
     pub fn handle_event(&mut self, peer: PeerId, event: PeerEvent, now: Now) {
         if !self.connections.contains_key(&peer) {
             return;
@@ -367,24 +366,24 @@ impl Swarm {
         }
     }
 
-    /// There is news of the parent chain.
+    /// Updates the facts about the parent chain.
     pub fn handle_parent(&mut self, parent: Parent) {
         self.parent = Some(parent);
     }
 
-    /// The header of the block that the current template builds on, from our own bitcoind.
+    /// Handles our own bitcoind's header of the block that the current template builds on.
     pub fn handle_own_header(&mut self, header: [u8; 80]) {
         self.note_header(header);
     }
 
-    /// There is a new template.
+    /// Handles a new template.
     pub fn handle_template(&mut self, template: Arc<TemplateTransactions>) {
         self.template = template;
         let template = self.template.clone();
         self.order_all(|_| Order::Template(template.clone()));
     }
 
-    /// Transactions were forgotten.
+    /// Handles forgotten transactions.
     pub fn handle_forgotten(&mut self, hashes: Vec<Digest>) {
         if !hashes.is_empty() {
             let hashes: Arc<[Digest]> = hashes.into();
@@ -427,8 +426,8 @@ impl Swarm {
             self.book.answered(address, hello.services, now.unix);
         }
         if is_duplicate {
-            self.disconnect(peer, Close::Quiet("connected to it already".into()), now);
-            // Where a connection comes from, nobody listens.
+            self.disconnect(peer, Close::Quiet("already connected to this node".into()), now);
+            // The remote port of an incoming connection is not a listening port.
             if dialed.is_some() {
                 self.book.answered(address, hello.services, now.unix);
                 self.book.rest(address, now.unix + DUPLICATE_REST);
@@ -436,7 +435,7 @@ impl Swarm {
             return;
         }
         if dialed.is_some_and(|kind| !self.dialer.on_connected(address, kind)) {
-            self.disconnect(peer, Close::Quiet("more connections than are wanted".into()), now);
+            self.disconnect(peer, Close::Quiet("more connections than wanted".into()), now);
             return;
         }
         if let Some(connection) = self.connections.get_mut(&peer) {
@@ -446,7 +445,7 @@ impl Swarm {
         self.make_room(peer, now);
         self.actions.push_back(Action::Order(peer, Order::Keep));
         match announced.filter(|announced| Some(*announced) != self.best_share) {
-            // The template follows when it is known whether the share is to be asked for, as the reference sends.
+            // The template follows once it is known whether to request the share, in the reference's order.
             Some(hash) => self.actions.push_back(Action::Knows { peer, hash }),
             None => self.order_template(peer),
         }
@@ -464,13 +463,13 @@ impl Swarm {
         self.actions.push_back(Action::Order(peer, Order::Template(self.template.clone())));
     }
 
-    /// Orders something of each peer that is through its handshake.
+    /// Sends an order to each peer with a complete handshake.
     fn order_all(&mut self, order: impl Fn(PeerId) -> Order) {
         let up = self.connections.iter().filter(|(_, connection)| connection.is_up());
         self.actions.extend(up.map(|(peer, _)| Action::Order(*peer, order(*peer))));
     }
 
-    /// Connections that are through their handshake.
+    /// Connections with a complete handshake.
     fn up(&self) -> impl Iterator<Item = (PeerId, &Connection)> {
         self.connections
             .iter()

@@ -1,4 +1,4 @@
-//! What the operator says and what outlives a restart: permanent nodes, bans, the files of both.
+//! Orders of the operator and persistent state: permanent nodes, bans, and their files.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -7,13 +7,13 @@ use crate::bans::{Ban, NotBanned};
 use crate::peer::Close;
 
 impl Swarm {
-    /// Nodes that are to be connected always (`-n`), outside the wanted number. Those named before and not now are not
-    /// dialled again.
+    /// Sets the nodes to keep connected (`-n`), in addition to the wanted number. Nodes set before and missing now are
+    /// not dialled again.
     pub fn set_permanent(&mut self, addresses: &[SocketAddr], now: Now) {
         self.dialer.set_permanent(addresses, now.instant);
     }
 
-    /// A node that the operator or the network's table names as a first one to ask.
+    /// Adds a node from the operator or the network's table as a first one to ask.
     pub fn add_bootstrap(&mut self, address: SocketAddr, now: Now) {
         if !self.book.contains(address) {
             #[expect(
@@ -25,38 +25,38 @@ impl Swarm {
         }
     }
 
-    /// `address` is where we can be reached ourselves: it is never dialled.
+    /// Marks `address` as our own: it is never dialled.
     pub fn note_own_address(&mut self, address: SocketAddr) {
         self.book.note_own(address);
         self.dialer.forget(address);
     }
 
-    /// Takes over the address book's file; what was left out is told, one line each.
+    /// Loads the address book's file; returns one line for each skipped entry.
     pub fn load_addresses(&mut self, json: &str, now: Now) -> Vec<String> {
         self.book.load_json(json, now.unix)
     }
 
-    /// The address book for its file.
+    /// Serialises the address book for its file.
     pub fn addresses_json(&self) -> String {
         self.book.to_json()
     }
 
-    /// Takes over the ban list's file; what was left out is told, one line each.
+    /// Loads the ban list's file; returns one line for each skipped entry.
     pub fn load_bans(&mut self, json: &str, now: Now) -> Vec<String> {
         self.bans.load_json(json, now.unix)
     }
 
-    /// The ban list for its file, if it changed since it was last taken.
+    /// Serialises the ban list for its file, if it changed since the last call.
     pub fn take_changed_bans_json(&mut self) -> Option<String> {
         self.bans.take_changed_json()
     }
 
-    /// The list that was taken last could not be written: it is given again.
+    /// Marks the ban list as changed, after a failed write.
     pub fn mark_bans_changed(&mut self) {
         self.bans.mark_changed();
     }
 
-    /// Who is banned.
+    /// Returns the bans in force.
     pub fn list_bans(&self, now: Now) -> Vec<Ban> {
         self.bans.list(now.unix)
     }

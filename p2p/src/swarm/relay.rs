@@ -1,4 +1,4 @@
-//! Which shares peers were told of, which peers have them anyway, and which are to be told of again.
+//! Relay state of shares: those announced, the peers that sent them, and those to be announced again.
 
 use sharechain::share::{Share, ShareHash};
 use std::collections::{HashMap, HashSet, VecDeque};
@@ -7,13 +7,13 @@ use std::time::{Duration, Instant};
 
 use super::PeerId;
 
-/// A block's solution is told of again after this, when the heights of its neighbours are known (protocol section 3.7).
+/// Delay before a block's solution is announced again, once nearby heights are known (protocol section 3.7).
 const REPEAT_AFTER: Duration = Duration::from_secs(5);
-/// Block solutions that wait for that: they are rare.
+/// Maximum number of block solutions waiting for that: they are rare.
 const REPEATS_MAX: usize = 100;
-/// Senders of one share that are remembered: as many as have it before we tell of it.
+/// Maximum senders kept per share: those that have it before we announce it.
 const SENDERS_MAX: usize = 16;
-/// Shares that are remembered beyond those of a download.
+/// Shares kept beyond those of a download.
 const REMEMBERED_EXTRA: usize = 1000;
 
 #[derive(Debug, Default)]
@@ -34,7 +34,7 @@ pub(super) struct Relay {
 
 impl Relay {
     pub(super) fn new(chain_length: u32) -> Self {
-        // All that is kept of a chain, and what a stranger may send beside it.
+        // All shares kept of a chain, and those that untrusted peers may send beside it.
         let remembered_max = 3 * usize::try_from(chain_length).unwrap_or_default() + REMEMBERED_EXTRA;
         Self {
             remembered_max,
@@ -46,7 +46,7 @@ impl Relay {
         }
     }
 
-    /// Those of `newest_first` before the first that was shared already; they are from now on.
+    /// Returns those of `newest_first` before the first that was announced already, and marks them as announced.
     pub(super) fn unshared(&mut self, newest_first: &[Arc<Share>]) -> Vec<Arc<Share>> {
         let unshared: Vec<Arc<Share>> =
             newest_first.iter().take_while(|share| !self.shared.contains(&share.hash())).cloned().collect();
@@ -64,7 +64,7 @@ impl Relay {
         }
     }
 
-    /// Notes who sent these; how many of them were not verified yet is the answer.
+    /// Records the sender of these, and returns how many were unverified.
     pub(super) fn note_received(&mut self, peer: PeerId, shares: &[Arc<Share>]) -> usize {
         let mut unverified = 0;
         for share in shares {
@@ -84,12 +84,12 @@ impl Relay {
         unverified
     }
 
-    /// Whether `peer` sent the share.
+    /// True if `peer` sent the share.
     pub(super) fn came_from(&self, hash: ShareHash, peer: PeerId) -> bool {
         self.origins.get(&hash).is_some_and(|origin| origin.senders.contains(&peer))
     }
 
-    /// The share was verified: who sent it, if this is the first time.
+    /// Records that the share was verified, and returns its senders the first time.
     pub(super) fn note_verified(&mut self, hash: ShareHash) -> Vec<PeerId> {
         match self.origins.get_mut(&hash) {
             Some(origin) if !origin.is_verified => {
@@ -100,7 +100,7 @@ impl Relay {
         }
     }
 
-    /// Has the share told of once more later.
+    /// Schedules a second announcement of the share.
     pub(super) fn repeat(&mut self, share: Arc<Share>, now: Instant) {
         if self.repeats.len() < REPEATS_MAX {
             self.repeats.push_back((now + REPEAT_AFTER, share));
@@ -111,7 +111,7 @@ impl Relay {
         self.repeats.front().map(|(at, _)| *at)
     }
 
-    /// A share whose time to be told of again has come.
+    /// Returns a share whose second announcement is due.
     pub(super) fn poll_repeat(&mut self, now: Instant) -> Option<Arc<Share>> {
         let is_due = self.repeats.front().is_some_and(|(at, _)| *at <= now);
         if is_due { self.repeats.pop_front().map(|(_, share)| share) } else { None }

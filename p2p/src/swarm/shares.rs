@@ -1,4 +1,4 @@
-//! Shares: what peers send, ask and are told, and what the owner of the share chain says of it.
+//! Shares: received, requested and announced ones, and the results of the share chain's owner.
 
 use sharechain::chain::Wanted;
 use sharechain::share::{Share, ShareHash};
@@ -9,12 +9,12 @@ use super::{Action, Now, PeerId, Swarm};
 use crate::download::Outcome;
 use crate::peer::{Announcement, Close, Offence, Order, RequestFailed, RequestId};
 
-/// Requests for shares of one peer that wait for the owner. The reference has two at a time.
+/// Maximum share requests of one peer that wait for the owner. The reference has two at a time.
 const ANSWERS_PENDING_MAX: usize = 8;
 
 impl Swarm {
-    /// There is another best share: `newest_first` are it and up to four before it, `height` is that of its chain as far as
-    /// it is known.
+    /// Handles a new best share: `newest_first` are it and up to four before it, `height` is that of its chain as far
+    /// as known.
     pub fn handle_tip(&mut self, newest_first: &[Arc<Share>], height: u32) {
         let best = newest_first.first();
         self.best_share = best.map(|best| best.hash());
@@ -25,35 +25,35 @@ impl Swarm {
         }
     }
 
-    /// These shares were there before we began, so peers are not told of them (protocol section 3.7).
+    /// Marks shares as present at the start, so they are not announced (protocol section 3.7).
     pub fn mark_shared(&mut self, hashes: impl IntoIterator<Item = ShareHash>) {
         hashes.into_iter().for_each(|hash| self.relay.mark_shared(hash));
     }
 
-    /// What the share chain's owner misses.
+    /// Handles the missing parents reported by the share chain's owner.
     pub fn handle_needs(&mut self, wanted: &[Wanted], stops: &[ShareHash], now: Now) {
         self.download.set_needs(wanted, stops, now.instant);
     }
 
-    /// The owner took so many shares of [`Action::Shares`].
+    /// Handles the number of shares that the owner took of [`Action::Shares`].
     pub fn handle_taken(&mut self, shares: usize, now: Now) {
         self.download.taken(shares, now.instant);
     }
 
-    /// The owner has the share that a peer announced, or not.
+    /// Handles the owner's reply whether it has an announced share.
     pub fn handle_known(&mut self, peer: PeerId, hash: ShareHash, is_known: bool, now: Now) {
         if !self.connections.contains_key(&peer) {
             return;
         }
         if !is_known {
             self.download.ask_announced(peer, hash, now.instant);
-            // Before the template, as the reference does.
+            // Before the template, as in the reference.
             self.order_requests();
         }
         self.order_template(peer);
     }
 
-    /// The owner's answer to an [`Action::Ancestry`].
+    /// Handles the owner's answer to an [`Action::Ancestry`].
     pub fn handle_answer(&mut self, peer: PeerId, id: [u8; 32], shares: Vec<Arc<Share>>) {
         let Some(connection) = self.connections.get_mut(&peer) else { return };
         connection.answers_pending = connection.answers_pending.saturating_sub(1);
@@ -61,21 +61,21 @@ impl Swarm {
         self.actions.push_back(Action::Order(peer, Order::Answer { id, shares }));
     }
 
-    /// A share was verified.
+    /// Handles a verified share.
     pub fn handle_accepted(&mut self, hash: ShareHash) {
         for peer in self.relay.note_verified(hash) {
             self.download.note_verified(peer);
         }
     }
 
-    /// A share that came from `source` does not fit its ancestors.
+    /// Handles a share from `source` that does not fit its ancestors.
     pub fn handle_refused(&mut self, hash: ShareHash, source: Option<SocketAddr>, reason: &str, now: Now) {
         let Some(source) = source else { return };
         let offence = Offence::InvalidShare(format!("{hash}: {reason}"));
         let sender = self.connections.iter().find(|(_, connection)| connection.address == source).map(|(id, _)| *id);
         match sender {
             Some(peer) => self.disconnect(peer, Close::Offence(offence), now),
-            // Gone, but not forgotten.
+            // Disconnected, but still to be banned.
             None => {
                 let base_seconds = u32::try_from(offence.ban().as_secs()).unwrap_or(u32::MAX);
                 let _ = self.bans.offend(source.ip(), base_seconds, &offence.to_string(), now.unix);
@@ -83,7 +83,7 @@ impl Swarm {
         }
     }
 
-    /// A verified share solves its block: all are told at once, and again if need be when heights are known better.
+    /// Handles a verified share that solves its block: announced at once, and again once heights are known better.
     pub fn handle_block(&mut self, share: &Arc<Share>, now: Now) {
         self.spread_block(share);
         self.relay.repeat(share.clone(), now.instant);
@@ -134,7 +134,7 @@ impl Swarm {
     ) {
         let Some(connection) = self.connections.get_mut(&peer) else { return };
         if connection.answers_pending >= ANSWERS_PENDING_MAX {
-            let reason = format!("asks for shares while {ANSWERS_PENDING_MAX} answers are being prepared");
+            let reason = format!("share request while {ANSWERS_PENDING_MAX} answers are pending");
             self.disconnect(peer, Close::Quiet(reason), now);
             return;
         }
@@ -142,8 +142,8 @@ impl Swarm {
         self.actions.push_back(Action::Ancestry { peer, id, hashes, parents, stops });
     }
 
-    /// Tells each peer of `shares`, but for those that came from it. A peer is told even if nothing is left, as the
-    /// reference does: whoever sends a share that becomes the best hears 29 bytes back.
+    /// Announces `shares` to each peer, without those that it sent. A peer gets a message even if nothing is left, as
+    /// in the reference: the sender of a share that becomes the best gets 29 bytes back.
     fn spread(&mut self, shares: &[Arc<Share>]) {
         let all: Announcement = shares.to_vec().into();
         for (peer, connection) in self.connections.iter_mut().filter(|(_, connection)| connection.is_up()) {

@@ -1,4 +1,4 @@
-//! What pages, the console and the work gate show of the swarm.
+//! Status of the swarm for pages, the console and the work gate.
 
 use std::net::SocketAddr;
 
@@ -9,54 +9,54 @@ use crate::bans::Ban;
 use crate::download::Progress;
 use crate::peer::Direction;
 
-/// The swarm at one time.
+/// Snapshot of the swarm.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct Status {
-    /// Peers that are through their handshake, the oldest first.
+    /// Peers with a complete handshake, the oldest first.
     pub peers: Vec<PeerStatus>,
-    /// Who is banned, the longest first.
+    /// Bans in force, the longest first.
     pub banned: Vec<Ban>,
-    /// How far the download of the share chain is; none while nothing is missing.
+    /// Progress of the share chain's download; `None` while nothing is missing.
     pub downloading: Option<Progress>,
-    /// Connections that peers opened, those in their handshake included.
+    /// Connections opened by peers, including those in their handshake.
     pub incoming: usize,
-    /// Connections that we opened, those in their handshake included.
+    /// Connections opened by this node, including those in their handshake.
     pub outgoing: usize,
-    /// Connections that are being made.
+    /// Connections being established.
     pub dialing: usize,
-    /// Addresses in the book.
+    /// Number of addresses in the book.
     pub addresses: usize,
-    /// Whether latencies of peers are being measured.
+    /// True while latencies are being measured.
     pub is_measuring: bool,
 }
 
-/// One peer.
+/// Status of one peer.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct PeerStatus {
-    /// Names the connection.
+    /// Identifier of the connection.
     pub id: PeerId,
-    /// Its address.
+    /// Address of the peer.
     pub address: SocketAddr,
-    /// Whether it opened the connection.
+    /// True if the peer opened the connection.
     pub is_incoming: bool,
-    /// Whether the operator named it as one to be connected always.
+    /// True if the operator always wants it connected.
     pub is_permanent: bool,
-    /// Its software, as it says.
+    /// Name of its software, as claimed.
     pub sub_version: String,
-    /// Its protocol version.
+    /// Protocol version of the peer.
     pub protocol_version: u32,
-    /// Since when it is connected, seconds since 1970.
+    /// Start of the connection, seconds since 1970.
     pub since: f64,
-    /// Shares that it sent, duplicates too.
+    /// Shares received from it, including duplicates.
     pub shares_received: u64,
-    /// Shares that it was sent.
+    /// Shares sent to it.
     pub shares_sent: u64,
-    /// Seconds of the round trip, the quickest of the last measurement; none before the first and if the peer did not answer.
+    /// Quickest round trip of the last measurement, in seconds; `None` before the first and if the peer did not answer.
     pub latency: Option<f64>,
 }
 
 impl Swarm {
-    /// How things stand.
+    /// Returns the current status.
     pub fn status(&self, now: Now) -> Status {
         let incoming = self.connections.values().filter(|connection| connection.dialed.is_none()).count();
         Status {

@@ -1,4 +1,4 @@
-//! What a swarm promises, told as conversations.
+//! Behaviour of a swarm, tested as conversations.
 
 use sharechain::chain::Wanted;
 use std::collections::BTreeSet;
@@ -17,12 +17,12 @@ fn at(text: &str) -> SocketAddr {
     text.parse().unwrap()
 }
 
-/// A host of its own group.
+/// A host in a group of its own.
 pub(super) fn host(number: u8) -> SocketAddr {
     at(&format!("9.{number}.0.1:9333"))
 }
 
-/// A swarm, its clock, and what it did.
+/// A swarm, its clock, and its last actions.
 pub(super) struct World {
     pub(super) swarm: Swarm,
     pub(super) now: Now,
@@ -43,7 +43,7 @@ impl World {
         World::new(|_| (), 1)
     }
 
-    /// Lets time pass and does nothing else; what is to be done is in the answer.
+    /// Advances time only, and returns the resulting actions.
     pub(super) fn pass(&mut self, time: Duration) -> Vec<Action> {
         let end = self.now.instant + time;
         while let Some(due) = self.swarm.poll_timeout().filter(|due| *due <= end) {
@@ -101,7 +101,7 @@ impl World {
         self.swarm.handle_needs(&[wanted], &[], self.now);
     }
 
-    /// The only question among what was done last.
+    /// Returns the only request among the last actions.
     fn asked(&mut self) -> (PeerId, RequestId, ShareHash, u64) {
         let requests: Vec<_> = self
             .done()
@@ -223,9 +223,9 @@ fn one_address_of_each_neighbourhood_is_dialed_until_there_are_enough() {
             world.event(peer, PeerEvent::Connected(hello));
         }
     }
-    // From now on, one at a time makes room for another now and then.
+    // From now on, one dial at a time makes room for another node now and then.
     assert!(dialed(&world.pass(SECOND)).len() <= 1);
-    // What was under way when there were enough came on top.
+    // Dials in progress at that moment come on top.
     assert!((6..=7).contains(&world.swarm.status(world.now).outgoing));
 }
 
@@ -288,10 +288,10 @@ fn a_second_connection_to_a_peer_is_ended_without_a_word() {
     let first = world.swarm.handle_incoming(host(1), world.now).unwrap();
     world.event(first, PeerEvent::Connected(hello.clone()));
     let second = world.swarm.handle_incoming(host(2), world.now).unwrap();
-    // The reference bans for a ping that comes in the same breath as the `version` that tells it so.
+    // The reference bans for a ping that arrives together with the `version` that reveals the second connection.
     let actions = world.event(second, PeerEvent::Connected(hello));
     assert!(matches!(actions[..], [Action::Disconnect(peer, Close::Quiet(_))] if peer == second), "{actions:?}");
-    assert_eq!(world.swarm.book.len(), 0, "where a connection comes from, nobody listens");
+    assert_eq!(world.swarm.book.len(), 0, "the remote port is not a listening port");
 }
 
 #[test]
@@ -352,7 +352,7 @@ fn the_later_of_two_connections_to_one_node_is_closed_without_a_ban() {
     assert!(matches!(actions[..], [Action::Disconnect(peer, Close::Quiet(_))] if peer == second), "{actions:?}");
     assert!(world.swarm.list_bans(world.now).is_empty());
     assert_eq!(world.swarm.status(world.now).peers.len(), 1);
-    assert!(world.event(second, PeerEvent::Shares(Vec::new())).is_empty(), "it is gone");
+    assert!(world.event(second, PeerEvent::Shares(Vec::new())).is_empty(), "the peer is gone");
 }
 
 #[test]
@@ -415,7 +415,7 @@ fn a_new_tip_goes_to_all_peers_but_its_sender_newest_first_and_once() {
         [(peers[0], news.clone()), (peers[1], own), (peers[2], news.clone()), (peers[3], news)],
         "all but the one that was shared before, and to the sender what it did not send"
     );
-    // The reference sends the message even if nothing is in it.
+    // The reference sends the message even if it is empty.
     let next = extend(&shares, 1, 0, USUAL);
     world.event(peers[0], PeerEvent::Shares(next.clone()));
     world.swarm.handle_tip(&[next[0].clone(), shares[3].clone()], 5);
@@ -433,7 +433,7 @@ fn a_solved_block_is_told_at_once_or_when_its_height_is_known() {
         Parent { heights: Arc::default(), best_height: 800, previous_block: [1; 32], target: Target::MAX_256 };
     world.swarm.handle_parent(parent.clone());
     world.swarm.handle_block(&shares[0], world.now);
-    assert!(told_shares(&world.done()).is_empty(), "it may be of last year");
+    assert!(told_shares(&world.done()).is_empty(), "the block may be old");
     parent.heights = Arc::new(HashMap::from([([7; 32], 796)]));
     world.swarm.handle_parent(parent.clone());
     assert_eq!(told_shares(&world.pass(SECOND * 6)).len(), 1);
@@ -455,7 +455,7 @@ fn whoever_answers_with_what_was_not_asked_for_is_banned_and_a_failure_costs_hal
     world.wanted(shares[4].hash());
     let (peer, request, ..) = world.asked();
     let actions = world.event(peer, PeerEvent::Replied { request, shares: Ok(chain(2, 9, USUAL)) });
-    // The other is asked at once.
+    // The other peer is asked at once.
     let [
         Action::Disconnect(_, Close::Offence(Offence::NotAsked(_))),
         Action::Order(peer, Order::Request { request, .. }),
@@ -539,7 +539,7 @@ fn addresses_are_kept_and_four_in_five_passed_on_one_by_one() {
     }
     assert!((65..=95).contains(&passed), "{passed}");
     assert_eq!(world.swarm.status(world.now).addresses, 100);
-    // One that tells without end is not listened to any more.
+    // A peer that announces without end is ignored.
     for _ in 0..50 {
         let records = (0..100).map(|_| record(host(200))).collect();
         let actions = world.event(teller, PeerEvent::Addresses(records));
@@ -665,7 +665,7 @@ fn the_operator_bans_peers_out_and_files_come_back() {
     again.swarm.handle_incoming(host(1), again.now).unwrap();
 }
 
-/// One thing that may happen, chosen by numbers.
+/// One possible event, chosen by numbers.
 fn happen(world: &mut World, shares: &[Arc<Share>], what: u8, which: u8, number: u8) {
     let peer = PeerId(u64::from(which % 16));
     let share = shares[usize::from(number) % shares.len()].clone();
