@@ -113,7 +113,7 @@ pub struct KnownAddress {
     pub address: SocketAddr,
     /// Services of the node, opaque.
     pub services: u64,
-    /// Time of the last news of it, seconds since 1970.
+    /// Time of the last contact or announcement, seconds since 1970.
     pub last_seen: u64,
 }
 

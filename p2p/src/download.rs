@@ -51,7 +51,7 @@ const WORK_FACTOR: u32 = 16;
 const SEARCHES_MAX: usize = 64;
 /// Maximum number of peers asked for one share at a time.
 const ASKED_MAX: usize = 3;
-/// A request is repeated at a second peer after this time, and after three times the first one's mean.
+/// A request is repeated at a second peer after this time or three times the first one's mean, if that is longer.
 const HEDGE_MIN: Duration = Duration::from_secs(2);
 const HEDGE_MAX: Duration = Duration::from_secs(8);
 /// Time after which an unanswered request is given to others: the connection gives up before that (protocol section
@@ -64,7 +64,7 @@ const NOBODY_PAUSE_MAX: Duration = Duration::from_secs(30);
 const DELIVERED_FOR: Duration = Duration::from_secs(30);
 /// Time for which a chain with too little work is not followed.
 const GIVEN_UP_FOR: Duration = Duration::from_secs(3600);
-/// Maximum number of such chains kept, and of chains whose end is kept.
+/// Maximum number of given-up chains kept, and of chain ends kept.
 const ENDS_MAX: usize = 1024;
 /// Unverified shares allowed to a host beyond three chain lengths: short chains have many peers too.
 const UNVERIFIED_EXTRA: u64 = 1000;

@@ -56,8 +56,8 @@ const FRAME_TIMEOUT: Duration = Duration::from_secs(60);
 /// ...extended by a second for each of this number of its bytes.
 const FRAME_BYTES_PER_SECOND: u64 = 50_000;
 
-/// Maximum bytes in the send queue when another message is to be queued. Above it the peer requested the data, or 1,000
-/// times forwarded transactions, and does not read.
+/// Maximum bytes in the send queue when another message is to be queued. A peer above it requested the data, or
+/// transactions 1,000 times, and does not read.
 const OUTPUT_BYTES_MAX: usize = 8_000_000;
 
 /// Maximum number of addresses in one answer (section 3.5).

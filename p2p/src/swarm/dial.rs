@@ -16,9 +16,8 @@ const ATTEMPTS_MAX: usize = 30;
 const RETRY_FIRST: Duration = Duration::from_secs(1);
 const RETRY_LONGEST: Duration = Duration::from_secs(300);
 
-/// Mean time until a new node replaces the latest connection. The others stay: otherwise a partition that we share with
-/// our peers would be all that we ever see, and an attacker who wants to be all our peers gets one connection at a
-/// time, and only briefly.
+/// Mean time until a new node replaces the latest connection, which is the way out of a partition. The others stay, so
+/// that an attacker who wants to be all our peers gets one connection at a time, and only briefly.
 const ROTATION: Duration = Duration::from_secs(300);
 
 /// Reason for dialling an address.

@@ -29,8 +29,8 @@ impl Latency {
 }
 
 impl Swarm {
-    /// Measures the latency of each peer that was not measured within [`LATENCY_KEPT`]. [`Swarm::is_measuring`] until
-    /// all of them answered or timed out.
+    /// Measures the latency of each peer that was not measured within [`LATENCY_KEPT`]. [`Swarm::is_measuring`] is true
+    /// until all of them answered or timed out.
     pub fn measure_latencies(&mut self, now: Now) {
         for (peer, connection) in &mut self.connections {
             if connection.is_up() && connection.latency.is_due(now.instant) {

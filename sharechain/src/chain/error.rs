@@ -46,7 +46,7 @@ pub enum VerifyError {
         /// Version of the share.
         version: ShareVersion,
     },
-    /// Transaction reference without a target.
+    /// Transaction reference that leads to no transaction.
     #[error("transaction_hash_refs leads to transaction {index} of the share {back} back, which does not list it")]
     TransactionRef {
         /// Distance in shares; 0 is the share itself.

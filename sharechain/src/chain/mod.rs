@@ -225,8 +225,7 @@ impl Sharechain {
         &mut self.facts
     }
 
-    /// Returns the blocks that verified shares build on and whose height was missing in a lookup; each block once per
-    /// lookup.
+    /// Returns the blocks that verified shares build on and whose height was missing since the last call; each once.
     pub fn wanted_heights(&mut self) -> Vec<Digest> {
         let heights = &self.facts.heights;
         self.wanted_heights.drain().filter(|block| !heights.contains_key(block)).collect()
@@ -329,7 +328,7 @@ impl Sharechain {
         }
     }
 
-    /// Verifies a share unless it is verified; fails if its chain is too short or the share does not fit.
+    /// Verifies a share if it is not verified yet; fails if its chain is too short or it does not fit.
     fn attempt(&mut self, hash: ShareHash, now: f64) -> Result<(), VerifyError> {
         if self.verified.contains(&hash) {
             return Ok(());

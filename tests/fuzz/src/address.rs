@@ -1,4 +1,4 @@
-//! Any text as an address, on every coin: a script only for an address, and never one that shares cannot pay.
+//! Any text as an address, on every coin: only an address has a script, and never one that shares cannot pay.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

@@ -1,7 +1,7 @@
-//! A peer's bytes as frames and messages: what is read is written back as the same bytes, and nothing is kept beyond what
-//! came.
+//! A peer's bytes as frames and messages: what is read is written back as the same bytes, and no more is kept than was
+//! received.
 //!
-//! Input: a command's index, a piece length, and a payload; or, from index 200 on, bytes as a socket gives them.
+//! Input: a command's index, a piece length, and a payload; or, from index 200 on, raw bytes as from a socket.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

@@ -1,8 +1,8 @@
-//! What a peer may send and the swarm may order, in any sequence, with time passing in between: never a panic, and what is
-//! kept stays within its bounds.
+//! Any sequence of a peer's messages and the swarm's orders, with time passing in between: never panics, and memory
+//! stays within its bounds.
 //!
-//! Input: how the connection began, then steps of a kind, a length and that many bytes. Frames get the right prefix and
-//! checksum, and answers the id of a request, since a fuzzer finds neither; one kind of step sends bytes as they are.
+//! Input: the start of the connection, then steps of a kind, a length and that many bytes. Frames get the right prefix
+//! and checksum, and answers the id of a request, since a fuzzer finds neither; one kind of step sends raw bytes.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
@@ -17,10 +17,10 @@ use std::time::{Duration, Instant};
 
 const PREFIX: [u8; 8] = *b"sinetpre";
 
-/// Shares kept to be ordered later.
+/// Maximum number of shares kept for later orders.
 const SHARES_MAX: usize = 16;
 
-/// A peer's own limit on what waits for it to be read, and the longest message that is written at once on top of it.
+/// A peer's own limit on its send queue, and the longest message that is queued on top of it.
 const OUTPUT_BYTES_MAX: usize = 8_000_000 + 32_000_028;
 
 fn rules() -> Arc<ShareRules> {
@@ -40,12 +40,12 @@ struct Bench {
     peer: Peer,
     known: Transactions,
     shares: Vec<Arc<Share>>,
-    /// The id of the last request that was sent.
+    /// Identifier of the last request sent.
     asked_them: [u8; 32],
-    /// That of the last that came.
+    /// Identifier of the last request received.
     asked_us: [u8; 32],
     reads: bool,
-    /// Bytes that the connection was given.
+    /// Bytes fed to the connection.
     fed: usize,
     now: Instant,
     start: Instant,
@@ -167,7 +167,7 @@ impl Bench {
             5 => Order::GetAddresses(8),
             6 => Order::BestBlock([first; 80]),
             7 => {
-                // Transactions that the peer told, so that a share may name them.
+                // Transactions announced by the peer, so that a share may name them.
                 let known = self.known.hashes();
                 let chosen = known.iter().skip(usize::from(first) % 4).take(50);
                 let transactions: Vec<Arc<Transaction>> = chosen.filter_map(|hash| self.known.find(hash)).collect();

@@ -1,5 +1,5 @@
-//! Takes values off strangers' bytes in an order that the first bytes choose: never a panic, and what was read is written
-//! back as the same bytes.
+//! Reads values from untrusted bytes in an order given by the first bytes: never panics, and all values read are
+//! written back as the same bytes.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
@@ -11,7 +11,7 @@ fuzz_target!(|input: &[u8]| {
     let mut writer = Writer::default();
     for step in script {
         if one(*step, &mut reader, &mut writer).is_err() {
-            // Nothing is promised of what a refused value leaves behind but that reading can go on.
+            // After a refused value only one thing is guaranteed: reading can continue.
             assert!(reader.at() <= bytes.len());
             let _ = reader.finish("rest");
             return;

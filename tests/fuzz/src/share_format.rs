@@ -1,5 +1,5 @@
-//! Strangers' bytes as a share of several networks: whatever is read is written back as the same bytes but for what the
-//! bounded form cuts off, which changes no hash, and checking, whatever it finds, does not panic.
+//! Untrusted bytes as a share of several networks: all shares read are written back as the same bytes, except for the
+//! part cut off by the bounded form, which changes no hash; checking never panics.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
@@ -8,11 +8,11 @@ use sharechain::coin::{BITCOIN, BITCOIN_REGTEST, LITECOIN};
 use sharechain::share::{Contents, Share, ShareRules, Target, inspect, pack, unpack};
 use std::sync::LazyLock;
 
-/// Segwit from version 33 on, always and never, so that every layout of every version is reached.
+/// Segwit from version 33 on, always and never, so that every layout of every version is covered.
 static RULES: LazyLock<Vec<ShareRules>> = LazyLock::new(|| {
     let with_segwit_from = |mut rules: ShareRules, version| {
         rules.segwit_activation_version = version;
-        // Nobody finds a proof of work while fuzzing, so that every target is allowed and met.
+        // A fuzzer finds no proof of work, so every target is allowed and met.
         rules.max_target = Target::MAX_256;
         rules.pow = |_| [0; 32];
         rules
@@ -41,7 +41,7 @@ fuzz_target!(|input: &[u8]| {
         if let Ok(share) = Share::check(contents.clone(), rules) {
             assert_eq!(share.to_bytes(), packed);
             if let Some(committed) = committed {
-                // What anyone may make of it without any work.
+                // A copy that any peer can make without work.
                 let merkle_branch = vec![[7; 32]; committed + 40].into();
                 let inflated = Contents { merkle_branch, ..contents };
                 let read = Share::from_bytes(&pack(&inflated), rules).expect("it is the same share");
