@@ -1,8 +1,8 @@
-//! Work for miners that poll: `getwork`, as Bitcoin had it before Stratum, judged as Stratum's submissions are.
+//! Server for miners that poll with `getwork`, Bitcoin's protocol before Stratum.
 //!
-//! A polling miner has no connection that things could be remembered for. So the [`GetworkServer`] serves all of them: it
-//! gives every answer a coinbase of its own, finds the job of a submission by its merkle root, and keeps a difficulty for each
-//! worker name. Like the session it knows no socket and no clock, and its lock is held for microseconds.
+//! A polling miner has no connection to keep state for. So one [`GetworkServer`] serves all of them: every answer has a
+//! coinbase of its own, the job of a submission is found by its merkle root, and difficulty is kept per worker name.
+//! Like a session it does no I/O and reads no clock; it holds its lock for microseconds.
 
 use parking_lot::Mutex;
 use std::collections::{HashMap, VecDeque};
@@ -23,20 +23,20 @@ use crate::mining::tally::{Client, Credit, Protocol, Tallies, Tally, Writer};
 use crate::mining::vardiff::{self, Vardiff};
 use crate::mining::work::{Refusal, Work, Worker};
 
-/// Bytes of a header padded as SHA-256 pads it: what `data` holds.
+/// Size of `data`, in bytes: a header with SHA-256's padding.
 pub const DATA_BYTES: usize = 128;
 
-/// Answers that are remembered. A hundred miners that ask once a second fill it in a quarter of an hour, which is longer
-/// than [`JOB_LIFE`]; each takes some 200 bytes.
+/// Maximum number of answers remembered, some 200 bytes each. A hundred miners that poll once a second fill it in a
+/// quarter of an hour, which is longer than [`JOB_LIFE`].
 pub const HANDED_OUT_MAX: usize = 100_000;
 
-/// Worker names whose difficulty is remembered; the one not seen for longest makes room.
+/// Maximum number of worker names whose difficulty is remembered; the least recently seen is evicted.
 pub const MINERS_MAX: usize = 16_384;
 
-/// How long a name that does not ask is remembered.
+/// Time for which a name that does not poll is remembered.
 const MINER_LIFE: Duration = Duration::from_secs(3600);
 
-/// What stands behind a header: a one bit, zeros, and its length of 640 bits, in the byte order of `data`.
+/// Padding after a header: a one bit, zeros, and its length of 640 bits, in the byte order of `data`.
 const PADDING: [u8; DATA_BYTES - 80] = {
     let mut padding = [0; DATA_BYTES - 80];
     padding[3] = 0x80;
@@ -45,38 +45,38 @@ const PADDING: [u8; DATA_BYTES - 80] = {
     padding
 };
 
-/// Who asks.
+/// A request for work.
 #[derive(Debug, Clone, Copy)]
 pub struct Ask<'a> {
-    /// The user name, as in `mining.authorize`.
+    /// User name, as in `mining.authorize`.
     pub name: &'a str,
     /// The password.
     pub password: &'a str,
-    /// A random number that an operator's fee may be decided by.
+    /// Random number for deciding on an operator's fee.
     pub draw: u32,
-    /// The easiest difficulty that the device can report: hardware drops whatever does not meet difficulty 1.
+    /// Easiest difficulty that the device can report: hardware drops hashes that do not meet difficulty 1.
     pub easiest: Option<Difficulty>,
 }
 
-/// What a polling miner gets, before it is written as hex.
+/// Answer to a request, before hex encoding.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Handed {
-    /// The padded header, each four bytes reversed.
+    /// Padded header, with the bytes of each four-byte word reversed.
     pub data: [u8; DATA_BYTES],
-    /// SHA-256's state after the header's first 64 bytes, each word's bytes reversed.
+    /// SHA-256 state after the header's first 64 bytes, with the bytes of each word reversed.
     pub midstate: [u8; 32],
-    /// What a hash must not exceed, lowest byte first.
+    /// Greatest hash accepted, lowest byte first.
     pub target: [u8; 32],
 }
 
-/// What came of a submission.
+/// Result of a submission.
 #[derive(Debug)]
 pub struct Judged<T> {
     /// The answer to it.
     pub verdict: Result<(), StratumError>,
-    /// It is worth more than an answer: to be passed on before it is answered.
+    /// Solution of the job, if it is one: to be passed on before the submission is answered.
     pub solution: Option<Solution<T>>,
-    /// What was put to its worker's account.
+    /// Credit added to the worker's account.
     pub credit: Option<Credit>,
 }
 
@@ -86,7 +86,7 @@ impl<T> Judged<T> {
     }
 }
 
-/// Hands out work to polling miners and judges what they bring back.
+/// Hands out work to polling miners and judges their submissions.
 #[derive(Debug)]
 pub struct GetworkServer<W: Work> {
     config: vardiff::Config,
@@ -97,21 +97,21 @@ pub struct GetworkServer<W: Work> {
 
 #[derive(Debug)]
 struct State<T> {
-    /// Our half of the coinbase's free bytes; the other half counts the answers.
+    /// First half of the coinbase's free bytes; the second half is a counter of answers.
     extranonce1: Lease,
     answers: u32,
-    /// By merkle root, which differs for every answer.
+    /// Answers by merkle root, which is unique.
     handed_out: HashMap<[u8; 32], HandedOut<T>>,
-    /// The roots, oldest first.
+    /// Merkle roots, oldest first.
     order: VecDeque<[u8; 32]>,
     miners: HashMap<Arc<str>, Miner>,
-    /// Solutions of names that were forgotten meanwhile.
+    /// Solutions of names that have been forgotten since.
     strays: Duplicates,
-    /// The newest epochs that were seen, for the time when there is no work.
+    /// Newest epochs seen, for use while there is no work.
     newest: Epochs,
 }
 
-/// One answer.
+/// Record of one answer.
 #[derive(Debug)]
 struct HandedOut<T> {
     job: Arc<Job<T>>,
@@ -124,7 +124,7 @@ struct HandedOut<T> {
     since: Instant,
 }
 
-/// A worker name.
+/// State of a worker name.
 #[derive(Debug)]
 struct Miner {
     vardiff: Vardiff,
@@ -134,8 +134,8 @@ struct Miner {
 }
 
 impl<W: Work> GetworkServer<W> {
-    /// A desk whose coinbases differ from those of everybody else who leases from `extranonces`. `None` when all values
-    /// are taken. What its miners do is left at `tallies`.
+    /// Creates a server with an extranonce1 of its own from `extranonces`; `None` if all are in use. New tallies are
+    /// added to `tallies`.
     pub fn new(config: vardiff::Config, extranonces: Extranonces, tallies: Arc<Tallies>) -> Option<Self> {
         let state = State {
             extranonce1: extranonces.lease()?,
@@ -149,20 +149,20 @@ impl<W: Work> GetworkServer<W> {
         Some(Self { config, extranonces, tallies, state: Mutex::new(state) })
     }
 
-    /// Work from the snapshot `work` for whoever asks.
+    /// Returns work from the snapshot `work` for the request `ask`.
     ///
     /// # Errors
-    /// The reason why there is none, for the miner.
+    /// The reason for a refusal, shown to the miner.
     pub fn hand_out(&self, work: &W, ask: Ask<'_>, now: Now) -> Result<Handed, Refusal> {
         let worker = work.authorize(ask.name, ask.password)?;
-        // Made outside of the lock; all polling miners with one payout share it.
+        // Made outside the lock; all polling miners with the same payout share it.
         let Offer { job, is_fee, .. } = work.offer(&worker.payout, 0, ask.draw)?;
         let mut state = self.state.lock();
         state.newest = work.epochs();
         let (difficulty, target) = state.difficulty(self, &worker, ask.easiest, job.solution_target(), now.instant);
         let extranonces = state.next_extranonces(&self.extranonces)?;
         let root = job.merkle_root(&extranonces);
-        // A fresh time leaves the most room for rolling it.
+        // A current time leaves the most room for rolling it.
         let time = now.unix.clamp(job.time, job.time.saturating_add(TIME_ROLL_MAX_S / 2));
         let header = job.header(job.version, &root, time, 0);
         state.remember(
@@ -181,8 +181,8 @@ impl<W: Work> GetworkServer<W> {
         Ok(render(&header, target))
     }
 
-    /// Judges `data` as a miner brought it back, by the work that it was made for: `newest` are the epochs of what there is
-    /// now, `None` if there is nothing. A solution comes out of it whatever the verdict says, unless it did before.
+    /// Judges `data` as submitted, against the work it was made for; `newest` are the epochs of the current work,
+    /// `None` if there is none. A new solution is returned whatever the verdict.
     pub fn judge(&self, newest: Option<Epochs>, data: &[u8], now: Now) -> Judged<W::Ticket> {
         let Some(header) = header_of(data) else {
             let problem = format!("{} bytes of data, not {DATA_BYTES}", data.len());
@@ -197,7 +197,7 @@ impl<W: Work> GetworkServer<W> {
             return Judged::refused(StratumError::JobNotFound(hex::encode(root)));
         };
         let refusal = answer.check(&header, &root, now.unix).err();
-        // Only a header that differs in what was not the miner's to change may still be a block.
+        // A header that differs in a field not up to the miner may still be a block.
         let solved = match refusal {
             Some(_) if !answer.can_be_block(&header, &root) => None,
             _ => Some(Solved::of(header, &answer.job)),
@@ -246,7 +246,7 @@ impl<W: Work> GetworkServer<W> {
 }
 
 impl<T> State<T> {
-    /// What the worker's next submissions must have: never harder than a solution, which would be lost.
+    /// Difficulty of the worker's next submissions: never harder than a solution, which would be lost.
     fn difficulty<W: Work<Ticket = T>>(
         &mut self,
         desk: &GetworkServer<W>,
@@ -284,7 +284,7 @@ impl<T> State<T> {
         (difficulty, target)
     }
 
-    /// Makes room for one more name.
+    /// Evicts names until there is room for one more.
     fn make_room(&mut self, now: Instant) {
         if self.miners.len() < MINERS_MAX {
             return;
@@ -328,14 +328,14 @@ impl<T> HandedOut<T> {
         now.saturating_duration_since(self.since) <= JOB_LIFE
     }
 
-    /// Whether `header` can be a block of this answer's job, whatever [`Self::check`] says of its version and time.
+    /// True if `header` can be a block of this answer's job, even if [`Self::check`] refuses its version and time.
     fn can_be_block(&self, header: &[u8; 80], root: &[u8; 32]) -> bool {
         let word = |at: usize| u32::from_le_bytes(header[at..at + 4].try_into().expect("four bytes"));
         let (version, time, nonce) = (word(0), word(68), word(76));
         self.job.header(version, root, time, nonce) == *header && can_be_block(&self.job, time)
     }
 
-    /// Only time and nonce are the miner's to change.
+    /// Checks that only time and nonce were changed.
     fn check(&self, header: &[u8; 80], root: &[u8; 32], now: u32) -> Result<(), StratumError> {
         let word = |at: usize| u32::from_le_bytes(header[at..at + 4].try_into().expect("four bytes"));
         let (version, time, nonce) = (word(0), word(68), word(76));
@@ -363,7 +363,7 @@ fn render(header: &[u8; 80], target: Target) -> Handed {
     Handed { data, midstate, target }
 }
 
-/// The header in a miner's `data`, whose padding some miners leave out.
+/// Header in a miner's `data`; some miners leave out the padding.
 fn header_of(data: &[u8]) -> Option<[u8; 80]> {
     if data.len() != DATA_BYTES && data.len() != 80 {
         return None;

@@ -15,15 +15,14 @@
 //!   ◀─ true, or [code, reason, null] ─────
 //! ```
 //!
-//! The core does no I/O and knows no clock: [`Session`] takes lines, work and time, and gives lines and events. The
-//! feature `server` (on by default) adds the tokio half, [`server`]. What work is, the crate's user says by
-//! implementing [`Work`]; what comes of a [`Solution`] is the user's business too. The crate knows nothing of shares,
-//! chains, peers or daemons.
+//! The core does no I/O and reads no clock: [`Session`] takes lines, work and time, and returns lines and events. The
+//! feature `server` (on by default) adds the tokio half, [`server`]. The user of the crate supplies work by
+//! implementing [`Work`] and processes each [`Solution`]. The crate has no notion of shares, chains, peers or daemons.
 //!
-//! [`checklist`] answers what a server must do that is to serve every miner in the field.
+//! [`checklist`] lists the requirements for a server that works with every miner in the field.
 //!
-//! [`mining`] knows no protocol; [`v1`] and [`getwork`] are protocols over it, and [`server`] drives them. [`v1::client`] is the
-//! miner's side, for tools that mine.
+//! [`mining`] is independent of any protocol; [`v1`] and [`getwork`] are protocols on top of it, and [`server`] drives
+//! them. [`v1::client`] is the miner's side, for tools that mine.
 
 #![cfg_attr(test, allow(clippy::disallowed_methods, reason = "a test may begin at the clock's time"))]
 

@@ -229,5 +229,5 @@ fn a_block_is_the_last_line_of_a_miner_that_is_dropped_for_its_invalid_submissio
     room.miner.send_submission(&room.user, &found);
     crate::wait_for_best(&room.daemon, found.hash);
     assert!(room.miner.disconnected_within(Duration::from_secs(20)));
-    room.node.wait_for_log("a flood of lines that earn nothing", Duration::from_secs(20));
+    room.node.wait_for_log("too many useless lines", Duration::from_secs(20));
 }

@@ -1,22 +1,22 @@
-//! What is known of devices by what they call themselves: the table of quirks, each with its symptom.
+//! Devices by user agent: the table of quirks, each with its symptom.
 //!
-//! A user agent is a hint and no proof: several firmwares share `cgminer/…`, and proxies hide what is behind them. So
-//! whatever is decided by it only helps where it is right, and does no harm where it is wrong.
+//! A user agent is only a hint: several firmwares share `cgminer/…`, and proxies hide the miners behind them. So any
+//! decision based on it must help where it is right and do no harm where it is wrong.
 
-/// How much of a job a device can hold.
+/// Capacity of a device for jobs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Room {
-    /// As much as anybody sends.
+    /// Enough for any job.
     Enough,
-    /// A coinbase of so many bytes.
+    /// Maximum size of the coinbase, in bytes.
     Coinbase(usize),
-    /// The firmware's job structure of so many bytes: 80 of its own, the coinbase, 32 for each step of the merkle branch,
-    /// and 2 of checksum.
+    /// Maximum size of the firmware's job structure, in bytes: 80 fixed, the coinbase, 32 for each step of the merkle
+    /// branch, 2 of checksum.
     Job(usize),
 }
 
 impl Room {
-    /// Bytes of coinbase that fit beside a merkle branch of `steps`; `None` if any do.
+    /// Maximum size of the coinbase with a merkle branch of `steps`, in bytes; `None` if unlimited.
     pub fn coinbase_bytes_max(self, steps: usize) -> Option<usize> {
         match self {
             Self::Enough => None,
@@ -26,26 +26,26 @@ impl Room {
     }
 }
 
-/// A kind of device, as far as it can be told by its user agent.
+/// A kind of device, identified by user agent.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Device {
-    /// What operators and metrics call it.
+    /// Name in logs and metrics.
     pub name: &'static str,
-    /// What its user agent begins with, in lower case.
+    /// Prefixes of its user agent, in lower case.
     prefixes: &'static [&'static str],
-    /// Difficulty that suits its usual hash rate at one submission in ten seconds; `None` where that can be anything.
+    /// Difficulty for its usual hash rate at one submission in ten seconds; `None` if that varies too much.
     pub start: Option<f64>,
-    /// Easiest difficulty that it is started at while it is silent, since none of its kind is slower.
+    /// Difficulty of the slowest of its kind: not lowered below this before the first submission.
     pub slowest: f64,
-    /// What it can hold of a job.
+    /// Capacity for jobs.
     pub room: Room,
-    /// Whether it shows `client.show_message` to its owner. Others take the unknown method amiss.
+    /// Set when it shows `client.show_message` to its owner. Others reject the unknown method.
     pub shows_messages: bool,
-    /// Whether dropping work costs it seconds: its queues are flushed with every clean job.
+    /// Set when dropping work costs it seconds: every clean job flushes its queues.
     pub flushes_slowly: bool,
 }
 
-/// Everything else.
+/// Any device not listed.
 pub const UNKNOWN: Device = Device {
     name: "unknown",
     prefixes: &[],
@@ -56,7 +56,7 @@ pub const UNKNOWN: Device = Device {
     flushes_slowly: false,
 };
 
-/// What is known; the first match counts.
+/// Known devices; the first match counts.
 pub const ALL: &[Device] = &[
     // NerdMiner and SparkMiner: buffers of 512 digits for each half of the coinbase; beyond, zero hash rate (NerdMiner_v2
     // PR 807, SparkMiner issue 25).
@@ -77,8 +77,8 @@ pub const ALL: &[Device] = &[
         room: Room::Coinbase(6500),
         ..UNKNOWN
     },
-    // Bitaxe: 16 kB works, but slows every change of jobs down; it also drops a second job of an active name, submits
-    // version bits XORed, and stays with a silent pool for ever.
+    // Bitaxe: a 16 kB coinbase works, but slows every job change; it also drops a second job with an active id, submits
+    // version bits XORed, and stays with a silent pool forever.
     Device {
         name: "bitaxe",
         prefixes: &["bitaxe", "esp-miner"],
@@ -169,8 +169,8 @@ pub const ALL: &[Device] = &[
         slowest: 1.0,
         ..UNKNOWN
     },
-    // Antminer S1 to S5 and what else ran cgminer 3 and early 4: deep queues, flushed with every clean job; difficulty as
-    // `floor(log2)`. Spondoolies' SP50 among them holds 1,024 bytes of coinbase, and cannot be told apart.
+    // Antminer S1 to S5 and others on cgminer 3 and early 4: deep queues, flushed with every clean job; difficulty as
+    // `floor(log2)`. Spondoolies' SP50 among them holds 1,024 bytes of coinbase, and is indistinguishable.
     Device {
         name: "cgminer_old",
         prefixes: &[
@@ -193,13 +193,13 @@ pub const ALL: &[Device] = &[
         ..UNKNOWN
     },
     // cgminer since 4.10: from a USB stick to an Avalon 10. Queues difficulties: the second of two applies a job late.
-    // Takes whatever it cannot read before the answer to `mining.authorize` for that answer.
+    // Takes any unknown line before the answer to `mining.authorize` for that answer.
     Device { name: "cgminer", prefixes: &["cgminer"], start: Some(1024.0), shows_messages: true, ..UNKNOWN },
-    // bfgminer: string ids, TLS first, difficulty dropped at once (it learns from error 23 that it must not).
+    // bfgminer: string ids, TLS first, drops difficulty at once (error 23 makes it stop doing so).
     Device { name: "bfgminer", prefixes: &["bfgminer"], start: Some(1.0), shows_messages: true, ..UNKNOWN },
 ];
 
-/// The device that calls itself `user_agent`.
+/// Returns the device with this user agent.
 pub fn by_user_agent(user_agent: &str) -> &'static Device {
     let starts_with = |prefix: &str| {
         user_agent.as_bytes().get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix.as_bytes()))
@@ -239,7 +239,7 @@ mod tests {
 
     #[test]
     fn an_s9_holds_about_222_payouts_and_no_more() {
-        // Outputs of 34 bytes beside some 200 of the rest, and twelve steps of the branch.
+        // Outputs of 34 bytes beside some 200 of the rest, and a branch of twelve steps.
         let room = by_user_agent("bmminer/2.0.0").room.coinbase_bytes_max(12).unwrap();
         assert_eq!((room - 200) / 34, 221);
         assert_eq!(UNKNOWN.room.coinbase_bytes_max(12), None);

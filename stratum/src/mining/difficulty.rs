@@ -7,7 +7,7 @@ use std::fmt;
 
 type U512 = ruint::Uint<512, 8>;
 
-/// Hashes that it takes on average to meet difficulty 1: 2^256 / (0xffff · 2^208).
+/// Average number of hashes needed to meet difficulty 1: 2^256 / (0xffff · 2^208).
 pub const HASHES_AT_DIFFICULTY_ONE: f64 = 4_294_967_296.0 * 65_536.0 / 65_535.0;
 
 /// A 256-bit threshold: a hash, read as a little-endian number, meets it when it is not greater.
@@ -15,15 +15,15 @@ pub const HASHES_AT_DIFFICULTY_ONE: f64 = 4_294_967_296.0 * 65_536.0 / 65_535.0;
 pub struct Target(U256);
 
 impl Target {
-    /// The threshold that every hash meets.
+    /// The target that every hash meets.
     pub const MAX: Self = Self(U256::MAX);
 
-    /// From the number itself, least significant byte first.
+    /// Creates a target from the number, least significant byte first.
     pub fn from_le_bytes(bytes: [u8; 32]) -> Self {
         Self(U256::from_le_bytes(bytes))
     }
 
-    /// From the number itself in hex, most significant digit first, as people and `mining.suggest_target` write it.
+    /// Parses the number in hex, most significant digit first, as in `mining.suggest_target`.
     pub fn from_hex(digits: &str) -> Option<Self> {
         let digits = digits.strip_prefix("0x").unwrap_or(digits);
         let is_plain = digits.bytes().all(|digit| digit.is_ascii_hexdigit());
@@ -32,17 +32,17 @@ impl Target {
             .flatten()
     }
 
-    /// The number itself, least significant byte first.
+    /// Returns the number, least significant byte first.
     pub fn to_le_bytes(self) -> [u8; 32] {
         self.0.to_le_bytes()
     }
 
-    /// The number itself, most significant byte first, as people read it.
+    /// Returns the number, most significant byte first, for display.
     pub fn to_be_bytes(self) -> [u8; 32] {
         self.0.to_be_bytes()
     }
 
-    /// Whether `hash`, as the hash function produced it, is not above the threshold.
+    /// True if `hash`, as the hash function produced it, is not above the target.
     pub fn is_met_by(&self, hash: &[u8; 32]) -> bool {
         Self::from_le_bytes(*hash) <= *self
     }
@@ -59,7 +59,7 @@ impl fmt::Debug for Target {
     }
 }
 
-/// How many times harder than difficulty 1 (bdiff); positive and finite.
+/// Multiple of difficulty 1 (bdiff); positive and finite.
 #[derive(Clone, Copy, PartialEq, PartialOrd)]
 pub struct Difficulty(f64);
 
@@ -69,21 +69,21 @@ impl Difficulty {
         (value.is_finite() && value > 0.0).then_some(Self(value))
     }
 
-    /// The number itself.
+    /// Returns the value as a number.
     pub fn get(self) -> f64 {
         self.0
     }
 
-    /// The greatest target that is at least this difficult: exact, rounded down.
+    /// Returns the greatest target that is at least this difficult: exact, rounded down.
     pub fn target(self) -> Target {
-        // Easier than 2^-32 is easier than any 256-bit number can tell, harder than 2^224 is harder.
+        // Below 2^-32 no 256-bit target is easy enough, above 2^224 none is hard enough.
         if self.0 < f64::powi(2.0, -33) {
             return Target::MAX;
         }
         if self.0 > f64::powi(2.0, 225) {
             return Target(U256::ZERO);
         }
-        // A float is mantissa · 2^exponent, exactly.
+        // A float is exactly mantissa · 2^exponent.
         let bits = self.0.to_bits();
         let mantissa = (bits & ((1 << 52) - 1)) | (1 << 52);
         let exponent = i64::try_from(bits >> 52).expect("twelve bits fit") - 1075;
@@ -94,17 +94,17 @@ impl Difficulty {
         Target(if quotient > U512::from(U256::MAX) { U256::MAX } else { U256::from(quotient) })
     }
 
-    /// The nearest power of two, which every known device handles exactly (Antminer S1 to S5 filter by `floor(log2)`).
+    /// Nearest power of two, handled exactly by every known device (Antminer S1 to S5 filter by `floor(log2)`).
     pub fn to_power_of_two(self) -> Self {
         Self(f64::exp2(self.0.log2().round().clamp(-1000.0, 1000.0)))
     }
 
-    /// Hashes that it takes on average to meet it.
+    /// Average number of hashes needed to meet this difficulty.
     pub fn average_hashes(self) -> f64 {
         self.0 * HASHES_AT_DIFFICULTY_ONE
     }
 
-    /// The difficulty that is met on average after `hashes`; `None` unless positive and finite.
+    /// Returns the difficulty that is met on average after `hashes`; `None` unless positive and finite.
     pub fn from_average_hashes(hashes: f64) -> Option<Self> {
         Self::new(hashes / HASHES_AT_DIFFICULTY_ONE)
     }

@@ -1,29 +1,29 @@
-//! Remembers the headers already credited for a job on one connection, bounded.
+//! Bounded set of the headers already credited for a job on one connection.
 
-/// Lines of the largest table, 64 kB. While a job is the newest, vardiff lets a miner find a dozen.
+/// Maximum number of lines in a table (64 kB). While a job is the newest, vardiff aims at a dozen submissions for it.
 const LINES_MAX: usize = 1024;
 
-/// Most headers that are remembered of a job.
+/// Maximum number of headers remembered for a job.
 pub const DUPLICATES_MAX: usize = LINES_MAX * KEYS;
 
-/// Keys of a line.
+/// Keys per line.
 const KEYS: usize = 8;
 
-/// The headers of one job and extranonce1, told apart by eight bytes of their hash: those that are *not* zero by proof of work.
+/// Headers of one job and extranonce1, by eight bytes of their hash (those that proof of work leaves non-zero).
 ///
-/// Among ten thousand connections nothing of it is in the processor's caches, so a key has one line of memory where it can
-/// be, and a look-up fetches that line. A full line has the table grow; in the largest table the oldest of the line goes.
-/// Of headers that a thousand others followed, one in a hundred thousand is forgotten by then; of four thousand, one in twenty.
+/// With ten thousand connections none of this is in the processor's caches, so a look-up fetches only one cache line. A
+/// full line makes the table grow; in the largest table its oldest key is evicted: one in 100,000 of the headers that a
+/// thousand others followed, one in twenty of those that four thousand followed.
 #[derive(Debug)]
 pub struct Duplicates {
-    /// A power of two of them, or none.
+    /// Empty, or a power of two of lines.
     lines: Vec<Line>,
-    /// So that a miner cannot choose where its submissions come to lie.
+    /// Random, so that a miner cannot choose the lines of its submissions.
     seed: u64,
     len: usize,
 }
 
-/// A processor's line of memory: keys, the newest first, and zeros behind them.
+/// One cache line: keys, newest first, then zeros.
 #[derive(Debug, Clone, Default)]
 #[repr(align(64))]
 struct Line([u64; KEYS]);
@@ -33,7 +33,7 @@ impl Line {
         self.0[KEYS - 1] != 0
     }
 
-    /// Puts `key` before the others, of which the oldest goes if there is no room.
+    /// Inserts `key` at the front; evicts the oldest key if the line is full.
     fn push(&mut self, key: u64) {
         self.0.rotate_right(1);
         self.0[0] = key;
@@ -46,12 +46,12 @@ impl Default for Duplicates {
     }
 }
 
-/// Headers that were judged before, by their hashes.
+/// Set of the headers that were judged before, by hash.
 pub trait Seen {
-    /// Whether `hash` was remembered.
+    /// True if `hash` is in the set.
     fn knows(&self, hash: &[u8; 32]) -> bool;
 
-    /// Remembers `hash`; returns whether it was new.
+    /// Adds `hash`; returns true if it was new.
     fn remember(&mut self, hash: &[u8; 32]) -> bool;
 }
 
@@ -66,7 +66,7 @@ impl Seen for Duplicates {
 }
 
 impl Duplicates {
-    /// Remembers `hash`; says whether it was new.
+    /// Adds `hash`; returns true if it was new.
     pub fn insert(&mut self, hash: &[u8; 32]) -> bool {
         if self.lines.is_empty() {
             self.lines.push(Line::default());
@@ -86,23 +86,23 @@ impl Duplicates {
         true
     }
 
-    /// How many are remembered.
+    /// Number of headers remembered.
     pub fn len(&self) -> usize {
         self.len
     }
 
-    /// Whether none is.
+    /// True if no header is remembered.
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
 
-    /// Whether `hash` is remembered.
+    /// True if `hash` is remembered.
     pub fn contains(&self, hash: &[u8; 32]) -> bool {
         let key = key_of(hash);
         !self.lines.is_empty() && self.lines[self.home(key)].0.contains(&key)
     }
 
-    /// The line where `key` is, or is to come.
+    /// Index of the line of `key`.
     fn home(&self, key: u64) -> usize {
         let product = u128::from(self.seed) * u128::from(key ^ self.seed);
         #[expect(
@@ -113,12 +113,12 @@ impl Duplicates {
         mixed & (self.lines.len() - 1)
     }
 
-    /// Doubles the table: what was in one line comes into two, and fits.
+    /// Doubles the table; the keys of each line are split between two lines, so they fit.
     fn grow(&mut self) {
         let lines = std::mem::take(&mut self.lines);
         self.lines = vec![Line::default(); 2 * lines.len()];
         for line in lines {
-            // The oldest first, so that the newest is before it again.
+            // Oldest first, so that the newest ends up at the front again.
             for key in line.0.into_iter().rev().filter(|key| *key != 0) {
                 let home = self.home(key);
                 self.lines[home].push(key);
@@ -127,7 +127,7 @@ impl Duplicates {
     }
 }
 
-/// Never zero, which marks a free place: one in 2^64 hashes is taken for another.
+/// Key of `hash`; never zero, which marks a free place. Two hashes collide with probability 2^-64.
 fn key_of(hash: &[u8; 32]) -> u64 {
     match u64::from_le_bytes(hash[..8].try_into().expect("eight bytes of thirty-two")) {
         0 => u64::MAX,
@@ -156,7 +156,7 @@ mod tests {
 
     #[test]
     fn memory_stays_bounded_and_the_newest_are_known() {
-        // Seeds of our own: of all there are, one in some thousands would have a line that is unluckier than this asks.
+        // Fixed seeds: one in some thousands of random ones would exceed the bounds asserted below.
         let mut random = fastrand::Rng::with_seed(7);
         let mut duplicates = Duplicates { seed: 11, ..Duplicates::default() };
         let hashes: Vec<[u8; 32]> = (0..3 * DUPLICATES_MAX).map(|_| long(random.u64(..).to_le_bytes())).collect();
@@ -167,7 +167,7 @@ mod tests {
         assert_eq!(duplicates.lines.len(), LINES_MAX);
         assert_eq!(duplicates.lines.iter().flat_map(|line| line.0).filter(|key| *key != 0).count(), duplicates.len());
         assert!(duplicates.len() > DUPLICATES_MAX * 9 / 10, "{} are remembered", duplicates.len());
-        // Those are gone that eight others of their line followed.
+        // Only keys that eight others of their line followed are gone.
         assert!(hashes[hashes.len() - 500..].iter().all(|hash| duplicates.contains(hash)));
         let kept = hashes[..DUPLICATES_MAX].iter().filter(|hash| duplicates.contains(hash)).count();
         assert!(kept < DUPLICATES_MAX / 100, "{kept} of the oldest are remembered");
@@ -186,7 +186,7 @@ mod tests {
         }
         assert!(!unknown.iter().any(|hash| duplicates.contains(hash)));
         assert!(known.iter().all(|hash| !duplicates.insert(hash)));
-        // A dozen takes a few lines of memory.
+        // A dozen keys take a few cache lines.
         let mut dozen = Duplicates { seed: 11, ..Duplicates::default() };
         known[..12].iter().for_each(|hash| assert!(dozen.insert(hash)));
         assert!(dozen.lines.len() <= 4, "{} lines", dozen.lines.len());

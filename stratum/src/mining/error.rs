@@ -1,11 +1,11 @@
-//! `StratumError`: every refusal that a miner can get, with its wire code and text, in one table.
+//! `StratumError`: every refusal that is sent to a miner, with its code and text, in one table.
 
 use thiserror::Error;
 
-/// Why a request was refused. The text goes to the miner and names the value that was wrong.
+/// Reason for refusing a request. The text goes to the miner and names the wrong value.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum StratumError {
-    /// The line is no JSON-RPC request.
+    /// The line is not a JSON-RPC request.
     #[error("malformed request: {0}")]
     Malformed(String),
     /// A parameter is missing or of the wrong kind.
@@ -14,42 +14,42 @@ pub enum StratumError {
     /// The nonce is not eight hex digits.
     #[error("nonce `{0}` is not 8 hex digits")]
     Nonce(String),
-    /// The extranonce2 has not the size that `mining.subscribe` announced.
+    /// The extranonce2 does not have the size announced by `mining.subscribe`.
     #[error("extranonce2 `{given}` is not {digits} hex digits")]
     Extranonce2 {
-        /// What was sent.
+        /// Value as sent.
         given: String,
-        /// Digits expected.
+        /// Expected number of hex digits.
         digits: usize,
     },
     /// The time is not eight hex digits.
     #[error("ntime `{0}` is not 8 hex digits")]
     TimeFormat(String),
-    /// The time lies outside what a block may bear.
+    /// The time is outside the range accepted for a block.
     #[error("ntime {given:08x} is outside {earliest:08x}..={latest:08x}")]
     TimeRange {
-        /// What was sent.
+        /// Time as sent.
         given: u32,
-        /// The earliest acceptable.
+        /// Earliest acceptable time.
         earliest: u32,
-        /// The latest acceptable.
+        /// Latest acceptable time.
         latest: u32,
     },
-    /// Version bits that are no hex number, or outside the negotiated mask (BIP 310).
+    /// Version bits that are not a hex number, or outside the negotiated mask (BIP 310).
     #[error("version bits {given} outside mask {mask:08x}")]
     VersionBits {
-        /// What was sent.
+        /// Value as sent.
         given: String,
-        /// The negotiated mask; zero when version rolling was not negotiated.
+        /// Negotiated mask; zero without version rolling.
         mask: u32,
     },
-    /// No such job, or so old that it was forgotten.
+    /// No such job, or it has been forgotten because of its age.
     #[error("job `{0}` not found")]
     JobNotFound(String),
     /// The job builds on a block that is no longer the best.
     #[error("stale: job `{0}` is not on the current block")]
     Stale(String),
-    /// This very header was submitted before.
+    /// The same header was submitted before.
     #[error("duplicate submission")]
     Duplicate,
     /// The hash is above the target of the job.
@@ -60,21 +60,21 @@ pub enum StratumError {
         /// Difficulty that the job required.
         required: String,
     },
-    /// The worker name was refused, or nobody has authorised.
+    /// The worker name was refused, or none has been authorised.
     #[error("not authorised: {0}")]
     Unauthorized(String),
     /// `mining.submit` before `mining.subscribe`.
     #[error("not subscribed")]
     NotSubscribed,
-    /// Something that a miner may ask for now and then was asked for too often.
+    /// The request exceeds its rate limit.
     #[error("`{method}` once in {seconds} s is enough")]
     TooOften {
-        /// What was asked for.
+        /// Method of the request.
         method: &'static str,
-        /// How long to wait in between.
+        /// Minimum time between requests, in seconds.
         seconds: u64,
     },
-    /// What was asked for is not given out.
+    /// The requested data is not available.
     #[error("not available: {0}")]
     Unavailable(&'static str),
     /// There is no such method.
@@ -83,7 +83,7 @@ pub enum StratumError {
 }
 
 impl StratumError {
-    /// The code that miners parse; bfgminer learns from 23 that difficulty is per job.
+    /// Error code in the response; bfgminer infers from 23 that difficulty is per job.
     pub fn code(&self) -> i32 {
         match self {
             Self::Malformed(_)
@@ -104,7 +104,7 @@ impl StratumError {
         }
     }
 
-    /// A word for metrics, one of a fixed set.
+    /// Label for metrics, from a fixed set.
     pub fn word(&self) -> &'static str {
         match self {
             Self::Malformed(_) => "malformed",

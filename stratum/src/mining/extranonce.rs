@@ -1,16 +1,16 @@
-//! Hands out extranonce1 values unique among live connections and takes them back.
+//! Leases extranonce1 values that are unique among live connections.
 
 use parking_lot::Mutex;
 use std::collections::HashSet;
 use std::sync::Arc;
 
-/// Bytes of extranonce1, which the pool chooses.
+/// Size of extranonce1, chosen by the pool, in bytes.
 pub const EXTRANONCE1_SIZE: usize = 4;
 
-/// Bytes of extranonce2, which the miner chooses. Devices take 4 to 8; with ours they make up P2Pool's 8-byte nonce.
+/// Size of extranonce2, chosen by the miner, in bytes. Devices take 4 to 8; both together fill P2Pool's 8-byte nonce.
 pub const EXTRANONCE2_SIZE: usize = 4;
 
-/// The pool of values. Clones share it.
+/// Pool of extranonce1 values, shared by its clones.
 #[derive(Debug, Clone)]
 pub struct Extranonces(Arc<Mutex<State>>);
 
@@ -21,13 +21,13 @@ struct State {
 }
 
 impl Extranonces {
-    /// Starts counting at `first`; a value derived from the clock keeps a restarted server from handing out what miners
-    /// still use.
+    /// Starts counting at `first`; a value derived from the clock keeps a restarted server from leasing values that
+    /// miners still use.
     pub fn starting_at(first: u32) -> Self {
         Self(Arc::new(Mutex::new(State { next: first, live: HashSet::new() })))
     }
 
-    /// A value that no other live connection has; `None` when all 2^32 are taken.
+    /// Leases a value that no other live connection has; `None` if all 2^32 are in use.
     pub fn lease(&self) -> Option<Lease> {
         let mut state = self.0.lock();
         if state.live.len() > u32::MAX as usize {
@@ -43,7 +43,7 @@ impl Extranonces {
     }
 }
 
-/// An extranonce1 in use; dropping it gives the value back.
+/// An extranonce1 in use; dropping it returns the value to the pool.
 #[derive(Debug)]
 pub struct Lease {
     value: u32,
@@ -51,7 +51,7 @@ pub struct Lease {
 }
 
 impl Lease {
-    /// The bytes as they stand in the coinbase.
+    /// Bytes of the value as in the coinbase.
     pub fn bytes(&self) -> [u8; EXTRANONCE1_SIZE] {
         self.value.to_be_bytes()
     }

@@ -12,21 +12,21 @@ use crate::mining::epochs::Epochs;
 use crate::mining::extranonce::{EXTRANONCE1_SIZE, EXTRANONCE2_SIZE};
 use crate::mining::midstate::{Midstate, double_sha256_of_header, double_sha256_of_pair};
 
-/// Jobs that a session remembers. At the usual one in thirty seconds this is half an hour's; on a chain whose tip
-/// changes every other second it is the last two minutes'.
+/// Maximum number of jobs remembered per session. At the usual one in thirty seconds this is half an hour; on a chain
+/// whose tip changes every other second, the last two minutes.
 pub const JOBS_MAX: usize = 64;
 
-/// How long a session remembers a job. Devices with deep queues (Antminer S1 to S5, BFL) return work that is minutes old.
-/// That holds for a job on an old parent block, too: its block competes with the one that came instead.
+/// Time for which a session remembers a job. Devices with deep queues (Antminer S1 to S5, BFL) return work that is
+/// minutes old. Holds for jobs on an old parent block, too: their block competes with the new tip.
 pub const JOB_LIFE: Duration = Duration::from_secs(600);
 
-/// Jobs that are kept of a session that has ended. Its miner gets no more of them, and works on the newest.
+/// Maximum number of jobs kept of a session that has ended. Its miner gets no more of them and works on the newest.
 pub const RESUMABLE_JOBS_MAX: usize = 8;
 
-/// Bytes of the coinbase that are not the job's.
+/// Bytes of the coinbase that vary within a job.
 const EXTRANONCES_SIZE: usize = EXTRANONCE1_SIZE + EXTRANONCE2_SIZE;
 
-/// The function whose result must meet the target: `sha256d` for Bitcoin, scrypt for Litecoin.
+/// Function whose result must meet the target: `sha256d` for Bitcoin, scrypt for Litecoin.
 pub type PowFunction = fn(&[u8; 80]) -> [u8; 32];
 
 /// Bitcoin's proof-of-work function.
@@ -34,8 +34,8 @@ pub fn sha256d(header: &[u8; 80]) -> [u8; 32] {
     double_sha256_of_header(header)
 }
 
-/// Names a job towards miners: 16 hex digits (NiceHash has trouble with short names; devices ignore a second job of a
-/// name that is active, so it is never used again).
+/// Identifies a job towards miners: 16 hex digits. NiceHash has trouble with short ids; devices ignore a second job
+/// with the id of an active one, so ids are never reused.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct JobId(pub u64);
 
@@ -51,16 +51,16 @@ impl fmt::Debug for JobId {
     }
 }
 
-/// What a job is made of.
+/// Parts that a job is made of.
 #[derive(Debug, Clone)]
 pub struct JobParts<'a> {
-    /// Its name.
+    /// Unique identifier.
     pub id: JobId,
-    /// The coinbase up to the extranonces, without witness.
+    /// Coinbase before the extranonces, without witness.
     pub coinbase_head: &'a [u8],
-    /// SHA-256 after these bytes.
+    /// SHA-256 state after `coinbase_head`.
     pub coinbase_midstate: Midstate,
-    /// The coinbase after the extranonces.
+    /// Coinbase after the extranonces.
     pub coinbase_tail: &'a [u8],
     /// Merkle branch of the coinbase: raw digests.
     pub branch: &'a [[u8; 32]],
@@ -72,18 +72,18 @@ pub struct JobParts<'a> {
     pub bits: u32,
     /// Header time that the job starts at.
     pub time: u32,
-    /// Earliest header time that a block may bear.
+    /// Earliest header time that a block may have.
     pub time_min: u32,
-    /// The easiest of the targets that make a submission a solution.
+    /// Easiest of the targets that make a submission a solution.
     pub solution_target: Target,
     /// The chain's proof-of-work function.
     pub pow: PowFunction,
 }
 
-/// An immutable unit of work. Shared by every connection with the same payout, so nothing in it is a connection's own.
+/// An immutable unit of work, shared by every connection with the same payout; it holds no state of a connection.
 ///
-/// It stays small, since late solutions are taken for as long as a session remembers the job: the coinbase's head is
-/// kept as a SHA-256 midstate, and the rendered line is not here but in the [`Offer`].
+/// Small, since a session remembers it for late solutions: the coinbase's head is kept as a SHA-256 midstate, and the
+/// rendered line is in the [`Offer`].
 pub struct Job<T> {
     pub(crate) id: JobId,
     pub(crate) coinbase_midstate: Midstate,
@@ -95,7 +95,7 @@ pub struct Job<T> {
     pub(crate) time: u32,
     pub(crate) time_min: u32,
     pub(crate) solution_target: Target,
-    /// The same as a number; `None` if no number is so great. Asked for at every submission.
+    /// `solution_target` as a difficulty, precomputed as every submission needs it; `None` if the target is zero.
     pub(crate) solution_difficulty: Option<Difficulty>,
     pub(crate) pow: PowFunction,
     coinbase_bytes: usize,
@@ -103,27 +103,27 @@ pub struct Job<T> {
 }
 
 impl<T> Job<T> {
-    /// Its name.
+    /// Identifier in `mining.notify` and `mining.submit`.
     pub fn id(&self) -> JobId {
         self.id
     }
 
-    /// What the maker of the job put in, to finish it by.
+    /// Data from the maker of the job, needed to complete its solutions.
     pub fn ticket(&self) -> &T {
         &self.ticket
     }
 
-    /// Bytes of the coinbase as miners put it together: what small firmware buffers must hold.
+    /// Size of the complete coinbase, in bytes: small firmware buffers must hold it.
     pub fn coinbase_bytes(&self) -> usize {
         self.coinbase_bytes
     }
 
-    /// The easiest of the targets that make a submission a solution.
+    /// Easiest of the targets that make a submission a solution.
     pub fn solution_target(&self) -> Target {
         self.solution_target
     }
 
-    /// The header's merkle root with these bytes between the coinbase's head and tail.
+    /// Merkle root of the header with these bytes between the coinbase's head and tail.
     pub(crate) fn merkle_root(&self, extranonces: &[u8; EXTRANONCES_SIZE]) -> [u8; 32] {
         let mut coinbase = self.coinbase_midstate.clone();
         coinbase.update(extranonces);
@@ -131,7 +131,7 @@ impl<T> Job<T> {
         self.branch.iter().fold(coinbase.finish_double(), |root, sibling| double_sha256_of_pair(&root, sibling))
     }
 
-    /// The header with these variable fields.
+    /// Builds the header from these variable fields.
     pub(crate) fn header(&self, version: u32, merkle_root: &[u8; 32], time: u32, nonce: u32) -> [u8; 80] {
         let mut header = [0; 80];
         header[..4].copy_from_slice(&version.to_le_bytes());
@@ -144,14 +144,14 @@ impl<T> Job<T> {
     }
 }
 
-/// The merkle root of the last submission. A device tries all nonces of an extranonce2, and all versions that it may roll,
-/// before it takes the next one: of what it finds there, all but the first have nothing but the header to be hashed, three
-/// compressions instead of 41 where a block is full.
+/// Cache of the merkle root of the last submission. A device tries all nonces and rolled versions of one extranonce2
+/// before it takes the next. All but the first of these submissions hash nothing but the header: three compressions
+/// instead of 41 when the block is full.
 #[derive(Debug, Default)]
 pub struct LastRoot(Option<(JobId, [u8; EXTRANONCES_SIZE], [u8; 32])>);
 
 impl LastRoot {
-    /// The root of `job` with these bytes between the coinbase's head and tail.
+    /// Returns the merkle root of `job` with these bytes between the coinbase's head and tail.
     pub(crate) fn of<T>(&mut self, job: &Job<T>, extranonces: &[u8; EXTRANONCES_SIZE]) -> [u8; 32] {
         match &self.0 {
             Some((id, same, root)) if *id == job.id && same == extranonces => *root,
@@ -173,11 +173,11 @@ impl<T> fmt::Debug for Job<T> {
 /// A job with the line that announces it.
 #[derive(Debug)]
 pub struct Offer<T> {
-    /// The job.
+    /// Job to hand out.
     pub job: Arc<Job<T>>,
     /// Its `mining.notify` up to and including the comma before `clean_jobs`: rendered once, shared by all connections.
     pub line: Bytes,
-    /// Whether it pays the operator instead of the miner, who is to know how much that is.
+    /// Set when the job pays the operator instead of the miner; reported to the miner as such.
     pub is_fee: bool,
 }
 
@@ -188,10 +188,10 @@ impl<T> Clone for Offer<T> {
 }
 
 impl<T> Offer<T> {
-    /// Makes the job and renders its line.
+    /// Creates the job and renders its line.
     ///
     /// # Panics
-    /// If the version has bits that miners may roll: jobs are made by the node itself, and XOR-ing devices (Bitaxe) would
+    /// If the version has bits that miners may roll: the node makes the jobs itself, and XOR-ing devices (Bitaxe) would
     /// have every submission rejected.
     pub fn new(parts: &JobParts<'_>, ticket: T) -> Self {
         assert_eq!(
@@ -239,7 +239,7 @@ fn render(parts: &JobParts<'_>) -> Bytes {
     line.into()
 }
 
-/// Stratum shows the previous block with the bytes of each four-byte word reversed, a relic of getwork.
+/// Reverses the bytes of each four-byte word: Stratum's byte order of the previous block, a relic of getwork.
 fn swap_words(mut digest: [u8; 32]) -> [u8; 32] {
     for word in digest.chunks_exact_mut(4) {
         word.reverse();
@@ -247,24 +247,24 @@ fn swap_words(mut digest: [u8; 32]) -> [u8; 32] {
     digest
 }
 
-/// A job that a session handed out, with what holds for it on that connection alone. There are dozens for each of ten
-/// thousand connections, so it is small.
+/// A job handed out on a session, with its state on that connection. Kept small: there are dozens for each of ten
+/// thousand connections.
 #[derive(Debug)]
 pub(crate) struct HandedOut<T> {
-    /// The job's, here as well: to find a job by it looks at nothing of the others.
+    /// Copy of the job's id: a search reads no other memory of the jobs.
     id: JobId,
     pub(crate) job: Arc<Job<T>>,
     pub(crate) difficulty: Difficulty,
-    /// Of the work that it was made from.
+    /// Epochs of the work that it was made from.
     pub(crate) epochs: Epochs,
     pub(crate) extranonce1: [u8; EXTRANONCE1_SIZE],
-    /// Whether it pays the operator.
+    /// Set when it pays the operator.
     pub(crate) is_fee: bool,
-    /// Whether it pays the payee of an earlier session, which is not this session's: it earns no credit here.
+    /// Set when it pays the payee of an earlier session, not this session's: it earns no credit here.
     pub(crate) pays_other: bool,
     since: Instant,
-    /// What was submitted for it. No two jobs have a header in common, so it is forgotten with the job; most jobs of most
-    /// connections end without any.
+    /// Headers submitted for it. No two jobs have a header in common, so the set is dropped with the job; most jobs of
+    /// most connections get no submission.
     duplicates: Option<Box<Duplicates>>,
 }
 
@@ -272,7 +272,7 @@ pub(crate) struct HandedOut<T> {
 #[derive(Debug)]
 pub(crate) struct Jobs<T> {
     handed_out: VecDeque<HandedOut<T>>,
-    /// Whether some are an earlier session's: then the next one may be among them.
+    /// Set when some are from an earlier session; the next one may be among them.
     is_resumed: bool,
 }
 
@@ -281,7 +281,7 @@ impl<T> Jobs<T> {
         Self { handed_out: VecDeque::new(), is_resumed: false }
     }
 
-    /// The newest of these, in no more memory than they need, for a session that may go on with them.
+    /// Returns the newest jobs, shrunk to fit, for a session that resumes this one.
     pub(crate) fn into_resumable(mut self) -> Self {
         self.handed_out.drain(..self.handed_out.len().saturating_sub(RESUMABLE_JOBS_MAX));
         self.handed_out.shrink_to_fit();
@@ -328,7 +328,7 @@ impl<T> Jobs<T> {
         }
     }
 
-    /// Marks all of them as jobs that pay another payee than this session's.
+    /// Marks all jobs as paying another payee than this session's.
     pub(crate) fn disown(&mut self) {
         self.handed_out.iter_mut().for_each(|handed_out| handed_out.pays_other = true);
     }
@@ -341,30 +341,30 @@ impl<T> Jobs<T> {
         self.handed_out.back()
     }
 
-    /// Where the job called `name` is: newest first, since that is the one nearly every submission is for.
+    /// Index of the job with the id `name`, searched newest first, since nearly every submission is for the newest.
     pub(crate) fn find(&self, name: &str) -> Option<usize> {
         let id = (name.len() == 16).then(|| u64::from_str_radix(name, 16).ok()).flatten()?;
         self.handed_out.iter().rposition(|handed_out| handed_out.id == JobId(id))
     }
 
-    /// The job at `index`, as [`Self::find`] gave it.
+    /// Returns the job at `index`, as found by [`Self::find`].
     pub(crate) fn at(&self, index: usize) -> &HandedOut<T> {
         &self.handed_out[index]
     }
 
-    /// The headers of the job at `index` that were judged.
+    /// Headers of the job at `index` that were judged.
     pub(crate) fn seen(&mut self, index: usize) -> JobMemory<'_> {
         JobMemory(&mut self.handed_out[index].duplicates)
     }
 
-    /// How many headers are remembered for all of them.
+    /// Number of headers remembered for all jobs together.
     pub(crate) fn remembered(&self) -> usize {
         let counts = self.handed_out.iter().map(|handed_out| handed_out.duplicates.as_ref().map_or(0, |one| one.len()));
         counts.sum()
     }
 }
 
-/// The headers of one job that were judged; most jobs never have any.
+/// Headers of one job that were judged; not allocated before the first.
 #[derive(Debug)]
 pub(crate) struct JobMemory<'a>(&'a mut Option<Box<Duplicates>>);
 

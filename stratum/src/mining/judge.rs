@@ -1,9 +1,9 @@
-//! The one judge of what miners bring back: pure, and the same for every protocol that they speak.
+//! Judges submissions: pure, and the same for every protocol.
 //!
-//! A protocol finds the job that a submission is for and rebuilds the header ([`Solved`]); it knows names and accounts.
-//! What the header is worth is decided here: nothing, a credit, a solution; once, and for work that is late or stale.
-//! Whatever else a submission is refused for, its header is looked at all the same ([`salvage`]): no block is lost to a name,
-//! a time or a version that is refused.
+//! A protocol finds the job of a submission and rebuilds the header ([`Solved`]); names and accounts are its concern.
+//! This module decides on the value of the header: nothing, a credit or a solution; each header once, and for late or
+//! stale work as well. A submission refused for another reason is still checked ([`salvage`]): no block is lost to a
+//! refused name, time or version.
 
 use crate::mining::difficulty::{Difficulty, Target};
 use crate::mining::duplicates::Seen;
@@ -12,44 +12,44 @@ use crate::mining::error::StratumError;
 use crate::mining::submission::Solved;
 use crate::mining::tally::Credit;
 
-/// What a submission is judged by, beside its header.
+/// Criteria for judging a submission, beside its header.
 #[derive(Debug, Clone, Copy)]
 pub struct Basis {
-    /// What a solution of its job must meet.
+    /// Target that a solution must meet.
     pub solution_target: Target,
-    /// Difficulty that the miner was to find for its job.
+    /// Difficulty that the job required of the miner.
     pub required: Difficulty,
-    /// Difficulty that it is credited with; `None` if its hash meets none that the miner may go by.
+    /// Difficulty to credit; `None` if the hash meets no difficulty that the miner may use.
     pub credited: Option<Difficulty>,
-    /// Epochs of its job.
+    /// Epochs of the job.
     pub epochs: Epochs,
     /// Epochs of the newest work.
     pub newest: Epochs,
-    /// Whether its job pays the operator.
+    /// Set when the job pays the operator.
     pub is_fee: bool,
 }
 
-/// What a submission is worth.
+/// Result of judging a submission.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Judgement {
-    /// What the miner is answered.
+    /// Answer to the miner.
     pub verdict: Verdict,
-    /// What its worker's account gets, which may be something although the answer is a refusal.
+    /// Credit to the worker's account; there may be one although the answer is a refusal.
     pub credit: Option<Credit>,
-    /// Whether it is to be passed on, before it is answered: it solves its job, and did not before.
+    /// Set when it solves its job and was not seen before: to be passed on before it is answered.
     pub is_solution: bool,
 }
 
-/// What a miner is answered.
+/// Answer to a submission.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Verdict {
-    /// Good, and in time.
+    /// Valid, and in time.
     Accepted,
-    /// Good, but its job builds on a block that is no longer the best.
+    /// Valid, but its job builds on a block that is no longer the best.
     Stale,
-    /// Judged before.
+    /// The same header was judged before.
     Duplicate,
-    /// Its hash is not good enough.
+    /// The hash does not meet the required difficulty.
     LowDifficulty {
         /// Difficulty of the hash.
         achieved: f64,
@@ -59,10 +59,10 @@ pub enum Verdict {
 }
 
 impl Verdict {
-    /// The answer in Stratum's terms, about the job that `job` names.
+    /// Converts to Stratum's answer; `job` returns the id of the job.
     ///
     /// # Errors
-    /// Every verdict but [`Verdict::Accepted`].
+    /// Every verdict except [`Verdict::Accepted`].
     pub fn answer(self, job: impl FnOnce() -> String) -> Result<(), StratumError> {
         match self {
             Verdict::Accepted => Ok(()),
@@ -75,7 +75,7 @@ impl Verdict {
     }
 }
 
-/// Judges a header. Only what is worth something is remembered in `seen`, lest noise push it out.
+/// Judges a header. Only valid ones are added to `seen`, so that noise cannot evict them.
 pub fn judge(solved: &Solved, basis: &Basis, seen: &mut impl Seen) -> Judgement {
     let is_solution = basis.solution_target.is_met_by(&solved.pow_hash);
     let is_new =
@@ -95,8 +95,7 @@ pub fn judge(solved: &Solved, basis: &Basis, seen: &mut impl Seen) -> Judgement 
     Judgement { verdict, credit: Some(credit), is_solution }
 }
 
-/// Returns a header that is refused for something else than its hash, if it is a solution all the same and was not one
-/// before.
+/// Returns a header that was refused for a reason other than its hash, if it is a solution and was not seen before.
 pub fn salvage(solved: Solved, solution_target: Target, seen: &mut impl Seen) -> Option<Solved> {
     (solution_target.is_met_by(&solved.pow_hash) && seen.remember(&solved.hash)).then_some(solved)
 }
@@ -107,7 +106,7 @@ mod tests {
     use crate::mining::duplicates::Duplicates;
 
     fn solved(number: u8) -> Solved {
-        // The last byte is the most significant one.
+        // The last byte is the most significant.
         let mut hash = [0; 32];
         hash[..2].copy_from_slice(&[number, 1]);
         hash[28] = number;

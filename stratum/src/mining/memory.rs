@@ -1,9 +1,9 @@
-//! What is remembered of miners whose connections have ended, so that a dropped line costs them nothing.
+//! State kept after a connection has ended, so that a dropped line costs its miner nothing.
 //!
-//! A miner that quotes its session when it comes back gets its extranonce1 again, and what it still had under way counts
-//! as if nothing had happened: jobs, what was submitted for them, and difficulty are kept for some minutes. Any miner that comes back under
-//! the same name with the same user agent starts at the difficulty that it had settled at within the last hour, which
-//! spares a node the flood of a farm that reconnects all at once.
+//! A miner that quotes its session id on reconnecting gets its extranonce1 back, and its work in progress counts as
+//! before: jobs, submissions for them and difficulty are kept for some minutes. Any other miner that reconnects with
+//! the same name and user agent starts at the difficulty that it had settled at within the last hour; that spares the
+//! node a flood when a whole farm reconnects.
 
 use parking_lot::Mutex;
 use std::collections::{HashMap, VecDeque};
@@ -15,32 +15,32 @@ use crate::mining::difficulty::Difficulty;
 use crate::mining::extranonce::Lease;
 use crate::mining::job::Jobs;
 
-/// How long a session can be resumed: as long as jobs live.
+/// Time for which a session can be resumed: the lifetime of a job.
 pub const SESSION_LIFE: Duration = crate::mining::job::JOB_LIFE;
 
-/// Sessions that can be resumed: a farm's, after its line was cut.
+/// Maximum number of resumable sessions: those of a farm whose line was cut.
 pub const SESSIONS_MAX: usize = 16 * 1024;
 
-/// Duplicates remembered of all of them together: some 30 MB, if strangers do their worst.
+/// Maximum number of submissions remembered for all sessions together: some 30 MB under attack.
 pub const DUPLICATES_SUM_MAX: usize = 1024 * 1024;
 
-/// How long a settled difficulty is worth starting at.
+/// Time for which a settled difficulty is remembered.
 pub const DIFFICULTY_LIFE: Duration = Duration::from_secs(3600);
 
-/// Settled difficulties remembered.
+/// Maximum number of settled difficulties remembered.
 pub const DIFFICULTIES_MAX: usize = 64 * 1024;
 
-/// What a session leaves behind.
+/// State of an ended session.
 #[derive(Debug)]
 pub(crate) struct Past<T> {
-    /// Held, so that nobody else is given it.
+    /// Leased until this is dropped, so that no other session gets it.
     pub(crate) extranonce1: Lease,
     pub(crate) payee: Arc<str>,
     pub(crate) jobs: Jobs<T>,
     pub(crate) difficulty: Option<Difficulty>,
 }
 
-/// What all connections of a server remember together.
+/// Memory shared by all connections of a server.
 #[derive(Debug)]
 pub struct Memory<T> {
     state: Mutex<State<T>>,
@@ -50,10 +50,10 @@ pub struct Memory<T> {
 #[derive(Debug)]
 struct State<T> {
     sessions: HashMap<u64, (Instant, Past<T>)>,
-    /// When each began to be remembered, oldest first. Holds also what has been taken since.
+    /// Time of each entry, oldest first. Includes entries that were taken since.
     order: VecDeque<(Instant, u64)>,
     duplicates: usize,
-    /// By a hash of name and user agent.
+    /// By hash of name and user agent.
     difficulties: HashMap<u64, (Difficulty, Instant)>,
 }
 
@@ -66,12 +66,12 @@ impl<T> Default for Memory<T> {
 }
 
 impl<T> Memory<T> {
-    /// Sessions that can be resumed.
+    /// Number of resumable sessions.
     pub fn len(&self) -> usize {
         self.state.lock().sessions.len()
     }
 
-    /// Whether none can.
+    /// True if no session can be resumed.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -93,11 +93,11 @@ impl<T> Memory<T> {
             }
             forgotten
         };
-        // Their extranonces go back to the pool, which has a lock of its own.
+        // Dropped outside the lock: extranonces go back to the pool, which has its own lock.
         drop(forgotten);
     }
 
-    /// The session of that name, once.
+    /// Takes the session with the id `session`; each can be taken once.
     pub(crate) fn take(&self, session: u64, now: Instant) -> Option<Past<T>> {
         let mut state = self.state.lock();
         let since = state.sessions.get(&session)?.0;
@@ -107,7 +107,7 @@ impl<T> Memory<T> {
         state.remove(session)
     }
 
-    /// Remembers what difficulty suits the worker `name` on such a device.
+    /// Remembers the settled difficulty of the worker `name` on such a device.
     pub(crate) fn keep_difficulty(&self, name: &str, user_agent: &str, difficulty: Difficulty, now: Instant) {
         let key = self.hasher.hash_one((name, user_agent));
         let mut state = self.state.lock();
@@ -120,7 +120,7 @@ impl<T> Memory<T> {
         state.difficulties.insert(key, (difficulty, now));
     }
 
-    /// The difficulty that suited the worker `name` on such a device.
+    /// Returns the settled difficulty of the worker `name` on such a device.
     pub(crate) fn difficulty(&self, name: &str, user_agent: &str, now: Instant) -> Option<Difficulty> {
         let key = self.hasher.hash_one((name, user_agent));
         let (difficulty, since) = *self.state.lock().difficulties.get(&key)?;

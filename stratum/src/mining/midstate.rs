@@ -1,39 +1,39 @@
-//! `Midstate`: SHA-256 stopped half-way, so that what many messages begin with is hashed once.
+//! `Midstate`: resumable SHA-256, so that a common prefix of many messages is hashed once.
 
 use sha2::compress256;
 use sha2::digest::generic_array::GenericArray;
 
-/// Bytes that SHA-256 takes at a time.
+/// SHA-256 block size in bytes.
 const BLOCK: usize = 64;
 
-/// The chaining value that SHA-256 starts from (FIPS 180-4, section 5.3.3).
+/// Initial chaining value of SHA-256 (FIPS 180-4, section 5.3.3).
 const INITIAL: [u32; 8] =
     [0x6a09_e667, 0xbb67_ae85, 0x3c6e_f372, 0xa54f_f53a, 0x510e_527f, 0x9b05_688c, 0x1f83_d9ab, 0x5be0_cd19];
 
-/// The state after some bytes.
+/// SHA-256 state after a prefix of the message.
 #[derive(Debug, Clone)]
 pub struct Midstate {
     state: [u32; 8],
-    /// What does not fill a block yet.
+    /// Bytes that do not fill a block yet.
     rest: [u8; BLOCK],
     rest_len: usize,
-    /// Bytes in all.
+    /// Total bytes hashed so far.
     length: u64,
 }
 
 impl Midstate {
-    /// After `prefix`.
+    /// Creates the state after `prefix`.
     pub fn new(prefix: &[u8]) -> Self {
         let mut midstate = Self { state: INITIAL, rest: [0; BLOCK], rest_len: 0, length: 0 };
         midstate.update(prefix);
         midstate
     }
 
-    /// After `hashed` bytes, whole blocks, that led to the chaining value `state` (its words in big-endian order), and
-    /// `rest` behind them.
+    /// Creates the state after `hashed` bytes of whole blocks, with the chaining value `state` (words in big-endian
+    /// order), followed by `rest`.
     ///
     /// # Panics
-    /// If `hashed` bytes are no whole blocks.
+    /// If `hashed` is not a multiple of 64.
     pub fn resume(state: &[u8; 32], hashed: u64, rest: &[u8]) -> Self {
         assert_eq!(hashed % BLOCK as u64, 0, "a chaining value stands after whole blocks");
         let mut words = [0; 8];
@@ -45,7 +45,7 @@ impl Midstate {
         midstate
     }
 
-    /// After `bytes` more.
+    /// Adds `bytes`.
     pub fn update(&mut self, mut bytes: &[u8]) {
         self.length += bytes.len() as u64;
         if self.rest_len > 0 {
@@ -68,23 +68,23 @@ impl Midstate {
         self.rest_len = left.len();
     }
 
-    /// The chaining value after the whole blocks so far, of which there is nothing left over.
+    /// Chaining value after the whole blocks so far; there must be no bytes left over.
     pub(crate) fn chaining_value(&self) -> [u32; 8] {
         debug_assert_eq!(self.rest_len, 0, "a chaining value stands after whole blocks");
         self.state
     }
 
-    /// The hash of the hash of all bytes so far.
+    /// Double SHA-256 of all bytes so far.
     pub fn finish_double(self) -> [u8; 32] {
         hashed_again(self.finish())
     }
 
-    /// The hash of all bytes so far.
+    /// SHA-256 of all bytes so far.
     pub fn finish(mut self) -> [u8; 32] {
         let bits = self.length * 8;
         let mut padding = [0; 2 * BLOCK];
         padding[0] = 0x80;
-        // To eight bytes before the end of a block, where the length goes.
+        // Pads up to eight bytes before the end of a block, where the length goes.
         let zeros = (BLOCK + BLOCK - 8 - self.rest_len - 1) % BLOCK + 1;
         padding[zeros..zeros + 8].copy_from_slice(&bits.to_be_bytes());
         self.update(&padding[..zeros + 8]);
@@ -92,8 +92,8 @@ impl Midstate {
     }
 }
 
-/// SHA-256 twice of two hashes side by side: a step up a merkle tree. A submission takes a dozen of them, so they go
-/// without the buffers of the general function, and so do the next two.
+/// Double SHA-256 of two concatenated hashes: one step up a merkle tree. A submission takes a dozen of them, so this
+/// and the next two functions avoid the buffers of the general one.
 pub(crate) fn double_sha256_of_pair(left: &[u8; 32], right: &[u8; 32]) -> [u8; 32] {
     let mut blocks = [GenericArray::from([0; BLOCK]); 2];
     blocks[0][..32].copy_from_slice(left);
@@ -105,7 +105,7 @@ pub(crate) fn double_sha256_of_pair(left: &[u8; 32], right: &[u8; 32]) -> [u8; 3
     hashed_again(bytes_of(state))
 }
 
-/// SHA-256 twice of a block header, as Bitcoin names blocks.
+/// Double SHA-256 of a block header: the block hash.
 pub(crate) fn double_sha256_of_header(header: &[u8; 80]) -> [u8; 32] {
     let mut blocks = [GenericArray::from([0; BLOCK]); 2];
     blocks[0].copy_from_slice(&header[..BLOCK]);

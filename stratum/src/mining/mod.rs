@@ -1,5 +1,5 @@
-//! What every protocol that miners speak has in common: jobs, submissions and their judge, difficulty, the memory of miners,
-//! and [`work::Work`], which says what is mined.
+//! Common ground of the mining protocols: jobs, submissions and how they are judged, difficulty, the memory of past
+//! sessions, and the trait [`work::Work`], the source of jobs.
 
 pub mod device;
 pub mod difficulty;

@@ -1,4 +1,4 @@
-//! A submission that leaves its protocol, and the clocks that it was judged by.
+//! A submission that is passed on by its protocol, and the clocks that it was judged by.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -6,26 +6,26 @@ use std::time::Instant;
 use super::job::Job;
 use super::submission::Solved;
 
-/// The two clocks, as arguments.
+/// Current time by two clocks.
 #[derive(Debug, Clone, Copy)]
 pub struct Now {
-    /// For durations.
+    /// Monotonic clock, for durations.
     pub instant: Instant,
-    /// For header times: seconds since 1970.
+    /// Wall clock, for header times: seconds since 1970.
     pub unix: u32,
 }
 
-/// A submission that is worth more than an answer.
+/// A submission that meets its job's solution target.
 #[derive(Debug)]
 pub struct Solution<T> {
-    /// The job that it solves; its ticket has what is needed to finish it.
+    /// Job that it solves; the ticket has the data needed to complete it.
     pub job: Arc<Job<T>>,
-    /// The header and its hashes.
+    /// Header and its hashes.
     pub solved: Solved,
-    /// The eight bytes between the coinbase's head and tail.
+    /// Extranonces: the eight bytes between the coinbase's head and tail.
     pub extranonces: [u8; 8],
-    /// Who found it.
+    /// Worker that found it.
     pub worker: Arc<str>,
-    /// When its submission was judged.
+    /// Time at which the submission was judged.
     pub judged: Instant,
 }

@@ -1,4 +1,4 @@
-//! Rebuilds the header from job and submission and hashes it; pure.
+//! Rebuilds the header from job and submission, and hashes it; pure.
 
 use crate::mining::error::StratumError;
 use crate::mining::extranonce::{EXTRANONCE1_SIZE, EXTRANONCE2_SIZE};
@@ -6,13 +6,13 @@ use crate::mining::job::{Job, LastRoot, PowFunction, sha256d};
 use crate::mining::midstate::double_sha256_of_header;
 use crate::mining::version_rolling;
 
-/// How far ahead of the clock a block's time may lie (Bitcoin's consensus limit).
+/// Maximum time of a block ahead of the clock, in seconds (Bitcoin's consensus limit).
 pub const TIME_AHEAD_MAX_S: u32 = 7200;
 
-/// How far a miner may roll a job's time forward: what ckpool allows, and more than any device does.
+/// Maximum that a miner may roll a job's time forward, in seconds: as ckpool allows, and more than any device does.
 pub const TIME_ROLL_MAX_S: u32 = 7000;
 
-/// What a miner sent for a job, parsed.
+/// Parsed fields of a miner's submission.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Submission {
     /// The miner's part of the extranonce.
@@ -21,24 +21,24 @@ pub struct Submission {
     pub time: u32,
     /// Header nonce.
     pub nonce: u32,
-    /// Rolled version bits, if it sent any.
+    /// Rolled version bits, if sent.
     pub version_bits: Option<u32>,
 }
 
-/// A header that a submission stands for, with its hashes.
+/// Header of a submission, with its hashes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Solved {
-    /// The 80 bytes.
+    /// Serialised header.
     pub header: [u8; 80],
-    /// Its identity: `sha256d` on every coin.
+    /// Block hash: `sha256d` on every coin.
     pub hash: [u8; 32],
-    /// What must meet targets: the coin's own function.
+    /// Proof-of-work hash, compared with targets: the coin's own function.
     pub pow_hash: [u8; 32],
 }
 
 impl Submission {
-    /// Parses the fields of `mining.submit` after the job's name. Digits may be in either case. A `lenient` reading also
-    /// takes what firmware does to them: `0x` before, too many digits behind, leading zeros left out.
+    /// Parses the fields of `mining.submit` after the job id. Digits may be in either case. `lenient` also accepts
+    /// known deviations of firmware: a `0x` prefix, too many digits, missing leading zeros.
     ///
     /// # Errors
     /// The first field that is not hex of its length.
@@ -66,9 +66,9 @@ impl Submission {
         })
     }
 
-    /// The header that this stands for, or why it cannot be a block: times that no node would take, and version bits
-    /// outside `mask` (zero when version rolling was not negotiated). `now` is in seconds since 1970, `last` is the
-    /// connection's.
+    /// Returns the header that this stands for, unless it cannot be a block: times that no node would accept, and
+    /// version bits outside `mask` (zero without version rolling). `now` is in seconds since 1970, `last` is the cache
+    /// of the connection.
     ///
     /// # Errors
     /// [`StratumError::TimeRange`] and [`StratumError::VersionBits`].
@@ -88,9 +88,9 @@ impl Submission {
         Ok(self.hash(job, extranonce1, version, last))
     }
 
-    /// The solution that this is although it is refused, for instance by [`Self::solve`]: a time later than ours allows, or
-    /// version bits outside the mask, are no reason to lose a block. Version bits that were not negotiated may be meant as
-    /// bits or as the whole version, so both are tried.
+    /// Returns the solution, if any, in a submission that [`Self::solve`] or another check refused: no block is lost to
+    /// a time later than our clock allows, or to version bits outside the mask. Bits that were not negotiated may be
+    /// meant as bits or as the whole version, so both are tried.
     pub fn solution_although_refused<T>(
         &self,
         job: &Job<T>,
@@ -114,7 +114,7 @@ impl Submission {
         Solved::of(job.header(version, &root, self.time, self.nonce), job)
     }
 
-    /// The bytes between the coinbase's head and tail.
+    /// Concatenates the bytes between the coinbase's head and tail.
     pub(crate) fn extranonces(&self, extranonce1: [u8; EXTRANONCE1_SIZE]) -> [u8; EXTRANONCE1_SIZE + EXTRANONCE2_SIZE] {
         let mut extranonces = [0; EXTRANONCE1_SIZE + EXTRANONCE2_SIZE];
         extranonces[..EXTRANONCE1_SIZE].copy_from_slice(&extranonce1);
@@ -127,15 +127,15 @@ impl Solved {
     /// Hashes `header`.
     pub(crate) fn of<T>(header: [u8; 80], job: &Job<T>) -> Self {
         let hash = double_sha256_of_header(&header);
-        // Not hashed twice where the coin's own function is the same.
+        // Not hashed twice where the coin's proof-of-work function is the same.
         let pow_hash = if std::ptr::fn_addr_eq(job.pow, sha256d as PowFunction) { hash } else { (job.pow)(&header) };
         Self { header, hash, pow_hash }
     }
 }
 
-/// Refuses header times that no node would take, and those that `job` was not made for. `now` is in seconds since 1970.
+/// Refuses header times that no node would accept or that are out of the job's range. `now` is in seconds since 1970.
 pub(crate) fn check_time<T>(job: &Job<T>, given: u32, now: u32) -> Result<(), StratumError> {
-    // A daemon's clock ahead of ours must not make its own template's time unacceptable.
+    // A daemon's clock ahead of ours must not make the time of its own template unacceptable.
     let latest = now.saturating_add(TIME_AHEAD_MAX_S).min(job.time.saturating_add(TIME_ROLL_MAX_S)).max(job.time);
     if given < job.time_min || given > latest {
         return Err(StratumError::TimeRange { given, earliest: job.time_min, latest });
@@ -143,26 +143,25 @@ pub(crate) fn check_time<T>(job: &Job<T>, given: u32, now: u32) -> Result<(), St
     Ok(())
 }
 
-/// Whether a header of `job` with this time can be a block at all, now or when clocks have caught up with it.
+/// True if a header of `job` with this time can be a block, now or once clocks have caught up with it.
 pub(crate) fn can_be_block<T>(job: &Job<T>, time: u32) -> bool {
     time >= job.time_min
 }
 
-/// Exactly eight hex digits.
+/// Parses exactly eight hex digits.
 fn exact(digits: &str) -> Option<[u8; 4]> {
     let mut bytes = [0; 4];
     hex::decode_to_slice(digits.as_bytes(), &mut bytes).ok()?;
     Some(bytes)
 }
 
-/// `0x` before digits is noise, and so are more digits than eight behind (ckpool: "fix broken clients sending too many
-/// chars").
+/// Strips a `0x` prefix and digits beyond the eighth (ckpool: "fix broken clients sending too many chars").
 fn trimmed(digits: &str) -> Option<&str> {
     let digits = digits.strip_prefix("0x").or_else(|| digits.strip_prefix("0X")).unwrap_or(digits);
     digits.get(..digits.len().min(8)).filter(|digits| !digits.is_empty())
 }
 
-/// A number whose leading zeros may have been left out, as by firmware that prints with `%x`.
+/// Parses a number without its leading zeros, as printed with `%x` by some firmware.
 fn number(digits: &str) -> Option<[u8; 4]> {
     let digits = trimmed(digits)?;
     if digits.len() == 8 {
@@ -173,7 +172,7 @@ fn number(digits: &str) -> Option<[u8; 4]> {
     exact(std::str::from_utf8(&padded).ok()?)
 }
 
-/// Bytes of which the last may have been left out: ckpool puts zeros there.
+/// Parses bytes with the last ones missing: ckpool pads with zeros.
 fn padded_right(digits: &str) -> Option<[u8; 4]> {
     let digits = trimmed(digits)?;
     if digits.len() == 8 {
@@ -184,7 +183,7 @@ fn padded_right(digits: &str) -> Option<[u8; 4]> {
     exact(std::str::from_utf8(&padded).ok()?)
 }
 
-/// A stranger's value for an error text: enough to recognise it by, never a whole line.
+/// Shortens an untrusted value for an error text.
 pub(crate) fn shown(value: &str) -> String {
     const CHARACTERS_MAX: usize = 40;
     if value.chars().count() <= CHARACTERS_MAX {
@@ -252,7 +251,7 @@ mod tests {
         Submission::parse("c858eeac", "4966bc61", "9962e301", None, 0, false).unwrap()
     }
 
-    /// With no earlier submission on the connection.
+    /// Solves without an earlier submission on the connection.
     fn solve(
         submission: &Submission,
         job: &Job<()>,

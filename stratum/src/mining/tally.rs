@@ -1,8 +1,8 @@
-//! What each worker did on each connection: counted where it happens, read by whoever wants to know.
+//! Counts of each worker on each connection: written where the events happen, read by any thread.
 //!
-//! A [`Tally`] has one writer, a session or a desk under its lock. So to count takes no locked instruction, no message to
-//! another thread and no reference that two threads count; under load, these cost a submission as much as reading its line.
-//! Nothing is lost either, however late somebody adds it up. Readers may see one number newer than the one beside it.
+//! A [`Tally`] has one writer, a session or a getwork server under its lock. So counting needs no locked instruction,
+//! message or shared reference count; under load, these cost a submission as much as parsing its line. Nothing is lost,
+//! however late it is read. A reader may see one number newer than the next.
 
 use parking_lot::Mutex;
 use std::sync::Arc;
@@ -11,38 +11,38 @@ use std::time::{Duration, Instant};
 
 use crate::mining::difficulty::Difficulty;
 
-/// How a miner asks for work.
+/// Protocol by which a miner gets work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Protocol {
-    /// Over a connection that stays.
+    /// Stratum, over a persistent connection.
     Stratum,
-    /// By polling; all that it asks under one name counts as one connection.
+    /// Polling; all requests under one name count as one connection.
     Getwork,
 }
 
-/// A connection, as far as others need to know it.
+/// A connection, as seen by the rest of the program.
 #[derive(Debug)]
 pub struct Client {
-    /// How it asks for work.
+    /// Protocol of the connection.
     pub protocol: Protocol,
-    /// When it came.
+    /// Time at which it was opened.
     pub since: Instant,
     user_agent: Mutex<Arc<str>>,
     difficulty: Number,
 }
 
 impl Client {
-    /// One that has just come, and has said nothing yet.
+    /// Creates the record of a new connection, with no user agent yet.
     pub fn new(protocol: Protocol, now: Instant) -> Arc<Self> {
         Arc::new(Self { protocol, since: now, user_agent: Mutex::default(), difficulty: Number::default() })
     }
 
-    /// What it calls itself; empty if it does not say.
+    /// User agent of the miner; empty if it sent none.
     pub fn user_agent(&self) -> Arc<str> {
         self.user_agent.lock().clone()
     }
 
-    /// The difficulty that it was told last; 0 before that.
+    /// Difficulty last sent to the miner; 0 before the first.
     pub fn difficulty(&self) -> f64 {
         self.difficulty.get()
     }
@@ -56,27 +56,27 @@ impl Client {
     }
 }
 
-/// Work to put to a worker's account.
+/// Work to credit to a worker's account.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Credit {
-    /// What was required of it, not what it achieved.
+    /// Difficulty that was required, not the one achieved.
     pub difficulty: Difficulty,
-    /// Difficulty of the hash itself, which only the curious need.
+    /// Difficulty of the hash itself, for statistics of best hashes only.
     pub achieved: f64,
-    /// Whether it came for work that had been dropped: it is hash rate all the same.
+    /// Set when it was for work that had been dropped; it counts as hash rate all the same.
     pub is_late: bool,
-    /// Whether the job paid the operator, as [`Offer::is_fee`](crate::mining::job::Offer::is_fee) told.
+    /// Set when the job paid the operator, see [`Offer::is_fee`](crate::mining::job::Offer::is_fee).
     pub is_fee: bool,
 }
 
-/// What one worker did on one connection.
+/// Counts of one worker on one connection.
 #[derive(Debug)]
 pub struct Tally {
-    /// Who, as statistics call it.
+    /// Name of the worker in statistics.
     pub worker: Arc<str>,
-    /// Whom it works for, as the payout shows itself.
+    /// Payout of the worker, as displayed.
     pub payee: Arc<str>,
-    /// On which connection.
+    /// Connection of the worker.
     pub client: Arc<Client>,
     accepted: AtomicU64,
     late: AtomicU64,
@@ -86,21 +86,21 @@ pub struct Tally {
     fee_hashes: Number,
     difficulty: Number,
     best: Number,
-    /// Milliseconds from the client's coming to the last submission.
+    /// Milliseconds from the start of the connection to the last submission.
     seen: AtomicU64,
-    /// Refusals that nobody took yet.
+    /// Refusals by reason that have not been taken yet.
     reasons: Mutex<Vec<(&'static str, u64)>>,
     is_over: AtomicBool,
 }
 
-/// One is equal to itself alone.
+/// Equality is identity.
 impl PartialEq for Tally {
     fn eq(&self, other: &Self) -> bool {
         std::ptr::eq(self, other)
     }
 }
 
-/// The numbers of a [`Tally`] at one time.
+/// Snapshot of the numbers of a [`Tally`].
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Totals {
     /// Credited submissions for the newest work.
@@ -109,20 +109,20 @@ pub struct Totals {
     pub late: u64,
     /// Refused submissions.
     pub refused: u64,
-    /// Hashes that were credited, late ones included.
+    /// Credited hashes, late ones included.
     pub hashes: f64,
-    /// Of these, what came for work that had been dropped.
+    /// The part of `hashes` for work that had been dropped.
     pub late_hashes: f64,
-    /// Of all these, what was done for the operator's fee.
+    /// The part of `hashes` that paid the operator's fee.
     pub fee_hashes: f64,
-    /// What the last credited submission had to meet; 0 before the first.
+    /// Difficulty required of the last credited submission; 0 before the first.
     pub difficulty: f64,
-    /// The best hash's difficulty; 0 before the first.
+    /// Difficulty of the best hash; 0 before the first.
     pub best: f64,
 }
 
 impl Tally {
-    /// What there is to count, and its only writer.
+    /// Creates a tally and its only writer.
     pub fn new(worker: Arc<str>, payee: Arc<str>, client: Arc<Client>) -> (Arc<Self>, Writer) {
         let tally = Arc::new(Self {
             worker,
@@ -143,7 +143,7 @@ impl Tally {
         (tally.clone(), Writer(tally))
     }
 
-    /// What was counted so far.
+    /// Reads the numbers counted so far.
     pub fn totals(&self) -> Totals {
         Totals {
             accepted: self.accepted.load(Ordering::Relaxed),
@@ -157,7 +157,7 @@ impl Tally {
         }
     }
 
-    /// When something was submitted last; `None` before that.
+    /// Time of the last submission; `None` before the first.
     pub fn seen(&self) -> Option<Instant> {
         match self.seen.load(Ordering::Relaxed) {
             0 => None,
@@ -165,23 +165,23 @@ impl Tally {
         }
     }
 
-    /// How often something was refused for which reason, since this was asked last: for one reader alone.
+    /// Takes the refusals by reason since the last call; for a single reader.
     pub fn take_reasons(&self) -> Vec<(&'static str, u64)> {
         std::mem::take(&mut self.reasons.lock())
     }
 
-    /// Whether the connection is gone. What is read after this was true is all that there will be.
+    /// True if the connection has ended: numbers read after that are final.
     pub fn is_over(&self) -> bool {
         self.is_over.load(Ordering::Acquire)
     }
 }
 
-/// Counts. There is one for each [`Tally`], which is over when it is dropped.
+/// Writer of a [`Tally`], exactly one for each; dropping it marks the tally as over.
 #[derive(Debug)]
 pub struct Writer(Arc<Tally>);
 
 impl Writer {
-    /// What it writes to.
+    /// Returns the tally that it writes to.
     pub fn tally(&self) -> &Arc<Tally> {
         &self.0
     }
@@ -205,7 +205,7 @@ impl Writer {
         self.is_seen(now);
     }
 
-    /// Counts a submission that earned nothing, for a reason of a fixed set.
+    /// Counts a submission that earned nothing; `reason` is from a fixed set.
     pub fn refuse(&mut self, reason: &'static str, now: Instant) {
         {
             let mut reasons = self.0.reasons.lock();
@@ -230,7 +230,7 @@ impl Drop for Writer {
     }
 }
 
-/// Adds where nobody else does.
+/// Adds to a counter that has no other writer.
 fn add(count: &AtomicU64, more: u64) {
     count.store(count.load(Ordering::Relaxed) + more, Ordering::Relaxed);
 }
@@ -253,17 +253,17 @@ impl Number {
     }
 }
 
-/// Where new tallies are left for whoever adds them up.
+/// Collection of new tallies, until the aggregator takes them.
 #[derive(Debug, Default)]
 pub struct Tallies(Mutex<Vec<Arc<Tally>>>);
 
 impl Tallies {
-    /// Leaves one more.
+    /// Adds a tally.
     pub fn add(&self, tally: Arc<Tally>) {
         self.0.lock().push(tally);
     }
 
-    /// Those that came since this was asked last. Somebody has to ask every now and then: they are kept until then.
+    /// Takes the tallies added since the last call. To be called regularly: they are kept until then.
     pub fn take(&self) -> Vec<Arc<Tally>> {
         std::mem::take(&mut self.0.lock())
     }

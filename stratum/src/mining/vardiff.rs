@@ -1,121 +1,120 @@
 //! Chooses a session's difficulty so that a miner submits about once per interval.
 //!
-//! Submissions are a Poisson process, so all that is known of a hash rate are two numbers: how many submissions there
-//! were, and how much *exposure*, the sum of time over difficulty. Their quotient is the most likely rate, whatever
-//! difficulties there were in between, and with `n` submissions it is known to one part in `√n`.
+//! Submissions are a Poisson process, so two numbers are sufficient to estimate a hash rate: the count of submissions,
+//! and the *exposure*, the sum of time over difficulty. Their quotient is the most likely rate, whatever the
+//! difficulties in between, with a relative error of `1/√n` after `n` submissions.
 //!
-//! A new miner is *searched* for: the difficulty falls fast while it is silent, jumps when it floods, and is held where
-//! it submits four times as often as wanted until two dozen submissions tell its rate. Then it is *settled*: moved only
-//! when it is surely off by more than a factor of two, and to a power of two, which is at most `√2` off, so that a steady
-//! miner stays where it is. A settled miner that falls silent is searched for again, with more patience.
+//! A new miner is in *search*: the difficulty falls fast while it is silent, jumps when it floods, and is held at four
+//! times the wanted rate of submissions until two dozen of them give its hash rate. Then it is *settled*: changed only
+//! when certainly off by more than a factor of two, and to a power of two, at most `√2` off, so that a steady miner
+//! keeps its difficulty. A settled miner that falls silent is searched for again, with more patience.
 
 use std::time::{Duration, Instant};
 
 use crate::mining::difficulty::Difficulty;
 
-/// In a search a miner is to submit so many times as often as wanted: it is over the sooner.
+/// Rate of submissions during a search, relative to the wanted rate: shortens the search.
 const SEARCH_SPEED: f64 = 4.0;
 
-/// Submissions after which a search is over: they tell the rate to 20 %.
+/// Submissions that end a search: they give the rate to 20 %.
 const SEARCH_SUBMISSIONS: f64 = 24.0;
 
-/// Intervals after which a search is over, if there were submissions at all.
+/// Intervals that end a search, if there was any submission.
 const SEARCH_INTERVALS: f64 = 10.0;
 
-/// Submissions in which a flood shows.
+/// Submissions after which a flood is detected.
 const FLOOD_SUBMISSIONS: f64 = 8.0;
 
-/// How many times too many submissions are a flood.
+/// Excess over the wanted rate that is a flood.
 const FLOOD_RATIO: f64 = 8.0;
 
-/// A settled miner that submits so often within [`BURST_WINDOW`] has become faster, if that is [`BURST_RATIO`] times too
-/// many: chance has it once in years.
+/// Submissions of a settled miner within [`BURST_WINDOW`] that show it has become faster, if also [`BURST_RATIO`] times
+/// the wanted rate: by chance once in years.
 const BURST_SUBMISSIONS: f64 = 20.0;
 
-/// How many times too many submissions are a burst.
+/// Excess over the wanted rate that is a burst.
 const BURST_RATIO: f64 = 3.0;
 
-/// How long a burst is looked for.
+/// Window in which bursts are detected.
 const BURST_WINDOW: Duration = Duration::from_secs(10);
 
-/// How long a burst must be for the new rate to be read off it.
+/// Minimum duration of a burst for estimating the new rate from it, in seconds.
 const BURST_KNOWN_S: f64 = 2.0;
 
-/// Most that one step may raise the difficulty by: eight lucky submissions must not lock a miner out.
+/// Maximum factor of one raise: eight lucky submissions must not lock a miner out.
 const RAISE_MAX: f64 = 4096.0;
 
-/// Submissions that a settled miner's rate is known by, at most: to 9 %, and old ones are forgotten.
+/// Maximum number of submissions in the estimate of a settled miner, good for 9 %; older ones decay.
 const MEMORY_SUBMISSIONS: f64 = 128.0;
 
-/// How often a settled miner is off by more than a factor of two by mere chance must be once in days: so many standard
-/// deviations.
+/// Standard deviations by which a settled miner must be off by more than a factor of two; by mere chance once in days.
 const CERTAINTY: f64 = 3.0;
 
-/// Submissions missed in a row by a miner that is settled; by chance once in 160,000 times.
+/// Submissions missed in a row by a settled miner before it counts as idle; by chance once in 160,000 times.
 const IDLE_SUBMISSIONS: f64 = 12.0;
 
-/// What a remembered miner's rate counts for, in submissions.
+/// Weight of a remembered miner's rate, in submissions.
 const REMEMBERED_SUBMISSIONS: f64 = 16.0;
 
-/// A wish for a harder difficulty than fits holds as long as the miner still submits once in so many intervals.
+/// A suggested difficulty harder than suitable is kept while the miner still submits once in this many intervals.
 const WISH_INTERVALS: f64 = 20.0;
 
-/// Longest that a miner can be waited for.
+/// Maximum deadline, in seconds.
 const LONGEST_S: f64 = 86_400.0;
 
-/// How to choose.
+/// Settings of vardiff.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Config {
     /// Wanted time between submissions.
     pub interval: Duration,
-    /// Where a connection starts.
+    /// Initial difficulty of a connection.
     pub start: Difficulty,
-    /// Never easier than this.
+    /// Minimum difficulty.
     pub min: Difficulty,
-    /// Never harder than this.
+    /// Maximum difficulty.
     pub max: Difficulty,
 }
 
-/// What is done while a miner is silent.
+/// How the difficulty of a silent miner is lowered.
 #[derive(Debug, Clone, Copy, PartialEq)]
 struct Search {
     /// Intervals of silence before each step down.
     patience: f64,
-    /// What each step divides by.
+    /// Divisor of each step.
     step: f64,
     began: Instant,
 }
 
-/// The difficulty of one session, and what it was judged by.
+/// Difficulty of one session, and the estimate behind it.
 #[derive(Debug, Clone)]
 pub struct Vardiff {
     interval_s: f64,
     min: Difficulty,
     max: Difficulty,
     current: Difficulty,
-    /// What `current` would be without bounds and wishes.
+    /// Value of `current` before bounds and suggestions apply.
     aim: f64,
     fixed: bool,
-    /// What the miner asked to be held at while it can.
+    /// Difficulty suggested by the miner, kept while it can meet it.
     wish: Option<Difficulty>,
-    /// A search does not go below this before there was a submission.
+    /// Lower bound of a search before the first submission.
     slowest: f64,
     search: Option<Search>,
     /// Submissions at about the current difficulty.
     count: f64,
-    /// Seconds over difficulty, summed.
+    /// Sum of time over difficulty, in seconds.
     exposure: f64,
-    /// Until when `exposure` is summed up.
+    /// Time up to which `exposure` is summed.
     seen: Instant,
-    /// Of the last submission, or of the last step while there is none.
+    /// Time of the last submission, or of the last step before there is one.
     heard: Instant,
-    /// Submissions since the start of the window in which bursts are looked for.
+    /// Submissions since the start of the burst window.
     burst: f64,
     burst_since: Instant,
 }
 
 impl Vardiff {
-    /// Starts at `config.start`, and searches.
+    /// Starts a search at `config.start`.
     pub fn new(config: Config, now: Instant) -> Self {
         Self {
             interval_s: config.interval.as_secs_f64(),
@@ -136,18 +135,18 @@ impl Vardiff {
         }
     }
 
-    /// The difficulty to hand out next.
+    /// Difficulty of the next job.
     pub fn current(&self) -> Difficulty {
         self.current
     }
 
-    /// What a later connection of the same miner should start at: `None` while that is not known.
+    /// Difficulty at which a later connection of the same miner should start; `None` before it is settled.
     pub fn settled(&self) -> Option<Difficulty> {
         (self.search.is_none() && !self.fixed).then_some(self.current)
     }
 
-    /// Starts over, since only now it is known what kind of device this is and from when it works: at `start`, and not
-    /// below `slowest` while there was no submission.
+    /// Restarts the search once the kind of device is known and it begins to work: at `start`, and not below `slowest`
+    /// before the first submission.
     pub fn begin(&mut self, start: Difficulty, slowest: Difficulty, now: Instant) {
         if !self.fixed {
             self.slowest = slowest.get();
@@ -157,7 +156,7 @@ impl Vardiff {
         }
     }
 
-    /// Starts over at what an earlier connection of this miner had settled at.
+    /// Restarts at the difficulty that an earlier connection of this miner had settled at.
     pub fn remember(&mut self, settled: Difficulty, now: Instant) {
         if !self.fixed {
             self.aim = settled.get();
@@ -169,20 +168,20 @@ impl Vardiff {
         }
     }
 
-    /// Stays at `difficulty` from now on, because the miner asked for it, as far as the bounds allow.
+    /// Fixes the difficulty at the miner's request, within the bounds.
     pub fn fix(&mut self, difficulty: Difficulty) {
         self.fixed = true;
         self.current = clamp(difficulty, self.min, self.max);
     }
 
-    /// Never easier than `min` from now on (BIP 310's `minimum-difficulty`), as far as the bounds allow.
+    /// Raises the minimum (BIP 310's `minimum-difficulty`), within the bounds.
     pub fn raise_min(&mut self, min: Difficulty) {
         self.min = clamp(min, self.min, self.max);
         self.current = clamp(self.current, self.min, self.max);
     }
 
-    /// Goes to what the miner suggests, and stays there as long as it can: firmware suggests what it was told at the
-    /// factory, so a miner that would hardly ever submit is not held to it.
+    /// Applies the difficulty that the miner suggests and keeps it as long as it can meet it: firmware suggests a
+    /// factory setting, so a miner that would hardly ever submit is not held to it.
     pub fn suggest(&mut self, wish: Difficulty, now: Instant) {
         if !self.fixed {
             self.wish = Some(wish);
@@ -195,7 +194,7 @@ impl Vardiff {
 
     /// Counts an accepted submission of a job that required `difficulty`.
     pub fn record(&mut self, difficulty: Difficulty, now: Instant) {
-        // What is still under way of easier jobs counts for less; what comes of a harder one is luck.
+        // Submissions for earlier, easier jobs count for less; a harder one counts as one.
         let worth = (difficulty.get() / self.current.get()).min(1.0);
         self.count += worth;
         self.heard = now;
@@ -206,7 +205,7 @@ impl Vardiff {
         self.burst += worth;
     }
 
-    /// When [`Self::retarget`] wants to be asked although nothing was submitted.
+    /// Time by which [`Self::retarget`] must be called even without a submission.
     pub fn deadline(&self) -> Option<Instant> {
         if self.fixed {
             return None;
@@ -216,15 +215,15 @@ impl Vardiff {
         }
         let (since, seconds) = match self.search {
             Some(search) if self.count == 0.0 => (self.heard, search.patience * self.interval_s),
-            // Soon enough for what a search does now and then.
+            // Often enough for the steps of a search.
             Some(_) => (self.seen, self.interval_s),
             None => (self.heard, IDLE_SUBMISSIONS / self.rate_when_heard()),
         };
-        // A little later than is computed, so that rounding does not make it too early.
+        // Slightly late, so that rounding does not make it too early.
         Some(since + Duration::from_secs_f64(seconds.clamp(0.0, LONGEST_S) + 0.001))
     }
 
-    /// A new difficulty, if one is due. `ceiling` is the hardest that makes sense for the current job.
+    /// Returns a new difficulty if one is due. `ceiling` is the hardest that makes sense for the current job.
     pub fn retarget(&mut self, ceiling: Difficulty, now: Instant) -> Option<Difficulty> {
         if self.fixed {
             return None;
@@ -240,19 +239,19 @@ impl Vardiff {
         (self.current != before).then_some(self.current)
     }
 
-    /// Difficulty per second that the miner most likely does.
+    /// Most likely rate, in difficulty per second.
     fn rate(&self) -> f64 {
         self.count / self.exposure
     }
 
-    /// Submissions a second at the current difficulty, by what was known when the last one came.
+    /// Estimated submissions per second at the current difficulty, as of the last one.
     fn rate_when_heard(&self) -> f64 {
         let silent_s = self.seen.saturating_duration_since(self.heard).as_secs_f64();
         let exposure_s = self.exposure * self.current.get() - silent_s;
         self.count / exposure_s.max(self.interval_s / FLOOD_SUBMISSIONS)
     }
 
-    /// Easiest that a search may go to.
+    /// Lower bound of a search.
     fn bottom(&self) -> f64 {
         self.min.get().max(self.slowest)
     }
@@ -261,7 +260,7 @@ impl Vardiff {
         let current = self.current.get();
         let seconds = now.saturating_duration_since(search.began).as_secs_f64();
         let wanted_s = self.interval_s / SEARCH_SPEED;
-        // So many times what is wanted, were the rate what it seems.
+        // Excess over the wanted rate, by the estimate.
         let excess = self.rate() * wanted_s / current;
         if self.count == 0.0 {
             let silent_s = now.saturating_duration_since(self.heard).as_secs_f64();
@@ -271,19 +270,19 @@ impl Vardiff {
                 self.heard = now;
             }
         } else if self.count >= FLOOD_SUBMISSIONS && excess > FLOOD_RATIO {
-            // The first submissions may come in a burst, all at one instant.
+            // The first submissions may come in a burst, all at the same instant.
             self.aim_at(current * excess.min(RAISE_MAX));
             self.restart(Search { began: now, ..search }, now);
         } else if self.count >= SEARCH_SUBMISSIONS || seconds >= SEARCH_INTERVALS * self.interval_s {
             self.aim_at(self.rate() * self.interval_s);
             self.search = None;
         } else if seconds >= 2.0 * self.interval_s && excess < 0.5 && self.aim > self.bottom() {
-            // So slow that it would take a minute to know the rate: what is known of it is kept.
+            // So slow that an estimate would take a minute: the exposure so far is kept.
             self.aim_at((self.rate() * wanted_s).max(current / search.step).max(self.bottom()));
         }
     }
 
-    /// Looks after a settled miner.
+    /// Checks on a settled miner.
     fn watch(&mut self, now: Instant) {
         let current = self.current.get();
         let expected = self.exposure * current / self.interval_s;
@@ -300,7 +299,7 @@ impl Vardiff {
                 (self.count, self.exposure) = (self.burst, burst_s / current);
             }
         } else if silent_s >= LONGEST_S || silent_s * self.rate_when_heard() >= IDLE_SUBMISSIONS {
-            // It may be gone for good, or back soon as fast as ever.
+            // It may have left, or return at full speed.
             self.aim_at(current / 4.0);
             self.restart(Search { patience: 10.0, step: 4.0, began: now }, now);
         } else if factor > 2.0 && self.count.sqrt() * factor.ln() >= CERTAINTY
@@ -314,7 +313,7 @@ impl Vardiff {
         }
     }
 
-    /// Aims at the power of two next to `difficulty`.
+    /// Sets the aim to the power of two nearest to `difficulty`.
     fn aim_at(&mut self, difficulty: f64) {
         if difficulty <= self.bottom() {
             self.aim = self.bottom();
@@ -323,7 +322,7 @@ impl Vardiff {
         }
     }
 
-    /// Keeps of what is known no more than `submissions` are worth.
+    /// Limits the weight of the estimate to `submissions`.
     fn forget(&mut self, submissions: f64) {
         let part = submissions / self.count.max(self.exposure * self.current.get() / self.interval_s);
         if part < 1.0 {
@@ -340,7 +339,7 @@ impl Vardiff {
         self.burst_since = now;
     }
 
-    /// Moves to the aim, within all bounds.
+    /// Sets the current difficulty to the aim, within all bounds.
     fn apply(&mut self, ceiling: Option<Difficulty>) {
         let Some(aim) = Difficulty::new(self.aim) else { return };
         let max = ceiling.map_or(self.max, |ceiling| if ceiling < self.max { ceiling } else { self.max });
@@ -382,7 +381,7 @@ mod tests {
         difficulty(1e15)
     }
 
-    /// Submits `count` times, evenly over `duration`; says what became of the difficulty.
+    /// Submits `count` times, evenly over `duration`; returns the resulting difficulty.
     fn submit(vardiff: &mut Vardiff, from: Instant, duration: Duration, count: u32) -> f64 {
         for number in 1..=count {
             let now = from + duration * number / count;
@@ -446,7 +445,7 @@ mod tests {
         let mut vardiff = Vardiff::new(config(16.0), start);
         vardiff.suggest(difficulty(1000.0), start);
         assert_eq!(vardiff.current(), difficulty(1000.0));
-        // Twice as slow as wanted: it is let alone. A thousand times: it is not.
+        // Twice too slow: left alone. A thousand times: changed.
         let half = submit(&mut vardiff, start, Duration::from_secs(300), 50);
         assert_eq!(half, 1000.0);
         let mut slow = Vardiff::new(config(16.0), start);

@@ -1,23 +1,23 @@
-//! BIP 310 mask negotiation and the check that rolled bits stay inside it.
+//! BIP 310 version rolling: mask negotiation, and the check that rolled bits stay inside the mask.
 
 use crate::mining::error::StratumError;
 
-/// The header version bits that miners may change (BIP 320). Jobs leave them zero, so that the three readings of
-/// "version bits" in the field - replace, OR, XOR - agree.
+/// Header version bits that miners may change (BIP 320). Jobs leave them zero, so that the three interpretations of
+/// "version bits" in the field (replace, OR, XOR) give the same result.
 pub const VERSION_MASK: u32 = 0x1fff_e000;
 
-/// What miner and pool agree on, given the mask that the miner asked for (all bits when it named none); `None` when
-/// nothing is left to roll: cgminer treats an empty mask as a failed `mining.configure`. `allowed` is what the operator
-/// leaves of [`VERSION_MASK`].
+/// Mask agreed with a miner that asked for the mask `asked` (all bits if it named none); `allowed` is the part of
+/// [`VERSION_MASK`] that the operator permits. `None` if no bit is left: cgminer treats an empty mask as a failed
+/// `mining.configure`.
 pub fn negotiate(asked: Option<u32>, allowed: u32) -> Option<u32> {
     let mask = VERSION_MASK & allowed & asked.unwrap_or(u32::MAX);
     (mask != 0).then_some(mask)
 }
 
-/// The header version of a submission: `bits` put into `job_version`.
+/// Returns the header version of a submission: `job_version` with `bits` applied.
 ///
 /// # Errors
-/// Bits outside `mask`. Some old S9 firmware sends 0x40000000 or 0x80000000, which would make the version negative.
+/// `bits` outside `mask`. Some old S9 firmware sends 0x40000000 or 0x80000000: a negative version.
 pub fn apply(job_version: u32, mask: u32, bits: u32) -> Result<u32, StratumError> {
     if bits & !mask != 0 {
         return Err(StratumError::VersionBits { given: format!("{bits:08x}"), mask });
@@ -25,7 +25,7 @@ pub fn apply(job_version: u32, mask: u32, bits: u32) -> Result<u32, StratumError
     Ok((job_version & !mask) | bits)
 }
 
-/// The bits that make `full` of `job_version`, if it differs in nothing but what may be rolled.
+/// Extracts the rolled bits from the whole version `full`; `None` if it differs from `job_version` in other bits.
 ///
 /// Antminer S9 (bmminer) after `mining.multi_version`: sends the whole version where others send the rolled bits.
 pub fn bits_of_version(job_version: u32, full: u32) -> Option<u32> {

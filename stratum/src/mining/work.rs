@@ -1,4 +1,4 @@
-//! What this crate asks of its user: where jobs come from, and whom a name stands for.
+//! The trait [`Work`], implemented by the user of this crate: source of jobs, and of the worker behind a name.
 
 use bytes::Bytes;
 use std::fmt;
@@ -9,56 +9,56 @@ use crate::mining::difficulty::Difficulty;
 use crate::mining::epochs::Epochs;
 use crate::mining::job::Offer;
 
-/// A snapshot of what there is to mine. Pure: answers follow from the snapshot and the arguments alone.
+/// Snapshot of the work to mine. Pure: answers depend on the snapshot and the arguments alone.
 pub trait Work: Send + Sync + 'static {
-    /// Whom a job pays, and whatever else about a worker makes its jobs differ. Shown in errors.
+    /// Payout of a job, and any other property of a worker that makes its jobs differ. Shown in errors.
     type Payout: Clone + PartialEq + fmt::Debug + fmt::Display + Send + Sync + 'static;
-    /// What a job needs for its solution to be finished. Never looked at here.
+    /// Data needed to complete a solution of a job; opaque to this crate.
     type Ticket: fmt::Debug + Send + Sync + 'static;
 
-    /// Whom `name` stands for.
+    /// Returns the worker that `name` stands for.
     ///
     /// # Errors
-    /// The reason, for the miner.
+    /// The reason for the refusal, shown to the miner.
     fn authorize(&self, name: &str, password: &str) -> Result<Worker<Self::Payout>, Refusal>;
 
-    /// A job that pays `payout`. The same `generation` gives the same job to all who ask, another one a job with other
-    /// coinbase bytes. `draw` is a random number that the snapshot may decide by (an operator's fee, which the offer then says).
+    /// Returns a job that pays `payout`. Callers with the same `generation` share it, others get other coinbase bytes.
+    /// `draw` is a random number for deciding on an operator's fee ([`Offer::is_fee`]).
     ///
     /// # Errors
     /// The reason why there is no job.
     fn offer(&self, payout: &Self::Payout, generation: u32, draw: u32) -> Result<Offer<Self::Ticket>, Refusal>;
 
-    /// The transactions of a job beside the coinbase, as a JSON list of hex, for `mining.get_transactions`: rendered once and
-    /// shared. `None` if they are not given out.
+    /// Transactions of a job except the coinbase, as a JSON list of hex for `mining.get_transactions`: rendered once
+    /// and shared. `None` if they are not available.
     fn transactions(&self, ticket: &Self::Ticket) -> Option<Bytes> {
         let _ = ticket;
         None
     }
 
-    /// How this snapshot relates to earlier ones.
+    /// Relation of this snapshot to earlier ones.
     fn epochs(&self) -> Epochs;
 
-    /// When this snapshot was made, if it is to be told how long its jobs take to reach miners from then.
+    /// Time at which this snapshot was made, if the time its jobs take to reach miners is to be measured.
     fn made(&self) -> Option<Instant> {
         None
     }
 }
 
-/// Whom a name stands for.
+/// Worker that a name stands for.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Worker<P> {
-    /// What statistics call it.
+    /// Name in statistics.
     pub name: Arc<str>,
-    /// Whom its jobs pay.
+    /// Payout of its jobs.
     pub payout: P,
-    /// The difficulty that its submissions shall have, if the name asks for one.
+    /// Difficulty requested in the name, if any.
     pub difficulty: Option<Difficulty>,
-    /// What its owner should be told, for instance that somebody else is paid.
+    /// Message for the miner's owner, for instance that another address is paid.
     pub notice: Option<String>,
 }
 
-/// Why something cannot be had, in words for the miner.
+/// Reason for a refusal, worded for the miner.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refusal(pub String);
 

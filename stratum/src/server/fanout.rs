@@ -1,31 +1,31 @@
-//! Tells how long new work takes to reach the first and the last connection.
+//! Measures the time that new work takes to reach the first and the last connection.
 
 use parking_lot::Mutex;
 use std::time::{Duration, Instant};
 
-/// The newest work that has reached a connection.
+/// Newest work that has reached a connection.
 #[derive(Debug)]
 struct ReachedWork {
     made: Instant,
     last: Instant,
 }
 
-/// Follows one snapshot of work after the other through the connections.
+/// Tracks successive snapshots of work through the connections.
 #[derive(Debug, Default)]
 pub(super) struct Fanout(Mutex<Option<ReachedWork>>);
 
-/// What is known once work reaches its first connection.
+/// Times known once work reaches its first connection.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Reached {
-    /// From the making of this work to its first connection.
+    /// From the creation of this work to its first connection.
     pub(super) first: Duration,
-    /// The same for the last connection of the work before it.
+    /// From the creation of the previous work to its last connection.
     pub(super) last: Option<Duration>,
 }
 
 impl Fanout {
-    /// A connection was sent, at `at`, its job of the work of `made`. Whoever is so slow that others have newer work already is
-    /// left out.
+    /// Records that a connection was sent its job of the work of `made` at `at`. A connection so slow that others have
+    /// newer work already is ignored.
     pub(super) fn sent(&self, made: Instant, at: Instant) -> Option<Reached> {
         let mut wave = self.0.lock();
         match &mut *wave {

@@ -1,4 +1,4 @@
-//! Connections in all and per address.
+//! Limits on connections, in total and per address.
 
 use dashmap::DashMap;
 use std::net::IpAddr;
@@ -9,38 +9,38 @@ use thiserror::Error;
 
 use super::metrics;
 
-/// How many connections are taken.
+/// Limits on the connections accepted.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Limits {
-    /// In all.
+    /// Maximum number in total.
     pub connections_max: usize,
-    /// From one address; loopback is exempt, since a proxy may sit there.
+    /// Maximum number per address; loopback is exempt, since a proxy may connect from there.
     pub connections_per_address_max: usize,
-    /// New ones a second from one network, a /24 of IPv4 or a /64 of IPv6; loopback is exempt. A second's worth may come
-    /// at once.
+    /// New connections per second from one network (a /24 of IPv4 or a /64 of IPv6); loopback is exempt. One second's
+    /// worth may come at once.
     pub connections_per_second_max: f64,
 }
 
 impl Default for Limits {
-    /// The checklist's numbers; how many files may be open is for the user to look up.
+    /// The checklist's values; the limit of open files is left to the caller.
     fn default() -> Self {
         Self { connections_max: 50_000, connections_per_address_max: 4096, connections_per_second_max: 200.0 }
     }
 }
 
-/// Networks that are watched at a time: beyond, those that were quiet for longest are forgotten.
+/// Maximum number of networks tracked; beyond, the longest idle ones are evicted.
 const NETWORKS_MAX: usize = 16 * 1024;
 
-/// Why a connection is not taken.
+/// Limit that a connection exceeded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum Full {
-    /// The server as a whole.
+    /// Connections of the whole server.
     #[error("{0} connections are open already")]
     Server(usize),
-    /// The address.
+    /// Connections of the address.
     #[error("{0} connections from this address are open already")]
     Address(usize),
-    /// The network that the address is of.
+    /// New connections of the network that contains the address.
     #[error("more than a second's worth of connections from this network came at once")]
     Network,
 }
@@ -55,7 +55,7 @@ impl Full {
     }
 }
 
-/// Who is connected. Clones share it.
+/// Counts of open connections, shared by its clones.
 #[derive(Debug, Clone)]
 pub(super) struct Registry(Arc<Shared>);
 
@@ -64,7 +64,7 @@ struct Shared {
     limits: Limits,
     connections: AtomicUsize,
     by_address: DashMap<IpAddr, usize>,
-    /// What each network may still open at once, and since when.
+    /// New connections left to each network, and the time of that count.
     by_network: DashMap<IpAddr, (f64, Instant)>,
 }
 
@@ -104,11 +104,11 @@ impl Registry {
 }
 
 impl Shared {
-    /// Takes one connection off what `network` may still open.
+    /// Takes one connection off the allowance of `network`.
     fn has_allowance(&self, network: IpAddr, now: Instant) -> bool {
         let per_second = self.limits.connections_per_second_max;
         if self.by_network.len() >= NETWORKS_MAX {
-            // Whoever has been quiet for a second has its allowance back, and need not be remembered.
+            // After a quiet second the allowance is full again, so the entry can go.
             self.by_network.retain(|_, (_, since)| now.saturating_duration_since(*since) < Duration::from_secs(1));
         }
         let mut entry = self.by_network.entry(network).or_insert((per_second, now));
@@ -120,7 +120,7 @@ impl Shared {
     }
 }
 
-/// The /24 or /64 that `address` is of.
+/// The /24 or /64 that contains `address`.
 fn network_of(address: IpAddr) -> IpAddr {
     match address {
         IpAddr::V4(address) => {
@@ -134,7 +134,7 @@ fn network_of(address: IpAddr) -> IpAddr {
     }
 }
 
-/// A connection that counts; dropping it makes room.
+/// An accepted connection; dropping it frees its place.
 #[derive(Debug)]
 pub(super) struct Permit {
     registry: Registry,

@@ -9,7 +9,7 @@ use thread_local::ThreadLocal;
 use super::fanout::Reached;
 use crate::mining::tally::Credit;
 
-/// Names and explains the metrics; call once, after a recorder was installed.
+/// Registers names and help texts of the metrics; to be called once a recorder is installed.
 pub fn describe() {
     describe_gauge!("stratum_connections", "Connections of miners that are open now");
     describe_counter!("stratum_connections_opened_total", "Connections of miners that were taken");
@@ -55,17 +55,17 @@ pub fn describe() {
     counter!("stratum_not_understood_total").absolute(0);
 }
 
-/// Upper bounds of histogram buckets for times, in seconds: from the 10 µs of a submission to the 30 s of a slow call.
+/// Upper bounds of the time histograms' buckets, in seconds: from the 10 µs of a submission to the 30 s of a slow call.
 pub const SECONDS_BUCKETS: [f64; 20] = [
     0.000_01, 0.000_025, 0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25,
     0.5, 1.0, 2.5, 5.0, 10.0, 30.0,
 ];
 
-/// The verdicts that are common, each with a counter at hand.
+/// Common verdicts, each with a prepared counter.
 const VERDICTS: [&str; 5] = ["accepted", "stale", "duplicate", "low_difficulty", "job_not_found"];
 
-/// What is counted for every submission or piece of output. Each thread counts for itself, since threads that share a
-/// counter wait for each other's caches; [`Meters::publish`] hands the sums on.
+/// Counts per submission or piece of output. Each thread has its own, since threads that share a counter wait for each
+/// other's caches; [`Meters::publish`] adds them up.
 pub struct Meters {
     shards: ThreadLocal<Shard>,
     published: Mutex<Sums>,
@@ -81,7 +81,7 @@ pub struct Meters {
     fanout_last: Histogram,
 }
 
-/// What one thread counted. It alone writes.
+/// Counts of one thread, its only writer.
 #[derive(Debug, Default)]
 #[repr(align(128))]
 struct Shard {
@@ -108,14 +108,14 @@ impl Count {
     }
 }
 
-/// Durations by bucket: how many, and their sum in nanoseconds. The last bucket has no bound.
+/// Durations by bucket: their number, and their sum in nanoseconds. The last bucket has no upper bound.
 #[derive(Debug, Default)]
 struct Times([(Count, Count); SECONDS_BUCKETS.len() + 1]);
 
 impl Times {
     fn add(&self, took: Duration) {
         let seconds = took.as_secs_f64();
-        // Nearly all are in one of the first.
+        // Nearly all are in one of the first buckets.
         let bucket = SECONDS_BUCKETS.iter().position(|bound| seconds <= *bound).unwrap_or(SECONDS_BUCKETS.len());
         let (count, sum) = &self.0[bucket];
         sum.add(u64::try_from(took.as_nanos()).unwrap_or(u64::MAX));
@@ -123,7 +123,7 @@ impl Times {
     }
 }
 
-/// Times of all threads that were handed on.
+/// Published times of all threads together.
 #[derive(Debug, Default)]
 struct Sums {
     accepted: [(u64, u64); SECONDS_BUCKETS.len() + 1],
@@ -156,10 +156,10 @@ impl Default for Meters {
 }
 
 impl Meters {
-    /// Hands what was counted to the recorder; to be called before that is read.
+    /// Passes the counts to the recorder; to be called before a scrape.
     pub fn publish(&self) {
         let sum = |count: fn(&Shard) -> &Count| self.shards.iter().map(|shard| count(shard).get()).sum();
-        // Held until the end, lest an older sum follow a newer one.
+        // Held until the end, so that an older sum cannot follow a newer one.
         let mut published = self.published.lock();
         for (index, counter) in self.verdicts.iter().enumerate() {
             counter.absolute(self.shards.iter().map(|shard| shard.verdicts[index].get()).sum());
@@ -173,8 +173,8 @@ impl Meters {
         self.publish_times(&self.refused_seconds, |shard| &shard.refused, refused);
     }
 
-    /// Records what came since `published`, each duration as its bucket's average: buckets and sums are as if each had been
-    /// recorded itself.
+    /// Records the durations since `published`, each as the average of its bucket: buckets and sums are the same as if
+    /// each duration had been recorded.
     #[expect(clippy::cast_precision_loss, reason = "nanoseconds of months, for people")]
     fn publish_times(&self, histogram: &Histogram, times: fn(&Shard) -> &Times, published: &mut [(u64, u64)]) {
         for (bucket, published) in published.iter_mut().enumerate() {
@@ -186,7 +186,7 @@ impl Meters {
                 continue;
             }
             let average = sum.wrapping_sub(published.1) as f64 / new as f64 / 1e9;
-            // The thread may have been between sum and count: the bucket is right all the same.
+            // The thread may be between sum and count: the bucket is right all the same.
             let above = bucket.checked_sub(1).map_or(0.0, |below| SECONDS_BUCKETS[below].next_up());
             let average = average.max(above).min(SECONDS_BUCKETS.get(bucket).copied().unwrap_or(f64::MAX));
             histogram.record_many(average, usize::try_from(new).unwrap_or(usize::MAX));
@@ -198,7 +198,7 @@ impl Meters {
         self.shards.get_or_default()
     }
 
-    /// A submission was judged, and how long that took.
+    /// Counts a judged submission, and the time it took.
     pub fn judged(&self, verdict: &'static str, credit: Option<&Credit>, took: Duration) {
         let shard = self.shard();
         match VERDICTS.iter().position(|known| *known == verdict) {
@@ -254,12 +254,12 @@ pub(super) fn closed(reason: &'static str) {
     counter!("stratum_connections_closed_total", "reason" => reason).increment(1);
 }
 
-/// A name was `authorized` or `refused`.
+/// Counts a name that was `authorized` or `refused`.
 pub fn authorized(result: &'static str) {
     counter!("stratum_authorizations_total", "result" => result).increment(1);
 }
 
-/// A solution was found.
+/// Counts a solution.
 pub fn solution() {
     counter!("stratum_solutions_total").increment(1);
 }

@@ -1,6 +1,6 @@
-//! The tokio half: admits connections, drives a [`Session`](crate::Session) over each, counts, drains.
+//! The tokio half: admits connections, drives a [`Session`](crate::Session) on each, keeps metrics, drains on stop.
 //!
-//! It owns no port: whoever accepts hands over the stream and the bytes that were read of it to tell protocols apart.
+//! It opens no port: the caller accepts a connection and passes the stream, with the bytes read to detect its protocol.
 
 #![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "the driver owns sockets and the clock")]
 
@@ -35,23 +35,23 @@ use fanout::Fanout;
 use limits::{Limits, Registry};
 use metrics::Meters;
 
-/// Workers whose device is known to be too small, for their owners' pages.
+/// Maximum number of workers listed as having too small a device.
 const SMALL_DEVICES_MAX: usize = 10_000;
 
-/// Requests that were not understood and are each told to the operator once.
+/// Maximum number of distinct requests not understood that are logged, each once.
 const NOT_UNDERSTOOD_MAX: usize = 256;
 
-/// How the server behaves.
+/// Settings of the server.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Config {
-    /// Of each session.
+    /// Settings of each session.
     pub session: session::Config,
-    /// Of all connections together.
+    /// Limits on all connections together.
     pub limits: Limits,
-    /// How long a connection may leave what we send unread before it is closed.
+    /// Time without progress in writing to a miner after which its connection is closed.
     pub write_timeout: Duration,
-    /// Bytes waiting to be sent to one connection above which nothing more is read of it: a miner that does not read its
-    /// answers gets no new ones. A job in the making may come on top.
+    /// Bytes queued for one connection above which no more is read from it: a miner that does not read its answers gets
+    /// no new ones. A job may be queued on top.
     pub pending_bytes_max: usize,
 }
 
@@ -66,22 +66,22 @@ impl Default for Config {
     }
 }
 
-/// What is different for the miners of one port: an operator may have one for rented hash rate and one for small devices.
+/// Settings of one port that differ from the server's, for instance for rented hash rate or small devices.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct PortPolicy {
-    /// The difficulty that they start at, if not the usual.
+    /// Initial difficulty; `None` for the server's.
     pub start: Option<Difficulty>,
-    /// The least difficulty that they get unless their names ask for less.
+    /// Minimum difficulty, unless the worker name requests less; `None` for the server's.
     pub min: Option<Difficulty>,
 }
 
 impl PortPolicy {
-    /// The configuration of this port's sessions, where that of the others is `config`.
+    /// Applies to the session settings `config`.
     pub fn session(self, config: session::Config) -> session::Config {
         session::Config { vardiff: self.vardiff(config.vardiff), ..config }
     }
 
-    /// How difficulty is chosen on this port, where the others choose it by `config`.
+    /// Applies to the difficulty settings `config`.
     pub fn vardiff(self, config: vardiff::Config) -> vardiff::Config {
         let min = self.min.unwrap_or(config.min);
         let start = self.start.unwrap_or(config.start);
@@ -89,7 +89,7 @@ impl PortPolicy {
     }
 }
 
-/// What all connections share.
+/// State shared by all connections.
 #[derive(Debug)]
 pub struct Server<W: Work> {
     config: Config,
@@ -109,9 +109,9 @@ pub struct Server<W: Work> {
 }
 
 impl<W: Work> Server<W> {
-    /// A server that takes its work from `work` (`None` means that there is nothing to mine: miners are sent away so
-    /// that they fail over to their next pool), waits on `solutions` until they are taken, and leaves what workers do at
-    /// `tallies`. It winds down when `stop` is cancelled.
+    /// Creates a server that takes its work from `work` (on `None` miners are disconnected, so that they fail over to
+    /// their next pool), sends solutions to `solutions`, waiting while it is full, and adds tallies to `tallies`. It
+    /// stops when `stop` is cancelled.
     pub fn new(
         config: Config,
         work: watch::Receiver<Option<Arc<W>>>,
@@ -120,7 +120,7 @@ impl<W: Work> Server<W> {
         stop: CancellationToken,
     ) -> Self {
         let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        // A restart continues where no earlier run can have been: 2^32 values last for a day at 50,000 a second.
+        // A restart continues with unused values: 2^32 of them last for a day at 50,000 a second.
         #[expect(clippy::cast_possible_truncation, reason = "the low bits are what changes")]
         let first = (since_1970.as_millis() as u32).wrapping_mul(50);
         Self {
@@ -141,12 +141,12 @@ impl<W: Work> Server<W> {
         }
     }
 
-    /// The workers whose device most likely cannot hold the jobs that it gets, for those who look after them.
+    /// Workers whose device most likely cannot hold the jobs it gets, for display.
     pub fn small_devices(&self) -> Vec<JobTooBig> {
         self.small_devices.lock().values().cloned().collect()
     }
 
-    /// Warns the operator once for each kind of device, and keeps the worker in mind.
+    /// Logs a warning once for each kind of device, and adds the worker to the list.
     fn note_small_device(&self, too_big: JobTooBig) {
         metrics::job_too_big(too_big.device);
         let mut known = self.small_devices.lock();
@@ -160,32 +160,32 @@ impl<W: Work> Server<W> {
         }
     }
 
-    /// Tells the operator of each request that was not understood, once.
+    /// Logs each request that was not understood once.
     fn note_not_understood(&self, what: Box<str>, user_agent: &str) {
         metrics::not_understood();
         let mut known = self.not_understood.lock();
         if known.len() < NOT_UNDERSTOOD_MAX && !known.contains(&what) {
-            info!(%what, user_agent, "a miner asks for what is not known here");
+            info!(%what, user_agent, "request not understood");
             known.insert(what);
         }
     }
 
-    /// What is counted, for others who judge submissions, and to be published.
+    /// Metrics, for other judges of submissions and for publishing.
     pub fn meters(&self) -> &Arc<Meters> {
         &self.meters
     }
 
-    /// Connections that are open now.
+    /// Number of open connections.
     pub fn connections(&self) -> usize {
         self.registry.connections()
     }
 
-    /// Where extranonces come from, for others who make coinbases on the same jobs.
+    /// Pool of extranonces, for other makers of coinbases on the same jobs.
     pub fn extranonces(&self) -> &Extranonces {
         &self.extranonces
     }
 
-    /// Serves one connection until it ends. `read` is what was read of it already, `address` where it comes from.
+    /// Serves one connection until it ends. `read` has the bytes read so far, `address` is the peer's.
     pub async fn serve<S>(&self, stream: S, read: BytesMut, address: IpAddr)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send,
@@ -193,7 +193,7 @@ impl<W: Work> Server<W> {
         self.serve_with(&self.session_config, stream, read, address).await;
     }
 
-    /// Serves one connection as [`Self::serve`] does, but with sessions of another configuration: that of its port.
+    /// Serves one connection with the session settings of its port.
     pub async fn serve_with<S>(&self, config: &Arc<session::Config>, stream: S, read: BytesMut, address: IpAddr)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send,
@@ -207,7 +207,7 @@ impl<W: Work> Server<W> {
             }
         };
         let number = self.seeds.fetch_add(1, Ordering::Relaxed);
-        // Entered where something is said, not at every wake-up: that costs a submission a twentieth of its time.
+        // Entered only for log lines, not at every wake-up: that takes a twentieth of a submission's time.
         let span = info_span!("miner", %address);
         let end = connection::run(self, config, stream, read, number, span).await;
         drop(permit);
@@ -215,9 +215,9 @@ impl<W: Work> Server<W> {
     }
 }
 
-/// The clocks, read.
+/// Reads both clocks.
 fn now() -> Now {
     let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-    // The runtime's clock is the system's, but for tests.
+    // The runtime's clock is the system's, except in tests.
     Now { instant: tokio::time::Instant::now().into_std(), unix: u32::try_from(unix).unwrap_or(u32::MAX) }
 }

@@ -1,18 +1,18 @@
-//! Waits for what rarely comes without asking for it at every wake-up.
+//! Filters wake-ups: polls rarely ready futures only after one of them has woken the task.
 
 use parking_lot::Mutex;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 
-/// Stands between a task and futures that seldom have anything to say. To poll the end of a server, its next work and a
-/// clock takes locks that all connections share; a task that wakes for each submission polls them only once one of them
-/// has rung.
+/// Stands between a task and futures that are rarely ready. Polling a server's stop, its next work and a clock takes
+/// locks that all connections share; a task that wakes for each submission polls them only after one of them has called
+/// the waker.
 #[derive(Debug)]
 pub(super) struct WakeFilter {
     inside: Arc<Inside>,
     waker: Waker,
-    /// Who is woken, as `inside` knows.
+    /// The task's waker, as stored in `inside`.
     task: Option<Waker>,
 }
 
@@ -37,24 +37,24 @@ impl Wake for Inside {
 }
 
 impl WakeFilter {
-    /// One that has rung, so that what is polled behind it is polled once.
+    /// Creates a filter that counts as woken, so that the futures behind it are polled once.
     pub(super) fn new() -> Self {
         let inside = Arc::new(Inside { has_rung: AtomicBool::new(true), task: Mutex::new(None) });
         Self { waker: inside.clone().into(), inside, task: None }
     }
 
-    /// Has [`Self::poll`] ask next time: something that it asks about was changed from here.
+    /// Makes the next [`Self::poll`] go through: a future behind it was changed by its owner.
     pub(super) fn ring(&self) {
         self.inside.has_rung.store(true, Ordering::Release);
     }
 
-    /// Asks `rare` if any future that it polled has called since, and again after it was ready.
+    /// Polls `rare` if one of its futures has called the waker since the last poll, or if it was ready then.
     pub(super) fn poll<T>(&mut self, context: &Context<'_>, rare: impl FnOnce(&mut Context<'_>) -> Poll<T>) -> Poll<T> {
         if !self.task.as_ref().is_some_and(|task| task.will_wake(context.waker())) {
             self.task = Some(context.waker().clone());
             self.inside.task.lock().clone_from(&self.task);
         }
-        // Read first: to write would take the line of memory from whoever rings.
+        // Read first: a write would take the cache line from the threads that wake.
         if !self.inside.has_rung.load(Ordering::Relaxed) || !self.inside.has_rung.swap(false, Ordering::AcqRel) {
             return Poll::Pending;
         }

@@ -1,5 +1,5 @@
-//! The miner's side of a connection, for tools and benchmarks that mine: lines of a pool in, events out, and requests as
-//! lines to be sent. Like [`Session`](super::session::Session) on the other side it does no I/O and reads no clock.
+//! The miner's side of a connection, for tools and benchmarks that mine: takes lines of the pool, returns events and
+//! request lines. Like [`Session`](super::session::Session) on the pool's side it does no I/O and reads no clock.
 
 use serde_json::{Value, json};
 use thiserror::Error;
@@ -7,35 +7,35 @@ use thiserror::Error;
 use crate::mining::difficulty::{Difficulty, Target};
 use crate::mining::midstate::{Midstate, double_sha256_of_pair};
 
-/// Ids of requests; those of submissions begin at the last.
+/// Request ids; those of submissions start at the last.
 const SUBSCRIBE: u64 = 1;
 const AUTHORIZE: u64 = 2;
 const CONFIGURE: u64 = 3;
 const FIRST_SUBMISSION: u64 = 10;
 
-/// Characters of a pool's reason that are kept.
+/// Maximum length of a pool's reason, in characters.
 const REASON_CHARACTERS_MAX: usize = 200;
 
-/// Why a connection to a pool is of no use.
+/// Reason to close the connection to a pool.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum ClientError {
     /// A line is not JSON.
     #[error("the pool sent a line that is not JSON")]
     NotJson,
-    /// The pool refuses a request of the handshake.
+    /// The pool refused a request of the handshake.
     #[error("the pool refused {method}: {reason}")]
     Refused {
-        /// The request's method.
+        /// Method of the request.
         method: &'static str,
-        /// What the pool says, without control characters.
+        /// Reason given by the pool, without control characters.
         reason: String,
     },
-    /// A message lacks something, or has it in another form.
+    /// A field of a message is missing or malformed.
     #[error("the pool sent {message} without a usable {field}")]
     Unusable {
-        /// The message's method, or that of the request that it answers.
+        /// Method of the message, or of the request that it answers.
         message: &'static str,
-        /// The field.
+        /// Name of the field.
         field: &'static str,
     },
     /// A job came before the answer to `mining.subscribe`.
@@ -43,17 +43,17 @@ pub enum ClientError {
     NotSubscribed,
 }
 
-/// What a pool's line means for a miner.
+/// Event for a miner.
 #[derive(Debug, Clone)]
 pub enum ClientEvent {
-    /// There is a new job.
+    /// New job.
     Job(Box<ReceivedJob>),
-    /// A submission was accepted, or refused for this reason, which has no control characters. Answers come in the order of
-    /// the submissions.
+    /// Result of a submission; a reason for refusal has no control characters. Answers come in the order of the
+    /// submissions.
     Answered(Result<(), String>),
 }
 
-/// One connection to a pool: what the pool said that holds for jobs to come.
+/// One connection to a pool, with the settings that apply to its next jobs.
 #[derive(Debug)]
 pub struct Client {
     extranonce1: Option<Vec<u8>>,
@@ -76,17 +76,17 @@ impl Default for Client {
 }
 
 impl Client {
-    /// The line that begins a session.
+    /// Request that starts a session.
     pub fn subscribe(&self, user_agent: &str) -> String {
         request(SUBSCRIBE, "mining.subscribe", json!([user_agent]))
     }
 
-    /// The line that says who is paid.
+    /// Request that names the worker to be paid.
     pub fn authorize(&self, name: &str, password: &str) -> String {
         request(AUTHORIZE, "mining.authorize", json!([name, password]))
     }
 
-    /// The line that asks to roll the version bits of `mask` (BIP 310).
+    /// Request to roll the version bits of `mask` (BIP 310).
     pub fn configure(&self, mask: u32) -> String {
         let options = json!({
             "version-rolling.mask": format!("{mask:08x}"),
@@ -95,7 +95,7 @@ impl Client {
         request(CONFIGURE, "mining.configure", json!([["version-rolling"], options]))
     }
 
-    /// The line that submits `solved` for the worker `name`.
+    /// Request that submits `solved` for the worker `name`.
     pub fn submit(&mut self, name: &str, solved: &SolvedJob) -> String {
         let SolvedJob { job, extranonce2, time, nonce, version_bits } = solved;
         let mut params = vec![
@@ -111,15 +111,15 @@ impl Client {
         request(id, "mining.submit", params.into())
     }
 
-    /// Version bits that may be rolled; zero until the pool grants some.
+    /// Version bits that may be rolled; zero until granted by the pool.
     pub fn version_mask(&self) -> u32 {
         self.version_mask
     }
 
-    /// Handles a line of the pool, with or without its line end. What is none of a miner's business is ignored.
+    /// Handles a line of the pool, with or without its line end. Unknown messages are ignored.
     ///
     /// # Errors
-    /// The connection is of no use; to be closed.
+    /// The connection is unusable and to be closed.
     pub fn handle_line(&mut self, line: &[u8]) -> Result<Option<ClientEvent>, ClientError> {
         let value: Value = serde_json::from_slice(line).map_err(|_| ClientError::NotJson)?;
         let params = &value["params"];
@@ -166,7 +166,7 @@ impl Client {
         }
     }
 
-    /// Holds from the next job on.
+    /// Applies from the next job on.
     fn set_extranonce(&mut self, message: &'static str, one: &Value, size: &Value) -> Result<(), ClientError> {
         let size = size.as_u64().and_then(|size| usize::try_from(size).ok()).filter(|size| (1..=8).contains(size));
         self.extranonce2_size = size.ok_or(unusable(message, "size of extranonce2, which is 1 to 8 bytes"))?;
@@ -180,7 +180,7 @@ impl Client {
         let mut head = Midstate::new(&bytes(&params[2]).ok_or(field("coinbase"))?);
         head.update(extranonce1);
         let mut previous_block = hash(&params[1]).ok_or(field("previous block"))?;
-        // Shown as eight words, each with its bytes reversed.
+        // Sent as eight words, each with its bytes reversed.
         previous_block.chunks_exact_mut(4).for_each(<[u8]>::reverse);
         let branch = params[4].as_array().and_then(|branch| branch.iter().map(hash).collect());
         Ok(ReceivedJob {
@@ -199,42 +199,42 @@ impl Client {
     }
 }
 
-/// A job as a miner sees it. Its coinbase is hashed as far as it never changes.
+/// A job as received by a miner. The constant part of its coinbase is hashed already.
 #[derive(Debug, Clone)]
 pub struct ReceivedJob {
-    /// The pool's name for it.
+    /// Identifier chosen by the pool.
     pub name: String,
-    /// The coinbase before the extranonce2.
+    /// Coinbase before the extranonce2.
     head: Midstate,
-    /// The coinbase behind the extranonce2.
+    /// Coinbase after the extranonce2.
     tail: Vec<u8>,
     branch: Vec<[u8; 32]>,
     extranonce2_size: usize,
-    /// Block version, before bits are rolled.
+    /// Block version, before rolling.
     pub version: u32,
     previous_block: [u8; 32],
-    /// The block's target in compact form.
+    /// Target of the block in compact form.
     pub bits: u32,
-    /// The block's time, seconds since 1970.
+    /// Header time, in seconds since 1970.
     pub time: u32,
-    /// Whether older jobs are void.
+    /// Set when earlier jobs are void.
     pub is_clean: bool,
-    /// What its submissions must meet.
+    /// Difficulty required of its submissions.
     pub difficulty: Difficulty,
 }
 
 impl ReceivedJob {
-    /// The target that submissions must meet.
+    /// Target that submissions must meet.
     pub fn target(&self) -> Target {
         self.difficulty.target()
     }
 
-    /// The extranonce2 of this number, as long as the pool wants it.
+    /// Encodes `number` as an extranonce2 of the size set by the pool.
     pub fn extranonce2(&self, number: u64) -> Vec<u8> {
         number.to_be_bytes()[8 - self.extranonce2_size..].to_vec()
     }
 
-    /// The header with this extranonce2, and the nonce zero in its last four bytes.
+    /// Builds the header with this extranonce2; the nonce in its last four bytes is zero.
     pub fn header(&self, extranonce2: &[u8]) -> [u8; 80] {
         let mut coinbase = self.head.clone();
         coinbase.update(extranonce2);
@@ -251,18 +251,18 @@ impl ReceivedJob {
     }
 }
 
-/// What a miner found for a job.
+/// A miner's result for a job.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SolvedJob {
-    /// The job's name.
+    /// Identifier of the job.
     pub job: String,
-    /// The miner's part of the coinbase.
+    /// Extranonce2 used in the coinbase.
     pub extranonce2: Vec<u8>,
-    /// The header's time.
+    /// Header time.
     pub time: u32,
-    /// The header's nonce.
+    /// Header nonce.
     pub nonce: u32,
-    /// The rolled bits of the version, if rolling was granted.
+    /// Rolled version bits, if rolling was granted.
     pub version_bits: Option<u32>,
 }
 
@@ -274,7 +274,7 @@ fn unusable(message: &'static str, field: &'static str) -> ClientError {
     ClientError::Unusable { message, field }
 }
 
-/// The text of an error, which is a list of code, text and what not, or anything else.
+/// Text of an error: the second element of a list, or any other JSON.
 fn reason(error: &Value) -> String {
     let text = error[1].as_str().map_or_else(|| error.to_string(), str::to_owned);
     text.chars().filter(|letter| !letter.is_control()).take(REASON_CHARACTERS_MAX).collect()

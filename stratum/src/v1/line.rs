@@ -3,46 +3,46 @@
 use bytes::BytesMut;
 use thiserror::Error;
 
-/// Longest line taken from a client that has authorised.
+/// Maximum length of a line from a client that has authorised, in bytes.
 pub const LINE_BYTES_MAX: usize = 16 * 1024;
 
-/// Longest line taken before that: no handshake message needs more, and strangers get less room.
+/// The same before authorisation: no handshake message needs more, and strangers get less room.
 pub const LINE_BYTES_MAX_BEFORE_AUTHORIZE: usize = 4 * 1024;
 
-/// Bytes kept for the next piece of a line when everything has been handed out; more is given back.
+/// Buffer kept for a partial line after all lines were returned, in bytes; more is freed.
 const KEPT_BYTES_MAX: usize = 256;
 
-/// Bytes received and not yet handed out.
+/// Bytes received and not returned yet.
 #[derive(Debug, Default)]
 pub struct Lines {
     buffer: BytesMut,
-    /// Where the next line begins: what is before was handed out.
+    /// Start of the next line; the bytes before it have been returned.
     start: usize,
-    /// How far `buffer` is known to hold no line feed.
+    /// End of the part of `buffer` that was searched for a line feed without success.
     scanned: usize,
 }
 
-/// A line went on for longer than allowed.
+/// A line exceeded the maximum length.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[error("line longer than {0} bytes")]
 pub struct LineTooLong(pub usize);
 
 impl Lines {
-    /// Starts with bytes that were read already.
+    /// Creates a buffer with bytes that have been read already.
     pub fn starting_with(read: BytesMut) -> Self {
         Self { buffer: read, start: 0, scanned: 0 }
     }
 
-    /// Takes more bytes.
+    /// Appends bytes.
     pub fn extend(&mut self, bytes: &[u8]) {
         self.forget_handed_out();
         self.buffer.extend_from_slice(bytes);
     }
 
-    /// The next whole line without its line end (`\n` or `\r\n`); `None` when more bytes are needed.
+    /// Returns the next whole line without its line end (`\n` or `\r\n`); `None` when more bytes are needed.
     ///
     /// # Errors
-    /// The line is longer than `bytes_max`, whole or not.
+    /// The line, whole or not, is longer than `bytes_max`.
     pub fn next(&mut self, bytes_max: usize) -> Result<Option<&[u8]>, LineTooLong> {
         let from = self.scanned.max(self.start);
         let found = memchr::memchr(b'\n', &self.buffer[from..]);
@@ -61,13 +61,13 @@ impl Lines {
         if line.len() > bytes_max { Err(LineTooLong(bytes_max)) } else { Ok(Some(line)) }
     }
 
-    /// The bytes after the last line end, once no more will come: a last line whose end is missing.
+    /// Returns the bytes after the last line end, at the end of the stream: a last line without line end.
     pub fn rest(&mut self) -> Option<&[u8]> {
         let from = std::mem::replace(&mut self.start, self.buffer.len());
         Some(&self.buffer[from..]).filter(|rest| !rest.is_empty())
     }
 
-    /// An idle connection holds next to nothing.
+    /// Shrinks the buffer, so that an idle connection holds next to no memory.
     fn forget_handed_out(&mut self) {
         if self.start == self.buffer.len() {
             if self.buffer.capacity() > KEPT_BYTES_MAX {

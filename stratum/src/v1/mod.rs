@@ -1,4 +1,4 @@
-//! Stratum version 1: lines of JSON, the session that they make, and the miner's side of it.
+//! Stratum version 1: messages, the session, and the miner's side.
 
 pub mod client;
 pub mod line;

@@ -6,10 +6,10 @@ use thiserror::Error;
 use crate::v1::line::LineTooLong;
 use crate::v1::session::Disconnect;
 
-/// Why a connection ended.
+/// Reason why a connection ended.
 #[derive(Debug, Error)]
 pub(in crate::server) enum End {
-    #[error("the miner closed it")]
+    #[error("closed by the miner")]
     Eof,
     #[error("{0}")]
     Io(#[from] io::Error),
@@ -17,13 +17,13 @@ pub(in crate::server) enum End {
     Line(#[from] LineTooLong),
     #[error("{0}")]
     Session(#[from] Disconnect),
-    #[error("there is nothing to mine")]
+    #[error("no work")]
     NoWork,
-    #[error("the miner did not read what we sent")]
+    #[error("timeout while writing")]
     Blocked,
-    #[error("no extranonce is free")]
+    #[error("no free extranonce")]
     Extranonce,
-    #[error("the server is stopping")]
+    #[error("server stopping")]
     Stopped,
 }
 

@@ -1,4 +1,4 @@
-//! The end of a connection: what was under way is judged, what is to be sent goes out, and the socket is closed.
+//! Closing of a connection: lines in flight are judged, queued output is sent, and the socket is closed.
 
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -16,23 +16,23 @@ use crate::mining::work::Work;
 use crate::server::now;
 use crate::v1::line::LineTooLong;
 
-/// How long a connection that is being closed may take to read what it still should.
+/// Maximum time for a miner to read the rest of its output while its connection is being closed.
 const FAREWELL: Duration = Duration::from_millis(500);
 
-/// How long a miner is still listened to once its connection is being closed. What it sent before it knew of that is judged:
-/// it may be a block. Long enough for a slow device behind a slow line.
+/// Maximum time to go on reading from a miner while its connection is being closed. Submissions sent before it noticed
+/// are judged: one may be a block. Long enough for a slow device behind a slow line.
 const LINGER: Duration = Duration::from_secs(2);
 
-/// The same where the miner does not read, or the server stops. What finishes shares waits no longer then.
+/// The same if the miner does not read, or the server stops: finishing shares waits no longer in that case.
 const LINGER_SHORT: Duration = Duration::from_millis(150);
 
-/// Lines without credit that are still judged once a connection is being closed, lest that be a way around the limits.
+/// Useless lines still judged while a connection is being closed: limited, so that closing is no way around the limits.
 const LAST_USELESS_LINES_MAX: u32 = 256;
 
-/// What a connection that is being closed may still say.
+/// Input that is still read while a connection is being closed.
 struct LastLines {
     useless_left: u32,
-    /// Whether no more bytes will come.
+    /// Set at the end of the input.
     has_ended: bool,
 }
 
@@ -41,16 +41,16 @@ where
     W: Work,
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    /// Judges what the miner had sent before it could know of the end, sends what is still to be sent, if the miner takes it,
-    /// and closes: first our direction, and the miner's once it has closed it, too, or some time has passed.
+    /// Judges lines sent before the miner could notice the end, sends queued output if the miner reads it, and closes:
+    /// our direction first, then the miner's once it has closed it, or after a timeout.
     pub(super) async fn farewell(&mut self, end: &End) {
         let started = Instant::now();
         let mut last = LastLines {
-            // Who has no job has nothing to say that matters.
+            // A miner without a job has no submissions to wait for.
             useless_left: if self.session.has_jobs() { LAST_USELESS_LINES_MAX } else { 0 },
             has_ended: matches!(end, End::Eof),
         };
-        // What is here already is answered first.
+        // Lines that have arrived already are answered first.
         let soon = started + FAREWELL;
         while self.judge_last_lines(&mut last, soon).await && !last.has_ended && Instant::now() < soon {
             let Self { stream, lines, .. } = &mut *self;
@@ -65,7 +65,7 @@ where
         self.pending.take_from(&mut self.session);
         let stop = &self.server.stop;
         let mut is_short = matches!(end, End::Stopped | End::Blocked);
-        // Our direction: nothing more is written once it is being closed.
+        // Our direction: nothing is written after the shutdown has begun.
         let (mut is_closing, mut is_closed) = (false, false);
         while !is_closed || (last.useless_left > 0 && !last.has_ended) {
             let linger = if is_short { LINGER_SHORT } else { LINGER };
@@ -76,7 +76,7 @@ where
                 while !is_closing && !pending.is_empty() {
                     match pending.poll_write(Pin::new(&mut *stream), context) {
                         Poll::Ready(Ok(_)) => {}
-                        // It is gone, but what it sent before may still be here.
+                        // The miner is gone, but lines that it sent before may still be unread.
                         Poll::Ready(Err(_)) => *pending = Pending::default(),
                         Poll::Pending => break,
                     }
@@ -90,7 +90,7 @@ where
             });
             tokio::select! {
                 biased;
-                // First, lest a miner that goes on and on is never left.
+                // First, so that a miner that never stops sending cannot prevent the timeout.
                 () = sleep_until(deadline) => return,
                 read = io => if let Some(read) = read {
                     last.has_ended = !matches!(read, Ok(1..));
@@ -106,8 +106,8 @@ where
         }
     }
 
-    /// Handles lines that have arrived at a connection that is being closed, until `deadline`; says whether there may be more
-    /// that matter.
+    /// Handles lines that have arrived at a connection that is being closed, until `deadline`; returns true if there
+    /// may be more to judge.
     async fn judge_last_lines(&mut self, last: &mut LastLines, deadline: Instant) -> bool {
         let mut now = now();
         for turn in 1_usize.. {
@@ -121,7 +121,7 @@ where
                 Err(LineTooLong(_)) => Some(&[][..]),
             };
             let Some(line) = line else { break };
-            trace!(parent: &*span, line = %String::from_utf8_lossy(line), "received at the end");
+            trace!(parent: &*span, line = %String::from_utf8_lossy(line), "received while closing");
             if !session.handle_last_line(line, now) {
                 last.useless_left -= 1;
             }

@@ -1,4 +1,4 @@
-//! Drives one `Session` over one socket: the only file that knows both.
+//! Drives one `Session` over one socket: the only file that depends on both.
 
 mod end;
 mod farewell;
@@ -25,10 +25,10 @@ use pending::Pending;
 use read::poll_read;
 use wake_ups::{WakeUp, WakeUps};
 
-/// Lines handled before others get their turn.
+/// Maximum number of lines handled before other connections get their turn.
 const LINES_PER_TURN_MAX: usize = 128;
 
-/// Of so many waits, one asks first for what a socket that never rests would keep waiting.
+/// One in this many waits polls the rare wake-ups first, which a busy socket would starve.
 const WAITS_PER_LOOK: u32 = 64;
 
 /// Serves `stream` until it ends.
@@ -62,7 +62,7 @@ where
     };
     let end = match connection.drive(&mut work).await {
         Ok(never) => match never {},
-        // A node that stops makes no more work, either.
+        // A stopping node makes no more work, either.
         Err(End::NoWork) if server.stop.is_cancelled() => End::Stopped,
         Err(end) => end,
     };
@@ -83,22 +83,22 @@ struct Connection<'a, W: Work, S> {
     lines: Lines,
     session: Session<W>,
     pending: Pending,
-    /// When the socket last took some of `pending`; of no meaning while that is empty.
+    /// Time at which the socket last took bytes of `pending`; meaningless while that is empty.
     blocked_since: Instant,
-    /// The newest job, while a part of it is pending.
+    /// Newest job, while a part of it is pending.
     unsent_job: Option<UnsentJob>,
     waits: u32,
-    /// Who it is, for messages.
+    /// Log span of the miner.
     span: Span,
 }
 
 enum Never {}
 
-/// A job on its way out.
+/// A job whose line is still being sent.
 struct UnsentJob {
-    /// When it could be sent.
+    /// Time at which it could be sent.
     ready: Instant,
-    /// When its work was made, if that is known.
+    /// Time at which its work was made, if known.
     made: Option<std::time::Instant>,
 }
 
@@ -107,7 +107,7 @@ where
     W: Work,
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    /// Keeps the contract of [`Session`] until the connection ends: lines, what they bring about, answers, work; then waits.
+    /// Fulfils the contract of [`Session`] until the connection ends: lines, events, answers, work; then waits.
     async fn drive(&mut self, work: &mut watch::Receiver<Option<Arc<W>>>) -> Result<Never, End> {
         let server = self.server;
         let stopped = pin!(server.stop.cancelled());
@@ -116,7 +116,7 @@ where
         loop {
             let has_more = self.handle_lines().await?;
             self.send_now().await?;
-            // New work waits until the old is sent: whoever reads slowly gets the newest job next, and none between.
+            // New work waits until the old is sent: a slow reader gets the newest job next, and none in between.
             if self.pending.is_empty() && work.has_changed().map_err(|_| End::NoWork)? {
                 let snapshot = work.borrow_and_update().clone().ok_or(End::NoWork)?;
                 self.handle_work(snapshot).await?;
@@ -133,7 +133,7 @@ where
         }
     }
 
-    /// When the session wants to know the time, or a miner that does not read has had enough of it.
+    /// Deadline of the session, or of a miner that does not read.
     fn deadline(&self) -> Instant {
         if self.pending.is_empty() {
             Instant::from_std(self.session.poll_timeout())
@@ -142,8 +142,8 @@ where
         }
     }
 
-    /// Waits for the socket first, which nearly always is the reason to wake up, and for what seldom comes. Where there
-    /// are more lines already, others get their turn.
+    /// Waits for the socket first, by far the most frequent wake-up, then for the rare ones. If more lines are
+    /// buffered, yields to other connections instead.
     async fn wait<T>(&mut self, wake_ups: &mut WakeUps<'_, '_, T>, has_more: bool) -> Result<WakeUp, End>
     where
         T: Send + Sync + 'static,
@@ -183,7 +183,7 @@ where
         })
     }
 
-    /// Sends what the session has to say, if it goes out without waiting: as it nearly always does.
+    /// Sends the session's output as far as possible without waiting: nearly always all of it.
     async fn send_now(&mut self) -> Result<(), End> {
         let was_sent = self.pending.is_empty();
         self.pending.take_from(&mut self.session);
@@ -196,17 +196,17 @@ where
             ready => ready,
         });
         let written = written.await?;
-        // What was blocked before, and still is, stays blocked since then.
+        // A connection that was blocked before, and still is, keeps its start of blocking.
         if was_sent || written > 0 {
             self.on_written(written);
         }
         Ok(())
     }
 
-    /// Notes that the socket took `count` bytes.
+    /// Records that the socket took `count` bytes.
     fn on_written(&mut self, count: usize) {
         self.server.meters.bytes_sent(count);
-        // What is sent at once, as answers nearly always are, needs no clock.
+        // Output sent in one go, as nearly all answers are, needs no clock.
         if !self.pending.is_empty() {
             self.blocked_since = Instant::now();
         } else if let Some(job) = self.unsent_job.take() {
@@ -223,11 +223,11 @@ where
         }
     }
 
-    /// Hands the session new work; everything before it is sent.
+    /// Passes new work to the session; everything before it has been sent.
     async fn handle_work(&mut self, work: Arc<W>) -> Result<(), End> {
         let job = UnsentJob { ready: Instant::now(), made: work.made() };
         self.session.handle_work(work, now())?;
-        // Work that is no better than what the miner has may wait for the next refresh.
+        // Work no better than the miner's current job waits for the next refresh.
         if self.session.queued_bytes() > 0 {
             self.unsent_job = Some(job);
             self.server.meters.job_sent();
@@ -236,7 +236,7 @@ where
         Ok(())
     }
 
-    /// Does what the time demands, if the alarm did not ring in vain.
+    /// Handles the timeout if the deadline has passed; the alarm may ring early.
     async fn handle_timeout(&mut self) -> Result<(), End> {
         if Instant::now() < self.deadline() {
             return Ok(());
@@ -249,7 +249,7 @@ where
         Ok(())
     }
 
-    /// Acts on what the clock or new work brought about; what lines did is acted upon as they are handled.
+    /// Processes events of timeouts and new work; those of lines are processed line by line.
     async fn act_on_events(&mut self) {
         let at = std::time::Instant::now();
         while let Some(event) = self.session.poll_event() {
@@ -257,9 +257,9 @@ where
         }
     }
 
-    /// Handles whole lines that have arrived, as long as the answers fit; says whether there may be more.
+    /// Handles whole lines that have arrived, as long as the answers fit; returns true if there may be more.
     async fn handle_lines(&mut self) -> Result<bool, End> {
-        // A clock for all of them: they are there already.
+        // One time for all of them: they have arrived already.
         let now = now();
         for _ in 0..LINES_PER_TURN_MAX {
             if self.pending.len + self.session.queued_bytes() >= self.server.config.pending_bytes_max {
@@ -269,7 +269,7 @@ where
             let Some(line) = lines.next(session.line_bytes_max())? else { return Ok(false) };
             trace!(parent: &*span, line = %String::from_utf8_lossy(line), "received");
             let handled = session.handle_line(line, now);
-            // Before the answer is sent, for a solution must not be lost with this connection.
+            // Before the answer is sent: a solution must not be lost with this connection.
             while let Some(event) = self.session.poll_event() {
                 self.act_on(event, now.instant).await;
             }

@@ -1,4 +1,4 @@
-//! Bytes on their way to a miner.
+//! Output buffer of a connection.
 
 use bytes::{Buf, Bytes};
 use std::collections::VecDeque;
@@ -11,13 +11,13 @@ use tracing::trace;
 use crate::mining::work::Work;
 use crate::v1::session::Session;
 
-/// Pieces that an idle connection keeps room for.
+/// Capacity in pieces that is kept while idle.
 const KEPT_PIECES_MAX: usize = 8;
 
-/// Pieces given to one `writev`.
+/// Maximum number of pieces per `writev`.
 const PIECES_MAX: usize = 64;
 
-/// What is to be sent. The pieces are shared between connections; only the list is a connection's own.
+/// Output queue. The pieces are shared between connections; only the list is a connection's own.
 #[derive(Debug, Default)]
 pub(super) struct Pending {
     pieces: VecDeque<Bytes>,
@@ -37,7 +37,7 @@ impl Pending {
         }
     }
 
-    /// Writes once, as much as the socket takes.
+    /// Writes once, as many bytes as the socket takes.
     pub(super) fn poll_write(
         &mut self,
         writer: Pin<&mut (impl AsyncWrite + ?Sized)>,

@@ -1,4 +1,4 @@
-//! Reads from a socket into the room that all connections of a thread share.
+//! Reads from a socket into a buffer shared by all connections of a thread.
 
 use std::cell::RefCell;
 use std::io;
@@ -8,15 +8,15 @@ use tokio::io::{AsyncRead, ReadBuf};
 
 use crate::v1::line::Lines;
 
-/// Bytes asked of a socket at a time: a hundred submissions.
+/// Bytes per read of a socket: a hundred submissions.
 const READ_BYTES: usize = 16 * 1024;
 
 thread_local! {
-    /// Where all connections of a thread read into, one after the other: whoever waits for bytes holds no room for them.
+    /// Read buffer of the thread, used by its connections in turn: a connection that waits for input needs none.
     static READ_BUFFER: RefCell<Box<[u8; READ_BYTES]>> = RefCell::new(Box::new([0; READ_BYTES]));
 }
 
-/// Reads once; zero bytes are the end.
+/// Reads once; returns zero bytes at the end of the input.
 pub(super) fn poll_read<S: AsyncRead + Unpin>(
     stream: &mut S,
     lines: &mut Lines,

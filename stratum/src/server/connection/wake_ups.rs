@@ -1,4 +1,4 @@
-//! Wake-ups of a connection that seldom come: the server's end, other work, and the clock.
+//! Rare wake-ups of a connection: server stop, new work, and the clock.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -9,37 +9,37 @@ use tokio_util::sync::{ReusableBoxFuture, WaitForCancellationFuture};
 
 use crate::server::wake_filter::WakeFilter;
 
-/// When the clock wakes a connection that has nothing to wait for.
+/// Alarm of a connection without a deadline.
 const FAR_AWAY: Duration = Duration::from_secs(86_400);
 
-/// Why a connection goes on.
+/// Reason for waking up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum WakeUp {
     /// Bytes were read or written.
     Socket,
-    /// Other connections had their turn; more lines are here already.
+    /// Other connections had their turn; more lines are buffered.
     Turn,
-    /// There is other work.
+    /// New work is available.
     Work,
-    /// No more work will come.
+    /// The source of work has closed.
     NoWork,
-    /// The deadline may have passed, or one before it that no longer holds.
+    /// The deadline may have passed, or an earlier one that no longer applies.
     Alarm,
     /// The server is stopping.
     Stopped,
 }
 
-/// What a connection waits for beside its socket. Made once for its life, so that no wait allocates.
+/// Rare wake-ups of a connection. Created once per connection, so that no wait allocates.
 pub(super) struct WakeUps<'a, 'server, T> {
     filter: WakeFilter,
     stopped: Pin<&'a mut WaitForCancellationFuture<'server>>,
     work: ReusableBoxFuture<'static, Option<watch::Receiver<T>>>,
-    /// Reset only to ring earlier: it may well ring in vain.
+    /// Reset only to an earlier time: it may ring before the deadline.
     alarm: Pin<&'a mut Sleep>,
 }
 
 impl<'a, 'server, T: Send + Sync + 'static> WakeUps<'a, 'server, T> {
-    /// Wakes when `stopped` or `alarm` is ready, or there is more in `work`.
+    /// Creates the wake-ups of `stopped`, `work` and `alarm`.
     pub(super) fn new(
         stopped: Pin<&'a mut WaitForCancellationFuture<'server>>,
         work: watch::Receiver<T>,
@@ -48,7 +48,7 @@ impl<'a, 'server, T: Send + Sync + 'static> WakeUps<'a, 'server, T> {
         Self { filter: WakeFilter::new(), stopped, work: ReusableBoxFuture::new(changed(work)), alarm }
     }
 
-    /// Rings at `deadline`, or before.
+    /// Makes the alarm ring at `deadline` or earlier.
     pub(super) fn ring_by(&mut self, deadline: Instant) {
         if deadline < self.alarm.deadline() {
             self.alarm.as_mut().reset(deadline);
@@ -56,7 +56,7 @@ impl<'a, 'server, T: Send + Sync + 'static> WakeUps<'a, 'server, T> {
         }
     }
 
-    /// The first of them that has come.
+    /// Polls for the first wake-up that is ready.
     pub(super) fn poll(&mut self, context: &Context<'_>) -> Poll<WakeUp> {
         let Self { filter, stopped, work, alarm } = self;
         filter.poll(context, |context| {
@@ -76,7 +76,7 @@ impl<'a, 'server, T: Send + Sync + 'static> WakeUps<'a, 'server, T> {
     }
 }
 
-/// Waits until `receiver` has something new, and gives it back.
+/// Waits for a change of `receiver`, and returns it.
 async fn changed<T>(mut receiver: watch::Receiver<T>) -> Option<watch::Receiver<T>> {
     receiver.changed().await.ok().map(|()| receiver)
 }

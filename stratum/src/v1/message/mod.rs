@@ -1,4 +1,4 @@
-//! Parses requests and writes responses and notifications: JSON to types and back, no behaviour.
+//! Parses requests and writes responses and notifications: conversion between JSON and types, no behaviour.
 
 mod params;
 mod quick;
@@ -19,32 +19,32 @@ use crate::mining::submission::shown;
 use params::{Params, number_of, text_of};
 use quick::quick_submit;
 
-/// A request's id as it came, whatever JSON type it is: bfgminer sends strings, and `null` for what it wants no answer to.
+/// Request id, kept as the JSON that came: bfgminer sends strings, and `null` where it wants no answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Id<'a>(Option<&'a str>);
 
 impl Id<'_> {
-    /// The id of an answer to something that has none.
+    /// Id in an answer to a request without one.
     pub const NULL: Id<'static> = Id(Some("null"));
 }
 
-/// One line from a miner.
+/// A line from a miner.
 #[derive(Debug)]
 pub struct Request<'a> {
-    /// To be echoed.
+    /// Request id, echoed in the answer.
     pub id: Id<'a>,
-    /// What is asked for.
+    /// Parsed request, or the reason why its parameters are invalid.
     pub call: Result<Call<'a>, StratumError>,
 }
 
-/// What a miner asks for.
+/// Request of a miner.
 #[derive(Debug, PartialEq)]
 pub enum Call<'a> {
     /// `mining.authorize(name, password)`.
     Authorize {
-        /// The worker's name.
+        /// Worker name.
         name: Cow<'a, str>,
-        /// Empty when there is none.
+        /// Password; empty if missing.
         password: Cow<'a, str>,
     },
     /// `mining.configure(extensions, parameters)` (BIP 310).
@@ -53,20 +53,20 @@ pub enum Call<'a> {
     SubscribeExtranonce,
     /// `mining.get_transactions(job)`.
     GetTransactions {
-        /// The job's name.
+        /// Job id.
         job: Cow<'a, str>,
     },
-    /// `client.get_version()`: a proxy that asks what miners are asked.
+    /// `client.get_version()`: sent by proxies, though meant for miners.
     GetVersion,
-    /// `mining.multi_version(count)`: an Antminer S9 that may send whole versions in `mining.submit`.
+    /// `mining.multi_version(count)`: from an Antminer S9, which may send whole versions in `mining.submit`.
     MultiVersion,
     /// `mining.ping()`.
     Ping,
     /// `mining.submit(name, job, extranonce2, ntime, nonce[, version bits])`.
     Submit {
-        /// The worker's name.
+        /// Worker name.
         name: Cow<'a, str>,
-        /// The job's name.
+        /// Job id.
         job: Cow<'a, str>,
         /// Hex, as sent.
         extranonce2: Cow<'a, str>,
@@ -79,32 +79,32 @@ pub enum Call<'a> {
     },
     /// `mining.subscribe(user agent, session)`.
     Subscribe {
-        /// What the miner calls itself; empty when it does not say.
+        /// User agent; empty if missing.
         user_agent: Cow<'a, str>,
-        /// The session that it would like to go on with.
+        /// Id of the session to resume.
         session: Option<Cow<'a, str>>,
     },
-    /// `mining.suggest_difficulty(number)`, in the units that the coin's miners count in.
+    /// `mining.suggest_difficulty(number)`, in the unit of the coin's miners.
     SuggestDifficulty(f64),
     /// `mining.suggest_target(hex)`.
     SuggestTarget(Target),
-    /// An answer to something that we sent.
+    /// Answer to a request of the server.
     Answer {
-        /// Its result, if that is a text: what a miner says to `client.get_version`.
+        /// Result, if it is a string: the user agent in an answer to `client.get_version`.
         text: Option<Cow<'a, str>>,
     },
 }
 
-/// What `mining.configure` asks for.
+/// Parameters of `mining.configure`.
 #[derive(Debug, Default, PartialEq)]
 pub struct Configure {
-    /// The extensions asked for.
+    /// Requested extensions.
     pub extensions: Vec<String>,
-    /// The mask that the miner can roll, if it said one.
+    /// Mask that the miner can roll, if given.
     pub version_rolling_mask: Option<u32>,
-    /// The easiest difficulty that it wants, in the units that the coin's miners count in.
+    /// Minimum difficulty, in the unit of the coin's miners.
     pub minimum_difficulty: Option<f64>,
-    /// What `info` says of its software.
+    /// Software name in `info`.
     pub software: Option<String>,
 }
 
@@ -124,22 +124,22 @@ impl<'a> Request<'a> {
     /// Parses one line.
     ///
     /// # Errors
-    /// The line is no JSON object with a method. A known method with bad parameters is no error here but in
-    /// [`Request::call`], since it can be answered.
+    /// The line is not a JSON object with a method. A known method with bad parameters is reported in [`Request::call`]
+    /// instead, since it can be answered.
     pub fn parse(line: &'a [u8]) -> Result<Self, StratumError> {
         let text = std::str::from_utf8(line).map_err(|_| StratumError::Malformed("not UTF-8".into()))?;
         if let Some(request) = quick_submit(text) {
             return Ok(request);
         }
-        // serde would take a list for an object, too.
+        // serde would accept a list for an object, too.
         if !text.trim_start().starts_with('{') {
             return Err(StratumError::Malformed("not a JSON-RPC object".into()));
         }
         let envelope: Envelope<'_> = serde_json::from_str(text).map_err(|error| {
-            // serde's own text may quote the whole line; its place is enough.
+            // serde's own text may quote the whole line; the position is enough.
             StratumError::Malformed(format!("not a JSON-RPC object (at byte {})", error.column()))
         })?;
-        // An absent id and `"id":null` are told apart: the former is a notification, which gets no answer.
+        // An absent id differs from `"id":null`: the former marks a notification, which gets no answer.
         let id = Id(match envelope.id {
             Some(raw) => Some(raw.get()),
             None if has_null_id(text) => Some("null"),
@@ -163,7 +163,7 @@ impl<'a> Request<'a> {
             "mining.ping" => params.map(|_| Call::Ping),
             "mining.multi_version" => params.map(|_| Call::MultiVersion),
             "client.get_version" => params.map(|_| Call::GetVersion),
-            // ESP-Miner answers `mining.ping` so.
+            // ESP-Miner's answer to `mining.ping`.
             "pong" | "mining.pong" => return Ok(Self { id: Id(None), call: Ok(Call::Answer { text: None }) }),
             "mining.submit" => params.and_then(|params| params.submit()),
             "mining.subscribe" => params.map(|params| Call::Subscribe {
@@ -187,14 +187,14 @@ impl<'a> Request<'a> {
                 }
             }
         };
-        // bfgminer sends `"id":null` with `mining.suggest_target` and `mining.capabilities` before `mining.subscribe`, and
-        // takes the first line that comes back for the answer to the latter.
+        // bfgminer sends `"id":null` with `mining.suggest_target` and `mining.capabilities` before `mining.subscribe`,
+        // and takes the first line it receives for the answer to the latter.
         let id = if id == Id::NULL && !wants_answer { Id(None) } else { id };
         Ok(Self { id, call })
     }
 }
 
-/// serde takes `"id":null` and no id alike for an `Option`.
+/// serde does not distinguish `"id":null` from a missing id in an `Option`.
 fn has_null_id(text: &str) -> bool {
     #[derive(Deserialize)]
     struct OnlyId {
@@ -273,7 +273,7 @@ mod tests {
             format!(r#" {{ "params" : {fields} , "id" : "x" , "method" : "mining.submit" }} "#),
         ] {
             let quick = quick_submit(&line).unwrap();
-            // One key more sends it the long way.
+            // An extra key sends it through the full parser.
             let long = line.trim().replacen('{', r#"{"jsonrpc":"2.0","#, 1);
             assert!(quick_submit(&long).is_none());
             let long = parse(&long);

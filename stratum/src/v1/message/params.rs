@@ -1,4 +1,4 @@
-//! Parameters of a request, of which miners write each in their own way.
+//! Parameters of a request, with the variants that miners send.
 
 use serde_json::Value;
 use serde_json::value::RawValue;
@@ -9,13 +9,13 @@ use crate::mining::difficulty::Target;
 use crate::mining::error::StratumError;
 use crate::mining::submission::shown;
 
-/// Parameters read of any request; NiceHash and MiningRigRentals append their own, which are ignored.
+/// Maximum number of parameters read; NiceHash and MiningRigRentals append their own, which are ignored.
 const PARAMETERS_MAX: usize = 16;
 
-/// Extensions read of one `mining.configure`; four exist.
+/// Maximum number of extensions read in a `mining.configure`; four exist.
 const EXTENSIONS_MAX: usize = 16;
 
-/// The list of a request's parameters, each as it is written.
+/// Parameters of a request, each as raw JSON.
 pub(super) struct Params<'a>(Vec<&'a RawValue>);
 
 impl<'a> Params<'a> {
@@ -36,7 +36,7 @@ impl<'a> Params<'a> {
         self.0.get(index).and_then(|raw| text_of(raw.get())).unwrap_or_default()
     }
 
-    /// Hex digits, or the number that they stand for, as some proxies send it.
+    /// Parses hex digits, or a number that stands for them, as some proxies send it.
     fn digits(&self, index: usize, name: &str) -> Result<Cow<'a, str>, StratumError> {
         match self.0.get(index).and_then(|raw| raw.get().parse::<u32>().ok()) {
             Some(number) => Ok(Cow::Owned(format!("{number:08x}"))),
@@ -44,7 +44,7 @@ impl<'a> Params<'a> {
         }
     }
 
-    /// A number, or a string with one.
+    /// Parses a number, or a string with one.
     pub(super) fn number(&self, index: usize) -> Result<f64, StratumError> {
         let raw = self.0.get(index).ok_or_else(|| StratumError::Parameters("the number is missing".into()))?.get();
         number_of(&text_of(raw).unwrap_or(Cow::Borrowed(raw)))
@@ -79,7 +79,7 @@ impl<'a> Params<'a> {
             Some(raw) => serde_json::from_str(raw.get()).unwrap_or(Value::Null),
             None => Value::Null,
         };
-        // `version-rolling.min-bit-count` is not looked at: whoever can roll less than it wants is told the mask all the
+        // `version-rolling.min-bit-count` is ignored: a miner that can roll less than it wants gets the mask all the
         // same. Braiins OS leaves it out, others send it as a string.
         let version_rolling_mask = match options.get("version-rolling.mask") {
             None | Some(Value::Null) => None,
@@ -109,7 +109,7 @@ pub(super) fn number_of(text: &str) -> Result<f64, StratumError> {
         .ok_or_else(|| StratumError::Parameters(format!("`{}` is not a number above 0", shown(text))))
 }
 
-/// The text of a JSON string, borrowed unless it has escapes.
+/// Text of a JSON string, borrowed unless it has escapes.
 pub(super) fn text_of(raw: &str) -> Option<Cow<'_, str>> {
     let inner = raw.strip_prefix('"')?.strip_suffix('"')?;
     if inner.contains('\\') { serde_json::from_str(raw).ok().map(Cow::Owned) } else { Some(Cow::Borrowed(inner)) }

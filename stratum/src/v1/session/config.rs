@@ -1,4 +1,4 @@
-//! How a session behaves.
+//! Settings of a session.
 
 use std::time::Duration;
 
@@ -6,69 +6,69 @@ use crate::mining::difficulty::Difficulty;
 use crate::mining::{vardiff, version_rolling};
 use crate::v1::line::{LINE_BYTES_MAX, LINE_BYTES_MAX_BEFORE_AUTHORIZE};
 
-/// When work that is worth less than the newest is to be dropped at once.
+/// Policy for dropping work at once that is worth less than the newest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum DropLateWork {
-    /// Where that costs the device little.
+    /// Only where that costs the device little.
     #[default]
     ByDevice,
-    /// Everywhere.
+    /// On every device.
     Always,
-    /// Nowhere.
+    /// On no device.
     Never,
 }
 
-/// How a session behaves.
+/// Settings of a session.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Config {
-    /// How difficulty is chosen.
+    /// Settings of variable difficulty.
     pub vardiff: vardiff::Config,
-    /// Whether devices known by their user agent start at what suits them: their numbers are SHA-256 devices'.
+    /// Set to start devices known by their user agent at a suitable difficulty: their numbers are SHA-256 devices'.
     pub known_devices: bool,
-    /// How long a connection may take to subscribe.
+    /// Maximum time to subscribe after connecting.
     pub subscribe_timeout: Duration,
-    /// How long a connection may take to authorise.
+    /// Maximum time to authorise after connecting.
     pub authorize_timeout: Duration,
-    /// How long a miner may go without a good submission; `None` for as long as it likes, since the slowest do.
+    /// Maximum time without a valid submission; `None` for no limit, as the slowest miners need.
     pub idle_timeout: Option<Duration>,
-    /// A job is sent at least this often: cgminer gives a silent pool up after 90 s, and the newest transactions are
-    /// worth having. Each connection shortens it by up to a fifth, so that they do not all come at once.
+    /// Maximum time between jobs: cgminer gives a silent pool up after 90 s, and the newest transactions are worth
+    /// having. Each connection shortens it by up to a fifth, so that jobs are not sent to all at once.
     pub notify_interval: Duration,
-    /// What difficulties told to miners are multiplied by: 1, and 65,536 for scrypt, where the field counts so.
+    /// Factor for difficulties sent to miners: 1, or 65,536 for scrypt by convention.
     pub difficulty_scale: f64,
-    /// Version bits that miners may roll, among those of [`version_rolling::VERSION_MASK`]; zero for none.
+    /// Version bits that miners may roll, a subset of [`version_rolling::VERSION_MASK`]; zero for none.
     pub version_mask: u32,
-    /// Whether digits that firmware left out or added are understood.
+    /// Set to accept submissions with digits left out or added by firmware.
     pub lenient: bool,
-    /// When work that is worth less than the newest is to be dropped.
+    /// Policy for dropping work that is worth less than the newest.
     pub drop_late_work: DropLateWork,
-    /// Whether devices whose buffers are too small for the job are sent away; else they are only warned of.
+    /// Set to disconnect devices whose buffers are too small for the job; otherwise they are only reported.
     pub refuse_small_devices: bool,
-    /// Worker names on one connection: a proxy's rigs. What comes under further names is put to the first one's account.
+    /// Maximum number of worker names per connection, such as a proxy's rigs; the first is credited for further ones.
     pub workers_max: usize,
-    /// Longest line taken from a miner that has authorised, in bytes.
+    /// Maximum length of a line from a miner that has authorised, in bytes.
     pub line_bytes_max: usize,
-    /// Longest line taken before that: no handshake message needs more, and strangers get less room.
+    /// The same before authorisation: no handshake message needs more, and strangers get less room.
     pub line_bytes_max_before_authorize: usize,
-    /// Lines that are no request before the connection is closed: some firmware sends one odd line, strangers send many.
+    /// Malformed lines before the connection is closed: some firmware sends one odd line, strangers send many.
     pub malformed_lines_max: u32,
-    /// Refusals to authorise before the connection is closed: an owner who mistyped an address sees the reason by then.
+    /// Refused names before the connection is closed: enough for the owner of a mistyped address to see the reason.
     pub refused_names_max: u32,
-    /// A miner whose submissions have all been invalid for so long gets a new job; for twice as long, it is told to
-    /// reconnect; for three times as long, it is sent away.
+    /// Time of only invalid submissions after which a miner gets a new job; after twice as long it is asked to
+    /// reconnect, after three times as long it is disconnected.
     pub invalid_period: Duration,
-    /// Lines that earn nothing, at a time: a proxy's workers, a stumbling device's invalid submissions.
+    /// Burst of useless lines allowed: a proxy's workers, the invalid submissions of a stumbling device.
     pub useless_lines_max: f64,
-    /// How many of them a second a connection may send for long.
+    /// Sustained rate of useless lines allowed, per second.
     pub useless_lines_per_second: f64,
-    /// How often a connection may have a job's transactions, which are megabytes.
+    /// Minimum time between two lists of transactions on a connection, which are megabytes each.
     pub transactions_interval: Duration,
-    /// Most that a list of transactions may take: a full block in hex.
+    /// Maximum size of a list of transactions, in bytes: a full block in hex.
     pub transactions_bytes_max: usize,
 }
 
 impl Default for Config {
-    /// The numbers that the field has settled on (the checklist names their sources).
+    /// Values that the field has settled on (the checklist names their sources).
     fn default() -> Self {
         let difficulty = |value| Difficulty::new(value).expect("a positive constant");
         Self {

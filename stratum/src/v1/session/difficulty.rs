@@ -1,4 +1,4 @@
-//! Difficulty: what the miner suggests, what it is credited with, when it changes.
+//! Difficulty of a session: suggestions of the miner, credit for submissions, changes.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use crate::v1::message::Id;
 use super::Session;
 use super::event::Disconnect;
 
-/// A suggestion makes a job of its own no more often than this; else it holds from the next one on.
+/// Minimum time between two jobs sent for a suggestion; other suggestions apply from the next job on.
 const SUGGESTION_INTERVAL: Duration = Duration::from_secs(10);
 
 impl<W: Work> Session<W> {
@@ -29,18 +29,18 @@ impl<W: Work> Session<W> {
         if !lately {
             self.suggested = Some(now.instant);
         }
-        // A difficulty only ever changes together with a job.
+        // A difficulty changes only together with a job.
         if changes && !lately { self.send_job(now) } else { Ok(()) }
     }
 
-    /// The difficulty that a submission is credited with: that of its own job, or the newest if that is lower.
+    /// Difficulty to credit a submission with: that of its own job, or the newest if that is lower.
     ///
     /// Several firmwares apply a lower difficulty at once, not from the next job on, and must not lose by it
     /// (ESP-Miner issue 212).
     pub(super) fn worth(&self, handed_out: &HandedOut<W::Ticket>, solved: &Solved) -> Option<Difficulty> {
         let (announced, announced_target) = self.announced?;
         let own = if handed_out.difficulty == announced { announced_target } else { handed_out.difficulty.target() };
-        // What it takes to be a solution is always enough, whatever rounding makes of it.
+        // A solution's hash is always enough, whatever rounding does.
         let own = if own < handed_out.job.solution_target
             && handed_out.difficulty.get() >= handed_out.job.solution_target.difficulty()
         {
@@ -57,10 +57,10 @@ impl<W: Work> Session<W> {
 
     pub(super) fn retarget(&mut self, now: Now) -> Result<(), Disconnect> {
         let Some((announced, _)) = self.announced else { return Ok(()) };
-        // What the current job is capped at is what the next one most likely is, too.
+        // The next job most likely has the same ceiling as the current one.
         let ceiling =
             self.jobs.newest().map_or(announced, |newest| newest.job.solution_difficulty.unwrap_or(announced));
-        // A difficulty only ever changes together with a job: devices apply it to the next one they get.
+        // A difficulty changes only together with a job: devices apply it to the next one they get.
         if self.vardiff.retarget(ceiling, now.instant).is_some() { self.send_job(now) } else { Ok(()) }
     }
 }

@@ -1,4 +1,4 @@
-//! What happens on a session, and why it ends.
+//! Events of a session, and the reasons why it ends.
 
 use std::sync::Arc;
 use thiserror::Error;
@@ -8,71 +8,71 @@ use crate::mining::solution::Solution;
 use crate::mining::tally::{Credit, Tally};
 use crate::mining::work::Refusal;
 
-/// Why a connection must be closed.
+/// Reason for closing a connection.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum Disconnect {
     /// Too many lines that are no request.
     #[error("too many malformed lines, the last one {0}")]
     Malformed(StratumError),
-    /// It did not subscribe or authorise in time.
+    /// No subscription or authorisation in time.
     #[error("handshake not finished in time")]
     HandshakeTimeout,
-    /// There is no work for it.
+    /// No work for this miner.
     #[error("no work: {0}")]
     NoWork(Refusal),
-    /// It sent too many lines that earn nothing.
-    #[error("a flood of lines that earn nothing")]
+    /// Too many useless lines.
+    #[error("too many useless lines")]
     Flood,
-    /// Its submissions have been invalid for minutes.
-    #[error("nothing but invalid submissions")]
+    /// Only invalid submissions for minutes.
+    #[error("only invalid submissions")]
     Invalid,
-    /// It tried too many names that cannot be paid.
-    #[error("too many names were refused")]
+    /// Too many worker names refused.
+    #[error("too many worker names refused")]
     Refused,
-    /// It has not submitted anything good for too long.
-    #[error("no submission for too long")]
+    /// No valid submission for too long.
+    #[error("no valid submission for too long")]
     Idle,
-    /// Its buffers are too small for the job, and it would crash or mine nothing.
-    #[error("a device that cannot hold the job")]
+    /// The device's buffers are too small for the job; it would crash or mine nothing.
+    #[error("job too big for the device")]
     SmallDevice,
 }
 
-/// What happened on a session, for others to act on.
+/// Event of a session, for the driver to act on.
 #[derive(Debug)]
 pub enum Event<T> {
-    /// A submission good enough to leave the session. Comes before the answer to it is sent.
+    /// A submission that solves its job. Comes before its answer is sent.
     Solution(Box<Solution<T>>),
     /// A submission was judged.
     Judged {
-        /// How, a word of a fixed set.
+        /// Verdict, from a fixed set.
         verdict: &'static str,
-        /// What was put to its worker's account.
+        /// Credit added to the worker's account.
         credit: Option<Credit>,
     },
-    /// There is another worker, and this is what it will do.
+    /// A new worker, with its tally.
     Joined(Arc<Tally>),
-    /// A name was authorised or refused, a word of a fixed set.
+    /// A name was authorised or refused; from a fixed set.
     Authorized(&'static str),
-    /// A device got a job that its firmware most likely cannot hold. Comes once for a session.
+    /// A device got a job that its firmware most likely cannot hold. At most once per session.
     JobTooBig(Box<JobTooBig>),
-    /// A method that nobody knows, or parameters in a shape that nobody sends: how the list of quirks grows.
+    /// Unknown method, or parameters of unknown form: candidates for the list of quirks.
     NotUnderstood(Box<str>),
-    /// A miner went on with an earlier session.
+    /// The miner resumed an earlier session.
     Resumed,
 }
 
-/// A job that is too big for a device.
+/// Report of a job that is too big for a device.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct JobTooBig {
-    /// Whose device it is.
+    /// Worker that uses the device.
     pub worker: Arc<str>,
-    /// What kind of device.
+    /// Kind of device.
     pub device: &'static str,
-    /// What it calls itself.
+    /// User agent of the device.
     pub user_agent: String,
-    /// Bytes of the job's coinbase.
+    /// Size of the job's coinbase, in bytes.
     pub coinbase_bytes: usize,
-    /// Bytes that it can hold.
+    /// Maximum size of a coinbase that the device can hold, in bytes.
     pub coinbase_bytes_max: usize,
 }
 

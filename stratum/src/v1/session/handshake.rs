@@ -1,4 +1,4 @@
-//! Handshake: who the miner is, which extensions it has, whom its jobs pay.
+//! Handshake: identity and extensions of the miner, payout of its jobs.
 
 use crate::mining::device;
 use crate::mining::difficulty::Difficulty;
@@ -40,21 +40,21 @@ impl<W: Work> Session<W> {
         }
         let extranonce1 = hex::encode(self.extranonce1.bytes());
         let name = self.name;
-        // Both subscriptions, for clients that look for either; the name is what miners quote to resume.
+        // Both subscriptions, for clients that look for either; miners quote the name to resume the session.
         let result = format!(
             r#"[[["mining.set_difficulty","{name:016x}"],["mining.notify","{name:016x}"]],"{extranonce1}",{EXTRANONCE2_SIZE}]"#
         );
         self.outbox.grant(id, &result);
         self.subscribed = true;
-        // cpuminer and bfgminer take the first line after `mining.subscribe` for its answer, so what a configure before it
-        // brought about is told only now.
+        // cpuminer and bfgminer take the first line after `mining.subscribe` for its answer, so a mask negotiated
+        // before is sent only now.
         if std::mem::take(&mut self.mask_untold) {
             self.outbox.push(message::set_version_mask(self.mask));
         }
         self.start_mining(now)
     }
 
-    /// Goes on with an earlier session, if it is known: the same extranonce1, so that what the miner still has under way
+    /// Resumes an earlier session, if it is remembered: with the same extranonce1, so that the miner's work in progress
     /// counts.
     pub(super) fn resume(&mut self, session: u64, now: Now) {
         let Some(past) = self.memory.take(session, now.instant) else { return };
@@ -82,13 +82,13 @@ impl<W: Work> Session<W> {
         Ok(())
     }
 
-    /// Sends the first job as soon as it is known where to and for whom.
+    /// Sends the first job once the miner has subscribed and authorised.
     pub(super) fn start_mining(&mut self, now: Now) -> Result<(), Disconnect> {
         if !self.is_mining() || self.told.is_some() {
             return Ok(());
         }
         if self.resumed.take().is_some_and(|payee| payee != self.payee) {
-            // The session is resumed under another name: its jobs earn that name nothing, but may still be blocks.
+            // Resumed under another name: the jobs earn that name nothing, but may still be blocks.
             self.jobs.disown();
         }
         self.credited = now.instant;
@@ -115,7 +115,7 @@ impl<W: Work> Session<W> {
     pub(super) fn configure(&mut self, id: Id<'_>, asked: &Configure) {
         let mut result = serde_json::Map::new();
         let mut mask = None;
-        // Every name that was asked for is answered, and no other: cgminer logs an error for each extra one.
+        // Answers exactly the extensions that were requested: cgminer logs an error for each extra one.
         for extension in &asked.extensions {
             let granted = match extension.as_str() {
                 "version-rolling" => {
@@ -151,7 +151,7 @@ impl<W: Work> Session<W> {
         }
     }
 
-    /// Authorises `name`, and says which worker it is.
+    /// Authorises `name` and returns the index of its worker.
     pub(super) fn add_worker(&mut self, name: &str, password: &str) -> Result<usize, StratumError> {
         let worker =
             self.work.authorize(name, password).map_err(|refusal| StratumError::Unauthorized(refusal.to_string()))?;
@@ -183,15 +183,15 @@ impl<W: Work> Session<W> {
         Ok(self.workers.len() - 1)
     }
 
-    /// Whom a submission under `name` is credited to. Proxies submit under names that they never authorised: these count
-    /// as authorised if their jobs would be the same.
+    /// Index of the worker to credit a submission under `name` to. Proxies submit under names that they never
+    /// authorised: these count as authorised if their jobs would be the same.
     pub(super) fn submitter(&mut self, name: &str) -> Result<usize, StratumError> {
         if self.workers.is_empty() {
             return Err(StratumError::Unauthorized("send mining.authorize first".into()));
         }
         match self.workers.iter().position(|known| *known.given == *name) {
             Some(index) => Ok(index),
-            // Reading a name costs more than checking a submission: whoever has this many is not read any more.
+            // Parsing a name costs more than checking a submission: with this many workers, no new name is parsed.
             None if self.workers.len() >= self.config.workers_max.max(1) => Ok(0),
             None => self.add_worker(name, ""),
         }

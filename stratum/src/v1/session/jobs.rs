@@ -1,4 +1,4 @@
-//! Jobs: when one is sent, how difficult it is, whether it replaces those before, and their transactions.
+//! Jobs of a session: when one is sent, its difficulty, `clean_jobs`, and its transactions.
 
 use crate::mining::error::StratumError;
 use crate::mining::job::Job;
@@ -23,13 +23,13 @@ impl<W: Work> Session<W> {
         }
         let epochs = self.work.epochs();
         let wanted = self.vardiff.current();
-        // Harder than a solution would lose solutions.
+        // Anything harder than a solution would lose solutions.
         let ceiling = offer.job.solution_target;
         let (difficulty, target) = match offer.job.solution_difficulty {
             Some(capped) if wanted.target() < ceiling => (capped, ceiling),
             _ => (wanted, wanted.target()),
         };
-        // cgminer queues difficulties and applies one with each job: so never two before one.
+        // cgminer queues difficulties and applies one with each job: so never send two before one.
         if self.announced.is_none_or(|(announced, _)| announced != difficulty) {
             self.outbox.push(message::set_difficulty(difficulty.get() * self.config.difficulty_scale));
         }
@@ -55,7 +55,7 @@ impl<W: Work> Session<W> {
         Ok(())
     }
 
-    /// Whether the job is too big for the device, when that is found for the first time.
+    /// Reports a job that is too big for the device, the first time.
     fn measure(&mut self, job: &Job<W::Ticket>) -> Option<Box<JobTooBig>> {
         let coinbase_bytes_max = self.device.room.coinbase_bytes_max(job.branch.len())?;
         let coinbase_bytes = job.coinbase_bytes();
@@ -91,7 +91,7 @@ impl<W: Work> Session<W> {
         match result {
             Ok(list) => {
                 self.transactions_sent = Some(now.instant);
-                // The list is shared with whoever else asks; only what is around it is this connection's own.
+                // The list is shared by all callers; only the frame around it belongs to this connection.
                 if let Some((head, tail)) = message::success_around(id) {
                     self.outbox.push(head);
                     self.outbox.push(list);

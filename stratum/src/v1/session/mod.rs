@@ -1,4 +1,4 @@
-//! The state machine of one miner: lines, work and time in; lines and events out. It knows no socket and no clock.
+//! State machine of one miner: lines, work and time in; lines and events out. It does no I/O and reads no clock.
 
 mod config;
 mod difficulty;
@@ -32,10 +32,10 @@ use crate::v1::message::{self, Call, Id, Request};
 use outbox::Outbox;
 use patience::Patience;
 
-/// A miner's owner is told something no more often than this.
+/// Minimum time between two messages to a miner's owner.
 const MESSAGE_INTERVAL: Duration = Duration::from_secs(60);
 
-/// A worker under the name that the miner uses for it.
+/// A worker, with the name that the miner uses for it.
 #[derive(Debug)]
 struct KnownWorker<P> {
     given: Box<str>,
@@ -43,8 +43,8 @@ struct KnownWorker<P> {
     account: Writer,
 }
 
-/// One miner, from its connection's first line to its last. It does no I/O and reads no clock: a driver carries lines,
-/// work and time in, and lines and events out.
+/// One miner, from its connection's first line to its last. A driver passes lines, work and time in, and lines and
+/// events out.
 ///
 /// # Driving it
 ///
@@ -56,20 +56,20 @@ struct KnownWorker<P> {
 ///
 /// Between the calls:
 ///
-/// - **An event is acted upon before the answer of the same line is written.** A [`Solution`](crate::Solution) is with the
-///   node by then, and no longer lost with the connection. A driver that has to wait there, since the node is behind, waits:
+/// - **An event is processed before the answer of the same line is written.** The node then has the
+///   [`Solution`](crate::Solution), and it cannot be lost with the connection. If the node is behind, the driver waits:
 ///   it neither drops the event nor writes the answer.
-/// - Lines are handled in the order in which they came; several may be handled before their answers are written, as long as
-///   their events are acted upon one line after the other. A line may be as long as [`Self::line_bytes_max`], which changes
-///   when the miner authorises.
-/// - Lines are handled only as fast as answers are written: [`Self::queued_bytes`] has no bound of its own but what the
-///   driver hands in.
-/// - [`Self::handle_work`] is called with the newest work only, once everything before it is written. So a slow reader gets
-///   the newest job next, and those between are never made.
-/// - `Err(Disconnect)` means that nothing but [`Self::handle_last_line`] is called any more: for lines that were under way
-///   when the driver decided to close, the solution of a block perhaps. Their events and answers are treated as ever; the
-///   driver bounds how many it hears. What is queued is written if the miner takes it, and then the connection is closed.
-/// - [`Self::close`] is called last, so that the miner can go on with its jobs on its next connection.
+/// - Lines are handled in the order in which they came; several may be handled before their answers are written, as
+///   long as the events of each line are processed before the next. Lines are limited to [`Self::line_bytes_max`],
+///   which changes when the miner authorises.
+/// - Lines are handled only as fast as answers are written: [`Self::queued_bytes`] is bounded only by the driver's
+///   input.
+/// - [`Self::handle_work`] is called with the newest work only, once everything before it is written. So a slow reader
+///   gets the newest job next, and those in between are never made.
+/// - After `Err(Disconnect)` only [`Self::handle_last_line`] is called: for lines that were in flight when the driver
+///   decided to close, perhaps with a block. Their events and answers are processed as usual; the driver limits their
+///   number. Queued output is written if the miner reads it, and then the connection is closed.
+/// - [`Self::close`] is called last, so that the miner can resume its jobs on its next connection.
 ///
 /// The driver of this crate is `server::connection`.
 #[derive(Debug)]
@@ -77,42 +77,42 @@ pub struct Session<W: Work> {
     config: Arc<Config>,
     memory: Arc<Memory<W::Ticket>>,
     extranonce1: Lease,
-    /// What the miner may quote to go on with this session.
+    /// Id that the miner may quote to resume this session.
     name: u64,
-    /// Whom the jobs that an earlier session left pay.
+    /// Payee of the jobs left by an earlier session.
     resumed: Option<Arc<str>>,
     work: Arc<W>,
-    /// The epochs of the last job sent; `None` before the first.
+    /// Epochs of the last job sent; `None` before the first.
     told: Option<Epochs>,
-    /// Of the next job out of `work`.
+    /// Generation of the next job from `work`.
     generation: u32,
     started: Instant,
     notified: Instant,
-    /// From one job to the next.
+    /// Time from one job to the next.
     refresh: Duration,
     subscribed: bool,
     subscribed_to_extranonce: bool,
-    /// Antminer S9: it may send whole versions.
+    /// Antminer S9: submissions may have whole versions.
     multi_version: bool,
     user_agent: Arc<str>,
     client: Arc<Client>,
     device: &'static Device,
     asked_version: bool,
     warned_of_size: bool,
-    /// The first one's payout is the connection's.
+    /// The payout of the first worker applies to the connection.
     workers: Vec<KnownWorker<W::Payout>>,
-    /// That payout, as it shows itself; empty before there is one.
+    /// That payout, as displayed; empty before there is one.
     payee: Arc<str>,
-    /// Negotiated version bits; zero before.
+    /// Negotiated version bits; zero without.
     mask: u32,
-    /// Whether the mask is still to be told.
+    /// Set while the mask has not been sent yet.
     mask_untold: bool,
     jobs: Jobs<W::Ticket>,
     last_root: LastRoot,
     vardiff: Vardiff,
-    /// What an earlier session left, or the miner suggested: it wins over what is known of its kind.
+    /// Difficulty left by an earlier session or suggested by the miner: takes precedence over that of the device.
     start: Option<Difficulty>,
-    /// The difficulty that the miner was last told, and the target that it means.
+    /// Difficulty last sent to the miner, and its target.
     announced: Option<(Difficulty, Target)>,
     suggested: Option<Instant>,
     malformed: u32,
@@ -127,8 +127,8 @@ pub struct Session<W: Work> {
 }
 
 impl<W: Work> Session<W> {
-    /// A connection that was just made. `seed` feeds the draws that [`Work::offer`] is given and the session's name;
-    /// `memory` is what all sessions of a server share.
+    /// Creates the session of a new connection. `seed` is for the draws passed to [`Work::offer`] and the session's id;
+    /// `memory` is shared by all sessions of a server.
     pub fn new(
         config: Arc<Config>,
         memory: Arc<Memory<W::Ticket>>,
@@ -180,7 +180,7 @@ impl<W: Work> Session<W> {
         }
     }
 
-    /// Ends the session, and leaves what a later one of the same miner can go on with.
+    /// Ends the session and remembers the state with which the miner can resume it.
     pub fn close(self, now: Now) {
         let difficulty = self.vardiff.settled();
         if let (Some(worker), Some(difficulty)) = (self.workers.first(), difficulty) {
@@ -188,54 +188,54 @@ impl<W: Work> Session<W> {
         }
         if self.has_jobs() {
             let Self { extranonce1, resumed, payee, jobs, .. } = self;
-            // An earlier session's jobs that this one did not come to take over are still for the same payee.
+            // Jobs of an earlier session that this one never took over still pay the same payee.
             let payee = resumed.unwrap_or(payee);
             let past = Past { extranonce1, payee, jobs: jobs.into_resumable(), difficulty };
             self.memory.keep(self.name, past, now.instant);
         }
     }
 
-    /// Whether there is a job that a submission may be for.
+    /// True if there is a job that a submission may be for.
     pub fn has_jobs(&self) -> bool {
         !self.jobs.is_empty()
     }
 
-    /// Longest line to accept now.
+    /// Maximum length of the next line, in bytes.
     pub fn line_bytes_max(&self) -> usize {
         if self.workers.is_empty() { self.config.line_bytes_max_before_authorize } else { self.config.line_bytes_max }
     }
 
-    /// What the miner calls itself; empty until it says.
+    /// User agent of the miner; empty until sent.
     pub fn user_agent(&self) -> &str {
         &self.user_agent
     }
 
-    /// What kind of device that means.
+    /// Kind of device, by user agent.
     pub fn device(&self) -> &'static Device {
         self.device
     }
 
-    /// The name of the first worker, once there is one.
+    /// Name of the first worker; `None` before one is authorised.
     pub fn worker(&self) -> Option<&Arc<str>> {
         self.workers.first().map(|known| &known.worker.name)
     }
 
-    /// The next bytes to send, in order: a shared piece of a job, or all answers in a row.
+    /// Returns the next bytes to send, in order: a shared piece of a job, or all answers in a row.
     pub fn poll_line(&mut self) -> Option<Bytes> {
         self.outbox.poll()
     }
 
-    /// Bytes that [`Self::poll_line`] has for whoever asks.
+    /// Number of bytes that [`Self::poll_line`] has left.
     pub fn queued_bytes(&self) -> usize {
         self.outbox.bytes()
     }
 
-    /// The next thing that happened.
+    /// Returns the next event.
     pub fn poll_event(&mut self) -> Option<Event<W::Ticket>> {
         self.events.pop_front()
     }
 
-    /// When to call [`Self::handle_timeout`].
+    /// Time at which to call [`Self::handle_timeout`].
     pub fn poll_timeout(&self) -> Instant {
         if !self.is_mining() {
             let authorize_by = self.started + self.config.authorize_timeout;
@@ -251,7 +251,7 @@ impl<W: Work> Session<W> {
     /// Handles one line without its line end.
     ///
     /// # Errors
-    /// The connection is to be closed, after sending what is still to be sent.
+    /// The connection is to be closed, after the queued output is sent.
     pub fn handle_line(&mut self, line: &[u8], now: Now) -> Result<(), Disconnect> {
         if line.iter().all(u8::is_ascii_whitespace) {
             return self.patience.spend(&self.config, now.instant);
@@ -288,8 +288,8 @@ impl<W: Work> Session<W> {
         }
     }
 
-    /// Handles a line that was under way when it was decided to close the connection: a submission is judged and answered as
-    /// ever, and nothing else is done any more. Returns whether the line earned anything; the caller bounds those that do not.
+    /// Handles a line that was in flight when the driver decided to close: submissions are judged as usual, other
+    /// requests ignored. Returns true if the line earned anything; the caller limits those that do not.
     pub fn handle_last_line(&mut self, line: &[u8], now: Now) -> bool {
         let Ok(Request { id, call: Ok(Call::Submit { name, job, extranonce2, time, nonce, version_bits }) }) =
             Request::parse(line)
@@ -347,7 +347,7 @@ impl<W: Work> Session<W> {
         }
     }
 
-    /// Takes a new snapshot; tells the miner if it must know at once.
+    /// Takes a new snapshot; sends a job at once if it is urgent.
     ///
     /// # Errors
     /// There is no job for this miner any more.
@@ -358,7 +358,7 @@ impl<W: Work> Session<W> {
         if changed { self.send_job(now) } else { Ok(()) }
     }
 
-    /// Does what the time demands: closes a dawdling handshake, refreshes a job, lowers the difficulty of a silent miner.
+    /// Handles elapsed deadlines: ends a slow handshake, refreshes a job, lowers the difficulty of a silent miner.
     ///
     /// # Errors
     /// The connection is to be closed.
@@ -373,8 +373,8 @@ impl<W: Work> Session<W> {
         if now.instant >= self.notified + self.refresh { self.send_job(now) } else { Ok(()) }
     }
 
-    /// Gives the miner another extranonce1, if it has asked to be told: for a server that hands its miners on. Says
-    /// whether it could be done; if not, the lease is lost.
+    /// Gives the miner another extranonce1, if it has subscribed to changes: for a server that hands its miners on.
+    /// Returns false, and drops the lease, if it has not.
     ///
     /// # Errors
     /// There is no job for this miner any more.
@@ -382,13 +382,13 @@ impl<W: Work> Session<W> {
         if !self.subscribed_to_extranonce || !self.is_mining() {
             return Ok(false);
         }
-        // Holds from the next job on, which therefore comes directly behind.
+        // Applies from the next job on, which is therefore sent directly after it.
         self.outbox.push(message::set_extranonce(extranonce1.bytes()));
         self.extranonce1 = extranonce1;
         self.send_job(now).map(|()| true)
     }
 
-    /// Shows the miner's owner a message, if the device can and was not shown another one lately.
+    /// Shows a message to the miner's owner, if the device supports it and was not shown another one lately.
     pub fn show_message(&mut self, text: &str, now: Now) {
         let lately = self.messaged.is_some_and(|at| now.instant.saturating_duration_since(at) < MESSAGE_INTERVAL);
         if self.device.shows_messages && self.is_mining() && !lately {
@@ -397,7 +397,7 @@ impl<W: Work> Session<W> {
         }
     }
 
-    /// Tells the miner to connect anew: the server is going, and may be back.
+    /// Asks the miner to reconnect: the server is stopping, perhaps for a restart.
     pub fn reconnect(&mut self) {
         if self.told.is_some() {
             self.outbox.push(message::reconnect());

@@ -1,4 +1,4 @@
-//! What is still to be sent, in order: shared pieces of jobs, and answers in a row.
+//! Output queue, in order: shared pieces of jobs, and answers in a row.
 
 use bytes::{Bytes, BytesMut};
 use std::collections::VecDeque;
@@ -6,11 +6,11 @@ use std::collections::VecDeque;
 use crate::mining::error::StratumError;
 use crate::v1::message::{self, Id};
 
-/// Queue of a connection's output.
+/// Output queue of a connection.
 #[derive(Debug, Default)]
 pub(super) struct Outbox {
     lines: VecDeque<Bytes>,
-    /// Answers after all of `lines`.
+    /// Answers that follow all of `lines`.
     answers: BytesMut,
     bytes: usize,
 }
@@ -21,19 +21,19 @@ impl Outbox {
         let piece = match self.lines.pop_front() {
             Some(piece) => piece,
             None if self.answers.is_empty() => return None,
-            // The buffer goes with it: an idle session holds none.
+            // Hands over the buffer: an idle session holds none.
             None => std::mem::take(&mut self.answers).freeze(),
         };
         self.bytes -= piece.len();
         Some(piece)
     }
 
-    /// Bytes that [`Self::poll`] has.
+    /// Number of bytes that [`Self::poll`] has left.
     pub(super) fn bytes(&self) -> usize {
         self.bytes
     }
 
-    /// Queues a piece behind all that is queued.
+    /// Appends a piece to the queue.
     pub(super) fn push(&mut self, piece: Bytes) {
         self.bytes += piece.len();
         if !self.answers.is_empty() {
@@ -57,7 +57,7 @@ impl Outbox {
         self.bytes += self.answers.len() - before;
     }
 
-    /// Answers a request with an error.
+    /// Refuses a request with an error.
     pub(super) fn refuse(&mut self, id: Id<'_>, error: &StratumError) {
         let before = self.answers.len();
         message::write_failure(&mut self.answers, id, error);

@@ -1,15 +1,14 @@
-//! How long a connection is put up with that earns nothing: a budget of useless lines, and steps about invalid submissions.
+//! Limits on connections that earn nothing: a budget of useless lines, and remedies for invalid submissions.
 
 use std::time::Instant;
 
 use super::config::Config;
 use super::event::Disconnect;
 
-/// Submissions in a row that are no proof of work before anything is done about a miner.
+/// Invalid submissions in a row before any remedy is tried.
 const INVALID_SUBMISSIONS: u32 = 8;
 
-/// What is to be done about a miner whose submissions are all invalid, as ckpool does: a new job first, a new connection
-/// next.
+/// Remedy for a miner whose submissions are all invalid, as in ckpool: a new job first, a new connection next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Remedy {
     SendJob,
@@ -19,12 +18,12 @@ pub(super) enum Remedy {
 /// A connection's budget, and its invalid submissions since the last good one.
 #[derive(Debug)]
 pub(super) struct Patience {
-    /// Lines that earn nothing which may still be sent.
+    /// Useless lines that may still be sent.
     allowance: f64,
     allowance_at: Instant,
     invalid: u32,
     invalid_since: Instant,
-    /// Steps taken about them.
+    /// Remedies tried so far.
     steps: u32,
 }
 
@@ -33,7 +32,7 @@ impl Patience {
         Self { allowance: config.useless_lines_max, allowance_at: now, invalid: 0, invalid_since: now, steps: 0 }
     }
 
-    /// Takes the price of a line that earns nothing.
+    /// Charges a useless line to the budget.
     ///
     /// # Errors
     /// The budget is spent.
@@ -45,16 +44,16 @@ impl Patience {
         if self.allowance < 0.0 { Err(Disconnect::Flood) } else { Ok(()) }
     }
 
-    /// A submission was good.
+    /// Resets the invalid submissions after a valid one.
     pub(super) fn restore(&mut self) {
         self.invalid = 0;
     }
 
-    /// Tolerates an invalid submission for a while, and returns what is to be done about it; nothing is while the miner is
+    /// Tolerates an invalid submission for a while, and returns the remedy once one is due; never while the miner is
     /// not `is_mining`.
     ///
     /// # Errors
-    /// The budget is spent, or nothing has helped.
+    /// The budget is spent, or no remedy has helped.
     pub(super) fn tolerate(
         &mut self,
         config: &Config,

@@ -1,4 +1,4 @@
-//! Submissions: judged by their jobs, answered, put to their workers' accounts, passed on if they are solutions.
+//! Submissions: judged by their jobs, answered, credited to workers, passed on if they are solutions.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -40,8 +40,8 @@ impl<W: Work> Session<W> {
         credit.is_some()
     }
 
-    /// Judges a submission by its job. Checks what costs nothing first. A solution is passed on even if it earns the miner
-    /// nothing: because it came too late, or because its name, time or version bits are refused.
+    /// Judges a submission by its job, cheapest checks first. A solution is passed on even if it earns the miner
+    /// nothing: because it is late, or because its name, time or version bits are refused.
     fn submit(
         &mut self,
         name: &str,
@@ -119,7 +119,7 @@ impl<W: Work> Session<W> {
         self.events.push_back(Event::Solution(Box::new(Solution { job, solved, extranonces, worker, judged })));
     }
 
-    /// Passes on a submission for the job at `index` that is refused for something else than its hash, if it is a solution.
+    /// Passes on a solution of the job at `index` that was refused for a reason other than its hash.
     fn pass_on_refused(&mut self, index: usize, submission: &Submission, judged: Instant) {
         let handed_out = self.jobs.at(index);
         let extranonce1 = handed_out.extranonce1;
@@ -128,7 +128,7 @@ impl<W: Work> Session<W> {
         let salvaged = solved.and_then(|solved| judge::salvage(solved, target, &mut self.jobs.seen(index)));
         let Some(solved) = salvaged else { return };
         let extranonces = submission.extranonces(extranonce1);
-        // Never a name that was refused: nothing is known of what is in it.
+        // Never a refused name: its content is unchecked.
         let worker = match self.workers.first() {
             Some(first) => first.worker.name.clone(),
             None => self.resumed.as_ref().unwrap_or(&self.payee).clone(),
