@@ -1,8 +1,8 @@
-//! What the server costs beside the physical limits of the same machine, in the same run: a bare echo server under the
+//! Cost of the server, next to the physical limits of the same machine in the same run: a bare echo server under the
 //! same submissions, and a bare writer of the same bytes for a new job.
 //!
-//! `cargo bench -p stratum --bench server [SECONDS]`. Servers are processes of their own, so that their CPU time and memory
-//! are theirs alone. Submissions are judged in full but need no grinding: every hash meets the difficulty.
+//! `cargo bench -p stratum --bench server [SECONDS]`. Servers are separate processes, so that CPU time and memory are
+//! theirs alone. Submissions are judged in full but need no grinding: every hash meets the difficulty.
 
 #![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "a test reads the clock and opens sockets")]
 #![allow(clippy::unwrap_used, reason = "a benchmark can do nothing about an error but stop")]
@@ -22,13 +22,13 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
-/// Connections that submit.
+/// Number of connections that submit.
 const SUBMITTERS: usize = 100;
 
-/// Connections that only listen: for memory, and for a new job.
+/// Number of idle connections, for measuring memory and fan-out.
 const LISTENERS: usize = 3000;
 
-/// Bytes of coinbase: 200 outputs.
+/// Size of the coinbase, in bytes: 200 outputs.
 const COINBASE_BYTES: usize = 6500;
 
 fn main() {
@@ -99,7 +99,7 @@ impl Work for OneJob {
     }
 }
 
-/// Serves until standard input ends. Each line of it is a new job; the port is the first line of standard output.
+/// Serves until the end of standard input, each line of which triggers a new job. Prints the port first.
 fn serve(kind: &str) {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     let (new_job, jobs) = watch::channel(1_u64);
@@ -137,7 +137,7 @@ async fn echo(listener: TcpListener) {
     }
 }
 
-/// Writes the bytes of a new job to one connection after the other.
+/// Writes the bytes of each new job to all connections in turn.
 async fn write_jobs(listener: TcpListener, mut jobs: watch::Receiver<u64>) {
     let mut streams = Vec::new();
     loop {
@@ -205,7 +205,7 @@ impl Server {
         stream
     }
 
-    /// A miner with its first job.
+    /// Connects a miner and reads its first job.
     async fn join(&self) -> TcpStream {
         let mut stream = self.connect().await;
         let lines = concat!(
@@ -229,7 +229,7 @@ impl Server {
         writeln!(self.input.as_mut().unwrap(), "{number}").unwrap();
     }
 
-    /// Seconds of CPU that it took so far, the kernel's share included.
+    /// CPU time used so far, in seconds, system time included.
     fn cpu_s(&self) -> f64 {
         let mut text = String::new();
         let path = format!("/proc/{}/stat", self.process.id());
@@ -239,7 +239,7 @@ impl Server {
         ticks / 100.0
     }
 
-    /// Bytes of memory that it holds.
+    /// Memory in use, in bytes.
     fn memory(&self) -> f64 {
         let text = std::fs::read_to_string(format!("/proc/{}/status", self.process.id())).unwrap();
         let line = text.lines().find(|line| line.starts_with("VmRSS")).unwrap();
@@ -285,7 +285,7 @@ fn compare(seconds: f64) {
     });
 }
 
-/// Answered lines a second, and seconds of the server's CPU for each.
+/// Returns the answered lines per second, and the server's CPU time for each, in seconds.
 async fn submissions(kind: &str, in_flight: usize, seconds: f64) -> (f64, f64) {
     let server = Server::start(kind);
     let answered = Arc::new(AtomicU64::new(0));
@@ -332,7 +332,7 @@ async fn submit(mut stream: TcpStream, in_flight: usize, answered: Arc<AtomicU64
     }
 }
 
-/// Seconds from a new job to the last listener's having it, the least of five, and the memory of a listener.
+/// Seconds from a new job until the last listener has it (the least of five), and memory per listener.
 async fn fan_out(kind: &str) -> (f64, f64) {
     let mut server = Server::start(kind);
     let (joined, mut arrivals) = mpsc::unbounded_channel();

@@ -1,4 +1,4 @@
-//! Draws how the difficulty of each profile of hardware finds its place: `cargo run -p stratum --example vardiff` writes
+//! Plots the difficulty over time for each hardware profile: `cargo run -p stratum --example vardiff` writes
 //! `stratum/tests/vardiff.svg`.
 
 #![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "a test reads the clock and opens sockets")]
@@ -16,7 +16,7 @@ const COLUMNS: usize = 4;
 const WIDTH: f64 = 250.0;
 const HEIGHT: f64 = 150.0;
 const MARGIN: f64 = 34.0;
-/// Powers of two above and below what is wanted.
+/// Powers of two shown above and below the ideal difficulty.
 const OCTAVES: f64 = 12.0;
 
 fn main() -> std::io::Result<()> {

@@ -1,4 +1,4 @@
-//! The table in `CHECKLIST.md` answers every line, and the tests that it names exist.
+//! The table in `CHECKLIST.md` has all lines, and the tests that it names exist.
 
 #![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "a test reads the clock and opens sockets")]
 #![allow(clippy::unwrap_used, reason = "a test that fails says where")]

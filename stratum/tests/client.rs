@@ -1,4 +1,4 @@
-//! A client mines at a session: what both say fits together.
+//! A client mines against a session: both sides understand each other.
 
 #![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "a test may begin at the clock's time")]
 #![allow(clippy::unwrap_used, reason = "a test that fails says where")]
@@ -52,7 +52,7 @@ impl Work for OneJob {
     }
 }
 
-/// Both sides, without a wire between.
+/// Client and session, connected without a socket.
 struct Pair {
     client: Client,
     session: Session<OneJob>,
@@ -70,7 +70,7 @@ impl Pair {
         Self { client: Client::default(), session, now }
     }
 
-    /// Sends a line of the client's, and returns what the session's answers mean to it.
+    /// Passes a line of the client to the session, and the answers back; returns the client's events.
     fn send(&mut self, line: &str) -> Result<Vec<ClientEvent>, ClientError> {
         self.session.handle_line(line.trim_end().as_bytes(), self.now).unwrap();
         while self.session.poll_event().is_some() {}

@@ -1,4 +1,4 @@
-//! Conversations with a session, line by line, in virtual time: what is asked, what is answered, and in which order.
+//! Conversations with a session, line by line, in virtual time: requests, answers, and their order.
 
 #![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "a test reads the clock and opens sockets")]
 #![allow(clippy::unwrap_used, reason = "a test that fails says where")]
@@ -21,7 +21,7 @@ use stratum::{
 
 const UNIX: u32 = 1_700_000_000;
 
-/// What the seed of the conversations makes of their sessions' names.
+/// Session id that results from the seed of the conversations.
 const NAME: &str = "c5fc598e707e7291";
 
 #[derive(Debug, Clone, PartialEq)]
@@ -38,12 +38,12 @@ impl fmt::Display for Payee {
 struct FakeWork {
     epochs: Epochs,
     height: u64,
-    /// Which one it is: each makes jobs of its own.
+    /// Number of the snapshot: each makes its own jobs.
     number: u64,
-    /// Solutions are at least this difficult.
+    /// Minimum difficulty of solutions.
     solution: f64,
     difficulty_scale: f64,
-    /// More bytes for the coinbase.
+    /// Extra bytes in the coinbase.
     padding: usize,
 }
 
@@ -101,7 +101,7 @@ impl Work for FakeWork {
     }
 }
 
-/// What the sessions of one server have in common.
+/// State shared by the sessions of one server.
 struct Shared {
     extranonces: Extranonces,
     memory: Arc<Memory<u64>>,
@@ -122,7 +122,7 @@ struct Conversation {
     events: Vec<Event<u64>>,
 }
 
-/// A job as a miner keeps it.
+/// A job as received by a miner.
 #[derive(Debug, Clone)]
 struct Job {
     params: Value,
@@ -165,7 +165,7 @@ impl Conversation {
         Self { session, start, elapsed: Duration::ZERO, work, events: Vec::new() }
     }
 
-    /// Subscribed and authorised, with its first job.
+    /// Starts a conversation with a subscribed and authorised miner; returns it with its first job.
     fn mining() -> (Self, Job) {
         let mut conversation = Self::start(FakeWork::first());
         conversation.send(r#"{"id":1,"method":"mining.subscribe","params":["test"]}"#);
@@ -210,7 +210,7 @@ impl Conversation {
         });
     }
 
-    /// Everything sent since it was last asked.
+    /// Takes everything sent since the last call.
     fn answers(&mut self) -> Vec<Value> {
         let bytes: Vec<u8> = std::iter::from_fn(|| self.session.poll_line()).flatten().collect();
         let text = String::from_utf8(bytes).unwrap();
@@ -224,14 +224,14 @@ impl Conversation {
         answers.remove(0)
     }
 
-    /// The last job among what was sent.
+    /// Takes everything sent, and returns the last job in it.
     fn job(&mut self) -> Job {
         let answers = self.answers();
         let notify = answers.iter().rfind(|answer| answer["method"] == "mining.notify");
         Job { params: notify.unwrap_or_else(|| panic!("no job in {answers:?}"))["params"].clone() }
     }
 
-    /// What each worker did, in the order that they came.
+    /// Tallies of the workers, in the order in which they joined.
     fn tallies(&self) -> Vec<&Arc<Tally>> {
         let joined = self.events.iter().filter_map(|event| match event {
             Event::Joined(tally) => Some(tally),
@@ -240,7 +240,7 @@ impl Conversation {
         joined.collect()
     }
 
-    /// What was put to accounts, and whether it came late.
+    /// Credited difficulties, and whether each was late.
     fn credits(&self) -> Vec<(f64, bool)> {
         let credits = self.events.iter().filter_map(|event| match event {
             Event::Judged { credit, .. } => credit.map(|credit| (credit.difficulty.get(), credit.is_late)),
@@ -249,7 +249,7 @@ impl Conversation {
         credits.collect()
     }
 
-    /// Whom submissions were credited to, and how many.
+    /// Workers with the number of their credited submissions.
     fn credited(&self) -> Vec<(&str, u64)> {
         let counted = self.tallies().into_iter().map(|tally| (&*tally.worker, tally.totals()));
         counted
@@ -258,14 +258,14 @@ impl Conversation {
             .collect()
     }
 
-    /// Subscribed as `user_agent` and authorised as `name`; what was sent after the answers.
+    /// Subscribes as `user_agent` and authorises as `name`; returns what was sent after the answers.
     fn join(&mut self, user_agent: &str, name: &str) -> Vec<Value> {
         self.send(&json!({"id": 1, "method": "mining.subscribe", "params": [user_agent]}).to_string());
         self.send(&json!({"id": 2, "method": "mining.authorize", "params": [name, "x"]}).to_string());
         self.answers().split_off(2)
     }
 
-    /// The headers that were passed on, and in whose name.
+    /// Headers that were passed on, with the name of the worker.
     fn solutions(&self) -> Vec<([u8; 80], &str)> {
         let solutions = self.events.iter().filter_map(|event| match event {
             Event::Solution(solution) => Some((solution.solved.header, &*solution.worker)),
@@ -294,7 +294,7 @@ fn sha256d(bytes: &[u8]) -> [u8; 32] {
     Sha256::digest(Sha256::digest(bytes)).into()
 }
 
-/// A naive miner, which shares no code with the session.
+/// Naive reconstruction of the header, without code of the session.
 fn header_of(job: &Job, extranonce2: u32, time: u32, nonce: u32, version: u32) -> [u8; 80] {
     let text = |index: usize| job.params[index].as_str().unwrap();
     let mut coinbase = hex::decode(text(2)).unwrap();
@@ -314,7 +314,7 @@ fn header_of(job: &Job, extranonce2: u32, time: u32, nonce: u32, version: u32) -
     header.concat().try_into().unwrap()
 }
 
-/// The first nonce whose difficulty `wanted` likes.
+/// Returns the first nonce whose difficulty `wanted` accepts.
 fn solve(job: &Job, wanted: impl Fn(f64) -> bool) -> Solved {
     solve_from(0, job, wanted)
 }
@@ -392,7 +392,7 @@ fn configure_answers_every_extension_that_was_asked_for_and_no_other() {
             "subscribe-extranonce": true, "info": true, "dance": false,
         })
     );
-    // Nothing but its answer comes before that of `mining.subscribe`.
+    // Only its own answer comes before that of `mining.subscribe`.
     conversation.send(r#"{"id":2,"method":"mining.subscribe","params":["x/1"]}"#);
     let answers = conversation.answers();
     assert_eq!(answers[0]["id"], 2);
@@ -470,7 +470,7 @@ fn an_unknown_job_is_told_from_a_stale_one() {
     assert_eq!(conversation.submit("alice.rig", newer.id(), &solved)["result"], true);
 }
 
-/// A job of which every credited submission is a solution, for the miner `alice`.
+/// Returns a job of the miner `alice` for which every credited submission is a solution.
 fn easy() -> (Conversation, Job) {
     easy_with(|_| {})
 }
@@ -482,7 +482,7 @@ fn easy_with(change: impl FnOnce(&mut Config)) -> (Conversation, Job) {
     (conversation, job)
 }
 
-/// The first nonce from `first` on that makes a solution of a header with this time and version.
+/// Returns the first nonce from `first` on that makes a solution of a header with this time and version.
 fn easy_nonce(job: &Job, first: u32, time: u32, version: u32) -> u32 {
     let target = |nonce| Target::from_le_bytes(sha256d(&header_of(job, 5, time, nonce, version)));
     (first..).find(|nonce| target(*nonce).difficulty() >= 1e-8).unwrap()
@@ -502,7 +502,7 @@ fn a_solution_under_a_name_that_is_refused_is_passed_on_once_and_earns_nothing()
     let header = |solved: &Solved| header_of(&job, 5, UNIX, nonce(solved), 0x2000_0000);
     assert_eq!(conversation.solutions(), [(header(&solved), "alice"), (header(&another), "alice")]);
     assert!(conversation.credits().is_empty());
-    // Whoever sends it again under the right name gets no second one.
+    // The same solution again, under the right name, is a duplicate.
     assert_eq!(code(&conversation.submit("alice", job.id(), &solved)), 22);
 }
 
@@ -584,7 +584,7 @@ fn a_stale_solution_is_passed_on_all_the_same() {
     assert_eq!(solution.extranonces, [1, 2, 3, 4, 0, 0, 0, 5]);
     assert_eq!(code(&conversation.submit("alice", job.id(), &solved)), 22);
     let solutions = conversation.events.iter().filter(|event| matches!(event, Event::Solution(_)));
-    assert_eq!(solutions.count(), 1, "a duplicate is told before anything is passed on");
+    assert_eq!(solutions.count(), 1, "duplicates are refused before anything is passed on");
 }
 
 #[test]
@@ -643,7 +643,7 @@ fn a_second_worker_of_the_same_payee_is_credited_under_its_own_name() {
     conversation.send(r#"{"id":3,"method":"mining.authorize","params":["alice.second",""]}"#);
     assert_eq!(conversation.answer()["result"], true);
     conversation.submit("alice.second", job.id(), &good(&job));
-    // A proxy that never authorised this name: the job pays the same, so nothing goes astray.
+    // A proxy that never authorised this name: the job pays the same, so it counts.
     conversation.submit("alice.third", job.id(), &solve_from(1_000_000, &job, |difficulty| difficulty >= 1e-8));
     assert_eq!(conversation.credited(), [("alice.second", 1), ("alice.third", 1)]);
 }
@@ -725,7 +725,7 @@ fn difficulty_never_exceeds_what_a_solution_needs() {
 fn a_refresh_comes_in_time_with_a_new_job_and_leaves_the_old_one_good() {
     let (mut conversation, first) = Conversation::mining();
     assert!(conversation.session.poll_timeout() <= conversation.start + Duration::from_secs(30));
-    // One submission, so that the difficulty is not lowered for silence.
+    // One submission, so that silence does not lower the difficulty.
     conversation.submit("alice.rig", first.id(), &good(&first));
     conversation.wait(Duration::from_secs(30)).unwrap();
     let second = conversation.job();
@@ -770,7 +770,7 @@ fn a_silent_miner_gets_an_easier_job_and_its_old_submissions_count_for_what_they
     assert_eq!(answers[1]["method"], "mining.notify");
     let lowered = answers[0]["params"][0].as_f64().unwrap();
     assert!(lowered < 1e-8, "{lowered}");
-    // Firmware that applies the lower difficulty at once submits what the old job did not ask for.
+    // Firmware that applies the lower difficulty at once submits hashes below the old job's difficulty.
     let solved = solve(&job, |difficulty| (lowered..1e-8).contains(&difficulty));
     assert_eq!(conversation.submit("alice", job.id(), &solved)["result"], true);
     assert_eq!(conversation.credits(), [(lowered, false)], "credited with the difficulty that it met");
@@ -835,7 +835,7 @@ fn methods(lines: &[Value]) -> Vec<&str> {
     lines.iter().map(|line| line["method"].as_str().unwrap_or("answer")).collect()
 }
 
-/// cgminer, bfgminer and cpuminer quote the session that they had, and submit again what was under way.
+/// cgminer, bfgminer and cpuminer quote their earlier session, and repeat the submissions in flight.
 #[test]
 fn a_miner_whose_line_was_cut_goes_on_where_it_was() {
     let shared = Shared::default();
@@ -849,7 +849,7 @@ fn a_miner_whose_line_was_cut_goes_on_where_it_was() {
 
     let mut stranger = Conversation::start_with(FakeWork::first(), |_| {}, &shared);
     stranger.send(r#"{"id":1,"method":"mining.subscribe","params":["cgminer/4.11.1"]}"#);
-    assert_eq!(stranger.answer()["result"][1], "01020305", "what can be resumed is given to nobody else");
+    assert_eq!(stranger.answer()["result"][1], "01020305", "the extranonce1 of a resumable session is not reused");
 
     let mut second = Conversation::start_with(FakeWork::first(), |_| {}, &shared);
     let line = json!({"id": 0, "method": "mining.subscribe", "params": ["cgminer/4.11.1", NAME]}).to_string();
@@ -896,13 +896,13 @@ fn a_solution_of_a_resumed_session_is_passed_on_whatever_name_it_comes_under() {
         assert_eq!(answer["result"][1], "01020304", "it is resumed");
         answer["result"][0][0][1].as_str().unwrap().to_owned()
     };
-    // One that is cut off again before it authorises has lost nothing.
+    // A connection lost again before it authorises has lost nothing.
     let mut second = Conversation::start_with(work.clone(), |_| {}, &shared);
     let session = subscribe(&mut second, NAME);
     let solved = good(&job);
     assert_eq!(code(&second.submit("alice", job.id(), &solved)), 24, "not authorised");
     assert_eq!(second.solutions().len(), 1);
-    assert_eq!(second.solutions()[0].1, "alice", "whom the job pays");
+    assert_eq!(second.solutions()[0].1, "alice", "the job's payee");
     second.session.close(Now { instant: shared.start, unix: UNIX });
 
     let mut third = Conversation::start_with(FakeWork { height: 2, number: 2, ..work }, |_| {}, &shared);
@@ -935,10 +935,10 @@ fn a_settled_difficulty_is_remembered_for_the_next_connection() {
     first.session.close(now);
     let mut second = Conversation::start_with(FakeWork::first(), |_| {}, &shared);
     let told = second.join("bitaxe/x", "alice")[0]["params"][0].as_f64().unwrap();
-    assert!(told != 1e-8, "the start would be 1e-8: {told}");
+    assert!(told != 1e-8, "not the default of 1e-8: {told}");
 }
 
-/// bfgminer: takes the first line after `mining.subscribe` for its answer, so what it sends before with a null id gets none.
+/// bfgminer: takes the first line after `mining.subscribe` for its answer, so earlier requests with a null id get none.
 #[test]
 fn bfgminers_dialogue() {
     let mut conversation = Conversation::start(FakeWork::first());
@@ -956,10 +956,10 @@ fn bfgminers_dialogue() {
     let answer = conversation.answer();
     assert_eq!(answer, json!({"id": format!("txlist{job}"), "result": ["0100", "0200"], "error": null}));
     conversation.send(&format!(r#"{{"id":7,"method":"mining.get_transactions","params":["{job}"]}}"#));
-    assert_eq!(code(&conversation.answer()), 20, "megabytes are not had all the time");
+    assert_eq!(code(&conversation.answer()), 20, "megabytes are not sent at every request");
 }
 
-/// cgminer with `USE_VMASK` (Dragonmint): configures first, and gives the pool up if that fails.
+/// cgminer with `USE_VMASK` (Dragonmint): configures first, and leaves the pool if that fails.
 #[test]
 fn a_cgminer_that_configures_first_is_answered_first() {
     let mut conversation = Conversation::start(FakeWork::first());
@@ -1004,7 +1004,7 @@ fn esp_miners_dialogue() {
     let params = json!(["alice.bitaxe", job.id(), "00000005", format!("{UNIX:08x}"), format!("{nonce:08x}"), bits]);
     conversation.send(&json!({"id": 5, "method": "mining.submit", "params": params}).to_string());
     assert_eq!(conversation.answers()[0], json!({"id": 5, "result": true, "error": null}));
-    // It answers pings so; nothing is to be said to that.
+    // Its answer to a ping, which needs no answer.
     conversation.send(r#"{"id":42,"method":"pong","params":[]}"#);
     assert!(conversation.answers().is_empty());
 }
@@ -1093,7 +1093,7 @@ fn old_cgminers_keep_late_work() {
     assert!(conversation.job().clean());
 }
 
-/// bmminer submits without the zeros that a number begins with, some proxies with `0x`, in capitals, or as JSON numbers.
+/// bmminer leaves out leading zeros; some proxies send `0x`, capitals, or JSON numbers.
 #[test]
 fn digits_are_understood_as_firmware_writes_them() {
     let (mut conversation, job) = Conversation::mining();
@@ -1127,7 +1127,7 @@ fn a_changed_extranonce1_is_told_to_subscribers_right_before_a_job() {
     let lines = conversation.answers();
     assert_eq!(methods(&lines), ["mining.set_extranonce", "mining.notify"]);
     assert_eq!(lines[0]["params"], json!(["01020306", 4]));
-    // The old job goes on with what it began with.
+    // The old job keeps its extranonce1.
     assert_eq!(conversation.submit("alice", old.id(), &good(&old))["result"], true);
 }
 
@@ -1255,8 +1255,8 @@ fn version_rolling_can_be_narrowed_or_forbidden() {
     }
 }
 
-/// cgminer, cpuminer and ESP-Miner apply a difficulty with the next job, bfgminer and some firmwares a lower one at once;
-/// all of them go on with the old job for as long as the new one takes to reach them, and deep queues for longer.
+/// cgminer, cpuminer and ESP-Miner apply a difficulty with the next job, bfgminer and some firmwares a lower one at
+/// once; all of them work on the old job until the new one reaches them, and deep queues longer.
 #[test]
 fn no_submission_is_rejected_because_the_difficulty_changed() {
     for (applies_at_once, delay) in [(false, 0), (true, 0), (false, 3), (true, 3), (false, 12), (true, 12)] {
@@ -1290,7 +1290,7 @@ fn no_submission_is_rejected_because_the_difficulty_changed() {
                 let Some(job) = &job else { continue };
                 nonce += 1;
                 let header = header_of(job, 5, UNIX, nonce, 0x2000_0000);
-                // The last digits of a float are no matter for a miner either.
+                // The last digits of a float do not matter to a miner either.
                 if Target::from_le_bytes(sha256d(&header)).difficulty() >= own * (1.0 + 1e-9) {
                     let params = json!(["alice", job.id(), "00000005", format!("{UNIX:08x}"), format!("{nonce:08x}")]);
                     conversation.send(&json!({"id": 9, "method": "mining.submit", "params": params}).to_string());
@@ -1309,8 +1309,8 @@ fn no_submission_is_rejected_because_the_difficulty_changed() {
     }
 }
 
-/// What miners of the field say and are told, line by line, as it stands in `hardware/dialogues`: `$…` stands for what the
-/// miner knows by then, `job` and `difficulty` for any of these.
+/// Dialogues with miners in the field, line by line, from `hardware/dialogues`: `$…` stands for a value that the miner
+/// knows by then, `job` and `difficulty` for any of these.
 #[test]
 fn dialogues_of_the_field_go_as_they_should() {
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/hardware/dialogues");
@@ -1318,7 +1318,7 @@ fn dialogues_of_the_field_go_as_they_should() {
     for entry in std::fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
         let text = std::fs::read_to_string(&path).unwrap();
-        assert!(text.starts_with("# "), "{} says whose it is", path.display());
+        assert!(text.starts_with("# "), "{} names its miner", path.display());
         let mut conversation = Conversation::start(FakeWork::first());
         let (mut heard, mut job, mut nonce) = (std::collections::VecDeque::new(), None::<Job>, 0);
         for line in text.lines() {
@@ -1343,7 +1343,7 @@ fn dialogues_of_the_field_go_as_they_should() {
                 conversation.send(&said);
                 heard.extend(conversation.answers());
             } else if let Some(expected) = line.strip_prefix("< ") {
-                let Some(line) = heard.pop_front() else { wrong(&"nothing was said") };
+                let Some(line) = heard.pop_front() else { wrong(&"no line was sent") };
                 match expected {
                     "job" if line["method"] == "mining.notify" => job = Some(Job { params: line["params"].clone() }),
                     "difficulty" if line["method"] == "mining.set_difficulty" => {}
@@ -1355,7 +1355,7 @@ fn dialogues_of_the_field_go_as_they_should() {
                 }
             }
         }
-        assert!(heard.is_empty(), "{}: more was said: {heard:?}", path.display());
+        assert!(heard.is_empty(), "{}: more was sent: {heard:?}", path.display());
         count += 1;
     }
     assert!(count >= 6, "{count} dialogues");
@@ -1382,7 +1382,7 @@ proptest! {
                     let nonce = format!("{value:08x}");
                     let params = json!(["alice", job.id(), "00000000", format!("{UNIX:08x}"), nonce]);
                     let line = json!({"id": 9, "method": "mining.submit", "params": params}).to_string();
-                    // Nearly all of these are no proof of work, which ends the connection in the end.
+                    // Nearly all of these are invalid, so the connection is closed at some point.
                     if conversation.try_send(line.as_bytes()).is_err() {
                         break;
                     }

@@ -1,5 +1,5 @@
-//! A million random submissions, each judged twice: by a session, and by a checker that is written from the protocol alone
-//! and shares no code with it. It builds the whole coinbase, hashes plainly, and compares integers of any size.
+//! A million random submissions, each judged twice: by a session, and by an independent checker written from the
+//! protocol alone. It builds the whole coinbase, hashes plainly, and compares big integers.
 
 #![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "a test reads the clock and opens sockets")]
 #![allow(clippy::unwrap_used, reason = "a test that fails says where")]
@@ -23,7 +23,7 @@ const PER_SESSION: usize = 2_000;
 
 const UNIX: u32 = 1_700_000_000;
 
-/// What may be rolled (BIP 320).
+/// Header bits that may be rolled (BIP 320).
 const ROLLED: u32 = 0x1fff_e000;
 
 #[derive(Debug, Clone, PartialEq)]
@@ -35,7 +35,7 @@ impl fmt::Display for Payee {
     }
 }
 
-/// Everything about a job, as the checker keeps it.
+/// A job, as the checker keeps it.
 #[derive(Debug, Clone)]
 struct Plain {
     head: Vec<u8>,
@@ -85,7 +85,7 @@ impl Work for RandomWork {
             bits: 0x1d00_ffff,
             time: UNIX,
             time_min: UNIX - 600,
-            // Some 2^-20 of all.
+            // Some 2^-20 of all submissions.
             solution_target: Difficulty::new(f64::exp2(-12.0)).unwrap().target(),
             pow: stratum::mining::job::sha256d,
         };
@@ -101,7 +101,7 @@ fn sha256d(bytes: &[u8]) -> [u8; 32] {
     Sha256::digest(Sha256::digest(bytes)).into()
 }
 
-/// Whether `hash` times `difficulty` is at most 0xffff · 2^208, exactly: a float is a whole number times a power of two.
+/// True if `hash` times `difficulty` is at most 0xffff · 2^208, exactly: a float is an integer times a power of two.
 fn meets(hash: &[u8; 32], difficulty: f64) -> bool {
     let bits = difficulty.to_bits();
     let mantissa = BigUint::from((bits & ((1 << 52) - 1)) | (1 << 52));
@@ -111,7 +111,7 @@ fn meets(hash: &[u8; 32], difficulty: f64) -> bool {
     if exponent < 0 { left <= right << shift } else { left << shift <= right }
 }
 
-/// The checker: what is known of one session.
+/// State of one session in the checker.
 #[derive(Default)]
 struct Checker {
     jobs: HashMap<u64, Plain>,
@@ -131,7 +131,7 @@ struct Fields {
 }
 
 impl Checker {
-    /// The code of the refusal that is due, or zero.
+    /// Returns the error code expected, or zero.
     fn judge(&mut self, fields: &Fields, extranonce1: [u8; 4], now: u32) -> i64 {
         let strict = |digits: &str| {
             let plain = digits.len() == 8 && digits.bytes().all(|digit| digit.is_ascii_hexdigit());
@@ -180,12 +180,12 @@ impl Checker {
     }
 }
 
-/// Mostly right, sometimes not.
+/// Draws a submission: mostly valid, sometimes not.
 fn draw(random: &mut fastrand::Rng, jobs: &[u64], before: &[Fields]) -> Fields {
     if !before.is_empty() && random.u8(..) < 16 {
         return before[random.usize(..before.len())].clone();
     }
-    // Devices stay with a job for a while, and with an extranonce2; some go on with the same one on the next job.
+    // Devices keep a job and an extranonce2 for a while; some keep the extranonce2 on the next job.
     let [of_last, kept] = [(), ()].map(|()| before.last().filter(|_| random.bool()));
     let job = match (random.u8(..), of_last) {
         (0..6, _) => format!("{:016x}", random.u64(..)),

@@ -1,4 +1,4 @@
-//! Polling miners: what they get, what they bring back, and what comes of it, in virtual time.
+//! Polling miners: answers and submissions, in virtual time.
 
 #![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "a test reads the clock and opens sockets")]
 #![allow(clippy::unwrap_used, reason = "a test that fails says where")]
@@ -16,7 +16,7 @@ use stratum::{Difficulty, Epochs, JobId, JobParts, Now, Offer, Refusal, StratumE
 
 const UNIX: u32 = 1_700_000_000;
 
-/// One job for everybody; `+difficulty` fixes a name's.
+/// Makes one job for all; `+difficulty` in a name fixes its difficulty.
 #[derive(Debug, Clone)]
 struct FakeWork {
     epochs: Epochs,
@@ -86,7 +86,7 @@ fn now() -> Now {
     Now { instant: Instant::now(), unix: UNIX + 5 }
 }
 
-/// Four bytes at a time, the other way round: what every getwork miner does first.
+/// Reverses the bytes of each four-byte word, as every getwork miner does first.
 fn swapped(data: &[u8]) -> Vec<u8> {
     data.chunks_exact(4).flat_map(|word| word.iter().rev().copied()).collect()
 }
@@ -97,7 +97,7 @@ fn hash_of(data: &[u8]) -> [u8; 32] {
     hash
 }
 
-/// Tries nonces from `from` on until a hash is good enough, and not better than `not_below`, as a miner would.
+/// Tries nonces from `from` on until a hash meets the target and is above `not_below`, as a miner would.
 fn mine(handed: &Handed, from: u32, not_below: Option<[u8; 32]>) -> (Vec<u8>, u32) {
     let mut target = handed.target;
     target.reverse();
@@ -159,7 +159,7 @@ fn a_solution_comes_with_all_that_finishes_it() {
 fn data_is_a_padded_header_and_midstate_its_first_half_hashed() {
     let handed = desk().hand_out(&WORK, ask("alice"), now()).unwrap();
     let header = swapped(&handed.data);
-    // Hashing the 128 bytes as two blocks of SHA-256, as devices do, is hashing the header.
+    // Hashing the 128 bytes as two blocks of SHA-256, as devices do, gives the hash of the header.
     let mut state: [u32; 8] =
         std::array::from_fn(|word| u32::from_le_bytes(handed.midstate[4 * word..4 * word + 4].try_into().unwrap()));
     sha2::compress256(&mut state, &[GenericArray::clone_from_slice(&header[64..128])]);
@@ -258,7 +258,7 @@ fn a_solution_is_judged_while_there_is_no_work() {
     let judged = desk.judge(None, &data, now());
     assert_eq!(judged.verdict, Ok(()));
     assert!(judged.solution.is_some() && !judged.credit.unwrap().is_late);
-    // What made the work stale is not forgotten because there is none any more.
+    // The epochs that made the work stale are kept while there is no work.
     let newer = FakeWork { epochs: Epochs { stale: 1, late: 0, urgent: 0 }, ..easy };
     desk.hand_out(&newer, ask("alice"), now()).unwrap();
     let (data, _) = mine(&handed, nonce + 1, None);
@@ -286,7 +286,7 @@ fn a_solution_whose_version_or_late_time_is_refused_comes_out_once() {
         let again = desk.judge(None, &data, now());
         assert!(again.verdict.is_err() && again.solution.is_none());
     }
-    // Neither of these can be a block of ours.
+    // None of these can be a block.
     for data in [altered(4, 7), altered(72, 0x207f_ffff), altered(68, UNIX - 601)] {
         let judged = desk.judge(None, &data, now());
         assert!(judged.verdict.is_err() && judged.solution.is_none());
@@ -298,12 +298,12 @@ fn a_solution_outlives_the_name_that_it_was_made_for() {
     let desk = desk();
     let handed = desk.hand_out(&FakeWork { solution: 1e-8, ..WORK }, ask("alice"), now()).unwrap();
     let (data, _) = mine(&handed, 0, None);
-    // As many names as are remembered push the first one out.
+    // As many names as are remembered evict the first one.
     for number in 0..stratum::getwork::MINERS_MAX {
         desk.hand_out(&WORK, ask(&format!("stranger{number}")), now()).unwrap();
     }
     let judged = desk.judge(Some(WORK.epochs()), &data, now());
     assert!(matches!(judged.verdict, Err(StratumError::JobNotFound(_))));
     assert_eq!(&*judged.solution.expect("it may be a block").worker, "alice");
-    assert!(desk.judge(Some(WORK.epochs()), &data, now()).solution.is_none(), "it comes out once");
+    assert!(desk.judge(Some(WORK.epochs()), &data, now()).solution.is_none(), "it is returned once");
 }

@@ -1,4 +1,4 @@
-//! The server over pipes, in virtual time: who reads slowly, who does not read at all, and what happens at the end.
+//! The server over pipes, in virtual time: slow readers, miners that do not read, and shutdown.
 
 #![allow(clippy::unwrap_used, reason = "a test that fails says where")]
 
@@ -26,7 +26,7 @@ impl fmt::Display for Payee {
     }
 }
 
-/// A job for each snapshot; every hash is good enough for credit, and for a solution if it is `easy`.
+/// One job per snapshot; every hash is good enough for credit, and for a solution if the snapshot is `easy`.
 #[derive(Debug)]
 struct Numbered {
     number: u64,
@@ -86,7 +86,7 @@ impl Front {
         Self { server, work, solutions, tallies, stop }
     }
 
-    /// A connection that takes `room` bytes before the miner must read.
+    /// Connects a miner whose pipe holds `room` bytes.
     fn connect(&self, room: usize) -> (DuplexStream, JoinHandle<()>) {
         let (ours, theirs) = tokio::io::duplex(room);
         let server = self.server.clone();
@@ -94,7 +94,7 @@ impl Front {
         (ours, tokio::spawn(async move { server.serve(theirs, bytes::BytesMut::new(), address).await }))
     }
 
-    /// A miner with its first job.
+    /// Connects a miner and returns it with its first job read.
     async fn join(&self, room: usize) -> (BufReader<DuplexStream>, JoinHandle<()>) {
         let (stream, task) = self.connect(room);
         let mut miner = BufReader::with_capacity(64, stream);
@@ -147,7 +147,7 @@ async fn who_does_not_read_is_closed_after_a_while_and_was_sent_no_more_than_the
     let (mut miner, task) = front.join(500).await;
     let began = tokio::time::Instant::now();
     let mut said = 0;
-    // Its requests are not read any more once so much waits for it: that is what holds a flood up.
+    // With so much queued, its requests are no longer read: that stops a flood.
     let ping = b"{\"id\":1,\"method\":\"mining.ping\",\"params\":[]}\n";
     while let Ok(Ok(())) = tokio::time::timeout(Duration::from_secs(5), miner.write_all(ping)).await {
         said += 1;
@@ -184,7 +184,7 @@ async fn answers_come_in_the_order_of_the_requests_however_they_arrive() {
         let answer = hear(&mut miner).await;
         assert_eq!(answer, json!({"id": id, "result": true, "error": null}));
     }
-    // Nobody looked, and nothing is lost: not even when the miner is gone.
+    // No task is waiting, and nothing is lost, even when the miner has left.
     drop(miner);
     task.await.unwrap();
     let tallies = front.tallies.take();
@@ -199,7 +199,7 @@ async fn a_solution_is_passed_on_before_its_answer_and_never_dropped() {
     for id in 0..20 {
         say(&mut miner, &submission(id, id)).await;
     }
-    // The node is busy and there is room for sixteen: the rest waits, and so do the answers.
+    // The node is busy, and its queue holds sixteen: further solutions wait, and so do the answers.
     let more = tokio::time::timeout(Duration::from_secs(1), hear(&mut miner)).await;
     assert!(more.is_err(), "{more:?}");
     for _ in 0..20 {
@@ -267,13 +267,13 @@ async fn a_stranger_who_says_nothing_is_closed_after_fifteen_seconds() {
     assert_eq!(began.elapsed().as_secs(), 15);
 }
 
-/// Submissions as one piece of text, each a solution where solutions are easy.
+/// Submissions as one piece of text, each a solution if the work is easy.
 fn submissions(ids: std::ops::Range<u32>) -> String {
     ids.map(|id| format!("{}\n", submission(id, id))).collect()
 }
 
 impl Front {
-    /// Nonces of all the solutions that come until the connection `task` has ended.
+    /// Collects the nonces of all solutions until the connection `task` has ended.
     async fn solved(&mut self, task: JoinHandle<()>) -> Vec<u32> {
         let mut solved = Vec::new();
         let mut task = std::pin::pin!(task);
@@ -314,11 +314,11 @@ async fn what_is_sent_before_the_miner_knows_that_it_is_sent_away_is_judged() {
     front.work.send_replace(None);
     assert_eq!(miner.read(&mut [0]).await.unwrap(), 0, "it is sent away");
     let began = tokio::time::Instant::now();
-    // It was under way.
+    // It was in flight.
     tokio::time::sleep(Duration::from_millis(500)).await;
     miner.write_all(submissions(0..3).as_bytes()).await.unwrap();
     assert_eq!(front.solved(task).await, [0, 1, 2]);
-    assert_eq!(began.elapsed().as_secs(), 2, "nobody is listened to for longer");
+    assert_eq!(began.elapsed().as_secs(), 2, "the miner is read from for no longer");
     // A stop shortens it.
     front.work.send_replace(Some(Arc::new(Numbered { number: 1, easy: true })));
     let (_miner, task) = front.join(64 * 1024).await;
@@ -348,7 +348,7 @@ async fn what_a_miner_sent_before_it_went_is_judged_to_the_last_line() {
     let (mut miner, task) = front.join(128 * 1024).await;
     let lines = submissions(0..400);
     miner.write_all(lines.trim_end().as_bytes()).await.unwrap();
-    // Nothing can be written to it any more, which is noticed first.
+    // Writing to it fails from now on, which is noticed first.
     drop(miner);
     assert_eq!(front.solved(task).await, (0..400).collect::<Vec<_>>());
 }
@@ -358,7 +358,7 @@ async fn what_was_not_read_while_the_miner_did_not_read_is_judged_at_the_end() {
     let mut front = Front::new(true, |config| config.pending_bytes_max = 2000);
     let (mut miner, task) = front.join(500).await;
     let ping = "{\"id\":1,\"method\":\"mining.ping\",\"params\":[]}\n";
-    // Answers to some 66 fill the pipe and what may be pending; the rest is not read.
+    // Answers to some 66 fill the pipe and the queue; the rest is not read.
     miner.write_all(ping.repeat(70).as_bytes()).await.unwrap();
     miner.write_all(submissions(7..8).as_bytes()).await.unwrap();
     let began = tokio::time::Instant::now();

@@ -1,4 +1,4 @@
-//! Difficulty over time, for the hardware of the field, in virtual time: seeded, so that a failure can be had again.
+//! Difficulty over time for hardware in the field, in virtual time: seeded, so that failures are reproducible.
 
 #![allow(clippy::unwrap_used, reason = "a test that fails says where")]
 
@@ -12,7 +12,7 @@ fn unknown(hash_rate: f64) -> Profile {
     Profile { name: "unknown", user_agent: "", hash_rate, delay_s: 0.3, boot_s: 0.0 }
 }
 
-/// How many of the runs are further off than `factor` at `seconds`, and all of them.
+/// Returns the number of runs further off than `factor` at `seconds`, and that of all runs.
 fn far_off(profiles: &[Profile], seconds: f64, factor: f64) -> (u32, u32) {
     let (mut far, mut all) = (0, 0);
     for profile in profiles {
@@ -49,7 +49,7 @@ fn below_a_megahash_it_is_right_within_three() {
 
 #[test]
 fn every_profile_of_hardware_is_right_within_a_minute() {
-    // A rental is kept above what its marketplace asks for.
+    // A rental is kept above the minimum of its marketplace.
     let (far, all) = far_off(PROFILES, 60.0, 2.0);
     assert!(far * 100 <= all, "{far} of {all} are off by more than a factor of two");
 }

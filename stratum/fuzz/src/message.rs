@@ -1,4 +1,4 @@
-//! A stranger's bytes, in pieces: cut into lines no longer than allowed, and each line understood or refused.
+//! Untrusted bytes, in pieces: cut into lines of limited length, each parsed or refused.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

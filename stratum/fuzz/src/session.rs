@@ -1,7 +1,7 @@
-//! Whatever a miner says, and whenever: a session answers or closes, and never says more than a line for a line.
+//! Arbitrary input at arbitrary times: a session answers or closes, and sends at most one line per line.
 //!
-//! Input: steps of a kind and a length. Some kinds send that many of the following bytes as a line; others send a good
-//! request with values from the input, bring new work, or let time pass.
+//! Input: steps of a kind and a length. Some kinds send that many of the following bytes as a line; others send a valid
+//! request with values from the input, provide new work, or advance the time.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
@@ -52,7 +52,7 @@ impl Work for FakeWork {
             bits: 0x1d00_ffff,
             time: self.time,
             time_min: self.time - 600,
-            // Met by one hash in a few: solutions are part of the life of a session.
+            // Met by one hash in a few, so that solutions occur.
             solution_target: stratum::Target::from_le_bytes([0x7f; 32]),
             pow: stratum::mining::job::sha256d,
         };
@@ -74,7 +74,7 @@ fuzz_target!(|input: &[u8]| {
         instant: start + elapsed,
         unix: START + u32::try_from(elapsed.as_secs()).unwrap_or(0),
     };
-    let lease = Extranonces::starting_at(1).lease().expect("nobody else has one");
+    let lease = Extranonces::starting_at(1).lease().expect("the only lease");
     let mut session =
         Session::new(Arc::new(config()), Arc::default(), lease, Arc::new(FakeWork { ..work }), 7, now(elapsed));
     let mut rest = input;
@@ -96,7 +96,7 @@ fuzz_target!(|input: &[u8]| {
                 session.handle_timeout(now(elapsed))
             }
         };
-        // A notification comes in two parts, so only what is there when nothing more comes must be whole.
+        // A notification comes in two parts, so lines are complete only once everything is read.
         let said: Vec<_> = std::iter::from_fn(|| session.poll_line()).collect();
         assert!(
             said.last().is_none_or(|part| part.ends_with(
@@ -113,7 +113,7 @@ fuzz_target!(|input: &[u8]| {
     }
 });
 
-/// A request in the right form, so that what lies behind the parser is reached at once.
+/// Builds a well-formed request, so that the code behind the parser is reached at once.
 fn request(kind: u8, bytes: &[u8]) -> String {
     let byte = |index: usize| bytes.get(index).copied().unwrap_or_default();
     let name: String =

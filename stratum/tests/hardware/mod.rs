@@ -1,5 +1,5 @@
-//! Miners of stratum section 2.3, hashing in virtual time under a `Vardiff`: what the tests judge, and what the
-//! plot shows. Submissions are drawn as a Poisson process; every run is told by its seed.
+//! Miners of stratum section 2.3, hashing in virtual time under a `Vardiff`: used by the tests and the plot.
+//! Submissions are drawn as a Poisson process; every run is determined by its seed.
 
 #![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "a test reads the clock and opens sockets")]
 
@@ -11,7 +11,7 @@ use stratum::mining::vardiff;
 /// Wanted time between submissions: the node's default.
 pub(crate) const INTERVAL_S: f64 = 3.0;
 
-/// How a piece of hardware behaves.
+/// Model of a piece of hardware.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Profile {
     pub(crate) name: &'static str,
@@ -43,28 +43,28 @@ pub(crate) const PROFILES: &[Profile] = &[
     Profile { name: "rental", user_agent: "NiceHash/1.0.0", hash_rate: 5e15, delay_s: 0.3, boot_s: 0.5 },
 ];
 
-/// What came of a run.
+/// Result of a run.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Run {
-    /// Seconds and difficulties, beginning with the first.
+    /// Time in seconds and value of each difficulty, including the first.
     pub(crate) changes: Vec<(f64, f64)>,
-    /// Seconds of each submission.
+    /// Time of each submission, in seconds.
     pub(crate) submissions: Vec<f64>,
 }
 
 impl Run {
-    /// The difficulty at `seconds`.
+    /// Difficulty at `seconds`.
     pub(crate) fn at(&self, seconds: f64) -> f64 {
         self.changes.iter().rfind(|(at, _)| *at <= seconds).expect("the first is at zero").1
     }
 }
 
-/// The difficulty that makes `hash_rate` submit once in an interval.
+/// Difficulty at which `hash_rate` gives one submission per interval.
 pub(crate) fn ideal(hash_rate: f64) -> f64 {
     Difficulty::from_average_hashes(hash_rate * INTERVAL_S).expect("a rate").get()
 }
 
-/// Runs `profile` for `seconds`; its hash rate is multiplied by what `factor` says of the time.
+/// Runs `profile` for `seconds`; `factor` of the time multiplies its hash rate.
 pub(crate) fn simulate(profile: &Profile, seconds: f64, seed: u64, factor: impl Fn(f64) -> f64) -> Run {
     let difficulty = |value| Difficulty::new(value).expect("above zero");
     let config = vardiff::Config {
@@ -81,7 +81,7 @@ pub(crate) fn simulate(profile: &Profile, seconds: f64, seed: u64, factor: impl 
     }
     let mut random = fastrand::Rng::with_seed(seed);
     let mut run = Run { changes: vec![(0.0, vardiff.current().get())], submissions: Vec::new() };
-    // What the device works on, and what it will when the newest job has reached it.
+    // Difficulty that the device works on now, and once the newest job has reached it.
     let mut working_on = vardiff.current();
     let mut underway: Vec<(f64, Difficulty)> = Vec::new();
     // Work until the next submission, in units of difficulty, is exponential; a change of jobs does not change that.
@@ -99,7 +99,7 @@ pub(crate) fn simulate(profile: &Profile, seconds: f64, seed: u64, factor: impl 
         let now = start + Duration::from_secs_f64(at);
         let rate = if at < profile.boot_s { 0.0 } else { profile.hash_rate * factor(at) };
         let expected = rate * step / working_on.average_hashes();
-        // No device reports more than so many nonces, whatever it is told.
+        // Maximum that a device reports, at any difficulty.
         let found = poisson(&mut random, expected).min(40);
         let mut changed = None;
         for _ in 0..found {
