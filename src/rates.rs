@@ -1,4 +1,4 @@
-//! What workers do, added up: hash rates over a sliding window, published as a snapshot.
+//! Hash rates of workers over a sliding window, published as a snapshot.
 
 use metrics::{counter, describe_counter, describe_gauge, gauge};
 use serde::Serialize;
@@ -12,84 +12,84 @@ use tokio_util::sync::CancellationToken;
 
 use crate::runtime::clock::unix_now;
 
-/// The window of rates: P2Pool's (protocol section 9.4).
+/// Window of the rates: P2Pool's (protocol section 9.4).
 pub const WINDOW: Duration = Duration::from_secs(600);
 
-/// Rates are summed in slices of this length: coarse enough for thousands of workers, fine enough for a rate.
+/// Length of the slices in which hashes are summed: coarse enough for thousands of workers, fine enough for a rate.
 const SLICE: Duration = Duration::from_secs(10);
 
-/// Workers that are told apart. Names come from strangers; beyond this the others count as one.
+/// Maximum number of separate workers. Names are untrusted input; beyond this, further workers count as one.
 const WORKERS_MAX: usize = 10_000;
 
-/// What those beyond [`WORKERS_MAX`] are called.
+/// Name of the workers beyond [`WORKERS_MAX`].
 const OTHERS: &str = "(others)";
 
-/// How often a snapshot is published.
+/// Interval of publication.
 const INTERVAL: Duration = Duration::from_secs(1);
 
-/// Workers and payees that did nothing in the window are shown for so long.
+/// Time for which workers and payees stay listed after their last submission.
 pub const REMEMBERED: Duration = Duration::from_secs(86_400);
 
-/// What miners did, as a snapshot.
+/// Snapshot of the rates and counts of all miners.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct Rates {
     /// Hashes per second over the last ten minutes, late ones included.
     pub hash_rate: f64,
-    /// Of these, what came for work that had been dropped.
+    /// The part of `hash_rate` for work that had been dropped.
     pub late_hash_rate: f64,
     /// Accepted submissions for the newest work since the start.
     pub accepted: u64,
     /// Submissions since the start for work that had been dropped.
     pub late: u64,
-    /// Hashes that were credited since the start, late ones included.
+    /// Credited hashes since the start, late ones included.
     pub hashes: f64,
-    /// Of these, what came for work that had been dropped.
+    /// The part of `hashes` for work that had been dropped.
     pub late_hashes: f64,
-    /// Of all these, what was done for the operator's fee.
+    /// The part of `hashes` that paid the operator's fee.
     pub fee_hashes: f64,
-    /// Refused submissions since the start, of workers that are known.
+    /// Refused submissions since the start, of known workers.
     pub refused: u64,
     /// Workers with a credited submission in the window.
     pub active_workers: usize,
-    /// Each worker of the last day, by its name.
+    /// Workers of the last day, by name.
     pub workers: BTreeMap<Arc<str>, WorkerRates>,
-    /// Each payee of the last day, by its address: the sum of its workers.
+    /// Payees of the last day, by address: sums over their workers.
     pub payees: BTreeMap<Arc<str>, WorkerRates>,
-    /// What is done on each open connection, as it goes on: one for each worker on it.
+    /// Live tallies of the open connections, one for each worker on each.
     #[serde(skip)]
     pub open: Arc<[Arc<Tally>]>,
 }
 
-/// What one worker or payee did.
+/// Rates and counts of one worker or payee.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct WorkerRates {
     /// Hashes per second over the last ten minutes, late ones included.
     pub hash_rate: f64,
-    /// Of these, what came for work that had been dropped.
+    /// The part of `hash_rate` for work that had been dropped.
     pub late_hash_rate: f64,
-    /// Hashes that were credited since it was seen first, late ones included.
+    /// Credited hashes since it was first seen, late ones included.
     pub hashes: f64,
-    /// Of these, what came for work that had been dropped.
+    /// The part of `hashes` for work that had been dropped.
     pub late_hashes: f64,
     /// Accepted submissions for the newest work.
     pub accepted: u64,
-    /// Submissions for work that had been dropped: credited, and lost as shares.
+    /// Submissions for work that had been dropped: credited, but lost as shares.
     pub late: u64,
-    /// Submissions that were refused, by reason: `stratum`'s words.
+    /// Refused submissions by reason, in the words of `stratum`.
     pub refused: BTreeMap<&'static str, u64>,
-    /// What the last credited submission had to meet; 0 before the first.
+    /// Difficulty required of the last credited submission; 0 before the first.
     pub difficulty: f64,
-    /// The best hash's difficulty; 0 before the first.
+    /// Difficulty of the best hash; 0 before the first.
     pub best: f64,
-    /// Whom it works for; a payee's own address.
+    /// Payout address; for a payee, its own.
     pub payee: Arc<str>,
-    /// Connections that it has now.
+    /// Open connections.
     pub connections: usize,
-    /// When it submitted last, seconds since 1970.
+    /// Time of the last submission, in seconds since 1970.
     pub last_seen: f64,
 }
 
-/// Names and explains the metrics of this part.
+/// Registers the metrics of this module.
 pub fn describe() {
     describe_gauge!("stats_hash_rate", "Hashes per second of all miners over the last ten minutes, late ones included");
     describe_gauge!("stats_late_hash_rate", "Hashes per second that came too late, over the last ten minutes");
@@ -98,7 +98,7 @@ pub fn describe() {
     counter!("stats_fee_hashes_total").absolute(0);
 }
 
-/// Adds up `tallies` and publishes `rates` until `stop`.
+/// Aggregates `tallies` and publishes `rates` until `stop`.
 pub async fn run(tallies: Arc<Tallies>, rates: watch::Sender<Arc<Rates>>, stop: CancellationToken) {
     let mut ledger = Ledger::new(Instant::now());
     let mut ticks = tokio::time::interval(INTERVAL);
@@ -108,7 +108,7 @@ pub async fn run(tallies: Arc<Tallies>, rates: watch::Sender<Arc<Rates>>, stop: 
             () = stop.cancelled() => return,
             _ = ticks.tick() => {}
         }
-        // Ten thousand workers take milliseconds, for which miners would wait whose connections this thread drives.
+        // Ten thousand workers take milliseconds, too long for the connections that this thread drives.
         let new = tallies.take();
         let added_up = tokio::task::spawn_blocking(move || {
             let now = Instant::now();
@@ -128,12 +128,11 @@ pub async fn run(tallies: Arc<Tallies>, rates: watch::Sender<Arc<Rates>>, stop: 
     }
 }
 
-/// What was done, by worker and by payee.
+/// Accounts by worker and by payee.
 #[derive(Debug)]
 struct Ledger {
     started: Instant,
-    /// Of connections that were open at the last look, with what was added up of them by then. Most of ten thousand idle
-    /// ones have nothing.
+    /// Tallies of the open connections, with the totals aggregated so far. Most of ten thousand idle ones have none.
     open: Vec<(Arc<Tally>, Option<Box<Totals>>)>,
     shown: Arc<[Arc<Tally>]>,
     workers: HashMap<Arc<str>, Account>,
@@ -146,7 +145,7 @@ struct Ledger {
     fee_hashes: f64,
 }
 
-/// Of one worker or payee.
+/// Account of one worker or payee.
 #[derive(Debug)]
 struct Account {
     recent: Slices,
@@ -181,7 +180,7 @@ impl Account {
         }
     }
 
-    /// Adds what `tally` has more than when it was looked at `before`.
+    /// Adds the difference between `totals` and those of the last time, `before`.
     fn add(&mut self, tally: &Tally, before: &Totals, totals: &Totals, reasons: &[(&'static str, u64)], slice: u64) {
         if self.payee != tally.payee {
             self.payee = tally.payee.clone();
@@ -205,7 +204,7 @@ impl Account {
         self.seen = tally.seen().map_or(self.seen, |seen| seen.max(self.seen));
     }
 
-    /// Forgets hashes from before the slice `oldest`.
+    /// Drops hashes from before the slice `oldest`.
     fn forget_before(&mut self, oldest: u64) {
         self.recent.forget_before(oldest);
         self.recent_late.forget_before(oldest);
@@ -246,7 +245,7 @@ impl Ledger {
         }
     }
 
-    /// Adds up what was done since the last time, `new` ones included.
+    /// Aggregates everything since the last call, including `new` tallies.
     fn settle(&mut self, new: Vec<Arc<Tally>>, now: Instant) {
         let slice = self.slice(now);
         let known = (self.open.len(), self.workers.len(), self.payees.len());
@@ -254,7 +253,7 @@ impl Ledger {
         self.open.extend(new.into_iter().map(|tally| (tally, None)));
         let Self { open, workers, payees, accepted, late, refused, hashes, late_hashes, fee_hashes, .. } = self;
         open.retain_mut(|(tally, before)| {
-            // Asked first: what is written before the end is then read.
+            // Checked first: then all writes before the end are visible.
             let is_over = tally.is_over();
             let totals = tally.totals();
             if totals != Totals::default() && before.as_deref() != Some(&totals) {
@@ -279,7 +278,7 @@ impl Ledger {
         }
     }
 
-    /// Of those who have done anything: who has only connected is among the open ones alone.
+    /// Counts connections with any submission; those without are only in the list of open ones.
     fn count_connections(&mut self) {
         self.shown = self.open.iter().map(|(tally, _)| tally.clone()).collect();
         self.workers.values_mut().chain(self.payees.values_mut()).for_each(|account| account.connections = 0);
@@ -294,11 +293,11 @@ impl Ledger {
 
     fn rates(&mut self, now: Instant) -> Rates {
         let oldest = self.slice(now).saturating_sub(WINDOW.as_secs() / SLICE.as_secs());
-        // A node that has just started has not had a whole window yet.
+        // A node that has just started has not seen a whole window yet.
         let seconds = (now - self.started).min(WINDOW).as_secs_f64().max(1.0);
         let unix = unix_now();
         let shown = |accounts: &mut HashMap<Arc<str>, Account>| -> BTreeMap<Arc<str>, WorkerRates> {
-            // Whoever did nothing lately makes room.
+            // With too many accounts, inactive ones are dropped earlier.
             let remembered = if accounts.len() >= WORKERS_MAX { WINDOW } else { REMEMBERED };
             accounts.retain(|_, account| {
                 account.forget_before(oldest);
@@ -310,7 +309,7 @@ impl Ledger {
             accounts.iter().map(done).collect()
         };
         let (workers, payees) = (shown(&mut self.workers), shown(&mut self.payees));
-        // Not `sum`, which makes a negative zero of no workers.
+        // Not `sum`, which returns negative zero without workers.
         let total = |rate: fn(&WorkerRates) -> f64| workers.values().fold(0.0, |sum, done| sum + rate(done));
         Rates {
             hash_rate: total(|done| done.hash_rate),
@@ -333,7 +332,7 @@ impl Ledger {
     }
 }
 
-/// The account of `name`, or of all others when there are too many.
+/// Account of `name`, or that of the others when there are too many.
 fn account<'a>(
     accounts: &'a mut HashMap<Arc<str>, Account>,
     name: &Arc<str>,
@@ -356,7 +355,7 @@ impl Slices {
         }
     }
 
-    /// Forgets what is older.
+    /// Drops hashes from before the slice `oldest`.
     fn forget_before(&mut self, oldest: u64) {
         while self.0.front().is_some_and(|(slice, _)| *slice < oldest) {
             self.0.pop_front();
@@ -374,7 +373,7 @@ mod tests {
     use stratum::mining::tally::{Client, Protocol, Writer};
     use stratum::{Credit, Difficulty};
 
-    /// A worker that has just come.
+    /// Creates the tally of a new worker.
     fn join(worker: &str, now: Instant) -> (Arc<Tally>, Writer) {
         Tally::new(worker.into(), "payee".into(), Client::new(Protocol::Stratum, now))
     }
@@ -455,7 +454,7 @@ mod tests {
         let ((one, mut first), (other, second)) = (join("a", start), join("a", start));
         ledger.settle(vec![one, other], start);
         let rates = ledger.rates(start);
-        assert_eq!((rates.workers.len(), rates.payees.len(), rates.open.len()), (0, 0, 2), "they have only come");
+        assert_eq!((rates.workers.len(), rates.payees.len(), rates.open.len()), (0, 0, 2), "no submissions yet");
         first.credit(&credit(false), start);
         ledger.settle(Vec::new(), start);
         let rates = ledger.rates(start);
@@ -465,7 +464,7 @@ mod tests {
         let rates = ledger.rates(start + WINDOW);
         assert_eq!((rates.workers["a"].connections, rates.workers["a"].accepted, rates.open.len()), (1, 1, 1));
         let rates = ledger.rates(start + 2 * REMEMBERED);
-        assert_eq!(rates.workers["a"].connections, 1, "who is connected is not forgotten");
+        assert_eq!(rates.workers["a"].connections, 1, "a connected worker stays");
         drop(second);
         ledger.settle(Vec::new(), start);
         assert!(ledger.rates(start + 2 * REMEMBERED).workers.is_empty());

@@ -1,4 +1,4 @@
-//! `Template`: a checked view of `getblocktemplate`, with the transactions' merkle branch worked out once.
+//! `Template`: a checked `getblocktemplate` answer, with the transactions' merkle branch precomputed.
 
 use bitcoin::hashes::{Hash, sha256d};
 use bitcoin::{BlockHash, CompactTarget, Target, Txid, Wtxid};
@@ -9,23 +9,23 @@ use std::fmt;
 use std::sync::Arc;
 use thiserror::Error;
 
-/// The heaviest block that the network takes, in weight units (BIP 141).
+/// Maximum weight of a block, in weight units (BIP 141).
 pub const BLOCK_WEIGHT_MAX: u64 = 4_000_000;
 
-/// The highest signature operation cost that the network takes in a block (BIP 141).
+/// Maximum signature operation cost of a block (BIP 141).
 pub const BLOCK_SIGOPS_MAX: u64 = 80_000;
 
-/// Weight of a block's header and of the longest count of transactions that fits into a block.
+/// Weight of a block's header and of the longest transaction count that fits into a block.
 const FRAME_WEIGHT: u64 = 4 * (80 + 5);
 
-/// One transaction that the next block will carry.
+/// A transaction for the next block.
 #[derive(Clone, PartialEq, Eq)]
 pub struct TemplateTransaction {
-    /// As it goes into a block, witness included.
+    /// Serialised with witness, as in a block.
     pub raw: Bytes,
-    /// Hash without the witness.
+    /// Hash without witness.
     pub txid: Txid,
-    /// Hash with the witness.
+    /// Hash with witness.
     pub wtxid: Wtxid,
     /// Fee in satoshis.
     pub fee: u64,
@@ -41,12 +41,12 @@ impl fmt::Debug for TemplateTransaction {
     }
 }
 
-/// What a daemon says about the next block, before it is checked.
+/// Fields of a daemon's template, before they are checked.
 #[derive(Debug, Clone)]
 pub struct TemplateParts {
-    /// Block version that the daemon proposes.
+    /// Block version proposed by the daemon.
     pub version: u32,
-    /// The block to build on.
+    /// Hash of the block to build on.
     pub previous_block: BlockHash,
     /// Height of the block to be mined.
     pub height: u32,
@@ -54,76 +54,76 @@ pub struct TemplateParts {
     pub bits: CompactTarget,
     /// The daemon's clock, seconds since 1970.
     pub time: u32,
-    /// Earliest timestamp that the block may bear: one above the median of the last eleven.
+    /// Earliest timestamp of the block: one above the median of the last eleven.
     pub time_min: u32,
-    /// Most that the coinbase may pay out, in satoshis: subsidy and fees.
+    /// Maximum payout of the coinbase, in satoshis: subsidy and fees.
     pub coinbase_value: u64,
-    /// Bytes that the daemon asks for at the end of the coinbase script.
+    /// Bytes that the daemon requests at the end of the coinbase script.
     pub coinbase_flags: Vec<u8>,
-    /// In the order in which they must stand in the block; the coinbase is not among them.
+    /// In block order, without the coinbase.
     pub transactions: Vec<TemplateTransaction>,
-    /// Active soft forks; a leading `!` marks one that a miner must understand (BIP 9).
+    /// Active soft forks; a leading `!` marks one that a miner must know (BIP 9).
     pub rules: Vec<String>,
-    /// The script that the daemon would put into its own coinbase, to check our own derivation against.
+    /// Script from the daemon's own coinbase, for checking our derivation.
     pub default_witness_commitment: Option<Vec<u8>>,
-    /// Bytes that go behind the block's transactions (Litecoin's extension block); empty on most coins.
+    /// Bytes after the block's transactions (Litecoin's extension block); empty on most coins.
     pub suffix: Vec<u8>,
 }
 
-/// Everything about the next block but who gets paid. Immutable; shared by all jobs made from it.
+/// Everything about the next block except its payouts. Immutable; shared by all jobs made from it.
 #[derive(Debug, Clone)]
 pub struct Template {
-    /// Block version that the daemon proposes.
+    /// Block version proposed by the daemon.
     pub version: u32,
-    /// The block to build on.
+    /// Hash of the block to build on.
     pub previous_block: BlockHash,
     /// Height of the block to be mined.
     pub height: u32,
     /// Compact form of the block's target.
     pub bits: CompactTarget,
-    /// The same in full; see [`Template::is_solved_by`] and [`Template::block_target`].
+    /// Target of the block in full; see [`Template::is_solved_by`] and [`Template::block_target`].
     pub target: Target,
     /// The daemon's clock, seconds since 1970.
     pub time: u32,
-    /// Earliest timestamp that the block may bear.
+    /// Earliest timestamp of the block.
     pub time_min: u32,
-    /// Most that the coinbase may pay out, in satoshis.
+    /// Maximum payout of the coinbase, in satoshis.
     pub coinbase_value: u64,
-    /// Bytes that the daemon asks for at the end of the coinbase script.
+    /// Bytes that the daemon requests at the end of the coinbase script.
     pub coinbase_flags: Vec<u8>,
     /// In block order, without the coinbase.
     pub transactions: Arc<[TemplateTransaction]>,
     /// Active soft forks, without their leading `!`.
     pub rules: Vec<String>,
-    /// From the coinbase's txid to the header's merkle root.
+    /// Merkle branch from the coinbase's txid to the header's merkle root.
     pub branch: Vec<Digest>,
-    /// Bytes that go behind the block's transactions: Litecoin's extension block. With these, the transactions must stay
-    /// as they are.
+    /// Bytes after the block's transactions: Litecoin's extension block. If present, the transactions must not be
+    /// changed.
     pub suffix: Vec<u8>,
-    /// From the coinbase to the root over wtxids, which shares carry as well (protocol section 4.8).
+    /// Merkle branch from the coinbase to the root over wtxids, which is also in shares (protocol section 4.8).
     pub witness_branch: Vec<Digest>,
     /// Merkle root over the wtxids, the coinbase counting as zero (BIP 141); `None` before segwit.
     pub witness_root: Option<Digest>,
 }
 
-/// Why a template cannot be mined on.
+/// Reason why a template is unusable.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum TemplateError {
     /// The compact target expands to zero, or to more than 256 bits.
-    #[error("bits {0:08x} are no valid target")]
+    #[error("bits {0:08x} are not a valid target")]
     Bits(u32),
     /// The transactions leave no room for a coinbase.
-    #[error("its transactions weigh {0}, more than the {BLOCK_WEIGHT_MAX} that a block may")]
+    #[error("its transactions weigh {0}, more than the {BLOCK_WEIGHT_MAX} of a block")]
     Weight(u64),
-    /// We and the daemon disagree about the transactions.
-    #[error("the daemon's witness commitment {theirs} is not ours, {ours}")]
+    /// The daemon's witness commitment differs from ours.
+    #[error("the daemon's witness commitment {theirs} differs from ours, {ours}")]
     Commitment {
-        /// What the daemon sent, in hex.
+        /// Commitment from the daemon, in hex.
         theirs: String,
-        /// What its own transactions give, in hex.
+        /// Commitment to the template's transactions, in hex.
         ours: String,
     },
-    /// A soft fork is active that this code does not know, so its blocks might break a rule.
+    /// An active soft fork is unknown to this version, so its blocks might break a rule.
     #[error(
         "soft fork rule `{0}` is active and this version does not know it: no blocks can be made safely; update p2pool"
     )]
@@ -131,10 +131,10 @@ pub enum TemplateError {
 }
 
 impl Template {
-    /// Checks `parts` and works out what all jobs share.
+    /// Checks `parts` and computes the data shared by all jobs.
     ///
     /// # Errors
-    /// A template that cannot become a valid block, with the value that is wrong.
+    /// A template that cannot become a valid block, with the wrong value.
     pub fn new(parts: TemplateParts, known_rules: &[&str]) -> Result<Self, TemplateError> {
         let target = target_of(parts.bits).ok_or(TemplateError::Bits(parts.bits.to_consensus()))?;
         let weight: u64 = parts.transactions.iter().map(|transaction| transaction.weight).sum();
@@ -174,18 +174,18 @@ impl Template {
         })
     }
 
-    /// The block's target as the share chain counts.
+    /// Target of the block in the share chain's type.
     pub fn block_target(&self) -> share::Target {
         share::Target::from_be_bytes(&self.target.to_be_bytes())
     }
 
-    /// Whether a header that hashes to `pow_hash` makes a block.
+    /// True if a header with this `pow_hash` solves the block.
     pub fn is_solved_by(&self, pow_hash: &[u8; 32]) -> bool {
         Target::from_le_bytes(*pow_hash) <= self.target
     }
 
-    /// How many of its transactions, from the first, fit beside a coinbase of `weight` and of signature operation cost
-    /// `sigops`: a daemon keeps room for a small coinbase only.
+    /// Number of transactions, from the first, that fit beside a coinbase of `weight` and of signature operation cost
+    /// `sigops`: a daemon reserves room for a small coinbase only.
     pub fn fitting(&self, weight: u64, sigops: u64) -> usize {
         if !self.suffix.is_empty() {
             return self.transactions.len();
@@ -200,11 +200,11 @@ impl Template {
             }
             fits
         };
-        // The first that does not fit ends it, since later ones may spend its outputs.
+        // Stops at the first that does not fit, since later ones may spend its outputs.
         self.transactions.iter().take_while(fits).count()
     }
 
-    /// This template with its first `kept` transactions alone, and without the others' fees.
+    /// Copy of this template with only its first `kept` transactions, and without the others' fees.
     pub fn truncated(self: &Arc<Self>, kept: usize) -> Arc<Self> {
         if kept >= self.transactions.len() {
             return self.clone();
@@ -225,8 +225,8 @@ impl Template {
         })
     }
 
-    /// Whether a miner must be told of this template at once, `previous` being what it works on: P2Pool's new-work rule
-    /// (protocol section 9.2) leaves mere changes of fees and transactions to the next refresh.
+    /// True if a miner that works on `previous` needs this template at once: P2Pool's new-work rule (protocol section
+    /// 9.2) leaves mere changes of fees and transactions to the next refresh.
     pub fn supersedes(&self, previous: &Self) -> bool {
         self.version != previous.version
             || self.previous_block != previous.previous_block
@@ -254,7 +254,7 @@ fn commitment_script(witness_root: &Digest) -> Vec<u8> {
     script
 }
 
-/// Expands `bits`, refusing what Bitcoin refuses: negative, zero, and more than 256 bits.
+/// Expands `bits`; refuses what Bitcoin refuses: negative, zero, and more than 256 bits.
 pub(crate) fn target_of(bits: CompactTarget) -> Option<Target> {
     let raw = bits.to_consensus();
     let (exponent, mantissa) = (raw >> 24, raw & 0x007f_ffff);

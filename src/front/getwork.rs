@@ -1,8 +1,8 @@
-//! `getwork` and long polling over HTTP, for miners older than Stratum: the wire's side of [`stratum::getwork`].
+//! HTTP side of [`stratum::getwork`]: `getwork` and long polling, for miners older than Stratum.
 //!
-//! Paths, headers and fields are P2Pool's (protocol section 10.5), with what miners need beside (`X-Reject-Reason`, a
-//! challenge for the user name). A call is never answered with HTTP 500: cpuminer then retries for ever and does not fall
-//! back from `getblocktemplate` to `getwork`.
+//! Paths, headers and fields are P2Pool's (protocol section 10.5), plus those that miners need (`X-Reject-Reason`, a
+//! challenge for the user name). Calls are never answered with HTTP 500: cpuminer then retries forever and does not
+//! fall back from `getblocktemplate` to `getwork`.
 
 use axum::Router;
 use axum::body::Bytes;
@@ -30,45 +30,45 @@ use tracing::debug;
 use crate::runtime::clock::since_1970;
 use crate::view::http::Client;
 
-/// Largest call: a submission has 300 bytes.
+/// Maximum size of a call, in bytes: a submission has 300.
 const BODY_BYTES_MAX: usize = 4 * 1024;
 
-/// How long a long poll waits for news. Fresh work then has the newest transactions, and proxies close what is silent for
-/// longer.
+/// Maximum time of a long poll. A renewed job has the newest transactions, and proxies close connections that are
+/// silent for longer.
 const POLL_MAX: Duration = Duration::from_secs(60);
 
-/// Long-polling miners whose last news are remembered; beyond that the next ones wait for news that they may have missed.
+/// Maximum number of long-polling miners remembered; beyond, the next ones may miss news and wait for more.
 const POLLERS_MAX: usize = 16 * 1024;
 
-/// For how many seconds a miner may roll the time of one answer, as P2Pool said.
+/// Time for which a miner may roll the time of one answer, as in P2Pool.
 const ROLL_NTIME: &str = "expire=100";
 
-/// The second half of a double SHA-256's input, which is the same for all; miners expect it and ignore it.
+/// Second half of a double SHA-256's input, the same for all; miners expect it and ignore it.
 const HASH1: &str = "0000000000000000000000000000000000000000000000000000000000000000\
                      0000008000000000000000000000000000000000000000000000000000010000";
 
-/// What P2Pool answers while there is no work.
+/// P2Pool's error code while there is no work.
 const CODE_NO_WORK: i32 = -12345;
 
-/// Serves polling miners.
+/// Server for polling miners.
 #[derive(Debug)]
 pub struct Getwork<W: Work> {
     desk: GetworkServer<W>,
-    /// Whether difficulty counts as Bitcoin's hardware does.
+    /// Set when difficulty is that of SHA-256d hardware.
     is_sha256d: bool,
     work: watch::Receiver<Option<Arc<W>>>,
     solutions: mpsc::Sender<Solution<W::Ticket>>,
     meters: Arc<Meters>,
-    /// What each long-polling miner was last told.
+    /// Epochs last sent to each long-polling miner.
     told: DashMap<Poller, Epochs>,
     stop: CancellationToken,
 }
 
-/// A long-polling miner: address and credentials.
+/// Identity of a long-polling miner: address and credentials.
 type Poller = (IpAddr, Option<HeaderValue>);
 
 impl<W: Work> Getwork<W> {
-    /// Hands out from `desk` what `work` has, waits on `solutions` until they are taken, and counts with
+    /// Hands out jobs of `work` through `desk`, sends solutions to `solutions`, waiting while it is full, and counts in
     /// `meters`. Long polls end when `stop` is cancelled.
     pub fn new(
         desk: GetworkServer<W>,
@@ -81,7 +81,7 @@ impl<W: Work> Getwork<W> {
         Self { desk, is_sha256d, work, solutions, meters, told: DashMap::new(), stop }
     }
 
-    /// The paths that polling miners ask, to be merged with others.
+    /// Routes for polling miners, to be merged with others.
     pub fn router(self: Arc<Self>) -> Router {
         Router::new()
             .route("/", post(call::<W>))
@@ -92,7 +92,7 @@ impl<W: Work> Getwork<W> {
     }
 }
 
-/// A JSON-RPC call.
+/// JSON-RPC call.
 #[derive(Deserialize)]
 struct Call<'a> {
     #[serde(borrow, default)]
@@ -102,7 +102,7 @@ struct Call<'a> {
     params: Value,
 }
 
-/// A JSON-RPC answer; the miner's id goes back as it came.
+/// JSON-RPC answer; the id is echoed unchanged.
 #[derive(Serialize)]
 struct Answer<'a, R> {
     result: R,
@@ -116,7 +116,7 @@ struct Failure {
     message: String,
 }
 
-/// Work, with its fields in the order that ASICMINER's Block Erupter Blade is known to read.
+/// Job, with its fields in the order that ASICMINER's Block Erupter Blade parses.
 #[derive(Serialize)]
 struct Fields {
     target: String,
@@ -129,12 +129,12 @@ struct Fields {
     submitold: Option<bool>,
 }
 
-/// What the user agent says about a device.
+/// Properties of a device, by user agent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Device {
-    /// ASICMINER's Blades and Cubes: short answers, HTTP/1.0, or they lose their way in it.
+    /// ASICMINER's Blades and Cubes: they need short answers over HTTP/1.0.
     is_tiny: bool,
-    /// It looks at every hash itself, so any difficulty goes.
+    /// Checks every hash itself, so any difficulty is possible.
     is_cpu: bool,
 }
 
@@ -148,14 +148,14 @@ impl Device {
     }
 }
 
-/// A user name and its password.
+/// User name and password.
 struct Login {
     name: String,
     password: String,
 }
 
 impl Login {
-    /// HTTP's basic authentication, if there is any.
+    /// Credentials of HTTP basic authentication, if any.
     fn of(headers: &HeaderMap) -> Option<Self> {
         let text = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
         let (scheme, encoded) = text.split_once(' ')?;
@@ -191,7 +191,7 @@ async fn call<W: Work>(
             }
             getwork.hand_out(id, &login, device, &headers)
         }
-        // What it was made for says who is paid: the same work without a name is judged, too.
+        // The job determines the payee: a submission without a name is judged, too.
         Some(data) => getwork.submit(id, data, device, &headers).await,
     }
 }
@@ -262,27 +262,27 @@ impl<W: Work> Getwork<W> {
         response
     }
 
-    /// Passes on a solution before it is answered. Waits when the node is behind, in a task of its own: the one that asks is
-    /// dropped when the miner hangs up.
+    /// Passes on a solution before it is answered. Waits while the node is behind, in a separate task: the task of the
+    /// request is dropped when the miner disconnects.
     async fn pass_on(&self, solution: Solution<W::Ticket>) {
-        // Closed only when the node has ended.
+        // Closed only after the node has ended.
         let Err(TrySendError::Full(solution)) = self.solutions.try_send(solution) else { return };
         let solutions = self.solutions.clone();
         let _ = tokio::spawn(async move { solutions.send(solution).await }).await;
     }
 
-    /// Remembers that a miner has the newest work.
+    /// Records that a miner has the newest work.
     fn note(&self, poller: Poller) {
         let Some(epochs) = self.work.borrow().as_ref().map(|work| work.epochs()) else { return };
         if self.told.len() < POLLERS_MAX || self.told.contains_key(&poller) {
             self.told.insert(poller, epochs);
         } else {
-            // Who does not poll any more would fill it for ever.
+            // Entries of miners that stopped polling would fill the map forever.
             self.told.clear();
         }
     }
 
-    /// Waits until there is work that a miner was not told of yet.
+    /// Waits for work that the miner has not received yet.
     async fn news(&self, poller: Option<Poller>) {
         let mut work = self.work.clone();
         let newest = work.borrow().as_ref().map(|work| work.epochs());
@@ -337,7 +337,7 @@ fn json<R: Serialize>(answer: &Answer<'_, R>, device: Device) -> Response {
     response
 }
 
-/// bfgminer says who it is only when asked.
+/// bfgminer sends its user name only after a challenge.
 fn challenge() -> Response {
     let challenge = [(header::WWW_AUTHENTICATE, "Basic realm=\"P2Pool: your address is the user name\"")];
     (StatusCode::UNAUTHORIZED, challenge, "the user name says who is paid: ADDRESS[.worker]\n").into_response()
@@ -357,7 +357,7 @@ mod tests {
     use stratum::mining::vardiff;
     use stratum::{JobId, JobParts, Offer, Refusal, Tallies, Worker};
 
-    /// A job of which every hash is a solution.
+    /// Work whose every hash is a solution.
     #[derive(Debug)]
     struct Easiest;
 
@@ -399,7 +399,7 @@ mod tests {
         let ask = Ask { name: "alice", password: "", draw: 0, easiest: None };
         let solved: Vec<_> = (0..2).map(|_| desk.hand_out(&Easiest, ask, now()).unwrap().data).collect();
         let (solutions, mut found) = mpsc::channel(1);
-        // There is no work any more, either.
+        // The source of work has closed, too.
         let (_work_sender, work) = watch::channel(None);
         let stop = CancellationToken::new();
         let getwork = Getwork::new(desk, true, work, solutions, Arc::default(), stop);

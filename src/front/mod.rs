@@ -1,4 +1,4 @@
-//! Owns the worker ports: accepts, tells protocols apart by their first bytes, and hands each connection on.
+//! Worker ports: accepts connections, detects the protocol by the first bytes, and dispatches to its server.
 
 pub mod getwork;
 mod proxy;
@@ -32,52 +32,52 @@ use crate::runtime::sockets::{self, Port};
 use crate::view::http::Http;
 use proxy::ProxyError;
 
-/// How long a connection may take over its first bytes.
+/// Maximum time until the first bytes.
 const FIRST_BYTES_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// How long a client may take over TLS's greeting: two round trips, and a slow device's arithmetic.
+/// Maximum time of a TLS handshake: two round trips, and the computations of a slow device.
 const TLS_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Connections that may be without a first byte at a time: strangers that connect and say nothing hold no more. A farm that
-/// comes back at once, while this machine has other things to do, must not meet this bound; each takes some 2 kB.
+/// Maximum number of connections without a first byte, to limit idle strangers. High enough for a farm that reconnects
+/// all at once to a busy machine; each takes some 2 kB.
 const SILENT_CONNECTIONS_MAX: usize = 8 * 1024;
 
-/// How long a stopping node waits for the first bytes of those that connected before: a polling miner's may be a block.
+/// Time that a stopping node waits for first bytes of open connections: a polling miner's may be a block.
 const LAST_BYTES: Duration = Duration::from_millis(100);
 
-/// The ports that miners and readers connect to.
+/// Ports for miners and web clients.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Config {
-    /// Where miners connect, and how each port serves them; the main one first.
+    /// Ports for miners, with their settings; the main one first.
     pub miners: Vec<(SocketAddr, PortPolicy)>,
-    /// Where pages and metrics are instead of on those ports.
+    /// Separate address of pages and metrics; `None` if they are on the miners' ports.
     pub web: Option<SocketAddr>,
-    /// A folder of pages that somebody else made.
+    /// Folder with static pages supplied by the operator.
     pub web_static: Option<PathBuf>,
-    /// The certificate that TLS is spoken with.
+    /// Certificate and key for TLS.
     pub tls: Option<TlsFiles>,
-    /// Who may say whose connection it passes on.
+    /// Networks of trusted proxies.
     pub proxies: Vec<IpNet>,
 }
 
-/// Whom connections are handed to.
+/// Servers for each protocol of a port.
 #[derive(Debug)]
 pub struct Front<W: Work> {
-    /// Speaks Stratum; none on a port of pages alone.
+    /// Stratum server; `None` on a port of pages alone.
     pub stratum: Option<Arc<Server<W>>>,
-    /// Speaks HTTP.
+    /// HTTP server.
     pub http: Http,
-    /// Whether that includes the pages that everyone may read.
+    /// Set when the HTTP server has the public pages.
     pub has_pages: bool,
-    /// Speaks TLS, if the operator gave a certificate.
+    /// TLS acceptor, if the operator configured a certificate.
     pub tls: Option<Tls>,
-    /// Who may say in a PROXY header whose connection it passes on.
+    /// Networks of proxies whose PROXY headers are trusted.
     pub proxies: Vec<IpNet>,
-    /// How miners are served on this port.
+    /// Session settings of this port.
     pub session: Arc<session::Config>,
 }
 
-/// Why a connection is closed before anyone served it.
+/// Reason for closing a connection before it reached a server.
 #[derive(Debug, Error)]
 enum Closed {
     #[error(transparent)]
@@ -86,20 +86,20 @@ enum Closed {
     Io(#[from] io::Error),
     #[error("neither Stratum nor HTTP")]
     Unknown,
-    #[error("said nothing")]
+    #[error("no data in time")]
     Silent,
-    #[error("TLS is not spoken here")]
+    #[error("TLS is not enabled on this port")]
     NoTls,
     #[error("no miners on this port")]
     NoMiners,
 }
 
-/// Accepts until `stop`, then waits until all connections have ended.
+/// Accepts connections until `stop`, then waits for all of them to end.
 pub async fn run<W: Work>(port: Port, front: Arc<Front<W>>, stop: CancellationToken) {
     let (who, what) = match (&front.stratum, front.has_pages) {
         (Some(_), true) => ("miners", "listening for miners; pages and metrics are on the same port"),
         (Some(_), false) => ("miners", "listening for miners"),
-        (None, _) => ("readers of pages", "pages and metrics are here"),
+        (None, _) => ("readers of pages", "listening for pages and metrics"),
     };
     let listener = tokio::select! {
         () = stop.cancelled() => return,
@@ -108,11 +108,11 @@ pub async fn run<W: Work>(port: Port, front: Arc<Front<W>>, stop: CancellationTo
     if let Ok(address) = listener.local_addr() {
         info!(%address, "{what}");
     }
-    // One for each processor, as far as the system goes along.
+    // One per processor, as far as the system allows.
     let count = available_parallelism().map_or(1, NonZero::get);
     let listeners = match sockets::share(listener, count) {
         Ok(listeners) => listeners,
-        Err(error) => return error!(%error, "the port is lost"),
+        Err(error) => return error!(%error, "cannot listen on the port"),
     };
     let silent = Arc::new(Semaphore::new(SILENT_CONNECTIONS_MAX));
     let (accepting, connections) = (TaskTracker::new(), TaskTracker::new());
@@ -130,7 +130,7 @@ pub async fn run<W: Work>(port: Port, front: Arc<Front<W>>, stop: CancellationTo
 }
 
 impl<W: Work> Front<W> {
-    /// Serves a connection until it ends; `silent` is its place among those of which it is not clear yet what they speak.
+    /// Serves a connection until it ends; `silent` is its permit to be without a detected protocol.
     async fn serve(
         self: Arc<Self>,
         mut stream: TcpStream,
@@ -159,7 +159,7 @@ impl<W: Work> Front<W> {
         }
     }
 
-    /// Reads until it is clear who speaks what.
+    /// Reads until the client's address and the protocol are known.
     async fn greet(
         &self,
         stream: &mut TcpStream,
@@ -184,7 +184,7 @@ impl<W: Work> Front<W> {
                 let (reader, writer) = stream.into_split();
                 self.http.serve(tokio::io::join(Cursor::new(read).chain(reader), writer), client.ip()).await;
             }
-            // In a box of its own: what TLS needs is many times what other connections hold.
+            // Boxed: TLS needs many times the memory of other connections.
             PortProtocol::Tls => Box::pin(self.attend_tls(stream, read, client)).await?,
         }
         Ok(())
@@ -229,9 +229,9 @@ enum PortProtocol {
     Tls,
 }
 
-/// Reads until the protocol is clear.
+/// Reads until the protocol is detected.
 async fn tell_protocol<S: AsyncRead + Unpin>(stream: &mut S, read: &mut BytesMut) -> Result<PortProtocol, Closed> {
-    /// White space before a first brace that is still read.
+    /// Maximum white space before the first brace, in bytes.
     const WHITESPACE_MAX: usize = 64;
     loop {
         match read.iter().find(|byte| !byte.is_ascii_whitespace()) {
@@ -248,7 +248,7 @@ async fn tell_protocol<S: AsyncRead + Unpin>(stream: &mut S, read: &mut BytesMut
 fn told_by(first: u8) -> Option<PortProtocol> {
     match first {
         b'{' | b'[' => Some(PortProtocol::Stratum),
-        // bfgminer tries TLS first, even on a stratum+tcp address; closed at once, it comes back in plain text.
+        // bfgminer tries TLS first, even on a stratum+tcp address; closed at once, it reconnects in plain text.
         0x16 => Some(PortProtocol::Tls),
         b'A'..=b'Z' => Some(PortProtocol::Http),
         _ => None,

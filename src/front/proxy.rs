@@ -1,4 +1,4 @@
-//! The PROXY protocol, versions 1 and 2 (haproxy.org): a proxy that we trust says whose connection it passes on.
+//! PROXY protocol, versions 1 and 2 (haproxy.org): a trusted proxy names the client of each connection.
 
 use bytes::{Buf, BytesMut};
 use ipnet::IpNet;
@@ -8,40 +8,40 @@ use std::net::{IpAddr, SocketAddr};
 use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncReadExt};
 
-/// What a header of version 1 begins with.
+/// Start of a header of version 1.
 const TEXT: &[u8] = b"PROXY ";
 
-/// What a header of version 2 begins with.
+/// Start of a header of version 2.
 const BINARY: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
 
-/// Longest header taken. Version 1 has at most 107 bytes; version 2 may carry certificates' names.
+/// Maximum length of a header, in bytes. Version 1 has at most 107; version 2 may carry names of certificates.
 const HEADER_BYTES_MAX: usize = 2 * 1024;
 
-/// Why a connection's header cannot be taken.
+/// Reason for refusing a header.
 #[derive(Debug, Error)]
 pub(super) enum ProxyError {
     #[error(transparent)]
     Io(#[from] io::Error),
-    #[error("a PROXY header that is none: {0}")]
+    #[error("malformed PROXY header: {0}")]
     Malformed(String),
-    #[error("a PROXY header of more than {HEADER_BYTES_MAX} bytes")]
+    #[error("PROXY header longer than {HEADER_BYTES_MAX} bytes")]
     TooLong,
 }
 
-/// Whether `address` is one of those that may speak for others.
+/// True if `address` is a trusted proxy.
 pub(super) fn is_trusted(proxies: &[IpNet], address: IpAddr) -> bool {
     proxies.iter().any(|network| network.contains(&address))
 }
 
-/// Reads the header that `stream` may begin with, and says whose connection it is: `proxy`'s own if there is none, or if
-/// it says nothing (health checks do not). What was read beyond it stays in `read`.
+/// Reads the header at the start of `stream`, if any, and returns the client's address: that of `proxy` without a
+/// header, or if the header names none (health checks). Bytes after the header stay in `read`.
 pub(super) async fn client<S>(stream: &mut S, read: &mut BytesMut, proxy: SocketAddr) -> Result<SocketAddr, ProxyError>
 where
     S: AsyncRead + Unpin,
 {
     loop {
         if may_begin(read) {
-            // Half a line of version 1 would be taken for a wrong one.
+            // A partial line of version 1 would be refused as malformed.
             let is_whole_line = read.windows(2).any(|end| end == b"\r\n");
             if read.starts_with(BINARY) || (read.starts_with(TEXT) && is_whole_line) {
                 let header = HeaderResult::parse(read);
@@ -63,7 +63,7 @@ where
     }
 }
 
-/// Whether `read` is, or may become, the beginning of a header.
+/// True if `read` is, or may become, the start of a header.
 fn may_begin(read: &[u8]) -> bool {
     !read.is_empty()
         && [TEXT, BINARY].iter().any(|beginning| {
@@ -72,7 +72,7 @@ fn may_begin(read: &[u8]) -> bool {
         })
 }
 
-/// A complete header's length, and the client that it names, if it names one.
+/// Length of a complete header, and the client in it, if any.
 fn understand(header: HeaderResult<'_>) -> Result<(usize, Option<SocketAddr>), ProxyError> {
     match header {
         HeaderResult::V1(Ok(header)) => {
@@ -85,7 +85,7 @@ fn understand(header: HeaderResult<'_>) -> Result<(usize, Option<SocketAddr>), P
         }
         HeaderResult::V2(Ok(header)) => {
             let client = match (header.command, header.addresses) {
-                // The proxy's own connection, to see whether we are alive.
+                // The proxy's own connection, a health check.
                 (v2::Command::Local, _) => None,
                 (_, v2::Addresses::IPv4(tcp)) => Some((tcp.source_address, tcp.source_port).into()),
                 (_, v2::Addresses::IPv6(tcp)) => Some((tcp.source_address, tcp.source_port).into()),
@@ -104,7 +104,7 @@ mod tests {
 
     const PROXY: &str = "10.0.0.1:4000";
 
-    /// What is told of a connection that sends `bytes`, and what is left of them.
+    /// Sends `bytes`; returns the client's address, and the bytes after the header.
     async fn told(bytes: &[u8]) -> Result<(SocketAddr, Vec<u8>), ProxyError> {
         let mut read = BytesMut::new();
         // One byte at a time, as the slowest proxy would.

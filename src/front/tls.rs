@@ -1,4 +1,4 @@
-//! Stratum and pages over TLS: reads the operator's certificate and key.
+//! TLS for Stratum and pages: loads the operator's certificate and key.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -12,50 +12,50 @@ use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::rustls::{self, ServerConfig};
 use tokio_rustls::server::TlsStream;
 
-/// Speaks TLS with the operator's certificate.
+/// TLS acceptor with the operator's certificate.
 #[derive(Clone)]
 pub struct Tls(TlsAcceptor);
 
 impl fmt::Debug for Tls {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Nothing of a private key belongs in a log.
+        // No part of a private key belongs in a log.
         f.write_str("Tls")
     }
 }
 
-/// Where certificate and key are.
+/// Paths of certificate and key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TlsFiles {
-    /// The certificate and those that lead to its root, PEM, our own first.
+    /// Certificate chain in PEM, our own certificate first.
     pub certificates: PathBuf,
-    /// Its private key, PEM.
+    /// Private key in PEM.
     pub key: PathBuf,
 }
 
-/// Why TLS cannot be spoken.
+/// Reason why TLS cannot be used.
 #[derive(Debug, Error)]
 pub enum TlsError {
-    /// A file cannot be read, or is no PEM file.
+    /// A file cannot be read, or is not PEM.
     #[error("cannot read `{path}`: {error}")]
     File {
-        /// Its name.
+        /// Path of the file.
         path: PathBuf,
-        /// Why.
+        /// Cause.
         error: pem::Error,
     },
-    /// There is no certificate in it.
-    #[error("`{0}` holds no certificate")]
+    /// The file has no certificate.
+    #[error("no certificate in `{0}`")]
     Empty(PathBuf),
-    /// They do not belong together, or are of a kind that is not supported.
+    /// The key does not match the certificate, or their kind is not supported.
     #[error("certificate and key cannot be used: {0}")]
     Unusable(#[from] rustls::Error),
 }
 
 impl Tls {
-    /// Reads `files`.
+    /// Loads `files`.
     ///
     /// # Errors
-    /// Which file is wrong, and how.
+    /// The file that is unusable, and the cause.
     pub fn read(files: &TlsFiles) -> Result<Self, TlsError> {
         let wrong = |path: &Path| {
             let path = path.to_owned();
@@ -75,7 +75,7 @@ impl Tls {
         Ok(Self(TlsAcceptor::from(Arc::new(config))))
     }
 
-    /// Greets a client.
+    /// Performs the TLS handshake with a client.
     pub(super) async fn accept<S>(&self, stream: S) -> io::Result<TlsStream<S>>
     where
         S: AsyncRead + AsyncWrite + Unpin,

@@ -1,4 +1,4 @@
-//! Decides what a solution is - block, share, or both - and sends each on, the block first.
+//! Classifies each solution as block, share or both, and sends it on, the block first.
 
 pub mod peer_blocks;
 
@@ -17,14 +17,14 @@ use crate::blocks::{Finding, FoundBlock};
 use crate::chain::{OwnShare, OwnShares};
 use crate::work::{Goal, Ticket};
 
-/// Solutions that may wait: sessions wait with them when it is full, and their own sockets feel it.
+/// Capacity of the solution queue: sessions wait when it is full, and stop reading from their sockets.
 pub const SOLUTIONS_QUEUED_MAX: usize = 1024;
 
-/// Shares of our own that wait for a share chain that takes none. At a share every few seconds, hours of them; each is some
-/// kilobytes.
+/// Maximum number of our shares waiting for a blocked share chain. At a share every few seconds that is hours; each
+/// takes some kilobytes.
 const SHARES_WAITING_MAX: usize = 8192;
 
-/// Names and explains the metrics of this part.
+/// Registers the metrics of this module.
 pub fn describe() {
     describe_counter!("solution_blocks_total", "Solutions that are blocks");
     describe_counter!("solution_shares_total", "Solutions that are shares");
@@ -38,8 +38,8 @@ pub fn describe() {
     peer_blocks::describe();
 }
 
-/// Handles solutions until all who could send one are gone. Blocks never wait for the share chain: shares that it does not
-/// take at once wait here, in order.
+/// Processes solutions until all senders are dropped. Blocks never wait for the share chain: shares that it cannot take
+/// at once wait here, in order.
 pub async fn run(mut solutions: mpsc::Receiver<Solution<Ticket>>, blocks: mpsc::Sender<FoundBlock>, shares: OwnShares) {
     let mut waiting: VecDeque<OwnShare> = VecDeque::new();
     loop {
@@ -54,7 +54,7 @@ pub async fn run(mut solutions: mpsc::Receiver<Solution<Ticket>>, blocks: mpsc::
                 Err(_) => waiting.clear(),
             },
         }
-        // Without another turn where there is room, as there always should be.
+        // Without another turn where there is room, the usual case.
         while !waiting.is_empty()
             && let Some(room) = shares.try_room()
         {
@@ -79,7 +79,7 @@ async fn take(
     let draft = match ticket.draft() {
         Ok(draft) => draft,
         Err(error) => {
-            error!(job = %solution.job.id(), %error, "a solution whose coinbase cannot be made again");
+            error!(job = %solution.job.id(), %error, "cannot rebuild the coinbase of a solution");
             counter!("solution_nothing_total").increment(1);
             return;
         }
@@ -91,7 +91,7 @@ async fn take(
         let (height, hash) = (block.height, block.hash);
         // Sent before it is logged.
         if blocks.send(block).await.is_err() {
-            error!(height, %hash, "a block was found after submission had ended");
+            error!(height, %hash, "block found after submission had ended");
         }
         info!(height, %hash, worker = %solution.worker, "block found");
     }
@@ -102,18 +102,18 @@ async fn take(
                 if waiting.len() >= SHARES_WAITING_MAX {
                     error!(
                         waiting = waiting.len(),
-                        "the share chain takes nothing: the oldest share of our own is dropped"
+                        "share chain blocked: dropping our oldest share"
                     );
                     waiting.pop_front();
                 }
                 waiting.push_back(shares.store(Arc::new(share), solution.judged));
             }
-            Err(error) => error!(job = %solution.job.id(), %error, "a share of our own that is none"),
+            Err(error) => error!(job = %solution.job.id(), %error, "cannot make a share of a solution"),
         }
     }
     if reached.is_empty() {
-        // The job's solution target said otherwise: they must come from the same work.
-        error!(job = %solution.job.id(), worker = %solution.worker, "a solution that solves nothing");
+        // Contradicts the job's solution target: both must come from the same work.
+        error!(job = %solution.job.id(), worker = %solution.worker, "solution is neither a block nor a share");
         counter!("solution_nothing_total").increment(1);
     }
 }

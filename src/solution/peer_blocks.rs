@@ -1,8 +1,8 @@
-//! Makes blocks of shares that solve one, wherever their finder is: the more ways a block goes, the sooner it is in the chain.
+//! Rebuilds the blocks of peers' shares that solve one: more routes bring a block into the chain sooner.
 //!
-//! A share proves its block's transactions and carries none. Before version 34 it lists their hashes, and this node may
-//! know them all. From then on it has only the merkle branch, and the block can be made again if its finder's daemon made
-//! the template that ours made: most likely of blocks that are empty, or where both ask one daemon.
+//! A share proves its block's transactions without carrying them. Before version 34 it lists their hashes, and this
+//! node may know them all. From then on it has only the merkle branch, so the block can be rebuilt only if our daemon
+//! made the same template as the finder's: most likely for empty blocks, or where both use one daemon.
 
 use bitcoin::BlockHash;
 use bitcoin::hashes::Hash;
@@ -22,41 +22,41 @@ use crate::blocks::{Finding, FoundBlock, Sighting};
 use crate::chain::{KnownTransactions, SolvedShare};
 use crate::template::{Template, TemplateTransaction};
 
-/// Templates kept, of the latest two blocks to build on: minutes of them.
+/// Maximum number of templates kept, for the latest two parent blocks: minutes of them.
 const TEMPLATES_MAX: usize = 20;
-/// Blocks to build on of which templates are kept.
+/// Maximum number of parent blocks of which templates are kept.
 const PARENTS_MAX: usize = 2;
 
-/// Blocks that cannot be made here and wait to be taken note of.
+/// Capacity of the queue of blocks that cannot be rebuilt here.
 pub const SIGHTINGS_QUEUED_MAX: usize = 64;
 
-/// Finds a transaction that peers sent, by the hash over all of its bytes.
+/// Looks up a transaction received from peers, by the hash over all of its bytes.
 pub type TransactionLookup = Arc<dyn Fn(&Digest) -> Option<Bytes> + Send + Sync>;
 
-/// Why a share's block cannot be made here.
+/// Reason why a share's block cannot be rebuilt here.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum NoBlock {
-    /// Its header builds on a block that no template here builds on.
-    #[error("no template here builds on its parent block")]
+    /// No template has the parent block of its header.
+    #[error("no template for its parent block")]
     UnknownParent,
-    /// Its header claims an easier target than the block's.
-    #[error("it does not meet the target that the daemon asks for")]
+    /// The target in its header is easier than the block's.
+    #[error("it does not meet the daemon's target")]
     NotHardEnough,
-    /// It lists transactions that are not known here.
-    #[error("{0} of its {1} transactions are not known here")]
+    /// Some of its transactions are unknown.
+    #[error("{0} of its {1} transactions are unknown")]
     MissingTransactions(usize, usize),
-    /// Its branch is not that of any template here.
-    #[error("its transactions are those of no template here")]
+    /// Its merkle branch matches no template.
+    #[error("its transactions match no template")]
     OtherTransactions,
-    /// Its witnesses are not those that its coinbase commits to.
+    /// The witnesses differ from those that its coinbase commits to.
     #[error("its coinbase commits to other witnesses")]
     OtherWitnesses,
-    /// Its block must carry an extension block, which is known for a template's whole list only.
-    #[error("its extension block is not known here")]
+    /// Its block needs an extension block, which is known for a template's complete list only.
+    #[error("its extension block is unknown")]
     MissingExtension,
 }
 
-/// Names and explains the metrics of this part.
+/// Registers the metrics of this module.
 pub fn describe() {
     describe_counter!(
         "solution_peer_blocks_total",
@@ -67,17 +67,17 @@ pub fn describe() {
     }
 }
 
-/// What blocks are made of.
+/// Inputs for rebuilding blocks.
 pub struct Inputs {
-    /// What there is to mine.
+    /// Templates of our daemon.
     pub templates: watch::Receiver<Option<Arc<Template>>>,
-    /// What there is to build on.
+    /// Tips of the share chain.
     pub tips: watch::Receiver<Option<Arc<Tip>>>,
-    /// Where to look for what is in no template.
+    /// Look-up of transactions that are in no template.
     pub known: TransactionLookup,
-    /// Where the share chain hears of the transactions that templates have, as long as its shares list theirs.
+    /// Known transactions of the templates, for the share chain while its shares list theirs.
     pub transactions: Arc<watch::Sender<Arc<KnownTransactions>>>,
-    /// Hears of blocks that cannot be made here. Dropped if it is full.
+    /// Queue of blocks that cannot be rebuilt here; entries are dropped when it is full.
     pub sightings: mpsc::Sender<Sighting>,
 }
 
@@ -87,7 +87,7 @@ impl fmt::Debug for Inputs {
     }
 }
 
-/// Makes blocks of solved shares until nobody can send one.
+/// Rebuilds blocks of solved shares until all senders are dropped.
 pub async fn run(mut solved: mpsc::Receiver<SolvedShare>, mut inputs: Inputs, blocks: mpsc::Sender<FoundBlock>) {
     let mut recent = Recent::default();
     let mut templates_left = true;
@@ -123,7 +123,7 @@ fn tell_transactions(recent: &Recent, inputs: &Inputs) {
 async fn take(recent: &Recent, solved: &SolvedShare, inputs: &Inputs, blocks: &mpsc::Sender<FoundBlock>) {
     let hash = solved.share.hash();
     if solved.is_own {
-        debug!(share = %hash, "its block was submitted when it was found");
+        debug!(share = %hash, "the block of our own share has been submitted already");
         return;
     }
     match recent.block_of(solved, &inputs.known) {
@@ -132,21 +132,21 @@ async fn take(recent: &Recent, solved: &SolvedShare, inputs: &Inputs, blocks: &m
             let (height, hash, finder) = (block.height, block.hash, block.finding.finder.clone());
             // Sent before it is logged.
             if blocks.send(block).await.is_err() {
-                error!(height, %hash, "a peer's block came after submission had ended");
+                error!(height, %hash, "peer's block received after submission had ended");
             }
-            info!(height, %hash, finder, "a peer's share is a block: submitted here too");
+            info!(height, %hash, finder, "block found by a peer: submitted here too");
         }
-        // Anyone may claim an easy target; it is a block of nothing.
+        // Any peer can claim an easy target; that is not a block.
         Err(reason @ NoBlock::NotHardEnough) => {
-            debug!(share = %hash, %reason, "a peer's share that claims to be a block");
+            debug!(share = %hash, %reason, "peer's share claims to be a block");
         }
         Err(reason @ NoBlock::UnknownParent) => {
-            debug!(share = %hash, %reason, "a peer's share that claims to be a block");
+            debug!(share = %hash, %reason, "peer's share claims to be a block");
             let _ = inputs.sightings.try_send(sighting(recent, solved, &reason));
         }
         Err(reason) => {
             counter!("solution_peer_blocks_total", "result" => "not_made").increment(1);
-            info!(share = %hash, %reason, "a peer's share is a block, which its finder alone can submit");
+            info!(share = %hash, %reason, "block found by a peer: only its finder can submit it");
             let _ = inputs.sightings.try_send(sighting(recent, solved, &reason));
         }
     }
@@ -175,7 +175,7 @@ fn finding(solved: &SolvedShare) -> Finding {
     }
 }
 
-/// The latest templates. A transaction that is in many of them is kept once.
+/// Latest templates. A transaction in several of them is kept once.
 #[derive(Debug, Default)]
 pub struct Recent {
     /// Latest last.
@@ -184,7 +184,7 @@ pub struct Recent {
 }
 
 impl Recent {
-    /// Keeps a template, and forgets those that are too many or too old.
+    /// Adds a template, and drops those that are too many or too old.
     pub fn keep(&mut self, template: &Arc<Template>) {
         let of_pool = template.transactions.iter().map(|one| {
             let pooled = self.raw.entry(one.wtxid.to_byte_array()).or_insert_with(|| one.clone());
@@ -212,10 +212,10 @@ impl Recent {
         }
     }
 
-    /// What shares that list their transactions are judged by.
+    /// Transactions for checking shares that list theirs.
     pub fn transactions(&self) -> KnownTransactions {
         let facts = self.raw.iter().map(|(wtxid, one)| {
-            // Weight is three times the stripped size and once the whole.
+            // Weight counts the stripped size three times and the full size once.
             let stripped = one.weight.saturating_sub(one.raw.len() as u64) / 3;
             let stripped_size = u32::try_from(stripped).unwrap_or(u32::MAX);
             (*wtxid, KnownTransaction { fee: Some(one.fee), stripped_size })
@@ -223,7 +223,7 @@ impl Recent {
         facts.collect()
     }
 
-    /// The whole block of a share.
+    /// Rebuilds the block of a share.
     ///
     /// # Errors
     /// [`NoBlock`].
@@ -261,7 +261,7 @@ impl Recent {
         })
     }
 
-    /// The transactions that a share lists.
+    /// Looks up the transactions listed by a share.
     fn listed<'a>(
         &'a self,
         share: &Share,
@@ -279,13 +279,13 @@ impl Recent {
     }
 }
 
-/// What follows a block's coinbase.
+/// The part of a block after its coinbase.
 struct Body<'a> {
     transactions: Vec<Bytes>,
     suffix: &'a [u8],
 }
 
-/// The transactions of the template that has the share's branch, as a whole or in its first part.
+/// Transactions of the template whose complete list, or first part, has the share's branch.
 fn of_branch<'a>(share: &Share, templates: &[&'a Arc<Template>]) -> Result<Body<'a>, NoBlock> {
     let branch = match &share.info().segwit_data {
         Some(segwit) => &segwit.txid_merkle_branch,
@@ -300,7 +300,7 @@ fn of_branch<'a>(share: &Share, templates: &[&'a Arc<Template>]) -> Result<Body<
     });
     let (template, count) = found.ok_or(NoBlock::OtherTransactions)?;
     let transactions = &template.transactions[..count];
-    // What the branch proves is what the header was hashed with.
+    // The branch must be the one that the header was hashed with.
     if merkle::fold(*share.gentx_hash(), branch) != *share.merkle_root() {
         return Err(NoBlock::OtherTransactions);
     }
@@ -314,15 +314,14 @@ fn wtxids(transactions: &[TemplateTransaction]) -> Vec<Digest> {
     transactions.iter().map(|one| one.wtxid.to_byte_array()).collect()
 }
 
-/// The coinbase commits to what its share says; that must be what goes into the block.
+/// Checks that the share's witness commitment, which is in the coinbase, matches the block's witnesses.
 fn check_witnesses(share: &Share, wtxids: &[Digest]) -> Result<(), NoBlock> {
     let Some(segwit) = &share.info().segwit_data else { return Ok(()) };
     let root = merkle::fold([0; 32], &merkle::branch_of_first(wtxids));
     if root == segwit.wtxid_merkle_root { Ok(()) } else { Err(NoBlock::OtherWitnesses) }
 }
 
-/// What follows a block of these transactions: an extension block, where a chain has them, fits its template's whole
-/// list only.
+/// Extension block after these transactions, on chains that have them: fits a template's complete list only.
 fn suffix_of<'a>(transactions: &[Digest], templates: &[&'a Arc<Template>]) -> Result<&'a [u8], NoBlock> {
     if templates.iter().all(|template| template.suffix.is_empty()) {
         return Ok(&[]);
@@ -331,18 +330,18 @@ fn suffix_of<'a>(transactions: &[Digest], templates: &[&'a Arc<Template>]) -> Re
     whole.map(|template| &template.suffix[..]).ok_or(NoBlock::MissingExtension)
 }
 
-/// How many leaves, from the first on, have this branch of the leaf before them: most likely all.
+/// Number of leaves, from the first, for which the leaf before them has this branch: most likely all.
 fn first_with_branch(leaves: &[Digest], branch: &[Digest]) -> Option<usize> {
     let Some((last, lower)) = branch.split_last() else {
-        // No transactions at all: every template has those.
+        // No transactions: every template has those.
         return Some(0);
     };
-    // The siblings below the last are whole trees: of 1, 2, 4 and so on leaves.
+    // The siblings except the last are complete trees of 1, 2, 4 and so on leaves.
     let begin = (1_usize.checked_shl(u32::try_from(lower.len()).ok()?)?).checked_sub(1)?;
     if leaves.len() <= begin || *lower != merkle::branch_of_first(&leaves[..begin])[..] {
         return None;
     }
-    // The last is a tree of as many leaves, of which the latter may repeat the one before.
+    // The last is a tree of as many leaves, or fewer with the last repeated.
     let rest = &leaves[begin..leaves.len().min(2 * begin + 1)];
     let mut levels = vec![rest.to_vec()];
     for level in 0..lower.len() {
@@ -352,10 +351,10 @@ fn first_with_branch(leaves: &[Digest], branch: &[Digest]) -> Option<usize> {
     (1..=rest.len()).rev().find(|count| padded_root(&levels, *count) == *last).map(|count| begin + count)
 }
 
-/// Root of the tree over the first `count` leaves, as high as `levels`, which are those of its whole subtrees.
+/// Root of the tree over the first `count` leaves, padded to the height of `levels`, its complete subtrees.
 fn padded_root(levels: &[Vec<Digest>], count: usize) -> Digest {
     let mut count = count;
-    // The last node of the level, where it is not a whole tree's.
+    // Last node of the level, if its subtree is incomplete.
     let mut partial: Option<Digest> = None;
     for level in &levels[..levels.len() - 1] {
         let last = partial.unwrap_or_else(|| level[count - 1]);

@@ -268,7 +268,7 @@ fn each_worker_port_has_its_own_difficulty_and_pages_may_be_elsewhere() {
     let web_port = format!("127.0.0.1:{web}");
     let args = ["-w", &terms, "--web-port", &web_port];
     let node = NodeBuilder::new(P2POOL, &daemon).args(&args).spawn();
-    node.wait_for_log("pages and metrics are here", PATIENCE);
+    node.wait_for_log("listening for pages and metrics", PATIENCE);
     let runtime = tokio::runtime::Runtime::new().expect("threads");
     wait_until("miners are served", PATIENCE, || {
         runtime.block_on(async { ask(connect(web).await, "GET /health HTTP/1.1\r\n", "").await.status == 200 })

@@ -1,4 +1,4 @@
-//! A peer's block is made again byte by byte where it can be, and never made wrongly.
+//! A peer's block is rebuilt byte by byte where possible, and never wrongly.
 
 use super::*;
 use crate::runtime::clock::unix_second;
@@ -15,7 +15,7 @@ use stratum::mining::job::LastRoot;
 use stratum::mining::submission::Submission;
 use stratum::{Epochs, Work};
 
-// A pubkey hash's, which every share version can hold.
+// A pubkey hash, which every share version can hold.
 const MINER: &str = "mipcBbFg9gMiCh81Kj8tqqdgoZub1ZJRfn";
 
 fn network(version: u64) -> &'static Network {
@@ -64,7 +64,7 @@ fn template(count: u32, change: impl FnOnce(&mut TemplateParts)) -> Arc<Template
     Arc::new(Template::new(parts, &["csv", "segwit", "taproot"]).unwrap())
 }
 
-/// A share that solves its block, made of `template` by another node on top of `chain`; and the block as that node has it.
+/// Returns a share of another node, made from `template` on top of `chain`, that solves its block; and the block.
 fn found(network: &'static Network, chain: &mut Sharechain, template: &Arc<Template>) -> (SolvedShare, Vec<u8>) {
     let now = f64::from(unix_second());
     let config = Config {
@@ -92,7 +92,7 @@ fn found(network: &'static Network, chain: &mut Sharechain, template: &Arc<Templ
         })
         .unwrap();
     let block = ticket.block(&draft, &header, extranonces);
-    // What the check of a peer's share leaves.
+    // State after the check of a peer's share.
     chain.add(share.clone(), Some("10.0.0.1:9333".parse().unwrap()), now);
     chain.think(now);
     assert!(chain.verified().contains(&share.hash()));
@@ -179,7 +179,7 @@ fn a_block_that_lists_its_transactions_is_made_of_those_known_from_anywhere() {
     for version in [17, 33] {
         let network = network(version);
         let mut chain = Sharechain::new(network);
-        // The second share refers to what the first one lists.
+        // The second share refers to transactions that the first one lists.
         for count in [6, 10] {
             let theirs = template(count, |_| {});
             let (solved, block) = found(network, &mut chain, &theirs);

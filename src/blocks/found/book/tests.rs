@@ -135,7 +135,7 @@ fn sighting(height: Option<u32>) -> Sighting {
         previous_block: None,
         height,
         finding: Finding { value: 5, payee: "payee".into(), finder: "peer 192.0.2.1:9333".into(), is_ours: false },
-        not_made: "its transactions are those of no template here".into(),
+        not_made: "its transactions match no template".into(),
     }
 }
 
