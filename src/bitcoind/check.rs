@@ -1,4 +1,4 @@
-//! Says in one line what is wrong with the daemon, and how soon it is worth asking again.
+//! Diagnoses the daemon in one line, and how soon to try again.
 
 use sharechain::coin::Network;
 use std::time::{Duration, Instant};
@@ -8,20 +8,20 @@ use tracing::{error, info, warn};
 use super::responses::{ChainInfo, ConversionError, NetworkInfo};
 use super::rpc::{Rpc, RpcError, code};
 
-/// How often a message that does not change is repeated.
+/// Interval at which an unchanged message is repeated.
 const REPEAT_INTERVAL: Duration = Duration::from_secs(60);
 
-/// What is wrong with the daemon.
+/// A problem with the daemon.
 #[derive(Debug, Clone, PartialEq, Error)]
 pub enum Diagnosis {
-    /// Nobody listens there.
+    /// No process listens there.
     #[error(
         "cannot reach bitcoind's RPC at {target} ({reason}): is it running, with server=1, and is this its RPC port?"
     )]
     Unreachable {
         /// Address and port.
         target: String,
-        /// The system's words.
+        /// Error text of the system.
         reason: String,
     },
     /// HTTP 401.
@@ -29,7 +29,7 @@ pub enum Diagnosis {
     WrongPassword {
         /// Address and port.
         target: String,
-        /// Where the password came from.
+        /// Source of the password.
         origin: String,
     },
     /// The daemon serves another chain.
@@ -37,13 +37,13 @@ pub enum Diagnosis {
         "wrong chain: bitcoind is on `{theirs}`, but {network} needs `{ours}` (start bitcoind with {option}, or choose another --net)"
     )]
     WrongChain {
-        /// What it serves.
+        /// Chain of the daemon.
         theirs: String,
-        /// What is needed.
+        /// Chain that is needed.
         ours: &'static str,
         /// Our network.
         network: &'static str,
-        /// What would put the daemon on the right one.
+        /// Option that puts the daemon on the right chain.
         option: &'static str,
     },
     /// The daemon does not have the whole chain yet.
@@ -55,38 +55,38 @@ pub enum Diagnosis {
         blocks: u32,
         /// Height of its best header.
         headers: u32,
-        /// How much of the chain it has verified.
+        /// Verified part of the chain, in percent.
         percent: f64,
     },
-    /// It says that it is syncing, and no more.
+    /// The daemon reports that it is syncing, without details.
     #[error("bitcoind is still syncing: {0}")]
     SyncingUntold(String),
     /// The daemon is starting.
     #[error("bitcoind is warming up: {0}")]
     WarmingUp(String),
-    /// The daemon has nobody to send a block to.
+    /// The daemon has no peer to relay a block to.
     #[error("bitcoind has no peers: a block could not leave it")]
     NoPeers,
-    /// The daemon may not follow today's rules.
+    /// The daemon may not enforce the current rules.
     #[error(
         "the daemon, {}, is too old: {} or newer is needed (--allow-obsolete-bitcoind tries anyway)",
         shown(*.version), shown(*.needed)
     )]
     TooOld {
-        /// Its version, as `getnetworkinfo` numbers it.
+        /// Its version, in the format of `getnetworkinfo`.
         version: u32,
-        /// The oldest that would do.
+        /// Oldest acceptable version.
         needed: u32,
     },
-    /// The template cannot be mined on.
-    #[error("bitcoind's template is of no use: {0}")]
+    /// The template is unusable.
+    #[error("bitcoind's template is unusable: {0}")]
     Template(ConversionError),
-    /// Anything else, in the call's own words.
+    /// Any other error of a call.
     #[error(transparent)]
     Other(RpcError),
 }
 
-/// A version as people write it; Litecoin's begin with a zero.
+/// Formats a version for display; Litecoin's begin with a zero.
 fn shown(version: u32) -> String {
     let (major, minor, patch) = (version / 10_000, version / 100 % 100, version % 100);
     if patch == 0 { format!("{major}.{minor}") } else { format!("{major}.{minor}.{patch}") }
@@ -106,8 +106,8 @@ impl From<RpcError> for Diagnosis {
 }
 
 impl Diagnosis {
-    /// The longest wait before asking again: short where waiting helps, long where somebody must do something that takes
-    /// a restart.
+    /// Maximum wait before trying again: short where waiting helps, long where the operator must act, which takes a
+    /// restart.
     pub fn retry_max(&self) -> Duration {
         match self {
             Self::WrongChain { .. } | Self::TooOld { .. } | Self::Template(_) => Duration::from_secs(30),
@@ -116,19 +116,18 @@ impl Diagnosis {
         }
     }
 
-    /// Whether it passes by itself, so that it is no warning.
+    /// True if it passes by itself, and so is no reason for a warning.
     pub fn passes_by_itself(&self) -> bool {
         matches!(self, Self::Syncing { .. } | Self::SyncingUntold(_) | Self::WarmingUp(_))
     }
 
-    /// Whether work must stop at once, however young the last template is: it was made for a chain or rules that are not
-    /// these any more.
+    /// True if work must stop at once, however recent the last template: it was made for another chain or other rules.
     pub fn stops_work(&self) -> bool {
         matches!(self, Self::WrongChain { .. } | Self::Template(_))
     }
 }
 
-/// What is wrong with a daemon that gave these answers; `None` if nothing is.
+/// Returns the problem of a daemon that gave these answers; `None` if there is none.
 pub fn diagnose(chain: &ChainInfo, node: &NetworkInfo, network: &Network, allow_obsolete: bool) -> Option<Diagnosis> {
     let parent = &network.parent;
     if chain.chain != parent.rpc_chain {
@@ -143,7 +142,7 @@ pub fn diagnose(chain: &ChainInfo, node: &NetworkInfo, network: &Network, allow_
         return Some(Diagnosis::TooOld { version: node.version, needed: network.parent.version_min });
     }
     // The daemon calls a chain whose tip is a day old "initial download" too; on the main chain it then gives no
-    // templates, but a test chain that has paused is mined on as it is.
+    // templates, but a paused test chain is mined on as it is.
     if chain.initial_block_download && (parent.rpc_chain == "main" || chain.blocks < chain.headers) {
         let percent = chain.verification_progress * 100.0;
         return Some(Diagnosis::Syncing { blocks: chain.blocks, headers: chain.headers, percent });
@@ -151,25 +150,25 @@ pub fn diagnose(chain: &ChainInfo, node: &NetworkInfo, network: &Network, allow_
     None
 }
 
-/// Asks the daemon about itself.
+/// Queries the daemon's state.
 ///
 /// # Errors
-/// What is wrong with it.
+/// The problem with the daemon.
 pub async fn check(rpc: &Rpc, network: &Network, allow_obsolete: bool) -> Result<NetworkInfo, Diagnosis> {
     let chain: ChainInfo = rpc.call("getblockchaininfo", Vec::new()).await?;
     let node: NetworkInfo = rpc.call("getnetworkinfo", Vec::new()).await?;
     diagnose(&chain, &node, network, allow_obsolete).map_or(Ok(node), Err)
 }
 
-/// Tells the operator what is wrong, once per change and once a minute.
+/// Logs the daemon's problem, once per change and once a minute.
 #[derive(Debug, Default)]
 pub(super) struct TroubleLog(Option<(String, Instant)>);
 
 impl TroubleLog {
-    /// Logs `diagnosis` unless it was just said.
+    /// Logs `diagnosis`, unless it was just logged.
     pub(super) fn tell(&mut self, diagnosis: &Diagnosis, now: Instant) {
         let message = diagnosis.to_string();
-        // Progress changes all the time, and is no news for that.
+        // Progress changes all the time, and is not logged for that.
         let key = if diagnosis.passes_by_itself() { "passes by itself" } else { &message };
         if !self.is_news(key, now) {
             return;
@@ -183,7 +182,7 @@ impl TroubleLog {
         }
     }
 
-    /// All is well; says whether it was not before.
+    /// Resets after a success; returns true if a problem was logged before.
     pub(super) fn all_well(&mut self) -> bool {
         self.0.take().is_some()
     }

@@ -1,14 +1,14 @@
-//! Compares our clock with the daemon's, which each template tells: one answer proves little, a minute of them does.
+//! Compares our clock with the daemon's, which is in each template: one sample proves little, a minute of them does.
 
 use std::time::{Duration, Instant};
 
-/// Seconds that the clocks may differ by.
+/// Maximum difference of the clocks, in seconds.
 pub const CLOCK_OFF_MAX: f64 = 60.0;
-/// A difference counts once it was seen for so long, and so often.
+/// Minimum duration and number of samples of a difference before it counts.
 const SEEN_MIN: Duration = Duration::from_secs(25);
 const SAMPLES_MIN: u32 = 3;
 
-/// Times of a template, in seconds since 1970: asked for and received by our clock, made by the daemon's.
+/// Times of a template, in seconds since 1970: request and receipt by our clock, creation by the daemon's.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Sample {
     pub(super) asked: f64,
@@ -17,23 +17,23 @@ pub(super) struct Sample {
 }
 
 impl Sample {
-    /// Seconds that our clock is ahead: the least that the time of the answer and the daemon's whole seconds allow.
+    /// Seconds by which our clock is ahead: the minimum, given the time of the answer and the daemon's whole seconds.
     fn ahead(self) -> f64 {
         let (least, most) = (self.asked - f64::from(self.daemon) - 1.0, self.came - f64::from(self.daemon));
         0.0_f64.clamp(least.min(most), most.max(least))
     }
 }
 
-/// Judges the samples of one connection.
+/// Evaluates the samples of one connection.
 #[derive(Debug, Default)]
 pub(super) struct ClockCheck {
-    /// When the present difference was first seen, how often since, and whether our clock is the one that is ahead.
+    /// Start of the current difference, number of samples since, and true if our clock is the one ahead.
     off: Option<(Instant, u32, bool)>,
 }
 
 impl ClockCheck {
-    /// Takes a sample that came at `now`; returns the seconds that our clock is ahead, and whether it is off: by more than
-    /// [`CLOCK_OFF_MAX`], to the same side, for long enough.
+    /// Adds a sample received at `now`; returns the seconds by which our clock is ahead, and true if it is off: by more
+    /// than [`CLOCK_OFF_MAX`], to the same side, for long enough.
     pub(super) fn note(&mut self, sample: Sample, now: Instant) -> (f64, bool) {
         let ahead = sample.ahead();
         if ahead.abs() <= CLOCK_OFF_MAX {
@@ -80,6 +80,6 @@ mod tests {
         assert!(!is_off(60.0, 55), "that is near enough");
         assert!(!is_off(700.0, 70) && !is_off(700.0, 100), "seen twice");
         assert!(is_off(700.0, 101));
-        assert!(!is_off(-700.0, 102) && !is_off(-700.0, 103) && is_off(-700.0, 130), "the other side begins anew");
+        assert!(!is_off(-700.0, 102) && !is_off(-700.0, 103) && is_off(-700.0, 130), "the other side starts over");
     }
 }

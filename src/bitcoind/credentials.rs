@@ -1,4 +1,4 @@
-//! Where the daemon's RPC credentials come from: what the operator gave, else `bitcoin.conf`, else the daemon's cookie.
+//! Sources of the daemon's RPC credentials: the operator's, else `bitcoin.conf`, else the daemon's cookie.
 
 use sharechain::coin::Parent;
 use std::fmt;
@@ -6,10 +6,10 @@ use std::io;
 use std::path::{Path, PathBuf};
 use thiserror::Error;
 
-/// Longest configuration or cookie file that is read, in bytes: both are a few lines.
+/// Maximum size of a configuration or cookie file, in bytes: both are a few lines.
 const FILE_BYTES_MAX: u64 = 1 << 20;
 
-/// A secret that shows itself to nobody by accident.
+/// A secret that is never formatted.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Password(String);
 
@@ -19,7 +19,7 @@ impl Password {
         Self(secret.into())
     }
 
-    /// The secret itself, for the one place that sends it.
+    /// Returns the secret, for the one place that sends it.
     pub fn expose(&self) -> &str {
         &self.0
     }
@@ -31,65 +31,65 @@ impl fmt::Debug for Password {
     }
 }
 
-/// User and password, ready to be sent.
+/// User and password, ready for a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Login {
-    /// May be empty: old daemons ask for a password alone.
+    /// User name; may be empty, as old daemons require only a password.
     pub user: String,
-    /// What proves it.
+    /// Secret password.
     pub password: Password,
 }
 
-/// How to log in, now and after each restart of the daemon.
+/// Credentials, now and after each restart of the daemon.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Credentials {
-    /// Always the same.
+    /// Constant.
     Fixed {
-        /// What to send.
+        /// User and password.
         login: Login,
-        /// Where it was found, in words.
+        /// Source, for messages.
         origin: String,
     },
     /// In a file that the daemon rewrites at each start: the first of these that exists.
     Cookie {
-        /// Where it may be, likeliest first.
+        /// Candidates, most likely first.
         paths: Vec<PathBuf>,
     },
 }
 
-/// Why there is nothing to log in with.
+/// Reason why there are no credentials.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum CredentialsError {
-    /// The operator named a file that cannot be read.
+    /// A file named by the operator cannot be read.
     #[error("cannot read {path}: {reason}")]
     Unreadable {
-        /// The file.
+        /// Path of the file.
         path: String,
-        /// The system's words.
+        /// Error text of the system.
         reason: String,
     },
-    /// Nothing anywhere.
+    /// No source has any.
     #[error(
         "no RPC credentials for bitcoind: none given, {}. Give the password (arguments or environment), or set \
          rpcuser and rpcpassword in bitcoin.conf, or run as a user that can read bitcoind's cookie",
         looked_at.join(", ")
     )]
     Missing {
-        /// Every place that was looked at, and what it had.
+        /// Sources that were tried, and the result of each.
         looked_at: Vec<String>,
     },
-    /// The daemon has not written its cookie, or has gone and taken it along.
+    /// The daemon has not written its cookie, or has exited and removed it.
     #[error("no cookie at {} (bitcoind writes it when it starts: is it running?)", list(paths))]
     NoCookie {
-        /// Where it was looked for.
+        /// Paths that were tried.
         paths: Vec<PathBuf>,
     },
-    /// The cookie is there but not for us, or not a cookie.
+    /// The cookie exists, but is not readable for us, or malformed.
     #[error("cannot use the cookie {path}: {reason}")]
     Cookie {
-        /// The file.
+        /// Path of the file.
         path: String,
-        /// What is wrong with it.
+        /// Cause.
         reason: String,
     },
 }
@@ -99,7 +99,7 @@ fn list(paths: &[PathBuf]) -> String {
 }
 
 impl Credentials {
-    /// What to send now; reads the cookie afresh. Touches the disk.
+    /// Returns the current credentials; reads the cookie each time. Blocks on the disk.
     ///
     /// # Errors
     /// A cookie that is missing, unreadable or not `user:password`.
@@ -122,7 +122,7 @@ impl Credentials {
         Err(CredentialsError::NoCookie { paths: paths.clone() })
     }
 
-    /// Where they come from, in words for a message about a wrong password.
+    /// Source of the credentials, for a message about a wrong password.
     pub fn origin(&self) -> String {
         match self {
             Self::Fixed { origin, .. } => origin.clone(),
@@ -131,7 +131,7 @@ impl Credentials {
     }
 }
 
-/// What `bitcoin.conf` says that concerns us, as Bitcoin Core reads it for one chain.
+/// Relevant settings of `bitcoin.conf`, as Bitcoin Core reads them for one chain.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct ConfFile {
     /// `rpcuser`.
@@ -149,7 +149,7 @@ pub struct ConfFile {
 }
 
 impl ConfFile {
-    /// Reads `text` for the chain whose section is called `section`. As in Core, the first value given wins, the chain's
+    /// Parses `text` for the chain whose section is called `section`. As in Core, the first value wins, the chain's
     /// section wins over the top, and ports at the top count for the main chain only.
     pub fn parse(text: &str, section: &str) -> Self {
         let mut settings: Vec<(String, &str, &str)> = Vec::new();
@@ -186,23 +186,23 @@ impl ConfFile {
     }
 }
 
-/// What was found: how to log in, and the ports that the configuration names.
+/// Result of the search: credentials, and the ports in the configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FoundLogin {
     /// How to log in.
     pub credentials: Credentials,
-    /// The daemon's RPC port, if its configuration says.
+    /// RPC port of the daemon, if configured.
     pub rpc_port: Option<u16>,
-    /// The daemon's P2P port, if its configuration says.
+    /// P2P port of the daemon, if configured.
     pub p2p_port: Option<u16>,
 }
 
-/// Looks for credentials: `given` ones, else those of the configuration at `config_path` (or at its usual place below
-/// `home`), else the daemon's cookie. A cookie that is not there yet is good enough if its folder is: the daemon may
-/// start later than we do.
+/// Searches for credentials: `given` ones, else those of the configuration at `config_path` (or at its usual place
+/// below `home`), else the daemon's cookie. A cookie that does not exist yet is accepted if its folder does: the daemon
+/// may start later than this node.
 ///
 /// # Errors
-/// A named file that cannot be read, or nothing found, with every place that was looked at.
+/// A named file that cannot be read, or no credentials, with every source that was tried.
 pub fn find(
     given: Option<&Login>,
     config_path: Option<&Path>,
@@ -214,8 +214,8 @@ pub fn find(
     let mut conf = ConfFile::default();
     let path = match config_path {
         Some(path) => Some(path.to_owned()),
-        // With the password given, P2Pool leaves the configuration alone (protocol section 13.4): the daemon may be
-        // another machine's, and this file not its own.
+        // With the password given, P2Pool ignores the configuration (protocol section 13.4): the daemon may run on
+        // another machine, and this file may not be its own.
         None if given.is_some() => None,
         None => usual_dir.as_ref().map(|dir| dir.join(parent.conf_name)),
     };
@@ -253,15 +253,15 @@ pub fn find(
     Err(CredentialsError::Missing { looked_at })
 }
 
-/// Where the cookie may be. The folder of a configuration that the operator named counts too, since it is usually the
-/// data directory itself.
+/// Possible paths of the cookie. The folder of a configuration named by the operator counts too, since it is usually
+/// the data directory.
 fn cookie_paths(conf: &ConfFile, config_path: Option<&Path>, usual: Option<&Path>, parent: &Parent) -> Vec<PathBuf> {
     let dirs: Vec<PathBuf> = match &conf.data_dir {
         Some(dir) => vec![dir.clone()],
         None => config_path.and_then(Path::parent).into_iter().chain(usual).map(Path::to_owned).collect(),
     };
     let name = conf.cookie_file.clone().unwrap_or_else(|| PathBuf::from(".cookie"));
-    // Joining an absolute path replaces what stood before it.
+    // Joining an absolute path replaces the path before it.
     let mut paths: Vec<PathBuf> = dirs.iter().map(|dir| dir.join(parent.datadir_folder).join(&name)).collect();
     if paths.is_empty() && name.is_absolute() {
         paths.push(name);
@@ -270,7 +270,7 @@ fn cookie_paths(conf: &ConfFile, config_path: Option<&Path>, usual: Option<&Path
     paths
 }
 
-/// The daemon's data directory when nothing else is said.
+/// Default data directory of the daemon.
 fn usual_data_dir(home: &Path, parent: &Parent) -> PathBuf {
     if cfg!(target_os = "macos") {
         home.join("Library/Application Support").join(parent.data_folder_macos)

@@ -1,4 +1,4 @@
-//! Puts a real `bitcoind` behind the [`Handle`]: finds its credentials and starts the tasks that speak with it.
+//! Connects a [`Handle`] to a real `bitcoind`: finds credentials and starts the tasks that talk to it.
 
 use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge};
 use serde_json::{Value, json};
@@ -21,34 +21,34 @@ use crate::blocks::journal::Journal;
 use crate::blocks::{Reports, submit};
 use crate::runtime::tasks::Tasks;
 
-/// Marks the payout address among the wallet's own, as P2Pool does.
+/// Label of the payout address in the daemon's wallet, P2Pool's.
 const WALLET_LABEL: &str = "p2pool";
 
-/// `getaddressesbylabel`'s error for a label that was never used (`RPC_WALLET_INVALID_LABEL_NAME`).
+/// `getaddressesbylabel`'s error for an unused label (`RPC_WALLET_INVALID_LABEL_NAME`).
 const NO_SUCH_LABEL: i32 = -11;
 
-/// Where the daemon is and how to treat it.
+/// Settings of the connection to the daemon.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// Host name or IP address, of RPC and P2P alike.
+    /// Host name or IP address, for RPC and P2P.
     pub address: String,
     /// RPC port; else the one in `bitcoin.conf`, else the network's.
     pub rpc_port: Option<u16>,
     /// P2P port; else the one in `bitcoin.conf`, else the network's.
     pub p2p_port: Option<u16>,
-    /// User and password as the operator gave them; else `bitcoin.conf`'s, else the cookie's.
+    /// User and password from the operator; else `bitcoin.conf`'s, else the cookie's.
     pub credentials: Option<Login>,
-    /// `bitcoin.conf`, if it is not where it usually is.
+    /// Path of `bitcoin.conf`, if not the usual one.
     pub config_path: Option<PathBuf>,
-    /// Work with a daemon older than the oldest that is known to be right.
+    /// Set to accept a daemon older than the oldest known to work.
     pub allow_obsolete: bool,
-    /// The daemon counts as gone when it gave no template for this long. It is polled three times as often, or every
+    /// Time without a template after which the daemon counts as gone. It is polled three times as often, or every
     /// [`POLL_INTERVAL`] if that is more often.
     pub gone_after: Duration,
 }
 
 impl Config {
-    /// A daemon on this machine with everything at its usual place, gone after a minute.
+    /// Settings for a daemon on this machine with default paths, gone after a minute.
     pub fn local() -> Self {
         Self {
             address: "127.0.0.1".to_owned(),
@@ -62,7 +62,7 @@ impl Config {
     }
 }
 
-/// The daemon's ports, and calls to it.
+/// The daemon's ports and RPC client.
 pub(super) struct DaemonEndpoint {
     pub(super) rpc: Rpc,
     pub(super) p2p_port: u16,
@@ -77,10 +77,10 @@ pub(super) fn reach(config: &Config, network: &Network) -> Result<DaemonEndpoint
     Ok(DaemonEndpoint { rpc: Rpc::new(&config.address, rpc_port, found.credentials), p2p_port })
 }
 
-/// Starts everything that speaks with the daemon, and returns at once: the daemon itself may come later.
+/// Starts all tasks that talk to the daemon, and returns at once: the daemon may start later.
 ///
 /// # Errors
-/// No credentials, which no waiting would bring.
+/// No credentials, an error that waiting does not resolve.
 pub async fn start(
     config: Config,
     network: &'static Network,
@@ -97,7 +97,7 @@ pub async fn start(
 
     let (p2p_route, peer) = peer::new(&config.address, p2p_port, network, monitor.clone(), news.clone());
     let rpc_route = Arc::new(RpcRoute::new(rpc.clone()));
-    // RPC first: where the two disagree, its answers are the daemon's own words.
+    // RPC first: where the two disagree, its answers are more precise.
     let inputs = submit::Inputs {
         journal,
         routes: vec![rpc_route, p2p_route],
@@ -108,7 +108,7 @@ pub async fn start(
     let resubmitter = submit::start(tasks, inputs);
     tasks.spawn("bitcoind p2p", peer.run());
     tasks.spawn("bitcoind health", monitor.clone().run(tasks.stop_signal()));
-    // Often enough that a quiet daemon is never taken for a gone one, even if a poll or two goes astray.
+    // Often enough that a quiet daemon never counts as gone, even if a poll or two are lost.
     let poll_interval = POLL_INTERVAL.min(config.gone_after / 3);
     let (heights, teller) = heights::new(Some(rpc.clone()), templates.clone());
     tasks.spawn("bitcoind heights", teller.run(tasks.stop_signal()));
@@ -121,24 +121,24 @@ pub async fn start(
     Ok(Handle { templates, health, blocks, resubmitter, heights, reports, best_header, explorer, news })
 }
 
-/// Why the daemon's wallet gave no address although it has one.
+/// Reason why the daemon's wallet returned no usable address.
 #[derive(Debug, Error)]
 pub enum WalletError {
-    /// It could not be asked.
+    /// The credentials are missing.
     #[error(transparent)]
     Credentials(#[from] CredentialsError),
-    /// It did not answer, or not with an address.
+    /// The call failed, or did not return an address.
     #[error(transparent)]
     Rpc(#[from] RpcError),
-    /// It gave an address that this network cannot pay.
-    #[error("bitcoind's wallet gave the address {0}, which is none of this network's that can be paid")]
+    /// The wallet returned an address that this network cannot pay.
+    #[error("bitcoind's wallet returned the address {0}, which this network cannot pay")]
     Address(String),
 }
 
-/// An address of the daemon's wallet: the one that an earlier start took, else a new one. `None` if there is no wallet.
+/// Returns an address of the daemon's wallet: that of an earlier start, else a new one. `None` without a wallet.
 ///
 /// # Errors
-/// The daemon cannot be asked, or its answer is no address of this network.
+/// The call failed, or did not return an address of this network.
 pub async fn wallet_address(config: &Config, network: &'static Network) -> Result<Option<String>, WalletError> {
     let rpc = reach(config, network)?.rpc;
     let labelled = rpc.call::<BTreeMap<String, Value>>("getaddressesbylabel", vec![json!(WALLET_LABEL)]).await;
@@ -156,12 +156,12 @@ pub async fn wallet_address(config: &Config, network: &'static Network) -> Resul
     if is_payable(&address, network) { Ok(Some(address)) } else { Err(WalletError::Address(address)) }
 }
 
-/// Whether `address` is this network's, and of a kind that shares can pay: base58 or segwit version 0.
+/// True if `address` is of this network and of a kind that shares can pay: base58 or segwit version 0.
 fn is_payable(address: &str, network: &Network) -> bool {
     script_of(address, &network.parent).is_ok()
 }
 
-/// Describes every metric of the daemon's side.
+/// Registers all metrics of the daemon's side.
 pub fn families() {
     describe_histogram!(
         "bitcoind_rpc_seconds",

@@ -1,4 +1,4 @@
-//! Keeps the header of the block that templates build on: peers are told of it (protocol section 3.10).
+//! Publishes the header of the block that templates build on, for announcements to peers (protocol section 3.10).
 
 use bitcoin::block::Header;
 use bitcoin::consensus::encode;
@@ -10,11 +10,11 @@ use tracing::debug;
 use super::rpc::Rpc;
 use crate::template::Template;
 
-/// The header of a block as it goes over the wire.
+/// Serialised block header.
 pub type RawHeader = [u8; 80];
 
-/// Publishes the header of each template's previous block until `stop`. One that cannot be had is left out: peers hear of
-/// the block by other nodes.
+/// Publishes the header of each template's previous block until `stop`. Headers that cannot be fetched are skipped:
+/// peers learn of the block from other nodes.
 pub(super) async fn run(
     rpc: Rpc,
     mut templates: watch::Receiver<Option<Arc<Template>>>,
@@ -25,7 +25,7 @@ pub(super) async fn run(
     loop {
         let previous = templates.borrow_and_update().as_ref().map(|template| template.previous_block);
         if let Some(previous) = previous.filter(|previous| told != Some(*previous)) {
-            // A daemon that hangs delays no stop.
+            // A hanging daemon must not delay the stop.
             let answer = tokio::select! {
                 () = stop.cancelled() => return,
                 answer = rpc.raw_header(&previous) => answer,
@@ -35,8 +35,8 @@ pub(super) async fn run(
                     told = Some(previous);
                     headers.send_replace(Some(raw(&header)));
                 }
-                Ok(_) => debug!(block = %previous, "bitcoind gave another header than that of the block"),
-                Err(error) => debug!(block = %previous, %error, "no header of the best block"),
+                Ok(_) => debug!(block = %previous, "bitcoind returned the header of another block"),
+                Err(error) => debug!(block = %previous, %error, "cannot fetch the header of the best block"),
             }
         }
         tokio::select! {
@@ -46,7 +46,7 @@ pub(super) async fn run(
     }
 }
 
-/// A header in hex.
+/// Parses a header in hex.
 fn decode(hex: &str) -> Option<Header> {
     encode::deserialize_hex(hex).ok()
 }

@@ -1,4 +1,4 @@
-//! Keeps the daemon's condition, and declares it gone when no template came for too long.
+//! Tracks the daemon's condition, and declares it gone after too long without a template.
 
 use metrics::gauge;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use tracing::{error, info, warn};
 use super::Health;
 use crate::template::Template;
 
-/// The one writer of health and templates. Clones share it.
+/// The only writer of health and templates. Clones share it.
 #[derive(Debug, Clone)]
 pub(super) struct Monitor(Arc<Inner>);
 
@@ -23,7 +23,7 @@ struct Inner {
 }
 
 impl Monitor {
-    /// Nothing is known yet. A daemon that gives no template within `gone_after` of now counts as gone.
+    /// Starts with unknown health. A daemon without a template within `gone_after` from now counts as gone.
     pub(super) fn new(
         health: watch::Sender<Health>,
         templates: watch::Sender<Option<Arc<Template>>>,
@@ -32,11 +32,11 @@ impl Monitor {
         Self(Arc::new(Inner { health, templates, started: Instant::now(), gone_after }))
     }
 
-    /// A template arrived: all is well.
+    /// Records a template: the daemon is healthy.
     pub(super) fn succeeded(&self, template: Arc<Template>) {
         let mut was_gone = false;
         self.0.health.send_modify(|health| {
-            // Under the lock of health: whoever sees that the daemon is back finds work there, and the other way round.
+            // Under the lock of health: a reader that sees the daemon back finds work there, and vice versa.
             self.0.templates.send_replace(Some(template));
             was_gone = health.gone;
             health.last_success = Some(Instant::now());
@@ -49,16 +49,16 @@ impl Monitor {
         }
     }
 
-    /// So long it took over a template.
+    /// Records the time that a template took.
     pub(super) fn took(&self, duration: Duration) {
         self.0.health.send_if_modified(|health| {
-            // Nobody waits for this.
+            // No reader waits for this.
             health.template_took = Some(duration);
             false
         });
     }
 
-    /// Takes the seconds that our clock is ahead of the daemon's, and whether that is too much and lasts.
+    /// Records the seconds by which our clock is ahead of the daemon's, and if that is too much for too long.
     pub(super) fn clock(&self, ahead: f64, is_off: bool) {
         gauge!("bitcoind_clock_ahead_seconds").set(ahead);
         #[expect(clippy::cast_possible_truncation, reason = "a difference of times, saturating")]
@@ -78,7 +78,7 @@ impl Monitor {
         }
     }
 
-    /// Something is wrong, in words.
+    /// Records a problem.
     pub(super) fn failed(&self, trouble: String) {
         self.0.health.send_if_modified(|health| {
             let changed = health.trouble.as_ref() != Some(&trouble);
@@ -87,12 +87,12 @@ impl Monitor {
         });
     }
 
-    /// There is nothing that could be mined on, whatever the age of the last template.
+    /// Withdraws the template, whatever its age.
     pub(super) fn withdraw(&self) {
         self.0.templates.send_if_modified(|template| template.take().is_some());
     }
 
-    /// What the daemon calls itself.
+    /// Records the daemon's user agent.
     pub(super) fn version(&self, version: String) {
         self.0.health.send_if_modified(|health| {
             let changed = health.version != version;
@@ -101,7 +101,7 @@ impl Monitor {
         });
     }
 
-    /// What the daemon warns of.
+    /// Records the daemon's warnings.
     pub(super) fn warnings(&self, warnings: Vec<String>) {
         self.0.health.send_if_modified(|health| {
             let changed = health.warnings != warnings;
@@ -110,12 +110,12 @@ impl Monitor {
         });
     }
 
-    /// Whether the P2P connection is up.
+    /// Records if the P2P connection is up.
     pub(super) fn p2p_connected(&self, connected: bool) {
         self.0.health.send_if_modified(|health| std::mem::replace(&mut health.p2p_connected, connected) != connected);
     }
 
-    /// Watches the clock until `stop`.
+    /// Checks for a daemon that is gone, until `stop`.
     pub(super) async fn run(self, stop: CancellationToken) {
         let mut health = self.0.health.subscribe();
         loop {
@@ -126,7 +126,7 @@ impl Monitor {
             let deadline = tokio::time::Instant::from_std(last + self.0.gone_after);
             tokio::select! {
                 () = stop.cancelled() => return,
-                // The sender is ours, so it is never closed while we run.
+                // The sender is in `self`, so this is never closed.
                 _ = health.changed() => {}
                 () = tokio::time::sleep_until(deadline), if !gone => self.declare_gone(last),
             }

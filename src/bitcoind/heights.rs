@@ -1,4 +1,4 @@
-//! Tells how high the parent chain's blocks stand that shares refer to.
+//! Looks up the heights of the parent chain's blocks that shares refer to.
 
 use bitcoin::BlockHash;
 use bitcoin::hashes::Hash;
@@ -12,22 +12,22 @@ use tracing::debug;
 use super::rpc::Rpc;
 use crate::template::Template;
 
-/// Heights that are remembered: the blocks of some months, whichever came last.
+/// Maximum number of heights remembered: the blocks of some months.
 const HEIGHTS_MAX: usize = 32 * 1024;
 
-/// Blocks that may be asked for and not yet answered.
+/// Capacity of the request queue.
 const QUEUE_MAX: usize = 1024;
 
-/// The two ends that others hold.
+/// Handles for users of the heights.
 #[derive(Debug, Clone)]
 pub struct Heights {
-    /// Where to ask for a block's height.
+    /// Requests for a block's height.
     pub wanted: mpsc::Sender<Digest>,
-    /// Heights by block, raw digests. Blocks that the daemon does not know are not in it.
+    /// Heights by block hash (raw digests). Blocks unknown to the daemon are absent.
     pub known: watch::Receiver<Arc<HashMap<Digest, u32>>>,
 }
 
-/// Answers from templates alone, or from the daemon as well.
+/// Task that answers from templates alone, or from the daemon as well.
 #[derive(Debug)]
 pub struct HeightWatcher {
     rpc: Option<Rpc>,
@@ -36,7 +36,7 @@ pub struct HeightWatcher {
     known: watch::Sender<Arc<HashMap<Digest, u32>>>,
 }
 
-/// Makes both ends. Without `rpc` only the blocks that templates build on are known.
+/// Creates the handles and the task. Without `rpc` only the blocks that templates build on are known.
 pub fn new(rpc: Option<Rpc>, templates: watch::Receiver<Option<Arc<Template>>>) -> (Heights, HeightWatcher) {
     let (wanted_sender, wanted) = mpsc::channel(QUEUE_MAX);
     let (known_sender, known) = watch::channel(Arc::default());
@@ -44,7 +44,7 @@ pub fn new(rpc: Option<Rpc>, templates: watch::Receiver<Option<Arc<Template>>>) 
 }
 
 impl HeightWatcher {
-    /// Answers until `stop`.
+    /// Answers requests until `stop`.
     pub async fn run(mut self, stop: CancellationToken) {
         loop {
             tokio::select! {

@@ -34,51 +34,51 @@ use crate::blocks::submit::Resubmitter;
 use crate::blocks::{Explorer, FoundBlock, Reports};
 use crate::template::Template;
 
-/// Blocks that may wait to be taken up by `submit`. One in ten minutes is usual and each is taken up at once; regtest
-/// finds them faster than it can be told, and then the finder waits.
+/// Capacity of the queue of found blocks. One in ten minutes is usual and each is processed at once; regtest finds them
+/// faster than they are processed, and then the finder waits.
 pub const BLOCKS_QUEUED_MAX: usize = 64;
 
-/// What the rest of the node holds of the daemon.
+/// Handle to the daemon.
 #[derive(Debug, Clone)]
 pub struct Handle {
-    /// The newest template; `None` before the first, and while the daemon is gone, so that nobody mines for nothing.
+    /// Newest template; `None` before the first, and while the daemon is gone, so that no hash rate is wasted.
     pub templates: watch::Receiver<Option<Arc<Template>>>,
-    /// What is known of the daemon's condition.
+    /// Condition of the daemon.
     pub health: watch::Receiver<Health>,
-    /// Where found blocks go. The sender waits when it is full; nothing is dropped. Submission ends when the last sender
-    /// is dropped, so a stopping node drops its handle first.
+    /// Queue of found blocks. The sender waits when it is full; nothing is dropped. Submission ends when the last
+    /// sender is dropped, so a stopping node drops its handle first.
     pub blocks: mpsc::Sender<FoundBlock>,
-    /// Submits a kept block again.
+    /// Resubmits a kept block.
     pub resubmitter: Resubmitter,
-    /// How high the blocks stand that shares refer to.
+    /// Heights of the blocks that shares refer to.
     pub heights: Heights,
-    /// Reports on each block, route by route, and verdicts.
+    /// Reports on each block: attempts by route, and verdicts.
     pub reports: Reports,
-    /// The header of the block that templates build on; `None` while it is not known.
+    /// Header of the block that templates build on; `None` while unknown.
     pub best_header: watch::Receiver<Option<RawHeader>>,
-    /// Knows where a block stands.
+    /// Looks up the position of a block.
     pub explorer: Arc<dyn Explorer>,
-    /// Has the daemon asked for a template at once: somebody heard of a block. Several at once are one.
+    /// Triggers a request for a template at once, after news of a block. Notifications are merged.
     pub news: Arc<Notify>,
 }
 
-/// The daemon's condition, as a snapshot.
+/// Snapshot of the daemon's condition.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Health {
-    /// When a call last succeeded.
+    /// Time of the last template.
     pub last_success: Option<Instant>,
-    /// No call has succeeded for so long that miners are sent away.
+    /// Set when there was no template for so long that miners are disconnected.
     pub gone: bool,
-    /// What the daemon calls itself, such as `/Satoshi:31.0.0/`; empty until known.
+    /// User agent of the daemon, such as `/Satoshi:31.0.0/`; empty until known.
     pub version: String,
-    /// What it warned of when it was last connected to.
+    /// Warnings of the daemon, as of the last time it was connected to.
     pub warnings: Vec<String>,
-    /// The last failure, in words, while it lasts.
+    /// Current failure, if any.
     pub trouble: Option<String>,
-    /// How long it took over the last template that was asked for.
+    /// Time that the last requested template took.
     pub template_took: Option<Duration>,
-    /// Seconds that our clock is ahead of the daemon's (negative: behind), if that is more than [`CLOCK_OFF_MAX`] and lasts.
+    /// Seconds by which our clock is ahead of the daemon's (negative: behind), if above [`CLOCK_OFF_MAX`] for long.
     pub clock_ahead: Option<i64>,
-    /// Whether the P2P connection is up. Always true for the embedded chain.
+    /// Set while the P2P connection is up. Always true for the embedded chain.
     pub p2p_connected: bool,
 }

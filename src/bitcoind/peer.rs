@@ -1,4 +1,4 @@
-//! Drives [`Wire`] over TCP: early news of blocks in, found blocks out, and a new connection when the old one is lost.
+//! Drives [`Wire`] over TCP: early news of blocks in, found blocks out, and reconnects when the connection is lost.
 
 use bitcoin::BlockHash;
 use bytes::Bytes;
@@ -25,42 +25,42 @@ use crate::blocks::{FoundBlock, Outcome};
 use crate::runtime::backoff::Backoff;
 use crate::runtime::clock::since_1970;
 
-/// How long connecting may take.
+/// Maximum time for connecting.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long the daemon may take nothing of what we send.
+/// Maximum time for a write without progress.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// How long a block's fate may take to become known: a slow disk verifies a full block in seconds.
+/// Maximum time until a block's fate is known: a slow disk verifies a full block in seconds.
 const FATE_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// Bytes read at once.
+/// Size of the read buffer, in bytes.
 const READ_BYTES: usize = 64 * 1024;
 
-/// Blocks remembered as not taken at the first attempt.
+/// Maximum number of blocks remembered as not accepted at the first attempt.
 const RETRIED_MAX: usize = 1024;
 
-/// A block for the connection to hand over.
+/// A block for the connection to submit.
 #[derive(Debug)]
 struct Command {
     hash: BlockHash,
     previous: BlockHash,
     bytes: Bytes,
-    /// Whether to hand it over only if the daemon has its parent: Core hangs up on a block without one, and with the
-    /// connection goes the news of blocks.
+    /// Set to submit it only if the daemon has its parent: Core disconnects after a block without one, and the
+    /// connection is needed for news of blocks.
     ask_first: bool,
     fate: oneshot::Sender<Result<Fate, String>>,
 }
 
-/// The daemon's P2P port as a way for blocks.
+/// The daemon's P2P port as a route for blocks.
 #[derive(Debug)]
 pub struct P2pRoute {
     commands: mpsc::Sender<Command>,
-    /// Blocks that did not get in at the first attempt: the daemon is asked for their parents before it gets them again.
+    /// Blocks not accepted at the first attempt: for the next, the daemon is asked for their parents first.
     retried: Mutex<HashSet<BlockHash>>,
 }
 
-/// The connection's side of it.
+/// Task that keeps the connection.
 #[derive(Debug)]
 pub(super) struct Peer {
     target: String,
@@ -70,7 +70,7 @@ pub(super) struct Peer {
     commands: mpsc::Receiver<Command>,
 }
 
-/// Makes the two ends. The peer ends when its route is dropped, so that blocks on their way are not cut off by the stop.
+/// Creates the route and its task, which ends when the route is dropped: a stop does not cut off blocks in flight.
 pub(super) fn new(
     address: &str,
     port: u16,
@@ -90,22 +90,22 @@ impl Route for P2pRoute {
         "p2p"
     }
 
-    /// P2P can confirm a block, and never rejects one: the daemon says nothing, or hangs up, for many reasons.
+    /// P2P can confirm a block, but never rejects one: the daemon stays silent, or disconnects, for many reasons.
     fn attempt<'a>(&'a self, block: &'a FoundBlock) -> BoxFuture<'a, Outcome> {
         Box::pin(async move {
             let (fate, told) = oneshot::channel();
             let (hash, previous, bytes) = (block.hash, block.previous_block, block.bytes.clone());
             let ask_first = self.retried.lock().contains(&hash);
             if self.commands.try_send(Command { hash, previous, bytes, ask_first, fate }).is_err() {
-                return Outcome::Failed("too many blocks wait for the connection".to_owned());
+                return Outcome::Failed("too many blocks are queued for the connection".to_owned());
             }
             let outcome = match timeout(FATE_TIMEOUT, told).await {
-                Err(_) => Outcome::Failed(format!("nothing heard of it for {} s", FATE_TIMEOUT.as_secs())),
+                Err(_) => Outcome::Failed(format!("no answer within {} s", FATE_TIMEOUT.as_secs())),
                 Ok(Err(_)) => Outcome::Failed("bitcoind closed the connection".to_owned()),
                 Ok(Ok(Err(reason))) => Outcome::Failed(reason),
                 Ok(Ok(Ok(Fate::InChain))) => Outcome::Accepted,
                 Ok(Ok(Ok(Fate::Displaced))) => Outcome::Stale,
-                Ok(Ok(Ok(Fate::NotTaken))) => Outcome::Failed("bitcoind did not take it into its chain".to_owned()),
+                Ok(Ok(Ok(Fate::NotTaken))) => Outcome::Failed("bitcoind did not add it to its chain".to_owned()),
                 Ok(Ok(Ok(Fate::Unconnected))) => Outcome::Waiting(NO_PARENT.to_owned()),
             };
             self.note(hash, &outcome);
@@ -122,7 +122,7 @@ impl P2pRoute {
             return;
         }
         if retried.len() >= RETRIED_MAX {
-            // Of blocks that another route has settled meanwhile, most of them.
+            // Most of them were settled by another route meanwhile.
             retried.clear();
         }
         retried.insert(hash);
@@ -145,7 +145,7 @@ impl Peer {
                 lost_told = true;
                 warn!(
                     target = self.target,
-                    reason, "no P2P connection to bitcoind: blocks go out by RPC alone, and news of them comes later"
+                    reason, "no P2P connection to bitcoind: blocks go out by RPC only, new ones are noticed later"
                 );
             }
             if !self.idle(sleep(backoff.delay())).await {
@@ -154,7 +154,7 @@ impl Peer {
         }
     }
 
-    /// One connection from beginning to end; says why it ended, or `None` if the route was dropped.
+    /// Runs one connection; returns the reason for its end, or `None` if the route was dropped.
     async fn connection(&mut self, backoff: &mut Backoff, lost_told: &mut bool) -> Option<String> {
         let target = self.target.clone();
         let (connected, mut outcome) = oneshot::channel();
@@ -167,11 +167,11 @@ impl Peer {
                 outcome = &mut outcome => match outcome {
                     Ok(Ok(Ok(stream))) => break stream,
                     Ok(Ok(Err(error))) => return Some(error.to_string()),
-                    Ok(Err(_)) | Err(_) => return Some("connecting takes too long".to_owned()),
+                    Ok(Err(_)) | Err(_) => return Some("connecting timed out".to_owned()),
                 },
             }
         };
-        // Small messages must not wait for large ones: a block's ping follows it at once.
+        // Small messages must not be delayed: a block is followed by a ping.
         let _ = stream.set_nodelay(true);
         match stream.peer_addr() {
             Ok(remote) => self.drive(stream, remote, backoff, lost_told).await,
@@ -191,7 +191,7 @@ impl Peer {
         let mut wire = Wire::new(self.magic, remote, unix_time, fastrand::u64(..), Instant::now());
         let (mut reader, mut writer) = stream.into_split();
         let mut buffer = vec![0; READ_BYTES];
-        // Dropping what is left in here tells its waiters that the connection ended.
+        // Dropping a sender in here notifies its receiver that the connection has ended.
         let mut waiting: HashMap<BlockHash, oneshot::Sender<Result<Fate, String>>> = HashMap::new();
         let mut queued: VecDeque<Command> = VecDeque::new();
         loop {
@@ -209,16 +209,16 @@ impl Peer {
                         self.monitor.p2p_connected(true);
                         gauge!("bitcoind_p2p_connected").set(1.0);
                         info!(target = self.target, user_agent, "P2P connection to bitcoind is up");
-                        // A block may have come while nobody listened.
+                        // A block may have come while there was no connection.
                         self.news.notify_one();
                     }
                     Event::NewBlock(hash) => {
-                        debug!(%hash, "bitcoind told of a block");
+                        debug!(%hash, "bitcoind announced a block");
                         self.news.notify_one();
                     }
                     Event::Fate(hash, fate) => {
                         if let Some(waiter) = waiting.remove(&hash) {
-                            // Gone if it waited too long.
+                            // Fails if the attempt has timed out.
                             let _ = waiter.send(Ok(fate));
                         }
                     }
@@ -252,8 +252,8 @@ impl Peer {
         }
     }
 
-    /// Writes `bytes`, queueing commands meanwhile; `None` if the route was dropped, so that a daemon that takes nothing
-    /// delays no stop.
+    /// Writes `bytes` and queues commands meanwhile; `None` if the route was dropped, so that a daemon that does not
+    /// read cannot delay a stop.
     async fn write(
         &mut self,
         writer: &mut OwnedWriteHalf,
@@ -268,7 +268,7 @@ impl Peer {
                 written = &mut written => return Some(match written {
                     Ok(Ok(())) => Ok(()),
                     Ok(Err(error)) => Err(error.to_string()),
-                    Err(_) => Err(format!("it takes nothing for {} s", WRITE_TIMEOUT.as_secs())),
+                    Err(_) => Err(format!("no progress in writing for {} s", WRITE_TIMEOUT.as_secs())),
                 }),
                 command = self.commands.recv() => match command? {
                     command if queued.len() < SUBMISSIONS_MAX => queued.push_back(command),
@@ -278,7 +278,7 @@ impl Peer {
         }
     }
 
-    /// Waits for `pause`, refusing blocks meanwhile; says whether the route is still there.
+    /// Waits for `pause`, refusing blocks meanwhile; returns false if the route was dropped.
     async fn idle(&mut self, pause: tokio::time::Sleep) -> bool {
         tokio::pin!(pause);
         loop {

@@ -1,4 +1,4 @@
-//! One look at a daemon, for `p2pool doctor`: nothing is started, nothing is changed.
+//! One-time look at a daemon, for `p2pool doctor`: starts nothing and changes nothing.
 
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -17,16 +17,16 @@ use super::wire::{Event, Wire};
 use crate::runtime::clock::unix_now;
 use crate::template::Template;
 
-/// How long a call may take.
+/// Timeout of a call.
 const CALL_MAX: Duration = Duration::from_secs(15);
 
-/// How long the handshake may take.
+/// Timeout of the handshake.
 const HANDSHAKE_MAX: Duration = Duration::from_secs(10);
 
-/// What is read of the connection at a time, in bytes.
+/// Size of the read buffer, in bytes.
 const READ_BYTES: usize = 16 * 1024;
 
-/// A daemon that may be looked at.
+/// A daemon to be examined.
 #[derive(Debug)]
 pub struct Probe {
     rpc: Rpc,
@@ -35,24 +35,24 @@ pub struct Probe {
     allow_obsolete: bool,
 }
 
-/// What a daemon says of itself.
+/// State of a daemon.
 #[derive(Debug, Clone, PartialEq)]
 pub struct DaemonReport {
-    /// What it calls itself.
+    /// User agent.
     pub user_agent: String,
-    /// What is wrong with it; `None` if nothing is.
+    /// Problem of the daemon; `None` if there is none.
     pub diagnosis: Option<Diagnosis>,
-    /// Its chain.
+    /// State of its chain.
     pub chain: ChainInfo,
-    /// When its best block says that it was made, seconds since 1970; none of daemons that do not tell.
+    /// Time in the header of its best block, in seconds since 1970; `None` for daemons that do not report it.
     pub tip_time: Option<u64>,
-    /// Its peers.
+    /// Number of its peers.
     pub connections: u64,
-    /// What its peers' clocks differ from its own by, in seconds.
+    /// Offset of its peers' clocks from its own, in seconds.
     pub peers_offset: i64,
-    /// What it warns of.
+    /// Its warnings.
     pub warnings: Vec<String>,
-    /// What our clock is ahead of its by, in seconds, and how exact that is.
+    /// Seconds by which our clock is ahead of the daemon's, and the precision of that.
     pub clock: Option<(f64, f64)>,
 }
 
@@ -61,7 +61,7 @@ pub struct DaemonReport {
 struct MoreNetworkInfo {
     connections: u64,
     timeoffset: i64,
-    /// A text, of newer daemons a list of texts.
+    /// A string, or a list of strings in newer daemons.
     warnings: Value,
 }
 
@@ -71,7 +71,7 @@ struct NetTotals {
 }
 
 impl Probe {
-    /// Finds the way to the daemon.
+    /// Finds the daemon's credentials and ports.
     ///
     /// # Errors
     /// No credentials.
@@ -88,20 +88,20 @@ impl Probe {
         })
     }
 
-    /// Address and port of its RPC.
+    /// Address and port of the RPC server.
     pub fn rpc_target(&self) -> &str {
         self.rpc.target()
     }
 
-    /// Address and port of its P2P.
+    /// Address and port of the P2P server.
     pub fn p2p_target(&self) -> &str {
         &self.p2p_target
     }
 
-    /// Asks it about itself.
+    /// Queries the daemon's state.
     ///
     /// # Errors
-    /// It does not answer, or not as one.
+    /// The daemon is unreachable, or its answers are malformed.
     pub async fn look(&self) -> Result<DaemonReport, Diagnosis> {
         let chain: Value = self.rpc.call_within(CALL_MAX, "getblockchaininfo", "getblockchaininfo", Vec::new()).await?;
         let node: Value = self.rpc.call_within(CALL_MAX, "getnetworkinfo", "getnetworkinfo", Vec::new()).await?;
@@ -126,10 +126,10 @@ impl Probe {
         })
     }
 
-    /// The template that it would have mined on.
+    /// Fetches a template and checks it.
     ///
     /// # Errors
-    /// In words.
+    /// Text for the operator.
     pub async fn template(&self) -> Result<Template, String> {
         let rules = self.network.parent.template_rules;
         let params = vec![json!({ "rules": rules })];
@@ -141,10 +141,10 @@ impl Probe {
         template.map_err(|error| error.to_string())?.map_err(|error| error.to_string())
     }
 
-    /// Whether its wallet could give an address: `None` if it has no wallet. Takes none.
+    /// True if the wallet could give an address, `None` without a wallet. Requests no address.
     ///
     /// # Errors
-    /// In words.
+    /// Text for the operator.
     pub async fn has_wallet(&self) -> Result<bool, String> {
         match self.rpc.call_within::<Value>(CALL_MAX, "getwalletinfo", "getwalletinfo", Vec::new()).await {
             Ok(_) => Ok(true),
@@ -153,10 +153,10 @@ impl Probe {
         }
     }
 
-    /// Shakes hands over P2P; gives what the daemon calls itself there.
+    /// Performs the P2P handshake; returns the daemon's user agent.
     ///
     /// # Errors
-    /// In words.
+    /// Text for the operator.
     pub async fn shake_hands(&self) -> Result<String, String> {
         match timeout(HANDSHAKE_MAX, self.handshake()).await {
             Ok(done) => done,

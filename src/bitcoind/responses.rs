@@ -1,5 +1,4 @@
-//! Exactly the fields that we read of the daemon's answers, and the way from a `getblocktemplate` answer to a
-//! [`Template`].
+//! Fields used of the daemon's answers, and the conversion of a `getblocktemplate` answer to a [`Template`].
 
 use bitcoin::hex::FromHex;
 use bitcoin::{BlockHash, CompactTarget, Txid, Wtxid};
@@ -10,20 +9,20 @@ use thiserror::Error;
 
 use crate::template::{BLOCK_WEIGHT_MAX, Template, TemplateError, TemplateParts, TemplateTransaction};
 
-/// Longest transaction that is decoded, in bytes: a block of nothing else.
+/// Maximum size of a transaction, in bytes: a block with no other one.
 const TRANSACTION_BYTES_MAX: usize = 4_000_000;
 
-/// Most transactions in a template: the smallest possible transaction weighs 240 units (60 bytes without a witness).
+/// Maximum number of transactions in a template: the smallest weighs 240 units (60 bytes without a witness).
 const TRANSACTIONS_MAX: usize = 16_666;
 const _: () = assert!(TRANSACTIONS_MAX as u64 == BLOCK_WEIGHT_MAX / 240);
 
-/// Most bytes of coinbase flags: a coinbase script has room for 100 in all, and needs some of them for the height.
+/// Maximum size of the coinbase flags, in bytes: a coinbase script has at most 100, some of them for the height.
 const FLAGS_BYTES_MAX: usize = 80;
 
-/// Longest witness commitment script that is looked at; Core's has 38 bytes.
+/// Maximum size of a witness commitment script, in bytes; Core's has 38.
 const COMMITMENT_BYTES_MAX: usize = 100;
 
-/// The answer to `getblocktemplate`.
+/// Answer to `getblocktemplate`.
 #[derive(Debug, Clone, Deserialize)]
 pub struct BlockTemplate {
     version: i32,
@@ -36,7 +35,7 @@ pub struct BlockTemplate {
     coinbase_aux: BTreeMap<String, String>,
     #[serde(rename = "coinbasevalue")]
     coinbase_value: u64,
-    /// What a long poll names to be answered once there is something newer.
+    /// Id for a long poll that is answered once there is a newer template.
     #[serde(rename = "longpollid")]
     pub long_poll_id: Option<String>,
     #[serde(rename = "mintime")]
@@ -61,24 +60,24 @@ struct BlockTemplateTransaction {
 }
 
 impl BlockTemplate {
-    /// The daemon's clock, seconds since 1970; none where the chain's own time is ahead of it and is given instead.
+    /// The daemon's clock, in seconds since 1970; `None` where the chain's time is ahead of it and given instead.
     pub fn clock(&self) -> Option<u32> {
         (self.time > self.time_min).then_some(self.time)
     }
 }
 
-/// Why an answer to `getblocktemplate` is no template.
+/// Reason why an answer to `getblocktemplate` is not a template.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum ConversionError {
-    /// A field that cannot be read.
+    /// A field is malformed.
     #[error("getblocktemplate's {field} is unusable: {reason}")]
     Field {
-        /// Its name, with an index for those in a list.
+        /// Name of the field, with an index in lists.
         field: String,
-        /// What is wrong.
+        /// Cause.
         reason: String,
     },
-    /// All can be read, but it cannot become a valid block.
+    /// All fields are well-formed, but the template cannot become a valid block.
     #[error(transparent)]
     Template(#[from] TemplateError),
 }
@@ -89,10 +88,10 @@ impl BlockTemplate {
         self.height
     }
 
-    /// Decodes and checks it. Takes milliseconds for a full block, so keep it off the event loop.
+    /// Decodes and checks the answer. Takes milliseconds for a full block, so keep it off the event loop.
     ///
     /// # Errors
-    /// The first field that cannot be used, by name.
+    /// The first unusable field, by name.
     pub fn into_template(self, known_rules: &[&str]) -> Result<Template, ConversionError> {
         if self.transactions.len() > TRANSACTIONS_MAX {
             let reason = format!("{} are more than fit into a block", self.transactions.len());
@@ -129,7 +128,7 @@ impl BlockTemplate {
             rules: self.rules,
             default_witness_commitment: self.default_witness_commitment.map(commitment).transpose()?,
             suffix: match &self.mweb {
-                // A byte that says that there is one goes before it (protocol section 14.2).
+                // Preceded by a byte that marks its presence (protocol section 14.2).
                 Some(mweb) => [vec![1], decode(mweb, TRANSACTION_BYTES_MAX, || "mweb".to_owned())?].concat(),
                 None => Vec::new(),
             },
@@ -146,7 +145,7 @@ fn decode(hex: &str, bytes_max: usize, field: impl Fn() -> String) -> Result<Vec
     Vec::from_hex(hex).map_err(|error| ConversionError::Field { field: field(), reason: error.to_string() })
 }
 
-/// The answer to `getblockchaininfo`.
+/// Answer to `getblockchaininfo`.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 pub struct ChainInfo {
     /// `main`, `test`, `testnet4`, `signet` or `regtest`.
@@ -155,34 +154,34 @@ pub struct ChainInfo {
     pub blocks: u32,
     /// Height of the best header.
     pub headers: u32,
-    /// Estimate of how much of the chain is verified, 0 to 1.
+    /// Estimate of the verified part of the chain, 0 to 1.
     #[serde(rename = "verificationprogress")]
     pub verification_progress: f64,
-    /// Whether the daemon still thinks that it is catching up.
+    /// Set while the daemon considers itself catching up.
     #[serde(rename = "initialblockdownload")]
     pub initial_block_download: bool,
 }
 
-/// The answer to `getnetworkinfo`.
+/// Answer to `getnetworkinfo`.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct NetworkInfo {
-    /// As one number: 220000 is 22.0, 319900 is 31.99.
+    /// Version as one number: 220000 is 22.0, 319900 is 31.99.
     pub version: u32,
-    /// What the daemon calls itself, such as `/Satoshi:31.0.0/`.
+    /// User agent of the daemon, such as `/Satoshi:31.0.0/`.
     #[serde(rename = "subversion")]
     pub user_agent: String,
-    /// What it warns of.
+    /// Current warnings.
     #[serde(default)]
     pub warnings: Warnings,
 }
 
-/// A daemon's warnings: a list from version 28 on, one text before, empty for none.
+/// Warnings of a daemon: a list from version 28 on, before that one string, empty for none.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(untagged)]
 pub enum Warnings {
-    /// As of today.
+    /// From version 28 on.
     List(Vec<String>),
-    /// As of before.
+    /// Before version 28.
     Text(String),
 }
 
@@ -193,7 +192,7 @@ impl Default for Warnings {
 }
 
 impl Warnings {
-    /// One by one. That it is a version of the developers' own is no warning (protocol section 13.2).
+    /// List of warnings. A developers' build is not one (protocol section 13.2).
     pub fn texts(self) -> Vec<String> {
         let texts = match self {
             Self::List(texts) => texts,
@@ -203,12 +202,12 @@ impl Warnings {
     }
 }
 
-/// The answer to `getblockheader`.
+/// Answer to `getblockheader`.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct BlockHeaderInfo {
     /// Blocks from it to the tip, itself included; -1 if it is not in the best chain.
     pub confirmations: i64,
-    /// Blocks below it.
+    /// Height of the block.
     pub height: u32,
 }
 

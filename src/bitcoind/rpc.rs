@@ -1,4 +1,4 @@
-//! JSON-RPC calls to the daemon, off the event loop: login, timeouts, and errors that tell one cause from another.
+//! JSON-RPC calls to the daemon, off the event loop: login, timeouts, and errors by cause.
 
 use bitcoin::BlockHash;
 use bitcoincore_rpc::jsonrpc::{self, minreq_http};
@@ -17,12 +17,12 @@ use super::credentials::{Credentials, Login};
 use super::responses::BlockHeaderInfo;
 use crate::blocks::{BlockPosition, Explorer};
 
-/// How long an ordinary call may take, as in P2Pool (protocol section 9.1.1).
+/// Timeout of an ordinary call, as in P2Pool (protocol section 9.1.1).
 pub const CALL_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// The daemon's own error codes that mean something to us.
+/// Error codes of the daemon that are handled.
 pub mod code {
-    /// The daemon knows no block, address or transaction of that name.
+    /// The block, address or transaction is unknown.
     pub const NOT_FOUND: i32 = -5;
     /// The daemon has no peers.
     pub const NOT_CONNECTED: i32 = -9;
@@ -32,14 +32,14 @@ pub mod code {
     pub const NO_WALLET: i32 = -18;
     /// The daemon is starting.
     pub const WARMING_UP: i32 = -28;
-    /// The daemon does not know the call.
+    /// The method is unknown.
     pub const NO_METHOD: i32 = -32601;
 }
 
-/// Why a call gave no answer.
+/// Reason why a call failed.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum RpcError {
-    /// There is nothing to log in with at the moment.
+    /// No credentials at the moment.
     #[error("{0}")]
     Credentials(String),
     /// No connection.
@@ -47,7 +47,7 @@ pub enum RpcError {
     Unreachable {
         /// Address and port.
         target: String,
-        /// The system's words.
+        /// Error text of the system.
         reason: String,
     },
     /// Connected, but no answer in time.
@@ -55,9 +55,9 @@ pub enum RpcError {
     Timeout {
         /// Address and port.
         target: String,
-        /// The call.
+        /// Method of the call.
         method: &'static str,
-        /// How long was waited.
+        /// Time waited.
         after: Duration,
     },
     /// HTTP 401.
@@ -65,41 +65,41 @@ pub enum RpcError {
     Unauthorized {
         /// Address and port.
         target: String,
-        /// Where the password came from.
+        /// Source of the password.
         origin: String,
     },
-    /// HTTP said something else than an answer.
+    /// The HTTP answer is not an answer of JSON-RPC.
     #[error("bitcoind answered {method} with HTTP status {status}: {body}")]
     Http {
-        /// The call.
+        /// Method of the call.
         method: &'static str,
-        /// HTTP status.
+        /// HTTP status code.
         status: i32,
-        /// Beginning of the body.
+        /// Start of the body.
         body: String,
     },
-    /// The daemon answered with an error of its own.
+    /// The daemon returned an error.
     #[error("bitcoind answered {method} with error {code}: {message}")]
     Daemon {
-        /// The call.
+        /// Method of the call.
         method: &'static str,
-        /// Bitcoin Core's number for it.
+        /// Bitcoin Core's error code.
         code: i32,
-        /// Its words.
+        /// Bitcoin Core's error text.
         message: String,
     },
-    /// The answer is not what the call promises.
-    #[error("bitcoind's answer to {method} makes no sense: {reason}")]
+    /// The answer does not have the form of the method's.
+    #[error("bitcoind's answer to {method} is malformed: {reason}")]
     Malformed {
-        /// The call.
+        /// Method of the call.
         method: &'static str,
-        /// What was wrong.
+        /// Cause.
         reason: String,
     },
 }
 
 impl RpcError {
-    /// A word for metrics.
+    /// Label for metrics.
     pub fn kind(&self) -> &'static str {
         match self {
             Self::Credentials(_) => "credentials",
@@ -112,7 +112,7 @@ impl RpcError {
         }
     }
 
-    /// The daemon's error code, if it answered with one.
+    /// Error code of the daemon, if it returned one.
     pub fn code(&self) -> Option<i32> {
         match self {
             Self::Daemon { code, .. } => Some(*code),
@@ -138,7 +138,7 @@ impl Explorer for Rpc {
     }
 }
 
-/// Calls one daemon. Clones share it.
+/// Client of one daemon. Clones share it.
 #[derive(Debug, Clone)]
 pub struct Rpc(Arc<Inner>);
 
@@ -149,23 +149,23 @@ struct Inner {
 }
 
 impl Rpc {
-    /// What the daemon knows of a block.
+    /// Returns height and confirmations of a block.
     ///
     /// # Errors
-    /// Also for a block that it does not know.
+    /// Includes a block that the daemon does not know.
     pub async fn header(&self, hash: &BlockHash) -> Result<BlockHeaderInfo, RpcError> {
         self.call("getblockheader", vec![json!(hash)]).await
     }
 
-    /// A block's header as it goes over the wire, in hex.
+    /// Returns the serialised header of a block, in hex.
     ///
     /// # Errors
-    /// Also for a block that it does not know.
+    /// Includes a block that the daemon does not know.
     pub async fn raw_header(&self, hash: &BlockHash) -> Result<String, RpcError> {
         self.call("getblockheader", vec![json!(hash), json!(false)]).await
     }
 
-    /// Calls the daemon at `address` (a name or an IP address) and `port`. Connects at each call.
+    /// Creates a client of the daemon at `address` (a name or an IP address) and `port`. Connects at each call.
     pub fn new(address: &str, port: u16, credentials: Credentials) -> Self {
         let host = if address.contains(':') && !address.starts_with('[') {
             format!("[{address}]")
@@ -180,10 +180,10 @@ impl Rpc {
         &self.0.target
     }
 
-    /// Calls `method` and reads its answer as a `T`.
+    /// Calls `method` and parses the result as a `T`.
     ///
     /// # Errors
-    /// Everything that can come between a question and its answer; see [`RpcError`].
+    /// Any failure between request and result; see [`RpcError`].
     pub async fn call<T>(&self, method: &'static str, params: Vec<Value>) -> Result<T, RpcError>
     where
         T: DeserializeOwned + Send + 'static,
@@ -191,8 +191,8 @@ impl Rpc {
         self.call_within(CALL_TIMEOUT, method, method, params).await
     }
 
-    /// As [`Self::call`], for calls that may take longer than usual. `timeout` counts in whole seconds; metrics call it
-    /// `label`, for a call that waits on purpose says nothing about the others of its method.
+    /// Same as [`Self::call`] with another timeout, in whole seconds. Metrics use `label`, since a call that waits on
+    /// purpose must not distort those of its method.
     ///
     /// # Errors
     /// As [`Self::call`].
@@ -209,9 +209,9 @@ impl Rpc {
         let inner = self.0.clone();
         let (answer, answered) = oneshot::channel();
         let started = Instant::now();
-        // A thread of its own, not the runtime's: a long poll must not keep the process from ending.
+        // A separate thread, not the runtime's: a long poll must not keep the process from exiting.
         let spawned = std::thread::Builder::new().name(format!("rpc {method}")).spawn(move || {
-            // Nobody waits for the answer any more if this fails.
+            // Fails if the caller has stopped waiting.
             let _ = answer.send(inner.call(timeout, method, &params));
         });
         let result = match spawned {
@@ -241,7 +241,7 @@ impl Inner {
         let login = self.login()?;
         let first = self.call_as(&login, timeout, method, params);
         if matches!(first, Err(RpcError::Unauthorized { .. })) {
-            // A daemon that restarted between our reading its cookie and our calling has a new one.
+            // A daemon restarted between our reading of the cookie and the call has a new one.
             let fresh = self.login()?;
             if fresh != login {
                 return self.call_as(&fresh, timeout, method, params);
@@ -271,7 +271,7 @@ impl Inner {
         client.call(method, params).map_err(|error| self.explain(error, timeout, method))
     }
 
-    /// Sorts the client's errors by what they mean to an operator.
+    /// Classifies the client's errors by their meaning for an operator.
     fn explain(&self, error: bitcoincore_rpc::Error, after: Duration, method: &'static str) -> RpcError {
         use bitcoincore_rpc::Error;
         let target = self.target.clone();
@@ -284,7 +284,7 @@ impl Inner {
                     if http.status_code == 401 {
                         return RpcError::Unauthorized { target, origin: self.credentials.origin() };
                     }
-                    // What minreq makes of a connection that closes without a status line; a real 503 has a body.
+                    // minreq's error for a connection closed without a status line; a real 503 has a body.
                     if http.status_code == 503 && http.body.is_empty() {
                         let reason = "it closed the connection without an answer".to_owned();
                         return RpcError::Unreachable { target, reason };
@@ -319,7 +319,7 @@ mod tests {
         Rpc::new("127.0.0.1", port, Credentials::Fixed { login, origin: "a test".into() })
     }
 
-    /// A daemon that answers whatever it is asked with `reply`.
+    /// Starts a daemon that answers every request with `reply`.
     fn fake(reply: &'static str) -> u16 {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();

@@ -1,4 +1,4 @@
-//! `submitblock` as a way for blocks, and what its answers mean (BIP 22).
+//! `submitblock` as a route for blocks, and the meaning of its answers (BIP 22).
 
 use bitcoin::BlockHash;
 use bitcoin::hex::DisplayHex;
@@ -11,53 +11,53 @@ use super::rpc::{Rpc, RpcError, code};
 use crate::blocks::Route;
 use crate::blocks::{FoundBlock, Outcome};
 
-/// Between two looks at a block that the daemon has but not in its best chain.
+/// Delay before the second check of a block that the daemon has, but not in its best chain.
 const SECOND_LOOK: Duration = Duration::from_millis(500);
 
-/// What `submitblock` says when the block cannot even be read (`RPC_DESERIALIZATION_ERROR`).
+/// Error of `submitblock` for a block that cannot be decoded (`RPC_DESERIALIZATION_ERROR`).
 const UNREADABLE: i32 = -22;
 
-/// Said of a block whose parent the daemon does not have.
-pub(super) const NO_PARENT: &str = "bitcoind does not have the block before it";
+/// Reason for waiting while the daemon does not have the parent block.
+pub(super) const NO_PARENT: &str = "bitcoind does not have its parent block";
 
-/// The daemon's RPC port as a way for blocks.
+/// The daemon's RPC port as a route for blocks.
 #[derive(Debug)]
 pub struct RpcRoute {
     rpc: Rpc,
 }
 
-/// The meaning of one answer of `submitblock`.
+/// Meaning of an answer of `submitblock`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Reading {
-    /// The daemon has the block; its chain says whether it is in it.
+    /// The daemon has the block; its chain decides if it is in it.
     Has,
     /// The daemon cannot judge it yet.
     Waits(&'static str),
-    /// The daemon marked this block, or one below it, as invalid earlier.
+    /// The daemon marked this block, or an ancestor, as invalid earlier.
     MarkedInvalid,
-    /// It breaks a rule.
+    /// The block breaks a rule.
     Breaks(String),
 }
 
-/// Reads `submitblock`'s answer; `None` stands for null.
+/// Interprets `submitblock`'s answer; `None` stands for null.
 fn read(answer: Option<&str>) -> Reading {
     match answer {
-        // "inconclusive": stored, but not judged, since it is not on top of the best chain.
+        // "inconclusive": stored, but not judged, since it does not extend the best chain.
         None | Some("duplicate" | "inconclusive" | "duplicate-inconclusive") => Reading::Has,
         Some("prev-blk-not-found") => Reading::Waits(NO_PARENT),
-        // The parent may be reconsidered (`reconsiderblock`): a daemon marks blocks as invalid for a broken disk, too.
-        Some("bad-prevblk") => Reading::Waits("bitcoind holds the block before it for invalid"),
-        // More than two hours ahead of the daemon's clock, which may be wrong, and goes on anyway.
+        // The parent may be reconsidered (`reconsiderblock`): a daemon marks blocks as invalid for a bad disk, too.
+        Some("bad-prevblk") => Reading::Waits("bitcoind considers its parent block invalid"),
+        // More than two hours ahead of the daemon's clock, which may be wrong, and advances anyway.
         Some("time-too-new") => Reading::Waits("its time is too far ahead of bitcoind's clock"),
         Some("duplicate-invalid") => Reading::MarkedInvalid,
-        // What Core calls a verdict that it did not reach.
+        // Core's code for a verdict that it did not reach.
         Some("valid?") => Reading::Waits("bitcoind gave no verdict"),
         Some(reason) => Reading::Breaks(reason.to_owned()),
     }
 }
 
 impl RpcRoute {
-    /// Submits through `rpc`.
+    /// Creates a route through `rpc`.
     pub fn new(rpc: Rpc) -> Self {
         Self { rpc }
     }
@@ -72,21 +72,21 @@ impl RpcRoute {
             match read(answer.as_deref()) {
                 Reading::Breaks(reason) => return Ok(Outcome::Rejected(reason)),
                 Reading::Waits(reason) => return Ok(Outcome::Waiting(reason.to_owned())),
-                // Only below a parent in the best chain is the mark about this block itself.
+                // Only if the parent is in the best chain is the mark about this block itself.
                 Reading::MarkedInvalid if self.is_in_chain(&block.previous_block).await? => {
                     return Ok(Outcome::Rejected("duplicate-invalid".to_owned()));
                 }
                 Reading::MarkedInvalid => {
-                    return Ok(Outcome::Waiting("bitcoind holds a block before it for invalid".to_owned()));
+                    return Ok(Outcome::Waiting("bitcoind considers an ancestor invalid".to_owned()));
                 }
                 Reading::Has if self.is_in_chain(&block.hash).await? => return Ok(Outcome::Accepted),
-                // Asked again, since a block that another route brought may be on its way into the chain, or be found
-                // to break a rule, while it is already known.
+                // Repeated, since a block that another route brought may be on its way into the chain, or be found to
+                // break a rule, while it is already known.
                 Reading::Has if !last => sleep(SECOND_LOOK).await,
                 Reading::Has => {}
             }
         }
-        // A daemon that lacks blocks below it, or is still connecting them, has it without any competitor.
+        // A daemon that lacks ancestors, or is still connecting them, has the block without any competitor.
         let height: u32 = self.rpc.call("getblockcount", Vec::new()).await?;
         Ok(if height >= block.height {
             Outcome::Stale
@@ -95,7 +95,7 @@ impl RpcRoute {
         })
     }
 
-    /// Whether a block that the daemon knows is in its best chain.
+    /// True if a block that the daemon knows is in its best chain.
     async fn is_in_chain(&self, hash: &BlockHash) -> Result<bool, RpcError> {
         let header = self.rpc.header(hash).await?;
         Ok(header.confirmations >= 1)
@@ -112,7 +112,7 @@ impl Route for RpcRoute {
             match self.submit(block).await {
                 Ok(outcome) => outcome,
                 Err(error) if error.code() == Some(code::NOT_FOUND) => {
-                    Outcome::Failed("bitcoind took it, but does not know it".to_owned())
+                    Outcome::Failed("bitcoind accepted it, but does not know it".to_owned())
                 }
                 Err(error) => Outcome::Failed(error.to_string()),
             }

@@ -1,5 +1,5 @@
-//! Keeps the newest template published: long poll for speed, a regular poll for certainty, and a poll at once when the
-//! P2P peer hears of a block.
+//! Publishes the newest template: long polls for speed, regular polls for certainty, and a poll at once when the P2P
+//! peer announces a block.
 
 use futures::future::BoxFuture;
 use metrics::{counter, gauge, histogram};
@@ -21,21 +21,21 @@ use super::rpc::{Rpc, RpcError};
 use crate::runtime::backoff::Backoff;
 use crate::runtime::clock::unix_now;
 
-/// How often the daemon is polled whatever else happens, as in P2Pool (protocol section 9.2).
+/// Interval of regular polls, as in P2Pool (protocol section 9.2).
 pub const POLL_INTERVAL: Duration = Duration::from_secs(15);
 
-/// How long a long poll may take. The daemon goes on waiting for one that we have given up, in one of its few RPC
-/// threads, until something happens; so a quiet chain must not be asked again often.
+/// Timeout of a long poll. After we give up, it keeps one of the daemon's few RPC threads busy until there is news; so
+/// a quiet chain must not be polled again often.
 const LONG_POLL_TIMEOUT: Duration = Duration::from_secs(3600);
 
-/// Wait after a long poll that failed, before the ordinary poll that tells whether the daemon is still there.
+/// Delay between a failed long poll and the ordinary poll that checks if the daemon is still there.
 const LONG_POLL_PAUSE: Duration = Duration::from_secs(1);
 
-/// First and longest wait between tries of a daemon that does not answer rightly.
+/// First and longest delay between attempts while the daemon fails.
 const RETRY_FIRST: Duration = Duration::from_millis(500);
 const RETRY_LONGEST: Duration = Duration::from_secs(30);
 
-/// What brought a template, as metrics call it.
+/// Trigger of a template, as a label in metrics.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Source {
     Poll,
@@ -53,21 +53,21 @@ impl Source {
     }
 }
 
-/// Follows one daemon's templates.
+/// Follows the templates of one daemon.
 #[derive(Debug)]
 pub(super) struct Follower {
     pub(super) rpc: Rpc,
     pub(super) network: &'static Network,
     pub(super) allow_obsolete: bool,
     pub(super) monitor: Monitor,
-    /// How often to poll whatever else happens.
+    /// Interval of regular polls.
     pub(super) poll_interval: Duration,
-    /// A block was heard of. Several at once are one.
+    /// Notified of news of a block. Notifications are merged.
     pub(super) news: Arc<Notify>,
 }
 
 impl Follower {
-    /// Follows until `stop`. Every trouble begins the daemon's check again: what comes back may be another daemon.
+    /// Runs until `stop`. Every failure restarts with the daemon's check: another daemon may be there afterwards.
     pub(super) async fn run(self, stop: CancellationToken) {
         let mut teller = TroubleLog::default();
         let mut clock = ClockCheck::default();
@@ -115,7 +115,7 @@ impl Follower {
             let (mut height, mut long_poll_id) = self.publish(answer, source, due).await?;
             backoff.reset();
             if teller.all_well() {
-                info!(version = node.user_agent, height, "bitcoind is well: working on its templates");
+                info!(version = node.user_agent, height, "bitcoind is ready: working on its templates");
             }
             let poll = sleep(self.poll_interval);
             tokio::pin!(poll);
@@ -129,7 +129,7 @@ impl Follower {
                     answered = pending_or(&mut long_poll) => {
                         long_poll = None;
                         match answered {
-                            // Made before the one that a poll brought meanwhile: ask which holds.
+                            // Older than the template of a poll meanwhile: poll again.
                             Ok(answer) if answer.height() < height => break Source::Poll,
                             Ok(answer) => {
                                 (height, long_poll_id) = self.publish(answer, Source::LongPoll, Instant::now()).await?;
@@ -150,8 +150,8 @@ impl Follower {
         self.rpc.call_within(LONG_POLL_TIMEOUT, "getblocktemplate", "getblocktemplate_long_poll", params).await
     }
 
-    /// Decodes, checks and publishes the template that `due` was the time for; gives its height and the long poll that would
-    /// follow it.
+    /// Decodes, checks and publishes the template, `due` since then; returns its height and the id for the next long
+    /// poll.
     async fn publish(
         &self,
         answer: BlockTemplate,
@@ -185,7 +185,7 @@ impl Follower {
     }
 }
 
-/// The parameters of `getblocktemplate` (BIP 22, BIP 9, BIP 145).
+/// Parameters of `getblocktemplate` (BIP 22, BIP 9, BIP 145).
 fn request(network: &Network, long_poll_id: Option<String>) -> Vec<Value> {
     let mut request = json!({ "mode": "template", "rules": network.parent.template_rules });
     if let Some(id) = long_poll_id {
@@ -194,7 +194,7 @@ fn request(network: &Network, long_poll_id: Option<String>) -> Vec<Value> {
     vec![request]
 }
 
-/// Waits for what is there, or for ever.
+/// Waits for the future, or forever without one.
 async fn pending_or<T>(future: &mut Option<BoxFuture<'_, T>>) -> T {
     match future {
         Some(future) => future.await,

@@ -1,9 +1,9 @@
-//! The daemon's P2P protocol as a state machine without I/O: hears of new blocks, hands over found ones, and asks what
-//! became of them.
+//! The daemon's P2P protocol as a state machine without I/O: receives news of blocks, submits found ones, and
+//! determines their fate.
 //!
-//! A block's fate is learnt by asking, since the protocol has no answer to `block`: a `ping` after the block (the daemon
-//! works through a peer's messages in order, so its `pong` means that the block was judged), then `getheaders` from the
-//! block before ours, then another `ping` that marks the end of the answers.
+//! A block's fate must be queried, since the protocol has no answer to `block`: a `ping` after the block (the daemon
+//! processes a peer's messages in order, so its `pong` means that the block was judged), then `getheaders` from the
+//! parent, then another `ping` that marks the end of the answers.
 
 use bitcoin::BlockHash;
 use bitcoin::block::Header;
@@ -19,77 +19,77 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 use thiserror::Error;
 
-/// Longest payload that is taken, in bytes (protocol section 11).
+/// Maximum size of a payload, in bytes (protocol section 11).
 pub const PAYLOAD_BYTES_MAX: usize = 32_000_000;
 
-/// How often the daemon is pinged.
+/// Interval of pings to the daemon.
 pub const PING_INTERVAL: Duration = Duration::from_secs(30);
 
-/// How long the daemon may say nothing, pongs included, before the connection counts as dead.
+/// Maximum silence of the daemon, pongs included, before the connection counts as dead.
 pub const SILENCE_MAX: Duration = Duration::from_secs(90);
 
-/// How long the handshake may take.
+/// Maximum time for the handshake.
 pub const HANDSHAKE_MAX: Duration = Duration::from_secs(20);
 
-/// Blocks whose fate is being learnt at one time. One is usual; only regtest finds more.
+/// Maximum number of blocks in flight. One is usual; only regtest finds more.
 pub const SUBMISSIONS_MAX: usize = 64;
 
-/// Magic, command, length, checksum.
+/// Size of a message header, in bytes: magic, command, length, checksum.
 const HEADER_BYTES: usize = 24;
 
-/// The protocol version with witness relay by wtxid, the newest that there is.
+/// Protocol version with witness relay by wtxid, the newest.
 const PROTOCOL_VERSION: u32 = 70016;
 
-/// What the daemon told.
+/// Event from the daemon.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
-    /// The handshake is through. Carries the daemon's user agent.
+    /// The handshake is complete; with the daemon's user agent.
     Ready(String),
-    /// There is a block that the daemon thinks is news.
+    /// The daemon announced a block.
     NewBlock(BlockHash),
-    /// What became of a block that was handed over.
+    /// Fate of a submitted block.
     Fate(BlockHash, Fate),
 }
 
-/// What the daemon's chain says about a block that was handed over.
+/// Fate of a submitted block, according to the daemon's chain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fate {
-    /// It is in the best chain.
+    /// The block is in the best chain.
     InChain,
-    /// Another block stands in its place.
+    /// Another block has its place.
     Displaced,
-    /// The best chain ends with the block before it: the daemon did not take it.
+    /// The best chain ends with its parent: the daemon did not accept it.
     NotTaken,
-    /// The daemon's best chain does not have the block before it.
+    /// The daemon's best chain does not have its parent.
     Unconnected,
 }
 
-/// Why the connection is of no use any more.
+/// Reason why the connection must be closed.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum WireError {
-    /// The other side is not on this chain.
+    /// The remote side is on another chain.
     #[error("message magic {0:02x?} is another chain's")]
     Magic([u8; 4]),
-    /// Longer than anything it could have to say.
+    /// The payload exceeds the maximum size.
     #[error("payload of {0} bytes is longer than {PAYLOAD_BYTES_MAX}")]
     Oversized(usize),
-    /// Damaged on the way.
+    /// The message was corrupted.
     #[error("message `{0}` has a wrong checksum")]
     Checksum(String),
-    /// A message of a kind that we need, but unreadable.
+    /// A message of a kind that is needed cannot be decoded.
     #[error("message `{command}` is unreadable: {reason}")]
     Unreadable {
-        /// Its kind.
+        /// Kind of the message.
         command: String,
-        /// What is wrong.
+        /// Cause.
         reason: String,
     },
-    /// Nothing heard.
-    #[error("nothing heard for {} s", .0.as_secs())]
+    /// No message received for too long.
+    #[error("nothing received for {} s", .0.as_secs())]
     Silent(Duration),
 }
 
-/// A block handed over, until its fate is known.
+/// A submitted block, until its fate is known.
 #[derive(Debug)]
 struct Submission {
     hash: BlockHash,
@@ -100,11 +100,11 @@ struct Submission {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stage {
-    /// Not sent yet: asked for the headers behind its parent; this pong will mean that they have all come.
+    /// Not sent yet: headers after its parent are requested; this pong marks the end of them.
     Probing { nonce: u64, heard: Option<Fate> },
-    /// Sent; this pong will mean that it was judged.
+    /// Sent; this pong means that it was judged.
     Judging { nonce: u64 },
-    /// Asked for the headers; this pong will mean that they have all come.
+    /// Headers are requested; this pong marks the end of them.
     Asking { nonce: u64, heard: Option<Fate> },
 }
 
@@ -125,8 +125,8 @@ pub struct Wire {
 }
 
 impl Wire {
-    /// Begins a connection to `remote` at `now`, which is `unix_time` seconds after 1970. `nonce` is random; the nonces of
-    /// pings count up from it.
+    /// Starts a connection to `remote` at `now`, which is `unix_time` in seconds since 1970. `nonce` is random; the
+    /// nonces of pings count up from it.
     pub fn new(magic: [u8; 4], remote: SocketAddr, unix_time: i64, nonce: u64, now: Instant) -> Self {
         let services = ServiceFlags::NETWORK | ServiceFlags::WITNESS;
         let mut wire = Self {
@@ -151,21 +151,21 @@ impl Wire {
             nonce,
             user_agent: concat!("/P2Pool:", env!("CARGO_PKG_VERSION"), "/").to_owned(),
             start_height: 0,
-            // No transactions: the template brings them.
+            // No transactions: they come with the template.
             relay: false,
         }));
         wire
     }
 
-    /// Whether the handshake is through.
+    /// True if the handshake is complete.
     pub fn is_ready(&self) -> bool {
         self.ready
     }
 
-    /// Takes what came over the connection.
+    /// Processes received bytes.
     ///
     /// # Errors
-    /// Bytes that are no use, after which the connection must be given up.
+    /// Invalid bytes, after which the connection must be closed.
     pub fn handle_bytes(&mut self, bytes: &[u8], now: Instant) -> Result<(), WireError> {
         self.input.extend_from_slice(bytes);
         while let Some((command, payload)) = self.take_frame()? {
@@ -175,7 +175,7 @@ impl Wire {
         Ok(())
     }
 
-    /// Does what is due at `now`.
+    /// Processes elapsed timeouts.
     ///
     /// # Errors
     /// The daemon was silent for too long.
@@ -191,26 +191,26 @@ impl Wire {
         Ok(())
     }
 
-    /// When [`Self::handle_timeout`] is next due.
+    /// Time at which to call [`Self::handle_timeout`].
     pub fn poll_timeout(&self) -> Instant {
         let (since, limit) = self.limit();
         let dead = since + limit;
         if self.ready { dead.min(self.pinged + PING_INTERVAL) } else { dead }
     }
 
-    /// Bytes to send, if there are any.
+    /// Returns the next bytes to send.
     pub fn poll_output(&mut self) -> Option<Vec<u8>> {
         self.output.pop_front()
     }
 
-    /// News, if there is any.
+    /// Returns the next event.
     pub fn poll_event(&mut self) -> Option<Event> {
         self.events.pop_front()
     }
 
-    /// Hands a block to the daemon; [`Event::Fate`] follows. With `ask_first` the block goes out only once the daemon has
-    /// shown that it has its parent. Returns `false` if it cannot: the handshake is not through, or too many blocks wait
-    /// already.
+    /// Submits a block to the daemon; [`Event::Fate`] follows. With `ask_first` the block is sent only once the daemon
+    /// has shown that it has its parent. Returns false if the handshake is not complete, or too many blocks are in
+    /// flight.
     pub fn submit(&mut self, hash: BlockHash, previous: BlockHash, bytes: Bytes, ask_first: bool) -> bool {
         if !self.ready || self.submissions.len() >= SUBMISSIONS_MAX {
             return false;
@@ -226,7 +226,7 @@ impl Wire {
         true
     }
 
-    /// Asks for the best chain's headers behind `previous`, and pings: the pong comes after them.
+    /// Requests the best chain's headers after `previous`, and pings: the pong comes after them.
     fn ask_for_headers(&mut self, previous: BlockHash) -> u64 {
         self.send(NetworkMessage::GetHeaders(GetHeadersMessage {
             version: PROTOCOL_VERSION,
@@ -240,7 +240,7 @@ impl Wire {
         if self.ready { (self.heard, SILENCE_MAX) } else { (self.started, HANDSHAKE_MAX) }
     }
 
-    /// Cuts the next whole message off the input; the length is checked before anything is waited for.
+    /// Takes the next complete message off the input; the length is checked first.
     fn take_frame(&mut self) -> Result<Option<(String, Bytes)>, WireError> {
         if self.input.len() < HEADER_BYTES {
             return Ok(None);
@@ -302,7 +302,7 @@ impl Wire {
                 self.events.push_back(Event::NewBlock(header.block_hash()));
             }
             "headers" => self.handle_headers(&headers(payload).map_err(unreadable)?),
-            // The daemon may want to learn the chain from us. We have none.
+            // The daemon may request the chain from us. We have none.
             "getheaders" => self.send(NetworkMessage::Headers(Vec::new())),
             "getdata" => {
                 let inventory: Vec<Inventory> = deserialize(payload).map_err(unreadable)?;
@@ -328,7 +328,7 @@ impl Wire {
     }
 
     fn handle_headers(&mut self, headers: &[Header]) {
-        // Announcements come as `headers` too. They say nothing wrong about a block, they only may say nothing.
+        // Announcements come as `headers` too. They never give a wrong fate, only possibly none.
         for one in &mut self.submissions {
             let (Stage::Asking { heard, .. } | Stage::Probing { heard, .. }) = &mut one.stage else { continue };
             let said = if headers.iter().any(|header| header.block_hash() == one.hash) {
@@ -362,7 +362,7 @@ impl Wire {
                 let one = self.submissions.swap_remove(index);
                 self.events.push_back(Event::Fate(one.hash, fate));
             }
-            // The parent is there, or the daemon is catching up and does not answer.
+            // The daemon has the parent, or is catching up and does not answer.
             Stage::Probing { .. } => {
                 let bytes = self.submissions[index].bytes.clone();
                 self.send_raw("block", &bytes);
@@ -391,7 +391,7 @@ impl Wire {
         self.output.push_back(serialize(&RawNetworkMessage::new(self.magic, message)));
     }
 
-    /// Frames a payload that is there already as bytes.
+    /// Frames a payload that is serialised already.
     fn send_raw(&mut self, command: &str, payload: &[u8]) {
         let length = u32::try_from(payload.len()).expect("a block is far below 4 GiB");
         let mut frame = Vec::with_capacity(HEADER_BYTES + payload.len());
@@ -412,11 +412,11 @@ fn block_of(inventory: &Inventory) -> Option<BlockHash> {
     }
 }
 
-/// Reads `headers`: a count, then that many headers, each followed by a count of transactions that is zero.
+/// Parses `headers`: a count, then that many headers, each followed by a transaction count of zero.
 fn headers(payload: &[u8]) -> Result<Vec<Header>, bitcoin::consensus::encode::Error> {
     let (count, mut at) = deserialize_partial::<bitcoin::VarInt>(payload)?;
     let mut headers = Vec::new();
-    // Bounded by the payload: a header that is not there ends it with an error.
+    // Bounded by the payload: a missing header ends it with an error.
     for _ in 0..count.0 {
         let (header, used) = deserialize_partial::<Header>(&payload[at..])?;
         let (_, none) = deserialize_partial::<bitcoin::VarInt>(&payload[at + used..])?;
@@ -447,7 +447,7 @@ mod tests {
         let mut wire = Wire::new(MAGIC, SocketAddr::from(([127, 0, 0, 1], 1)), 1_700_000_000, 7, now);
         let [NetworkMessage::Version(version)] = &sent(&mut wire)[..] else { panic!("no version") };
         let answer = [frame(NetworkMessage::Version(version.clone())), frame(NetworkMessage::Verack)].concat();
-        // One byte at a time: nothing may depend on how the bytes are cut.
+        // One byte at a time: the result must not depend on how the bytes are cut.
         for byte in answer {
             wire.handle_bytes(&[byte], now).unwrap();
         }
@@ -464,7 +464,7 @@ mod tests {
         Header { prev_blockhash: genesis().block_hash(), nonce, ..genesis() }
     }
 
-    /// Hands a block over and answers with `answers` between the two pongs.
+    /// Submits a block and sends `answers` between the two pongs; returns the fate.
     fn fate(answers: &[Vec<Header>]) -> Fate {
         let now = Instant::now();
         let mut wire = ready(now);
@@ -579,7 +579,7 @@ mod tests {
         assert_eq!(ready(now).handle_bytes(&checksum, now), Err(WireError::Checksum("ping".into())));
         let mut giant = good;
         giant[16..20].copy_from_slice(&u32::MAX.to_le_bytes());
-        // Refused by the header alone, before a byte of it is waited for.
+        // Refused by the header alone, before any of the payload.
         assert!(matches!(ready(now).handle_bytes(&giant[..24], now), Err(WireError::Oversized(_))));
     }
 
