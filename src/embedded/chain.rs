@@ -1,7 +1,7 @@
-//! The private chain itself: every block that it was given, the best of them, and the next template.
+//! The private chain: all blocks, the best chain, and the next template.
 //!
-//! Pure: bytes and the time in, verdicts and templates out. Its rules are Bitcoin's on regtest, in the order in which
-//! Bitcoin Core applies them, so that it refuses what a real daemon refuses, for the same reason.
+//! Pure: bytes and time in, verdicts and templates out. Its rules are Bitcoin's on regtest, in the order in which
+//! Bitcoin Core applies them, so that it refuses the same blocks as a real daemon, for the same reasons.
 
 mod best;
 
@@ -23,74 +23,74 @@ use super::{decode, rules};
 use crate::blocks::BlockPosition;
 use crate::template::{TemplateParts, target_of};
 
-/// How far below the tip a branch may still fork off: bodies and undo data further down are dropped, so that memory does
-/// not grow with them. Bitcoin Core's pruning keeps the same number (`MIN_BLOCKS_TO_KEEP`); here it is most of an hour.
-/// Headers (some 200 bytes a block, 2 MB a day at ten seconds) and unspent outputs are kept for ever.
+/// Maximum depth below the tip at which a branch may fork off: bodies and undo data further down are dropped, to bound
+/// memory. Bitcoin Core's pruning has the same number (`MIN_BLOCKS_TO_KEEP`); here it is most of an hour. Headers (some
+/// 200 bytes a block, 2 MB a day at ten seconds) and unspent outputs are kept forever.
 pub const REORGANISATION_DEPTH_MAX: u32 = 288;
 /// Blocks whose median time a new block's time must exceed.
 const MEDIAN_TIME_BLOCKS: usize = 11;
-/// How far ahead of the clock a block's time may be.
+/// Maximum time of a block ahead of the clock, in seconds.
 const FUTURE_SECONDS_MAX: u64 = 2 * 60 * 60;
-/// What the coinbase may pay before the first halving, in satoshis.
+/// Subsidy before the first halving, in satoshis.
 const SUBSIDY_FIRST: u64 = 50 * 100_000_000;
-/// Block versions below this are history (BIP 34, 66, 65).
+/// Minimum block version (BIP 34, 66, 65).
 const VERSION_MIN: i32 = 4;
-/// What templates propose: no version bits set (BIP 9).
+/// Block version in templates: no version bits set (BIP 9).
 const VERSION_PROPOSED: u32 = 0x2000_0000;
 
-/// The parameters in which private chains differ.
+/// Parameters of a private chain.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Rules {
-    /// Where bits come from.
+    /// Rule for the bits of blocks.
     pub difficulty: Difficulty,
     /// Blocks after which the subsidy halves.
     pub halving_interval: u32,
 }
 
 impl Rules {
-    /// What `bitcoind -chain=regtest` does.
+    /// The rules of `bitcoind -chain=regtest`.
     pub const REGTEST: Self = Self { difficulty: Difficulty::Regtest, halving_interval: 150 };
 }
 
 /// A point in time on both clocks that the chain needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Moment {
-    /// Seconds since 1970: what block times are compared with.
+    /// Seconds since 1970, for comparison with block times.
     pub unix: u64,
-    /// Since any fixed moment, on a clock that never jumps: what the pace of blocks is measured with.
+    /// Time on a monotonic clock with any origin, for measuring the pace of blocks.
     pub elapsed: Duration,
 }
 
 /// The last block of the best chain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Tip {
-    /// Its hash.
+    /// Hash of the block.
     pub hash: BlockHash,
-    /// Its height; the genesis block has 0.
+    /// Height of the block; 0 for the genesis block.
     pub height: u32,
 }
 
-/// A header, and what is known of its block.
+/// A header, and the state of its block.
 #[derive(Debug)]
 struct Node {
     header: Header,
     height: u32,
     /// Work of the whole chain up to here.
     work: Work,
-    /// Of this block and the ten before it.
+    /// Median time of this block and the ten before it.
     median_time: u32,
-    /// It or an ancestor breaks a rule.
+    /// Set when the block or an ancestor breaks a rule.
     failed: bool,
-    /// Whether the body ever came, even if it is dropped by now.
+    /// Set when the body was received, even if it has been dropped.
     has_body: bool,
     body: Option<Arc<Block>>,
-    /// What takes the coins back to before this block, while it is in the best chain.
+    /// Changes that restore the coins before this block, while it is in the best chain.
     undo: Option<Changes>,
-    /// Set when it and all its ancestors had come; counts up, so that of equals the first seen wins.
+    /// Set when the block and all ancestors are complete; counts up, so that the first seen of equals wins.
     sequence: Option<u64>,
-    /// When the body came, on the clock that never jumps.
+    /// Arrival of the body, on the monotonic clock.
     arrived: Duration,
-    /// The bits offered for its child while it was the tip.
+    /// Bits offered for its child while it was the tip.
     offers: Vec<CompactTarget>,
 }
 
@@ -99,11 +99,11 @@ struct Node {
 pub struct Chain {
     rules: Rules,
     nodes: HashMap<BlockHash, Node>,
-    /// All nodes but old ones of the best chain, by height, to find children and what is to be dropped.
+    /// All nodes except old ones of the best chain, by height, for finding children and nodes to drop.
     by_height: BTreeMap<u32, Vec<BlockHash>>,
-    /// The best chain by height.
+    /// Best chain, indexed by height.
     best: Vec<BlockHash>,
-    /// Complete blocks that are not worse than the tip, the tip among them.
+    /// Complete blocks not worse than the tip, the tip included.
     candidates: Vec<BlockHash>,
     coins: Coins,
     mempool: Mempool,
@@ -112,7 +112,7 @@ pub struct Chain {
 }
 
 impl Chain {
-    /// A chain of regtest's genesis block alone, begun `now`.
+    /// Creates a chain of only regtest's genesis block, starting `now`.
     pub fn new(rules: Rules, now: Moment) -> Self {
         let genesis = genesis_block(bitcoin::Network::Regtest);
         let hash = genesis.block_hash();
@@ -143,18 +143,18 @@ impl Chain {
         }
     }
 
-    /// The end of the best chain.
+    /// Returns the end of the best chain.
     pub fn tip(&self) -> Tip {
         let hash = self.tip_hash();
         Tip { hash, height: self.nodes[&hash].height }
     }
 
-    /// Whether a block stands in the best chain.
+    /// True if a block is in the best chain.
     pub fn is_in_best_chain(&self, hash: &BlockHash) -> bool {
         self.nodes.get(hash).is_some_and(|node| self.is_best_at(node.height, hash))
     }
 
-    /// Where a block stands.
+    /// Returns the position of a block.
     pub fn place_of(&self, hash: &BlockHash) -> BlockPosition {
         match self.nodes.get(hash) {
             None => BlockPosition::Unknown,
@@ -166,7 +166,7 @@ impl Chain {
         }
     }
 
-    /// Judges a block as it came over the wire, and makes it part of the chain if it is good.
+    /// Judges a serialised block, and adds it to the chain if it is valid.
     pub fn submit(&mut self, bytes: &[u8], now: Moment) -> Verdict {
         let Some(mut block) = decode::block(bytes) else { return Verdict::Rejected(Reject::Undecodable) };
         if self.nodes.contains_key(&block.header.prev_blockhash) {
@@ -184,10 +184,10 @@ impl Chain {
         }
     }
 
-    /// Lets a transaction wait for the next block.
+    /// Queues a transaction for the next block.
     ///
     /// # Errors
-    /// Why it could not stand in the next block, or that too many wait.
+    /// The reason why it cannot be in the next block, or that the queue is full.
     pub fn submit_transaction(&mut self, raw: &[u8]) -> Result<Txid, TransactionError> {
         let (nodes, best) = (&self.nodes, &self.best);
         let median_time_at = |height| median_time_at(nodes, best, height);
@@ -195,12 +195,12 @@ impl Chain {
         self.mempool.submit(raw, &self.coins, &place)
     }
 
-    /// How many transactions wait.
+    /// Number of queued transactions.
     pub fn transactions_waiting(&self) -> usize {
         self.mempool.len()
     }
 
-    /// What the tip's child may look like, `now`. Its bits count as offered from here on.
+    /// Returns the template of the tip's child. Its bits count as offered from `now` on.
     pub fn template(&mut self, now: Moment) -> TemplateParts {
         let tip = self.tip();
         let transactions = self.mempool.for_template();
@@ -227,7 +227,7 @@ impl Chain {
         }
     }
 
-    /// How long until the next template has easier bits, if no block comes.
+    /// Time until the next template has easier bits, if no block comes.
     pub fn until_easing(&self, now: Moment) -> Option<Duration> {
         let waited = now.elapsed.saturating_sub(self.nodes[&self.tip_hash()].arrived);
         self.pace.next_easing(waited).map(|at| at.saturating_sub(waited))
@@ -245,7 +245,7 @@ impl Chain {
         SUBSIDY_FIRST.checked_shr(height / self.rules.halving_interval).unwrap_or(0)
     }
 
-    /// Checks all that can be checked before the block's turn in the best chain, and stores it. Says whether it is new.
+    /// Runs the checks that need no coins, and stores the block. Returns true if it is new.
     fn accept(&mut self, block: Block, hash: BlockHash, now: Moment) -> Result<bool, Reject> {
         let header = block.header;
         let limit = Target::from_compact(CompactTarget::from_consensus(LIMIT_BITS));
@@ -322,7 +322,7 @@ impl Chain {
         Ok(())
     }
 
-    /// Of `header`'s time and those of the ten blocks before it; fewer near the beginning.
+    /// Median of `header`'s time and those of the ten blocks before it; fewer near the genesis block.
     fn median_time(&self, header: &Header) -> u32 {
         let mut times = vec![header.time];
         let mut previous = header.prev_blockhash;
@@ -339,7 +339,7 @@ fn median_time_at(nodes: &HashMap<BlockHash, Node>, best: &[BlockHash], height: 
     best.get(height as usize).map_or(0, |hash| nodes[hash].median_time)
 }
 
-/// Where the child of `tip` stands.
+/// Context of the child of `tip`.
 fn place_after(tip: Tip, median_time_at: &dyn Fn(u32) -> u32) -> ChainContext<'_> {
     ChainContext { height: tip.height + 1, median_time_past: median_time_at(tip.height), median_time_at }
 }

@@ -1,30 +1,30 @@
-//! The unspent outputs, and views on top of them that can be thrown away or applied.
+//! Unspent outputs, and overlays on them that can be dropped or applied.
 
 use bitcoin::{OutPoint, Transaction, TxOut, Txid};
 use std::collections::HashMap;
 
-/// Longer scripts can never be run (`MAX_SCRIPT_SIZE`), so their outputs are not kept.
+/// Longer scripts can never be executed (`MAX_SCRIPT_SIZE`), so their outputs are not kept.
 const SCRIPT_BYTES_MAX: usize = 10_000;
 
-/// An output that may be spent.
+/// An unspent output.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Coin {
     pub(super) output: TxOut,
-    /// Height of the block that made it.
+    /// Height of the block that created it.
     pub(super) height: u32,
-    /// Whether a coinbase made it.
+    /// Set if a coinbase created it.
     pub(super) coinbase: bool,
 }
 
-/// For each outpoint touched, what stands there afterwards: a coin, or nothing.
+/// New state of each outpoint touched: a coin, or none.
 pub(super) type Changes = HashMap<OutPoint, Option<Coin>>;
 
-/// The unspent outputs of the best chain.
+/// Unspent outputs of the best chain.
 #[derive(Debug, Default)]
 pub(super) struct Coins(HashMap<OutPoint, Coin>);
 
 impl Coins {
-    /// Makes the changes and gives those that undo them.
+    /// Applies the changes and returns those that undo them.
     pub(super) fn apply(&mut self, changes: Changes) -> Changes {
         changes
             .into_iter()
@@ -39,7 +39,7 @@ impl Coins {
     }
 }
 
-/// The coins as they will be after some more transactions.
+/// The coins after some more transactions.
 #[derive(Debug)]
 pub(super) struct View<'coins> {
     below: &'coins Coins,
@@ -51,7 +51,7 @@ impl<'coins> View<'coins> {
         Self { below, changes: Changes::new() }
     }
 
-    /// On top of changes that a view made before.
+    /// Creates a view with the changes of an earlier one.
     pub(super) fn resume(below: &'coins Coins, changes: Changes) -> Self {
         Self { below, changes }
     }
@@ -63,7 +63,7 @@ impl<'coins> View<'coins> {
         }
     }
 
-    /// Spends what `transaction` spends, if it is no coinbase, and adds what it makes.
+    /// Spends the inputs of `transaction`, unless it is a coinbase, and adds its outputs.
     pub(super) fn add(&mut self, transaction: &Transaction, txid: Txid, height: u32) {
         let coinbase = transaction.is_coinbase();
         if !coinbase {

@@ -1,4 +1,4 @@
-//! The rules that need the coins: what a block's transactions spend, and what its coinbase may pay.
+//! Rules that need the coins: inputs of a block's transactions, and the value of its coinbase.
 
 use bitcoin::{Block, OutPoint, Transaction, TxOut, Txid};
 use std::collections::HashMap;
@@ -8,28 +8,28 @@ use super::reject::{Reject, TransactionReject};
 use super::rules::{COINBASE_MATURITY, MONEY_MAX, SIGOPS_COST_MAX};
 use super::scripts;
 
-/// BIP 68: set, the sequence number locks nothing.
+/// BIP 68: if set, the sequence number locks nothing.
 const SEQUENCE_DISABLED: u32 = 1 << 31;
-/// BIP 68: set, the lock counts units of 512 seconds, else blocks.
+/// BIP 68: if set, the lock counts units of 512 seconds, else blocks.
 const SEQUENCE_IN_TIME: u32 = 1 << 22;
-/// BIP 68: the bits that count, and the power of two of seconds in a unit of time.
+/// BIP 68: the bits that count; below, the binary logarithm of the unit of time in seconds.
 const SEQUENCE_MASK: u32 = 0xffff;
 const SEQUENCE_UNIT: u32 = 9;
 
-/// Where in the chain a transaction is to stand.
+/// Position of a transaction in the chain.
 pub(super) struct ChainContext<'chain> {
     /// Height of the block.
     pub(super) height: u32,
     /// Median time of the eleven blocks before it.
     pub(super) median_time_past: u32,
-    /// For a height below, the median time of the block there and the ten before it.
+    /// Returns the median time of the block at a lower height and the ten before it.
     pub(super) median_time_at: &'chain dyn Fn(u32) -> u32,
 }
 
-/// Finds what `block` does to the coins, and that it may.
+/// Computes the changes of `block` to the coins, and checks it.
 ///
 /// # Errors
-/// The first rule that it breaks, in Core's order: all that scripts say comes last, as Core checks them in parallel.
+/// The first rule that it breaks, in Core's order: scripts come last, as Core checks them in parallel.
 pub(super) fn connect(
     block: &Block,
     txids: &[Txid],
@@ -76,21 +76,21 @@ pub(super) fn connect(
     Ok(view.into_changes())
 }
 
-/// What a transaction's inputs amount to.
+/// Inputs of a transaction, summed up.
 #[derive(Debug)]
 pub(super) struct Inputs {
-    /// Satoshis that go in and do not come out.
+    /// Inputs minus outputs, in satoshis.
     pub(super) fee: u64,
-    /// What is spent, in input order.
+    /// Spent outputs, in input order.
     pub(super) spent: Vec<TxOut>,
-    /// Whether all relative lock times have passed (BIP 68).
+    /// Set if all relative lock times have passed (BIP 68).
     pub(super) sequence_locks_met: bool,
 }
 
-/// Looks up what `transaction`, which is no coinbase, spends.
+/// Looks up the outputs that `transaction`, which is no coinbase, spends.
 ///
 /// # Errors
-/// Missing or immature coins, and outputs that are worth more than they.
+/// Missing or immature coins, or outputs worth more than the inputs.
 pub(super) fn spend(
     transaction: &Transaction,
     view: &View<'_>,
@@ -103,7 +103,7 @@ pub(super) fn spend(
         if coin.coinbase && place.height - coin.height < COINBASE_MATURITY {
             return Err(TransactionReject::PrematureSpend);
         }
-        // Cannot overflow: each value was checked when its transaction was, and the total after each.
+        // Cannot overflow: each value was checked with its transaction, and the total after each.
         value_in += coin.output.value.to_sat();
         if value_in > MONEY_MAX {
             return Err(TransactionReject::InputValues);
@@ -117,7 +117,7 @@ pub(super) fn spend(
 }
 
 fn sequence_locks_met(transaction: &Transaction, coins: &[&Coin], place: &ChainContext<'_>) -> bool {
-    // The version is unsigned where BIP 68 asks for "2 or above".
+    // The version is unsigned in BIP 68's "2 or above".
     if transaction.version.0.cast_unsigned() < 2 {
         return true;
     }
@@ -127,7 +127,7 @@ fn sequence_locks_met(transaction: &Transaction, coins: &[&Coin], place: &ChainC
         if sequence & SEQUENCE_DISABLED != 0 {
             true
         } else if sequence & SEQUENCE_IN_TIME != 0 {
-            // Time counts from the median time before the block that made the coin.
+            // Time counts from the median time before the block that created the coin.
             let from = (place.median_time_at)(coin.height.saturating_sub(1));
             u64::from(from) + (u64::from(count) << SEQUENCE_UNIT) <= u64::from(place.median_time_past)
         } else {
@@ -136,7 +136,7 @@ fn sequence_locks_met(transaction: &Transaction, coins: &[&Coin], place: &ChainC
     })
 }
 
-/// BIP 141's cost of a transaction's signature operations, given what it spends (nothing for a coinbase).
+/// Signature operation cost of a transaction (BIP 141), given the outputs that it spends (none for a coinbase).
 pub(super) fn sigops_cost(transaction: &Transaction, spent: &[TxOut]) -> usize {
     let outpoints = transaction.input.iter().map(|input| input.previous_output);
     let spent: HashMap<OutPoint, &TxOut> = outpoints.zip(spent).collect();

@@ -1,16 +1,16 @@
-//! Bytes to a block, as strictly and as leniently as Bitcoin Core does it.
+//! Decodes blocks exactly as strictly as Bitcoin Core.
 //!
-//! The `bitcoin` package reads everything but one oddity: a transaction without inputs and outputs, which Core reads and
-//! then refuses by name.
+//! The `bitcoin` package decodes everything except one oddity: a transaction without inputs and outputs, which Core
+//! decodes and then refuses by name.
 
 use bitcoin::blockdata::block::Header;
 use bitcoin::consensus::Decodable;
 use bitcoin::{Block, Transaction, VarInt, absolute, transaction};
 
-/// The smallest transaction: version, two empty lists, lock time.
+/// Size of the smallest transaction, in bytes: version, two empty lists, lock time.
 const TRANSACTION_BYTES_MIN: usize = 10;
 
-/// Reads a block; bytes after its end are left alone, as Core leaves them. `None` for anything else.
+/// Decodes a block; ignores bytes after its end, as Core does. `None` if it is malformed.
 pub(super) fn block(bytes: &[u8]) -> Option<Block> {
     let mut rest = bytes;
     let header = Header::consensus_decode(&mut rest).ok()?;
@@ -25,11 +25,11 @@ pub(super) fn block(bytes: &[u8]) -> Option<Block> {
     Some(Block { header, txdata })
 }
 
-/// Reads one transaction and moves `rest` behind it.
+/// Decodes a transaction and advances `rest` past it.
 pub(super) fn transaction(rest: &mut &[u8]) -> Option<Transaction> {
     if rest.get(4..6) == Some(&[0, 0]) {
-        // Core takes a first zero for an empty list of inputs, and a second one for "no flags": nothing follows but the
-        // lock time.
+        // Core takes a first zero for an empty list of inputs, and a second one for "no flags": only the lock time
+        // follows.
         let version = transaction::Version(i32::consensus_decode(rest).ok()?);
         *rest = rest.get(2..)?;
         let lock_time = absolute::LockTime::from_consensus(u32::consensus_decode(rest).ok()?);

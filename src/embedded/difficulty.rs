@@ -1,21 +1,21 @@
-//! How hard the next block is: regtest's fixed target, or one that follows the hash rate block by block.
+//! Difficulty of the next block: regtest's fixed target, or one that follows the hash rate block by block.
 //!
-//! The demo wants a block about every ten seconds from a laptop, and still when a machine a million times as fast joins
-//! or leaves. Bitcoin's rule (every 2016 blocks, header times) is far too slow for that, so here the chain *offers* bits
-//! for each tip's child, from what it saw on its own clock, and takes any bits that it offered.
+//! The demo needs a block about every ten seconds from a laptop, even when a machine a million times as fast joins or
+//! leaves. Bitcoin's rule (every 2016 blocks, by header times) is far too slow for that, so this chain *offers* bits
+//! for each tip's child, based on its own clock, and accepts any bits that it offered.
 
 use bitcoin::{CompactTarget, Target};
 use std::collections::VecDeque;
 use std::time::Duration;
 
-/// Where the bits of blocks come from.
+/// Rule for the bits of blocks.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Difficulty {
-    /// Always regtest's limit: every other hash is a block.
+    /// Regtest's limit: every other hash solves a block.
     Regtest,
-    /// So that blocks come `spacing` apart on average.
+    /// Blocks `spacing` apart on average.
     Adaptive {
-        /// What is expected of all miners together before the first block, in hashes per second.
+        /// Expected hash rate of all miners before the first block, in hashes per second.
         hash_rate: f64,
         /// Mean time between blocks.
         spacing: Duration,
@@ -24,48 +24,48 @@ pub enum Difficulty {
 
 /// Regtest's easiest target: about two hashes a block.
 pub(super) const LIMIT_BITS: u32 = 0x207f_ffff;
-/// Expected hashes per block stay between the limit's two and a number that no demo reaches.
+/// Bounds of the expected hashes per block: the limit's two, and a number that no demo reaches.
 const HASHES_MIN: f64 = 2.0;
 const HASHES_MAX: f64 = 1e48;
-/// Blocks that the estimate looks back on: enough for a spread of a third, few enough to forget within minutes.
+/// Blocks in the estimate: enough for a spread of a third, few enough to adapt within minutes.
 const BLOCKS_REMEMBERED: usize = 8;
-/// How many blocks' worth of trust the rate from the configuration gets before the first block. It fades as they come.
+/// Weight of the configured hash rate before the first block, in blocks. It fades with each block.
 const PRIOR_BLOCKS: f64 = 2.0;
-/// The first block is easier by this, so that a newcomer sees one within seconds.
+/// Factor by which the first block is easier, so that a newcomer sees one within seconds.
 const FIRST_BLOCK_EASIER: f64 = 4.0;
-/// How much the estimate may rise or fall with one block, so that a lucky streak does not stall the chain.
+/// Maximum factor between estimates of two successive blocks, so that a lucky streak does not stall the chain.
 const CHANGE_MAX: f64 = 4.0;
-/// Two spacings without a block happen one time in seven, and then the offer is eased; see [`easing`].
+/// Spacings without a block before the offer is eased, which happen one time in seven; see [`easing`].
 const EASE_AFTER_SPACINGS: u32 = 2;
-/// More easings than these have reached any target: the sixth multiplies it by 2^63.
+/// Maximum number of easings, which reach any target: the sixth multiplies it by 2^63.
 const EASINGS_MAX: u32 = 6;
-/// So many blocks in the time of [`BURST_EXPOSURE`] are as unlikely at a steady rate as two easings (one in six hundred):
-/// a big miner has come, and what was seen before it misleads.
+/// Blocks within [`BURST_EXPOSURE`] that show that a big miner has joined, so that the past misleads: at a steady rate
+/// as unlikely as two easings (one in six hundred).
 const BURST_BLOCKS: usize = 4;
 const BURST_EXPOSURE: f64 = 0.5;
-/// Easing ends long waits early, and an estimate from few blocks is high on average: two errors that nearly cancel. This
-/// is what is left of them in the simulation below.
+/// Easing ends long waits early, and an estimate from few blocks is high on average: two errors that nearly cancel.
+/// This is the rest, by the simulation below.
 const EASING_CORRECTION: f64 = 1.03;
 
-/// By how much the offer is easier after `easings` waits of two spacings each: 2, 8, 128, 32 768, … Each wait in vain
-/// squares the evidence that a big miner has left, so the steps grow: a millionfold loss costs 100 seconds, not 400.
+/// Factor of easing after `easings` waits of two spacings each: 2, 8, 128, 32 768, … Each further wait squares the
+/// evidence that a big miner has left, so the steps grow: a millionfold loss costs 100 seconds, not 400.
 fn easing(easings: u32) -> f64 {
     let doublings = (1_u64 << easings.min(EASINGS_MAX)) - 1;
     2_f64.powi(i32::try_from(doublings).expect("at most 63"))
 }
 
-/// The hash rate as the chain itself sees it, and the offers that follow from it.
+/// Hash rate as estimated by the chain, and the resulting offers.
 #[derive(Debug)]
 pub(super) struct Pace {
     difficulty: Difficulty,
-    /// Blocks that would be expected of one hash per second, for each block of late: the sum over the time that it took
-    /// of seconds divided by the hashes that a block was expected to take then.
+    /// For each recent block, the number of blocks expected of one hash per second: the integral over its time of
+    /// seconds divided by the hashes then expected per block.
     exposures: VecDeque<f64>,
-    /// Hashes per second that the configuration expects.
+    /// Configured hash rate, in hashes per second.
     rate_expected: f64,
-    /// Hashes per second, as last estimated.
+    /// Last estimate of the hash rate, in hashes per second.
     rate: f64,
-    /// Blocks' worth of trust that the configuration's rate still has; whole before the first block.
+    /// Remaining weight of the configured hash rate, in blocks; full before the first.
     prior: f64,
 }
 
@@ -79,7 +79,7 @@ impl Pace {
         Self { difficulty, exposures: VecDeque::new(), rate_expected: rate, rate, prior: PRIOR_BLOCKS }
     }
 
-    /// The bits to offer for the child of a tip that came `waited` ago.
+    /// Bits to offer for the child of a tip that is `waited` old.
     pub(super) fn bits(&self, waited: Duration) -> CompactTarget {
         match self.difficulty {
             Difficulty::Regtest => CompactTarget::from_consensus(LIMIT_BITS),
@@ -87,14 +87,14 @@ impl Pace {
         }
     }
 
-    /// How long after the tip the offer changes next, given that it came `waited` ago.
+    /// Time from the tip until the offer changes next, for a tip that is `waited` old.
     pub(super) fn next_easing(&self, waited: Duration) -> Option<Duration> {
         let Difficulty::Adaptive { spacing, .. } = self.difficulty else { return None };
         let past = easings(waited, spacing);
         (past < EASINGS_MAX).then(|| spacing * EASE_AFTER_SPACINGS * (past + 1))
     }
 
-    /// Takes note that the tip has a child, `waited` after it came.
+    /// Records that the tip got a child when it was `waited` old.
     pub(super) fn observe(&mut self, waited: Duration) {
         let Difficulty::Adaptive { spacing, .. } = self.difficulty else { return };
         let step = (spacing * EASE_AFTER_SPACINGS).as_secs_f64();
@@ -105,7 +105,7 @@ impl Pace {
         let exposure = (0..past).map(|one| exposure_at(one, step)).sum::<f64>() + exposure_at(past, last);
         self.prior = (self.prior - PRIOR_BLOCKS / BLOCKS_REMEMBERED as f64).max(0.0);
         if past >= 2 {
-            // One block in four hundred takes so long at a steady rate: the rate is another one now, the past misleads.
+            // At a steady rate one block in four hundred takes so long: the rate has changed, and the past misleads.
             self.prior = 0.0;
             self.exposures.clear();
             self.exposures.push_back(exposure);
@@ -128,7 +128,7 @@ impl Pace {
         self.rate = estimate.clamp(self.rate / CHANGE_MAX, self.rate * CHANGE_MAX).min(HASHES_MAX);
     }
 
-    /// Expected hashes per block before any easing.
+    /// Expected hashes per block, before easing.
     fn hashes(&self, spacing: Duration) -> f64 {
         let first = if self.prior < PRIOR_BLOCKS { EASING_CORRECTION } else { 1.0 / FIRST_BLOCK_EASIER };
         (self.rate * spacing.as_secs_f64() * first).clamp(HASHES_MIN, HASHES_MAX)
@@ -140,7 +140,7 @@ fn easings(waited: Duration, spacing: Duration) -> u32 {
     u32::try_from(waited.as_nanos() / step).unwrap_or(u32::MAX).min(EASINGS_MAX)
 }
 
-/// The target that a hash meets once in `hashes` tries, in compact form.
+/// Compact target that one hash in `hashes` meets.
 fn bits_of(hashes: f64) -> CompactTarget {
     let difficulty = stratum::Difficulty::from_average_hashes(hashes.clamp(HASHES_MIN, HASHES_MAX));
     let target = difficulty.expect("a positive number of hashes").target();
@@ -154,7 +154,7 @@ mod tests {
 
     const SPACING: Duration = Duration::from_secs(10);
 
-    /// How many hashes a block with this target is expected to take.
+    /// Expected number of hashes for a block with this target.
     fn hashes_of(bits: CompactTarget) -> f64 {
         let raw = bits.to_consensus();
         let exponent = i32::try_from(raw >> 24).expect("eight bits");
@@ -166,8 +166,8 @@ mod tests {
         Pace::new(Difficulty::Adaptive { hash_rate, spacing: SPACING })
     }
 
-    /// Lets a miner of `rate` hashes per second find the next block, in simulated time; says how long it took, with the
-    /// 20 milliseconds added that a real miner needs to hear of a new block.
+    /// Lets a miner of `rate` hashes per second find the next block, in simulated time; returns the time taken, plus
+    /// the 20 milliseconds that a real miner needs to learn of a new block.
     fn mine(pace: &mut Pace, rate: f64, random: &mut fastrand::Rng) -> Duration {
         let mut left = -(1.0 - random.f64()).ln();
         let mut waited = Duration::ZERO;
@@ -239,13 +239,13 @@ mod tests {
             (0..20).for_each(|_| {
                 mine(&mut pace, 3e6, &mut random);
             });
-            // Its flood of blocks is over after a few dozen, and its hash rate is known after that.
+            // After a few dozen blocks the flood ends, as its hash rate is known.
             (0..40).for_each(|_| {
                 mine(&mut pace, 3e12, &mut random);
             });
             let settled: Duration = (0..20).map(|_| mine(&mut pace, 3e12, &mut random)).sum();
             assert!(settled > Duration::from_secs(60), "seed {seed}: 20 blocks in {settled:?}, still a flood");
-            // Gone again: the next block comes within two minutes, and those after it at the old pace.
+            // It leaves: the next block comes within two minutes, and those after it at the old pace.
             let drought = mine(&mut pace, 3e6, &mut random);
             assert!(drought < Duration::from_secs(120), "seed {seed}: {drought:?} without a block");
             let after: Duration = (0..40).map(|_| mine(&mut pace, 3e6, &mut random)).sum();

@@ -1,4 +1,4 @@
-//! The few transactions that wait for a block on the embedded chain.
+//! Transactions waiting for a block on the embedded chain.
 //!
 //! No replacement and no fee market: first come, first served, up to a bound.
 
@@ -13,32 +13,32 @@ use super::reject::{Reject, TransactionReject};
 use super::{rules, scripts};
 use crate::template::TemplateTransaction;
 
-/// The demo sends a handful; a thousand keeps the check of all of them at a new tip within milliseconds.
+/// Maximum number: the demo sends a handful; a thousand are checked within milliseconds at a new tip.
 const TRANSACTIONS_MAX: usize = 1000;
-/// A quarter of a block: whatever waits fits into the next one beside any coinbase.
+/// Maximum total weight, a quarter of a block: all fit into the next one beside any coinbase.
 const WEIGHT_MAX: u64 = 1_000_000;
-/// Half of what a block may hold, which leaves the coinbase its share.
+/// Maximum total signature operation cost: half a block's, which leaves room for the coinbase.
 const SIGOPS_COST_MAX: usize = rules::SIGOPS_COST_MAX / 2;
 
-/// Why a transaction does not wait for a block. The words are those of Bitcoin Core's `sendrawtransaction`.
+/// Reason for refusing a transaction, in the words of Bitcoin Core's `sendrawtransaction`.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum TransactionError {
-    /// No transaction, or bytes after its end.
+    /// Not a transaction, or with bytes after its end.
     #[error("TX decode failed")]
     Undecodable,
-    /// Coinbases come in blocks only.
+    /// A coinbase is valid only in a block.
     #[error("coinbase")]
     Coinbase,
-    /// It waits already.
+    /// The transaction is waiting already.
     #[error("txn-already-in-mempool")]
     Known,
-    /// Another waiting transaction spends one of its coins.
+    /// Another waiting transaction spends the same coin.
     #[error("txn-mempool-conflict")]
     Conflict,
-    /// It could not stand in the next block.
+    /// It cannot be in the next block.
     #[error(transparent)]
     Rejected(#[from] Reject),
-    /// Too much waits already.
+    /// The mempool is full.
     #[error("mempool full")]
     Full,
 }
@@ -49,19 +49,19 @@ struct Entry {
     template: TemplateTransaction,
 }
 
-/// Waiting transactions, each valid on the best chain after those before it.
+/// Waiting transactions, each valid on the best chain after the ones before it.
 #[derive(Debug, Default)]
 pub(super) struct Mempool {
     entries: Vec<Entry>,
-    /// What they do to the coins of the best chain, all together.
+    /// Changes of all of them together to the coins of the best chain.
     changes: Changes,
 }
 
 impl Mempool {
-    /// Reads `raw` and lets it wait.
+    /// Decodes and checks `raw`, and adds it.
     ///
     /// # Errors
-    /// What speaks against it.
+    /// The reason for the refusal.
     pub(super) fn submit(
         &mut self,
         raw: &[u8],
@@ -76,19 +76,19 @@ impl Mempool {
         self.admit(transaction, coins, place, true)
     }
 
-    /// After the best chain changed: keeps what is still valid, `returned` being transactions of blocks that left it.
+    /// Re-checks everything after a change of the best chain; `returned` are transactions of blocks that left it.
     pub(super) fn renew(&mut self, returned: Vec<Transaction>, coins: &Coins, place: &ChainContext<'_>) {
         let entries = std::mem::take(&mut self.entries);
         self.changes.clear();
         let waiting = returned.into_iter().chain(entries.into_iter().map(|entry| entry.transaction));
         for transaction in waiting {
-            // Their scripts were checked when they first came, against outputs that the outpoints commit to. One that
-            // fails now is in the new chain, or has lost a coin to it: dropped without a word, as a daemon does it.
+            // Their scripts were checked at first, against outputs that the outpoints commit to. A transaction that
+            // fails now is in the new chain, or has lost a coin to it: dropped silently, as in a daemon.
             drop(self.admit(transaction, coins, place, false));
         }
     }
 
-    /// In an order in which they may stand in a block.
+    /// Returns the transactions in an order that is valid in a block.
     pub(super) fn for_template(&self) -> Vec<TemplateTransaction> {
         self.entries.iter().map(|entry| entry.template.clone()).collect()
     }
@@ -151,7 +151,7 @@ impl Mempool {
     }
 }
 
-/// The transaction's fee and the cost of its signature operations, if it may stand at `place`.
+/// Returns the transaction's fee and signature operation cost, if it is valid at `place`.
 fn check(
     transaction: &Transaction,
     view: &View<'_>,

@@ -1,4 +1,4 @@
-//! The private chain inside this process that `p2pool demo` mines on, behind the same [`Handle`] as a real daemon.
+//! The private chain of `p2pool demo`, inside this process, behind the same [`Handle`] as a real daemon.
 //!
 //! ```text
 //! FoundBlock ──▶ submit ──▶ Route `embedded` ──▶ Chain (under a short lock) ──▶ Outcome
@@ -6,8 +6,8 @@
 //!                                                  └──▶ templates: watch<Option<Arc<Template>>>
 //! ```
 //!
-//! [`Chain`] is pure and keeps Bitcoin's rules; `tests/parity` compares its verdicts with a real bitcoind's. This file
-//! alone has the clock and the tasks.
+//! [`Chain`] is pure and implements Bitcoin's rules; `tests/parity` compares its verdicts with a real bitcoind's. Clock
+//! and tasks are in this file only.
 
 mod chain;
 mod coins;
@@ -42,19 +42,19 @@ use crate::runtime::clock::since_1970;
 use crate::runtime::tasks::Tasks;
 use crate::template::{Template, TemplateParts};
 
-/// A template is made anew at least this often, for its time.
+/// Maximum age of a template, for its time.
 const REFRESH_INTERVAL: Duration = Duration::from_secs(20);
-/// New transactions alone make a new template at most this often: miners need not hear of each.
+/// Minimum interval of templates for new transactions: miners do not need each at once.
 const TRANSACTIONS_INTERVAL: Duration = Duration::from_secs(1);
 
-/// What the embedded chain is to be like.
+/// Settings of the embedded chain.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Config {
-    /// Bitcoin's rules, with these parameters.
+    /// Parameters of Bitcoin's rules.
     pub rules: Rules,
 }
 
-/// The chain as the rest of the process may see it. Cheap to clone.
+/// Handle to the chain. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Embedded(Arc<Shared>);
 
@@ -63,7 +63,7 @@ struct Shared {
     chain: Mutex<Chain>,
     started: Instant,
     tip: watch::Sender<Tip>,
-    /// Wakes the template task when transactions came.
+    /// Wakes the template task for new transactions.
     transactions: Notify,
 }
 
@@ -75,39 +75,39 @@ impl Embedded {
         Self(Arc::new(Shared { chain: Mutex::new(chain), started, tip, transactions: Notify::new() }))
     }
 
-    /// The last block of the best chain.
+    /// Returns the last block of the best chain.
     pub fn tip(&self) -> Tip {
         *self.0.tip.borrow()
     }
 
-    /// Changes whenever the tip does.
+    /// Subscribes to changes of the tip.
     pub fn tips(&self) -> watch::Receiver<Tip> {
         self.0.tip.subscribe()
     }
 
-    /// Whether a block stands in the best chain.
+    /// True if a block is in the best chain.
     pub fn is_in_best_chain(&self, hash: &BlockHash) -> bool {
         self.0.chain.lock().is_in_best_chain(hash)
     }
 
-    /// Lets a transaction, in its serialised form, wait for the next block. Checks its signatures on the spot, so call it
-    /// off the event loop for more than a few inputs.
+    /// Queues a serialised transaction for the next block. Checks its signatures at once, so call it off the event loop
+    /// for more than a few inputs.
     ///
     /// # Errors
-    /// Why it could not stand in the next block, or that too many wait.
+    /// The reason why it cannot be in the next block, or that the queue is full.
     pub fn submit_transaction(&self, raw: &[u8]) -> Result<Txid, TransactionError> {
         let txid = self.0.chain.lock().submit_transaction(raw)?;
         self.0.transactions.notify_one();
         Ok(txid)
     }
 
-    /// Judges a block as it came over the wire, and makes it part of the chain if it is good.
+    /// Judges a serialised block, and adds it to the chain if it is valid.
     pub fn submit_block(&self, hash: &BlockHash, bytes: &[u8]) -> Outcome {
         let now = moment(self.0.started);
         let mut chain = self.0.chain.lock();
         let verdict = chain.submit(bytes, now);
         let tip = chain.tip();
-        // Told while the chain is locked, so that tips are told in their order.
+        // Sent while the chain is locked, so that tips are sent in order.
         self.0.tip.send_if_modified(|told| std::mem::replace(told, tip) != tip);
         debug!(%hash, %verdict, height = tip.height, "embedded chain judged a block");
         match verdict {
@@ -118,7 +118,7 @@ impl Embedded {
         }
     }
 
-    /// The next template, and how long it may stand.
+    /// Returns the next template, and its lifetime.
     fn template(&self) -> (TemplateParts, Duration) {
         let now = moment(self.0.started);
         let mut chain = self.0.chain.lock();
@@ -129,7 +129,7 @@ impl Embedded {
 }
 
 fn moment(started: Instant) -> Moment {
-    // A clock before 1970 is as good as none; the chain then takes its time from the blocks.
+    // Before 1970 the clock is useless; the chain then takes its time from the blocks.
     let unix = since_1970().as_secs();
     Moment { unix, elapsed: started.elapsed() }
 }
@@ -147,16 +147,16 @@ impl Route for Embedded {
 
     fn attempt<'a>(&'a self, block: &'a FoundBlock) -> BoxFuture<'a, Outcome> {
         let (chain, hash, bytes) = (self.clone(), block.hash, block.bytes.clone());
-        // Signatures are checked: milliseconds for a full block, too long for the event loop.
+        // Checks signatures: milliseconds for a full block, too long for the event loop.
         let judged = tokio::task::spawn_blocking(move || chain.submit_block(&hash, &bytes));
         Box::pin(async move { judged.await.unwrap_or_else(|panic| Outcome::Failed(panic.to_string())) })
     }
 }
 
-/// Starts the chain at its genesis block, and the tasks that stand in for a daemon.
+/// Starts the chain at its genesis block, with the tasks that replace a daemon.
 ///
-/// The chain lives in memory alone: `journal` should be in a folder of this run's own, since blocks that an earlier run
-/// left there build on blocks that this one has never seen.
+/// The chain is kept in memory only: `journal` should be in a folder of this run, since blocks left by an earlier run
+/// build on blocks unknown to this one.
 pub fn start(config: &Config, journal: Journal, tasks: &Tasks) -> (Handle, Embedded) {
     let embedded = Embedded::new(config.rules);
     let health = Health {
@@ -186,10 +186,10 @@ pub fn start(config: &Config, journal: Journal, tasks: &Tasks) -> (Handle, Embed
     let publishing = publish_templates(embedded.clone(), templates_out, health_out);
     let stop = tasks.stop_signal();
     tasks.spawn("embedded templates", async move {
-        // Nothing is left half done wherever it stops.
+        // Can stop anywhere without leaving partial state.
         let _ = stop.run_until_cancelled(publishing).await;
     });
-    // Headers are for peers, and a chain inside this process has none to tell; its templates need no asking for.
+    // Headers are for peers, which an embedded chain does not have; its templates need no polling.
     let (_, best_header) = watch::channel(None);
     let news = Arc::default();
     let explorer = Arc::new(embedded.clone());
@@ -210,8 +210,8 @@ async fn publish_templates(
                 gauge!("bitcoind_template_height").set(f64::from(template.height));
                 drop(templates.send_replace(Some(Arc::new(template))));
             }
-            // The chain's own template is wrong: a bug, and no reason to go down with the miners on the old one.
-            Err(error) => error!(%error, "the embedded chain made a template that cannot be mined"),
+            // A bug of the chain; miners can go on with the old template.
+            Err(error) => error!(%error, "invalid template from the embedded chain"),
         }
         let published = tokio::time::Instant::now();
         health.send_modify(|health| health.last_success = Some(published.into_std()));

@@ -1,8 +1,8 @@
-//! Every reason for which the embedded chain refuses a block, in the words that Bitcoin Core's `submitblock` uses.
+//! Reasons for which the embedded chain refuses a block, in the words of Bitcoin Core's `submitblock`.
 
 use thiserror::Error;
 
-/// Why a block is refused (BIP 22 lets a daemon choose its words; these are Bitcoin Core's).
+/// Reason for refusing a block (BIP 22 leaves the words to the daemon; these are Bitcoin Core's).
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[expect(missing_docs, reason = "the text beside each variant is its documentation, and the one that miners will read")]
 pub enum Reject {
@@ -54,18 +54,18 @@ pub enum Reject {
     CoinbaseAmount,
     #[error("{0}")]
     Transaction(#[from] TransactionReject),
-    /// A script says no. What Core has in the brackets is its script interpreter's opinion, here it is ours.
+    /// A script fails. In the brackets Core has the error of its script interpreter, here it is ours.
     #[error("block-script-verify-flag-failed ({0})")]
     Script(String),
-    /// A spend in a form that this chain cannot judge. Core might accept it; to accept unjudged would be worse.
+    /// A spend in a form that this chain cannot judge. Core might accept it; accepting it unjudged would be worse.
     #[error("embedded-chain-unsupported-script ({0})")]
     UnsupportedScript(String),
-    /// The parent is so deep that what is needed to leave the best chain there is gone. Core would keep such a branch.
+    /// The parent is so deep that the data for leaving the best chain there is gone. Core would keep such a branch.
     #[error("embedded-chain-too-deep")]
     TooDeep,
 }
 
-/// Why a transaction is refused, whatever its scripts say.
+/// Reason for refusing a transaction, regardless of its scripts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[expect(missing_docs, reason = "as above")]
 pub enum TransactionReject {
@@ -102,8 +102,8 @@ pub enum TransactionReject {
 }
 
 impl Reject {
-    /// Whether the body is at fault and not the header: another body under the same header may be right, so the header
-    /// must not be remembered as bad (CVE-2012-2459).
+    /// True if the body is invalid, not the header: another body with the same header may be valid, so the header must
+    /// not be remembered as invalid (CVE-2012-2459).
     pub(super) fn blames_body_alone(&self) -> bool {
         matches!(
             self,
@@ -116,16 +116,16 @@ impl Reject {
     }
 }
 
-/// What the chain makes of a block.
+/// Result of judging a block.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verdict {
-    /// It is the tip of the best chain now. `submitblock` says `null`.
+    /// The block is the new tip of the best chain. `submitblock` returns `null`.
     Accepted,
-    /// It was known already; whether it stands in the best chain is another question.
+    /// The block was known already, in the best chain or not.
     Duplicate,
-    /// It may be valid, but another chain is better: it was stored, not connected.
+    /// The block may be valid, but another chain is better: it was stored, not connected.
     Inconclusive,
-    /// It breaks a rule.
+    /// The block breaks a rule.
     Rejected(Reject),
 }
 

@@ -1,6 +1,6 @@
-//! The rules that a block and its transactions obey or break by themselves, before any coin is looked at.
+//! Rules for a block and its transactions that need no coins.
 //!
-//! Order matters: a block with several faults must be refused for the one that Bitcoin Core finds first.
+//! The order matters: a block with several faults must be refused for the one that Bitcoin Core finds first.
 
 use bitcoin::hashes::{Hash, sha256d};
 use bitcoin::{Block, OutPoint, ScriptBuf, Transaction, Weight, script};
@@ -9,19 +9,19 @@ use std::collections::HashSet;
 
 use super::reject::{Reject, TransactionReject};
 
-/// The most satoshis that there can be: 21 million coins.
+/// Maximum amount, in satoshis: 21 million coins.
 pub(super) const MONEY_MAX: u64 = 21_000_000 * 100_000_000;
-/// BIP 141's limit on signature operations, each legacy one counting four.
+/// Maximum signature operation cost (BIP 141); each legacy operation counts four.
 pub(super) const SIGOPS_COST_MAX: usize = 80_000;
-/// Confirmations before a coinbase's outputs may be spent.
+/// Confirmations before the outputs of a coinbase may be spent.
 pub(super) const COINBASE_MATURITY: u32 = 100;
-/// Lock times below are heights, from here on seconds since 1970.
+/// Lock times below are heights; from here on, seconds since 1970.
 const LOCK_TIME_THRESHOLD: u32 = 500_000_000;
-/// BIP 141: the first bytes of an output script that commits to the witnesses, and the least that its length may be.
+/// BIP 141: first bytes of an output script that commits to the witnesses, and its minimum length.
 const COMMITMENT_START: [u8; 6] = [0x6a, 0x24, 0xaa, 0x21, 0xa9, 0xed];
 const COMMITMENT_BYTES_MIN: usize = 38;
 
-/// The checks that need no chain. The proof of work has been checked already.
+/// Checks that need no chain. The proof of work has been checked already.
 pub(super) fn check_block(block: &Block, txids: &[Digest]) -> Result<(), Reject> {
     let (root, mutated) = merkle_root(txids);
     if block.header.merkle_root.to_byte_array() != root {
@@ -47,7 +47,7 @@ pub(super) fn check_block(block: &Block, txids: &[Digest]) -> Result<(), Reject>
     Ok(())
 }
 
-/// The checks that need no more of the chain than the parent's height and median time.
+/// Checks that need only the parent's height and median time.
 pub(super) fn check_in_context(block: &Block, height: u32, median_time_past: u32) -> Result<(), Reject> {
     // BIP 113: lock times are measured against the median time past.
     if !block.txdata.iter().all(|transaction| is_final(transaction, height, median_time_past)) {
@@ -64,7 +64,7 @@ pub(super) fn check_in_context(block: &Block, height: u32, median_time_past: u32
     Ok(())
 }
 
-/// The checks that a transaction passes or fails alone.
+/// Checks of a transaction by itself.
 pub(super) fn check_transaction(transaction: &Transaction) -> Result<(), TransactionReject> {
     if transaction.input.is_empty() {
         return Err(TransactionReject::NoInputs);
@@ -104,27 +104,27 @@ pub(super) fn check_transaction(transaction: &Transaction) -> Result<(), Transac
     Ok(())
 }
 
-/// Whether a transaction's lock time lets it into a block of this height after this median time.
+/// True if a transaction's lock time permits a block of this height after this median time.
 pub(super) fn is_final(transaction: &Transaction, height: u32, median_time_past: u32) -> bool {
     let lock_time = transaction.lock_time.to_consensus_u32();
     let now = if lock_time < LOCK_TIME_THRESHOLD { height } else { median_time_past };
     lock_time == 0 || lock_time < now || transaction.input.iter().all(|input| input.sequence.is_final())
 }
 
-/// What a coinbase script must start with (BIP 34): a push of the height, in the shortest form.
+/// Required start of a coinbase script (BIP 34): a push of the height, in the shortest form.
 pub(super) fn height_script(height: u32) -> ScriptBuf {
     script::Builder::new().push_int(i64::from(height)).into_script()
 }
 
-/// The last output of the coinbase that looks like a witness commitment (BIP 141).
+/// Last output of the coinbase in the form of a witness commitment (BIP 141).
 fn commitment_of(coinbase: &Transaction) -> Option<&[u8]> {
     let scripts = coinbase.output.iter().map(|output| output.script_pubkey.as_bytes());
     let mut commitments = scripts.filter(|s| s.len() >= COMMITMENT_BYTES_MIN && s.starts_with(&COMMITMENT_START));
     commitments.next_back().map(|script| &script[COMMITMENT_START.len()..COMMITMENT_BYTES_MIN])
 }
 
-/// Gives a coinbase that commits to witnesses but carries none the reserved value of zeroes, as Core's `submitblock` does
-/// for miners that leave it out.
+/// Adds the reserved value of zeros to a coinbase that commits to witnesses without carrying one, as Core's
+/// `submitblock` does for miners that leave it out.
 pub(super) fn add_missing_reserved_value(block: &mut Block) {
     let Some(coinbase) = block.txdata.first_mut() else { return };
     let bare = coinbase.input.iter().all(|input| input.witness.is_empty());
@@ -155,8 +155,8 @@ fn check_witness_commitment(block: &Block) -> Result<(), Reject> {
     Ok(())
 }
 
-/// The merkle root, and whether the list of leaves could have been grown from another one without changing it
-/// (CVE-2012-2459: two equal neighbours on some level).
+/// Returns the merkle root, and true if another list of leaves could have the same one (CVE-2012-2459: two equal
+/// neighbours on some level).
 fn merkle_root(leaves: &[Digest]) -> (Digest, bool) {
     let mut mutated = false;
     let mut level = leaves.to_vec();
@@ -167,7 +167,7 @@ fn merkle_root(leaves: &[Digest]) -> (Digest, bool) {
     (merkle::root(&level), mutated)
 }
 
-/// Signature operations in the scripts themselves, counted the old way.
+/// Signature operations in the scripts themselves, by the legacy count.
 fn legacy_sigops(transaction: &Transaction) -> usize {
     let inputs = transaction.input.iter().map(|input| input.script_sig.count_sigops_legacy());
     let outputs = transaction.output.iter().map(|output| output.script_pubkey.count_sigops_legacy());

@@ -1,7 +1,7 @@
-//! Decides whether an input may spend its coin, with miniscript's interpreter in place of Bitcoin Core's.
+//! Decides if an input may spend its coin, with miniscript's interpreter in place of Bitcoin Core's.
 //!
-//! It knows the kinds of outputs that wallets make, and scripts that are miniscripts. What it cannot judge is refused
-//! with a reason of its own: the chain may be stricter than Bitcoin, never laxer.
+//! It knows the kinds of outputs that wallets make, and scripts that are miniscripts. Anything else is refused with a
+//! reason of its own: the chain may be stricter than Bitcoin, never laxer.
 
 use bitcoin::absolute::LockTime;
 use bitcoin::secp256k1::{Secp256k1, VerifyOnly};
@@ -28,7 +28,7 @@ fn check_input(transaction: &Transaction, index: usize, spent: &[TxOut]) -> Resu
     if let Some(version) = script.witness_version() {
         let unused = version.to_num() > 1 || (version.to_num() == 1 && !script.is_p2tr());
         if unused {
-            // BIP 141: programs of versions without a meaning yet are anyone's to spend, if nothing hides in the script.
+            // BIP 141: witness programs of undefined versions are spendable by all, if the script signature is empty.
             return if input.script_sig.is_empty() { Ok(()) } else { Err(failed("witness program malleated")) };
         }
     }
@@ -39,9 +39,9 @@ fn check_input(transaction: &Transaction, index: usize, spent: &[TxOut]) -> Resu
         script,
         &input.script_sig,
         &input.witness,
-        // BIP 112: relative lock times bind transactions of version 2 and above alone; the interpreter does not ask.
+        // BIP 112: relative lock times bind only transactions of version 2 and above; the interpreter does not check.
         if transaction.version.0.cast_unsigned() >= 2 { input.sequence } else { Sequence::MAX },
-        // BIP 65: an input that waives the lock time cannot satisfy one; the interpreter does not ask that either.
+        // BIP 65: an input that waives the lock time cannot satisfy one; the interpreter does not check that either.
         if input.sequence.is_final() { LockTime::ZERO } else { transaction.lock_time },
     )
     .map_err(reject)?;
@@ -49,7 +49,7 @@ fn check_input(transaction: &Transaction, index: usize, spent: &[TxOut]) -> Resu
     let verify = |pair: &KeySigPair| {
         let mut pair = *pair;
         if let KeySigPair::Ecdsa(_, signature) = &mut pair {
-            // Consensus takes both forms of S, the library only the low one.
+            // Consensus allows both forms of S, the library only the low one.
             signature.signature.normalize_s();
         }
         interpreter.verify_sig(&*SECP, transaction, index, &prevouts, &pair)
@@ -58,7 +58,7 @@ fn check_input(transaction: &Transaction, index: usize, spent: &[TxOut]) -> Resu
     outcome.map_err(reject)
 }
 
-/// An output that says `OP_TRUE`: whatever is pushed before it, true stays on top.
+/// An output with `OP_TRUE`: whatever is pushed before it, true stays on top.
 fn check_anyone(transaction: &Transaction, index: usize) -> Result<(), Reject> {
     let input = &transaction.input[index];
     if !input.witness.is_empty() {
@@ -75,7 +75,7 @@ fn failed(why: &str) -> Reject {
     Reject::Script(why.to_owned())
 }
 
-/// Tells a spend that is wrong from one that is beyond the interpreter. In doubt it is the latter, which claims less.
+/// Separates invalid spends from those that the interpreter cannot judge. In doubt it is the latter, the weaker claim.
 fn reject(error: InterpreterError) -> Reject {
     use InterpreterError as E;
     let text = error.to_string();

@@ -1,4 +1,4 @@
-//! Promises of the embedded chain's tasks, kept in real time.
+//! The embedded chain's tasks, in real time.
 
 use super::chain::tests::solve;
 use super::*;
@@ -60,7 +60,7 @@ async fn the_route_tells_accepted_stale_and_rejected_apart() {
     let embedded = Embedded::new(Rules::REGTEST);
     let (first, second) = (found(&embedded, 1), found(&embedded, 2));
     assert_eq!(embedded.attempt(&first).await, Outcome::Accepted);
-    assert_eq!(embedded.attempt(&first).await, Outcome::Accepted, "told twice, it stands in the best chain still");
+    assert_eq!(embedded.attempt(&first).await, Outcome::Accepted, "submitted twice, still in the best chain");
     assert_eq!(embedded.attempt(&second).await, Outcome::Stale);
     assert_eq!(embedded.attempt(&second).await, Outcome::Stale);
     let mut bad = first.clone();

@@ -100,10 +100,7 @@ async fn take(
         match ticket.share(&draft, &solution.solved.header, solution.extranonces) {
             Ok(share) => {
                 if waiting.len() >= SHARES_WAITING_MAX {
-                    error!(
-                        waiting = waiting.len(),
-                        "share chain blocked: dropping our oldest share"
-                    );
+                    error!(waiting = waiting.len(), "share chain blocked: dropping our oldest share");
                     waiting.pop_front();
                 }
                 waiting.push_back(shares.store(Arc::new(share), solution.judged));

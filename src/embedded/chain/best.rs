@@ -1,4 +1,4 @@
-//! Which of the chains is the best, and what it takes to get there: connecting, disconnecting, and forgetting.
+//! Choice of the best chain, and the way to it: connecting, disconnecting, and dropping blocks.
 
 use bitcoin::{BlockHash, Transaction, Txid, Work};
 use std::cmp::Reverse;
@@ -12,7 +12,7 @@ impl Chain {
         above.iter().filter(|child| self.nodes[*child].header.prev_blockhash == *hash).copied().collect()
     }
 
-    /// The block and all that are built on it will never be in the best chain.
+    /// Marks a block and its descendants as never part of the best chain.
     pub(super) fn mark_failed(&mut self, hash: BlockHash) {
         let mut doomed = vec![hash];
         while let Some(hash) = doomed.pop() {
@@ -24,7 +24,7 @@ impl Chain {
         }
     }
 
-    /// The block has all its ancestors, and so have its descendants that waited for it.
+    /// Marks a block as complete, and its descendants that waited for it.
     pub(super) fn mark_complete(&mut self, hash: BlockHash) {
         let tip_rank = self.rank(&self.tip_hash());
         let mut complete = vec![hash];
@@ -39,13 +39,13 @@ impl Chain {
         }
     }
 
-    /// What chains are compared by: most work, and of equals the first that was complete.
+    /// Order of chains: most work, and of equals the first that was complete.
     fn rank(&self, hash: &BlockHash) -> (Work, Reverse<u64>) {
         let node = &self.nodes[hash];
         (node.work, Reverse(node.sequence.unwrap_or(u64::MAX)))
     }
 
-    /// Makes the best candidate the tip. Says how connecting `submitted` ended, if it came to that.
+    /// Makes the best candidate the tip. Returns the result of connecting `submitted`, if that was tried.
     pub(super) fn activate(&mut self, submitted: BlockHash) -> Option<Result<(), Reject>> {
         let mut outcome = None;
         let mut returned = Vec::new();
@@ -82,7 +82,7 @@ impl Chain {
         outcome
     }
 
-    /// After the tip changed: the pace, what waits, and what may be forgotten.
+    /// Updates pace, mempool and candidates after a change of the tip, and drops what is too deep.
     fn settle(&mut self, submitted: BlockHash, returned: Vec<Transaction>) {
         let tip = self.tip();
         let rank = self.rank(&tip.hash);
@@ -112,7 +112,7 @@ impl Chain {
         Ok(())
     }
 
-    /// Takes the tip off the best chain and gives its transactions, less the coinbase.
+    /// Removes the tip from the best chain and returns its transactions, without the coinbase.
     fn disconnect_tip(&mut self) -> Vec<Transaction> {
         let hash = self.best.pop().expect("a fork is never below the genesis block");
         let node = self.nodes.get_mut(&hash).expect("the best chain's blocks are nodes");
@@ -122,7 +122,7 @@ impl Chain {
         body.txdata[1..].to_vec()
     }
 
-    /// Drops what a reorganisation can no longer need: bodies and undo data of the best chain, and whole branches.
+    /// Drops data too deep for a reorganisation: bodies and undo data of the best chain, and whole branches.
     fn forget_deep(&mut self, tip_height: u32) {
         let Some(limit) = tip_height.checked_sub(REORGANISATION_DEPTH_MAX) else { return };
         while let Some(entry) = self.by_height.first_entry().filter(|entry| *entry.key() < limit) {
@@ -141,7 +141,7 @@ impl Chain {
     fn forget_branch(&mut self, hash: BlockHash) {
         let mut forgotten = vec![hash];
         while let Some(hash) = forgotten.pop() {
-            // A block can be reached twice when its whole height is being forgotten.
+            // A block can be reached twice when its whole height is dropped.
             if !self.nodes.contains_key(&hash) {
                 continue;
             }

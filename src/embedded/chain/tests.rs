@@ -1,4 +1,4 @@
-//! Promises of the chain that need no real daemon beside it; the verdicts on bad blocks are in `tests/parity`.
+//! The chain without a real daemon; the verdicts on invalid blocks are in `tests/parity`.
 
 use super::*;
 use bitcoin::absolute::LockTime;
@@ -13,7 +13,7 @@ use crate::template::{Template, TemplateTransaction};
 
 const SPACING: Duration = Duration::from_secs(10);
 
-/// The script that commits to the witnesses under `root`, the reserved value being zero (BIP 141).
+/// Script that commits to the witnesses under `root`, with the reserved value zero (BIP 141).
 fn commitment_to(root: &[u8; 32]) -> ScriptBuf {
     let commitment = sha256d::Hash::hash(&[&root[..], &[0; 32]].concat());
     ScriptBuf::from_bytes([&[0x6a, 0x24, 0xaa, 0x21, 0xa9, 0xed], &commitment.as_byte_array()[..]].concat())
@@ -27,7 +27,7 @@ fn anyone() -> ScriptBuf {
     ScriptBuf::from_bytes(vec![0x51])
 }
 
-/// A solved block from a template, as the node would make it. `salt` tells it from its siblings.
+/// Solves a block from a template, as the node would. `salt` makes it differ from its siblings.
 pub(in crate::embedded) fn solve(parts: &TemplateParts, salt: u32) -> Block {
     let template = Template::new(parts.clone(), &["csv", "segwit", "taproot"]).unwrap();
     let mut script = rules::height_script(template.height).into_bytes();
@@ -74,7 +74,7 @@ fn grown(height: u32) -> (Chain, Vec<Block>) {
     (chain, blocks)
 }
 
-/// Spends the first output of `from` to anyone.
+/// Spends the first output of `from`, to an output that all can spend.
 fn spend(from: &Transaction, fee: u64) -> Transaction {
     let previous_output = OutPoint { txid: from.compute_txid(), vout: 0 };
     let value = from.output[0].value - Amount::from_sat(fee);
@@ -167,7 +167,7 @@ fn memory_for_old_blocks_is_given_back_and_branches_from_there_are_refused() {
 fn a_script_that_cannot_be_judged_is_refused() {
     let (mut chain, blocks) = grown(101);
     let mut odd = spend(&blocks[0].txdata[0], 0);
-    // OP_1 OP_1 OP_ADD is no miniscript.
+    // OP_1 OP_1 OP_ADD is not a miniscript.
     odd.output[0].script_pubkey = ScriptBuf::from_bytes(vec![0x51, 0x51, 0x93]);
     chain.submit_transaction(&serialize(&odd)).unwrap();
     let refused = chain.submit_transaction(&serialize(&spend(&odd, 0)));
@@ -184,21 +184,21 @@ fn an_adaptive_chain_takes_the_bits_that_it_offered_and_no_others() {
     let difficulty = Difficulty::Adaptive { hash_rate: 100.0, spacing: SPACING };
     let mut chain = Chain::new(Rules { difficulty, halving_interval: 210_000 }, at(0));
     let first = chain.template(at(0));
-    // 100 hashes a second for ten seconds, and the first block four times as easy.
+    // 100 hashes a second for ten seconds, and the first block four times easier.
     assert_eq!(hashes(first.bits), 250);
     assert_eq!(chain.until_easing(at(0)), Some(Duration::from_secs(20)));
     let eased = chain.template(at(20));
     assert_eq!(hashes(eased.bits), 125);
     let easiest = TemplateParts { bits: CompactTarget::from_consensus(LIMIT_BITS), ..eased.clone() };
     assert_eq!(chain.submit(&serialize(&solve(&easiest, 0)), at(21)), Verdict::Rejected(Reject::Bits));
-    // A miner that has not heard of the easing yet does not lose its block.
+    // A miner that has not received the easing yet does not lose its block.
     assert_eq!(chain.submit(&serialize(&solve(&first, 0)), at(21)), Verdict::Accepted);
 }
 
 #[test]
 fn a_template_is_never_earlier_than_the_chain_allows() {
     let (mut chain, _) = grown(20);
-    // A clock that was set back by a day.
+    // The clock was set back by a day.
     let template = chain.template(Moment { unix: 1_699_900_000, elapsed: Duration::from_secs(21) });
     assert_eq!(template.time, template.time_min);
     assert!(template.time > 1_700_000_000);
