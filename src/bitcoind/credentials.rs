@@ -189,7 +189,7 @@ impl ConfFile {
 /// Result of the search: credentials, and the ports in the configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FoundLogin {
-    /// How to log in.
+    /// Credentials that were found.
     pub credentials: Credentials,
     /// RPC port of the daemon, if configured.
     pub rpc_port: Option<u16>,

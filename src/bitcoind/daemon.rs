@@ -166,7 +166,7 @@ pub fn families() {
     describe_histogram!(
         "bitcoind_rpc_seconds",
         Unit::Seconds,
-        "Time of RPC calls to bitcoind, by method; long polls, which wait for something to happen, are told apart"
+        "Time of RPC calls to bitcoind, by method; long polls, which wait for news, have a label of their own"
     );
     describe_counter!(
         "bitcoind_rpc_failures_total",
@@ -184,7 +184,7 @@ pub fn families() {
     describe_histogram!(
         "bitcoind_block_safe_seconds",
         Unit::Seconds,
-        "From a miner's answer until its block survives the end of the process: on disk, or with bitcoind"
+        "Time from a miner's submission until its block survives the end of the process: on disk, or with bitcoind"
     );
     describe_gauge!("bitcoind_blocks_unsettled", "Found blocks whose fate is not known yet");
     describe_histogram!(
@@ -195,10 +195,10 @@ pub fn families() {
     describe_histogram!(
         "bitcoind_template_seconds",
         Unit::Seconds,
-        "From learning that a template is due, by a block, the time or a long poll's answer, to having it ready"
+        "Time from the trigger of a template (a block, the poll or a long poll's answer) until it is ready"
     );
-    describe_gauge!("bitcoind_template_timestamp_seconds", "When the newest template came, in seconds since 1970");
-    describe_gauge!("bitcoind_up", "1 while bitcoind gives templates, 0 before the first and when it is gone");
+    describe_gauge!("bitcoind_template_timestamp_seconds", "Time of the newest template, in seconds since 1970");
+    describe_gauge!("bitcoind_up", "1 while bitcoind delivers templates, 0 before the first and when it is gone");
     describe_gauge!(
         "bitcoind_clock_ahead_seconds",
         "Seconds that this machine's clock is ahead of bitcoind's at least; negative: behind"

@@ -28,10 +28,7 @@ const SHARES_WAITING_MAX: usize = 8192;
 pub fn describe() {
     describe_counter!("solution_blocks_total", "Solutions that are blocks");
     describe_counter!("solution_shares_total", "Solutions that are shares");
-    describe_counter!(
-        "solution_nothing_total",
-        "Solutions that turned out to be nothing: a mistake in the making of jobs"
-    );
+    describe_counter!("solution_nothing_total", "Solutions that are neither: a bug in the making of jobs");
     counter!("solution_blocks_total").absolute(0);
     counter!("solution_shares_total").absolute(0);
     counter!("solution_nothing_total").absolute(0);

@@ -740,7 +740,7 @@ fn a_refresh_comes_in_time_with_a_new_job_and_leaves_the_old_one_good() {
 fn urgent_work_is_told_at_once_without_cleaning_and_other_changes_wait() {
     let (mut conversation, _) = Conversation::mining();
     conversation.change_work(|_| {});
-    assert!(conversation.answers().is_empty(), "nothing that miners must hear of");
+    assert!(conversation.answers().is_empty(), "no job is sent");
     conversation.change_work(|work| work.epochs.urgent += 1);
     assert!(!conversation.job().clean());
 }

@@ -35,7 +35,7 @@ impl Midstate {
     /// # Panics
     /// If `hashed` is not a multiple of 64.
     pub fn resume(state: &[u8; 32], hashed: u64, rest: &[u8]) -> Self {
-        assert_eq!(hashed % BLOCK as u64, 0, "a chaining value stands after whole blocks");
+        assert_eq!(hashed % BLOCK as u64, 0, "chaining values exist only after whole blocks");
         let mut words = [0; 8];
         for (word, bytes) in words.iter_mut().zip(state.chunks_exact(4)) {
             *word = u32::from_be_bytes(bytes.try_into().expect("chunks of four"));
@@ -70,7 +70,7 @@ impl Midstate {
 
     /// Chaining value after the whole blocks so far; there must be no bytes left over.
     pub(crate) fn chaining_value(&self) -> [u32; 8] {
-        debug_assert_eq!(self.rest_len, 0, "a chaining value stands after whole blocks");
+        debug_assert_eq!(self.rest_len, 0, "chaining values exist only after whole blocks");
         self.state
     }
 

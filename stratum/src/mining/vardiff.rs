@@ -75,7 +75,7 @@ pub struct Config {
     pub max: Difficulty,
 }
 
-/// How the difficulty of a silent miner is lowered.
+/// Steps that lower the difficulty of a silent miner.
 #[derive(Debug, Clone, Copy, PartialEq)]
 struct Search {
     /// Intervals of silence before each step down.

@@ -12,8 +12,8 @@ use crate::mining::tally::Credit;
 /// Registers names and help texts of the metrics; to be called once a recorder is installed.
 pub fn describe() {
     describe_gauge!("stratum_connections", "Connections of miners that are open now");
-    describe_counter!("stratum_connections_opened_total", "Connections of miners that were taken");
-    describe_counter!("stratum_connections_refused_total", "Connections that were not taken, by reason");
+    describe_counter!("stratum_connections_opened_total", "Accepted connections of miners");
+    describe_counter!("stratum_connections_refused_total", "Refused connections, by reason");
     describe_counter!("stratum_connections_closed_total", "Connections that ended, by reason");
     describe_counter!("stratum_submissions_total", "Submissions, by verdict");
     describe_counter!("stratum_authorizations_total", "Worker names, by whether they were authorised or refused");
@@ -25,20 +25,20 @@ pub fn describe() {
     describe_histogram!(
         "stratum_submission_seconds",
         metrics::Unit::Seconds,
-        "From reading a line to having its answer ready to send, by whether it was accepted or refused"
+        "Time from reading a submission until its answer is ready, by result: accepted or refused"
     );
     describe_counter!("stratum_jobs_too_big_total", "Sessions whose device most likely cannot hold the job, by device");
-    describe_counter!("stratum_sessions_resumed_total", "Sessions that miners went on with after a lost connection");
-    describe_counter!("stratum_not_understood_total", "Requests for methods, or with parameters, that nobody knows");
+    describe_counter!("stratum_sessions_resumed_total", "Sessions resumed after a lost connection");
+    describe_counter!("stratum_not_understood_total", "Requests with unknown methods or parameters");
     describe_histogram!(
         "stratum_job_seconds",
         metrics::Unit::Seconds,
-        "From a connection's learning of new work to having sent the job"
+        "Time from new work at a connection until its job is sent"
     );
     describe_histogram!(
         "stratum_fanout_seconds",
         metrics::Unit::Seconds,
-        "From the making of new work to having sent the job to the first and to the last connection"
+        "Time from new work until its job is sent to the first and to the last connection"
     );
     gauge!("stratum_connections").set(0.0);
     for reason in ["server_full", "address_full", "network_too_fast"] {

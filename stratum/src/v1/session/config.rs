@@ -23,7 +23,7 @@ pub enum DropLateWork {
 pub struct Config {
     /// Settings of variable difficulty.
     pub vardiff: vardiff::Config,
-    /// Set to start devices known by their user agent at a suitable difficulty: their numbers are SHA-256 devices'.
+    /// Set to start devices known by their user agent at a suitable difficulty; the table is for SHA-256 devices.
     pub known_devices: bool,
     /// Maximum time to subscribe after connecting.
     pub subscribe_timeout: Duration,
