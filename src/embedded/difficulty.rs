@@ -121,7 +121,7 @@ impl Pace {
             self.prior = 0.0;
             self.exposures.drain(..self.exposures.len() - BURST_BLOCKS);
         }
-        // A Gamma prior and Poisson arrivals: the posterior mean is (prior blocks + blocks) / (prior exposure + exposure).
+        // Gamma prior, Poisson arrivals: posterior mean (prior blocks + blocks) / (prior exposure + exposure).
         let blocks = self.exposures.len() as f64;
         let seen: f64 = self.exposures.iter().sum();
         let estimate = (self.prior + blocks) / (self.prior / self.rate_expected + seen).max(f64::MIN_POSITIVE);

@@ -978,7 +978,7 @@ fn a_cgminer_that_configures_first_is_answered_first() {
     assert_eq!(methods(&conversation.answers()), ["answer", "mining.set_difficulty", "mining.notify"]);
 }
 
-/// Bitaxe: sends its whole handshake at once, suggests a difficulty, and sends version bits XORed with the job's version.
+/// Bitaxe: handshake in one piece, suggests a difficulty, and sends version bits XORed with the job's version.
 #[test]
 fn esp_miners_dialogue() {
     let mut conversation = Conversation::start(FakeWork::first());
@@ -1009,7 +1009,7 @@ fn esp_miners_dialogue() {
     assert!(conversation.answers().is_empty());
 }
 
-/// Antminer S9, stock firmware: `mining.multi_version` instead of `mining.configure`, then whole versions in submissions.
+/// Antminer S9, stock firmware: `mining.multi_version` instead of `mining.configure`, then whole versions.
 #[test]
 fn an_s9_may_send_whole_versions() {
     let mut conversation = Conversation::start(FakeWork::first());

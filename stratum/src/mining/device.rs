@@ -58,8 +58,8 @@ pub const UNKNOWN: Device = Device {
 
 /// Known devices; the first match counts.
 pub const ALL: &[Device] = &[
-    // NerdMiner and SparkMiner: buffers of 512 digits for each half of the coinbase; beyond, zero hash rate (NerdMiner_v2
-    // PR 807, SparkMiner issue 25).
+    // NerdMiner and SparkMiner: buffers of 512 digits for each half of the coinbase; beyond, zero hash rate
+    // (NerdMiner_v2 PR 807, SparkMiner issue 25).
     Device {
         name: "nerdminer",
         prefixes: &["nerdminer", "sparkminer"],

@@ -177,7 +177,7 @@ pub struct Offer<T> {
     pub job: Arc<Job<T>>,
     /// Its `mining.notify` up to and including the comma before `clean_jobs`: rendered once, shared by all connections.
     pub line: Bytes,
-    /// Set when the job pays the operator instead of the miner; reported to the miner as such.
+    /// Set when it pays the operator instead of the miner; counted, so that the miner can see how much that is.
     pub is_fee: bool,
 }
 

@@ -52,7 +52,7 @@ struct KnownWorker<P> {
 ///
 /// 1. takes **all events** from [`Self::poll_event`] and acts on them, then
 /// 2. takes **all bytes** from [`Self::poll_line`] and writes them in this order, and then
-/// 3. asks [`Self::poll_timeout`] by when to call [`Self::handle_timeout`]. Earlier calls do no harm. Any call may move it.
+/// 3. asks [`Self::poll_timeout`] when to call [`Self::handle_timeout`]. Earlier calls are harmless; any may move it.
 ///
 /// Between the calls:
 ///
