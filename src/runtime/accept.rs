@@ -18,30 +18,29 @@ use tracing::{debug, info, warn};
 use super::backoff::Backoff;
 use super::sockets::{self, BACKLOG};
 
-/// Pauses after errors such as having no file descriptors left: what is accepted next waits in the kernel's queue.
+/// Pauses after errors such as running out of file descriptors; meanwhile connections wait in the kernel's queue.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
-/// Trouble with accepting is over, and would be reported again, after so long without an error.
+/// Time without an error after which trouble counts as over and would be reported again.
 const TROUBLE_IS_OVER_AFTER: Duration = Duration::from_secs(60);
 
-/// Where connections come in.
+/// Source of connections.
 pub trait Listen: Send + 'static {
-    /// A connection.
     type Stream: Send;
-    /// Where it comes from.
+    /// Address of the other side.
     type Remote: Send;
 
-    /// Accepts one.
+    /// Accepts one connection.
     ///
     /// # Errors
     /// The system refuses.
     fn poll_accept(&self, context: &mut Context<'_>) -> Poll<io::Result<(Self::Stream, Self::Remote)>>;
 
-    /// Sets a connection up.
+    /// Sets a new connection up.
     ///
     /// # Errors
-    /// It is gone already.
+    /// The connection is gone already.
     fn prepare(stream: &Self::Stream) -> io::Result<()>;
 }
 
@@ -72,43 +71,42 @@ impl Listen for UnixListener {
     }
 }
 
-/// What happens to connections for which there is no place.
+/// Treatment of connections beyond the limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WhenFull {
-    /// They wait in the kernel's queue until there is one.
+    /// They wait in the kernel's queue for a free slot.
     Wait,
     /// They are closed at once.
     Close,
 }
 
-/// Accepts connections at a listener. When the system refuses, most likely since no more files may be open, it is reported
-/// once, and tried again at longer and longer intervals.
+/// Accepts connections at a listener. A refusal by the system, most likely because of the limit of open files, is
+/// reported once and retried with back-off.
 #[derive(Debug)]
 pub struct Acceptor<L> {
     listener: L,
-    /// Who connects, for messages.
+    /// Kind of client, for log messages.
     who: &'static str,
     backoff: Backoff,
-    /// When to try again, after an error.
+    /// Time of the next attempt, after an error.
     retry_at: Option<Instant>,
-    /// The last error, while there is trouble.
+    /// Time of the last error, while there is trouble.
     failed_at: Option<Instant>,
 }
 
 impl<L: Listen> Acceptor<L> {
-    /// Accepts at `listener`, where `who` connects.
+    /// Accepts at `listener`; `who` names the clients in log messages.
     pub fn new(listener: L, who: &'static str) -> Self {
         let backoff = Backoff::new(FIRST_PAUSE, LONGEST_PAUSE);
         Self { listener, who, backoff, retry_at: None, failed_at: None }
     }
 
-    /// The listener.
     pub fn listener(&self) -> &L {
         &self.listener
     }
 
-    /// Accepts until `stop`, and hands each connection with its place to `welcome`; then those that had connected before, as
-    /// far as there are places. A place is free again when it is dropped.
+    /// Accepts until `stop` and passes each connection with its slot to `welcome`; then also those that had connected
+    /// before, while slots last. Dropping a slot frees it.
     pub async fn run(
         mut self,
         places: Arc<Semaphore>,
@@ -126,7 +124,7 @@ impl<L: Listen> Acceptor<L> {
                 },
             }
         }
-        // No more than the kernel keeps: others may go on and on connecting.
+        // No more than the kernel keeps: clients may go on connecting for ever.
         for _ in 0..BACKLOG {
             match unconstrained(self.next_in(&places, when_full)).now_or_never() {
                 Some(Some((stream, remote, place))) => welcome(stream, remote, place),
@@ -136,7 +134,7 @@ impl<L: Listen> Acceptor<L> {
         }
     }
 
-    /// The next connection and its place; `None` for one that was closed since there is none.
+    /// Returns the next connection and its slot; `None` for one that was closed for lack of a slot.
     async fn next_in(
         &mut self,
         places: &Arc<Semaphore>,
@@ -152,14 +150,14 @@ impl<L: Listen> Acceptor<L> {
                 let (stream, remote) = self.next().await;
                 let place = places.clone().try_acquire_owned().ok();
                 if place.is_none() {
-                    debug!(who = self.who, "connection closed: too many are here");
+                    debug!(who = self.who, "connection closed: all slots are taken");
                 }
                 Some((stream, remote, place?))
             }
         }
     }
 
-    /// The next connection. Nothing is lost when it is dropped before.
+    /// Returns the next connection. Cancel safe.
     pub async fn next(&mut self) -> (L::Stream, L::Remote) {
         loop {
             if let Some(at) = self.retry_at {
@@ -193,13 +191,13 @@ impl<L: Listen> Acceptor<L> {
     fn on_error(&mut self, error: &io::Error) {
         let now = Instant::now();
         if self.failed_at.replace(now).is_none() {
-            warn!(who = self.who, %error, "cannot accept connections, most often since no more files may be open: trying again");
+            warn!(who = self.who, %error, "cannot accept connections, most likely too many files are open; retrying");
         }
         self.retry_at = Some(now + self.backoff.delay());
     }
 }
 
-/// Whether an error says that one connection is gone, and nothing of those behind it.
+/// True if an error concerns one connection alone, not those queued behind it.
 fn is_of_the_connection(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset)
@@ -215,7 +213,7 @@ mod tests {
     use tokio::sync::mpsc;
     use tokio::time::timeout;
 
-    /// Answers as written down, and then has nothing more.
+    /// Gives the scripted answers, then stays pending.
     #[derive(Debug, Clone)]
     struct Script(Arc<Mutex<VecDeque<io::Result<u8>>>>);
 
@@ -294,8 +292,8 @@ mod tests {
         assert!(acceptor.failed_at.is_none() && acceptor.retry_at.is_none());
     }
 
-    /// Lets four connections come where there are two places, until no more are accepted; then lets the first ones end.
-    /// Returns those that are welcomed before, and after.
+    /// Offers four connections where there are two slots, until no more are accepted; then ends the first ones. Returns
+    /// those welcomed before and after.
     async fn welcomed(when_full: WhenFull) -> (Vec<u8>, Vec<u8>) {
         let script = Script::new((1..=4).map(Ok));
         let (sender, mut welcomed) = mpsc::unbounded_channel();
@@ -305,7 +303,7 @@ mod tests {
         let running = Acceptor::new(script.clone(), "tests").run(places, when_full, stop.clone(), welcome);
         let running = tokio::spawn(running);
         let mut take = async || {
-            // One thread: whoever can go on does so.
+            // A single thread: every task that can run does so.
             for _ in 0..100 {
                 tokio::task::yield_now().await;
             }

@@ -1,9 +1,9 @@
-//! How long to wait before the next try: doubling from a first delay to a longest one, with jitter, so that neither a
-//! dead daemon is hammered nor do many nodes return to it in step.
+//! Back-off between tries: doubles from a first delay to a longest one, with jitter, so that a dead daemon is not
+//! hammered and many nodes do not return to it in step.
 
 use std::time::Duration;
 
-/// The delays of one row of tries.
+/// Delays of one series of tries.
 #[derive(Debug, Clone)]
 pub(crate) struct Backoff {
     first: Duration,
@@ -17,14 +17,14 @@ impl Backoff {
         Self { first, longest, next: first }
     }
 
-    /// The delay before the next try: up to a fifth shorter or longer than its nominal length.
+    /// Returns the delay before the next try: its nominal length plus or minus up to a fifth.
     pub(crate) fn delay(&mut self) -> Duration {
         let nominal = self.next;
         self.next = nominal.saturating_mul(2).min(self.longest);
         nominal.mul_f64(0.8 + 0.4 * fastrand::f64())
     }
 
-    /// Begins again, after a success.
+    /// Starts over, after a success.
     pub(crate) fn reset(&mut self) {
         self.next = self.first;
     }

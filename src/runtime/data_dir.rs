@@ -1,7 +1,7 @@
-//! The data directory: one process at a time may write to it, and the next takes over the instant that one ends.
+//! The data directory: one process at a time may write to it, and the next takes over the moment that one ends.
 //!
-//! The kernel keeps the lock, so it is free however its holder ends. Whoever writes in here holds a [`DataDir`], and asks
-//! it first or waits for it; what is only read needs no lock.
+//! The kernel keeps the lock, so it is freed however its holder ends. Code that writes here holds a [`DataDir`] and
+//! first checks or awaits ownership; reading needs no lock.
 
 use serde::{Deserialize, Serialize};
 use sharechain::coin::Network;
@@ -14,13 +14,13 @@ use thiserror::Error;
 use tokio::sync::watch;
 use tracing::warn;
 
-/// How often the lock is tried: what a takeover adds to the time that miners are without a pool, at most.
+/// Interval of attempts to lock; at most this much is added to the time without a pool at a takeover.
 const TRY_INTERVAL: Duration = Duration::from_millis(50);
 
-/// Longest note of a holder that is read, in bytes.
+/// Maximum size of the holder's note that is read, in bytes.
 const NOTE_BYTES_MAX: u64 = 1000;
 
-/// A network's own folder, and whether it is this process's to write to. Clones share it.
+/// A network's own folder and its lock. Clones share it.
 #[derive(Debug, Clone)]
 pub struct DataDir(Arc<Inner>);
 
@@ -32,41 +32,39 @@ struct Inner {
     ours: watch::Sender<bool>,
 }
 
-/// What the holder of the lock writes into it, for the one who waits and for people.
+/// Note that the holder writes into the lock file, for a waiting process and for people.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Note {
     pid: u32,
     network: String,
-    /// Tells networks by file apart that share a name.
+    /// Distinguishes networks defined by file that share a name.
     identifier: String,
 }
 
-/// Why there is no data directory to work in.
+/// Error of opening the data directory.
 #[derive(Debug, Error)]
 pub enum DataDirError {
-    /// The disk does not do what it is asked.
+    /// A disk operation failed.
     #[error("cannot {action} {path}: {cause}")]
     Disk {
-        /// What was tried.
+        /// Operation that failed.
         action: &'static str,
-        /// On which file or folder.
+        /// File or folder concerned.
         path: String,
-        /// What the system said.
         cause: io::Error,
     },
-    /// Waiting would be for nothing: the two share no chain.
+    /// The other process runs another network: waiting is pointless, as the two share no chain.
     #[error(
         "process {pid} uses {path} for another network, {network} with identifier {identifier}: give this one a --datadir \
          of its own"
     )]
     OtherNetwork {
-        /// The data directory.
         path: String,
-        /// Who runs there.
+        /// Process that holds the lock.
         pid: u32,
-        /// Its network's name.
+        /// Name of its network.
         network: String,
-        /// Its network's identifier, in hex.
+        /// Identifier of its network, in hex.
         identifier: String,
     },
 }
@@ -77,14 +75,14 @@ fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> DataDi
 }
 
 impl DataDir {
-    /// Makes the folder at `path` if there is none, and takes it if nobody has it.
+    /// Creates the folder at `path` if missing, and locks it if it is free.
     ///
     /// # Errors
-    /// The disk refuses, or a process of another network has it.
+    /// The disk refuses, or a process of another network holds the lock.
     pub fn open(path: &Path, network: &Network) -> Result<Self, DataDirError> {
         fs::create_dir_all(path).map_err(failed("create", path))?;
         let lock_path = path.join("lock");
-        // Not truncated: another's note may stand in it.
+        // Not truncated: it may hold the note of another process.
         let lock = OpenOptions::new()
             .read(true)
             .write(true)
@@ -109,12 +107,11 @@ impl DataDir {
         }
     }
 
-    /// Where it is.
     pub fn path(&self) -> &Path {
         &self.0.path
     }
 
-    /// Whether this process may write to it. Once it may, it may to its end.
+    /// True if this process may write to it. That never changes back.
     pub fn is_ours(&self) -> bool {
         *self.0.ours.borrow()
     }
@@ -125,12 +122,12 @@ impl DataDir {
         let _ = self.0.ours.subscribe().wait_for(|ours| *ours).await;
     }
 
-    /// The process that has it instead, if that can be told.
+    /// Process that holds the lock instead, if known.
     pub fn holder_pid(&self) -> Option<u32> {
         self.holder().map(|note| note.pid)
     }
 
-    /// Tries until this process has it, then says so to all who wait.
+    /// Retries until this process holds the lock, then notifies all waiters.
     pub async fn take_over(self) {
         let mut told = false;
         loop {
@@ -138,7 +135,7 @@ impl DataDir {
                 Ok(true) => return,
                 Ok(false) => {}
                 Err(error) if !told => {
-                    warn!(%error, path = %self.0.path.display(), "cannot lock the data directory; tried again");
+                    warn!(%error, path = %self.0.path.display(), "cannot lock the data directory; retrying");
                     told = true;
                 }
                 Err(_) => {}
@@ -154,8 +151,8 @@ impl DataDir {
             Err(TryLockError::Error(error)) => return Err(error),
         }
         if let Err(error) = self.write_note() {
-            // It is for the next process and for people; a full disk must not keep this one from running.
-            warn!(%error, path = %self.0.path.display(), "cannot write into the lock of the data directory");
+            // The note only informs the next process and people; a full disk must not keep this node from running.
+            warn!(%error, path = %self.0.path.display(), "cannot write the note into the data directory's lock");
         }
         self.0.ours.send_replace(true);
         Ok(true)

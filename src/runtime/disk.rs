@@ -1,8 +1,7 @@
-//! Trouble with the disk, in one place: the parts that write report whether they can, and pages, `/health` and the metrics
-//! show it.
+//! Disk trouble in one place: the parts that write report failures, which pages, `/health` and metrics show.
 //!
-//! A part that cannot write goes on working and tries again; this module only keeps the latest word of each. Reporting
-//! never waits.
+//! A part that cannot write keeps working and retries; this module only holds the latest report of each. Reporting
+//! never blocks.
 
 use metrics::{describe_gauge, gauge};
 use std::collections::BTreeMap;
@@ -19,7 +18,7 @@ pub enum Part {
     ShareStore,
     /// The records of found blocks (`found_blocks.json`).
     FoundBlocks,
-    /// Known peers and bans.
+    /// Peer addresses and bans.
     Peers,
     /// The graphs.
     Graphs,
@@ -28,11 +27,10 @@ pub enum Part {
 }
 
 impl Part {
-    /// Every part.
     pub const ALL: [Self; 6] =
         [Self::Journal, Self::ShareStore, Self::FoundBlocks, Self::Peers, Self::Graphs, Self::Log];
 
-    /// Its name in metrics.
+    /// Label in metrics.
     pub fn word(self) -> &'static str {
         match self {
             Self::Journal => "journal",
@@ -44,12 +42,12 @@ impl Part {
         }
     }
 
-    /// What an operator loses if the node stops before the part can write again.
+    /// Consequence for the operator if the node stops before the part can write again.
     fn at_stake(self) -> &'static str {
         match self {
             Self::Journal => "a block found now is still sent to bitcoind, but not again after a restart",
             Self::ShareStore => "new shares still go to peers, but a restart has to download them",
-            Self::FoundBlocks => "a restart forgets what became of the latest found blocks",
+            Self::FoundBlocks => "a restart forgets the status of the latest found blocks",
             Self::Peers => "a restart forgets the latest peers and bans",
             Self::Graphs => "a restart forgets the latest points of the graphs",
             Self::Log => "log lines are lost",
@@ -70,12 +68,12 @@ impl fmt::Display for Part {
     }
 }
 
-/// The parts that cannot write at present, each with the error of its latest attempt.
+/// Parts that cannot write at present, each with the error of its latest attempt.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Troubles(BTreeMap<Part, String>);
 
 impl Troubles {
-    /// One sentence per part, for people.
+    /// One sentence per part, for the operator.
     pub fn sentences(&self) -> Vec<String> {
         let sentence = |(part, trouble): (&Part, &String)| {
             format!("{part} cannot be written ({trouble}): {}; free some disk space or check the disk", part.at_stake())
@@ -84,7 +82,7 @@ impl Troubles {
     }
 }
 
-/// Collects what parts report about the disk. Clones share it.
+/// Collects the parts' reports on the disk. Clones share it.
 #[derive(Debug, Clone)]
 pub struct DiskHealth(Arc<watch::Sender<Arc<Troubles>>>);
 
@@ -95,13 +93,12 @@ impl Default for DiskHealth {
 }
 
 impl DiskHealth {
-    /// A disk without trouble.
+    /// Starts without trouble.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Notes the result of a part's latest attempt to write: the error, or `None` when it succeeded. The part logs it
-    /// itself.
+    /// Records the result of a part's latest write: the error, or `None` on success. The part itself logs it.
     pub fn report(&self, part: Part, trouble: Option<String>) {
         self.0.send_if_modified(|troubles| {
             if troubles.0.get(&part) == trouble.as_ref() {
@@ -117,13 +114,13 @@ impl DiskHealth {
         });
     }
 
-    /// The parts that cannot write, from now on.
+    /// Subscribes to the parts that cannot write.
     pub fn watch(&self) -> watch::Receiver<Arc<Troubles>> {
         self.0.subscribe()
     }
 }
 
-/// Describes the metric of this module.
+/// Describes the metrics of this module.
 pub fn describe() {
     describe_gauge!("disk_trouble", "1 while a part of the node cannot write to the disk, by part");
     for part in Part::ALL {

@@ -1,14 +1,14 @@
-//! Small files that are read whole, and replaced whole or not at all.
+//! Small files that are read whole, and replaced atomically.
 
 use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Read, Write};
 use std::path::Path;
 
-/// Reads up to `bytes_max` bytes of text; `None` if there is no file.
+/// Reads a text file of up to `bytes_max` bytes; `None` if there is no file.
 ///
 /// # Errors
-/// The file cannot be read, or is no UTF-8.
+/// The file cannot be read, or is not UTF-8.
 pub fn read(path: &Path, bytes_max: u64) -> io::Result<Option<String>> {
     let file = match File::open(path) {
         Ok(file) => file,
@@ -20,7 +20,7 @@ pub fn read(path: &Path, bytes_max: u64) -> io::Result<Option<String>> {
     Ok(Some(text))
 }
 
-/// Replaces the file with what `write` writes. A crash or a full disk leaves the old file or the new one, never half of one.
+/// Replaces the file with the output of `write`, atomically: a crash or a full disk leaves the old or the new file.
 ///
 /// # Errors
 /// The disk refuses.

@@ -1,4 +1,4 @@
-//! Lines of JSON over a byte stream, for whoever speaks such a protocol as a client.
+//! Lines of JSON over a byte stream, for clients of such protocols.
 
 use bytes::{BufMut, Bytes, BytesMut};
 use serde_json::Value;
@@ -8,7 +8,7 @@ use tokio_serde::Framed;
 use tokio_serde::formats::Json;
 use tokio_util::codec::{Decoder, Encoder, FramedRead, FramedWrite};
 
-/// Longest line taken: a job whose coinbase pays thousands fits.
+/// Maximum size of a line, in bytes: a job whose coinbase pays thousands fits.
 pub const LINE_BYTES_MAX: usize = 1 << 20;
 
 /// A stream of JSON values.
@@ -17,20 +17,20 @@ pub type Reader<R> = Framed<FramedRead<R, LineCodec>, Value, Value, Json<Value, 
 /// A sink of JSON values.
 pub type Writer<W> = Framed<FramedWrite<W, LineCodec>, Value, Value, Json<Value, Value>>;
 
-/// The values that come out of `reader`.
+/// Reads values from `reader`.
 pub fn reader<R: AsyncRead>(reader: R) -> Reader<R> {
     Framed::new(FramedRead::new(reader, LineCodec::default()), Json::default())
 }
 
-/// What is sent into it goes out through `writer`, each value on a line.
+/// Writes values to `writer`, one per line.
 pub fn writer<W: AsyncWrite>(writer: W) -> Writer<W> {
     Framed::new(FramedWrite::new(writer, LineCodec::default()), Json::default())
 }
 
-/// Cuts at line feeds, and appends them.
+/// Splits at line feeds when reading, appends them when writing.
 #[derive(Debug, Default)]
 pub struct LineCodec {
-    /// How far the buffer is known to hold no line feed.
+    /// Length of the buffer's start that is known to hold no line feed.
     scanned: usize,
 }
 

@@ -1,8 +1,8 @@
-//! The registry of metrics, what the process says of itself, and the naming rule.
+//! The registry of metrics, the metrics of the process itself, and the naming rule.
 //!
-//! Names are `part_what_unit`, counters end in `_total`, times are in seconds; labels are from fixed sets, never a
-//! worker's name. Each part describes its own metrics in a `describe` function. A panel or an alert in `grafana/` goes with
-//! every one of them (`tests/tidy.rs`).
+//! Names are `part_what_unit`, counters end in `_total`, times are in seconds; label values come from fixed sets, never
+//! from worker names. Each part describes its own metrics in a `describe` function. Each has a panel or an alert in
+//! `grafana/` (enforced by `tests/tidy.rs`).
 
 use metrics::{counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
@@ -15,16 +15,16 @@ use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::Layer;
 use tracing_subscriber::layer::Context;
 
-/// How often histograms are compacted when nobody scrapes.
+/// Interval of compacting histograms when nothing scrapes them.
 const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
 
-/// How often it is measured how late the runtime wakes a task.
+/// Interval of measuring how late the runtime wakes a task.
 const DELAY_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Installs the process's recorder; every part reports to it from then on.
+/// Installs the process-wide recorder.
 ///
 /// # Errors
-/// There is one already.
+/// One is installed already.
 pub fn install() -> Result<PrometheusHandle, metrics::SetRecorderError<metrics_exporter_prometheus::PrometheusRecorder>>
 {
     let recorder = PrometheusBuilder::new()
@@ -57,18 +57,18 @@ pub fn install() -> Result<PrometheusHandle, metrics::SetRecorderError<metrics_e
     Ok(handle)
 }
 
-/// Tells what network is mined on.
+/// Publishes the name of the network.
 pub fn tell_network(name: &'static str) {
     gauge!("p2pool_network_info", "network" => name).set(1.0);
 }
 
-/// The text that Prometheus scrapes.
+/// Renders the text that Prometheus scrapes.
 pub fn render(handle: &PrometheusHandle) -> String {
     metrics_process::Collector::default().collect();
     handle.render()
 }
 
-/// Keeps histograms small and watches the runtime, until `stop`.
+/// Compacts histograms and measures the runtime, until `stop`.
 pub async fn upkeep(handle: PrometheusHandle, stop: CancellationToken) {
     let mut upkeep = tokio::time::interval(UPKEEP_INTERVAL);
     upkeep.set_missed_tick_behavior(MissedTickBehavior::Skip);
@@ -88,7 +88,7 @@ pub async fn upkeep(handle: PrometheusHandle, stop: CancellationToken) {
     }
 }
 
-/// Counts what is logged, for an operator who reads boards rather than logs.
+/// Counts warnings and errors in the log, for boards.
 #[derive(Debug, Clone, Copy)]
 pub struct LogCounter;
 

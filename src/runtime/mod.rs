@@ -1,5 +1,4 @@
-//! What every part of the program stands on: tasks and their end, the log, metrics, sockets, the data directory, and how
-//! the disk does.
+//! Foundations of all other rooms: tasks, log, metrics, sockets, the data directory, and the disk's health.
 
 pub mod accept;
 pub mod backoff;

@@ -1,4 +1,4 @@
-//! Opens ports and sets connections up, for whoever listens: the worker port and the port for peers.
+//! Opens the worker port and the peer port, and sets connections up.
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
@@ -11,39 +11,38 @@ use tracing::{info, warn};
 
 use crate::runtime::data_dir::DataDir;
 
-/// Connections that the kernel may hold for us while we are busy: a farm that comes back all at once.
+/// Length of the kernel's queue of new connections: a whole farm may reconnect at once.
 pub(super) const BACKLOG: i32 = 4096;
 
-/// Dead connections are told by the kernel after 45 s of silence and three probes 15 s apart.
+/// The kernel reports a dead connection after 45 s of silence and three probes 15 s apart.
 const KEEPALIVE: TcpKeepalive =
     TcpKeepalive::new().with_time(Duration::from_secs(45)).with_interval(Duration::from_secs(15)).with_retries(3);
 
-/// How often a port is tried that the process before us is just closing.
+/// Interval of tries to open a port that the previous process is just closing.
 const TRY_INTERVAL: Duration = Duration::from_millis(20);
 
-/// A port that stays busy for so long after a takeover is somebody else's: said once, tried on.
+/// After a takeover, a port busy for this long belongs to another program: logged once, retried for ever.
 const BUSY_IS_TOLD_AFTER: Duration = Duration::from_secs(2);
 
-/// A port that is open, or will be when the data directory is this process's: of two processes that would serve the same
-/// miners, the kernel must never choose.
+/// A port that is open now, or as soon as the data directory is ours: the kernel must never choose between two
+/// processes that would serve the same miners.
 #[derive(Debug)]
 pub enum Port {
-    /// Open.
     Open(TcpListener),
     /// To be opened at a takeover.
     Later(SocketAddr, DataDir),
 }
 
 impl Port {
-    /// Opens the port at `address` now if `data_dir` is this process's, else when it will be.
+    /// Opens the port at `address` now if `data_dir` is ours, else later.
     ///
     /// # Errors
-    /// The address is in use, or not this machine's.
+    /// The address is in use, or does not belong to this machine.
     pub fn open(address: SocketAddr, data_dir: &DataDir) -> io::Result<Self> {
         if data_dir.is_ours() { bind(address).map(Self::Open) } else { Ok(Self::Later(address, data_dir.clone())) }
     }
 
-    /// Waits until it is open; `who` connects there, for messages.
+    /// Waits until the port is open; `who` names the clients in log messages.
     pub async fn listener(self, who: &str) -> TcpListener {
         let (address, data_dir) = match self {
             Self::Open(listener) => return listener,
@@ -56,12 +55,12 @@ impl Port {
             match bind(address) {
                 Ok(listener) => {
                     if told {
-                        info!(%address, "listening for {who} at last");
+                        info!(%address, "listening for {who}");
                     }
                     return listener;
                 }
                 Err(error) if !told && started.elapsed() > BUSY_IS_TOLD_AFTER => {
-                    warn!(%address, %error, "cannot listen for {who}; tried on until it works");
+                    warn!(%address, %error, "cannot listen for {who}; retrying");
                     told = true;
                 }
                 Err(_) => {}
@@ -71,13 +70,13 @@ impl Port {
     }
 }
 
-/// Opens a port. An unspecified IPv6 address takes IPv4 connections, too; where there is no IPv6, IPv4 alone.
+/// Opens a port. An unspecified IPv6 address accepts IPv4 too; on a machine without IPv6, IPv4 alone.
 ///
 /// # Errors
-/// The address is in use, or not this machine's.
+/// The address is in use, or does not belong to this machine.
 pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
-    // Alone first: a port that is shared can be shared with another process of the same user, and of two nodes the kernel
-    // must never choose.
+    // Exclusively first: a shareable port could be shared with another process of the same user, and the kernel must
+    // never choose between two nodes.
     let address = match bind_to(address, false) {
         Err(_) if address.ip() == IpAddr::V6(Ipv6Addr::UNSPECIFIED) && !has_ipv6() => {
             bind_to((Ipv4Addr::UNSPECIFIED, address.port()).into(), false)?.local_addr()?
@@ -87,17 +86,17 @@ pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     bind_to(address, true)
 }
 
-/// Opens more listeners on a port of this process's, so that `count` accept from it in all.
+/// Opens more listeners on the port, so that `count` accept from it in all.
 ///
 /// # Errors
-/// The port is not one that [`bind`] opened.
+/// The port was not opened by [`bind`].
 pub fn share(listener: TcpListener, count: usize) -> io::Result<Vec<TcpListener>> {
     let address = listener.local_addr()?;
     let others = (1..count).map(|_| bind_to(address, true));
     std::iter::once(Ok(listener)).chain(others).collect()
 }
 
-/// Lets this process open as many files as it may: each connection is one. Returns how many that is.
+/// Raises this process's limit of open files to the maximum, as each connection is one. Returns the new limit.
 ///
 /// # Errors
 /// The kernel refuses.
@@ -125,7 +124,7 @@ fn bind_to(address: SocketAddr, is_shared: bool) -> io::Result<TcpListener> {
     TcpListener::from_std(socket.into())
 }
 
-/// Sets a connection up: what is written goes out at once, and a dead one is noticed.
+/// Sets a connection up: data is sent without delay, and a dead peer is noticed.
 ///
 /// # Errors
 /// The connection is gone already.
@@ -134,7 +133,7 @@ pub fn prepare(stream: &TcpStream) -> io::Result<()> {
     SockRef::from(stream).set_tcp_keepalive(&KEEPALIVE)
 }
 
-/// An IPv4 address that came in by way of an IPv6 socket, as itself.
+/// Unwraps an IPv4 address that arrived through an IPv6 socket.
 pub fn canonical(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(address.ip().to_canonical(), address.port())
 }

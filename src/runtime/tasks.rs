@@ -1,4 +1,4 @@
-//! Named tasks, the stop signal, and a drain with a grace period that says which task ended and why.
+//! Named tasks, the stop signal, and a drain with a grace period that reports how each task ended.
 
 use std::future::Future;
 use std::time::Duration;
@@ -7,7 +7,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{Instrument, debug, error_span, warn};
 
-/// Starts the node's tasks and ends them together. Clones share one set.
+/// Starts the node's tasks and stops them together. Clones share one set.
 #[derive(Debug, Clone, Default)]
 pub struct Tasks {
     stop: CancellationToken,
@@ -15,7 +15,6 @@ pub struct Tasks {
 }
 
 impl Tasks {
-    /// An empty set, running.
     pub fn new() -> Self {
         Self::default()
     }
@@ -25,7 +24,7 @@ impl Tasks {
         self.stop.clone()
     }
 
-    /// Starts `task` under `name`. A task that panics stops the node: running on without one of its parts would be worse.
+    /// Starts `task` under `name`. A panic in it stops the node: running on without one of its parts would be worse.
     pub fn spawn<F>(&self, name: &'static str, task: F) -> JoinHandle<()>
     where
         F: Future<Output = ()> + Send + 'static,
@@ -39,12 +38,12 @@ impl Tasks {
         self.tracker.spawn(named.instrument(error_span!("task", name)))
     }
 
-    /// Asks every task to stop.
+    /// Cancels the stop signal.
     pub fn stop(&self) {
         self.stop.cancel();
     }
 
-    /// Asks every task to stop and waits up to `grace` for them; says whether all did.
+    /// Stops every task and waits up to `grace` for them; returns true if all ended.
     pub async fn drain(&self, grace: Duration) -> bool {
         self.stop();
         self.tracker.close();
@@ -61,7 +60,7 @@ struct StopOnPanic(CancellationToken, &'static str);
 
 impl Drop for StopOnPanic {
     fn drop(&mut self) {
-        // Also reached when the runtime drops an unfinished task at exit; only a panic is news.
+        // Also reached when the runtime drops an unfinished task at exit; only a panic is reported.
         if std::thread::panicking() {
             tracing::error!(task = self.1, "task panicked: stopping the node");
             self.0.cancel();

@@ -7,13 +7,12 @@ use std::path::{Path, PathBuf};
 
 use super::Output;
 
-/// The log file.
 #[derive(Debug)]
 pub struct LogFile {
     path: PathBuf,
-    /// Bytes that it may have; 0 for any number.
+    /// Maximum size, in bytes; 0 for no limit.
     size_max: u64,
-    /// Older files that are kept, as `PATH.1` (the latest), `PATH.2` and so on.
+    /// Number of older files to keep: `PATH.1` (the latest), `PATH.2` and so on.
     kept: u32,
     open: Open,
 }
@@ -22,7 +21,7 @@ pub struct LogFile {
 struct Open {
     file: File,
     size: u64,
-    /// Devices and pipes have no size, and must stay where they are.
+    /// Devices and pipes have no size, and must not be renamed.
     is_regular: bool,
 }
 
@@ -30,7 +29,7 @@ impl LogFile {
     /// Opens the file at `path` for appending. It may be a named pipe, with or without a reader.
     ///
     /// # Errors
-    /// It cannot be written.
+    /// The file cannot be written.
     pub fn open(path: &Path, size_max: u64, kept: u32) -> io::Result<Self> {
         Ok(Self { path: path.to_owned(), size_max, kept, open: open(path)? })
     }
@@ -57,7 +56,7 @@ impl LogFile {
 }
 
 fn open(path: &Path) -> io::Result<Open> {
-    // A named pipe that is opened for writing alone waits for its reader, and breaks when that goes.
+    // Opening a named pipe for writing alone waits for a reader, and writing fails once the reader closes it.
     let is_pipe = fs::metadata(path).is_ok_and(|data| data.file_type().is_fifo());
     let file = OpenOptions::new().create(true).append(true).read(is_pipe).open(path)?;
     let data = file.metadata()?;
@@ -72,14 +71,14 @@ impl Output for LogFile {
     fn begin_line(&mut self, length: usize) {
         let is_full = self.size_max > 0 && self.open.size > 0 && self.open.size + length as u64 > self.size_max;
         if is_full && self.open.is_regular {
-            // Without a new file it goes on in the old one, and the next line tries again.
+            // If no new file can be opened, continue in the old one; the next line tries again.
             if let Ok(fresh) = self.replace() {
                 self.open = fresh;
             }
         }
     }
 
-    /// Goes on in the file that is at the path now: the old one was moved away.
+    /// Switches to the file now at the path: the old one was moved away.
     fn reopen(&mut self) -> io::Result<()> {
         self.open = open(&self.path)?;
         Ok(())
@@ -118,7 +117,7 @@ mod tests {
         let read = |name: &str| fs::read_to_string(folder.path().join(name)).unwrap();
         assert_eq!([read("log"), read("log.1"), read("log.2")], ["x\n", "four....\n", "three...\n"]);
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 3);
-        // A line that is longer than a file may be has one of its own.
+        // A line longer than the maximum size gets a file of its own.
         write(&mut log, &"y".repeat(30));
         assert_eq!(read("log").len(), 30);
     }

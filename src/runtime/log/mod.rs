@@ -1,12 +1,12 @@
-//! Destinations of log lines: the terminal, a file that is rotated, and the last lines in memory for `p2pool top` and pages.
+//! Destinations of log lines: the terminal, a rotated file, and the last lines in memory for `p2pool top` and pages.
 //!
 //! ```text
 //!  any thread: tracing ──line──▶ Sink (bounded buffer) ──▶ its thread ──▶ terminal, pipe or file
 //!                      └─line──▶ Tail (the last lines)
 //! ```
 //!
-//! Only a sink's own thread ever waits for what it writes to: a terminal that is stopped, a pipe that is full and a disk
-//! that hangs cost log lines, and nothing else.
+//! Only a sink's own thread ever waits for its output: a stopped terminal, a full pipe or a hanging disk costs log
+//! lines, and nothing else.
 
 mod file;
 mod sink;
@@ -27,33 +27,33 @@ use std::time::{Duration, Instant};
 use tracing::error;
 use tracing_subscriber::fmt::MakeWriter;
 
-/// Lines that are kept in memory.
+/// Lines kept in memory.
 const TAIL_LINES_MAX: usize = 200;
 
-/// Longest line that is kept in memory, in characters.
+/// Maximum length of a line kept in memory, in characters.
 const TAIL_LINE_MAX: usize = 500;
 
-/// How long an ending process waits for its last lines to be written. With the grace period of a stopping node it stays
-/// below the two seconds in which a node ends.
+/// Time that an ending process waits for its last lines to be written. Together with the grace period of a stopping
+/// node it stays below the two seconds in which a node ends.
 const LAST_LINES: Duration = Duration::from_millis(200);
 
-/// How long a panicking thread waits for its message to be written: what follows may be an abort.
+/// Time that a panicking thread waits for its message to be written: an abort may follow.
 const PANIC_LINES: Duration = Duration::from_millis(100);
 
-/// How to log.
+/// Options of logging.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
-    /// Log more.
+    /// Log at debug level.
     pub debug: bool,
-    /// Beside the terminal.
+    /// Log file, in addition to the terminal.
     pub logfile: Option<PathBuf>,
-    /// Bytes that the file may have; 0 for any number.
+    /// Maximum size of the log file, in bytes; 0 for no limit.
     pub size_max: u64,
-    /// Full files that are kept.
+    /// Number of full files to keep.
     pub files_kept: u32,
 }
 
-/// The sinks of this process. Dropping it waits, for a bounded time, until they have written all lines.
+/// The sinks of this process. Dropping it waits, for a bounded time, until all lines are written.
 #[derive(Debug)]
 pub struct Logging {
     tail: Tail,
@@ -61,17 +61,16 @@ pub struct Logging {
 }
 
 impl Logging {
-    /// Takes charge of these sinks.
+    /// Takes ownership of the sinks.
     pub fn new(tail: Tail, sinks: Vec<Sink>) -> Self {
         Self { tail, sinks: sinks.into() }
     }
 
-    /// The last lines.
     pub fn tail(&self) -> Tail {
         self.tail.clone()
     }
 
-    /// Logs panics from now on, instead of printing them, which would wait for the terminal.
+    /// Logs panics from now on, instead of printing them, which would block on the terminal.
     pub fn log_panics(&self) {
         let sinks = self.sinks.clone();
         std::panic::set_hook(Box::new(move |panic| {
@@ -87,7 +86,7 @@ impl Drop for Logging {
     }
 }
 
-/// Waits up to `limit` until these sinks have written what they have.
+/// Waits up to `limit` until the sinks have written their buffers.
 fn flush(sinks: &[Sink], limit: Duration) {
     let until = Instant::now() + limit;
     for sink in sinks {
@@ -103,7 +102,7 @@ fn log_panic(panic: &PanicHookInfo<'_>) {
         payload.downcast_ref::<&str>().copied().or_else(|| payload.downcast_ref::<String>().map(String::as_str));
     let message = message.unwrap_or("no message");
     let place = panic.location().map(ToString::to_string).unwrap_or_default();
-    // Only where RUST_BACKTRACE asks for it.
+    // Captured only if RUST_BACKTRACE asks for it.
     let backtrace = Backtrace::capture();
     if backtrace.status() == BacktraceStatus::Captured {
         error!(thread, place, "panic: {message}\n{backtrace}");
@@ -112,11 +111,11 @@ fn log_panic(panic: &PanicHookInfo<'_>) {
     }
 }
 
-/// Prints the last words of an ending process to standard error, and waits only a moment for it to take them.
+/// Prints the last message of an ending process to standard error, waiting only briefly for the terminal.
 pub fn print_last(text: String) {
     let (done, printed) = mpsc::channel();
     let printing = thread::Builder::new().name("last words".into()).spawn(move || {
-        // Without standard error there is no one to report to.
+        // Without standard error there is nowhere to report to.
         let _ = io::stderr().write_all(text.as_bytes());
         let _ = done.send(());
     });
@@ -125,12 +124,12 @@ pub fn print_last(text: String) {
     }
 }
 
-/// The last lines of the log. Clones share them.
+/// Last lines of the log. Clones share them.
 #[derive(Debug, Clone, Default)]
 pub struct Tail(Arc<Mutex<VecDeque<String>>>);
 
 impl Tail {
-    /// The last `count` lines at most, the oldest first.
+    /// Returns at most the last `count` lines, oldest first.
     pub fn lines(&self, count: usize) -> Vec<String> {
         let lines = self.0.lock();
         lines.iter().skip(lines.len().saturating_sub(count)).cloned().collect()
@@ -156,7 +155,7 @@ impl<'a> MakeWriter<'a> for Tail {
     }
 }
 
-/// Keeps one line.
+/// Collects one line.
 #[derive(Debug)]
 pub struct TailWriter<'a>(&'a Tail);
 

@@ -1,4 +1,4 @@
-//! Log lines on their way out: a bounded buffer that any thread adds to without waiting, and a thread that writes it.
+//! A bounded buffer that any thread adds log lines to without waiting, and a thread that writes them out.
 
 use metrics::counter;
 use parking_lot::{Condvar, Mutex};
@@ -16,41 +16,41 @@ use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
 
 use crate::runtime::disk::{DiskHealth, Part};
 
-/// Bytes of lines that wait; more are dropped. Thousands of lines: an output that does not take those takes none.
+/// Buffer capacity in bytes; more lines are dropped. An output that is thousands of lines behind is stuck.
 const BUFFER_BYTES_MAX: usize = 1 << 20;
 
-/// Pause before another attempt where the output was made non-blocking by another process that shares it.
+/// Pause before a retry where another process that shares the output made it non-blocking.
 const BLOCKED_PAUSE: Duration = Duration::from_millis(20);
 
-/// How often an output that failed is tried again while nothing is logged.
+/// Interval of retries of a failed output while nothing is logged.
 const RETRY_INTERVAL: Duration = Duration::from_secs(5);
 
-/// What a sink writes to.
+/// Destination of a sink.
 pub trait Output: Write + Send + 'static {
-    /// Its name, for people.
+    /// Name for people.
     fn describe(&self) -> String;
 
     /// Prepares for a line of `length` bytes.
     fn begin_line(&mut self, _length: usize) {}
 
-    /// Goes on in a new file, where there is such a thing.
+    /// Switches to a new file, if the output is one.
     ///
     /// # Errors
-    /// It cannot be opened; the output goes on in the old one.
+    /// It cannot be opened; the output stays on the old one.
     fn reopen(&mut self) -> io::Result<()> {
         Ok(())
     }
 }
 
-/// Standard error, without the lock that printing takes: a thread that hangs here must hold up no other.
+/// Standard error, without the lock that printing takes: a thread that hangs here must not block others.
 #[derive(Debug)]
 pub struct Terminal(File);
 
 impl Terminal {
-    /// The process's standard error.
+    /// Opens the process's standard error.
     ///
     /// # Errors
-    /// There is no file descriptor left.
+    /// No file descriptor is left.
     pub fn open() -> io::Result<Self> {
         Ok(Self(File::from(io::stderr().as_fd().try_clone_to_owned()?)))
     }
@@ -72,31 +72,30 @@ impl Output for Terminal {
     }
 }
 
-/// Takes lines without ever waiting for its output. Clones share it.
+/// Accepts lines without ever waiting for its output. Clones share it.
 #[derive(Debug, Clone)]
 pub struct Sink(Arc<Shared>);
 
 struct Shared {
-    /// The label in metrics.
+    /// Label in metrics.
     name: &'static str,
     description: String,
     disk: Option<DiskHealth>,
     buffer: Mutex<Buffer>,
-    /// There is something to do for the thread.
+    /// Signalled when the thread has work.
     filled: Condvar,
-    /// The thread has done it.
+    /// Signalled when the thread has finished.
     emptied: Condvar,
 }
 
 #[derive(Default)]
 struct Buffer {
-    /// Whole lines.
     lines: Vec<u8>,
-    /// Lines that came after those and did not fit.
+    /// Lines dropped after those, for lack of room.
     dropped: u64,
-    /// The output is to be reopened.
+    /// Set when the output is to be reopened.
     reopen: bool,
-    /// The thread is at work.
+    /// Set while the thread works.
     is_busy: bool,
 }
 
@@ -113,10 +112,10 @@ impl fmt::Debug for Shared {
 }
 
 impl Sink {
-    /// Starts a thread that writes to `output`. Errors go to `disk`, where it is on one. `name` is a fixed word for metrics.
+    /// Starts a thread that writes to `output`, on a disk if `disk` is given. `name` is the label in metrics.
     ///
     /// # Errors
-    /// The system has no thread for it.
+    /// No thread can be started.
     pub fn start(name: &'static str, output: impl Output, disk: Option<DiskHealth>) -> io::Result<Self> {
         let shared = Arc::new(Shared {
             name,
@@ -127,18 +126,18 @@ impl Sink {
             emptied: Condvar::new(),
         });
         let worker = Worker { shared: shared.clone(), output, missed: 0, is_torn: false, trouble: None };
-        // Ends with the process: it may hang in a write.
+        // Never joined: it may hang in a write until the process ends.
         thread::Builder::new().name(format!("log {name}")).spawn(move || worker.run())?;
         Ok(Self(shared))
     }
 
-    /// Has the output go on in a new file. The outcome is logged.
+    /// Requests reopening of the output. The outcome is logged.
     pub fn reopen(&self) {
         self.0.buffer.lock().reopen = true;
         self.0.filled.notify_one();
     }
 
-    /// Waits until everything is written, or until `until`; returns whether it is.
+    /// Waits until everything is written, or until `until`; returns true if it is.
     pub fn flush(&self, until: Instant) -> bool {
         let mut buffer = self.0.buffer.lock();
         while buffer.is_busy || !buffer.is_empty() {
@@ -151,7 +150,7 @@ impl Sink {
 
     fn push(&self, line: &[u8]) {
         let mut buffer = self.0.buffer.lock();
-        // Once one was dropped, so are those behind it: what is missing is missing in one place.
+        // After one dropped line drop those behind it too, so that the gap is in one place.
         let fits = buffer.dropped == 0 && buffer.lines.len() + line.len() <= BUFFER_BYTES_MAX;
         if fits {
             buffer.lines.extend_from_slice(line);
@@ -164,7 +163,7 @@ impl Sink {
         if buffer.dropped == 1
             && let Some(disk) = &self.0.disk
         {
-            // Under the lock, so that the thread reports the end of it afterwards.
+            // Under the lock, so that the thread reports the recovery afterwards.
             disk.report(Part::Log, Some(format!("{} takes no more lines", self.0.description)));
         }
     }
@@ -178,7 +177,7 @@ impl<'a> MakeWriter<'a> for Sink {
     }
 }
 
-/// Takes one line.
+/// Collects one line.
 #[derive(Debug)]
 pub struct SinkWriter<'a>(&'a Sink);
 
@@ -193,21 +192,21 @@ impl Write for SinkWriter<'_> {
     }
 }
 
-/// The thread's side.
+/// State of the thread.
 struct Worker<O> {
     shared: Arc<Shared>,
     output: O,
-    /// Lines that were dropped or could not be written since the last one that was.
+    /// Lines dropped or failed since the last one written.
     missed: u64,
-    /// The output ends within a line.
+    /// Set while the output ends within a line.
     is_torn: bool,
-    /// The latest error, while it lasts.
+    /// Latest error, while it lasts.
     trouble: Option<String>,
 }
 
 impl<O: Output> Worker<O> {
     fn run(mut self) {
-        // Swapped with the buffer's lines, so that neither is allocated again and again.
+        // Swapped with the buffer, so that neither is reallocated each time.
         let mut lines = Vec::new();
         loop {
             lines.clear();
@@ -228,7 +227,7 @@ impl<O: Output> Worker<O> {
                 std::mem::swap(&mut buffer.lines, &mut lines);
                 (std::mem::take(&mut buffer.dropped), std::mem::take(&mut buffer.reopen))
             };
-            // The buffer's lock is free: whoever logs goes on while this thread writes.
+            // The buffer's lock is free here: other threads log on while this one writes.
             for line in lines.split_inclusive(|byte| *byte == b'\n') {
                 self.write_line(line);
             }
@@ -248,13 +247,13 @@ impl<O: Output> Worker<O> {
         }
     }
 
-    /// Writes down how many lines are missing at this point of the log, if any are.
+    /// Writes a notice of the lines missing at this point of the log, if any.
     fn tell_missed(&mut self) {
         if self.missed == 0 {
             return;
         }
         let mut notice = String::new();
-        // A line without its time is still a line.
+        // Without its time the line is still useful.
         let _ = SystemTime.format_time(&mut Writer::new(&mut notice));
         let reason = self.trouble.as_deref().unwrap_or("they came faster than they could be written");
         notice.push_str(&format!("  WARN log lines dropped here: {} ({reason})\n", self.missed));
@@ -300,10 +299,10 @@ impl<O: Output> Worker<O> {
         }
     }
 
-    /// Reports when writing begins to fail, and when it works again.
+    /// Logs when writing begins to fail, and when it works again.
     fn note(&mut self, trouble: Option<String>) {
         let was_bad = self.trouble.is_some();
-        // What the other side reported of a full buffer is over, too, once a line is written.
+        // The other side's report of a full buffer is over too, once a line is written.
         let is_news = trouble != self.trouble || self.missed > 0;
         self.trouble.clone_from(&trouble);
         let Some(disk) = self.shared.disk.as_ref().filter(|_| is_news) else { return };
@@ -328,14 +327,14 @@ mod tests {
     use super::*;
     use std::sync::mpsc;
 
-    /// Limit for what takes no time on an idle machine.
+    /// Timeout for operations that are instant on an idle machine.
     const PATIENCE: Duration = Duration::from_secs(20);
 
     fn soon() -> Instant {
         Instant::now() + PATIENCE
     }
 
-    /// Does with each write what the test says: how many bytes it takes, or the error it gives. It waits for the test.
+    /// Answers each write as the test says: with a number of bytes taken, or an error. Waits for the test.
     struct Scripted {
         answers: mpsc::Receiver<io::Result<usize>>,
         written: Arc<Mutex<Vec<u8>>>,
@@ -343,7 +342,7 @@ mod tests {
 
     impl Write for Scripted {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            // The test's end lets everything through.
+            // Dropping the test's sender lets everything through.
             let count = self.answers.recv().unwrap_or(Ok(bytes.len()))?.min(bytes.len());
             self.written.lock().extend_from_slice(&bytes[..count]);
             Ok(count)
