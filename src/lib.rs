@@ -1,6 +1,6 @@
 //! A P2Pool node.
 //!
-//! Work flows down as snapshots (`watch`: the latest wins), what happened flows up as messages (bounded queues: nothing is
+//! Work flows down as snapshots (`watch`: the latest wins), events flow up as messages (bounded queues: nothing is
 //! dropped but statistics):
 //!
 //! ```text
@@ -12,8 +12,8 @@
 //!  blocks::submit ◀──────── block (first) ─────────── solution ──share──▶ chain
 //! ```
 //!
-//! The rooms, in the order of the flow. Who may import whom is checked by `tests/tidy.rs`: a room imports only rooms in its
-//! row, and of those with a note only what the note names. Any room may use the libraries `sharechain`, `p2p` and `stratum`.
+//! The rooms, in the order of the flow. `tests/tidy.rs` checks the imports: a room imports only rooms in its row, and
+//! of those with a note only what the note names. Any room may use the libraries `sharechain`, `p2p` and `stratum`.
 //!
 //! | room | duty | may import |
 //! | --- | --- | --- |

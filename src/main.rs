@@ -1,4 +1,4 @@
-//! Reads arguments, starts logging, runs what was asked for until a signal, chooses the exit code.
+//! Reads arguments, starts logging, runs the command until a signal, chooses the exit code.
 
 use anyhow::{Context, Result, bail};
 use bitcoin::BlockHash;
@@ -25,13 +25,13 @@ use p2pool::runtime::{clock, metrics, sockets};
 use p2pool::tools::{bench, demo, doctor, import, mine, simulate, top};
 use p2pool::view::control::client as control;
 
-/// Jobs come and go among sessions that stay. The C library's allocator keeps the holes between them and grew by 1.8 MB a
-/// minute under 15,000 miners, where this one did not grow.
+/// Jobs come and go among sessions that stay. The C library's allocator fragmented and grew by 1.8 MB a minute under
+/// 15,000 miners; this one did not grow.
 #[cfg(feature = "jemalloc")]
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
-/// What the shell's conventions call a mistake in the arguments.
+/// Exit code for wrong arguments, by the shells' convention.
 const EXIT_USAGE: u8 = 2;
 
 fn main() -> ExitCode {
@@ -76,7 +76,7 @@ fn run(config: Config) -> Result<()> {
         Config::Mine(config) => runtime.block_on(run_mine(&config)),
         Config::Demo(config) => runtime.block_on(run_demo(*config)),
     };
-    // Calls to the daemon may be under way on other threads; they are not waited for.
+    // Calls to the daemon may be running on other threads; do not wait for them.
     runtime.shutdown_background();
     result
 }
@@ -115,7 +115,7 @@ async fn run_doctor(config: &node::Config, json: bool) -> Result<()> {
     let text = if json { format!("{:#}\n", serde_json::to_value(&report)?) } else { report.to_text() };
     std::io::stdout().write_all(text.as_bytes()).context("cannot print the report")?;
     if !report.ok {
-        bail!("not everything is as a node needs it");
+        bail!("some checks failed");
     }
     Ok(())
 }
@@ -123,7 +123,7 @@ async fn run_doctor(config: &node::Config, json: bool) -> Result<()> {
 fn run_import(config: &import::Config) -> Result<()> {
     let now = clock::unix_now();
     let told = import::run(config, now)?;
-    std::io::stdout().write_all(told.as_bytes()).context("cannot print what was taken over")
+    std::io::stdout().write_all(told.as_bytes()).context("cannot print the report")
 }
 
 fn inspect_share(network: &Network, bytes: &[u8]) -> Result<()> {
@@ -146,7 +146,7 @@ fn replay_shares(network: &'static Network, path: Option<&Path>) -> Result<()> {
 
 fn simulate(config: &simulate::Config) -> Result<()> {
     if !simulate::run(config, &mut std::io::stdout().lock(), std::io::stderr().is_terminal())? {
-        bail!("not everything holds that should");
+        bail!("some checks failed");
     }
     Ok(())
 }
@@ -157,7 +157,7 @@ async fn run_bench(config: &bench::Config) -> Result<()> {
 }
 
 async fn run_bench_serve(served: bench::Served) -> Result<()> {
-    // A node that logs, as every node does; nobody reads it.
+    // A node that logs, as every node does; the output is discarded.
     let _logging = start_logging(
         &log::Config { debug: false, logfile: Some("/dev/null".into()), size_max: 0, files_kept: 0 },
         LevelFilter::WARN,
@@ -174,7 +174,7 @@ async fn run_mine(config: &mine::Config) -> Result<()> {
 }
 
 async fn run_demo(config: demo::Config) -> Result<()> {
-    // The story on standard output says what there is to say.
+    // Standard output has the whole story.
     let disk = DiskHealth::new();
     let logging = start_logging(&config.log, LevelFilter::WARN, &disk)?;
     let metrics = metrics::install().context("cannot install the metrics")?;
@@ -184,7 +184,7 @@ async fn run_demo(config: demo::Config) -> Result<()> {
     demo::run(config, logging.tail(), disk, metrics, &tasks, stop).await
 }
 
-/// Ends when the node is to stop: by SIGINT or SIGTERM, or because one of its tasks panicked.
+/// Completes when the node is to stop: by SIGINT or SIGTERM, or because one of its tasks panicked.
 fn pin_stop_signal(tasks: &Tasks) -> Result<std::pin::Pin<Box<dyn Future<Output = ()> + Send>>> {
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
     let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
@@ -198,7 +198,7 @@ fn pin_stop_signal(tasks: &Tasks) -> Result<std::pin::Pin<Box<dyn Future<Output 
     }))
 }
 
-/// Starts logging. Dropping what it returns writes the last lines.
+/// Starts logging. Dropping the returned value writes the last lines.
 fn start_logging(config: &log::Config, quietest: LevelFilter, disk: &DiskHealth) -> Result<Logging> {
     let mut sinks = Vec::new();
     let level = if config.debug { LevelFilter::DEBUG } else { quietest };
@@ -230,7 +230,7 @@ fn start_logging(config: &log::Config, quietest: LevelFilter, disk: &DiskHealth)
         .with_writer(tail.clone())
         .with_filter(LevelFilter::INFO);
     tracing_subscriber::registry()
-        // Without a level of its own it would have every `trace!` of a hot path made, for nobody.
+        // Without a level of its own it would enable every `trace!` of a hot path, for nothing.
         .with(metrics::LogCounter.with_filter(LevelFilter::WARN))
         .with(terminal)
         .with(file)
@@ -242,7 +242,7 @@ fn start_logging(config: &log::Config, quietest: LevelFilter, disk: &DiskHealth)
     Ok(logging)
 }
 
-/// Has the log go on in a new file whenever SIGUSR1, P2Pool's signal for it, or SIGHUP comes.
+/// Reopens the log file on SIGUSR1, P2Pool's signal for it, and on SIGHUP.
 fn reopen_on_signal(file: Sink) -> Result<()> {
     let mut user = signal(SignalKind::user_defined1()).context("cannot listen for SIGUSR1")?;
     let mut hangup = signal(SignalKind::hangup()).context("cannot listen for SIGHUP")?;

@@ -1,5 +1,5 @@
-//! Own shares that only this process's memory has: neither written to the store nor sent to a peer. The time until either is
-//! measured, as a crash before that loses the share.
+//! Own shares that exist only in this process's memory: neither written to the store nor sent to a peer. The time until
+//! either is measured, as a crash before that loses the share.
 
 use metrics::{describe_histogram, histogram};
 use parking_lot::Mutex;
@@ -8,19 +8,19 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
-/// Shares that are remembered; with a disk that fails and no peers there is no end to them.
+/// Maximum number of shares; with a failing disk and no peers it would grow without end.
 const SHARES_MAX: usize = 1024;
 
-/// The shares at risk, each with the time at which its submission was judged.
+/// Shares at risk, each with the time at which its submission was judged.
 #[derive(Debug, Default)]
 pub struct AtRisk {
     since: Mutex<HashMap<ShareHash, Instant>>,
-    /// Their number, to be read without the lock: nearly always there are none.
+    /// Number of shares, readable without the lock: nearly always 0.
     count: AtomicUsize,
 }
 
 impl AtRisk {
-    /// A share was found, and its miner is told so.
+    /// Adds a share that was found and acknowledged to its miner.
     pub fn add(&self, hash: ShareHash, since: Instant) {
         let mut shares = self.since.lock();
         if shares.len() < SHARES_MAX {
@@ -29,12 +29,12 @@ impl AtRisk {
         self.count.store(shares.len(), Ordering::Release);
     }
 
-    /// Whether this share is one of them.
+    /// True if the share is at risk.
     pub fn contains(&self, hash: ShareHash) -> bool {
         self.count.load(Ordering::Acquire) > 0 && self.since.lock().contains_key(&hash)
     }
 
-    /// The share was stored, or sent to a peer.
+    /// Removes a share that was stored, or sent to a peer.
     pub fn is_safe(&self, hash: ShareHash) {
         if self.count.load(Ordering::Acquire) == 0 {
             return;
@@ -46,7 +46,7 @@ impl AtRisk {
         self.count.store(shares.len(), Ordering::Release);
     }
 
-    /// The chain has dropped the share.
+    /// Removes a share that the chain has dropped.
     pub fn forget(&self, hash: ShareHash) {
         if self.count.load(Ordering::Acquire) > 0 {
             let mut shares = self.since.lock();

@@ -1,4 +1,4 @@
-//! Reads what the last run left, and makes the owner of it.
+//! Loads the last run's share chain and creates its owner.
 
 use sharechain::chain::{Sharechain, share_rules};
 use sharechain::coin::Network;
@@ -14,18 +14,18 @@ use super::{Config, Handle, Heights, OpenedStore, Owner, StartError};
 use crate::chain::store::legacy;
 use crate::chain::store::{Loaded, Store, StoredShare};
 
-/// Loads the chain that the last run left, and prepares its owner. Takes a second for a full store; keep it off the event
+/// Loads the last run's share chain and prepares its owner. Takes a second for a full store; keep it off the event
 /// loop.
 ///
 /// # Errors
-/// The store cannot be used. What is merely damaged in it is told and left out.
+/// The store cannot be used. Mere damage in it is logged and left out.
 pub fn load(config: &Config, heights: Heights) -> Result<(Handle, Owner), StartError> {
     let (store, loaded) = Store::open(&config.data_dir)?;
     start(config, heights, Some(store), loaded)
 }
 
-/// The same beside another process that owns the store: nothing of it is touched, and nothing is kept on disk until
-/// [`Handle::attach_store`].
+/// Does the same beside another process that owns the store: nothing in it is changed, and nothing is kept on disk
+/// until [`Handle::attach_store`].
 ///
 /// # Errors
 /// The store cannot be read.
@@ -47,7 +47,7 @@ fn start(
         let was_verified = verified.contains(&share.hash());
         chain.load(share, was_verified);
     }
-    // An old node's shares are not in the store yet.
+    // A old node's shares are not in the store yet.
     let legacy = match &config.legacy {
         Some(folder) => load_legacy(folder, &mut chain)?,
         None => Vec::new(),
@@ -58,7 +58,7 @@ fn start(
     Owner::new(config.network, chain, store, heights, config.disk.clone())
 }
 
-/// Opens the store for a chain that runs already.
+/// Opens the store for a chain that is running already.
 pub(super) fn open(data_dir: &Path, network: &'static Network) -> Result<OpenedStore, StartError> {
     let (store, loaded) = Store::open(data_dir)?;
     let Stored { shares, verified } = read(loaded, &share_rules(network));
@@ -77,8 +77,8 @@ fn read(loaded: Loaded, rules: &ShareRules) -> Stored {
     Stored { shares: parse(&loaded.shares, rules), verified: loaded.verified.into_iter().collect() }
 }
 
-/// Parses stored shares on all cores: each costs a proof of work, which is scrypt on some coins. What does not parse any
-/// more is left out.
+/// Parses stored shares on all cores: each costs a proof of work, which is scrypt on some coins. Shares that no longer
+/// parse are left out.
 fn parse(stored: &[StoredShare], rules: &ShareRules) -> Vec<Arc<Share>> {
     let cores = thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let chunk = stored.len().div_ceil(cores).max(1);
@@ -98,8 +98,8 @@ fn parse(stored: &[StoredShare], rules: &ShareRules) -> Vec<Arc<Share>> {
     })
 }
 
-/// Takes over an old node's shares, and says which: our next shares build on them, and a start without the old folder would
-/// find those without ancestors.
+/// Imports a old node's shares and returns their hashes: our next shares build on them, and without them a start that
+/// lacks the old folder would find missing ancestors.
 fn load_legacy(folder: &Path, chain: &mut Sharechain) -> Result<Vec<ShareHash>, StartError> {
     let legacy = legacy::read(folder)?;
     for problem in &legacy.problems {

@@ -1,4 +1,4 @@
-//! The one owner of the share chain, as a task: takes shares, thinks, keeps the store, tells the rest of the node.
+//! Owner task of the share chain: takes shares, thinks, keeps the store, publishes tips and events.
 //!
 //! ```text
 //!     ┌───────────────────────────────────▶ store's queue: own shares, before anything else is done
@@ -37,69 +37,68 @@ use at_risk::AtRisk;
 use store::legacy::LegacyError;
 use store::{NewShare, Store, StoreError, StoreQueue};
 
-/// Shares of our own that may wait. Whoever found one waits with it when it is full.
+/// Queue capacity for own shares; senders wait when it is full.
 pub const SHARES_QUEUED_MAX: usize = 1024;
 
-/// Batches of peers' shares that may wait; the peers wait beyond.
+/// Queue capacity for batches of peers' shares; peers wait when it is full.
 pub const RECEIVED_QUEUED_MAX: usize = 8;
 
-/// Questions that may wait.
+/// Queue capacity for queries.
 pub const QUERIES_QUEUED_MAX: usize = 64;
 
-/// Solved shares that may wait to be made blocks of; the owner waits beyond.
+/// Queue capacity for solved shares to make blocks of; the owner waits when it is full.
 pub const SOLVED_QUEUED_MAX: usize = 256;
 
-/// Blocks whose heights may be asked for at a time.
+/// Queue capacity for blocks whose heights are requested.
 pub const HEIGHTS_QUEUED_MAX: usize = 1024;
 
-/// What is told to a listener that lags behind.
+/// Events buffered for a lagging subscriber.
 pub const EVENTS_KEPT_MAX: usize = 4096;
 
-/// What the chain is kept in and fed from.
+/// Configuration of the share chain.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// Whose shares.
     pub network: &'static Network,
-    /// Where the store is.
+    /// Folder of the store.
     pub data_dir: PathBuf,
-    /// An old node's data folder, whose shares are taken over.
+    /// A old node's data folder, whose shares are imported.
     pub legacy: Option<PathBuf>,
-    /// Where to report trouble with the disk.
+    /// Receives reports of disk trouble.
     pub disk: DiskHealth,
 }
 
-/// Transactions that this node knows, by the hash over all of their bytes: what share versions that list their
-/// transactions are judged by.
+/// Transactions known to this node, by the hash over all their bytes: they decide on share versions that list their
+/// transactions.
 pub type KnownTransactions = HashMap<Digest, KnownTransaction>;
 
-/// What the rest of the node holds of the chain.
+/// Handle to the owner task.
 #[derive(Debug, Clone)]
 pub struct Handle {
-    /// The newest tip; `None` while the chain is not to be built on.
+    /// Newest tip; `None` while the chain is not to be built on.
     pub tips: watch::Receiver<Option<Arc<Tip>>>,
-    /// Where shares of our own go. They come before everything else.
+    /// Queue of own shares. They take precedence over everything else.
     pub own: OwnShares,
     /// Own shares that are neither stored nor sent to a peer.
     pub at_risk: Arc<AtRisk>,
-    /// Where peers' shares go. Their senders wait while it is full.
+    /// Queue of peers' shares. Senders wait while it is full.
     pub received: mpsc::Sender<Received>,
-    /// Where to ask.
+    /// Queue of queries.
     pub queries: mpsc::Sender<Query>,
-    /// What the chain lacks. Changes only when something in it does.
+    /// Shares that the chain lacks. Changes only when they do.
     pub needs: watch::Receiver<Arc<Needs>>,
-    /// Lead of peers' shares over our clock, which may be the wrong one.
+    /// Lead of peers' shares over our clock; our clock may be the wrong one.
     pub early: watch::Receiver<Early>,
-    /// The protocol version that peers must speak at least (protocol section 5.5).
+    /// Minimum protocol version of peers (protocol section 5.5).
     pub minimum_protocol: watch::Receiver<u32>,
-    /// What happens on the chain, share by share.
+    /// Events on the chain, share by share.
     pub events: broadcast::Sender<ChainEvent>,
-    /// Where to publish which transactions are known: with each new template, while shares list theirs.
+    /// Publishes the known transactions: with each new template, while shares list theirs.
     pub transactions: Arc<watch::Sender<Arc<KnownTransactions>>>,
     opened: mpsc::Sender<OpenedStore>,
     network: &'static Network,
 }
 
-/// Takes shares of our own, to the store and to the owner at once: the owner may be busy for some milliseconds.
+/// Passes own shares to the store and to the owner at once: the owner may be busy for some milliseconds.
 #[derive(Debug, Clone)]
 pub struct OwnShares {
     shares: mpsc::Sender<OwnShare>,
@@ -107,15 +106,15 @@ pub struct OwnShares {
     at_risk: Arc<AtRisk>,
 }
 
-/// A share of our own on its way to the owner.
+/// An own share on its way to the owner.
 #[derive(Debug)]
 pub struct OwnShare {
     share: Arc<Share>,
-    /// The store's queue has it.
+    /// Set when the store has queued it.
     is_queued: bool,
 }
 
-/// The queue of the store that there is at present, if any.
+/// Queue of the current store, if any.
 #[derive(Debug, Default)]
 struct StoreSlot(Mutex<Option<StoreQueue>>);
 
@@ -134,7 +133,7 @@ impl StoreSlot {
 }
 
 impl OwnShares {
-    /// Gives the store a share whose submission was judged at `judged`. The owner is to have it next, through
+    /// Gives the store a share whose submission was judged at `judged`. Send the result to the owner next, through
     /// [`room`](Self::room).
     pub fn store(&self, share: Arc<Share>, judged: Instant) -> OwnShare {
         let hash = share.hash();
@@ -144,7 +143,7 @@ impl OwnShares {
         OwnShare { share, is_queued }
     }
 
-    /// Waits until the owner can be given a share.
+    /// Waits for room in the owner's queue.
     ///
     /// # Errors
     /// The owner has ended.
@@ -152,12 +151,12 @@ impl OwnShares {
         self.shares.reserve().await.map_err(|_| OwnerEnded)
     }
 
-    /// Room for a share, if there is any at once.
+    /// Returns room in the owner's queue if there is any now.
     pub fn try_room(&self) -> Option<mpsc::Permit<'_, OwnShare>> {
         self.shares.try_reserve().ok()
     }
 
-    /// Hands over a share whose submission was judged at `judged`, waiting while too many wait.
+    /// Stores and sends a share whose submission was judged at `judged`; waits while the queue is full.
     ///
     /// # Errors
     /// The owner has ended.
@@ -168,47 +167,39 @@ impl OwnShares {
     }
 }
 
-/// The owner of the share chain has ended.
 #[derive(Debug, Error)]
 #[error("the share chain has ended")]
 pub struct OwnerEnded;
 
-/// Shares from one peer, in the order in which they came. Those that are here already cost nothing.
+/// Shares from one peer, in the order received. Known ones cost nothing.
 #[derive(Debug, Clone)]
 pub struct Received {
-    /// The shares.
     pub shares: Vec<Arc<Share>>,
-    /// Who sent them, and is banned if one does not fit its ancestors.
+    /// Sender, banned if a share does not fit its ancestors.
     pub source: SocketAddr,
 }
 
-/// A question to the chain. Whoever asks may go away before the answer.
+/// A query to the chain. The caller may go away before the answer.
 #[derive(Debug)]
 pub enum Query {
     /// Shares and their ancestors, as peers ask for them (protocol section 3.7): see
     /// [`Sharechain::ancestry`](sharechain::chain::Sharechain::ancestry).
     Ancestry {
-        /// The shares.
         hashes: Vec<ShareHash>,
-        /// Ancestors of each at most; bounded here once more.
+        /// Maximum number of ancestors of each; bounded here once more.
         parents: u64,
-        /// Where to stop, before the share itself.
+        /// Shares to stop before.
         stops: Vec<ShareHash>,
         /// Newest first.
         reply: oneshot::Sender<Vec<Arc<Share>>>,
     },
-    /// Whether a share is here.
-    Knows {
-        /// The share.
-        hash: ShareHash,
-        /// Whether it is.
-        reply: oneshot::Sender<bool>,
-    },
-    /// Whatever a look at the chain finds: see [`Handle::look`].
+    /// Asks if a share is known.
+    Knows { hash: ShareHash, reply: oneshot::Sender<bool> },
+    /// Any other read of the chain: see [`Handle::look`].
     Look(Look),
 }
 
-/// A look at the chain, prepared: it answers by itself.
+/// A prepared read of the chain, which answers by itself.
 pub struct Look(Box<dyn FnOnce(&Sharechain) + Send>);
 
 impl Look {
@@ -223,78 +214,73 @@ impl fmt::Debug for Look {
     }
 }
 
-/// What the chain lacks, as of the last choice.
+/// Shares that the chain lacks, as of the last choice.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Needs {
-    /// Missing parents worth asking for.
+    /// Missing parents worth requesting.
     pub wanted: Vec<Wanted>,
-    /// What is here already: where an answer may stop. At most 100.
+    /// Known shares at which an answer may stop. At most 100.
     pub stops: Vec<ShareHash>,
 }
 
-/// Something that happened on the chain.
+/// Event on the chain.
 #[derive(Debug, Clone)]
 pub enum ChainEvent {
     /// A share was verified.
     Accepted {
-        /// The share.
         share: Arc<Share>,
-        /// Whether miners of this node found it.
+        /// True if miners of this node found it.
         is_own: bool,
     },
-    /// A share does not fit its ancestors.
+    /// A share that does not fit its ancestors.
     Refused {
-        /// The share.
         hash: ShareHash,
-        /// Who sent it, and is to be banned; none for our own and the store's.
+        /// Peer to ban for it; `None` for our own shares and the store's.
         source: Option<SocketAddr>,
-        /// Why.
         reason: Arc<str>,
     },
-    /// There is another share to build on.
+    /// The share to build on has changed.
     TipChanged {
-        /// That share and up to four ancestors, as far as they were not in an earlier such message nor loaded at the
-        /// start: what peers are told (protocol section 3.7).
+        /// New tip and up to four ancestors, except those in an earlier such event or loaded at the start: the shares
+        /// to send to peers (protocol section 3.7).
         newest_first: Arc<[Arc<Share>]>,
-        /// Who sent each of them, in the same order: those need not be told. None for our own.
+        /// Source of each, in the same order: it needs no copy. `None` for our own.
         sources: Arc<[Option<SocketAddr>]>,
     },
-    /// A verified share solves a block that may still count: every peer is to be told at once (protocol section 3.7).
+    /// A verified share whose block may still count: to be sent to every peer at once (protocol section 3.7).
     Block {
-        /// The share.
         share: Arc<Share>,
-        /// Who sent it.
+        /// Peer that sent it.
         source: Option<SocketAddr>,
     },
-    /// A share of our own came too late to be the tip's child.
+    /// An own share that came too late to be the tip's child.
     Late(Arc<Share>),
 }
 
-/// A verified share that solves its block, by the target that its header claims, and what its block can be made of.
+/// A verified share that solves its block, by the target its header claims, and the parts of that block.
 #[derive(Debug, Clone)]
 pub struct SolvedShare {
-    /// The share.
     pub share: Arc<Share>,
-    /// Its coinbase as it stands in the block: with witness where the share has segwit data.
+    /// Coinbase as in the block: with witness where the share has segwit data.
     pub coinbase: Arc<[u8]>,
-    /// Hashes of the block's other transactions over all of their bytes, of versions that list them.
+    /// Hashes of the block's other transactions over all their bytes, for versions that list them.
     pub transactions: Option<Arc<[Digest]>>,
-    /// Who sent it; none for our own.
+    /// Peer that sent it; `None` for our own.
     pub source: Option<SocketAddr>,
-    /// Whether miners of this node found it: then its block was submitted already.
+    /// True if miners of this node found it: its block was submitted already.
     pub is_own: bool,
 }
 
-/// The parent chain's side: who knows the heights of its blocks.
+/// Source of the heights of the parent chain's blocks.
 #[derive(Debug)]
 pub struct Heights {
-    /// Where to ask.
+    /// Queue of requests.
     pub wanted: mpsc::Sender<Digest>,
-    /// What is known.
+    /// Known heights.
     pub known: watch::Receiver<Arc<HashMap<Digest, u32>>>,
 }
 
-/// Why the chain cannot be started.
+/// Error of starting the chain.
 #[derive(Debug, Error)]
 pub enum StartError {
     /// The store cannot be used.
@@ -303,7 +289,7 @@ pub enum StartError {
     /// The old node's folder cannot be read.
     #[error(transparent)]
     Legacy(#[from] LegacyError),
-    /// There is no thread for the store.
+    /// The store's thread cannot be started.
     #[error("cannot start the share store's thread: {0}")]
     Thread(std::io::Error),
     /// The owner has ended, or has a store already.
@@ -311,7 +297,7 @@ pub enum StartError {
     NotTaken,
 }
 
-/// A store that was opened for an owner that runs already, with what is in it.
+/// A store opened for a running owner, with its contents.
 #[derive(Debug)]
 struct OpenedStore {
     store: Store,
@@ -320,12 +306,11 @@ struct OpenedStore {
 }
 
 impl Handle {
-    /// Opens the store in `data_dir` for a chain that was loaded with [`load_read_only`]: what another process wrote
-    /// there meanwhile is taken up, and what this one has beyond that is written. Only whoever holds the lock on the
-    /// directory may do so.
+    /// Opens the store in `data_dir` for a chain loaded with [`load_read_only`]: adds what another process wrote there
+    /// meanwhile, and writes what the store lacks. The caller must hold the lock on the directory.
     ///
     /// # Errors
-    /// The store cannot be used; the chain then goes on without one.
+    /// The store cannot be used; the chain then continues without one.
     pub async fn attach_store(&self, data_dir: &Path) -> Result<(), StartError> {
         let (data_dir, network) = (data_dir.to_owned(), self.network);
         let opening = tokio::task::spawn_blocking(move || load::open(&data_dir, network));
@@ -333,12 +318,12 @@ impl Handle {
         self.opened.send(opened).await.map_err(|_| StartError::NotTaken)
     }
 
-    /// What `look` finds, or none when the chain's owner has ended. The owner does nothing else meanwhile, so a look takes
-    /// no more than a few milliseconds on a full chain; what can be worked out elsewhere is.
+    /// Returns the result of `look`, or `None` when the owner has ended. The owner is blocked meanwhile, so a look
+    /// takes at most a few milliseconds on a full chain; compute elsewhere what can be.
     pub async fn look<T: Send + 'static>(&self, look: impl FnOnce(&Sharechain) -> T + Send + 'static) -> Option<T> {
         let (reply, found) = oneshot::channel();
         let look = Look(Box::new(move |chain| {
-            // Whoever asked may have gone away.
+            // The caller may have gone away.
             if !reply.is_closed() {
                 let _ = reply.send(look(chain));
             }
@@ -347,13 +332,13 @@ impl Handle {
         found.await.ok()
     }
 
-    /// What shares are read and checked by.
+    /// Rules for reading and checking shares.
     pub fn rules(&self) -> ShareRules {
         sharechain::chain::share_rules(self.network)
     }
 }
 
-/// Names and explains the metrics of this part.
+/// Describes the metrics of this room.
 pub fn describe() {
     at_risk::describe();
     describe_gauge!("sharechain_height", "Shares from the best one down");

@@ -1,5 +1,5 @@
-//! The owner's loop: what comes in, in the order of its urgency, and what is told after each choice. It never waits for the
-//! disk: what the store's queue has no room for is remembered by hash, and queued later.
+//! The owner's loop: input in order of urgency, and what is published after each choice. It never waits for the disk:
+//! shares that do not fit into the store's queue are remembered by hash and queued later.
 
 use metrics::{counter, gauge, histogram};
 use sharechain::chain::{Early, EarlySources, Event, Sharechain, Tip, VerifyError};
@@ -23,58 +23,58 @@ use crate::chain::store::{NewShare, Store, StoreWriter};
 use crate::runtime::clock::unix_now;
 use crate::runtime::disk::DiskHealth;
 
-/// Shares of our own taken up between two choices, so that a burst is chosen over once.
+/// Maximum number of own shares taken between two choices, so that a burst costs one choice.
 const BATCH_MAX: usize = 64;
 
-/// The choice is made anew at least this often: time alone may change it (protocol section 8.2).
+/// Maximum interval between choices: time alone may change the outcome (protocol section 8.2).
 const THINK_INTERVAL: Duration = Duration::from_secs(5);
 
-/// Checks are made for so long in one go; then whatever came meanwhile gets its turn.
+/// Maximum duration of checks in one go; then other input gets its turn.
 const SLICE: Duration = Duration::from_millis(4);
 
-/// Questions answered after each slice while there is no end of slices.
+/// Queries answered after each slice while slices follow one another.
 const ANSWERS_BETWEEN: usize = 4;
 
-/// How long the last shares are waited for when everything stops.
+/// Time to wait for the last shares when the node stops.
 const LAST_SHARES: Duration = Duration::from_millis(200);
 
-/// A wrong clock that is reported in the log stays reported for so long.
+/// Minimum time for which a wrong clock stays reported in the log.
 const EARLY_REPORTED_MIN: Duration = Duration::from_secs(60);
 
-/// What a power loss may cost.
+/// Maximum loss at a power failure.
 const SYNC_INTERVAL: Duration = Duration::from_secs(10);
 
-/// Shares loaded as verified that are checked in one go, and the pause in which others get their turn.
+/// Number of shares loaded as verified that are checked again in one go, and the pause after it.
 const RECHECK_SHARES: usize = 20;
 const RECHECK_PAUSE: Duration = Duration::from_millis(20);
 
-/// How long the store is waited for when everything stops: with [`LAST_SHARES`] less than a stopping node's grace period, so
-/// that what was not written is still logged.
+/// Time to wait for the store when the node stops: together with [`LAST_SHARES`] less than the node's grace period, so
+/// that unwritten shares are still logged.
 const LAST_WRITES: Duration = Duration::from_secs(1);
 
-/// Shares told to peers with a new tip (protocol section 3.7).
+/// Shares sent to peers with a new tip (protocol section 3.7).
 const RELAYED_MAX: u32 = 5;
 
-/// A solved share older than this is history that is downloaded, and its block in the parent chain or lost for good.
+/// Maximum age of a solved share: an older one is downloaded history, its block in the parent chain or lost for good.
 const SOLVED_AGE_MAX: f64 = 3600.0;
 
-/// How long a solved share waits for the height of the block that it builds on, and how many may wait.
+/// Maximum time a solved share waits for the height of its previous block, and maximum number that wait.
 const SOLVED_WAIT_MAX: Duration = Duration::from_secs(60);
 const SOLVED_WAITING_MAX: usize = 256;
 
-/// A chain that is loaded and not running yet.
+/// A loaded chain that is not running yet.
 #[derive(Debug)]
 pub struct Owner {
     chain: Sharechain,
-    /// None while another process owns the store.
+    /// `None` while another process owns the store.
     store: Option<StoreWriter>,
-    /// Gives own shares to the store before they come here; empty while there is no store.
+    /// Passes own shares to the store before they come here; empty without a store.
     slot: Arc<StoreSlot>,
     at_risk: Arc<AtRisk>,
     disk: DiskHealth,
-    /// What is in the store, or in its queue.
+    /// Shares in the store, or in its queue.
     saved: HashSet<ShareHash>,
-    /// What is to be stored when the store's queue has room, parents first: in order, and to be looked up.
+    /// Shares to store when the store's queue has room, parents first: as a queue, and as a set.
     unsaved: VecDeque<ShareHash>,
     unsaved_set: HashSet<ShareHash>,
     tips: watch::Sender<Option<Arc<Tip>>>,
@@ -87,7 +87,7 @@ pub struct Owner {
     needs: watch::Sender<Arc<Needs>>,
     early_sources: EarlySources,
     early: watch::Sender<Early>,
-    /// When our clock was last reported as wrong, while it is.
+    /// Time of the last report that our clock is wrong, while it is.
     early_reported: Option<Instant>,
     minimum_protocol: watch::Sender<u32>,
     solved: mpsc::Sender<SolvedShare>,
@@ -95,12 +95,12 @@ pub struct Owner {
     heights: Heights,
     own_hashes: HashSet<ShareHash>,
     announced: Option<(Option<ShareHash>, StaleInfo)>,
-    /// What peers were told, or have as long as we do.
+    /// Shares sent to peers, or which they have had as long as we do.
     relayed: HashSet<ShareHash>,
     relayed_tip: Option<ShareHash>,
-    /// Solved shares of which it is not known yet whether their blocks may still count.
+    /// Solved shares whose block heights are not known yet.
     solved_waiting: VecDeque<(ShareHash, Instant)>,
-    /// Whether all was verified that can be.
+    /// Set when everything that can be verified is.
     is_whole: bool,
 }
 
@@ -192,15 +192,15 @@ impl Owner {
         Ok((handle, owner))
     }
 
-    /// Where solved shares come out, for whoever makes blocks of them; once, before the owner runs. Never drops: the
-    /// owner waits while it is full.
+    /// Returns the queue of solved shares to make blocks of; once, before the owner runs. Nothing is dropped: the owner
+    /// waits while it is full.
     pub fn take_solved(&mut self) -> Option<mpsc::Receiver<SolvedShare>> {
         self.solved_taker.take()
     }
 
-    /// Runs until `stop`, then leaves the store in order.
+    /// Runs until `stop`, then closes the store.
     pub async fn run(mut self, stop: CancellationToken) {
-        // If nobody makes blocks, nobody is waited for.
+        // Without a consumer of solved shares, do not wait for one.
         self.solved_taker = None;
         let mut thinking = tokio::time::interval(THINK_INTERVAL);
         thinking.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -211,7 +211,7 @@ impl Owner {
         loop {
             tokio::select! {
                 biased;
-                // What miners of ours found comes before everything else.
+                // Own shares come before everything else.
                 count = self.own.recv_many(&mut batch, BATCH_MAX) => {
                     if count == 0 {
                         break;
@@ -243,7 +243,7 @@ impl Owner {
                     }
                     self.answer_some();
                 }
-                // Another task's turn, and then, if nothing more urgent came, the next slice.
+                // Let other tasks run, and then, unless something more urgent came, do the next slice.
                 () = tokio::task::yield_now(), if !self.is_whole => {
                     self.think().await;
                     self.answer_some();
@@ -264,7 +264,7 @@ impl Owner {
                 }
             }
         }
-        // Shares that are found while everything stops are kept as well.
+        // Shares found while the node stops are kept as well.
         while let Ok(Some(share)) = timeout(LAST_SHARES, self.own.recv()).await {
             self.add_own(share);
         }
@@ -272,7 +272,7 @@ impl Owner {
         self.stop_store().await;
     }
 
-    /// Has the store write what is left, as far as it does so in time.
+    /// Lets the store write the rest, as far as time allows.
     async fn stop_store(&mut self) {
         let until = Instant::now() + LAST_WRITES;
         while let Some(store) = self.store.as_ref().filter(|_| !self.unsaved.is_empty()) {
@@ -317,12 +317,12 @@ impl Owner {
         }
     }
 
-    /// Adds peers' shares; whether any was new.
+    /// Adds peers' shares; returns true if any was new.
     fn take(&mut self, received: Received) -> bool {
         let Received { shares, source } = received;
         let now = unix_now();
         if self.early_sources.note(shares.iter().map(|share| &**share), source.ip(), now) {
-            // The share itself may be here already, and then nothing is chosen.
+            // The share itself may be known already, and then nothing is chosen.
             self.publish_early();
         }
         let new = tokio::task::block_in_place(|| self.chain.add_all(shares, Some(source), now));
@@ -355,8 +355,8 @@ impl Owner {
         }
     }
 
-    /// Chooses, tells what came of it, and publishes the tip if anything about it changed. What is told first is what
-    /// others wait for.
+    /// Chooses, publishes the outcome, and then the tip if anything about it changed. Events that others wait for go
+    /// first.
     async fn think(&mut self) {
         let started = Instant::now();
         let (chain, mut slice) = (&mut self.chain, slice());
@@ -371,7 +371,7 @@ impl Owner {
         self.note_events().await;
         self.tell_solved();
         for block in self.chain.wanted_heights() {
-            // Asked again at the next choice if there is no room.
+            // If the queue is full, the next choice asks again.
             let _ = self.heights.wanted.try_send(block);
         }
         #[expect(clippy::cast_precision_loss, reason = "far fewer than 2^53 shares")]
@@ -381,7 +381,7 @@ impl Owner {
         }
     }
 
-    /// Forgets what is not needed any more, and keeps what turned out to be.
+    /// Forgets shares that are no longer needed, and saves those that proved worth it.
     fn tidy(&mut self) {
         let forgotten = self.chain.prune(unix_now());
         self.forget(forgotten);
@@ -438,7 +438,7 @@ impl Owner {
         if let Some(store) = self.store.as_ref().filter(|_| !again.is_empty()) {
             store.append_verified(again);
         }
-        // Also where there never is an instant in which nothing more urgent comes.
+        // Also when more urgent input never pauses.
         self.store_unsaved();
     }
 
@@ -465,7 +465,7 @@ impl Owner {
         }
     }
 
-    /// A verified share that solves its block, as its header has it: whoever makes blocks decides what that is worth.
+    /// Passes on a verified share that solves its block by its header; the consumer decides what it is worth.
     async fn solved(&mut self, hash: ShareHash) {
         let Some(known) = self.chain.known(hash).cloned() else { return };
         debug!(share = %hash, "a share of the chain is a block");
@@ -486,7 +486,7 @@ impl Owner {
                     source: known.source,
                     is_own,
                 };
-                // Nobody there to make blocks is no mistake.
+                // A missing consumer is no mistake.
                 let _ = self.solved.send(solved).await;
             }
             Some(Err(error)) => error!(share = %hash, %error, "the coinbase of a verified share cannot be made again"),
@@ -494,7 +494,7 @@ impl Owner {
         }
     }
 
-    /// Tells of solved shares as soon as it is known that their blocks may count.
+    /// Announces solved shares once it is known that their blocks may count.
     fn tell_solved(&mut self) {
         let (chain, events) = (&self.chain, &self.events);
         self.solved_waiting.retain(|(hash, since)| {
@@ -523,7 +523,7 @@ impl Owner {
         self.tips.send_replace(Some(tip));
     }
 
-    /// Tells a new tip, with the shares below it that were not told yet, to be sent to peers.
+    /// Announces a new tip, with the shares below it not announced yet, for peers.
     fn relay(&mut self) {
         let best = self.chain.choice().best;
         if self.relayed_tip == best {
@@ -552,7 +552,7 @@ impl Owner {
         });
     }
 
-    /// Publishes the lead of peers' shares over our clock, and logs when it begins and ends to prove our clock wrong.
+    /// Publishes the lead of peers' shares over our clock, and logs when it starts and ceases to prove our clock wrong.
     fn publish_early(&mut self) {
         let early = self.early_sources.at(unix_now());
         self.early.send_replace(early);
@@ -566,7 +566,7 @@ impl Owner {
                     "our clock is wrong: peers' shares are ahead of it and cannot be used; set it (timedatectl set-ntp true)"
                 );
             }
-            // Not sooner: whoever sends such shares could fill the log.
+            // Not sooner: a peer that sends such shares could fill the log.
             (Some(since), None) if early.networks == 0 && since.elapsed() >= EARLY_REPORTED_MIN => {
                 self.early_reported = None;
                 info!("peers' shares are not ahead of our clock any more");
@@ -582,8 +582,8 @@ impl Owner {
         facts.heights = (*known).clone();
     }
 
-    /// Keeps the best chain, and the one with the most work, which may be under download: strangers cannot fill the disk with
-    /// anything else that was not verified.
+    /// Saves the best chain, and the one with the most work, which may be under download: strangers cannot fill the
+    /// disk with anything else unverified.
     fn save_worthy(&mut self) {
         let all = self.chain.all();
         if self.store.is_none() || self.saved.len() >= all.len() {
@@ -593,7 +593,7 @@ impl Owner {
         let mut missing = Vec::new();
         let mut seen = HashSet::new();
         for head in [self.chain.choice().best, most_work].into_iter().flatten() {
-            // Oldest first, as a start reads them fastest.
+            // Oldest first: the next start reads that order fastest.
             let chain = all.chain(head, u32::MAX).filter(|hash| !self.saved.contains(hash) && seen.insert(*hash));
             let mut chain: Vec<ShareHash> = chain.collect();
             chain.reverse();
@@ -602,13 +602,13 @@ impl Owner {
         self.save(&missing);
     }
 
-    /// Has shares stored, if there is a store: now or, while its queue is full, later.
+    /// Stores shares, if there is a store: now or, while its queue is full, later.
     fn save(&mut self, hashes: &[ShareHash]) {
         if self.store.is_none() {
             return;
         }
         let new = hashes.iter().filter(|hash| !self.saved.contains(*hash) && !self.unsaved_set.contains(*hash));
-        // They are verified from a chain's end down, and read fastest from its beginning up.
+        // They are verified from a chain's end down, but read fastest from its start up.
         for share in sharechain::chain::parents_first(new.filter_map(|hash| self.chain.share(*hash).cloned()).collect())
         {
             let hash = share.hash();
@@ -618,13 +618,13 @@ impl Owner {
         self.store_unsaved();
     }
 
-    /// Queues what is to be stored, as far as there is room.
+    /// Queues unsaved shares, as far as there is room.
     fn store_unsaved(&mut self) {
         let Some(store) = &self.store else { return };
         while !self.unsaved.is_empty() && store.has_room() {
             let Some(hash) = self.unsaved.pop_front() else { return };
             self.unsaved_set.remove(&hash);
-            // One that the chain has dropped is not missed.
+            // Shares that the chain has dropped need no storing.
             if let Some(share) = stored(&self.chain, hash) {
                 store.append_share(share);
                 self.saved.insert(hash);
@@ -632,10 +632,10 @@ impl Owner {
         }
     }
 
-    /// Takes over a store: first what is in it, then into it what is not.
+    /// Attaches a store: reads its contents, then adds what it lacks.
     fn attach(&mut self, opened: OpenedStore) {
         if self.store.is_some() {
-            error!("share store: there is one already");
+            error!("share store attached already");
             return;
         }
         let OpenedStore { store, shares, verified } = opened;
@@ -643,12 +643,12 @@ impl Owner {
         let writer = match started {
             Ok(writer) => writer,
             Err(error) => {
-                error!(%error, "share store: no thread for it; shares are kept in memory only");
+                error!(%error, "cannot start the share store's thread: shares are kept in memory only");
                 return;
             }
         };
         self.saved = shares.iter().map(|share| share.hash()).collect();
-        // Its peers have what the other process wrote.
+        // The other process sent its shares to peers already.
         self.relayed.extend(&self.saved);
         self.chain.add_all(shares, None, unix_now());
         let missing: Vec<ShareHash> =
@@ -659,7 +659,7 @@ impl Owner {
             .copied()
             .filter(|hash| !verified.contains(hash) && self.chain.verified().contains(hash))
             .collect();
-        info!(written = missing.len(), "share store taken over");
+        info!(written = missing.len(), "share store attached");
         writer.append_verified(now_verified);
         self.slot.fill(writer.queue());
         self.store = Some(writer);
@@ -667,29 +667,29 @@ impl Owner {
     }
 }
 
-/// Says no after a slice of time.
+/// Predicate that turns false after a slice of time.
 fn slice() -> impl FnMut() -> bool {
     let end = Instant::now() + SLICE;
     move || Instant::now() < end
 }
 
-/// A share as the store keeps it.
+/// Converts a share for the store.
 fn stored(chain: &Sharechain, hash: ShareHash) -> Option<NewShare> {
     let known = chain.known(hash)?;
-    // When a share from another store was seen is not known; it was made no later than that.
+    // The first-seen time of a share from another store is unknown; the share was made no later than that.
     let seen = if known.first_seen > 0.0 { whole_seconds(known.first_seen) } else { known.share.timestamp() };
     let bytes = known.share.to_bytes().into();
     Some(NewShare { hash, bytes, time_seen: seen, verified: chain.verified().contains(&hash) })
 }
 
-/// Shares of `chain` that a store lacks, each after its parent.
+/// Shares of `chain` that a store lacks, parents first.
 fn missing_in(chain: &Sharechain, is_stored: &dyn Fn(ShareHash) -> bool) -> Vec<NewShare> {
     let missing = chain.all().iter().filter(|hash| !is_stored(*hash));
     let shares = missing.filter_map(|hash| chain.share(hash).cloned()).collect();
     sharechain::chain::parents_first(shares).iter().filter_map(|share| stored(chain, share.hash())).collect()
 }
 
-/// Waits until the store's queue has room again.
+/// Waits for room in the store's queue.
 async fn room(store: Option<&StoreWriter>) {
     match store {
         Some(store) => store.room().await,
@@ -697,7 +697,7 @@ async fn room(store: Option<&StoreWriter>) {
     }
 }
 
-/// The same in whole seconds.
+/// Current time in whole seconds.
 pub(super) fn now_seconds() -> u32 {
     whole_seconds(unix_now())
 }
@@ -718,7 +718,7 @@ mod tests {
 
     const PATIENCE: Duration = Duration::from_secs(20);
 
-    /// Some times what the store's queue takes in a test, and fewer than are pruned.
+    /// Several times the capacity of the store's queue in a test, and fewer than are pruned.
     const SHARES: u32 = 225;
 
     /// An owner whose disk hangs until the sender is dropped.
@@ -772,7 +772,7 @@ mod tests {
         assert!(handle.at_risk.contains(own[0].hash()));
         assert!(Store::read_only(dir.path()).unwrap().shares.len() < 2);
 
-        // The disk works again: all of them are stored.
+        // The disk works again: all are stored.
         drop(release);
         let stored = async {
             while Store::read_only(dir.path()).unwrap().shares.len() < SHARES as usize + 2 {
@@ -818,7 +818,7 @@ mod tests {
         assert!(queued > 0 && left > 0 && queued + left == hashes.len(), "{queued} {left}");
         assert!(hashes[..queued].iter().all(|hash| owner.saved.contains(hash)), "parents go first");
         assert!(owner.unsaved.iter().eq(&hashes[queued..]), "parents wait first");
-        // What the chain forgets waits no more, and the store need not hear of it.
+        // Shares that the chain forgets no longer wait, and never reach the store.
         owner.forget(hashes[queued + 1..].to_vec());
         assert_eq!((owner.saved.len(), owner.unsaved.len(), owner.unsaved_set.len()), (queued, 1, 1));
         owner.forget(hashes.clone());

@@ -1,4 +1,4 @@
-//! Reads the share files of the Python node (protocol section 12), so that a pool can move to this one with its window.
+//! Reads the Python node's share files (protocol section 12), so that a pool can move to this node with its window.
 
 use sharechain::pack::Reader;
 use sharechain::share::{SHARE_BYTES_MAX, ShareHash, ShareVersion, read_wrapped};
@@ -8,33 +8,33 @@ use thiserror::Error;
 
 use super::failed;
 
-/// The old node begins a new file when one has ten million bytes, which a share in hex may exceed by far; a longer one than
-/// this was not written by it.
+/// The old node starts a new file at ten million bytes, which a share in hex may exceed by far; a longer file than this
+/// was not written by it.
 const FILE_BYTES_MAX: u64 = 11_000_000 + 2 * SHARE_BYTES_MAX as u64;
 
-/// What the old node's files hold.
+/// Contents of the old node's files.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Legacy {
-    /// Shares (version and contents) in the order of the files. When they were seen is not known.
+    /// Shares (version and contents) in file order. Their first-seen times are unknown.
     pub shares: Vec<Box<[u8]>>,
     /// Shares that the old node had verified.
     pub verified: Vec<ShareHash>,
-    /// Files and lines that were skipped, for a person to read.
+    /// Skipped files and lines, for the operator to read.
     pub problems: Vec<String>,
 }
 
-/// Why nothing can be read.
+/// Error of reading the old node's folder.
 #[derive(Debug, Error)]
 pub enum LegacyError {
-    /// The disk does not give it.
+    /// A disk operation failed.
     #[error(transparent)]
     Store(#[from] super::StoreError),
-    /// Not the old node's data folder.
+    /// The folder is not the old node's data folder.
     #[error("{0} has no files named shares.0, shares.1 and so on")]
     NoFiles(String),
 }
 
-/// Why a line is skipped.
+/// Reason for skipping a line.
 #[derive(Debug, PartialEq, Eq, Error)]
 enum LineError {
     #[error("not a number, a space and hex digits")]
@@ -51,14 +51,14 @@ enum LineError {
 enum Line {
     Share(Box<[u8]>),
     Verified(ShareHash),
-    /// Of a kind that the old node itself ignored.
+    /// A kind that the old node itself ignored.
     Ancient,
 }
 
-/// Reads every share file in `folder`, which stays as it is.
+/// Reads every share file in `folder`, without changing it.
 ///
 /// # Errors
-/// [`LegacyError`]. Bad files and lines are no error, but told in [`Legacy::problems`].
+/// [`LegacyError`]. Bad files and lines are no error, but listed in [`Legacy::problems`].
 pub fn read(folder: &Path) -> Result<Legacy, LegacyError> {
     let mut numbers: Vec<u64> = Vec::new();
     for file in fs::read_dir(folder).map_err(failed("list", folder))? {
@@ -89,7 +89,7 @@ pub fn read(folder: &Path) -> Result<Legacy, LegacyError> {
 }
 
 impl Legacy {
-    /// Takes the lines of one file; says which were skipped. Public for the fuzzer.
+    /// Reads the lines of one file; describes the skipped ones. Public for the fuzzer.
     pub fn take_file(&mut self, bytes: &[u8]) -> Option<String> {
         let mut lines = 0;
         let mut skipped = 0;
@@ -121,7 +121,7 @@ fn read_line(line: &[u8]) -> Result<Line, LineError> {
     }
 }
 
-/// A hash as the old node's `%x` prints it: without leading zeroes.
+/// Parses a hash as the old node's `%x` prints it: without leading zeroes.
 fn read_hash(digits: &str) -> Result<ShareHash, LineError> {
     if digits.is_empty() || digits.len() > 64 {
         return Err(LineError::Hash(digits.len()));

@@ -1,4 +1,4 @@
-//! Reads a whole store at start, and puts in order what the last run's end or the disk left in disorder.
+//! Reads the whole store at start and repairs what the last run's end or the disk damaged.
 
 use sharechain::share::ShareHash;
 use std::collections::{BTreeMap, HashMap};
@@ -11,28 +11,28 @@ use super::record::{Piece, RECORD_BYTES_MAX, Record, is_torn};
 use super::segment::{self, FILE_BYTES_MAX, HEADER_BYTES, Header, Name};
 use super::{Current, Entry, Mark, RecordPosition, SEGMENT_BYTES_MAX, Store, StoreError, Usage, failed};
 
-/// So many damaged segments are set aside before the oldest is given up: a failing disk must not fill itself.
+/// Maximum number of damaged segments set aside before the oldest is deleted: a failing disk must not fill itself.
 const DAMAGED_KEPT_MAX: usize = 16;
 
-/// What a start finds.
+/// Contents of the store at start.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Loaded {
-    /// Shares in the order in which they were first kept.
+    /// Shares in the order in which they were first stored.
     pub shares: Vec<StoredShare>,
     /// Those of them that passed all checks, in the same order.
     pub verified: Vec<ShareHash>,
-    /// What was damaged, and what became of it, for a person to read.
+    /// Damage found, and its treatment, for the operator to read.
     pub problems: Vec<String>,
 }
 
-/// A share as it was kept. Nothing in it was checked but that the disk gave back what was written.
+/// A share as stored. Only its checksum was verified.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoredShare {
-    /// The name it was kept under.
+    /// Hash under which it was stored.
     pub hash: ShareHash,
     /// Version and contents.
     pub bytes: Box<[u8]>,
-    /// When this node first saw it, seconds since 1970.
+    /// Time at which this node first saw it, seconds since 1970.
     pub time_seen: u32,
 }
 
@@ -44,7 +44,7 @@ struct Reading {
     problems: Vec<String>,
     /// Segments whose good records must be copied out.
     damaged: Vec<Name>,
-    /// Somebody else's: nothing may be put in order.
+    /// Set when another process owns the store: nothing may be repaired.
     is_foreign: bool,
 }
 
@@ -56,10 +56,10 @@ struct LoadedShare {
     share: StoredShare,
 }
 
-/// Segments that the owner of a foreign store deletes while it is read: so often it is read again.
+/// Maximum number of attempts to read a store whose owner deletes segments meanwhile.
 const FOREIGN_READINGS_MAX: usize = 10;
 
-/// Reads what another process writes, and touches nothing. A record that is half written is none yet.
+/// Reads the store of another process without changing it. A half-written record does not count yet.
 pub(super) fn read_only(folder: &Path) -> Result<Loaded, StoreError> {
     if !folder.exists() {
         return Ok(Loaded::default());
@@ -68,7 +68,7 @@ pub(super) fn read_only(folder: &Path) -> Result<Loaded, StoreError> {
     for _ in 0..FOREIGN_READINGS_MAX {
         last = read_foreign(folder);
         match &last {
-            // A segment was copied forward and deleted since the folder was listed.
+            // A segment was copied forward and deleted after the folder was listed.
             Err(StoreError::Disk { cause, .. }) if cause.kind() == ErrorKind::NotFound => {}
             _ => break,
         }
@@ -94,7 +94,7 @@ fn read_foreign(folder: &Path) -> Result<Loaded, StoreError> {
 
 fn in_order(shares: HashMap<ShareHash, LoadedShare>) -> Vec<LoadedShare> {
     let mut found: Vec<LoadedShare> = shares.into_values().collect();
-    // The hash decides between equals, which only a file of somebody else's making has: a copy keeps its place.
+    // The hash orders equals, which only a forged file has: a copy keeps its place.
     found.sort_unstable_by_key(|found| (found.sequence, found.share.hash));
     found
 }
@@ -138,19 +138,19 @@ pub(super) fn open(folder: PathBuf) -> Result<(Store, Loaded), StoreError> {
     if let Some(name) = names.last().filter(|_| newest_is_sound) {
         store.go_on_with(*name)?;
     }
-    // A disk that is full or read-only must keep nobody from starting, and all was read already.
+    // A full or read-only disk must not prevent a start; everything was read already.
     for name in reading.damaged {
         let moved = store.copy_forward(name).and_then(|_| store.set_aside(name));
         loaded.problems.extend(moved.err().map(|error| error.to_string()));
     }
     loaded.problems.extend(store.reclaim().err().map(|error| error.to_string()));
-    // What a killed process left may not have reached the disk yet; from here on it counts as kept.
+    // Data left by a killed process may not have reached the disk yet; from here on it counts as stored.
     loaded.problems.extend(store.sync().err().map(|error| error.to_string()));
     Ok((store, loaded))
 }
 
 impl Reading {
-    /// Reads one segment; says whether it can be appended to.
+    /// Reads one segment; returns true if it can be appended to.
     fn read(&mut self, folder: &Path, name: Name, is_newest: bool) -> Result<bool, StoreError> {
         let path = folder.join(name.file_name());
         let bytes = match segment::read(&path)? {
@@ -166,7 +166,7 @@ impl Reading {
         }
         self.segments.insert(name, Usage { bytes: bytes.len() as u64, live: 0 });
         if is_newest && bytes.len() < HEADER_BYTES {
-            // Its making was cut short. `reclaim` deletes it, as nothing in it is wanted.
+            // Its creation was interrupted. `reclaim` deletes it, as it contains nothing wanted.
             return Ok(false);
         }
         let mut damage: Vec<Range<usize>> = Vec::new();
@@ -184,7 +184,7 @@ impl Reading {
             [tail]
                 if header == Header::Known && is_newest && tail.end == bytes.len() && is_torn(&bytes[tail.clone()]) =>
             {
-                // The next record of somebody else's store is being written there.
+                // The owner of the store is writing the next record there.
                 if !self.is_foreign {
                     self.cut_off(&path, name, tail)?;
                 }
@@ -208,8 +208,8 @@ impl Reading {
                 let share = StoredShare { hash, bytes: bytes.into(), time_seen };
                 let found = LoadedShare { place, sequence, verified, share };
                 match self.shares.get_mut(&hash) {
-                    // A copy that was made before its original could be deleted, or a share kept again after it was
-                    // forgotten: the later one is the one in use. A mark in the other goes when its segment goes.
+                    // A copy made before its original could be deleted, or a share stored again after it was forgotten:
+                    // the later one is in use. A mark in the other goes when its segment goes.
                     Some(old) if old.sequence > sequence => {}
                     Some(old) => *old = found,
                     None => {
@@ -220,7 +220,7 @@ impl Reading {
         }
     }
 
-    /// Takes off what a stop in the middle of a write left at the end: nobody could read it.
+    /// Truncates a record left incomplete by a stop in the middle of a write: it is unreadable.
     fn cut_off(&mut self, path: &Path, name: Name, tail: &Range<usize>) -> Result<(), StoreError> {
         let file = segment::reopen(path)?;
         file.set_len(tail.start as u64).and_then(|()| file.sync_all()).map_err(failed("shorten", path))?;
@@ -270,7 +270,7 @@ impl Store {
         self.entries.insert(hash, entry);
     }
 
-    /// Appends to a sound segment of the last run, if there is room in it.
+    /// Continues a sound segment of the last run, if it has room.
     fn go_on_with(&mut self, name: Name) -> Result<(), StoreError> {
         if self.segments.get(&name).is_some_and(|usage| usage.bytes < SEGMENT_BYTES_MAX) {
             let file = segment::reopen(&self.folder.join(name.file_name()))?;
@@ -280,5 +280,5 @@ impl Store {
     }
 }
 
-// A sound segment is never taken for a stranger's: the longest one is a single record in a segment of its own.
+// A sound segment is never taken for a foreign file: the longest one is a single record in a segment of its own.
 const _: () = assert!(FILE_BYTES_MAX > SEGMENT_BYTES_MAX + RECORD_BYTES_MAX as u64);

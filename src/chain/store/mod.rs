@@ -1,8 +1,8 @@
-//! Shares on disk, so that a restart goes on where the last run ended.
+//! Shares on disk, so that a restart continues where the last run ended.
 //!
-//! Segments of about a megabyte (a longer share has one of its own) in the folder `shares` are only ever appended to; one in which nothing is wanted any more
-//! is deleted, and what is wanted in a mostly dead one is copied to the end first. So whatever instant the program or the
-//! power dies, what was synced is there, and what was half written costs itself.
+//! Segments of about a megabyte (a longer share has one of its own) in the folder `shares` are append-only; one without
+//! wanted records is deleted, and the wanted records of a mostly dead one are copied to the end first. So a crash or
+//! power loss at any moment keeps what was synced, and a half-written record costs only itself.
 //!
 //! ```text
 //!  own shares ──▶ StoreQueue ──first──▶┐
@@ -11,8 +11,8 @@
 //!  start: Store::open ──▶ Loaded { shares, verified, problems }
 //! ```
 //!
-//! Forgetting is not written down: a start may bring back what was forgotten in segments that were not deleted yet, at
-//! most about as much as was wanted. Two processes are kept apart by the lock on the data directory, not here.
+//! Forgetting is not written down: a start may bring back forgotten shares from segments not deleted yet, at most about
+//! as much as was wanted. The lock on the data directory, not this module, keeps two processes apart.
 
 pub mod legacy;
 mod load;
@@ -36,37 +36,35 @@ use tracing::warn;
 use record::{Piece, Record};
 use segment::{HEADER_BYTES, Name};
 
-/// A segment is closed when the next record would make it longer: short enough that copying one forward is no work, long
-/// enough that a full store is some twenty files.
+/// Maximum size of a segment before the next starts: short enough that copying one forward is cheap, long enough that a
+/// full store has some twenty files.
 const SEGMENT_BYTES_MAX: u64 = 1 << 20;
 
-/// Why the store cannot do what it is asked.
+/// Error of a store operation.
 #[derive(Debug, Error)]
 pub enum StoreError {
-    /// The disk does not do what it is asked.
+    /// A disk operation failed.
     #[error("cannot {action} {path}: {cause}")]
     Disk {
-        /// What was tried.
+        /// Operation that failed.
         action: &'static str,
-        /// On which file or folder.
+        /// File or folder.
         path: String,
-        /// What the system said.
         cause: io::Error,
     },
-    /// Written by a program that knows more than this one. Nothing was touched.
+    /// Written by a newer program. Nothing was changed.
     #[error("{path} has share store format {version}, this program knows only {known}: start the newer program, or move the folder away", known = segment::VERSION)]
     Version {
-        /// The file that says so.
+        /// File concerned.
         path: String,
-        /// The version that it names.
+        /// Version in that file.
         version: u32,
     },
-    /// No message could bring a share that long.
+    /// The share is too long for any message.
     #[error("share {hash} has {length} bytes, more than {SHARE_BYTES_MAX}")]
     TooLong {
-        /// The share.
         hash: ShareHash,
-        /// Its length.
+        /// Its length, in bytes.
         length: usize,
     },
 }
@@ -76,24 +74,24 @@ fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StoreE
     move |cause| StoreError::Disk { action, path, cause }
 }
 
-/// The share store. It blocks on the disk: keep it on a thread of its own ([`StoreWriter`]).
+/// The share store. Its calls block on the disk: keep it on a thread of its own ([`StoreWriter`]).
 #[derive(Debug)]
 pub struct Store {
     folder: PathBuf,
     segments: BTreeMap<Name, Usage>,
     entries: HashMap<ShareHash, Entry>,
-    /// The segment that is appended to; none until something is.
+    /// Segment being appended to; `None` before the first append.
     current: Option<Current>,
     next_id: u64,
     next_sequence: u64,
-    /// A disk that hangs until the other end is dropped.
+    /// Makes writes hang until the other end is dropped.
     #[cfg(test)]
     hanging: Option<std::sync::mpsc::Receiver<()>>,
 }
 
 #[cfg(test)]
 impl Store {
-    /// Has the next write hang until what is returned is dropped.
+    /// Makes the next write hang until the returned sender is dropped.
     pub(in crate::chain) fn hang(&mut self) -> std::sync::mpsc::Sender<()> {
         let (release, hanging) = std::sync::mpsc::channel();
         self.hanging = Some(hanging);
@@ -101,14 +99,14 @@ impl Store {
     }
 }
 
-/// How full a segment is, and how much of that is wanted.
+/// Size of a segment, and the part of it that is wanted.
 #[derive(Debug, Clone, Copy, Default)]
 struct Usage {
     bytes: u64,
     live: u64,
 }
 
-/// Where a record stands.
+/// Position of a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct RecordPosition {
     segment: Name,
@@ -116,7 +114,7 @@ struct RecordPosition {
     length: u64,
 }
 
-/// Whether a share is verified, and where that is written.
+/// Verification mark of a share, and its position.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Mark {
     None,
@@ -134,24 +132,24 @@ struct Entry {
 struct Current {
     name: Name,
     file: File,
-    /// How much of it survives a power loss.
+    /// Bytes of it that survive a power loss.
     synced: u64,
 }
 
 impl Store {
-    /// Opens the share store in `data_dir`, making it if there is none, and reads all of it.
+    /// Opens the share store in `data_dir`, creating it if missing, and reads all of it.
     ///
-    /// Damage costs only the records that it hit, and is described in [`Loaded::problems`]: it must keep nobody from
-    /// starting. A damaged segment is set aside under a new name, for a person to look at.
+    /// Damage costs only the records it hit, is described in [`Loaded::problems`], and never prevents a start. A
+    /// damaged segment is set aside under a new name for inspection.
     ///
     /// # Errors
-    /// [`StoreError::Disk`], and [`StoreError::Version`] for a store of a later program, which stays as it is.
+    /// [`StoreError::Disk`], and [`StoreError::Version`] for a store of a newer program, which is left unchanged.
     pub fn open(data_dir: &Path) -> Result<(Store, Loaded), StoreError> {
         load::open(data_dir.join("shares"))
     }
 
-    /// Reads the share store in `data_dir` while another process owns it: nothing is put in order, nothing is touched. None is
-    /// an empty one.
+    /// Reads the share store in `data_dir` while another process owns it, without repairing or changing anything. A
+    /// missing store reads as an empty one.
     ///
     /// # Errors
     /// As [`Store::open`].
@@ -159,15 +157,15 @@ impl Store {
         load::read_only(&data_dir.join("shares"))
     }
 
-    /// Whether a share is kept.
+    /// True if the share is stored.
     pub fn contains(&self, hash: ShareHash) -> bool {
         self.entries.contains_key(&hash)
     }
 
-    /// Keeps a share: `bytes` are its version and contents, and `verified` says whether it passed all checks. A share that is
-    /// kept already stays as it is, but for being verified now.
+    /// Stores a share: `bytes` are its version and contents, and `verified` says that it passed all checks. A share
+    /// that is stored already only gets its mark.
     ///
-    /// Survives the end of the process at once, that of the machine after [`Store::sync`].
+    /// Survives the end of the process at once, and a power loss after [`Store::sync`].
     ///
     /// # Errors
     /// [`StoreError::TooLong`], [`StoreError::Disk`].
@@ -192,7 +190,7 @@ impl Store {
         Ok(())
     }
 
-    /// Notes that a share passed all checks. Does nothing for one that is not kept.
+    /// Marks a share as verified. Does nothing for one that is not stored.
     ///
     /// # Errors
     /// [`StoreError::Disk`].
@@ -206,10 +204,10 @@ impl Store {
         Ok(())
     }
 
-    /// Says that these shares are not wanted any more, and gives back the space of segments that are mostly unwanted.
+    /// Marks shares as unwanted, and frees the space of segments that are mostly unwanted.
     ///
     /// # Errors
-    /// [`StoreError::Disk`]: they are forgotten all the same, only their space is not free yet.
+    /// [`StoreError::Disk`]: they are forgotten anyway, only their space is not free yet.
     pub fn forget(&mut self, hashes: &[ShareHash]) -> Result<(), StoreError> {
         for hash in hashes {
             if let Some(entry) = self.entries.remove(hash) {
@@ -222,7 +220,7 @@ impl Store {
         self.reclaim()
     }
 
-    /// Makes everything outlive a power loss.
+    /// Makes everything survive a power loss.
     ///
     /// # Errors
     /// [`StoreError::Disk`].
@@ -240,12 +238,12 @@ impl Store {
         Ok(())
     }
 
-    /// How many shares are kept.
+    /// Number of stored shares.
     pub fn shares(&self) -> usize {
         self.entries.len()
     }
 
-    /// How many bytes the store takes on disk, damaged copies left out.
+    /// Size of the store on disk in bytes, without damaged copies.
     pub fn bytes_on_disk(&self) -> u64 {
         self.segments.values().map(|usage| usage.bytes).sum()
     }
@@ -263,7 +261,7 @@ impl Store {
         let usage = self.segments.entry(name).or_default();
         let current = self.current.as_mut().expect("segment_for leaves one open");
         if let Err(error) = current.file.write_all(&bytes) {
-            // Half a record may be there now. Cut it off, or begin anew behind what cannot be cut off.
+            // Half a record may be there now. Truncate it, or start a new segment if that fails.
             if current.file.set_len(usage.bytes).is_err() {
                 let _ = current.file.sync_data();
                 self.current = None;
@@ -276,14 +274,14 @@ impl Store {
         Ok(place)
     }
 
-    /// The segment that a record of `length` bytes goes to, open: the current one, or a new one if that is full.
+    /// Returns the open segment for a record of `length` bytes: the current one, or a new one if that is full.
     fn segment_for(&mut self, length: u64) -> Result<Name, StoreError> {
         if let Some(current) = &self.current {
             let used = self.segments.get(&current.name).map_or(0, |usage| usage.bytes);
             if used <= HEADER_BYTES as u64 || used + length <= SEGMENT_BYTES_MAX {
                 return Ok(current.name);
             }
-            // Before anything goes to the next: a later record must not outlive an earlier one.
+            // Before anything goes into the next: a later record must not outlive an earlier one.
             self.sync()?;
         }
         let name = Name { id: self.next_id, salt: fastrand::u32(..) };
@@ -300,10 +298,10 @@ impl Store {
         }
     }
 
-    /// Deletes dead segments, and copies forward from mostly dead ones until at most half of the store is dead, but for
-    /// two segments.
+    /// Deletes dead segments, and copies forward from mostly dead ones until at most half of the store, two segments
+    /// not counted, is dead.
     fn reclaim(&mut self) -> Result<(), StoreError> {
-        // A full segment gets nothing more, and one of a single long share may be most of the store.
+        // A full segment gets no more records, and one of a single long share may be most of the store.
         let is_full =
             |current: &Current| self.segments.get(&current.name).is_some_and(|usage| usage.bytes >= SEGMENT_BYTES_MAX);
         if self.current.as_ref().is_some_and(is_full) {
@@ -337,8 +335,8 @@ impl Store {
         }
     }
 
-    /// Writes all that is wanted in the closed segment `name` again, at the end, and syncs it. Says so if something was
-    /// not to be read; what is lost that way is forgotten.
+    /// Copies the wanted records of the closed segment `name` to the end, and syncs. Describes unreadable spots; shares
+    /// lost that way are forgotten.
     fn copy_forward(&mut self, name: Name) -> Result<Option<String>, StoreError> {
         let path = self.folder.join(name.file_name());
         let (bytes, mut damage) = match segment::read(&path)? {
@@ -361,7 +359,7 @@ impl Store {
         Ok(damage)
     }
 
-    /// Writes the record at `at` of `segment` again, if it is wanted.
+    /// Copies the record at `at` of `segment`, if it is wanted.
     fn copy_record(&mut self, segment: Name, at: u64, record: Record) -> Result<(), StoreError> {
         let is_here = |place: RecordPosition| place.segment == segment && place.at == at;
         match record {
@@ -398,7 +396,7 @@ impl Store {
     fn remove(&mut self, name: Name) -> Result<(), StoreError> {
         let path = self.folder.join(name.file_name());
         match fs::remove_file(&path) {
-            // Somebody was faster; there is nothing in it that would be missed.
+            // Deleted by another process; it had nothing that would be missed.
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             result => result.map_err(failed("delete", &path))?,
         }

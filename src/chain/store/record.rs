@@ -1,50 +1,50 @@
-//! How one record stands in a segment, and how the records around a damaged spot are found again.
+//! Format of a record in a segment, and the search for records around a damaged spot.
 //!
 //! ```text
 //!  marker 4 │ length 4 │ crc32 4 │ kind 1 │ payload …
 //! ```
 //!
 //! `length` counts kind and payload. The checksum covers the segment's salt, the length, the kind and the payload. The
-//! salt is what nobody outside knows: a share whose bytes look like a record, on a disk that damages just that share,
-//! must not be read as one.
+//! salt is secret: a share whose bytes look like a record, on a disk that damages just that share, must not be read as
+//! one.
 
 use sharechain::pack::{Reader, UnpackError, Writer};
 use sharechain::share::{SHARE_BYTES_MAX, ShareHash};
 use std::ops::Range;
 
-/// Starts every record, so that a reader who lost his place finds the next.
+/// Starts every record, so that a reader finds the next one after damage.
 const MARKER: [u8; 4] = [0xf7, b'S', b'h', 0x9d];
 
-/// Bytes of a record before its kind.
+/// Size of a record's head, before its kind.
 const HEAD_BYTES: usize = 12;
 
-/// Bytes of a share record beside the share's own.
+/// Size of a share record without the share's own bytes.
 const SHARE_EXTRA_BYTES: usize = HEAD_BYTES + 1 + 1 + 32 + 8 + 4;
 
 /// Maximum size of a record.
 pub(super) const RECORD_BYTES_MAX: usize = SHARE_EXTRA_BYTES + SHARE_BYTES_MAX;
 
-/// Where a reader has lost its place, records up to this size are looked for at every marker...
+/// After damage, records up to this size are tried at every marker...
 const SHORT_BYTES: usize = 4096;
 
-/// ...and longer ones as long as all of them together are no longer than so many times the segment. A share can be mined
-/// whose bytes are markers and lengths throughout, and each of them would be worth a checksum over all that follows.
+/// ...and longer ones while their total length is at most this many times the segment. A share can be mined whose bytes
+/// are markers and lengths throughout, each of which would cost a checksum over everything after it.
 const LONG_PASSES_MAX: usize = 16;
 
 const KIND_SHARE: u8 = 1;
 const KIND_VERIFIED: u8 = 2;
 
-/// What a segment holds one after the other.
+/// Record of a segment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Record<'a> {
-    /// A share. `verified` is set where a record was copied after its mark came.
+    /// A share. `verified` is set if the record was copied after its mark came.
     Share { hash: ShareHash, sequence: u64, time_seen: u32, verified: bool, bytes: &'a [u8] },
     /// The share with this hash passed all checks.
     Verified(ShareHash),
 }
 
 impl Record<'_> {
-    /// Bytes of the record, framed.
+    /// Size of the framed record in bytes.
     pub(super) fn bytes(&self) -> usize {
         match self {
             Record::Share { bytes, .. } => SHARE_EXTRA_BYTES + bytes.len(),
@@ -79,22 +79,22 @@ impl Record<'_> {
     }
 }
 
-/// A stretch of a segment.
+/// A piece of a segment.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Piece<'a> {
-    /// A whole record, and where it stands.
+    /// A whole record and its range.
     Record(Range<usize>, Record<'a>),
-    /// Bytes that are none.
+    /// Bytes that are no record.
     Damage(Range<usize>),
 }
 
-/// Cuts a segment's bytes into records, from `at` on.
+/// Splits a segment's bytes into records, from `at` on.
 #[derive(Debug)]
 pub(super) struct Pieces<'a> {
     bytes: &'a [u8],
     at: usize,
     salt: u32,
-    /// Bytes of long records that may still be checked where there is none.
+    /// Remaining bytes of long candidates that may be checked.
     long_left: usize,
 }
 
@@ -103,7 +103,7 @@ impl<'a> Pieces<'a> {
         Self { bytes, at, salt, long_left: LONG_PASSES_MAX * bytes.len() }
     }
 
-    /// Whether a record begins `at` this marker, unless finding that out takes too much.
+    /// True if a record starts `at` this marker; false also when checking it would cost too much.
     fn is_record(&mut self, at: usize) -> bool {
         let bytes = &self.bytes[at..];
         let Some(length) = length_of(bytes) else { return false };
@@ -136,14 +136,14 @@ impl<'a> Iterator for Pieces<'a> {
     }
 }
 
-/// The length of the body that a head at the beginning of `bytes` announces; none if they are not that long.
+/// Returns the body length announced by the head at the start of `bytes`; `None` if they are shorter than that.
 fn length_of(bytes: &[u8]) -> Option<usize> {
     let (head, rest) = bytes.split_first_chunk::<HEAD_BYTES>()?;
     let length = u32::from_le_bytes([head[4], head[5], head[6], head[7]]) as usize;
     (length <= rest.len()).then_some(length)
 }
 
-/// The record that `bytes` begin with, and its length; none if they begin with anything else.
+/// Parses the record at the start of `bytes`; returns its length too, or `None` if there is no record.
 fn read(bytes: &[u8], salt: u32) -> Option<(usize, Record<'_>)> {
     let length = length_of(bytes)?;
     let body = &bytes[HEAD_BYTES..HEAD_BYTES + length];
@@ -155,7 +155,7 @@ fn read(bytes: &[u8], salt: u32) -> Option<(usize, Record<'_>)> {
     Some((HEAD_BYTES + body.len(), record))
 }
 
-/// Whether `bytes` are the beginning of a record whose end was never written, and so worth nothing to anybody.
+/// True if `bytes` are the start of a record that was never finished, and so worthless.
 pub(super) fn is_torn(bytes: &[u8]) -> bool {
     let Some((head, rest)) = bytes.split_first_chunk::<HEAD_BYTES>() else {
         return bytes.iter().zip(&MARKER).all(|(byte, wanted)| byte == wanted);

@@ -1,4 +1,4 @@
-//! Segment files: how they are called, how they begin, and how they are made and read.
+//! Segment files: their names, headers, creation and reading.
 
 use std::ffi::OsStr;
 use std::fmt;
@@ -14,38 +14,38 @@ pub(super) const VERSION: u32 = 1;
 
 const MAGIC: [u8; 8] = *b"p2pshare";
 
-/// Magic, version and their checksum.
+/// Size of magic, version and their checksum.
 pub(super) const HEADER_BYTES: usize = 16;
 
-/// A segment that is read or written.
+/// Suffix of a segment in use.
 const SUFFIX: &str = "log";
-/// A segment with a damaged spot, for a person to look at: its good records live on in other segments.
+/// Suffix of a damaged segment, kept for inspection: its good records were copied to other segments.
 const DAMAGED: &str = "damaged";
 
-/// Maximum size of a file that is read. The longest segment has one record of the longest share and nothing else; most are
-/// far shorter.
+/// Maximum size of a file that is read. The longest segment has a single record, of the longest share; most are far
+/// shorter.
 pub(super) const FILE_BYTES_MAX: u64 = 40 << 20;
 
-/// Higher numbers are nobody's: a segment a second reaches it in a century.
+/// Limit of segment numbers: at one a second it is reached in a century.
 const ID_MAX: u64 = u32::MAX as u64;
 
-/// A segment's file name: `000123-0badcafe.log`. The salt stands here and not in the file, where one damaged sector would
-/// cost all records at once.
+/// File name of a segment: `000123-0badcafe.log`. The salt is part of the name and not of the file, where one damaged
+/// sector would cost all records at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct Name {
-    /// Grows with every new segment.
+    /// Increases with every new segment.
     pub(super) id: u64,
-    /// Goes into every record's checksum.
+    /// Part of every record's checksum.
     pub(super) salt: u32,
 }
 
 impl Name {
-    /// The name that `file_name` is, and whether that of a damaged copy; none if the file is not ours.
+    /// Parses `file_name`; also returns true for a damaged copy. `None` if the file is not ours.
     pub(super) fn parse(file_name: &OsStr) -> Option<(Name, bool)> {
         let (stem, suffix) = file_name.to_str()?.split_once('.')?;
         let (id, salt) = stem.split_once('-')?;
         let name = Name { id: id.parse().ok()?, salt: u32::from_str_radix(salt, 16).ok()? };
-        // Whatever is spelled otherwise was not written by us, and could not be opened again by its name.
+        // Any other spelling was not written by us, and could not be opened again by its name.
         let is_ours = name.to_string() == stem && name.id < ID_MAX && (suffix == SUFFIX || suffix == DAMAGED);
         is_ours.then_some((name, suffix == DAMAGED))
     }
@@ -65,14 +65,14 @@ impl fmt::Display for Name {
     }
 }
 
-/// What a segment's first bytes say.
+/// Format of a segment, by its first bytes.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Header {
-    /// This program's format.
+    /// The format of this program.
     Known,
-    /// Another program's.
+    /// A newer program's format.
     Version(u32),
-    /// Not to be read.
+    /// Unreadable.
     Damaged,
 }
 
@@ -97,34 +97,34 @@ pub(super) fn header_of(version: u32) -> [u8; HEADER_BYTES] {
     header
 }
 
-/// A new, empty segment.
+/// Creates an empty segment.
 pub(super) fn create(path: &Path) -> Result<File, StoreError> {
     let mut file = File::options().append(true).create_new(true).open(path).map_err(failed("create", path))?;
     if let Err(error) = file.write_all(&header_of(VERSION)) {
-        // A full disk is tried again and again: leave no empty file behind each time.
+        // On a full disk this is retried again and again: leave no empty file each time.
         let _ = fs::remove_file(path);
         return Err(failed("write", path)(error));
     }
     Ok(file)
 }
 
-/// The records in a segment's bytes. Where the header is damaged, so may be the place where records begin.
+/// Splits a segment's bytes into records. If the header is damaged, the start of the first record may be as well.
 pub(super) fn pieces(bytes: &[u8], name: Name) -> Pieces<'_> {
     let start = if Header::read(bytes) == Header::Known { HEADER_BYTES } else { 0 };
     Pieces::new(bytes, start, name.salt)
 }
 
-/// An old segment, to be continued at its end.
+/// Opens an old segment for appending.
 pub(super) fn reopen(path: &Path) -> Result<File, StoreError> {
     File::options().append(true).open(path).map_err(failed("open", path))
 }
 
-/// Makes names in `folder` outlive a power loss. What they name is synced by its own file.
+/// Makes the names in `folder` survive a power loss. The files' contents are synced separately.
 pub(super) fn sync_folder(folder: &Path) -> Result<(), StoreError> {
     File::open(folder).and_then(|folder| folder.sync_all()).map_err(failed("sync", folder))
 }
 
-/// A segment's bytes; none if the disk cannot give them or they are too many to be ours, with the reason.
+/// Reads a segment; the inner error is the reason if the disk fails to read it or it is too long to be ours.
 pub(super) fn read(path: &Path) -> Result<Result<Vec<u8>, String>, StoreError> {
     let length = fs::metadata(path).map_err(failed("look at", path))?.len();
     if length > FILE_BYTES_MAX {
@@ -132,16 +132,16 @@ pub(super) fn read(path: &Path) -> Result<Result<Vec<u8>, String>, StoreError> {
     }
     match fs::read(path) {
         Ok(bytes) => Ok(Ok(bytes)),
-        // A bad spot on the disk. Anything else (permissions, too many open files) passes, and must cost no shares.
+        // A bad spot on the disk. Other errors (permissions, too many open files) pass, and must cost no shares.
         Err(error) if error.raw_os_error() == Some(EIO) => Ok(Err(error.to_string())),
         Err(error) => Err(failed("read", path)(error)),
     }
 }
 
-/// The system's number for an input/output error, the same on every Unix.
+/// Error number of an input/output error, the same on every Unix.
 const EIO: i32 = 5;
 
-/// Everything of ours in `folder`: segments in order, and damaged copies in order.
+/// Lists our files in `folder`: segments in order, and damaged copies in order.
 pub(super) fn list(folder: &Path) -> Result<(Vec<Name>, Vec<Name>), StoreError> {
     let files =
         fs::read_dir(folder).and_then(Iterator::collect::<io::Result<Vec<_>>>).map_err(failed("list", folder))?;

@@ -1,4 +1,4 @@
-//! What the store promises: nothing that was synced is lost, damage costs only what it hit, and it does not grow.
+//! The store's guarantees: nothing synced is lost, damage costs only what it hit, and the store does not grow.
 
 use proptest::prelude::*;
 use sharechain::share::{SHARE_BYTES_MAX, ShareHash};
@@ -11,14 +11,14 @@ use super::record::Record;
 use super::segment::{self, HEADER_BYTES, header_of};
 use super::{Loaded, SEGMENT_BYTES_MAX, Store, StoreError};
 
-/// A hash of its own for each number.
+/// Returns a distinct hash for each number.
 fn hash(number: u32) -> ShareHash {
     let mut digest = [7; 32];
     digest[..4].copy_from_slice(&number.to_be_bytes());
     ShareHash(digest)
 }
 
-/// Share bytes of their own for each number, `length` of them.
+/// Returns `length` share bytes, distinct for each number.
 fn bytes(number: u32, length: usize) -> Vec<u8> {
     number.to_le_bytes().into_iter().cycle().take(length).collect()
 }
@@ -88,7 +88,7 @@ fn a_write_cut_short_at_any_byte_costs_only_itself() {
         assert_eq!(kept, (0..u32::try_from(kept.len()).unwrap()).collect::<Vec<_>>(), "{length}");
         assert!(length < usize::try_from(before_last).unwrap() || kept.len() == 3, "{length}: {kept:?}");
         assert!(loaded.problems.len() <= 1, "{:?}", loaded.problems);
-        // What was cut off is gone: new shares stand behind what is whole, and the next start finds no fault.
+        // The torn tail is gone: new shares follow the intact ones, and the next start finds no damage.
         let (mut store, _) = Store::open(dir.path()).unwrap();
         append(&mut store, [9], 60);
         let again = reopen(dir.path());
@@ -179,7 +179,7 @@ fn a_long_run_takes_no_more_than_twice_what_is_wanted() {
     for number in 0..12_000u32 {
         append(&mut store, [number], 1200);
         store.append_verified(hash(number)).unwrap();
-        // Every tenth share is wanted for ever, so that no segment ever dies by itself.
+        // Every tenth share stays wanted, so that no segment ever dies by itself.
         if number >= window && !(number - window).is_multiple_of(10) {
             store.forget(&[hash(number - window)]).unwrap();
         }
@@ -214,7 +214,7 @@ fn a_share_too_long_to_be_real_is_refused_and_the_longest_is_kept() {
     let lengths = || files(dir.path()).iter().map(|file| fs::metadata(file).unwrap().len()).collect::<Vec<_>>();
     assert_eq!(lengths().iter().filter(|length| **length > SEGMENT_BYTES_MAX).count(), 2, "{:?}", lengths());
     let first = files(dir.path())[0].clone();
-    // It gives its space back, also as the last that was written, and takes no other share with it.
+    // A segment frees its space even when written last, and takes no other share with it.
     store.forget(&[hash(2)]).unwrap();
     append(&mut store, [5], SHARE_BYTES_MAX);
     store.forget(&[hash(3), hash(5)]).unwrap();
@@ -237,7 +237,7 @@ fn damage_to_a_long_share_costs_it_and_no_other() {
     fs::write(long, content).unwrap();
     let loaded = reopen(dir.path());
     assert_eq!((numbers(&loaded), loaded.problems.len(), damaged_files(dir.path())), (vec![1, 3], 1, 1));
-    // One that was not written to its end, as the last.
+    // An incomplete record at the end.
     let (mut store, _) = Store::open(dir.path()).unwrap();
     append(&mut store, [4], 5_000_000);
     drop(store);
@@ -297,7 +297,7 @@ fn a_full_store_loads_in_well_under_a_second() {
     let took = start.elapsed();
     println!("loading 17,300 shares took {took:?}");
     assert_eq!((loaded.shares.len(), loaded.verified.len()), (17_300, 17_300));
-    // Twenty times what it takes when nothing else runs.
+    // Twenty times the duration on an idle machine.
     assert!(took < Duration::from_secs(1), "{took:?}");
 }
 
@@ -308,14 +308,14 @@ enum Step {
     Forget(Vec<u32>),
     Sync,
     Restart,
-    /// Power loss: this part of what was not synced is there, and this many bytes of rubbish behind it.
+    /// Power loss: this part of the unsynced data survives, followed by this many bytes of rubbish.
     Crash(f64, usize),
 }
 
 fn step() -> impl Strategy<Value = Step> {
     let number = 0..60u32;
     prop_oneof![
-        // Long ones, so that a few steps fill segments.
+        // Long shares, so that a few steps fill segments.
         8 => (number.clone(), 1usize..200_000).prop_map(|(number, length)| Step::Append(number, length)),
         4 => number.clone().prop_map(Step::Verify),
         3 => prop::collection::vec(number, 1..20).prop_map(Step::Forget),
@@ -325,13 +325,13 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// What a store may and must hold.
+/// Shares that a store may and must hold.
 #[derive(Debug, Default)]
 struct Model {
     /// Every length that a share ever had.
     ever: BTreeMap<u32, BTreeSet<usize>>,
     ever_verified: BTreeSet<u32>,
-    /// What is wanted now, and what of that is synced.
+    /// Length of each wanted share, and whether it is synced.
     wanted: BTreeMap<u32, (usize, bool)>,
     synced: BTreeMap<u32, (usize, bool)>,
 }
@@ -354,7 +354,7 @@ impl Model {
             assert_eq!(found_length, length, "share {number}");
             assert!(*found_verified || !is_verified, "share {number} stays verified");
         }
-        // Forgotten ones may come back, and are wanted again until they are forgotten again.
+        // Forgotten shares may come back, and are then wanted until they are forgotten again.
         self.wanted = found.clone();
         self.synced = found;
     }

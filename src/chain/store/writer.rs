@@ -1,6 +1,6 @@
-//! Keeps the disk away from the sharechain's owner: a bounded queue that never makes it wait, and a thread that writes what
-//! the queue has and syncs at intervals. A disk that refuses or hangs costs memory up to the queue's bound, and nothing
-//! else; what has no room in the queue stays with the owner, which has all shares anyway.
+//! Shields the sharechain's owner from the disk: a bounded queue that never makes it wait, and a thread that writes the
+//! queue and syncs at intervals. A disk that refuses or hangs costs memory up to the queue's capacity, and nothing
+//! else; shares that do not fit stay with the owner, which has them all anyway.
 
 use parking_lot::{Condvar, Mutex};
 use sharechain::share::ShareHash;
@@ -16,37 +16,36 @@ use super::{Store, StoreError};
 use crate::chain::at_risk::AtRisk;
 use crate::runtime::disk::{DiskHealth, Part};
 
-/// Bytes of shares that may be queued: some minutes of the fastest chain, or a second of a download. Tests have few shares.
+/// Queue capacity in bytes of shares: minutes of the fastest chain, or a second of a download. Tests have few shares.
 const QUEUE_BYTES_MAX: usize = if cfg!(test) { 16 << 10 } else { 8 << 20 };
 
-/// The same for our own shares, which have a queue of their own so that a download does not delay them.
+/// Queue capacity in bytes of own shares: they have their own queue, so that a download does not delay them.
 const OWN_BYTES_MAX: usize = 2 << 20;
 
 /// Pause after an attempt that the disk refused.
 const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 
-/// A write that takes longer is reported. A slow disk has one of some seconds now and then.
+/// Duration from which a write is reported as hanging. On a slow disk one takes seconds now and then.
 const HANGS_AFTER: Duration = Duration::from_secs(10);
 
-/// The share store as its owner sees it. No call waits for the disk. Commands are carried out in their order, but for our
-/// own shares, which go first. When it is dropped, what is queued is still written and synced.
+/// Handle to the share store. No call waits for the disk. Commands are executed in order, except that own shares go
+/// first. Dropping it still writes and syncs the queue.
 #[derive(Debug)]
 pub struct StoreWriter(StoreQueue);
 
-/// The queue to the store's thread. Clones share it; it closes with the [`StoreWriter`].
+/// Queue of the store's thread. Clones share it; it closes with the [`StoreWriter`].
 #[derive(Debug, Clone)]
 pub struct StoreQueue(Arc<Shared>);
 
-/// A share to be kept.
+/// A share to store.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewShare {
-    /// Its hash.
     pub hash: ShareHash,
     /// Version and contents.
     pub bytes: Box<[u8]>,
-    /// When this node first saw it, seconds since 1970.
+    /// Time at which this node first saw it, seconds since 1970.
     pub time_seen: u32,
-    /// Whether it passed all checks.
+    /// Set if it passed all checks.
     pub verified: bool,
 }
 
@@ -58,8 +57,8 @@ enum Command {
 }
 
 impl Command {
-    /// Bytes that count against the queue's bound. Marks are not counted: a share that the store has gets one of either
-    /// kind at most, so that they are bounded by the store.
+    /// Bytes that count against the queue's capacity. Marks do not count: a share in the store gets at most one of each
+    /// kind, so that the store bounds them.
     fn bytes(&self) -> usize {
         match self {
             Self::Share(share) => share.bytes.len(),
@@ -71,9 +70,9 @@ impl Command {
 #[derive(Debug)]
 struct Shared {
     queue: Mutex<Queue>,
-    /// There is something to do for the thread.
+    /// Signalled when the thread has work.
     filled: Condvar,
-    /// There is room again.
+    /// Signalled when there is room again.
     room: Notify,
     /// Set when the thread has ended.
     ended: watch::Sender<bool>,
@@ -86,20 +85,20 @@ struct Queue {
     own_bytes: usize,
     commands: VecDeque<Command>,
     bytes: usize,
-    /// Shares in both queues, and in the command that is under way.
+    /// Number of shares in both queues and in the current command.
     shares: usize,
-    /// Nothing more comes: the thread does what is left, and ends.
+    /// Set when nothing more comes: the thread finishes the queue and ends.
     is_closed: bool,
-    /// The thread has ended.
+    /// Set when the thread has ended.
     is_gone: bool,
-    /// Since when the disk is at work on something.
+    /// Start of the current disk operation.
     busy_since: Option<Instant>,
-    /// What was reported last.
+    /// Last reported trouble.
     trouble: Option<String>,
 }
 
 impl StoreQueue {
-    /// Queues a share of our own, to be written before all else; says whether there was room.
+    /// Queues an own share, to be written before everything else; returns false if there was no room.
     pub fn append_own(&self, share: NewShare) -> bool {
         let mut queue = self.0.queue.lock();
         let is_full = queue.own_bytes > 0 && queue.own_bytes + share.bytes.len() > OWN_BYTES_MAX;
@@ -133,11 +132,11 @@ impl StoreQueue {
 }
 
 impl StoreWriter {
-    /// Starts the thread, which syncs every `sync_interval`: what a power loss may cost. What is wrong with the disk is
-    /// reported to `disk`; shares that are written are not `at_risk` any more.
+    /// Starts the thread, which syncs every `sync_interval`: the maximum loss at a power failure. Disk trouble is
+    /// reported to `disk`; shares that are written are no longer `at_risk`.
     ///
     /// # Errors
-    /// The system has no thread for it.
+    /// No thread can be started.
     pub fn start(
         store: Store,
         sync_interval: Duration,
@@ -153,38 +152,38 @@ impl StoreWriter {
         Ok(StoreWriter(StoreQueue(shared)))
     }
 
-    /// For those who only have own shares to store.
+    /// Returns the queue, for senders of own shares only.
     pub fn queue(&self) -> StoreQueue {
         self.0.clone()
     }
 
-    /// Whether a share may be queued: at most `QUEUE_BYTES_MAX` bytes wait, and the one that exceeds them.
+    /// True if a share may be queued: at most `QUEUE_BYTES_MAX` bytes wait, plus the share that exceeds them.
     pub fn has_room(&self) -> bool {
         let queue = self.0.0.queue.lock();
         queue.bytes < QUEUE_BYTES_MAX && !queue.is_gone
     }
 
-    /// Waits until there is a good deal of room again after there was none.
+    /// Waits until there is plenty of room again after the queue was full.
     pub async fn room(&self) {
         self.0.0.room.notified().await;
     }
 
-    /// See [`Store::append_share`]. To be called only while it [`has_room`](Self::has_room).
+    /// Queues [`Store::append_share`]. Call it only while the queue [`has_room`](Self::has_room).
     pub fn append_share(&self, share: NewShare) {
         self.0.push(Command::Share(share));
     }
 
-    /// See [`Store::append_verified`].
+    /// Queues [`Store::append_verified`].
     pub fn append_verified(&self, hashes: Vec<ShareHash>) {
         self.0.push(Command::Verified(hashes));
     }
 
-    /// See [`Store::forget`].
+    /// Queues [`Store::forget`].
     pub fn forget(&self, hashes: Vec<ShareHash>) {
         self.0.push(Command::Forget(hashes));
     }
 
-    /// Reports a write that hangs: the thread itself cannot. To be called every few seconds.
+    /// Reports a hanging write, which the thread itself cannot. Call it every few seconds.
     pub fn check(&self) {
         let mut queue = self.0.0.queue.lock();
         let Some(since) = queue.busy_since.filter(|since| since.elapsed() > HANGS_AFTER) else { return };
@@ -197,8 +196,8 @@ impl StoreWriter {
         }
     }
 
-    /// Writes and syncs what is queued and ends the thread, waiting for it until `until`. Returns the number of shares
-    /// that were not written; the thread goes on with them while the process lives.
+    /// Writes and syncs the queue and ends the thread, waiting for it until `until`. Returns the number of shares not
+    /// written; the thread continues with them while the process lives.
     pub async fn stop(self, until: Instant) -> usize {
         self.0.close();
         let mut ended = self.0.0.ended.subscribe();
@@ -214,7 +213,7 @@ impl Drop for StoreWriter {
 }
 
 impl Shared {
-    /// Reports trouble, or its end. Under the queue's lock, so that the thread and the owner do not overtake each other.
+    /// Reports trouble, or its end; under the queue's lock, which orders reports of the thread and the owner.
     fn note(&self, queue: &mut Queue, trouble: Option<String>) {
         if queue.trouble != trouble {
             queue.trouble.clone_from(&trouble);
@@ -229,7 +228,7 @@ struct Worker {
     shared: Arc<Shared>,
 }
 
-/// What the thread does next.
+/// Next action of the thread.
 enum Job {
     Own(NewShare),
     Command(Command),
@@ -253,7 +252,7 @@ impl Drop for Worker {
 impl Worker {
     fn run(mut self, sync_interval: Duration) {
         let mut next_sync = Instant::now() + sync_interval;
-        // When the disk is asked again that has refused.
+        // Earliest time of the next attempt after a refusal.
         let mut not_before = None;
         loop {
             let result = match self.next_job(next_sync, not_before) {
@@ -280,7 +279,7 @@ impl Worker {
         }
     }
 
-    /// Waits for something to do. Until `not_before`, all but a sync waits.
+    /// Waits for work. Until `not_before`, everything except a sync waits.
     fn next_job(&self, next_sync: Instant, not_before: Option<Instant>) -> Job {
         let mut queue = self.shared.queue.lock();
         loop {
@@ -306,7 +305,7 @@ impl Worker {
         }
     }
 
-    /// Notes that the disk has answered, and reports when it begins to refuse and when it works again.
+    /// Records the disk's answer, and logs when it begins to refuse and when it works again.
     fn done(&self, error: Option<StoreError>) {
         let trouble = error.map(|error| error.to_string());
         let mut queue = self.shared.queue.lock();
@@ -333,12 +332,12 @@ impl Worker {
         result
     }
 
-    /// Carries out a command. One that the disk refused goes back to the head of the queue.
+    /// Executes a command. If the disk refuses, it returns to the head of the queue.
     fn perform(&mut self, command: Command) -> Result<(), StoreError> {
         let result = match &command {
             Command::Share(share) => self.keep(share),
             Command::Verified(hashes) => hashes.iter().try_for_each(|hash| self.store.append_verified(*hash)),
-            // They are forgotten all the same; the next one tries again to free their space.
+            // They are forgotten anyway; the next command tries again to free their space.
             Command::Forget(hashes) => return self.store.forget(hashes),
         };
         let mut queue = self.shared.queue.lock();
@@ -359,8 +358,8 @@ impl Worker {
         match self.store.append_share(share.hash, &share.bytes, share.time_seen, share.verified) {
             Ok(()) => self.at_risk.is_safe(share.hash),
             Err(error @ StoreError::Disk { .. }) => return Err(error),
-            // Another attempt would not make it fit.
-            Err(error) => warn!(%error, "share store: a share is not kept"),
+            // A retry would not make it fit.
+            Err(error) => warn!(%error, "share store: a share cannot be stored"),
         }
         Ok(())
     }
