@@ -1,4 +1,4 @@
-//! The wiring diagram: builds each part, joins them with channels, starts tasks; no decisions.
+//! The wiring diagram: builds each part, connects them with channels, starts tasks; no decisions.
 //!
 //! | from → to | kind | when full or late |
 //! | --- | --- | --- |
@@ -6,30 +6,30 @@
 //! | `work` → sessions: work sets | watch | latest wins |
 //! | sessions → `solution` | bounded mpsc | the session waits, its own socket feels it; never drops |
 //! | `chain` → `work`: tips | watch | latest wins |
-//! | `bitcoind` ⇄ `chain`: heights of blocks, and which are wanted | watch, bounded mpsc | latest wins; asked again |
-//! | sessions → `rates`: tallies of what workers do | shared counters | added up every second |
+//! | `bitcoind` ⇄ `chain`: known and requested heights of blocks | watch, bounded mpsc | latest wins; requested again |
+//! | sessions → `rates`: tallies per worker | shared counters | added up every second |
 //! | `solution` → `blocks::submit`: blocks | bounded mpsc | waits; never drops |
-//! | `solution` → `chain`: our own shares | bounded mpsc | waits; never drops |
+//! | `solution` → `chain`: own shares | bounded mpsc | waits; never drops |
 //! | `chain` → `solution::peer_blocks` → `blocks::submit`: peers' blocks | bounded mpsc | waits; never drops |
 //! | `solution::peer_blocks` → `chain`: transactions of templates | watch | latest wins |
-//! | peers → `peers`: what they did | bounded mpsc | the connection waits, its peer feels it |
-//! | `peers` → peers: what to send | bounded mpsc | never waits; the slow peer is dropped |
-//! | `peers` → `chain`: peers' shares, questions | bounded mpsc | waits, and with it the peers who sent them |
-//! | `chain` → `peers`: what is missing | watch | latest wins |
-//! | `chain` → `peers`, whoever listens: what happens on the chain | broadcast | the slow miss some |
-//! | `blocks::submit` → whoever listens: reports | broadcast | the slow miss some |
-//! | `blocks::submit` → `blocks::found`: reports | broadcast | looks into the journal instead |
+//! | links → `peers`: events | bounded mpsc | the connection waits, its peer feels it |
+//! | `peers` → links: orders | bounded mpsc | never waits; the slow peer is dropped |
+//! | `peers` → `chain`: peers' shares, queries | bounded mpsc | waits, and with it the peers that sent them |
+//! | `chain` → `peers`: missing shares | watch | latest wins |
+//! | `chain` → `peers`, other subscribers: events on the chain | broadcast | slow ones miss some |
+//! | `blocks::submit` → subscribers: reports | broadcast | slow ones miss some |
+//! | `blocks::submit` → `blocks::found`: reports | broadcast | reads the journal instead |
 //! | `solution::peer_blocks` → `blocks::found`: blocks that cannot be made here | bounded mpsc | drops |
-//! | `blocks::found` → whoever looks: found blocks; whoever listens: what happens to them | watch, broadcast | latest wins; the slow miss some |
+//! | `blocks::found` → subscribers: found blocks; their events | watch, broadcast | latest wins; slow ones miss some |
 //! | `bitcoind` → `peers`: the best header | watch | latest wins |
-//! | `peers` → `bitcoind`: somebody knows of a new block | notification | several are one |
-//! | `peers` → whoever looks: status | watch | latest wins |
+//! | `peers` → `bitcoind`: a peer announced a new block | notification | several are one |
+//! | `peers` → readers: status | watch | latest wins |
 //! | `rates` → `view::http`, `tools::demo`: rates | watch | latest wins |
 //! | `chain`, `bitcoind`, `rates`, `peers`, `work::gate` → `view::snapshot` → `view::http`, `view::control`: figures | watch | latest wins |
-//! | `blocks::found` → `blocks::announce`: what happens to found blocks | broadcast | the slow miss some |
+//! | `blocks::found` → `blocks::announce`: events of found blocks | broadcast | slow ones miss some |
 //! | `blocks::found` → `view::http`, `view::control`: found blocks | watch | latest wins |
-//! | whoever writes → `runtime::disk` → `view::snapshot`, `view::http`: trouble with the disk | watch | latest wins |
-//! | `work::gate` → `work`, `view::http`, `view::snapshot`: whether there may be work | watch | latest wins |
+//! | writers → `runtime::disk` → `view::snapshot`, `view::http`: trouble with the disk | watch | latest wins |
+//! | `work::gate` → `work`, `view::http`, `view::snapshot`: open or closed | watch | latest wins |
 
 pub mod saved_payout;
 pub mod service;
@@ -68,74 +68,74 @@ use crate::work::gate::{self, GateKeeper, PoolReadiness};
 use crate::work::{Payout, WorkSet};
 use crate::{bitcoind, chain, front, peers, rates, solution, work};
 
-/// Everything about a node.
+/// Configuration of a node.
 #[derive(Debug)]
 pub struct Config {
-    /// How to log.
+    /// Logging.
     pub log: log::Config,
     /// The network mined on.
     pub network: &'static Network,
     /// The network's own folder.
     pub data_dir: PathBuf,
-    /// Who is paid by default, if given.
+    /// Default payout, if given.
     pub address: Option<Payout>,
     /// Percentage of jobs that pay the operator.
     pub fee_percent: f64,
-    /// An old node's data folder, whose shares are taken over.
+    /// An old node's data folder, whose shares are imported.
     pub old_shares: Option<PathBuf>,
-    /// Percentage of payouts that goes to the author of the original.
+    /// Percentage of payouts that goes to the author of the original P2Pool.
     pub donation_percent: f64,
     /// Texts for the coinbase script.
     pub coinbase_texts: Vec<String>,
-    /// Where miners and readers connect.
+    /// Ports for miners and for pages.
     pub front: front::Config,
-    /// How miners are served.
+    /// Limits and options of the miners' connections.
     pub stratum: stratum::server::Config,
-    /// The daemon.
+    /// Connection to bitcoind.
     pub daemon: daemon::Config,
-    /// How it takes part in the pool's network.
+    /// The node's part in the pool's network.
     pub p2p: peers::Config,
     /// Notifications of found blocks.
     pub announce: announce::Config,
-    /// Give out work without peers and before the pool's shares are here.
+    /// Start work without peers and before the pool's shares are here.
     pub start_pool: bool,
-    /// The RPC password stood on the command line, where others can read it.
+    /// Set if the RPC password was given on the command line, where others can read it.
     pub password_is_visible: bool,
 }
 
-/// How long a stopping node waits for its parts: what was found is on disk by then, and miners fail over in seconds.
+/// Time that a stopping node waits for its parts: found blocks are on disk by then, and miners fail over in seconds.
 pub const GRACE: Duration = Duration::from_millis(1500);
 
-/// What a node is made of, beside the daemon.
+/// Parts of a node, beside the daemon.
 #[derive(Debug)]
 pub struct Parts {
-    /// Where what is found is kept.
+    /// Folder of everything that is kept.
     pub data_dir: DataDir,
-    /// Trouble with the disk.
+    /// Reports of disk trouble.
     pub disk: DiskHealth,
-    /// Whether to mine on a network that others are expected on before there is one.
+    /// Start work before any peer on a network that has others.
     pub start_pool: bool,
-    /// The ports that miners connect to, and how each serves them.
+    /// Ports for miners, and the policy of each.
     pub miners: Vec<(Port, PortPolicy)>,
-    /// The port for pages and metrics; miners' ports have them where there is none.
+    /// Port for pages and metrics; without one the miners' ports serve them.
     pub web: Option<Port>,
-    /// A folder of pages that somebody else made, served at `/static/`.
+    /// Folder of the operator's own pages, served at `/static/`.
     pub web_static: Option<PathBuf>,
-    /// Speaks TLS on all ports.
+    /// Enables TLS on all ports.
     pub tls: Option<Tls>,
-    /// Who may pass on the connections of others.
+    /// Trusted proxies.
     pub proxies: Vec<IpNet>,
-    /// What is mined, and for whom.
+    /// Configuration of work.
     pub work: work::Config,
-    /// How miners are served.
+    /// Limits and options of the miners' connections.
     pub stratum: stratum::server::Config,
-    /// The share chain's owner, loaded.
+    /// Loaded share chain and its owner.
     pub sharechain: (chain::Handle, chain::Owner),
-    /// How to take part in the pool's network, if at all.
+    /// Configuration of the pool's network; `None` to stay out of it.
     pub p2p: Option<peers::Config>,
     /// Notifications of found blocks.
     pub announce: announce::Config,
-    /// The last lines of the log.
+    /// Last lines of the log.
     pub log: Tail,
     /// Renders the metrics.
     pub metrics: PrometheusHandle,
@@ -144,25 +144,25 @@ pub struct Parts {
 /// A running node.
 #[derive(Debug)]
 pub struct Node {
-    /// The daemon.
+    /// Handle to bitcoind.
     pub daemon: Handle,
-    /// What there is to mine.
+    /// Current work.
     pub work: watch::Receiver<Option<Arc<WorkSet>>>,
-    /// What miners do.
+    /// Miners' rates.
     pub rates: watch::Receiver<Arc<Rates>>,
-    /// Found blocks, and what becomes of them.
+    /// Found blocks and their status.
     pub found: watch::Receiver<Arc<FoundBlocks>>,
-    /// What happens to found blocks.
+    /// Events of found blocks.
     pub found_events: broadcast::Sender<found::Event>,
-    /// What pages and the like show.
+    /// Data for pages and other displays.
     pub snapshot: watch::Receiver<Arc<Snapshot>>,
-    /// The share chain.
+    /// Handle to the share chain.
     pub sharechain: chain::Handle,
-    /// The pool's network, if the node takes part in it.
+    /// Handle to the pool's network, if the node takes part in it.
     pub p2p: Option<peers::Handle>,
 }
 
-/// Names and explains every metric.
+/// Describes all metrics.
 pub fn describe_metrics() {
     stratum::server::metrics::describe();
     daemon::families();
@@ -177,11 +177,11 @@ pub fn describe_metrics() {
     disk::describe();
 }
 
-/// Loads the share chain, with the daemon as the one who knows heights. Takes a second for a full store. While `data_dir`
-/// is another process's, the store is only read; it is taken over together with the directory.
+/// Loads the share chain, with the daemon as source of heights. Takes a second for a full store. While another process
+/// owns `data_dir`, the store is only read; it is attached when the directory is taken over.
 ///
 /// # Errors
-/// Its store cannot be used.
+/// The store cannot be used.
 pub async fn load_sharechain(
     network: &'static Network,
     data_dir: &DataDir,
@@ -202,18 +202,18 @@ pub async fn load_sharechain(
     Ok((handle, owner))
 }
 
-/// Gives the chain its store when that is ours.
+/// Attaches the store once the data directory is ours.
 async fn attach_store(sharechain: chain::Handle, data_dir: DataDir, stop: CancellationToken) {
     tokio::select! {
         () = stop.cancelled() => return,
         () = data_dir.ours() => {}
     }
     if let Err(error) = sharechain.attach_store(data_dir.path()).await {
-        error!(%error, "the share store cannot be taken over: shares are kept in memory only, until a restart");
+        error!(%error, "cannot attach the share store: shares are kept in memory only, until a restart");
     }
 }
 
-/// Joins `parts` and `daemon`, and starts everything among `tasks`.
+/// Connects `parts` and `daemon`, and starts all `tasks`.
 pub fn start(parts: Parts, daemon: bitcoind::Handle, tasks: &Tasks) -> Node {
     let network = parts.work.network;
     metrics::tell_network(network.name);
@@ -224,7 +224,7 @@ pub fn start(parts: Parts, daemon: bitcoind::Handle, tasks: &Tasks) -> Node {
 
     tasks.spawn("metrics", metrics::upkeep(parts.metrics.clone(), tasks.stop_signal()));
     tasks.spawn("stats", rates::run(tallies.clone(), rates_sender, tasks.stop_signal()));
-    // Ends when the last session has, so that nothing that was found is lost on the way out.
+    // Ends after the last session, so that no found block or share is lost on the way out.
     let (sharechain, mut owner) = parts.sharechain;
     let disk = parts.disk;
     let kept = (parts.data_dir.clone(), disk.clone());
@@ -256,7 +256,7 @@ pub fn start(parts: Parts, daemon: bitcoind::Handle, tasks: &Tasks) -> Node {
         tasks.spawn("peers' solutions", peer_blocks);
     }
     tasks.spawn("solutions", solution::run(solutions_found, daemon.blocks.clone(), sharechain.own.clone()));
-    // Without the pool's network there never are peers.
+    // Outside the pool's network there are never peers.
     let peers = p2p.as_ref().map_or_else(|| watch::channel(Arc::default()).1, |p2p| p2p.status.clone());
     let mut keeper = GateKeeper::new(network.persist, parts.start_pool);
     let (gate_sender, gate) = watch::channel(keeper.decide(&PoolReadiness::default(), Instant::now()));
@@ -361,7 +361,7 @@ pub fn start(parts: Parts, daemon: bitcoind::Handle, tasks: &Tasks) -> Node {
     Node { daemon, work, rates, snapshot, found, found_events, sharechain, p2p }
 }
 
-/// Starts the pool's network, before the share chain goes on: it is to hear everything.
+/// Joins the pool's network before the share chain runs, so as to receive all its events.
 fn join_pool(
     config: peers::Config,
     (data_dir, disk): (DataDir, DiskHealth),

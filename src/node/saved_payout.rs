@@ -1,4 +1,4 @@
-//! The payout address that `p2pool import` took over from an old node.
+//! The payout address that `p2pool import` imported from an old node.
 
 use anyhow::{Context, Result};
 use sharechain::coin::Network;
@@ -7,16 +7,16 @@ use std::path::Path;
 use crate::runtime::files;
 use crate::work::Payout;
 
-/// The old node's file of the address that it paid, and ours.
+/// File name of the payout address, the old node's and ours.
 pub const FILE: &str = "cached_payout_address";
 
-/// Longest address file that is read, in bytes.
+/// Maximum size of the address file, in bytes.
 pub const BYTES_MAX: u64 = 1000;
 
-/// Returns the payout address that was taken over, for a node that is given none.
+/// Returns the imported payout address, for a node that is given none.
 ///
 /// # Errors
-/// There is one that cannot be read or paid.
+/// The address cannot be read or paid.
 pub fn saved_payout(data_dir: &Path, network: &'static Network) -> Result<Option<Payout>> {
     let path = data_dir.join(FILE);
     let text = files::read(&path, BYTES_MAX).with_context(|| format!("cannot read {}", path.display()))?;

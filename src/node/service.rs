@@ -1,7 +1,7 @@
-//! A node's life: waits for its turn if another one runs on its data directory, serves until it is told to stop.
+//! A node's life: waits while another one runs on its data directory, then serves until it is stopped.
 //!
 //! A second process on one data directory is the next version of the first: it loads the share chain, follows the pool
-//! and bitcoind, and has work ready, so that when the first one ends, however it does, only the ports are left to open.
+//! and bitcoind, and has work ready, so that when the first one ends for any reason, it only has to open the ports.
 
 use anyhow::{Context, Result, bail};
 use metrics_exporter_prometheus::PrometheusHandle;
@@ -24,19 +24,19 @@ use crate::runtime::sockets::{self, Port};
 use crate::runtime::tasks::Tasks;
 use crate::work::{self, Payout};
 
-/// Shares that a chain must have for the next block to pay a window: it begins at the grandparent.
+/// Minimum height of a chain at which the next block pays a window, which begins at the grandparent.
 const WINDOW_BEGINS: u32 = 2;
 
-/// Files beside miners' connections: peers, the daemon, the share store, the log.
+/// Open files besides miners' connections: peers, the daemon, the share store, the log.
 pub const FILES_SPARE: u64 = 256;
 
-/// Pause between attempts to ask the daemon's wallet for an address.
+/// Pause between requests to the daemon's wallet for an address.
 const WALLET_PAUSE: Duration = Duration::from_secs(3);
 
 /// Runs a node on `data_dir` until `stop`.
 ///
 /// # Errors
-/// It cannot be started: a port is taken, a file cannot be read or written, or nobody is there to be paid.
+/// The node cannot be started: a port is taken, a file cannot be read or written, or there is no payout address.
 pub async fn run(
     mut config: Config,
     data_dir: DataDir,
@@ -56,7 +56,7 @@ pub async fn run(
     }
     match sockets::raise_file_limit() {
         Ok(files) => fit_connections(&mut config.stratum.limits, files),
-        Err(error) => warn!(%error, "cannot raise the number of files that may be open"),
+        Err(error) => warn!(%error, "cannot raise the limit of open files"),
     }
     if !data_dir.is_ours() {
         wait_for_turn(&data_dir, tasks);
@@ -70,7 +70,7 @@ pub async fn run(
     let default_payout = match (config.address, saved) {
         (Some(payout), _) => payout,
         (None, Some(payout)) => {
-            warn!(address = %payout.address, "paid is the address that was taken over from an old node; -a chooses another");
+            warn!(address = %payout.address, "paying the address imported from an old node; -a chooses another");
             payout
         }
         (None, None) => tokio::select! {
@@ -131,14 +131,14 @@ pub async fn run(
     let node = super::start(parts, daemon, tasks);
     stop.await;
     info!("stopping");
-    // The last handle on the queue of blocks: the submitter ends when nobody can send one any more.
+    // The last handle to the queue of blocks: the submitter ends when all senders are gone.
     drop(node);
     tasks.drain(super::GRACE).await;
     info!("stopped");
     Ok(())
 }
 
-/// Lowers the limit of miners' connections to what `files` open files leave room for; `None` is any number of files.
+/// Lowers the limit of miners' connections to the room in a limit of `files` open files; `None` is unlimited.
 fn fit_connections(limits: &mut Limits, files: Option<u64>) {
     let room = files.map_or(u64::MAX, |files| files.saturating_sub(FILES_SPARE).max(1));
     let room = usize::try_from(room).unwrap_or(usize::MAX);
@@ -154,7 +154,7 @@ fn fit_connections(limits: &mut Limits, files: Option<u64>) {
     }
 }
 
-/// Says who has the data directory, and takes it over when that process ends.
+/// Logs which process holds the data directory, and takes it over when that ends.
 fn wait_for_turn(data_dir: &DataDir, tasks: &Tasks) {
     let path = data_dir.path().display().to_string();
     match data_dir.holder_pid() {
@@ -177,7 +177,7 @@ fn wait_for_turn(data_dir: &DataDir, tasks: &Tasks) {
     });
 }
 
-/// An address of the daemon's wallet, as soon as the daemon answers.
+/// Requests an address of the daemon's wallet, once the daemon answers.
 async fn wallet_payout(config: &daemon::Config, network: &'static Network) -> Result<Payout> {
     let mut told = String::new();
     loop {

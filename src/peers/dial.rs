@@ -1,4 +1,4 @@
-//! Hosts as operators name them, and where they are: names are resolved at run time, again and again, for hosts move.
+//! Hosts as operators name them, and their addresses: names are resolved again and again at run time, for hosts move.
 
 use std::fmt;
 use std::io;
@@ -9,16 +9,16 @@ use tokio::time::timeout;
 
 use crate::runtime::sockets;
 
-/// How long a connection may take to come up, as in the reference (protocol section 3.4).
+/// Timeout of a new connection, as in the reference (protocol section 3.4).
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How long a name may take to resolve: resolvers that are down answer late, or never.
+/// Timeout of name resolution: resolvers that are down answer late, or never.
 const RESOLVE_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// Addresses of one host that are looked at; a name with more is somebody's joke.
+/// Maximum number of addresses used of one host; a name with more is a joke.
 const ADDRESSES_MAX: usize = 16;
 
-/// A host by name or address, and its port.
+/// A host name or address, with a port.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Host {
     name: String,
@@ -26,7 +26,7 @@ pub struct Host {
 }
 
 impl Host {
-    /// Reads `HOST` or `HOST:PORT`; an IPv6 address with a port stands in brackets. `None` for what is neither.
+    /// Parses `HOST` or `HOST:PORT`; an IPv6 address with a port is in brackets. `None` if it is neither.
     pub fn parse(text: &str, default_port: u16) -> Option<Self> {
         if let Ok(address) = text.parse::<SocketAddr>() {
             return Some(Self { name: address.ip().to_string(), port: address.port() }).filter(|host| host.port != 0);
@@ -39,28 +39,27 @@ impl Host {
             Some((name, port)) => (name, port.parse().ok().filter(|port| *port != 0)?),
             None => (text, default_port),
         };
-        // Hosts' names are letters, digits, dots and hyphens (RFC 952); underscores occur.
+        // Host names have letters, digits, dots and hyphens (RFC 952); underscores occur.
         let is_name = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_');
         let fits = (1..=253).contains(&name.len()) && name.bytes().all(is_name);
-        // Four numbers with dots between them that are no address are a mistyped one.
+        // Digits and dots that are no address are a mistyped one.
         let is_number = name.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
         (fits && !is_number).then(|| Self { name: name.to_owned(), port })
     }
 
-    /// Its name, or its address without brackets.
+    /// Host name, or address without brackets.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// Its port.
     pub fn port(&self) -> u16 {
         self.port
     }
 
-    /// Where it is now, IPv4 and IPv6, with its port.
+    /// Resolves it to its current addresses, IPv4 and IPv6, with its port.
     ///
     /// # Errors
-    /// The name is not known, or nobody answers who could know it.
+    /// The name is unknown, or no resolver answers.
     pub async fn resolve(&self) -> io::Result<Vec<SocketAddr>> {
         if let Ok(address) = self.name.parse::<IpAddr>() {
             return Ok(vec![SocketAddr::new(address, self.port)]);
@@ -80,26 +79,26 @@ impl fmt::Display for Host {
     }
 }
 
-/// Opens a connection, ready for small messages that are to go out at once.
+/// Connects, with Nagle's algorithm off: small messages are to go out at once.
 ///
 /// # Errors
-/// Nobody is there, or not within [`CONNECT_TIMEOUT`].
+/// The connection fails, or takes longer than [`CONNECT_TIMEOUT`].
 pub(super) async fn connect(address: SocketAddr) -> io::Result<TcpStream> {
     let stream = timeout(CONNECT_TIMEOUT, TcpStream::connect(address)).await??;
     sockets::prepare(&stream)?;
     Ok(stream)
 }
 
-/// Where a process of this machine is reached that listens at `address`.
+/// Address at which a process of this machine that listens on `address` is reachable.
 pub(super) fn reachable(address: SocketAddr) -> SocketAddr {
     match address.ip() {
         ip if !ip.is_unspecified() => address,
-        // One that listens on all addresses takes IPv4, with or without IPv6.
+        // A listener on all addresses accepts IPv4, with or without IPv6.
         _ => SocketAddr::from((Ipv4Addr::LOCALHOST, address.port())),
     }
 }
 
-/// The address to keep a connection to, of those that a node has: the one that there is unless it failed, then the next.
+/// Chooses the address of a node to keep a connection to: the current one unless it failed, then the next.
 pub(super) fn choose(addresses: &[SocketAddr], current: Option<SocketAddr>, has_failed: bool) -> Option<SocketAddr> {
     let index = current.and_then(|current| addresses.iter().position(|address| *address == current));
     match index {

@@ -1,22 +1,22 @@
-//! What is known of peers, on disk: the address book and the bans, each replaced in one step or not at all.
+//! Address book and bans on disk, each replaced atomically.
 
 use std::path::{Path, PathBuf};
 
 use crate::runtime::files;
 
-/// The address book, in the reference's format and under its name.
+/// File name of the address book, in the reference's format and under its name.
 const ADDRESSES: &str = "addrs";
 
-/// The bans.
+/// File name of the bans.
 const BANS: &str = "bans.json";
 
-/// Longest file that is read: ten thousand entries of some hundred bytes each.
+/// Maximum size of a file: ten thousand entries of some hundred bytes each.
 const FILE_BYTES_MAX: u64 = 16 * 1024 * 1024;
 
-/// What the files of address book and bans hold.
+/// Contents of address book and bans.
 pub(super) type Loaded = (Text, Text);
 
-/// What a file holds; `None` if there is none, or why it cannot be read.
+/// Content of a file; `None` if there is none, or the reason why it cannot be read.
 pub(super) type Text = Result<Option<String>, String>;
 
 /// Reads address book and bans.
@@ -26,7 +26,7 @@ pub(super) async fn load(folder: &Path) -> Loaded {
     loading.await.unwrap_or_else(|error| (Err(error.to_string()), Ok(None)))
 }
 
-/// Writes the address book, and the bans if they are given; gives what went wrong.
+/// Writes the address book, and the bans if given; returns the problems.
 pub(super) async fn save(folder: PathBuf, addresses: String, bans: Option<String>) -> Vec<String> {
     let saving = tokio::task::spawn_blocking(move || {
         let files = [(ADDRESSES, Some(addresses)), (BANS, bans)];

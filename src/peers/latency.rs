@@ -8,11 +8,11 @@ use tokio::time::{Instant, timeout};
 
 use super::{Command, Handle};
 
-/// Least time between two requests to the P2P task, however many callers there are: strangers may ask. How often a peer is
-/// measured is the swarm's to limit ([`p2p::swarm::LATENCY_KEPT`]).
+/// Minimum time between two requests to the P2P task, over all callers: strangers may ask. The swarm limits how often a
+/// peer is measured ([`p2p::swarm::LATENCY_KEPT`]).
 const REQUEST_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Longest that a caller waits: a measurement's time, and some for a busy node.
+/// Maximum time that a caller waits: a measurement's timeout, and some for a busy node.
 const WAIT_MAX: Duration = MEASUREMENT_TIMEOUT.saturating_add(Duration::from_secs(1));
 
 /// Time of the last request to the P2P task. Clones share it.
@@ -20,30 +20,30 @@ const WAIT_MAX: Duration = MEASUREMENT_TIMEOUT.saturating_add(Duration::from_sec
 pub struct LatencyRequests(Arc<Mutex<Option<Instant>>>);
 
 impl Handle {
-    /// Has peers' latencies measured, those that were not just now, and waits until they stand in [`Handle::status`]: four
-    /// seconds at most.
+    /// Measures peers' latencies, except recent ones, and waits until they are in [`Handle::status`]: four seconds at
+    /// most.
     pub async fn measure_latencies(&self) {
         let measured = async {
             let mut last = self.latency_requests.0.lock().await;
             if let Some(begun) = self.request(&mut last) {
                 let _ = begun.await;
             }
-            // Until here, so that nobody else looks at the status of before.
+            // Held until here, so that no other caller reads the old status.
             drop(last);
             let _ = self.status.clone().wait_for(|status| !status.is_measuring).await;
         };
-        // What is known by then is what there is.
+        // On a timeout the status has what was measured so far.
         let _ = timeout(WAIT_MAX, measured).await;
     }
 
-    /// Has peers' latencies measured, those that were not just now, without waiting for the result.
+    /// Starts measuring peers' latencies, except recent ones, without waiting for the result.
     pub fn refresh_latencies(&self) {
         if let Ok(mut last) = self.latency_requests.0.try_lock() {
             self.request(&mut last);
         }
     }
 
-    /// Asks the P2P task to begin, unless it was asked a moment ago or is too busy; the answer comes when it has begun.
+    /// Requests a measurement, unless there was one recently or the task is busy; the receiver fires once it has begun.
     fn request(&self, last: &mut Option<Instant>) -> Option<oneshot::Receiver<()>> {
         if last.is_some_and(|last| last.elapsed() < REQUEST_INTERVAL) {
             return None;

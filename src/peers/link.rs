@@ -1,8 +1,7 @@
 //! One connection to a peer: moves bytes between its socket and its [`Peer`], orders in and events out.
 //!
-//! A connection waits where the node is busy: while an event of its own is not taken up, nothing more is read, and its
-//! sender feels it. The node waits for no connection: one whose orders pile up, or that does not take what is written to
-//! it, is dropped.
+//! A connection waits for a busy node: until its events are taken, it reads nothing more, and its peer feels that. The
+//! node waits for no connection: it drops one whose orders pile up, or whose peer stops reading.
 
 use bytes::{Buf, Bytes};
 use metrics::counter;
@@ -25,59 +24,58 @@ use super::traffic::Traffic;
 use crate::chain::at_risk::AtRisk;
 use crate::runtime::clock::unix_now;
 
-/// Orders that may wait for one connection. The most that comes at once is a burst of shares, one order each.
+/// Queue capacity for orders to one connection. The most at once is a burst of shares, one order each.
 pub(super) const ORDERS_QUEUED_MAX: usize = 256;
 
-/// Bytes taken from a socket at a time.
+/// Maximum number of bytes per read.
 const READ_BYTES: usize = 64 * 1024;
 
-/// From this size on a message is handled off the event loop: about ten shares, whose proofs of work take milliseconds
-/// where they are scrypt.
+/// Size from which a message is handled off the event loop: about ten shares, whose proofs of work take milliseconds
+/// with scrypt.
 const HEAVY_BYTES: usize = 16 * 1024;
 
-/// From this size on a message is large: usual ones of any kind, a whole answer with shares among them, are shorter.
+/// Size from which a message is large: usual ones of any kind, a whole answer with shares among them, are shorter.
 const LARGE_BYTES: usize = 4_000_000;
 
-/// Large messages that are read into shares, or wait as such for the share chain's owner, on all connections together: each
-/// may take 32 MB. Other connections keep theirs unread meanwhile.
+/// Maximum number of large messages being parsed into shares or waiting for the share chain's owner, on all connections
+/// together: each may take 32 MB. Other connections leave theirs unread meanwhile.
 pub(super) const LARGE_MESSAGES_MAX: usize = 2;
 
-/// How long a peer may take none of what is written to it.
+/// Maximum time without progress in writing to a peer.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// Batches of shares of one peer that the share chain's owner may not have taken yet: one that it takes, and one that is
-/// ready when it has.
+/// Maximum number of one peer's batches of shares waiting for the share chain's owner: one in its hands, and the next.
 const BATCHES_MAX: usize = 2;
 
-/// What a connection tells.
+/// Event of a connection.
 #[derive(Debug)]
 pub(super) enum LinkEvent {
-    /// Its peer did something. The permit of a batch of shares is held until the share chain's owner has them.
+    /// Event of the peer. The permit of a batch of shares is held until the share chain's owner has them.
     Event(PeerId, PeerEvent, Option<BatchPermit>),
-    /// It has ended.
+    /// The connection has ended.
     Closed(PeerId, Close),
 }
 
-/// What all connections share.
+/// State shared by all connections.
 #[derive(Debug, Clone)]
 pub(super) struct Context {
-    /// What transactions are known.
+    /// Known transactions.
     pub(super) known: Arc<Transactions>,
-    /// Counts what goes over them.
+    /// Counts the traffic.
     pub(super) traffic: Arc<Traffic>,
-    /// Where to tell what happens. Connections wait when it is full.
+    /// Queue of events. Connections wait when it is full.
     pub(super) heard: mpsc::Sender<LinkEvent>,
-    /// How many heavy messages may be handled at a time: one processor is left for the rest of the node.
+    /// Limits the heavy messages handled at a time: one processor is left for the rest of the node.
     pub(super) heavy: Arc<Semaphore>,
     /// Own shares that only this node has: until one is sent.
     pub(super) at_risk: Arc<AtRisk>,
-    /// How many large messages may be in memory as shares: [`LARGE_MESSAGES_MAX`].
+    /// Limits the large messages in memory as shares: [`LARGE_MESSAGES_MAX`].
     pub(super) large: Arc<Semaphore>,
-    /// Ends them all.
+    /// Ends all connections.
     pub(super) stop: CancellationToken,
 }
 
-/// Serves a connection until either side ends it; no more orders can come when `orders` is closed.
+/// Serves a connection until either side ends it; closing `orders` ends it too.
 pub(super) async fn run(id: PeerId, stream: TcpStream, peer: Peer, orders: mpsc::Receiver<Order>, context: Context) {
     let heard = context.heard.clone();
     let traffic = context.traffic.clone();
@@ -96,7 +94,7 @@ pub(super) async fn run(id: PeerId, stream: TcpStream, peer: Peer, orders: mpsc:
         Ok(close) | Err(close) => close,
     };
     traffic.set_remembered(id, 0);
-    // Nobody listens any more when everything stops.
+    // The receiver is gone when the node stops.
     let _ = heard.send(LinkEvent::Closed(id, close)).await;
 }
 
@@ -105,19 +103,19 @@ struct Link {
     peer: Peer,
     orders: mpsc::Receiver<Order>,
     context: Context,
-    /// What is being written.
+    /// Data being written.
     output: Bytes,
-    /// When the peer last took something of it.
+    /// Time of the last progress in writing.
     progress: Instant,
-    /// What happened and was not told yet.
+    /// Events not passed on yet.
     events: VecDeque<PeerEvent>,
     /// Own shares that only this node has, and that are being sent.
     at_risk: Vec<ShareHash>,
-    /// Held for a large message until its shares are the owner's.
+    /// Held for a large message until the owner has its shares.
     large: Option<OwnedSemaphorePermit>,
 }
 
-/// Held by a batch of shares until the share chain's owner has taken it.
+/// Permit of a batch of shares, held until the share chain's owner has taken it.
 #[derive(Debug)]
 pub(super) struct BatchPermit {
     _batch: OwnedSemaphorePermit,
@@ -134,7 +132,7 @@ impl Link {
             self.collect();
             let deadline = self.deadline();
             tokio::select! {
-                // What is to go out comes first: shares are worth most when they are new.
+                // Output comes first: shares are worth most when they are new.
                 biased;
                 () = stop.cancelled() => return Ok(Close::Quiet("this node stops".to_owned())),
                 written = writer.write(&self.output), if !self.output.is_empty() => {
@@ -153,7 +151,7 @@ impl Link {
                         }
                         self.peer.handle_order(order, &self.context.known, Instant::now())?;
                     }
-                    None => return Ok(Close::Quiet("not wanted any more".to_owned())),
+                    None => return Ok(Close::Quiet("no longer wanted".to_owned())),
                 },
                 told = slot(&heard, &batches, self.events.front()), if !self.events.is_empty() => {
                     let Some((slot, permit)) = told else { return Ok(Close::Quiet("this node stops".to_owned())) };
@@ -165,7 +163,7 @@ impl Link {
                 read = reader.read(&mut input), if self.events.is_empty() => {
                     let count = read.map_err(|error| lost(&error))?;
                     if count == 0 {
-                        return Ok(Close::Quiet("it closed the connection".to_owned()));
+                        return Ok(Close::Quiet("closed by the peer".to_owned()));
                     }
                     counter!("p2p_bytes_total", "direction" => "in").increment(count as u64);
                     self.context.traffic.add_received(count);
@@ -180,7 +178,7 @@ impl Link {
         }
     }
 
-    /// Takes what the peer's state machine made of the last step.
+    /// Collects the output of the peer's state machine.
     fn collect(&mut self) {
         while let Some(command) = self.peer.poll_received() {
             counter!("p2p_messages_total", "direction" => "in", "command" => command.word()).increment(1);
@@ -203,14 +201,14 @@ impl Link {
             self.progress = Instant::now();
         }
         if self.output.is_empty() && !self.at_risk.is_empty() {
-            // All is with the system now, which sends it even if this process ends.
+            // The system has all of it now, and sends it even if this process ends.
             self.at_risk.drain(..).for_each(|hash| self.context.at_risk.is_safe(hash));
         }
     }
 
     fn note_at_risk(&mut self, shares: &[Arc<Share>]) {
         if self.peer.is_connected() {
-            // Those that list transactions may have to wait for these.
+            // Shares that list transactions may have to wait for these.
             let shares = shares.iter().filter(|share| !share.version().lists_transactions());
             self.at_risk.extend(shares.map(|share| share.hash()).filter(|hash| self.context.at_risk.contains(*hash)));
         }
@@ -219,14 +217,14 @@ impl Link {
     fn deadline(&self) -> Instant {
         let write = (!self.output.is_empty()).then(|| self.progress + WRITE_TIMEOUT);
         let deadline = [write, self.peer.poll_timeout()].into_iter().flatten().min();
-        // There is always a deadline for the peer's silence; the hour stands for one that does not come.
+        // There is always a deadline for the peer's silence; the hour is a placeholder.
         deadline.unwrap_or_else(|| Instant::now() + Duration::from_secs(3600))
     }
 
     fn handle_timeout(&mut self) -> Result<(), Close> {
         let now = Instant::now();
         if !self.output.is_empty() && now >= self.progress + WRITE_TIMEOUT {
-            return Err(Close::Quiet(format!("it took nothing for {} s", WRITE_TIMEOUT.as_secs())));
+            return Err(Close::Quiet(format!("it read nothing for {} s", WRITE_TIMEOUT.as_secs())));
         }
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a time since 1970, saturating")]
         let unix = unix_now() as u64;
@@ -250,7 +248,7 @@ impl Link {
     }
 }
 
-/// Room for one event, and for one more batch of shares if it has any; `None` when nobody listens any more.
+/// Waits for room for one event, and for one more batch of shares if it has any; `None` when the receiver is gone.
 async fn slot<'a>(
     heard: &'a mpsc::Sender<LinkEvent>,
     batches: &Arc<Semaphore>,
@@ -268,7 +266,7 @@ fn lost(error: &io::Error) -> Close {
     Close::Quiet(format!("connection lost: {error}"))
 }
 
-/// The command of one of our own frames, for metrics.
+/// Command of one of our own frames, for metrics.
 fn word_of(frame: &[u8]) -> &'static str {
     let word = frame.get(8..20).unwrap_or_default();
     let end = word.iter().position(|byte| *byte == 0).unwrap_or(word.len());

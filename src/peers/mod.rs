@@ -1,4 +1,4 @@
-//! The network of pool nodes: who is connected, what they tell each other, and how a share gets from one to all.
+//! The network of pool nodes: connections, messages, and the spread of shares from one node to all.
 //!
 //! ```text
 //! socket ⇄ link: one task and one sans-IO `Peer` each, parses shares off the event loop
@@ -10,9 +10,9 @@
 //!          sharechain
 //! ```
 //!
-//! Peers tell each other the parent chain's best header (protocol section 3.10). We pass it on and ask our daemon at once,
-//! which then has the block or gets it in about the same time; work is made from its templates alone. To mine an empty block
-//! on a header whose block nobody has checked has cost miners a lot of money, for a second's gain.
+//! Peers announce the parent chain's best header to each other (protocol section 3.10). We pass it on and poll our
+//! daemon at once, which then has the block or gets it at about the same time; work is made from its templates alone.
+//! Mining an empty block on an unchecked header has cost miners a lot of money, for a second's gain.
 
 pub mod dial;
 mod files;
@@ -36,92 +36,83 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot, watch};
 
-/// Wishes of the operator that may wait. Whoever has one waits with it.
+/// Capacity of the operator command queue; senders wait when it is full.
 pub const COMMANDS_QUEUED_MAX: usize = 16;
 
-/// The most connections that a node makes by itself: more would only take other nodes' places.
+/// Maximum number of connections that a node dials: more would only take other nodes' slots.
 pub const OUTGOING_MAX: usize = 10;
 
-/// How this node takes part in the pool's network.
+/// Configuration of the node's part in the pool's network.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Config {
-    /// Whose shares.
     pub network: &'static Network,
-    /// Where peers connect.
+    /// Address to listen on for peers.
     pub listen: SocketAddr,
-    /// Nodes to be connected with at all times.
+    /// Nodes to stay connected to.
     pub nodes: Vec<Host>,
-    /// Where to find the first peers.
+    /// Sources of the first peers.
     pub bootstrap: Vec<Host>,
-    /// Most peers that may connect to this node.
+    /// Maximum number of incoming connections.
     pub incoming_max: usize,
-    /// Peers that this node connects to by itself, beside `nodes`.
+    /// Number of peers to dial, besides `nodes`.
     pub outgoing: usize,
-    /// Whether to have the router let peers in.
+    /// Requests a port mapping from the router.
     pub upnp: bool,
-    /// Whether to tell peers where this node is.
+    /// Announces this node's address to peers.
     pub advertise: bool,
-    /// What to tell them, if that is not where its connections come from.
+    /// Announced address, if it differs from the source of its connections.
     pub external: Option<Host>,
-    /// Whom not to ban.
+    /// Networks exempt from bans.
     pub whitelist: Vec<IpNet>,
 }
 
-/// What the rest of the node holds of the pool's network.
+/// Handle to the P2P task.
 #[derive(Debug, Clone)]
 pub struct Handle {
-    /// How things stand, at most half a second old.
+    /// Status, at most half a second old.
     pub status: watch::Receiver<Arc<Status>>,
-    /// Where the operator's wishes go.
+    /// Queue of operator commands.
     pub commands: mpsc::Sender<Command>,
-    /// The transactions of shares from before version 34, for blocks that peers find.
+    /// Transactions of shares before version 34, for blocks that peers find.
     pub transactions: Arc<Transactions>,
-    /// What goes over the connections.
+    /// Traffic of all connections.
     pub traffic: Arc<Traffic>,
-    /// Limits how often latencies are asked for.
+    /// Limits how often latencies are requested.
     pub latency_requests: LatencyRequests,
 }
 
-/// What an operator may wish. Whoever asks may go away before the answer.
+/// Operator command. The caller may go away before the answer.
 #[derive(Debug)]
 pub enum Command {
-    /// How things stand this moment.
-    Status {
-        /// The answer.
-        reply: oneshot::Sender<Arc<Status>>,
-    },
-    /// Measure peers' latencies, those that were not just now. They are in the status when it says that nothing is being
-    /// measured any more.
+    /// Returns the current status.
+    Status { reply: oneshot::Sender<Arc<Status>> },
+    /// Measures peers' latencies, except recent ones. They are in the status once it no longer says that a measurement
+    /// runs.
     MeasureLatencies {
-        /// Sent when that has begun, and the status says so.
+        /// Sent when the measurement has begun and the status says so.
         reply: oneshot::Sender<()>,
     },
-    /// Who is banned.
-    ListBans {
-        /// The answer.
-        reply: oneshot::Sender<Vec<Ban>>,
-    },
-    /// Ban an address, and disconnect it.
+    /// Lists the bans.
+    ListBans { reply: oneshot::Sender<Vec<Ban>> },
+    /// Bans an address and disconnects it.
     Ban {
-        /// Whom.
         address: IpAddr,
-        /// For how long.
+        /// Duration of the ban.
         seconds: f64,
-        /// Why, for the list.
+        /// Reason, for the list.
         reason: String,
-        /// The ban, or why there is none.
+        /// The ban, or the reason why there is none.
         reply: oneshot::Sender<Result<Ban, NotBanned>>,
     },
-    /// Let an address in again.
+    /// Lifts a ban.
     Unban {
-        /// Whom.
         address: IpAddr,
-        /// Whether it was banned.
+        /// True if it was banned.
         reply: oneshot::Sender<bool>,
     },
 }
 
-/// Names and explains the metrics of this part.
+/// Describes the metrics of this room.
 pub fn describe() {
     describe_gauge!("p2p_peers", "Peers that are connected, by who opened the connection");
     describe_gauge!("p2p_bans", "Addresses that are banned");

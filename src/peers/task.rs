@@ -1,5 +1,5 @@
-//! Drives the [`Swarm`]: one task that has its sockets opened, its timers kept, its orders carried to the connections, and
-//! what peers send to the share chain's owner.
+//! Drives the [`Swarm`]: one task that opens its sockets, keeps its timers, passes its orders to the connections, and
+//! forwards peers' shares to the share chain's owner.
 
 use bitcoin::hashes::Hash;
 use futures::future::BoxFuture;
@@ -37,56 +37,55 @@ use crate::runtime::disk::{DiskHealth, Part};
 use crate::runtime::sockets::{self, Port};
 use crate::template::{Template, TemplateTransaction};
 
-/// Events of connections that may wait. Each is taken up in microseconds; a burst of all peers at once fits.
+/// Queue capacity for events of connections. Each is handled in microseconds; a burst of all peers at once fits.
 const HEARD_QUEUED_MAX: usize = 64;
 
-/// How often a port that is taken is tried again: the process that has it may be about to end.
+/// Interval of attempts to open a taken port: the process that has it may be about to end.
 const BIND_RETRY: Duration = Duration::from_secs(1);
 
-/// How often hosts are looked up again, and when that failed or they do not answer.
+/// Interval of resolving hosts, and the shorter one after a failure or without an answer.
 const RESOLVE_INTERVAL: Duration = Duration::from_secs(600);
 const RESOLVE_RETRY: Duration = Duration::from_secs(30);
 
-/// What an unexpected end may cost of addresses and bans.
+/// Interval of saving addresses and bans: the maximum loss at an unexpected end.
 const SAVE_INTERVAL: Duration = Duration::from_secs(60);
 
-/// How old the published status may be.
+/// Maximum age of the published status.
 const STATUS_INTERVAL: Duration = Duration::from_millis(500);
 
-/// How often the progress of a download is told.
+/// Interval of logging a download's progress.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(5);
 
-/// How often transactions that nobody holds are forgotten, as in the reference.
+/// Interval of forgetting unused transactions, as in the reference.
 const FORGET_INTERVAL: Duration = Duration::from_secs(10);
 
-/// Shares whose transactions are kept: blocks are made of them, and later shares refer to them.
+/// Number of shares whose transactions are kept: blocks are made of them, and later shares refer to them.
 const NAMING_SHARES_MAX: usize = 100;
 
-/// Bytes of unfinished messages that all connections may hold together.
+/// Maximum size of unfinished messages over all connections, in bytes.
 const UNFINISHED_BYTES_MAX: usize = 256 * 1024 * 1024;
 
-/// Shares in one message that come before longer ones: a new tip with what leads to it, not a piece of a download.
+/// Maximum number of shares in a message that overtakes longer ones: a new tip and its ancestors, not a download.
 const NEWS_SHARES_MAX: usize = 5;
 
-/// How long a stopping node waits for the removal of its port mapping and for its connections to end.
+/// Time that a stopping node waits for the removal of its port mapping and the end of its connections.
 const LAST_WORDS: Duration = Duration::from_millis(1200);
 
-/// What the pool's network is joined to.
+/// Inputs of the P2P task.
 #[derive(Debug)]
 pub struct Inputs {
-    /// Where addresses and bans are kept. Until it is this process's, they are only read, and no port is opened.
+    /// Folder of addresses and bans. Until it is ours, they are only read, and no port is opened.
     pub data_dir: DataDir,
-    /// Where to report that they cannot be written.
+    /// Receives reports of failed writes.
     pub disk: DiskHealth,
-    /// The share chain.
     pub chain: chain::Handle,
-    /// The daemon's templates.
+    /// Templates of the daemon.
     pub templates: watch::Receiver<Option<Arc<Template>>>,
     /// Heights of the parent chain's blocks.
     pub heights: watch::Receiver<Arc<HashMap<Digest, u32>>>,
-    /// The header of the block that templates build on.
+    /// Header of the block that templates build on.
     pub best_header: watch::Receiver<Option<[u8; 80]>>,
-    /// Told when a peer knows of a better block.
+    /// Notified when a peer knows a better block.
     pub news: Arc<Notify>,
 }
 
@@ -103,12 +102,12 @@ pub fn new(config: Config, inputs: Inputs) -> (Handle, Network) {
         traffic: traffic.clone(),
         latency_requests: LatencyRequests::default(),
     };
-    // From now on, that nothing is missed between here and there.
+    // Subscribed here, so that no event is missed until the task runs.
     let events = inputs.chain.events.subscribe();
     (handle, Network { config, inputs, events, status: status_sender, commands, transactions, traffic })
 }
 
-/// The network, not running yet.
+/// The P2P task, not running yet.
 #[derive(Debug)]
 pub struct Network {
     config: Config,
@@ -121,7 +120,7 @@ pub struct Network {
 }
 
 impl Network {
-    /// Takes part until `stop`, then keeps what was learned.
+    /// Runs until `stop`, then saves addresses and bans.
     pub async fn run(self, stop: CancellationToken) {
         let Network { config, inputs, mut events, status, mut commands, transactions, traffic } = self;
         let (heard_sender, mut heard) = mpsc::channel(HEARD_QUEUED_MAX);
@@ -136,7 +135,7 @@ impl Network {
             driver.carry_out();
             let due = driver.swarm.poll_timeout();
             tokio::select! {
-                // A new tip is to be on its way to all peers before anything else is looked at.
+                // Sending a new tip to all peers comes before everything else.
                 biased;
                 () = stop.cancelled() => break,
                 event = events.recv() => match event {
@@ -168,43 +167,43 @@ impl Network {
     }
 }
 
-/// Something that was started and is done.
+/// Result of a background operation.
 enum Completion {
-    /// The process before us has ended, and left this.
+    /// The previous process has ended and left these files.
     TakenOver(files::Loaded),
     /// The port was opened, or not.
     Bound(io::Result<TcpListener>),
     /// A connection was made, or not.
     Dialed(SocketAddr, DialKind, io::Result<TcpStream>),
-    /// A host was looked up.
+    /// A host was resolved, or not.
     Resolved(Named, io::Result<Vec<SocketAddr>>),
-    /// The chain said whether it has a share.
+    /// The chain has the share, or not.
     Knows(PeerId, ShareHash, bool),
-    /// The chain gave shares that a peer asked for.
+    /// Shares for a peer's request.
     Ancestry(PeerId, [u8; 32], Vec<Arc<Share>>),
-    /// Files were written.
+    /// Files were written, with these problems.
     Saved(Vec<String>),
 }
 
-/// Why a host is looked up.
+/// Purpose of resolving a host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Named {
     /// One of `-n`.
     Node(usize),
-    /// One of the network's first addresses.
+    /// A bootstrap address of the network.
     Bootstrap(usize),
-    /// Ourselves.
+    /// This node's own host.
     External,
 }
 
-/// A node that the operator named.
+/// A node named by the operator.
 #[derive(Debug, Default)]
 struct Node {
-    /// Where it is, as of the last look-up.
+    /// Address, as of the last resolution.
     address: Option<SocketAddr>,
-    /// It did not answer there since.
+    /// Set when it has not answered there since.
     has_failed: bool,
-    /// What was last told of looking it up in vain.
+    /// Last logged error of resolving it.
     trouble: Option<String>,
 }
 
@@ -225,12 +224,12 @@ struct Driver {
     is_port_taken: bool,
     nodes: Vec<Node>,
     external: Option<SocketAddr>,
-    /// Where the process listens that this one waits for: it has the newest shares.
+    /// Address of the process that this one waits for: it has the newest shares.
     predecessor: Option<SocketAddr>,
-    /// Peers' shares for the chain's owner: news, and then what was asked for.
+    /// Peers' shares for the chain's owner: news, then requested ones.
     news: VecDeque<Batch>,
     replies: VecDeque<Batch>,
-    /// The permit of the event that is being handled.
+    /// Permit of the current event.
     permit: Option<BatchPermit>,
     /// Recent shares that list transactions.
     naming: VecDeque<Arc<Share>>,
@@ -239,7 +238,7 @@ struct Driver {
     had_peers: bool,
 }
 
-/// Shares for the chain's owner. With the permit goes the right of their sender to send more.
+/// Shares for the chain's owner. The permit limits what their sender may send.
 struct Batch {
     received: Received,
     _permit: Option<BatchPermit>,
@@ -303,7 +302,7 @@ impl Driver {
         }
     }
 
-    /// Takes up what earlier runs learned.
+    /// Loads addresses and bans of earlier runs.
     async fn load(&mut self) {
         let loaded = files::load(self.inputs.data_dir.path()).await;
         self.take_up(loaded);
@@ -326,7 +325,7 @@ impl Driver {
         }
     }
 
-    /// Opens the port, looks hosts up, and takes what there is already.
+    /// Opens the port, resolves hosts, and reads the current inputs.
     fn begin(&mut self) {
         self.bind(Duration::ZERO);
         if self.predecessor.is_some() {
@@ -353,13 +352,13 @@ impl Driver {
         self.handle_needs();
     }
 
-    /// Does what the swarm wants done.
+    /// Executes the swarm's actions.
     fn carry_out(&mut self) {
         while let Some(action) = self.swarm.poll_action() {
             match action {
                 Action::Order(peer, order) => self.order(peer, order),
                 Action::Disconnect(peer, close) => {
-                    // Its connection ends when nobody can order anything of it any more.
+                    // Its connection ends when the order queue closes.
                     if self.links.remove(&peer).is_some() {
                         note_close(&close);
                         debug!(peer = peer.0, %close, "peer disconnected");
@@ -378,7 +377,7 @@ impl Driver {
                 Action::Knows { peer, hash } => {
                     let (reply, answer) = oneshot::channel();
                     let asked = ask(self.inputs.chain.queries.clone(), Query::Knows { hash, reply }, answer);
-                    // A chain that has ended knows nothing, and nobody asks any more.
+                    // If the chain has ended, the answer no longer matters.
                     self.start(async move { Completion::Knows(peer, hash, asked.await.unwrap_or(true)) });
                 }
                 Action::Ancestry { peer, id, hashes, parents, stops } => {
@@ -402,9 +401,9 @@ impl Driver {
         if let Order::Shares(shares) = &order {
             counter!("p2p_shares_relayed_total").increment(shares.len() as u64);
         }
-        // One that has ended tells why in a moment: that may be an offence.
+        // An ended connection will report its reason in a moment: that may be an offence.
         if let Err(TrySendError::Full(_)) = orders.try_send(order) {
-            let close = Close::Quiet(format!("{ORDERS_QUEUED_MAX} orders wait for it"));
+            let close = Close::Quiet(format!("its queue of {ORDERS_QUEUED_MAX} orders is full"));
             debug!(peer = peer.0, %close, "peer dropped");
             self.links.remove(&peer);
             self.swarm.handle_closed(peer, &close, now());
@@ -435,7 +434,7 @@ impl Driver {
                 }
             }
             LinkEvent::Closed(peer, close) => {
-                // Not if the swarm wanted it: then it knows.
+                // Not if the swarm closed it: then it knows.
                 if self.links.remove(&peer).is_some() {
                     note_close(&close);
                     debug!(peer = peer.0, reason = %close, "connection ended");
@@ -469,9 +468,9 @@ impl Driver {
         }
     }
 
-    /// Some events were missed: the tip that there is now is what counts.
+    /// Continues from the current tip after missed events.
     fn catch_up(&mut self, missed: u64) {
-        debug!(missed, "told of the share chain too fast to follow");
+        debug!(missed, "events of the share chain were missed");
         let tip = self.inputs.chain.tips.borrow().clone();
         if let Some(tip) = tip {
             let best: Vec<Arc<Share>> = tip.best().cloned().into_iter().collect();
@@ -538,10 +537,10 @@ impl Driver {
         }
     }
 
-    /// A peer, or our own daemon, knows a better block than those that were known.
+    /// Handles a better block known to a peer or to our own daemon.
     fn note_header(&self, header: &[u8; 80]) {
         if self.inputs.best_header.borrow().as_ref() != Some(header) {
-            debug!("a peer told of a new block: asking the daemon for it");
+            debug!("a peer announced a new block: polling the daemon");
             self.inputs.news.notify_one();
         }
     }
@@ -588,7 +587,7 @@ impl Driver {
                 self.connect(peer, stream, address, Direction::Outbound);
             }
             Completion::Dialed(address, kind, Err(error)) => {
-                debug!(%address, %error, "nobody answers");
+                debug!(%address, %error, "cannot connect");
                 if kind == DialKind::Permanent {
                     let nodes = self.nodes.iter_mut().filter(|node| node.address == Some(address));
                     nodes.for_each(|node| node.has_failed = true);
@@ -621,7 +620,7 @@ impl Driver {
         info!(%address, "listening for peers");
         self.is_port_taken = false;
         self.acceptor = Some(Acceptor::new(listener, "peers"));
-        // Of no use where this machine alone can connect.
+        // Useless where only this machine can connect.
         if self.config.upnp && !address.ip().is_loopback() {
             self.tracker.spawn(upnp::run(address.port(), self.stop.clone()));
         }
@@ -642,7 +641,7 @@ impl Driver {
         }
     }
 
-    /// Begins to talk over a new connection.
+    /// Starts a new connection.
     fn connect(&mut self, id: PeerId, stream: TcpStream, remote: SocketAddr, direction: Direction) {
         let local_address = match stream.local_addr() {
             Ok(address) => sockets::canonical(address),
@@ -663,7 +662,7 @@ impl Driver {
         self.tracker.spawn(link::run(id, stream, peer, ordered, self.context.clone()));
     }
 
-    /// What this node says of itself at this moment.
+    /// Returns this node's current self-description.
     fn local(&self) -> Local {
         let tip = self.inputs.chain.tips.borrow().clone();
         let best = tip.as_ref().and_then(|tip| tip.best());
@@ -729,20 +728,20 @@ impl Driver {
             }
             Named::Bootstrap(index) => match found {
                 Ok(addresses) => addresses.into_iter().for_each(|address| self.swarm.add_bootstrap(address, now)),
-                Err(error) => debug!(host = %self.config.bootstrap[index], %error, "cannot find a first address"),
+                Err(error) => debug!(host = %self.config.bootstrap[index], %error, "cannot resolve a bootstrap host"),
             },
             Named::External => match found {
                 Ok(addresses) => {
                     addresses.iter().for_each(|address| self.swarm.note_own_address(*address));
                     self.external = addresses.first().copied();
                 }
-                Err(error) => debug!(%error, "cannot find our own address"),
+                Err(error) => debug!(%error, "cannot resolve our own host"),
             },
         }
         self.resolve(named, again);
     }
 
-    /// Tells the swarm whom to be connected with at all times.
+    /// Passes the addresses to stay connected to on to the swarm.
     fn keep_connected(&mut self) {
         let named = self.nodes.iter().filter_map(|node| node.address);
         let addresses: Vec<SocketAddr> = named.chain(self.predecessor).collect();
@@ -793,13 +792,13 @@ impl Driver {
                     "downloading shares"
                 );
             }
-            None if self.was_downloading => info!("all shares are here"),
+            None if self.was_downloading => info!("all shares downloaded"),
             None => {}
         }
         self.was_downloading = progress.is_some();
     }
 
-    /// Writes down addresses and bans, unless that is being done.
+    /// Saves addresses and bans, unless a save is running.
     fn save(&mut self) {
         if !self.inputs.data_dir.is_ours() || std::mem::replace(&mut self.is_saving, true) {
             return;
@@ -830,21 +829,21 @@ impl Driver {
         self.swarm.handle_forgotten(lost);
     }
 
-    /// Ends connections, takes the port mapping back, and keeps what was learned.
+    /// Ends connections, removes the port mapping, and saves addresses and bans.
     async fn end(mut self) {
         self.context.stop.cancel();
         self.links.clear();
         self.acceptor = None;
         let tracker = self.tracker.clone();
         tracker.close();
-        // Together, for a disk that hangs must not keep connections and the port mapping from an orderly end.
+        // Concurrently, for a hanging disk must not keep connections and the port mapping from an orderly end.
         if tokio::time::timeout(LAST_WORDS, futures::future::join(self.save_last(), tracker.wait())).await.is_err() {
             debug!(left = tracker.len(), "some connections, or the saving of peers, did not end in time");
         }
     }
 
     async fn save_last(&mut self) {
-        // What is being written must not be overtaken, nor cut off by the end of the process.
+        // A running save must not be overtaken, nor cut off by the end of the process.
         while self.is_saving
             && let Some(done) = self.under_way.next().await
         {
@@ -859,14 +858,14 @@ impl Driver {
     }
 }
 
-/// Counts and tells what a connection ended by.
+/// Counts an offence that ended a connection.
 fn note_close(close: &Close) {
     if let Close::Offence(offence) = close {
         counter!("p2p_offences_total", "kind" => offence.word()).increment(1);
     }
 }
 
-/// A question to the share chain's owner, and its answer unless it has ended.
+/// Queries the share chain's owner; `None` if it has ended.
 async fn ask<T>(queries: mpsc::Sender<Query>, query: Query, answer: oneshot::Receiver<T>) -> Option<T> {
     queries.send(query).await.ok()?;
     answer.await.ok()
@@ -876,7 +875,7 @@ async fn chain_slot(received: &mpsc::Sender<Received>) -> Option<mpsc::OwnedPerm
     received.clone().reserve_owned().await.ok()
 }
 
-/// The next connection; never one while the port is not open.
+/// Returns the next connection; pending while the port is not open.
 async fn accept(acceptor: Option<&mut Acceptor<TcpListener>>) -> (TcpStream, SocketAddr) {
     match acceptor {
         Some(acceptor) => acceptor.next().await,
@@ -891,7 +890,7 @@ async fn at(due: Option<Instant>) {
     }
 }
 
-/// A template's transaction as peers are sent it.
+/// Converts a template's transaction for peers.
 fn forwarded(one: &TemplateTransaction) -> Transaction {
     Transaction { hash: one.wtxid.to_byte_array(), raw: one.raw.clone() }
 }

@@ -1,11 +1,11 @@
-//! What goes over the connections to peers, counted for graphs and pages.
+//! Traffic of the connections to peers, for graphs and pages.
 
 use p2p::swarm::PeerId;
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Bytes over all connections since the start, and transactions that peers have us remember.
+/// Bytes over all connections since the start, and transactions remembered for peers.
 #[derive(Debug, Default)]
 pub struct Traffic {
     received: AtomicU64,
@@ -14,17 +14,17 @@ pub struct Traffic {
 }
 
 impl Traffic {
-    /// Bytes that came.
+    /// Bytes received.
     pub fn received(&self) -> u64 {
         self.received.load(Ordering::Relaxed)
     }
 
-    /// Bytes that went.
+    /// Bytes sent.
     pub fn sent(&self) -> u64 {
         self.sent.load(Ordering::Relaxed)
     }
 
-    /// Bytes of transactions that a peer has us remember (protocol section 3.8).
+    /// Bytes of transactions remembered for a peer (protocol section 3.8).
     pub fn remembered(&self, peer: PeerId) -> usize {
         self.remembered.lock().get(&peer).copied().unwrap_or_default()
     }

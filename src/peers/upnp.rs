@@ -1,4 +1,4 @@
-//! Has the router let peers in: a port mapping by UPnP, renewed while the node runs and removed when it stops.
+//! Port mapping by UPnP, renewed while the node runs and removed when it stops.
 
 use igd_next::aio::Gateway;
 use igd_next::aio::tokio::{Tokio, search_gateway};
@@ -12,26 +12,26 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info};
 
-/// How often the mapping is asked for again, as in the reference: a router that was restarted has forgotten it.
+/// Interval of renewals, as in the reference: a restarted router has forgotten the mapping.
 const RENEW_INTERVAL: Duration = Duration::from_secs(120);
 
-/// How long the router keeps a mapping that is not renewed, for a node that was killed. Some routers take longer than
-/// others to answer, so that several renewals may fail.
+/// Lifetime of a mapping that is not renewed, for a node that was killed. Some routers answer slowly, so that several
+/// renewals may fail.
 const LEASE: Duration = Duration::from_secs(600);
 
-/// How long a gateway may take to answer the search.
+/// Timeout of the search for a gateway.
 const SEARCH_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How long the end of the node waits for the mapping's removal.
+/// Maximum time that a stopping node waits for the mapping's removal.
 const REMOVE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// What the router's pages call the mapping.
+/// Name of the mapping in the router's pages.
 const DESCRIPTION: &str = "P2Pool";
 
-/// Where gateways are searched: the group that they listen on.
+/// Multicast group on which gateways listen for searches.
 const GROUP: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(239, 255, 255, 250)), 1900);
 
-/// Keeps `port` mapped to this machine until `stop`, in silence where there is no gateway.
+/// Keeps `port` mapped to this machine until `stop`; silent where there is no gateway.
 pub async fn run(port: u16, stop: CancellationToken) {
     run_with(
         port,
@@ -41,12 +41,12 @@ pub async fn run(port: u16, stop: CancellationToken) {
     .await;
 }
 
-/// How a gateway is found.
+/// Parameters of the search for a gateway.
 #[derive(Debug, Clone, Copy)]
 struct Search {
     group: SocketAddr,
     bind: SocketAddr,
-    /// Whether the gateway is this machine, as in tests: nobody else is then to say so.
+    /// Set if the gateway runs on this machine, as in tests.
     is_here: bool,
 }
 
@@ -62,7 +62,7 @@ async fn run_with(port: u16, search: Search, stop: CancellationToken) {
                 }
                 mapped = Some(mapping);
             }
-            // What was mapped may still be: the removal at the end is worth a try.
+            // The mapping may still exist: try to remove it at the end.
             Some(Err(error)) => debug!(error = error.as_ref(), "no port mapping by UPnP"),
         }
         if stop.run_until_cancelled(sleep(RENEW_INTERVAL)).await.is_none() {
@@ -96,12 +96,12 @@ async fn map(port: u16, search: Search) -> Result<Mapping, Box<dyn Error + Send 
     let gateway = search_gateway(options).await?;
     let local = SocketAddr::new(local_address(gateway.addr).await?, port);
     let lease = u32::try_from(LEASE.as_secs()).expect("some minutes");
-    // Never a port of the router's choice: peers are told ours.
+    // Never a port of the router's choice: we announce ours to peers.
     gateway.add_port(PortMappingProtocol::TCP, port, local, lease, DESCRIPTION).await?;
     Ok(Mapping { gateway, local })
 }
 
-/// This machine's address as `gateway` sees it. Nothing is sent for it.
+/// This machine's address as seen by `gateway`. Sends nothing.
 async fn local_address(gateway: SocketAddr) -> io::Result<IpAddr> {
     let unspecified: IpAddr = if gateway.is_ipv6() { [0_u16; 8].into() } else { [0, 0, 0, 0].into() };
     let socket = UdpSocket::bind((unspecified, 0)).await?;
@@ -117,7 +117,7 @@ mod tests {
     use tokio::net::{TcpListener, TcpStream};
     use tokio::sync::mpsc;
 
-    /// A router on this machine: answers the search, describes itself, and tells which actions it was asked for.
+    /// A router on this machine: answers the search, describes itself, and reports the requested actions.
     struct Router {
         search: Search,
         asked: mpsc::UnboundedReceiver<String>,

@@ -1,4 +1,4 @@
-//! Makes the share-to-be and its `Job` from work and a payout, and finishes both when the job is solved.
+//! Builds the share-to-be and its `Job` from work and a payout, and completes both when the job is solved.
 
 use bitcoin::consensus::encode::{VarInt, serialize};
 use bitcoin::hashes::Hash;
@@ -16,92 +16,92 @@ use super::{Goal, Payout, target};
 use crate::runtime::clock::since_1970;
 use crate::template::Template;
 
-/// Bits that the top of a block's version must be (BIP 9), so that no bit is a signal by accident.
+/// Value of a block version's top bits (BIP 9), so that no bit is a signal by accident.
 const VERSION_TOP_BITS: u32 = 0x2000_0000;
 
-/// How far a share's time may lie ahead of the clock: less than the 600 s that peers bear (protocol section 5.2), since
+/// Maximum lead of a share's time over the clock: less than the 600 s that peers tolerate (protocol section 5.2), since
 /// their clocks may be behind ours.
 const AHEAD_MAX_S: u32 = 300;
 
-/// What all jobs made of one template and one tip have in common.
+/// Common parts of all jobs from one template and one tip.
 #[derive(Debug)]
 pub(super) struct Common {
     pub(super) network: &'static Network,
     pub(super) rules: ShareRules,
-    /// What the daemon sent.
+    /// Template as the daemon sent it.
     pub(super) source: Arc<Template>,
-    /// What the block is made of: all of it that fits beside our coinbase.
+    /// Template of the block: everything that fits beside our coinbase.
     pub(super) template: Arc<Template>,
-    /// What blocks a hash may be good enough for.
+    /// Blocks that a hash may solve.
     pub(super) goals: Box<[(Goal, Target)]>,
-    /// Who gets how much before the finder's part.
+    /// Payouts before the finder's part.
     pub(super) payouts: Payouts,
 }
 
-/// What a job needs to become a share and a block, whenever its solution comes. The coinbase is not in it: it is derived
-/// again, so that hundreds of payouts times minutes of jobs stay small.
+/// Data for turning a solution of a job into a share and a block, whenever it comes. The coinbase is derived again
+/// instead of stored, so that hundreds of payouts times minutes of jobs stay small.
 #[derive(Debug)]
 pub struct Ticket {
     common: Arc<Common>,
     payout: Payout,
     info: Box<ShareInfo>,
-    /// Whether a share of it could be told to anyone.
+    /// False if peers would not accept a share of it.
     makes_shares: bool,
 }
 
 impl Ticket {
-    /// What the block is made of.
+    /// Template of the block.
     pub fn template(&self) -> &Template {
         &self.common.template
     }
 
-    /// The same, to be kept.
+    /// Shared template of the block.
     pub(super) fn shared_template(&self) -> &Arc<Template> {
         &self.common.template
     }
 
-    /// Whom the share pays as its finder.
+    /// Payout of the share's finder.
     pub fn payout(&self) -> &Payout {
         &self.payout
     }
 
-    /// The share that the share-to-be builds on.
+    /// Hash of the share that the share-to-be builds on.
     pub fn previous_share(&self) -> Option<ShareHash> {
         self.info.share_data.previous
     }
 
-    /// All that a hash may be good enough for, with the targets: the share, the block, merged chains' blocks.
+    /// Everything that a hash may solve, with targets: the share, the block, merged chains' blocks.
     fn goals(&self) -> impl Iterator<Item = (Goal, Target)> {
         let share = self.makes_shares.then(|| (Goal::Share, self.info.bits.target()));
         share.into_iter().chain(self.common.goals.iter().copied())
     }
 
-    /// What a solution with this proof of work is.
+    /// Goals that a solution with this proof of work reaches.
     pub fn reached(&self, pow_hash: &[u8; 32]) -> Vec<Goal> {
         self.goals().filter(|(_, target)| target.is_met_by(pow_hash)).map(|(goal, _)| goal).collect()
     }
 
-    /// Whom the block of `draft` pays, in words.
+    /// Describes the payees of the block of `draft`.
     pub fn payees_in_words(&self, draft: &Draft) -> String {
-        // The donation address is always among them, most often with nothing but what rounding leaves.
+        // The donation address is always among them, usually with only the rounding remainder.
         match self.common.payouts.with_finder(draft.payee()).count() - 1 {
             0 | 1 => self.payout.address.to_string(),
             others => format!("{} and {} more", self.payout.address, others - 1),
         }
     }
 
-    /// The share-to-be again, with its coinbase.
+    /// Builds the share-to-be with its coinbase again.
     ///
     /// # Errors
-    /// None that making the job did not have.
+    /// Only those that making the job would have had.
     pub fn draft(&self) -> Result<Draft, DraftError> {
         Draft::new((*self.info).clone(), &self.common.payouts, &self.common.template.witness_branch, &self.common.rules)
     }
 
-    /// The share that `header` and its extranonces make of `draft`.
+    /// Builds the share of `draft`, `header` and its extranonces.
     ///
     /// # Errors
-    /// It is none: not hard enough, in the first place.
+    /// It is not a valid share, most likely not hard enough.
     pub fn share(&self, draft: &Draft, header: &[u8; 80], extranonces: [u8; 8]) -> Result<Share, CheckError> {
         let word = |at: usize| u32::from_le_bytes(header[at..at + 4].try_into().expect("four bytes"));
         let header = MinHeader {
@@ -114,7 +114,7 @@ impl Ticket {
         draft.finish(header, u64::from_le_bytes(extranonces), &self.common.rules)
     }
 
-    /// The whole block, as it goes over the wire.
+    /// Serializes the whole block for the wire.
     pub fn block(&self, draft: &Draft, header: &[u8; 80], extranonces: [u8; 8]) -> Vec<u8> {
         let transactions = &self.common.template.transactions;
         let coinbase = draft.coinbase_bytes(u64::from_le_bytes(extranonces));
@@ -131,15 +131,15 @@ impl Ticket {
     }
 }
 
-/// A job on `common` with the share-to-be that `info` describes.
+/// Builds a job on `common` for the share-to-be described by `info`.
 pub(super) fn offer(
     common: &Arc<Common>,
     payout: &Payout,
     info: ShareInfo,
     now: u32,
 ) -> Result<Offer<Ticket>, DraftError> {
-    // A share's time is above its parent's, whatever the clock says: a miner far too fast for its chain runs ahead, until
-    // nobody would take its shares any more. It goes on looking for blocks.
+    // A share's time is above its parent's, whatever the clock says: a miner far too fast for its chain runs ahead,
+    // until no peer would accept its shares. It goes on looking for blocks.
     let makes_shares = info.timestamp <= now.saturating_add(AHEAD_MAX_S);
     let draft = Draft::new(info, &common.payouts, &common.template.witness_branch, &common.rules)?;
     let template = &common.template;
@@ -164,7 +164,7 @@ pub(super) fn offer(
     Ok(Offer::new(&parts, ticket))
 }
 
-/// SHA-256 after the coinbase's head, from where the hash link left off: the head is kilobytes, and hashed once.
+/// Continues SHA-256 from the hash link over the coinbase's head, which is kilobytes long and hashed only once.
 fn midstate(draft: &Draft, head: &[u8]) -> Midstate {
     let link = draft.hash_link();
     let hashed = link.length - link.length % 64;
@@ -172,12 +172,12 @@ fn midstate(draft: &Draft, head: &[u8]) -> Midstate {
     Midstate::resume(&link.state, hashed, &head[rest..])
 }
 
-/// Numbers that are never used again, also not after a restart: they start at the clock's microseconds.
+/// Returns a number that is never used again, even after a restart: they start at the clock's microseconds.
 fn next_job_id() -> JobId {
     static NEXT: AtomicU64 = AtomicU64::new(0);
     let since_1970 = since_1970();
     let start = u64::try_from(since_1970.as_micros()).unwrap_or(u64::MAX / 2);
-    // Only the first call finds it at zero; whoever loses that race takes what the winner stored.
+    // Only the first call finds it at zero; a caller that loses that race uses what the winner stored.
     let _ = NEXT.compare_exchange(0, start, Ordering::Relaxed, Ordering::Relaxed);
     JobId(NEXT.fetch_add(1, Ordering::Relaxed))
 }

@@ -1,5 +1,5 @@
-//! The gate: whether there may be work at all. On a network that others mine on, nobody is to mine a chain of their own
-//! by mistake.
+//! The gate: opens and closes work as a whole, so that no node of a network that others mine on mines a chain of its
+//! own by mistake.
 
 use p2p::Status;
 use sharechain::chain::Tip;
@@ -10,21 +10,21 @@ use tokio::sync::watch;
 use tokio::time::sleep_until;
 use tokio_util::sync::CancellationToken;
 
-/// How long miners are kept when the last peer is gone. P2Pool sends them away at once, and brings a farm back for every
-/// reconnect; shares found in a minute alone are few, and are told to the next peer.
+/// Time for which miners are kept after the last peer is gone. P2Pool disconnects them at once, which brings a farm
+/// back for every reconnect; shares found in a minute alone are few, and are sent to the next peer.
 pub const PEERLESS_MAX: Duration = Duration::from_secs(60);
 
-/// Whether there may be work.
+/// State of the gate.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Gate {
-    /// There may.
+    /// Work may be given out.
     Open,
-    /// There may not, for this reason: what is waited for, with numbers.
+    /// No work, for this reason: what the node waits for, with numbers.
     Closed(Arc<str>),
 }
 
 impl Gate {
-    /// What is waited for, if it is closed.
+    /// Reason why it is closed, if it is.
     pub fn reason(&self) -> Option<&str> {
         match self {
             Self::Open => None,
@@ -33,27 +33,27 @@ impl Gate {
     }
 }
 
-/// What the decision is made from.
+/// Inputs of the decision.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct PoolReadiness {
-    /// Peers that shares are exchanged with.
+    /// Number of peers that exchange shares with this node.
     pub peers: usize,
-    /// Addresses where there may be one.
+    /// Number of addresses to try.
     pub addresses: usize,
-    /// Whether there is a share to build on.
+    /// Set if there is a share to build on.
     pub has_best: bool,
-    /// How far the first download is, while there is one.
+    /// Progress of the first download, while it runs.
     pub download: Option<Download>,
 }
 
-/// How far a download of shares is.
+/// Progress of a download of shares.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Download {
-    /// Shares that are here.
+    /// Shares downloaded.
     pub have: u64,
-    /// Shares that there will be, as far as can be told.
+    /// Estimated total of shares.
     pub wanted: u64,
-    /// Seconds that the rest will take, once that can be told.
+    /// Estimated remaining time in seconds, if known.
     pub seconds_left: Option<f64>,
 }
 
@@ -69,7 +69,7 @@ impl PoolReadiness {
     }
 }
 
-/// Opens and closes `gate` until `stop`, by what peers and share chain are like.
+/// Opens and closes `gate` until `stop`, by the state of peers and share chain.
 pub async fn keep(
     mut keeper: GateKeeper,
     mut peers: watch::Receiver<Arc<Status>>,
@@ -92,29 +92,29 @@ pub async fn keep(
             Ok(()) = peers.changed() => {}
             Ok(()) = tips.changed() => {}
             () = sleep_until(timeout.unwrap_or_else(Instant::now).into()), if timeout.is_some() => {}
-            // Nobody is there any more who could tell anything else.
+            // All senders are gone, so nothing can change any more.
             else => return stop.cancelled().await,
         }
     }
 }
 
-/// Opens and closes the gate. Free of I/O: the time is an argument.
+/// Decides on the gate. Free of I/O: the time is an argument.
 #[derive(Debug)]
 pub struct GateKeeper {
     is_guarded: bool,
-    /// When there last was a peer; none before the first.
+    /// Time at which there last was a peer; `None` before the first.
     peer_seen: Option<Instant>,
-    /// When the wait for another peer is over, while it lasts.
+    /// End of the wait for another peer, while it lasts.
     closes_at: Option<Instant>,
 }
 
 impl GateKeeper {
-    /// One for a network that `persists` (others are expected on it), unless the operator means to begin it (`start_pool`).
+    /// Creates a keeper for a network that `persists` (has other miners), unless the operator starts it (`start_pool`).
     pub fn new(persists: bool, start_pool: bool) -> Self {
         Self { is_guarded: persists && !start_pool, peer_seen: None, closes_at: None }
     }
 
-    /// What holds at `now`.
+    /// Returns the state at `now`.
     pub fn decide(&mut self, situation: &PoolReadiness, now: Instant) -> Gate {
         let has_peer = situation.peers > 0;
         if has_peer {
@@ -135,7 +135,7 @@ impl GateKeeper {
         Gate::Closed(reason.into())
     }
 
-    /// When [`Self::decide`] may say something else although nothing happened.
+    /// Time at which [`Self::decide`] may change without any event.
     pub fn poll_timeout(&self) -> Option<Instant> {
         self.closes_at.filter(|_| self.is_guarded)
     }
@@ -164,7 +164,7 @@ fn waiting_for_shares(situation: &PoolReadiness) -> String {
     }
 }
 
-/// A number with its thousands apart.
+/// Formats a number with thousands separators.
 struct Grouped(u64);
 
 impl fmt::Display for Grouped {

@@ -1,4 +1,4 @@
-//! `WorkSet`: what there is to mine, as a snapshot; implements [`stratum::Work`] and makes jobs per payout.
+//! `WorkSet`: a snapshot of the current work; implements [`stratum::Work`] and makes jobs per payout.
 
 mod assemble;
 pub mod gate;
@@ -35,24 +35,24 @@ use crate::template::Template;
 use assemble::Common;
 use target::{Block, Miners};
 
-/// Room in the coinbase script that height and flags leave for texts and the like.
+/// Room in the coinbase script for texts and the like, beside height and flags.
 const TEXTS_BYTES_MAX: usize = 80;
 
-/// Bytes that one more output for a finder can take.
+/// Maximum size of one more output, for the finder.
 const OUTPUT_BYTES_MAX: usize = 8 + 1 + share::SCRIPT_BYTES_MAX;
 
-/// Bytes of a coinbase after what the payouts fill: ref hash, nonces, lock time.
+/// Size of a coinbase after the payouts: ref hash, nonces, lock time.
 const COINBASE_END_BYTES: usize = 32 + 8 + 4;
 
 /// Weight of a coinbase's witness: marker, flag, one item of 32 bytes.
 const COINBASE_WITNESS_WEIGHT: u64 = 2 + 2 + 32;
 
-/// What the operator decides about work.
+/// Operator's settings for work.
 #[derive(Debug, Clone)]
 pub struct Config {
     /// The network mined on.
     pub network: &'static Network,
-    /// Who is paid when a worker's name is no address, and for the operator's fee.
+    /// Payout when a worker's name is no address, and for the operator's fee.
     pub default_payout: Payout,
     /// Percentage of jobs that pay the operator instead of the worker.
     pub fee_percent: f64,
@@ -60,26 +60,26 @@ pub struct Config {
     pub donation_percent: f64,
     /// Texts for the coinbase, checked by [`check_texts`].
     pub coinbase_texts: Vec<String>,
-    /// Returns the time for shares, in seconds since 1970: [`unix_second`](crate::runtime::clock::unix_second), or what a test
-    /// chooses.
+    /// Returns the time for shares, in seconds since 1970: [`unix_second`](crate::runtime::clock::unix_second), or a
+    /// test's.
     pub clock: fn() -> u32,
 }
 
-/// Texts for the coinbase that do not fit.
+/// Error of coinbase texts that do not fit.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum TextsError {
     /// One text is too long for one push.
     #[error("text `{0}` is longer than 75 bytes")]
     TooLong(String),
-    /// All together are.
+    /// All texts together are too long.
     #[error("together they take {0} bytes of the coinbase script, of which {TEXTS_BYTES_MAX} are free")]
     TooMany(usize),
 }
 
-/// Whether `texts` fit into the coinbase script.
+/// Checks that `texts` fit into the coinbase script.
 ///
 /// # Errors
-/// They do not.
+/// They do not fit.
 pub fn check_texts(texts: &[String]) -> Result<(), TextsError> {
     if let Some(long) = texts.iter().find(|text| text.len() > 75) {
         return Err(TextsError::TooLong(long.clone()));
@@ -88,36 +88,36 @@ pub fn check_texts(texts: &[String]) -> Result<(), TextsError> {
     if bytes > TEXTS_BYTES_MAX { Err(TextsError::TooMany(bytes)) } else { Ok(()) }
 }
 
-/// Why there is no work although there are template and tip.
+/// Reason why there is no work despite template and tip.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum WorkError {
-    /// Too little of the chain is known to tell what the next share must carry.
+    /// Too little of the chain is known to derive the next share's fields.
     #[error("the share chain is not known far enough back")]
     ChainIncomplete,
-    /// Nobody can build a coinbase on this tip.
+    /// No coinbase can be built on this tip.
     #[error(transparent)]
     Generation(#[from] GenerationError),
-    /// The coinbase script cannot be made.
+    /// The coinbase script cannot be built.
     #[error(transparent)]
     Script(#[from] ScriptError),
-    /// The operator's own address cannot be paid in this version.
+    /// This share version cannot pay the operator's own address.
     #[error(transparent)]
     Payee(#[from] PayeeError),
 }
 
-/// What work is made of: all of it plain data, so that it can be made wherever these are.
+/// Inputs of work: plain data, so that work can be made wherever these are.
 #[derive(Debug, Clone)]
 pub struct WorkParts {
-    /// The parent chain's next block.
+    /// Template of the parent chain's next block.
     pub template: Arc<Template>,
-    /// What the next share must carry, and pays by, if its block has the template's target.
+    /// Mandatory fields and payouts of the next share, if its block has the template's target.
     pub next_share: NextShare,
-    /// The next blocks of merged chains.
+    /// Next blocks of merged chains.
     pub merged: Arc<MergedWork>,
 }
 
 impl WorkParts {
-    /// For a block like `template` whose share builds on `tip`.
+    /// Creates the parts for a block like `template` whose share builds on `tip`.
     ///
     /// # Errors
     /// [`WorkError::ChainIncomplete`].
@@ -127,7 +127,7 @@ impl WorkParts {
     }
 }
 
-/// What there is to mine. Immutable but for the cache of the jobs made from it.
+/// Current work. Immutable except for the cache of its jobs.
 #[derive(Debug)]
 pub struct WorkSet {
     config: Arc<Config>,
@@ -136,13 +136,13 @@ pub struct WorkSet {
     epochs: Epochs,
     made: Instant,
     common: Arc<Common>,
-    /// What all shares-to-be have in common of their coinbase script, segwit data and transactions.
+    /// Common coinbase script, segwit data and transactions of all shares-to-be.
     coinbase_script: Box<[u8]>,
     segwit_data: Option<SegwitData>,
     transactions: Option<TransactionRefs>,
     /// One job serves every connection with the same payout.
     jobs: DashMap<JobKey, Offer<Ticket>>,
-    /// The transactions that somebody asked for last: megabytes, so there is one such list at a time.
+    /// Last rendered list of transactions: megabytes, so only one is kept at a time.
     rendered: Arc<Mutex<Option<Rendered>>>,
 }
 
@@ -156,16 +156,16 @@ struct Rendered {
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct JobKey {
     address: Arc<str>,
-    /// Bits of the wished share difficulty.
+    /// Bits of the requested share difficulty.
     wish: Option<u64>,
     generation: u32,
 }
 
 impl WorkSet {
-    /// Work on `parts`; `before` is what there was, which spares work where the template is the same.
+    /// Creates work from `parts`; `before` is the previous work, whose results are reused if the template is the same.
     ///
     /// # Errors
-    /// There is none.
+    /// No work can be made.
     pub fn new(
         config: &Arc<Config>,
         parts: WorkParts,
@@ -192,7 +192,7 @@ impl WorkSet {
         let sigops = 4 * (payouts.count() as u64 + 2);
         let kept = template.fitting(4 * coinbase_bytes as u64 + COINBASE_WITNESS_WEIGHT, sigops);
         let trimmed = match before.map(|before| &before.common) {
-            // Tips change far more often than templates: hashing all transactions again would be in vain.
+            // Tips change far more often than templates: do not hash all transactions again.
             Some(before) if Arc::ptr_eq(&before.source, &template) && before.template.transactions.len() == kept => {
                 before.template.clone()
             }
@@ -226,28 +226,28 @@ impl WorkSet {
         })
     }
 
-    /// What the next block is made of.
+    /// Template of the next block.
     pub fn template(&self) -> &Template {
         &self.common.template
     }
 
-    /// What the next share must carry.
+    /// Mandatory fields of the next share.
     pub fn next_share(&self) -> &NextShare {
         &self.next_share
     }
 
-    /// Who would be paid what if this node found a block now for `finder`, the donation last.
+    /// Payouts of a block found by `finder` now, the donation last.
     pub fn payees(&self, finder: &Payee) -> Vec<(String, u64)> {
         let payees = self.common.payouts.with_finder(finder);
         payees.map(|(payee, value)| (payee.as_str().to_owned(), value)).collect()
     }
 
-    /// Whether this draw is one of those that the operator's fee takes: `draw` is uniform over all 32-bit numbers.
+    /// True if the operator's fee takes this draw: `draw` is uniform over all 32-bit numbers.
     fn goes_to_operator(&self, draw: u32) -> bool {
         f64::from(draw) < self.config.fee_percent / 100.0 * 4_294_967_296.0
     }
 
-    /// The share-to-be that pays `payout` as its finder.
+    /// Builds the share-to-be that pays `payout` as its finder.
     fn share_info(&self, payout: &Payout, now: u32) -> Result<ShareInfo, Refusal> {
         let (next, common) = (&self.next_share, &self.common);
         let required = &next.requirements;
@@ -265,7 +265,7 @@ impl WorkSet {
         let desired = target::desired(payout.share_difficulty, miners, block, donation_percent, common.network);
         let (max_bits, bits) = required.targets(desired);
         let named = |payout: &Payout| Payee::from_address(&payout.address, &common.rules)?.payout(next.version);
-        // As in the old node: what an old share version cannot name mines for the operator.
+        // As in the old node: payouts that an old share version cannot express go to the operator.
         let share_payout = named(payout)
             .or_else(|_| named(&self.config.default_payout))
             .map_err(|error| Refusal(error.to_string()))?;
@@ -307,7 +307,7 @@ impl stratum::Work for WorkSet {
         let payout = if is_fee { &self.config.default_payout } else { payout };
         let wish = payout.share_difficulty.map(|wish| wish.get().to_bits());
         let key = JobKey { address: payout.address.clone(), wish, generation };
-        // The map's lock is held while the job is made, some microseconds: whoever comes meanwhile wants the same one.
+        // Holds the map's lock for the microseconds of making the job: concurrent callers want the same one.
         let offer = self.jobs.entry(key).or_try_insert_with(|| {
             let now = (self.config.clock)();
             let info = self.share_info(payout, now)?;
@@ -345,8 +345,8 @@ impl stratum::Work for WorkSet {
     }
 }
 
-/// What the coinbase script commits to beside the height, in its order: merged chains' blocks come first, for their
-/// daemons look for them right after the height.
+/// Commitments in the coinbase script after the height, in order: merged chains' blocks come first, as their daemons
+/// look for them right after the height.
 fn commitments(merged: &MergedWork, texts: &[String]) -> Vec<Box<[u8]>> {
     let merged = merged.commitment().map(Box::from);
     merged.into_iter().chain(texts.iter().map(|text| text.as_bytes().into())).collect()
@@ -355,14 +355,14 @@ fn commitments(merged: &MergedWork, texts: &[String]) -> Vec<Box<[u8]>> {
 fn coinbase_script(template: &Template, commitments: &[Box<[u8]>]) -> Result<Box<[u8]>, ScriptError> {
     let items: Vec<&[u8]> = commitments.iter().map(|item| &**item).collect();
     let mut script = share::coinbase_script(template.height, &items, &template.coinbase_flags)?.into_vec();
-    // The first sixteen heights are pushed by a single byte, and Bitcoin wants at least two in the script.
+    // The first sixteen heights are pushed by a single byte, and Bitcoin requires at least two in the script.
     if script.len() < 2 {
         script.push(0);
     }
     Ok(script.into())
 }
 
-/// A percentage in 65535ths, rounded up or down by chance so that it is right on average (protocol section 9.3).
+/// Converts a percentage to 65535ths, rounded at random so that it is right on average (protocol section 9.3).
 fn donation(percent: f64, draw: f64) -> u16 {
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "between 0 and 65535, saturating")]
     let donation = (65535.0 * percent / 100.0 + draw) as u16;

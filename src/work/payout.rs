@@ -1,4 +1,4 @@
-//! Whom a job pays.
+//! The payout of a job.
 
 use bitcoin::ScriptBuf;
 use sharechain::chain::share_rules;
@@ -10,18 +10,17 @@ use std::sync::Arc;
 use stratum::Difficulty;
 use thiserror::Error;
 
-/// Whom a job pays.
+/// Output script and address paid by a job.
 #[derive(Debug, Clone)]
 pub struct Payout {
-    /// The output script.
     pub script: ScriptBuf,
-    /// The address: in lower case where case does not matter, so that one script is one payee.
+    /// Address, in lower case where case does not matter, so that one script is one payee.
     pub address: Arc<str>,
-    /// The share difficulty that the miner asked for.
+    /// Share difficulty requested by the miner.
     pub share_difficulty: Option<Difficulty>,
 }
 
-/// Payouts are the same when the money goes to the same script; a wish about shares does not make another payee.
+/// Payouts are equal if they pay the same script, whatever share difficulty is requested.
 impl PartialEq for Payout {
     fn eq(&self, other: &Self) -> bool {
         self.script == other.script
@@ -34,27 +33,27 @@ impl fmt::Display for Payout {
     }
 }
 
-/// Why nobody can be paid at an address.
+/// Reason why an address cannot be paid.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum PayoutError {
-    /// It is none, or not one of this network's that shares can pay.
+    /// It is not an address, or not one of this network that shares can pay.
     #[error(transparent)]
     Address(#[from] AddressError),
-    /// The reference's way of holding addresses breaks this one.
+    /// The reference's representation of addresses corrupts this one.
     #[error("`{0}` cannot be paid: P2Pool's shares lose the zeros that its witness program begins with")]
     LeadingZeros(String),
 }
 
 impl Payout {
-    /// Pays `text`.
+    /// Parses `text` as an address.
     ///
     /// # Errors
-    /// The reason why that cannot be. [`AddressError::NotAnAddress`] is for mere names.
+    /// The address cannot be paid. [`AddressError::NotAnAddress`] is for mere names.
     pub fn to_address(text: &str, network: &Network) -> Result<Self, PayoutError> {
         let script = address::script_of(text, &network.parent)?;
-        // Base58 is what it is; bech32 may be written in either case, and payees are told apart by their text.
+        // Base58 is case-sensitive; bech32 may be written in either case, and payees are distinguished by their text.
         let address = if script.is_witness_program() { text.to_ascii_lowercase() } else { text.to_owned() };
-        // Shares hold addresses as text, and the script that peers make of it is the one that is paid (trap 27).
+        // Shares hold addresses as text, and the script that peers derive from it is paid (trap 27).
         let paid = Payee::from_address(&address, &share_rules(network))
             .and_then(|payee| payee.newest_script().map(<[u8]>::to_vec));
         match paid {

@@ -1,4 +1,4 @@
-//! Watches what work is made of and publishes a new `WorkSet` when it changed.
+//! Watches the inputs of work and publishes a new `WorkSet` when they change.
 
 use metrics::{counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
 use sharechain::chain::Tip;
@@ -14,13 +14,13 @@ use super::{Config, Gate, WorkParts, WorkSet};
 use crate::rates::Rates;
 use crate::template::Template;
 
-/// A gate that is closed for so long is told of: at the start, what peers are known takes a moment to find out.
+/// Time for which a gate must be closed before it is logged: at the start, it takes a moment to learn the known peers.
 const WAITING_IS_TOLD_AFTER: Duration = Duration::from_secs(1);
 
-/// How often it is said what a closed gate waits for.
+/// Interval of logging what a closed gate waits for.
 const WAITING_IS_TOLD_EVERY: Duration = Duration::from_secs(30);
 
-/// Names and explains the metrics of this part.
+/// Describes the metrics of this module.
 pub fn describe() {
     describe_counter!("work_sets_total", "Work made, by what brought it: block, share, urgent, refresh");
     describe_histogram!(
@@ -35,16 +35,16 @@ pub fn describe() {
     gauge!("work_available").set(0.0);
 }
 
-/// Why there is new work.
+/// Cause of new work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Cause {
     /// The parent chain has a new block.
     Block,
     /// The share chain has a new tip.
     Share,
-    /// The template is better than it was.
+    /// The template supersedes the last one.
     Urgent,
-    /// The template is another one.
+    /// The template changed otherwise.
     Refresh,
 }
 
@@ -61,21 +61,21 @@ impl Cause {
     }
 }
 
-/// What work is made of.
+/// Inputs of work.
 #[derive(Debug)]
 pub struct Inputs {
-    /// From the daemon.
+    /// Templates of the daemon.
     pub templates: watch::Receiver<Option<Arc<Template>>>,
-    /// From the share chain; `None` while it is not to be built on.
+    /// Tips of the share chain; `None` while it is not to be built on.
     pub tips: watch::Receiver<Option<Arc<Tip>>>,
-    /// Whether there may be work.
+    /// State of the gate.
     pub gate: watch::Receiver<Gate>,
-    /// Of the miners; a change of these alone makes no new work.
+    /// Miners' rates; their change alone makes no new work.
     pub rates: watch::Receiver<Arc<Rates>>,
 }
 
-/// Publishes to `work` until `stop`: a snapshot whenever template or tip changed, and `None` while there is nothing to
-/// mine, or nothing may be mined.
+/// Publishes to `work` until `stop`: a snapshot whenever template or tip changes, and `None` while there is nothing to
+/// mine or the gate is closed.
 pub async fn publish(
     config: Config,
     mut inputs: Inputs,
@@ -135,7 +135,7 @@ pub async fn publish(
     }
 }
 
-/// Decides which changes miners must hear of.
+/// Decides which changes are announced to miners.
 #[derive(Debug)]
 struct Publisher {
     config: Arc<Config>,

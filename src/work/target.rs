@@ -1,42 +1,42 @@
-//! How hard the shares of a payout shall be: the node's own choice within what the chain allows (protocol section 9.4).
-//! Here, too, targets cross between the share chain's numbers and the miners': the two libraries know nothing of each other.
+//! Share difficulty of a payout: the node's own choice within the chain's limits (protocol section 9.4). Also converts
+//! targets between the share chain and the miners: the two libraries know nothing of each other.
 
 use sharechain::coin::Network;
 use sharechain::share::Target;
 use stratum::Difficulty;
 
-/// Part of the pool's shares that one node aims for at most: so that a farm does not fill the chain alone.
+/// Maximum part of the pool's shares that one node aims for, so that a farm does not fill the chain alone.
 const NODE_SHARES_MAX: f64 = 0.0167;
 
-/// Part of the pool's hash rate from which a node counts as the pool: it would only slow its own chain. (The old node did.)
+/// Part of the pool's hash rate from which a node counts as the pool (as in the old node): it would only slow itself.
 const ALONE: f64 = 0.9;
 
-/// Submissions after which the node's own hash rate is known well enough: to 14 %.
+/// Number of submissions from which the node's own hash rate is known well enough: to 14 %.
 const SUBMISSIONS_KNOWN: u64 = 50;
 
-/// What is known of the miners when work is made.
+/// Miners' rates when work is made.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Miners {
-    /// Submissions that the rates are from.
+    /// Number of submissions that the rates are based on.
     pub(super) submissions: u64,
-    /// Hashes per second of all miners of this node.
+    /// Hash rate of all miners of this node, per second.
     pub(super) node_rate: f64,
-    /// Hashes per second for the payee in question.
+    /// Hash rate of the payee in question, per second.
     pub(super) payee_rate: f64,
-    /// Hashes per second of the whole pool; `None` while its chain is younger than an hour.
+    /// Hash rate of the whole pool, per second; `None` while its chain is younger than an hour.
     pub(super) pool_rate: Option<f64>,
 }
 
-/// The block that is worked on.
+/// Block being mined.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Block {
-    /// Hashes that it takes on average.
+    /// Average number of hashes to solve it.
     pub(super) attempts: f64,
-    /// What it pays, in base units.
+    /// Its reward, in base units.
     pub(super) value: u64,
 }
 
-/// The target that a share is wished to have; the chain clips it. A wish in the user name decides alone.
+/// Target that a share should have; the chain clips it. A share difficulty in the user name alone decides.
 pub(super) fn desired(
     wish: Option<Difficulty>,
     miners: Miners,
@@ -64,12 +64,12 @@ pub(super) fn desired(
     Difficulty::from_average_hashes(attempts).map_or(Target::MAX_256, of_difficulty)
 }
 
-/// The share chain's target that is as difficult as `difficulty`, rounded down.
+/// Share chain target for `difficulty`, rounded down.
 pub fn of_difficulty(difficulty: Difficulty) -> Target {
     Target::from_le_bytes(&difficulty.target().to_le_bytes())
 }
 
-/// The target of the share chain's that miners compare hashes with; the same hashes meet both.
+/// Miners' form of a share chain target; the same hashes meet both.
 pub(super) fn of_miners(target: Target) -> stratum::Target {
     stratum::Target::from_le_bytes(target.to_le_bytes())
 }

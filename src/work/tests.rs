@@ -32,7 +32,7 @@ fn config(fee_percent: f64) -> Arc<Config> {
     })
 }
 
-/// A template at `height` with one segwit transaction: any will do that has a witness.
+/// A template at `height` with one segwit transaction: any with a witness will do.
 fn template(height: u32) -> Arc<Template> {
     let raw = concat!(
         "01000000000101db6b1b20aa0fd7b23880be2ecbd4a98130974cf4748fb66092ac4d3ceb1a54770100000000feffffff02b8b4eb0b",

@@ -1,5 +1,5 @@
-//! Parses `ADDRESS[.worker][/share difficulty][+pseudo-share difficulty]` (`_` also starts a worker, as in the old node), and
-//! the same wishes in passwords: `d=`, `fd=` and `sd=`.
+//! Parses `ADDRESS[.worker][/share difficulty][+pseudo-share difficulty]` (`_` also starts a worker, as in the old
+//! node), and the same options in passwords: `d=`, `fd=` and `sd=`.
 
 use sharechain::coin::Network;
 use sharechain::coin::address::AddressError;
@@ -9,13 +9,13 @@ use stratum::{Difficulty, Refusal, Worker};
 
 use super::{Payout, PayoutError};
 
-/// Longest name taken; a bech32 address with a worker and two difficulties has 120 characters.
+/// Maximum length of a name; a bech32 address with a worker and two difficulties has 120 characters.
 pub const NAME_CHARACTERS_MAX: usize = 255;
 
-/// Whom `name` stands for. A name that is no address mines for `default`, as P2Pool does.
+/// Parses a user name. A name that is no address mines for `default`, as P2Pool does.
 ///
 /// # Errors
-/// What looks like an address but cannot be paid, and difficulties that are none, each with the reason.
+/// An address that cannot be paid, or an invalid difficulty, each with the reason.
 pub fn parse(name: &str, network: &Network, default: &Payout) -> Result<Worker<Payout>, Refusal> {
     let name = percent_decoded(name);
     let name = name.trim();
@@ -50,8 +50,8 @@ pub fn parse(name: &str, network: &Network, default: &Payout) -> Result<Worker<P
     Ok(Worker { name: statistics_name, payout, difficulty, notice })
 }
 
-/// Adds what `password` wishes to what the name did not. Marketplaces let their customers set little else, so there it may
-/// be said, too: `d=` or `fd=` for a fixed difficulty, `sd=` for that of shares. The rest of a password is nobody's concern.
+/// Adds difficulties from `password` that the name left out: `d=` or `fd=` for a fixed difficulty, `sd=` for that of
+/// shares. Marketplaces let their customers set little else. The rest of a password is ignored.
 pub fn with_password(mut worker: Worker<Payout>, password: &str) -> Worker<Payout> {
     let password = percent_decoded(password);
     let wish = |keys: &[&str]| {
@@ -67,8 +67,7 @@ pub fn with_password(mut worker: Worker<Payout>, password: &str) -> Worker<Payou
     worker
 }
 
-/// What firmware makes of a name that it takes for a part of a URL: `%2F` for `/`, `%2B` for `+`. What is no such code
-/// stays as it is.
+/// Decodes names that firmware encodes as part of a URL: `%2F` for `/`, `%2B` for `+`. Anything else stays as it is.
 fn percent_decoded(text: &str) -> Cow<'_, str> {
     if !text.contains('%') {
         return Cow::Borrowed(text);
@@ -113,8 +112,8 @@ fn awaits_exponent(number: &str) -> bool {
     number.strip_suffix(['e', 'E']).is_some_and(|mantissa| mantissa.parse::<f64>().is_ok())
 }
 
-/// Splits the worker off the address, at whichever separator comes first. The old node looked for a `_` first, and paid
-/// itself for `ADDRESS.rig_2`.
+/// Splits the worker off the address, at the first separator of either kind. The old node looked for a `_` first, and
+/// paid itself for `ADDRESS.rig_2`.
 fn split_worker(user: &str) -> (&str, Option<&str>) {
     match user.split_once(['.', '_']) {
         Some((address, worker)) => (address, (!worker.is_empty()).then_some(worker)),
