@@ -1,4 +1,4 @@
-//! `graph_db`: what graphs are kept in, as the reference writes it (protocol section 13.3), so that each reads the other's.
+//! `graph_db`: the graphs in the reference's format (protocol section 13.3), so that each node reads the other's.
 
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -12,42 +12,31 @@ use super::view::{ONLY, SPANS, Sums, View};
 use super::{Source, Sources, sources};
 use crate::runtime::files;
 
-/// The file in the data directory.
+/// File name in the data directory.
 pub const NAME: &str = "graph_db";
 
-/// Largest file that is read, in bytes: what a node of many miners writes in a year, ten times over.
+/// Maximum size of a file that is read, in bytes: ten times what a node of many miners writes in a year.
 const BYTES_MAX: u64 = 256 << 20;
 
-/// Longest key that is read, in bytes: a user name.
+/// Maximum length of a key that is read, in bytes: a user name.
 const KEY_BYTES_MAX: usize = 256;
 
-/// Why a file cannot be read.
+/// Error of reading a file.
 #[derive(Debug, Error)]
 pub enum FileError {
-    /// The disk does not give it.
+    /// A disk operation failed.
     #[error("cannot read {path}: {cause}")]
-    Disk {
-        /// The file.
-        path: String,
-        /// What the system said.
-        cause: io::Error,
-    },
-    /// It is too big to be one.
+    Disk { path: String, cause: io::Error },
+    /// The file is too big to be a graph_db.
     #[error("{path} has {bytes} bytes, more than the {BYTES_MAX} of any graph_db")]
     TooBig {
-        /// The file.
         path: String,
-        /// Its size.
+        /// Its size in bytes.
         bytes: u64,
     },
-    /// It is no JSON, or not of this kind.
+    /// The file is not JSON, or not of this kind.
     #[error("{path} is no graph_db: {cause}")]
-    Json {
-        /// The file.
-        path: String,
-        /// What is wrong with it.
-        cause: serde_json::Error,
-    },
+    Json { path: String, cause: serde_json::Error },
 }
 
 #[derive(Serialize)]
@@ -64,7 +53,7 @@ struct Kept {
     bins: Vec<KeptBin>,
 }
 
-/// A bin as it is written now, or as versions before 2012 wrote it: the sum or the sums, and the count of all.
+/// A bin in the current format, or in that of versions before 2012: the sum or the sums, and the total count.
 #[derive(Deserialize)]
 #[serde(untagged)]
 enum KeptBin {
@@ -88,14 +77,13 @@ impl KeptBin {
     }
 }
 
-/// What is read: views of other widths, and sources that there are no more, are left out.
+/// Content of the file: views of other widths and unknown sources are ignored.
 type Stored = BTreeMap<String, BTreeMap<String, serde_json::Value>>;
 
-/// Reads a `graph_db`, this node's or an old one's. Of sources and views that it does not have, or has in another shape,
-/// those here are empty.
+/// Reads a `graph_db` of this node or an old one. Sources and views that it lacks, or has in another shape, stay empty.
 ///
 /// # Errors
-/// It cannot be read, or is none.
+/// The file cannot be read, or is not a `graph_db`.
 pub fn read(path: &Path) -> Result<Sources, FileError> {
     let shown = || path.display().to_string();
     let disk = |cause| FileError::Disk { path: shown(), cause };
@@ -125,7 +113,7 @@ pub fn read(path: &Path) -> Result<Sources, FileError> {
     Ok(read)
 }
 
-/// Writes `sources` into the folder `dir`: whole, or not at all.
+/// Writes `sources` into the folder `dir`, atomically.
 ///
 /// # Errors
 /// The disk refuses.

@@ -1,4 +1,4 @@
-//! The log of the last day: a record each five minutes (protocol section 13.2, `/web/log`), kept in the file `stats`.
+//! Log of the last day: a record every five minutes (protocol section 13.2, `/web/log`), kept in the file `stats`.
 
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, VecDeque};
@@ -11,77 +11,76 @@ use crate::runtime::files;
 use crate::view::snapshot::Snapshot;
 use crate::view::snapshot::difficulty::hashes;
 
-/// The file in the data directory.
+/// File name in the data directory.
 const NAME: &str = "stats";
 
-/// Seconds from one record to the next.
+/// Seconds between records.
 const INTERVAL: f64 = 300.0;
 
 /// Seconds that a record is kept.
 const KEPT: f64 = 86_400.0;
 
-/// Records that fit into that time.
+/// Number of records in that time.
 const RECORDS_MAX: usize = 289;
 
-/// Largest file that is read, in bytes.
+/// Maximum size of a file that is read, in bytes.
 const BYTES_MAX: u64 = 64 << 20;
 
-/// Workers that a record names: those of the highest rates.
+/// Maximum number of workers in a record: those with the highest rates.
 const WORKERS_MAX: usize = 1000;
 
-/// Shares that a chain must have before anything is noted.
+/// Minimum height of the chain for a record.
 const HEIGHT_MIN: u32 = 10;
 
-/// One record.
+/// Record of the log.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Record {
     /// Seconds since 1970.
     pub time: f64,
     /// Hashes per second of the pool, lost shares included.
     pub pool_hash_rate: f64,
-    /// The part of them that was lost.
+    /// Lost part of the pool's hash rate, 0 to 1.
     pub pool_stale_prop: f64,
     /// Hashes per second of each worker.
     pub local_hash_rates: BTreeMap<Arc<str>, f64>,
-    /// Of these, what came too late.
+    /// Of these, hashes per second of late submissions.
     pub local_dead_hash_rates: BTreeMap<Arc<str>, f64>,
     /// Shares that this node made since it started.
     pub shares: u32,
-    /// Of these, those that were lost.
+    /// Of these, lost ones.
     pub stale_shares: u32,
-    /// How they were lost.
+    /// Lost shares by cause.
     pub stale_shares_breakdown: Breakdown,
-    /// Coins that the node's address would get if a block were found.
+    /// Coins paid to the node's address if a block were found now.
     pub current_payout: f64,
-    /// Peers.
+    /// Connections to peers.
     pub peers: Peers,
-    /// Hashes that a share takes on average.
+    /// Average number of hashes per share.
     pub attempts_to_share: f64,
-    /// Hashes that a block takes on average.
+    /// Average number of hashes per block.
     pub attempts_to_block: f64,
-    /// Coins that a block is worth.
     pub block_value: f64,
 }
 
-/// How shares were lost.
+/// Lost shares by cause.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Breakdown {
-    /// Another share was built on.
+    /// Orphans: another share was built on.
     pub orphan: u32,
-    /// They came too late.
+    /// Dead on arrival: they came too late.
     pub doa: u32,
 }
 
-/// Connections, by who opened them.
+/// Connections by direction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Peers {
-    /// Peers did.
+    /// Opened by peers.
     pub incoming: usize,
-    /// We did.
+    /// Opened by this node.
     pub outgoing: usize,
 }
 
-/// The records of the last day, oldest first.
+/// Records of the last day, oldest first.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct Log(VecDeque<Arc<Record>>);
 
@@ -90,7 +89,7 @@ impl Log {
         self.0.iter().cloned().collect()
     }
 
-    /// Notes how things stand, if it is time to.
+    /// Adds a record, if one is due.
     pub(super) fn note(&mut self, snapshot: &Snapshot, now: f64) {
         if self.0.back().is_some_and(|last| (0.0..INTERVAL).contains(&(now - last.time))) {
             return;
@@ -102,7 +101,7 @@ impl Log {
         }
     }
 
-    /// What is kept in `dir`; nothing if there is no such file.
+    /// Reads the log in `dir`; empty if there is no file.
     pub(super) fn read(dir: &Path) -> io::Result<Self> {
         let file = match File::open(dir.join(NAME)) {
             Ok(file) => file,
@@ -121,7 +120,7 @@ impl Log {
     }
 }
 
-/// How things stand; none while the chain is too short to tell or there is no template.
+/// Makes a record; `None` while the chain is too short or there is no template.
 fn record(snapshot: &Snapshot, now: f64) -> Option<Record> {
     let (pool, block) = (snapshot.pool.as_ref()?, snapshot.block.as_ref()?);
     if snapshot.chain.height < HEIGHT_MIN {

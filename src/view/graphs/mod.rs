@@ -1,5 +1,5 @@
-//! Graphs over an hour, a day, a week, a month and a year, as the reference draws them (protocol section 13.3), and its log
-//! of the last day. Kept in the data directory in its format, so that they survive restarts and moves from it.
+//! Graphs over an hour, a day, a week, a month and a year, as the reference draws them (protocol section 13.3), and its
+//! log of the last day. Kept in the data directory in its format, so that they survive restarts and a move from it.
 //!
 //! ```text
 //!  figures, rates, traffic ── every 5 s ──▶ Graphs ──▶ http
@@ -34,26 +34,26 @@ use crate::view::snapshot::Snapshot;
 use log::Log;
 use sample::{OwnShares, Sampler};
 
-/// How often samples are taken.
+/// Interval of samples.
 const SAMPLE_INTERVAL: Duration = Duration::from_secs(5);
 
-/// How often graphs are written to disk.
+/// Interval of writing the graphs to disk.
 const WRITE_INTERVAL: Duration = Duration::from_secs(100);
 
-/// Miners whose lines a bin has: the busiest. The reference keeps ten thousand, which a year of bins has no room for.
+/// Maximum number of miners in a bin: the busiest. The reference keeps ten thousand, too many for a year of bins.
 const MINERS_KEPT: usize = 256;
 
-/// Keys that other sources keep.
+/// Maximum number of keys in a bin of other sources.
 const KEPT: usize = 20;
 
-/// A source of samples.
+/// Description of a source of samples.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Description {
-    /// What it is called in paths and files.
+    /// Name in paths and files.
     pub name: &'static str,
-    /// How its samples are kept.
+    /// Form in which its samples are kept.
     pub shape: Shape,
-    /// What its values are, with their unit.
+    /// Meaning and unit of its values.
     pub what: &'static str,
 }
 
@@ -65,14 +65,8 @@ const fn describe(name: &'static str, kind: Kind, is_multi: bool, keep: usize, w
 pub const DESCRIPTIONS: [Description; 13] = [
     describe("local_hash_rate", Kind::Rate, false, KEPT, "hashes/s of this node's miners"),
     describe("local_dead_hash_rate", Kind::Rate, false, KEPT, "hashes/s of these that came too late"),
-    describe(
-        "local_share_hash_rates",
-        Kind::Rate,
-        true,
-        KEPT,
-        "hashes/s of this node's shares, by what became of them",
-    ),
-    describe("pool_rates", Kind::GaugeOrZero, true, KEPT, "hashes/s of the pool, by what became of them"),
+    describe("local_share_hash_rates", Kind::Rate, true, KEPT, "hashes/s of this node's shares, by outcome"),
+    describe("pool_rates", Kind::GaugeOrZero, true, KEPT, "hashes/s of the pool, by outcome"),
     describe("current_payout", Kind::Gauge, false, KEPT, "coins for the node's address if a block were found"),
     describe("current_payouts", Kind::Gauge, true, MINERS_KEPT, "coins for each miner if a block were found"),
     describe("peers", Kind::Gauge, true, KEPT, "peers, by who opened the connection"),
@@ -102,12 +96,11 @@ impl Source {
         Self { description, views: SPANS.map(View::new) }
     }
 
-    /// What it is called.
     pub fn name(&self) -> &'static str {
         self.description.name
     }
 
-    /// Whether there are no samples.
+    /// True if there are no samples.
     pub fn is_empty(&self) -> bool {
         self.views.iter().all(View::is_empty)
     }
@@ -118,7 +111,7 @@ impl Source {
         }
     }
 
-    /// The view of this name at the time `t`, newest bin first; none if there is no such view.
+    /// Draws the view of this name at the time `t`, newest bin first; `None` if there is no such view.
     pub fn draw(&self, view: &str, t: f64) -> Option<Vec<Bin>> {
         let index = SPANS.iter().position(|span| span.name == view)?;
         Some(self.views[index].draw(self.description.shape, t))
@@ -128,12 +121,12 @@ impl Source {
 /// All sources, in the order of [`DESCRIPTIONS`].
 pub type Sources = Vec<Arc<Source>>;
 
-/// All sources, without samples.
+/// Creates all sources, without samples.
 pub fn sources() -> Sources {
     DESCRIPTIONS.iter().map(|description| Arc::new(Source::new(description))).collect()
 }
 
-/// The graphs, to be read. Clones share them.
+/// Handle to the graphs. Clones share them.
 #[derive(Debug, Clone)]
 pub struct Graphs(Arc<Mutex<State>>);
 
@@ -150,18 +143,18 @@ impl Default for Graphs {
 }
 
 impl Graphs {
-    /// The bins of a source's view now, newest first; none if there is no such source or view.
+    /// Bins of a source's view now, newest first; `None` if there is no such source or view.
     pub fn draw(&self, source: &str, view: &str) -> Option<Vec<Bin>> {
         let found = self.0.lock().sources.iter().find(|found| found.name() == source).cloned()?;
         found.draw(view, unix_now())
     }
 
-    /// What was noted over the last day, oldest first.
+    /// Records of the last day, oldest first.
     pub fn log(&self) -> Vec<Arc<Record>> {
         self.0.lock().log.records()
     }
 
-    /// Adds a sample. A copy is made first where somebody reads the source this moment.
+    /// Adds a sample. Copies the source first if a reader holds it.
     fn add(&self, source: &str, t: f64, sample: &[(Arc<str>, f64)]) {
         let mut state = self.0.lock();
         if let Some(found) = state.sources.iter_mut().find(|found| found.name() == source) {
@@ -169,7 +162,7 @@ impl Graphs {
         }
     }
 
-    /// Takes over what is on disk in `dir`, if there is something.
+    /// Loads the files in `dir`, if any.
     fn load(&self, dir: &Path) {
         let path = dir.join(file::NAME);
         let read = path.exists().then(|| file::read(&path));
@@ -177,12 +170,12 @@ impl Graphs {
         let mut state = self.0.lock();
         match read {
             Some(Ok(sources)) => state.sources = sources,
-            Some(Err(error)) => warn!(%error, "graphs begin anew"),
+            Some(Err(error)) => warn!(%error, "graphs start empty"),
             None => {}
         }
         match log {
             Ok(log) => state.log = log,
-            Err(error) => warn!(%error, "the log of the last day begins anew"),
+            Err(error) => warn!(%error, "the log of the last day starts empty"),
         }
     }
 
@@ -193,26 +186,26 @@ impl Graphs {
         };
         let result = file::write(&sources, dir).and_then(|()| log.write(dir));
         if let Err(error) = &result {
-            warn!(%error, dir = %dir.display(), "graphs cannot be written");
+            warn!(%error, dir = %dir.display(), "cannot write graphs");
         }
         disk.report(Part::Graphs, result.err().map(|error| format!("cannot write in {}: {error}", dir.display())));
     }
 }
 
-/// What graphs are drawn of.
+/// Inputs of the graphs.
 #[derive(Debug, Clone)]
 pub struct Inputs {
-    /// What pages show.
+    /// Snapshot of the node.
     pub snapshot: watch::Receiver<Arc<Snapshot>>,
-    /// What miners do.
+    /// Miners' rates.
     pub rates: watch::Receiver<Arc<Rates>>,
-    /// The share chain, which tells what becomes of our shares.
+    /// Share chain, for the outcome of our shares.
     pub chain: chain::Handle,
-    /// Bytes from and to peers.
+    /// Traffic with peers.
     pub traffic: Arc<Traffic>,
 }
 
-/// Takes samples for `graphs` until `stop`, and keeps them in the data directory from when that is this process's.
+/// Takes samples for `graphs` until `stop`, and keeps them on disk while the data directory is ours.
 pub async fn run(graphs: Graphs, inputs: Inputs, (data_dir, disk): (DataDir, DiskHealth), stop: CancellationToken) {
     let mut events = inputs.chain.events.subscribe();
     let mut own = OwnShares::default();
@@ -231,13 +224,13 @@ pub async fn run(graphs: Graphs, inputs: Inputs, (data_dir, disk): (DataDir, Dis
     loop {
         tokio::select! {
             () = stop.cancelled() => break,
-            // What another process writes now is read when that ends.
+            // The files of another process are read when it ends.
             () = &mut waiting, if !is_loaded => {
                 is_loaded = true;
                 let (graphs, dir) = (graphs.clone(), data_dir.path().to_owned());
                 let loading = tokio::task::spawn_blocking(move || graphs.load(&dir));
                 loading.await.expect("reading graphs does not panic");
-                info!(file = file::NAME, "graphs are kept");
+                info!(file = file::NAME, "graphs loaded");
             }
             _ = samples.tick() => {
                 sampler.sample(&graphs, &inputs, unix_now());
@@ -249,7 +242,7 @@ pub async fn run(graphs: Graphs, inputs: Inputs, (data_dir, disk): (DataDir, Dis
                 Ok(_) | Err(broadcast::error::RecvError::Lagged(_)) => {}
                 Err(broadcast::error::RecvError::Closed) => break,
             },
-            // Samples are taken meanwhile: a disk may hang.
+            // In the background: a disk may hang.
             _ = writes.tick(), if is_loaded && writing.is_none() => writing = Some(write()),
             () = async { finish(&mut writing).await }, if writing.is_some() => {}
         }
@@ -261,7 +254,7 @@ pub async fn run(graphs: Graphs, inputs: Inputs, (data_dir, disk): (DataDir, Dis
     }
 }
 
-/// Waits for the writing that is under way, if any.
+/// Waits for the current write, if any.
 async fn finish(writing: &mut Option<JoinHandle<()>>) {
     if let Some(written) = writing {
         written.await.expect("writing graphs does not panic");

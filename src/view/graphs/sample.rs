@@ -1,4 +1,4 @@
-//! What is drawn: samples of the figures, and what becomes of our own shares.
+//! Samples of the snapshot for the graphs, and the outcome of our own shares.
 
 use sharechain::share::{Share, ShareHash};
 use std::collections::{HashMap, HashSet, VecDeque};
@@ -11,16 +11,16 @@ use crate::rates::Rates;
 use crate::view::snapshot::Snapshot;
 use crate::view::snapshot::difficulty::hashes;
 
-/// Shares that a chain must have before its figures are drawn.
+/// Minimum height of the chain for samples of it.
 const HEIGHT_MIN: u32 = 10;
 
-/// Seconds after which it is looked whether a share of ours is in the chain.
+/// Seconds after which the outcome of an own share is looked up.
 const SETTLED_AFTER: f64 = 200.0;
 
-/// Our shares that wait for that.
+/// Maximum number of own shares waiting for that.
 const UNSETTLED_MAX: usize = 10_000;
 
-/// Takes samples of what only grows by what it grew, and of the rest as it is.
+/// Takes samples: counters as differences, other values as they are.
 #[derive(Debug)]
 pub(super) struct Sampler {
     rates: Arc<Rates>,
@@ -30,7 +30,7 @@ pub(super) struct Sampler {
 }
 
 impl Sampler {
-    /// What was before `now` is not drawn.
+    /// Changes before `now` are not drawn.
     pub(super) fn new(inputs: &Inputs, now: f64) -> Self {
         let rates = inputs.rates.borrow().clone();
         Self { rates, received: inputs.traffic.received(), sent: inputs.traffic.sent(), sampled: now }
@@ -38,7 +38,7 @@ impl Sampler {
 
     /// Adds a sample to each graph.
     pub(super) fn sample(&mut self, graphs: &Graphs, inputs: &Inputs, now: f64) {
-        // Half of the time that it was measured over ago: a bin's width is far more.
+        // The middle of the measured period; bins are far wider.
         let middle = f64::midpoint(self.sampled.min(now), now);
         self.sampled = now;
         self.miners(graphs, inputs.rates.borrow().clone(), middle);
@@ -52,9 +52,9 @@ impl Sampler {
         graphs.0.lock().log.note(&snapshot, now);
     }
 
-    /// What miners did since the last sample.
+    /// Samples the miners' work since the last sample.
     fn miners(&mut self, graphs: &Graphs, rates: Arc<Rates>, at: f64) {
-        // An account that was given up and opened again has less than before.
+        // An account that was closed and reopened has less than before.
         let grown = |now: f64, before: Option<f64>| before.filter(|before| *before <= now).map_or(now, |b| now - b);
         let one = |value| [(Arc::from(ONLY), value)];
         graphs.add("local_hash_rate", at, &one(grown(rates.hashes, Some(self.rates.hashes))));
@@ -77,7 +77,7 @@ impl Sampler {
     }
 }
 
-/// What is measured as it is.
+/// Samples the values that are no counters.
 fn measured(graphs: &Graphs, snapshot: &Snapshot, now: f64) {
     let one = |value| [(Arc::from(ONLY), value)];
     if let Ok(process) = procfs_memory() {
@@ -111,11 +111,11 @@ fn measured(graphs: &Graphs, snapshot: &Snapshot, now: f64) {
     graphs.add("current_payouts", now, &of_miners);
 }
 
-/// Our shares whose place is not settled.
+/// Own shares whose outcome is open.
 #[derive(Debug, Default)]
 pub(super) struct OwnShares {
     waiting: VecDeque<FoundShare>,
-    /// Late ones, which are told of once more when they are verified.
+    /// Late shares, for which another event follows when they are verified.
     late: HashSet<ShareHash>,
 }
 
@@ -128,7 +128,7 @@ struct FoundShare {
 }
 
 impl OwnShares {
-    /// We found a share; `is_late` if it came too late to be the tip's child.
+    /// Records an own share; `is_late` if it came too late to be the tip's child.
     pub(super) fn found(&mut self, graphs: &Graphs, share: &Share, is_late: bool, now: f64) {
         let hash = share.hash();
         if self.late.contains(&hash) || self.waiting.len() >= UNSETTLED_MAX {
@@ -143,7 +143,7 @@ impl OwnShares {
         self.waiting.push_back(FoundShare { hash, at: now, hashes, is_late });
     }
 
-    /// Looks what became of those that were found long enough ago.
+    /// Looks up the outcome of shares that are old enough.
     pub(super) async fn settle(&mut self, graphs: &Graphs, chain: &chain::Handle, now: f64) {
         let mut old = Vec::new();
         while self.waiting.front().is_some_and(|found| now - found.at >= SETTLED_AFTER) {
@@ -173,7 +173,7 @@ impl OwnShares {
     }
 }
 
-/// Bytes of memory that this process holds.
+/// Memory of this process in bytes.
 fn procfs_memory() -> std::io::Result<f64> {
     let text = std::fs::read_to_string("/proc/self/statm")?;
     let pages: Option<f64> = text.split(' ').nth(1).and_then(|pages| pages.parse().ok());

@@ -1,42 +1,42 @@
-//! One view of one source: bins of equal width that move with the time, as the reference keeps them (protocol section 13.3).
+//! One view of one source: bins of equal width that move with time, as in the reference (protocol section 13.3).
 
 use serde::{Serialize, Serializer};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-/// The key of sources that have one value, and of the count of samples where what is not told is 0.
+/// Key of sources with one value, and of the count of samples where missing keys count as 0.
 pub const ONLY: &str = "null";
 
-/// How samples become a bin's value.
+/// Conversion of samples to a bin's value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// Amounts of work or bytes: their sum over the bin's width.
     Rate,
     /// Measurements: their mean.
     Gauge,
-    /// The same, where a key that a sample lacks was 0.
+    /// Measurements, where a key missing from a sample was 0.
     GaugeOrZero,
 }
 
-/// How a source's samples are kept.
+/// Form in which a source's samples are kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Shape {
-    /// How samples become values.
+    /// Conversion of samples to values.
     pub kind: Kind,
-    /// Whether there are several values by key, or one alone.
+    /// True for several values by key, false for a single one.
     pub is_multi: bool,
-    /// Keys that a bin keeps at most: those with the largest values.
+    /// Maximum number of keys in a bin: those with the largest values.
     pub keep: usize,
 }
 
-/// How long a view reaches back, and how finely.
+/// Range and resolution of a view.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Span {
-    /// What it is called in paths.
+    /// Name in paths.
     pub name: &'static str,
-    /// How many bins it has.
+    /// Number of bins.
     pub bins: usize,
-    /// Seconds that one is wide.
+    /// Width of a bin in seconds.
     pub width: f64,
 }
 
@@ -49,7 +49,7 @@ pub const SPANS: [Span; 5] = [
     Span { name: "last_year", bins: 300, width: 105_192.0 },
 ];
 
-/// By key, the sum of samples and how many there were.
+/// Sum and number of samples, by key.
 pub(super) type Sums = BTreeMap<Arc<str>, (f64, f64)>;
 
 /// The bins of one view, newest first.
@@ -60,19 +60,19 @@ pub struct View {
     pub(super) bins: VecDeque<Sums>,
 }
 
-/// What a bin says.
+/// Value of a bin.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Value {
-    /// Nothing is known.
+    /// Unknown.
     Unknown,
-    /// Of a source with one value.
+    /// Value of a source with one value.
     One(f64),
-    /// By key.
+    /// Values by key.
     Many(BTreeMap<Arc<str>, f64>),
 }
 
 impl Value {
-    /// The sum over some keys, as a source with one value would have it.
+    /// Sum over some keys, in the form of a source with one value.
     #[must_use]
     pub fn total_of(&self, keys: &[&str]) -> Value {
         match self {
@@ -95,16 +95,15 @@ impl Serialize for Value {
     }
 }
 
-/// A bin as it is drawn; in JSON `[center, value, width, default]`.
+/// Bin of a drawn graph; in JSON `[center, value, width, default]`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Bin {
-    /// The middle of its time, seconds since 1970.
+    /// Middle of its time, seconds since 1970.
     pub center: f64,
-    /// What it says.
     pub value: Value,
-    /// Seconds that it covers; fewer than the others for the newest.
+    /// Seconds covered; fewer for the newest bin.
     pub width: f64,
-    /// What a key counts that it lacks: 0, or none where that is not known.
+    /// Value of a missing key: 0, or `None` where it is unknown.
     pub default: Option<u8>,
 }
 
@@ -115,23 +114,23 @@ impl Serialize for Bin {
 }
 
 impl View {
-    /// Without samples.
+    /// Creates a view without samples.
     pub fn new(span: Span) -> Self {
         Self { span, last_bin_end: 0.0, bins: (0..span.bins).map(|_| Sums::new()).collect() }
     }
 
-    /// As it was kept; none if it is not of this view's shape.
+    /// Restores a stored view; `None` if it does not fit this span.
     pub fn kept(span: Span, last_bin_end: f64, bins: Vec<Sums>) -> Option<Self> {
         let is_right = bins.len() == span.bins && last_bin_end.is_finite() && last_bin_end >= 0.0;
         is_right.then(|| Self { span, last_bin_end, bins: bins.into() })
     }
 
-    /// Whether anything was ever sampled here.
+    /// True if nothing was ever sampled.
     pub fn is_empty(&self) -> bool {
         self.bins.iter().all(BTreeMap::is_empty)
     }
 
-    /// Adds a sample of the time `t`, seconds since 1970. What is older than the view is not kept.
+    /// Adds a sample of the time `t`, seconds since 1970. Samples older than the view are dropped.
     pub(super) fn add(&mut self, shape: Shape, t: f64, sample: &[(Arc<str>, f64)]) {
         self.advance(t);
         let back = ((self.last_bin_end - self.span.width - t) / self.span.width).ceil().max(0.0);
@@ -165,7 +164,7 @@ impl View {
         }
     }
 
-    /// What is drawn at the time `t`, newest first.
+    /// Draws the bins at the time `t`, newest first.
     pub fn draw(&self, shape: Shape, t: f64) -> Vec<Bin> {
         let mut now = self.clone();
         now.advance(t);
@@ -198,7 +197,7 @@ fn values(kind: Kind, sums: &Sums, width: f64) -> Option<BTreeMap<Arc<str>, f64>
         Some(sums.iter().map(|(key, (sum, count))| (key.clone(), divide(*sum, *count))).collect())
     };
     match kind {
-        // The newest bin may have begun this instant.
+        // The newest bin may have width 0.
         Kind::Rate => of(&|sum, _| if width > 0.0 { sum / width } else { 0.0 }),
         Kind::Gauge => of(&|sum, count| sum / count),
         Kind::GaugeOrZero => {

@@ -4,13 +4,13 @@ use ruint::aliases::U320;
 use sharechain::chain::ratio;
 use sharechain::share::{Attempts, Target};
 
-/// The bdiff of a target: how much harder it is than Bitcoin's easiest, 0xffff·2^208, as the reference computes it.
+/// Bdiff of a target: its difficulty relative to Bitcoin's easiest, 0xffff·2^208, computed as in the reference.
 pub fn bdiff(target: Target) -> f64 {
     let easiest = (U320::from(0xffff_0000_u64) << 192) + U320::from(1);
     ratio(easiest, target.0 + U320::from(1))
 }
 
-/// A number of hashes as a double.
+/// Converts a number of hashes to a double.
 pub fn hashes(attempts: Attempts) -> f64 {
     ratio(attempts.0, U320::from(1))
 }

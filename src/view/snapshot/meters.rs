@@ -1,10 +1,10 @@
-//! What Prometheus is told of the figures. What cannot be told yet is NaN, which boards leave out.
+//! Metrics of the snapshot. Unknown values are NaN, which boards leave out.
 
 use metrics::{Unit, describe_gauge, describe_histogram, gauge};
 
 use super::{Estimate, Snapshot};
 
-/// Names and explains the metrics.
+/// Describes the metrics.
 pub(super) fn describe() {
     describe_histogram!("figures_seconds", Unit::Seconds, "Making the figures that pages and the like show");
     describe_gauge!("figures_payees", "Payees of the next block");
@@ -24,7 +24,7 @@ pub(super) fn describe() {
     describe_gauge!("figures_payout_satoshis", "What the node's own address would get if a block were found now");
 }
 
-/// Tells the figures.
+/// Sets the metrics.
 #[expect(clippy::cast_precision_loss, reason = "counts of what fits into memory, and fewer than 2^53 satoshis")]
 pub(super) fn tell(snapshot: &Snapshot) {
     let set = |name: &'static str, value: Option<f64>| gauge!(name).set(value.unwrap_or(f64::NAN));

@@ -1,5 +1,4 @@
-//! What the share chain, miners, the daemon and peers say together: one immutable snapshot that everything reads which
-//! shows the node to people.
+//! State of the share chain, miners, the daemon and peers: one immutable snapshot for every display of the node.
 //!
 //! ```text
 //!  sharechain ── look (bounded, on its owner's side) ─▶┐
@@ -7,8 +6,8 @@
 //!                                                      ┘
 //! ```
 //!
-//! Made on a new tip and every few seconds, at most once a second; never for a request. A single share is asked for when
-//! somebody wants it ([`share`]).
+//! Made on a new tip and every few seconds, at most once a second; never for a request. Single shares are looked up on
+//! demand ([`share`]).
 
 pub mod difficulty;
 mod meters;
@@ -35,18 +34,17 @@ use crate::runtime::disk::Troubles;
 use crate::template::Template;
 use crate::work::Gate;
 
-/// How often figures are made when nothing happens.
+/// Interval of snapshots without events.
 pub const INTERVAL: Duration = Duration::from_secs(5);
 
-/// The least time from one making to the next.
+/// Minimum time between two snapshots.
 const REST: Duration = Duration::from_secs(1);
 
-/// What the operator decided, as far as figures tell of it.
+/// Operator's settings that the snapshot shows.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// The network.
     pub network: &'static Network,
-    /// Who is paid when a worker's name is no address.
+    /// Address paid when a worker's name is no address.
     pub payout_address: Arc<str>,
     /// Percentage of work that pays the operator.
     pub fee_percent: f64,
@@ -54,215 +52,213 @@ pub struct Config {
     pub donation_percent: f64,
 }
 
-/// What figures are made from.
+/// Inputs of the snapshot.
 #[derive(Debug, Clone)]
 pub struct Inputs {
-    /// The share chain.
     pub chain: chain::Handle,
-    /// From the daemon.
+    /// Templates of the daemon.
     pub templates: watch::Receiver<Option<Arc<Template>>>,
     /// The daemon's condition.
     pub health: watch::Receiver<Health>,
-    /// What miners do.
+    /// Miners' rates.
     pub rates: watch::Receiver<Arc<Rates>>,
-    /// The pool's network.
+    /// Status of the P2P task.
     pub peers: watch::Receiver<Arc<p2p::Status>>,
-    /// Whether there may be work.
+    /// State of the gate.
     pub gate: watch::Receiver<Gate>,
     /// The parts that cannot write to the disk.
     pub disk: watch::Receiver<Arc<Troubles>>,
 }
 
-/// The snapshot.
+/// Snapshot of the node.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Snapshot {
-    /// When it was made, seconds since 1970.
+    /// Time at which it was made, seconds since 1970.
     pub time: f64,
-    /// When the node started, seconds since 1970.
+    /// Time at which the node started, seconds since 1970.
     pub started: f64,
-    /// This software's version.
+    /// Version of this software.
     pub version: &'static str,
-    /// The network's name, as `--net` has it.
+    /// Name of the network, as in `--net`.
     pub network: &'static str,
-    /// The coin's ticker symbol.
+    /// Ticker symbol of the coin.
     pub symbol: &'static str,
-    /// Who is paid when a worker's name is no address.
+    /// Address paid when a worker's name is no address.
     pub payout_address: Arc<str>,
     /// Percentage of work that pays the operator.
     pub fee_percent: f64,
     /// Percentage of payouts that goes to the author of the reference.
     pub donation_percent: f64,
-    /// What is wrong, in words for people; empty when nothing is.
+    /// Warnings, in words for people; empty if all is well.
     pub warnings: Vec<String>,
-    /// The warning that our clock is wrong, which stands among the others as well; none while nothing speaks against it.
+    /// Warning that our clock is wrong, also part of the others; `None` without evidence.
     pub clock: Option<String>,
-    /// What miners wait for; none while they are served.
+    /// Reason why miners wait; `None` while they are served.
     pub waiting: Option<Arc<str>>,
-    /// The daemon.
+    /// State of the daemon.
     pub daemon: Daemon,
-    /// The next block; none while there is no template.
+    /// Next block; `None` while there is no template.
     pub block: Option<NextBlock>,
-    /// The pool; none while its chain has fewer than two shares.
+    /// Pool; `None` while its chain has fewer than two shares.
     pub pool: Option<Pool>,
     /// This node's miners.
     pub local: Local,
-    /// What miners did, worker by worker. Once a second on its own `watch`; here as of `time`.
+    /// Miners' rates by worker, as of `time`. Updated every second on its own `watch`.
     pub rates: Arc<Rates>,
-    /// Satoshis that each payee would get if a block were found now, the donation address among them, without the finder's
-    /// own half percent. Empty without a template.
+    /// Satoshis for each payee if a block were found now, including the donation address, without the finder's own half
+    /// percent. Empty without a template.
     pub payouts: BTreeMap<Payee, u64>,
-    /// Each payee's part of the work of the last [`STRETCH`](pool::STRETCH) shares, 0 to 1.
+    /// Part of each payee in the work of the last [`STRETCH`](pool::STRETCH) shares, 0 to 1.
     pub users: BTreeMap<Payee, f64>,
-    /// What each payee of the whole chain lost of its shares, 0 to 1, as far as it said.
+    /// Lost part of each payee's shares in the whole chain, 0 to 1, as far as announced.
     pub user_stales: BTreeMap<Payee, f64>,
-    /// The share chain.
+    /// View of the share chain.
     pub chain: Arc<PoolView>,
-    /// The pool's network.
+    /// Status of the P2P task.
     pub peers: Arc<p2p::Status>,
 }
 
-/// The daemon's condition.
+/// State of the daemon.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct Daemon {
-    /// What it calls itself; empty until known.
+    /// Its version string; empty until known.
     pub version: String,
-    /// The last failure, while it lasts.
+    /// Last failure, while it lasts.
     pub trouble: Option<String>,
-    /// Nothing came for so long that miners were sent away.
+    /// Set if it has been silent for so long that miners were disconnected.
     pub gone: bool,
-    /// Whether the P2P connection to it is up.
+    /// Set while the P2P connection to it is up.
     pub p2p_connected: bool,
-    /// Seconds that it took over the last template that was asked for.
+    /// Duration in seconds of the last template request.
     pub template_seconds: Option<f64>,
-    /// Seconds since a call last succeeded; none if none has.
+    /// Seconds since the last successful call; `None` before the first.
     pub seconds_since_success: Option<f64>,
 }
 
-/// The block that is mined on.
+/// Block being mined.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct NextBlock {
-    /// Its height.
     pub height: u32,
-    /// The block that it builds on, as daemons print it.
+    /// Hash of the previous block, as daemons print it.
     pub previous: String,
-    /// Its bdiff.
+    /// Bdiff of the block.
     pub difficulty: f64,
-    /// Hashes that it takes on average.
+    /// Average number of hashes to solve it.
     #[serde(serialize_with = "as_double")]
     pub attempts: Attempts,
-    /// What its coinbase pays in all, in satoshis.
+    /// Total of its coinbase, in satoshis.
     pub value: u64,
-    /// Transactions without the coinbase.
+    /// Number of transactions without the coinbase.
     pub transactions: usize,
-    /// Hashes per second of the whole network, by its difficulty and block period.
+    /// Hash rate of the whole network per second, by difficulty and block period.
     pub network_hash_rate: f64,
 }
 
-/// The pool as its shares tell.
+/// State of the pool, by its shares.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Pool {
-    /// Over the last hour's shares, as far as there are.
+    /// Over the last hour's shares, or as many as there are.
     pub hour: Stretch,
-    /// Over the last [`STRETCH`](pool::STRETCH) shares, as far as there are.
+    /// Over the last [`STRETCH`](pool::STRETCH) shares, or as many as there are.
     pub stretch: Stretch,
-    /// The bdiff of the easiest share that may follow.
+    /// Bdiff of the easiest share that may follow.
     pub share_difficulty: f64,
-    /// Hashes that such a share takes on average.
+    /// Average number of hashes for such a share.
     #[serde(serialize_with = "as_double")]
     pub attempts_to_share: Attempts,
-    /// Seconds until the pool's next block, on average; none while there is no template or no rate.
+    /// Average seconds until the pool's next block; `None` while there is no template or no rate.
     pub seconds_to_block: Option<f64>,
-    /// Share versions that the last hour's shares vote for, in hashes per second, stales left out.
+    /// Share versions voted for in the last hour, in hashes per second, without stales.
     pub desired_versions: BTreeMap<u64, f64>,
-    /// How lucky the pool was.
+    /// Luck of the pool.
     pub luck: Luck,
 }
 
-/// A stretch of the best chain, from its end down.
+/// Part of the best chain, from its tip down.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Stretch {
-    /// Shares in it.
+    /// Number of shares.
     pub shares: u32,
-    /// Hashes per second that made it into the chain.
+    /// Hashes per second of the shares in the chain.
     pub nonstale_hash_rate: f64,
-    /// Hashes per second, lost shares included as far as miners said.
+    /// Hashes per second, including lost shares as far as miners announced them.
     pub hash_rate: f64,
-    /// The part that was lost, 0 to 1, as far as miners said.
+    /// Lost part, 0 to 1, as far as miners announced it.
     pub stale_proportion: f64,
-    /// Hashes per second of all its shares, the newest left out.
+    /// Hashes per second of all its shares except the newest.
     pub good: f64,
-    /// Of these, by miners who announced an orphan.
+    /// Of these, by miners that announced an orphan.
     pub orphan: f64,
-    /// Of these, by miners who announced a share that was dead on arrival.
+    /// Of these, by miners that announced a share dead on arrival.
     pub dead: f64,
 }
 
-/// Blocks found among the chain's shares, and how many were to be expected of them.
+/// Number of blocks among the chain's shares, found and expected.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
 pub struct Luck {
     /// Shares of the chain that solved their blocks.
     pub found: u32,
-    /// What the chain's work was worth in blocks.
+    /// Number of blocks expected from the chain's work.
     pub expected: f64,
-    /// One through the other: above 1 is lucky. None while `expected` is less than a hundredth of a block.
+    /// `found / expected`: above 1 is lucky. `None` while `expected` is less than a hundredth of a block.
     pub ratio: Option<f64>,
 }
 
-/// This node's miners, and its own shares since it started.
+/// State of this node's miners, and its own shares since it started.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct Local {
-    /// Hashes per second over the last ten minutes, late ones included.
+    /// Hashes per second over the last ten minutes, including late ones.
     pub hash_rate: f64,
-    /// Of these, what came for work that had been dropped.
+    /// Of these, hashes per second for dropped work.
     pub late_hash_rate: f64,
-    /// Shares made, orphans and dead ones included.
+    /// Own shares, including orphans and dead ones.
     pub shares: u32,
-    /// Not in the chain although they came in time.
+    /// Own shares that came in time but are not in the chain.
     pub orphan: u32,
-    /// Not in the chain because they came late.
+    /// Own shares that came late and are not in the chain.
     pub dead: u32,
-    /// The part of our shares that was lost, with the interval that it is in by 95 %.
+    /// Lost part of our shares, with its 95 % interval.
     pub stale: Option<Estimate>,
-    /// What we get of what our hashes are worth against the average of the pool: 1 is as good as the others.
+    /// Our part of the rewards relative to our part of the pool's hash rate: 1 is as good as the others.
     pub efficiency: Option<Estimate>,
-    /// The same if our miners never sent anything late.
+    /// The same if our miners never submitted anything late.
     pub efficiency_if_miners_perfect: Option<f64>,
     /// Our shares among the last hour's of the chain.
     pub last_hour: LastHour,
-    /// The bdiff of the last share that we found for each payee and that the chain has.
+    /// Bdiff of our last share in the chain, by payee.
     pub last_difficulties: BTreeMap<Payee, f64>,
-    /// Seconds until our next share, on average; none while there is no rate.
+    /// Average seconds until our next share; `None` while there is no rate.
     pub seconds_to_share: Option<f64>,
-    /// Satoshis that the node's payout address would get if a block were found now.
+    /// Satoshis for the node's payout address if a block were found now.
     pub payout: u64,
 }
 
-/// A measured part, and where it may really be.
+/// Measured part with its confidence interval.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Estimate {
-    /// As measured.
+    /// Measured value.
     pub value: f64,
-    /// The interval's lower end (Wilson score, 95 %).
+    /// Lower end of the interval (Wilson score, 95 %).
     pub low: f64,
-    /// Its upper end.
+    /// Upper end of the interval.
     pub high: f64,
 }
 
 /// Our shares among the last hour's of the chain.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
 pub struct LastHour {
-    /// In the chain.
+    /// Shares in the chain.
     pub unstale: u32,
-    /// Announced there as orphans.
+    /// Shares announced there as orphans.
     pub orphan: u32,
-    /// Announced there as dead on arrival.
+    /// Shares announced there as dead on arrival.
     pub dead: u32,
-    /// Hashes per second of those in the chain.
+    /// Hash rate of those in the chain, per second.
     pub nonstale_hash_rate: f64,
 }
 
 impl Snapshot {
-    /// Of a node that has just started.
+    /// Snapshot of a node that has just started.
     pub fn new(config: &Config, started: f64) -> Self {
         Self {
             time: started,
@@ -295,12 +291,12 @@ impl Snapshot {
     }
 }
 
-/// Names and explains the metrics of this part.
+/// Describes the metrics of this part.
 pub fn describe() {
     meters::describe();
 }
 
-/// Publishes figures until `stop`.
+/// Publishes snapshots until `stop`.
 pub async fn run(config: Config, inputs: Inputs, snapshot: watch::Sender<Arc<Snapshot>>, stop: CancellationToken) {
     let started = snapshot.borrow().started;
     let mut tips = inputs.chain.tips.clone();
@@ -314,7 +310,7 @@ pub async fn run(config: Config, inputs: Inputs, snapshot: watch::Sender<Arc<Sna
             () = stop.cancelled() => return,
             _ = ticks.tick() => {}
             changed = tips.changed() => if changed.is_err() { return },
-            // What the next block pays, and for which target.
+            // Affects the next block's payouts and target.
             changed = templates.changed() => if changed.is_err() { return },
             changed = gate.changed() => if changed.is_err() { return },
         }

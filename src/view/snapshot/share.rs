@@ -1,4 +1,4 @@
-//! One share, asked for by its hash: what pages and the old JSON tell of it.
+//! Look-up of a single share by its hash, for pages and the old JSON.
 
 use sharechain::chain::Sharechain;
 use sharechain::merkle::Digest;
@@ -10,43 +10,42 @@ use tokio::sync::Semaphore;
 
 use crate::chain;
 
-/// The chain's owner does other things for so long between two shares that somebody asks for.
+/// Pause between two look-ups, for the chain owner's other work.
 const REST: Duration = Duration::from_millis(10);
 
-/// Children that are told of.
+/// Maximum number of children returned.
 const CHILDREN_MAX: usize = 100;
 
-/// Ancestors that are told of.
+/// Maximum number of ancestors returned.
 const ANCESTORS: u32 = 8;
 
-/// A share and where it stands.
+/// A share and its position in the chain.
 #[derive(Debug, Clone)]
 pub struct SharePosition {
-    /// The share.
     pub share: Arc<Share>,
     /// Its children, those with the most children of their own first; at most a hundred.
     pub children: Vec<ShareHash>,
-    /// Its nearest ancestors, the parent first.
+    /// Its nearest ancestors, parent first.
     pub ancestors: Vec<ShareHash>,
-    /// Whether it fits its ancestors.
+    /// True if it fits its ancestors.
     pub is_verified: bool,
-    /// Whether it is in the chain that is built on.
+    /// True if it is in the best chain.
     pub in_best_chain: bool,
-    /// Whether miners of this node found it.
+    /// True if miners of this node found it.
     pub is_own: bool,
-    /// When it came first, seconds since 1970; 0 if it was loaded from disk.
+    /// Time of its arrival, seconds since 1970; 0 if it was loaded from disk.
     pub first_seen: f64,
-    /// The peer that sent it.
+    /// Peer that sent it.
     pub source: Option<SocketAddr>,
-    /// Shares from it down.
+    /// Number of shares from it down.
     pub height: u32,
-    /// Its block's coinbase without witness, if that was asked for and enough of the chain is here to make it again.
+    /// Its block's coinbase without witness, if requested and enough of the chain is known to build it.
     pub coinbase: Option<Vec<u8>>,
-    /// Its block's other transactions, if that was asked for and its version lists them.
+    /// Its block's other transactions, if requested and its version lists them.
     pub transactions: Vec<Digest>,
 }
 
-/// Looks for single shares, one at a time for all who ask: strangers cannot keep the chain's owner from its work.
+/// Looks up single shares, one at a time over all callers: strangers cannot block the chain's owner.
 #[derive(Debug, Clone)]
 pub struct Finder {
     chain: chain::Handle,
@@ -54,13 +53,12 @@ pub struct Finder {
 }
 
 impl Finder {
-    /// Looks in `chain`.
+    /// Creates a finder for `chain`.
     pub fn new(chain: chain::Handle) -> Self {
         Self { chain, place: Arc::new(Semaphore::new(1)) }
     }
 
-    /// The share of this hash, if there is one; `with_block` also makes its block's coinbase again, a walk over the payout
-    /// window.
+    /// Looks up a share by its hash; `with_block` also builds its block's coinbase, a walk over the payout window.
     pub async fn find(&self, hash: ShareHash, with_block: bool) -> Option<SharePosition> {
         let place = self.place.clone().acquire_owned().await.ok()?;
         let found = self.chain.look(move |chain| find(chain, hash, with_block)).await.flatten();

@@ -1,4 +1,4 @@
-//! Makes the snapshot of a look at the chain and of the other parts' snapshots: pure arithmetic, away from the chain's owner.
+//! Computes the snapshot from a look at the chain and other snapshots: pure arithmetic, outside the chain's owner.
 
 use sharechain::chain::pool::{Carried, Looked, Measured, OwnInHour, PayeeAmount, PayeeLoss, PayeePart, PoolView};
 use sharechain::chain::{Early, OwnCounts, ratio, true_division};
@@ -16,16 +16,16 @@ use crate::runtime::disk::Troubles;
 use crate::template::Template;
 use crate::work::Gate;
 
-/// Templates older than this are told of: the daemon gives one every few seconds.
+/// Age of a template that raises a warning: the daemon delivers one every few seconds.
 const TEMPLATE_AGE_MAX: Duration = Duration::from_secs(60);
 
-/// Blocks expected below which luck says nothing.
+/// Minimum number of expected blocks for luck to be meaningful.
 const EXPECTED_MIN: f64 = 0.01;
 
-/// The normal distribution's quantile of a 95 % interval.
+/// Quantile of the normal distribution for a 95 % interval.
 const Z_95: f64 = 1.959_963_984_540_054;
 
-/// What figures are made from beside the chain.
+/// Inputs of the snapshot other than the chain.
 #[derive(Debug)]
 pub(super) struct Others {
     pub(super) config: Config,
@@ -40,7 +40,7 @@ pub(super) struct Others {
     pub(super) early: Early,
 }
 
-/// The figures, and what the next look goes on from.
+/// Computes the snapshot, and the state for the next look.
 pub(super) fn sum(looked: Looked, others: Others) -> (Snapshot, Carried) {
     let (view, carried) = looked.view();
     (snapshot(view, others), carried)
@@ -54,7 +54,7 @@ fn snapshot(view: PoolView, others: Others) -> Snapshot {
     let mut local = local(&view, &others.rates, pool.as_ref());
     local.payout = payouts.get(&*others.config.payout_address).copied().unwrap_or_default();
     let clock = clock_trouble(&others.health, others.early);
-    // It makes much else go wrong, so it comes first.
+    // First, since it makes much else go wrong.
     let warnings = clock.iter().cloned().chain(warnings(&view, &others)).collect();
     let Others { config, started, now, health, rates, peers, gate, .. } = others;
     Snapshot {
@@ -167,7 +167,7 @@ fn local(view: &PoolView, rates: &Rates, pool: Option<&Pool>) -> Local {
     }
 }
 
-/// Where the part `count / of` may really be: the Wilson score interval.
+/// Wilson score interval of the part `count / of`.
 fn estimate(count: u32, of: u32) -> Option<Estimate> {
     if of == 0 {
         return None;
@@ -193,7 +193,7 @@ fn user_stales(view: &PoolView) -> BTreeMap<Payee, f64> {
     view.stales.iter().map(|loss| (loss.payee.clone(), part(loss))).collect()
 }
 
-/// The warning that our clock is wrong; none while nothing speaks against it.
+/// Returns the warning that our clock is wrong; `None` without evidence.
 fn clock_trouble(health: &Health, early: Early) -> Option<String> {
     let advice = "have the system set it (timedatectl set-ntp true)";
     if let Some(seconds) = early.behind() {
