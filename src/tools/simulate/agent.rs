@@ -1,4 +1,4 @@
-//! Who takes part in the simulated network.
+//! Agents of the simulated network.
 
 use std::net::SocketAddr;
 use std::time::Instant;
@@ -6,60 +6,60 @@ use std::time::Instant;
 use super::exchange::{Command, Moment, Opened, Socket};
 use super::node::Node;
 
-/// Whoever takes part. What an agent does not do in its own way, the node inside it does.
+/// Participant of the network. The node inside it does whatever the agent does not override.
 pub(super) trait Agent {
-    /// The node that it is or has inside.
+    /// The node that it is or contains.
     fn node(&self) -> &Node;
 
-    /// The same, to be meddled with.
+    /// Mutable access to the node, for interference.
     fn node_mut(&mut self) -> &mut Node;
 
-    /// Whether a connection from `from` is let in; it is there next.
+    /// Returns true to accept a connection from `from`; [`connected`](Self::connected) follows.
     fn accepts(&mut self, from: SocketAddr, at: Moment) -> bool {
         self.node_mut().accepts(from, at)
     }
 
-    /// A connection is there.
+    /// A connection was made.
     fn connected(&mut self, opened: Opened, at: Moment) {
         self.node_mut().connected(opened, at);
     }
 
-    /// A dial came to nothing.
+    /// A dial failed.
     fn unreachable(&mut self, address: SocketAddr, at: Moment) {
         self.node_mut().unreachable(address, at);
     }
 
-    /// Bytes came.
+    /// Bytes arrived.
     fn received(&mut self, socket: Socket, bytes: &[u8], at: Moment) {
         self.node_mut().received(socket, bytes, at);
     }
 
-    /// The other end closed.
+    /// The other end closed the connection.
     fn closed(&mut self, socket: Socket, at: Moment) {
         self.node_mut().closed(socket, at);
     }
 
-    /// It was asked for.
+    /// The requested timeout is due.
     fn timeout(&mut self, at: Moment) {
         self.node_mut().timeout(at);
     }
 
-    /// When [`timeout`](Self::timeout) is wanted.
+    /// Time at which [`timeout`](Self::timeout) is requested.
     fn poll_timeout(&self) -> Option<Instant> {
         self.node().poll_timeout()
     }
 
-    /// What is to be done.
+    /// Next command to the world.
     fn poll_command(&mut self) -> Option<Command> {
         self.node_mut().poll_command()
     }
 
-    /// Luck struck: a share is found, told apart from all others by `nonce`.
+    /// The agent finds a share; `nonce` makes it unique.
     fn find(&mut self, nonce: u32, at: Moment) {
         self.node_mut().find(nonce, at);
     }
 
-    /// Bad shares that it sent, counted for each peer.
+    /// Number of bad shares sent, counted once per peer.
     fn bad_shares_sent(&self) -> u64 {
         0
     }

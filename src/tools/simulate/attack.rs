@@ -1,5 +1,4 @@
-//! Those who do not play by the rules: one withholds shares, one floods nodes with bad ones, one tries to be everybody
-//! that a node knows.
+//! Attackers: one withholds shares, one floods nodes with bad ones, one tries to become every peer of a node.
 
 use p2p::message::{AddressRecord, Endpoint};
 use p2p::peer::{Direction, Order, Peer, PeerEvent};
@@ -16,38 +15,38 @@ use super::agent::Agent;
 use super::exchange::{Command, Moment, Opened, Socket};
 use super::node::Node;
 
-/// Between a flooder's waves.
+/// Interval of a flooder's waves.
 const WAVE_INTERVAL: Duration = Duration::from_secs(10);
-/// Shares in a wave.
+/// Number of shares in a wave.
 const WAVE: u32 = 20;
-/// Between the times that an eclipser tells its addresses and calls its victims again.
+/// Interval at which an eclipser announces its addresses and dials its victims again.
 const PUSH_INTERVAL: Duration = Duration::from_secs(20);
-/// Addresses told at once.
+/// Number of addresses announced at once.
 const PUSHED: usize = 100;
 
-/// Mines as Eyal and Sirer's selfish miner does: keeps its shares to itself while it is ahead, and publishes them when the
+/// Mines like Eyal and Sirer's selfish miner: withholds its shares while it is ahead, and publishes them when the
 /// others are about to catch up.
 #[derive(Debug)]
 pub(super) struct Withholder {
     node: Node,
-    /// All that it knows, its secret among it.
+    /// All shares known to it, including its secret ones.
     mind: Sharechain,
-    /// Its own branch as far as it is not published, oldest first.
+    /// Unpublished part of its own branch, oldest first.
     secret: VecDeque<Arc<Share>>,
-    /// Whether its branch is public and as long as the others'.
+    /// Set while its branch is public and as long as the others'.
     racing: bool,
-    /// Height of the public chain that it reacted to.
+    /// Height of the public chain at its last reaction.
     seen: u32,
 }
 
 impl Withholder {
-    /// With these shares to begin with, as the node has them.
+    /// Starts with the shares that the node has.
     pub(super) fn new(node: Node, mind: Sharechain) -> Self {
         let seen = height_of(&node);
         Self { node, mind, secret: VecDeque::new(), racing: false, seen }
     }
 
-    /// Takes note of what became public.
+    /// Reacts to newly published shares.
     fn react(&mut self, at: Moment) {
         let public = height_of(&self.node);
         if public <= self.seen {
@@ -62,7 +61,7 @@ impl Withholder {
             self.mind.add(Arc::clone(share), None, at.unix);
         }
         self.think(at);
-        // Whoever found this share decided the race.
+        // The finder of this share decided the race.
         self.racing = false;
         let Some(secret) = self.secret.back().map(|share| share.absheight()) else { return };
         if secret < public {
@@ -75,7 +74,7 @@ impl Withholder {
         }
     }
 
-    /// Publishes its branch up to and with this height.
+    /// Publishes its branch up to and including this height.
     fn publish(&mut self, height: u32, at: Moment) {
         let mut shares = Vec::new();
         while self.secret.front().is_some_and(|share| share.absheight() <= height)
@@ -85,7 +84,7 @@ impl Withholder {
             shares.push(share);
         }
         shares.reverse();
-        // In a race its node's choice is the others' share, seen earlier, so that it would not send its own.
+        // In a race its node prefers the others' share, seen earlier, and would not send its own.
         for some in shares.chunks(5).rev() {
             self.node.push(some, at);
         }
@@ -99,7 +98,7 @@ impl Withholder {
     }
 }
 
-/// Height of the chain that a node thinks best.
+/// Height of a node's best chain.
 fn height_of(node: &Node) -> u32 {
     let chain = node.chain();
     chain.choice().best.and_then(|best| chain.share(best)).map_or(0, |best| best.absheight())
@@ -138,33 +137,33 @@ impl Agent for Withholder {
     }
 }
 
-/// What a flooder sends.
+/// Kind of bad shares.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Junk {
     /// Shares that do not fit their ancestors.
     Misfits,
-    /// Shares on parents that nobody has.
+    /// Shares with unknown parents.
     Orphans,
-    /// Shares that nobody worked for.
+    /// Shares without proof of work.
     Idle,
 }
 
-/// Sends bad shares to everybody whom it is connected to, and otherwise does as a node does.
+/// Sends bad shares to every peer, and otherwise behaves like a node.
 #[derive(Debug)]
 pub(super) struct Flooder {
     node: Node,
     junk: Junk,
     next: Instant,
     nonce: u32,
-    /// Where shares grow that nobody else has the parents of.
+    /// Chain of shares whose parents only it knows.
     nursery: Sharechain,
     commands: VecDeque<Command>,
-    /// Bad shares sent, once for each peer.
+    /// Number of bad shares sent, counted once per peer.
     sent: u64,
 }
 
 impl Flooder {
-    /// Begins at `next`.
+    /// Starts flooding at `next`.
     pub(super) fn new(node: Node, junk: Junk, nursery: Sharechain, next: Instant) -> Self {
         Self { node, junk, next, nonce: u32::MAX / 2, nursery, commands: VecDeque::new(), sent: 0 }
     }
@@ -201,7 +200,7 @@ impl Flooder {
         }
     }
 
-    /// A share of the right form that claims to be one higher than it is.
+    /// Makes a well-formed share whose claimed height is one too high.
     fn misfit(&mut self, at: Moment) -> Arc<Share> {
         self.nonce += 1;
         let plan: Plan = self.node.plan(self.nonce, at);
@@ -243,11 +242,11 @@ impl Agent for Flooder {
     }
 }
 
-/// Owns many addresses in a few networks, and wants to be all peers of its victims: calls them, tells them of itself only,
-/// and never of a share.
+/// Owns many addresses in a few networks, and tries to be every peer of its victims: dials them, announces only its own
+/// addresses, and sends no shares.
 #[derive(Debug)]
 pub(super) struct Eclipser {
-    /// Only says what a node says of itself.
+    /// Used only for its version message.
     node: Node,
     addresses: Vec<SocketAddr>,
     victims: Vec<SocketAddr>,
@@ -259,7 +258,7 @@ pub(super) struct Eclipser {
 }
 
 impl Eclipser {
-    /// Begins at `next`.
+    /// Starts at `next`.
     pub(super) fn new(
         node: Node,
         addresses: Vec<SocketAddr>,
@@ -285,7 +284,7 @@ impl Eclipser {
             while let Some(event) = peer.poll_event() {
                 match event {
                     PeerEvent::WantsAddresses(count) => asked.push(count as usize),
-                    // The honest answer of a node that has nothing.
+                    // Honest answer of a node without shares.
                     PeerEvent::Asked { id, .. } => {
                         let _ = peer.handle_order(Order::Answer { id, shares: Vec::new() }, &self.known, at.now);
                     }
@@ -331,7 +330,7 @@ impl Agent for Eclipser {
 
     fn connected(&mut self, opened: Opened, at: Moment) {
         let direction = if opened.is_outbound { Direction::Outbound } else { Direction::Inbound };
-        // Each of its addresses is another node, as far as anybody can tell.
+        // To its peers, each of its addresses is a node of its own.
         let nonce = self.rng.u64(..);
         let peer = self.node.peer_with(nonce, &opened, direction, at);
         self.peers.insert(opened.socket, peer);

@@ -1,4 +1,4 @@
-//! What the world and those who take part in it say to each other.
+//! Types exchanged between the world and its agents.
 
 use p2p::swarm::Now;
 use sharechain::share::ShareHash;
@@ -7,19 +7,19 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-/// A moment of the simulation, as sans-IO parts want it told.
+/// A moment of the simulation, in the forms that sans-IO parts take.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Moment {
-    /// Since the simulation began.
+    /// Time since the start of the simulation.
     pub(super) elapsed: Duration,
-    /// The same, as durations are measured.
+    /// The same as an instant.
     pub(super) now: Instant,
-    /// The same, in seconds since 1970.
+    /// The same in seconds since 1970.
     pub(super) unix: f64,
 }
 
 impl Moment {
-    /// The same as swarms want it.
+    /// The same for swarms.
     pub(super) fn for_swarm(self) -> Now {
         Now { instant: self.now, unix: self.unix }
     }
@@ -50,35 +50,35 @@ impl Socket {
     }
 }
 
-/// A new connection, as one end sees it.
+/// A new connection, seen from one end.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Opened {
     /// The agent's own end.
     pub(super) socket: Socket,
-    /// Who is at the other.
+    /// Address of the other end.
     pub(super) remote: SocketAddr,
-    /// How the other end sees this one.
+    /// Address of this end as seen by the other.
     pub(super) local: SocketAddr,
-    /// Whether the agent dialled.
+    /// True if the agent dialled.
     pub(super) is_outbound: bool,
 }
 
-/// What an agent wants done.
+/// Command of an agent to the world.
 #[derive(Debug, Clone)]
 pub(super) enum Command {
-    /// Connect to `to`, from the address `from`.
+    /// Connects to `to` from the address `from`.
     Dial {
-        /// One of the agent's addresses; the port is chosen for it.
+        /// One of the agent's addresses; the world chooses the port.
         from: SocketAddr,
-        /// Whose listening address it should be.
+        /// Listening address to dial.
         to: SocketAddr,
     },
-    /// Write to a stream.
+    /// Writes to a stream.
     Send(Socket, Bytes),
-    /// Close a stream.
+    /// Closes a stream.
     Close(Socket),
-    /// Nothing to be done: this share entered the agent's chain.
+    /// Reports that this share entered the agent's chain.
     Accepted(ShareHash),
-    /// Nothing to be done: the agent found this share.
+    /// Reports that the agent found this share.
     Found(ShareHash),
 }

@@ -1,4 +1,4 @@
-//! When shares are found, and by whom: a Poisson process over all hash rate, as proof of work is one.
+//! Draws times and finders of shares: a Poisson process over all hash rate, as proof of work is one.
 
 use std::time::Duration;
 
@@ -7,15 +7,15 @@ use fastrand::Rng;
 /// Hash rate by node.
 #[derive(Debug, Clone)]
 pub(super) struct Miners {
-    /// Sums of the parts up to and with each node's.
+    /// Cumulative hash rates up to and including each node.
     sums: Vec<f64>,
-    /// Mean time between shares of all.
+    /// Mean time between shares of the pool.
     period: Duration,
     rng: Rng,
 }
 
 impl Miners {
-    /// `parts` of the hash rate, one per node, in any unit; all together find a share every `period` on average.
+    /// Creates miners with hash rates `parts`, one per node, in any unit; `period` is their mean time between shares.
     pub(super) fn new(parts: &[f64], period: Duration, rng: Rng) -> Self {
         let mut sum = 0.0;
         let sums = parts.iter().map(|part| {
@@ -25,7 +25,7 @@ impl Miners {
         Self { sums: sums.collect(), period, rng }
     }
 
-    /// How long it takes until the next share is found, and the node that finds it.
+    /// Draws the time until the next share, and the node that finds it.
     pub(super) fn next(&mut self) -> (Duration, usize) {
         let wait = self.period.mul_f64(-(1.0 - self.rng.f64()).ln());
         let at = self.rng.f64() * self.sums.last().copied().unwrap_or_default();

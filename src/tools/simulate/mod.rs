@@ -1,5 +1,5 @@
-//! A pool of many nodes in one process, on a clock and a network that follow from a seed: what the rules and the code come
-//! to when nodes are far apart, cut off, lied to or cheated.
+//! A pool of many nodes in one process, with clock and network drawn from a seed: shows how rules and code behave when
+//! nodes are far apart, cut off or attacked.
 //!
 //! ```text
 //!  miner ──share found──▶ node ──Command──▶ world ──arrival, timeout──▶ node ...
@@ -7,8 +7,8 @@
 //!  forge ──real shares─────┘                 ▲ network: latency, bandwidth, loss, partitions
 //! ```
 //!
-//! Shares are real and checked in full; only proofs of work are cheap, because on the simulated network nearly every hash
-//! is good enough. When a share is found is drawn by lot instead, at one every share period in all.
+//! Shares are real and checked in full; only proofs of work are cheap, because on the simulated network nearly every
+//! hash is good enough. The times of shares are drawn at random instead, one every share period in all.
 
 mod agent;
 mod attack;
@@ -32,28 +32,28 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 
-/// How often progress is told.
+/// Interval of progress reports.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(1);
 
-/// What to simulate.
+/// Configuration of a simulation.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// One after another.
+    /// Scenarios, run one after another.
     pub scenarios: Vec<Scenario>,
-    /// How each is run.
+    /// Settings of each run.
     pub settings: Settings,
-    /// Where the plot of orphan rates goes, if they are among the scenarios.
+    /// File for the plot of orphan rates, if they are among the scenarios.
     pub plot: Option<PathBuf>,
 }
 
-/// Told how far a scenario is: what it does, how many of its shares were found, and of how many.
+/// Callback for progress: current phase, shares found, and their total.
 pub type Progress<'a> = dyn FnMut(&str, usize, usize) + 'a;
 
-/// Runs the scenarios and writes what they found to `out`; progress goes to standard error, if `is_watched`. False if
-/// something does not hold that should.
+/// Runs the scenarios and writes their results to `out`; progress goes to standard error if `is_watched`. Returns false
+/// if a check failed.
 ///
 /// # Errors
-/// Nothing can be written.
+/// The results cannot be written.
 pub fn run(config: &Config, out: &mut dyn Write, is_watched: bool) -> Result<bool> {
     let mut holds = true;
     for scenario in &config.scenarios {

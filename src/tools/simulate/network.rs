@@ -4,34 +4,34 @@ use std::time::Duration;
 
 use fastrand::Rng;
 
-/// What a lost segment costs beside a round trip: Linux' shortest retransmission timeout.
+/// Delay of a lost segment beyond a round trip: Linux' shortest retransmission timeout.
 const RETRANSMISSION_MIN: Duration = Duration::from_millis(200);
 
-/// How good links are.
+/// Quality of links.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Conditions {
-    /// One way, in the median of all links.
+    /// One-way latency, median over all links.
     pub(super) latency: Duration,
-    /// Standard deviation of the logarithm of links' latencies: 0 makes them all alike.
+    /// Standard deviation of the logarithm of latencies: 0 makes all links alike.
     pub(super) spread: f64,
-    /// Most that one message takes longer than its link's latency, as a part of it.
+    /// Maximum extra delay of a message, as a part of its link's latency.
     pub(super) jitter: f64,
-    /// Bytes a second in each direction.
+    /// Bytes per second in each direction.
     pub(super) bandwidth: f64,
-    /// The chance that a message is lost once. Streams lose nothing: it comes later, and holds up what follows.
+    /// Probability that a message is lost once. Streams lose nothing: it arrives later, and delays what follows.
     pub(super) loss: f64,
 }
 
 impl Conditions {
-    /// Links of this median latency, otherwise as between homes: latencies differ by a factor of about 1.5, 20 Mbit/s, one
-    /// message of a thousand is lost.
+    /// Links of this median latency, otherwise like those between homes: latencies differ by a factor of about 1.5, 20
+    /// Mbit/s, one message in a thousand is lost.
     pub(super) fn of_latency(latency: Duration) -> Self {
         Self { latency, spread: 0.4, jitter: 0.1, bandwidth: 2_500_000.0, loss: 0.001 }
     }
 
-    /// A link's latency.
+    /// Draws a link's latency.
     pub(super) fn draw(&self, rng: &mut Rng) -> Duration {
-        // Box and Muller's way to a normal distribution.
+        // Box-Muller transform.
         let normal = (-2.0 * (1.0 - rng.f64()).ln()).sqrt() * (std::f64::consts::TAU * rng.f64()).cos();
         self.latency.mul_f64((self.spread * normal).exp())
     }
@@ -41,9 +41,9 @@ impl Conditions {
 #[derive(Debug, Clone)]
 pub(super) struct Pipe {
     latency: Duration,
-    /// When the sender's line is free again.
+    /// Time at which the sender's line is free again.
     free: Duration,
-    /// When the last message arrives: none overtakes another.
+    /// Arrival of the last message: none overtakes another.
     last: Duration,
 }
 
@@ -52,7 +52,7 @@ impl Pipe {
         Self { latency, free: Duration::ZERO, last: Duration::ZERO }
     }
 
-    /// When so many bytes, sent at `now`, arrive.
+    /// Returns the arrival time of a message of this size sent at `now`.
     pub(super) fn arrival(&mut self, bytes: usize, now: Duration, conditions: &Conditions, rng: &mut Rng) -> Duration {
         #[expect(clippy::cast_precision_loss, reason = "a message, not an exabyte")]
         let sending = Duration::from_secs_f64(bytes as f64 / conditions.bandwidth);

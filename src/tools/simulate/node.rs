@@ -1,4 +1,4 @@
-//! One simulated node: the share chain, the swarm and the peers of the real node, driven by the world instead of tasks.
+//! One simulated node: the real node's share chain, swarm and peers, driven by the world instead of tasks.
 
 use p2p::frame::Budget;
 use p2p::message::{Message, WrappedShare};
@@ -20,18 +20,17 @@ use fastrand::Rng;
 
 use super::exchange::{Command, Moment, Opened, Socket};
 
-/// Between the choices that are made whatever happens. The real node's are closer together, which costs a simulation more
-/// than it shows.
+/// Interval of choices without events. The real node's is shorter, which would cost a simulation more than it shows.
 const THINK_INTERVAL: Duration = Duration::from_secs(30);
-/// Shares told to peers with a new tip, at most (protocol section 3.7).
+/// Maximum number of shares sent to peers with a new tip (protocol section 3.7).
 const RELAYED_MAX: u32 = 5;
-/// Connections as the node has them by default.
+/// Number of outgoing connections, the node's default.
 const OUTGOING: usize = 6;
 const INCOMING: usize = 40;
-/// Bytes that unfinished messages may take.
+/// Maximum size of unfinished messages, in bytes.
 const UNFINISHED_MAX: usize = 64 << 20;
 
-/// All shares there are, so that nodes that received the same bytes keep them once. Each node has parsed and checked them
+/// All shares, so that nodes which received the same bytes keep them once. Each node has parsed and checked them
 /// itself.
 #[derive(Debug, Clone, Default)]
 pub(super) struct ShareCache(Arc<Mutex<HashMap<ShareHash, Arc<Share>>>>);
@@ -44,13 +43,13 @@ impl ShareCache {
     }
 }
 
-/// What a node is made of.
+/// Parts of a node.
 #[derive(Debug, Clone)]
 pub(super) struct Parts {
     pub(super) network: &'static Network,
-    /// Where it listens.
+    /// Listening address.
     pub(super) address: SocketAddr,
-    /// Whom its shares pay, by number.
+    /// Number of the payee of its shares.
     pub(super) payee: u32,
     pub(super) shelf: ShareCache,
     pub(super) rng: Rng,
@@ -62,7 +61,6 @@ struct Link {
     peer: Peer,
 }
 
-/// A node.
 #[derive(Debug)]
 pub(super) struct Node {
     network: &'static Network,
@@ -74,9 +72,9 @@ pub(super) struct Node {
     links: BTreeMap<PeerId, Link>,
     sockets: HashMap<Socket, PeerId>,
     dialing: HashMap<SocketAddr, DialKind>,
-    /// Let in, and connected next.
+    /// Accepted connection, which opens next.
     accepted: Option<PeerId>,
-    /// Peers that may have something to say.
+    /// Peers that may have output.
     busy: BTreeSet<PeerId>,
     known: Transactions,
     budget: Arc<Budget>,
@@ -89,7 +87,7 @@ pub(super) struct Node {
 }
 
 impl Node {
-    /// A node with these shares, which knows `bootstrap` addresses.
+    /// Creates a node with these shares, which knows the addresses `bootstrap`.
     pub(super) fn new(mut parts: Parts, shares: &[Arc<Share>], bootstrap: &[SocketAddr], at: Moment) -> Self {
         let network = parts.network;
         let mut chain = Sharechain::new(network);
@@ -153,17 +151,17 @@ impl Node {
         &mut self.swarm
     }
 
-    /// Peers that misbehaved in this node's eyes, and how.
+    /// Offences that this node recorded, by peer.
     pub(super) fn offences(&self) -> &[(SocketAddr, String)] {
         &self.offences
     }
 
-    /// Connections that it has, its own sockets first.
+    /// Own ends of its connections.
     pub(super) fn sockets(&self) -> impl Iterator<Item = Socket> {
         self.links.values().map(|link| link.socket)
     }
 
-    /// What a share of its own is made by.
+    /// Parameters of an own share.
     pub(super) fn plan(&self, nonce: u32, at: Moment) -> Plan {
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a time since 1970")]
         let timestamp = at.unix as u32;
@@ -175,7 +173,7 @@ impl Node {
         self.network
     }
 
-    /// The node's end of a connection, if the node had this nonce.
+    /// Creates the node's end of a connection, as if its nonce were `nonce`.
     pub(super) fn peer_with(&mut self, nonce: u64, opened: &Opened, direction: Direction, at: Moment) -> Peer {
         let best = self.chain.choice().best.and_then(|best| self.chain.share(best));
         let myself = Local {
@@ -193,9 +191,9 @@ impl Node {
         Peer::new(myself, rules, opened.remote, opened.local, direction, seed, at.now, at.whole_unix())
     }
 
-    /// A message of so many shares whose proofs of work are missed.
+    /// Builds a message of `count` shares without proof of work.
     pub(super) fn frame_without_work(&mut self, count: u32, nonce: u32, at: Moment) -> Bytes {
-        // As hard as a share may be.
+        // Highest possible difficulty.
         let plan = Plan { target: Target(Default::default()), ..self.plan(nonce, at) };
         let best = self.chain.choice().best;
         let share = testkit::share_on(&mut self.chain, best, &plan);
@@ -213,7 +211,7 @@ impl Node {
         Message::Shares(shares).to_frame(self.network.prefix)
     }
 
-    /// Takes up a share of its own and tells peers of it if it is the best.
+    /// Adds an own share and announces it to peers if it is the best.
     pub(super) fn take_own(&mut self, share: Arc<Share>, at: Moment) {
         let is_late = share.previous() != self.chain.choice().best;
         self.chain.add_own(self.shelf.same(share), is_late, at.unix);
@@ -221,7 +219,7 @@ impl Node {
         self.work(at);
     }
 
-    /// Sends shares to all peers, whatever they and the swarm think of that. Newest first.
+    /// Sends shares, newest first, to all peers, bypassing the swarm.
     pub(super) fn push(&mut self, shares: &[Arc<Share>], at: Moment) {
         let peers: Vec<PeerId> = self.links.keys().copied().collect();
         for peer in peers {
@@ -230,7 +228,7 @@ impl Node {
         self.work(at);
     }
 
-    /// Tells the swarm of nothing and the world of a share that was found.
+    /// Reports a found share to the world, but not to the swarm.
     pub(super) fn note_found(&mut self, share: ShareHash) {
         self.commands.push_back(Command::Found(share));
     }
@@ -271,7 +269,7 @@ impl Node {
         self.swarm.handle_tip(&newest_first, all.height(best));
     }
 
-    /// Carries on until nobody has anything to say.
+    /// Continues until no peer or swarm has output.
     fn work(&mut self, at: Moment) {
         loop {
             if let Some(peer) = self.busy.pop_first() {
@@ -284,7 +282,7 @@ impl Node {
         }
     }
 
-    /// Passes on what a peer has to say.
+    /// Handles a peer's output.
     fn drain(&mut self, id: PeerId, at: Moment) {
         let Some(link) = self.links.get_mut(&id) else { return };
         while let Some(frame) = link.peer.poll_frame() {
@@ -332,10 +330,10 @@ impl Node {
         }
     }
 
-    /// Closes a connection if that is what came of something.
+    /// Closes the connection if a step failed.
     fn check(&mut self, id: PeerId, done: Result<(), Close>, at: Moment) {
         if let Err(close) = done {
-            // What came before the end still counts.
+            // Earlier events still count.
             self.drain(id, at);
             self.swarm.handle_closed(id, &close, at.for_swarm());
             self.hang_up(id, &close);

@@ -1,4 +1,4 @@
-//! A pool under simulation: its nodes, and what is asked of them all.
+//! A simulated pool: its nodes, and queries over all of them.
 
 use sharechain::chain::Sharechain;
 use sharechain::coin::Network;
@@ -20,23 +20,23 @@ use super::scenario::Settings;
 use super::theory::{fork_rate, orphan_rate, whole};
 use super::world::World;
 
-/// Shares that are looked at when payouts and votes are computed: small, so that pruning is part of long runs.
+/// Length of the chain for payouts and votes: short, so that pruning is part of long runs.
 pub(super) const CHAIN_LENGTH: u32 = 240;
-/// Seconds between shares: that of Bitcoin's P2Pool.
+/// Seconds between shares, as in Bitcoin's P2Pool.
 const SHARE_PERIOD: u32 = 30;
-/// Shares that every node has at the beginning. Heads are compared by their work five shares back, so a chain's first
-/// shares are chosen by luck.
+/// Number of shares that every node starts with. Heads are compared by their work five shares back, so luck decides a
+/// chain's first shares.
 pub(super) const COMMON: u32 = 20;
-/// Where nodes listen.
+/// Port that nodes listen on.
 const PORT: u16 = 9333;
-/// How long nodes find each other before anything is mined.
+/// Time for nodes to connect before mining starts.
 pub(super) const GATHERING: Duration = Duration::from_secs(180);
-/// How long it takes at most, plus a hundred latencies, until everything that can be settled is.
+/// Maximum time, plus a hundred latencies, until everything settles.
 pub(super) const QUIET: Duration = Duration::from_secs(600);
-/// Addresses that a node knows at its start.
+/// Number of addresses that a node knows at its start.
 const KNOWN_AT_START: usize = 8;
 
-/// A pool under simulation: honest nodes come first.
+/// A simulated pool: honest nodes come first.
 pub(super) struct Pool {
     pub(super) world: World,
     honest: usize,
@@ -48,8 +48,8 @@ pub(super) struct Pool {
 }
 
 impl Pool {
-    /// A node for each of the first `honest` of `parts` of the hash rate, asleep; the others are to be added. All have
-    /// `common` shares at the start, the last `fresh` nodes none.
+    /// Creates a sleeping node for each of the first `honest` of `parts` of the hash rate; the caller adds the others.
+    /// All start with `common` shares, the last `fresh` nodes with none.
     pub(super) fn new(settings: &Settings, parts: &[f64], common: u32, fresh: usize) -> Pool {
         let mut rng = Rng::with_seed(settings.seed);
         let network = testkit::network_of_period(CHAIN_LENGTH, SHARE_PERIOD, 35);
@@ -74,14 +74,14 @@ impl Pool {
         pool
     }
 
-    /// Honest nodes of equal hash rate that have found each other.
+    /// Creates honest nodes of equal hash rate and connects them.
     pub(super) fn gathered(settings: &Settings) -> Pool {
         let mut pool = Pool::new(settings, &vec![1.0; settings.nodes], COMMON, 0);
         pool.gather(0..settings.nodes);
         pool
     }
 
-    /// A node that knows some honest nodes, or these.
+    /// Creates a node that knows some honest nodes, or those in `known`.
     pub(super) fn node(&mut self, number: usize, is_fresh: bool, known: Option<&[SocketAddr]>) -> Node {
         let parts = Parts {
             network: self.network,
@@ -95,7 +95,7 @@ impl Pool {
         Node::new(parts, shares, known.unwrap_or(&some), self.world.moment())
     }
 
-    /// Wakes agents and gives them time to find each other.
+    /// Wakes agents and gives them time to connect.
     pub(super) fn gather(&mut self, agents: Range<usize>) {
         for agent in agents {
             self.world.wake(agent);
@@ -103,19 +103,19 @@ impl Pool {
         self.world.run_for(GATHERING + 100 * self.latency);
     }
 
-    /// Mines until so many more shares were found.
+    /// Mines until `shares` more were found.
     pub(super) fn mine(&mut self, shares: usize, progress: &mut dyn FnMut(usize)) {
         self.world.run_shares(shares, progress);
     }
 
-    /// Lets what is under way arrive, and then one more share, which ends all ties.
+    /// Lets everything in transit arrive, and then one more share, which ends all ties.
     pub(super) fn settle(&mut self) {
         self.world.run_for(QUIET + 100 * self.latency);
         self.world.find_now(0);
         self.world.run_for(QUIET + 100 * self.latency);
     }
 
-    /// How many honest nodes think which share best.
+    /// Number of honest nodes by their best share.
     pub(super) fn bests(&self) -> BTreeMap<Option<ShareHash>, usize> {
         let mut bests = BTreeMap::new();
         for number in 0..self.honest {
@@ -128,13 +128,13 @@ impl Pool {
         self.world.node(node).chain().choice().best
     }
 
-    /// The shares of the chain that a node thinks best.
+    /// Shares of a node's best chain.
     pub(super) fn chain_of(&self, node: usize) -> HashSet<ShareHash> {
         let chain = self.world.node(node).chain();
         chain.choice().best.into_iter().flat_map(|best| chain.all().chain(best, u32::MAX)).collect()
     }
 
-    /// Honest nodes that hold something against others who are honest, too: how many times, and an example.
+    /// Offences between honest nodes: their number, and an example.
     fn quarrels(&self) -> (usize, String) {
         let honest: HashSet<IpAddr> = (0..self.honest).map(|number| address_of(number).ip()).collect();
         let nodes = (0..self.honest).map(|number| self.world.node(number));
@@ -143,7 +143,7 @@ impl Pool {
         (offences.len(), offences.first().map(|(address, what)| format!("{address}: {what}")).unwrap_or_default())
     }
 
-    /// What must hold in every pool.
+    /// Checks the invariants of every pool.
     pub(super) fn expect_peace(&self, outcome: &mut Outcome) {
         let bests: Vec<usize> = self.bests().into_values().collect();
         outcome.expect(bests.len() == 1, || format!("honest nodes do not agree on one best share: {bests:?}"));
@@ -154,12 +154,12 @@ impl Pool {
         outcome.expect(most <= limit, || format!("a node keeps {most} shares, and {limit} are the most"));
     }
 
-    /// What became of shares that honest nodes found.
+    /// Counts orphans among shares that honest nodes found.
     pub(super) fn point(&self, latency: Duration) -> Point {
         let best = self.chain_of(0);
         let period = f64::from(SHARE_PERIOD);
         let found: Vec<_> = self.world.found().iter().filter(|found| found.finder < self.honest).collect();
-        // Those that are as old as the chain that is kept may be pruned.
+        // Shares as old as the kept chain may be pruned.
         let kept = found.iter().filter(|found| best.contains(&found.hash));
         let mut delays: Vec<f64> =
             kept.clone().flat_map(|found| &found.arrivals).map(|(_, delay)| delay.as_secs_f64()).collect();
@@ -174,21 +174,21 @@ impl Pool {
         }
     }
 
-    /// Addresses of the nodes that this one dialled.
+    /// Addresses of the nodes that a node dialled.
     pub(super) fn dialled_by(&self, node: usize) -> Vec<SocketAddr> {
         let status = self.world.node(node).swarm().status(self.world.moment().for_swarm());
         status.peers.iter().filter(|peer| !peer.is_incoming).map(|peer| peer.address).collect()
     }
 }
 
-/// Where a node listens: each has a /16 of its own.
+/// Listening address of a node: each has a /16 of its own.
 pub(super) fn address_of(number: usize) -> SocketAddr {
-    // From 20.0.0.0 on addresses are everybody's, up to 100.64.0.0.
+    // Addresses from 20.0.0.0 up to 100.64.0.0 are public.
     let network = u32::try_from(number).unwrap_or(u32::MAX) % (60 << 8);
     SocketAddr::new(Ipv4Addr::from((20 << 24) + (network << 16) + 0x0101).into(), PORT)
 }
 
-/// An address of somebody who has many, in the group with this number.
+/// Address of an attacker with many, in the group with this number.
 pub(super) fn bought_address(group: usize, number: usize) -> SocketAddr {
     let (group, number) = (u8::try_from(group).unwrap_or(u8::MAX), u32::try_from(number).unwrap_or(u32::MAX));
     SocketAddr::new(Ipv4Addr::from((91 << 24) + (u32::from(group) << 16) + 1 + number).into(), PORT)

@@ -1,4 +1,4 @@
-//! What a run found, for people: lines of text, and the plot of orphan rate against latency as an SVG.
+//! Results of a run: lines of text, and the plot of orphan rate against latency as an SVG.
 
 use std::fmt::{self, Write};
 use std::time::Duration;
@@ -6,16 +6,15 @@ use std::time::Duration;
 use super::scenario::{Scenario, Settings};
 use super::theory::{interval, whole};
 
-/// What a scenario found.
+/// Result of a scenario.
 #[derive(Debug, Clone)]
 pub struct Outcome {
-    /// Which.
     pub scenario: Scenario,
-    /// How it was run.
+    /// Settings of the run.
     pub settings: Settings,
-    /// What was measured, in words and numbers.
+    /// Measurements, with their names.
     pub facts: Vec<(&'static str, String)>,
-    /// What should hold and does not: nothing, if all is well.
+    /// Failed checks: empty if all is well.
     pub broken: Vec<String>,
 }
 
@@ -24,19 +23,19 @@ impl Outcome {
         Self { scenario, settings: settings.clone(), facts: Vec::new(), broken: Vec::new() }
     }
 
-    /// Notes what was measured.
+    /// Adds a measurement.
     pub(super) fn fact(&mut self, name: &'static str, value: impl fmt::Display) {
         self.facts.push((name, value.to_string()));
     }
 
-    /// Notes what should hold.
+    /// Adds a failed check unless `holds`.
     pub(super) fn expect(&mut self, holds: bool, what: impl FnOnce() -> String) {
         if !holds {
             self.broken.push(what());
         }
     }
 
-    /// The command that runs exactly this again.
+    /// Returns the command that repeats exactly this run.
     pub fn replay(&self) -> String {
         let Settings { nodes, seed, latency, shares } = &self.settings;
         let latency = latency.as_millis();
@@ -62,27 +61,27 @@ impl fmt::Display for Outcome {
 /// Orphans at one latency.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Point {
-    /// Of a link, one way, in the median.
+    /// One-way latency of a link, median.
     pub latency: Duration,
-    /// Mean time until hash rate heard of a share.
+    /// Mean time until hash rate received a share.
     pub delay: Duration,
     /// Shares found.
     pub found: usize,
-    /// Of those, lost.
+    /// Number of lost shares among them.
     pub orphans: usize,
-    /// The part that a fork would cost by [`fork_rate`](super::theory::fork_rate).
+    /// Expected part lost to forks, by [`fork_rate`](super::theory::fork_rate).
     pub forks: f64,
-    /// The part that [`orphan_rate`](super::theory::orphan_rate) expects.
+    /// Expected part by [`orphan_rate`](super::theory::orphan_rate).
     pub expected: f64,
 }
 
 impl Point {
-    /// The measured part of shares that were lost.
+    /// Measured part of shares that were lost.
     pub fn rate(&self) -> f64 {
         whole(self.orphans) / whole(self.found.max(1))
     }
 
-    /// Two runs taken together.
+    /// Combines two runs.
     pub(super) fn plus(&self, other: &Point) -> Point {
         let found = self.found + other.found;
         let part = whole(self.found) / whole(found.max(1));
@@ -113,7 +112,7 @@ impl Point {
     }
 }
 
-/// A logarithmic axis: what it shows, and where in the picture.
+/// A logarithmic axis: its range, and its position in the picture.
 struct Axis {
     from: f64,
     to: f64,
@@ -128,7 +127,7 @@ impl Axis {
     }
 }
 
-/// The plot of orphan rate against latency, as an SVG. `title` says what was simulated.
+/// Plots orphan rate against latency as an SVG. `title` describes the simulation.
 pub fn plot(points: &[Point], title: &str) -> String {
     let x = Axis { from: 0.04, to: 12.5, start: 70.0, end: 700.0 };
     let y = Axis { from: 0.001, to: 1.0, start: 370.0, end: 50.0 };

@@ -1,4 +1,4 @@
-//! What happens in each scenario, and what must hold.
+//! Course and checks of each scenario.
 
 use sharechain::chain::Sharechain;
 use sharechain::share::ShareHash;
@@ -14,18 +14,18 @@ use super::report::{Outcome, Point};
 use super::scenario::{Scenario, Settings};
 use super::theory::{interval, whole, withholding_revenue};
 
-/// After a partition, sides have found each other by then.
+/// Maximum time after a partition until the sides agree again.
 const HEALING_MAX: Duration = Duration::from_secs(2 * 3600);
-/// What an eclipser owns: so many /16 networks, and addresses in each.
+/// Number of an eclipser's /16 networks, and of its addresses in each.
 const GROUPS: usize = 8;
 const ADDRESSES: usize = 64;
-/// The part of the hash rate that a withholder has: near a third, where withholding begins to pay.
+/// Part of the hash rate of a withholder: near a third, where withholding starts to pay.
 const WITHHELD_PART: f64 = 0.3;
 /// Latencies of the sweep, in milliseconds.
 const SWEEP: [u64; 8] = [50, 100, 200, 500, 1000, 2000, 5000, 10_000];
 
 impl Scenario {
-    /// Runs it. Only the sweep over latencies gives points.
+    /// Runs the scenario. Only the sweep over latencies returns points.
     pub fn run(self, settings: &Settings, progress: &mut Progress<'_>) -> (Outcome, Vec<Point>) {
         let mut outcome = Outcome::new(self, settings);
         let mut points = Vec::new();
@@ -61,7 +61,7 @@ fn convergence(settings: &Settings, outcome: &mut Outcome, progress: &mut Progre
 
 fn joining(settings: &Settings, outcome: &mut Outcome, progress: &mut Progress<'_>) {
     let fresh = (settings.nodes / 10).max(1);
-    // Long enough for its beginning to be pruned.
+    // Long enough for its start to be pruned.
     let common = 3 * CHAIN_LENGTH;
     let mut pool = Pool::new(settings, &vec![1.0; settings.nodes], common, fresh);
     let old = settings.nodes - fresh;
@@ -100,7 +100,7 @@ fn orphans(settings: &Settings, outcome: &mut Outcome, progress: &mut Progress<'
     let mut points = Vec::new();
     for (number, millis) in (0..).zip(SWEEP) {
         let latency = Duration::from_millis(millis);
-        // Other luck for each, so that one lucky run does not show everywhere.
+        // Different luck for each, so that one lucky run does not show everywhere.
         let seed = settings.seed.wrapping_mul(1000).wrapping_add(number);
         let mut pool = Pool::gathered(&Settings { latency, seed, ..settings.clone() });
         let shares = settings.shares as usize;
@@ -187,7 +187,7 @@ fn eclipse(settings: &Settings, outcome: &mut Outcome, progress: &mut Progress<'
     let mut pool = Pool::new(settings, &parts, COMMON, 0);
     let addresses: Vec<SocketAddr> =
         (0..GROUPS).flat_map(|group| (0..ADDRESSES).map(move |number| bought_address(group, number))).collect();
-    // One node has been talked into knowing nobody else.
+    // One node was made to know only the attacker.
     let eclipsed = settings.nodes - 1;
     let victim = pool.node(eclipsed, false, Some(&addresses));
     pool.world.replace(eclipsed, Box::new(victim));
@@ -226,7 +226,7 @@ fn eclipse(settings: &Settings, outcome: &mut Outcome, progress: &mut Progress<'
 
     let was_cut_off = pool.best_of(eclipsed) != best;
     outcome.fact("the eclipsed node", if was_cut_off { "was cut off" } else { "came free by itself" });
-    // Somebody honest calls it.
+    // An honest node dials it.
     let now = pool.world.moment().for_swarm();
     pool.world.node_mut(0).swarm_mut().set_permanent(&[address_of(eclipsed)], now);
     pool.world.touch(0);
@@ -280,7 +280,7 @@ fn withholding(settings: &Settings, outcome: &mut Outcome, progress: &mut Progre
         pool.world.forget_found();
         left -= some;
     }
-    // The measured part of all hash rate, which luck made a bit other than planned.
+    // Measured part of all hash rate, which by chance differs a little from the planned one.
     let alpha = whole(found_by_it) / whole(found);
     let revenue = whole(kept_by_it) / whole(kept);
     let within = interval(kept_by_it, kept);
@@ -290,7 +290,7 @@ fn withholding(settings: &Settings, outcome: &mut Outcome, progress: &mut Progre
     outcome.fact("in the chain", format!("{kept}, of which its {:.1} % ({low:.1} to {high:.1})", 100.0 * revenue));
     outcome.fact(
         "theory",
-        format!("{:.1} % if nobody builds on its share in a race, {:.1} % if half do", 100.0 * none, 100.0 * half),
+        format!("{:.1} % if no miner builds on its share in a race, {:.1} % if half do", 100.0 * none, 100.0 * half),
     );
     outcome.expect(*within.start() <= half, || format!("it gained {:.1} %, more than theory expects", 100.0 * revenue));
 }
@@ -339,6 +339,6 @@ fn flood(settings: &Settings, outcome: &mut Outcome, progress: &mut Progress<'_>
     outcome.fact("most shares kept", format!("{most}, at most {}", pool.world.node(0).chain().shares_max()));
     let point = pool.point(settings.latency);
     outcome.fact("orphans", point.line());
-    outcome.expect(offences(0) > 0, || "nobody was banned for shares that do not fit".to_owned());
-    outcome.expect(offences(2) > 0, || "nobody was banned for shares without work".to_owned());
+    outcome.expect(offences(0) > 0, || "no node was banned for shares that do not fit".to_owned());
+    outcome.expect(offences(2) > 0, || "no node was banned for shares without work".to_owned());
 }

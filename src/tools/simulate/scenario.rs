@@ -1,31 +1,31 @@
-//! The scenarios by name, and how they are run.
+//! Names of the scenarios, and their settings.
 
 use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
-/// What can be simulated.
+/// Scenario of a simulation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Scenario {
-    /// Honest nodes only: they agree, lose no more shares than theory expects, and have nothing against each other.
+    /// Honest nodes only: they agree, lose no more shares than theory expects, and record no offences of each other.
     Convergence,
     /// Nodes that start without a share while the others mine: they download the chain.
     Joining,
     /// Honest nodes at growing latencies: orphans follow the formula.
     Orphans,
-    /// Two parts that do not hear of each other for a while: the heavier one's shares stay.
+    /// Two parts cut off from each other for a while: the heavier one's shares stay.
     Partition,
-    /// Somebody with many addresses wants to be all that nodes know: they stay connected, and one that was cut off comes
-    /// back.
+    /// An attacker with many addresses tries to be every known node: nodes stay connected, and one that was cut off
+    /// comes back.
     Eclipse,
-    /// A miner keeps its shares to itself until it pays: it gains no more than theory expects.
+    /// A miner withholds its shares until it pays: it gains no more than theory expects.
     Withholding,
-    /// Nodes that send bad shares: they are banned, and the others go on.
+    /// Nodes that send bad shares: they are banned, and the others continue.
     Flood,
 }
 
 impl Scenario {
-    /// All of them.
+    /// All scenarios.
     pub const ALL: [Scenario; 7] = [
         Scenario::Convergence,
         Scenario::Joining,
@@ -36,7 +36,7 @@ impl Scenario {
         Scenario::Flood,
     ];
 
-    /// The word for it on the command line.
+    /// Its name on the command line.
     pub fn word(self) -> &'static str {
         match self {
             Scenario::Convergence => "convergence",
@@ -62,20 +62,20 @@ impl FromStr for Scenario {
     fn from_str(text: &str) -> Result<Self, String> {
         Scenario::ALL.into_iter().find(|scenario| scenario.word() == text).ok_or_else(|| {
             let words = Scenario::ALL.map(Scenario::word).join(", ");
-            format!("`{text}` is no scenario: there are {words}, and all")
+            format!("`{text}` is no scenario: choose one of {words}, or all")
         })
     }
 }
 
-/// How a scenario is run.
+/// Settings of a run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
-    /// Honest nodes.
+    /// Number of honest nodes.
     pub nodes: usize,
-    /// What all luck follows from.
+    /// Seed of all randomness.
     pub seed: u64,
-    /// Of a link, one way, in the median.
+    /// One-way latency of a link, median.
     pub latency: Duration,
-    /// Shares that are found.
+    /// Number of shares to find.
     pub shares: u32,
 }

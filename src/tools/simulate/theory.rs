@@ -1,27 +1,27 @@
-//! What theory expects, for measurements to be compared with.
+//! Theoretical expectations, to compare measurements with.
 
 use std::ops::RangeInclusive;
 
-/// The chance that a share is lost if all other hash rate hears of it `delay` later: another was found meanwhile. `delay`
-/// and `period` (between shares) are in seconds.
+/// Probability that a share is lost if all other hash rate receives it `delay` later: another was found meanwhile.
+/// `delay` and `period` (between shares) are in seconds.
 pub fn fork_rate(delay: f64, period: f64) -> f64 {
     1.0 - (-delay / period).exp()
 }
 
-/// The part of shares that do not enter the chain, given after how many seconds hash rate heard of shares that did:
-/// equally heavy samples, in any order, the finder's own zeros among them.
+/// Part of shares that do not enter the chain. `delays` are the seconds after which hash rate received shares that did:
+/// equally weighted samples in any order, including the finder's own zeros.
 ///
-/// The chain grows by one share in the time from a share to the first that builds on it. Only hash rate that has heard of
-/// a share can build on it, so the chance that none was found after `s` seconds is `exp(-∫H/T)` up to `s`, `H` being the
-/// part that has heard. The time's mean is the integral of that; all that was found beyond one share in that time is lost.
-/// If everybody hears after exactly `d`, that gives `d / (T + d)`.
+/// The chain grows by one share in the time from a share to the first that builds on it. Only hash rate that has
+/// received a share can build on it, so the probability that none was found after `s` seconds is `exp(-∫H/T)` up to
+/// `s`, `H` being the part that has received it. The mean of that time is the integral of this; all shares beyond one
+/// in that time are lost. If all receive it after exactly `d`, this gives `d / (T + d)`.
 pub fn orphan_rate(delays: &mut [f64], period: f64) -> f64 {
     if delays.is_empty() {
         return 0.0;
     }
     delays.sort_by(f64::total_cmp);
     let count = whole(delays.len());
-    // Between two samples H is constant, so both integrals are known in closed form.
+    // Between two samples H is constant, so both integrals have a closed form.
     let (mut mean, mut before, mut hazard) = (0.0, 0.0, 0.0_f64);
     for (heard, delay) in delays.iter().enumerate() {
         let rate = whole(heard) / count / period;
@@ -34,14 +34,14 @@ pub fn orphan_rate(delays: &mut [f64], period: f64) -> f64 {
     1.0 - period / mean
 }
 
-/// The part of the chain's shares that a miner with the part `alpha` of the hash rate gets by withholding, if the part
-/// `gamma` of the others builds on its share when two are as long (Eyal and Sirer 2014, equation 8).
+/// Part of the chain's shares that a miner with the part `alpha` of the hash rate gets by withholding, if the part
+/// `gamma` of the others builds on its share when two are equally long (Eyal and Sirer 2014, equation 8).
 pub fn withholding_revenue(alpha: f64, gamma: f64) -> f64 {
     let gain = alpha * (1.0 - alpha).powi(2) * (4.0 * alpha + gamma * (1.0 - 2.0 * alpha)) - alpha.powi(3);
     gain / (1.0 - alpha * (1.0 + (2.0 - alpha) * alpha))
 }
 
-/// Where a probability lies with a confidence of 95 %, of which `hits` in `trials` were counted (Wilson 1927).
+/// Confidence interval (95 %) of a probability of which `hits` in `trials` were counted (Wilson 1927).
 pub fn interval(hits: usize, trials: usize) -> RangeInclusive<f64> {
     const Z: f64 = 1.96;
     if trials == 0 {
@@ -69,14 +69,14 @@ mod tests {
             let expected = delay / (30.0 + delay);
             assert!((orphan_rate(&mut [delay; 50], 30.0) - expected).abs() < 1e-9);
         }
-        // Short delays: both formulas are the delay by the period.
+        // Short delays: both formulas approach delay divided by period.
         assert!((fork_rate(0.3, 30.0) - 0.01).abs() < 1e-4 && (orphan_rate(&mut [0.3], 30.0) - 0.01).abs() < 1e-3);
     }
 
     #[test]
     fn whoever_has_all_hash_rate_loses_nothing() {
         assert_eq!(orphan_rate(&mut [0.0; 10], 30.0), 0.0);
-        // Half of it at once, half after an hour: shares are lost while the halves have not heard of each other.
+        // Half at once, half after an hour: shares are lost while the halves are apart.
         let rate = orphan_rate(&mut [0.0, 3600.0], 30.0);
         assert!((rate - 0.5).abs() < 1e-3, "{rate}");
     }

@@ -1,5 +1,5 @@
-//! The world that nodes live in: a clock, a queue of what happens next, connections between agents, and luck; all of it
-//! follows from one seed.
+//! The simulated world: a clock, a queue of events, connections between agents, and randomness; everything follows from
+//! one seed.
 
 use sharechain::share::ShareHash;
 use std::cmp::Reverse;
@@ -16,11 +16,11 @@ use super::miner::Miners;
 use super::network::{Conditions, Pipe};
 use super::node::Node;
 
-/// A dial that nobody answers is given up after this long.
+/// Timeout of an unanswered dial.
 const DIAL_TIMEOUT: Duration = Duration::from_secs(5);
-/// So many timeouts of one agent at one moment are a loop.
+/// Number of timeouts of one agent at one moment that counts as a loop.
 const TIMEOUTS_MAX: u32 = 1000;
-/// The first port that dials come from.
+/// First source port of dials.
 const EPHEMERAL_PORT: u16 = 32_768;
 
 #[derive(Debug)]
@@ -43,20 +43,20 @@ enum Event {
         socket: Socket,
         bytes: Bytes,
     },
-    /// The other end closed.
+    /// The other end closed the connection.
     Closed {
         socket: Socket,
     },
     Timeout {
         agent: usize,
     },
-    /// Unless mining has stopped since.
+    /// Ignored if mining has stopped since.
     FoundShare {
         season: u32,
     },
 }
 
-/// In the queue: the earliest first, of those at one moment the one that was queued first.
+/// Queued event: ordered by time, then by its number in the queue.
 #[derive(Debug)]
 struct Queued {
     at: Duration,
@@ -88,23 +88,23 @@ impl Ord for Queued {
 struct Connection {
     agents: [usize; 2],
     open: [bool; 2],
-    /// From each end to the other.
+    /// One from each end to the other.
     pipes: [Pipe; 2],
-    /// What waits for a partition to heal: bytes, or the end, by the end that sent it.
+    /// Held back until a partition heals: bytes, or the end of the stream, by the sending end.
     held: VecDeque<(usize, Option<Bytes>)>,
 }
 
-/// A share that somebody found.
+/// A share found by an agent.
 #[derive(Debug, Clone)]
 pub(super) struct FoundShare {
     pub(super) hash: ShareHash,
     pub(super) finder: usize,
     pub(super) at: Duration,
-    /// Who accepted it, how much later.
+    /// Agents that accepted it, and their delays.
     pub(super) arrivals: Vec<(u32, Duration)>,
 }
 
-/// What went over the wires.
+/// Traffic so far.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Traffic {
     pub(super) messages: u64,
@@ -119,20 +119,20 @@ pub(super) struct World {
     sequence: u64,
     queue: BinaryHeap<Reverse<Queued>>,
     agents: Vec<Box<dyn Agent>>,
-    /// When an agent's timeout is due that is in the queue.
+    /// Time of each agent's queued timeout.
     due: Vec<Option<Duration>>,
-    /// Timeouts of an agent at this moment.
+    /// Number of timeouts of an agent at this moment.
     timeouts: (usize, Duration, u32),
     awake: Vec<bool>,
     addresses: HashMap<SocketAddr, usize>,
     connections: Vec<Connection>,
     ports: u16,
     conditions: Conditions,
-    /// Which side of a partition each agent is on.
+    /// Side of a partition of each agent.
     sides: Option<Vec<usize>>,
     miners: Miners,
     mining: bool,
-    /// Times that mining began or ended.
+    /// Number of starts and stops of mining.
     season: u32,
     nonce: u32,
     found: Vec<FoundShare>,
@@ -142,7 +142,7 @@ pub(super) struct World {
 }
 
 impl World {
-    /// A world without anybody that begins at `unix`. All luck follows from `rng`.
+    /// Creates an empty world that starts at `unix`. `rng` is the source of all randomness.
     pub(super) fn new(unix: f64, conditions: Conditions, miners: Miners, rng: Rng) -> Self {
         Self {
             base: Instant::now(),
@@ -170,7 +170,7 @@ impl World {
         }
     }
 
-    /// Adds somebody who listens at these addresses, asleep.
+    /// Adds a sleeping agent that listens on these addresses.
     pub(super) fn add(&mut self, agent: Box<dyn Agent>, addresses: impl IntoIterator<Item = SocketAddr>) -> usize {
         let index = self.agents.len();
         self.agents.push(agent);
@@ -180,23 +180,23 @@ impl World {
         index
     }
 
-    /// Puts another in the place of somebody who has not begun.
+    /// Replaces an agent that has not been woken.
     pub(super) fn replace(&mut self, index: usize, agent: Box<dyn Agent>) {
         self.agents[index] = agent;
     }
 
-    /// Sees what an agent wants that was meddled with.
+    /// Handles the commands of an agent after interference.
     pub(super) fn touch(&mut self, agent: usize) {
         self.settle(agent);
     }
 
-    /// Starts a new list of shares that were found.
+    /// Starts a new list of found shares.
     pub(super) fn forget_found(&mut self) {
         self.found.clear();
         self.found_at.clear();
     }
 
-    /// Lets an agent begin.
+    /// Wakes an agent.
     pub(super) fn wake(&mut self, agent: usize) {
         self.awake[agent] = true;
         self.settle(agent);
@@ -226,8 +226,8 @@ impl World {
         self.traffic
     }
 
-    /// From now on nothing passes between agents of different sides, or everything again. What is under way arrives, and
-    /// what is sent meanwhile is kept by the streams, as TCP does.
+    /// Blocks traffic between agents of different sides, or none. Data in transit arrives, and data sent meanwhile is
+    /// kept by the streams, as in TCP.
     pub(super) fn partition(&mut self, sides: Option<Vec<usize>>) {
         self.sides = sides;
         for index in 0..self.connections.len() {
@@ -241,7 +241,7 @@ impl World {
         }
     }
 
-    /// Starts to find shares.
+    /// Starts mining.
     pub(super) fn start_mining(&mut self) {
         if !self.mining {
             self.mining = true;
@@ -251,13 +251,13 @@ impl World {
         }
     }
 
-    /// Stops finding shares.
+    /// Stops mining.
     pub(super) fn stop_mining(&mut self) {
         self.mining = false;
         self.season += 1;
     }
 
-    /// Runs until so many more shares were found, telling `progress` the number so far.
+    /// Runs until `count` more shares were found, reporting the number so far to `progress`.
     pub(super) fn run_shares(&mut self, count: usize, progress: &mut dyn FnMut(usize)) {
         let goal = self.found.len() + count;
         self.start_mining();
@@ -267,14 +267,14 @@ impl World {
         self.stop_mining();
     }
 
-    /// Runs for this long.
+    /// Runs for `time`.
     pub(super) fn run_for(&mut self, time: Duration) {
         let until = self.elapsed + time;
         while self.step(until) {}
         self.elapsed = until;
     }
 
-    /// Lets an agent find a share now.
+    /// Makes an agent find a share now.
     pub(super) fn find_now(&mut self, agent: usize) {
         self.nonce += 1;
         let at = self.moment();
@@ -297,7 +297,7 @@ impl World {
         match event {
             Event::Dialled { agent, from, to, latency } => self.answer(agent, from, to, latency),
             Event::Opened { agent, opened } => {
-                // The other end may have closed before this one heard of the connection: that arrives next.
+                // The other end may have closed before this one saw the connection: that arrives next.
                 self.agents[agent].connected(opened, at);
                 self.settle(agent);
             }
@@ -342,13 +342,13 @@ impl World {
         }
     }
 
-    /// Whose end this is, while it is open.
+    /// Owner of this end, while it is open.
     fn listener(&self, socket: Socket) -> Option<usize> {
         let connection = &self.connections[socket.connection()];
         connection.open[socket.end()].then_some(connection.agents[socket.end()])
     }
 
-    /// Does what an agent wants, and remembers when it wants to be woken.
+    /// Executes an agent's commands, and queues its next timeout.
     fn settle(&mut self, agent: usize) {
         if !self.awake[agent] {
             return;
@@ -394,7 +394,7 @@ impl World {
         }
     }
 
-    /// A dial reaches the other side.
+    /// Delivers a dial to the other side.
     fn answer(&mut self, agent: usize, from: SocketAddr, to: SocketAddr, latency: Duration) {
         let at = self.moment();
         self.ports = self.ports.checked_add(1).unwrap_or(EPHEMERAL_PORT);
@@ -405,7 +405,7 @@ impl World {
             return self.enqueue(self.elapsed + latency, Event::Unreachable { agent, address: to });
         };
         let mut pipes = [Pipe::new(latency), Pipe::new(latency)];
-        // Nothing overtakes the news that there is a connection.
+        // Nothing overtakes the notice of the connection.
         pipes[1].arrival(0, self.elapsed, &Conditions { jitter: 0.0, loss: 0.0, ..self.conditions }, &mut self.rng);
         let index = self.connections.len();
         self.connections.push(Connection { agents: [agent, other], open: [true; 2], pipes, held: VecDeque::new() });

@@ -59,6 +59,7 @@ pub struct Record {
     pub attempts_to_share: f64,
     /// Average number of hashes per block.
     pub attempts_to_block: f64,
+    /// Value of a block in coins.
     pub block_value: f64,
 }
 

@@ -230,7 +230,7 @@ pub async fn run(graphs: Graphs, inputs: Inputs, (data_dir, disk): (DataDir, Dis
                 let (graphs, dir) = (graphs.clone(), data_dir.path().to_owned());
                 let loading = tokio::task::spawn_blocking(move || graphs.load(&dir));
                 loading.await.expect("reading graphs does not panic");
-                info!(file = file::NAME, "graphs loaded");
+                info!(file = file::NAME, "saving graphs from now on");
             }
             _ = samples.tick() => {
                 sampler.sample(&graphs, &inputs, unix_now());
