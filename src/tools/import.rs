@@ -1,5 +1,5 @@
-//! Takes over the data directory of a Python P2Pool node: shares, addresses of peers, payout address, graphs. The old
-//! directory stays as it is.
+//! Imports the data directory of a Python P2Pool node: shares, addresses of peers, payout address, graphs. The old
+//! directory is left unchanged.
 
 use anyhow::{Context, Result, bail};
 use p2p::addrs::AddressBook;
@@ -18,19 +18,18 @@ use crate::runtime::files;
 use crate::view::graphs::file;
 use crate::work::Payout;
 
-/// The address book's file, the old node's and ours.
+/// File name of the address book, the old node's and ours.
 const ADDRESSES: &str = "addrs";
 
-/// The graphs' file, the old node's and ours.
+/// File name of the graphs, the old node's and ours.
 const GRAPHS: &str = "graph_db";
 
-/// Longest address book that is read, in bytes.
+/// Maximum size of an address book that is read, in bytes.
 const BOOK_BYTES_MAX: u64 = 16 * 1024 * 1024;
 
-/// What is taken over, and where to.
+/// Source and destination of an import.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// Whose shares they are.
     pub network: &'static Network,
     /// The new node's folder for the network.
     pub data_dir: PathBuf,
@@ -38,10 +37,10 @@ pub struct Config {
     pub from: PathBuf,
 }
 
-/// Takes over what there is, and tells in words what that was.
+/// Imports everything found, and returns a report.
 ///
 /// # Errors
-/// There is nothing, or a node runs on the new directory, or the disk refuses.
+/// There is nothing to import, a node runs on the new directory, or the disk refuses.
 pub fn run(config: &Config, now: f64) -> Result<String> {
     let from = old_folder(&config.from, config.network)?;
     let data_dir = DataDir::open(&config.data_dir, config.network)?;
@@ -60,7 +59,7 @@ pub fn run(config: &Config, now: f64) -> Result<String> {
     Ok(told)
 }
 
-/// Where the old node's files are: in the folder itself, or in the network's below it.
+/// Folder of the old node's files: `from` itself, or the network's below it.
 fn old_folder(from: &Path, network: &Network) -> Result<PathBuf> {
     let has_files = |folder: &Path| {
         let names = [ADDRESSES, saved_payout::FILE, GRAPHS];
@@ -90,7 +89,7 @@ fn shares(from: &Path, to: &Path, network: &'static Network) -> Result<String> {
         match Share::from_bytes(bytes, &rules) {
             Ok(share) if store.contains(share.hash()) => known += 1,
             Ok(share) => {
-                // When it came is not known. The old node kept its bytes as they came, however long anyone had made them.
+                // Its arrival time is unknown. The old node kept its bytes unchanged, even non-canonical ones.
                 store.append_share(share.hash(), &share.to_bytes(), 0, verified.contains(&share.hash()))?;
                 taken += 1;
             }
@@ -101,9 +100,9 @@ fn shares(from: &Path, to: &Path, network: &'static Network) -> Result<String> {
         }
     }
     store.sync()?;
-    let mut told = format!("{taken} taken over");
+    let mut told = format!("{taken} imported");
     if known > 0 {
-        let _ = write!(told, ", {known} were here");
+        let _ = write!(told, ", {known} known already");
     }
     if let Some(error) = first {
         let _ = write!(told, ", {foreign} left out (the first: {error})");
@@ -123,7 +122,7 @@ fn addresses(from: &Path, to: &Path, now: f64) -> Result<String> {
     let before = book.len();
     let problems = book.load_json(&theirs, now);
     replace(&to.join(ADDRESSES), &book.to_json())?;
-    let mut told = format!("{} taken over, {} in all", book.len() - before, book.len());
+    let mut told = format!("{} imported, {} in all", book.len() - before, book.len());
     for problem in problems {
         let _ = write!(told, "; {problem}");
     }
@@ -137,7 +136,7 @@ fn payout_address(from: &Path, to: &Path, network: &'static Network) -> Result<S
     match Payout::to_address(text.trim(), network) {
         Ok(payout) => {
             replace(&to.join(saved_payout::FILE), &payout.address)?;
-            Ok(format!("{}, which is paid unless you say otherwise with -a", payout.address))
+            Ok(format!("{}, paid unless -a names another", payout.address))
         }
         Err(error) => Ok(format!("left out: {error} (give -a ADDRESS)")),
     }
@@ -149,13 +148,13 @@ fn graphs(from: &Path, to: &Path) -> Result<String> {
         return Ok("none".to_owned());
     }
     if to.join(GRAPHS).exists() {
-        return Ok("left out: there are some here, which are kept".to_owned());
+        return Ok("left out: this node has its own, which are kept".to_owned());
     }
     match file::read(&path) {
         Ok(sources) => {
             let count = sources.iter().filter(|source| !source.is_empty()).count();
             file::write(&sources, to)?;
-            Ok(format!("{count} taken over"))
+            Ok(format!("{count} imported"))
         }
         Err(error) => Ok(format!("left out: {error}")),
     }
@@ -204,14 +203,14 @@ mod tests {
         let folder = old.path().join(network.name);
         fs::create_dir(&folder).unwrap();
         fs::write(folder.join("shares.0"), recorded()).unwrap();
-        // By the folder above, as the old node's --datadir had it.
+        // By the folder above, as given to the old node with --datadir.
         let told = import(network, old.path(), new.path()).unwrap();
-        assert!(told.contains("240 taken over\n"), "{told}");
+        assert!(told.contains("240 imported\n"), "{told}");
         assert!(told.contains("addresses       none"), "{told}");
         let stored = Store::read_only(new.path()).unwrap();
         assert_eq!((stored.shares.len(), stored.verified.len()), (240, 240));
         let told = import(network, &folder, new.path()).unwrap();
-        assert!(told.contains("0 taken over, 240 were here"), "{told}");
+        assert!(told.contains("0 imported, 240 known already"), "{told}");
         assert_eq!(fs::read(folder.join("shares.0")).unwrap(), recorded(), "the old node's files stay");
     }
 
@@ -227,7 +226,7 @@ mod tests {
         let line = format!("5 {}\n", hex::encode(pack(&contents)));
         fs::write(old.path().join("shares.0"), line).unwrap();
         let told = import(network, old.path(), new.path()).unwrap();
-        assert!(told.contains("1 taken over\n"), "{told}");
+        assert!(told.contains("1 imported\n"), "{told}");
         assert_eq!(Store::read_only(new.path()).unwrap().shares[0].bytes.len(), mined.len());
     }
 
@@ -236,7 +235,7 @@ mod tests {
         let (old, new) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         fs::write(old.path().join("shares.0"), recorded()).unwrap();
         let told = import(&BITCOIN, old.path(), new.path()).unwrap();
-        assert!(told.contains("0 taken over, 240 left out (the first: "), "{told}");
+        assert!(told.contains("0 imported, 240 left out (the first: "), "{told}");
     }
 
     #[test]
@@ -247,7 +246,7 @@ mod tests {
         fs::write(new.path().join("addrs"), format!("[{}]", entry("192.0.2.1"))).unwrap();
         fs::write(old.path().join("cached_payout_address"), format!("{ADDRESS}\n")).unwrap();
         let told = import(&BITCOIN, old.path(), new.path()).unwrap();
-        assert!(told.contains("1 taken over, 2 in all"), "{told}");
+        assert!(told.contains("1 imported, 2 in all"), "{told}");
         assert!(told.contains(ADDRESS), "{told}");
         let saved = saved_payout::saved_payout(new.path(), &BITCOIN).unwrap().unwrap();
         assert_eq!(&*saved.address, ADDRESS);
@@ -264,7 +263,7 @@ mod tests {
         let bins = format!("[{}]", vec![r#"{"null": [48.0, 2]}"#; 150].join(","));
         fs::write(old.path().join("graph_db"), views.replace("BINS", &bins)).unwrap();
         let told = import(&BITCOIN, old.path(), new.path()).unwrap();
-        assert!(told.contains("graphs          1 taken over"), "{told}");
+        assert!(told.contains("graphs          1 imported"), "{told}");
         let taken = file::read(&new.path().join("graph_db")).unwrap();
         assert_eq!(taken.iter().filter(|source| !source.is_empty()).count(), 1);
         let told = import(&BITCOIN, old.path(), new.path()).unwrap();

@@ -229,10 +229,10 @@ fn what_an_old_node_had_is_taken_over_and_its_address_is_paid() {
     let new = tempfile::Builder::new().prefix("p2pool-node-").tempdir().expect("a folder");
     let from = old.path().display().to_string();
     let text = told(new.path(), &["import", &from]);
-    assert!(text.contains("1 taken over, 1 in all") && text.contains(&address.to_string()), "{text}");
+    assert!(text.contains("1 imported, 1 in all") && text.contains(&address.to_string()), "{text}");
     let node = NodeBuilder::new(P2POOL, &daemon).address(None).spawn_in(new);
     node.wait_ready();
-    assert!(node.wait_for_log("taken over from an old node", SOON).contains(&address.to_string()));
+    assert!(node.wait_for_log("imported from an old node", SOON).contains(&address.to_string()));
     let mut miner = StratumClient::ready(node.worker_port(), "garage+0.00001");
     mine_one(&mut miner, "garage+0.00001", &daemon, &node, &address);
     let output = run(node.data_dir(), &["import", &from]);

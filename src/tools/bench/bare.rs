@@ -1,4 +1,4 @@
-//! The physical limit: a server that answers every line the same, and writes given bytes to all connections.
+//! The physical limit: a server that answers every line alike, and writes given bytes to all connections.
 
 use anyhow::{Context, Result};
 use bytes::Bytes;
@@ -13,17 +13,17 @@ use super::socket::{read, write_all};
 use crate::runtime::accept::Acceptor;
 use crate::runtime::sockets;
 
-/// Answers written at a time.
+/// Maximum number of answers per write.
 const ANSWERS_MAX: usize = 512;
 
-/// Connections that are open, or were.
+/// All connections since the start.
 type Writers = Arc<Mutex<Vec<Arc<OwnedWriteHalf>>>>;
 
-/// Serves until standard input ends; its first line of output is its address. A line `job TEXT` writes that text as a line
-/// to every connection, one after the other, and the time when that began to standard output.
+/// Serves until standard input ends; its first line of output is its address. A line `job TEXT` writes that text as a
+/// line to every connection in turn, and the time at which that began to standard output.
 ///
 /// # Errors
-/// There is no port.
+/// No port can be opened.
 pub async fn run() -> Result<()> {
     sockets::raise_file_limit()?;
     let listener = sockets::bind(([127, 0, 0, 1], 0).into()).context("cannot listen")?;
@@ -46,7 +46,7 @@ pub async fn run() -> Result<()> {
         if let Some(job) = line.strip_prefix("job ") {
             let bytes = Bytes::from([job, "\n"].concat());
             let writers = writers.clone();
-            // On a thread of the runtime's own, as everything that the node does.
+            // On a thread of the runtime, like all work of the node.
             tokio::spawn(async move {
                 println!("{}", clock_ns());
                 write_to_all(&writers, &bytes).await;
@@ -72,7 +72,7 @@ async fn answer(mut reader: OwnedReadHalf, writer: Arc<OwnedWriteHalf>, answers:
 async fn write_to_all(writers: &Writers, bytes: &[u8]) {
     let mut open = std::mem::take(&mut *writers.lock());
     for writer in &open {
-        // Who is gone misses nothing.
+        // Closed connections are skipped.
         let _ = write_all(writer, bytes).await;
     }
     let mut writers = writers.lock();

@@ -1,4 +1,4 @@
-//! The servers under load: this program again, as processes of their own.
+//! The servers under load: this program, as processes of their own.
 
 use anyhow::{Context, Result, ensure};
 use std::net::SocketAddr;
@@ -10,13 +10,13 @@ use tokio::time::timeout;
 
 use super::Served;
 
-/// How long a server may take to start: it forges a chain first.
+/// Timeout of a server's start: it forges a chain first.
 const START_TIMEOUT: Duration = Duration::from_secs(120);
 
-/// How long it may take to answer.
+/// Timeout of an answer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Which server.
+/// Kind of server.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Kind {
     /// `p2pool bench serve`.
@@ -25,10 +25,10 @@ pub(super) enum Kind {
     Bare,
 }
 
-/// A server. Ends when dropped.
+/// Server process. Ends when dropped.
 #[derive(Debug)]
 pub(super) struct Child {
-    /// Where it listens.
+    /// Address that it listens on.
     pub(super) address: SocketAddr,
     kind: Kind,
     process: tokio::process::Child,
@@ -37,7 +37,7 @@ pub(super) struct Child {
 }
 
 impl Child {
-    /// Starts it, and waits until it listens.
+    /// Starts a server, and waits until it listens.
     pub(super) async fn start(kind: Kind) -> Result<Self> {
         let program = std::env::current_exe().context("cannot tell where this program is")?;
         let mut command = Command::new(program);
@@ -62,27 +62,27 @@ impl Child {
         Ok(Self { address, kind, process, input, output })
     }
 
-    /// Whether it is the node.
+    /// True for the node.
     pub(super) fn is_node(&self) -> bool {
         matches!(self.kind, Kind::Node(_))
     }
 
-    /// Sends it a line, and gives its answer.
+    /// Sends a line, and returns the answer.
     pub(super) async fn ask(&mut self, line: &str) -> Result<u64> {
         self.input.write_all(format!("{line}\n").as_bytes()).await.context("the server takes no orders")?;
         let answer = timeout(ANSWER_TIMEOUT, self.output.next_line()).await.context("the server does not answer")??;
         answer.context("the server ended")?.parse().context("the server answers with no number")
     }
 
-    /// Makes everybody get a new job, and says when it became known. `line` is what the bare server is to write.
+    /// Triggers a new job, and returns the time at which it became known. `line` is the job of the bare server.
     pub(super) async fn new_job(&mut self, line: &str) -> Result<u64> {
         if self.is_node() { self.ask("block").await } else { self.ask(&format!("job {line}")).await }
     }
 
-    /// The CPU time that it took so far, the kernel's share included.
+    /// CPU time used so far, including the kernel's part.
     pub(super) fn cpu(&self) -> Result<Duration> {
         let text = self.read("stat")?;
-        // The second field is a name, which may hold anything.
+        // The second field is a name of arbitrary bytes.
         let fields: Vec<&str> = text[text.rfind(')').context("an unknown format")?..].split(' ').collect();
         ensure!(fields.len() > 13, "an unknown format of /proc");
         let ticks = fields[12].parse::<u32>()? + fields[13].parse::<u32>()?;
@@ -90,7 +90,7 @@ impl Child {
         Ok(Duration::from_secs(1) * ticks / per_second)
     }
 
-    /// Bytes of memory that it holds.
+    /// Memory in use, in bytes.
     pub(super) fn memory(&self) -> Result<u64> {
         let text = self.read("status")?;
         let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS in /proc")?;

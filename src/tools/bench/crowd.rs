@@ -1,5 +1,5 @@
-//! Thousands of connections: how fast they are taken, what they hold, how soon they are answered, and when the last of them
-//! has a new job.
+//! Thousands of connections: the rate at which they are accepted, their memory, the latency of answers, and the time
+//! until the last of them has a new job.
 
 use anyhow::{Context, Result, ensure};
 use parking_lot::Mutex;
@@ -20,52 +20,51 @@ use super::submit::name;
 use super::table::{Row, Table};
 use super::{Config, Measure, SMALL_PAYEES, clock_ns, tell};
 
-/// Memory's growth is judged of what is held for so long: before, it is everybody's first jobs.
+/// Minimum duration for judging the growth of memory: before, it is dominated by first jobs.
 const JUDGED_FROM: Duration = Duration::from_secs(600);
 
-/// How long things are left alone before memory is looked at.
+/// Pause before memory is measured.
 const SETTLE: Duration = Duration::from_secs(2);
 
-/// New jobs in a measure, of which the one in the middle counts.
+/// Number of new jobs in a measure; the median counts.
 const JOB_ROUNDS: usize = 9;
 
-/// How long a new job may take: what comes later is missed.
+/// Timeout of a new job: later ones count as missed.
 const JOB_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// Pause between new jobs.
 const JOB_PAUSE: Duration = Duration::from_millis(300);
 
-/// A new block while connections are held comes so often, in seconds: as shares do in a pool.
+/// Interval of new blocks while connections are held, in seconds: that of shares in a pool.
 const HELD_JOB_INTERVAL: u64 = 30;
 
-/// How often it is looked which submissions are due.
+/// Interval of checks for due submissions.
 const PACE: Duration = Duration::from_micros(100);
 
-/// Mean time between two jobs of a connection when there is no news: the notify interval, shortened by up to a fifth.
+/// Mean time between two jobs of a connection without news: the notify interval, shortened by up to a fifth.
 const REFRESH_S: f64 = 0.9 * 30.0;
 
-/// What all members of a crowd hear.
+/// Results from all members of a crowd.
 #[derive(Debug, Default)]
 struct Heed {
-    /// Members that have the newest job.
+    /// Number of members that have the newest job.
     jobs: AtomicU64,
-    /// When the last of them had it.
+    /// Time at which the last of them received it.
     last_job_ns: AtomicU64,
-    /// Times from sending a submission to its answer, in nanoseconds.
+    /// Times from a submission to its answer, in nanoseconds.
     answers: Mutex<Vec<u64>>,
     wrongs: Mutex<Vec<String>>,
-    /// Connections are being closed on purpose.
+    /// Set while connections are being closed on purpose.
     closing: AtomicBool,
 }
 
-/// One connection.
 #[derive(Debug)]
 struct Member {
     writer: OwnedWriteHalf,
-    /// When the submission was due that is not answered yet.
+    /// Due time of the unanswered submission.
     due_ns: Arc<AtomicU64>,
     listening: AbortHandle,
-    /// A miner's; the bare server gives no work.
+    /// `None` for the bare server, which gives no work.
     grinder: Option<Grinder>,
 }
 
@@ -75,7 +74,7 @@ impl Drop for Member {
     }
 }
 
-/// A connection that was just made.
+/// A new connection.
 struct Joined {
     reader: OwnedReadHalf,
     writer: OwnedWriteHalf,
@@ -88,9 +87,9 @@ struct Joined {
 struct Crowd {
     heed: Arc<Heed>,
     members: VecDeque<Member>,
-    /// The longest line of a job.
+    /// Longest line of a job.
     job: String,
-    /// How long it took them to connect, all of them.
+    /// Total time of connecting.
     joined_in: Duration,
     addresses: u32,
     next: u32,
@@ -108,7 +107,7 @@ impl Crowd {
         }
     }
 
-    /// Lets so many more join, at most `per_second`; says how many could not.
+    /// Adds `count` connections, at most `per_second`; returns the number of failures.
     async fn join(&mut self, server: &Child, count: u32, per_second: u32) -> u32 {
         let begin = Instant::now();
         let (is_node, address) = (server.is_node(), server.address);
@@ -132,7 +131,7 @@ impl Crowd {
                 }
                 Err(error) => {
                     failed += 1;
-                    self.heed.wrongs.lock().push(format!("a connection was not taken: {error:#}"));
+                    self.heed.wrongs.lock().push(format!("a connection was not accepted: {error:#}"));
                 }
             }
         }
@@ -150,7 +149,7 @@ impl Crowd {
         }
     }
 
-    /// From a new job's becoming known to the last member's having it, in milliseconds: the middle one of several.
+    /// Time from a new job to its arrival at the last member, in milliseconds: the median of several.
     async fn new_jobs(&self, server: &mut Child, job: &str) -> Result<f64> {
         let mut times = Vec::new();
         for _ in 0..JOB_ROUNDS {
@@ -180,12 +179,12 @@ impl Crowd {
         Ok(took / 1e6)
     }
 
-    /// Submits `lines`, one of each member's after the other, at `rate` a second in all; gives the times of the answers in
-    /// milliseconds, the shortest first, counted from when each was due.
+    /// Submits `lines`, one of each member in turn, at `rate` per second in all; returns the latencies of the answers
+    /// in milliseconds, sorted, counted from when each was due.
     async fn answers(&mut self, lines: &mut Vec<Lines>, rate: u32, time: Duration) -> Result<Vec<f64>> {
         self.heed.answers.lock().clear();
         let (members, mut all) = (std::mem::take(&mut self.members), std::mem::take(lines));
-        // A thread of its own: the runtime's clock is too coarse, and its threads are busy.
+        // On a thread of its own: the runtime's clock is too coarse, and its threads are busy.
         let pace = move || {
             let sent = pace(&members, &mut all, rate, time);
             (members, all, sent)
@@ -208,7 +207,7 @@ impl Crowd {
         Ok(answers)
     }
 
-    /// Closes all connections, and passes on what went wrong on them.
+    /// Closes all connections, and reports their errors.
     fn leave(mut self, table: &mut Table) {
         self.heed.closing.store(true, Ordering::SeqCst);
         self.members.clear();
@@ -216,7 +215,7 @@ impl Crowd {
     }
 }
 
-/// Lets `members` submit `lines` for `time`, at `rate` a second in all; says how many were sent.
+/// Submits `lines` of `members` for `time`, at `rate` per second in all; returns the number sent.
 fn pace(members: &VecDeque<Member>, lines: &mut [Lines], rate: u32, time: Duration) -> Result<u64> {
     let begin_ns = clock_ns();
     let gap_ns = 1_000_000_000 / u64::from(rate);
@@ -238,7 +237,7 @@ fn pace(members: &VecDeque<Member>, lines: &mut [Lines], rate: u32, time: Durati
     Ok(sent)
 }
 
-/// Hears what one member is told.
+/// Reads the messages for one member.
 async fn listen(mut reader: OwnedReadHalf, due_ns: Arc<AtomicU64>, heed: Arc<Heed>) {
     let mut ear = LineReader::default();
     loop {
@@ -268,7 +267,7 @@ async fn listen(mut reader: OwnedReadHalf, due_ns: Arc<AtomicU64>, heed: Arc<Hee
     }
 }
 
-/// A new block for connections that are all paid at one address.
+/// Measures a new block for connections that share one payout address.
 pub(super) async fn measure_small_jobs(config: &Config, table: &mut Table) -> Result<()> {
     tell(format_args!("a new job for {} connections", config.listeners));
     let (mut node, mut bare) = config.start(SMALL_PAYEES).await?;
@@ -293,7 +292,7 @@ fn add_jobs(table: &mut Table, count: u32, bytes: usize, took: f64, bare_took: f
     );
 }
 
-/// Whatever is measured on one crowd.
+/// Takes all measures of one crowd.
 pub(super) async fn measure(config: &Config, table: &mut Table) -> Result<()> {
     let (mut node, mut bare) = config.start(config.served.payees).await?;
     let count = config.connections;
@@ -334,7 +333,7 @@ pub(super) async fn measure(config: &Config, table: &mut Table) -> Result<()> {
     let bare_joined = f64::from(count - bare_failed) / others.joined_in.as_secs_f64();
     sleep(SETTLE).await;
     if config.wants(Measure::Joining) {
-        let target = format!("all taken: {failed} not");
+        let target = format!("{failed} failed");
         let joined = Row::new(format!("new connections, {} wanted", config.joining), "/s", joined);
         table.add(joined.beside(bare_joined).must(failed == 0, &target));
     }
@@ -365,10 +364,10 @@ pub(super) async fn measure(config: &Config, table: &mut Table) -> Result<()> {
     Ok(())
 }
 
-/// Many connections for long, of which some leave and others come.
+/// Measures many connections over a long time, with some replaced all along.
 pub(super) async fn measure_hold(config: &Config, table: &mut Table) -> Result<()> {
     let Config { held, churn, hold, .. } = *config;
-    tell(format_args!("{held} connections for {} s, of which {churn} a second change", hold.as_secs()));
+    tell(format_args!("{held} connections for {} s, {churn} replaced per second", hold.as_secs()));
     let (mut node, _bare) = config.start(config.served.payees).await?;
     let mut crowd = Crowd::new(config.addresses);
     let mut failed = crowd.join(&node, held, config.joining).await;
@@ -388,7 +387,7 @@ pub(super) async fn measure_hold(config: &Config, table: &mut Table) -> Result<(
             half = Some((node.memory()?, Instant::now()));
         }
     }
-    let (memory, at) = half.context("there was no time to hold anything")?;
+    let (memory, at) = half.context("the time is too short to hold connections")?;
     #[expect(clippy::cast_precision_loss, reason = "figures to be read")]
     let grown = (node.memory()? as f64 - memory as f64) / 1e6 / at.elapsed().as_secs_f64() * 60.0;
     let lost = crowd.heed.wrongs.lock().len();

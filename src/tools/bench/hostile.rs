@@ -1,4 +1,4 @@
-//! Clients that mean ill: each kind does one thing that a server on the open internet must bear.
+//! Hostile clients: each kind does one thing that a server on the open internet must withstand.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -7,40 +7,40 @@ use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
-/// How long a client that was sent away waits before it comes back.
+/// Pause of a client before it reconnects.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// Useless lines a second of one client.
+/// Useless lines per second of one client.
 const LINES_PER_SECOND: u32 = 200;
 
-/// What a client does.
+/// Behaviour of a client.
 #[derive(Debug, Clone, Copy)]
 enum Kind {
-    /// Says hello, one byte a second.
+    /// Sends a request, one byte per second.
     SlowLoris,
-    /// Connects, and never says anything.
+    /// Connects, and never sends anything.
     Silent,
-    /// Sends bytes at random, as many as the next one.
+    /// Sends random bytes, as many as the next one.
     Garbage,
-    /// Sends requests that earn nothing.
+    /// Sends useless requests.
     Useless,
 }
 
-/// Hostile clients at work; dropping it ends them.
+/// Running hostile clients; dropping it ends them.
 #[derive(Debug)]
 pub(super) struct Hostility {
     _clients: JoinSet<()>,
 }
 
 impl Hostility {
-    /// Sets so many on the server at `address`, as many of each kind.
+    /// Starts `count` clients against the server at `address`, as many of each kind.
     pub(super) fn start(address: SocketAddr, count: u32) -> Self {
         let kinds = [Kind::SlowLoris, Kind::Silent, Kind::Garbage, Kind::Useless];
         let mut clients = JoinSet::new();
         for kind in kinds.into_iter().cycle().take(count as usize) {
             clients.spawn(async move {
                 loop {
-                    // However it ended, it comes back.
+                    // It reconnects however the connection ended.
                     let _ = kind.bother(address).await;
                     sleep(PAUSE).await;
                 }
@@ -79,7 +79,7 @@ impl Kind {
             }
             Ok(())
         };
-        // What comes back is read, so that the server's closing is noticed.
+        // Reads answers, so that a close by the server is noticed.
         let listen = async {
             let mut buffer = [0; 4096];
             while reader.read(&mut buffer).await? > 0 {}

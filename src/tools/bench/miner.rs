@@ -1,4 +1,4 @@
-//! A miner of the generator: says hello, finds real submissions for its job, and understands what it is told.
+//! A miner of the load generator: subscribes, finds real submissions for its job, and parses the server's messages.
 
 use anyhow::{Context, Result};
 use std::io::Write;
@@ -14,19 +14,19 @@ use tokio::time::timeout;
 use super::child::Child;
 use super::socket::{connect, read, write_all};
 
-/// What the node answers to an accepted submission, byte for byte.
+/// The node's answer to an accepted submission, byte for byte.
 pub(super) const ACCEPTED: &[u8] = b"{\"id\":4,\"result\":true,\"error\":null}\n";
 
-/// Longest line taken: a job whose coinbase pays thousands fits.
+/// Maximum size of a line, in bytes: a job whose coinbase pays thousands fits.
 const LINE_BYTES_MAX: usize = 1 << 20;
 
-/// How long a miner waits for its first job.
+/// Timeout of a miner's first job.
 const JOIN_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// What of an incomplete line is kept: enough to tell what it is, whatever follows.
+/// Bytes kept of an incomplete line's start: enough to recognise it.
 const HEAD_BYTES_MAX: usize = 512;
 
-/// What of its end.
+/// Bytes kept of its end.
 const TAIL_BYTES: usize = 16;
 
 /// A miner with its first job.
@@ -34,18 +34,18 @@ const TAIL_BYTES: usize = 16;
 pub(super) struct Miner {
     pub(super) reader: OwnedReadHalf,
     pub(super) writer: OwnedWriteHalf,
-    /// The job's line.
+    /// Line of the job.
     pub(super) job: String,
     pub(super) grinder: Grinder,
 }
 
 impl Miner {
-    /// Joins the node as the worker `name`.
+    /// Connects to the node as the worker `name`.
     pub(super) async fn join(node: &Child, name: &str) -> Result<Self> {
         Self::join_at(node.address, name).await
     }
 
-    /// The same, of a node at `address`.
+    /// The same with a node at `address`.
     pub(super) async fn join_at(address: SocketAddr, name: &str) -> Result<Self> {
         timeout(JOIN_TIMEOUT, Self::greet(address, name)).await.context("no job came")?
     }
@@ -68,24 +68,24 @@ impl Miner {
     }
 }
 
-/// What a device does with the miner's part of the extranonce.
+/// A device's use of its part of the extranonce.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Extranonce2 {
-    /// It stays with one for as long as there are nonces, as devices do: these are four billion.
+    /// Keeps one while it has nonces, like devices: four billion.
     Kept,
-    /// It takes another one for each submission, so that no two have a coinbase in common.
+    /// Takes another one for each submission, so that no two share a coinbase.
     Fresh,
 }
 
-/// Finds submissions that are worth something: of the coinbase and of the header, what stays is hashed once.
+/// Finds valid submissions: constant parts of coinbase and header are hashed once.
 #[derive(Debug)]
 pub(super) struct Grinder {
-    /// Of a line: what is before the extranonce2, and from there to the nonce.
+    /// Line before the extranonce2, and from there to the nonce.
     text: [String; 2],
     job: ReceivedJob,
     target: Target,
     extranonce2: u32,
-    /// The header before the nonce.
+    /// Midstate of the header before the nonce.
     header: Midstate,
     nonce: u32,
 }
@@ -107,7 +107,7 @@ impl Grinder {
         grinder
     }
 
-    /// Goes on with this extranonce2.
+    /// Switches to this extranonce2.
     fn begin(&mut self, extranonce2: u32) {
         self.extranonce2 = extranonce2;
         self.nonce = 0;
@@ -115,7 +115,7 @@ impl Grinder {
         self.header = Midstate::new(&header[..76]);
     }
 
-    /// So many more submissions, rendered, one line after the other, all of one length.
+    /// Finds `count` more submissions, as lines of equal length.
     pub(super) fn lines(&mut self, count: usize, extranonce2: Extranonce2) -> Lines {
         let bytes_each = self.text[0].len() + 8 + self.text[1].len() + 8 + 4;
         let mut bytes = Vec::with_capacity(count * bytes_each);
@@ -144,7 +144,7 @@ impl Grinder {
     }
 }
 
-/// Submissions to be sent, each once.
+/// Submissions to send, each once.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Lines {
     bytes: Arc<[u8]>,
@@ -153,7 +153,7 @@ pub(super) struct Lines {
 }
 
 impl Lines {
-    /// The next ones, at most so many; none when all are taken.
+    /// Takes up to `count` next lines; none if all are taken.
     pub(super) fn take(&mut self, count: usize) -> &[u8] {
         let end = (self.next + count).min(self.bytes.len() / self.bytes_each);
         let taken = &self.bytes[self.next * self.bytes_each..end * self.bytes_each];
@@ -161,44 +161,44 @@ impl Lines {
         taken
     }
 
-    /// Bytes of a line.
+    /// Bytes per line.
     pub(super) fn bytes_each(&self) -> usize {
         self.bytes_each
     }
 
-    /// Whether all are taken.
+    /// True if all are taken.
     pub(super) fn is_spent(&self) -> bool {
         self.next * self.bytes_each >= self.bytes.len()
     }
 
-    /// Starts over: for a server that does not mind.
+    /// Starts over, for a server that accepts duplicates.
     pub(super) fn rewind(&mut self) {
         self.next = 0;
     }
 }
 
-/// What a server said in one line.
+/// Meaning of a server's line.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum ServerLine {
-    /// A submission was accepted.
+    /// Submission accepted.
     Accepted,
-    /// It was not: what the server said.
+    /// Submission rejected, with the server's line.
     Rejected(String),
-    /// A job, and whether the old ones are to be dropped.
+    /// Job; `clean` if it replaces older ones.
     Job { clean: bool },
-    /// Something else.
+    /// Any other line.
     Other,
 }
 
-/// Understands what a server says, however it is cut.
+/// Parses a server's lines, however the stream is split.
 #[derive(Debug, Default)]
 pub(super) struct LineReader {
-    /// Of the line that is not complete.
+    /// Start of the incomplete line.
     partial: Vec<u8>,
 }
 
 impl LineReader {
-    /// Tells `each` what the whole lines among `bytes` say.
+    /// Calls `each` for every complete line in `bytes`.
     pub(super) fn hear(&mut self, mut bytes: &[u8], mut each: impl FnMut(ServerLine)) {
         while let Some(length) = memchr::memchr(b'\n', bytes) {
             let (line, rest) = bytes.split_at(length + 1);

@@ -1,4 +1,4 @@
-//! `p2pool bench stratum`: how fast miners are served, beside what the machine could do at all.
+//! `p2pool bench stratum`: speed of serving miners, compared with the limit of the machine.
 //!
 //! ```text
 //!  generator ──starts──▶ p2pool bench serve    the real front over a forged chain and a full template
@@ -6,8 +6,8 @@
 //!      └──── the same load to both ──▶ table
 //! ```
 //!
-//! Servers are processes of their own, so that their CPU time and memory are theirs alone. Node and bare server take
-//! turns, several times in a measure, so that other work on the machine slows both alike.
+//! Servers are processes of their own, to measure their CPU time and memory alone. Node and bare server take turns,
+//! several times in a measure, so that other work on the machine slows both alike.
 
 mod bare;
 mod child;
@@ -32,62 +32,62 @@ use std::time::Duration;
 use child::{Child, Kind};
 use table::Table;
 
-/// How easy submissions are: eight or nine hashes find one, so that a generator finds them as fast as they are judged.
+/// Difficulty of submissions: eight or nine hashes find one, so that a generator finds them as fast as they are judged.
 const SUBMISSION_DIFFICULTY: &str = "2e-9";
 
-/// Miners of the measure with small jobs are paid at so many addresses; the pool has as many payees.
+/// Number of payout addresses of miners in the measure with small jobs; the pool has as many payees.
 const SMALL_PAYEES: u32 = 1;
 
-/// Wrongs that are told one by one.
+/// Maximum number of failures listed one by one.
 const WRONGS_TOLD_MAX: usize = 5;
 
-/// What the generator is to do.
+/// Settings of the generator.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Config {
-    /// What to measure; [`Measure::ALL`] unless somebody wants less.
+    /// Measures to take; by default [`Measure::ALL`].
     pub measures: Vec<Measure>,
-    /// Connections that submit as fast as they can.
+    /// Number of connections that submit as fast as they can.
     pub submitters: u32,
-    /// Connections that are held, submit at [`Self::rate`], and wait for a job of many payees.
+    /// Number of connections that are held, submit at [`Self::rate`], and wait for a job of many payees.
     pub connections: u32,
-    /// Connections that wait for a job of one payee.
+    /// Number of connections that wait for a job of one payee.
     pub listeners: u32,
-    /// Addresses that the miners on [`Self::connections`] are paid at: each has jobs of its own.
+    /// Number of payout addresses of the miners on [`Self::connections`]: each has its own jobs.
     pub addresses: u32,
-    /// Submissions a second over all connections when answers are timed.
+    /// Submissions per second over all connections when answers are timed.
     pub rate: u32,
-    /// New connections a second.
+    /// New connections per second.
     pub joining: u32,
-    /// How long each timed phase lasts; there are [`Self::rounds`] of them for the node and as many for the bare server.
+    /// Duration of each timed phase; there are [`Self::rounds`] of them for the node and as many for the bare server.
     pub phase: Duration,
-    /// How often node and bare server take turns.
+    /// Number of turns of node and bare server.
     pub rounds: u32,
-    /// How long connections are held in the measure of holding.
+    /// Duration of the measure of held connections.
     pub hold: Duration,
-    /// How many are held.
+    /// Number of held connections.
     pub held: u32,
-    /// How many of them a second leave and are replaced by others.
+    /// Number of held connections replaced per second.
     pub churn: u32,
-    /// Clients that mean ill.
+    /// Number of hostile clients.
     pub hostile: u32,
-    /// The pool and the template.
+    /// Pool and template.
     pub served: Served,
-    /// Print JSON.
+    /// Prints JSON.
     pub json: bool,
 }
 
-/// Something to be measured.
+/// A measure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Measure {
     /// Submissions one at a time.
     Single,
     /// Submissions with sixteen in flight.
     Pipelined,
-    /// Both again beside hostile clients.
+    /// Both again, beside hostile clients.
     Hostile,
     /// A new block for connections of one payee.
     SmallJobs,
-    /// New connections taken.
+    /// New connections.
     Joining,
     /// Memory of an idle connection.
     Memory,
@@ -95,12 +95,12 @@ pub enum Measure {
     Latency,
     /// A new block for connections of many payees.
     BigJobs,
-    /// Connections held for long.
+    /// Connections held for a long time.
     Hold,
 }
 
 impl Measure {
-    /// All of them, in the order in which they are taken.
+    /// All measures, in the order in which they are taken.
     pub const ALL: [Self; 9] = [
         Self::Single,
         Self::Pipelined,
@@ -113,7 +113,7 @@ impl Measure {
         Self::Hold,
     ];
 
-    /// What it is called on the command line.
+    /// Name on the command line.
     pub fn name(self) -> &'static str {
         match self {
             Self::Single => "single",
@@ -146,10 +146,10 @@ impl FromStr for Measure {
     }
 }
 
-/// Measures, and writes the table to `out`; progress goes to standard error.
+/// Takes the measures, and writes the table to `out`; progress goes to standard error.
 ///
 /// # Errors
-/// A server cannot be started, or a miner was wronged: a valid submission rejected, a job missed, a connection lost.
+/// A server cannot be started, or a miner was served wrongly: a valid submission rejected, a job missed, a connection lost.
 pub async fn run(config: &Config, out: &mut (dyn Write + Send)) -> Result<()> {
     let mut table = Table::default();
     let wants = |measures: &[Measure]| measures.iter().any(|measure| config.measures.contains(measure));
@@ -172,7 +172,7 @@ pub async fn run(config: &Config, out: &mut (dyn Write + Send)) -> Result<()> {
     }
     if !table.wrongs.is_empty() {
         let first: Vec<&str> = table.wrongs.iter().take(WRONGS_TOLD_MAX).map(String::as_str).collect();
-        bail!("miners were wronged {} times: {}", table.wrongs.len(), first.join("; "));
+        bail!("miners were served wrongly {} times: {}", table.wrongs.len(), first.join("; "));
     }
     Ok(())
 }
@@ -182,20 +182,20 @@ impl Config {
         self.measures.contains(&measure)
     }
 
-    /// A node of this pool, and a bare server.
+    /// Starts a node of this pool, and a bare server.
     async fn start(&self, payees: u32) -> Result<(Child, Child)> {
         let served = Served { payees, ..self.served };
         Ok((Child::start(Kind::Node(served)).await?, Child::start(Kind::Bare).await?))
     }
 }
 
-/// Nanoseconds on the clock that all processes of a machine share.
+/// Nanoseconds of the clock that all processes of a machine share.
 fn clock_ns() -> u64 {
     let now = clock_gettime(ClockId::Monotonic);
     u64::try_from(now.tv_sec).unwrap_or(0) * 1_000_000_000 + u64::try_from(now.tv_nsec).unwrap_or(0)
 }
 
-/// Tells whoever waits what is being done.
+/// Prints the current step to standard error.
 fn tell(what: impl fmt::Display) {
     eprintln!("bench: {what}");
 }

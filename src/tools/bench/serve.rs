@@ -1,4 +1,4 @@
-//! The node's front as it is, over a forged chain and a template that somebody else wrote: no daemon, no peers.
+//! The node's real front, over a forged chain and a prepared template: no daemon, no peers.
 
 use anyhow::{Context, Result};
 use bitcoin::hashes::Hash;
@@ -28,33 +28,33 @@ use crate::template::{Template, TemplateParts, TemplateTransaction};
 use crate::view::http::Http;
 use crate::work::{self, Gate, Payout, WorkSet};
 
-/// Hashes that the easiest share takes. Miners who wish for a hard one get one thirty times as hard (protocol section
-/// 6): with submissions of eight or nine hashes, fewer than one in a thousand solves anything.
+/// Average number of hashes for the easiest share. Miners that ask for a hard one get one thirty times as hard
+/// (protocol section 6): with submissions of eight or nine hashes, fewer than one in a thousand solves anything.
 const SHARE_ATTEMPTS: u64 = 512;
 
-/// Hashes that a block takes: nothing is one, and the window is full by number, not by work.
+/// Average number of hashes for a block: none is found, and the window is full by number, not by work.
 const BLOCK_ATTEMPTS: u64 = 1 << 40;
 
-/// The share version that the pool is at.
+/// Share version of the pool.
 const SHARE_VERSION: u64 = 35;
 
-/// Solutions that may wait, as in the node.
+/// Queue capacity for solutions, as in the node.
 const SOLUTIONS_QUEUED_MAX: usize = 1024;
 
-/// What is served.
+/// Size of the served work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Served {
-    /// Whom the pool pays beside the finder.
+    /// Number of payees beside the finder.
     pub payees: u32,
-    /// Transactions of the template; together they fill a block.
+    /// Number of transactions in the template; together they fill a block.
     pub transactions: u32,
 }
 
-/// Serves until standard input ends; its first line of output is its address. The line `block` lets a block be found, and
-/// says when the template on it became known; `solutions` says how many submissions were solutions.
+/// Serves until standard input ends; its first line of output is its address. The line `block` simulates a block, and
+/// prints the time at which the template on it became known; `solutions` prints the number of solutions so far.
 ///
 /// # Errors
-/// There is no port.
+/// No port can be opened.
 pub async fn run(served: Served, handle: PrometheusHandle) -> Result<()> {
     sockets::raise_file_limit()?;
     server::metrics::describe();
@@ -122,7 +122,7 @@ pub async fn run(served: Served, handle: PrometheusHandle) -> Result<()> {
     Ok(())
 }
 
-/// The node's defaults, but for what a test on one machine needs: easy submissions, and all from one address.
+/// The node's defaults, except for tests on one machine: easy submissions, and all from one address.
 fn server_config() -> server::Config {
     let session = session::Config::default();
     let min = Difficulty::new(1e-12).expect("a positive constant");
@@ -137,7 +137,7 @@ fn payout(network: &'static Network) -> Result<Payout> {
     Ok(Payout::to_address(&address(network, u32::MAX), network)?)
 }
 
-/// The address of this number.
+/// Returns the address with this number.
 pub(super) fn address(network: &Network, number: u32) -> String {
     let mut hash = [9; 20];
     hash[..4].copy_from_slice(&number.to_be_bytes());
@@ -145,7 +145,7 @@ pub(super) fn address(network: &Network, number: u32) -> String {
     bech32::segwit::encode_v0(hrp, &hash).expect("twenty bytes are a witness program")
 }
 
-/// What the next share of a pool of so many payees builds on.
+/// Tip of a pool with this many payees.
 fn tip(network: &'static Network, payees: u32) -> Arc<Tip> {
     let mut chain = Sharechain::new(network);
     for number in 0..network.chain_length + 10 {
@@ -170,7 +170,7 @@ fn template(parts: TemplateParts) -> Result<Arc<Template>> {
     Ok(Arc::new(Template::new(parts, &["csv", "segwit", "taproot"])?))
 }
 
-/// Full but for the room that a daemon leaves.
+/// Full except for the room that a daemon leaves.
 fn template_parts(transactions: u32) -> TemplateParts {
     let weight = (4_000_000 - 8_000) / u64::from(transactions.max(1));
     let raw = Bytes::from(vec![0; usize::try_from(weight / 4).expect("less than a block")]);

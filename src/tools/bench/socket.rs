@@ -10,18 +10,18 @@ use tokio::io::{AsyncRead, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 
-/// Bytes read at a time: a whole job, so that a generator of ten thousand miners is no slower than it must be.
+/// Maximum number of bytes per read: a whole job, so that a generator of ten thousand miners is not slowed down.
 const READ_BYTES: usize = 64 * 1024;
 
 thread_local! {
-    /// Where all miners of a thread read into.
+    /// Read buffer of all miners of a thread.
     static READ_BUFFER: RefCell<Box<[u8; READ_BYTES]>> = RefCell::new(Box::new([0; READ_BYTES]));
 }
 
-/// Waits for bytes, and gives them to `take`.
+/// Waits for bytes, and passes them to `take`.
 ///
 /// # Errors
-/// The connection is over.
+/// The connection has ended.
 pub(super) async fn read(reader: &mut OwnedReadHalf, mut take: impl FnMut(&[u8])) -> io::Result<()> {
     poll_fn(|context| {
         READ_BUFFER.with_borrow_mut(|buffer| {
@@ -37,7 +37,7 @@ pub(super) async fn read(reader: &mut OwnedReadHalf, mut take: impl FnMut(&[u8])
     .await
 }
 
-/// Connects as a miner does.
+/// Connects like a miner.
 pub(super) async fn connect(address: SocketAddr) -> io::Result<(OwnedReadHalf, OwnedWriteHalf)> {
     let stream = TcpStream::connect(address).await?;
     stream.set_nodelay(true)?;

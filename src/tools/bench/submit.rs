@@ -18,16 +18,16 @@ use super::socket::{connect, read, write_all};
 use super::table::{Row, Table};
 use super::{Config, Measure, SUBMISSION_DIFFICULTY, tell};
 
-/// Submissions in flight on each connection where they are many.
+/// Submissions in flight per connection in the pipelined measure.
 const IN_FLIGHT: usize = 16;
 
-/// A phase is measured after this part of it has gone by.
+/// Part of a phase that passes before measuring.
 const WARM_UP: f64 = 0.2;
 
-/// Most submissions a second that are prepared for: more than two cores can judge.
+/// Maximum rates of submissions prepared for, per second: more than two cores can judge.
 const RATE_MAX: [f64; 2] = [200_000.0, 900_000.0];
 
-/// Measures what of it is wanted.
+/// Takes the selected measures.
 pub(super) async fn measure(config: &Config, table: &mut Table) -> Result<()> {
     tell("starting the servers");
     let (mut node, bare) = config.start(config.served.payees).await?;
@@ -67,13 +67,13 @@ pub(super) async fn measure(config: &Config, table: &mut Table) -> Result<()> {
     Ok(())
 }
 
-/// The name that the miners of this number mine under.
+/// User name of the miners with this number.
 pub(super) fn name(network: &Network, account: u32, number: u32) -> String {
-    // The hardest share that the pool lets them have: what they find is to be no solution.
+    // The hardest share that the pool allows: their submissions are not to be solutions.
     format!("{}.w{number}/1+{SUBMISSION_DIFFICULTY}", address(network, account))
 }
 
-/// Submissions in some time.
+/// Number of submissions in a time.
 #[derive(Debug, Default)]
 struct Rate {
     count: u64,
@@ -87,22 +87,22 @@ impl Rate {
         self.count as f64 / self.time.as_secs_f64()
     }
 
-    /// Microseconds of the server's CPU for each.
+    /// Server's CPU time per submission, in microseconds.
     fn cpu_us(&self) -> f64 {
         self.cpu.as_secs_f64() * 1e6 / self.count as f64
     }
 }
 
-/// What the submitters do.
+/// Load of the submitters.
 #[derive(Debug, Clone, Copy)]
 struct Load {
     in_flight: usize,
     extranonce2: Extranonce2,
-    /// Others, who mean ill.
+    /// Number of hostile clients besides.
     hostile: u32,
 }
 
-/// The same load on both servers.
+/// Results of the same load on both servers.
 #[derive(Debug, Default)]
 struct Pair {
     node: Rate,
@@ -114,7 +114,7 @@ impl Pair {
         self.node.per_second() / self.bare.per_second()
     }
 
-    /// Puts its rows into the table: submissions in a second, and what each cost.
+    /// Adds its rows to the table: submissions per second, and the cost of each.
     fn add_rows(&self, what: &str, in_flight: usize, table: &mut Table) {
         let least = if in_flight == 1 { 0.7 } else { 0.15 };
         let [node_cpu, bare_cpu] = [&self.node, &self.bare].map(Rate::cpu_us);
@@ -162,7 +162,7 @@ impl Pair {
     }
 }
 
-/// Finds what `submitters` of the node will submit in a phase.
+/// Finds the submissions of the node's `submitters` for a phase.
 async fn grind(config: &Config, load: Load, submitters: Vec<Submitter>) -> Result<Vec<Submitter>> {
     let Load { in_flight, extranonce2, .. } = load;
     let seconds = config.phase.as_secs_f64() * (1.0 + WARM_UP);
@@ -185,17 +185,17 @@ async fn grind(config: &Config, load: Load, submitters: Vec<Submitter>) -> Resul
     Ok(submitters)
 }
 
-/// What all submitters of a phase share.
+/// State shared by all submitters of a phase.
 #[derive(Debug, Default)]
 struct Tally {
     accepted: AtomicU64,
     wrongs: Mutex<Vec<String>>,
     over: AtomicBool,
-    /// Somebody has nothing left to submit.
+    /// Notified when a submitter has run out of submissions.
     dry: Notify,
 }
 
-/// One phase of load, whose figures are added to `rate`.
+/// Runs one phase of load, and adds its results to `rate`.
 async fn put_on(
     config: &Config,
     server: &Child,
@@ -227,24 +227,23 @@ async fn put_on(
     Ok(submitters)
 }
 
-/// A connection that submits.
 #[derive(Debug)]
 struct Submitter {
     reader: OwnedReadHalf,
     writer: OwnedWriteHalf,
     ear: LineReader,
     lines: Lines,
-    /// Where they come from. The bare server gets the node's, again and again.
+    /// Source of submissions. The bare server gets the node's again and again.
     grinder: Option<Grinder>,
 }
 
 impl Submitter {
-    /// With nothing to submit yet.
+    /// Starts without submissions.
     fn new(reader: OwnedReadHalf, writer: OwnedWriteHalf, grinder: Option<Grinder>) -> Self {
         Self { reader, writer, ear: LineReader::default(), lines: Lines::default(), grinder }
     }
 
-    /// Submits until all is over and answered; `None` if the connection was lost.
+    /// Submits until the phase is over and everything answered; `None` if the connection was lost.
     async fn run(mut self, in_flight: usize, tally: Arc<Tally>) -> Option<Self> {
         let mut flying = 0;
         loop {

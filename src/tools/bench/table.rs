@@ -1,25 +1,24 @@
-//! What was measured, as a table or as JSON.
+//! Results of the benchmark, as a table or as JSON.
 
 use serde::Serialize;
 use std::fmt;
 use std::io::{self, Write};
 
-/// Everything measured.
+/// Results of all measures.
 #[derive(Debug, Default, Serialize)]
 pub(super) struct Table {
-    /// One line each.
     rows: Vec<Row>,
-    /// What was done to miners that must not be, in words.
+    /// Failures towards miners that must not occur.
     pub(super) wrongs: Vec<String>,
 }
 
-/// A figure.
+/// A result.
 #[derive(Debug, Serialize)]
 pub(super) struct Row {
     measure: String,
     unit: &'static str,
     node: f64,
-    /// What the bare server had.
+    /// Result of the bare server.
     bare: Option<f64>,
     ratio: Option<f64>,
     target: Option<String>,
@@ -31,18 +30,18 @@ impl Row {
         Self { measure: measure.into(), unit, node, bare: None, ratio: None, target: None, ok: None }
     }
 
-    /// What the bare server had.
+    /// Adds the result of the bare server.
     pub(super) fn beside(self, bare: f64) -> Self {
         Self { bare: Some(bare), ratio: Some(self.node / bare), ..self }
     }
 
-    /// The ratio is to be at least this.
+    /// Requires a minimum ratio.
     pub(super) fn at_least(self, ratio: f64) -> Self {
         let is_met = self.ratio.is_some_and(|has| has >= ratio);
         self.must(is_met, &format!("≥ {ratio:.2}"))
     }
 
-    /// Whether what is wanted is so.
+    /// Records whether the target is met.
     pub(super) fn must(self, is_met: bool, target: &str) -> Self {
         Self { target: Some(target.to_owned()), ok: Some(is_met), ..self }
     }
@@ -53,7 +52,7 @@ impl Table {
         self.rows.push(row);
     }
 
-    /// All of it as one JSON object.
+    /// Writes all results as one JSON object.
     pub(super) fn write_json(&self, out: &mut dyn Write) -> io::Result<()> {
         serde_json::to_writer(&mut *out, self)?;
         writeln!(out)
@@ -74,7 +73,7 @@ impl fmt::Display for Table {
     }
 }
 
-/// With as many digits as can mean anything.
+/// Formats a value with its significant digits.
 fn shown(value: f64) -> String {
     match value.abs() {
         100.0.. => format!("{value:.0}"),

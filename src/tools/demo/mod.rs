@@ -1,4 +1,4 @@
-//! The demonstration: the whole node on the embedded chain, a small CPU miner, and the story of what happens.
+//! The demonstration: the whole node on the embedded chain, a small CPU miner, and a story of the events.
 
 mod story;
 
@@ -35,51 +35,51 @@ use crate::work::target::of_difficulty;
 use crate::work::{self, Payout};
 use story::{Chapter, Story};
 
-/// Everything about a demonstration.
+/// Configuration of a demonstration.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// How to log.
+    /// Logging.
     pub log: log::Config,
-    /// Stop after this many.
+    /// Number of blocks after which to stop.
     pub blocks: Option<u64>,
-    /// Whether to start a miner.
+    /// Starts the demo's miners.
     pub miner: bool,
-    /// Where miners connect, and what is different for them there.
+    /// Port for miners, with its policy.
     pub worker_port: (SocketAddr, PortPolicy),
-    /// Where found blocks are kept; `None` for a temporary folder.
+    /// Folder of found blocks; `None` for a temporary one.
     pub data_dir: Option<PathBuf>,
     /// Percentage of work that pays the node itself.
     pub fee_percent: f64,
-    /// How miners are served.
+    /// Limits and options of the miners' connections.
     pub stratum: stratum::server::Config,
 }
 
-/// How long the machine's hash rate is measured for.
+/// Duration of measuring the machine's hash rate.
 const MEASURE: Duration = Duration::from_millis(400);
 
-/// Wanted time between blocks.
+/// Target time between blocks.
 const BLOCK_SPACING: Duration = Duration::from_secs(10);
 
-/// Wanted time between shares. Not less than two seconds, for a share's time is at least a second after its parent's.
+/// Target time between shares. At least two seconds, for a share's time is at least a second after its parent's.
 const SHARE_SPACING: Duration = Duration::from_millis(2500);
 
-/// The demo's miners, each with an address of its own, so that a payout table has rows.
+/// Miners of the demo, each with its own address, so that the payout table has rows.
 const NAMES: [&str; 3] = ["alice", "bob", "carol"];
 
-/// How often the status line is told anew on a terminal, and into a pipe.
+/// Intervals of the status line on a terminal, and in a pipe.
 const STATUS_ON_TERMINAL: Duration = Duration::from_secs(1);
 const STATUS_IN_PIPE: Duration = Duration::from_secs(10);
 
-/// How long the end waits for what is still to be told of the last block.
+/// Maximum wait at the end for events of the last block.
 const LAST_WORDS: Duration = Duration::from_secs(5);
 
-/// What the miner tells of itself and the story has not told yet.
+/// Queue capacity for the miners' events.
 const MINER_EVENTS_MAX: usize = 1024;
 
-/// Runs the demonstration until `stop`, or until it has shown as many blocks as it was asked for.
+/// Runs the demonstration until `stop`, or for the requested number of blocks.
 ///
 /// # Errors
-/// The worker port is taken, or nothing can be written.
+/// The worker port is taken, or the disk refuses.
 pub async fn run(
     config: Config,
     log: Tail,
@@ -92,12 +92,12 @@ pub async fn run(
     let mut story = Story::new(NAMES.map(|name| (payout(name).address.to_string(), name)));
     story.tell(&Chapter::Measuring);
     let per_thread = tokio::task::spawn_blocking(|| mine::measure(MEASURE)).await?;
-    // The miners get half of the machine, if it has that many cores.
+    // The miners use half of the machine, if it has that many cores.
     let busy = (cores / 2).clamp(1, NAMES.len());
     #[expect(clippy::cast_precision_loss, reason = "there are three of them")]
     let hash_rate = per_thread * busy as f64;
 
-    // Dropped at the end, and the folder with it.
+    // Dropped at the end, together with the folder.
     let temporary = tempfile::tempdir().context("cannot make a temporary folder")?;
     let data_dir = config.data_dir.clone().unwrap_or_else(|| temporary.path().to_owned());
     let data_dir = DataDir::open(&data_dir, &DEMO)?;
@@ -126,10 +126,10 @@ pub async fn run(
     };
     let mut stratum = config.stratum;
     let vardiff = &mut stratum.session.vardiff;
-    // Right for our own miners from the start; others are found out about as everywhere.
+    // Right for our own miners from the start; vardiff adapts to others as everywhere.
     let wanted = Difficulty::from_average_hashes(per_thread * busy_part(busy) * vardiff.interval.as_secs_f64());
     vardiff.start = wanted.map_or(vardiff.start, Difficulty::to_power_of_two);
-    // Nobody else mines on this chain: no network.
+    // This chain has no other miners: no network.
     let parts = Parts {
         data_dir,
         disk,
@@ -162,7 +162,7 @@ pub async fn run(
     drop(events_sender);
     let heard = StorySources { events, reports, shares };
     let told = tell(&mut story, &node, heard, config.blocks, stop).await;
-    // Gone before their pool is, or they would complain of losing it.
+    // Stopped before their pool, or they would log its loss.
     for miner in miners {
         miner.abort();
         let _ = miner.await;
@@ -173,7 +173,7 @@ pub async fn run(
     told
 }
 
-/// The demo's network, with shares as easy as this machine needs them. Made once in the life of the process.
+/// The demo's network, with a share difficulty for this machine. Created once per process.
 fn network_for(hash_rate: f64) -> &'static Network {
     let hashes = hash_rate * SHARE_SPACING.as_secs_f64();
     let easiest = Difficulty::from_average_hashes(hashes)
@@ -181,14 +181,14 @@ fn network_for(hash_rate: f64) -> &'static Network {
     Box::leak(Box::new(Network { max_target: easiest, ..DEMO }))
 }
 
-/// The part of a thread's time that each miner works, so that all of them take `busy` threads.
+/// Part of a thread's time that each miner works, so that together they use `busy` threads.
 fn busy_part(busy: usize) -> f64 {
     #[expect(clippy::cast_precision_loss, reason = "there are three of them")]
     let part = busy as f64 / NAMES.len() as f64;
     part
 }
 
-/// One of our own miners, which comes back when its connection ends, as miners do.
+/// Starts a miner of the demo, which reconnects when its connection ends, as miners do.
 fn start_miner(pool: SocketAddr, name: &str, pace: f64, events: mpsc::Sender<MinerEvent>) -> JoinHandle<()> {
     const PAUSE: Duration = Duration::from_secs(1);
     let worker = format!("{}.{name}", payout(name).address);
@@ -203,14 +203,14 @@ fn start_miner(pool: SocketAddr, name: &str, pace: f64, events: mpsc::Sender<Min
     })
 }
 
-/// What the story is made of.
+/// Sources of the story.
 struct StorySources {
     events: mpsc::Receiver<MinerEvent>,
     reports: broadcast::Receiver<BlockReport>,
     shares: broadcast::Receiver<ChainEvent>,
 }
 
-/// Tells what happens, until the end.
+/// Narrates events until the end.
 async fn tell(
     story: &mut Story,
     node: &node::Node,
@@ -234,12 +234,12 @@ async fn tell(
             },
             share = heard.shares.recv() => match share {
                 Ok(event) => tell_of_share(story, &event),
-                // Told too fast to follow; the totals on the status line are the node's own.
+                // Missed events; the totals on the status line are the node's own.
                 Err(RecvError::Lagged(_)) => {}
                 Err(RecvError::Closed) => return Ok(()),
             },
             report = heard.reports.recv() => match report {
-                // The final word only: the embedded chain is the only route.
+                // Only the final report: the embedded chain is the only route.
                 Ok(report) if report.route.is_none() => {
                     let rates = node.rates.borrow().clone();
                     story.block(&report, &rates);
@@ -267,8 +267,8 @@ fn tell_of_share(story: &mut Story, event: &ChainEvent) {
     }
 }
 
-/// Tells of shares until the last block's is among them and the statistics have what was submitted for it: a block is
-/// on the chain before either.
+/// Narrates shares until the last block's is among them and the statistics include its submission: a block is on the
+/// chain before either.
 async fn complete(story: &mut Story, node: &node::Node, mut shares: broadcast::Receiver<ChainEvent>) {
     let mut rates = node.rates.clone();
     while !story.is_complete(&rates.borrow()) {
@@ -285,7 +285,7 @@ async fn complete(story: &mut Story, node: &node::Node, mut shares: broadcast::R
     }
 }
 
-/// An address of the demo network that belongs to nobody, made from a name.
+/// An address of the demo network without an owner, made from a name.
 fn payout(name: &str) -> Payout {
     let script = ScriptBuf::new_p2wpkh(&WPubkeyHash::hash(name.as_bytes()));
     let address = Address::from_script(&script, bitcoin::Network::Regtest).expect("it was made from a key's hash");

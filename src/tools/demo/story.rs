@@ -1,4 +1,4 @@
-//! Tells a newcomer what happens: lines that stay, and on a terminal one status line that moves.
+//! Explains events to a newcomer: lines that stay, and on a terminal a status line that changes.
 
 use bitcoin::Address;
 use sharechain::coin::DEMO;
@@ -11,22 +11,22 @@ use std::time::{Duration, Instant};
 use crate::blocks::{BlockReport, FoundBlock, Outcome};
 use crate::rates::Rates;
 
-/// Accepted submissions after which only the totals are told.
+/// Number of accepted submissions after which only totals are shown.
 const SUBMISSIONS_TOLD: u64 = 3;
 
-/// Shares after which only the totals are told.
+/// Number of shares after which only totals are shown.
 const SHARES_TOLD: u64 = 5;
 
-/// What the donation output is called.
+/// Name of the donation output.
 const DONATION: &str = "P2Pool's donation address, as there are no earlier shares yet";
 
-/// Satoshis that rounding leaves at most when thousands are paid.
+/// Maximum satoshis lost to rounding when thousands are paid.
 const ROUNDING_MAX: u64 = 10_000;
 
 /// Satoshis in a coin.
 const COIN: f64 = 100_000_000.0;
 
-/// Something to tell.
+/// Part of the story.
 #[derive(Debug)]
 pub(super) enum Chapter<'a> {
     Measuring,
@@ -36,7 +36,7 @@ pub(super) enum Chapter<'a> {
     End { rates: &'a Rates },
 }
 
-/// What was told so far.
+/// State of the story.
 #[derive(Debug)]
 pub(super) struct Story {
     on_terminal: bool,
@@ -44,21 +44,21 @@ pub(super) struct Story {
     jobs: u64,
     accepted: u64,
     shares: u64,
-    /// Of these, solutions of blocks.
+    /// Of these, shares that solve a block.
     shares_of_blocks: u64,
     shares_late: u64,
     blocks: u64,
     blocks_lost: u64,
     /// Satoshis by payee.
     paid: BTreeMap<String, u64>,
-    /// What the demo's own miners are called, by address.
+    /// Names of the demo's own miners, by address.
     names: HashMap<String, &'static str>,
-    /// A status line stands on the terminal and must be cleared before the next line.
+    /// Set while a status line is on the terminal and must be cleared before the next line.
     status_shown: bool,
 }
 
 impl Story {
-    /// Nothing told yet; `names` are those of the demo's own miners, by address.
+    /// Starts the story; `names` are those of the demo's own miners, by address.
     pub(super) fn new(names: impl IntoIterator<Item = (String, &'static str)>) -> Self {
         Self {
             names: names.into_iter().collect(),
@@ -80,13 +80,13 @@ impl Story {
         self.on_terminal
     }
 
-    /// Blocks accepted so far.
+    /// Number of accepted blocks.
     pub(super) fn blocks(&self) -> u64 {
         self.blocks
     }
 
-    /// Whether nothing is outstanding of what `blocks` stand for: each is a share and a submission too, and those take
-    /// longer to become known.
+    /// True if the shares and submissions of `blocks` are all counted: each block is a share and a submission too, and
+    /// those take longer to arrive.
     pub(super) fn is_complete(&self, rates: &Rates) -> bool {
         let blocks = self.blocks + self.blocks_lost;
         self.shares_of_blocks >= blocks && rates.accepted + rates.late >= blocks.max(self.accepted)
@@ -129,7 +129,7 @@ impl Story {
         if self.jobs == 1 {
             let height = height.map_or_else(String::new, |height| format!(" for block {height}"));
             self.line(&format!(
-                "First job{height}: the miner is to submit whatever reaches difficulty {}.",
+                "First job{height}: the miner submits every hash that reaches difficulty {}.",
                 show_difficulty(difficulty)
             ));
         }
@@ -146,7 +146,7 @@ impl Story {
         self.shares += 1;
         self.shares_of_blocks += u64::from(share.is_block());
         if self.shares == 1 {
-            self.line("Hard submissions become shares: links of the chain that says how the next block is divided.");
+            self.line("Hard submissions become shares: links of the chain that divides the next block among miners.");
         }
         if self.shares <= SHARES_TOLD {
             let payee = self.name_of(share.payee().as_str());
@@ -216,7 +216,7 @@ impl Story {
         let lost = if self.blocks_lost > 0 { format!(" ({} lost)", self.blocks_lost) } else { String::new() };
         format!(
             "Totals: {} accepted, {} late; {}{late}; {}{lost}; {} {} paid; {} by {}",
-            // The miner hears of its submissions before the statistics do.
+            // The miner knows of its submissions before the statistics do.
             counted(rates.accepted.max(self.accepted), "submission"),
             rates.late,
             counted(self.shares, "share"),
@@ -228,7 +228,7 @@ impl Story {
         )
     }
 
-    /// What a payee is called: the demo's own miners by name, with the address.
+    /// Name of a payee: the demo's own miners by name, with the address.
     fn name_of(&self, address: &str) -> String {
         match self.names.get(address) {
             Some(name) => format!("{name} ({address})"),
@@ -239,27 +239,27 @@ impl Story {
     fn line(&mut self, text: &str) {
         let mut out = std::io::stdout().lock();
         let clear = if std::mem::take(&mut self.status_shown) { "\r\x1b[2K" } else { "" };
-        // Whoever closed the pipe does not want to be told that it is closed.
+        // A closed pipe is not an error worth reporting.
         let _ = writeln!(out, "{clear}{text}").and_then(|()| out.flush());
     }
 
     fn show_status(&mut self, text: &str) {
         let mut out = std::io::stdout().lock();
-        // Cut, since a line that wraps could not be cleared again.
+        // Truncated, since a wrapped line could not be cleared again.
         let text: String = text.chars().take(110).collect();
         let _ = write!(out, "\r\x1b[2K{text}").and_then(|()| out.flush());
         self.status_shown = true;
     }
 }
 
-/// Whom the coinbase of `block` pays how many satoshis: outputs of nothing and without an address are left out.
+/// Satoshis by payee in the coinbase of `block`, without empty outputs and those without an address.
 fn payouts_of(block: &FoundBlock) -> Vec<(String, u64)> {
     let Ok(block) = bitcoin::consensus::deserialize::<bitcoin::Block>(&block.bytes) else { return Vec::new() };
     let Some(coinbase) = block.txdata.first() else { return Vec::new() };
     let paid = coinbase.output.iter().filter_map(|output| {
         let value = output.value.to_sat();
         if output.script_pubkey.as_bytes() == DONATION_SCRIPT {
-            // Most often it gets no more than what rounding leaves; the first blocks of a chain have nobody else to pay.
+            // Usually only the rounding remainder; the first blocks of a chain have no other payee.
             return (value > ROUNDING_MAX).then(|| (DONATION.to_owned(), value));
         }
         let address = Address::from_script(&output.script_pubkey, bitcoin::Network::Regtest).ok()?;
@@ -268,7 +268,7 @@ fn payouts_of(block: &FoundBlock) -> Vec<(String, u64)> {
     paid.filter(|(_, value)| *value > 0).collect()
 }
 
-/// A worker's own name, without the address before it.
+/// Worker's own name, without the address before it.
 fn worker_of(name: &str) -> &str {
     name.split_once('.').map_or(name, |(_, worker)| worker)
 }

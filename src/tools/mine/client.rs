@@ -14,36 +14,36 @@ use tokio_util::codec::{FramedRead, LinesCodec};
 
 use super::hasher::Hasher;
 
-/// Longest line taken: a job whose coinbase pays thousands fits.
+/// Maximum size of a line, in bytes: a job whose coinbase pays thousands fits.
 const LINE_BYTES_MAX: usize = 1 << 20;
 
-/// Most nonces tried before looking whether there is a new job.
+/// Maximum number of nonces between checks for a new job.
 const BATCH_MAX: u32 = 1 << 16;
 
-/// Looks a second, at least: a slow miner is to work evenly, not in fits.
+/// Minimum number of checks per second: a slow miner is to work evenly, not in bursts.
 const BATCHES_PER_SECOND_MIN: f64 = 4.0;
 
-/// Solved headers that may wait to be submitted.
+/// Queue capacity for solved headers.
 const SOLVED_MAX: usize = 64;
 
-/// What the miner tells of itself.
+/// Event of a miner.
 #[derive(Debug, Clone, PartialEq)]
 pub enum MinerEvent {
-    /// A job came, to be worked on at this difficulty.
+    /// A job arrived.
     Job {
-        /// As the pool counts it.
+        /// Difficulty as counted by the pool.
         difficulty: f64,
     },
-    /// The pool's answer to a submission.
+    /// The pool accepted a submission.
     Accepted,
-    /// The pool's answer to a submission, and its reason.
+    /// The pool refused a submission, with its reason.
     Refused(String),
 }
 
-/// Mines on the pool at `pool`, a host and port, as `name` until the connection ends, at no more than `pace` hashes per second.
+/// Mines as `name` on `pool`, a host and port, until the connection ends, at no more than `pace` hashes per second.
 ///
 /// # Errors
-/// Why it ended.
+/// The reason why it ended.
 pub async fn run(pool: &str, name: &str, password: &str, pace: f64, events: mpsc::Sender<MinerEvent>) -> Result<()> {
     let stream = TcpStream::connect(pool).await.with_context(|| format!("cannot connect to {pool}"))?;
     stream.set_nodelay(true)?;
@@ -68,7 +68,7 @@ pub async fn run(pool: &str, name: &str, password: &str, pace: f64, events: mpsc
                     Some(ClientEvent::Answered(Err(reason))) => MinerEvent::Refused(reason),
                     None => continue,
                 };
-                // Only the story is lost if nobody listens.
+                // Without a receiver only the event is lost.
                 let _ = events.send(event).await;
             }
             Some(solved) = solved.recv() => writer.write_all(client.submit(name, &solved).as_bytes()).await?,
@@ -78,7 +78,7 @@ pub async fn run(pool: &str, name: &str, password: &str, pace: f64, events: mpsc
 
 const USER_AGENT: &str = concat!("p2pool-miner/", env!("CARGO_PKG_VERSION"));
 
-/// Where the thread finds its work. Dropping it sends it home.
+/// Work for the thread. Dropping it ends the thread.
 #[derive(Debug)]
 struct Bench(Arc<Shared>);
 
@@ -86,7 +86,7 @@ struct Bench(Arc<Shared>);
 struct Shared {
     state: Mutex<State>,
     changed: Condvar,
-    /// Grows with every change, so that the thread can look without the lock.
+    /// Incremented with every change, so that the thread can check without the lock.
     round: AtomicU64,
 }
 
@@ -121,14 +121,14 @@ impl Drop for Bench {
     }
 }
 
-/// Nonces to be tried at a time at `pace` hashes per second.
+/// Number of nonces per batch at `pace` hashes per second.
 fn batch(pace: f64) -> u32 {
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped")]
     let batch = (pace / BATCHES_PER_SECOND_MIN).clamp(1.0, f64::from(BATCH_MAX)) as u32;
     batch
 }
 
-/// Works on the newest job until the bench closes, and rests so that it does not exceed its pace.
+/// Works on the newest job until the bench closes, with pauses to keep its pace.
 fn grind(shared: &Shared, pace: f64, solved: &mpsc::Sender<SolvedJob>) {
     loop {
         let (job, round) = {

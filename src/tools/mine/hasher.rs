@@ -5,15 +5,15 @@ use sha2::digest::generic_array::GenericArray;
 use std::time::{Duration, Instant};
 use stratum::Target;
 
-/// The chaining value that SHA-256 starts from (FIPS 180-4, section 5.3.3).
+/// Initial chaining value of SHA-256 (FIPS 180-4, section 5.3.3).
 const INITIAL: [u32; 8] =
     [0x6a09_e667, 0xbb67_ae85, 0x3c6e_f372, 0xa54f_f53a, 0x510e_527f, 0x9b05_688c, 0x1f83_d9ab, 0x5be0_cd19];
 
-/// A header whose nonce is to be found. Its first 64 bytes are hashed once.
+/// A header to find a nonce for. Its first 64 bytes are hashed once.
 #[derive(Debug, Clone)]
 pub(super) struct Hasher {
     midstate: [u32; 8],
-    /// The last 16 bytes of the header and SHA-256's padding for 80 bytes.
+    /// Last 16 bytes of the header and SHA-256's padding for 80 bytes.
     second_block: [u8; 64],
 }
 
@@ -28,7 +28,7 @@ impl Hasher {
         Self { midstate, second_block }
     }
 
-    /// The header's hash with `nonce` in it.
+    /// Hash of the header with `nonce`.
     pub(super) fn hash(&mut self, nonce: u32) -> [u8; 32] {
         self.second_block[12..16].copy_from_slice(&nonce.to_le_bytes());
         let mut inner = self.midstate;
@@ -44,7 +44,7 @@ impl Hasher {
         hash
     }
 
-    /// The first of `nonces` whose hash meets `target`.
+    /// Returns the first of `nonces` whose hash meets `target`.
     pub(super) fn search(&mut self, nonces: std::ops::RangeInclusive<u32>, target: Target) -> Option<u32> {
         nonces.into_iter().find(|nonce| target.is_met_by(&self.hash(*nonce)))
     }
@@ -56,14 +56,14 @@ fn write_words(bytes: &mut [u8], words: &[u32; 8]) {
     }
 }
 
-/// Hashes per second of one thread, measured for `duration`.
+/// Measures the hashes per second of one thread for `duration`.
 pub fn measure(duration: Duration) -> f64 {
     const BATCH: u32 = 20_000;
     let mut hasher = Hasher::new(&[0; 80]);
     let mut hashes = 0_u32;
     let started = Instant::now();
     while started.elapsed() < duration {
-        // A target that nothing meets, so that the whole batch is hashed.
+        // An unreachable target, so that the whole batch is hashed.
         hasher.search(hashes..=hashes + BATCH - 1, Target::from_le_bytes([0; 32]));
         hashes = hashes.wrapping_add(BATCH) % (u32::MAX - BATCH);
     }

@@ -1,4 +1,4 @@
-//! A small CPU miner for trying things out: an ordinary Stratum client, which knows nothing of the node it mines on.
+//! A small CPU miner for tests and demonstrations: an ordinary Stratum client, independent of the node it mines on.
 
 mod client;
 mod hasher;
@@ -12,28 +12,28 @@ use tokio::task::JoinSet;
 use tokio::time::sleep;
 use tracing::{debug, info, warn};
 
-/// Before a pool that was lost is tried again.
+/// Pause before reconnecting to a lost pool.
 const PAUSE: Duration = Duration::from_secs(3);
 
-/// What the threads tell of themselves and is not logged yet.
+/// Queue capacity for the threads' events.
 const EVENTS_MAX: usize = 1024;
 
-/// Where and how to mine.
+/// Configuration of the miner.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Config {
-    /// The pool's host and port.
+    /// Host and port of the pool.
     pub pool: String,
-    /// The user name to mine as.
+    /// User name to mine as.
     pub user: String,
-    /// Its password.
+    /// Password of the user.
     pub password: String,
-    /// Threads, each with a connection of its own.
+    /// Number of threads, each with its own connection.
     pub threads: u32,
-    /// Most hashes per second of all threads together.
+    /// Maximum hashes per second of all threads together.
     pub pace: f64,
 }
 
-/// Mines until `stop`, and comes back to the pool whenever it is lost.
+/// Mines until `stop`; reconnects whenever the pool is lost.
 pub async fn mine(config: &Config, stop: impl Future<Output = ()>) {
     let (events, mut heard) = mpsc::channel(EVENTS_MAX);
     let mut threads = JoinSet::new();
@@ -66,7 +66,7 @@ async fn keep_mining(config: Config, events: mpsc::Sender<MinerEvent>) {
     let pace = config.pace / f64::from(config.threads);
     loop {
         if let Err(error) = run(&config.pool, &config.user, &config.password, pace, events.clone()).await {
-            warn!(pool = config.pool, error = format!("{error:#}"), "no pool: trying again in {PAUSE:?}");
+            warn!(pool = config.pool, error = format!("{error:#}"), "no pool: retrying in {PAUSE:?}");
         }
         sleep(PAUSE).await;
     }
