@@ -333,7 +333,7 @@ pub(super) async fn measure(config: &Config, table: &mut Table) -> Result<()> {
     let bare_joined = f64::from(count - bare_failed) / others.joined_in.as_secs_f64();
     sleep(SETTLE).await;
     if config.wants(Measure::Joining) {
-        let target = format!("{failed} failed");
+        let target = format!("0 failures: {failed}");
         let joined = Row::new(format!("new connections, {} wanted", config.joining), "/s", joined);
         table.add(joined.beside(bare_joined).must(failed == 0, &target));
     }

@@ -149,7 +149,7 @@ impl FromStr for Measure {
 /// Takes the measures, and writes the table to `out`; progress goes to standard error.
 ///
 /// # Errors
-/// A server cannot be started, or a miner was served wrongly: a valid submission rejected, a job missed, a connection lost.
+/// A server cannot be started, or service failed: a valid submission rejected, a job missed, a connection lost.
 pub async fn run(config: &Config, out: &mut (dyn Write + Send)) -> Result<()> {
     let mut table = Table::default();
     let wants = |measures: &[Measure]| measures.iter().any(|measure| config.measures.contains(measure));
