@@ -1,9 +1,9 @@
-//! What a node costs its pool, with the product as its users run it: how long an empty node takes until it has and has
-//! checked all of a full chain, with how much memory, and how long a share takes from the miner who found it to the miners
-//! of the next node.
+//! Cost of a node for its pool, with the product as its users run it: time and memory of an empty node until it has
+//! received and checked a full chain, and latency of a share from the miner who found it to the miners of the next
+//! node.
 //!
-//! `cargo bench --bench network`, and with `-- sync` or `-- relay` one of the two. Two nodes on the loopback interface and
-//! a real bitcoind; forged shares of 300 payees, on a network where a share takes a few hundred hashes.
+//! `cargo bench --bench network`, with `-- sync` or `-- relay` for one of the two. Two nodes on the loopback interface
+//! and a real bitcoind; forged shares of 300 payees, on a network where a share takes a few hundred hashes.
 
 #![allow(clippy::unwrap_used, reason = "a benchmark can do nothing about an error but stop")]
 
@@ -19,19 +19,19 @@ use p2pool::chain::store::Store;
 use tempfile::TempDir;
 use test_support::{Bitcoind, Node, NodeBuilder, StratumClient, metric_value};
 
-/// What a full chain is.
+/// Length of a full chain.
 const LENGTH: u32 = 8_640;
-/// As many as a node keeps.
+/// Number of shares that a node keeps.
 const KEPT: u32 = 2 * LENGTH + 10;
-/// Payees that take turns.
+/// Number of payees, in turn.
 const PAYEES: u32 = 300;
-/// Seconds from share to share.
+/// Seconds between shares.
 const PERIOD: u32 = 10;
-/// Shares whose way is timed.
+/// Number of shares whose relay is timed.
 const RELAYED: usize = 60;
-/// Pause between two of them: on a real network it is longer.
+/// Pause between two of them; on a real network it is longer.
 const PAUSE: Duration = Duration::from_millis(150);
-/// How long anything may take at most.
+/// Timeout of every step.
 const PATIENCE: Duration = Duration::from_secs(300);
 
 /// A private signet whose challenge is `51`, where a block takes five million hashes.
@@ -83,7 +83,7 @@ struct Bench {
 }
 
 impl Bench {
-    /// A node that has `count` shares already.
+    /// Starts a node that has `count` shares already.
     fn full(&self, count: u32) -> Node {
         let node = self.builder().spawn_in(stored(self.network, count));
         node.wait_ready();
@@ -97,7 +97,7 @@ impl Bench {
             .address(Some(&payee(0xff).to_string()))
     }
 
-    /// How long an empty node takes to make a chain of `count` shares its own, from its start.
+    /// Measures the time from a node's start until it has a chain of `count` shares.
     fn sync(&self, count: u32) {
         let full = self.full(count);
         let begin = Instant::now();
@@ -115,7 +115,7 @@ impl Bench {
         );
     }
 
-    /// From a miner's submission to one node until the miners of another have work on top of the share.
+    /// Measures the time from a submission to one node until the miners of another have work on top of the share.
     fn relay(&self) {
         let finder = self.full(KEPT);
         let other = self.builder().peer(finder.pool_address()).spawn();
@@ -137,7 +137,7 @@ impl Bench {
             for (jobs, took) in &mut told {
                 took.push(jobs.recv_timeout(PATIENCE).unwrap() - begin);
             }
-            // On a busy machine its turn may come late; what it found on an old job would be no new tip.
+            // On a busy machine this thread may run late; a share found on an old job would be no new tip.
             miner.wait_for_job(|next| next.clean && next.id != job.id);
         }
         assert_eq!(metric(&finder, "sharechain_own_shares_total{kind=\"in_time\"}"), RELAYED as f64);
@@ -148,7 +148,7 @@ impl Bench {
     }
 }
 
-/// When a miner there was told to drop what it does for a new job.
+/// Reports the times of new jobs that replace older ones.
 fn watch(worker_port: u16) -> mpsc::Receiver<Instant> {
     let (jobs, arrivals) = mpsc::channel();
     let mut miner = StratumClient::ready(worker_port, &format!("{}.rig+1e9", payee(2)));
@@ -168,7 +168,7 @@ fn metric(node: &Node, name: &str) -> f64 {
     metric_value(&node.metrics(), name).unwrap_or(0.0)
 }
 
-/// A data directory with a forged chain that ends now.
+/// Creates a data directory with a forged chain that ends now.
 fn stored(network: &'static Network, count: u32) -> TempDir {
     let now = u32::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()).unwrap();
     let mut chain = Sharechain::new(network);
@@ -194,7 +194,7 @@ fn stored(network: &'static Network, count: u32) -> TempDir {
     dir
 }
 
-/// Waits until a node's metrics are at least these, and says when.
+/// Waits until a node's metrics are at least these, and returns the time.
 fn wait_for(node: &Node, wanted: &[(&str, u32)]) -> Instant {
     let begin = Instant::now();
     loop {

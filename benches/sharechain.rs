@@ -1,9 +1,9 @@
-//! How long the check of one share takes on full windows of growing length, and a look at the chain for pages (the first
-//! one, and one after each share), what a full chain weighs in memory, and how
-//! long an empty node takes to make a downloaded one its own.
+//! Time to check one share on full windows of growing length, and to take a look at the chain for pages (the first one,
+//! and one after each share); memory of a full chain; and time until an empty node has checked and stored a downloaded
+//! one.
 //!
-//! `cargo bench --bench sharechain`, and with `-- sync` the last of it alone. Forged shares on a network where nearly every hash is good enough; each is checked in
-//! full, so the figures are those of shares that arrive on the steady path.
+//! `cargo bench --bench sharechain`, with `-- sync` for the last one alone. Forged shares on a network where nearly
+//! every hash is good enough; each is checked in full, so the results hold for shares arriving one by one.
 
 #![allow(clippy::unwrap_used, reason = "a benchmark can do nothing about an error but stop")]
 
@@ -16,9 +16,9 @@ use std::time::{Duration, Instant};
 use p2pool::chain::store::Store;
 use sharechain::chain::pool::{Carried, NextBlock, look};
 
-/// Payees that take turns.
+/// Number of payees, in turn.
 const PAYEES: u32 = 300;
-/// Shares that are timed at each length.
+/// Number of shares timed at each length.
 const TIMED: u32 = 500;
 
 fn main() {
@@ -40,13 +40,13 @@ fn main() {
             micros(first_look),
             micros(one_look)
         );
-        // What the next length allocates should not fit into what this one leaves.
+        // The next length must not reuse the memory freed by this one.
         std::mem::forget(chain);
     }
     cold_sync();
 }
 
-/// Two windows of shares as replies of 500, newest first, to an empty node: parsed, joined, checked in slices and stored.
+/// Feeds two windows of shares, in replies of 500, newest first, to an empty node: parse, join, check, store.
 fn cold_sync() {
     let length = 8_640;
     let network = network(length, 35);
@@ -101,7 +101,7 @@ fn cold_sync() {
     assert!(chain.verified().len() >= length as usize);
 }
 
-/// Makes `count` shares, a window of which is full by number.
+/// Adds `count` shares, of which a window is full by number.
 fn grow(chain: &mut Sharechain, length: u32, count: u32) {
     let block_bits = bits_of(4 * u64::from(length));
     for number in 0..count {
@@ -131,7 +131,7 @@ fn run(length: u32) -> (Sharechain, [Duration; 4]) {
         let plan = Plan { payee: number % PAYEES, timestamp, block_bits, nonce: number, ..Plan::default() };
         let best = chain.choice().best;
         let share = share_on(&mut chain, best, &plan);
-        // As it would come from a peer: nothing of it was computed here before.
+        // As from a peer: without anything computed before.
         let bytes = share.to_bytes();
         let now = f64::from(timestamp);
         let begin = Instant::now();
@@ -163,7 +163,7 @@ fn micros(time: Duration) -> f64 {
     time.as_secs_f64() * 1e6
 }
 
-/// Memory of this process; 0 where the system does not say.
+/// Memory of this process in kB; 0 where the system does not report it.
 fn resident_kilobytes() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));

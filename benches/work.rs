@@ -1,7 +1,7 @@
-//! What a new tip costs until every miner's job is ready, how many shares of our own go through, and what a start costs.
+//! Cost of a new tip until every miner's job is ready, throughput of own shares, and cost of a start.
 //!
-//! `cargo bench --bench work`. A chain of 17,300 forged shares, as many as are kept, of 300 payees, a template of 2,000 transactions and four
-//! million weight units, 500 payout addresses.
+//! `cargo bench --bench work`. A chain of 17,300 forged shares, as many as are kept, of 300 payees; a template of 2,000
+//! transactions and four million weight units; 500 payout addresses.
 
 #![allow(clippy::unwrap_used, reason = "a benchmark can do nothing about an error but stop")]
 
@@ -30,8 +30,8 @@ const PAYEES: u32 = 300;
 const ADDRESSES: u32 = 500;
 const TRANSACTIONS: u32 = 2_000;
 
-/// A share's time is above its parent's, so thousands a second need a clock that starts where the chain ends, and goes on
-/// by a share period for each, so that shares do not get harder and harder.
+/// A share's time is above its parent's, so thousands per second need a clock that starts where the chain ends, and
+/// advances by a share period each, so that shares do not get ever harder.
 static CLOCK: AtomicU32 = AtomicU32::new(START + 10 * SHARES);
 
 fn chain_clock() -> u32 {
@@ -63,7 +63,7 @@ fn main() {
     println!("in all {} kB resident", resident_kilobytes());
 }
 
-/// From a tip to the finished notify bytes of every payout address.
+/// Times a new tip until the notify bytes of every payout address are ready.
 fn new_tips(chain: &mut Sharechain, config: &Arc<Config>, template: &Arc<Template>, payouts: &[Payout]) {
     const ROUNDS: u32 = 10;
     let mut sets: Vec<WorkSet> = Vec::new();
@@ -79,7 +79,7 @@ fn new_tips(chain: &mut Sharechain, config: &Arc<Config>, template: &Arc<Templat
             bytes = set.offer(payout, 0, 0).unwrap().line.len();
         }
         each += begin.elapsed();
-        // As in a running node: sessions let go of the work that they drop.
+        // As in a running node, where sessions release the work that they drop.
         sets.clear();
         sets.push(set);
     }
@@ -91,7 +91,7 @@ fn new_tips(chain: &mut Sharechain, config: &Arc<Config>, template: &Arc<Templat
     );
 }
 
-/// From a solved header to the next tip and a new job: share made, checked like everyone's, chosen, work made anew.
+/// Times a solved header until the next tip and a new job: share made, checked like all others, chosen, new work.
 fn own_shares(chain: &mut Sharechain, config: &Arc<Config>, template: &Arc<Template>, payouts: &[Payout]) {
     const COUNT: u32 = 3_000;
     let mut set: Option<WorkSet> = None;
@@ -108,7 +108,7 @@ fn own_shares(chain: &mut Sharechain, config: &Arc<Config>, template: &Arc<Templ
         lap(0, &mut begin);
         let offer = next.offer(&payouts[number as usize % payouts.len()], 0, 0).unwrap();
         lap(1, &mut begin);
-        // The miner's part: not ours to be quick at.
+        // The miner's part: not measured.
         let submission = |nonce| stratum::mining::submission::Submission {
             extranonce2: [0; 4],
             time: template.time,
@@ -141,7 +141,7 @@ fn own_shares(chain: &mut Sharechain, config: &Arc<Config>, template: &Arc<Templ
     }
 }
 
-/// A start with a full store, until there is a tip.
+/// Times a start with a full store, until there is a tip.
 fn start(chain: &Sharechain, network: &'static Network) {
     let folder = tempfile::tempdir().unwrap();
     let (mut store, _) = Store::open(folder.path()).unwrap();
@@ -156,7 +156,7 @@ fn start(chain: &Sharechain, network: &'static Network) {
     let (wanted, _queue) = mpsc::channel(1);
     let (_known_sender, known) = watch::channel(Arc::new(HashMap::new()));
     let config = ChainConfig { network, data_dir: folder.path().to_owned(), legacy: None, disk: DiskHealth::new() };
-    // The store's writer waits on a runtime of its own, but the clock of one must be there.
+    // The store's writer waits on a runtime of its own, but needs the clock of one here.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let begin = Instant::now();
     let (handle, _owner) = runtime.block_on(async { load(&config, Heights { wanted, known }).unwrap() });
@@ -187,7 +187,7 @@ fn payout(network: &'static Network, number: u32) -> Payout {
     Payout::to_address(&bech32::segwit::encode_v0(hrp, &hash).unwrap(), network).unwrap()
 }
 
-/// Full but for the room that a daemon leaves.
+/// Full except for the room that a daemon leaves.
 fn template() -> Template {
     let weight = (4_000_000 - 8_000) / u64::from(TRANSACTIONS);
     let transaction = |number: u32| {
@@ -223,7 +223,7 @@ fn micros(time: Duration) -> f64 {
     time.as_secs_f64() * 1e6
 }
 
-/// Memory of this process; 0 where the system does not say.
+/// Memory of this process in kB; 0 where the system does not report it.
 fn resident_kilobytes() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));

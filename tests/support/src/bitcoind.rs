@@ -1,4 +1,4 @@
-//! A real `bitcoind` of a test's own: private chain, private data directory, free loopback ports, gone when dropped.
+//! A real `bitcoind` for a test: private chain, private data directory, free loopback ports, removed when dropped.
 
 use bitcoin::{BlockHash, ScriptBuf};
 use bitcoincore_rpc::{Auth, Client, RpcApi};
@@ -16,14 +16,14 @@ use crate::signal;
 /// The Cargo package whose Bitcoin Core source `tests/bitcoind.sh` builds; the script names the same version.
 const SOURCE_PACKAGE: &str = "libbitcoinkernel-sys-0.4.1";
 
-/// Salted hash of [`Bitcoind::credentials`], as `-rpcauth` wants it: HMAC-SHA256 of the password under the salt.
+/// Salted hash of [`Bitcoind::credentials`] for `-rpcauth`: HMAC-SHA256 of the password under the salt.
 const RPC_AUTH: &str =
     "-rpcauth=tester:00112233445566778899aabbccddeeff$1c86d9cd851ed8d84efab5cc1c7e8cd37a25e68481bee1216132218a2a2ab83f";
 
 /// Starting takes under two seconds here; a loaded machine with a cold disk needs longer.
 const START_LIMIT: Duration = Duration::from_secs(60);
 
-/// How often a start with other ports is tried when someone else took ours in between.
+/// Number of starts with other ports when another process takes ours in between.
 const START_ATTEMPTS: usize = 5;
 
 /// A running (or paused, or stopped) daemon. Dropping it kills it and removes its files.
@@ -39,13 +39,13 @@ pub struct Bitcoind {
 }
 
 impl Bitcoind {
-    /// A daemon on a fresh regtest chain.
+    /// Starts a daemon on a fresh regtest chain.
     pub fn start() -> Self {
         Self::start_with(&[])
     }
 
-    /// A daemon with further arguments. `-chain=signet` and the like replace regtest; `-connect=…` replaces the rule that
-    /// it seeks no peers.
+    /// Starts a daemon with further arguments. `-chain=signet` and the like replace regtest; `-connect=…` replaces the
+    /// rule that it seeks no peers.
     pub fn start_with(args: &[&str]) -> Self {
         let chain = args.iter().rev().find_map(|arg| arg.strip_prefix("-chain=")).unwrap_or("regtest").to_owned();
         let args: Vec<String> = args.iter().map(|&arg| arg.to_owned()).collect();
@@ -71,42 +71,42 @@ impl Bitcoind {
         panic!("bitcoind found its ports taken {START_ATTEMPTS} times in a row");
     }
 
-    /// The program; `bitcoin-cli` lies beside the one that the tests build.
+    /// Path of the program; `bitcoin-cli` is beside the one that the tests build.
     pub fn program() -> PathBuf {
         find_bitcoind()
     }
 
-    /// The port of its JSON-RPC.
+    /// Port of its JSON-RPC.
     pub fn rpc_port(&self) -> u16 {
         self.rpc_port
     }
 
-    /// The port on which it accepts peers.
+    /// Port for peers.
     pub fn p2p_port(&self) -> u16 {
         self.p2p_port
     }
 
-    /// Where its JSON-RPC is, as a URL.
+    /// URL of its JSON-RPC.
     pub fn rpc_address(&self) -> String {
         format!("http://127.0.0.1:{}", self.rpc_port)
     }
 
-    /// Its data directory (`-datadir`; a chain's files lie in a folder below it).
+    /// Its data directory (`-datadir`; a chain's files are in a folder below it).
     pub fn data_dir(&self) -> &Path {
         self.data_dir.path()
     }
 
-    /// A user and password that stay the same when it is restarted, unlike the cookie's.
+    /// User and password that survive a restart, unlike the cookie's.
     pub fn credentials(&self) -> (String, String) {
         ("tester".to_owned(), "not-secret".to_owned())
     }
 
-    /// User and password from its cookie file: another password after each start.
+    /// User and password from its cookie file: a new password after each start.
     pub fn cookie(&self) -> (String, String) {
         self.read_cookie().expect("a running daemon has a cookie")
     }
 
-    /// A client for its JSON-RPC. A call that takes over 15 s fails.
+    /// Client for its JSON-RPC. A call that takes over 15 s fails.
     pub fn client(&self) -> Client {
         let (user, password) = self.cookie();
         Client::new(&self.rpc_address(), Auth::UserPass(user, password)).expect("the address is well formed")
@@ -127,12 +127,12 @@ impl Bitcoind {
         self.client().call(method, &params)
     }
 
-    /// The tip of its best chain.
+    /// Tip of its best chain.
     pub fn best_block_hash(&self) -> BlockHash {
         self.client().get_best_block_hash().expect("a running daemon knows its tip")
     }
 
-    /// The height of its best chain.
+    /// Height of its best chain.
     pub fn height(&self) -> u64 {
         self.client().get_block_count().expect("a running daemon knows its height")
     }
@@ -142,12 +142,12 @@ impl Bitcoind {
         self.client().get_block(hash).expect("a block of the best chain is stored")
     }
 
-    /// Ids of the transactions that wait for a block.
+    /// Ids of the transactions in its mempool.
     pub fn mempool(&self) -> Vec<bitcoin::Txid> {
         self.client().get_raw_mempool().expect("a running daemon has a mempool")
     }
 
-    /// Ends it in an orderly way, and waits until it is gone. Its files stay, for [`Self::restart`].
+    /// Stops it in an orderly way, and waits for its end. Its files stay, for [`Self::restart`].
     pub fn stop(&mut self) {
         self.resume();
         self.call("stop", json!([]));
@@ -155,7 +155,7 @@ impl Bitcoind {
         assert!(signal::wait(&mut child, START_LIMIT).is_some(), "bitcoind does not stop");
     }
 
-    /// Ends it as a power cut would (SIGKILL), paused or not. Its files stay, for [`Self::restart`].
+    /// Kills it like a power cut (SIGKILL), paused or not. Its files stay, for [`Self::restart`].
     pub fn kill(&mut self) {
         if let Some(mut child) = self.child.take() {
             child.kill().expect("our own child can be killed");
@@ -170,7 +170,7 @@ impl Bitcoind {
         self.paused = true;
     }
 
-    /// Lets it go on after [`Self::pause`].
+    /// Continues it after [`Self::pause`].
     pub fn resume(&mut self) {
         if std::mem::take(&mut self.paused)
             && let Some(child) = &self.child
@@ -179,7 +179,7 @@ impl Bitcoind {
         }
     }
 
-    /// Starts it again (killing it first if it runs) on the same ports and files.
+    /// Restarts it (killing it first if it runs) on the same ports and files.
     pub fn restart(&mut self) {
         self.kill();
         // Another process may hold one of our ports for a moment, such as a client whose connection is being torn down.
@@ -192,13 +192,13 @@ impl Bitcoind {
         panic!("bitcoind did not start again; it said:\n{}", self.output());
     }
 
-    /// Starts it again with other extra arguments.
+    /// Restarts it with other extra arguments.
     pub fn restart_with(&mut self, args: &[&str]) {
         self.args = args.iter().map(|&arg| arg.to_owned()).collect();
         self.restart();
     }
 
-    /// What it has printed, and the end of its log.
+    /// Its printed output, and the end of its log.
     pub fn output(&self) -> String {
         let printed = std::fs::read_to_string(self.data_dir().join("printed.txt")).unwrap_or_default();
         let log = std::fs::read_to_string(self.chain_dir().join("debug.log")).unwrap_or_default();
@@ -206,7 +206,7 @@ impl Bitcoind {
         format!("{printed}\n{tail}")
     }
 
-    /// Starts the process and waits until its RPC answers. False when it ended instead.
+    /// Starts the process and waits until its RPC answers. Returns false if it ended instead.
     fn launch(&mut self) -> bool {
         // A cookie left by a kill would be read before the new one is written.
         let _ = std::fs::remove_file(self.cookie_file());
@@ -278,7 +278,7 @@ impl Drop for Bitcoind {
 
 /// Mines `count` blocks by the daemon itself, paying `script`, and returns their hashes.
 pub fn mine_blocks(daemon: &Bitcoind, count: usize, script: &ScriptBuf) -> Vec<BlockHash> {
-    // A raw script has no checksum, which the daemon asks for; it will tell.
+    // The daemon requires a checksum, and returns it for a raw script without one.
     let descriptor = format!("raw({})", script.to_hex_string());
     let described = daemon.call("getdescriptorinfo", json!([descriptor]));
     let checked = described["descriptor"].as_str().expect("a descriptor with its checksum").to_owned();
@@ -293,7 +293,7 @@ pub fn mine_blocks(daemon: &Bitcoind, count: usize, script: &ScriptBuf) -> Vec<B
     hashes
 }
 
-/// `$BITCOIND`, else the one in PATH, else the one that `tests/bitcoind.sh` built.
+/// Path of the daemon: `$BITCOIND`, else from PATH, else the one that `tests/bitcoind.sh` built.
 fn find_bitcoind() -> PathBuf {
     if let Some(named) = std::env::var_os("BITCOIND").filter(|named| !named.is_empty()) {
         return named.into();

@@ -1,5 +1,5 @@
-//! A real browser, headless, driven over its DevTools protocol: opens pages, presses keys, looks, and keeps whatever the
-//! pages complained of.
+//! A real browser, headless, driven over its DevTools protocol: opens pages, presses keys, reads the page, and collects
+//! complaints of the pages.
 
 use serde_json::{Value, json};
 use std::io::{BufRead, BufReader};
@@ -10,13 +10,13 @@ use tempfile::TempDir;
 use tungstenite::stream::MaybeTlsStream;
 use tungstenite::{Message, WebSocket};
 
-/// Names under which Chromium is installed.
+/// Program names of Chromium.
 const PROGRAMS: [&str; 4] = ["chromium", "chromium-browser", "google-chrome", "google-chrome-stable"];
 
-/// How long the browser may take over anything, on a loaded machine.
+/// Timeout of every step, on a loaded machine.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A page's condition in one breath: whether something that the test waits for holds is looked at so often.
+/// Interval of checks for a condition that the test waits for.
 const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 
 /// A running browser with one page. Dropping it ends it.
@@ -25,14 +25,14 @@ pub struct Browser {
     child: Child,
     socket: WebSocket<MaybeTlsStream<TcpStream>>,
     calls: u64,
-    /// Names the page; none while the browser itself is spoken to.
+    /// Session of the page; `None` for calls to the browser itself.
     session: Option<String>,
     complaints: Vec<String>,
     _profile: TempDir,
 }
 
 impl Browser {
-    /// Starts it.
+    /// Starts a browser.
     pub fn start() -> Self {
         let profile =
             tempfile::Builder::new().prefix("p2pool-browser-").tempdir().expect("the temporary folder can be written");
@@ -47,7 +47,7 @@ impl Browser {
             .map_while(Result::ok)
             .find_map(|line| line.strip_prefix("DevTools listening on ").map(str::to_owned))
             .expect("the browser says where it listens");
-        // A full pipe would stop it.
+        // A full pipe would block it.
         std::thread::spawn(move || lines.for_each(drop));
         let (socket, _) = tungstenite::connect(url.trim()).expect("the browser can be driven");
         if let MaybeTlsStream::Plain(stream) = socket.get_ref() {
@@ -64,7 +64,7 @@ impl Browser {
         browser
     }
 
-    /// Makes the window so many CSS pixels large; a phone's is touched.
+    /// Sets the window's size in CSS pixels; a phone's has touch.
     pub fn resize(&mut self, width: u32, height: u32, is_phone: bool) {
         self.call(
             "Emulation.setDeviceMetricsOverride",
@@ -72,7 +72,7 @@ impl Browser {
         );
     }
 
-    /// What the reader's system asks pages to be like: `dark` or `light`, and calm, so that pictures do not differ.
+    /// Sets the reader's preferences: `dark` or `light`, and no motion, so that pictures do not differ.
     pub fn prefer(&mut self, scheme: &str) {
         let features = json!([
             {"name": "prefers-color-scheme", "value": scheme},
@@ -81,14 +81,14 @@ impl Browser {
         self.call("Emulation.setEmulatedMedia", json!({"features": features}));
     }
 
-    /// Goes to a page, and waits until it is loaded.
+    /// Opens a page, and waits until it is loaded.
     pub fn open(&mut self, url: &str) {
         let went = self.call("Page.navigate", json!({"url": url}));
         assert!(went.get("errorText").is_none(), "{url}: {went}");
         self.wait_for(&format!("{url} is loaded"), "document.readyState === 'complete'");
     }
 
-    /// The value of an expression.
+    /// Evaluates an expression.
     pub fn evaluate(&mut self, expression: &str) -> Value {
         let asked = json!({"expression": expression, "awaitPromise": true, "returnByValue": true});
         let answer = self.call("Runtime.evaluate", asked);
@@ -96,23 +96,23 @@ impl Browser {
         answer["result"]["value"].clone()
     }
 
-    /// The text that an element shows; of the first of several.
+    /// Text shown by an element, or by the first of several.
     pub fn text(&mut self, selector: &str) -> String {
         let value = self.evaluate(&format!("document.querySelector({})?.innerText ?? null", json!(selector)));
         value.as_str().unwrap_or_else(|| panic!("no {selector} on {}", self.url())).to_owned()
     }
 
-    /// How many elements there are.
+    /// Number of elements.
     pub fn count(&mut self, selector: &str) -> u64 {
         self.evaluate(&format!("document.querySelectorAll({}).length", json!(selector))).as_u64().unwrap_or_default()
     }
 
-    /// The address of the page.
+    /// Address of the page.
     pub fn url(&mut self) -> String {
         self.evaluate("location.href").as_str().unwrap_or_default().to_owned()
     }
 
-    /// Waits until an expression is true. It may be asked while a page is left for another.
+    /// Waits until an expression is true, even across page changes.
     pub fn wait_for(&mut self, what: &str, expression: &str) {
         let until = Instant::now() + PATIENCE;
         let asked = json!({"expression": format!("Boolean({expression})"), "returnByValue": true});
@@ -139,7 +139,7 @@ impl Browser {
         self.mouse("mouseMoved", x, y);
     }
 
-    /// Drags from one place in an element to another; both are parts of its width.
+    /// Drags from one place in an element to another; both are fractions of its width.
     pub fn drag(&mut self, selector: &str, from: f64, to: f64) {
         let (x, y) = self.middle(selector);
         let width =
@@ -183,20 +183,20 @@ impl Browser {
         );
     }
 
-    /// Writes where the focus is.
+    /// Types where the focus is.
     pub fn write(&mut self, text: &str) {
         self.call("Input.insertText", json!({"text": text}));
     }
 
-    /// A picture of the window: a PNG.
+    /// Screenshot of the window as PNG.
     pub fn picture(&mut self) -> Vec<u8> {
         let answer = self.call("Page.captureScreenshot", json!({"format": "png"}));
         base64(answer["data"].as_str().expect("a picture"))
     }
 
-    /// What pages complained of so far: errors, failed loads, breaches of their policy.
+    /// Complaints of pages so far: errors, failed loads, breaches of their policy.
     pub fn complaints(&mut self) -> &[String] {
-        // Whatever is on its way comes before the next answer.
+        // Pending complaints arrive before the next answer.
         self.evaluate("1");
         &self.complaints
     }
@@ -261,7 +261,7 @@ impl Browser {
 
 impl Drop for Browser {
     fn drop(&mut self) {
-        // It has children of its own, which end with it.
+        // Its child processes end with it.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
@@ -277,7 +277,7 @@ fn launch(program: &str, profile: &TempDir) -> Option<Child> {
             "--disable-component-update",
         ])
         .args(["--disable-sync", "--disable-default-apps", "--mute-audio", "--force-color-profile=srgb"])
-        // Nobody outside of the test is to be reached.
+        // No host outside of the test may be reached.
         .arg("--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1")
         .arg("--remote-debugging-port=0")
         .arg(format!("--user-data-dir={}", profile.path().display()))
@@ -289,7 +289,7 @@ fn launch(program: &str, profile: &TempDir) -> Option<Child> {
         .ok()
 }
 
-/// The bytes that a text of base64 stands for.
+/// Decodes base64.
 fn base64(text: &str) -> Vec<u8> {
     use base64::Engine;
     base64::prelude::BASE64_STANDARD.decode(text).expect("the browser writes base64")

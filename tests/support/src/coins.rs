@@ -1,4 +1,4 @@
-//! Keys, coins and transactions of a test's own, since the daemon built for the tests has no wallet.
+//! Keys, coins and transactions for tests, since the daemon built for them has no wallet.
 
 use bitcoin::absolute::LockTime;
 use bitcoin::hashes::Hash;
@@ -14,16 +14,16 @@ use serde_json::json;
 
 use crate::bitcoind::{Bitcoind, mine_blocks};
 
-/// What each transaction of [`Spender::send_many`] spends and burns as its fee.
+/// Amount that each transaction of [`Spender::send_many`] spends, its fee included.
 const COIN: Amount = Amount::from_sat(1_000_000);
 
-/// The fee of each transaction of [`Spender::send_many`].
+/// Fee of each transaction of [`Spender::send_many`].
 const FEE: Amount = Amount::from_sat(10_000);
 
-/// Blocks until a coinbase may be spent.
+/// Number of blocks until a coinbase may be spent.
 const MATURITY: usize = 100;
 
-/// A regtest P2WPKH address, another one for each seed, that a miner may name as its own.
+/// Regtest P2WPKH address for each seed, as a miner's own.
 pub fn payout_address(seed: u8) -> Address {
     let key = CompressedPublicKey::from_private_key(&Secp256k1::new(), &private_key(0x40, seed))
         .expect("made as a compressed key");
@@ -39,7 +39,7 @@ fn private_key(kind: u8, seed: u8) -> bitcoin::PrivateKey {
     )
 }
 
-/// One kind of output: the key that spends it and the script that asks for it.
+/// Kind of output: its key and script.
 #[derive(Debug)]
 struct Purse {
     secret: SecretKey,
@@ -62,7 +62,7 @@ struct Coin {
 pub struct Spender {
     secp: Secp256k1<All>,
     purses: [Purse; 2],
-    /// Large coins from which [`Self::send_many`] cuts small ones.
+    /// Large coins, which [`Self::send_many`] splits into small ones.
     funds: Vec<Coin>,
 }
 
@@ -92,8 +92,8 @@ impl Spender {
         Self { secp, purses, funds }
     }
 
-    /// Puts `count` independent transactions into the daemon's mempool, segwit and legacy ones by turns, each with a fee
-    /// of 10 000 satoshis. Mines one block first, with the transaction that cuts their coins, so that no limit on chains
+    /// Puts `count` independent transactions into the daemon's mempool, alternately segwit and legacy, each with a fee
+    /// of 10 000 satoshis. First mines a block with the transaction that splits their coins, so that no limit on chains
     /// of unconfirmed transactions applies.
     pub fn send_many(&mut self, daemon: &Bitcoind, count: usize) -> Vec<Transaction> {
         let coins = self.cut(daemon, count);
@@ -110,13 +110,13 @@ impl Spender {
         sent
     }
 
-    /// Cuts `count` small coins off a large one, and mines the transaction that does it.
+    /// Splits `count` small coins off a large one, and mines the transaction.
     fn cut(&mut self, daemon: &Bitcoind, count: usize) -> Vec<Coin> {
         let source = self.funds.remove(0);
         let mut output: Vec<TxOut> = (0..count)
             .map(|index| TxOut { value: COIN, script_pubkey: self.purses[index % 2].script.clone() })
             .collect();
-        // About 34 bytes an output: this is above one satoshi a byte for any count that a test wants.
+        // At about 34 bytes per output this is above one satoshi a byte for any count that a test needs.
         let fee = FEE + Amount::from_sat(100 * u64::try_from(count).expect("a small number"));
         let rest = source.value.checked_sub(COIN * count as u64 + fee).expect("a coinbase is worth thousands of coins");
         output.push(TxOut { value: rest, script_pubkey: self.purses[source.purse].script.clone() });
@@ -129,7 +129,7 @@ impl Spender {
         (0..count).map(|index| Coin { outpoint: outpoint(index), value: COIN, purse: index % 2 }).collect()
     }
 
-    /// A transaction that spends one coin.
+    /// Signs a transaction that spends one coin.
     fn sign(&self, coin: Coin, output: Vec<TxOut>) -> Transaction {
         let purse = &self.purses[coin.purse];
         let mut transaction = Transaction {

@@ -1,4 +1,4 @@
-//! The little HTTP that tests need: one request, one response, then the connection ends.
+//! Minimal HTTP for tests: one request, one response, then the connection ends.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -7,11 +7,11 @@ use std::time::Duration;
 /// An HTTP response.
 #[derive(Debug, Clone)]
 pub struct Response {
-    /// Such as 200.
+    /// Status code, such as 200.
     pub status: u16,
-    /// Header lines as they came, without the status line.
+    /// Header lines as received, without the status line.
     pub headers: String,
-    /// The body, with chunks joined.
+    /// Body, with chunks joined.
     pub body: String,
 }
 
@@ -20,7 +20,7 @@ pub fn get(address: SocketAddr, path: &str) -> std::io::Result<Response> {
     get_as(address, path, "*/*")
 }
 
-/// GETs a path as a client that accepts some kinds of answers only.
+/// GETs a path with an `Accept` header.
 pub(crate) fn get_as(address: SocketAddr, path: &str, accept: &str) -> std::io::Result<Response> {
     let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(5))?;
     stream.set_read_timeout(Some(Duration::from_secs(10)))?;

@@ -1,5 +1,5 @@
-// Stands between a program and the C library (LD_PRELOAD): while the file TEST_DISK_STATE says so, whatever would write to a
-// path that begins as one in TEST_DISK_PATHS (separated by colons) hangs, or fails as on a full disk.
+// Intercepts calls of the C library (LD_PRELOAD): while the file TEST_DISK_STATE says so, calls that would write to a
+// path that starts with one in TEST_DISK_PATHS (separated by colons) hang, or fail as on a full disk.
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>

@@ -1,8 +1,7 @@
-//! Disks that hang and disks that are full.
+//! Hanging and full disks.
 //!
-//! A disk that hangs is a stand-in, which needs no rights: a library that is loaded into the node holds up each call that
-//! would write below given paths, for as long as the test wants. A full disk is a real one, a small tmpfs that the node
-//! alone sees.
+//! A hanging disk is simulated, which needs no rights: a library loaded into the node delays each call that would write
+//! below given paths, for as long as the test wants. A full disk is a real one, a small tmpfs that only the node sees.
 
 use std::fs;
 use std::io::{self, Write};
@@ -13,10 +12,10 @@ use tempfile::TempDir;
 use crate::namespace;
 use crate::node::{Node, NodeBuilder};
 
-/// What holds up calls; a C compiler is there wherever Rust links.
+/// Source of the library; a C compiler exists wherever Rust links.
 const LIBRARY: &str = include_str!("hung_disk.c");
 
-/// The disk below some paths, which can be made to hang or to be full.
+/// The disk below some paths, which can hang or be full.
 #[derive(Debug)]
 pub struct HungDisk {
     folder: TempDir,
@@ -24,7 +23,7 @@ pub struct HungDisk {
 }
 
 impl HungDisk {
-    /// Of everything whose path begins as one of `paths`. Works as any other disk at first.
+    /// Covers everything whose path starts with one of `paths`. Works normally at first.
     pub fn of(paths: &[PathBuf]) -> Self {
         let folder = tempfile::Builder::new().prefix("p2pool-disk-").tempdir().expect("a temporary folder");
         let (source, library) = (folder.path().join("hung_disk.c"), folder.path().join("hung_disk.so"));
@@ -36,7 +35,7 @@ impl HungDisk {
         Self { folder, paths: paths.join(":") }
     }
 
-    /// Puts a node on it.
+    /// Makes a node use it.
     pub fn under(&self, node: NodeBuilder) -> NodeBuilder {
         let text = |path: PathBuf| path.to_str().expect("a path of text").to_owned();
         node.env("LD_PRELOAD", &text(self.folder.path().join("hung_disk.so")))
@@ -44,17 +43,17 @@ impl HungDisk {
             .env("TEST_DISK_PATHS", &self.paths)
     }
 
-    /// From now on each call that would write waits.
+    /// Makes each call that would write wait from now on.
     pub fn hang(&self) {
         self.set("hangs");
     }
 
-    /// From now on each call that needs space fails.
+    /// Makes each call that needs space fail from now on.
     pub fn fill(&self) {
         self.set("full");
     }
 
-    /// From now on it works again, and what waited goes on.
+    /// Makes it work again, and continues waiting calls.
     pub fn mend(&self) {
         fs::remove_file(self.state()).expect("it hangs, or is full");
     }
@@ -76,8 +75,8 @@ pub struct SmallDisk {
 }
 
 impl SmallDisk {
-    /// Has `node` mount a disk of `megabytes` on its data directory before it starts, and starts it. None where the tests'
-    /// user has opted out of namespaces.
+    /// Starts `node` with a disk of `megabytes` mounted on its data directory. `None` where the tests' user has opted
+    /// out of namespaces.
     pub fn spawn(node: NodeBuilder, megabytes: u32) -> Option<(Self, Node)> {
         if namespace::is_opted_out() {
             return None;
@@ -85,13 +84,13 @@ impl SmallDisk {
         let data_dir = tempfile::Builder::new().prefix("p2pool-node-").tempdir().expect("a temporary folder");
         let folder = data_dir.path().to_owned();
         let script = format!("mount -t tmpfs -o size={megabytes}m tmpfs '{}' && exec \"$@\"", folder.display());
-        // A user namespace stands in for root.
+        // A user namespace substitutes for root.
         let way = if rustix::process::geteuid().is_root() { "-m" } else { "-rm" };
         let node = node.wrapped(&["unshare", way, "sh", "-c", &script, "sh"]).spawn_in(data_dir);
         Some((Self { folder }, node))
     }
 
-    /// Takes all room that is left.
+    /// Fills the remaining space.
     pub fn fill(&self, node: &Node) {
         let mut file = fs::OpenOptions::new().create(true).append(true).open(self.filler(node)).expect("a filler");
         let error = loop {
@@ -102,12 +101,12 @@ impl SmallDisk {
         assert_eq!(error.kind(), io::ErrorKind::StorageFull);
     }
 
-    /// Gives the room back.
+    /// Frees the space again.
     pub fn free(&self, node: &Node) {
         fs::remove_file(self.filler(node)).expect("it was filled");
     }
 
-    /// A path of the node's data directory as it is seen from here.
+    /// Path in the node's data directory, as seen from outside its namespace.
     pub fn path(&self, node: &Node, path: &str) -> PathBuf {
         let folder = self.folder.strip_prefix("/").expect("temporary folders have absolute paths");
         Path::new("/proc").join(node.pid().to_string()).join("root").join(folder).join(path)

@@ -1,8 +1,8 @@
-//! Hosts with a network between them that is as slow, lossy or torn as a test wants: network namespaces, whose packets pass
-//! through this process.
+//! Hosts connected by a network that is as slow, lossy or partitioned as a test wants: network namespaces, whose
+//! packets pass through this process.
 //!
 //! The kernel's own emulation (`tc netem`) is a module that not every machine has. Here each host has a TUN device; a
-//! thread reads its packets, and another hands them to the device of the host that they are for when their time has come.
+//! thread reads its packets, and another delivers them to the destination's device when they are due.
 
 use std::collections::BinaryHeap;
 use std::io::ErrorKind;
@@ -13,16 +13,16 @@ use tappers::{DeviceState, Interface, Tun};
 
 use crate::namespace::Namespace;
 
-/// How long a reader without packets sleeps: far below any delay that a test asks for.
+/// Sleep of a reader without packets: far below any delay that a test sets.
 const IDLE: Duration = Duration::from_micros(500);
 
-/// The largest packet that a device is given.
+/// Maximum size of a packet, in bytes.
 const PACKET_BYTES_MAX: usize = 1500;
 
-/// Packets under way at a time; what comes then is lost, as in a router.
+/// Maximum number of packets in transit; more are lost, as in a router.
 const PACKETS_MAX: usize = 20_000;
 
-/// Hosts, and what is between them.
+/// Hosts, and the network between them.
 #[derive(Debug)]
 pub struct Internet {
     hosts: Vec<Namespace>,
@@ -39,16 +39,16 @@ struct Wire {
 struct State {
     delay: Duration,
     loss: f64,
-    /// The part of the network that each host is in.
+    /// Part of the network that each host is in.
     parts: Vec<usize>,
     under_way: BinaryHeap<Packet>,
-    /// Packets so far, which orders those of one moment.
+    /// Number of packets so far, which orders those of one moment.
     count: u64,
     lost: u64,
     is_over: bool,
 }
 
-/// A packet under way. The earliest is the greatest.
+/// A packet in transit. The earliest is the greatest.
 #[derive(Debug, PartialEq, Eq)]
 struct Packet {
     due: Instant,
@@ -70,7 +70,7 @@ impl PartialOrd for Packet {
 }
 
 impl Internet {
-    /// So many hosts, at first without delay or loss. None where the tests' user has opted out of namespaces.
+    /// Creates `hosts` hosts, at first without delay or loss. `None` where the tests' user has opted out of namespaces.
     pub fn new(hosts: usize) -> Option<Self> {
         let hosts: Vec<Namespace> = (0..hosts).map(|_| Namespace::new()).collect::<Option<_>>()?;
         let state = State {
@@ -94,34 +94,34 @@ impl Internet {
         Some(Self { hosts, wire })
     }
 
-    /// A host's address, each in another /16.
+    /// Address of a host, each in another /16.
     pub fn address(&self, host: usize) -> Ipv4Addr {
         address_of(host)
     }
 
-    /// Runs `action` on a thread of a host. Sockets that it opens and processes that it starts stay there.
+    /// Runs `action` on a thread of a host. Sockets it opens and processes it starts stay there.
     pub fn on<T: Send>(&self, host: usize, action: impl FnOnce() -> T + Send) -> T {
         self.hosts[host].enter(action)
     }
 
-    /// From now on packets take so long one way, and this part of them is lost.
+    /// Sets the one-way delay of packets, and the fraction lost.
     pub fn set(&self, delay: Duration, loss: f64) {
         let mut state = self.wire.lock();
         (state.delay, state.loss) = (delay, loss);
     }
 
-    /// From now on packets pass only between hosts with the same number here.
+    /// Lets packets pass only between hosts with the same number in `parts`.
     pub fn split(&self, parts: &[usize]) {
         assert_eq!(parts.len(), self.hosts.len(), "one number for each host");
         self.wire.lock().parts = parts.to_vec();
     }
 
-    /// From now on packets pass between all hosts.
+    /// Lets packets pass between all hosts again.
     pub fn join(&self) {
         self.wire.lock().parts.fill(0);
     }
 
-    /// Packets so far, and how many of them were lost.
+    /// Number of packets so far, and of lost ones.
     pub fn packets(&self) -> (u64, u64) {
         let state = self.wire.lock();
         (state.count, state.lost)
@@ -140,7 +140,7 @@ impl Wire {
         self.state.lock().expect("no code panics while it holds this lock")
     }
 
-    /// Takes a host's packets until all is over.
+    /// Reads a host's packets until the end.
     fn read(&self, host: usize, device: &Tun) {
         let mut buffer = [0; PACKET_BYTES_MAX];
         loop {
@@ -158,7 +158,7 @@ impl Wire {
     }
 
     fn take(&self, from: usize, bytes: &[u8]) {
-        // Whatever is not IPv4 is the kernel looking for neighbours and routers, of which there are none.
+        // Anything but IPv4 is the kernel looking for neighbours and routers, of which there are none.
         let Some(to) = destination(bytes) else { return };
         let mut state = self.lock();
         if to >= state.parts.len() {
@@ -178,7 +178,7 @@ impl Wire {
         self.changed.notify_all();
     }
 
-    /// Hands packets over until all is over.
+    /// Delivers packets until the end.
     fn deliver(&self, devices: &[Arc<Tun>]) {
         let mut state = self.lock();
         while !state.is_over {
@@ -186,7 +186,7 @@ impl Wire {
             let wait = match state.under_way.peek() {
                 Some(next) if next.due <= now => {
                     let packet = state.under_way.pop().expect("it was there");
-                    // A device that takes no more loses it.
+                    // A full device loses it.
                     let _ = devices[packet.to].send(&packet.bytes);
                     continue;
                 }
@@ -202,13 +202,13 @@ fn address_of(host: usize) -> Ipv4Addr {
     Ipv4Addr::new(10, u8::try_from(host + 1).expect("a test has few hosts"), 0, 1)
 }
 
-/// The host that an IPv4 packet is for.
+/// Destination host of an IPv4 packet.
 fn destination(packet: &[u8]) -> Option<usize> {
     let address = (packet.first()? >> 4 == 4).then(|| packet.get(16..20))??;
     (address[0] == 10 && address[1] > 0).then(|| usize::from(address[1]) - 1)
 }
 
-/// A host's way to the others.
+/// Creates a host's network device.
 fn device(namespace: &Namespace, host: usize) -> Tun {
     let name = Interface::new("net0").expect("a name that an interface can have");
     let mut device = namespace

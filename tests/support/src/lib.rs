@@ -1,7 +1,7 @@
-//! Real daemons, a Stratum client and a node process for the tests: what stands around the product, and shares no code
-//! with it, so that a mistake in the product cannot hide behind the same mistake here.
+//! Real daemons, a Stratum client and a node process for the tests: the product's surroundings. They share no code with
+//! it, so that a mistake in the product cannot hide behind the same mistake here.
 //!
-//! Everything panics with a message rather than returning errors: a test can do nothing about them but fail.
+//! Everything panics with a message instead of returning errors: a test can only fail on them.
 
 mod bitcoind;
 mod browser;

@@ -1,7 +1,7 @@
-//! A network of a test's own: with its own loopback interface, addresses and ports, and no way out.
+//! A network for a test: with its own loopback interface, addresses and ports, and no way out.
 //!
-//! Making one takes root, or `unshare -Urn` around the tests. Without, tests that need one fail; whoever cannot have it
-//! sets `P2POOL_TESTS_WITHOUT_NAMESPACES`, and they do nothing then.
+//! Creating one requires root, or `unshare -Urn` around the tests. Without, tests that need one fail, or do nothing if
+//! `P2POOL_TESTS_WITHOUT_NAMESPACES` is set.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
@@ -10,10 +10,10 @@ use std::process::{Command, Stdio};
 
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
-/// The variable of those who cannot have namespaces.
+/// Variable that opts out of tests with namespaces.
 const OPT_OUT: &str = "P2POOL_TESTS_WITHOUT_NAMESPACES";
 
-/// Whether the tests' user cannot have namespaces; says so.
+/// True if the user has opted out; prints so.
 pub(crate) fn is_opted_out() -> bool {
     let is_opted_out = std::env::var_os(OPT_OUT).is_some_and(|value| !value.is_empty());
     if is_opted_out {
@@ -29,12 +29,12 @@ pub struct Namespace {
 }
 
 impl Namespace {
-    /// A new one, in which only the loopback interface is up. None where the tests' user has opted out.
+    /// Creates one in which only the loopback interface is up. `None` where the tests' user has opted out.
     pub fn new() -> Option<Self> {
         if is_opted_out() {
             return None;
         }
-        // A thread cannot make one in safe code, so another program makes it and holds it until it is opened here.
+        // Safe code cannot create one, so another program does, and holds it until it is opened here.
         let mut holder = Command::new("unshare")
             .args(["--net", "--", "cat"])
             .stdin(Stdio::piped())
@@ -57,12 +57,12 @@ impl Namespace {
         Some(namespace)
     }
 
-    /// Runs `action` on a thread inside. Sockets that it opens and processes that it starts stay inside for good.
+    /// Runs `action` on a thread inside. Sockets it opens and processes it starts stay inside for good.
     pub fn enter<T: Send>(&self, action: impl FnOnce() -> T + Send) -> T {
         std::thread::scope(|scope| {
             let inside = scope.spawn(|| {
                 move_into_link_name_space(self.file.as_fd(), Some(LinkNameSpaceType::Network))
-                    .expect("whoever could make it may enter it");
+                    .expect("a namespace of our own can be entered");
                 action()
             });
             inside.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))

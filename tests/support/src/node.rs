@@ -1,4 +1,4 @@
-//! The product as its users run it: a child process with a data directory and a worker port of its own.
+//! The product as its users run it: a child process with its own data directory and worker port.
 
 use rustix::process::Signal;
 use std::io::{BufRead, BufReader, Read};
@@ -17,13 +17,13 @@ use crate::ports::free_port;
 use crate::signal;
 use crate::stratum_client::StratumClient;
 
-/// How long a node may take to serve miners, daemon and all, on a loaded machine.
+/// Timeout of a node's start until it serves miners, daemon and all, on a loaded machine.
 const READY_LIMIT: Duration = Duration::from_secs(30);
 
-/// How long an ending process is waited for before the test fails.
+/// Timeout of a process that is to end.
 const EXIT_LIMIT: Duration = Duration::from_secs(30);
 
-/// How to start a node.
+/// Options of a node's start.
 #[derive(Debug, Clone)]
 pub struct NodeBuilder {
     program: PathBuf,
@@ -42,8 +42,8 @@ pub struct NodeBuilder {
 }
 
 impl NodeBuilder {
-    /// A node of the given program (`env!("CARGO_BIN_EXE_p2pool")`) on the daemon's chain, with its ports and credentials, whose
-    /// own payout address is `payout_address(255)`.
+    /// Creates options for the given program (`env!("CARGO_BIN_EXE_p2pool")`) on the daemon's chain, with its ports and
+    /// credentials, and the payout address `payout_address(255)`.
     pub fn new(program: &str, daemon: &Bitcoind) -> Self {
         Self {
             program: program.into(),
@@ -62,7 +62,7 @@ impl NodeBuilder {
         }
     }
 
-    /// The demonstration, which needs no daemon.
+    /// Creates options for the demonstration, which needs no daemon.
     pub fn demo(program: &str) -> Self {
         Self {
             program: program.into(),
@@ -81,72 +81,72 @@ impl NodeBuilder {
         }
     }
 
-    /// Another network than `bitcoin_regtest`.
+    /// Sets another network than `bitcoin_regtest`.
     pub fn network(mut self, name: &str) -> Self {
         self.network = name.to_owned();
         self
     }
 
-    /// The node's own payout address, or none.
+    /// Sets the node's own payout address, or none.
     pub fn address(mut self, address: Option<&str>) -> Self {
         self.address = address.map(str::to_owned);
         self
     }
 
-    /// Another RPC port than the daemon's: a proxy's.
+    /// Sets another RPC port than the daemon's: a proxy's.
     pub fn rpc_port(mut self, port: u16) -> Self {
         self.rpc_port = Some(port);
         self
     }
 
-    /// Another P2P port than the daemon's: a proxy's.
+    /// Sets another P2P port than the daemon's: a proxy's.
     pub fn p2p_port(mut self, port: u16) -> Self {
         self.p2p_port = Some(port);
         self
     }
 
-    /// A given worker port instead of a free one.
+    /// Sets the worker port instead of a free one.
     pub fn worker_port(mut self, port: u16) -> Self {
         self.worker_port = Some(port);
         self
     }
 
-    /// Where it listens for peers, instead of a free loopback port.
+    /// Sets its listening address for peers, instead of a free loopback port.
     pub fn pool_address(mut self, address: SocketAddr) -> Self {
         self.pool_address = Some(address);
         self
     }
 
-    /// Another node that it is to be connected with.
+    /// Adds a node to stay connected to.
     pub fn peer(self, address: SocketAddr) -> Self {
         self.args(&["-n", &address.to_string()])
     }
 
-    /// Other credentials than the daemon's, or none on the command line.
+    /// Sets other credentials than the daemon's, or none on the command line.
     pub fn credentials(mut self, credentials: Option<(&str, &str)>) -> Self {
         self.credentials = credentials.map(|(user, password)| (user.to_owned(), password.to_owned()));
         self
     }
 
-    /// Further arguments.
+    /// Adds arguments.
     pub fn args(mut self, args: &[&str]) -> Self {
         self.args.extend(args.iter().map(|&arg| arg.to_owned()));
         self
     }
 
-    /// A variable of the node's environment.
+    /// Sets a variable of the node's environment.
     pub fn env(mut self, name: &str, value: &str) -> Self {
         self.environment.push((name.to_owned(), value.to_owned()));
         self
     }
 
-    /// A command that runs it: the program and its arguments are appended. It must become the node, not start it.
+    /// Sets a command that runs it: the program and its arguments are appended. It must become the node, not start it.
     pub fn wrapped(mut self, command: &[&str]) -> Self {
         self.wrapper = command.iter().map(|&word| word.to_owned()).collect();
         self
     }
 
-    /// Where its standard error goes, instead of into its log here.
+    /// Redirects its standard error from its log here to a file.
     pub fn stderr(mut self, file: OwnedFd) -> Self {
         self.stderr = Some(Arc::new(file));
         self
@@ -159,7 +159,7 @@ impl NodeBuilder {
         node
     }
 
-    /// Starts it and waits for nothing.
+    /// Starts it without waiting.
     pub fn spawn(self) -> Node {
         let data_dir =
             tempfile::Builder::new().prefix("p2pool-node-").tempdir().expect("the temporary folder can be written");
@@ -167,13 +167,13 @@ impl NodeBuilder {
         self.launch(Arc::new(data_dir), worker_port)
     }
 
-    /// Starts it on a data directory that was made ready for it, and waits for nothing.
+    /// Starts it on a prepared data directory, without waiting.
     pub fn spawn_in(self, data_dir: TempDir) -> Node {
         let worker_port = self.worker_port.unwrap_or_else(free_port);
         self.launch(Arc::new(data_dir), worker_port)
     }
 
-    /// Starts it on another node's data directory, and waits for nothing.
+    /// Starts it on another node's data directory, without waiting.
     pub fn spawn_on(self, other: &Node) -> Node {
         let worker_port = self.worker_port.unwrap_or_else(free_port);
         self.launch(Arc::clone(&other.data_dir), worker_port)
@@ -186,7 +186,7 @@ impl NodeBuilder {
     }
 }
 
-/// A running (or ended) node. Dropping it kills it and removes its files; when the test fails, its log is printed.
+/// A running (or ended) node. Dropping it kills it and removes its files; if the test fails, its log is printed.
 #[derive(Debug)]
 pub struct Node {
     builder: NodeBuilder,
@@ -194,20 +194,19 @@ pub struct Node {
     worker_port: u16,
     child: Option<Child>,
     log: Arc<Log>,
-    /// Lines of the log that belong to earlier runs.
+    /// Number of log lines that belong to earlier runs.
     marked: usize,
 }
 
-/// How a node ended.
+/// End of a node's process.
 #[derive(Debug)]
 pub struct Exit {
-    /// Its exit status.
     pub status: ExitStatus,
-    /// How long it took from the signal, or from the call that waited for it.
+    /// Time since the signal, or since the call that waited for it.
     pub took: Duration,
 }
 
-/// The lines that a node printed, on either stream, as they come.
+/// Lines printed by a node, on either stream, in order of arrival.
 #[derive(Debug, Default)]
 struct Log {
     lines: Mutex<Vec<String>>,
@@ -220,12 +219,12 @@ impl Node {
         NodeBuilder::new(program, daemon).start()
     }
 
-    /// Where miners connect.
+    /// Port for miners.
     pub fn worker_port(&self) -> u16 {
         self.worker_port
     }
 
-    /// Where it listens for peers.
+    /// Listening address for peers.
     pub fn pool_address(&self) -> SocketAddr {
         self.builder.pool_address.expect("the demonstration has no peers")
     }
@@ -235,8 +234,7 @@ impl Node {
         self.data_dir.path()
     }
 
-    /// The journal's files of found blocks in one state: `block` while their fate is open, then `accepted`, `stale` or
-    /// `rejected`.
+    /// Files of found blocks in the journal with one state: `block` while open, then `accepted`, `stale` or `rejected`.
     pub fn found_blocks(&self, state: &str) -> Vec<PathBuf> {
         let folder = self.data_dir().join("bitcoin_regtest").join("found_blocks");
         let Ok(entries) = std::fs::read_dir(folder) else { return Vec::new() };
@@ -256,13 +254,13 @@ impl Node {
         panic!("the node serves no miners after {READY_LIMIT:?}; it said:\n{}", self.log());
     }
 
-    /// Whether a new connection can subscribe. A node without work hangs up instead, once it hears that it is a miner: the
-    /// port serves HTTP too.
+    /// True if a new connection can subscribe. A node without work hangs up instead, once it knows that the client is a
+    /// miner: the port serves HTTP too.
     pub fn serves_miners(&self) -> bool {
         StratumClient::try_connect(self.worker_port).is_ok_and(|mut probe| probe.subscribe().is_ok())
     }
 
-    /// Everything that this run has printed so far.
+    /// Everything printed by this run so far.
     pub fn log(&self) -> String {
         self.log.lines.lock().expect("no code panics while it holds this lock")[self.marked..].join("\n")
     }
@@ -290,7 +288,7 @@ impl Node {
         self.try_get(path).unwrap_or_else(|error| panic!("GET {path}: {error}"))
     }
 
-    /// GETs a path of the worker port, if that is open yet.
+    /// GETs a path of the worker port, if it is open yet.
     ///
     /// # Errors
     /// The connection's.
@@ -298,19 +296,19 @@ impl Node {
         http::get(self.worker_address(), path)
     }
 
-    /// GETs a path of the worker port as text, which pages are for those who ask for it.
+    /// GETs a path of the worker port as text.
     pub fn get_text(&self, path: &str) -> Response {
         http::get_as(self.worker_address(), path, "text/plain").unwrap_or_else(|error| panic!("GET {path}: {error}"))
     }
 
-    /// The text of `/metrics`.
+    /// Text of `/metrics`.
     pub fn metrics(&self) -> String {
         let response = self.get("/metrics");
         assert_eq!(response.status, 200, "{response:?}");
         response.body
     }
 
-    /// The most memory that it has used so far, in bytes (`VmHWM`).
+    /// Peak of its memory so far, in bytes (`VmHWM`).
     pub fn memory_peak(&self) -> u64 {
         let child = self.child.as_ref().expect("only a running node has memory");
         let status = std::fs::read_to_string(format!("/proc/{}/status", child.id())).expect("our own child is there");
@@ -319,7 +317,7 @@ impl Node {
         kilobytes.expect("Linux tells it in kilobytes") * 1024
     }
 
-    /// Ends it as a power cut would.
+    /// Kills it like a power cut.
     pub fn kill9(&mut self) {
         if let Some(mut child) = self.child.take() {
             child.kill().expect("our own child can be killed");
@@ -327,27 +325,27 @@ impl Node {
         }
     }
 
-    /// Freezes it (SIGSTOP): what is sent to it waits in its sockets.
+    /// Freezes it (SIGSTOP): incoming data waits in its sockets.
     pub fn pause(&self) {
         self.signal(Signal::STOP);
     }
 
-    /// Lets it go on after [`Self::pause`].
+    /// Continues it after [`Self::pause`].
     pub fn resume(&self) {
         self.signal(Signal::CONT);
     }
 
-    /// Asks it to end (SIGTERM), without waiting.
+    /// Sends SIGTERM, without waiting.
     pub fn ask_to_end(&self) {
         self.signal(Signal::TERM);
     }
 
-    /// Asks it to end (SIGTERM), and waits until it has.
+    /// Sends SIGTERM, and waits for its end.
     pub fn terminate(&mut self) -> Exit {
         self.signal_and_wait(Signal::TERM)
     }
 
-    /// Asks it to end as Ctrl-C does (SIGINT), and waits until it has.
+    /// Sends SIGINT, like Ctrl-C, and waits for its end.
     pub fn interrupt(&mut self) -> Exit {
         self.signal_and_wait(Signal::INT)
     }
@@ -360,17 +358,17 @@ impl Node {
             self.child = Some(child);
             panic!("the node has not ended after {timeout:?}; it said:\n{}", self.log());
         };
-        // The last lines may still be on their way through the pipe.
+        // The last lines may still be in the pipe.
         std::thread::sleep(Duration::from_millis(100));
         Exit { status, took: start.elapsed() }
     }
 
-    /// Whether the process still runs.
+    /// True while the process runs.
     pub fn is_running(&mut self) -> bool {
         self.child.as_mut().is_some_and(|child| child.try_wait().is_ok_and(|status| status.is_none()))
     }
 
-    /// Starts it again on the same data directory and worker port, killing it first if it runs, and waits until it serves
+    /// Restarts it on the same data directory and worker port, killing it first if it runs, and waits until it serves
     /// miners.
     pub fn restart(&mut self) {
         self.respawn();
@@ -389,12 +387,12 @@ impl Node {
         self.restart();
     }
 
-    /// Starts another process with the same data directory, ports and arguments, as for an upgrade, and waits for nothing.
+    /// Starts another process with the same data directory, ports and arguments, as for an upgrade, without waiting.
     pub fn spawn_successor(&self) -> Self {
         self.builder.clone().launch(Arc::clone(&self.data_dir), self.worker_port)
     }
 
-    /// Its process.
+    /// Process id.
     pub fn pid(&self) -> u32 {
         self.child.as_ref().expect("only a running node has one").id()
     }
@@ -411,7 +409,7 @@ impl Node {
         let start = Instant::now();
         self.signal(which);
         let exit = self.wait_exit(EXIT_LIMIT);
-        // wait_exit lingers for the last lines, which is not the node's doing.
+        // wait_exit lingers for the last lines, which is not the node's time.
         let lingered = exit.took.min(Duration::from_millis(100));
         Exit { took: start.elapsed().saturating_sub(lingered), ..exit }
     }
@@ -426,7 +424,7 @@ impl Node {
             }
             None => Command::new(&builder.program),
         };
-        // Variables of whoever runs the tests must not configure the node.
+        // Variables of the test's environment must not configure the node.
         for (name, _) in std::env::vars_os() {
             if name.to_string_lossy().starts_with("P2POOL_") || name == "RUST_LOG" {
                 command.env_remove(name);
@@ -448,7 +446,7 @@ impl Node {
             command.args(["--bitcoind-p2p-port", &port.to_string()]);
         }
         if let Some(address) = builder.pool_address {
-            // Nobody outside of the test is to be reached, nor the machine's router.
+            // Neither hosts outside of the test nor the machine's router may be reached.
             command.args(["--p2pool-port", &address.to_string(), "--no-bootstrap", "--disable-upnp"]);
         }
         command.args(&builder.args);
@@ -456,7 +454,7 @@ impl Node {
             command.args([user, password]);
         }
         command.envs(builder.environment.iter().map(|(name, value)| (name, value)));
-        // Whatever is looked for in the user's home, such as bitcoin.conf, must not be found there.
+        // Files of the user's home, such as bitcoin.conf, must not be found.
         command.env("HOME", self.data_dir.path());
         let stderr = builder.stderr.as_ref().map(|file| file.try_clone().expect("there are file descriptors left"));
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(stderr.map_or_else(Stdio::piped, Stdio::from));
@@ -496,7 +494,7 @@ impl Log {
     }
 }
 
-/// The sum of a metric's series whose line starts with `prefix`, such as `stratum_submissions_total{` or a full series name.
+/// Sums a metric's series whose line starts with `prefix`, such as `stratum_submissions_total{` or a full series name.
 pub fn metric_value(metrics: &str, prefix: &str) -> Option<f64> {
     let values: Vec<f64> = metrics
         .lines()
@@ -506,7 +504,7 @@ pub fn metric_value(metrics: &str, prefix: &str) -> Option<f64> {
     (!values.is_empty()).then(|| values.iter().sum())
 }
 
-/// Waits until `condition` holds, looking ten times a second.
+/// Waits until `condition` holds, checking ten times a second.
 pub fn wait_until(what: &str, timeout: Duration, mut condition: impl FnMut() -> bool) {
     let until = Instant::now() + timeout;
     while !condition() {

@@ -1,24 +1,24 @@
-//! A peer of the share network in a test's hands: it sends whatever bytes a test wants, and reads frames back.
+//! A peer of the share network controlled by a test: sends arbitrary bytes, and reads frames.
 //!
-//! It knows the frames and the few payloads that tests need by the protocol's description (sections 3.1 and 3.2), and none
-//! of the node's code, so that a mistake in that cannot hide behind the same mistake here. What a share holds it does not
-//! know: shares are bytes.
+//! It knows frames and the few payloads that tests need from the protocol's description (sections 3.1 and 3.2), and
+//! none of the node's code, so that a mistake there cannot hide behind the same mistake here. To it, shares are opaque
+//! bytes.
 
 use sha2::{Digest as _, Sha256};
 use std::io::{ErrorKind, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
-/// How long a node may take for what it does at once, on a loaded machine.
+/// Timeout of steps that a node takes at once, on a loaded machine.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// The protocol version of the nodes of today.
+/// Current protocol version of nodes.
 const PROTOCOL_VERSION: u32 = 3501;
 
-/// Bytes of a frame before its payload: prefix, command, length and checksum.
+/// Size of a frame's header: prefix, command, length and checksum.
 const HEADER_BYTES: usize = 28;
 
-/// Why there was no frame.
+/// Reason why there is no frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PeerError {
     /// The connection has ended.
@@ -27,30 +27,30 @@ pub enum PeerError {
     TimedOut,
 }
 
-/// One message as it came.
+/// A received message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Frame {
-    /// Such as `version`, without the padding.
+    /// Command, such as `version`, without padding.
     pub command: String,
-    /// What follows the header.
+    /// Bytes after the header.
     pub payload: Vec<u8>,
 }
 
-/// What a peer says of itself in `version`.
+/// Content of `version`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Hello {
-    /// Of the protocol.
+    /// Protocol version.
     pub version: u32,
-    /// Tells nodes apart.
+    /// Distinguishes nodes.
     pub nonce: u64,
-    /// Its software.
+    /// Name and version of its software.
     pub sub_version: String,
-    /// The hash of its best share in wire order; all zero for none.
+    /// Hash of its best share in wire order; all zero for none.
     pub best_share: [u8; 32],
 }
 
 impl Default for Hello {
-    /// A node of today without shares.
+    /// A current node without shares.
     fn default() -> Self {
         Self {
             version: PROTOCOL_VERSION,
@@ -62,7 +62,7 @@ impl Default for Hello {
 }
 
 impl Hello {
-    /// The payload of `version`, between these two addresses.
+    /// Payload of `version`, between these two addresses.
     pub fn payload(&self, to: SocketAddr, from: SocketAddr) -> Vec<u8> {
         let mut payload = self.version.to_le_bytes().to_vec();
         payload.extend(0_u64.to_le_bytes());
@@ -75,7 +75,7 @@ impl Hello {
         payload
     }
 
-    /// Reads the payload of `version`.
+    /// Parses the payload of `version`.
     pub fn parse(payload: &[u8]) -> Self {
         let mut reader = Reader(payload);
         let version = reader.u32();
@@ -89,28 +89,28 @@ impl Hello {
     }
 }
 
-/// What a `sharereq` asks for.
+/// Content of `sharereq`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ShareRequest {
-    /// What the reply must repeat.
+    /// Id that the reply must repeat.
     pub id: [u8; 32],
-    /// Shares that are wanted, in wire order.
+    /// Requested shares, in wire order.
     pub hashes: Vec<[u8; 32]>,
-    /// How many ancestors of each.
+    /// Number of ancestors of each.
     pub parents: u64,
-    /// Where to stop, in wire order.
+    /// Shares to stop at, in wire order.
     pub stops: Vec<[u8; 32]>,
 }
 
 impl ShareRequest {
-    /// A request for one share and so many ancestors, with an id of its own.
+    /// Requests one share and `parents` ancestors, with an id of its own.
     pub fn of(hash: [u8; 32], parents: u64) -> Self {
         let mut id = [0; 32];
         id.fill_with(|| fastrand::u8(..));
         Self { id, hashes: vec![hash], parents, stops: Vec::new() }
     }
 
-    /// The payload of `sharereq`.
+    /// Payload of `sharereq`.
     pub fn payload(&self) -> Vec<u8> {
         let mut payload = self.id.to_vec();
         payload.extend(hashes_with_count(&self.hashes));
@@ -119,7 +119,7 @@ impl ShareRequest {
         payload
     }
 
-    /// Reads the payload of `sharereq`.
+    /// Parses the payload of `sharereq`.
     pub fn parse(payload: &[u8]) -> Self {
         let mut reader = Reader(payload);
         let id = reader.hash();
@@ -130,7 +130,7 @@ impl ShareRequest {
     }
 }
 
-/// One connection of the share network.
+/// A connection of the share network.
 #[derive(Debug)]
 pub struct PeerClient {
     stream: TcpStream,
@@ -140,7 +140,7 @@ pub struct PeerClient {
 }
 
 impl PeerClient {
-    /// Connects to a node of the network with this prefix. Nothing is said yet.
+    /// Connects to a node of the network with this prefix. Sends nothing.
     pub fn connect(node: SocketAddr, prefix: [u8; 8]) -> Self {
         let stream = TcpStream::connect_timeout(&node, PATIENCE)
             .unwrap_or_else(|error| panic!("nobody listens for peers at {node}: {error}"));
@@ -158,18 +158,18 @@ impl PeerClient {
         Ok(Self::new(socket.into(), prefix))
     }
 
-    /// Takes over a connection that a [`PeerListener`] or a test accepted.
+    /// Wraps a connection that a [`PeerListener`] or a test accepted.
     pub fn new(stream: TcpStream, prefix: [u8; 8]) -> Self {
         stream.set_nodelay(true).expect("a connection has this option");
         Self { stream, prefix, received: Vec::new(), disconnected: false }
     }
 
-    /// The other end.
+    /// Address of the other end.
     pub fn remote(&self) -> SocketAddr {
         self.stream.peer_addr().expect("a connection has two ends")
     }
 
-    /// This end.
+    /// Address of this end.
     pub fn local(&self) -> SocketAddr {
         self.stream.local_addr().expect("a connection has two ends")
     }
@@ -191,13 +191,13 @@ impl PeerClient {
         self.send_bytes(&frame(self.prefix, command, payload));
     }
 
-    /// Sends bytes as they are. False when the connection has ended; what the other end sent before may still be read.
+    /// Sends raw bytes. Returns false if the connection has ended; earlier data of the other end may still be read.
     pub fn send_bytes(&mut self, bytes: &[u8]) -> bool {
         self.stream.set_write_timeout(Some(PATIENCE)).expect("longer than zero");
         self.stream.write_all(bytes).is_ok()
     }
 
-    /// Sends what the other end takes of these bytes within `timeout`, and says how many those were.
+    /// Sends as many of these bytes as the other end reads within `timeout`, and returns their number.
     pub fn send_some(&mut self, bytes: &[u8], timeout: Duration) -> usize {
         let until = Instant::now() + timeout;
         let mut sent = 0;
@@ -215,7 +215,7 @@ impl PeerClient {
         sent
     }
 
-    /// The next message, whatever it is.
+    /// Returns the next message of any kind.
     ///
     /// # Errors
     /// [`PeerError`].
@@ -244,7 +244,7 @@ impl PeerClient {
         }
     }
 
-    /// Waits until a message satisfies `wanted`, and forgets those before it.
+    /// Waits until a message satisfies `wanted`, and drops those before it.
     ///
     /// # Errors
     /// [`PeerError`].
@@ -269,7 +269,7 @@ impl PeerClient {
             .payload
     }
 
-    /// Asks for shares, and returns those of the reply as they are wrapped there.
+    /// Requests shares, and returns those of the reply, still wrapped.
     pub fn ask_for_shares(&mut self, request: &ShareRequest) -> Vec<Vec<u8>> {
         self.send("sharereq", &request.payload());
         let reply = self
@@ -281,17 +281,17 @@ impl PeerClient {
         reader.shares()
     }
 
-    /// Whether the other end ends the connection within `timeout`. Messages until then are forgotten.
+    /// True if the other end closes the connection within `timeout`. Drops messages until then.
     pub fn disconnected_within(&mut self, timeout: Duration) -> bool {
         self.try_wait_for(timeout, |_| false) == Err(PeerError::Disconnected)
     }
 
-    /// Whether the connection still stands: messages that have come are forgotten.
+    /// True while the connection stands. Drops received messages.
     pub fn is_connected(&mut self) -> bool {
         !self.disconnected_within(Duration::from_millis(50))
     }
 
-    /// Ends this end's half: the other reads to the end, and may still send.
+    /// Closes the sending half: the other end reads to the end, and may still send.
     pub fn close_writing(&mut self) {
         let _ = self.stream.shutdown(std::net::Shutdown::Write);
     }
@@ -300,7 +300,7 @@ impl PeerClient {
         self.stream.peer_addr().map_or_else(|_| "a lost connection".to_owned(), |address| address.to_string())
     }
 
-    /// The first whole frame of what was received. A node sends nothing else, so whatever is wrong with it is a failure.
+    /// Takes the first whole frame received. A node sends nothing else, so any error in it is a failure.
     fn take_frame(&mut self) -> Option<Frame> {
         if self.received.len() < HEADER_BYTES {
             return None;
@@ -339,12 +339,12 @@ impl PeerListener {
         Self { listener, prefix }
     }
 
-    /// Where it listens.
+    /// Listening address.
     pub fn address(&self) -> SocketAddr {
         self.listener.local_addr().expect("it is bound")
     }
 
-    /// The next connection, unless none comes within `timeout`.
+    /// Returns the next connection, or `None` after `timeout`.
     pub fn accept(&self, timeout: Duration) -> Option<PeerClient> {
         let until = Instant::now() + timeout;
         while Instant::now() < until {
@@ -358,13 +358,13 @@ impl PeerListener {
     }
 }
 
-/// A message with its header.
+/// Builds a message with its header.
 pub fn frame(prefix: [u8; 8], command: &str, payload: &[u8]) -> Vec<u8> {
     let length = u32::try_from(payload.len()).expect("a test's payload is no longer than four gigabytes");
     frame_with(prefix, command, length, sha256d(payload)[..4].try_into().expect("four bytes"), payload)
 }
 
-/// A message whose header says what a test likes.
+/// Builds a message with arbitrary header fields.
 pub fn frame_with(prefix: [u8; 8], command: &str, length: u32, checksum: [u8; 4], payload: &[u8]) -> Vec<u8> {
     let mut frame = prefix.to_vec();
     let mut name = [0; 12];
@@ -376,26 +376,26 @@ pub fn frame_with(prefix: [u8; 8], command: &str, length: u32, checksum: [u8; 4]
     frame
 }
 
-/// The payload of `shares`: wrapped shares as they come in replies.
+/// Payload of `shares`: wrapped shares as in replies.
 pub fn shares_payload(shares: &[Vec<u8>]) -> Vec<u8> {
     let mut payload = var_int(shares.len() as u64);
     payload.extend(shares.concat());
     payload
 }
 
-/// The shares of a `shares`, each with its wrapping.
+/// Parses the payload of `shares` into wrapped shares.
 pub fn parse_shares(payload: &[u8]) -> Vec<Vec<u8>> {
     Reader(payload).shares()
 }
 
-/// A share's contents in the wrapping that says its type.
+/// Wraps a share's contents with its type.
 pub fn wrap_share(kind: u64, contents: &[u8]) -> Vec<u8> {
     let mut wrapped = var_int(kind);
     wrapped.extend(bytes_with_length(contents));
     wrapped
 }
 
-/// A wrapped share's type and contents.
+/// Unwraps a share into its type and contents.
 pub fn unwrap_share(wrapped: &[u8]) -> (u64, Vec<u8>) {
     let mut reader = Reader(wrapped);
     let kind = reader.var_int() as u64;
@@ -403,7 +403,7 @@ pub fn unwrap_share(wrapped: &[u8]) -> (u64, Vec<u8>) {
     (kind, reader.take(length).to_vec())
 }
 
-/// The payload of a `sharereply` with result 0.
+/// Payload of a `sharereply` with result 0.
 pub fn reply_payload(id: [u8; 32], shares: &[Vec<u8>]) -> Vec<u8> {
     let mut payload = id.to_vec();
     payload.push(0);
@@ -411,7 +411,7 @@ pub fn reply_payload(id: [u8; 32], shares: &[Vec<u8>]) -> Vec<u8> {
     payload
 }
 
-/// The payload of `addrs`, of nodes that were seen at `timestamp` (seconds since 1970).
+/// Payload of `addrs`, of nodes seen at `timestamp` (seconds since 1970).
 pub fn addresses_payload(addresses: &[SocketAddr], timestamp: u64) -> Vec<u8> {
     let mut payload = var_int(addresses.len() as u64);
     for &address in addresses {
@@ -421,7 +421,7 @@ pub fn addresses_payload(addresses: &[SocketAddr], timestamp: u64) -> Vec<u8> {
     payload
 }
 
-/// The addresses of an `addrs`.
+/// Parses the addresses of an `addrs`.
 pub fn parse_addresses(payload: &[u8]) -> Vec<SocketAddr> {
     let mut reader = Reader(payload);
     let count = reader.var_int();
@@ -435,14 +435,14 @@ pub fn parse_addresses(payload: &[u8]) -> Vec<SocketAddr> {
         .collect()
 }
 
-/// Hashes with their count before them: the payload of `have_tx`, `losing_tx` and `forget_tx`.
+/// Hashes with their count before them: payload of `have_tx`, `losing_tx` and `forget_tx`.
 pub fn hashes_with_count(hashes: &[[u8; 32]]) -> Vec<u8> {
     let mut list = var_int(hashes.len() as u64);
     list.extend(hashes.concat());
     list
 }
 
-/// The shortest form of a number of varying length.
+/// Shortest encoding of a number of varying length.
 pub fn var_int(number: u64) -> Vec<u8> {
     match number {
         0..0xfd => vec![number.to_le_bytes()[0]],
@@ -458,7 +458,7 @@ fn bytes_with_length(bytes: &[u8]) -> Vec<u8> {
     out
 }
 
-/// Services 0, the address in 16 bytes, the port with its high byte first.
+/// Services 0, the address in 16 bytes, the port in big-endian order.
 fn endpoint(address: SocketAddr) -> Vec<u8> {
     let host = match address.ip() {
         IpAddr::V4(ip) => ip.to_ipv6_mapped(),
@@ -471,7 +471,7 @@ fn sha256d(bytes: &[u8]) -> [u8; 32] {
     Sha256::digest(Sha256::digest(bytes)).into()
 }
 
-/// Reads what a node wrote; whatever is missing is a failure.
+/// Reads bytes from a node; missing ones are a failure.
 struct Reader<'a>(&'a [u8]);
 
 impl<'a> Reader<'a> {

@@ -1,4 +1,4 @@
-//! Loopback ports that nobody uses, handed out at most once per process.
+//! Free loopback ports, handed out at most once per process.
 
 use std::collections::HashSet;
 use std::net::TcpListener;
@@ -9,7 +9,7 @@ const PORTS: std::ops::Range<u16> = 20_000..32_000;
 
 static TAKEN: Mutex<Option<HashSet<u16>>> = Mutex::new(None);
 
-/// A loopback port on which nothing listens now. Another process may still take it first, so callers try again.
+/// Returns a loopback port on which nothing listens now. Another process may still take it first, so callers retry.
 pub fn free_port() -> u16 {
     let mut taken = TAKEN.lock().expect("no code panics while it holds this lock");
     let taken = taken.get_or_insert_default();

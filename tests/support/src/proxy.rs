@@ -1,4 +1,4 @@
-//! Proxies in front of a daemon, for faults that the daemon itself cannot be made to show.
+//! Proxies in front of a daemon, for faults that the daemon itself cannot produce.
 
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
@@ -7,16 +7,16 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-/// What happens to a call instead of being passed on.
+/// Fault of a call, instead of passing it on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Fault {
-    /// The connection ends without an answer, and the daemon never sees the call.
+    /// The connection ends without an answer; the daemon never gets the call.
     Cut,
     /// The daemon gets the call, but its answer is lost.
     LoseAnswer,
-    /// This status and body, and the daemon never sees the call.
+    /// Answers with this status and body; the daemon never gets the call.
     Answer(u16, String),
-    /// No answer for so long, then the connection ends; the daemon never sees the call.
+    /// Gives no answer for this time, then closes the connection; the daemon never gets the call.
     Hang(Duration),
 }
 
@@ -39,28 +39,28 @@ impl HttpProxy {
         let rules = Arc::new(Mutex::new(Rules::default()));
         let for_calls = Arc::clone(&rules);
         let listener = Listener::start(move |stream, _| {
-            // A client that hangs up in mid-call is its own affair.
+            // A client may hang up in mid-call.
             let _ = serve_call(stream, upstream_port, &for_calls);
         });
         Self { listener, rules }
     }
 
-    /// The port that it listens on.
+    /// Port that it listens on.
     pub fn port(&self) -> u16 {
         self.listener.port
     }
 
-    /// From now on calls of `method` meet this fault.
+    /// Makes calls of `method` fail from now on.
     pub fn fail(&self, method: &str, fault: Fault) {
         self.lock().faults.insert(method.to_owned(), fault);
     }
 
-    /// From now on calls of `method` are passed on again.
+    /// Passes calls of `method` on again.
     pub fn mend(&self, method: &str) {
         self.lock().faults.remove(method);
     }
 
-    /// How often `method` was called, faults included.
+    /// Number of calls of `method`, faults included.
     pub fn calls(&self, method: &str) -> usize {
         self.lock().seen.get(method).copied().unwrap_or(0)
     }
@@ -89,7 +89,7 @@ impl TcpProxy {
         Self { listener }
     }
 
-    /// The port that it listens on.
+    /// Port that it listens on.
     pub fn port(&self) -> u16 {
         self.listener.port
     }
@@ -105,7 +105,7 @@ impl TcpProxy {
         self.listener.shared.cut.store(false, Ordering::SeqCst);
     }
 
-    /// How many connections were accepted so far, cut ones included.
+    /// Number of connections accepted so far, cut ones included.
     pub fn connections(&self) -> usize {
         *self.listener.shared.accepted.lock().expect("no code panics while it holds this lock")
     }
@@ -170,7 +170,7 @@ impl Shared {
 
     fn close_all(&self) {
         for stream in self.open.lock().expect("no code panics while it holds this lock").drain(..) {
-            // Already closed by its peer: as wanted.
+            // Already closed by its peer.
             let _ = stream.shutdown(Shutdown::Both);
         }
     }
@@ -183,7 +183,7 @@ fn pump(mut from: TcpStream, mut to: TcpStream) {
     let _ = from.shutdown(Shutdown::Both);
 }
 
-/// Serves one request. The connection ends after it, so that there is no need to know where an answer ends.
+/// Serves one request, then closes the connection, so that it need not find the end of the answer.
 fn serve_call(mut down: TcpStream, upstream_port: u16, rules: &Mutex<Rules>) -> std::io::Result<()> {
     let (head, body) = read_request(&mut down)?;
     let method = method_of(&body);
@@ -223,7 +223,7 @@ fn serve_call(mut down: TcpStream, upstream_port: u16, rules: &Mutex<Rules>) -> 
     down.shutdown(Shutdown::Both)
 }
 
-/// The request line with the headers, and the body.
+/// Reads the request line with the headers, and the body.
 fn read_request(stream: &mut TcpStream) -> std::io::Result<(Vec<String>, Vec<u8>)> {
     let mut reader = BufReader::new(stream.try_clone()?);
     let mut head = Vec::new();
@@ -249,7 +249,7 @@ fn read_request(stream: &mut TcpStream) -> std::io::Result<(Vec<String>, Vec<u8>
     Ok((head, body))
 }
 
-/// The JSON-RPC method of a request, or of the first in a batch.
+/// JSON-RPC method of a request, or of the first in a batch.
 fn method_of(body: &[u8]) -> String {
     let parsed: serde_json::Value = serde_json::from_slice(body).unwrap_or_default();
     let call = parsed.get(0).unwrap_or(&parsed);

@@ -4,13 +4,13 @@ use rustix::process::{Pid, Signal, kill_process};
 use std::process::{Child, ExitStatus};
 use std::time::{Duration, Instant};
 
-/// Sends `signal` to a child that has not been waited for; its process id is therefore still its own.
+/// Sends `signal` to a child that has not been waited for, so that its process id is still its own.
 pub(crate) fn send(child: &Child, signal: Signal) {
     let pid = Pid::from_raw(i32::try_from(child.id()).expect("process ids fit in an i32")).expect("never zero");
     kill_process(pid, signal).expect("a child may be signalled until it is waited for");
 }
 
-/// Waits for the child to end, for at most `limit`.
+/// Waits up to `limit` for the child to end.
 pub(crate) fn wait(child: &mut Child, limit: Duration) -> Option<ExitStatus> {
     let start = Instant::now();
     loop {

@@ -1,5 +1,5 @@
-//! A Stratum v1 miner over TCP, written from the protocol and checked against mainnet blocks. It shares no code with the
-//! product's own Stratum front, so that both would have to be wrong in the same way for a test to pass wrongly.
+//! A Stratum v1 miner over TCP, written from the protocol and checked against mainnet blocks. It shares no code with
+//! the product's own Stratum front, so that a test passes wrongly only if both are wrong in the same way.
 
 use bitcoin::Target;
 use serde_json::{Value, json};
@@ -9,17 +9,17 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
-/// How long a reply or a job may take before the test fails.
+/// Timeout of a reply or a job.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Why a request came to nothing.
+/// Error of a request.
 #[derive(Debug, Clone, PartialEq)]
 pub enum ClientError {
-    /// The server said no: its error triple's code and text.
+    /// The server refused, with its error triple's code and text.
     Refused {
-        /// Such as 21 for a stale job.
+        /// Code, such as 21 for a stale job.
         code: i64,
-        /// For people.
+        /// Text for people.
         reason: String,
     },
     /// The connection ended.
@@ -29,7 +29,7 @@ pub enum ClientError {
 }
 
 impl ClientError {
-    /// The refusal's code, for comparisons.
+    /// Code of a refusal, for comparisons.
     pub fn code(&self) -> Option<i64> {
         match self {
             Self::Refused { code, .. } => Some(*code),
@@ -37,7 +37,7 @@ impl ClientError {
         }
     }
 
-    /// The refusal's text, or what else went wrong.
+    /// Text of a refusal, or of another error.
     pub fn reason(&self) -> String {
         match self {
             Self::Refused { reason, .. } => reason.clone(),
@@ -58,63 +58,60 @@ impl std::fmt::Display for ClientError {
 
 impl std::error::Error for ClientError {}
 
-/// A message that the server sent of its own accord.
+/// Message that is no reply.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Notification {
-    /// Such as `mining.notify`.
+    /// Method, such as `mining.notify`.
     pub method: String,
-    /// Its parameters.
     pub params: Value,
 }
 
-/// The work of one `mining.notify`, with the connection's state at that time.
+/// Work of one `mining.notify`, with the connection's state at that time.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Job {
-    /// The server's name for it.
+    /// Job id.
     pub id: String,
     /// Hash of the previous block in Stratum's word-swapped hex.
     pub previous_block: String,
-    /// The coinbase before the extranonces.
+    /// Coinbase before the extranonces.
     pub coinbase_start: Vec<u8>,
-    /// The coinbase after the extranonces.
+    /// Coinbase after the extranonces.
     pub coinbase_end: Vec<u8>,
     /// Hashes that fold the coinbase's id into the merkle root.
     pub branch: Vec<[u8; 32]>,
-    /// Block version.
     pub version: u32,
-    /// The block's compact target.
+    /// Compact target of the block.
     pub bits: u32,
-    /// The block's time.
+    /// Time of the block, seconds since 1970.
     pub time: u32,
-    /// Whether older jobs are void.
+    /// True if older jobs are void.
     pub clean: bool,
-    /// The connection's difficulty when the job came: the one that counts for it.
+    /// Difficulty of the connection when the job arrived: it applies to the job.
     pub difficulty: f64,
-    /// The connection's half of the nonce space.
+    /// Extranonce1 of the connection.
     pub extranonce1: Vec<u8>,
-    /// How long an extranonce2 must be.
+    /// Size of an extranonce2 in bytes.
     pub extranonce2_size: usize,
 }
 
-/// The fields of a `mining.submit`, in hex as on the wire, so that a test may spoil any of them.
+/// Fields of a `mining.submit`, in hex as on the wire, so that a test may spoil any of them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Submission {
-    /// The job's name.
     pub job_id: String,
-    /// The miner's half of the nonce space.
+    /// Miner's part of the extranonce.
     pub extranonce2: String,
-    /// Eight hex digits.
+    /// Time in eight hex digits.
     pub time: String,
-    /// Eight hex digits.
+    /// Nonce in eight hex digits.
     pub nonce: String,
-    /// The rolled version bits, when rolling was agreed.
+    /// Rolled version bits, if rolling was agreed.
     pub version_bits: Option<String>,
-    /// The header's hash, for comparison with the daemon's.
+    /// Hash of the header, for comparison with the daemon's.
     pub hash: bitcoin::BlockHash,
 }
 
 impl Job {
-    /// Reads the parameters of a `mining.notify`.
+    /// Parses the parameters of a `mining.notify`.
     fn parse(params: &Value, difficulty: f64, extranonce1: &[u8], extranonce2_size: usize) -> Option<Self> {
         let text = |index: usize| params.get(index).and_then(Value::as_str);
         Some(Self {
@@ -138,12 +135,12 @@ impl Job {
         })
     }
 
-    /// The whole coinbase, as miners hash it: without witness data.
+    /// Whole coinbase, as miners hash it: without witness data.
     pub fn coinbase(&self, extranonce2: &[u8]) -> Vec<u8> {
         [&self.coinbase_start[..], &self.extranonce1, extranonce2, &self.coinbase_end].concat()
     }
 
-    /// The 80 bytes that are hashed.
+    /// Header of 80 bytes that is hashed.
     pub fn header(&self, extranonce2: &[u8], version: u32, time: u32, nonce: u32) -> [u8; 80] {
         let mut root = sha256d(&self.coinbase(extranonce2));
         for hash in &self.branch {
@@ -159,7 +156,7 @@ impl Job {
         header
     }
 
-    /// The block that this job's block would follow.
+    /// Hash of the previous block.
     pub fn previous_block_hash(&self) -> bitcoin::BlockHash {
         bitcoin::hashes::Hash::from_byte_array(self.previous_bytes())
     }
@@ -171,34 +168,34 @@ impl Job {
         previous.try_into().expect("a hash has 32 bytes")
     }
 
-    /// Above this hash it is no block.
+    /// Target of the block.
     pub fn block_target(&self) -> Target {
         Target::from_compact(bitcoin::CompactTarget::from_consensus(self.bits))
     }
 
-    /// Above this hash it is not worth submitting, unless it is a block.
+    /// Target of submissions.
     pub fn submission_target(&self) -> Target {
         target_of(self.difficulty)
     }
 
-    /// Searches until the hash satisfies `wanted`; a random extranonce2, so that no two searches of a job meet.
+    /// Searches until `wanted` accepts a hash; with a random extranonce2, so that searches of a job do not overlap.
     pub fn search(&self, mut wanted: impl FnMut(Target) -> bool) -> Submission {
         self.search_with(self.version, self.time, None, &mut wanted)
     }
 
-    /// A submission that meets the connection's difficulty.
+    /// Finds a submission that meets the connection's difficulty.
     pub fn solve(&self) -> Submission {
         let target = self.submission_target();
         self.search(|hash| hash <= target)
     }
 
-    /// A submission that is a block, and meets the connection's difficulty too.
+    /// Finds a submission that is a block and meets the connection's difficulty too.
     pub fn solve_block(&self) -> Submission {
         let target = self.submission_target().min(self.block_target());
         self.search(|hash| hash <= target)
     }
 
-    /// A submission that is worth nothing: neither a block nor up to the connection's difficulty.
+    /// Finds a worthless submission: neither a block nor up to the connection's difficulty.
     pub fn solve_worthless(&self) -> Submission {
         let target = self.submission_target().max(self.block_target());
         assert!(target < Target::from_be_bytes([0xff; 32]), "every hash is worth something at this difficulty");
@@ -244,7 +241,7 @@ impl Job {
     }
 }
 
-/// The largest hash that counts at a difficulty: difficulty 1 is `0xffff << 208`.
+/// Largest hash that meets a difficulty: difficulty 1 is `0xffff << 208`.
 pub fn target_of(difficulty: f64) -> Target {
     assert!(difficulty > 0.0, "difficulty {difficulty}");
     let ratio = f64::from(0xffff_u32) / difficulty;
@@ -266,7 +263,7 @@ pub fn target_of(difficulty: f64) -> Target {
     Target::from_le_bytes(target)
 }
 
-/// One connection to a Stratum server.
+/// A connection to a Stratum server.
 #[derive(Debug)]
 pub struct StratumClient {
     stream: TcpStream,
@@ -274,25 +271,25 @@ pub struct StratumClient {
     next_id: u64,
     notifications: VecDeque<Notification>,
     disconnected: bool,
-    /// The difficulty last set; 1 until then, as the protocol has it.
+    /// Difficulty last set; 1 until then, as in the protocol.
     pub difficulty: f64,
-    /// The connection's half of the nonce space, once subscribed.
+    /// Extranonce1, once subscribed.
     pub extranonce1: Vec<u8>,
-    /// How long an extranonce2 must be, once subscribed.
+    /// Size of an extranonce2 in bytes, once subscribed.
     pub extranonce2_size: usize,
     /// Version bits that may be rolled, once agreed.
     pub version_mask: Option<u32>,
-    /// Every job so far, the latest last.
+    /// All jobs so far, the latest last.
     pub jobs: Vec<Job>,
 }
 
 impl StratumClient {
     /// Connects to a server on the loopback interface.
     pub fn connect(port: u16) -> Self {
-        Self::try_connect(port).unwrap_or_else(|error| panic!("nobody serves Stratum on port {port}: {error}"))
+        Self::try_connect(port).unwrap_or_else(|error| panic!("no Stratum server on port {port}: {error}"))
     }
 
-    /// Connects, unless nobody listens.
+    /// Connects, if a server listens.
     pub fn try_connect(port: u16) -> std::io::Result<Self> {
         let stream = TcpStream::connect_timeout(&SocketAddr::from(([127, 0, 0, 1], port)), PATIENCE)?;
         stream.set_nodelay(true)?;
@@ -319,7 +316,7 @@ impl StratumClient {
         client
     }
 
-    /// Sends `mining.subscribe` and keeps what it grants.
+    /// Sends `mining.subscribe` and stores the result.
     pub fn subscribe(&mut self) -> Result<Value, ClientError> {
         let granted = self.request("mining.subscribe", json!(["test-support/0.1"]))?;
         self.extranonce1 = granted[1].as_str().and_then(unhex).expect("extranonce1 is hex");
@@ -333,7 +330,7 @@ impl StratumClient {
         self.request("mining.authorize", json!([user, password])).map(|result| result == json!(true))
     }
 
-    /// Asks to roll version bits (BIP 310), and keeps the mask that is granted.
+    /// Requests version rolling (BIP 310), and stores the granted mask.
     pub fn configure(&mut self, mask: u32) -> Result<Value, ClientError> {
         let wish = json!([["version-rolling"], {
             "version-rolling.mask": format!("{mask:08x}"),
@@ -347,7 +344,7 @@ impl StratumClient {
         Ok(granted)
     }
 
-    /// Sends `mining.submit` in the name of `user`.
+    /// Sends `mining.submit` for `user`.
     pub fn submit(&mut self, user: &str, submission: &Submission) -> Result<bool, ClientError> {
         let mut params = json!([user, submission.job_id, submission.extranonce2, submission.time, submission.nonce]);
         if let (Some(bits), Some(list)) = (&submission.version_bits, params.as_array_mut()) {
@@ -356,7 +353,7 @@ impl StratumClient {
         self.request("mining.submit", params).map(|result| result == json!(true))
     }
 
-    /// Sends `mining.submit` in the name of `user`, and waits for nothing.
+    /// Sends `mining.submit` for `user`, without waiting.
     pub fn send_submission(&mut self, user: &str, submission: &Submission) {
         let params = json!([user, submission.job_id, submission.extranonce2, submission.time, submission.nonce]);
         self.raw(&json!({ "id": 0, "method": "mining.submit", "params": params }).to_string());
@@ -371,20 +368,20 @@ impl StratumClient {
         outcome(&reply)
     }
 
-    /// Sends one line as it is. A connection that has ended is noticed by whoever waits for the answer.
+    /// Sends one raw line. A closed connection is noticed by the caller that waits for the answer.
     pub fn raw(&mut self, line: &str) {
         self.raw_bytes(format!("{line}\n").as_bytes());
     }
 
-    /// Sends bytes as they are.
+    /// Sends raw bytes.
     pub fn raw_bytes(&mut self, bytes: &[u8]) {
         if self.stream.write_all(bytes).is_err() {
-            // What the server sent before it hung up may still be read, so the connection is not given up yet.
+            // Data sent by the server before it hung up may still be read, so do not give up the connection yet.
             let _ = self.stream.shutdown(Shutdown::Write);
         }
     }
 
-    /// The whole reply with this id.
+    /// Waits for the whole reply with this id.
     pub fn reply(&mut self, id: &Value) -> Result<Value, ClientError> {
         let until = Instant::now() + PATIENCE;
         loop {
@@ -395,7 +392,7 @@ impl StratumClient {
         }
     }
 
-    /// The next reply, whatever its id: for requests that have none to be found by.
+    /// Waits for the next reply of any id: for requests without one.
     pub fn any_reply(&mut self) -> Result<Value, ClientError> {
         let until = Instant::now() + PATIENCE;
         loop {
@@ -406,7 +403,7 @@ impl StratumClient {
         }
     }
 
-    /// The next message that the server sent of its own accord and that was not yet returned here.
+    /// Returns the next message that is no reply and was not returned before.
     pub fn next_notification(&mut self, timeout: Duration) -> Result<Notification, ClientError> {
         let until = Instant::now() + timeout;
         loop {
@@ -417,7 +414,7 @@ impl StratumClient {
         }
     }
 
-    /// The latest job.
+    /// Latest job.
     pub fn job(&self) -> Job {
         self.jobs.last().expect("wait_for_job was called before").clone()
     }
@@ -431,7 +428,7 @@ impl StratumClient {
     /// Waits for at most `timeout` until the latest job satisfies `wanted`.
     pub fn try_wait_for_job(&mut self, wanted: impl Fn(&Job) -> bool, timeout: Duration) -> Result<Job, ClientError> {
         let until = Instant::now() + timeout;
-        // What has already arrived counts before what is remembered.
+        // Arrived messages count before stored ones.
         self.poll();
         loop {
             if let Some(job) = self.jobs.last().filter(|job| wanted(job)) {
@@ -451,13 +448,13 @@ impl StratumClient {
         self.difficulty
     }
 
-    /// Reads what has arrived, without waiting. False when the connection has ended.
+    /// Reads what has arrived, without waiting. Returns false if the connection has ended.
     pub fn poll(&mut self) -> bool {
         while self.read_message(Instant::now() + Duration::from_millis(1)).is_ok() {}
         !self.disconnected
     }
 
-    /// Whether the server ends the connection within `timeout`.
+    /// True if the server closes the connection within `timeout`.
     pub fn disconnected_within(&mut self, timeout: Duration) -> bool {
         let until = Instant::now() + timeout;
         loop {
@@ -468,7 +465,7 @@ impl StratumClient {
         }
     }
 
-    /// Reads one message, and keeps what it says about the connection's state.
+    /// Reads one message, and updates the connection's state.
     fn read_message(&mut self, until: Instant) -> Result<Value, ClientError> {
         let line = self.read_line(until)?;
         let message: Value = serde_json::from_str(&line).unwrap_or_else(|error| panic!("not JSON: {line:?}: {error}"));
@@ -520,7 +517,7 @@ impl StratumClient {
     }
 }
 
-/// A reply's result, or its error triple.
+/// Extracts a reply's result, or its error triple.
 fn outcome(reply: &Value) -> Result<Value, ClientError> {
     match &reply["error"] {
         Value::Null => Ok(reply["result"].clone()),
@@ -547,7 +544,7 @@ fn unhex(text: &str) -> Option<Vec<u8>> {
 mod tests {
     use super::*;
 
-    /// A hash as explorers show it, as Stratum shows it: the bytes reversed as a whole, then within each word.
+    /// Converts a hash from explorers' to Stratum's form: the bytes reversed as a whole, then within each word.
     fn stratum_form(displayed: &str) -> String {
         let mut bytes = unhex(displayed).expect("hex");
         bytes.reverse();
