@@ -24,12 +24,12 @@
 //! | `embedded` | the demo's private chain, in the daemon's place | `bitcoind`, `blocks`, `runtime`, `template` |
 //! | `chain` | owner task and store around `sharechain` | `runtime` |
 //! | `peers` | tasks around `p2p`: links, dialling, port mapping, files | `chain`, `runtime`, `template` |
-//! | `rates` | what miners do, added up | `runtime` (only `clock`) |
+//! | `rates` | rates and totals of the miners | `runtime` (only `clock`) |
 //! | `work` | template, share chain and rates become jobs; the gate; user names | `rates` (only `Rates`), `runtime` (only `clock`), `template` |
-//! | `solution` | what a solution is: a block first, then a share | `blocks`, `chain`, `template`, `work` (only `Goal`, `Ticket`) |
+//! | `solution` | judges solutions: a block first, then a share | `blocks`, `chain`, `template`, `work` (only `Goal`, `Ticket`) |
 //! | `view` | snapshot, graphs, pages and JSON, control socket | `bitcoind` (only `Health`), `blocks`, `chain`, `peers`, `rates`, `runtime`, `template`, `work` (only `Gate`) |
-//! | `front` | miners' ports: accepts, tells protocols apart, getwork over HTTP | `runtime`, `view` (only `http`) |
-//! | `node` | the wiring, and a node's life | `bitcoind`, `blocks`, `chain`, `front`, `peers`, `rates`, `runtime`, `solution`, `view`, `work` |
+//! | `front` | miners' ports: accepts connections, distinguishes protocols, getwork over HTTP | `runtime`, `view` (only `http`) |
+//! | `node` | wiring and life cycle of a node | `bitcoind`, `blocks`, `chain`, `front`, `peers`, `rates`, `runtime`, `solution`, `view`, `work` |
 //! | `tools` | subcommands beside the node | `bitcoind`, `blocks`, `chain`, `embedded`, `front`, `node`, `rates`, `runtime`, `template`, `view`, `work` |
 //! | `config` | arguments and environment, into the `Config` that each room owns | `bitcoind`, `blocks` (only `announce`), `front`, `node`, `peers`, `runtime` (only `log`), `tools`, `view` (only `control`), `work` |
 //! | `main` | the program | everything above |

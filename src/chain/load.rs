@@ -47,7 +47,7 @@ fn start(
         let was_verified = verified.contains(&share.hash());
         chain.load(share, was_verified);
     }
-    // A old node's shares are not in the store yet.
+    // An old node's shares are not in the store yet.
     let legacy = match &config.legacy {
         Some(folder) => load_legacy(folder, &mut chain)?,
         None => Vec::new(),
@@ -98,7 +98,7 @@ fn parse(stored: &[StoredShare], rules: &ShareRules) -> Vec<Arc<Share>> {
     })
 }
 
-/// Imports a old node's shares and returns their hashes: our next shares build on them, and without them a start that
+/// Imports an old node's shares and returns their hashes: our next shares build on them, and without them a start that
 /// lacks the old folder would find missing ancestors.
 fn load_legacy(folder: &Path, chain: &mut Sharechain) -> Result<Vec<ShareHash>, StartError> {
     let legacy = legacy::read(folder)?;

@@ -61,7 +61,7 @@ pub struct Config {
     pub network: &'static Network,
     /// Folder of the store.
     pub data_dir: PathBuf,
-    /// A old node's data folder, whose shares are imported.
+    /// An old node's data folder, whose shares are imported.
     pub legacy: Option<PathBuf>,
     /// Receives reports of disk trouble.
     pub disk: DiskHealth,

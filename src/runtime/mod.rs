@@ -1,4 +1,4 @@
-//! Foundations of all other rooms: tasks, log, metrics, sockets, the data directory, and the disk's health.
+//! Foundation of all other rooms: tasks, log, metrics, sockets, the data directory, and the disk's health.
 
 pub mod accept;
 pub mod backoff;

@@ -112,7 +112,7 @@ impl fmt::Debug for Shared {
 }
 
 impl Sink {
-    /// Starts a thread that writes to `output`, on a disk if `disk` is given. `name` is the label in metrics.
+    /// Starts a thread that writes to `output` and reports errors to `disk`, if given. `name` is the label in metrics.
     ///
     /// # Errors
     /// No thread can be started.

@@ -205,7 +205,7 @@ pub struct Inputs {
     pub traffic: Arc<Traffic>,
 }
 
-/// Takes samples for `graphs` until `stop`, and keeps them on disk while the data directory is ours.
+/// Takes samples for `graphs` until `stop`, and saves them once the data directory is ours.
 pub async fn run(graphs: Graphs, inputs: Inputs, (data_dir, disk): (DataDir, DiskHealth), stop: CancellationToken) {
     let mut events = inputs.chain.events.subscribe();
     let mut own = OwnShares::default();

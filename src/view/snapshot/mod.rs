@@ -58,7 +58,7 @@ pub struct Inputs {
     pub chain: chain::Handle,
     /// Templates of the daemon.
     pub templates: watch::Receiver<Option<Arc<Template>>>,
-    /// The daemon's condition.
+    /// State of the daemon.
     pub health: watch::Receiver<Health>,
     /// Miners' rates.
     pub rates: watch::Receiver<Arc<Rates>>,

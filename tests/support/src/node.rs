@@ -312,9 +312,9 @@ impl Node {
     pub fn memory_peak(&self) -> u64 {
         let child = self.child.as_ref().expect("only a running node has memory");
         let status = std::fs::read_to_string(format!("/proc/{}/status", child.id())).expect("our own child is there");
-        let line = status.lines().find(|line| line.starts_with("VmHWM:")).expect("Linux tells it");
+        let line = status.lines().find(|line| line.starts_with("VmHWM:")).expect("Linux reports it");
         let kilobytes = line.split_whitespace().nth(1).and_then(|number| number.parse::<u64>().ok());
-        kilobytes.expect("Linux tells it in kilobytes") * 1024
+        kilobytes.expect("in kilobytes") * 1024
     }
 
     /// Kills it like a power cut.

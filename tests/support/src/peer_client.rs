@@ -143,7 +143,7 @@ impl PeerClient {
     /// Connects to a node of the network with this prefix. Sends nothing.
     pub fn connect(node: SocketAddr, prefix: [u8; 8]) -> Self {
         let stream = TcpStream::connect_timeout(&node, PATIENCE)
-            .unwrap_or_else(|error| panic!("nobody listens for peers at {node}: {error}"));
+            .unwrap_or_else(|error| panic!("no listener for peers at {node}: {error}"));
         Self::new(stream, prefix)
     }
 
