@@ -15,7 +15,7 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
 use p2pool::blocks::journal;
-use p2pool::config::{Config, Environment, Refused};
+use p2pool::config::{Config, ConfigError, Environment, Refused};
 use p2pool::node::{self, service};
 use p2pool::runtime::data_dir::DataDir;
 use p2pool::runtime::disk::DiskHealth;
@@ -43,9 +43,8 @@ fn main() -> ExitCode {
             return if message.use_stderr() { ExitCode::from(EXIT_USAGE) } else { ExitCode::SUCCESS };
         }
         Err(Refused::Values(errors)) => {
-            let mut text: String = errors.iter().map(|error| format!("p2pool: {error}\n")).collect();
-            text.push_str("p2pool: nothing was started; `p2pool --help` explains every option\n");
-            log::print_last(text);
+            let hint = "p2pool: nothing was started; `p2pool --help` explains every option\n";
+            log::print_last(lines(&errors) + hint);
             return ExitCode::from(EXIT_USAGE);
         }
     };
@@ -56,6 +55,10 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+fn lines(errors: &[ConfigError]) -> String {
+    errors.iter().map(|error| format!("p2pool: {error}\n")).collect()
 }
 
 fn run(config: Config) -> Result<()> {

@@ -1,73 +1,59 @@
-//! What the options say about telling of found blocks.
+//! Options about telling of found blocks.
 
-use clap::Args;
-use sharechain::coin::Network;
-
-use super::Problems;
-use crate::blocks::announce::{self, irc};
+use super::options::Opt;
+use super::values;
+use crate::blocks::announce::irc;
+use crate::node::Config;
 use crate::peers::Host;
 
-/// The IRC network that the free software projects of P2Pool's old one moved to.
-const IRC_SERVER: &str = "ircs://irc.libera.chat";
+const HEADING: &str = "Notifications";
 
-/// Ports without and with TLS.
-const IRC_PORT: u16 = 6667;
-const IRCS_PORT: u16 = 6697;
+/// Options whose values may hold a secret: a command that logs in, an address with a token.
+pub(super) const HOOK: &str = "announce-hook";
+pub(super) const WEBHOOK: &str = "announce-webhook";
 
-/// Options that announce found blocks outside of this process.
-#[derive(Debug, Args)]
-#[command(next_help_heading = "Notifications")]
-pub(super) struct AnnounceArgs {
-    /// A command for sh, run when a block is found, accepted, mature, stale, orphaned or rejected; P2POOL_BLOCK_EVENT,
-    /// _HASH, _HEIGHT, _VALUE, _PAYEE, _FINDER, _IS_OURS and _TEXT say what and which, and standard input has it all as
-    /// JSON.
-    #[arg(long, value_name = "CMD", env = "P2POOL_ANNOUNCE_HOOK")]
-    announce_hook: Option<String>,
-    /// An address that the same JSON is posted to.
-    #[arg(long, value_name = "URL", env = "P2POOL_ANNOUNCE_WEBHOOK")]
-    announce_webhook: Option<String>,
-    /// Tell an IRC channel of the pool's accepted blocks.
-    #[arg(long, env = "P2POOL_IRC_ANNOUNCE")]
-    irc_announce: bool,
-    /// The IRC server; irc:// speaks no TLS.
-    #[arg(long, value_name = "[ircs://]HOST[:PORT]", default_value = IRC_SERVER, env = "P2POOL_IRC_SERVER")]
-    irc_server: String,
-    /// The IRC channel [default: #p2pool on bitcoin, #p2pool-ltc on litecoin, else #p2pool-alt].
-    #[arg(long, value_name = "CHANNEL", env = "P2POOL_IRC_CHANNEL")]
-    irc_channel: Option<String>,
-    /// What the node is called on IRC [default: p2pool and a random number].
-    #[arg(long, value_name = "NAME", env = "P2POOL_IRC_NICK")]
-    irc_nick: Option<String>,
-    /// Accepted, as P2Pool had it. Nothing about this node is ever reported to anybody, with or without it.
-    #[arg(long, env = "P2POOL_NO_BUGREPORT")]
-    no_bugreport: bool,
+pub(super) fn options() -> Vec<Opt<Config>> {
+    let options = vec![
+        Opt::optional(HOOK, "CMD", values::text, |config: &mut Config, command| {
+            config.announce.hook = Some(command);
+        })
+        .help(
+            "A command for sh, run when a block is found, accepted, mature, stale, orphaned or rejected; \
+             P2POOL_BLOCK_EVENT, _HASH, _HEIGHT, _VALUE, _PAYEE, _FINDER, _IS_OURS and _TEXT say what and which, and \
+             standard input has it all as JSON",
+        ),
+        Opt::optional(WEBHOOK, "URL", web_address, |config: &mut Config, url| config.announce.webhook = Some(url))
+            .help("An address that the same JSON is posted to"),
+        Opt::flag("irc-announce", |config: &mut Config| config.announce.irc = Some(irc::Config::on(config.network)))
+            .help("Tell an IRC channel of the pool's accepted blocks"),
+        bot("irc-server", "[ircs://]HOST[:PORT]", irc_server, |bot, server| {
+            (bot.host, bot.port, bot.tls) = server;
+        })
+        .default(|config| show_server(&irc::Config::on(config.network)))
+        .help("The IRC server; irc:// speaks no TLS"),
+        bot("irc-channel", "CHANNEL", irc_channel, |bot, channel| bot.channel = channel)
+            .help("The IRC channel [default: #p2pool on bitcoin, #p2pool-ltc on litecoin, else #p2pool-alt]"),
+        bot("irc-nick", "NAME", irc_nick, |bot, nick| bot.nick = nick)
+            .help("What the node is called on IRC [default: p2pool and a random number]"),
+        Opt::flag("no-bugreport", |_| ()).help(
+            "Accepted, as P2Pool had it. Nothing about this node is ever reported to anybody, with or without it",
+        ),
+    ];
+    options.into_iter().map(|option| option.heading(HEADING)).collect()
 }
 
-/// Whom to tell.
-pub(super) fn announce(
-    arguments: &AnnounceArgs,
-    network: Option<&'static Network>,
-    problems: &mut Problems,
-) -> Option<announce::Config> {
-    let webhook = match &arguments.announce_webhook {
-        Some(url) => problems.take("--announce-webhook", web_address(url)).map(Some),
-        None => Some(None),
-    };
-    let server = problems.take("--irc-server", irc_server(&arguments.irc_server));
-    let channel = match &arguments.irc_channel {
-        Some(channel) => problems.take("--irc-channel", irc_channel(channel)),
-        None => Some(default_channel(network).to_owned()),
-    };
-    let nick = match &arguments.irc_nick {
-        Some(nick) => problems.take("--irc-nick", irc_nick(nick)),
-        None => Some(irc::another_nick("p2pool")),
-    };
-    let (host, port, tls) = server?;
-    let irc = irc::Config { host, port, tls, channel: channel?, nick: nick? };
-    Some(announce::Config {
-        hook: arguments.announce_hook.clone(),
-        webhook: webhook?,
-        irc: arguments.irc_announce.then_some(irc),
+/// An option of the bot, if there is to be one: `--irc-announce` comes before.
+fn bot<T: Clone + Send + Sync + 'static>(
+    name: &'static str,
+    unit: &'static str,
+    parse: impl values::Parse<T>,
+    set: fn(&mut irc::Config, T),
+) -> Opt<Config> {
+    Opt::setter(name, unit, parse, move |config: &mut Config, value| {
+        if let Some(bot) = &mut config.announce.irc {
+            set(bot, value);
+        }
+        Ok(())
     })
 }
 
@@ -92,9 +78,14 @@ fn irc_server(text: &str) -> Result<(String, u16, bool), String> {
         Some(_) => return Err(wrong()),
         None => (true, text),
     };
-    let default_port = if tls { IRCS_PORT } else { IRC_PORT };
+    let default_port = if tls { irc::TLS_PORT } else { irc::PORT };
     let host = Host::parse(rest, default_port).ok_or_else(wrong)?;
     Ok((host.name().to_owned(), host.port(), tls))
+}
+
+/// As [`irc_server`] reads it; the port of a network's own server is the usual one.
+fn show_server(bot: &irc::Config) -> String {
+    format!("{}://{}", if bot.tls { "ircs" } else { "irc" }, bot.host)
 }
 
 fn irc_channel(text: &str) -> Result<String, String> {
@@ -113,15 +104,6 @@ fn is_word(text: &str, length_max: usize) -> bool {
         && text.chars().all(|character| character.is_ascii_graphic() && !matches!(character, ',' | ':'))
 }
 
-/// The channels that P2Pool's nodes met in.
-fn default_channel(network: Option<&Network>) -> &'static str {
-    match network.map(|network| network.name) {
-        Some("bitcoin") | None => "#p2pool",
-        Some("litecoin") => "#p2pool-ltc",
-        Some(_) => "#p2pool-alt",
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -136,6 +118,12 @@ mod tests {
         for text in ["http://irc.example", "a b", "irc.example:0", ""] {
             assert!(irc_server(text).unwrap_err().contains(&format!("`{text}`")), "{text}");
         }
+    }
+
+    #[test]
+    fn the_default_server_is_shown_as_it_is_read() {
+        let bot = irc::Config::on(&sharechain::coin::BITCOIN);
+        assert_eq!(irc_server(&show_server(&bot)).unwrap(), (bot.host, bot.port, bot.tls));
     }
 
     #[test]

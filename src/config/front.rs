@@ -1,61 +1,72 @@
-//! What the options say about the ports that miners and readers connect to.
+//! Options about the ports that miners and readers connect to.
 
-use sharechain::coin::Network;
-use std::net::{Ipv6Addr, SocketAddr};
-use stratum::Difficulty;
+use std::net::SocketAddr;
+use std::path::PathBuf;
 use stratum::server::PortPolicy;
 
-use super::arguments::RunArgs;
-use super::{Problems, ip_network, listen_address};
-use crate::front::{self, TlsFiles};
+use super::options::Opt;
+use super::problems::Problems;
+use super::values;
+use crate::front::{Config, TlsFiles};
 
-/// Everything is looked at, whatever is wrong before it.
-pub(super) fn front(
-    arguments: &RunArgs,
-    network: Option<&'static Network>,
-    problems: &mut Problems,
-) -> Option<front::Config> {
-    let mut miners = Vec::new();
-    for text in &arguments.worker_port {
-        miners.extend(problems.take("--worker-port", worker_port(text)));
-    }
-    if let (Some(network), true) = (network, arguments.worker_port.is_empty()) {
-        miners.push(((Ipv6Addr::UNSPECIFIED, network.worker_port).into(), PortPolicy::default()));
-    }
-    let web = match &arguments.web_port {
-        Some(text) => problems.take("--web-port", listen_address(text)).map(Some),
-        None => Some(None),
-    };
-    let web_static = arguments.web_static.clone();
-    if let Some(dir) = web_static.as_ref().filter(|dir| !dir.is_dir()) {
-        problems.add("--web-static", format!("`{}` is no folder", dir.display()));
-    }
-    let tls = match &arguments.worker_tls[..] {
-        [certificates, key] => Some(TlsFiles { certificates: certificates.into(), key: key.into() }),
-        [] => None,
-        // By the environment, where the command line's own check is not made.
-        others => {
-            problems.add("--worker-tls", format!("{} files instead of two, CERT and KEY", others.len()));
-            None
-        }
-    };
-    let mut proxies = Vec::new();
-    for text in &arguments.proxy_protocol {
-        proxies.extend(problems.take("--proxy-protocol", ip_network(text)));
-    }
-    let mut addresses: Vec<SocketAddr> = miners.iter().map(|(address, _)| *address).chain(web?).collect();
+pub(super) fn options() -> Vec<Opt<Config>> {
+    vec![
+        Opt::list("worker-port", WORKER_PORT, Some(';'), worker_port, |config: &mut Config, ports| {
+            config.miners = ports;
+            Ok(())
+        })
+        .short('w')
+        .help(
+            "Where miners connect, without an address on all of this machine's; a port may have a difficulty that its \
+             miners start at, and a least one; may be given several times [default: the network's port, 9332 on bitcoin]",
+        ),
+        Opt::optional("web-port", "[ADDRESS:]PORT", values::listen_address, |config: &mut Config, address| {
+            config.web = Some(address);
+        })
+        .help("Where pages and metrics are, instead of on the worker ports"),
+        Opt::path("web-static", "DIR", |config: &mut Config, folder| config.web_static = Some(folder))
+            .help("A folder of pages that were made for the original P2Pool, served at /static/; / leads there"),
+        Opt::list("worker-tls", "CERT", Some(';'), |text: &str| Ok(PathBuf::from(text)), set_tls)
+            .value_names(&["CERT", "KEY"])
+            .help("Speak TLS too, on the same ports: a certificate with those above it, and its key, both PEM files"),
+        Opt::list("proxy-protocol", "ADDRESS[/BITS]", Some(','), values::ip_network, |config: &mut Config, proxies| {
+            config.proxies = proxies;
+            Ok(())
+        })
+        .help(
+            "Trusted proxies that send a PROXY protocol header: an address or a network; may be given several times",
+        ),
+    ]
+}
+
+/// How a port and what is different for its miners is written.
+pub(super) const WORKER_PORT: &str = "[ADDRESS:]PORT[,start=D][,min=D]";
+
+fn set_tls(config: &mut Config, files: Vec<PathBuf>) -> Result<(), String> {
+    // The command line's own check is not made of variables.
+    let [certificates, key] = <[PathBuf; 2]>::try_from(files)
+        .map_err(|files| format!("{} files instead of two, CERT and KEY", files.len()))?;
+    config.tls = Some(TlsFiles { certificates, key });
+    Ok(())
+}
+
+/// Reports what does not fit together.
+pub(super) fn check(config: &Config, problems: &mut Problems) {
+    let mut addresses: Vec<SocketAddr> = config.miners.iter().map(|(address, _)| *address).chain(config.web).collect();
     addresses.retain(|address| address.port() != 0);
     addresses.sort_unstable();
-    if let Some(pair) = addresses.windows(2).find(|pair| pair[0] == pair[1]) {
-        problems.add("--worker-port", format!("{} is named twice", pair[0]));
+    if let Some(folder) = config.web_static.as_ref().filter(|folder| !folder.is_dir()) {
+        problems.add("web-static", format!("`{}` is no folder", folder.display()));
     }
-    Some(front::Config { miners, web: web?, web_static, tls, proxies })
+    if let Some(pair) = addresses.windows(2).find(|pair| pair[0] == pair[1]) {
+        problems.add("worker-port", format!("{} is named twice", pair[0]));
+    }
 }
 
 /// `[ADDRESS:]PORT[,start=D][,min=D]`.
 pub(super) fn worker_port(text: &str) -> Result<(SocketAddr, PortPolicy), String> {
     let mut parts = text.split(',');
-    let address = listen_address(parts.next().unwrap_or_default())?;
+    let address = values::listen_address(parts.next().unwrap_or_default())?;
     let mut terms = PortPolicy::default();
     for part in parts {
         let (name, value) = part.split_once('=').unwrap_or((part, ""));
@@ -64,16 +75,23 @@ pub(super) fn worker_port(text: &str) -> Result<(SocketAddr, PortPolicy), String
             "min" => &mut terms.min,
             _ => return Err(format!("`{part}` in `{text}` is neither start=DIFFICULTY nor min=DIFFICULTY")),
         };
-        let difficulty = value.parse().ok().and_then(Difficulty::new);
-        *slot =
-            Some(difficulty.ok_or_else(|| format!("`{value}` in `{text}` is no difficulty, such as 1024 or 0.001"))?);
+        let difficulty = values::difficulty(value);
+        *slot = Some(difficulty.map_err(|_| format!("`{value}` in `{text}` is no difficulty, such as 1024 or 0.001"))?);
     }
     Ok((address, terms))
+}
+
+/// As [`worker_port`] reads it.
+pub(super) fn show_worker_port((address, terms): &(SocketAddr, PortPolicy)) -> String {
+    let term = |name: &str, value: Option<stratum::Difficulty>| value.map(|value| format!(",{name}={value}"));
+    let terms = [term("start", terms.start), term("min", terms.min)];
+    terms.into_iter().flatten().fold(address.to_string(), |text, term| text + &term)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use stratum::Difficulty;
 
     #[test]
     fn a_worker_port_has_terms_of_its_own() {
@@ -96,9 +114,9 @@ mod tests {
     }
 
     #[test]
-    fn a_proxy_is_an_address_or_a_network() {
-        assert_eq!(ip_network("192.0.2.1").unwrap(), "192.0.2.1/32".parse().unwrap());
-        assert_eq!(ip_network("2001:db8::/32").unwrap(), "2001:db8::/32".parse().unwrap());
-        assert!(ip_network("proxy.example").unwrap_err().contains("`proxy.example`"));
+    fn a_worker_port_is_shown_as_it_is_read() {
+        for text in ["[::]:9332", "127.0.0.1:9334,start=65536", "[::1]:1,start=0.5,min=0.001"] {
+            assert_eq!(show_worker_port(&worker_port(text).unwrap()), text);
+        }
     }
 }

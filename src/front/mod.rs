@@ -8,8 +8,9 @@ pub use tls::{Tls, TlsError, TlsFiles};
 
 use bytes::BytesMut;
 use ipnet::IpNet;
+use sharechain::coin::Network;
 use std::io::{self, Cursor};
-use std::net::SocketAddr;
+use std::net::{Ipv6Addr, SocketAddr};
 use std::num::NonZero;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -58,6 +59,20 @@ pub struct Config {
     pub tls: Option<TlsFiles>,
     /// Networks of trusted proxies.
     pub proxies: Vec<IpNet>,
+}
+
+impl Config {
+    /// The port of `network` on all of this machine's addresses, for miners and readers alike.
+    pub fn on(network: &Network) -> Self {
+        let address = (Ipv6Addr::UNSPECIFIED, network.worker_port).into();
+        Self {
+            miners: vec![(address, PortPolicy::default())],
+            web: None,
+            web_static: None,
+            tls: None,
+            proxies: Vec::new(),
+        }
+    }
 }
 
 /// Servers for each protocol of a port.

@@ -40,9 +40,9 @@ use sharechain::coin::{Network, Pow};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use stratum::Tallies;
 use stratum::getwork::GetworkServer;
 use stratum::server::{PortPolicy, Server};
+use stratum::{Difficulty, Tallies};
 use tokio::sync::{broadcast, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::error;
@@ -101,6 +101,40 @@ pub struct Config {
     pub start_pool: bool,
     /// Set if the RPC password was given on the command line, where others can read it.
     pub password_is_visible: bool,
+}
+
+impl Config {
+    /// A node of `network` that nothing else is said of.
+    pub fn on(network: &'static Network, data_dir: PathBuf) -> Self {
+        Self {
+            log: log::Config { logfile: Some(data_dir.join("log")), ..log::Config::default() },
+            network,
+            data_dir,
+            address: None,
+            fee_percent: 0.0,
+            old_shares: None,
+            donation_percent: 0.0,
+            coinbase_texts: Vec::new(),
+            front: front::Config::on(network),
+            stratum: serving(network),
+            daemon: daemon::Config::local(),
+            p2p: peers::Config::on(network),
+            announce: announce::Config::default(),
+            start_pool: false,
+            password_is_visible: false,
+        }
+    }
+}
+
+/// How miners of `network` are served where nothing else is said.
+pub fn serving(network: &Network) -> stratum::server::Config {
+    let mut config = stratum::server::Config::default();
+    let scale = network.parent.dumb_scrypt_diff;
+    config.session.vardiff.start = Difficulty::new(network.start_difficulty).expect("a positive constant");
+    config.session.difficulty_scale = f64::from(scale);
+    // What suits SHA-256 devices on a network where they are used.
+    config.session.known_devices = network.start_difficulty >= 1.0 && scale == 1;
+    config
 }
 
 /// Time that a stopping node waits for its parts: found blocks are on disk by then, and miners fail over in seconds.

@@ -147,7 +147,7 @@ fn fit_connections(limits: &mut Limits, files: Option<u64>) {
             files,
             served = room,
             asked = limits.connections_max,
-            "fewer connections of miners than --max-workers are served: this process may not have more files open \
+            "fewer connections of miners than --max-connections are served: this process may not have more files open \
              (ulimit -n, LimitNOFILE=)"
         );
         limits.connections_max = room;

@@ -32,7 +32,7 @@ use p2p::Status;
 use p2p::bans::{Ban, NotBanned};
 use p2p::transactions::Transactions;
 use sharechain::coin::Network;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -64,6 +64,25 @@ pub struct Config {
     pub external: Option<Host>,
     /// Networks exempt from bans.
     pub whitelist: Vec<IpNet>,
+}
+
+impl Config {
+    /// A node of `network` that lets peers in at the network's port, on all of this machine's addresses.
+    pub fn on(network: &'static Network) -> Self {
+        let host = |text: &&str| Host::parse(text, network.p2p_port);
+        Self {
+            network,
+            listen: (Ipv6Addr::UNSPECIFIED, network.p2p_port).into(),
+            nodes: Vec::new(),
+            bootstrap: network.bootstrap_addresses.iter().filter_map(host).collect(),
+            incoming_max: 40,
+            outgoing: 6,
+            upnp: true,
+            advertise: true,
+            external: None,
+            whitelist: Vec::new(),
+        }
+    }
 }
 
 /// Handle to the P2P task.

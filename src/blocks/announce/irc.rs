@@ -67,6 +67,30 @@ pub struct Config {
     pub nick: String,
 }
 
+/// Ports without and with TLS.
+pub const PORT: u16 = 6667;
+/// See [`PORT`].
+pub const TLS_PORT: u16 = 6697;
+
+impl Config {
+    /// Where P2Pool's nodes of `network` meet, on the IRC network that the free software projects of its old one moved to;
+    /// under a name that no other node has.
+    pub fn on(network: &Network) -> Self {
+        let channel = match network.name {
+            "bitcoin" => "#p2pool",
+            "litecoin" => "#p2pool-ltc",
+            _ => "#p2pool-alt",
+        };
+        Self {
+            host: "irc.libera.chat".to_owned(),
+            port: TLS_PORT,
+            tls: true,
+            channel: channel.to_owned(),
+            nick: another_nick("p2pool"),
+        }
+    }
+}
+
 impl fmt::Display for Config {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} on {}:{}", self.channel, self.host, self.port)

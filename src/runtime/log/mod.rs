@@ -53,6 +53,13 @@ pub struct Config {
     pub files_kept: u32,
 }
 
+impl Default for Config {
+    /// To the terminal; a file, if there is one, is kept to 100 MB with five full ones beside it.
+    fn default() -> Self {
+        Self { debug: false, logfile: None, size_max: 100_000_000, files_kept: 5 }
+    }
+}
+
 /// The sinks of this process. Dropping it waits, for a bounded time, until all lines are written.
 #[derive(Debug)]
 pub struct Logging {

@@ -7,7 +7,7 @@ use bitcoin::hashes::Hash;
 use bitcoin::{Address, ScriptBuf, WPubkeyHash};
 use metrics_exporter_prometheus::PrometheusHandle;
 use sharechain::coin::{DEMO, Network};
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::thread::available_parallelism;
 use std::time::Duration;
@@ -52,6 +52,26 @@ pub struct Config {
     pub fee_percent: f64,
     /// Limits and options of the miners' connections.
     pub stratum: stratum::server::Config,
+}
+
+impl Default for Config {
+    /// A miner, and others on this machine alone; all is thrown away at the end.
+    fn default() -> Self {
+        let mut stratum = node::serving(&DEMO);
+        // Several submissions a second of the miners together show a newcomer that something happens.
+        stratum.session.vardiff.interval = Duration::from_millis(750);
+        stratum.limits.connections_max = 1000;
+        stratum.limits.connections_per_address_max = 100;
+        Self {
+            log: log::Config::default(),
+            blocks: None,
+            miner: true,
+            worker_port: ((Ipv4Addr::LOCALHOST, DEMO.worker_port).into(), PortPolicy::default()),
+            data_dir: None,
+            fee_percent: 0.0,
+            stratum,
+        }
+    }
 }
 
 /// Duration of measuring the machine's hash rate.

@@ -60,8 +60,8 @@ pub(super) fn open_files(connections: u64) -> Check {
     match sockets::raise_file_limit() {
         Ok(Some(files)) if files < needed => Check::warning(
             name,
-            format!("{files} may be open, and --max-workers needs {needed}"),
-            "raise the limit (ulimit -n, LimitNOFILE= of systemd), or lower --max-workers",
+            format!("{files} may be open, and --max-connections needs {needed}"),
+            "raise the limit (ulimit -n, LimitNOFILE= of systemd), or lower --max-connections",
         ),
         Ok(Some(files)) => Check::ok(name, format!("{files} may be open, and {needed} are needed at most")),
         Ok(None) => Check::ok(name, "any number may be open"),

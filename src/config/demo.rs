@@ -1,46 +1,64 @@
-//! What the options say about the demonstration.
+//! Options of the demonstration.
 
-use sharechain::coin;
+use super::options::{Opt, Part, within};
+use super::problems::Problems;
+use super::{front, log, miners, values};
+use crate::tools::demo::Config;
 
-use super::arguments::DemoArgs;
-use super::{Problems, front, log, miners, number, whole_number};
-use crate::tools::demo;
+impl Part for Config {
+    fn base() -> Self {
+        Self::default()
+    }
 
-/// Everything is looked at, whatever is wrong before it.
-pub(super) fn demo(arguments: DemoArgs, problems: &mut Problems) -> Option<demo::Config> {
-    let blocks = match arguments.blocks {
-        Some(text) => problems.take("--blocks", whole_number(&text)).map(Some),
-        None => Some(None),
-    };
-    let worker_port = problems.take("--worker-port", front::worker_port(&arguments.worker_port));
-    let fee_percent = problems.take("--fee", number(&arguments.fee, 0.0..=100.0));
-    let stratum = miners::stratum(&arguments.load, &arguments.miners, Some(&coin::DEMO), problems);
-    let logfile = arguments.log.logfile.clone();
-    let log = log(&arguments.log, logfile, problems);
-    Some(demo::Config {
-        log: log?,
-        blocks: blocks?,
-        miner: !arguments.no_miner,
-        worker_port: worker_port?,
-        data_dir: arguments.datadir,
-        fee_percent: fee_percent?,
-        stratum: stratum?,
-    })
+    fn options() -> Vec<Opt<Self>> {
+        let log = within(log::options(), |config: &mut Self| &mut config.log);
+        let load = within(miners::load(), |config: &mut Self| &mut config.stratum);
+        let serving = within(miners::serving(), |config: &mut Self| &mut config.stratum);
+        log.chain(own()).chain(load).chain(serving).collect()
+    }
 }
 
+fn own() -> Vec<Opt<Config>> {
+    vec![
+        Opt::optional("blocks", "N", values::count, |config: &mut Config, blocks| config.blocks = Some(blocks))
+            .help("Stop after this many blocks, with a summary"),
+        Opt::flag("no-miner", |config: &mut Config| config.miner = false).help("Start no miner: wait for yours"),
+        Opt::field(
+            "worker-port",
+            front::WORKER_PORT,
+            front::worker_port,
+            front::show_worker_port,
+            |config: &mut Config| &mut config.worker_port,
+        )
+        .short('w')
+        .help("Where miners connect; the port may have a difficulty that its miners start at, and a least one"),
+        Opt::path("datadir", "DIR", |config: &mut Config, folder| config.data_dir = Some(folder))
+            .help("Where found blocks are kept [default: a temporary folder, removed at the end]"),
+        Opt::number("fee", "PERCENT", 0.0..=100.0, |config: &mut Config| &mut config.fee_percent)
+            .short('f')
+            .help("Percentage of work that pays the demo's node instead of the miner who does it"),
+    ]
+}
+
+/// Reports what does not fit together.
+pub(super) fn check(config: &Config, problems: &mut Problems) {
+    miners::check(&config.stratum, problems);
+}
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Config, Environment, Refused};
+    use crate::config::{self, Environment, Refused};
+    use crate::node;
+    use sharechain::coin;
     use std::time::Duration;
     use stratum::Difficulty;
     use stratum::server::PortPolicy;
     use stratum::server::limits::Limits;
 
-    fn read(arguments: &[&str]) -> Result<demo::Config, Refused> {
+    fn read(arguments: &[&str]) -> Result<Config, Refused> {
         let words = ["p2pool", "demo"].iter().chain(arguments).map(|word| (*word).into());
-        match Config::read(words, &Environment::default())? {
-            Config::Demo(demo) => Ok(*demo),
+        match config::Config::read(words, &Environment::default())? {
+            config::Config::Demo(demo) => Ok(*demo),
             other => panic!("{other:?}"),
         }
     }
@@ -48,7 +66,7 @@ mod tests {
     #[test]
     fn without_options_the_demo_serves_few_miners_that_submit_often() {
         let demo = read(&[]).unwrap();
-        let mut wanted = miners::base(&coin::DEMO);
+        let mut wanted = node::serving(&coin::DEMO);
         wanted.session.vardiff.interval = Duration::from_millis(750);
         wanted.limits = Limits { connections_max: 1000, connections_per_address_max: 100, ..Limits::default() };
         assert_eq!(demo.stratum, wanted);
@@ -58,7 +76,7 @@ mod tests {
 
     #[test]
     fn the_demo_takes_the_miners_options_of_a_node() {
-        let text = "-w 127.0.0.1:1,start=2,min=1 --fee 2.5 --share-rate 5 --max-workers 7 --max-workers-per-address 3 \
+        let text = "-w 127.0.0.1:1,start=2,min=1 --fee 2.5 --share-rate 5 --max-connections 7 --max-workers-per-address 3 \
                     --min-difficulty 0.5 --max-difficulty 64 --idle-timeout 60 --strict --late-work always --max-names 1";
         let demo = read(&text.split_whitespace().collect::<Vec<_>>()).unwrap();
         let policy = PortPolicy { start: Difficulty::new(2.0), min: Difficulty::new(1.0) };
@@ -83,7 +101,7 @@ mod tests {
             "--worker-port: `x`",
             "--fee: `101`",
             "--share-rate: `0`",
-            "--max-workers: `0`",
+            "--max-connections: `0`",
             "--min-difficulty: 8 is more than --max-difficulty, 4",
             "--blocks: `0`",
         ] {

@@ -1,0 +1,113 @@
+//! Options of a node.
+
+use clap::Args;
+use sharechain::coin;
+use std::path::PathBuf;
+
+use super::daemon::{self, CREDENTIALS, PASSWORD};
+use super::options::{Given, Opt, Part, within};
+use super::places::PlaceArgs;
+use super::problems::Problems;
+use super::{announcing, front, log, miners, peers, values};
+use crate::node::Config;
+use crate::work::{self, Payout};
+
+/// Options of a node.
+#[derive(Debug, Args)]
+pub(super) struct NodeArgs {
+    #[command(flatten)]
+    place: PlaceArgs,
+    #[command(flatten)]
+    given: Given<Config>,
+    /// bitcoind's RPC user and password, or the password alone. Others on this machine can read arguments in the process
+    /// list: P2POOL_RPC_USER and P2POOL_RPC_PASSWORD, bitcoin.conf or the cookie keep them to yourself.
+    #[arg(value_name = "[USER] PASSWORD", num_args = 0.., conflicts_with = PASSWORD)]
+    credentials: Vec<String>,
+}
+
+impl NodeArgs {
+    /// The node, if nothing is wrong with it. Everything is looked at, whatever is wrong before it.
+    pub(super) fn node(&self, problems: &mut Problems) -> Option<Config> {
+        let (network, data_dir) = self.place.find(problems)?;
+        let mut config = Config::on(network, data_dir);
+        self.given.apply(&mut config, problems);
+        daemon::login(&self.credentials, &mut config.daemon, problems);
+        front::check(&config.front, problems);
+        miners::check(&config.stratum, problems);
+        config.password_is_visible = problems.is_on_command_line(CREDENTIALS) || problems.is_on_command_line(PASSWORD);
+        Some(config)
+    }
+}
+
+impl Part for Config {
+    fn base() -> Self {
+        Self::on(&coin::BITCOIN, PathBuf::new())
+    }
+
+    fn options() -> Vec<Opt<Self>> {
+        let log = within(log::options(), |config: &mut Self| &mut config.log);
+        let front = within(front::options(), |config: &mut Self| &mut config.front);
+        let load = within(miners::load(), |config: &mut Self| &mut config.stratum);
+        let peers = within(peers::options(), |config: &mut Self| &mut config.p2p);
+        let daemon = within(daemon::options(), |config: &mut Self| &mut config.daemon);
+        let serving = within(miners::serving(), |config: &mut Self| &mut config.stratum);
+        log.chain(own())
+            .chain(front)
+            .chain(payouts())
+            .chain(load)
+            .chain(peers)
+            .chain([start_pool()])
+            .chain(daemon)
+            .chain(serving)
+            .chain(announcing::options())
+            .collect()
+    }
+}
+
+fn own() -> Vec<Opt<Config>> {
+    vec![
+        Opt::setter("address", "ADDRESS", values::text, |config: &mut Config, text| {
+            let payout = Payout::to_address(&text, config.network).map_err(|error| error.to_string())?;
+            config.address = Some(payout);
+            Ok(())
+        })
+        .short('a')
+        .help(
+            "Who is paid for miners whose user name is no address [default: an address of bitcoind's wallet, if it has \
+             one]",
+        ),
+        Opt::path("old-shares", "DIR", |config: &mut Config, folder| config.old_shares = Some(folder)).help(
+            "The data folder of an old P2Pool node (with files shares.0, shares.1, …), whose shares are taken over at \
+             this start",
+        ),
+        Opt::list("coinbtext", "TEXT", None, coinbase_text, |config: &mut Config, texts| {
+            work::check_texts(&texts).map_err(|error| error.to_string())?;
+            config.coinbase_texts = texts;
+            Ok(())
+        })
+        .help("A text for the coinbase of your blocks; may be given several times"),
+    ]
+}
+
+fn payouts() -> Vec<Opt<Config>> {
+    vec![
+        Opt::number("fee", "PERCENT", 0.0..=100.0, |config: &mut Config| &mut config.fee_percent)
+            .short('f')
+            .help("Percentage of work that pays you instead of the miner who does it"),
+        Opt::number("give-author", "PERCENT", 0.0..=100.0, |config: &mut Config| &mut config.donation_percent).help(
+            "Percentage of your miners' payouts that goes to the author of the original P2Pool. The original gave 0.5 by \
+             default; this one gives nothing unless you say so",
+        ),
+    ]
+}
+
+fn start_pool() -> Opt<Config> {
+    Opt::flag("start-pool", |config: &mut Config| config.start_pool = true).help(
+        "Give out work without peers and before the pool's shares are here: only for the first node of a new pool",
+    )
+}
+
+fn coinbase_text(text: &str) -> Result<String, String> {
+    let texts = [text.to_owned()];
+    work::check_texts(&texts).map(|()| text.to_owned()).map_err(|error| error.to_string())
+}

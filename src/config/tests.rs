@@ -1,0 +1,222 @@
+//! What the options give, and what is refused.
+
+use sharechain::coin;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+use stratum::server::PortPolicy;
+
+use super::*;
+
+const ADDRESS: &str = "mipcBbFg9gMiCh81Kj8tqqdgoZub1ZJRfn";
+
+fn read(arguments: &[&str]) -> Result<Config, Refused> {
+    read_with(arguments, &Environment::default())
+}
+
+fn read_with(arguments: &[&str], environment: &Environment) -> Result<Config, Refused> {
+    Config::read(std::iter::once("p2pool").chain(arguments.iter().copied()).map(OsString::from), environment)
+}
+
+fn node(arguments: &[&str]) -> crate::node::Config {
+    match read(arguments) {
+        Ok(Config::Node(node)) => *node,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn problems(arguments: &[&str]) -> String {
+    match read(arguments) {
+        Err(Refused::Values(errors)) => errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn the_command_line_is_well_formed() {
+    command().debug_assert();
+}
+
+#[test]
+fn a_pool_to_mine_on_is_a_url_or_host_and_port() {
+    let mine = |url: &str| match read(&["mine", url, "-u", ADDRESS, "--pace", "1e6"]) {
+        Ok(Config::Mine(config)) => Ok((config.pool, config.pace)),
+        Err(Refused::Values(errors)) => Err(errors[0].to_string()),
+        other => panic!("{other:?}"),
+    };
+    for url in ["stratum+tcp://pool.example:9332", "pool.example:9332", "stratum+tcp://pool.example:9332/"] {
+        assert_eq!(mine(url), Ok(("pool.example:9332".to_owned(), 1e6)));
+    }
+    assert_eq!(mine("[::1]:9332"), Ok(("[::1]:9332".to_owned(), 1e6)));
+    for url in ["pool.example", ":9332", "pool.example:0", "pool.example:70000", "http://pool.example/9332"] {
+        let error = mine(url).unwrap_err();
+        assert!(error.contains(url), "{error}");
+    }
+    assert!(problems(&["mine", "here:1", "-u", "me", "--pace", "0"]).contains("--pace"));
+}
+
+#[test]
+fn without_arguments_it_is_a_bitcoin_node_with_the_defaults_of_old() {
+    let node = node(&[]);
+    assert_eq!(node.network.name, "bitcoin");
+    assert_eq!(node.front.miners, [("[::]:9332".parse().unwrap(), PortPolicy::default())]);
+    assert_eq!(node.data_dir, PathBuf::from("data/bitcoin"));
+    assert_eq!(node.log.logfile, Some("data/bitcoin/log".into()));
+    assert_eq!(node.stratum.session.vardiff.interval, Duration::from_secs(3));
+    assert_eq!(node.daemon.address, "127.0.0.1");
+    assert_eq!(node.daemon.gone_after, Duration::from_secs(60));
+    assert!(node.daemon.credentials.is_none());
+}
+
+#[test]
+fn one_word_is_the_password_and_two_are_user_and_password() {
+    let login = |arguments: &[&str]| {
+        let login = node(arguments).daemon.credentials.unwrap();
+        (login.user, login.password.expose().to_owned())
+    };
+    assert_eq!(login(&["secret"]), (String::new(), "secret".to_owned()));
+    assert_eq!(login(&["alice", "secret"]), ("alice".to_owned(), "secret".to_owned()));
+    assert!(problems(&["a", "b", "c"]).contains("3 words"));
+}
+
+#[test]
+fn a_subcommand_wins_over_a_password_spelled_like_it() {
+    assert!(matches!(read(&["demo"]), Ok(Config::Demo(_))));
+    assert!(problems(&["alice", "demo"]).contains("`[USER] PASSWORD` does not go with `demo`"));
+    assert!(problems(&["--fee", "1", "demo"]).contains("`--fee` does not go with `demo`"));
+}
+
+#[test]
+fn a_running_node_is_asked_by_its_data_directory_and_network() {
+    let asked = |arguments: &[&str]| match read(arguments) {
+        Ok(Config::Control(control)) => control,
+        other => panic!("{other:?}"),
+    };
+    let peers = asked(&["peers", "--datadir", "there", "--net", "litecoin", "--json"]);
+    let wanted = control::Config { data_dir: "there/litecoin".into(), request: Request::Peers, json: true };
+    assert_eq!(peers, wanted);
+    let address = "192.0.2.1".parse().unwrap();
+    let ban = asked(&["ban", "192.0.2.1:9333", "--hours", "0.5", "--reason", "spam"]);
+    assert_eq!(ban.request, Request::Ban { address, hours: 0.5, reason: "spam".into() });
+    assert_eq!(ban.data_dir, PathBuf::from("data/bitcoin"));
+    assert_eq!(asked(&["unban", "192.0.2.1"]).request, Request::Unban { address });
+    assert_eq!(asked(&["unban", "all"]).request, Request::UnbanAll);
+    assert!(problems(&["ban", "somebody", "--hours", "-1"]).contains("`somebody` is no IP address"));
+    assert!(problems(&["ban", "somebody", "--hours", "-1"]).contains("--hours: `-1`"));
+    assert!(problems(&["unban", "some"]).contains("`some` is no IP address"));
+}
+
+#[test]
+fn the_environment_gives_credentials_and_arguments_win() {
+    let environment = [("P2POOL_RPC_USER", "bob"), ("P2POOL_RPC_PASSWORD", "hidden")].into_iter().collect();
+    let user = |arguments: &[&str]| match read_with(arguments, &environment) {
+        Ok(Config::Node(node)) => node.daemon.credentials.unwrap().user,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(user(&[]), "bob");
+    assert_eq!(user(&["alice", "secret"]), "alice");
+    let half = [("P2POOL_RPC_USER", "bob")].into_iter().collect();
+    assert!(read_with(&[], &half).is_err());
+}
+
+#[test]
+fn every_wrong_value_is_named_at_once() {
+    let text = problems(&[
+        "--net",
+        "dogecoin",
+        "--fee",
+        "101",
+        "-w",
+        "x",
+        "--bitcoind-rpc-port",
+        "0",
+        "--share-rate",
+        "nan",
+        "--coinbtext",
+        &"x".repeat(80),
+        "--max-workers",
+        "-1",
+        "--p2pool-port",
+        "x:1",
+        "-n",
+        "a b",
+        "-n",
+        "host:0",
+        "--max-conns",
+        "many",
+        "--outgoing-conns",
+        "11",
+        "--external-ip",
+        "1.2.3",
+        "--whitelist",
+        "10.0.0.0/33",
+    ]);
+    for part in [
+        "--net: no network `dogecoin`",
+        "--fee: `101`",
+        "--worker-port: `x`",
+        "--bitcoind-rpc-port: `0`",
+        "--share-rate: `nan`",
+        "--coinbtext: text",
+        "--max-connections: `-1`",
+        "--p2pool-port: `x:1`",
+        "--p2pool-node: `a b`",
+        "--p2pool-node: `host:0`",
+        "--max-conns: `many`",
+        "--outgoing-conns: `11` is not a whole number from 0 to 10",
+        "--external-ip: `1.2.3`",
+        "--whitelist: `10.0.0.0/33`",
+    ] {
+        assert!(text.contains(part), "{part} is missing in:\n{text}");
+    }
+}
+
+#[test]
+fn an_address_must_be_payable_on_the_network() {
+    assert_eq!(&*node(&["--testnet", "-a", ADDRESS]).address.unwrap().address, ADDRESS);
+    assert!(problems(&["-a", ADDRESS]).contains("another network"));
+    assert!(problems(&["-a", "myself"]).contains("`myself` is not an address"));
+}
+
+#[test]
+fn the_pools_network_has_the_defaults_of_old_and_takes_what_it_is_told() {
+    let default = node(&[]).p2p;
+    assert_eq!(default.listen, "[::]:9333".parse().unwrap());
+    assert_eq!((default.incoming_max, default.outgoing), (40, 6));
+    assert!(default.upnp && default.advertise && default.nodes.is_empty() && default.external.is_none());
+    assert_eq!(default.bootstrap.len(), coin::BITCOIN.bootstrap_addresses.len(), "all of them can be read");
+    assert_eq!(default.bootstrap[0].to_string(), "ml.toom.im:9333");
+    assert!(node(&["--no-bootstrap"]).p2p.bootstrap.is_empty());
+    let text = "--p2pool-port 127.0.0.1:5 -n one.example -n [::1]:6 --external-ip 192.0.2.1 --whitelist 10.0.0.0/8 \
+                --disable-upnp --disable-advertise --max-conns 0 --outgoing-conns 10 --start-pool";
+    let told = node(&text.split_whitespace().collect::<Vec<_>>());
+    assert!(told.start_pool);
+    let told = told.p2p;
+    assert_eq!(told.listen, "127.0.0.1:5".parse().unwrap());
+    assert_eq!(told.nodes.iter().map(ToString::to_string).collect::<Vec<_>>(), ["one.example:9333", "[::1]:6"]);
+    assert_eq!(told.external.map(|host| host.to_string()).as_deref(), Some("192.0.2.1:5"));
+    assert!(told.whitelist[0].contains(&"10.1.2.3".parse::<IpAddr>().unwrap()));
+    assert!(!told.upnp && !told.advertise);
+    assert_eq!((told.incoming_max, told.outgoing), (0, 10));
+}
+
+#[test]
+fn without_options_a_node_is_what_its_parts_say() {
+    for network in coin::ALL {
+        let wanted = crate::node::Config::on(network, PathBuf::from("data").join(network.name));
+        assert_eq!(format!("{:?}", node(&["--net", network.name])), format!("{wanted:?}"));
+    }
+}
+
+#[test]
+fn a_wrong_network_is_no_reason_to_doubt_the_rest() {
+    let text = problems(&["--net", "dogecoin", "-a", ADDRESS, "--fee", "101"]);
+    assert!(text.contains("--net: no network `dogecoin`") && text.contains("--fee: `101`"), "{text}");
+    assert!(!text.contains("another network"), "{text}");
+}
+
+#[test]
+fn pages_are_served_from_a_folder_that_exists() {
+    assert!(problems(&["--web-static", "/no/such/folder"]).contains("--web-static: `/no/such/folder` is no folder"));
+    assert_eq!(node(&["--web-static", "/"]).front.web_static, Some("/".into()));
+}

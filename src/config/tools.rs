@@ -1,0 +1,172 @@
+//! The command lines of tools beside the node: `import`, `share`, `simulate`, `mine`.
+
+use clap::{Args, Subcommand};
+use std::fs;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::Config;
+use super::places::{NetworkArgs, PlaceArgs};
+use super::problems::Problems;
+use super::values::{number, whole};
+use crate::tools::simulate::{self, Scenario};
+use crate::tools::{import, mine};
+
+#[derive(Debug, Args)]
+pub(super) struct ImportArgs {
+    /// The old node's data directory.
+    #[arg(value_name = "DIR")]
+    from: PathBuf,
+    #[command(flatten)]
+    place: PlaceArgs,
+}
+
+impl ImportArgs {
+    pub(super) fn config(self, problems: &mut Problems) -> Option<Config> {
+        let (network, data_dir) = self.place.find(problems)?;
+        Some(Config::Import(import::Config { network, data_dir, from: self.from }))
+    }
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ShareArgs {
+    #[command(subcommand)]
+    command: ShareCommand,
+}
+
+#[derive(Debug, Subcommand)]
+enum ShareCommand {
+    /// Prints a share decoded as JSON.
+    Inspect {
+        #[command(flatten)]
+        network: NetworkArgs,
+        /// The share's bytes in hex (type and contents), or a file that holds them.
+        #[arg(value_name = "HEX|FILE", value_parser = share_bytes)]
+        share: ShareBytes,
+    },
+    /// Feeds shares to an empty chain with every check, and prints one JSON object a line.
+    Replay {
+        #[command(flatten)]
+        network: NetworkArgs,
+        /// A file with a share on each line, in hex (type and contents), and its time of arrival after a space if it is
+        /// known; `-` for standard input.
+        #[arg(value_name = "SHARES")]
+        shares: PathBuf,
+    },
+}
+
+/// Type and contents of a share.
+#[derive(Debug, Clone)]
+struct ShareBytes(Vec<u8>);
+
+impl ShareArgs {
+    pub(super) fn config(self, problems: &mut Problems) -> Option<Config> {
+        match self.command {
+            ShareCommand::Inspect { network, share } => {
+                let network = problems.take("net", network.find(false))?;
+                Some(Config::InspectShare { network, share: share.0 })
+            }
+            ShareCommand::Replay { network, shares } => {
+                let network = problems.take("net", network.find(false))?;
+                let shares = (shares.as_os_str() != "-").then_some(shares);
+                Some(Config::ReplayShares { network, shares })
+            }
+        }
+    }
+}
+
+/// Hex as given, or the hex in the file of that name.
+fn share_bytes(text: &str) -> Result<ShareBytes, String> {
+    if let Ok(bytes) = hex::decode(text) {
+        return Ok(ShareBytes(bytes));
+    }
+    let file =
+        fs::read_to_string(text).map_err(|error| format!("`{text}` is neither hex nor a readable file: {error}"))?;
+    hex::decode(file.trim()).map(ShareBytes).map_err(|error| format!("the file `{text}` holds no hex: {error}"))
+}
+
+#[derive(Debug, Args)]
+pub(super) struct SimulateArgs {
+    /// What to simulate: convergence, joining, orphans, partition, eclipse, withholding, flood; or all of it.
+    #[arg(value_name = "SCENARIO", default_value = "all", value_parser = scenarios)]
+    scenario: Scenarios,
+    /// Honest nodes.
+    #[arg(long, value_name = "COUNT", default_value = "100", value_parser = whole::<u16>(10..=5000))]
+    nodes: u16,
+    /// What all luck follows from: the same seed gives the same run.
+    #[arg(long, value_name = "NUMBER", default_value = "1", value_parser = whole::<u64>(0..=u64::MAX))]
+    seed: u64,
+    /// Latency of a link, one way, in the median.
+    #[arg(long, value_name = "MILLISECONDS", default_value = "100", value_parser = whole::<u64>(1..=30_000))]
+    latency: u64,
+    /// Shares that are found; a share is found every 30 s of simulated time.
+    #[arg(long, value_name = "COUNT", default_value = "200", value_parser = whole::<u32>(40..=100_000))]
+    shares: u32,
+    /// Where to write the plot of orphan rate against latency, as an SVG.
+    #[arg(long, value_name = "FILE")]
+    plot: Option<PathBuf>,
+}
+
+/// What to simulate, one after another.
+#[derive(Debug, Clone)]
+struct Scenarios(Vec<Scenario>);
+
+fn scenarios(text: &str) -> Result<Scenarios, String> {
+    if text == "all" { Ok(Scenarios(Scenario::ALL.to_vec())) } else { text.parse().map(|one| Scenarios(vec![one])) }
+}
+
+impl SimulateArgs {
+    pub(super) fn config(self) -> simulate::Config {
+        simulate::Config {
+            scenarios: self.scenario.0,
+            settings: simulate::Settings {
+                nodes: usize::from(self.nodes),
+                seed: self.seed,
+                latency: Duration::from_millis(self.latency),
+                shares: self.shares,
+            },
+            plot: self.plot,
+        }
+    }
+}
+
+#[derive(Debug, Args)]
+pub(super) struct MineArgs {
+    /// Where to mine, such as stratum+tcp://127.0.0.1:9332.
+    #[arg(value_name = "URL", value_parser = pool_address)]
+    url: String,
+    /// The user name: an address, as for every miner.
+    #[arg(short, long, value_name = "NAME")]
+    user: String,
+    /// The password, such as d=0.001 for a difficulty.
+    #[arg(short, long, value_name = "TEXT", default_value = "x")]
+    password: String,
+    /// Threads, each with a connection of its own.
+    #[arg(long, value_name = "COUNT", default_value = "1", value_parser = whole::<u32>(1..=1024))]
+    threads: u32,
+    /// Most hashes per second of all threads together [default: no limit].
+    #[arg(long, value_name = "HASHES", value_parser = number(1.0..=1e15), allow_negative_numbers = true)]
+    pace: Option<f64>,
+}
+
+impl MineArgs {
+    pub(super) fn config(self) -> mine::Config {
+        mine::Config {
+            pool: self.url,
+            user: self.user,
+            password: self.password,
+            threads: self.threads,
+            pace: self.pace.unwrap_or(f64::INFINITY),
+        }
+    }
+}
+
+/// Host and port of a pool's URL.
+fn pool_address(url: &str) -> Result<String, String> {
+    let address = url.strip_prefix("stratum+tcp://").unwrap_or(url).trim_end_matches('/');
+    let port = address.rsplit_once(':').filter(|(host, _)| !host.is_empty()).map(|(_, port)| port.parse::<u16>());
+    match port {
+        Some(Ok(1..)) => Ok(address.to_owned()),
+        _ => Err(format!("`{url}` is not like stratum+tcp://HOST:PORT")),
+    }
+}
