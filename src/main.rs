@@ -47,6 +47,10 @@ fn main() -> ExitCode {
             log::print_last(lines(&errors) + hint);
             return ExitCode::from(EXIT_USAGE);
         }
+        Err(Refused::Check(errors)) => {
+            log::print_last(lines(&errors));
+            return ExitCode::FAILURE;
+        }
     };
     match run(config) {
         Ok(()) => ExitCode::SUCCESS,
@@ -69,6 +73,7 @@ fn run(config: Config) -> Result<()> {
         Config::ExportBlock { data_dir, hash } => export_block(&data_dir, &hash),
         Config::Top(config) => runtime.block_on(top::run(&config)),
         Config::Doctor { node, json } => runtime.block_on(run_doctor(&node, json)),
+        Config::Check { text } => print_configuration(&text),
         Config::Import(config) => run_import(&config),
         Config::InspectShare { network, share } => inspect_share(network, &share),
         Config::ReplayShares { network, shares } => replay_shares(network, shares.as_deref()),
@@ -121,6 +126,10 @@ async fn run_doctor(config: &node::Config, json: bool) -> Result<()> {
         bail!("some checks failed");
     }
     Ok(())
+}
+
+fn print_configuration(text: &str) -> Result<()> {
+    std::io::stdout().write_all(text.as_bytes()).context("cannot print the configuration")
 }
 
 fn run_import(config: &import::Config) -> Result<()> {

@@ -32,6 +32,7 @@ pub(super) fn options() -> Vec<Opt<Config>> {
         .default(|config| show_server(&irc::Config::on(config.network)))
         .help("The IRC server; irc:// speaks no TLS"),
         bot("irc-channel", "CHANNEL", irc_channel, |bot, channel| bot.channel = channel)
+            .derived(|config| vec![irc::Config::on(config.network).channel])
             .help("The IRC channel [default: #p2pool on bitcoin, #p2pool-ltc on litecoin, else #p2pool-alt]"),
         bot("irc-nick", "NAME", irc_nick, |bot, nick| bot.nick = nick)
             .help("What the node is called on IRC [default: p2pool and a random number]"),

@@ -4,6 +4,7 @@ use clap::{Args, Parser, Subcommand};
 
 use super::ask::{AskArgs, BanArgs, BlocksArgs, TopArgs, UnbanArgs};
 use super::bench::BenchArgs;
+use super::check::ConfigArgs;
 use super::node::NodeArgs;
 use super::options::Given;
 use super::tools::{ImportArgs, MineArgs, ShareArgs, SimulateArgs};
@@ -14,7 +15,7 @@ const ABOUT: &str = "P2Pool: Bitcoin's decentralised mining pool. Runs beside yo
 
 const AFTER_HELP: &str = "\
 Every option can also be given in the environment, as P2POOL_ and its name in capitals (P2POOL_WORKER_PORT=9332), and in a
-TOML file (--config FILE). @FILE stands for the words in FILE.
+TOML file (--config FILE); p2pool config check shows what comes of it. @FILE stands for the words in FILE.
 
 bitcoind's user and password: as arguments (others on this machine can read them in the process list), in P2POOL_RPC_USER
 and P2POOL_RPC_PASSWORD, in a file of options, in bitcoin.conf, or in bitcoind's cookie, which needs nothing at all.
@@ -55,6 +56,8 @@ pub(super) enum Command {
     Blocks(BlocksArgs),
     /// Checks all that a node needs, with the node's own options, and says of each thing what to do.
     Doctor(Box<DoctorArgs>),
+    /// Looks at the node's configuration.
+    Config(ConfigArgs),
     /// Takes over the data directory of a Python P2Pool node: shares, peers' addresses, payout address, graphs.
     Import(ImportArgs),
     /// Lists the peers of a running node.

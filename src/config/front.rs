@@ -15,6 +15,7 @@ pub(super) fn options() -> Vec<Opt<Config>> {
             config.miners = ports;
             Ok(())
         })
+        .derived(|config| config.miners.iter().map(show_worker_port).collect())
         .short('w')
         .help(
             "Where miners connect, without an address on all of this machine's; a port may have a difficulty that its \

@@ -27,6 +27,8 @@ pub(super) struct Asked {
 pub(super) struct Given {
     /// The program's own, with the subcommand's in it. Wrong values are left out.
     pub(super) matches: ArgMatches,
+    /// The subcommand that is to run, with its options.
+    pub(super) command: Command,
     /// Where they come from, and what is wrong with them.
     pub(super) problems: Problems,
 }
@@ -41,6 +43,11 @@ impl Asked {
         let lenient = take_any_values(command.clone()).ignore_errors(true);
         let given = lenient.try_get_matches_from(&arguments).map_err(Refused::Arguments)?;
         Ok(Self { command, arguments, given })
+    }
+
+    /// Whether the subcommand `path` is to run.
+    pub(super) fn is(&self, path: &[&str]) -> bool {
+        innermost(&self.given).0 == path
     }
 
     /// Reads the layers.
@@ -75,12 +82,13 @@ impl Asked {
         below.append(&mut on_command_line);
         let complete = change(without_variables(self.command.clone()), &path, &|arg| fill(arg, &below));
         let words = self.arguments.iter().take(1).cloned().chain(path.iter().map(OsString::from));
-        let matches = match complete.try_get_matches_from(words) {
+        let matches = match complete.clone().try_get_matches_from(words) {
             Ok(matches) => matches,
             Err(error) if problems.found.is_empty() => return Err(Refused::Arguments(error)),
             Err(_) => return Err(Refused::Values(problems.found)),
         };
-        Ok(Given { matches, problems })
+        let command = subcommand(&complete, &path).clone();
+        Ok(Given { matches, command, problems })
     }
 
     /// Refuses a command line that is not of the right form, whatever its values are.
@@ -123,7 +131,7 @@ fn is_given(matches: &ArgMatches, id: &str) -> bool {
 }
 
 /// The names of the subcommand in `matches`, and what it was given.
-fn innermost(matches: &ArgMatches) -> (Vec<String>, &ArgMatches) {
+pub(super) fn innermost(matches: &ArgMatches) -> (Vec<String>, &ArgMatches) {
     let (mut path, mut innermost) = (Vec::new(), matches);
     while let Some((name, inner)) = innermost.subcommand() {
         path.push(name.to_owned());
@@ -193,7 +201,9 @@ mod tests {
         let environment = variables.iter().copied().collect();
         Config::read(words, &environment).map_err(|refused| match refused {
             Refused::Arguments(error) => error.to_string(),
-            Refused::Values(errors) => errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"),
+            Refused::Values(errors) | Refused::Check(errors) => {
+                errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+            }
         })
     }
 

@@ -9,6 +9,7 @@ pub(super) fn options() -> Vec<Opt<Config>> {
         Opt::flag("debug", |config: &mut Config| config.debug = true)
             .help("Log more: what happens to each miner and peer"),
         Opt::path("logfile", "FILE", |config: &mut Config, path| config.logfile = Some(path))
+            .derived(|config| config.logfile.iter().map(|path| path.display().to_string()).collect())
             .help(
             "Where to log to, beside the terminal [default: log in the network's folder below the data directory]",
         ),

@@ -14,6 +14,7 @@ mod announcing;
 mod argument_files;
 mod ask;
 mod bench;
+mod check;
 mod cli;
 mod daemon;
 mod demo;
@@ -37,6 +38,7 @@ pub use problems::ConfigError;
 use crate::tools::{bench as benchmark, demo as demonstration, import, mine, simulate, top};
 use crate::view::control::Request;
 use crate::view::control::client as control;
+use check::ConfigCommand;
 use cli::{Cli, Command};
 use layers::{Asked, Given};
 use options::Part;
@@ -66,6 +68,11 @@ pub enum Config {
         node: Box<crate::node::Config>,
         /// Print JSON.
         json: bool,
+    },
+    /// Show what a node would run with.
+    Check {
+        /// The report.
+        text: String,
     },
     /// Take over an old node's data.
     Import(import::Config),
@@ -102,6 +109,8 @@ pub enum Refused {
     Arguments(clap::Error),
     /// Values that are wrong, all of them.
     Values(Vec<ConfigError>),
+    /// The same, which `p2pool config check` was to find.
+    Check(Vec<ConfigError>),
 }
 
 /// The command line, for the documentation that is made from it.
@@ -116,7 +125,12 @@ impl Config {
     /// Everything that is wrong with them.
     pub fn read(arguments: impl IntoIterator<Item = OsString>, environment: &Environment) -> Result<Self, Refused> {
         let arguments = argument_files::expand(arguments).map_err(|error| Refused::Values(vec![error]))?;
-        Asked::of(command(), arguments)?.read(environment).and_then(Self::of)
+        let asked = Asked::of(command(), arguments)?;
+        let config = asked.read(environment).and_then(Self::of);
+        config.map_err(|refused| match refused {
+            Refused::Values(errors) if asked.is(&["config", "check"]) => Refused::Check(errors),
+            other => other,
+        })
     }
 
     fn of(mut given: Given) -> Result<Self, Refused> {
@@ -127,6 +141,11 @@ impl Config {
             Err(_) => return Err(Refused::Values(given.problems.found)),
         };
         let config = match cli.command {
+            Some(Command::Config(arguments)) => {
+                let ConfigCommand::Check(check) = arguments.command;
+                let node = check.node.node(&mut given.problems);
+                node.map(|mut node| Self::Check { text: check::report(&given, &mut node, check.json) })
+            }
             Some(command) => Self::of_subcommand(command, &mut given.problems),
             None => cli.node.node(&mut given.problems).map(|node| Self::Node(Box::new(node))),
         };
@@ -161,6 +180,7 @@ impl Config {
             Command::Simulate(arguments) => Some(Self::Simulate(arguments.config())),
             Command::Bench(arguments) => Some(arguments.config()),
             Command::Mine(arguments) => Some(Self::Mine(arguments.config())),
+            Command::Config(_) => None,
         }
     }
 }

@@ -34,11 +34,13 @@ pub(super) struct Opt<C> {
     set: Set<C>,
     /// The default, as it would be given.
     default: Option<Show<C, String>>,
+    /// The values that are used where none is given and that follow from something else, such as the network.
+    derived: Option<Show<C, Vec<String>>>,
 }
 
 impl<C: 'static> Opt<C> {
     fn new(arg: Arg, set: Set<C>) -> Self {
-        Self { arg, set, default: None }
+        Self { arg, set, default: None, derived: None }
     }
 
     /// A switch.
@@ -174,12 +176,19 @@ impl<C: 'static> Opt<C> {
         self
     }
 
+    /// The values that are used where none is given.
+    pub(super) fn derived(mut self, derived: fn(&mut C) -> Vec<String>) -> Self {
+        self.derived = Some(Box::new(derived));
+        self
+    }
+
     fn within<W: 'static>(self, part: fn(&mut W) -> &mut C) -> Opt<W> {
-        let Self { arg, set, default } = self;
+        let Self { arg, set, default, derived } = self;
         Opt {
             arg,
             set: Box::new(move |whole, matches| set(part(whole), matches)),
             default: default.map(|default| show_within(default, part)),
+            derived: derived.map(|derived| show_within(derived, part)),
         }
     }
 }
@@ -214,6 +223,12 @@ impl<C: Part> Given<C> {
             problems.take(option.arg.get_id().as_str(), (option.set)(config, &self.0));
         }
     }
+}
+
+/// The values that options have in `config` without being given, by name.
+pub(super) fn derived<C: Part>(config: &mut C) -> Vec<(String, Vec<String>)> {
+    let of_option = |option: Opt<C>| Some((option.arg.get_id().to_string(), option.derived?(config)));
+    C::options().into_iter().filter_map(of_option).collect()
 }
 
 impl<C: Part> Args for Given<C> {

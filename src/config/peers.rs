@@ -12,6 +12,7 @@ pub(super) fn options() -> Vec<Opt<Config>> {
         Opt::optional("p2pool-port", "[ADDRESS:]PORT", values::listen_address, |config: &mut Config, address| {
             config.listen = address;
         })
+        .derived(|config| vec![config.listen.to_string()])
         .help(
             "Where peers connect; without an address on all of this machine's [default: the network's port, 9333 on \
              bitcoin]",
