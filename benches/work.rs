@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 use stratum::mining::job::LastRoot;
 use stratum::{Epochs, Work};
 
-use p2pool::chain::{Config as ChainConfig, Heights, load};
+use p2pool::chain::{Config as ChainConfig, ParentFeed, load};
 use p2pool::runtime::disk::DiskHealth;
 use p2pool::template::{Template, TemplateParts, TemplateTransaction};
 use p2pool::work::{Config, Goal, Payout, WorkParts, WorkSet};
@@ -159,7 +159,9 @@ fn start(chain: &Sharechain, network: &'static Network) {
     // The store's writer waits on a runtime of its own, but needs the clock of one here.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let begin = Instant::now();
-    let (handle, _owner) = runtime.block_on(async { load(&config, Heights { wanted, known }).unwrap() });
+    let (handle, _owner) = runtime.block_on(async {
+        load(&config, ParentFeed { wanted, known, templates: watch::channel(Arc::default()).1 }).unwrap()
+    });
     let took = begin.elapsed();
     let height = handle.tips.borrow().as_ref().unwrap().height();
     println!("start with {} stored shares: {:.0} ms to a tip at height {height}", shares.len(), micros(took) / 1000.0);

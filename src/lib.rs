@@ -18,11 +18,11 @@
 //! | room | duty | may import |
 //! | --- | --- | --- |
 //! | `runtime` | tasks, log, metrics, sockets, data directory, the disk's health | nothing |
-//! | `template` | a checked block template | nothing |
+//! | `template` | a checked block template; the recent ones, and their transactions | nothing |
 //! | `blocks` | found blocks: submitted, kept, followed, announced | `runtime`, `template` |
 //! | `bitcoind` | the daemon: templates out, blocks in, health | `blocks`, `runtime`, `template` |
 //! | `embedded` | the demo's private chain, in the daemon's place | `bitcoind`, `blocks`, `runtime`, `template` |
-//! | `chain` | owner task and store around `sharechain` | `runtime` |
+//! | `chain` | owner task and store around `sharechain` | `runtime`, `template` |
 //! | `peers` | tasks around `p2p`: links, dialling, port mapping, files | `chain`, `runtime`, `template` |
 //! | `rates` | rates and totals of the miners | `runtime` (only `clock`) |
 //! | `work` | template, share chain and rates become jobs; the gate; user names | `rates` (only `Rates`), `runtime` (only `clock`), `template` |

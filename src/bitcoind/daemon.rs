@@ -20,6 +20,7 @@ use super::{BLOCKS_QUEUED_MAX, Handle, Health, headers, heights, peer};
 use crate::blocks::journal::Journal;
 use crate::blocks::{Reports, submit};
 use crate::runtime::tasks::Tasks;
+use crate::template::TemplateSender;
 
 /// Label of the payout address in the daemon's wallet, P2Pool's.
 const WALLET_LABEL: &str = "p2pool";
@@ -88,7 +89,8 @@ pub async fn start(
     tasks: &Tasks,
 ) -> Result<Handle, CredentialsError> {
     let DaemonEndpoint { rpc, p2p_port } = reach(&config, network)?;
-    let (template_sender, templates) = watch::channel(None);
+    let template_sender = TemplateSender::default();
+    let (templates, recent_templates) = (template_sender.newest(), template_sender.recent());
     let (health_sender, health) = watch::channel(Health::default());
     let (blocks, blocks_found) = mpsc::channel(BLOCKS_QUEUED_MAX);
     let reports = Reports::new();
@@ -118,7 +120,18 @@ pub async fn start(
     let allow_obsolete = config.allow_obsolete;
     let follower = Follower { rpc, network, allow_obsolete, monitor, poll_interval, news: news.clone() };
     tasks.spawn("bitcoind templates", follower.run(tasks.stop_signal()));
-    Ok(Handle { templates, health, blocks, resubmitter, heights, reports, best_header, explorer, news })
+    Ok(Handle {
+        templates,
+        recent_templates,
+        health,
+        blocks,
+        resubmitter,
+        heights,
+        reports,
+        best_header,
+        explorer,
+        news,
+    })
 }
 
 /// Reason why the daemon's wallet returned no usable address.

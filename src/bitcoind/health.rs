@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use super::Health;
-use crate::template::Template;
+use crate::template::{Template, TemplateSender};
 
 /// The only writer of health and templates. Clones share it.
 #[derive(Debug, Clone)]
@@ -17,27 +17,23 @@ pub(super) struct Monitor(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     health: watch::Sender<Health>,
-    templates: watch::Sender<Option<Arc<Template>>>,
+    templates: TemplateSender,
     started: Instant,
     gone_after: Duration,
 }
 
 impl Monitor {
     /// Starts with unknown health. A daemon without a template within `gone_after` from now counts as gone.
-    pub(super) fn new(
-        health: watch::Sender<Health>,
-        templates: watch::Sender<Option<Arc<Template>>>,
-        gone_after: Duration,
-    ) -> Self {
+    pub(super) fn new(health: watch::Sender<Health>, templates: TemplateSender, gone_after: Duration) -> Self {
         Self(Arc::new(Inner { health, templates, started: Instant::now(), gone_after }))
     }
 
     /// Records a template: the daemon is healthy.
-    pub(super) fn succeeded(&self, template: Arc<Template>) {
+    pub(super) fn succeeded(&self, template: Template) {
         let mut was_gone = false;
         self.0.health.send_modify(|health| {
             // Under the lock of health: a reader that sees the daemon back finds work there, and vice versa.
-            self.0.templates.send_replace(Some(template));
+            self.0.templates.send(template);
             was_gone = health.gone;
             health.last_success = Some(Instant::now());
             health.gone = false;
@@ -89,7 +85,7 @@ impl Monitor {
 
     /// Withdraws the template, whatever its age.
     pub(super) fn withdraw(&self) {
-        self.0.templates.send_if_modified(|template| template.take().is_some());
+        self.0.templates.withdraw();
     }
 
     /// Records the daemon's user agent.
@@ -160,8 +156,7 @@ mod tests {
     #[test]
     fn a_wrong_clock_is_published_until_it_is_right() {
         let (health, seen) = watch::channel(Health::default());
-        let (templates, _) = watch::channel(None);
-        let monitor = Monitor::new(health, templates, Duration::from_secs(60));
+        let monitor = Monitor::new(health, TemplateSender::default(), Duration::from_secs(60));
         let told = |ahead, is_off| {
             monitor.clock(ahead, is_off);
             seen.borrow().clock_ahead
@@ -172,11 +167,12 @@ mod tests {
     #[tokio::test]
     async fn silence_makes_it_gone_and_a_template_brings_it_back() {
         let (health, mut seen) = watch::channel(Health::default());
-        let (templates, mut published) = watch::channel(None);
+        let templates = TemplateSender::default();
+        let mut published = templates.newest();
         let monitor = Monitor::new(health, templates, Duration::from_millis(100));
         let stop = CancellationToken::new();
         let task = tokio::spawn(monitor.clone().run(stop.clone()));
-        let template = Arc::new(Template::new(parts(), RULES).unwrap());
+        let template = Template::new(parts(), RULES).unwrap();
         monitor.succeeded(template.clone());
         assert!(published.borrow_and_update().is_some());
         monitor.failed("cut off".into());

@@ -32,7 +32,7 @@ use tokio::sync::{Notify, mpsc, watch};
 
 use crate::blocks::submit::Resubmitter;
 use crate::blocks::{Explorer, FoundBlock, Reports};
-use crate::template::Template;
+use crate::template::{RecentTemplates, Template};
 
 /// Capacity of the queue of found blocks. One in ten minutes is usual and each is processed at once; regtest finds them
 /// faster than they are processed, and then the finder waits.
@@ -43,6 +43,8 @@ pub const BLOCKS_QUEUED_MAX: usize = 64;
 pub struct Handle {
     /// Newest template; `None` before the first, and while the daemon is gone, so that no hash rate is wasted.
     pub templates: watch::Receiver<Option<Arc<Template>>>,
+    /// The templates of the last minutes, and their transactions.
+    pub recent_templates: watch::Receiver<Arc<RecentTemplates>>,
     /// Condition of the daemon.
     pub health: watch::Receiver<Health>,
     /// Queue of found blocks. The sender waits when it is full; nothing is dropped. Submission ends when the last

@@ -178,7 +178,7 @@ impl Follower {
             source = source.word(),
             "template"
         );
-        self.monitor.succeeded(Arc::new(template));
+        self.monitor.succeeded(template);
         histogram!("bitcoind_template_seconds", "source" => source.word()).record(due.elapsed());
         gauge!("bitcoind_template_timestamp_seconds").set(unix_now());
         Ok((height, long_poll_id))

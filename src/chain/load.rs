@@ -10,7 +10,7 @@ use std::thread;
 use std::time::Instant;
 use tracing::{info, warn};
 
-use super::{Config, Handle, Heights, OpenedStore, Owner, StartError};
+use super::{Config, Handle, OpenedStore, Owner, ParentFeed, StartError};
 use crate::chain::store::legacy;
 use crate::chain::store::{Loaded, Store, StoredShare};
 
@@ -19,9 +19,9 @@ use crate::chain::store::{Loaded, Store, StoredShare};
 ///
 /// # Errors
 /// The store cannot be used. Mere damage in it is logged and left out.
-pub fn load(config: &Config, heights: Heights) -> Result<(Handle, Owner), StartError> {
+pub fn load(config: &Config, parent: ParentFeed) -> Result<(Handle, Owner), StartError> {
     let (store, loaded) = Store::open(&config.data_dir)?;
-    start(config, heights, Some(store), loaded)
+    start(config, parent, Some(store), loaded)
 }
 
 /// Does the same beside another process that owns the store: nothing in it is changed, and nothing is kept on disk
@@ -29,13 +29,13 @@ pub fn load(config: &Config, heights: Heights) -> Result<(Handle, Owner), StartE
 ///
 /// # Errors
 /// The store cannot be read.
-pub fn load_read_only(config: &Config, heights: Heights) -> Result<(Handle, Owner), StartError> {
-    start(config, heights, None, Store::read_only(&config.data_dir)?)
+pub fn load_read_only(config: &Config, parent: ParentFeed) -> Result<(Handle, Owner), StartError> {
+    start(config, parent, None, Store::read_only(&config.data_dir)?)
 }
 
 fn start(
     config: &Config,
-    heights: Heights,
+    parent: ParentFeed,
     store: Option<Store>,
     loaded: Loaded,
 ) -> Result<(Handle, Owner), StartError> {
@@ -55,7 +55,7 @@ fn start(
     if count + legacy.len() > 0 {
         info!(shares = count, from_old_node = legacy.len(), took = ?started.elapsed(), "share chain loaded");
     }
-    Owner::new(config.network, chain, store, heights, config.disk.clone())
+    Owner::new(config.network, chain, store, parent, config.disk.clone())
 }
 
 /// Opens the store for a chain that is running already.

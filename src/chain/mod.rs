@@ -6,10 +6,11 @@
 //!  peers' shares ──────▶┤            ├─▶ events: accepted, refused, relay, block
 //!  queries ────────────▶┼── Owner ───┼─▶ needs: missing parents, stops
 //!  heights ────────────▶┤   think    ├─▶ solved: shares that are blocks
-//!  transactions ───────▶┘  in slices └─▶ StoreWriter
+//!  templates ──────────▶┘  in slices └─▶ StoreWriter
 //! ```
 
 pub mod at_risk;
+mod listed;
 mod load;
 mod owner;
 pub mod store;
@@ -19,7 +20,7 @@ pub use owner::Owner;
 
 use metrics::{counter, describe_counter, describe_gauge, describe_histogram};
 use parking_lot::Mutex;
-use sharechain::chain::{Early, KnownTransaction, Sharechain, Tip, Wanted};
+use sharechain::chain::{Early, Sharechain, Tip, Wanted};
 use sharechain::coin::Network;
 use sharechain::merkle::Digest;
 use sharechain::share::{Share, ShareHash, ShareRules};
@@ -33,6 +34,7 @@ use thiserror::Error;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
 use crate::runtime::disk::DiskHealth;
+use crate::template::RecentTemplates;
 use at_risk::AtRisk;
 use store::legacy::LegacyError;
 use store::{NewShare, Store, StoreError, StoreQueue};
@@ -67,10 +69,6 @@ pub struct Config {
     pub disk: DiskHealth,
 }
 
-/// Transactions known to this node, by the hash over all their bytes: they decide on share versions that list their
-/// transactions.
-pub type KnownTransactions = HashMap<Digest, KnownTransaction>;
-
 /// Handle to the owner task.
 #[derive(Debug, Clone)]
 pub struct Handle {
@@ -92,8 +90,6 @@ pub struct Handle {
     pub minimum_protocol: watch::Receiver<u32>,
     /// Events on the chain, share by share.
     pub events: broadcast::Sender<ChainEvent>,
-    /// Publishes the known transactions: with each new template, while shares list theirs.
-    pub transactions: Arc<watch::Sender<Arc<KnownTransactions>>>,
     opened: mpsc::Sender<OpenedStore>,
     network: &'static Network,
 }
@@ -271,13 +267,15 @@ pub struct SolvedShare {
     pub is_own: bool,
 }
 
-/// Source of the heights of the parent chain's blocks.
+/// What the parent chain's daemon knows, as far as shares depend on it.
 #[derive(Debug)]
-pub struct Heights {
-    /// Queue of requests.
+pub struct ParentFeed {
+    /// Queue of blocks whose heights are wanted.
     pub wanted: mpsc::Sender<Digest>,
     /// Known heights.
     pub known: watch::Receiver<Arc<HashMap<Digest, u32>>>,
+    /// Recent templates: their transactions are known, for checking shares that list theirs.
+    pub templates: watch::Receiver<Arc<RecentTemplates>>,
 }
 
 /// Error of starting the chain.

@@ -5,7 +5,7 @@ use metrics::{counter, gauge, histogram};
 use sharechain::chain::{Early, EarlySources, Event, Sharechain, Tip, VerifyError};
 use sharechain::coin::Network;
 use sharechain::share::{ShareHash, StaleInfo};
-use std::collections::{HashSet, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::{broadcast, mpsc, watch};
@@ -13,10 +13,10 @@ use tokio::time::{MissedTickBehavior, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
 
+use super::listed::known_transactions;
 use super::{
-    ChainEvent, EVENTS_KEPT_MAX, Handle, Heights, KnownTransactions, Needs, OpenedStore, OwnShare, OwnShares,
-    QUERIES_QUEUED_MAX, Query, RECEIVED_QUEUED_MAX, Received, SHARES_QUEUED_MAX, SOLVED_QUEUED_MAX, SolvedShare,
-    StartError, StoreSlot,
+    ChainEvent, EVENTS_KEPT_MAX, Handle, Needs, OpenedStore, OwnShare, OwnShares, ParentFeed, QUERIES_QUEUED_MAX,
+    Query, RECEIVED_QUEUED_MAX, Received, SHARES_QUEUED_MAX, SOLVED_QUEUED_MAX, SolvedShare, StartError, StoreSlot,
 };
 use crate::chain::at_risk::AtRisk;
 use crate::chain::store::{NewShare, Store, StoreWriter};
@@ -83,7 +83,6 @@ pub struct Owner {
     received: mpsc::Receiver<Received>,
     queries: mpsc::Receiver<Query>,
     opened: mpsc::Receiver<OpenedStore>,
-    transactions: watch::Receiver<Arc<KnownTransactions>>,
     needs: watch::Sender<Arc<Needs>>,
     early_sources: EarlySources,
     early: watch::Sender<Early>,
@@ -92,7 +91,7 @@ pub struct Owner {
     minimum_protocol: watch::Sender<u32>,
     solved: mpsc::Sender<SolvedShare>,
     solved_taker: Option<mpsc::Receiver<SolvedShare>>,
-    heights: Heights,
+    parent: ParentFeed,
     own_hashes: HashSet<ShareHash>,
     announced: Option<(Option<ShareHash>, StaleInfo)>,
     /// Shares sent to peers, or which they have had as long as we do.
@@ -109,7 +108,7 @@ impl Owner {
         network: &'static Network,
         mut chain: Sharechain,
         store: Option<Store>,
-        heights: Heights,
+        parent: ParentFeed,
         disk: DiskHealth,
     ) -> Result<(Handle, Owner), StartError> {
         let mut saved = HashSet::new();
@@ -141,7 +140,6 @@ impl Owner {
         let (needs_sender, needs) = watch::channel(Arc::new(Needs::default()));
         let (early_sender, early) = watch::channel(Early::default());
         let (minimum_sender, minimum_protocol) = watch::channel(chain.minimum_protocol());
-        let (transactions_sender, transactions) = watch::channel(Arc::default());
         let (solved, solved_taker) = mpsc::channel(SOLVED_QUEUED_MAX);
         let mut owner = Owner {
             relayed_tip: chain.choice().best,
@@ -159,7 +157,6 @@ impl Owner {
             received,
             queries,
             opened,
-            transactions,
             needs: needs_sender,
             early_sources: EarlySources::default(),
             early: early_sender,
@@ -167,7 +164,7 @@ impl Owner {
             minimum_protocol: minimum_sender,
             solved,
             solved_taker: Some(solved_taker),
-            heights,
+            parent,
             own_hashes: HashSet::new(),
             announced: None,
             relayed,
@@ -185,7 +182,6 @@ impl Owner {
             early,
             minimum_protocol,
             events,
-            transactions: Arc::new(transactions_sender),
             opened: opened_sender,
             network,
         };
@@ -222,7 +218,7 @@ impl Owner {
                     self.think().await;
                 }
                 () = stop.cancelled() => break,
-                changed = self.heights.known.changed() => {
+                changed = self.parent.known.changed() => {
                     if changed.is_err() {
                         break;
                     }
@@ -250,11 +246,9 @@ impl Owner {
                 }
                 () = room(self.store.as_ref()), if !self.unsaved.is_empty() => self.store_unsaved(),
                 Some(query) = self.queries.recv() => self.answer(query),
-                Ok(()) = self.transactions.changed() => {
-                    let known = self.transactions.borrow_and_update().clone();
-                    self.chain.facts_mut().transactions = (*known).clone();
+                Ok(()) = self.parent.templates.changed() => if self.take_transactions() {
                     self.think().await;
-                }
+                },
                 _ = rechecking.tick(), if trusted_left => {
                     trusted_left = tokio::task::block_in_place(|| self.chain.recheck(RECHECK_SHARES, unix_now()));
                     if !trusted_left {
@@ -372,7 +366,7 @@ impl Owner {
         self.tell_solved();
         for block in self.chain.wanted_heights() {
             // If the queue is full, the next choice asks again.
-            let _ = self.heights.wanted.try_send(block);
+            let _ = self.parent.wanted.try_send(block);
         }
         #[expect(clippy::cast_precision_loss, reason = "far fewer than 2^53 shares")]
         {
@@ -575,8 +569,18 @@ impl Owner {
         }
     }
 
+    /// Takes the transactions of the recent templates if the next share lists its own; returns whether any are known now.
+    fn take_transactions(&mut self) -> bool {
+        let templates = self.parent.templates.borrow_and_update().clone();
+        let lists = self.tips.borrow().as_ref().is_some_and(|tip| tip.version().lists_transactions());
+        let known = if lists { known_transactions(&templates) } else { HashMap::new() };
+        let facts = self.chain.facts_mut();
+        facts.transactions = known;
+        !facts.transactions.is_empty()
+    }
+
     fn take_heights(&mut self) {
-        let known = self.heights.known.borrow_and_update().clone();
+        let known = self.parent.known.borrow_and_update().clone();
         let facts = self.chain.facts_mut();
         facts.best_height = known.values().copied().max().unwrap_or_default().max(facts.best_height);
         facts.heights = (*known).clone();
@@ -711,9 +715,9 @@ fn whole_seconds(now: f64) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::template::TemplateSender;
     use sharechain::share::Share;
     use sharechain::testkit::{Plan, grow, network};
-    use std::collections::HashMap;
     use std::path::Path;
 
     const PATIENCE: Duration = Duration::from_secs(20);
@@ -727,9 +731,9 @@ mod tests {
         let release = store.hang();
         let (wanted, _) = mpsc::channel(1000);
         let (_, known) = watch::channel(Arc::new(HashMap::new()));
-        let heights = Heights { wanted, known };
+        let parent = ParentFeed { wanted, known, templates: TemplateSender::default().recent() };
         let chain = Sharechain::new(network);
-        let (handle, owner) = Owner::new(network, chain, Some(store), heights, DiskHealth::new()).unwrap();
+        let (handle, owner) = Owner::new(network, chain, Some(store), parent, DiskHealth::new()).unwrap();
         (handle, owner, release)
     }
 
@@ -758,7 +762,7 @@ mod tests {
         let stop = CancellationToken::new();
         let _solved = owner.take_solved();
         let (_heights, known) = watch::channel(Arc::default());
-        owner.heights.known = known;
+        owner.parent.known = known;
         let running = tokio::spawn(owner.run(stop.clone()));
         for some in shares.chunks(10) {
             let received = Received { shares: some.to_vec(), source: ([10, 0, 0, 1], 9333).into() };
@@ -795,7 +799,7 @@ mod tests {
         let stop = CancellationToken::new();
         let _solved = owner.take_solved();
         let (_heights, known) = watch::channel(Arc::default());
-        owner.heights.known = known;
+        owner.parent.known = known;
         let running = tokio::spawn(owner.run(stop.clone()));
         let received = Received { shares: shares.clone(), source: ([10, 0, 0, 1], 9333).into() };
         handle.received.send(received).await.unwrap();

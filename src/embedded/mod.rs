@@ -40,7 +40,7 @@ use crate::blocks::{BlockPosition, Explorer, Reports, Route, submit};
 use crate::blocks::{FoundBlock, Outcome};
 use crate::runtime::clock::since_1970;
 use crate::runtime::tasks::Tasks;
-use crate::template::{Template, TemplateParts};
+use crate::template::{Template, TemplateParts, TemplateSender};
 
 /// Maximum age of a template, for its time.
 const REFRESH_INTERVAL: Duration = Duration::from_secs(20);
@@ -169,7 +169,8 @@ pub fn start(config: &Config, journal: Journal, tasks: &Tasks) -> (Handle, Embed
         clock_ahead: None,
         p2p_connected: true,
     };
-    let (templates_out, templates) = watch::channel(None);
+    let templates_out = TemplateSender::default();
+    let (templates, recent_templates) = (templates_out.newest(), templates_out.recent());
     let (health_out, health) = watch::channel(health);
     let (blocks, found) = mpsc::channel(BLOCKS_QUEUED_MAX);
     let reports = Reports::new();
@@ -193,14 +194,24 @@ pub fn start(config: &Config, journal: Journal, tasks: &Tasks) -> (Handle, Embed
     let (_, best_header) = watch::channel(None);
     let news = Arc::default();
     let explorer = Arc::new(embedded.clone());
-    (Handle { templates, health, blocks, resubmitter, heights, reports, best_header, explorer, news }, embedded)
+    (
+        Handle {
+            templates,
+            recent_templates,
+            health,
+            blocks,
+            resubmitter,
+            heights,
+            reports,
+            best_header,
+            explorer,
+            news,
+        },
+        embedded,
+    )
 }
 
-async fn publish_templates(
-    embedded: Embedded,
-    templates: watch::Sender<Option<Arc<Template>>>,
-    health: watch::Sender<Health>,
-) {
+async fn publish_templates(embedded: Embedded, templates: TemplateSender, health: watch::Sender<Health>) {
     let mut tips = embedded.tips();
     loop {
         tips.mark_unchanged();
@@ -208,7 +219,7 @@ async fn publish_templates(
         match Template::new(parts, DEMO.known_rules) {
             Ok(template) => {
                 gauge!("bitcoind_template_height").set(f64::from(template.height));
-                drop(templates.send_replace(Some(Arc::new(template))));
+                templates.send(template);
             }
             // A bug of the chain; miners can go on with the old template.
             Err(error) => error!(%error, "invalid template from the embedded chain"),

@@ -224,11 +224,15 @@ pub async fn load_sharechain(
     disk: &DiskHealth,
     tasks: &Tasks,
 ) -> Result<(chain::Handle, chain::Owner), chain::StartError> {
-    let heights = chain::Heights { wanted: daemon.heights.wanted.clone(), known: daemon.heights.known.clone() };
+    let parent = chain::ParentFeed {
+        wanted: daemon.heights.wanted.clone(),
+        known: daemon.heights.known.clone(),
+        templates: daemon.recent_templates.clone(),
+    };
     let config = chain::Config { network, data_dir: data_dir.path().to_owned(), legacy, disk: disk.clone() };
     let is_ours = data_dir.is_ours();
     let load = if is_ours { chain::load } else { chain::load_read_only };
-    let loading = tokio::task::spawn_blocking(move || load(&config, heights));
+    let loading = tokio::task::spawn_blocking(move || load(&config, parent));
     let (handle, owner) = loading.await.expect("loading does not panic")?;
     if !is_ours {
         tasks.spawn("share store", attach_store(handle.clone(), data_dir.clone(), tasks.stop_signal()));
@@ -280,10 +284,8 @@ pub fn start(parts: Parts, daemon: bitcoind::Handle, tasks: &Tasks) -> Node {
     if let Some(solved) = owner.take_solved() {
         let known = p2p.as_ref().map(|p2p| p2p.transactions.clone());
         let inputs = solution::peer_blocks::Inputs {
-            templates: daemon.templates.clone(),
-            tips: sharechain.tips.clone(),
+            templates: daemon.recent_templates.clone(),
             known: Arc::new(move |wtxid| known.as_ref()?.find(wtxid).map(|found| found.raw.clone())),
-            transactions: sharechain.transactions.clone(),
             sightings,
         };
         let peer_blocks = solution::peer_blocks::run(solved, inputs, daemon.blocks.clone());

@@ -8,10 +8,8 @@ use bitcoin::BlockHash;
 use bitcoin::hashes::Hash;
 use bytes::Bytes;
 use metrics::{counter, describe_counter};
-use sharechain::chain::{KnownTransaction, Tip};
 use sharechain::merkle::{self, Digest};
 use sharechain::share::Share;
-use std::collections::{HashMap, HashSet, VecDeque};
 use std::fmt;
 use std::sync::Arc;
 use thiserror::Error;
@@ -19,13 +17,8 @@ use tokio::sync::{mpsc, watch};
 use tracing::{debug, error, info};
 
 use crate::blocks::{Finding, FoundBlock, Sighting};
-use crate::chain::{KnownTransactions, SolvedShare};
-use crate::template::{Template, TemplateTransaction};
-
-/// Maximum number of templates kept, for the latest two parent blocks: minutes of them.
-const TEMPLATES_MAX: usize = 20;
-/// Maximum number of parent blocks of which templates are kept.
-const PARENTS_MAX: usize = 2;
+use crate::chain::SolvedShare;
+use crate::template::{RecentTemplates, Template, TemplateTransaction};
 
 /// Capacity of the queue of blocks that cannot be rebuilt here.
 pub const SIGHTINGS_QUEUED_MAX: usize = 64;
@@ -69,14 +62,10 @@ pub fn describe() {
 
 /// Inputs for rebuilding blocks.
 pub struct Inputs {
-    /// Templates of our daemon.
-    pub templates: watch::Receiver<Option<Arc<Template>>>,
-    /// Tips of the share chain.
-    pub tips: watch::Receiver<Option<Arc<Tip>>>,
+    /// Recent templates of our daemon.
+    pub templates: watch::Receiver<Arc<RecentTemplates>>,
     /// Look-up of transactions that are in no template.
     pub known: TransactionLookup,
-    /// Known transactions of the templates, for the share chain while its shares list theirs.
-    pub transactions: Arc<watch::Sender<Arc<KnownTransactions>>>,
     /// Queue of blocks that cannot be rebuilt here; entries are dropped when it is full.
     pub sightings: mpsc::Sender<Sighting>,
 }
@@ -88,45 +77,20 @@ impl fmt::Debug for Inputs {
 }
 
 /// Rebuilds blocks of solved shares until all senders are dropped.
-pub async fn run(mut solved: mpsc::Receiver<SolvedShare>, mut inputs: Inputs, blocks: mpsc::Sender<FoundBlock>) {
-    let mut recent = Recent::default();
-    let mut templates_left = true;
-    inputs.templates.mark_changed();
-    loop {
-        tokio::select! {
-            biased;
-            changed = inputs.templates.changed(), if templates_left => {
-                templates_left = changed.is_ok();
-                let template = inputs.templates.borrow_and_update().clone();
-                if let Some(template) = template {
-                    recent.keep(&template);
-                    tell_transactions(&recent, &inputs);
-                }
-            }
-            share = solved.recv() => match share {
-                Some(share) => take(&recent, &share, &inputs, &blocks).await,
-                None => return,
-            },
-        }
+pub async fn run(mut solved: mpsc::Receiver<SolvedShare>, inputs: Inputs, blocks: mpsc::Sender<FoundBlock>) {
+    while let Some(share) = solved.recv().await {
+        let recent = inputs.templates.borrow().clone();
+        take(&recent, &share, &inputs, &blocks).await;
     }
 }
 
-fn tell_transactions(recent: &Recent, inputs: &Inputs) {
-    let lists = inputs.tips.borrow().as_ref().is_some_and(|tip| tip.version().lists_transactions());
-    if lists {
-        inputs.transactions.send_replace(Arc::new(recent.transactions()));
-    } else if !inputs.transactions.borrow().is_empty() {
-        inputs.transactions.send_replace(Arc::default());
-    }
-}
-
-async fn take(recent: &Recent, solved: &SolvedShare, inputs: &Inputs, blocks: &mpsc::Sender<FoundBlock>) {
+async fn take(recent: &RecentTemplates, solved: &SolvedShare, inputs: &Inputs, blocks: &mpsc::Sender<FoundBlock>) {
     let hash = solved.share.hash();
     if solved.is_own {
         debug!(share = %hash, "the block of our own share has been submitted already");
         return;
     }
-    match recent.block_of(solved, &inputs.known) {
+    match block_of(recent, solved, &inputs.known) {
         Ok(block) => {
             counter!("solution_peer_blocks_total", "result" => "made").increment(1);
             let (height, hash, finder) = (block.height, block.hash, block.finding.finder.clone());
@@ -152,13 +116,13 @@ async fn take(recent: &Recent, solved: &SolvedShare, inputs: &Inputs, blocks: &m
     }
 }
 
-fn sighting(recent: &Recent, solved: &SolvedShare, reason: &NoBlock) -> Sighting {
+fn sighting(recent: &RecentTemplates, solved: &SolvedShare, reason: &NoBlock) -> Sighting {
     let share = &*solved.share;
-    let previous_block = share.contents().min_header.previous_block.map(BlockHash::from_byte_array);
-    let template = recent.templates.iter().find(|template| Some(template.previous_block) == previous_block);
+    let previous_block = share.contents().min_header.previous_block;
+    let template = previous_block.and_then(|previous| recent.on(&previous).next());
     Sighting {
         hash: BlockHash::from_byte_array(share.hash().0),
-        previous_block,
+        previous_block: previous_block.map(BlockHash::from_byte_array),
         height: template.map(|template| template.height),
         finding: finding(solved),
         not_made: reason.to_string(),
@@ -175,108 +139,61 @@ fn finding(solved: &SolvedShare) -> Finding {
     }
 }
 
-/// Latest templates. A transaction in several of them is kept once.
-#[derive(Debug, Default)]
-pub struct Recent {
-    /// Latest last.
-    templates: VecDeque<Arc<Template>>,
-    raw: HashMap<Digest, TemplateTransaction>,
+/// Rebuilds the block of a share.
+///
+/// # Errors
+/// [`NoBlock`].
+pub fn block_of(
+    recent: &RecentTemplates,
+    solved: &SolvedShare,
+    known: &TransactionLookup,
+) -> Result<FoundBlock, NoBlock> {
+    let share = &*solved.share;
+    let previous = share.contents().min_header.previous_block.ok_or(NoBlock::UnknownParent)?;
+    let of_parent: Vec<&Arc<Template>> = recent.on(&previous).collect();
+    let template = *of_parent.first().ok_or(NoBlock::UnknownParent)?;
+    let is_hard_enough =
+        template.is_solved_by(share.pow_hash()) && share.contents().min_header.bits.0 == template.bits.to_consensus();
+    if !is_hard_enough {
+        return Err(NoBlock::NotHardEnough);
+    }
+    let body = match &solved.transactions {
+        Some(listed) => listed_body(recent, share, listed, &of_parent, known)?,
+        None => of_branch(share, &of_parent)?,
+    };
+    let size: usize = body.transactions.iter().map(Bytes::len).sum();
+    let mut bytes = Vec::with_capacity(80 + 9 + solved.coinbase.len() + size + body.suffix.len());
+    bytes.extend_from_slice(&share.header());
+    let count = bitcoin::consensus::encode::VarInt::from(body.transactions.len() + 1);
+    bytes.extend_from_slice(&bitcoin::consensus::encode::serialize(&count));
+    bytes.extend_from_slice(&solved.coinbase);
+    body.transactions.iter().for_each(|raw| bytes.extend_from_slice(raw));
+    bytes.extend_from_slice(body.suffix);
+    Ok(FoundBlock {
+        hash: BlockHash::from_byte_array(share.hash().0),
+        previous_block: template.previous_block,
+        height: template.height,
+        bytes: bytes.into(),
+        finding: finding(solved),
+        judged_at: None,
+    })
 }
 
-impl Recent {
-    /// Adds a template, and drops those that are too many or too old.
-    pub fn keep(&mut self, template: &Arc<Template>) {
-        let of_pool = template.transactions.iter().map(|one| {
-            let pooled = self.raw.entry(one.wtxid.to_byte_array()).or_insert_with(|| one.clone());
-            TemplateTransaction { raw: pooled.raw.clone(), ..one.clone() }
-        });
-        let transactions: Arc<[TemplateTransaction]> = of_pool.collect();
-        self.templates.push_back(Arc::new(Template { transactions, ..Template::clone(template) }));
-        let mut parents: Vec<BlockHash> = Vec::new();
-        for template in self.templates.iter().rev() {
-            if !parents.contains(&template.previous_block) {
-                parents.push(template.previous_block);
-            }
-        }
-        parents.truncate(PARENTS_MAX);
-        let before = self.templates.len();
-        self.templates.retain(|template| parents.contains(&template.previous_block));
-        while self.templates.len() > TEMPLATES_MAX {
-            self.templates.pop_front();
-        }
-        if self.templates.len() < before {
-            let still: HashSet<Digest> = (self.templates.iter())
-                .flat_map(|template| template.transactions.iter().map(|one| one.wtxid.to_byte_array()))
-                .collect();
-            self.raw.retain(|wtxid, _| still.contains(wtxid));
-        }
+/// Looks up the transactions listed by a share.
+fn listed_body<'a>(
+    recent: &RecentTemplates,
+    share: &Share,
+    listed: &[Digest],
+    templates: &[&'a Arc<Template>],
+    known: &TransactionLookup,
+) -> Result<Body<'a>, NoBlock> {
+    let find = |wtxid: &Digest| recent.find(wtxid).map(|one| one.raw.clone()).or_else(|| known(wtxid));
+    let transactions: Vec<Bytes> = listed.iter().filter_map(find).collect();
+    if transactions.len() < listed.len() {
+        return Err(NoBlock::MissingTransactions(listed.len() - transactions.len(), listed.len()));
     }
-
-    /// Transactions for checking shares that list theirs.
-    pub fn transactions(&self) -> KnownTransactions {
-        let facts = self.raw.iter().map(|(wtxid, one)| {
-            // Weight counts the stripped size three times and the full size once.
-            let stripped = one.weight.saturating_sub(one.raw.len() as u64) / 3;
-            let stripped_size = u32::try_from(stripped).unwrap_or(u32::MAX);
-            (*wtxid, KnownTransaction { fee: Some(one.fee), stripped_size })
-        });
-        facts.collect()
-    }
-
-    /// Rebuilds the block of a share.
-    ///
-    /// # Errors
-    /// [`NoBlock`].
-    pub fn block_of(&self, solved: &SolvedShare, known: &TransactionLookup) -> Result<FoundBlock, NoBlock> {
-        let share = &*solved.share;
-        let previous = share.contents().min_header.previous_block.ok_or(NoBlock::UnknownParent)?;
-        let of_parent: Vec<&Arc<Template>> = (self.templates.iter().rev())
-            .filter(|template| template.previous_block.to_byte_array() == previous)
-            .collect();
-        let template = *of_parent.first().ok_or(NoBlock::UnknownParent)?;
-        let is_hard_enough = template.is_solved_by(share.pow_hash())
-            && share.contents().min_header.bits.0 == template.bits.to_consensus();
-        if !is_hard_enough {
-            return Err(NoBlock::NotHardEnough);
-        }
-        let body = match &solved.transactions {
-            Some(listed) => self.listed(share, listed, &of_parent, known)?,
-            None => of_branch(share, &of_parent)?,
-        };
-        let size: usize = body.transactions.iter().map(Bytes::len).sum();
-        let mut bytes = Vec::with_capacity(80 + 9 + solved.coinbase.len() + size + body.suffix.len());
-        bytes.extend_from_slice(&share.header());
-        let count = bitcoin::consensus::encode::VarInt::from(body.transactions.len() + 1);
-        bytes.extend_from_slice(&bitcoin::consensus::encode::serialize(&count));
-        bytes.extend_from_slice(&solved.coinbase);
-        body.transactions.iter().for_each(|raw| bytes.extend_from_slice(raw));
-        bytes.extend_from_slice(body.suffix);
-        Ok(FoundBlock {
-            hash: BlockHash::from_byte_array(share.hash().0),
-            previous_block: template.previous_block,
-            height: template.height,
-            bytes: bytes.into(),
-            finding: finding(solved),
-            judged_at: None,
-        })
-    }
-
-    /// Looks up the transactions listed by a share.
-    fn listed<'a>(
-        &'a self,
-        share: &Share,
-        listed: &[Digest],
-        templates: &[&'a Arc<Template>],
-        known: &TransactionLookup,
-    ) -> Result<Body<'a>, NoBlock> {
-        let find = |wtxid: &Digest| self.raw.get(wtxid).map(|one| one.raw.clone()).or_else(|| known(wtxid));
-        let transactions: Vec<Bytes> = listed.iter().filter_map(find).collect();
-        if transactions.len() < listed.len() {
-            return Err(NoBlock::MissingTransactions(listed.len() - transactions.len(), listed.len()));
-        }
-        check_witnesses(share, listed)?;
-        Ok(Body { transactions, suffix: suffix_of(listed, templates)? })
-    }
+    check_witnesses(share, listed)?;
+    Ok(Body { transactions, suffix: suffix_of(listed, templates)? })
 }
 
 /// The part of a block after its coinbase.

@@ -1,7 +1,7 @@
 //! The owner of the share chain as the rest of the node sees it: peers' shares in, what follows from them out.
 
 use p2pool::chain::store::Store;
-use p2pool::chain::{ChainEvent, Config, Handle, Heights, Owner, Query, Received, load, load_read_only};
+use p2pool::chain::{ChainEvent, Config, Handle, Owner, ParentFeed, Query, Received, load, load_read_only};
 use p2pool::runtime::disk::DiskHealth;
 use sharechain::chain::Sharechain;
 use sharechain::share::{Share, ShareHash};
@@ -50,12 +50,13 @@ impl Running {
     fn start(
         network: &'static sharechain::coin::Network,
         dir: &Path,
-        load: impl FnOnce(&Config, Heights) -> Loaded,
+        load: impl FnOnce(&Config, ParentFeed) -> Loaded,
     ) -> Running {
         let config = Config { network, data_dir: dir.to_owned(), legacy: None, disk: DiskHealth::new() };
         let (wanted, wanted_heights) = mpsc::channel(1000);
         let (known_sender, known) = watch::channel(Arc::default());
-        let (handle, mut owner) = load(&config, Heights { wanted, known }).unwrap();
+        let (handle, mut owner) =
+            load(&config, ParentFeed { wanted, known, templates: watch::channel(Arc::default()).1 }).unwrap();
         let stop = CancellationToken::new();
         let solved = owner.take_solved().unwrap();
         let events = handle.events.subscribe();

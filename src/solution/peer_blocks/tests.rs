@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::runtime::clock::unix_second;
-use crate::template::TemplateParts;
+use crate::template::{TemplateParts, TemplateSender};
 use crate::work::{Config, Payout, Ticket, WorkParts, WorkSet};
 use bitcoin::absolute::LockTime;
 use bitcoin::consensus::serialize;
@@ -11,6 +11,7 @@ use bitcoin::{Amount, CompactTarget, OutPoint, ScriptBuf, Sequence, Transaction,
 use proptest::prelude::*;
 use sharechain::chain::Sharechain;
 use sharechain::coin::{Network, from_toml};
+use std::collections::HashMap;
 use stratum::mining::job::LastRoot;
 use stratum::mining::submission::Submission;
 use stratum::{Epochs, Work};
@@ -107,10 +108,10 @@ fn found(network: &'static Network, chain: &mut Sharechain, template: &Arc<Templ
     (solved, block)
 }
 
-fn recent(templates: &[&Arc<Template>]) -> Recent {
-    let mut recent = Recent::default();
-    templates.iter().for_each(|template| recent.keep(template));
-    recent
+fn recent(templates: &[&Arc<Template>]) -> Arc<RecentTemplates> {
+    let sender = TemplateSender::default();
+    templates.iter().for_each(|template| sender.send(Template::clone(template)));
+    sender.recent().borrow().clone()
 }
 
 fn nothing() -> TransactionLookup {
@@ -125,7 +126,7 @@ fn a_peers_block_from_a_template_that_is_held_here_is_made_again_to_the_byte() {
         let theirs = template(count, |_| {});
         let (solved, block) = found(network, &mut chain, &theirs);
         let other = template(count + 5, |parts| parts.transactions.reverse());
-        let made = recent(&[&theirs, &other]).block_of(&solved, &nothing()).unwrap();
+        let made = block_of(&recent(&[&theirs, &other]), &solved, &nothing()).unwrap();
         assert_eq!(made.bytes, block, "{count} transactions");
         assert_eq!((made.height, made.previous_block), (101, theirs.previous_block));
         assert_eq!(made.hash.to_byte_array(), solved.share.hash().0);
@@ -139,7 +140,7 @@ fn a_block_of_a_templates_first_part_is_made_too() {
     let full = template(40, |_| {});
     for kept in [0, 1, 17, 31, 32, 39] {
         let (solved, block) = found(network, &mut chain, &full.truncated(kept));
-        assert_eq!(recent(&[&full]).block_of(&solved, &nothing()).unwrap().bytes, block, "{kept} kept");
+        assert_eq!(block_of(&recent(&[&full]), &solved, &nothing()).unwrap().bytes, block, "{kept} kept");
     }
 }
 
@@ -149,8 +150,8 @@ fn what_cannot_be_a_block_is_refused_with_its_reason() {
     let mut chain = Sharechain::new(network);
     let theirs = template(12, |_| {});
     let (solved, _) = found(network, &mut chain, &theirs);
-    let reason = |ours: &Arc<Template>| recent(&[ours]).block_of(&solved, &nothing()).unwrap_err();
-    assert_eq!(recent(&[]).block_of(&solved, &nothing()), Err(NoBlock::UnknownParent));
+    let reason = |ours: &Arc<Template>| block_of(&recent(&[ours]), &solved, &nothing()).unwrap_err();
+    assert_eq!(block_of(&recent(&[]), &solved, &nothing()), Err(NoBlock::UnknownParent));
     let elsewhere = template(12, |parts| parts.previous_block = BlockHash::from_byte_array([8; 32]));
     assert_eq!(reason(&elsewhere), NoBlock::UnknownParent);
     let harder = template(12, |parts| parts.bits = CompactTarget::from_consensus(0x1d00_ffff));
@@ -167,11 +168,11 @@ fn an_extension_block_goes_with_its_whole_template_only() {
     let mut chain = Sharechain::new(network);
     let full = template(9, |parts| parts.suffix = vec![1, 0xaa, 0xbb]);
     let (solved, block) = found(network, &mut chain, &full);
-    let made = recent(&[&full]).block_of(&solved, &nothing()).unwrap();
+    let made = block_of(&recent(&[&full]), &solved, &nothing()).unwrap();
     assert_eq!(made.bytes, block);
     assert!(made.bytes.ends_with(&[1, 0xaa, 0xbb]));
     let (solved, _) = found(network, &mut chain, &full.truncated(5));
-    assert_eq!(recent(&[&full]).block_of(&solved, &nothing()), Err(NoBlock::MissingExtension));
+    assert_eq!(block_of(&recent(&[&full]), &solved, &nothing()), Err(NoBlock::MissingExtension));
 }
 
 #[test]
@@ -186,35 +187,14 @@ fn a_block_that_lists_its_transactions_is_made_of_those_known_from_anywhere() {
             assert_eq!(solved.transactions.as_ref().map(|listed| listed.len()), Some(count as usize));
             let ours = template(4, |_| {});
             let missing = NoBlock::MissingTransactions(count as usize - 4, count as usize);
-            assert_eq!(recent(&[&ours]).block_of(&solved, &nothing()), Err(missing));
+            assert_eq!(block_of(&recent(&[&ours]), &solved, &nothing()), Err(missing));
             let of_peers: HashMap<Digest, Bytes> =
                 (0..count).map(transaction).map(|one| (one.wtxid.to_byte_array(), one.raw)).collect();
             let known: TransactionLookup = Arc::new(move |wtxid| of_peers.get(wtxid).cloned());
-            let made = recent(&[&ours]).block_of(&solved, &known).unwrap();
+            let made = block_of(&recent(&[&ours]), &solved, &known).unwrap();
             assert_eq!(made.bytes, block, "version {version}");
         }
     }
-}
-
-#[test]
-fn templates_of_the_last_two_parents_are_held_and_no_transaction_twice() {
-    let mut recent = Recent::default();
-    for number in 0..30_u8 {
-        let parent = BlockHash::from_byte_array([number / 10; 32]);
-        recent.keep(&template(20, |parts| parts.previous_block = parent));
-        let parents: HashSet<BlockHash> = recent.templates.iter().map(|template| template.previous_block).collect();
-        assert!(parents.len() <= PARENTS_MAX && recent.templates.len() <= TEMPLATES_MAX);
-    }
-    assert_eq!(recent.templates.len(), TEMPLATES_MAX);
-    let (first, last) = (&recent.templates[0].transactions, &recent.templates[TEMPLATES_MAX - 1].transactions);
-    assert_eq!(first[3].raw.as_ptr(), last[3].raw.as_ptr());
-    recent.keep(&template(2, |parts| parts.previous_block = BlockHash::from_byte_array([8; 32])));
-    recent.keep(&template(2, |parts| parts.previous_block = BlockHash::from_byte_array([9; 32])));
-    assert_eq!((recent.templates.len(), recent.raw.len()), (2, 2));
-    let facts = recent.transactions();
-    let (one, raw) = (transaction(0), transaction(0).raw);
-    let size = facts[&one.wtxid.to_byte_array()].stripped_size;
-    assert_eq!(3 * u64::from(size) + raw.len() as u64, one.weight);
 }
 
 #[tokio::test]
@@ -224,15 +204,8 @@ async fn peers_blocks_go_the_way_of_our_own_and_our_own_do_not_go_twice() {
     let theirs = template(3, |_| {});
     let (solved, block) = found(network, &mut chain, &theirs);
     let (solved_sender, solved_receiver) = mpsc::channel(4);
-    let (_templates, templates) = watch::channel(Some(theirs));
-    let (_tips, tips) = watch::channel(None);
-    let inputs = Inputs {
-        templates,
-        tips,
-        known: nothing(),
-        transactions: Arc::new(watch::channel(Arc::default()).0),
-        sightings: mpsc::channel(1).0,
-    };
+    let (_templates, templates) = watch::channel(recent(&[&theirs]));
+    let inputs = Inputs { templates, known: nothing(), sightings: mpsc::channel(1).0 };
     let (blocks, mut made) = mpsc::channel(4);
     let task = tokio::spawn(run(solved_receiver, inputs, blocks));
     solved_sender.send(SolvedShare { is_own: true, ..solved.clone() }).await.unwrap();

@@ -67,8 +67,12 @@ fn sources(folder: &Path) -> routes::Sources {
     snapshot.waiting = Some("for a peer".into());
     let disk = DiskHealth::new();
     let config = chain::Config { network, data_dir: folder.to_owned(), legacy: None, disk: disk.clone() };
-    let heights = chain::Heights { wanted: mpsc::channel(1).0, known: watch::channel(Arc::default()).1 };
-    let (chain, _) = chain::load(&config, heights).unwrap();
+    let parent = chain::ParentFeed {
+        wanted: mpsc::channel(1).0,
+        known: watch::channel(Arc::default()).1,
+        templates: watch::channel(Arc::default()).1,
+    };
+    let (chain, _) = chain::load(&config, parent).unwrap();
     let recorder = metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder();
     let public = http::Sources {
         metrics: recorder.handle(),

@@ -1,5 +1,9 @@
 //! `Template`: a checked `getblocktemplate` answer, with the transactions' merkle branch precomputed.
 
+mod recent;
+
+pub use recent::{PARENTS_MAX, RecentTemplates, TEMPLATES_MAX, TemplateSender};
+
 use bitcoin::hashes::{Hash, sha256d};
 use bitcoin::{BlockHash, CompactTarget, Target, Txid, Wtxid};
 use bytes::Bytes;
@@ -288,7 +292,11 @@ pub(crate) mod tests {
         }
     }
 
-    fn transaction(seed: u8, weight: u64) -> TemplateTransaction {
+    pub(crate) fn transaction(seed: u8) -> TemplateTransaction {
+        weighing(seed, 1000)
+    }
+
+    fn weighing(seed: u8, weight: u64) -> TemplateTransaction {
         TemplateTransaction {
             raw: Bytes::from(vec![seed; 10]),
             txid: Txid::from_byte_array([seed; 32]),
@@ -316,7 +324,7 @@ pub(crate) mod tests {
 
     #[test]
     fn too_heavy_a_template_is_refused() {
-        let transactions = vec![transaction(1, 2_000_000), transaction(2, 2_000_001)];
+        let transactions = vec![weighing(1, 2_000_000), weighing(2, 2_000_001)];
         let parts = TemplateParts { transactions, ..parts() };
         assert_eq!(Template::new(parts, RULES).unwrap_err(), TemplateError::Weight(4_000_001));
     }
@@ -339,14 +347,14 @@ pub(crate) mod tests {
 
     #[test]
     fn transactions_that_a_large_coinbase_leaves_no_room_for_go_with_their_fees() {
-        let transactions = vec![transaction(1, 2_000_000), transaction(2, 1_990_000), transaction(3, 400)];
+        let transactions = vec![weighing(1, 2_000_000), weighing(2, 1_990_000), weighing(3, 400)];
         let full = Arc::new(Template::new(TemplateParts { transactions, ..parts() }, RULES).unwrap());
         assert_eq!(full.fitting(4000, 400), 3, "nothing is left out without need");
         assert!(Arc::ptr_eq(&full.truncated(3), &full));
         assert_eq!(full.fitting(40_000, 400), 1, "what follows a left-out transaction may depend on it");
         let fewer = full.truncated(1);
         assert_eq!(fewer.coinbase_value, full.coinbase_value - 2000);
-        let alone = TemplateParts { transactions: vec![transaction(1, 2_000_000)], ..parts() };
+        let alone = TemplateParts { transactions: vec![weighing(1, 2_000_000)], ..parts() };
         let alone = Template::new(alone, RULES).unwrap();
         assert_eq!((&fewer.branch, fewer.witness_root), (&alone.branch, alone.witness_root));
         assert_eq!(full.fitting(4000, BLOCK_SIGOPS_MAX - 8), 2);
@@ -358,12 +366,10 @@ pub(crate) mod tests {
     #[test]
     fn new_transactions_alone_do_not_supersede_but_the_first_ones_and_a_new_block_do() {
         let empty = Template::new(parts(), RULES).unwrap();
-        let one = Template::new(TemplateParts { transactions: vec![transaction(1, 400)], ..parts() }, RULES).unwrap();
-        let two = Template::new(
-            TemplateParts { transactions: vec![transaction(1, 400), transaction(2, 400)], ..parts() },
-            RULES,
-        )
-        .unwrap();
+        let one = Template::new(TemplateParts { transactions: vec![weighing(1, 400)], ..parts() }, RULES).unwrap();
+        let two =
+            Template::new(TemplateParts { transactions: vec![weighing(1, 400), weighing(2, 400)], ..parts() }, RULES)
+                .unwrap();
         let next =
             Template::new(TemplateParts { previous_block: BlockHash::from_byte_array([8; 32]), ..parts() }, RULES)
                 .unwrap();
