@@ -65,7 +65,9 @@ fn parse(shown: &str, text: &str, node: &Command, problems: &mut Problems) -> Ve
         }
     };
     let mut entries: Vec<Entry> = Vec::new();
-    for (key, value) in &table {
+    let mut keys: Vec<_> = table.iter().collect();
+    keys.sort_by_key(|(key, _)| key.span().start);
+    for (key, value) in keys {
         let (name, source) = (key.get_ref().as_ref(), at(key.span().start));
         let place = format!("{source}: {}", printable(name));
         let mut refuse = |problem| problems.found.push(ConfigError::new(place.as_str(), problem));
@@ -264,6 +266,7 @@ mod tests {
         ] {
             assert!(error.contains(told), "{told} is missing in:\n{error}");
         }
+        assert!(error.lines().is_sorted(), "they are in the order of the file:\n{error}");
     }
 
     #[test]

@@ -13,7 +13,7 @@ use super::environment::Environment;
 use super::file;
 use super::options::check;
 use super::places::FILE_OPTION;
-use super::problems::{Problems, Source};
+use super::problems::{ConfigError, Problems, Source};
 
 /// A command line that is understood as far as its subcommand.
 pub(super) struct Asked {
@@ -121,7 +121,8 @@ impl Asked {
         let Some((subcommand, _)) = self.given.subcommand() else { return };
         for arg in self.command.get_arguments().filter(|arg| is_given(&self.given, arg.get_id().as_str())) {
             let name = label(arg, &Source::CommandLine);
-            problems.add("subcommand", format!("`{name}` does not go with `{subcommand}`, or must stand after it"));
+            let problem = format!("`{name}` does not go with `{subcommand}`, or must stand after it");
+            problems.found.push(ConfigError::new("subcommand", problem));
         }
     }
 }

@@ -82,7 +82,7 @@ fn one_word_is_the_password_and_two_are_user_and_password() {
 #[test]
 fn a_subcommand_wins_over_a_password_spelled_like_it() {
     assert!(matches!(read(&["demo"]), Ok(Config::Demo(_))));
-    assert!(problems(&["alice", "demo"]).contains("`[USER] PASSWORD` does not go with `demo`"));
+    assert!(problems(&["alice", "demo"]).contains("subcommand: `[USER] PASSWORD` does not go with `demo`"));
     assert!(problems(&["--fee", "1", "demo"]).contains("`--fee` does not go with `demo`"));
 }
 
