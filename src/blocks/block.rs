@@ -1,4 +1,4 @@
-//! Blocks that were found, and what becomes of them: plain data that finder, journal and daemon share.
+//! Found blocks and their outcomes: plain data shared by finder, journal and daemon.
 
 use bitcoin::BlockHash;
 use bytes::Bytes;
@@ -6,17 +6,17 @@ use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::time::Instant;
 
-/// Who found a block, and what it pays: the same in the journal, in its record, and in announcements. Each puts it between
-/// the fields that it has itself, so its order is that of the files.
+/// Finder and payout of a block, as in the journal, in its record, and in announcements. Each flattens it between its
+/// own fields, so the order of fields is that of the files.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Finding {
-    /// What its coinbase pays in all, in satoshis.
+    /// Total of the coinbase, in satoshis.
     pub value: u64,
-    /// Whom its coinbase pays, in words for people (an address).
+    /// Payee of the coinbase for display (an address).
     pub payee: String,
-    /// The worker that found it, or the peer whose share it is.
+    /// Worker that found it, or the peer whose share it is.
     pub finder: String,
-    /// Whether miners of this node found it. Files of before this was noted are about our own blocks, but for a few.
+    /// True if a miner of this node found it. Files older than this field are nearly all about our own blocks.
     #[serde(default = "yes")]
     pub is_ours: bool,
 }
@@ -26,49 +26,46 @@ fn yes() -> bool {
 }
 
 impl Finding {
-    /// Longest text of others that is kept of it, in characters.
+    /// Maximum length of its texts, in characters.
     pub const TEXT_MAX: usize = 300;
 
-    /// The same with its texts cut to [`Self::TEXT_MAX`]: names and addresses are a stranger's.
+    /// Returns a copy with texts cut to [`Self::TEXT_MAX`]: names and addresses come from strangers.
     pub fn shortened(&self) -> Self {
         Self { payee: shortened(&self.payee), finder: shortened(&self.finder), ..*self }
     }
 }
 
-/// The beginning of `text`, [`Finding::TEXT_MAX`] characters at most.
+/// Returns the first [`Finding::TEXT_MAX`] characters of `text`.
 pub(super) fn shortened(text: &str) -> String {
     text.chars().take(Finding::TEXT_MAX).collect()
 }
 
-/// A block that meets its target, ready to be sent.
+/// A block that meets its target, ready to be submitted.
 #[derive(Clone, PartialEq, Eq)]
 pub struct FoundBlock {
-    /// Its hash.
     pub hash: BlockHash,
-    /// The block before it.
+    /// Hash of its parent.
     pub previous_block: BlockHash,
-    /// Its height.
     pub height: u32,
-    /// The whole block as it goes over the wire, witnesses included.
+    /// The whole block in wire format, witnesses included.
     pub bytes: Bytes,
-    /// Who found it, and what it pays.
     pub finding: Finding,
-    /// When its submission was judged, which is when its miner was answered; `None` for peers' blocks and the journal's.
+    /// Time at which its solution was judged and its miner answered; `None` for blocks of peers and the journal.
     pub judged_at: Option<Instant>,
 }
 
-/// A peer's share that says that it solves its block, which cannot be made here.
+/// A peer's share that claims to solve its block, which cannot be assembled here.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sighting {
-    /// The block's hash, and the share's.
+    /// Hash of both the block and the share.
     pub hash: BlockHash,
-    /// The block before it.
+    /// Hash of the block's parent, if known.
     pub previous_block: Option<BlockHash>,
-    /// Its height. Without it the share builds on a block that is not known here, and may be no block at all.
+    /// `None` if the share builds on an unknown block: it may be no block at all.
     pub height: Option<u32>,
-    /// Who sent the share, and what the block pays as the share says.
+    /// The peer that sent the share, and the payout that the share claims.
     pub finding: Finding,
-    /// Why the block could not be made here.
+    /// Reason why the block could not be assembled here.
     pub not_made: String,
 }
 
@@ -78,43 +75,41 @@ impl fmt::Debug for FoundBlock {
     }
 }
 
-/// What became of a block.
+/// Outcome of submitting a block, by one route or overall.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BlockReport {
-    /// Which block.
     pub block: FoundBlock,
-    /// The route that this is about; `None` for the final word on the block.
+    /// The route; `None` for the verdict on the block.
     pub route: Option<&'static str>,
-    /// What happened.
     pub outcome: Outcome,
 }
 
-/// How an attempt to get a block accepted ended.
+/// Result of an attempt to get a block accepted.
 ///
-/// Only [`Accepted`](Self::Accepted) and [`Rejected`](Self::Rejected) end a submission. A rejection is always the daemon's
-/// own answer to `submitblock`: neither a lost connection nor a missing parent says anything about a block.
+/// Only [`Accepted`](Self::Accepted) and [`Rejected`](Self::Rejected) end a submission. A rejection is always the
+/// daemon's own answer to `submitblock`: a lost connection or a missing parent says nothing about a block.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "outcome", content = "reason", rename_all = "snake_case")]
 pub enum Outcome {
     /// It is in the daemon's best chain.
     Accepted,
-    /// The daemon has it, but another block of its height is in the best chain. Offered until that one is 100 deep.
+    /// The daemon has it, but a competitor of its height is in the best chain. Offered until that one is 100 deep.
     Stale,
-    /// It breaks a rule, in the words of the daemon's answer to `submitblock`.
+    /// It breaks a consensus rule; the reason is the daemon's answer to `submitblock`.
     Rejected(String),
-    /// The daemon cannot judge it yet: it lacks the block before it, or its clock or its chain is behind. Tried again.
+    /// The daemon cannot judge it yet: it lacks the parent, or its clock or chain is behind. Retried.
     Waiting(String),
-    /// The route failed, so the daemon's opinion is not known. Tried again.
+    /// The route failed, so the daemon's verdict is unknown. Retried.
     Failed(String),
 }
 
 impl Outcome {
-    /// Whether another attempt could not change it.
+    /// True if another attempt cannot change it.
     pub fn is_final(&self) -> bool {
         matches!(self, Self::Accepted | Self::Rejected(_))
     }
 
-    /// The daemon's reason, where there is one.
+    /// Returns the reason, for outcomes that have one.
     pub fn reason(&self) -> Option<&str> {
         match self {
             Self::Accepted | Self::Stale => None,
@@ -122,7 +117,7 @@ impl Outcome {
         }
     }
 
-    /// A word for metrics and logs.
+    /// Label for metrics, logs and file names.
     pub fn word(&self) -> &'static str {
         match self {
             Self::Accepted => "accepted",

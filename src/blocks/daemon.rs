@@ -1,41 +1,38 @@
-//! What a daemon does for blocks, real or embedded: takes them by one or more routes, and says where they stand.
+//! Interface to the daemon, real or embedded: routes that submit blocks, and queries for a block's position.
 
 use bitcoin::BlockHash;
 use futures::future::BoxFuture;
 
 use super::block::{FoundBlock, Outcome};
 
-/// Where a block stands, as the daemon sees it.
+/// Position of a block relative to the daemon's best chain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BlockPosition {
     /// In the best chain.
     InChain {
-        /// Its height.
         height: u32,
         /// Blocks from it to the tip, itself included.
         confirmations: u32,
     },
-    /// Known, and not in the best chain.
+    /// Known, but not in the best chain.
     Beside {
-        /// Its height.
         height: u32,
     },
-    /// Not known.
     Unknown,
 }
 
-/// Knows the chain.
+/// Access to the daemon's view of the chain.
 pub trait Explorer: std::fmt::Debug + Send + Sync {
-    /// Where a block stands, or why that is not known just now.
+    /// Looks up a block's position; an error if the daemon does not answer.
     fn place<'a>(&'a self, hash: &'a BlockHash) -> BoxFuture<'a, Result<BlockPosition, String>>;
 }
 
-/// One way for a block to reach the daemon.
+/// One way to submit a block to the daemon.
 pub trait Route: Send + Sync + 'static {
-    /// What metrics, logs and reports call it: `rpc`, `p2p`, `embedded`.
+    /// Name in metrics, logs and reports: `rpc`, `p2p`, `embedded`.
     fn name(&self) -> &'static str;
 
-    /// Makes one attempt, and says what is known of the block afterwards. Must end by itself: an attempt that hangs is
-    /// an [`Outcome::Failed`] after a timeout of the route's own.
+    /// Makes one attempt and returns its outcome. The route enforces its own timeout: an attempt that hangs ends as
+    /// [`Outcome::Failed`].
     fn attempt<'a>(&'a self, block: &'a FoundBlock) -> BoxFuture<'a, Outcome>;
 }

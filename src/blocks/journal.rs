@@ -1,12 +1,12 @@
-//! Found blocks on disk, so that a block outlives a crash between "found" and "accepted".
+//! Found blocks on disk, so that a block survives a crash between "found" and "accepted".
 //!
-//! One file per block in `found_blocks`, named `HEIGHT-HASH.STATE`. The content is a line of JSON, the block as it goes
-//! over the wire, and a checksum over both. The state is in the name, so that a change of state is one rename:
+//! One file per block in `found_blocks`, named `HEIGHT-HASH.STATE`. It holds a line of JSON, the block in wire format,
+//! and a checksum over both. The state is in the name, so that a change of state is one rename:
 //!
-//! | state | what becomes of it at the next start |
+//! | state | at the next start |
 //! | --- | --- |
-//! | `block` | submitted again: its fate is not known |
-//! | `stale` | submitted again: another block of its height was first, which a reorganisation may undo |
+//! | `block` | submitted again: its outcome is unknown |
+//! | `stale` | submitted again: a reorganisation may still replace its competitor |
 //! | `rejected` | submitted once more over RPC, whose answer decides |
 //! | `accepted` | kept until its coinbase can be spent |
 
@@ -27,29 +27,29 @@ use crate::runtime::disk::{DiskHealth, Part};
 /// The only format so far.
 const VERSION: u32 = 1;
 
-/// Longest file that is read back, in bytes: a block of four million and some words.
+/// Maximum size of a file, in bytes: a block of four million, and a header.
 const FILE_BYTES_MAX: u64 = 5_000_000;
 
-/// Blocks that are read back at a time: each may have megabytes.
+/// Maximum number of blocks read at a time: each may be megabytes.
 const KEPT_MAX: usize = 200;
 
-/// Rejected blocks that are kept for a person to look at, and as many damaged ones.
+/// Number of rejected files kept for inspection, and of damaged ones.
 const LOOKED_AT_MAX: usize = 20;
 
 const CHECKSUM_BYTES: usize = 32;
 
-/// Written but not yet renamed: `write` was cut short, perhaps after the last byte.
+/// Written but not yet renamed: `write` was interrupted, perhaps after the last byte.
 const UNWRITTEN: &str = "tmp";
 /// To be submitted.
 const UNFINISHED: &str = "block";
-/// Another block of its height was there first.
+/// A competitor of its height was first.
 const STALE: &str = "stale";
-/// It breaks a rule.
+/// It breaks a consensus rule.
 const REJECTED: &str = "rejected";
-/// Cannot be read; for a person to look at.
+/// Unreadable; kept for inspection.
 const DAMAGED: &str = "damaged";
 
-/// The folder of found blocks. Clones share it.
+/// Handle to the folder of found blocks. Clones share it.
 #[derive(Debug, Clone)]
 pub struct Journal {
     data_dir: DataDir,
@@ -63,30 +63,29 @@ pub struct Entry {
     path: PathBuf,
 }
 
-/// What a restart finds.
+/// Journal files that a restart has to handle.
 #[derive(Debug, Default)]
 pub struct Unfinished {
-    /// Blocks whose fate is not known, and those that came second; the latter without their bytes.
+    /// Blocks without a verdict, and stale ones; the latter without their bytes.
     pub blocks: Vec<(FoundBlock, Entry)>,
-    /// Blocks that were rejected, as an earlier version or an earlier run has it, without their bytes: each is read when
-    /// its turn comes.
+    /// Blocks that an earlier run or an earlier version holds for rejected, without their bytes: each is read when its
+    /// turn comes.
     pub rejected: Vec<(FoundBlock, Entry)>,
-    /// Files that cannot be read, set aside under a new name, with the reason.
+    /// Unreadable files, set aside under a new name, with the reason.
     pub damaged: Vec<(PathBuf, DamageError)>,
 }
 
-/// A block's file, whatever became of it.
+/// A block's file in any state.
 #[derive(Debug)]
 pub struct Kept {
-    /// The block.
     pub block: FoundBlock,
-    /// The final word on it; none while there is none. What a rejection's reason was is in the log.
+    /// Verdict, if there is one. The reason of a rejection is in the log only.
     pub outcome: Option<Outcome>,
-    /// When the file was written.
+    /// Modification time of the file.
     pub modified: SystemTime,
 }
 
-/// A disk that does not do what it is asked.
+/// A failed disk operation.
 #[derive(Debug, Error)]
 #[error("cannot {action} {path}: {cause}")]
 pub struct JournalError {
@@ -95,26 +94,24 @@ pub struct JournalError {
     cause: io::Error,
 }
 
-/// Why a file is no entry.
+/// Reason why a file cannot be decoded.
 #[derive(Debug, PartialEq, Eq, Error)]
 pub enum DamageError {
-    /// The disk would not give it.
     #[error("cannot be read: {0}")]
     Unreadable(String),
-    /// Too short or too long to be one.
-    #[error("{0} bytes are no found block")]
+    /// Too short or too long.
+    #[error("length of {0} bytes is out of range")]
     Length(u64),
     /// Torn, or changed since.
-    #[error("its checksum is wrong")]
+    #[error("checksum is wrong")]
     Checksum,
-    /// Its first line cannot be understood.
-    #[error("its first line is no header: {0}")]
+    #[error("invalid header: {0}")]
     Header(String),
     /// Written by a later version.
-    #[error("format {0} is not known")]
+    #[error("unknown format {0}")]
     Version(u32),
     /// Name and content disagree.
-    #[error("it holds block {0} under another one's name")]
+    #[error("file name does not match the hash of its block, {0}")]
     Hash(BlockHash),
 }
 
@@ -129,10 +126,10 @@ struct Header {
 }
 
 impl Journal {
-    /// Opens the journal in `data_dir`, making its folder if there is none.
+    /// Opens the journal in `data_dir`, creating its folder if there is none.
     ///
     /// # Errors
-    /// The folder cannot be made.
+    /// The folder cannot be created.
     pub fn open(data_dir: &DataDir, disk: DiskHealth) -> Result<Self, JournalError> {
         let folder = folder_in(data_dir.path());
         fs::create_dir_all(&folder).map_err(failed("create", &folder))?;
@@ -144,7 +141,7 @@ impl Journal {
         self.disk.report(Part::Journal, trouble);
     }
 
-    /// Whether this process may write to it; until then, another one does.
+    /// True once this process may write to it; until then, another process does.
     pub fn is_ours(&self) -> bool {
         self.data_dir.is_ours()
     }
@@ -154,10 +151,10 @@ impl Journal {
         self.data_dir.ours().await;
     }
 
-    /// Writes `block`, so that a restart of the process finds it. Only [`Entry::sync`] makes it outlive the machine.
+    /// Writes `block`, so that a restart of the process finds it. Only [`Entry::sync`] protects it from a power cut.
     ///
     /// # Errors
-    /// The disk is full, or gone.
+    /// The disk is full, or unavailable.
     pub fn write(&self, block: &FoundBlock) -> Result<Entry, JournalError> {
         let path = self.folder.join(format!("{:07}-{}.{UNFINISHED}", block.height, block.hash));
         let unwritten = path.with_extension(UNWRITTEN);
@@ -167,8 +164,8 @@ impl Journal {
         Ok(Entry { path })
     }
 
-    /// The blocks that were not finished when the process last ended. Files that cannot be read are set aside: they must
-    /// keep nobody from starting.
+    /// Returns the blocks that were unfinished when the last process ended. Unreadable files are set aside: they must
+    /// not prevent a start.
     ///
     /// # Errors
     /// The folder cannot be listed.
@@ -185,7 +182,7 @@ impl Journal {
                 Ok(block) if is_rejected => found.rejected.push((without_bytes(block), Entry { path })),
                 Ok(block) if state == STALE => found.blocks.push((without_bytes(block), Entry { path })),
                 Ok(block) => {
-                    // Whole, though its rename was cut short: the block is as good as any.
+                    // Complete, though its rename was interrupted.
                     let whole = path.with_extension(UNFINISHED);
                     if state == UNWRITTEN {
                         fs::rename(&path, &whole).map_err(failed("rename", &path))?;
@@ -193,7 +190,7 @@ impl Journal {
                     found.blocks.retain(|(other, _)| other.hash != block.hash);
                     found.blocks.push((block, Entry { path: whole }));
                 }
-                // For a person to look at, as it is.
+                // Left as it is for inspection.
                 Err(_) if is_rejected => {}
                 Err(damage) => {
                     let aside = path.with_extension(DAMAGED);
@@ -207,7 +204,7 @@ impl Journal {
 }
 
 impl Journal {
-    /// Every block that has a file here and can be read, newest height first; `KEPT_MAX` at most.
+    /// Returns every readable block, highest first; `KEPT_MAX` at most.
     ///
     /// # Errors
     /// The folder cannot be listed.
@@ -228,7 +225,7 @@ impl Journal {
         Ok(kept.take(KEPT_MAX).collect())
     }
 
-    /// Reads the block with that hash back, whatever became of it.
+    /// Reads the block with that hash, whatever its state.
     ///
     /// # Errors
     /// The folder cannot be listed, or its file is damaged.
@@ -236,10 +233,10 @@ impl Journal {
         find_in(&self.folder, hash)
     }
 
-    /// Removes the file of a block that is settled. One that is still to be submitted stays.
+    /// Removes the file of an accepted or stale block. Others stay.
     ///
     /// # Errors
-    /// The disk refuses.
+    /// A disk operation failed.
     pub fn forget(&self, hash: &BlockHash) -> Result<(), JournalError> {
         let ending = format!("-{hash}");
         for path in self.paths()? {
@@ -252,11 +249,10 @@ impl Journal {
         Ok(())
     }
 
-    /// Removes the oldest files that are for a person to look at, rejected and damaged blocks, beyond
-    /// `LOOKED_AT_MAX` of either: each may have megabytes.
+    /// Removes the oldest rejected and damaged files beyond `LOOKED_AT_MAX` of either: each may be megabytes.
     ///
     /// # Errors
-    /// The disk refuses.
+    /// A disk operation failed.
     pub fn prune(&self) -> Result<(), JournalError> {
         for state in [REJECTED, DAMAGED] {
             let of_state = |path: &PathBuf| path.extension().is_some_and(|extension| extension == state);
@@ -272,13 +268,13 @@ impl Journal {
         Ok(())
     }
 
-    /// Every file, lowest block first.
+    /// Returns every file, lowest block first.
     fn paths(&self) -> Result<Vec<PathBuf>, JournalError> {
         paths_in(&self.folder)
     }
 }
 
-/// Reads a found block from the data directory of a node that need not run.
+/// Reads a found block from a data directory; no node has to run.
 ///
 /// # Errors
 /// The folder cannot be listed, or the block's file is damaged.
@@ -286,20 +282,14 @@ pub fn read(data_dir: &Path, hash: &BlockHash) -> Result<Option<FoundBlock>, Fin
     Ok(find_in(&folder_in(data_dir), hash)?.map(|(block, _)| block))
 }
 
-/// Why a block is not read back.
+/// Reason why a block cannot be read.
 #[derive(Debug, Error)]
 pub enum FindError {
-    /// The disk refuses.
     #[error(transparent)]
     Disk(#[from] JournalError),
-    /// Its file is there, and is no block.
-    #[error("{path} {reason}")]
-    Damaged {
-        /// The file.
-        path: String,
-        /// The damage.
-        reason: DamageError,
-    },
+    /// Its file exists, but cannot be decoded.
+    #[error("{path}: {reason}")]
+    Damaged { path: String, reason: DamageError },
 }
 
 fn folder_in(data_dir: &Path) -> PathBuf {
@@ -330,20 +320,20 @@ fn find_in(folder: &Path, hash: &BlockHash) -> Result<Option<(FoundBlock, Entry)
 }
 
 impl Entry {
-    /// Forces the block onto the disk itself. Takes long: keep it beside the submission, never before it.
+    /// Syncs the file and its folder to disk. Slow: run it beside the submission, never before it.
     ///
     /// # Errors
-    /// The disk refuses.
+    /// A disk operation failed.
     pub fn sync(&self) -> Result<(), JournalError> {
         let sync = |path: &Path| File::open(path).and_then(|file| file.sync_all()).map_err(failed("sync", path));
         sync(&self.path)?;
         self.path.parent().map_or(Ok(()), sync)
     }
 
-    /// Notes `outcome` in the file's name, for the next start and for people.
+    /// Records `outcome` in the file's name.
     ///
     /// # Errors
-    /// The file is gone, or cannot be renamed.
+    /// The file is missing, or cannot be renamed.
     pub fn mark(&mut self, outcome: &Outcome) -> Result<(), JournalError> {
         let renamed = self.path.with_extension(outcome.word());
         fs::rename(&self.path, &renamed).map_err(failed("rename", &self.path))?;
@@ -354,7 +344,7 @@ impl Entry {
     /// Reads the block again.
     ///
     /// # Errors
-    /// The file is gone or damaged.
+    /// The file is missing or damaged.
     pub fn load(&self) -> Result<FoundBlock, DamageError> {
         load(&self.path)
     }
@@ -362,7 +352,7 @@ impl Entry {
 
 #[cfg(test)]
 impl Journal {
-    /// The journal in a folder that nobody else uses.
+    /// Opens the journal in a folder that no other process uses.
     pub(crate) fn of_test(folder: &Path) -> Self {
         let data_dir = DataDir::open(folder, &sharechain::coin::BITCOIN_REGTEST).unwrap();
         assert!(data_dir.is_ours());

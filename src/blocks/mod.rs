@@ -1,8 +1,8 @@
-//! Found blocks: submitted and kept at once, followed until their coinbase can be spent, announced.
+//! Found blocks: submitted and written to disk at once, followed until their coinbase can be spent, announced.
 //!
 //! ```text
 //! FoundBlock ──▶ submit ──▶ every Route of the daemon ──BlockReport──▶ found ──events──▶ announce
-//!                  └──▶ journal: a file for each block
+//!                  └──▶ journal: one file per block
 //! ```
 
 pub mod announce;

@@ -1,4 +1,4 @@
-//! Reports on the submission of blocks, for every part of the node that follows it.
+//! Channel of reports on block submissions.
 
 use parking_lot::Mutex;
 use std::sync::Arc;
@@ -6,11 +6,11 @@ use tokio::sync::broadcast;
 
 use super::block::BlockReport;
 
-/// Reports kept for a subscriber that lags behind.
+/// Reports buffered for a lagging subscriber.
 pub const REPORTS_KEPT_MAX: usize = 256;
 
-/// Reports on found blocks. The first ones, of blocks that an earlier run left, come before any part of the node can
-/// listen: they are kept for one subscriber. Clones share it.
+/// Reports on found blocks. The first ones, on blocks of an earlier run, are sent before any task can subscribe, so
+/// they are kept for one subscriber. Clones share the channel.
 #[derive(Debug, Clone)]
 pub struct Reports {
     sender: broadcast::Sender<BlockReport>,
@@ -23,18 +23,18 @@ impl Reports {
         Self { sender, first: Arc::new(Mutex::new(Some(first))) }
     }
 
-    /// Every report from now on.
+    /// Subscribes to every report from now on.
     pub fn subscribe(&self) -> broadcast::Receiver<BlockReport> {
         self.sender.subscribe()
     }
 
-    /// Every report since the start, for the first caller; later ones get those from now on.
+    /// Subscribes the first caller to every report since the start, and later callers to those from now on.
     pub fn from_the_start(&self) -> broadcast::Receiver<BlockReport> {
         self.first.lock().take().unwrap_or_else(|| self.subscribe())
     }
 
     pub(super) fn send(&self, report: BlockReport) {
-        // Fails without subscribers, which loses nothing.
+        // Fails only without subscribers.
         let _ = self.sender.send(report);
     }
 }

@@ -1,4 +1,4 @@
-//! Runs the operator's command when something happens to a found block: one at a time, never for long.
+//! Runs the operator's command at each event of a found block: one at a time, with a timeout.
 
 use sharechain::coin::Network;
 use std::process::Stdio;
@@ -13,13 +13,13 @@ use tracing::{info, warn};
 use super::{Announcement, next};
 use crate::blocks::found::Event;
 
-/// How long a command may take before it is ended.
+/// Maximum run time of a command; it is killed then.
 const TIME_MAX: Duration = Duration::from_secs(60);
 
-/// What is shown of a failing command's complaint, in bytes.
+/// Bytes of a failing command's stderr that are logged.
 const COMPLAINT_BYTES_MAX: u64 = 1000;
 
-/// What no command is to inherit.
+/// Environment variables that commands must not inherit.
 const SECRETS: [&str; 2] = ["P2POOL_RPC_USER", "P2POOL_RPC_PASSWORD"];
 
 /// Runs `command` at each event until `stop`.
@@ -32,12 +32,12 @@ pub(super) async fn run(
     while let Some(event) = next(&mut events, "--announce-hook", &stop).await {
         let told = Announcement::new(&event, network);
         let ended = tokio::select! {
-            // It may go on without us.
+            // The command may continue after the node has stopped.
             () = stop.cancelled() => return,
             ended = execute(&command, &told, TIME_MAX) => ended,
         };
         match ended {
-            Ok(()) => info!(event = told.event, hash = told.hash, "--announce-hook was run"),
+            Ok(()) => info!(event = told.event, hash = told.hash, "--announce-hook command finished"),
             Err(reason) => warn!(event = told.event, hash = told.hash, reason, "--announce-hook failed"),
         }
     }
@@ -46,7 +46,7 @@ pub(super) async fn run(
 async fn execute(command: &str, told: &Announcement, time_max: Duration) -> Result<(), String> {
     let mut shell = Command::new("sh");
     shell.arg("-c").arg(command).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
-    // A group of its own, so that what it starts ends with it.
+    // Its own process group, so that its children are killed with it.
     shell.process_group(0);
     for secret in SECRETS {
         shell.env_remove(secret);
@@ -67,17 +67,17 @@ async fn execute(command: &str, told: &Announcement, time_max: Duration) -> Resu
     let Ok(ended) = ended else {
         end(&child);
         let _ = child.wait().await;
-        return Err(format!("it took longer than {time_max:?} and was ended"));
+        return Err(format!("killed after {time_max:?}"));
     };
     ended
 }
 
-/// Feeds the child, hears its complaint, and waits for its end.
+/// Writes the child's stdin, reads its stderr, and waits for its exit.
 async fn attend(child: &mut Child, json: String) -> Result<(), String> {
     let (input, errors) = (child.stdin.take(), child.stderr.take());
     let feed = async {
         if let Some(mut input) = input {
-            // Whoever does not read it does not want it.
+            // A command need not read its input.
             let _ = input.write_all(json.as_bytes()).await;
             let _ = input.write_all(b"\n").await;
         }
@@ -86,7 +86,7 @@ async fn attend(child: &mut Child, json: String) -> Result<(), String> {
         let mut complaint = Vec::new();
         if let Some(mut errors) = errors {
             let _ = (&mut errors).take(COMPLAINT_BYTES_MAX).read_to_end(&mut complaint).await;
-            // The rest is read, too, or the command would wait for ever to say it.
+            // The rest is drained, or the command would block on a full pipe.
             let _ = tokio::io::copy(&mut errors, &mut tokio::io::sink()).await;
         }
         String::from_utf8_lossy(&complaint).trim().replace(char::is_control, " ")
@@ -100,11 +100,11 @@ async fn attend(child: &mut Child, json: String) -> Result<(), String> {
     }
 }
 
-/// Ends a command and all that it has started.
+/// Kills a command and its children.
 fn end(child: &Child) {
     let group = child.id().and_then(|id| i32::try_from(id).ok()).and_then(rustix::process::Pid::from_raw);
     if let Some(group) = group {
-        // It may have ended by itself.
+        // Fails if it has just exited.
         let _ = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);
     }
 }
@@ -125,7 +125,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("out");
         let command = format!("{{ echo \"$P2POOL_BLOCK_EVENT $P2POOL_BLOCK_FINDER\"; cat; }} > {}", file.display());
-        // A name that would be two commands if the shell ever read it.
+        // A name that would be two commands if the shell evaluated it.
         execute(&command, &told("eve; touch evil"), TIME_MAX).await.unwrap();
         let text = std::fs::read_to_string(file).unwrap();
         let (environment, json) = text.split_once('\n').unwrap();
@@ -148,10 +148,10 @@ mod tests {
         let file = folder.path().join("pid");
         let command = format!("sleep 600 & echo $! > {}; wait", file.display());
         let error = execute(&command, &told("x"), Duration::from_secs(1)).await.unwrap_err();
-        assert!(error.contains("was ended"), "{error}");
+        assert!(error.contains("killed after"), "{error}");
         let pid: i32 = std::fs::read_to_string(file).unwrap().trim().parse().unwrap();
         let pid = rustix::process::Pid::from_raw(pid).unwrap();
-        // Until whoever inherited it has taken note of its end.
+        // A zombie remains until its new parent reaps it.
         let is_gone = || {
             let stat = std::fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero()));
             stat.map_or(true, |stat| stat.contains(") Z "))
@@ -162,6 +162,6 @@ mod tests {
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
-        panic!("what the command started still runs");
+        panic!("the command's child still runs");
     }
 }

@@ -1,5 +1,5 @@
-//! A bot in an IRC channel that tells of accepted blocks of the pool, as P2Pool's did (`--irc-announce`). Whoever else
-//! told of a block there is not repeated.
+//! IRC bot that announces the pool's accepted blocks, as P2Pool's did (`--irc-announce`). Blocks that another bot has
+//! announced in the channel are skipped.
 
 use futures::StreamExt;
 use irc_proto::{Command, Message, Response};
@@ -24,57 +24,55 @@ use super::{next, printable};
 use crate::blocks::found::{Event, EventKind};
 use crate::runtime::json_lines::LineCodec;
 
-/// Characters of a name that every server takes.
+/// Maximum length of a nick that every server accepts, in characters.
 const NICK_MAX: usize = 9;
 
-/// How long connecting, and each line that is sent, may take.
+/// Timeout for connecting, and for sending a line.
 const SEND_MAX: Duration = Duration::from_secs(30);
 
-/// After so long without a line the server is asked whether it is there, and after twice as long it is not.
+/// Idle time after which the server is pinged; after twice as long the connection is closed.
 const QUIET_MAX: Duration = Duration::from_secs(150);
 
-/// Pauses before connecting again, twice as long each time that it was for nothing.
+/// First and longest pause before reconnecting; it doubles after each failure.
 const PAUSE_FIRST: Duration = Duration::from_secs(10);
 const PAUSE_LONGEST: Duration = Duration::from_secs(600);
 
-/// The mean of the random time that others' blocks wait, so that of all bots one speaks, as P2Pool's.
+/// Mean of the random delay for others' blocks, so that only one of all bots announces a block, as P2Pool's did.
 const WAIT_MEAN: Duration = Duration::from_secs(60);
 
-/// Longest that one waits.
+/// Maximum of the random delay.
 const WAIT_MAX: Duration = Duration::from_secs(300);
 
-/// Blocks that may wait to be told of.
+/// Capacity of the queue of announcements.
 const WAITING_MAX: usize = 64;
 
-/// What was said in the channel lately, in lines.
+/// Lines of the channel that are remembered.
 const HEARD_MAX: usize = 100;
 
-/// Longest text of a line, in characters: a line has 512 bytes with everything.
+/// Maximum length of a message, in characters: a line has at most 512 bytes with its envelope.
 const TEXT_MAX: usize = 350;
 
-/// Where the bot is.
+/// Server, channel and nick of the bot.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
-    /// The server's name or IP address.
+    /// Host name or IP address of the server.
     pub host: String,
-    /// Its port.
     pub port: u16,
-    /// Whether to speak TLS.
+    /// Set to use TLS.
     pub tls: bool,
-    /// Where it speaks.
     pub channel: String,
-    /// What it is called; digits are added where somebody else is.
+    /// Nick of the bot; digits are added if it is in use.
     pub nick: String,
 }
 
-/// Ports without and with TLS.
+/// Default port without TLS.
 pub const PORT: u16 = 6667;
-/// See [`PORT`].
+/// Default port with TLS.
 pub const TLS_PORT: u16 = 6697;
 
 impl Config {
-    /// Where P2Pool's nodes of `network` meet, on the IRC network that the free software projects of its old one moved to;
-    /// under a name that no other node has.
+    /// Returns the channel of P2Pool's nodes on `network`, on Libera Chat, where free software projects moved from
+    /// P2Pool's old IRC network; with a random nick.
     pub fn on(network: &Network) -> Self {
         let channel = match network.name {
             "bitcoin" => "#p2pool",
@@ -97,7 +95,7 @@ impl fmt::Display for Config {
     }
 }
 
-/// TLS as a browser speaks it, with the roots that browsers trust.
+/// Returns a TLS configuration with the root certificates that browsers trust.
 pub(super) fn public_roots() -> Arc<ClientConfig> {
     client_config(RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() })
 }
@@ -109,7 +107,7 @@ fn client_config(roots: RootCertStore) -> Arc<ClientConfig> {
     Arc::new(config.with_root_certificates(roots).with_no_client_auth())
 }
 
-/// Tells of accepted blocks until `stop`.
+/// Announces accepted blocks until `stop`.
 pub(super) async fn run(
     config: Config,
     tls: Arc<ClientConfig>,
@@ -148,7 +146,7 @@ enum Ended {
     Broken(String),
 }
 
-/// What is to be said, and what others have said.
+/// Announcements waiting to be sent, and the channel's latest lines.
 struct Outbox {
     network: &'static Network,
     waiting: VecDeque<(Instant, String, String)>,
@@ -166,7 +164,7 @@ impl Outbox {
         if self.waiting.len() == WAITING_MAX {
             self.waiting.pop_front();
         }
-        // Whoever found it is the first to know.
+        // The finder's node announces first.
         let wait = if record.finding.is_ours { Duration::ZERO } else { random_wait(self.wait_mean) };
         let name = self.network.name.to_uppercase();
         let height = record.height.map_or_else(|| "?".to_owned(), |height| height.to_string());
@@ -175,12 +173,12 @@ impl Outbox {
         self.waiting.push_back((Instant::now() + wait, hash, text));
     }
 
-    /// When the next is due.
+    /// Returns the time at which the next announcement is due.
     fn due(&self) -> Option<Instant> {
         self.waiting.iter().map(|(due, ..)| *due).min()
     }
 
-    /// The texts that are due and that nobody has said.
+    /// Returns the due texts whose blocks were not announced in the channel yet.
     fn take_due(&mut self, now: Instant) -> Vec<String> {
         let (due, waiting) = self.waiting.drain(..).partition::<VecDeque<_>, _>(|(due, ..)| *due <= now);
         self.waiting = waiting;
@@ -196,7 +194,7 @@ impl Outbox {
     }
 }
 
-/// A time from an exponential distribution.
+/// Returns a random delay from an exponential distribution.
 fn random_wait(mean: Duration) -> Duration {
     mean.mul_f64(-(1.0 - fastrand::f64()).ln()).min(WAIT_MAX)
 }
@@ -234,7 +232,7 @@ impl Session<'_> {
         let mut reader = FramedRead::new(reader, LineCodec::default());
         match self.talk(&mut reader, &mut writer, events, stop).await {
             Ok(()) => {
-                let _ = send(&mut writer, Command::QUIT(Some("p2pool ends".to_owned()))).await;
+                let _ = send(&mut writer, Command::QUIT(Some("p2pool is stopping".to_owned()))).await;
                 Ended::Stopped
             }
             Err(reason) => Ended::Broken(reason),
@@ -263,14 +261,14 @@ impl Session<'_> {
                     let line = line.ok_or("the server closed the connection")?.map_err(|error| error.to_string())?;
                     (quiet_until, was_asked) = (Instant::now() + QUIET_MAX, false);
                     let line = String::from_utf8_lossy(&line);
-                    // What is not understood is not for us.
+                    // Lines that do not parse are ignored.
                     if let Ok(message) = line.trim_end().parse::<Message>() {
                         self.answer(&message, &mut nick, writer).await?;
                     }
                 }
                 () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {
                     for text in self.outbox.take_due(Instant::now()) {
-                        info!(place = %self.config, text = printable(&text), "told on IRC");
+                        info!(place = %self.config, text = printable(&text), "announced on IRC");
                         self.outbox.hear(&text);
                         let text: String = text.chars().take(TEXT_MAX).collect();
                         send(writer, Command::PRIVMSG(self.config.channel.clone(), text)).await?;
@@ -278,7 +276,7 @@ impl Session<'_> {
                 }
                 () = sleep_until(quiet_until) => {
                     if was_asked {
-                        return Err("the server says nothing".to_owned());
+                        return Err("the server does not answer".to_owned());
                     }
                     (quiet_until, was_asked) = (Instant::now() + QUIET_MAX, true);
                     send(writer, Command::PING("p2pool".to_owned(), None)).await?;
@@ -301,7 +299,7 @@ impl Session<'_> {
                 let is_us = message.source_nickname().is_some_and(|who| who.eq_ignore_ascii_case(nick));
                 if is_us && !self.has_joined {
                     self.has_joined = true;
-                    info!(place = %self.config, nick = printable(nick), "on IRC");
+                    info!(place = %self.config, nick = printable(nick), "joined the IRC channel");
                 }
             }
             Command::PRIVMSG(channel, text) if channel.eq_ignore_ascii_case(&self.config.channel) => {
@@ -311,13 +309,13 @@ impl Session<'_> {
             Command::Response(response, words) if response.is_error() && !self.has_joined => {
                 return Err(printable(&format!("{response:?}: {}", words.join(" "))));
             }
-            _ => debug!(message = printable(message.to_string().trim_end()), "on IRC"),
+            _ => debug!(message = printable(message.to_string().trim_end()), "IRC message ignored"),
         }
         Ok(())
     }
 }
 
-/// A name that nobody else is likely to have, made of `nick`: short enough for every server (RFC 2812 section 1.2.1).
+/// Returns `nick` with random digits, short enough for every server (RFC 2812 section 1.2.1).
 pub fn another_nick(nick: &str) -> String {
     let stem: String = nick.chars().take(NICK_MAX - 3).collect();
     format!("{stem}{}", fastrand::u32(100..1000))
@@ -340,7 +338,7 @@ async fn send(writer: &mut Writer, command: Command) -> Result<(), String> {
     };
     match timeout(SEND_MAX, sending).await {
         Ok(sent) => sent.map_err(|error| error.to_string()),
-        Err(_) => Err(format!("a line could not be sent within {SEND_MAX:?}")),
+        Err(_) => Err(format!("sending a line timed out after {SEND_MAX:?}")),
     }
 }
 
@@ -355,7 +353,7 @@ mod tests {
     use tokio_rustls::rustls::ServerConfig;
     use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
-    /// A server's end of one connection.
+    /// Server side of one connection.
     struct Server(tokio::io::BufReader<Box<dyn Stream>>);
 
     impl Server {
@@ -379,7 +377,7 @@ mod tests {
             self.0.flush().await.unwrap();
         }
 
-        /// Lets the bot in, whose name is taken.
+        /// Registers the bot, whose first nick is in use.
         async fn welcome(&mut self) {
             assert_eq!(self.line().await, "NICK p2pool");
             assert_eq!(self.line().await, "USER p2pool 0 * p2pool");
@@ -420,16 +418,16 @@ mod tests {
         let listener = TcpListener::bind("localhost:0").await.unwrap();
         let bot = bot(listener.local_addr().unwrap().port(), None);
         let mut server = Server::accept(&listener, None).await;
-        // Before the bot is in the channel.
+        // Before the bot has joined the channel.
         bot.events.send(event(EventKind::Found, "x")).unwrap();
         bot.events.send(event(EventKind::Accepted, "x")).unwrap();
         server.welcome().await;
         let line = server.line().await;
         let hash = "ab".repeat(32);
         assert_eq!(line, format!("PRIVMSG #p2pool :\u{2}BITCOIN BLOCK FOUND by bc1qpayee! Height 850000, {hash}\u{2}"));
-        // Bytes that are no text, and text that is no message.
+        // Invalid UTF-8, and lines that are not messages.
         server.0.write_all(b"\xff\xfe\r\n:\r\n").await.unwrap();
-        // It is not told again.
+        // It is not announced again.
         bot.events.send(event(EventKind::Accepted, "x")).unwrap();
         server.say("PING :still there").await;
         assert!(server.line().await.starts_with("PONG"));
@@ -460,7 +458,7 @@ mod tests {
         trusting.task.await.unwrap();
         let suspicious = bot(port, Some(public_roots()));
         let (stream, _) = listener.accept().await.unwrap();
-        assert!(acceptor.accept(stream).await.is_err(), "a certificate that nobody vouches for is refused");
+        assert!(acceptor.accept(stream).await.is_err(), "a self-signed certificate is refused");
         suspicious.stop.cancel();
         suspicious.task.await.unwrap();
     }

@@ -1,5 +1,5 @@
-//! Tells of found blocks outside of this process, as far as the operator asked for it: to a command, to a web address, on
-//! IRC. Nothing waits for it, and nothing is told to anybody else.
+//! Announces found blocks where the operator asked for it: by a command, by a webhook, on IRC. Nothing waits for it,
+//! and nothing is sent elsewhere.
 
 mod hook;
 pub mod irc;
@@ -17,22 +17,22 @@ use crate::blocks::Finding;
 use crate::blocks::found::{Event, EventKind};
 use crate::runtime::tasks::Tasks;
 
-/// Whom to tell.
+/// Destinations of announcements.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Config {
-    /// A command line for `sh`, run at everything that happens to a found block.
+    /// Command line for `sh`, run at every event of a found block.
     pub hook: Option<String>,
-    /// An `http` or `https` address that it is posted to.
+    /// An `http` or `https` URL that every event is posted to.
     pub webhook: Option<String>,
-    /// A channel that is told of accepted blocks.
+    /// IRC channel where accepted blocks are announced.
     pub irc: Option<irc::Config>,
 }
 
-/// Attempts to tell of one event, and the pause after the first of them, twice as long each time.
+/// Maximum attempts to deliver one event, and the pause after the first of them; it doubles each time.
 const ATTEMPTS_MAX: u32 = 6;
 const PAUSE_FIRST: Duration = Duration::from_secs(1);
 
-/// Starts telling whom `config` names.
+/// Starts a task for each destination in `config`.
 pub fn start(config: Config, network: &'static Network, events: &broadcast::Sender<Event>, tasks: &Tasks) {
     let stop = tasks.stop_signal();
     if let Some(command) = config.hook {
@@ -48,34 +48,29 @@ pub fn start(config: Config, network: &'static Network, events: &broadcast::Send
     }
 }
 
-/// What is told of an event: JSON for programs, and words for people under the names that chat services look for.
+/// Announcement of an event: fields for programs, and text under the names that chat services read.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 struct Announcement {
-    /// What happened: `found`, `accepted`, `mature`, `stale`, `orphaned`, `rejected`.
+    /// `found`, `accepted`, `mature`, `stale`, `orphaned` or `rejected`.
     event: &'static str,
-    /// The network's name.
     network: &'static str,
-    /// The block's hash.
     hash: String,
-    /// Its height, if known.
     height: Option<u32>,
-    /// What its coinbase pays in all, in satoshis.
+    /// Total of the coinbase, in satoshis.
     value: u64,
-    /// Whom it pays.
     payee: String,
-    /// Who found it.
     finder: String,
-    /// Whether miners of this node found it.
+    /// True if a miner of this node found it.
     is_ours: bool,
-    /// When this node heard of it, in seconds since 1970.
+    /// Time at which this node learnt of it, in seconds since 1970.
     found_at: f64,
     /// Blocks from it to the tip.
     confirmations: u32,
-    /// The same in words (Slack, Matrix bridges).
+    /// The event as a sentence (Slack, Matrix bridges).
     text: String,
-    /// And once more (Discord).
+    /// Same as `text` (Discord).
     content: String,
-    /// Names come from strangers and must call nobody (Discord).
+    /// Names come from strangers and must mention no one (Discord).
     allowed_mentions: Mentions,
 }
 
@@ -94,9 +89,9 @@ impl Announcement {
             EventKind::Found => "was found",
             EventKind::Accepted => "is in the chain",
             EventKind::Mature => "is mature: what it pays can be spent",
-            EventKind::Stale => "is stale: another was there first",
-            EventKind::Orphaned => "was orphaned: it pays nobody",
-            EventKind::Rejected => "was rejected: it breaks a rule",
+            EventKind::Stale => "is stale: another block of its height was first",
+            EventKind::Orphaned => "was orphaned: its payouts are lost",
+            EventKind::Rejected => "was rejected: it breaks a consensus rule",
         };
         let coins = coins(*value);
         let symbol = network.parent.symbol;
@@ -124,7 +119,7 @@ impl Announcement {
     }
 }
 
-/// The next event, however many were missed before it; `None` when there will be none.
+/// Returns the next event, skipping those missed by lagging; `None` after the last.
 async fn next(events: &mut broadcast::Receiver<Event>, whom: &str, stop: &CancellationToken) -> Option<Event> {
     loop {
         let event = tokio::select! {
@@ -133,21 +128,21 @@ async fn next(events: &mut broadcast::Receiver<Event>, whom: &str, stop: &Cancel
         };
         match event {
             Ok(event) => return Some(event),
-            Err(RecvError::Lagged(missed)) => warn!(missed, whom, "too slow to be told of every found block"),
+            Err(RecvError::Lagged(missed)) => warn!(missed, whom, "announcements of found blocks skipped: too slow"),
             Err(RecvError::Closed) => {
-                debug!(whom, "nobody tells of found blocks any more");
+                debug!(whom, "no more events of found blocks");
                 return None;
             }
         }
     }
 }
 
-/// Satoshis as coins.
+/// Formats satoshis as coins.
 fn coins(value: u64) -> String {
     format!("{}.{:08}", value / 100_000_000, value % 100_000_000)
 }
 
-/// What others said, without what would steer a terminal or a protocol of lines.
+/// Replaces control characters, which could steer a terminal or inject lines into a protocol.
 fn printable(text: &str) -> String {
     text.chars().map(|character| if character.is_control() { '\u{fffd}' } else { character }).collect()
 }

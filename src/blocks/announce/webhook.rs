@@ -1,4 +1,4 @@
-//! Posts what happens to found blocks to a web address of the operator's choice.
+//! Posts events of found blocks to the operator's webhook.
 
 use sharechain::coin::Network;
 use std::time::Duration;
@@ -9,12 +9,12 @@ use tracing::{debug, info, warn};
 use super::{ATTEMPTS_MAX, Announcement, PAUSE_FIRST, next};
 use crate::blocks::found::Event;
 
-/// How patient it is.
+/// Timeout and pauses of a delivery.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Pace {
-    /// How long one attempt may take.
+    /// Timeout of one attempt.
     pub(super) time_max: Duration,
-    /// The pause after the first attempt, twice as long after each.
+    /// Pause after the first attempt; it doubles after each.
     pub(super) pause_first: Duration,
 }
 
@@ -24,15 +24,15 @@ impl Default for Pace {
     }
 }
 
-/// How an attempt failed.
+/// Failure of an attempt.
 #[derive(Debug)]
 struct Failure {
     reason: String,
-    /// Whether another attempt would be refused, too.
+    /// True if another attempt would be refused as well.
     is_final: bool,
 }
 
-/// Posts each event to `url` until `stop`. The address itself is told to nobody: it often is a secret.
+/// Posts each event to `url` until `stop`. The URL is never logged: it often contains a secret.
 pub(super) async fn run(
     url: String,
     network: &'static Network,
@@ -63,7 +63,7 @@ async fn deliver(agent: &ureq::Agent, url: &str, told: &Announcement, pace: Pace
         let posting = tokio::task::spawn_blocking(move || post(&agent, &url, &json));
         let failure = match posting.await {
             Ok(Ok(())) => {
-                info!(event = told.event, hash = told.hash, "--announce-webhook was told");
+                info!(event = told.event, hash = told.hash, "webhook delivered");
                 return;
             }
             Ok(Err(failure)) => failure,
@@ -74,13 +74,7 @@ async fn deliver(agent: &ureq::Agent, url: &str, told: &Announcement, pace: Pace
             warn!(event = told.event, hash = told.hash, attempt, reason, "webhook delivery failed");
             return;
         }
-        debug!(
-            event = told.event,
-            hash = told.hash,
-            attempt,
-            reason = failure.reason,
-            "--announce-webhook: tried again"
-        );
+        debug!(event = told.event, hash = told.hash, attempt, reason = failure.reason, "webhook delivery is retried");
         tokio::time::sleep(pause).await;
         pause *= 2;
     }
@@ -92,12 +86,12 @@ fn post(agent: &ureq::Agent, url: &str, json: &str) -> Result<(), Failure> {
             let status = response.status().as_u16();
             match status {
                 200..=299 => Ok(()),
-                // Asked to come back later, or the server's own trouble.
+                // Asked to retry later, or a server error.
                 408 | 429 | 500..=599 => Err(Failure { reason: format!("HTTP status {status}"), is_final: false }),
                 _ => Err(Failure { reason: format!("HTTP status {status}"), is_final: true }),
             }
         }
-        Err(error) => Err(Failure { reason: error.to_string().replace(url, "the address"), is_final: false }),
+        Err(error) => Err(Failure { reason: error.to_string().replace(url, "the URL"), is_final: false }),
     }
 }
 
@@ -113,7 +107,7 @@ mod tests {
 
     const PACE: Pace = Pace { time_max: Duration::from_secs(5), pause_first: Duration::from_millis(10) };
 
-    /// A server that gives these answers in turn, each to a connection of its own; and the bodies that it is sent.
+    /// Starts a server that gives these answers in turn, each on its own connection; returns the bodies it receives.
     fn server(answers: &'static [&'static str]) -> (String, mpsc::Receiver<String>) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}/secret", listener.local_addr().unwrap());
@@ -143,7 +137,7 @@ mod tests {
         (url, received)
     }
 
-    /// Tells the server of one event; gives what it was sent.
+    /// Posts one event to the server; returns the bodies it received.
     async fn told(answers: &'static [&'static str]) -> Vec<String> {
         let (url, received) = server(answers);
         let (events, heard) = broadcast::channel(1);

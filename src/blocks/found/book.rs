@@ -1,4 +1,4 @@
-//! What becomes of found blocks, as pure bookkeeping: reports, sightings and places in, records and events out.
+//! Records of found blocks, as a pure state machine: reports, sightings and positions in, records and events out.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -9,29 +9,29 @@ use super::{BLOCKS_MAX, CONFIRMATIONS_MATURE, Event, EventKind, FoundBlocks, Rec
 use crate::blocks::block::shortened;
 use crate::blocks::{BlockPosition, BlockReport, Finding, FoundBlock, Outcome, Sighting};
 
-/// Routes that are told apart; there are three.
+/// Maximum number of routes per record; there are three.
 const ROUTES_MAX: usize = 8;
 
-/// How long a submission may say nothing before the daemon's view of the chain counts, in seconds.
+/// Time without a verdict after which the daemon's view of the chain counts, in seconds.
 const SILENCE_MAX: f64 = 60.0;
 
-/// How long a share that builds on an unknown block is remembered without the daemon knowing its block, in seconds: anyone
-/// may claim an easy target.
+/// Lifetime of the record of a share that builds on an unknown block while the daemon does not know its block either,
+/// in seconds: anyone may claim an easy target.
 const CLAIM_MAX: f64 = 3600.0;
 
-/// All records. Whoever changes it is told what happened.
+/// All records. Methods that change them return the resulting events.
 #[derive(Debug, Default)]
 pub(super) struct Book {
     records: BTreeMap<BlockHash, Arc<Record>>,
-    /// Whether something changed that is worth writing down.
+    /// Set when a change has to be saved.
     dirty: bool,
 }
 
 impl Book {
-    /// A book with what was written down earlier.
+    /// Creates a book from saved records.
     pub(super) fn of(records: Vec<Record>) -> Self {
         let records = records.into_iter().map(|record| {
-            // Followed like others: an earlier version let the daemon's silence count as a rejection.
+            // Followed like others: an earlier version took a missing answer of the daemon for a rejection.
             let is_settled = record.is_settled && record.standing != Standing::Rejected;
             (record.hash, Arc::new(Record { is_settled, ..record }))
         });
@@ -41,36 +41,35 @@ impl Book {
         book
     }
 
-    /// The snapshot for others.
+    /// Returns a snapshot.
     pub(super) fn blocks(&self) -> FoundBlocks {
         let mut blocks: Vec<Arc<Record>> = self.records.values().cloned().collect();
         blocks.sort_by(|one, other| other.found_at.total_cmp(&one.found_at).then(other.height.cmp(&one.height)));
         FoundBlocks { blocks }
     }
 
-    /// Whether something changed since the last call that is worth writing down.
+    /// Returns true if a change since the last call has to be saved.
     pub(super) fn take_dirty(&mut self) -> bool {
         std::mem::take(&mut self.dirty)
     }
 
-    /// Has it written down once more.
+    /// Requests another save.
     pub(super) fn mark_dirty(&mut self) {
         self.dirty = true;
     }
 
-    /// One block's record.
     pub(super) fn get(&self, hash: &BlockHash) -> Option<&Arc<Record>> {
         self.records.get(hash)
     }
 
-    /// Blocks that are still followed, the least confirmed first.
+    /// Returns the blocks that are still followed, least confirmed first.
     pub(super) fn unsettled(&self) -> Vec<BlockHash> {
         let mut unsettled: Vec<&Arc<Record>> = self.records.values().filter(|record| !record.is_settled).collect();
         unsettled.sort_by_key(|record| record.confirmations);
         unsettled.into_iter().map(|record| record.hash).collect()
     }
 
-    /// Takes up a word on a block's way to the daemon.
+    /// Applies a report on a submission.
     pub(super) fn report(&mut self, report: &BlockReport, now: f64) -> Vec<Event> {
         let mut events = self.begin(of_block(&report.block, now));
         let outcome = bounded(&report.outcome);
@@ -80,13 +79,13 @@ impl Book {
                 let before = self.get(&report.block.hash).map(|record| record.standing);
                 let was_in_chain = matches!(before, Some(Standing::Confirming | Standing::Orphaned));
                 let standing = match &outcome {
-                    // The daemon's chain knows better by now.
+                    // The daemon's chain has decided already.
                     _ if before == Some(Standing::Mature) => None,
                     Outcome::Accepted => Some(Standing::Confirming),
                     Outcome::Stale | Outcome::Rejected(_) if was_in_chain => Some(Standing::Orphaned),
                     Outcome::Stale => Some(Standing::Stale),
                     Outcome::Rejected(_) => Some(Standing::Rejected),
-                    // No verdicts.
+                    // Never sent as verdicts.
                     Outcome::Waiting(_) | Outcome::Failed(_) => None,
                 };
                 self.change(&report.block.hash, |record| record.verdict = Some(Verdict { at: now, outcome }));
@@ -101,7 +100,7 @@ impl Book {
         events
     }
 
-    /// Takes up a peer's block that cannot be made here.
+    /// Adds a peer's block that cannot be assembled here.
     pub(super) fn sighting(&mut self, sighting: Sighting, now: f64) -> Vec<Event> {
         self.begin(Record {
             previous_block: sighting.previous_block,
@@ -111,7 +110,7 @@ impl Book {
         })
     }
 
-    /// Takes up a block of the journal that has no record: of before there were records, or of a run that ended too soon.
+    /// Adds a block of the journal without a record: older than the records, or of a run that ended too soon.
     pub(super) fn restore(
         &mut self,
         block: &FoundBlock,
@@ -126,11 +125,11 @@ impl Book {
             Some(outcome) => self.report(&BlockReport { block: block.clone(), route: None, outcome }, now),
             None => Vec::new(),
         };
-        // What happened before there were records is no news.
+        // Events older than the records are not announced.
         if was_known { events } else { Vec::new() }
     }
 
-    /// Takes up where the daemon has a block, `tip` being the best chain's height.
+    /// Applies a block's position; `tip` is the best chain's height.
     pub(super) fn place(&mut self, hash: &BlockHash, place: BlockPosition, tip: u32, now: f64) -> Vec<Event> {
         let Some(record) = self.get(hash).cloned() else { return Vec::new() };
         if let BlockPosition::InChain { height, .. } | BlockPosition::Beside { height } = place
@@ -166,16 +165,16 @@ impl Book {
                 Standing::Rejected => self.stand(hash, Standing::Rejected, 0, true, now),
                 Standing::Mature => Vec::new(),
             },
-            // A daemon that lost blocks will have them again.
+            // A daemon that lost blocks will get them again.
             BlockPosition::Unknown => Vec::new(),
         }
     }
 
-    /// Adds a record unless there is one that says more.
+    /// Adds a record unless there is one; completes one of a sighting.
     fn begin(&mut self, record: Record) -> Vec<Event> {
         let hash = record.hash;
         match self.records.get(&hash) {
-            // A peer's share became a block by another way meanwhile.
+            // A peer's share has been assembled into a block meanwhile.
             Some(known) if known.not_submitted.is_some() && record.not_submitted.is_none() => {
                 self.change(&hash, |known| {
                     known.not_submitted = None;
@@ -191,7 +190,7 @@ impl Book {
                 self.records.insert(hash, record.clone());
                 self.dirty = true;
                 self.forget();
-                // A claim is news once the daemon knows the block.
+                // A claim is announced once the daemon knows the block.
                 let is_news = record.height.is_some();
                 is_news.then_some(Event { kind: EventKind::Found, record }).into_iter().collect()
             }
@@ -217,7 +216,7 @@ impl Book {
         let before = shared.standing;
         if before == standing && shared.is_settled == is_settled {
             if shared.confirmations != confirmations {
-                // Asked for again at each start: not worth writing down.
+                // Not saved: queried again at each start.
                 Arc::make_mut(shared).confirmations = confirmations;
             }
             return Vec::new();
@@ -236,7 +235,7 @@ impl Book {
             (_, Standing::Submitted) => Vec::new(),
             (_, Standing::Confirming) => vec![event(EventKind::Accepted)],
             (Standing::Confirming, Standing::Mature) => vec![event(EventKind::Mature)],
-            // The node was away while it was confirmed.
+            // The node was not running while it was confirmed.
             (_, Standing::Mature) => vec![event(EventKind::Accepted), event(EventKind::Mature)],
             (_, Standing::Stale) => vec![event(EventKind::Stale)],
             (_, Standing::Orphaned) => vec![event(EventKind::Orphaned)],
@@ -244,7 +243,7 @@ impl Book {
         }
     }
 
-    /// Keeps the book bounded: what is settled goes first, and of that the oldest.
+    /// Drops records beyond `BLOCKS_MAX`: settled ones first, oldest first.
     fn forget(&mut self) {
         while self.records.len() > BLOCKS_MAX {
             let oldest = self.records.values().min_by(|one, other| {

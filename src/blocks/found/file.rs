@@ -1,4 +1,4 @@
-//! The records on disk: one file of JSON beside the journal, replaced in one step or not at all.
+//! The records on disk: one JSON file beside the journal, replaced atomically.
 
 use serde::{Deserialize, Serialize};
 use std::fs;
@@ -15,7 +15,7 @@ const NAME: &str = "found_blocks.json";
 /// The only format so far.
 const VERSION: u32 = 1;
 
-/// Longest file that is read, in bytes: a thousand records of some kilobytes.
+/// Maximum size of the file, in bytes: a thousand records of some kilobytes.
 const FILE_BYTES_MAX: u64 = 16 * 1024 * 1024;
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -24,8 +24,8 @@ struct Content<T> {
     blocks: Vec<T>,
 }
 
-/// Reads the records in `folder`; none if there is no file. One that cannot be understood is set aside under a new name and
-/// told: it must keep nobody from starting, and the journal knows of the latest blocks.
+/// Reads the records in `folder`; none if there is no file. A damaged file is set aside under a new name and reported:
+/// it must not prevent a start, and the journal has the latest blocks.
 pub(super) fn load(folder: &Path) -> (Vec<Record>, Option<String>) {
     let path = folder.join(NAME);
     match read(&path) {
@@ -45,7 +45,7 @@ fn read(path: &Path) -> io::Result<Vec<Record>> {
     let Some(text) = files::read(path, FILE_BYTES_MAX)? else { return Ok(Vec::new()) };
     let content: Content<Record> = serde_json::from_str(&text)?;
     if content.version != VERSION {
-        return Err(io::Error::other(format!("format {} is not known", content.version)));
+        return Err(io::Error::other(format!("unknown format {}", content.version)));
     }
     Ok(content.blocks)
 }
@@ -53,7 +53,7 @@ fn read(path: &Path) -> io::Result<Vec<Record>> {
 /// Writes the records to `folder`. A crash leaves the old file or the new one.
 ///
 /// # Errors
-/// The disk's, with the file's name.
+/// The error of the disk, with the file's name.
 pub(super) fn save(folder: &Path, blocks: &FoundBlocks) -> Result<(), (PathBuf, io::Error)> {
     let path = folder.join(NAME);
     let content = Content { version: VERSION, blocks: blocks.blocks.iter().map(Arc::as_ref).collect::<Vec<&Record>>() };
@@ -111,7 +111,7 @@ mod tests {
             + r#""routes":[{"route":"rpc","attempts":3,"at":2.0,"outcome":"failed","reason":"no"}],"#
             + r#""verdict":{"at":3.0,"outcome":"rejected","reason":"bad-cb-amount"},"not_submitted":null,"#
             + r#""standing":"rejected","standing_since":3.0,"confirmations":0,"is_settled":true}]}"#;
-        assert_eq!(text, wanted, "as every version writes it");
+        assert_eq!(text, wanted, "the format of every version");
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! The task that keeps the book: hears what becomes of blocks, asks the daemon where they stand, writes it all down.
+//! Task that follows found blocks: receives reports, queries the daemon for positions, and saves the records.
 
 use futures::future::BoxFuture;
 use metrics::{counter, describe_counter, describe_gauge, gauge};
@@ -23,38 +23,37 @@ use crate::runtime::data_dir::DataDir;
 use crate::runtime::disk::{DiskHealth, Part};
 use crate::template::Template;
 
-/// How often the daemon is asked if no new block makes it worth while.
+/// Interval of queries to the daemon while there is no new block.
 const LOOK_INTERVAL: Duration = Duration::from_secs(60);
 
-/// Least time between two rounds of questions: regtest finds blocks faster than that.
+/// Minimum time between two rounds of queries: regtest finds blocks faster than that.
 const LOOK_PAUSE: Duration = Duration::from_secs(1);
 
-/// Questions of one round. What is left has its turn in the next.
+/// Maximum number of queries in a round. The rest follows in the next.
 const LOOKS_MAX: usize = 200;
 
-/// How long changes may wait to be written, so that a burst is one write.
+/// Delay of a write after a change, so that a burst is one write.
 const WRITE_PAUSE: Duration = Duration::from_millis(500);
 
-/// What found blocks are followed by.
+/// Inputs of the follower.
 #[derive(Debug)]
 pub struct Inputs {
-    /// Where records are kept, and where the journal is.
+    /// Folder of the records and of the journal.
     pub data_dir: DataDir,
-    /// What becomes of blocks that are submitted.
+    /// Outcomes of submissions.
     pub reports: broadcast::Receiver<BlockReport>,
-    /// Peers' blocks that cannot be made here.
+    /// Peers' blocks that cannot be assembled here.
     pub sightings: mpsc::Receiver<Sighting>,
-    /// Tell of new blocks, and of the height.
+    /// The daemon's templates: they show new blocks and the height.
     pub templates: watch::Receiver<Option<Arc<Template>>>,
-    /// Knows where a block stands.
+    /// Looks up positions of blocks.
     pub explorer: Arc<dyn Explorer>,
-    /// Submits blocks again that the daemon has lost.
+    /// Resubmits blocks that the daemon has lost.
     pub resubmitter: Resubmitter,
-    /// Trouble with the disk.
     pub disk: DiskHealth,
 }
 
-/// Names and explains the metrics of this part.
+/// Registers and describes the metrics of this module.
 pub fn describe() {
     describe_gauge!("found_blocks", "Found blocks that are remembered, by where they stand");
     describe_counter!("found_events_total", "What happened to found blocks, by kind");
@@ -66,7 +65,7 @@ pub fn describe() {
     }
 }
 
-/// Follows found blocks until `stop`, from when the data directory is this process's: until then, another one does.
+/// Follows found blocks until `stop`, once this process owns the data directory: until then, another process does.
 pub async fn run(
     inputs: Inputs,
     published: watch::Sender<Arc<FoundBlocks>>,
@@ -80,7 +79,7 @@ pub async fn run(
     let journal = match Journal::open(&inputs.data_dir, inputs.disk.clone()) {
         Ok(journal) => Some(journal),
         Err(error) => {
-            error!(%error, "the journal of found blocks cannot be looked at");
+            error!(%error, "cannot open the journal of found blocks");
             None
         }
     };
@@ -88,7 +87,7 @@ pub async fn run(
     let loading = tokio::task::spawn_blocking(move || file::load(&folder));
     let (records, problem) = loading.await.unwrap_or_else(|error| (Vec::new(), Some(error.to_string())));
     if let Some(problem) = problem {
-        error!(problem, "the record of found blocks cannot be read; the journal's blocks are taken up again");
+        error!(problem, "cannot read the record of found blocks; it is rebuilt from the journal");
     }
     let follower = Follower {
         book: Book::of(records),
@@ -107,7 +106,7 @@ pub async fn run(
     follower.run(inputs.reports, inputs.sightings, stop).await;
 }
 
-/// What the daemon said of some blocks.
+/// The daemon's answers to a round of queries.
 type Positions = Vec<(BlockHash, Result<BlockPosition, String>)>;
 
 struct Follower {
@@ -120,11 +119,11 @@ struct Follower {
     templates: watch::Receiver<Option<Arc<Template>>>,
     published: watch::Sender<Arc<FoundBlocks>>,
     events: broadcast::Sender<Event>,
-    /// The round of questions under way: reports are heard meanwhile.
+    /// Round of queries in progress: reports are received meanwhile.
     looking: Option<BoxFuture<'static, Positions>>,
-    /// When what changed is written.
+    /// Time at which changes are written.
     write_at: Option<Instant>,
-    /// The write under way: a disk that hangs holds up nothing else.
+    /// Write in progress: a disk that hangs blocks nothing else.
     writing: Option<JoinHandle<Result<(), String>>>,
 }
 
@@ -140,7 +139,7 @@ impl Follower {
         let mut ticks = tokio::time::interval(LOOK_INTERVAL);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut previous_block = None;
-        // The earliest time of the next round, and whether one is wanted.
+        // Earliest time of the next round, set if one is due.
         let (mut next_look, mut is_wanted) = (Instant::now(), true);
         loop {
             let can_look = is_wanted && self.looking.is_none();
@@ -153,11 +152,11 @@ impl Follower {
                         self.tell(happened);
                     }
                     Err(RecvError::Lagged(missed)) => {
-                        warn!(missed, "reports on found blocks were missed: the journal is looked at instead");
+                        warn!(missed, "reports on found blocks were missed: reading the journal instead");
                         self.reconcile().await;
                         is_wanted = true;
                     }
-                    // The submitter has ended, and the node ends.
+                    // The submitter has ended: the node is stopping.
                     Err(RecvError::Closed) => break,
                 },
                 sighting = sightings.recv(), if sightings_left => match sighting {
@@ -197,7 +196,7 @@ impl Follower {
                 }
             }
         }
-        // What was said last, such as the word on a block that was in flight.
+        // The last reports, such as the verdict on a block that was in flight.
         while let Ok(report) = reports.try_recv() {
             let happened = self.book.report(&report, unix_now());
             self.tell(happened);
@@ -209,7 +208,7 @@ impl Follower {
         }
     }
 
-    /// Asks where the blocks stand that are not settled.
+    /// Starts a round of queries for the positions of unsettled blocks.
     fn look(&mut self) {
         let mut hashes = self.book.unsettled();
         if hashes.is_empty() {
@@ -223,7 +222,7 @@ impl Follower {
                 let place = explorer.place(&hash).await;
                 let is_away = place.is_err();
                 seen.push((hash, place));
-                // Whoever does not answer one question answers none.
+                // A daemon that fails one query is away: the rest would fail as well.
                 if is_away {
                     break;
                 }
@@ -249,14 +248,14 @@ impl Follower {
                         self.prune(*hash);
                     }
                 }
-                Err(reason) => tracing::debug!(%hash, reason, "where a found block stands is not known just now"),
+                Err(reason) => tracing::debug!(%hash, reason, "cannot look up a found block"),
             }
         }
         happened
     }
 
-    /// Has a block submitted again that was in the daemon's chain, and that it has lost: by a power cut, or because it runs
-    /// on an older data directory.
+    /// Resubmits a block that was in the daemon's chain and that the daemon has lost: by a power cut, or by running on
+    /// an older data directory.
     fn offer_again(&self, record: &Record, tip: u32) {
         let was_in_chain = matches!(record.standing, Standing::Confirming | Standing::Orphaned);
         let is_buried = record.height.is_none_or(|height| tip >= height.saturating_add(CONFIRMATIONS_MATURE));
@@ -266,12 +265,12 @@ impl Follower {
         }
     }
 
-    /// Publishes what is new, and says what happened.
+    /// Publishes changes, and sends and logs events.
     fn tell(&mut self, happened: Vec<Event>) {
         for event in happened {
             counter!("found_events_total", "kind" => event.kind.word()).increment(1);
             say(&event);
-            // Fails if nobody listens, which is nobody's loss.
+            // Fails only without subscribers.
             let _ = self.events.send(event);
         }
         if self.book.take_dirty() {
@@ -292,22 +291,22 @@ impl Follower {
         });
     }
 
-    /// The block's bytes have done their service.
+    /// Removes the bytes of a settled block.
     fn prune(&self, hash: BlockHash) {
         let Some(journal) = self.journal.clone() else { return };
         tokio::task::spawn_blocking(move || {
             if let Err(error) = journal.forget(&hash) {
-                warn!(%error, "a settled block's file cannot be removed");
+                warn!(%error, "cannot remove the file of a settled block");
             }
         });
     }
 
-    /// Takes up what the journal has beyond the records, and prunes it.
+    /// Adds records for blocks that are only in the journal, and prunes the journal.
     async fn reconcile(&mut self) {
         if let Some(journal) = self.journal.clone() {
             let looking = move || {
                 if let Err(error) = journal.prune() {
-                    warn!(%error, "old files of found blocks cannot be removed");
+                    warn!(%error, "cannot remove old files of found blocks");
                 }
                 journal.kept()
             };
@@ -326,8 +325,8 @@ impl Follower {
                     self.tell(happened);
                     return;
                 }
-                Ok(Err(error)) => error!(%error, "found blocks in the journal cannot be looked for"),
-                Err(error) => error!(%error, "looking for found blocks in the journal failed"),
+                Ok(Err(error)) => error!(%error, "cannot read the journal of found blocks"),
+                Err(error) => error!(%error, "reading the journal of found blocks failed"),
             }
         }
         self.tell(Vec::new());
@@ -360,14 +359,14 @@ impl Follower {
     }
 }
 
-/// What `bitcoind::submit` has not said already.
+/// Logs events that `blocks::submit` has not logged already.
 fn say(event: &Event) {
     let record = &*event.record;
     let (hash, height) = (record.hash, record.height.unwrap_or_default());
     let Finding { value, payee, finder, .. } = &record.finding;
     match event.kind {
         EventKind::Accepted if record.not_submitted.is_some() => {
-            info!(height, %hash, payee, value, finder, "a block of the pool's is in the chain");
+            info!(height, %hash, payee, value, finder, "a block of the pool is in the chain");
         }
         EventKind::Accepted if record.confirmations > 1 => info!(height, %hash, payee, "a block is in the chain"),
         EventKind::Mature => info!(height, %hash, payee, value, "a block is mature: what it pays can be spent"),
@@ -375,7 +374,7 @@ fn say(event: &Event) {
             warn!(height, %hash, payee, value, finder, "BLOCK ORPHANED: it was in the chain and is not any more; it pays nobody");
         }
         EventKind::Stale if record.not_submitted.is_some() => {
-            info!(height, %hash, finder, "a block of the pool's lost to another of its height");
+            info!(height, %hash, finder, "a block of the pool lost to another of its height");
         }
         EventKind::Found | EventKind::Accepted | EventKind::Stale | EventKind::Rejected => {}
     }

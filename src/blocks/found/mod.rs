@@ -1,12 +1,12 @@
-//! The pool's found blocks, each followed from its finding until its coinbase can be spent, or until it is lost.
+//! The pool's found blocks, each followed from its discovery until its coinbase can be spent, or until it is lost.
 //!
 //! ```text
-//! bitcoind::submit ──BlockReport──▶┐
+//! blocks::submit ────BlockReport──▶┐
 //! solution::peer_blocks Sighting───▶├─ follow ──▶ watch<Arc<FoundBlocks>>, events
-//! bitcoind: where a block stands ─▶┘    └──▶ found_blocks.json in the data directory
+//! bitcoind: position of a block ──▶┘    └──▶ found_blocks.json in the data directory
 //! ```
 //!
-//! A share that solves its block has the block's hash, so that a block's share is found by the same name.
+//! A share that solves its block has the same hash as the block.
 
 mod book;
 mod file;
@@ -20,100 +20,93 @@ use std::sync::Arc;
 
 use crate::blocks::{Finding, Outcome};
 
-/// Confirmations at which a coinbase can be spent: nobody is paid before.
+/// Confirmations at which a coinbase can be spent.
 pub const CONFIRMATIONS_MATURE: u32 = 100;
 
-/// Blocks that are remembered: those whose fate is decided go first.
+/// Maximum number of records: settled ones are dropped first.
 pub const BLOCKS_MAX: usize = 1000;
 
-/// Events kept for a listener that lags behind.
+/// Events buffered for a lagging subscriber.
 pub const EVENTS_KEPT_MAX: usize = 256;
 
-/// Every found block that is remembered, as a snapshot.
+/// Snapshot of all records of found blocks.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct FoundBlocks {
     /// Latest first.
     pub blocks: Vec<Arc<Record>>,
 }
 
-/// One found block, and all that is known of its fate.
+/// One found block and its history.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Record {
-    /// Its hash, which is its share's, too.
+    /// Hash of the block and of its share.
     pub hash: BlockHash,
-    /// The block before it, if known.
+    /// Hash of its parent, if known.
     pub previous_block: Option<BlockHash>,
-    /// Its height, if known.
     pub height: Option<u32>,
-    /// Who found it, and what it pays.
     #[serde(flatten)]
     pub finding: Finding,
-    /// When this node heard of it, in seconds since 1970.
+    /// Time at which this node learnt of it, in seconds since 1970.
     pub found_at: f64,
-    /// What each way to the daemon has brought so far.
+    /// Latest outcome of each route.
     pub routes: Vec<RouteReport>,
-    /// The final word on its submission.
     pub verdict: Option<Verdict>,
-    /// Why it was not submitted by this node, if so.
+    /// Reason why this node did not submit it, if so.
     pub not_submitted: Option<String>,
-    /// Where it stands now.
     pub standing: Standing,
-    /// When it came to stand there, in seconds since 1970.
+    /// Time of the latest change of standing, in seconds since 1970.
     pub standing_since: f64,
-    /// Blocks from it to the tip, itself included; 0 outside of the best chain.
+    /// Blocks from it to the tip, itself included; 0 outside the best chain.
     pub confirmations: u32,
-    /// Whether its standing will not change any more, so that it is not followed.
+    /// Set when its standing is final, so that it is no longer followed.
     pub is_settled: bool,
 }
 
-/// What one route has brought.
+/// Attempts of one route, and the outcome of the latest.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RouteReport {
-    /// Which one: `rpc`, `p2p`, `embedded`.
+    /// `rpc`, `p2p` or `embedded`.
     pub route: String,
-    /// Attempts so far.
+    /// Number of attempts.
     pub attempts: u32,
-    /// When the latest ended, in seconds since 1970.
+    /// End of the latest attempt, in seconds since 1970.
     pub at: f64,
-    /// How it ended.
     #[serde(flatten)]
     pub outcome: Outcome,
 }
 
-/// The final word on a block's submission.
+/// Verdict on a block's submission.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Verdict {
-    /// When it came, in seconds since 1970.
+    /// Time of the verdict, in seconds since 1970.
     pub at: f64,
-    /// The word.
     #[serde(flatten)]
     pub outcome: Outcome,
 }
 
-/// Where a found block stands.
+/// State of a found block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Standing {
-    /// On its way; the daemon has said nothing yet.
+    /// Submitted; the daemon has not answered yet.
     Submitted,
     /// In the best chain.
     Confirming,
-    /// In the best chain so deep that its coinbase can be spent.
+    /// Deep enough in the best chain that its coinbase can be spent.
     Mature,
-    /// Another block of its height was there first.
+    /// A competitor of its height was first.
     Stale,
-    /// It was in the best chain, and is not any more.
+    /// It was in the best chain, and no longer is.
     Orphaned,
-    /// It breaks a rule.
+    /// It breaks a consensus rule.
     Rejected,
 }
 
 impl Standing {
-    /// All of them.
     pub const ALL: [Self; 6] =
         [Self::Submitted, Self::Confirming, Self::Mature, Self::Stale, Self::Orphaned, Self::Rejected];
 
-    /// A word for pages, metrics and logs.
+    /// Label for pages, metrics and logs.
     pub fn word(self) -> &'static str {
         match self {
             Self::Submitted => "submitted",
@@ -125,43 +118,41 @@ impl Standing {
         }
     }
 
-    /// Whether it is in the best chain.
+    /// True if the block is in the best chain.
     pub fn is_in_chain(self) -> bool {
         matches!(self, Self::Confirming | Self::Mature)
     }
 }
 
-/// Something that happened to a found block.
+/// Event of a found block.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Event {
-    /// What.
     pub kind: EventKind,
-    /// The block, as it is after that.
+    /// The block after the event.
     pub record: Arc<Record>,
 }
 
-/// What can happen to a found block.
+/// Kind of an [`Event`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum EventKind {
-    /// This node heard of it.
+    /// This node learnt of it.
     Found,
-    /// It is in the best chain: for the first time, or again.
+    /// It entered the best chain, for the first time or again.
     Accepted,
     /// Its coinbase can be spent.
     Mature,
-    /// Another block of its height was there first.
+    /// A competitor of its height was first.
     Stale,
-    /// It was in the best chain, and is not any more.
+    /// It left the best chain.
     Orphaned,
-    /// It breaks a rule.
+    /// It breaks a consensus rule.
     Rejected,
 }
 
 impl EventKind {
-    /// All of them.
     pub const ALL: [Self; 6] = [Self::Found, Self::Accepted, Self::Mature, Self::Stale, Self::Orphaned, Self::Rejected];
 
-    /// A word for hooks, metrics and logs.
+    /// Label for hooks, metrics and logs.
     pub fn word(self) -> &'static str {
         match self {
             Self::Found => "found",

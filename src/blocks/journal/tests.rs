@@ -1,4 +1,4 @@
-//! A block outlives a crash, whatever state its file is in.
+//! A block survives a crash, whatever state its file is in.
 
 use super::*;
 
@@ -64,7 +64,7 @@ fn blocks_are_kept_with_their_fate_until_they_are_settled() {
     for seed in 1..=4 {
         journal.forget(&block(seed).hash).unwrap();
     }
-    assert_eq!(fates(), [(4, "open"), (3, "rejected")], "what may be needed yet is not removed");
+    assert_eq!(fates(), [(4, "open"), (3, "rejected")], "files that may still be needed stay");
 }
 
 #[test]
@@ -120,7 +120,7 @@ fn a_file_begins_with_the_line_that_every_version_reads() {
             + r#""payee":"bcrt1q\"\n","finder":"worker é","is_ours":true}"#;
     assert_eq!(line, wanted);
     let old = line.replace(r#","is_ours":true"#, "");
-    assert!(serde_json::from_str::<Header>(&old).unwrap().finding.is_ours, "files of before it was noted");
+    assert!(serde_json::from_str::<Header>(&old).unwrap().finding.is_ours, "files older than the field");
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! A found block's file: written, synced and renamed beside the submission, however long the disk takes.
+//! A found block's file: written, synced and renamed concurrently with the submission.
 
 use metrics::histogram;
 use parking_lot::Mutex;
@@ -15,14 +15,14 @@ use crate::blocks::journal::{self, Journal, JournalError};
 use crate::blocks::{FoundBlock, Outcome};
 use crate::runtime::backoff::Backoff;
 
-/// First and longest wait before the journal is written again after the disk refused.
+/// First and longest back-off after a failed write of the journal.
 const WRITE_RETRY_FIRST: Duration = Duration::from_millis(500);
 const WRITE_RETRY_LONGEST: Duration = Duration::from_secs(30);
 
-/// Time after which a write that has not ended is reported.
+/// Time after which a pending write is reported.
 const WRITE_SLOW: Duration = Duration::from_secs(5);
 
-/// Measures how long a block could be lost by a kill of the process.
+/// Measures the time during which killing the process would lose the block.
 pub(super) struct Safe(Mutex<Option<StdInstant>>);
 
 impl Safe {
@@ -30,7 +30,7 @@ impl Safe {
         Self(Mutex::new(judged_at))
     }
 
-    /// The block is on disk, or the daemon has answered.
+    /// Records that the block is on disk, or that the daemon has it.
     pub(super) fn reached(&self) {
         if let Some(judged_at) = self.0.lock().take() {
             histogram!("bitcoind_block_safe_seconds").record(judged_at.elapsed());
@@ -38,12 +38,12 @@ impl Safe {
     }
 }
 
-/// Keeps a block's file: writes it, syncs it, and has its name say what became of the block.
+/// Writes a block's file, syncs it, and renames it as the block's state changes.
 pub(super) struct FileKeeper {
     pub(super) journal: Journal,
     /// The latest verdict; closed when the submission ends.
     pub(super) fates: watch::Receiver<Option<Outcome>>,
-    /// Published once the file is there.
+    /// Published once the file is written.
     pub(super) kept: watch::Sender<Option<journal::Entry>>,
     pub(super) safe: Arc<Safe>,
     pub(super) stop: CancellationToken,
@@ -60,7 +60,7 @@ impl FileKeeper {
         tokio::select! {
             () = self.keep(block, entry) => {}
             () = stopped => if is_kept.borrow().is_none() {
-                error!(%hash, "stopping without a found block's file: the disk does not take it");
+                error!(%hash, "stopping before a found block was written to disk");
             }
         }
     }
@@ -76,7 +76,7 @@ impl FileKeeper {
         };
         self.safe.reached();
         self.kept.send_replace(Some(entry.clone()));
-        // Beside the attempts: the disk may take longer than the daemon.
+        // Concurrent with the attempts: the disk may take longer than the daemon.
         let syncing = entry.clone();
         finish_sync(tokio::task::spawn_blocking(move || syncing.sync())).await;
         loop {
@@ -87,16 +87,16 @@ impl FileKeeper {
             }
             let is_over = fate.is_some_and(|fate| fate.is_final());
             if is_over || self.fates.changed().await.is_err() {
-                debug!(%hash, "a found block's file is in its last state");
+                debug!(%hash, "a found block's file is in its final state");
                 return;
             }
         }
     }
 
-    /// Writes the block, as often as it takes; `None` if another process keeps it.
+    /// Writes the block, and retries until that succeeds; `None` if another process keeps it.
     async fn write(&mut self, block: FoundBlock) -> Option<journal::Entry> {
         if !self.journal.is_ours() {
-            // Found by a peer, as miners are not served yet. The process that has the journal keeps it, too.
+            // Found by a peer, as miners are not served yet. The process that owns the journal keeps it as well.
             tokio::select! {
                 () = self.journal.ours() => {}
                 _ = self.fates.wait_for(|fate| fate.as_ref().is_some_and(Outcome::is_final)) => return None,
@@ -139,8 +139,8 @@ impl FileKeeper {
         let marking = tokio::task::spawn_blocking(move || marked.mark(&fate).map(|()| marked));
         match marking.await {
             Ok(Ok(entry)) => return entry,
-            Ok(Err(error)) => warn!(%error, "a block's fate could not be noted: the next start submits it again"),
-            Err(error) => warn!(%error, "noting a block's fate failed: the next start submits it again"),
+            Ok(Err(error)) => warn!(%error, "cannot record a block's state: the next start submits it again"),
+            Err(error) => warn!(%error, "recording a block's state failed: the next start submits it again"),
         }
         before
     }
@@ -149,7 +149,7 @@ impl FileKeeper {
 async fn finish_sync(sync: JoinHandle<Result<(), JournalError>>) {
     match sync.await {
         Ok(Ok(())) => {}
-        Ok(Err(error)) => warn!(%error, "a found block is not safe from a power cut"),
+        Ok(Err(error)) => warn!(%error, "cannot sync a found block: a power cut may lose it"),
         Err(error) => warn!(%error, "syncing a found block failed"),
     }
 }

@@ -1,9 +1,9 @@
-//! Gets found blocks accepted. Every route starts at once and the journal is written beside them, so that neither a disk nor
-//! a daemon that hangs delays a block. Routes go on until the daemon has the block in its best chain, says in answer to
-//! `submitblock` that it breaks a rule, or has a competitor of it 100 blocks deep.
+//! Submits found blocks. Every route starts at once and the journal is written beside them, so that neither a hanging
+//! disk nor a hanging daemon delays a block. Routes retry until the daemon has the block in its best chain, rejects it
+//! in answer to `submitblock`, or has a competitor of it 100 blocks deep.
 //!
 //! ```text
-//! FoundBlock ──▶ Submitter ──▶ Submission ──▶ a pursuit per Route ──outcome──▶ verdict ──▶ BlockReport
+//! FoundBlock ──▶ Submitter ──▶ Submission ──▶ one pursuit per Route ──outcome──▶ verdict ──▶ BlockReport
 //!                    ▲              └──▶ FileKeeper: journal file, its sync, its state
 //!  journal's blocks, │
 //!  Resubmitter ──────┘
@@ -35,33 +35,31 @@ use crate::template::Template;
 use keeper::{FileKeeper, Safe};
 use submission::Submission;
 
-/// Time that blocks in flight keep a stopping node: long enough for a first attempt, short of the two seconds that a stop
-/// may take. What is not settled by then is in the journal.
+/// Grace period for blocks in flight at a stop: enough for a first attempt, and less than the two seconds that a stop
+/// may take. Unsettled blocks remain in the journal.
 const STOP_GRACE: Duration = Duration::from_secs(1);
 
-/// Requests to submit a block of the journal again that may wait; more are refused.
+/// Capacity of the queue of resubmission requests; more are refused.
 const REQUESTS_QUEUED_MAX: usize = 16;
 
-/// Stale and rejected blocks of earlier runs that each route reads back and submits at once: a test network may have
+/// Stale and rejected blocks of earlier runs that each route reads and submits at a time: a test network may have
 /// hundreds, of megabytes each.
 const LEFTOVERS_AT_ONCE: usize = 4;
 
-/// What the submitter works with.
+/// Inputs of the submitter.
 pub(crate) struct Inputs {
-    /// Where blocks are kept.
     pub(crate) journal: Journal,
-    /// The ways to the daemon. Blocks that earlier runs hold for rejected go by the first alone, whose answers are the
-    /// daemon's own words.
+    /// Routes to the daemon. Blocks that earlier runs hold for rejected use only the first, whose answers are the
+    /// daemon's own.
     pub(crate) routes: Vec<Arc<dyn Route>>,
     /// New blocks. The submitter ends when the last sender is dropped.
     pub(crate) blocks: mpsc::Receiver<FoundBlock>,
     /// The daemon's templates, for the height of its chain.
     pub(crate) templates: watch::Receiver<Option<Arc<Template>>>,
-    /// Where outcomes are reported.
     pub(crate) reports: Reports,
 }
 
-/// Starts taking up blocks: those that the journal has left of an earlier run, and those that come.
+/// Starts the submitter: it takes up new blocks, and those that an earlier run left in the journal.
 pub(crate) fn start(tasks: &Tasks, inputs: Inputs) -> Resubmitter {
     let Inputs { journal, routes, blocks, templates, reports } = inputs;
     let (sender, requests) = mpsc::channel(REQUESTS_QUEUED_MAX);
@@ -80,7 +78,7 @@ pub(crate) fn start(tasks: &Tasks, inputs: Inputs) -> Resubmitter {
     Resubmitter(sender)
 }
 
-/// Has blocks of the journal submitted again. Clones share the submitter.
+/// Handle that requests resubmission of blocks in the journal. Clones share the submitter.
 #[derive(Debug, Clone)]
 pub struct Resubmitter(mpsc::Sender<Request>);
 
@@ -90,10 +88,10 @@ struct Request {
     reply: Option<oneshot::Sender<Result<(), ResubmitError>>>,
 }
 
-/// Why a block is not submitted again.
+/// Reason why a block is not submitted again.
 #[derive(Debug, Error)]
 pub enum ResubmitError {
-    /// There are no bytes of it.
+    /// Its bytes are not kept.
     #[error(
         "no bytes of block {0} are kept: those of a block that is mature, or that lost by 100 blocks, are removed; bitcoind \
          may have them (bitcoin-cli getblock {0} 0)"
@@ -103,15 +101,15 @@ pub enum ResubmitError {
     #[error(transparent)]
     Find(#[from] FindError),
     /// An earlier request is still reading its file.
-    #[error("block {0} is being read from its file already: the disk is slow")]
+    #[error("the file of block {0} is being read already: the disk is slow")]
     Reading(BlockHash),
-    /// The node ends, or has too many requests already.
+    /// The node is stopping, or its queue is full.
     #[error("the node is stopping, or too busy: try again")]
     Busy,
 }
 
 impl Resubmitter {
-    /// Submits a block of the journal by every route; one that is on its way is tried at once.
+    /// Submits a block of the journal by every route; one in flight is retried at once.
     ///
     /// # Errors
     /// [`ResubmitError`].
@@ -121,7 +119,7 @@ impl Resubmitter {
         done.await.map_err(|_| ResubmitError::Busy)?
     }
 
-    /// As [`resubmit`](Self::resubmit), without an answer. A full queue drops it.
+    /// Same as [`resubmit`](Self::resubmit), without an answer. Dropped if the queue is full.
     pub fn request(&self, hash: BlockHash) {
         let _ = self.0.try_send(Request { hash, reply: None });
     }
@@ -129,7 +127,7 @@ impl Resubmitter {
 
 #[cfg(test)]
 impl Resubmitter {
-    /// One that is always busy.
+    /// Returns a handle that is always busy.
     pub(crate) fn of_nobody() -> Self {
         Self(mpsc::channel(1).0)
     }
@@ -142,23 +140,23 @@ struct Submitter {
     routes: Arc<[Arc<dyn Route>]>,
     templates: watch::Receiver<Option<Arc<Template>>>,
     reports: Reports,
-    /// Blocks on their way, each with the signal that has its routes try at once.
+    /// Blocks in flight, each with the signal that makes its routes retry at once.
     live: Arc<Mutex<HashMap<BlockHash, Arc<Notify>>>>,
-    /// Blocks whose files are being read on request: one reader each, however long the disk takes.
+    /// Blocks whose files are being read on request, with one reader each.
     reading: Arc<Mutex<HashSet<BlockHash>>>,
-    /// For each route, `LEFTOVERS_AT_ONCE` permits to have a block in memory that is otherwise in its file alone. A route that
-    /// hangs keeps its own.
+    /// `LEFTOVERS_AT_ONCE` permits per route to load a block that is otherwise only on disk. A route that hangs holds
+    /// only its own.
     leftovers: Arc<[Semaphore]>,
 }
 
-/// How a block comes to be submitted.
+/// Origin of a block to submit.
 #[derive(Debug)]
 enum Origin {
-    /// Found, or made of a peer's share, just now.
+    /// Just found, or assembled from a peer's share.
     New,
     /// Kept in the journal.
     Kept(journal::Entry),
-    /// Kept in the journal as rejected: only the daemon's own answer counts, and saying the same again is no news.
+    /// Kept in the journal as rejected: only the daemon's own answer counts, and another rejection is not reported.
     Rejected(journal::Entry),
 }
 
@@ -166,9 +164,9 @@ impl Submitter {
     async fn run(self, mut blocks: mpsc::Receiver<FoundBlock>, mut requests: mpsc::Receiver<Request>) {
         let stop = self.tasks.stop_signal();
         let journal = self.journal.clone();
-        // Beside new blocks: a disk that hangs is no reason to keep one.
+        // Concurrent with new blocks, which a hanging disk must not delay.
         let mut leftovers: Option<BoxFuture<'static, _>> = Some(Box::pin(async move {
-            // What an earlier run left is that run's while it lasts.
+            // Until the earlier process ends, its blocks are its own.
             journal.ours().await;
             tokio::task::spawn_blocking(move || journal.unfinished()).await
         }));
@@ -177,7 +175,7 @@ impl Submitter {
                 biased;
                 block = blocks.recv() => match block {
                     Some(block) => self.take_up(block, Origin::New),
-                    // Sessions and share chain have ended, so no block that is being assembled at a stop is lost.
+                    // Sessions and share chain have ended: no block is still being assembled.
                     None => return,
                 },
                 found = async { leftovers.as_mut().expect("it is there").await },
@@ -186,19 +184,19 @@ impl Submitter {
                     leftovers = None;
                     match found {
                         Ok(Ok(found)) => self.resubmit_all(found),
-                        Ok(Err(error)) => error!(%error, "cannot look for found blocks of an earlier run"),
-                        Err(error) => error!(%error, "looking for found blocks of an earlier run failed"),
+                        Ok(Err(error)) => error!(%error, "cannot read found blocks of an earlier run"),
+                        Err(error) => error!(%error, "reading found blocks of an earlier run failed"),
                     }
                 }
                 Some(Request { hash, reply }) = requests.recv() => {
                     let submitter = self.clone();
-                    // Reads a file, which may take its time.
+                    // Reading the file may take long.
                     self.tasks.spawn("resubmit", async move {
                         let done = submitter.resubmit(hash).await;
                         match reply {
                             Some(reply) => drop(reply.send(done)),
                             None => if let Err(error) = done {
-                                debug!(%hash, %error, "a block cannot be submitted again");
+                                debug!(%hash, %error, "cannot submit a block again");
                             }
                         }
                     });
@@ -239,7 +237,7 @@ impl Submitter {
         Ok(())
     }
 
-    /// Starts a task for the block: none waits for another. One that is on its way already is tried at once.
+    /// Starts a task for the block: none waits for another. One already in flight is retried at once.
     fn take_up(&self, block: FoundBlock, origin: Origin) {
         let Some((live, again)) = Live::begin(&self.live, block.hash) else { return };
         let judged_at = block.judged_at;
@@ -259,7 +257,7 @@ impl Submitter {
             safe: safe.clone(),
             stop: self.tasks.stop_signal(),
         };
-        // First of all: a file is written in a millisecond, and a kill may come in the next.
+        // Spawned first: writing the file takes a millisecond, and the process may be killed in the next.
         self.tasks.spawn("found block's file", keeper.run(block.clone(), entry));
         let submission = Submission {
             about: FoundBlock { bytes: Bytes::new(), ..block.clone() },
@@ -281,15 +279,15 @@ impl Submitter {
     }
 }
 
-/// A block's place among those on their way, free again when dropped.
+/// Registration of a block as in flight; dropping it removes the block.
 struct Live {
     hash: BlockHash,
     all: Arc<Mutex<HashMap<BlockHash, Arc<Notify>>>>,
 }
 
 impl Live {
-    /// Takes the place, and returns it with the signal that has the block tried at once. Where it is taken, sends that
-    /// signal instead.
+    /// Registers the block, and returns the signal that makes its routes retry at once. If the block is in flight
+    /// already, sends that signal instead.
     fn begin(all: &Arc<Mutex<HashMap<BlockHash, Arc<Notify>>>>, hash: BlockHash) -> Option<(Self, Arc<Notify>)> {
         match all.lock().entry(hash) {
             Entry::Occupied(taken) => {

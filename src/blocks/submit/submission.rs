@@ -1,4 +1,4 @@
-//! One found block on its way: a pursuit for each route, and the verdict.
+//! Submission of one found block: a pursuit per route, and the verdict.
 
 use bitcoin::BlockHash;
 use bytes::Bytes;
@@ -19,21 +19,21 @@ use crate::blocks::{BlockReport, Finding, FoundBlock, Outcome, Reports, Route};
 use crate::runtime::backoff::Backoff;
 use crate::template::Template;
 
-/// First and longest wait before a route that failed is tried again.
+/// First and longest back-off of a failed route.
 const RETRY_FIRST: Duration = Duration::from_millis(200);
 const RETRY_LONGEST: Duration = Duration::from_secs(10);
 
-/// Wait before a stale block is offered again: the daemon has it, as a rule, and connects it by itself after a
+/// Pause before a stale block is offered again: the daemon usually has it, and connects it by itself after a
 /// reorganisation.
 const STALE_RETRY: Duration = Duration::from_secs(60);
 
-/// Depth at which a stale block's competitor decides it, in blocks.
+/// Depth of its competitor at which a stale block is given up, in blocks.
 pub(super) const COMPETITOR_DEPTH: u32 = 100;
 
-/// Time that a rejection waits for another route to get the block accepted, and that routes may go on after the verdict.
+/// Time that a rejection waits for another route to get the block accepted, and that routes may take after the verdict.
 const SETTLE: Duration = Duration::from_secs(10);
 
-/// A block whose fate is not known, in the metrics.
+/// Counts a block in the gauge of unsettled blocks until dropped.
 struct Unsettled(Gauge);
 
 impl Unsettled {
@@ -50,27 +50,27 @@ impl Drop for Unsettled {
     }
 }
 
-/// One block on its way.
+/// One block in flight.
 pub(super) struct Submission {
     /// The block without its bytes.
     pub(super) about: FoundBlock,
-    /// Whether it was rejected before.
+    /// Set if an earlier run holds it for rejected.
     pub(super) is_recheck: bool,
-    /// Its bytes; none while they are in its file and no attempt is due: a stale block is offered for hours.
+    /// Its bytes; `None` while they are on disk and no attempt is due: a stale block is offered for hours.
     pub(super) bytes: Mutex<Option<Bytes>>,
-    /// For a block that stays in its file between attempts from the start: limits how many are in memory, by route.
+    /// Set if the block stays on disk between attempts from the start: limits such blocks in memory, by route.
     pub(super) leftovers: Option<Arc<[Semaphore]>>,
-    /// Its file, once there is one.
+    /// Its file, once written.
     pub(super) entries: watch::Receiver<Option<journal::Entry>>,
     pub(super) routes: Arc<[Arc<dyn Route>]>,
     pub(super) templates: watch::Receiver<Option<Arc<Template>>>,
     pub(super) reports: Reports,
     pub(super) fate: watch::Sender<Option<Outcome>>,
     pub(super) safe: Arc<Safe>,
-    /// Has the routes try at once.
+    /// Makes the routes retry at once.
     pub(super) again: Arc<Notify>,
     pub(super) stop: CancellationToken,
-    /// The verdict is final: no more retries.
+    /// Cancelled once the verdict is final: no more retries.
     pub(super) decided: CancellationToken,
     pub(super) _live: Live,
 }
@@ -78,7 +78,7 @@ pub(super) struct Submission {
 /// A route's outcome.
 struct Word {
     outcome: Outcome,
-    /// Whether the competitor was deep enough before the daemon was asked.
+    /// True if the competitor was deep enough before the attempt.
     is_buried: bool,
 }
 
@@ -106,7 +106,7 @@ impl Submission {
                     }
                     Outcome::Stale | Outcome::Waiting(_) if is_buried => {
                         self.show_stale(&mut unsettled);
-                        info!(hash = %self.about.hash, height = self.about.height, "a stale block is given up: its competitor is 100 deep");
+                        info!(hash = %self.about.hash, height = self.about.height, "stale block given up: its competitor is 100 deep");
                         self.decided.cancel();
                         return;
                     }
@@ -117,7 +117,7 @@ impl Submission {
                     match rejection.take() {
                         Some((rejection, _)) => break rejection,
                         None => {
-                            error!(hash = %self.about.hash, "no way left to submit a found block: its file stays in found_blocks");
+                            error!(hash = %self.about.hash, "no route left to submit a found block: its file stays in found_blocks");
                             return;
                         }
                     }
@@ -126,7 +126,7 @@ impl Submission {
                     break rejection.take().expect("it is there").0;
                 }
                 () = &mut stopped => {
-                    warn!(hash = %self.about.hash, "stopping before the block's fate is known: the next start goes on with it");
+                    warn!(hash = %self.about.hash, "stopping before the block's outcome is known: the next start submits it again");
                     return;
                 }
             }
@@ -135,14 +135,14 @@ impl Submission {
         self.conclude(&verdict);
         drop(unsettled);
         self.fate.send_replace(Some(verdict));
-        // The other routes' words are still worth a line in the log; their tasks end here at the latest.
+        // The other routes' outcomes are still logged; their tasks end here at the latest.
         tokio::select! {
             _ = timeout(SETTLE, async { while pursuits.next().await.is_some() {} }) => {}
             () = &mut stopped => {}
         }
     }
 
-    /// Another block of its height is in the best chain: shown at once, and not the end.
+    /// Reports that a competitor is in the best chain. The submission goes on.
     fn show_stale(&self, unsettled: &mut Option<Unsettled>) {
         if unsettled.take().is_none() {
             return;
@@ -151,7 +151,7 @@ impl Submission {
         self.fate.send_replace(Some(Outcome::Stale));
     }
 
-    /// One route until it has a final word, or until another's was final for the block.
+    /// Runs one route until its outcome is final, or until the block is decided.
     async fn pursue(&self, index: usize, route: &dyn Route, said: &mpsc::UnboundedSender<Word>) {
         let mut backoff = Backoff::new(RETRY_FIRST, RETRY_LONGEST);
         let mut templates = self.templates.clone();
@@ -171,7 +171,7 @@ impl Submission {
                     return;
                 }
                 Err(reason) => {
-                    warn!(hash = %self.about.hash, %reason, "a stale block cannot be read from its file: it is not offered again");
+                    warn!(hash = %self.about.hash, %reason, "cannot read the file of a stale block: it is not offered again");
                     return;
                 }
             };
@@ -185,7 +185,7 @@ impl Submission {
             if matches!(outcome, Outcome::Accepted | Outcome::Stale) {
                 self.safe.reached();
             }
-            // Reports wait for subscribers that lag behind: those on hundreds of stale blocks go without the bytes.
+            // Reports are buffered for lagging subscribers: those on hundreds of stale blocks omit the bytes.
             let block = if self.leftovers.is_some() { self.about.clone() } else { block };
             self.reports.send(BlockReport { block, route: Some(name), outcome: outcome.clone() });
             self.log(name, &outcome, failed_before);
@@ -200,14 +200,14 @@ impl Submission {
             tokio::select! {
                 () = self.decided.cancelled() => return,
                 () = self.again.notified() => backoff.reset(),
-                // The daemon is back, or has another tip: what it said of the block may have changed.
+                // The daemon is back, or has another tip: its verdict may have changed.
                 () = changed(&mut templates, parent), if !is_stale => backoff.reset(),
                 () = sleep(pause) => {}
             }
         }
     }
 
-    /// The block for an attempt: from memory, or from its file.
+    /// Returns the block with its bytes, from memory or from its file.
     async fn load(&self) -> Result<FoundBlock, DamageError> {
         if let Some(bytes) = self.bytes.lock().clone() {
             return Ok(FoundBlock { bytes, ..self.about.clone() });
@@ -221,14 +221,14 @@ impl Submission {
         }
     }
 
-    /// Keeps the bytes in memory while the block may still be a matter of seconds, or has no file.
+    /// Keeps the bytes in memory while the block is not stale, or has no file.
     fn put_back(&self, block: &FoundBlock) {
         let is_stale = self.leftovers.is_some() || *self.fate.borrow() == Some(Outcome::Stale);
         let is_in_file = self.entries.borrow().is_some();
         *self.bytes.lock() = if is_stale && is_in_file { None } else { Some(block.bytes.clone()) };
     }
 
-    /// Whether a competitor would be so deep that the block can be given up.
+    /// True if a competitor would be so deep that the block can be given up.
     fn is_buried(&self) -> bool {
         let next = self.templates.borrow().as_ref().map(|template| template.height);
         next.is_some_and(|next| next > self.about.height.saturating_add(COMPETITOR_DEPTH))
@@ -237,7 +237,7 @@ impl Submission {
     fn log(&self, route: &'static str, outcome: &Outcome, failed_before: bool) {
         let (hash, reason) = (self.about.hash, outcome.reason().unwrap_or_default());
         match outcome {
-            // Logged once; the retries of a daemon that is away would fill the log.
+            // Logged once: retries during an outage of the daemon would fill the log.
             Outcome::Failed(_) | Outcome::Waiting(_) if !failed_before => {
                 warn!(%hash, route, reason, "block not delivered, trying on");
             }
@@ -272,12 +272,12 @@ impl Submission {
     }
 }
 
-/// The block that templates build on.
+/// Returns the parent of the current template.
 fn tip(templates: &mut watch::Receiver<Option<Arc<Template>>>) -> Option<BlockHash> {
     templates.borrow_and_update().as_ref().map(|template| template.previous_block)
 }
 
-/// Ends when templates build on another block than `before`.
+/// Waits until templates build on another block than `before`.
 async fn changed(templates: &mut watch::Receiver<Option<Arc<Template>>>, before: Option<BlockHash>) {
     loop {
         if templates.changed().await.is_err() {

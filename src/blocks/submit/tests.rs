@@ -1,4 +1,4 @@
-//! What becomes of blocks, with scripted routes.
+//! Submissions with scripted routes.
 
 use super::submission::COMPETITOR_DEPTH;
 use super::*;
@@ -14,7 +14,7 @@ use tokio::time::{Instant, sleep, timeout};
 use crate::template::TemplateParts;
 use crate::template::tests::{RULES, parts};
 
-/// Gives these outcomes in turn, then hangs.
+/// Returns these outcomes in turn, then hangs.
 struct Scripted(&'static str, Mutex<VecDeque<Outcome>>);
 
 impl Route for Scripted {
@@ -44,7 +44,7 @@ fn block() -> FoundBlock {
     }
 }
 
-/// The submitter on `journal` with `routes`, at a daemon whose next block has this height.
+/// A running submitter, and the channels to it.
 struct Bench {
     tasks: Tasks,
     blocks: mpsc::Sender<FoundBlock>,
@@ -73,7 +73,7 @@ fn scripted(name: &'static str, outcomes: &[Outcome]) -> Arc<dyn Route> {
     Arc::new(Scripted(name, Mutex::new(outcomes.iter().cloned().collect())))
 }
 
-/// The names of the journal's files, by their states.
+/// Returns the states of the journal's files.
 fn states(dir: &std::path::Path) -> Vec<String> {
     let files = std::fs::read_dir(dir.join("found_blocks")).unwrap();
     let state = |name: String| name.rsplit('.').next().unwrap().to_owned();
@@ -88,7 +88,7 @@ async fn wait_for_state(dir: &std::path::Path, state: &str) {
     }
 }
 
-/// Submits one block by routes with these outcomes; gives every report up to the final one, and the journal's file.
+/// Submits one block by routes with these outcomes; returns every report up to the verdict, and the state of its file.
 async fn fate(routes: &[(&'static str, &[Outcome])]) -> (Vec<(Option<&'static str>, Outcome)>, String) {
     let dir = tempfile::tempdir().unwrap();
     let routes = routes.iter().map(|(name, outcomes)| scripted(name, outcomes)).collect();
@@ -100,7 +100,7 @@ async fn fate(routes: &[(&'static str, &[Outcome])]) -> (Vec<(Option<&'static st
         told.push((report.route, report.outcome));
     }
     let waited = Instant::now();
-    // Written beside the routes, and renamed just after the verdict.
+    // Written concurrently with the routes, and renamed just after the verdict.
     let is_open = || states(dir.path()).first().is_none_or(|state| ["block", "tmp"].contains(&state.as_str()));
     while is_open() && waited.elapsed() < Duration::from_secs(10) {
         sleep(Duration::from_millis(5)).await;
@@ -145,7 +145,7 @@ async fn a_rejection_counts_once_no_other_route_got_the_block_accepted() {
 }
 
 impl Bench {
-    /// The next verdict; the block is tried at once as long as there is none.
+    /// Returns the next verdict; the block is retried at once until there is one.
     async fn verdict(&mut self) -> Outcome {
         loop {
             match timeout(Duration::from_millis(20), self.heard.recv()).await {
@@ -170,7 +170,7 @@ async fn a_stale_block_is_shown_at_once_and_offered_until_the_chain_takes_it() {
     bench.blocks.send(block()).await.unwrap();
     assert_eq!(bench.verdict().await, Outcome::Stale);
     wait_for_state(dir.path(), "stale").await;
-    assert_eq!(bench.verdict().await, Outcome::Accepted, "it is shown as stale once");
+    assert_eq!(bench.verdict().await, Outcome::Accepted, "it is reported as stale once");
     wait_for_state(dir.path(), "accepted").await;
 }
 
@@ -188,7 +188,7 @@ async fn a_block_is_given_up_when_its_competitor_is_a_hundred_deep() {
     bench.templates.send_replace(at_height(block().height + COMPETITOR_DEPTH + 1));
     assert_eq!(bench.verdict().await, Outcome::Stale);
     wait_for_state(dir.path(), "stale").await;
-    assert_eq!(bench.verdict().await, Outcome::Stale, "it had ended, and began anew with the file");
+    assert_eq!(bench.verdict().await, Outcome::Stale, "it had ended, and started again from the file");
 }
 
 #[tokio::test]
@@ -198,7 +198,7 @@ async fn a_block_left_by_an_earlier_run_goes_out_first_and_one_in_the_queue_at_t
     journal.write(&block()).unwrap();
     let mut bench = bench(journal.clone(), vec![scripted("rpc", &[Outcome::Accepted])]);
     assert_eq!(bench.heard.recv().await.unwrap().block, block());
-    // One that is being assembled while the node stops comes after the signal.
+    // A block that is assembled during a stop arrives after the signal.
     bench.tasks.stop();
     sleep(Duration::from_millis(50)).await;
     let queued = FoundBlock { hash: BlockHash::from_byte_array([9; 32]), ..block() };
@@ -238,7 +238,7 @@ async fn a_block_is_submitted_again_on_request() {
     assert_eq!(bench.heard.recv().await.unwrap().outcome, Outcome::Accepted);
 }
 
-/// Takes a while, and counts how many blocks it has at once.
+/// Takes a while per block, and counts the blocks it has at a time.
 #[derive(Default)]
 struct Counting {
     now: AtomicUsize,
@@ -292,7 +292,7 @@ async fn a_route_that_hangs_over_stale_blocks_does_not_hold_up_the_others() {
     let mut bench = bench(journal, vec![scripted("p2p", &[]), Arc::new(Counting::default())]);
     let mut by_rpc = 0;
     while by_rpc < count {
-        let report = timeout(Duration::from_secs(10), bench.heard.recv()).await.expect("RPC goes on").unwrap();
+        let report = timeout(Duration::from_secs(10), bench.heard.recv()).await.expect("RPC continues").unwrap();
         by_rpc += usize::from(report.route == Some("rpc"));
     }
 }
@@ -307,7 +307,7 @@ async fn a_file_that_cannot_be_read_occupies_one_reader_however_often_it_is_aske
     let request = || Box::pin(bench.resubmitter.resubmit(block().hash));
     let (refused, reader) = futures::future::select(request(), request()).await.factor_first();
     assert!(matches!(refused, Err(ResubmitError::Reading(_))), "{refused:?}");
-    // The reader gets nothing, and ends.
+    // The reader gets an empty file, and ends.
     std::fs::write(&file, b"").unwrap();
     assert!(matches!(reader.await, Err(ResubmitError::Find(_))));
 }
@@ -329,7 +329,7 @@ async fn routes_start_at_once_and_a_disk_that_refuses_is_asked_again() {
 async fn a_journal_that_hangs_delays_neither_the_routes_nor_a_stop() {
     let dir = tempfile::tempdir().unwrap();
     let journal = Journal::of_test(dir.path());
-    // To open a FIFO for writing waits for a reader, which never comes.
+    // Opening a FIFO for writing blocks until there is a reader, which never comes.
     let path = dir.path().join("found_blocks").join(format!("{:07}-{}.tmp", block().height, block().hash));
     let made = std::process::Command::new("mkfifo").arg(&path).status().unwrap();
     assert!(made.success());
@@ -338,6 +338,6 @@ async fn a_journal_that_hangs_delays_neither_the_routes_nor_a_stop() {
     drop(blocks);
     assert_eq!(heard.recv().await.unwrap().outcome, Outcome::Accepted);
     assert!(tasks.drain(Duration::from_secs(5)).await);
-    // Lets the blocked thread go, so that the test's runtime can end.
+    // Unblocks the thread, so that the test's runtime can end.
     drop(std::fs::File::open(&path).unwrap());
 }

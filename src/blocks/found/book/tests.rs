@@ -1,4 +1,4 @@
-//! Records follow what the daemon says, and strangers cannot make them lie or grow.
+//! Records follow the daemon's answers, and strangers can neither falsify nor grow them.
 
 use super::*;
 use bitcoin::hashes::Hash;
@@ -60,7 +60,7 @@ fn a_block_that_leaves_the_chain_is_told_as_orphaned_and_may_come_back() {
     let (mut book, hash) = accepted();
     let beside = BlockPosition::Beside { height: 100 };
     assert_eq!(kinds(&book.place(&hash, beside, 101, 2.0)), [EventKind::Orphaned]);
-    assert_eq!(kinds(&book.place(&hash, beside, 102, 3.0)), [], "told once");
+    assert_eq!(kinds(&book.place(&hash, beside, 102, 3.0)), [], "reported once");
     let back = BlockPosition::InChain { height: 100, confirmations: 4 };
     assert_eq!(kinds(&book.place(&hash, back, 103, 4.0)), [EventKind::Accepted]);
     book.place(&hash, beside, 104, 5.0);
@@ -89,7 +89,7 @@ fn a_rejected_block_that_the_chain_took_anyway_is_shown_as_what_it_is() {
     let mut book = Book::default();
     let hash = block(1).hash;
     book.report(&report(None, Outcome::Rejected("closed the connection".into())), 1.0);
-    // As an earlier version wrote it down.
+    // As an earlier version saved it.
     let settled = Record { is_settled: true, ..Record::clone(book.get(&hash).unwrap()) };
     let mut book = Book::of(vec![settled]);
     assert_eq!(book.unsettled(), [hash]);
@@ -148,7 +148,7 @@ fn a_peers_block_counts_when_the_chain_has_it() {
     let events = book.place(&hash, BlockPosition::InChain { height: 100, confirmations: 1 }, 100, 2.0);
     assert_eq!(kinds(&events), [EventKind::Accepted]);
     assert!(!book.get(&hash).unwrap().finding.is_ours);
-    // Its share comes once more when a template for it is here.
+    // Its share is offered again once a matching template has arrived.
     book.report(&report(Some("rpc"), Outcome::Accepted), 3.0);
     assert_eq!(book.get(&hash).unwrap().not_submitted, None);
 }
@@ -176,7 +176,7 @@ fn what_the_journal_has_beyond_the_records_is_taken_up_once() {
     assert_eq!(book.get(&hash).unwrap().found_at, 1.0);
     assert_eq!(standing(&book, &hash).0, Standing::Stale);
     book.place(&hash, BlockPosition::InChain { height: 100, confirmations: 3 }, 102, 6.0);
-    assert_eq!(kinds(&book.restore(&block(1), Some(Outcome::Stale), 1.0, 7.0)), [], "the chain knows better");
+    assert_eq!(kinds(&book.restore(&block(1), Some(Outcome::Stale), 1.0, 7.0)), [], "the chain has decided");
     assert_eq!(standing(&book, &hash).0, Standing::Confirming);
 }
 
