@@ -1,4 +1,4 @@
-//! What people and programs see of a running node: one snapshot of it, graphs, pages and JSON over HTTP, the control socket.
+//! Views of a running node: snapshot, graphs, pages and JSON over HTTP, the control socket.
 
 pub mod control;
 pub mod graphs;

@@ -47,7 +47,7 @@ fn peers_are_listed_and_addresses_banned_and_let_in_again() {
     assert_eq!(peers["peers"][0]["address"], first.pool_address().to_string());
 
     let datadir = first.data_dir();
-    assert_eq!(told(datadir, &["bans"]), "nobody is banned\n");
+    assert_eq!(told(datadir, &["bans"]), "no address is banned\n");
     let banned = told(datadir, &["ban", "192.0.2.7", "--hours", "2", "--reason", "bad manners"]);
     assert!(banned.contains("192.0.2.7") && banned.contains("bad manners") && banned.contains("you"), "{banned}");
     let bans: Value = serde_json::from_str(&told(datadir, &["bans", "--json"])).expect("JSON");
@@ -58,7 +58,7 @@ fn peers_are_listed_and_addresses_banned_and_let_in_again() {
     told(datadir, &["unban", "192.0.2.7"]);
     told(datadir, &["ban", "192.0.2.9"]);
     assert_eq!(told(datadir, &["unban", "all"]), "1 ban lifted\n");
-    assert_eq!(told(datadir, &["bans"]), "nobody is banned\n");
+    assert_eq!(told(datadir, &["bans"]), "no address is banned\n");
 }
 
 #[test]

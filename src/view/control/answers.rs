@@ -1,5 +1,4 @@
-//! Answers that the control socket alone gives. Where `/api/v1` has the same facts, they are its types, made where it makes
-//! them.
+//! Answers that only the control socket gives. Facts that `/api/v1` has as well use its types and its constructors.
 
 use bitcoin::BlockHash;
 use serde::{Deserialize, Serialize};
@@ -9,24 +8,24 @@ use crate::view::http;
 use crate::view::http::api::{Blocks, Peers, Shares, Summary, Workers};
 use crate::view::snapshot::Snapshot;
 
-/// Rows of each list of [`Overview`]: more than fit on a screen.
+/// Maximum rows of each list of [`Overview`]: more than fit on a screen.
 const WORKERS_MAX: usize = 200;
 const GENERATIONS_MAX: u32 = 60;
 const BLOCKS_MAX: usize = 60;
 pub(super) const LOG_LINES_MAX: usize = 100;
 
-/// The node in short.
+/// State of the node in short.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Status {
-    /// The process that answers.
+    /// Process id of the node.
     pub pid: u32,
-    /// The warning that our clock is wrong, which stands among the others as well.
+    /// Warning that the node's clock is wrong; also among the summary's warnings.
     pub clock: Option<String>,
     /// As in `/api/v1/summary`.
     pub summary: Summary,
 }
 
-/// The node on one page, each part as `/api/v1` has it. Bounded, however much there is.
+/// State of the node on one page, each part as in `/api/v1`. Bounded in size.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Overview {
     /// As in `/api/v1/summary`.
@@ -39,47 +38,45 @@ pub struct Overview {
     pub peers: Peers,
     /// As in `/api/v1/blocks`.
     pub blocks: Blocks,
-    /// The log's last lines, the oldest first.
+    /// Last lines of the log, oldest first.
     pub log: Vec<String>,
 }
 
-/// A block submitted again.
+/// Result of submitting a block again.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Resubmitted {
-    /// Its hash.
     pub hash: BlockHash,
-    /// Each route's latest outcome, as far as there is one.
+    /// Latest outcome of each route that has answered.
     pub routes: Vec<Attempt>,
-    /// The final word on the block, if there is one.
+    /// Verdict on the block, if there is one.
     pub verdict: Option<Outcome>,
 }
 
-/// One route's latest outcome.
+/// Latest outcome of one route.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Attempt {
     /// `rpc`, `p2p` or `embedded`.
     pub route: String,
-    /// How it ended.
     #[serde(flatten)]
     pub outcome: Outcome,
 }
 
-/// Bans lifted.
+/// Result of lifting bans.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Unbanned {
-    /// Their number.
+    /// Number of bans lifted.
     pub unbanned: u64,
 }
 
 impl Status {
-    /// As of `snapshot`.
+    /// Returns the status as of `snapshot`.
     pub(super) fn of(snapshot: &Snapshot, sources: &http::Sources) -> Self {
         Self { pid: std::process::id(), clock: snapshot.clock.clone(), summary: Summary::of(snapshot, sources) }
     }
 }
 
 impl Overview {
-    /// As of `snapshot`, with these lines of the log.
+    /// Returns the overview as of `snapshot`, with these lines of the log.
     pub(super) fn of(snapshot: &Snapshot, sources: &http::Sources, log: Vec<String>) -> Self {
         Self {
             summary: Summary::of(snapshot, sources),

@@ -1,4 +1,4 @@
-//! Asks a running node over HTTP, and shows a person what it answers.
+//! Client of the control socket: sends requests over HTTP, and prints the answers.
 
 use axum::body::{Body, to_bytes};
 use axum::http::{Method, Request as HttpRequest, StatusCode, header};
@@ -17,55 +17,50 @@ use super::words::printable;
 use super::{BanOrder, Request, old_node, socket_path, table, with_short_path};
 use crate::view::http::api::{LIMIT_MAX, Problem};
 
-/// How long the node may take over an answer.
+/// Timeout for the node's answer.
 const ANSWER_MAX: Duration = Duration::from_secs(10);
 
-/// Most bytes of an answer.
+/// Maximum size of an answer, in bytes.
 const ANSWER_BYTES_MAX: usize = 16 * 1024 * 1024;
 
-/// Found blocks that are asked for.
+/// Maximum number of found blocks requested.
 const BLOCKS_LISTED_MAX: usize = 500;
 
-/// A request to a node, and the form of what is printed.
+/// A request to a node, and the output format.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Config {
-    /// The node's data directory, the network's own folder.
+    /// The node's data directory for its network.
     pub data_dir: PathBuf,
-    /// The question or order.
     pub request: Request,
-    /// Whether a program reads the answer, and not a person.
+    /// Set to print JSON instead of text.
     pub json: bool,
 }
 
-/// Why there is no answer.
+/// Reason why there is no answer.
 #[derive(Debug, Error)]
 pub enum ControlError {
     /// No process listens there.
-    #[error(
-        "no p2pool runs on {0}: start one (`p2pool --help`), or say with --datadir and --net, as the node was told, where it \
-         runs"
-    )]
+    #[error("no p2pool runs on {0}: start one (`p2pool --help`), or give the --datadir and --net of the running node")]
     NotRunning(String),
     /// The node is another user's.
     #[error("the node on {0} listens only to the user that runs it: ask as that user")]
     NotAllowed(String),
-    /// The connection broke.
-    #[error("cannot speak with the node on {0}: {1}")]
+    #[error("the connection to the node on {0} failed: {1}")]
     Connection(String, io::Error),
-    /// It took too long.
+    /// The node did not answer in time.
     #[error("the node on {0} does not answer within {ANSWER_MAX:?}")]
     Silent(String),
     /// The node refused.
     #[error("{0}")]
     Refused(String),
-    /// The answer has another form.
+    /// The answer does not parse.
     #[error(
         "the node on {0} has another version, and its answer another form ({1}): use the p2pool that the node runs"
     )]
     Unreadable(String, serde_json::Error),
 }
 
-/// Sends the request, and returns what is to be printed.
+/// Sends the request, and returns the text to print.
 ///
 /// # Errors
 /// No answer, or a refusal.
@@ -78,17 +73,17 @@ pub async fn run(config: &Config, now: f64) -> Result<String, ControlError> {
     table::render(&config.request, answer, now).map_err(|error| ControlError::Unreadable(place, error))
 }
 
-/// As [`ask`], with the answer read.
+/// Same as [`ask`], with the answer parsed.
 ///
 /// # Errors
-/// No answer, a refusal, or an answer that is no `T`.
+/// No answer, a refusal, or an answer that does not parse as `T`.
 pub async fn ask_for<T: DeserializeOwned>(data_dir: &Path, request: &Request) -> Result<T, ControlError> {
     let answer = ask(data_dir, request).await?;
     serde_json::from_value(answer).map_err(|error| ControlError::Unreadable(data_dir.display().to_string(), error))
 }
 
-/// Sends one request to the node on `data_dir`, and returns its answer: during an upgrade in place that node may be an older
-/// one, which knows no HTTP.
+/// Sends one request to the node on `data_dir`, and returns its answer. During an upgrade in place that node may be an
+/// older version without HTTP.
 ///
 /// # Errors
 /// No answer, or a refusal.
@@ -101,7 +96,7 @@ pub async fn ask(data_dir: &Path, request: &Request) -> Result<Value, ControlErr
             Err(Broken::Body(error)) => Err(broken(error)),
             Err(Broken::NoHttp(error)) => match old_node::ask(connect(data_dir)?, request).await {
                 Ok(answer) => answer.map_err(|reason| ControlError::Refused(printable(&reason))),
-                // It speaks neither, or is gone: the first error says which.
+                // It speaks neither protocol, or has exited: the first error says which.
                 Err(_) => Err(broken(io::Error::other(error))),
             },
         }
@@ -112,7 +107,7 @@ pub async fn ask(data_dir: &Path, request: &Request) -> Result<Value, ControlErr
 /// Connects to the socket of the node on `data_dir`.
 fn connect(data_dir: &Path) -> Result<UnixStream, ControlError> {
     let place = || data_dir.display().to_string();
-    // Blocking, but a socket of this machine connects at once or not at all.
+    // Blocking, but a local socket connects at once or not at all.
     let connected = with_short_path(&socket_path(data_dir), |path| std::os::unix::net::UnixStream::connect(path));
     let stream = connected.and_then(|stream| {
         stream.set_nonblocking(true)?;
@@ -125,7 +120,7 @@ fn connect(data_dir: &Path) -> Result<UnixStream, ControlError> {
     })
 }
 
-/// The request as HTTP has it.
+/// Encodes the request for HTTP.
 fn http_request(request: &Request) -> HttpRequest<Body> {
     let (method, path, body) = match request {
         Request::Status => (Method::GET, "/control/v1/status".to_owned(), None),
@@ -153,16 +148,16 @@ fn http_request(request: &Request) -> HttpRequest<Body> {
         .expect("paths of numbers and words")
 }
 
-/// How an exchange fails.
+/// Failure of an exchange.
 #[derive(Debug)]
 enum Broken {
-    /// No HTTP came back.
+    /// The answer was not HTTP.
     NoHttp(hyper::Error),
-    /// The answer's body is too long, or did not come.
+    /// The answer's body is too long, or did not arrive.
     Body(io::Error),
 }
 
-/// Sends one request, and takes its answer.
+/// Sends one request, and receives its answer.
 async fn exchange(stream: UnixStream, request: HttpRequest<Body>) -> Result<(StatusCode, Vec<u8>), Broken> {
     let (mut requests, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(Broken::NoHttp)?;
     // The connection ends when `requests` is dropped.
@@ -175,7 +170,7 @@ async fn exchange(stream: UnixStream, request: HttpRequest<Body>) -> Result<(Sta
     tokio::join!(answer, connection).0
 }
 
-/// The answer, or why there is none.
+/// Parses the answer, or the reason of a refusal.
 fn read(status: StatusCode, body: &[u8]) -> Result<Value, ControlError> {
     if status.is_success()
         && let Ok(answer) = serde_json::from_slice(body)

@@ -1,5 +1,5 @@
-//! The control socket: what an operator asks a running node and orders it to do, over HTTP on a socket in its data directory
-//! that only its own user can open. It serves what everyone may read as well, with `/api/v1`'s types for the same facts.
+//! The control socket: queries and commands of the operator to a running node, over HTTP on a socket in its data
+//! directory that only its own user can open. It also serves the public paths, and shares `/api/v1`'s types.
 //!
 //! ```text
 //! p2pool peers ── client ──▶ GET /control/v1/peers ──▶ routes ── p2p's status, p2p's commands
@@ -23,51 +23,44 @@ use std::io;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf, absolute};
 
-/// How long an operator's ban lasts unless they say otherwise, in hours.
+/// Default duration of an operator's ban, in hours.
 pub const BAN_HOURS: f64 = 24.0;
 
-/// The longest ban, in hours: a hundred years.
+/// Maximum duration of a ban, in hours: a hundred years.
 pub const BAN_HOURS_MAX: f64 = 876_000.0;
 
-/// A question or an order.
+/// A query or command.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Request {
-    /// How the node is.
+    /// State of the node in short.
     Status,
-    /// The node on one page.
+    /// State of the node on one page.
     Overview,
-    /// What the next block pays.
+    /// Payouts of the next block.
     Payouts,
-    /// Found blocks, and what became of them.
+    /// Found blocks and their states.
     Blocks,
-    /// Submit a block again whose bytes are kept.
-    Resubmit {
-        /// The block's hash.
-        hash: BlockHash,
-    },
+    /// Submits a block again whose bytes are kept.
+    Resubmit { hash: BlockHash },
     /// Connected peers.
     Peers,
     /// Banned addresses.
     Bans,
-    /// Ban an address.
+    /// Bans an address.
     Ban {
-        /// The address.
         address: IpAddr,
-        /// For how long.
+        /// Duration of the ban, in hours.
         hours: f64,
-        /// Why, for readers of the list.
+        /// Reason, as shown in the list of bans.
         reason: String,
     },
-    /// Lift a ban.
-    Unban {
-        /// The address.
-        address: IpAddr,
-    },
-    /// Lift every ban.
+    /// Lifts a ban.
+    Unban { address: IpAddr },
+    /// Lifts every ban.
     UnbanAll,
 }
 
-/// The body of an order to ban an address.
+/// Body of a request to ban an address.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct BanOrder {
@@ -82,21 +75,21 @@ fn ban_hours() -> f64 {
     BAN_HOURS
 }
 
-/// Where the socket of a node on `data_dir` is.
+/// Returns the path of the socket of a node on `data_dir`.
 fn socket_path(data_dir: &Path) -> PathBuf {
     data_dir.join("control")
 }
 
-/// Longest path that every system takes as a socket's address, in bytes: macOS has room for 103, Linux for 107.
+/// Maximum length of a socket's path on every system, in bytes: macOS allows 103, Linux 107.
 const PATH_BYTES_MAX: usize = 100;
 
-/// Calls `use_path` with `path`, or with a short one that leads to the same place through a link, which is gone afterwards.
+/// Calls `use_path` with `path`, or with a shorter path to the same file through a temporary symbolic link.
 fn with_short_path<T>(path: &Path, use_path: impl FnOnce(&Path) -> io::Result<T>) -> io::Result<T> {
     if path.as_os_str().len() <= PATH_BYTES_MAX {
         return use_path(path);
     }
     let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else { return use_path(path) };
-    // Checked here, as a link to nowhere would be told as an error of its own.
+    // Checked here, as a dangling link would give a different error.
     fs::metadata(folder)?;
     let links = tempfile::tempdir()?;
     let link = links.path().join("d");

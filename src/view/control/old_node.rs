@@ -1,7 +1,7 @@
-//! Nodes from before the control socket had HTTP: a line of JSON is a request, and a line of JSON its answer. During an upgrade
-//! in place the commands of the new program still ask such a node; this file goes when none is left.
+//! Client for nodes older than HTTP on the control socket: request and answer are one line of JSON each. During an
+//! upgrade in place, commands of the new program still query such a node. Remove this file when none is left.
 //!
-//! Their answers are given the form that they have today, as far as they go: what an old node does not say is zero or empty.
+//! Their answers are converted to today's form; fields that an old node does not send are zero or empty.
 
 use futures::{SinkExt, StreamExt};
 use serde::{Deserialize, Serialize};
@@ -25,13 +25,13 @@ enum Answer {
     Error(String),
 }
 
-/// Sends one request, and returns the answer, or the node's reason against it.
+/// Sends one request, and returns the answer, or the reason of a refusal.
 ///
 /// # Errors
-/// The connection broke, or what is there speaks another protocol.
+/// The connection failed, or the server speaks another protocol.
 pub(super) async fn ask(stream: UnixStream, request: &Request) -> io::Result<Result<Value, String>> {
     let (reader, writer) = stream.into_split();
-    // Kept until the answer is there: closing it would end the conversation.
+    // Kept until the answer has arrived: dropping it would close the connection.
     let mut requests = json_lines::writer(writer);
     requests.send(command(request)).await?;
     let line = json_lines::reader(reader).next().await.ok_or(io::ErrorKind::UnexpectedEof)??;
@@ -41,7 +41,7 @@ pub(super) async fn ask(stream: UnixStream, request: &Request) -> io::Result<Res
     })
 }
 
-/// The request as old nodes read it.
+/// Encodes the request for old nodes.
 fn command(request: &Request) -> Value {
     match request {
         Request::Status => json!({"command": "status"}),
@@ -59,7 +59,7 @@ fn command(request: &Request) -> Value {
     }
 }
 
-/// An answer in today's form.
+/// Converts an answer to today's form.
 fn today(request: &Request, result: Value) -> Value {
     let old = Old(&result);
     match request {
@@ -73,7 +73,7 @@ fn today(request: &Request, result: Value) -> Value {
             value(&Bans { total: bans.len(), bans })
         }
         Request::Ban { .. } => value(&ban(old)),
-        // These have the form that they had.
+        // Their form has not changed.
         Request::Resubmit { .. } | Request::Unban { .. } | Request::UnbanAll => result,
     }
 }
@@ -82,7 +82,7 @@ fn value(answer: &impl Serialize) -> Value {
     serde_json::to_value(answer).unwrap_or_default()
 }
 
-/// An object of an old answer. What it lacks is zero, empty or none.
+/// An object of an old answer. Missing fields are zero, empty or none.
 #[derive(Debug, Clone, Copy)]
 struct Old<'a>(&'a Value);
 
@@ -111,12 +111,12 @@ fn status(old: Old<'_>) -> Status {
         local: Local {
             hash_rate: old.or_default("hash_rate"),
             workers: old.or_default("workers"),
-            // Which of them were orphans is not said.
+            // Old nodes do not separate orphan and dead shares.
             shares: OwnShares { total: old.or_default("shares"), orphan: old.or_default("stale_shares"), dead: 0 },
             ..Local::default()
         },
         blocks: FoundBlocks { found: old.or_default("blocks"), last: None },
-        // Which way they were opened is not said.
+        // Old nodes do not separate incoming and outgoing ones.
         peers: Connections {
             incoming: old.or_default("peers"),
             outgoing: 0,
@@ -292,7 +292,7 @@ fn payouts(old: Old<'_>) -> Payouts {
     let payouts: Vec<Payout> = old.list("payouts").map(payout).collect();
     Payouts {
         symbol: old.or_default("symbol"),
-        // Without a template it is 0.
+        // Zero without a template.
         block_value: old.get("value").filter(|value| *value > 0),
         total: payouts.len(),
         payouts,

@@ -1,4 +1,4 @@
-//! What the control socket serves: everything that the web port does, and questions and orders of the operator.
+//! Routes of the control socket: everything on the web port, and queries and commands of the operator.
 
 use axum::body::Bytes;
 use axum::extract::rejection::BytesRejection;
@@ -24,31 +24,30 @@ use crate::runtime::log::Tail;
 use crate::view::http;
 use crate::view::http::api::{Answer, Ban, Bans, Peers, Problem};
 
-/// How long the part that an order goes to may take over it.
+/// Timeout for the task that carries out a command.
 const ORDER_MAX: Duration = Duration::from_secs(5);
 
-/// How long a request may take from its head to the beginning of its answer.
+/// Timeout from the head of a request to the beginning of its answer.
 const REQUEST_MAX: Duration = Duration::from_secs(30);
 
-/// Most bytes of a request's body.
+/// Maximum size of a request's body, in bytes.
 const BODY_BYTES_MAX: usize = 4096;
 
-/// What answers are made from, and the parts that carry orders out.
+/// Sources of answers, and handles to the tasks that carry out commands.
 #[derive(Debug, Clone)]
 pub struct Sources {
-    /// What everyone may read.
+    /// Sources of the public paths.
     pub public: http::Sources,
-    /// Submits blocks again.
     pub resubmitter: Resubmitter,
     /// Outcomes of submissions.
     pub reports: Reports,
-    /// The last lines of the log.
+    /// Last lines of the log.
     pub log: Tail,
 }
 
-/// Every path of the control socket.
+/// Returns the router of the control socket.
 pub fn router(sources: Sources) -> Router {
-    let nothing = async || Problem::not_found("there is nothing at this path; docs/api.md lists what there is");
+    let nothing = async || Problem::not_found("no such path; docs/api.md lists the paths");
     Router::new()
         .route("/control/v1/status", get(status))
         .route("/control/v1/overview", get(overview))
@@ -63,11 +62,11 @@ pub fn router(sources: Sources) -> Router {
         .layer(middleware::from_fn(in_time))
 }
 
-/// Ends a request that gets no answer in time, such as one whose body does not come.
+/// Ends a request that gets no answer in time, such as one whose body does not arrive.
 async fn in_time(request: Request, next: Next) -> Response {
     timeout(REQUEST_MAX, next.run(request)).await.unwrap_or_else(|_| {
         let detail =
-            format!("no answer within {REQUEST_MAX:?}: the request's body did not come, or the node is too busy");
+            format!("no answer within {REQUEST_MAX:?}: the request's body did not arrive, or the node is too busy");
         Problem::new(StatusCode::REQUEST_TIMEOUT, detail).into_response()
     })
 }
@@ -85,7 +84,7 @@ async fn overview(State(sources): State<Sources>) -> Json<Overview> {
     Json(Overview::of(&snapshot, &sources.public, sources.log.lines(LOG_LINES_MAX)))
 }
 
-/// As `/api/v1/peers`, but as of now, and with latencies that were just measured.
+/// Same as `/api/v1/peers`, but as of now, with latencies measured for this request.
 async fn peers(State(sources): State<Sources>) -> Answer<Peers> {
     if let Some(p2p) = &sources.public.p2p {
         p2p.measure_latencies().await;
@@ -94,13 +93,13 @@ async fn peers(State(sources): State<Sources>) -> Answer<Peers> {
     Ok(Json(Peers::of(&status)))
 }
 
-/// As `/api/v1/bans`, but as of now: a ban that was just made is there.
+/// Same as `/api/v1/bans`, but as of now: it includes the latest ban.
 async fn bans(State(sources): State<Sources>) -> Answer<Bans> {
     let bans = order(&sources, |reply| Command::ListBans { reply }).await?;
     Ok(Json(Bans::of(&bans)))
 }
 
-/// The body is JSON whatever its type is said to be: curl says that it is a form.
+/// Reads the body as JSON whatever its content type: curl declares a form.
 async fn ban(State(sources): State<Sources>, body: Result<Bytes, BytesRejection>) -> Answer<Ban> {
     let body = body.map_err(|error| Problem::new(error.status(), error.body_text()))?;
     let BanOrder { address, hours, reason } =
@@ -131,7 +130,7 @@ async fn unban_all(State(sources): State<Sources>) -> Answer<Unbanned> {
     Ok(Json(Unbanned { unbanned }))
 }
 
-/// Submits a block again, and answers with what the routes bring within a few seconds.
+/// Submits a block again, and answers with the outcomes of the next few seconds.
 async fn resubmit(State(sources): State<Sources>, Path(text): Path<String>) -> Answer<Resubmitted> {
     let hash: BlockHash = text.parse().map_err(|_| bad_request("a block's hash is 64 hex digits"))?;
     let mut reports = sources.reports.subscribe();
@@ -154,12 +153,12 @@ async fn resubmit(State(sources): State<Sources>, Path(text): Path<String>) -> A
             }
         }
     };
-    // No answer in time is an answer, too: the attempts go on.
+    // After a timeout the attempts go on: the answer has the outcomes so far.
     let _ = timeout(ORDER_MAX, listen).await;
     Ok(Json(answer))
 }
 
-/// Has an order carried out, and gives what came of it.
+/// Sends a command to the P2P task, and returns its reply.
 async fn order<T>(sources: &Sources, make: impl FnOnce(oneshot::Sender<T>) -> Command) -> Result<T, Problem> {
     let Some(p2p) = &sources.public.p2p else {
         return Err(Problem::new(StatusCode::CONFLICT, "this node takes no part in the pool's network"));

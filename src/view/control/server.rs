@@ -19,20 +19,20 @@ use crate::runtime::accept::{Acceptor, WhenFull};
 use crate::runtime::data_dir::DataDir;
 use crate::view::http::Http;
 
-/// Connections that may be open at a time.
+/// Maximum number of open connections.
 const CONNECTIONS_MAX: usize = 16;
 
-/// Longest life of a connection: one whose client no longer reads ends then.
+/// Maximum lifetime of a connection: it ends those whose client no longer reads.
 const CONNECTION_MAX: Duration = Duration::from_secs(600);
 
-/// How long a stopping node waits for answers that are under way.
+/// Grace period for pending answers at a stop.
 const LAST_ANSWERS: Duration = Duration::from_millis(200);
 
-/// The other end of every connection.
+/// Client address of every connection.
 const THIS_MACHINE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
-/// Answers as `router` does until `stop`, from when `data_dir` is this process's. A node without a control socket is still a
-/// node, so trouble is only logged.
+/// Serves `router` until `stop`, once this process owns `data_dir`. A node works without a control socket, so errors
+/// are only logged.
 pub async fn run(router: Router, data_dir: DataDir, stop: CancellationToken) {
     tokio::select! {
         () = stop.cancelled() => return,
@@ -51,15 +51,15 @@ pub async fn run(router: Router, data_dir: DataDir, stop: CancellationToken) {
     let welcome = |stream, (), place| {
         connections.spawn(serve(http.clone(), stream, place, stop.clone()));
     };
-    // A connection beyond them waits in the kernel's queue.
+    // Further connections wait in the kernel's queue.
     Acceptor::new(listener, "operators").run(places, WhenFull::Wait, stop.clone(), welcome).await;
-    // Nobody else writes here while the directory is ours.
+    // No other process writes here while the directory is ours.
     let _ = fs::remove_file(socket_path(data_dir.path()));
     connections.close();
     connections.wait().await;
 }
 
-/// Serves one connection to its end, but not for ever.
+/// Serves one connection until it ends, or for `CONNECTION_MAX` at most.
 async fn serve(http: Http, stream: UnixStream, _place: OwnedSemaphorePermit, stop: CancellationToken) {
     let last_answers = async {
         stop.cancelled().await;
@@ -72,8 +72,8 @@ async fn serve(http: Http, stream: UnixStream, _place: OwnedSemaphorePermit, sto
     }
 }
 
-/// Opens the socket in `data_dir`, in place of one that an earlier run left. There is no instant in which it is there and
-/// others than this user may open it.
+/// Opens the socket in `data_dir`, replacing one that an earlier run left. It is never accessible to other users, not
+/// even for a moment.
 fn bind(data_dir: &Path) -> io::Result<UnixListener> {
     let private = tempfile::Builder::new().prefix(".control-").tempdir_in(data_dir)?;
     let path = private.path().join("new");

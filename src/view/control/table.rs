@@ -1,4 +1,4 @@
-//! Answers as text for people: tables with aligned columns, and sentences where a table would be empty.
+//! Renders answers as text: tables with aligned columns, and sentences in place of empty tables.
 
 use serde::Deserialize;
 use serde_json::Value;
@@ -9,17 +9,16 @@ use super::words::{coins, hash_rate, percent, printable, span};
 use crate::blocks::Outcome;
 use crate::view::http::api::{Ban, Bans, Block, Blocks, Payouts, Peers, Route};
 
-/// Space between columns.
 const GAP: &str = "  ";
 
-/// The text for a person.
+/// Renders an answer as text.
 ///
 /// # Errors
-/// The answer has another form than this program knows.
+/// The answer does not parse.
 pub(super) fn render(request: &Request, answer: Value, now: f64) -> Result<String, serde_json::Error> {
     Ok(match request {
         Request::Status => status(&read(answer)?),
-        // For programs that want the page as text: `p2pool top` draws it.
+        // JSON for programs: `p2pool top` draws the page.
         Request::Overview => format!("{answer:#}\n"),
         Request::Payouts => payouts(&read(answer)?),
         Request::Blocks => blocks(&read(answer)?, now),
@@ -62,7 +61,7 @@ fn status(status: &Status) -> String {
         ("miners", format!("{} workers, {}", local.workers, hash_rate(local.hash_rate))),
         ("shares", format!("{} of ours, {lost} of them lost; {} in the chain", local.shares.total, pool.shares)),
         ("pool", pool.hash_rate.map_or_else(|| "too few shares to tell".to_owned(), hash_rate)),
-        ("blocks", format!("{} found that are remembered", summary.blocks.found)),
+        ("blocks", format!("{} found among the known shares", summary.blocks.found)),
     ];
     let clock = status.clock.as_deref().map(|clock| ("clock", printable(clock)));
     let rows = rows.iter().chain(&clock);
@@ -96,7 +95,7 @@ fn peers(told: &Peers, now: f64) -> String {
 
 fn payouts(told: &Payouts) -> String {
     let Some(value) = told.block_value else {
-        return "nobody is paid: there is no block to mine\n".to_owned();
+        return "no payouts: there is no block to mine\n".to_owned();
     };
     let head = format!(
         "the next block would pay {} {}; its finder gets a 200th of that, and all share the rest:\n",
@@ -148,7 +147,7 @@ fn standing(block: &Block) -> String {
 fn resubmitted(told: &Resubmitted) -> String {
     let verdict = match &told.verdict {
         Some(verdict) => format!("block {}: {}\n", told.hash, outcome(verdict)),
-        None => format!("block {} is being submitted; `p2pool blocks` shows what becomes of it\n", told.hash),
+        None => format!("block {} is being submitted; `p2pool blocks` shows its state\n", told.hash),
     };
     let attempts = told.routes.iter();
     verdict
@@ -164,7 +163,7 @@ fn outcome(outcome: &Outcome) -> String {
 
 fn bans(told: &[Ban], now: f64) -> String {
     if told.is_empty() {
-        return "nobody is banned\n".to_owned();
+        return "no address is banned\n".to_owned();
     }
     let rows = told.iter().map(|ban| {
         let by = if ban.by_operator { "you".to_owned() } else { format!("node, offences: {}", ban.score) };
@@ -173,7 +172,7 @@ fn bans(told: &[Ban], now: f64) -> String {
     table(["address", "for another", "by", "reason"], rows)
 }
 
-/// Columns as wide as their widest cell; the last one as it is.
+/// Pads columns to their widest cell, except the last.
 fn table<const COLUMNS: usize>(head: [&str; COLUMNS], rows: impl Iterator<Item = [String; COLUMNS]>) -> String {
     let rows: Vec<[String; COLUMNS]> = std::iter::once(head.map(str::to_owned)).chain(rows).collect();
     let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or_default();
@@ -236,7 +235,7 @@ mod tests {
         assert!(text.contains("3.00000000  96.0 %  bc1qa    mined here\n"), "{text}");
         assert!(text.ends_with("0.12500000  4.0 %   bc1qb\n"), "{text}");
         payouts.block_value = None;
-        assert!(shown(&Request::Payouts, &payouts, 0.0).starts_with("nobody is paid"));
+        assert!(shown(&Request::Payouts, &payouts, 0.0).starts_with("no payouts"));
 
         let route = |name: &str| Route { route: name.into(), outcome: "accepted".into(), ..Route::default() };
         let confirming = Block {
@@ -279,7 +278,7 @@ mod tests {
     fn nothing_to_show_is_said_in_words() {
         let text = shown(&Request::Peers, Peers { known_addresses: 7, dialing: 2, ..Peers::default() }, 0.0);
         assert_eq!(text, "no peers; 7 known addresses, 2 being tried\n");
-        assert_eq!(shown(&Request::Bans, Bans::default(), 0.0), "nobody is banned\n");
+        assert_eq!(shown(&Request::Bans, Bans::default(), 0.0), "no address is banned\n");
         assert_eq!(shown(&Request::UnbanAll, Unbanned { unbanned: 1 }, 0.0), "1 ban lifted\n");
     }
 

@@ -1,4 +1,4 @@
-//! The control socket from end to end: its client against its server, and against a node from before it had HTTP.
+//! The control socket end to end: client against server, and against a node older than HTTP on the socket.
 
 use serde_json::{Value, json};
 use sharechain::coin::BITCOIN_REGTEST;
@@ -32,7 +32,7 @@ use crate::view::snapshot::share::Finder;
 use crate::view::snapshot::{Config, Snapshot};
 use crate::work::Gate;
 
-/// A pool's network with bans behind it and nothing else.
+/// Returns a handle to a P2P task that only keeps bans.
 fn bans_alone() -> peers::Handle {
     let (commands, mut ordered) = mpsc::channel(1);
     tokio::spawn(async move {
@@ -59,7 +59,7 @@ fn bans_alone() -> peers::Handle {
     }
 }
 
-/// What a node that has just started on `folder` shows.
+/// Returns the sources of a node that has just started on `folder`.
 fn sources(folder: &Path) -> routes::Sources {
     let network = &BITCOIN_REGTEST;
     let shown = Config { network, payout_address: "node".into(), fee_percent: 0.0, donation_percent: 0.0 };
@@ -97,7 +97,7 @@ fn sources(folder: &Path) -> routes::Sources {
     routes::Sources { public, resubmitter, reports, log: Tail::default() }
 }
 
-/// A running control socket, and its end.
+/// A running control socket.
 struct Server {
     folder: PathBuf,
     stop: CancellationToken,
@@ -120,17 +120,17 @@ impl Server {
         client::ask(&self.folder, &request).await.map_err(|error| error.to_string())
     }
 
-    /// Sends these bytes, and returns all that comes back until the connection ends.
+    /// Sends these bytes, and returns everything received until the connection ends.
     async fn send(&self, bytes: &str) -> String {
         let mut stream = UnixStream::connect(socket_path(&self.folder)).await.unwrap();
-        // A server that has heard enough answers, and resets the connection.
+        // A server that has read enough answers and resets the connection.
         let _ = stream.write_all(bytes.as_bytes()).await;
         let mut answer = Vec::new();
         let _ = stream.read_to_end(&mut answer).await;
         String::from_utf8(answer).unwrap()
     }
 
-    /// The status and the JSON of an answer to a request as curl makes it.
+    /// Sends a request as curl does, and returns the answer's status and JSON.
     async fn curl(&self, method: &str, path: &str, body: &str) -> (u16, Value) {
         let length = body.len();
         let head = format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n");
@@ -226,7 +226,7 @@ async fn curl_reads_what_everyone_may_read_and_gives_orders() {
     server.end().await;
 }
 
-/// The method, path and body of a call of curl as the documentation has it.
+/// Returns method, path and body of a curl command in the documentation.
 fn curl_call(line: &str) -> (String, String, String) {
     let words: Vec<&str> = line.split_whitespace().collect();
     let after = |option: &str| words.iter().skip_while(|word| **word != option).nth(1).copied();
@@ -252,7 +252,7 @@ async fn every_request_that_the_documentation_shows_is_served() {
     for (method, path, body) in examples.into_iter().chain(rows) {
         let filled = path.replace("ADDRESS", "192.0.2.7").replace("HASH", &"0".repeat(64));
         let (status, answer) = server.curl(&method, &filled, &body).await;
-        // Nothing submits blocks again here.
+        // There is no submitter here.
         let expected = if path.ends_with("/resubmit") { 503 } else { 200 };
         assert_eq!(status, expected, "{method} {filled}: {answer}");
     }
@@ -273,7 +273,7 @@ async fn a_node_without_the_pools_network_takes_no_orders_about_it() {
     assert!(over_tcp(&http, "GET", "/control/v1/status").await.starts_with("HTTP/1.1 200 "));
 }
 
-/// What is answered to a request that comes over the network.
+/// Returns the answer to a request over the network.
 async fn over_tcp(http: &Http, method: &str, path: &str) -> String {
     let (mut client, server) = tokio::io::duplex(1 << 20);
     let http = http.clone();
@@ -300,11 +300,11 @@ async fn orders_cannot_be_given_over_the_network() {
         ("POST", "blocks/00/resubmit"),
     ] {
         let answer = over_tcp(&http, method, &format!("/control/v1/{path}")).await;
-        // What is at no path at all is refused by its method first.
+        // Unknown paths with another method than GET are refused by their method first.
         let expected = if method == "GET" { "HTTP/1.1 404 " } else { "HTTP/1.1 405 " };
         assert!(answer.starts_with(expected), "{method} {path}: {answer}");
     }
-    assert!(over_tcp(&http, "GET", "/api/v1/summary").await.starts_with("HTTP/1.1 200 "), "the others are there");
+    assert!(over_tcp(&http, "GET", "/api/v1/summary").await.starts_with("HTTP/1.1 200 "), "public paths are served");
 }
 
 #[tokio::test]
@@ -345,7 +345,7 @@ async fn clients_that_say_nothing_hold_up_neither_others_nor_the_end() {
     server.ask(Request::Status).await.unwrap();
     let head = "x".repeat(40_000);
     assert!(server.send(&format!("GET /{head} HTTP/1.1\r\n\r\n")).await.starts_with("HTTP/1.1 4"));
-    tokio::time::timeout(Duration::from_secs(2), server.end()).await.expect("it ends though they are there");
+    tokio::time::timeout(Duration::from_secs(2), server.end()).await.expect("it ends despite open connections");
 }
 
 #[tokio::test]
@@ -354,7 +354,7 @@ async fn a_node_that_does_not_run_is_named_with_what_to_do() {
     let error = client::ask(folder.path(), &Request::Peers).await.unwrap_err();
     assert!(matches!(error, ControlError::NotRunning(_)));
     assert!(error.to_string().contains(&folder.path().display().to_string()));
-    // One that was killed leaves its socket behind.
+    // A node that was killed leaves its socket behind.
     drop(std::os::unix::net::UnixListener::bind(socket_path(folder.path())).unwrap());
     let error = client::ask(folder.path(), &Request::Peers).await.unwrap_err();
     assert!(matches!(error, ControlError::NotRunning(_)), "{error}");
@@ -375,10 +375,10 @@ async fn what_speaks_neither_protocol_is_an_error() {
     assert!(matches!(error, ControlError::Connection(..)), "{error}");
 }
 
-/// Requests of a node from before the socket had HTTP, each with its answer, as recorded from version 0.1.0 of 2026-11-29.
+/// Requests to a node older than HTTP on the socket, each with its answer, recorded from version 0.1.0 of 2026-11-29.
 const RECORDED: &str = include_str!("old_node.json");
 
-/// Answers as that node did: lines of JSON, and an end to what is none.
+/// Answers as that node did: lines of JSON, and a closed connection for anything else.
 async fn old_node(listener: UnixListener) {
     let recorded: Vec<(Value, Value)> = serde_json::from_str(RECORDED).unwrap();
     while let Ok((mut stream, _)) = listener.accept().await {

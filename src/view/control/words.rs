@@ -1,6 +1,6 @@
-//! Numbers and names as people read them.
+//! Formats numbers and names for display.
 
-/// A time in the two greatest units that it has.
+/// Formats a duration in its two largest units.
 pub fn span(seconds: f64) -> String {
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "saturates, which is right for a span")]
     let seconds = seconds.round() as u64;
@@ -13,12 +13,12 @@ pub fn span(seconds: f64) -> String {
     }
 }
 
-/// Hashes per second with three or more digits and a unit.
+/// Formats hashes per second with three or more digits and a unit.
 pub fn hash_rate(hashes: f64) -> String {
     format!("{}H/s", with_prefix(hashes))
 }
 
-/// A difficulty or another plain number, as short as hash rates.
+/// Formats a difficulty or another plain number, as short as hash rates.
 pub fn short_number(number: f64) -> String {
     if number.abs() < 1.0 && number != 0.0 {
         return format!("{number:.2e}");
@@ -42,17 +42,17 @@ fn with_prefix(number: f64) -> String {
     format!("{left:.digits$} {}", PREFIXES[at])
 }
 
-/// Satoshis as coins.
+/// Formats satoshis as coins.
 pub fn coins(value: u64) -> String {
     format!("{}.{:08}", value / 100_000_000, value % 100_000_000)
 }
 
-/// A part of one as a percentage.
+/// Formats a fraction as a percentage.
 pub fn percent(part: f64) -> String {
     format!("{:.1} %", part * 100.0)
 }
 
-/// What others said, without what would steer a terminal.
+/// Replaces control characters, which could steer a terminal.
 pub fn printable(text: &str) -> String {
     text.chars().map(|character| if character.is_control() { '\u{fffd}' } else { character }).collect()
 }
