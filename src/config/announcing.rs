@@ -1,4 +1,4 @@
-//! Options about telling of found blocks.
+//! Options of the notifications about found blocks.
 
 use super::options::Opt;
 use super::values;
@@ -8,7 +8,7 @@ use crate::peers::Host;
 
 const HEADING: &str = "Notifications";
 
-/// Options whose values may hold a secret: a command that logs in, an address with a token.
+/// Options whose values may hold a secret: a command with credentials, a URL with a token.
 pub(super) const HOOK: &str = "announce-hook";
 pub(super) const WEBHOOK: &str = "announce-webhook";
 
@@ -18,32 +18,31 @@ pub(super) fn options() -> Vec<Opt<Config>> {
             config.announce.hook = Some(command);
         })
         .help(
-            "A command for sh, run when a block is found, accepted, mature, stale, orphaned or rejected; \
-             P2POOL_BLOCK_EVENT, _HASH, _HEIGHT, _VALUE, _PAYEE, _FINDER, _IS_OURS and _TEXT say what and which, and \
-             standard input has it all as JSON",
+            "Shell command to run when a block is found, accepted, mature, stale, orphaned or rejected; the event is \
+             passed in P2POOL_BLOCK_EVENT, _HASH, _HEIGHT, _VALUE, _PAYEE, _FINDER, _IS_OURS and _TEXT, and as JSON on \
+             standard input",
         ),
         Opt::optional(WEBHOOK, "URL", web_address, |config: &mut Config, url| config.announce.webhook = Some(url))
-            .help("An address that the same JSON is posted to"),
+            .help("URL to post the same JSON to"),
         Opt::flag("irc-announce", |config: &mut Config| config.announce.irc = Some(irc::Config::on(config.network)))
-            .help("Tell an IRC channel of the pool's accepted blocks"),
+            .help("Announce the pool's accepted blocks on IRC"),
         bot("irc-server", "[ircs://]HOST[:PORT]", irc_server, |bot, server| {
             (bot.host, bot.port, bot.tls) = server;
         })
         .default(|config| show_server(&irc::Config::on(config.network)))
-        .help("The IRC server; irc:// speaks no TLS"),
+        .help("IRC server; irc:// disables TLS"),
         bot("irc-channel", "CHANNEL", irc_channel, |bot, channel| bot.channel = channel)
             .derived(|config| vec![irc::Config::on(config.network).channel])
-            .help("The IRC channel [default: #p2pool on bitcoin, #p2pool-ltc on litecoin, else #p2pool-alt]"),
+            .help("IRC channel [default: #p2pool on bitcoin, #p2pool-ltc on litecoin, else #p2pool-alt]"),
         bot("irc-nick", "NAME", irc_nick, |bot, nick| bot.nick = nick)
-            .help("What the node is called on IRC [default: p2pool and a random number]"),
-        Opt::flag("no-bugreport", |_| ()).help(
-            "Accepted, as P2Pool had it. Nothing about this node is ever reported to anybody, with or without it",
-        ),
+            .help("IRC nickname [default: p2pool and a random number]"),
+        Opt::flag("no-bugreport", |_| ())
+            .help("No effect: accepted for compatibility with the Python node. This program never sends bug reports"),
     ];
     options.into_iter().map(|option| option.heading(HEADING)).collect()
 }
 
-/// An option of the bot, if there is to be one: `--irc-announce` comes before.
+/// Option of the IRC bot. No effect without `--irc-announce`, which is applied before.
 fn bot<T: Clone + Send + Sync + 'static>(
     name: &'static str,
     unit: &'static str,
@@ -63,12 +62,8 @@ fn web_address(text: &str) -> Result<String, String> {
     let is_web = address.is_some_and(|address| {
         matches!(address.scheme_str(), Some("http" | "https")) && address.host().is_some_and(|host| !host.is_empty())
     });
-    // What is wrong is not shown: it may hold a secret.
-    if is_web {
-        Ok(text.to_owned())
-    } else {
-        Err("it is not an address that begins with http:// or https://".to_owned())
-    }
+    // The error does not repeat the value: it may hold a secret.
+    if is_web { Ok(text.to_owned()) } else { Err("not a URL that begins with http:// or https://".to_owned()) }
 }
 
 fn irc_server(text: &str) -> Result<(String, u16, bool), String> {
@@ -84,7 +79,7 @@ fn irc_server(text: &str) -> Result<(String, u16, bool), String> {
     Ok((host.name().to_owned(), host.port(), tls))
 }
 
-/// As [`irc_server`] reads it; the port of a network's own server is the usual one.
+/// Inverse of [`irc_server`], without the port: a network's own server has the default one.
 fn show_server(bot: &irc::Config) -> String {
     format!("{}://{}", if bot.tls { "ircs" } else { "irc" }, bot.host)
 }
@@ -96,10 +91,10 @@ fn irc_channel(text: &str) -> Result<String, String> {
 
 fn irc_nick(text: &str) -> Result<String, String> {
     let is_nick = is_word(text, 30) && text.starts_with(|first: char| !first.is_ascii_digit() && first != '-');
-    if is_nick { Ok(text.to_owned()) } else { Err(format!("`{text}` is not a name on IRC, such as p2pool-node")) }
+    if is_nick { Ok(text.to_owned()) } else { Err(format!("`{text}` is not an IRC nickname, such as p2pool-node")) }
 }
 
-/// What stands as one word in a line of IRC.
+/// Returns whether `text` is one word of an IRC message.
 fn is_word(text: &str, length_max: usize) -> bool {
     (2..=length_max).contains(&text.len())
         && text.chars().all(|character| character.is_ascii_graphic() && !matches!(character, ',' | ':'))

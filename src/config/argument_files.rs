@@ -1,5 +1,5 @@
-//! `@FILE` on the command line: P2Pool's way of keeping a password out of the process list. The words of FILE stand in its
-//! place. Every line is split at white space; there is no quoting and there are no comments.
+//! `@FILE` on the command line, replaced by the words in FILE: P2Pool's way of keeping a password out of the process
+//! list. Lines are split at white space; there are no quotes and no comments.
 
 use argfile::Argument;
 use std::cell::Cell;
@@ -7,15 +7,15 @@ use std::ffi::OsString;
 
 use super::problems::ConfigError;
 
-/// Files that are read: more are files that name themselves.
+/// Maximum number of files read; more means a file that includes itself.
 const FILES_MAX: usize = 64;
 
-/// `arguments`, with the words of each `@FILE` in its place. Files may name others.
+/// Replaces each `@FILE` in `arguments` by the words in the file. Files may include others.
 pub(super) fn expand(arguments: impl IntoIterator<Item = OsString>) -> Result<Vec<OsString>, ConfigError> {
     let read = Cell::new(0);
     let words = |text: &str, prefix| {
         read.set(read.get() + 1);
-        // What names itself comes to an end.
+        // Ends the recursion of a file that includes itself.
         let words = if read.get() > FILES_MAX { "" } else { text };
         words.split_whitespace().map(|word| Argument::parse(word, prefix)).collect()
     };
@@ -23,7 +23,7 @@ pub(super) fn expand(arguments: impl IntoIterator<Item = OsString>) -> Result<Ve
     let expanded = expanded.map_err(|error| ConfigError::new("@FILE", format!("cannot be read: {error}")))?;
     if read.get() > FILES_MAX {
         let problem =
-            format!("more than {FILES_MAX} files, or nested more than {FILES_MAX} deep: does one name itself?");
+            format!("more than {FILES_MAX} files, or nested more than {FILES_MAX} deep: does one include itself?");
         return Err(ConfigError::new("@FILE", problem));
     }
     Ok(expanded)

@@ -1,4 +1,4 @@
-//! The command lines of what asks a running node.
+//! Arguments of the commands that query or control a running node.
 
 use bitcoin::BlockHash;
 use clap::{Args, Subcommand};
@@ -13,7 +13,7 @@ use crate::tools::top;
 use crate::view::control::client as control;
 use crate::view::control::{BAN_HOURS_MAX, Request};
 
-/// Which node is asked, and how it is shown.
+/// Arguments common to these commands.
 #[derive(Debug, Args)]
 pub(super) struct AskArgs {
     #[command(flatten)]
@@ -41,19 +41,19 @@ pub(super) struct BlocksArgs {
 
 #[derive(Debug, Subcommand)]
 enum BlocksCommand {
-    /// Submits a block again by every route, and shows what each brings. Its bytes are kept until it is mature, or lost by 100
-    /// blocks.
+    /// Submit a block again by every route, and show each result. The node keeps a block's bytes until it is mature or
+    /// lost by 100 blocks.
     Resubmit {
-        /// The block's hash, as `p2pool blocks` lists it.
+        /// Hash of the block, as listed by `p2pool blocks`.
         #[arg(value_name = "HASH", value_parser = block_hash)]
         hash: BlockHash,
         #[command(flatten)]
         ask: AskArgs,
     },
-    /// Prints a block's bytes in hex, for any bitcoind: `p2pool blocks export HASH | bitcoin-cli -stdin submitblock`. Reads the
-    /// data directory; the node need not run.
+    /// Print a block in hex, for any bitcoind: `p2pool blocks export HASH | bitcoin-cli -stdin submitblock`. Reads the
+    /// data directory; no running node is needed.
     Export {
-        /// The block's hash, as `p2pool blocks` lists it.
+        /// Hash of the block, as listed by `p2pool blocks`.
         #[arg(value_name = "HASH", value_parser = block_hash)]
         hash: BlockHash,
         #[command(flatten)]
@@ -76,11 +76,11 @@ impl BlocksArgs {
 
 #[derive(Debug, Args)]
 pub(super) struct TopArgs {
-    /// Time between two updates of the screen.
+    /// Refresh interval, in seconds.
     #[arg(long, value_name = "SECONDS", default_value = "1", value_parser = seconds(0.2..=3600.0),
           allow_negative_numbers = true)]
     interval: Duration,
-    /// Print it once, as text.
+    /// Print one snapshot as text and exit.
     #[arg(long)]
     once: bool,
     #[command(flatten)]
@@ -96,14 +96,14 @@ impl TopArgs {
 
 #[derive(Debug, Args)]
 pub(super) struct BanArgs {
-    /// Whom: an IPv4 address, or an IPv6 address, which stands for its /64.
+    /// Address to ban; an IPv6 address stands for its /64.
     #[arg(value_name = "ADDRESS", value_parser = ip_address)]
     address: IpAddr,
-    /// For how long.
+    /// Duration of the ban, in hours.
     #[arg(long, value_name = "N", default_value = "24", value_parser = number(0.0..=BAN_HOURS_MAX),
           allow_negative_numbers = true)]
     hours: f64,
-    /// Reason, shown in the list of bans.
+    /// Reason shown by `p2pool bans`.
     #[arg(long, value_name = "TEXT", default_value = "")]
     reason: String,
     #[command(flatten)]
@@ -119,7 +119,7 @@ impl BanArgs {
 
 #[derive(Debug, Args)]
 pub(super) struct UnbanArgs {
-    /// Whom; `all` for everybody.
+    /// Address to unban, or `all`.
     #[arg(value_name = "ADDRESS|all", value_parser = unban)]
     address: Request,
     #[command(flatten)]

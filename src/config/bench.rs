@@ -1,4 +1,4 @@
-//! The command line of `p2pool bench`.
+//! Arguments of `p2pool bench`.
 
 use clap::{Args, Subcommand};
 use std::time::Duration;
@@ -8,20 +8,20 @@ use super::values::{seconds, whole};
 use crate::tools::bench::{self, Measure};
 
 const BENCH_HELP: &str = "\
-What is measured, by the names that --only knows:
-  single       accepted submissions a second, one at a time on each connection, and the server's CPU time for each
+Measures, by their names for --only:
+  single       accepted submissions per second, one in flight per connection, and the server's CPU time for each
   pipelined    the same with sixteen in flight
-  hostile      both again beside clients that mean ill, on either server
-  small-jobs   a new block: until the last connection has its job, of one payee
-  joining      new connections taken
-  memory       what an idle connection holds
-  latency      answers at a steady rate
-  big-jobs     a new block: until the last connection has its job, of many payees and addresses
-  hold         connections held for long, and the memory that this comes to
+  hostile      both again, with hostile clients connected to either server
+  small-jobs   time from a new block until the last connection has its job; one payee
+  joining      rate of new connections
+  memory       memory per idle connection
+  latency      response latency at a steady rate
+  big-jobs     time from a new block until the last connection has its job; many payees and addresses
+  hold         memory while connections are held for a long time
 
-Node and bare server run as processes of their own, on this machine, as the generator does: ratios say more than rates.
-Targets are those for two cores. What is missed is no failure; a miner that was wronged is: a valid submission rejected, a
-job missed, a connection lost.";
+The node, the bare server and the load generator are separate processes on this machine, so ratios say more than
+rates. Targets are for two cores. A missed target is no failure; a rejected valid submission, a missed job or a lost
+connection is.";
 
 #[derive(Debug, Args)]
 pub(super) struct BenchArgs {
@@ -31,8 +31,8 @@ pub(super) struct BenchArgs {
 
 #[derive(Debug, Subcommand)]
 enum BenchCommand {
-    /// Puts miners' load on the node's Stratum server, and the same on a bare server that does no more than answer: what
-    /// this machine could do at all. Prints a table.
+    /// Load-test the node's Stratum server, and a bare server that only responds, as the limit of this machine. Prints
+    /// a table.
     #[command(after_help = BENCH_HELP)]
     Stratum(BenchStratumArgs),
     /// The server under load; the benchmark starts it.
@@ -43,23 +43,23 @@ enum BenchCommand {
     Bare,
 }
 
-/// What the server under load serves.
+/// Content served by the server under load.
 #[derive(Debug, Args)]
 struct ServedArgs {
-    /// Payees of the pool: each is an output of every coinbase.
+    /// Payees of the pool, each an output of every coinbase.
     #[arg(long, value_name = "COUNT", default_value = "300", value_parser = whole::<u32>(1..=2000))]
     payees: u32,
-    /// Transactions of the block template, which fill a block.
+    /// Transactions in the block template.
     #[arg(long, value_name = "COUNT", default_value = "2000", value_parser = whole::<u32>(1..=8000))]
     transactions: u32,
 }
 
 #[derive(Debug, Args)]
 struct BenchStratumArgs {
-    /// What to measure, without spaces [default: all of it].
+    /// Measures to run, separated by commas [default: all].
     #[arg(long, value_name = "NAME,...", value_delimiter = ',')]
     only: Vec<Measure>,
-    /// Connections that submit as fast as they are answered.
+    /// Connections of single, pipelined and hostile; each submits as fast as it gets responses.
     #[arg(long, value_name = "COUNT", default_value = "100", value_parser = whole::<u32>(1..=5000))]
     submitters: u32,
     /// Connections of joining, memory, latency and big-jobs.
@@ -68,33 +68,33 @@ struct BenchStratumArgs {
     /// Connections of small-jobs.
     #[arg(long, value_name = "COUNT", default_value = "3000", value_parser = whole::<u32>(1..=30_000))]
     listeners: u32,
-    /// Addresses that miners are paid at: each has jobs of its own.
+    /// Payout addresses of the miners; each has its own jobs.
     #[arg(long, value_name = "COUNT", default_value = "500", value_parser = whole::<u32>(1..=60_000))]
     addresses: u32,
-    /// Submissions a second of latency.
+    /// Submissions per second of latency.
     #[arg(long, value_name = "COUNT", default_value = "5000", value_parser = whole::<u32>(1..=100_000))]
     rate: u32,
-    /// New connections a second.
+    /// New connections per second of joining.
     #[arg(long, value_name = "COUNT", default_value = "2000", value_parser = whole::<u32>(1..=100_000))]
     joining: u32,
-    /// Seconds of each timed phase.
+    /// Duration of each timed phase.
     #[arg(long, value_name = "SECONDS", default_value = "1", value_parser = seconds(0.1..=3600.0),
           allow_negative_numbers = true)]
     seconds: Duration,
-    /// How often node and bare server take turns.
+    /// Rounds, each with a turn of the node and one of the bare server.
     #[arg(long, value_name = "COUNT", default_value = "10", value_parser = whole::<u32>(1..=100))]
     rounds: u32,
-    /// Seconds of hold; from 600 on it is judged whether memory grows.
+    /// Duration of hold; from 600 s on, growth of memory is checked.
     #[arg(long, value_name = "SECONDS", default_value = "20", value_parser = seconds(1.0..=86_400.0),
           allow_negative_numbers = true)]
     hold: Duration,
     /// Connections of hold.
     #[arg(long, value_name = "COUNT", default_value = "15000", value_parser = whole::<u32>(1..=60_000))]
     held: u32,
-    /// How many of them a second leave and are replaced by others.
+    /// Connections of hold replaced by new ones, per second.
     #[arg(long, value_name = "COUNT", default_value = "50", value_parser = whole::<u32>(0..=2000))]
     churn: u32,
-    /// Clients of hostile: a quarter each sends a byte a second, says nothing, sends noise, sends useless lines.
+    /// Hostile clients: a quarter each sends one byte per second, nothing, noise, or useless lines.
     #[arg(long, value_name = "COUNT", default_value = "100", value_parser = whole::<u32>(0..=5000))]
     hostile: u32,
     #[command(flatten)]

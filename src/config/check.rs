@@ -1,5 +1,5 @@
-//! `p2pool config check`: the values that a node would run with, each with where it comes from. As text it is a
-//! configuration file, but for secrets, which are not shown.
+//! `p2pool config check`: the effective value of each option and its source. The text output is a configuration file
+//! without the secrets.
 
 use clap::{Arg, ArgMatches, Args, Subcommand};
 use serde_json::{Value, json};
@@ -15,7 +15,7 @@ use super::problems::Source;
 use super::{announcing, options};
 use crate::node::Config;
 
-/// Options whose values are not shown.
+/// Options whose values are masked.
 const SECRETS: [&str; 3] = [PASSWORD, announcing::HOOK, announcing::WEBHOOK];
 
 #[derive(Debug, Args)]
@@ -26,8 +26,8 @@ pub(super) struct ConfigArgs {
 
 #[derive(Debug, Subcommand)]
 pub(super) enum ConfigCommand {
-    /// Checks the node's options, wherever they come from, and prints each with its value and where that comes from. The
-    /// output can be saved as a configuration file; secrets are left out.
+    /// Check the node's options from all sources, and print the value and source of each. The output can be saved as a
+    /// configuration file; secrets are left out.
     Check(Box<CheckArgs>),
 }
 
@@ -40,25 +40,25 @@ pub(super) struct CheckArgs {
     pub(super) node: NodeArgs,
 }
 
-/// An option as the node has it.
+/// Option with its effective value.
 struct Row {
     name: String,
     form: Form,
-    /// Empty where there is no value.
+    /// Empty if the option has no value.
     values: Vec<String>,
     source: Source,
-    /// What is in place of a value that nobody gave.
+    /// Description of the default, for an option without a value.
     instead: String,
 }
 
-/// The values of `config`, as a file or as JSON.
+/// Returns the values of `config`, as a file or as JSON.
 pub(super) fn report(given: &Given, config: &mut Config, as_json: bool) -> String {
     let rows = rows(given, config);
     if as_json {
         let rows: Vec<Value> = rows.iter().map(Row::to_json).collect();
         return format!("{:#}\n", Value::from(rows));
     }
-    let mut text = "# What a node would run with; each value with where it comes from.\n".to_owned();
+    let mut text = "# Effective configuration of a node; the source of each value follows it.\n".to_owned();
     for row in rows {
         let _ = writeln!(text, "{}", row.to_line());
     }
@@ -73,7 +73,7 @@ fn rows(given: &Given, config: &mut Config) -> Vec<Row> {
     let row = |arg: &Arg| {
         let id = arg.get_id().as_str();
         let (mut values, mut source) = (raw(matches, id), given.problems.source(id));
-        // User and password as words stand for these options.
+        // Positional user and password set these options.
         if let [.., password] = &words[..] {
             let user = if words.len() > 1 { words[0].clone() } else { String::new() };
             match id {
@@ -95,7 +95,7 @@ fn raw(matches: &ArgMatches, id: &str) -> Vec<String> {
     values.map(|value| value.to_string_lossy().into_owned()).collect()
 }
 
-/// The default that the option's help names.
+/// Returns the default named in the option's help.
 fn instead(arg: &Arg) -> String {
     let help = arg.get_help().map(ToString::to_string).unwrap_or_default();
     let named = help.split_once("[default: ").and_then(|(_, rest)| rest.split_once(']'));
@@ -107,7 +107,7 @@ impl Row {
         SECRETS.contains(&self.name.as_str())
     }
 
-    /// One line of the file.
+    /// Returns the line of the file.
     fn to_line(&self) -> String {
         let Self { name, source, .. } = self;
         if self.values.is_empty() {
@@ -136,7 +136,7 @@ impl Row {
     }
 }
 
-/// A number as a number, all else quoted.
+/// Formats a TOML value: numbers as they are, everything else quoted.
 fn scalar(text: &str) -> String {
     let is_digits = |text: &str| (1..16).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_digit());
     let is_whole = |text: &str| is_digits(text) && (text == "0" || !text.starts_with('0'));
@@ -261,7 +261,7 @@ mod tests {
             panic!("it is refused")
         };
         let text = errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n");
-        assert!(text.contains("--fee: `101`") && text.contains("--worker-port: [::]:1 is named twice"), "{text}");
+        assert!(text.contains("--fee: `101`") && text.contains("--worker-port: [::]:1 is given twice"), "{text}");
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! The command line: subcommands, and the help around them.
+//! Subcommands, and the text around the help.
 
 use clap::{Args, Parser, Subcommand};
 
@@ -10,20 +10,21 @@ use super::options::Given;
 use super::tools::{ImportArgs, MineArgs, ShareArgs, SimulateArgs};
 use crate::tools::demo;
 
-const ABOUT: &str = "P2Pool: Bitcoin's decentralised mining pool. Runs beside your bitcoind, gives your miners work, and \
-                     gets the blocks that they find accepted.";
+const ABOUT: &str = "P2Pool: decentralised Bitcoin mining pool. Runs beside your bitcoind, serves work to your miners, \
+                     and submits the blocks they find.";
 
 const AFTER_HELP: &str = "\
-Every option can also be given in the environment, as P2POOL_ and its name in capitals (P2POOL_WORKER_PORT=9332), and in a
-TOML file (--config FILE); p2pool config check shows what comes of it. @FILE stands for the words in FILE.
+Every option can also be set in the environment, as P2POOL_ and its name in capitals (P2POOL_WORKER_PORT=9332), or in a
+TOML file (--config FILE); p2pool config check prints the result. @FILE is replaced by the words in FILE.
 
-bitcoind's user and password: as arguments (others on this machine can read them in the process list), in P2POOL_RPC_USER
-and P2POOL_RPC_PASSWORD, in a file of options, in bitcoin.conf, or in bitcoind's cookie, which needs nothing at all.
+bitcoind's RPC user and password are taken from the arguments (visible to other users in the process list),
+P2POOL_RPC_USER and P2POOL_RPC_PASSWORD, the configuration file, bitcoin.conf, or bitcoind's cookie, which needs no
+setup.
 
 Miners connect to stratum+tcp://THIS-HOST:9332 with ADDRESS[.worker][/share difficulty][+submission difficulty] as user
-name; the password does not matter.
+name; the password is ignored.
 
-Try it without any bitcoind: p2pool demo";
+Try it without bitcoind: p2pool demo";
 
 /// The command line.
 #[derive(Debug, Parser)]
@@ -44,38 +45,38 @@ pub(super) struct Cli {
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
-    /// Shows the whole pool at work on a private chain inside this process: no bitcoind, no miner, nothing to set up.
+    /// Run a demo: a complete pool on a private chain in this process, without bitcoind, miner or setup.
     Demo(Given<demo::Config>),
-    /// Shows how a running node is.
+    /// Show the status of a running node.
     Status(AskArgs),
-    /// Shows a running node on one screen, live.
+    /// Monitor a running node in the terminal.
     Top(TopArgs),
-    /// Lists what the next block would pay.
+    /// List the payouts of the next block.
     Payouts(AskArgs),
-    /// Lists the blocks that were found, and what became of them.
+    /// List found blocks and their states.
     Blocks(BlocksArgs),
-    /// Checks all that a node needs, with the node's own options, and says of each thing what to do.
+    /// Diagnose the setup of a node, and suggest fixes. Takes the node's options.
     Doctor(Box<DoctorArgs>),
-    /// Looks at the node's configuration.
+    /// Inspect the node's configuration.
     Config(ConfigArgs),
-    /// Takes over the data directory of a Python P2Pool node: shares, peers' addresses, payout address, graphs.
+    /// Import the data directory of a Python P2Pool node: shares, peer addresses, payout address, graphs.
     Import(ImportArgs),
-    /// Lists the peers of a running node.
+    /// List the peers of a running node.
     Peers(AskArgs),
-    /// Lists the addresses that a running node has banned.
+    /// List the addresses banned by a running node.
     Bans(AskArgs),
-    /// Keeps an address away from a running node, and closes its connections.
+    /// Ban an address from a running node, and close its connections.
     Ban(BanArgs),
-    /// Lets a banned address connect to a running node again.
+    /// Lift a ban of a running node.
     Unban(UnbanArgs),
-    /// Looks at shares: decodes one, or checks a whole chain of them.
+    /// Decode a share, or verify a chain of shares.
     Share(ShareArgs),
-    /// Runs many nodes of a pool in this process, on a clock and a network that follow from a seed, and checks what should
-    /// hold of them.
+    /// Simulate a pool of many nodes in this process, with a clock and a network derived from a seed, and check its
+    /// invariants.
     Simulate(SimulateArgs),
-    /// Measures how fast this machine can serve miners.
+    /// Run benchmarks on this machine.
     Bench(BenchArgs),
-    /// Mines with this machine's processor: enough for a private chain, and to try a node out.
+    /// Mine with this machine's CPU, to test a node or for a private chain.
     Mine(MineArgs),
 }
 

@@ -1,4 +1,4 @@
-//! Options of the demonstration.
+//! Options of `p2pool demo`.
 
 use super::options::{Opt, Part, within};
 use super::problems::Problems;
@@ -21,8 +21,8 @@ impl Part for Config {
 fn own() -> Vec<Opt<Config>> {
     vec![
         Opt::optional("blocks", "N", values::count, |config: &mut Config, blocks| config.blocks = Some(blocks))
-            .help("Stop after this many blocks, with a summary"),
-        Opt::flag("no-miner", |config: &mut Config| config.miner = false).help("Start no miner: wait for yours"),
+            .help("Number of blocks after which the demo stops and prints a summary"),
+        Opt::flag("no-miner", |config: &mut Config| config.miner = false).help("Wait for your miner, start none"),
         Opt::field(
             "worker-port",
             front::WORKER_PORT,
@@ -31,16 +31,16 @@ fn own() -> Vec<Opt<Config>> {
             |config: &mut Config| &mut config.worker_port,
         )
         .short('w')
-        .help("Where miners connect; the port may have a difficulty that its miners start at, and a least one"),
+        .help("Listen address for miners, with an optional starting and minimum difficulty"),
         Opt::path("datadir", "DIR", |config: &mut Config, folder| config.data_dir = Some(folder))
-            .help("Where found blocks are kept [default: a temporary folder, removed at the end]"),
+            .help("Directory of found blocks [default: a temporary one, removed at the end]"),
         Opt::number("fee", "PERCENT", 0.0..=100.0, |config: &mut Config| &mut config.fee_percent)
             .short('f')
-            .help("Percentage of work that pays the demo's node instead of the miner who does it"),
+            .help("Percentage of the miners' work that pays the demo's node instead"),
     ]
 }
 
-/// Reports what does not fit together.
+/// Reports options that contradict each other.
 pub(super) fn check(config: &Config, problems: &mut Problems) {
     miners::check(&config.stratum, problems);
 }

@@ -1,20 +1,20 @@
-//! The environment: the names of variables follow from those of options.
+//! Environment variables of the options; their names are derived from those of the options.
 
 use clap::{Arg, Command};
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 
-/// What every variable's name begins with.
+/// Prefix of the variables' names.
 const PREFIX: &str = "P2POOL_";
 
-/// Arguments that are no options and have a variable all the same.
+/// Positional arguments that have a variable.
 const ARGUMENTS: [&str; 2] = ["url", "hash"];
 
-/// Options that had another name, which works as ever: on the command line, as a variable, in a file.
+/// Renamed options with their former names, which still work on the command line, as variables and in a file.
 const OLD_NAMES: [(&str, &str); 2] =
     [("max-connections", "max-workers"), ("max-connections-per-address", "max-workers-per-address")];
 
-/// The variables that may be options, by name.
+/// Variables with the prefix of options, by name.
 #[derive(Clone, Default)]
 pub struct Environment(BTreeMap<String, OsString>);
 
@@ -26,13 +26,13 @@ impl std::fmt::Debug for Environment {
 }
 
 impl Environment {
-    /// This process's. A variable that is empty counts as not set.
+    /// Variables of this process. An empty variable counts as not set.
     pub fn of_process() -> Self {
         let names = std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value)));
         names.collect()
     }
 
-    /// Name and value of the variable of `arg`.
+    /// Returns name and value of the variable of `arg`.
     pub(super) fn find(&self, arg: &Arg) -> Option<(String, &OsStr)> {
         let old = OLD_NAMES.iter().find(|(new, _)| arg.get_long() == Some(new)).map(|(_, old)| variable(old));
         let (name, value) =
@@ -57,7 +57,7 @@ fn variable_of(arg: &Arg) -> Option<String> {
     arg.get_long().or_else(|| ARGUMENTS.contains(&id).then_some(id)).map(variable)
 }
 
-/// Gives each option of `command` and its subcommands the name of its variable and its old name.
+/// Sets variable and former name of each option of `command` and its subcommands.
 pub(super) fn name_variables(command: Command) -> Command {
     command
         .mut_args(|arg| {
@@ -80,7 +80,7 @@ mod tests {
     use super::*;
     use std::collections::BTreeSet;
 
-    /// Arguments of `command` and its subcommands, each with the names that it has as a variable.
+    /// Collects the arguments of `command` and its subcommands with the names of their variables.
     fn variables(command: &Command, found: &mut BTreeSet<(String, String)>) {
         for arg in command.get_arguments() {
             let name = arg.get_long().unwrap_or(arg.get_id().as_str());

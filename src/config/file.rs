@@ -1,5 +1,5 @@
-//! The configuration file: TOML, with the node's options by their long names. What it says becomes the text that stands on
-//! the command line for the same, so that both go through the same checks.
+//! Configuration file: TOML, with the node's options by their long names. Values are converted to the text used on the
+//! command line, so that both go through the same checks.
 
 use clap::error::{ContextKind, ContextValue};
 use clap::{Arg, Command};
@@ -12,23 +12,22 @@ use super::options::{self, Form};
 use super::places::FILE_OPTION;
 use super::problems::{ConfigError, Problems, Source};
 
-/// Largest file that is read, in bytes: one with every option has a few thousand.
+/// Maximum size of the file, in bytes: one with every option has a few thousand.
 const FILE_BYTES_MAX: u64 = 1 << 20;
 
-/// Options whose values have parts, and what the first of them, which stands without a name on the command line, is called
-/// in a table.
+/// Options whose values have parts, each with the key of the first part, which has no name on the command line.
 const TABLES: [(&str, &str); 1] = [("worker-port", "listen")];
 
-/// What the file says of an option.
+/// Values of one option in the file.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Entry {
     pub(super) id: String,
-    /// As on the command line.
+    /// In the form used on the command line.
     pub(super) values: Vec<String>,
     pub(super) source: Source,
 }
 
-/// Reads the file with options of `node`. What is wrong with it goes to `problems`.
+/// Reads the file with options of `node`. Errors are added to `problems`.
 pub(super) fn read(path: &Path, node: &Command, problems: &mut Problems) -> Vec<Entry> {
     let shown: String = path.display().to_string().replace(char::is_control, "\u{fffd}");
     match text(path) {
@@ -45,9 +44,9 @@ fn text(path: &Path) -> Result<String, String> {
     let file = File::open(path).map_err(|error| error.to_string())?;
     file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(|error| error.to_string())?;
     if u64::try_from(bytes.len()).is_ok_and(|length| length > FILE_BYTES_MAX) {
-        return Err(format!("it has more than {FILE_BYTES_MAX} bytes"));
+        return Err(format!("more than {FILE_BYTES_MAX} bytes"));
     }
-    String::from_utf8(bytes).map_err(|_| "it is not UTF-8".to_owned())
+    String::from_utf8(bytes).map_err(|_| "not UTF-8".to_owned())
 }
 
 fn parse(shown: &str, text: &str, node: &Command, problems: &mut Problems) -> Vec<Entry> {
@@ -58,7 +57,7 @@ fn parse(shown: &str, text: &str, node: &Command, problems: &mut Problems) -> Ve
     let table = match DeTable::parse(text) {
         Ok(table) => table.into_inner(),
         Err(error) => {
-            // Not the whole message: it shows the line, which may hold a secret.
+            // The full message would quote the line, which may hold a secret.
             let place = at(error.span().map_or(0, |span| span.start)).to_string();
             problems.found.push(ConfigError::new(place, error.message()));
             return Vec::new();
@@ -80,7 +79,7 @@ fn parse(shown: &str, text: &str, node: &Command, problems: &mut Problems) -> Ve
         };
         let id = arg.get_id().to_string();
         if entries.iter().any(|entry| entry.id == id) {
-            refuse(format!("`{id}` is given twice, once by its old name"));
+            refuse(format!("`{id}` is given twice, once by its former name"));
         }
         match checked_values(arg, value.get_ref()) {
             Ok(values) => entries.push(Entry { id, values, source }),
@@ -93,28 +92,28 @@ fn parse(shown: &str, text: &str, node: &Command, problems: &mut Problems) -> Ve
     entries
 }
 
-/// The words that stand for `value` on the command line, or all that is wrong with them.
+/// Returns `value` as written on the command line, or all errors in it.
 fn checked_values(arg: &Arg, value: &DeValue<'_>) -> Result<Vec<String>, Vec<String>> {
     let values = values(arg, value).map_err(|problem| vec![problem])?;
     let wrong: Vec<String> = values.iter().filter_map(|value| options::check(arg, value.as_ref()).err()).collect();
     if wrong.is_empty() { Ok(values) } else { Err(wrong) }
 }
 
-/// The option of that name, its old one included.
+/// Looks up an option by its name or former name.
 fn option<'a>(name: &str, node: &'a Command) -> Result<&'a Arg, String> {
     if name == FILE_OPTION {
-        return Err("a file cannot name another one".to_owned());
+        return Err("a configuration file cannot include another".to_owned());
     }
     let is_it = |arg: &&Arg| {
         arg.get_long() == Some(name) || arg.get_all_aliases().is_some_and(|aliases| aliases.contains(&name))
     };
     node.get_arguments().find(is_it).ok_or_else(|| match nearest(name, node) {
-        Some(nearest) => format!("there is no such option; is it `{nearest}`?"),
-        None => "there is no such option; `p2pool --help` names them all".to_owned(),
+        Some(nearest) => format!("unknown option; did you mean `{nearest}`?"),
+        None => "unknown option; see `p2pool --help`".to_owned(),
     })
 }
 
-/// The option whose name is most like `name`, if one is: the command line's own suggestion.
+/// Returns the option with a name similar to `name`, as suggested by clap.
 fn nearest(name: &str, node: &Command) -> Option<String> {
     let possible = node.get_arguments().filter(|arg| arg.get_long() != Some(FILE_OPTION)).cloned();
     let alone = Command::new("p2pool").no_binary_name(true).args(possible);
@@ -125,13 +124,13 @@ fn nearest(name: &str, node: &Command) -> Option<String> {
     }
 }
 
-/// The words that stand for `value` on the command line.
+/// Returns `value` as written on the command line.
 fn values(arg: &Arg, value: &DeValue<'_>) -> Result<Vec<String>, String> {
     match (options::form(arg), value) {
         (Form::Switch, DeValue::Boolean(is_on)) => Ok(vec![is_on.to_string()]),
-        (Form::Switch, other) => Err(format!("it is true or false, not {}", kind(other))),
+        (Form::Switch, other) => Err(format!("expected true or false, not {}", kind(other))),
         (Form::List, DeValue::Array(elements)) => elements.iter().map(|one| word(arg, one.get_ref())).collect(),
-        (Form::One, DeValue::Array(_)) => Err("it has one value, not a list".to_owned()),
+        (Form::One, DeValue::Array(_)) => Err("expected one value, not a list".to_owned()),
         (_, one) => word(arg, one).map(|word| vec![word]),
     }
 }
@@ -142,18 +141,18 @@ fn word(arg: &Arg, value: &DeValue<'_>) -> Result<String, String> {
         DeValue::Integer(number) => Ok(number.to_string()),
         DeValue::Float(number) => Ok(number.to_string()),
         DeValue::Table(parts) => in_parts(arg, parts),
-        other => Err(format!("it is text or a number, not {}", kind(other))),
+        other => Err(format!("expected text or a number, not {}", kind(other))),
     }
 }
 
-/// A value of several parts: `{ listen = "9332", start = 1024 }` is `9332,start=1024`.
+/// Converts a value of several parts: `{ listen = "9332", start = 1024 }` becomes `9332,start=1024`.
 fn in_parts(arg: &Arg, parts: &DeTable<'_>) -> Result<String, String> {
     let first = TABLES.iter().find(|(option, _)| arg.get_long() == Some(option)).map(|(_, first)| *first);
-    let first = first.ok_or("it is text or a number, not a table")?;
+    let first = first.ok_or("expected text or a number, not a table")?;
     let (mut text, mut rest) = (None, String::new());
     for (name, value) in parts {
         let value = match value.get_ref() {
-            DeValue::Table(_) => Err("a part is text or a number, not a table".to_owned()),
+            DeValue::Table(_) => Err("expected text or a number in a table, not another table".to_owned()),
             value => word(arg, value),
         }?;
         match name.get_ref().as_ref() {
@@ -161,10 +160,10 @@ fn in_parts(arg: &Arg, parts: &DeTable<'_>) -> Result<String, String> {
             name => rest.push_str(&format!(",{name}={value}")),
         }
     }
-    text.map(|text| text + &rest).ok_or_else(|| format!("its table has no `{first}`"))
+    text.map(|text| text + &rest).ok_or_else(|| format!("the table has no `{first}`"))
 }
 
-/// A kind of value, in words.
+/// Name of the value's type.
 fn kind(value: &DeValue<'_>) -> &'static str {
     match value {
         DeValue::String(_) => "text",
@@ -176,7 +175,7 @@ fn kind(value: &DeValue<'_>) -> &'static str {
     }
 }
 
-/// A key as it can be shown: it may be anything.
+/// Escapes and shortens a key, which may be any text.
 fn printable(name: &str) -> String {
     name.chars().take(60).map(|letter| if letter.is_control() { '\u{fffd}' } else { letter }).collect()
 }
@@ -188,7 +187,7 @@ mod tests {
     use proptest::prelude::*;
     use std::collections::BTreeMap;
 
-    /// What a file with `text` says, by option, or what is wrong with it.
+    /// Parses a file with `text` into values by option, or errors.
     fn said(text: &str) -> Result<BTreeMap<String, Vec<String>>, String> {
         let mut problems = Problems::default();
         let entries = parse("node.toml", text, &config::command(), &mut problems);
@@ -223,10 +222,10 @@ mod tests {
             "[[worker-port]]\nlisten = 9332\n[[worker-port]]\nlisten = '127.0.0.1:9334'\nstart = 1e6\nmin = 1024\n";
         assert_eq!(one(text), ["9332", "127.0.0.1:9334,min=1024,start=1e6"]);
         for (text, told) in [
-            ("[[worker-port]]\nstart = 1", "node.toml line 1: worker-port: its table has no `listen`"),
+            ("[[worker-port]]\nstart = 1", "node.toml line 1: worker-port: the table has no `listen`"),
             ("[[worker-port]]\nlisten = 1\nmost = 2", "`most=2` in `1,most=2`"),
-            ("[[worker-port]]\nlisten = { listen = 1 }", "a part is text or a number"),
-            ("[[p2pool-node]]\nlisten = 1", "it is text or a number, not a table"),
+            ("[[worker-port]]\nlisten = { listen = 1 }", "expected text or a number in a table"),
+            ("[[p2pool-node]]\nlisten = 1", "expected text or a number, not a table"),
         ] {
             assert!(said(text).unwrap_err().contains(told), "{text}: {:?}", said(text));
         }
@@ -236,9 +235,9 @@ mod tests {
     fn an_unknown_key_is_named_with_its_line_and_what_is_nearest_to_it() {
         let error = said("fee = 1\n\nmax-conections = 5\nbanana = 1\n[stratum]\nfee = 1").unwrap_err();
         for told in [
-            "node.toml line 3: max-conections: there is no such option; is it `max-connections`?",
-            "node.toml line 4: banana: there is no such option",
-            "node.toml line 5: stratum: there is no such option",
+            "node.toml line 3: max-conections: unknown option; did you mean `max-connections`?",
+            "node.toml line 4: banana: unknown option",
+            "node.toml line 5: stratum: unknown option",
         ] {
             assert!(error.contains(told), "{told} is missing in:\n{error}");
         }
@@ -256,11 +255,11 @@ mod tests {
         .unwrap_err();
         for told in [
             "node.toml line 1: fee: `101` is not a number from 0 to 100",
-            "node.toml line 2: net: no network `dogecoin`",
-            "node.toml line 3: debug: it is true or false, not a number",
-            "node.toml line 4: web-port: it has one value, not a list",
-            "node.toml line 5: share-rate: it is text or a number, not true or false",
-            "node.toml line 6: max-conns: it is text or a number, not a date",
+            "node.toml line 2: net: unknown network `dogecoin`",
+            "node.toml line 3: debug: expected true or false, not a number",
+            "node.toml line 4: web-port: expected one value, not a list",
+            "node.toml line 5: share-rate: expected text or a number, not true or false",
+            "node.toml line 6: max-conns: expected text or a number, not a date",
             "node.toml line 7: p2pool-node: `a b`",
             "node.toml line 7: p2pool-node: `host:0`",
         ] {
@@ -300,11 +299,11 @@ mod tests {
         assert!(told(&path).contains("more than 1048576 bytes"));
         std::fs::write(&path, [0xff]).unwrap();
         assert!(told(&path).contains("not UTF-8"));
-        // A device that never ends.
+        // A device without an end.
         assert!(told(Path::new("/dev/zero")).contains("more than 1048576 bytes"));
     }
 
-    /// Text that is near to a file's.
+    /// Text that resembles a configuration file.
     fn scraps() -> impl Strategy<Value = String> {
         let scrap = prop_oneof![
             Just("worker-port".to_owned()),

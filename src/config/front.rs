@@ -1,4 +1,4 @@
-//! Options about the ports that miners and readers connect to.
+//! Options of the ports for miners and for the web.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -18,53 +18,51 @@ pub(super) fn options() -> Vec<Opt<Config>> {
         .derived(|config| config.miners.iter().map(show_worker_port).collect())
         .short('w')
         .help(
-            "Where miners connect, without an address on all of this machine's; a port may have a difficulty that its \
-             miners start at, and a least one; may be given several times [default: the network's port, 9332 on bitcoin]",
+            "Listen address for miners, by default all of this machine's, with an optional starting and minimum \
+             difficulty; may be given several times [default: the network's port, 9332 on bitcoin]",
         ),
         Opt::optional("web-port", "[ADDRESS:]PORT", values::listen_address, |config: &mut Config, address| {
             config.web = Some(address);
         })
-        .help("Where pages and metrics are, instead of on the worker ports"),
+        .help("Listen address for web pages and metrics, instead of the worker ports"),
         Opt::path("web-static", "DIR", |config: &mut Config, folder| config.web_static = Some(folder))
-            .help("A folder of pages that were made for the original P2Pool, served at /static/; / leads there"),
+            .help("Directory of pages made for the original P2Pool, served at /static/; / redirects there"),
         Opt::list("worker-tls", "CERT", Some(';'), |text: &str| Ok(PathBuf::from(text)), set_tls)
             .value_names(&["CERT", "KEY"])
-            .help("Speak TLS too, on the same ports: a certificate with those above it, and its key, both PEM files"),
+            .help("Accept TLS as well on the worker ports, with this certificate chain and key (PEM files)"),
         Opt::list("proxy-protocol", "ADDRESS[/BITS]", Some(','), values::ip_network, |config: &mut Config, proxies| {
             config.proxies = proxies;
             Ok(())
         })
-        .help(
-            "Trusted proxies that send a PROXY protocol header: an address or a network; may be given several times",
-        ),
+        .help("Trusted proxy (address or network) that sends a PROXY protocol header; may be given several times"),
     ]
 }
 
-/// How a port and what is different for its miners is written.
+/// Syntax of a worker port with its difficulties.
 pub(super) const WORKER_PORT: &str = "[ADDRESS:]PORT[,start=D][,min=D]";
 
 fn set_tls(config: &mut Config, files: Vec<PathBuf>) -> Result<(), String> {
-    // The command line's own check is not made of variables.
+    // clap checks the number of values on the command line only, not in variables.
     let [certificates, key] = <[PathBuf; 2]>::try_from(files)
-        .map_err(|files| format!("{} files instead of two, CERT and KEY", files.len()))?;
+        .map_err(|files| format!("{} files, expected two: CERT and KEY", files.len()))?;
     config.tls = Some(TlsFiles { certificates, key });
     Ok(())
 }
 
-/// Reports what does not fit together.
+/// Reports options that contradict each other.
 pub(super) fn check(config: &Config, problems: &mut Problems) {
     let mut addresses: Vec<SocketAddr> = config.miners.iter().map(|(address, _)| *address).chain(config.web).collect();
     addresses.retain(|address| address.port() != 0);
     addresses.sort_unstable();
     if let Some(folder) = config.web_static.as_ref().filter(|folder| !folder.is_dir()) {
-        problems.add("web-static", format!("`{}` is no folder", folder.display()));
+        problems.add("web-static", format!("`{}` is not a directory", folder.display()));
     }
     if let Some(pair) = addresses.windows(2).find(|pair| pair[0] == pair[1]) {
-        problems.add("worker-port", format!("{} is named twice", pair[0]));
+        problems.add("worker-port", format!("{} is given twice", pair[0]));
     }
 }
 
-/// `[ADDRESS:]PORT[,start=D][,min=D]`.
+/// Parses `[ADDRESS:]PORT[,start=D][,min=D]`.
 pub(super) fn worker_port(text: &str) -> Result<(SocketAddr, PortPolicy), String> {
     let mut parts = text.split(',');
     let address = values::listen_address(parts.next().unwrap_or_default())?;
@@ -77,12 +75,12 @@ pub(super) fn worker_port(text: &str) -> Result<(SocketAddr, PortPolicy), String
             _ => return Err(format!("`{part}` in `{text}` is neither start=DIFFICULTY nor min=DIFFICULTY")),
         };
         let difficulty = values::difficulty(value);
-        *slot = Some(difficulty.map_err(|_| format!("`{value}` in `{text}` is no difficulty, such as 1024 or 0.001"))?);
+        *slot = Some(difficulty.map_err(|_| format!("`{value}` in `{text}` is not a difficulty, such as 1024"))?);
     }
     Ok((address, terms))
 }
 
-/// As [`worker_port`] reads it.
+/// Inverse of [`worker_port`].
 pub(super) fn show_worker_port((address, terms): &(SocketAddr, PortPolicy)) -> String {
     let term = |name: &str, value: Option<stratum::Difficulty>| value.map(|value| format!(",{name}={value}"));
     let terms = [term("start", terms.start), term("min", terms.min)];

@@ -1,6 +1,5 @@
-//! The command line over the environment over a file over defaults. What each option was given by the highest of them becomes
-//! the default that clap takes for it, so that every value goes through the same check, and all that is wrong is reported
-//! at once.
+//! Precedence: command line, environment, file, defaults. The values of each option from the first of these that has it
+//! become its default in clap, so that every value goes through the same check, and all errors are reported at once.
 
 use clap::builder::{OsStr as DefaultValue, Resettable, ValueParser};
 use clap::parser::ValueSource;
@@ -15,37 +14,37 @@ use super::options::check;
 use super::places::FILE_OPTION;
 use super::problems::{ConfigError, Problems, Source};
 
-/// A command line that is understood as far as its subcommand.
+/// Command line parsed up to its subcommand.
 pub(super) struct Asked {
     command: Command,
     arguments: Vec<OsString>,
-    /// What the command line gives, of any form.
+    /// Values on the command line, unchecked.
     given: ArgMatches,
 }
 
-/// What was given in all.
+/// Options from all layers.
 pub(super) struct Given {
-    /// The program's own, with the subcommand's in it. Wrong values are left out.
+    /// Options of the program, with those of the subcommand nested. Wrong values are left out.
     pub(super) matches: ArgMatches,
-    /// The subcommand that is to run, with its options.
+    /// Subcommand to run, with its options.
     pub(super) command: Command,
-    /// Where they come from, and what is wrong with them.
+    /// Sources of the values, and errors in them.
     pub(super) problems: Problems,
 }
 
-/// The values that were given, by the ids of options.
+/// Values by the ids of options.
 type Values = BTreeMap<String, Vec<OsString>>;
 
 impl Asked {
-    /// Looks for the subcommand.
+    /// Finds the subcommand.
     pub(super) fn of(command: Command, arguments: Vec<OsString>) -> Result<Self, Refused> {
-        // Help and version are answered here, before anything else is looked at.
+        // Help and version are handled here, before any check.
         let lenient = take_any_values(command.clone()).ignore_errors(true);
         let given = lenient.try_get_matches_from(&arguments).map_err(Refused::Arguments)?;
         Ok(Self { command, arguments, given })
     }
 
-    /// Whether the subcommand `path` is to run.
+    /// Returns whether `path` is the subcommand.
     pub(super) fn is(&self, path: &[&str]) -> bool {
         innermost(&self.given).0 == path
     }
@@ -78,7 +77,7 @@ impl Asked {
         }
         self.refuse_misplaced(&mut problems);
         self.check_form(&path, &below)?;
-        // Every layer is the default of what is parsed then.
+        // The values of all layers become defaults for the final parse.
         below.append(&mut on_command_line);
         let complete = change(without_variables(self.command.clone()), &path, &|arg| fill(arg, &below));
         let words = self.arguments.iter().take(1).cloned().chain(path.iter().map(OsString::from));
@@ -91,14 +90,14 @@ impl Asked {
         Ok(Given { matches, command, problems })
     }
 
-    /// Refuses a command line that is not of the right form, whatever its values are.
+    /// Refuses a malformed command line, regardless of its values.
     fn check_form(&self, path: &[String], below: &Values) -> Result<(), Refused> {
         let command = take_any_values(without_variables(self.command.clone()));
         let command = change(command, path, &|arg| fill(arg, below));
         command.try_get_matches_from(&self.arguments).map(drop).map_err(Refused::Arguments)
     }
 
-    /// What the configuration file says, if there is one.
+    /// Entries of the configuration file, if there is one.
     fn file(
         &self,
         command: &Command,
@@ -112,16 +111,16 @@ impl Asked {
         } else {
             environment.find(option).map(|(_, value)| value)
         };
-        // A file is the node's, whoever reads it: its options are the program's own.
+        // The file always has the node's options, which are the program's own, for any subcommand.
         path.map_or_else(Vec::new, |path| file::read(path.as_ref(), &self.command, problems))
     }
 
-    /// A subcommand has options of its own: one that stands before its name would be silently ignored.
+    /// Refuses options before the subcommand's name, which would be silently ignored.
     fn refuse_misplaced(&self, problems: &mut Problems) {
         let Some((subcommand, _)) = self.given.subcommand() else { return };
         for arg in self.command.get_arguments().filter(|arg| is_given(&self.given, arg.get_id().as_str())) {
             let name = label(arg, &Source::CommandLine);
-            let problem = format!("`{name}` does not go with `{subcommand}`, or must stand after it");
+            let problem = format!("`{name}` does not go with `{subcommand}`, or must follow it");
             problems.found.push(ConfigError::new("subcommand", problem));
         }
     }
@@ -131,7 +130,7 @@ fn is_given(matches: &ArgMatches, id: &str) -> bool {
     matches.value_source(id) == Some(ValueSource::CommandLine)
 }
 
-/// The names of the subcommand in `matches`, and what it was given.
+/// Returns the path of the subcommand in `matches`, and its own matches.
 pub(super) fn innermost(matches: &ArgMatches) -> (Vec<String>, &ArgMatches) {
     let (mut path, mut innermost) = (Vec::new(), matches);
     while let Some((name, inner)) = innermost.subcommand() {
@@ -153,7 +152,7 @@ fn change(command: Command, path: &[String], how: &dyn Fn(Arg) -> Arg) -> Comman
     }
 }
 
-/// The command with values of any form, to see what was given.
+/// Returns the command with parsers that accept any value.
 fn take_any_values(command: Command) -> Command {
     let any = |arg: Arg| {
         if arg.get_action().takes_values() { arg.value_parser(ValueParser::os_string()) } else { arg }
@@ -161,12 +160,12 @@ fn take_any_values(command: Command) -> Command {
     command.mut_args(any).mut_subcommands(take_any_values)
 }
 
-/// The command without clap's own look into the environment.
+/// Returns the command without clap's own lookup of variables.
 fn without_variables(command: Command) -> Command {
     command.mut_args(|arg| arg.env(Resettable::<DefaultValue>::Reset)).mut_subcommands(without_variables)
 }
 
-/// Gives the option its values.
+/// Sets the option's values as its default.
 fn fill(arg: Arg, values: &Values) -> Arg {
     match values.get(arg.get_id().as_str()) {
         Some(values) => arg.default_values(values.clone()).required(false),
@@ -174,7 +173,7 @@ fn fill(arg: Arg, values: &Values) -> Arg {
     }
 }
 
-/// The option as the operator knows it.
+/// Name of the option in error messages, as the operator wrote it.
 fn label(arg: &Arg, source: &Source) -> String {
     let named = || arg.get_value_names().unwrap_or_default().iter().map(|name| name.as_str()).collect::<Vec<_>>();
     match (source, arg.get_long()) {
@@ -191,7 +190,7 @@ mod tests {
     use crate::config::Config;
     use std::fs;
 
-    /// The configuration with this file, if any, these variables and these arguments.
+    /// Reads the configuration with this file, these variables and these arguments.
     fn read(file: &str, variables: &[(&str, &str)], arguments: &str) -> Result<Config, String> {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("node.toml");
@@ -302,7 +301,7 @@ mod tests {
         let Ok(Config::Mine(mine)) = read(&environment) else { panic!("it is read") };
         assert_eq!((mine.user.as_str(), mine.pool.as_str()), ("me", "pool.example:1"));
         assert!(matches!(read(&environment[..1]), Err(Refused::Arguments(_))));
-        // A variable of the program does not disturb its subcommands.
+        // A variable of a program's option does not affect subcommands.
         assert!(
             Config::read(
                 ["p2pool", "share", "replay", "-"].map(Into::into),

@@ -1,8 +1,8 @@
-//! The only reader of arguments, environment and configuration file: gives one valid `Config`, or all that is wrong with
-//! what was given.
+//! Reads arguments, environment and configuration file into one valid `Config`, or all errors in them. No other module
+//! reads any of these.
 //!
-//! An option is a row that sets a field of a part's own configuration (`options`), or a field of a tool's arguments. What is
-//! given goes through three layers (`layers`), and every value through the check of its option (`values`).
+//! An option is a row that sets a field of a part's own configuration (`options`), or a field of a tool's arguments.
+//! Values come from three layers (`layers`), and are checked by their options (`values`).
 
 use bitcoin::BlockHash;
 use clap::{CommandFactory, FromArgMatches};
@@ -44,85 +44,85 @@ use layers::{Asked, Given};
 use options::Part;
 use problems::Problems;
 
-/// What this run is to do.
+/// Command to run, with its configuration.
 #[derive(Debug)]
 pub enum Config {
-    /// Serve miners on a daemon's chain.
+    /// Run a node.
     Node(Box<crate::node::Config>),
-    /// Show the pool at work.
+    /// Run the demo.
     Demo(Box<demonstration::Config>),
-    /// Ask a running node, or tell it something.
+    /// Query or control a running node.
     Control(control::Config),
-    /// Print a found block's bytes in hex.
+    /// Print a found block in hex.
     ExportBlock {
-        /// The network's own folder.
+        /// Data directory of the network.
         data_dir: PathBuf,
-        /// The block.
+        /// Hash of the block.
         hash: BlockHash,
     },
-    /// Show a running node, live.
+    /// Monitor a running node.
     Top(top::Config),
-    /// Look at what a node needs.
+    /// Diagnose the setup of a node.
     Doctor {
-        /// The node.
+        /// Configuration of the node.
         node: Box<crate::node::Config>,
-        /// Print JSON.
+        /// Set to print JSON.
         json: bool,
     },
-    /// Show what a node would run with.
+    /// Print the effective configuration of a node.
     Check {
-        /// The report.
+        /// Report to print.
         text: String,
     },
-    /// Take over an old node's data.
+    /// Import an old node's data.
     Import(import::Config),
     /// Decode one share.
     InspectShare {
-        /// Its network.
+        /// Network of the share.
         network: &'static Network,
-        /// Type and contents.
+        /// Serialised type and contents.
         share: Vec<u8>,
     },
-    /// Check a chain of shares.
+    /// Verify a chain of shares.
     ReplayShares {
-        /// Their network.
+        /// Network of the shares.
         network: &'static Network,
-        /// Where they are; `None` for standard input.
+        /// File of shares; `None` for standard input.
         shares: Option<PathBuf>,
     },
     /// Simulate a pool.
     Simulate(simulate::Config),
-    /// Measure how fast miners are served.
+    /// Run the benchmarks.
     Bench(benchmark::Config),
-    /// Be the server that is measured.
+    /// Run the server under load.
     BenchServe(benchmark::Served),
-    /// Be the server that it is compared with.
+    /// Run the bare server, for comparison.
     BenchBare,
     /// Mine on a pool.
     Mine(mine::Config),
 }
 
-/// Why there is no configuration.
+/// Reason why there is no configuration.
 #[derive(Debug)]
 pub enum Refused {
-    /// The arguments are not of the command line's form, or ask for help or version.
+    /// Malformed arguments, or a request for help or version.
     Arguments(clap::Error),
-    /// Values that are wrong, all of them.
+    /// All wrong values.
     Values(Vec<ConfigError>),
-    /// The same, which `p2pool config check` was to find.
+    /// All wrong values, as found by `p2pool config check`.
     Check(Vec<ConfigError>),
 }
 
-/// The command line, for the documentation that is made from it.
+/// Returns the command line, also for the documentation generated from it.
 pub fn command() -> clap::Command {
     environment::name_variables(Cli::command())
 }
 
 impl Config {
-    /// Reads `arguments`, the program's name first.
+    /// Reads `arguments`, starting with the program's name.
     ///
     /// # Errors
-    /// Everything that is wrong with them.
+    /// Every error in the arguments, the environment and the file.
     pub fn read(arguments: impl IntoIterator<Item = OsString>, environment: &Environment) -> Result<Self, Refused> {
         let arguments = argument_files::expand(arguments).map_err(|error| Refused::Values(vec![error]))?;
         let asked = Asked::of(command(), arguments)?;
@@ -137,7 +137,7 @@ impl Config {
         let cli = match Cli::from_arg_matches(&given.matches) {
             Ok(cli) => cli,
             Err(error) if given.problems.found.is_empty() => return Err(Refused::Arguments(error)),
-            // A wrong value is missing.
+            // clap reports a wrong value, which was left out, as missing.
             Err(_) => return Err(Refused::Values(given.problems.found)),
         };
         let config = match cli.command {

@@ -19,14 +19,14 @@ pub(super) struct NodeArgs {
     place: PlaceArgs,
     #[command(flatten)]
     given: Given<Config>,
-    /// bitcoind's RPC user and password, or the password alone. Others on this machine can read arguments in the process
-    /// list: P2POOL_RPC_USER and P2POOL_RPC_PASSWORD, bitcoin.conf or the cookie keep them to yourself.
+    /// bitcoind's RPC user and password, or the password alone. Other users can read arguments in the process list:
+    /// prefer P2POOL_RPC_USER and P2POOL_RPC_PASSWORD, bitcoin.conf or the cookie.
     #[arg(value_name = "[USER] PASSWORD", num_args = 0.., conflicts_with = PASSWORD)]
     credentials: Vec<String>,
 }
 
 impl NodeArgs {
-    /// The node, if nothing is wrong with it. Everything is looked at, whatever is wrong before it.
+    /// Returns the node's configuration. All options are checked, even after an error.
     pub(super) fn node(&self, problems: &mut Problems) -> Option<Config> {
         let (network, data_dir) = self.place.find(problems)?;
         let mut config = Config::on(network, data_dir);
@@ -73,19 +73,18 @@ fn own() -> Vec<Opt<Config>> {
         })
         .short('a')
         .help(
-            "Who is paid for miners whose user name is no address [default: an address of bitcoind's wallet, if it has \
-             one]",
+            "Payout address for miners whose user name is not an address [default: an address of bitcoind's wallet, if \
+             it has one]",
         ),
         Opt::path("old-shares", "DIR", |config: &mut Config, folder| config.old_shares = Some(folder)).help(
-            "The data folder of an old P2Pool node (with files shares.0, shares.1, …), whose shares are taken over at \
-             this start",
+            "Data directory of an old P2Pool node (with files shares.0, shares.1, …) to import shares from at startup",
         ),
         Opt::list("coinbtext", "TEXT", None, coinbase_text, |config: &mut Config, texts| {
             work::check_texts(&texts).map_err(|error| error.to_string())?;
             config.coinbase_texts = texts;
             Ok(())
         })
-        .help("A text for the coinbase of your blocks; may be given several times"),
+        .help("Text for the coinbase of your blocks; may be given several times"),
     ]
 }
 
@@ -93,17 +92,16 @@ fn payouts() -> Vec<Opt<Config>> {
     vec![
         Opt::number("fee", "PERCENT", 0.0..=100.0, |config: &mut Config| &mut config.fee_percent)
             .short('f')
-            .help("Percentage of work that pays you instead of the miner who does it"),
+            .help("Percentage of the miners' work that pays you instead"),
         Opt::number("give-author", "PERCENT", 0.0..=100.0, |config: &mut Config| &mut config.donation_percent).help(
-            "Percentage of your miners' payouts that goes to the author of the original P2Pool. The original gave 0.5 by \
-             default; this one gives nothing unless you say so",
+            "Percentage of your miners' payouts donated to the author of the original P2Pool (whose default was 0.5)",
         ),
     ]
 }
 
 fn start_pool() -> Opt<Config> {
     Opt::flag("start-pool", |config: &mut Config| config.start_pool = true).help(
-        "Give out work without peers and before the pool's shares are here: only for the first node of a new pool",
+        "Serve work without peers and before the pool's shares are downloaded; only for the first node of a new pool",
     )
 }
 

@@ -1,6 +1,5 @@
-//! An option is written down once: its name, the field of a part's configuration that it sets, and a line of help. Its
-//! default is what the field has in the part's own configuration; the name of its variable follows from its own
-//! (`environment`).
+//! Declaration of options, each in one place: name, field of a part's configuration that it sets, and help. The default
+//! is the field's value in the part's own configuration; the name of the variable is derived (`environment`).
 
 use clap::error::Result as ClapResult;
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches};
@@ -14,27 +13,27 @@ use std::time::Duration;
 use super::problems::Problems;
 use super::values::{self, Parse};
 
-/// A part of the program that is configured by options.
+/// Part of the program that is configured by options.
 pub(super) trait Part: Sized + 'static {
-    /// The configuration where nothing is said: the options' defaults.
+    /// Configuration without any options: their defaults.
     fn base() -> Self;
 
-    /// Its options, in the order in which they are shown and set.
+    /// Options of the part, in the order in which they are shown and applied.
     fn options() -> Vec<Opt<Self>>;
 }
 
 type Set<C> = Box<dyn Fn(&mut C, &ArgMatches) -> Result<(), String>>;
 
-/// Says something of a `C`.
+/// Derives a `T` from a `C`.
 type Show<C, T> = Box<dyn Fn(&mut C) -> T>;
 
-/// An option that sets something in a `C`.
+/// Option that sets something in a `C`.
 pub(super) struct Opt<C> {
     arg: Arg,
     set: Set<C>,
-    /// The default, as it would be given.
+    /// Default, in the form of the command line.
     default: Option<Show<C, String>>,
-    /// The values that are used where none is given and that follow from something else, such as the network.
+    /// Values used where none is given, derived from something else, such as the network.
     derived: Option<Show<C, Vec<String>>>,
 }
 
@@ -43,7 +42,7 @@ impl<C: 'static> Opt<C> {
         Self { arg, set, default: None, derived: None }
     }
 
-    /// A switch.
+    /// Switch.
     pub(super) fn flag(name: &'static str, set: fn(&mut C)) -> Self {
         let arg = Arg::new(name).long(name).action(ArgAction::SetTrue);
         let set = move |config: &mut C, matches: &ArgMatches| {
@@ -55,7 +54,7 @@ impl<C: 'static> Opt<C> {
         Self::new(arg, Box::new(set))
     }
 
-    /// An option with a value; together with the rest of the configuration it may be wrong.
+    /// Option with a value that may contradict the rest of the configuration.
     pub(super) fn setter<T: Clone + Send + Sync + 'static>(
         name: &'static str,
         unit: &'static str,
@@ -70,7 +69,7 @@ impl<C: 'static> Opt<C> {
         Self::new(arg, Box::new(set))
     }
 
-    /// An option with a value that needs no other to be right.
+    /// Option with a value that is valid on its own.
     pub(super) fn optional<T: Clone + Send + Sync + 'static>(
         name: &'static str,
         unit: &'static str,
@@ -83,7 +82,7 @@ impl<C: 'static> Opt<C> {
         })
     }
 
-    /// An option that may be given several times. Several values in one are divided by `delimiter`.
+    /// Option that may be given several times; `delimiter` separates several values in one.
     pub(super) fn list<T: Clone + Send + Sync + 'static>(
         name: &'static str,
         unit: &'static str,
@@ -99,7 +98,7 @@ impl<C: 'static> Opt<C> {
         Self::new(arg.value_delimiter(delimiter), Box::new(set))
     }
 
-    /// An option whose value is a field; the default is the field's.
+    /// Option that sets a field, whose value is the default.
     pub(super) fn field<T: Clone + Send + Sync + 'static>(
         name: &'static str,
         unit: &'static str,
@@ -114,15 +113,15 @@ impl<C: 'static> Opt<C> {
         option.default(move |config| show(field(config)))
     }
 
-    /// A file or folder.
+    /// Option with a path.
     pub(super) fn path(name: &'static str, unit: &'static str, set: fn(&mut C, PathBuf)) -> Self {
         let mut option = Self::optional(name, unit, |text: &str| Ok(PathBuf::from(text)), set);
-        // Names of files need not be UTF-8.
+        // Paths need not be UTF-8.
         option.arg = option.arg.value_parser(clap::value_parser!(PathBuf));
         option
     }
 
-    /// A time limit in seconds.
+    /// Option with a duration in seconds.
     pub(super) fn seconds(
         name: &'static str,
         range: std::ops::RangeInclusive<f64>,
@@ -131,7 +130,7 @@ impl<C: 'static> Opt<C> {
         Self::field(name, "SECONDS", values::seconds(range), |time| values::show_number(time.as_secs_f64()), field)
     }
 
-    /// A number in `range`.
+    /// Option with a number in `range`.
     pub(super) fn number(
         name: &'static str,
         unit: &'static str,
@@ -141,7 +140,7 @@ impl<C: 'static> Opt<C> {
         Self::field(name, unit, values::number(range), |number| values::show_number(*number), field)
     }
 
-    /// A whole number above 0.
+    /// Option with a whole number above 0.
     pub(super) fn count<T>(name: &'static str, field: fn(&mut C) -> &mut T) -> Self
     where
         T: std::str::FromStr + Default + PartialOrd + ToString + Clone + Send + Sync + 'static,
@@ -149,7 +148,7 @@ impl<C: 'static> Opt<C> {
         Self::field(name, "COUNT", values::count::<T>, T::to_string, field)
     }
 
-    /// The default, as it would be given.
+    /// Sets the default, in the form of the command line.
     pub(super) fn default(mut self, default: impl Fn(&mut C) -> String + 'static) -> Self {
         self.default = Some(Box::new(default));
         self
@@ -170,13 +169,13 @@ impl<C: 'static> Opt<C> {
         self
     }
 
-    /// An option whose values have these names, one each.
+    /// Requires one value for each of these names.
     pub(super) fn value_names(mut self, names: &[&'static str]) -> Self {
         self.arg = self.arg.value_names(names.to_vec()).num_args(names.len()).action(ArgAction::Set);
         self
     }
 
-    /// The values that are used where none is given.
+    /// Sets the values used where none is given.
     pub(super) fn derived(mut self, derived: fn(&mut C) -> Vec<String>) -> Self {
         self.derived = Some(Box::new(derived));
         self
@@ -197,7 +196,7 @@ fn show_within<C: 'static, W: 'static, T: 'static>(show: Show<C, T>, part: fn(&m
     Box::new(move |whole| show(part(whole)))
 }
 
-/// The options of a part as those of the whole that has it.
+/// Lifts the options of a part to those of the whole that contains it.
 pub(super) fn within<C: 'static, W: 'static>(
     options: Vec<Opt<C>>,
     part: fn(&mut W) -> &mut C,
@@ -205,7 +204,7 @@ pub(super) fn within<C: 'static, W: 'static>(
     options.into_iter().map(move |option| option.within(part))
 }
 
-/// The options of a part, as they were given.
+/// Parsed options of a part.
 #[derive(Clone)]
 pub(super) struct Given<C>(ArgMatches, PhantomData<fn(C)>);
 
@@ -217,7 +216,7 @@ impl<C> fmt::Debug for Given<C> {
 }
 
 impl<C: Part> Given<C> {
-    /// Sets in `config` what was given, and reports what does not fit the rest.
+    /// Applies the options to `config`, and reports those that contradict the rest.
     pub(super) fn apply(&self, config: &mut C, problems: &mut Problems) {
         for option in C::options() {
             problems.take(option.arg.get_id().as_str(), (option.set)(config, &self.0));
@@ -225,7 +224,7 @@ impl<C: Part> Given<C> {
     }
 }
 
-/// The values that options have in `config` without being given, by name.
+/// Returns the derived values of options in `config`, by name.
 pub(super) fn derived<C: Part>(config: &mut C) -> Vec<(String, Vec<String>)> {
     let of_option = |option: Opt<C>| Some((option.arg.get_id().to_string(), option.derived?(config)));
     C::options().into_iter().filter_map(of_option).collect()
@@ -258,14 +257,14 @@ impl<C: Part> FromArgMatches for Given<C> {
     }
 }
 
-/// How values of an option are written.
+/// Form of an option's values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Form {
-    /// It is there or not.
+    /// No value: present or not.
     Switch,
     /// One value.
     One,
-    /// Several.
+    /// Several values.
     List,
 }
 
@@ -278,7 +277,7 @@ pub(super) fn form(arg: &Arg) -> Form {
     }
 }
 
-/// What is wrong with a value of `arg`, in the words of its own check.
+/// Checks a value with the parser of `arg`; the error is the parser's own.
 pub(super) fn check(arg: &Arg, value: &OsStr) -> Result<(), String> {
     if form(arg) == Form::Switch {
         let is_switch = value == "true" || value == "false";
@@ -292,6 +291,6 @@ pub(super) fn check(arg: &Arg, value: &OsStr) -> Result<(), String> {
     let parsed = Command::new("check").no_binary_name(true).arg(alone).try_get_matches_from([OsStr::new("--"), value]);
     parsed.map(drop).map_err(|error| match error.source() {
         Some(reason) => reason.to_string(),
-        None => "it cannot be read: it is not UTF-8".to_owned(),
+        None => "not UTF-8".to_owned(),
     })
 }

@@ -1,10 +1,10 @@
-//! Options about the pool's network.
+//! Options of the P2P network.
 
 use super::options::Opt;
 use super::values;
 use crate::peers::{Config, OUTGOING_MAX};
 
-/// Peers that may be allowed to connect: each may hold memory for what it asked us to remember.
+/// Upper limit of incoming peers: each takes memory for its state.
 const PEERS_MAX: usize = 1000;
 
 pub(super) fn options() -> Vec<Opt<Config>> {
@@ -14,8 +14,7 @@ pub(super) fn options() -> Vec<Opt<Config>> {
         })
         .derived(|config| vec![config.listen.to_string()])
         .help(
-            "Where peers connect; without an address on all of this machine's [default: the network's port, 9333 on \
-             bitcoin]",
+            "Listen address for peers, by default all of this machine's [default: the network's port, 9333 on bitcoin]",
         ),
         Opt::list("p2pool-node", "HOST[:PORT]", Some(','), values::host_text, |config: &mut Config, hosts| {
             let hosts = hosts.iter().map(|text| values::host(text, config.network.p2p_port));
@@ -23,11 +22,11 @@ pub(super) fn options() -> Vec<Opt<Config>> {
             Ok(())
         })
         .short('n')
-        .help("A node to be connected with at all times; may be given several times"),
+        .help("Peer to stay connected to; may be given several times"),
         Opt::field("max-conns", "COUNT", values::count_to(PEERS_MAX), usize::to_string, |config: &mut Config| {
             &mut config.incoming_max
         })
-        .help("Most peers that may connect to this node"),
+        .help("Maximum number of incoming peers"),
         Opt::field(
             "outgoing-conns",
             "COUNT",
@@ -35,25 +34,23 @@ pub(super) fn options() -> Vec<Opt<Config>> {
             usize::to_string,
             |config: &mut Config| &mut config.outgoing,
         )
-        .help("Peers that this node connects to by itself, at most 10; those of -n come on top"),
+        .help("Number of outgoing peers, at most 10, in addition to those of -n"),
         Opt::flag("disable-upnp", |config: &mut Config| config.upnp = false)
-            .help("Do not ask the router (by UPnP) to let peers in"),
+            .help("Do not forward the port on the router by UPnP"),
         Opt::flag("disable-advertise", |config: &mut Config| config.advertise = false)
             .help("Do not announce this node's address to peers"),
-        // Peers are told the port that they can reach, which is the one listened on unless it says otherwise.
+        // The announced port is the one listened on unless the option has another.
         Opt::setter("external-ip", "HOST[:PORT]", values::host_text, |config: &mut Config, text| {
             config.external = Some(values::host(&text, config.listen.port())?);
             Ok(())
         })
-        .help("Address announced to peers, if connections come from another one"),
+        .help("Address to announce to peers, if it differs from that of outgoing connections"),
         Opt::list("whitelist", "ADDRESS[/BITS]", Some(','), values::ip_network, |config: &mut Config, networks| {
             config.whitelist = networks;
             Ok(())
         })
-        .help(
-            "An address, or a network such as 192.0.2.0/24, whose nodes are never banned; may be given several times",
-        ),
+        .help("Address or network, such as 192.0.2.0/24, whose peers are never banned; may be given several times"),
         Opt::flag("no-bootstrap", |config: &mut Config| config.bootstrap.clear())
-            .help("Look for no peers but those of -n and those that are known from earlier"),
+            .help("Connect only to peers of -n and saved ones, not to the built-in bootstrap nodes"),
     ]
 }

@@ -1,4 +1,4 @@
-//! Which node: its network, its data directory, its configuration file.
+//! Options that select a node: network, data directory, configuration file.
 
 use clap::Args;
 use sharechain::coin::{self, Network};
@@ -7,40 +7,40 @@ use std::path::{Path, PathBuf};
 
 use super::problems::Problems;
 
-/// The option that names the configuration file.
+/// Option of the configuration file.
 pub(super) const FILE_OPTION: &str = "config";
 
-/// Which network.
+/// Option of the network.
 #[derive(Debug, Args)]
 pub(super) struct NetworkArgs {
-    /// The network: bitcoin, bitcoin_testnet, bitcoin_testnet4, bitcoin_signet, bitcoin_regtest, litecoin,
-    /// litecoin_testnet, litecoin_regtest; or a file with the constants of another one.
+    /// Network: bitcoin, bitcoin_testnet, bitcoin_testnet4, bitcoin_signet, bitcoin_regtest, litecoin,
+    /// litecoin_testnet, litecoin_regtest, or a TOML file with the constants of another one.
     #[arg(long, value_name = "NAME|FILE", default_value = "bitcoin", value_parser = net)]
     net: Net,
 }
 
-/// Which node.
+/// Options that select a node.
 #[derive(Debug, Args)]
 pub(super) struct PlaceArgs {
-    /// A TOML file with options of the node by their names. The command line and the environment win over it.
+    /// TOML file with the node's options; the command line and the environment take precedence.
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     #[command(flatten)]
     network: NetworkArgs,
-    /// Short for the network's test network: `--net bitcoin --testnet` is `--net bitcoin_testnet`.
+    /// Use the network's test network: `--net bitcoin --testnet` is `--net bitcoin_testnet`.
     #[arg(long)]
     testnet: bool,
-    /// The node's data directory, with a folder per network: found blocks, shares, the log.
+    /// Data directory, with a folder per network for found blocks, shares and the log.
     #[arg(long, value_name = "DIR", default_value = "data")]
     datadir: PathBuf,
 }
 
-/// What stands after `--net`.
+/// Value of `--net`.
 #[derive(Debug, Clone)]
 enum Net {
-    /// A network that is built in, or whose test network is.
+    /// Built-in network, or the name of one that only has a built-in test network.
     BuiltIn(String),
-    /// The one that a file describes.
+    /// Network described by a file.
     OfFile(&'static Network),
 }
 
@@ -50,16 +50,16 @@ impl NetworkArgs {
             (Net::BuiltIn(name), true) => built_in(&format!("{name}_testnet")),
             (Net::BuiltIn(name), false) => built_in(name),
             (Net::OfFile(network), false) => Ok(network),
-            (Net::OfFile(_), true) => Err("--testnet does not go with a network's file".to_owned()),
+            (Net::OfFile(_), true) => Err("--testnet does not go with a network file".to_owned()),
         }
     }
 }
 
 impl PlaceArgs {
-    /// The network and its own folder.
+    /// Returns the network and its data directory.
     pub(super) fn find(&self, problems: &mut Problems) -> Option<(&'static Network, PathBuf)> {
         let network = problems.take("net", self.network.find(self.testnet))?;
-        // Nothing can be said of a node on another network than it is to be on.
+        // After an error in the network, checks of the node would use the wrong one.
         (!problems.is_wrong("net")).then(|| (network, self.datadir.join(network.name)))
     }
 }
@@ -67,7 +67,7 @@ impl PlaceArgs {
 fn built_in(name: &str) -> Result<&'static Network, String> {
     coin::by_name(name).ok_or_else(|| {
         let known = coin::ALL.iter().map(|network| network.name).collect::<Vec<_>>().join(", ");
-        format!("no network `{name}`; there are {known}, and files whose names end in .toml")
+        format!("unknown network `{name}`: expected one of {known}, or a .toml file")
     })
 }
 
@@ -83,7 +83,7 @@ fn net(text: &str) -> Result<Net, String> {
 fn of_file(name: &str) -> Result<Net, String> {
     let text = fs::read_to_string(name).map_err(|error| format!("cannot read `{name}`: {error}"))?;
     match coin::from_toml(&text) {
-        // Read two or three times in the life of the process, and kept as the tables are that it stands for.
+        // Leaked, as built-in networks are static; the file is read two or three times in the life of the process.
         Ok(network) => Ok(Net::OfFile(Box::leak(Box::new(network)))),
         Err(errors) => {
             let errors: Vec<String> = errors.iter().map(|error| format!("{name}: {error}")).collect();

@@ -1,14 +1,14 @@
-//! What is wrong with the options that were given, collected so that it is reported all at once.
+//! Errors in the options, collected so that all are reported at once.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use thiserror::Error;
 
-/// One thing wrong with what was given.
+/// Error in one option.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error("{place}: {problem}")]
 pub struct ConfigError {
-    /// The option as it was given: on the command line, as a variable, in a file.
+    /// Option as the operator wrote it: on the command line, as a variable, in a file.
     place: String,
     problem: String,
 }
@@ -19,21 +19,21 @@ impl ConfigError {
     }
 }
 
-/// Where a value comes from; each wins over those below it.
+/// Source of a value; each takes precedence over those below it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Source {
-    /// The command line.
+    /// Command line.
     CommandLine,
-    /// The variable of that name.
+    /// Environment variable of that name.
     Environment(String),
-    /// A file.
+    /// Configuration file.
     File {
-        /// Its path, as it was given.
+        /// Path as given.
         path: String,
-        /// Counted from 1.
+        /// Line number, from 1.
         line: usize,
     },
-    /// Nobody gave it.
+    /// Built-in default.
     Default,
 }
 
@@ -48,13 +48,13 @@ impl fmt::Display for Source {
     }
 }
 
-/// Collects what is wrong.
+/// Collected errors.
 #[derive(Debug, Default)]
 pub(super) struct Problems {
-    /// What each option that was given is called there and where it comes from, by its id.
+    /// Label and source of each given option, by its id.
     pub(super) sources: BTreeMap<String, (String, Source)>,
     pub(super) found: Vec<ConfigError>,
-    /// The ids of options that are wrong.
+    /// Ids of options with an error.
     wrong: BTreeSet<String>,
 }
 
@@ -65,7 +65,7 @@ impl Problems {
         self.mark(option);
     }
 
-    /// Notes that the option is wrong, which was reported.
+    /// Marks the option as wrong; its error was already reported.
     pub(super) fn mark(&mut self, option: &str) {
         self.wrong.insert(option.to_owned());
     }
@@ -78,7 +78,7 @@ impl Problems {
         result.map_err(|problem| self.add(option, problem)).ok()
     }
 
-    /// Where the option's value comes from.
+    /// Returns the source of the option's value.
     pub(super) fn source(&self, option: &str) -> Source {
         self.sources.get(option).map_or(Source::Default, |(_, source)| source.clone())
     }

@@ -1,4 +1,4 @@
-//! What the options give, and what is refused.
+//! Tests of the resulting configuration and of refused options.
 
 use sharechain::coin;
 use std::net::IpAddr;
@@ -101,9 +101,9 @@ fn a_running_node_is_asked_by_its_data_directory_and_network() {
     assert_eq!(ban.data_dir, PathBuf::from("data/bitcoin"));
     assert_eq!(asked(&["unban", "192.0.2.1"]).request, Request::Unban { address });
     assert_eq!(asked(&["unban", "all"]).request, Request::UnbanAll);
-    assert!(problems(&["ban", "somebody", "--hours", "-1"]).contains("`somebody` is no IP address"));
+    assert!(problems(&["ban", "somebody", "--hours", "-1"]).contains("`somebody` is not an IP address"));
     assert!(problems(&["ban", "somebody", "--hours", "-1"]).contains("--hours: `-1`"));
-    assert!(problems(&["unban", "some"]).contains("`some` is no IP address"));
+    assert!(problems(&["unban", "some"]).contains("`some` is not an IP address"));
 }
 
 #[test]
@@ -152,7 +152,7 @@ fn every_wrong_value_is_named_at_once() {
         "10.0.0.0/33",
     ]);
     for part in [
-        "--net: no network `dogecoin`",
+        "--net: unknown network `dogecoin`",
         "--fee: `101`",
         "--worker-port: `x`",
         "--bitcoind-rpc-port: `0`",
@@ -211,12 +211,14 @@ fn without_options_a_node_is_what_its_parts_say() {
 #[test]
 fn a_wrong_network_is_no_reason_to_doubt_the_rest() {
     let text = problems(&["--net", "dogecoin", "-a", ADDRESS, "--fee", "101"]);
-    assert!(text.contains("--net: no network `dogecoin`") && text.contains("--fee: `101`"), "{text}");
+    assert!(text.contains("--net: unknown network `dogecoin`") && text.contains("--fee: `101`"), "{text}");
     assert!(!text.contains("another network"), "{text}");
 }
 
 #[test]
 fn pages_are_served_from_a_folder_that_exists() {
-    assert!(problems(&["--web-static", "/no/such/folder"]).contains("--web-static: `/no/such/folder` is no folder"));
+    assert!(
+        problems(&["--web-static", "/no/such/folder"]).contains("--web-static: `/no/such/folder` is not a directory")
+    );
     assert_eq!(node(&["--web-static", "/"]).front.web_static, Some("/".into()));
 }

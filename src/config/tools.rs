@@ -1,4 +1,4 @@
-//! The command lines of tools beside the node: `import`, `share`, `simulate`, `mine`.
+//! Arguments of the tools: `import`, `share`, `simulate`, `mine`.
 
 use clap::{Args, Subcommand};
 use std::fs;
@@ -14,7 +14,7 @@ use crate::tools::{import, mine};
 
 #[derive(Debug, Args)]
 pub(super) struct ImportArgs {
-    /// The old node's data directory.
+    /// Data directory of the old node.
     #[arg(value_name = "DIR")]
     from: PathBuf,
     #[command(flatten)]
@@ -36,26 +36,26 @@ pub(super) struct ShareArgs {
 
 #[derive(Debug, Subcommand)]
 enum ShareCommand {
-    /// Prints a share decoded as JSON.
+    /// Decode a share and print it as JSON.
     Inspect {
         #[command(flatten)]
         network: NetworkArgs,
-        /// The share's bytes in hex (type and contents), or a file that holds them.
+        /// Share in hex (type and contents), or a file that contains it.
         #[arg(value_name = "HEX|FILE", value_parser = share_bytes)]
         share: ShareBytes,
     },
-    /// Feeds shares to an empty chain with every check, and prints one JSON object a line.
+    /// Verify shares on an empty chain, and print one JSON object per line.
     Replay {
         #[command(flatten)]
         network: NetworkArgs,
-        /// A file with a share on each line, in hex (type and contents), and its time of arrival after a space if it is
-        /// known; `-` for standard input.
+        /// File with one share per line, in hex (type and contents), optionally followed by a space and its time of
+        /// arrival; `-` for standard input.
         #[arg(value_name = "SHARES")]
         shares: PathBuf,
     },
 }
 
-/// Type and contents of a share.
+/// Serialised type and contents of a share.
 #[derive(Debug, Clone)]
 struct ShareBytes(Vec<u8>);
 
@@ -75,39 +75,39 @@ impl ShareArgs {
     }
 }
 
-/// Hex as given, or the hex in the file of that name.
+/// Decodes hex, or the hex in the file of that name.
 fn share_bytes(text: &str) -> Result<ShareBytes, String> {
     if let Ok(bytes) = hex::decode(text) {
         return Ok(ShareBytes(bytes));
     }
     let file =
         fs::read_to_string(text).map_err(|error| format!("`{text}` is neither hex nor a readable file: {error}"))?;
-    hex::decode(file.trim()).map(ShareBytes).map_err(|error| format!("the file `{text}` holds no hex: {error}"))
+    hex::decode(file.trim()).map(ShareBytes).map_err(|error| format!("the file `{text}` is not hex: {error}"))
 }
 
 #[derive(Debug, Args)]
 pub(super) struct SimulateArgs {
-    /// What to simulate: convergence, joining, orphans, partition, eclipse, withholding, flood; or all of it.
+    /// Scenario: convergence, joining, orphans, partition, eclipse, withholding, flood, or all.
     #[arg(value_name = "SCENARIO", default_value = "all", value_parser = scenarios)]
     scenario: Scenarios,
-    /// Honest nodes.
+    /// Number of honest nodes.
     #[arg(long, value_name = "COUNT", default_value = "100", value_parser = whole::<u16>(10..=5000))]
     nodes: u16,
-    /// What all luck follows from: the same seed gives the same run.
+    /// Seed of the random numbers; the same seed gives the same run.
     #[arg(long, value_name = "NUMBER", default_value = "1", value_parser = whole::<u64>(0..=u64::MAX))]
     seed: u64,
-    /// Latency of a link, one way, in the median.
+    /// Median one-way latency of a link.
     #[arg(long, value_name = "MILLISECONDS", default_value = "100", value_parser = whole::<u64>(1..=30_000))]
     latency: u64,
-    /// Shares that are found; a share is found every 30 s of simulated time.
+    /// Number of shares to find, one every 30 s of simulated time.
     #[arg(long, value_name = "COUNT", default_value = "200", value_parser = whole::<u32>(40..=100_000))]
     shares: u32,
-    /// Where to write the plot of orphan rate against latency, as an SVG.
+    /// SVG file for the plot of orphan rate against latency.
     #[arg(long, value_name = "FILE")]
     plot: Option<PathBuf>,
 }
 
-/// What to simulate, one after another.
+/// Scenarios to simulate, one after another.
 #[derive(Debug, Clone)]
 struct Scenarios(Vec<Scenario>);
 
@@ -132,19 +132,19 @@ impl SimulateArgs {
 
 #[derive(Debug, Args)]
 pub(super) struct MineArgs {
-    /// Where to mine, such as stratum+tcp://127.0.0.1:9332.
+    /// URL of the pool, such as stratum+tcp://127.0.0.1:9332.
     #[arg(value_name = "URL", value_parser = pool_address)]
     url: String,
-    /// The user name: an address, as for every miner.
+    /// User name: a payout address, as for every miner.
     #[arg(short, long, value_name = "NAME")]
     user: String,
-    /// The password, such as d=0.001 for a difficulty.
+    /// Password, such as d=0.001 to request a difficulty.
     #[arg(short, long, value_name = "TEXT", default_value = "x")]
     password: String,
-    /// Threads, each with a connection of its own.
+    /// Number of threads, each with its own connection.
     #[arg(long, value_name = "COUNT", default_value = "1", value_parser = whole::<u32>(1..=1024))]
     threads: u32,
-    /// Most hashes per second of all threads together [default: no limit].
+    /// Maximum hash rate of all threads together, in hashes per second [default: no limit].
     #[arg(long, value_name = "HASHES", value_parser = number(1.0..=1e15), allow_negative_numbers = true)]
     pace: Option<f64>,
 }
@@ -161,12 +161,12 @@ impl MineArgs {
     }
 }
 
-/// Host and port of a pool's URL.
+/// Returns host and port of a pool's URL.
 fn pool_address(url: &str) -> Result<String, String> {
     let address = url.strip_prefix("stratum+tcp://").unwrap_or(url).trim_end_matches('/');
     let port = address.rsplit_once(':').filter(|(host, _)| !host.is_empty()).map(|(_, port)| port.parse::<u16>());
     match port {
         Some(Ok(1..)) => Ok(address.to_owned()),
-        _ => Err(format!("`{url}` is not like stratum+tcp://HOST:PORT")),
+        _ => Err(format!("`{url}` is not stratum+tcp://HOST:PORT")),
     }
 }

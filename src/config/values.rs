@@ -1,4 +1,4 @@
-//! Values as people write them: how each kind is read, with an error that names the value, and how a default is shown.
+//! Parsers for each kind of value, whose errors quote the value, and formatting of defaults.
 
 use bitcoin::BlockHash;
 use ipnet::IpNet;
@@ -9,12 +9,12 @@ use stratum::Difficulty;
 
 use crate::peers::Host;
 
-/// Reads a value.
+/// Parser of a value.
 pub(super) trait Parse<T>: Fn(&str) -> Result<T, String> + Clone + Send + Sync + 'static {}
 
 impl<T, F: Fn(&str) -> Result<T, String> + Clone + Send + Sync + 'static> Parse<T> for F {}
 
-/// A number in `range`.
+/// Parser of a number in `range`.
 pub(super) fn number(range: RangeInclusive<f64>) -> impl Parse<f64> {
     move |text: &str| {
         let value = text.parse().ok().filter(|value| range.contains(value));
@@ -22,13 +22,13 @@ pub(super) fn number(range: RangeInclusive<f64>) -> impl Parse<f64> {
     }
 }
 
-/// A duration in seconds, of `range`.
+/// Parser of a duration in seconds, in `range`.
 pub(super) fn seconds(range: RangeInclusive<f64>) -> impl Parse<Duration> {
     let number = number(range);
     move |text: &str| number(text).map(Duration::from_secs_f64)
 }
 
-/// A whole number in `range`.
+/// Parser of a whole number in `range`.
 pub(super) fn whole<T>(range: RangeInclusive<T>) -> impl Parse<T>
 where
     T: TryFrom<u64> + Into<u64> + Copy + Send + Sync + 'static,
@@ -41,7 +41,7 @@ where
     }
 }
 
-/// A whole number from 0 to `most`.
+/// Parser of a whole number from 0 to `most`.
 pub(super) fn count_to(most: usize) -> impl Parse<usize> {
     move |text: &str| {
         let value = text.parse().ok().filter(|value| *value <= most);
@@ -49,13 +49,13 @@ pub(super) fn count_to(most: usize) -> impl Parse<usize> {
     }
 }
 
-/// A whole number above 0.
+/// Parses a whole number above 0.
 pub(super) fn count<T: std::str::FromStr + Default + PartialOrd>(text: &str) -> Result<T, String> {
     let value = text.parse().ok().filter(|value| *value > T::default());
     value.ok_or_else(|| format!("`{text}` is not a whole number above 0"))
 }
 
-/// A number of bytes that is not less than `least`.
+/// Parser of a number of bytes, from `least` to 1 GiB.
 pub(super) fn bytes(least: usize) -> impl Parse<usize> {
     const MOST: usize = 1 << 30;
     move |text: &str| {
@@ -64,7 +64,7 @@ pub(super) fn bytes(least: usize) -> impl Parse<usize> {
     }
 }
 
-/// Megabytes, in bytes.
+/// Parses a number of megabytes, and returns bytes.
 pub(super) fn megabytes(text: &str) -> Result<u64, String> {
     let megabytes = number(0.0..=1e6)(text)?;
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "between 0 and 10^12")]
@@ -74,25 +74,25 @@ pub(super) fn megabytes(text: &str) -> Result<u64, String> {
 
 pub(super) fn difficulty(text: &str) -> Result<Difficulty, String> {
     let difficulty = text.parse().ok().and_then(Difficulty::new);
-    difficulty.ok_or_else(|| format!("`{text}` is no difficulty, such as 1024 or 0.001"))
+    difficulty.ok_or_else(|| format!("`{text}` is not a difficulty, such as 1024 or 0.001"))
 }
 
 pub(super) fn port(text: &str) -> Result<u16, String> {
     text.parse().ok().filter(|port| *port != 0).ok_or_else(|| format!("`{text}` is not a port"))
 }
 
-/// A host, which has `default_port` if none is named.
+/// Parses a host, with `default_port` if it has no port.
 pub(super) fn host(text: &str, default_port: u16) -> Result<Host, String> {
     let wrong = || format!("`{text}` is not HOST[:PORT], such as pool.example or 192.0.2.1:9333");
     Host::parse(text, default_port).ok_or_else(wrong)
 }
 
-/// A host as it was written: the port that it has where it names none is known later.
+/// Checks a host and returns it as written: the default port is not known yet.
 pub(super) fn host_text(text: &str) -> Result<String, String> {
     host(text, 1).map(|_| text.to_owned())
 }
 
-/// `[ADDRESS:]PORT`.
+/// Parses `[ADDRESS:]PORT`.
 pub(super) fn listen_address(text: &str) -> Result<SocketAddr, String> {
     let problem = || format!("`{text}` is not [ADDRESS:]PORT, such as 9332 or 127.0.0.1:9332");
     match text.rsplit_once(':') {
@@ -106,32 +106,32 @@ pub(super) fn listen_address(text: &str) -> Result<SocketAddr, String> {
     }
 }
 
-/// An address stands for itself alone.
+/// Parses a network; a bare address is a network of one.
 pub(super) fn ip_network(text: &str) -> Result<IpNet, String> {
     let address = || text.parse::<IpAddr>().ok().map(IpNet::from);
     text.parse()
         .ok()
         .or_else(address)
-        .ok_or_else(|| format!("`{text}` is no address or network, such as 192.0.2.1 or 192.0.2.0/24"))
+        .ok_or_else(|| format!("`{text}` is not an address or network, such as 192.0.2.1 or 192.0.2.0/24"))
 }
 
-/// An address, with or without the port that lists show.
+/// Parses an IP address, with or without a port as in the output of `p2pool peers`.
 pub(super) fn ip_address(text: &str) -> Result<IpAddr, String> {
     text.parse::<IpAddr>()
         .or_else(|_| text.parse::<SocketAddr>().map(|address| address.ip()))
         .map(|address| address.to_canonical())
-        .map_err(|_| format!("`{text}` is no IP address"))
+        .map_err(|_| format!("`{text}` is not an IP address"))
 }
 
 pub(super) fn block_hash(text: &str) -> Result<BlockHash, String> {
-    text.parse().map_err(|_| format!("`{text}` is no block hash: 64 hex digits, as `p2pool blocks` lists them"))
+    text.parse().map_err(|_| format!("`{text}` is not a block hash (64 hex digits, see `p2pool blocks`)"))
 }
 
 pub(super) fn text(text: &str) -> Result<String, String> {
     Ok(text.to_owned())
 }
 
-/// A number as people write it: large ones by their exponent.
+/// Formats a number, from 10^9 with an exponent.
 pub(super) fn show_number(number: f64) -> String {
     if number >= 1e9 { format!("{number:e}") } else { number.to_string() }
 }

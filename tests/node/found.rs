@@ -99,7 +99,7 @@ fn a_kept_block_is_exported_and_submitted_again_and_its_routes_are_shown() {
         let error = blocks_command(&node, &[order, &unknown]).expect_err("there is none");
         assert!(error.contains(&unknown) && error.contains("getblock"), "{error}");
         let error = blocks_command(&node, &[order, "12ab"]).expect_err("no hash");
-        assert!(error.contains("`12ab` is no block hash"), "{error}");
+        assert!(error.contains("`12ab` is not a block hash"), "{error}");
     }
 
     // A run that ended before it noted what became of the block, on a daemon that has it.
