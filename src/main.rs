@@ -1,4 +1,4 @@
-//! Reads arguments, starts logging, runs the command until a signal, chooses the exit code.
+//! Entry point: reads arguments, starts logging, runs the command until a signal, sets the exit code.
 
 use anyhow::{Context, Result, bail};
 use bitcoin::BlockHash;
@@ -25,25 +25,25 @@ use p2pool::runtime::{clock, metrics, sockets};
 use p2pool::tools::{bench, demo, doctor, import, mine, simulate, top};
 use p2pool::view::control::client as control;
 
-/// Jobs come and go among sessions that stay. The C library's allocator fragmented and grew by 1.8 MB a minute under
+/// Jobs are short-lived, sessions are not. The C library's allocator fragmented and grew by 1.8 MB per minute with
 /// 15,000 miners; this one did not grow.
 #[cfg(feature = "jemalloc")]
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
-/// Exit code for wrong arguments, by the shells' convention.
+/// Exit code for wrong arguments, as is the convention of shells.
 const EXIT_USAGE: u8 = 2;
 
 fn main() -> ExitCode {
     let config = match Config::read(std::env::args_os(), &Environment::of_process()) {
         Ok(config) => config,
         Err(Refused::Arguments(message)) => {
-            // Help and version are messages, too, and go to standard output.
+            // Includes help and version, which go to standard output.
             let _ = message.print();
             return if message.use_stderr() { ExitCode::from(EXIT_USAGE) } else { ExitCode::SUCCESS };
         }
         Err(Refused::Values(errors)) => {
-            let hint = "p2pool: nothing was started; `p2pool --help` explains every option\n";
+            let hint = "p2pool: invalid options; see `p2pool --help`\n";
             log::print_last(lines(&errors) + hint);
             return ExitCode::from(EXIT_USAGE);
         }
@@ -109,8 +109,8 @@ async fn run_control(config: &control::Config) -> Result<()> {
 fn export_block(data_dir: &Path, hash: &BlockHash) -> Result<()> {
     let Some(block) = journal::read(data_dir, hash)? else {
         bail!(
-            "no bytes of block {hash} are kept in {}: those of a block that is mature, or that lost by 100 blocks, are \
-             removed, and bitcoind has them (bitcoin-cli getblock {hash} 0)",
+            "no bytes of block {hash} in {}: they are removed once the block is mature or lost by 100 blocks; get them \
+             from bitcoind (bitcoin-cli getblock {hash} 0)",
             data_dir.display()
         );
     };
@@ -169,7 +169,7 @@ async fn run_bench(config: &bench::Config) -> Result<()> {
 }
 
 async fn run_bench_serve(served: bench::Served) -> Result<()> {
-    // A node that logs, as every node does; the output is discarded.
+    // Logs like a real node; the output is discarded.
     let _logging = start_logging(
         &log::Config { debug: false, logfile: Some("/dev/null".into()), size_max: 0, files_kept: 0 },
         LevelFilter::WARN,
@@ -186,7 +186,7 @@ async fn run_mine(config: &mine::Config) -> Result<()> {
 }
 
 async fn run_demo(config: demo::Config) -> Result<()> {
-    // Standard output has the whole story.
+    // The demo reports its events on standard output.
     let disk = DiskHealth::new();
     let logging = start_logging(&config.log, LevelFilter::WARN, &disk)?;
     let metrics = metrics::install().context("cannot install the metrics")?;
@@ -196,7 +196,7 @@ async fn run_demo(config: demo::Config) -> Result<()> {
     demo::run(config, logging.tail(), disk, metrics, &tasks, stop).await
 }
 
-/// Completes when the node is to stop: by SIGINT or SIGTERM, or because one of its tasks panicked.
+/// Completes on SIGINT or SIGTERM, or when a task panicked.
 fn pin_stop_signal(tasks: &Tasks) -> Result<std::pin::Pin<Box<dyn Future<Output = ()> + Send>>> {
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
     let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
@@ -242,7 +242,7 @@ fn start_logging(config: &log::Config, quietest: LevelFilter, disk: &DiskHealth)
         .with_writer(tail.clone())
         .with_filter(LevelFilter::INFO);
     tracing_subscriber::registry()
-        // Without a level of its own it would enable every `trace!` of a hot path, for nothing.
+        // Without its own level it would enable every `trace!` of a hot path, for nothing.
         .with(metrics::LogCounter.with_filter(LevelFilter::WARN))
         .with(terminal)
         .with(file)
@@ -254,7 +254,7 @@ fn start_logging(config: &log::Config, quietest: LevelFilter, disk: &DiskHealth)
     Ok(logging)
 }
 
-/// Reopens the log file on SIGUSR1, P2Pool's signal for it, and on SIGHUP.
+/// Reopens the log file on SIGUSR1, as the Python node does, and on SIGHUP.
 fn reopen_on_signal(file: Sink) -> Result<()> {
     let mut user = signal(SignalKind::user_defined1()).context("cannot listen for SIGUSR1")?;
     let mut hangup = signal(SignalKind::hangup()).context("cannot listen for SIGHUP")?;

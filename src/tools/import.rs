@@ -40,7 +40,7 @@ pub struct Config {
 /// Imports everything found, and returns a report.
 ///
 /// # Errors
-/// There is nothing to import, a node runs on the new directory, or the disk refuses.
+/// If there is nothing to import, a node runs on the new directory, or reading or writing fails.
 pub fn run(config: &Config, now: f64) -> Result<String> {
     let from = old_folder(&config.from, config.network)?;
     let data_dir = DataDir::open(&config.data_dir, config.network)?;
@@ -102,7 +102,7 @@ fn shares(from: &Path, to: &Path, network: &'static Network) -> Result<String> {
     store.sync()?;
     let mut told = format!("{taken} imported");
     if known > 0 {
-        let _ = write!(told, ", {known} known already");
+        let _ = write!(told, ", {known} already known");
     }
     if let Some(error) = first {
         let _ = write!(told, ", {foreign} left out (the first: {error})");
@@ -131,14 +131,14 @@ fn addresses(from: &Path, to: &Path, now: f64) -> Result<String> {
 
 fn payout_address(from: &Path, to: &Path, network: &'static Network) -> Result<String> {
     let Some(text) = read(&from.join(saved_payout::FILE), saved_payout::BYTES_MAX)? else {
-        return Ok("none (give -a ADDRESS)".to_owned());
+        return Ok("none (set -a ADDRESS)".to_owned());
     };
     match Payout::to_address(text.trim(), network) {
         Ok(payout) => {
             replace(&to.join(saved_payout::FILE), &payout.address)?;
-            Ok(format!("{}, paid unless -a names another", payout.address))
+            Ok(format!("{}, used unless -a sets another", payout.address))
         }
-        Err(error) => Ok(format!("left out: {error} (give -a ADDRESS)")),
+        Err(error) => Ok(format!("left out: {error} (set -a ADDRESS)")),
     }
 }
 
@@ -148,7 +148,7 @@ fn graphs(from: &Path, to: &Path) -> Result<String> {
         return Ok("none".to_owned());
     }
     if to.join(GRAPHS).exists() {
-        return Ok("left out: this node has its own, which are kept".to_owned());
+        return Ok("left out: this node already has graphs, which are kept".to_owned());
     }
     match file::read(&path) {
         Ok(sources) => {
@@ -210,7 +210,7 @@ mod tests {
         let stored = Store::read_only(new.path()).unwrap();
         assert_eq!((stored.shares.len(), stored.verified.len()), (240, 240));
         let told = import(network, &folder, new.path()).unwrap();
-        assert!(told.contains("0 imported, 240 known already"), "{told}");
+        assert!(told.contains("0 imported, 240 already known"), "{told}");
         assert_eq!(fs::read(folder.join("shares.0")).unwrap(), recorded(), "the old node's files stay");
     }
 

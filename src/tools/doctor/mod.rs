@@ -1,5 +1,5 @@
-//! `p2pool doctor`: looks at everything that a node needs, with the options that the node has, and says of each thing that
-//! it is fine, or what to do. Starts nothing and changes nothing.
+//! `p2pool doctor`: checks the setup of a node, with the node's options, and reports each result with advice. Starts
+//! nothing and changes nothing.
 
 mod machine;
 
@@ -22,49 +22,49 @@ use crate::view::control::client::{self, ControlError};
 use crate::view::control::words::{printable, span};
 use crate::view::http::api::Payouts;
 
-/// Payees of a pool, where no running node can tell how many there are.
+/// Number of payees assumed without a running node.
 const PAYEES_ASSUMED: u64 = 300;
 
-/// Weight of a coinbase's output to one payee: 34 bytes at most, of four units each.
+/// Weight of a coinbase output to one payee: at most 34 bytes, of four units each.
 const OUTPUT_WEIGHT: u64 = 4 * 34;
 
-/// Weight of the rest of a coinbase.
+/// Weight of a coinbase without its outputs to payees.
 const COINBASE_WEIGHT: u64 = 4 * 400;
 
-/// Seconds that our clock and bitcoind's may differ by before it is worth a look. Shares of more than 600 s ahead are refused;
-/// a running node reports a difference of [`CLOCK_OFF_MAX`] as wrong.
+/// Difference between our clock and bitcoind's that gets a warning, in seconds. Shares more than 600 s ahead are
+/// refused; a running node reports a difference of [`CLOCK_OFF_MAX`] as wrong.
 const CLOCK_WORTH_A_LOOK: f64 = 5.0;
-/// The same for the difference between bitcoind's clock and its peers', which may be theirs: half of 600 s is nearly too late.
+/// The same for bitcoind's clock and its peers', which may be the wrong ones; half of 600 s is an error.
 const PEERS_CLOCK_OFF_MAX: f64 = 60.0;
 const PEERS_CLOCK_WRONG_MIN: f64 = 300.0;
 
-const CLOCK_ADVICE: &str = "have the system set the clock (timedatectl set-ntp true)";
+const CLOCK_ADVICE: &str = "synchronise the clock (timedatectl set-ntp true)";
 
-/// Seconds without a block after which a chain that others mine on is worth a look: once in six weeks that is chance.
+/// Age of the tip, in seconds, from which a public chain gets a warning; reached by chance about once in six weeks.
 const TIP_AGE_MAX: f64 = 5400.0;
 
-/// How one thing is.
+/// Result of a check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum State {
-    /// As it should be.
+    /// No problem.
     Ok,
-    /// A node works with it, and could work better.
+    /// A node works, but not optimally.
     Warning,
-    /// A node does not work with it.
+    /// A node does not work.
     Bad,
 }
 
-/// One thing that was looked at.
+/// One check with its result.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Check {
-    /// What.
+    /// Subject of the check.
     pub name: &'static str,
-    /// How it is.
+    /// Result.
     pub state: State,
-    /// What was seen.
+    /// Finding.
     pub text: String,
-    /// What to do, where something is to be done.
+    /// Suggested fix, if one is needed.
     pub advice: Option<String>,
 }
 
@@ -82,12 +82,12 @@ impl Check {
     }
 }
 
-/// Everything that was looked at.
+/// Results of all checks.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Report {
-    /// Whether a node works with all that.
+    /// True if no check is bad.
     pub ok: bool,
-    /// One thing each.
+    /// Checks in the order of the report.
     pub checks: Vec<Check>,
 }
 
@@ -96,7 +96,7 @@ impl Report {
         Self { ok: checks.iter().all(|check| check.state != State::Bad), checks }
     }
 
-    /// The text for a person.
+    /// Formats the report as text.
     pub fn to_text(&self) -> String {
         let width = self.checks.iter().map(|check| check.name.len()).max().unwrap_or_default();
         let mut text = String::new();
@@ -114,15 +114,15 @@ impl Report {
         let bad = self.checks.iter().filter(|check| check.state == State::Bad).count();
         let warnings = self.checks.iter().filter(|check| check.state == State::Warning).count();
         let _ = match (bad, warnings) {
-            (0, 0) => writeln!(text, "all is well"),
-            (0, warnings) => writeln!(text, "a node works with that; {warnings} could be better"),
-            (bad, _) => writeln!(text, "a node does not work with that: {bad} to be mended"),
+            (0, 0) => writeln!(text, "all checks passed"),
+            (0, warnings) => writeln!(text, "all checks passed, warnings: {warnings}"),
+            (bad, _) => writeln!(text, "failed checks: {bad}, warnings: {warnings}"),
         };
         text
     }
 }
 
-/// Looks at everything.
+/// Runs all checks.
 pub async fn run(config: &node::Config) -> Report {
     let mut checks = vec![Check::ok("p2pool", format!("{} on {}", env!("CARGO_PKG_VERSION"), config.network.name))];
     let running = client::ask_for(&config.data_dir, &Request::Status).await;
@@ -143,8 +143,8 @@ pub async fn run(config: &node::Config) -> Report {
     let probe = match Probe::new(&config.daemon, config.network) {
         Ok(probe) => probe,
         Err(error) => {
-            let advice = "give bitcoind's user and password in P2POOL_RPC_USER and P2POOL_RPC_PASSWORD, or run p2pool as \
-                          bitcoind's user";
+            let advice = "set P2POOL_RPC_USER and P2POOL_RPC_PASSWORD to bitcoind's user and password, or run p2pool \
+                          as bitcoind's user";
             checks.push(Check::bad("bitcoind RPC", error.to_string(), advice));
             return Report::new(checks);
         }
@@ -155,32 +155,32 @@ pub async fn run(config: &node::Config) -> Report {
 
 fn running_node(config: &node::Config, running: &Result<Status, ControlError>) -> Check {
     match running {
-        Ok(status) => Check::ok("node", format!("runs, process {}", status.pid)),
-        Err(ControlError::NotRunning(_)) => Check::ok("node", format!("none runs on {}", config.data_dir.display())),
-        Err(error) => Check::warning("node", error.to_string(), "run the doctor as the node's user, with its program"),
+        Ok(status) => Check::ok("node", format!("running, process {}", status.pid)),
+        Err(ControlError::NotRunning(_)) => Check::ok("node", format!("none running on {}", config.data_dir.display())),
+        Err(error) => Check::warning("node", error.to_string(), "run the same version of p2pool as the node's user"),
     }
 }
 
-/// What a running node says of its clock, which it sees by the pool's shares as well as by bitcoind.
+/// Reports a problem of the clock found by a running node, which also compares it with the pool's shares.
 fn clock_of_running(status: &Status) -> Option<Check> {
     let trouble = status.clock.as_deref()?;
     Some(Check::bad("node's clock", trouble, CLOCK_ADVICE))
 }
 
-/// A port that is to be opened, or is by our own node.
+/// Checks that a port is free, or in use while a node runs.
 fn port(name: &'static str, address: SocketAddr, running: Option<u32>, if_taken: State) -> Check {
     match (sockets::bind(address), running) {
         (Ok(_), None) => Check::ok(name, format!("{address} is free")),
         (Ok(_), Some(_)) => Check::warning(
             name,
-            format!("{address} is not open, though a node runs"),
-            "was the node started with other options than these?",
+            format!("{address} is not open, although a node is running"),
+            "check whether the node was started with these options",
         ),
         (Err(error), Some(_)) if error.kind() == std::io::ErrorKind::AddrInUse => {
             Check::ok(name, format!("{address} is open, most likely by the running node"))
         }
         (Err(error), _) => {
-            let advice = "end what has it, or choose another port";
+            let advice = "stop the program that uses it, or choose another port";
             Check { state: if_taken, ..Check::bad(name, format!("cannot listen on {address}: {error}"), advice) }
         }
     }
@@ -199,11 +199,11 @@ async fn daemon(probe: &Probe, config: &node::Config, payees: Option<u64>) -> Ve
     checks.push(peers(&found, config.network));
     checks.push(clock(&found));
     for warning in &found.warnings {
-        checks.push(Check::warning("bitcoind", format!("it warns: {warning}"), "see what its own log says about that"));
+        checks.push(Check::warning("bitcoind", format!("bitcoind warns: {warning}"), "see bitcoind's log"));
     }
     checks.push(match probe.template().await {
         Ok(template) => coinbase_room(&template, payees),
-        Err(reason) => Check::bad("template", reason, "without a template nothing can be mined: see bitcoind's log"),
+        Err(reason) => Check::bad("template", reason, "no work without a template: see bitcoind's log"),
     });
     checks.push(payout(probe, config).await);
     checks
@@ -212,11 +212,11 @@ async fn daemon(probe: &Probe, config: &node::Config, payees: Option<u64>) -> Ve
 fn advice_for(diagnosis: &Diagnosis, probe: &Probe) -> String {
     match diagnosis {
         Diagnosis::Unreachable { .. } => format!(
-            "start bitcoind, or say with --bitcoind-address and --bitcoind-rpc-port where it is; {} was tried",
+            "start bitcoind, or set --bitcoind-address and --bitcoind-rpc-port; {} was tried",
             probe.rpc_target()
         ),
         Diagnosis::WrongPassword { .. } => {
-            "give the right one in P2POOL_RPC_USER and P2POOL_RPC_PASSWORD, or run p2pool as bitcoind's user".to_owned()
+            "correct P2POOL_RPC_USER and P2POOL_RPC_PASSWORD, or run p2pool as bitcoind's user".to_owned()
         }
         other if other.passes_by_itself() => "wait".to_owned(),
         _ => "see bitcoind's log".to_owned(),
@@ -236,10 +236,10 @@ fn chain(found: &DaemonReport, network: &Network) -> Check {
             match age {
                 Some(age) if network.persist && age > TIP_AGE_MAX => Check::warning(
                     "chain",
-                    format!("{at}, whose block is {} old", span(age)),
-                    "see whether bitcoind has peers and hears of blocks",
+                    format!("{at}, tip is {} old", span(age)),
+                    "check that bitcoind has peers and receives blocks",
                 ),
-                Some(age) => Check::ok("chain", format!("{at}, whose block is {} old", span(age))),
+                Some(age) => Check::ok("chain", format!("{at}, tip is {} old", span(age))),
                 None => Check::ok("chain", at),
             }
         }
@@ -253,8 +253,8 @@ async fn p2p(probe: &Probe) -> Check {
         Err(reason) => Check::warning(
             "bitcoind P2P",
             format!("{target}: {reason}"),
-            "blocks would go out by RPC alone, and be heard of later: let bitcoind listen (listen=1, and bind= or \
-             whitelist=127.0.0.1), or give --bitcoind-p2p-port",
+            "without it, blocks are sent by RPC alone and received later: let bitcoind listen (listen=1, and bind= or \
+             whitelist=127.0.0.1), or set --bitcoind-p2p-port",
         ),
     }
 }
@@ -263,13 +263,13 @@ fn peers(found: &DaemonReport, network: &Network) -> Check {
     match found.connections {
         0 if network.persist => Check::bad(
             "bitcoind peers",
-            "bitcoind has none: a block could not leave it",
-            "see its network: the firewall, -connect, -proxy",
+            "none: bitcoind could not announce a block",
+            "check bitcoind's network: firewall, -connect, -proxy",
         ),
         count @ 1..=3 if network.persist => Check::warning(
             "bitcoind peers",
             format!("{count}"),
-            "eight or more have a block in the network sooner: see bitcoind's -maxconnections and -addnode",
+            "eight or more propagate a block faster: see bitcoind's -maxconnections and -addnode",
         ),
         count => Check::ok("bitcoind peers", format!("{count}")),
     }
@@ -292,7 +292,7 @@ fn clock(found: &DaemonReport) -> Check {
     }
 }
 
-/// Whether the template leaves room for the coinbase of a pool: what it does not leave is made by leaving transactions out.
+/// Checks that the template leaves room for the coinbase of a pool; otherwise transactions are left out.
 fn coinbase_room(template: &Template, payees: Option<u64>) -> Check {
     let count = payees.unwrap_or(PAYEES_ASSUMED);
     let needed = COINBASE_WEIGHT + count * OUTPUT_WEIGHT;
@@ -300,20 +300,19 @@ fn coinbase_room(template: &Template, payees: Option<u64>) -> Check {
     let left = BLOCK_WEIGHT_MAX.saturating_sub(used);
     let payees = if payees.is_some() { format!("{count} payees") } else { format!("a pool of {count} payees") };
     if left >= needed {
-        let text = format!("{left} units of weight are left, and {payees} need {needed}");
+        let text = format!("{left} weight units left, {payees} need {needed}");
         return Check::ok("coinbase room", text);
     }
     let fitting = template.fitting(needed, 0);
     let dropped = template.transactions.get(fitting..).unwrap_or_default();
     let fees: u64 = dropped.iter().map(|one| one.fee).sum();
     let text = format!(
-        "{left} units of weight are left, and {payees} need {needed}: {} transactions with {fees} satoshis of fees are left \
-         out of blocks",
+        "{left} weight units left, {payees} need {needed}: {} transactions with {fees} satoshis of fees are left out \
+         of blocks",
         dropped.len()
     );
     let advice = format!(
-        "have bitcoind choose the transactions for the room that there is: -blockreservedweight={needed} (from version 29), \
-         or -blockmaxweight={}",
+        "let bitcoind reserve the weight: -blockreservedweight={needed} (from version 29), or -blockmaxweight={}",
         BLOCK_WEIGHT_MAX - needed
     );
     Check::warning("coinbase room", text, advice)
@@ -325,14 +324,14 @@ async fn payout(probe: &Probe, config: &node::Config) -> Check {
         return Check::ok(NAME, payout.address.to_string());
     }
     match saved_payout(&config.data_dir, config.network) {
-        Ok(Some(payout)) => return Check::ok(NAME, format!("{}, taken over from an old node", payout.address)),
+        Ok(Some(payout)) => return Check::ok(NAME, format!("{}, imported from an old node", payout.address)),
         Ok(None) => {}
-        Err(error) => return Check::bad(NAME, format!("{error:#}"), "give -a ADDRESS"),
+        Err(error) => return Check::bad(NAME, format!("{error:#}"), "set -a ADDRESS"),
     }
     match probe.has_wallet().await {
-        Ok(true) => Check::ok(NAME, "one of bitcoind's wallet; -a ADDRESS chooses another"),
-        Ok(false) => Check::bad(NAME, "none is given, and bitcoind has no wallet", "give -a ADDRESS"),
-        Err(reason) => Check::bad(NAME, reason, "give -a ADDRESS"),
+        Ok(true) => Check::ok(NAME, "an address of bitcoind's wallet; -a ADDRESS sets another"),
+        Ok(false) => Check::bad(NAME, "none set, and bitcoind has no wallet", "set -a ADDRESS"),
+        Err(reason) => Check::bad(NAME, reason, "set -a ADDRESS"),
     }
 }
 
@@ -417,7 +416,7 @@ mod tests {
         assert!(warned.ok);
         let text = warned.to_text();
         assert!(text.contains("ok       a  fine\n") && text.contains("-> do this\n"), "{text}");
-        assert!(text.ends_with("1 could be better\n"), "{text}");
+        assert!(text.ends_with("warnings: 1\n"), "{text}");
         let bad = Report::new(vec![Check::bad("a", "broken \u{1b}[2J", "mend it")]);
         assert!(!bad.ok && bad.to_text().contains("BAD      a  broken \u{fffd}[2J"), "{}", bad.to_text());
     }

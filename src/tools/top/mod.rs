@@ -1,4 +1,4 @@
-//! `p2pool top`: a running node on one screen, live, over its control socket.
+//! `p2pool top`: live view of a running node in the terminal, over its control socket.
 
 mod page;
 
@@ -19,32 +19,32 @@ use crate::view::control::answers::Overview;
 use crate::view::control::client::{self, ControlError};
 use page::{Panel, Shown};
 
-/// How soon a key is noticed at the end of the program.
+/// Poll interval of the key reader, and the time it takes to stop.
 const KEY_WAIT: Duration = Duration::from_millis(200);
 
-/// Keys that may wait.
+/// Capacity of the key queue.
 const KEYS_MAX: usize = 64;
 
-/// The page's size where there is no terminal: columns and lines.
+/// Size of the page without a terminal: columns and lines.
 const PLAIN_SIZE: (u16, u16) = (120, 50);
 
-/// What to show of whom.
+/// Node to show, and form of the output.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Config {
-    /// The node's data directory, the network's own folder.
+    /// Data directory of the node's network.
     pub data_dir: PathBuf,
-    /// How often.
+    /// Refresh interval.
     pub interval: Duration,
-    /// Print JSON once.
+    /// Set to print JSON once.
     pub json: bool,
-    /// Print the page once.
+    /// Set to print the page once.
     pub once: bool,
 }
 
-/// Shows the node until the person leaves.
+/// Shows the node until the operator quits.
 ///
 /// # Errors
-/// No node, or no terminal to draw on.
+/// If no node runs, or the terminal cannot be used.
 pub async fn run(config: &Config) -> anyhow::Result<()> {
     let first = ask(&config.data_dir).await?;
     if config.json {
@@ -55,7 +55,7 @@ pub async fn run(config: &Config) -> anyhow::Result<()> {
         io::stdout().write_all(plain(&first)?.as_bytes())?;
         return Ok(());
     }
-    // Restores the terminal when it panics, too.
+    // Also restores the terminal on a panic.
     let mut terminal = ratatui::try_init()?;
     let left = live(config, first, &mut terminal).await;
     ratatui::restore();
@@ -66,7 +66,7 @@ async fn ask(data_dir: &Path) -> Result<Overview, ControlError> {
     client::ask_for(data_dir, &Request::Overview).await
 }
 
-/// The page as text.
+/// Renders the page as text.
 fn plain(overview: &Overview) -> anyhow::Result<String> {
     let mut terminal = Terminal::new(TestBackend::new(PLAIN_SIZE.0, PLAIN_SIZE.1))?;
     let shown = Shown::default();
@@ -96,12 +96,12 @@ async fn live(config: &Config, first: Overview, terminal: &mut ratatui::DefaultT
                     overview = fresh;
                     shown.lost = None;
                 }
-                // It may be restarting.
+                // The node may be restarting.
                 Err(error) => shown.lost = Some(error.to_string()),
             },
             key = keys.recv() => match key {
                 Some(Some(key)) => if act(key, &mut shown) { return Ok(()) },
-                // The window has another size.
+                // Resized: redraw.
                 Some(None) => {}
                 None => return Ok(()),
             },
@@ -109,7 +109,7 @@ async fn live(config: &Config, first: Overview, terminal: &mut ratatui::DefaultT
     }
 }
 
-/// Does what a key is for; says whether that is to leave.
+/// Handles a key; returns true to quit.
 fn act(key: KeyEvent, shown: &mut Shown) -> bool {
     match key.code {
         KeyCode::Char('q') => return true,
@@ -131,7 +131,7 @@ fn act(key: KeyEvent, shown: &mut Shown) -> bool {
     false
 }
 
-/// Ends the reader of keys when it is dropped.
+/// Stops the key reader when dropped.
 struct Ending(Arc<AtomicBool>);
 
 impl Drop for Ending {
@@ -140,7 +140,7 @@ impl Drop for Ending {
     }
 }
 
-/// Keys as they are pressed, from a thread of their own: reading them blocks. `None` stands for another size.
+/// Starts a thread that reads keys, since reading blocks. `None` stands for a resize.
 fn keys() -> (mpsc::Receiver<Option<KeyEvent>>, Ending) {
     let (sender, keys) = mpsc::channel(KEYS_MAX);
     let is_ending = Arc::new(AtomicBool::new(false));

@@ -1,4 +1,4 @@
-//! Draws the page.
+//! Layout and drawing of the page.
 
 use ratatui::Frame;
 use ratatui::layout::{Alignment, Constraint, Layout, Rect};
@@ -13,7 +13,7 @@ use crate::view::http::api::{Block, Peer, Share, Worker};
 /// Confirmations at which a coinbase can be spent.
 const MATURE: u32 = 100;
 
-/// A list of the page.
+/// List on the page.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Panel {
     Miners,
@@ -23,19 +23,19 @@ pub(super) enum Panel {
     Log,
 }
 
-/// How the page is looked at.
+/// State of the view.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct Shown {
-    /// The one list that is shown; all of them without.
+    /// List shown alone; `None` for all.
     pub(super) panel: Option<Panel>,
-    /// Rows of it that are skipped.
+    /// Number of its rows to skip.
     pub(super) scroll: usize,
-    /// Why the page is not the newest.
+    /// Reason why the page is out of date.
     pub(super) lost: Option<String>,
 }
 
 impl Shown {
-    /// Shows this list from its top.
+    /// Shows this list from the top.
     pub(super) fn show(&mut self, panel: Option<Panel>) {
         self.panel = panel;
         self.scroll = 0;
@@ -54,7 +54,7 @@ impl Shown {
     }
 }
 
-/// Draws the page as of `now`.
+/// Draws the page, with ages as of `now`.
 pub(super) fn draw(frame: &mut Frame<'_>, overview: &Overview, shown: &Shown, now: f64) {
     let [head, boxes, lists, keys] =
         Layout::vertical([Constraint::Length(2), Constraint::Length(7), Constraint::Min(3), Constraint::Length(1)])
@@ -83,7 +83,7 @@ pub(super) fn draw(frame: &mut Frame<'_>, overview: &Overview, shown: &Shown, no
     frame.render_widget(Paragraph::new(help).dim(), keys);
 }
 
-/// Who and how, and what is wrong.
+/// Node and uptime, and the most important problem.
 fn headline(overview: &Overview, shown: &Shown) -> Paragraph<'static> {
     let about = &overview.summary.node;
     let node = format!("p2pool {} on {}", printable(&about.version), printable(&about.network));
@@ -96,7 +96,7 @@ fn headline(overview: &Overview, shown: &Shown) -> Paragraph<'static> {
     Paragraph::new(vec![first, second])
 }
 
-/// The pool, this node, the next block.
+/// Draws the boxes of the pool, this node and the next block.
 fn summary(frame: &mut Frame<'_>, area: Rect, overview: &Overview) {
     let [pool, node, block] = Layout::horizontal([Constraint::Fill(1); 3]).areas(area);
     frame.render_widget(Paragraph::new(pool_lines(overview)).block(widgets::Block::bordered().title(" Pool ")), pool);
@@ -285,7 +285,7 @@ fn log_line(line: &str) -> Line<'static> {
     }
 }
 
-/// Both ends of a long name: an address begins like others, and a worker's own name stands at its end.
+/// Shortens a long name to both ends: addresses share a prefix, and the worker's name is at the end.
 fn brief(name: &str) -> String {
     const BEGIN: usize = 8;
     const END: usize = 20;
@@ -298,7 +298,7 @@ fn brief(name: &str) -> String {
     format!("{begin}\u{2026}{end}")
 }
 
-/// The end of a hash, which tells hashes apart: they begin with zeros.
+/// Returns the end of a hash, as hashes begin with zeros.
 fn tail(hash: &str) -> String {
     let length = hash.chars().count();
     hash.chars().skip(length.saturating_sub(8)).collect()
