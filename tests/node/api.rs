@@ -1,4 +1,4 @@
-//! `/api/v1`: each path that is described answers as described, while miners mine.
+//! `/api/v1`: each documented path responds as documented, while miners mine.
 
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
@@ -9,10 +9,10 @@ use test_support::{Node, wait_until};
 
 use crate::shares::{Pool, wpkh};
 
-/// How long figures may take to show what happened: they are made at least every five seconds.
+/// Time limit for statistics to be current: they are updated at least every five seconds.
 const FIGURES_LIMIT: Duration = Duration::from_secs(20);
 
-/// The description, as the node serves it.
+/// API description as served by the node.
 struct Description(Value);
 
 impl Description {
@@ -29,7 +29,7 @@ impl Description {
         Self(document)
     }
 
-    /// Checks a value against a schema by its name, and that it has nothing that the schema does not name.
+    /// Checks a value against a named schema, without additional properties.
     fn check(&self, name: &str, value: &Value) {
         let schema = json!({"$ref": format!("#/components/schemas/{name}"), "components": self.0["components"]});
         let validator = jsonschema::validator_for(&schema).unwrap_or_else(|error| panic!("{name}: {error}"));
@@ -38,7 +38,7 @@ impl Description {
         assert!(wrong.is_empty(), "{name}: {wrong:#?} in {value:#}");
     }
 
-    /// The schema of a path's answer with this status.
+    /// Schema of a path's response with this status.
     fn schema(&self, path: &str, status: u16) -> Option<String> {
         let response = &self.0["paths"][path]["get"]["responses"][status.to_string()];
         assert!(!response.is_null(), "{path} does not say that it answers {status}");
@@ -47,7 +47,7 @@ impl Description {
     }
 }
 
-/// Makes a schema refuse what it does not name. One that adds to another one is made one of its own.
+/// Makes a schema refuse additional properties. A schema that extends another is merged with it.
 fn strict(schema: &mut Value, all: &Map<String, Value>) {
     if let Some(parts) = schema.get("allOf").and_then(Value::as_array) {
         let (mut properties, mut required) = (Map::new(), Vec::new());
@@ -64,7 +64,7 @@ fn strict(schema: &mut Value, all: &Map<String, Value>) {
     }
 }
 
-/// GETs JSON, and checks that it is as described.
+/// GETs JSON, and checks it against the description.
 fn ask(node: &Node, description: &Description, path: &str, asked: &str, status: u16) -> Value {
     let answer = node.get(asked);
     assert_eq!(answer.status, status, "{asked}: {answer:?}");
@@ -81,7 +81,7 @@ fn ask(node: &Node, description: &Description, path: &str, asked: &str, status: 
     value
 }
 
-/// Everything that the API's events say in a while, by kind.
+/// Collects the API's events for a while, by kind.
 fn listen(port: u16, time: Duration) -> impl FnOnce() -> BTreeMap<String, Vec<Value>> {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).expect("the node listens");
     stream.set_read_timeout(Some(Duration::from_secs(1))).expect("a timeout can be set");
@@ -112,7 +112,7 @@ fn every_path_answers_as_it_is_described_while_miners_mine() {
     let pool = Pool::start(&[]);
     let node = &pool.node;
     let description = Description::of(node);
-    // Before the first share nothing is known, and that is said in the same form.
+    // Before the first share the values are unknown, in the same form.
     for path in ["summary", "node", "miners", "workers", "connections", "payouts", "shares", "peers", "bans", "blocks"]
     {
         let path = format!("/api/v1/{path}");
@@ -178,7 +178,7 @@ fn every_path_answers_as_it_is_described_while_miners_mine() {
         payouts["payouts"].as_array().into_iter().flatten().filter_map(|payout| payout["amount"].as_u64()).sum();
     assert_eq!(Some(sum), payouts["block_value"].as_u64(), "{payouts}");
 
-    // What goes wrong is told in one form, too.
+    // Errors have one form, too.
     for (path, asked, status) in [
         ("/api/v1/shares/{hash}", format!("/api/v1/shares/{}", "0".repeat(64)), 404),
         ("/api/v1/shares/{hash}", "/api/v1/shares/nonsense".to_owned(), 400),

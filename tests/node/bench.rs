@@ -1,4 +1,4 @@
-//! `p2pool bench stratum`, small: everything is measured, and nobody is wronged.
+//! Small run of `p2pool bench stratum`: everything is measured, and no submission, job or connection is lost.
 
 use serde_json::Value;
 use std::process::Command;

@@ -1,4 +1,4 @@
-//! A miner's block lands, by both routes or by the one that is left, with its transactions and paid as it should be.
+//! A miner's block is accepted by both routes or by the remaining one, with its transactions and correct payouts.
 
 use bitcoin::{Transaction, Txid};
 use std::collections::HashSet;
@@ -10,7 +10,7 @@ use test_support::{
 
 use crate::{LANDING_LIMIT, P2POOL, job_on_tip, mine_one, miner_name, wait_for_best};
 
-/// Checks that all the transactions are in the block, and that some of them, but not all, are segwit.
+/// Checks that all transactions are in the block, and that some of them, but not all, are segwit.
 fn check_transactions(block: &bitcoin::Block, sent: &[Transaction]) {
     let included: HashSet<Txid> = block.txdata.iter().map(Transaction::compute_txid).collect();
     for transaction in sent {
@@ -163,7 +163,7 @@ fn rolled_version_bits_and_times_make_valid_blocks() {
     miner.subscribe().expect("subscribing needs nothing");
     assert_eq!(miner.authorize(&user, "x"), Ok(true));
     for (seconds, bits) in [(0, 0x0000_2000), (1, 0x1fff_e000), (60, 0)] {
-        // Easier than a submission, on regtest, so this is a block.
+        // Easier than a submission on regtest, so this is a block.
         let found = job_on_tip(&mut miner, &daemon).solve_rolled(seconds, Some((bits, 0x1fff_e000)));
         assert_eq!(miner.submit(&user, &found), Ok(true));
         wait_for_best(&daemon, found.hash);

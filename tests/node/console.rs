@@ -1,4 +1,4 @@
-//! What an operator has beside the node itself: the doctor, the live page, announcements, the log, the move from an old node.
+//! Operator tools around a node: doctor, top, announcements, log, import from an old node.
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
@@ -34,7 +34,7 @@ fn told(datadir: &Path, arguments: &[&str]) -> String {
     String::from_utf8(output.stdout).expect("text")
 }
 
-/// The doctor's words on a node with these ports, and whether it is content.
+/// Output of the doctor for a node with these ports, and whether all checks passed.
 fn doctor(datadir: &Path, rpc_port: u16, password: &str, ports: (u16, u16)) -> (bool, String) {
     let (rpc_port, worker, pool) =
         (rpc_port.to_string(), format!("127.0.0.1:{}", ports.0), format!("127.0.0.1:{}", ports.1));
@@ -78,7 +78,7 @@ fn the_doctor_says_of_each_thing_that_it_is_fine_or_what_to_do() {
     assert_eq!(json["ok"], true);
     assert!(json["checks"].as_array().is_some_and(|checks| checks.len() > 10), "{json}");
 
-    // A wrong password, a port that somebody else has, no daemon.
+    // Wrong password, port in use, no daemon.
     let (is_content, text) = doctor(folder.path(), daemon.rpc_port(), "wrong", (free_port(), free_port()));
     assert!(!is_content && text.contains("BAD      bitcoind RPC") && text.contains("P2POOL_RPC_PASSWORD"), "{text}");
     let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
@@ -113,7 +113,7 @@ fn a_running_node_is_shown_on_one_page_with_its_payouts_and_blocks() {
         payouts["payouts"].as_array().expect("a list").iter().filter_map(|one| one["amount"].as_u64()).sum();
     assert!(paid > 0 && paid <= payouts["block_value"].as_u64().expect("a number"), "{payouts}");
 
-    // Hash rates are added up once a second.
+    // Hash rates are updated once a second.
     wait_until("the miner's work is counted", SOON, || told(datadir, &["top", "--once"]).contains("Miners: 1 active"));
     let page = told(datadir, &["top", "--once"]);
     for part in
@@ -128,7 +128,7 @@ fn a_running_node_is_shown_on_one_page_with_its_payouts_and_blocks() {
     assert!(status.contains("3 of ours") && status.contains("3 found"), "{status}");
 }
 
-/// A web server that takes whatever is posted to it.
+/// Web server that accepts any POST request.
 fn collector() -> (u16, mpsc::Receiver<Value>) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let port = listener.local_addr().expect("bound").port();

@@ -1,4 +1,4 @@
-//! What there is to run a node with, in containers or as a service. No test has Docker: the files are checked, and their
+//! Files for running a node in containers or as a service. The tests have no Docker: the files are checked, and their
 //! command lines are run without it.
 
 use serde_json::Value;
@@ -12,7 +12,7 @@ use test_support::{Bitcoind, free_port, get, wait_until};
 use crate::P2POOL;
 use crate::prometheus::Prometheus;
 
-/// How long three blocks may take the small miner, on a machine that is busy with other tests.
+/// Time limit for three blocks by the small miner, on a machine that runs other tests too.
 const MINING_LIMIT: Duration = Duration::from_secs(120);
 
 fn repository(path: &str) -> PathBuf {
@@ -27,14 +27,14 @@ fn said(output: &Output) -> String {
     String::from_utf8_lossy(&[&output.stdout[..], &output.stderr].concat()).into_owned()
 }
 
-/// docker-compose.yml as Docker's own program reads it, with the variables of an environment file filled in.
+/// docker-compose.yml as read by Docker's own program, with the variables of an environment file filled in.
 fn compose(env_file: Option<&str>) -> Value {
     let mut command = Command::new("docker-compose");
     command.arg("--file").arg(repository("docker-compose.yml"));
     if let Some(file) = env_file {
         command.arg("--env-file").arg(repository(file));
     }
-    // What else stands in the environment of whoever runs the tests must not fill them in.
+    // The environment of the test run must not fill them in.
     let output =
         run(command.arg("config").current_dir("/").env_clear().env("PATH", std::env::var_os("PATH").expect("a PATH")));
     assert!(output.status.success(), "{}", said(&output));
@@ -42,12 +42,12 @@ fn compose(env_file: Option<&str>) -> Value {
     serde_saphyr::from_str(&text).unwrap_or_else(|error| panic!("{error}:\n{text}"))
 }
 
-/// The strings of a list.
+/// Strings of a list.
 fn words(list: &Value) -> Vec<String> {
     list.as_array().into_iter().flatten().map(|word| word.as_str().expect("text").to_owned()).collect()
 }
 
-/// An image by a version, not by what it may be tomorrow.
+/// Returns whether an image is pinned to a version.
 fn is_pinned(image: &str) -> bool {
     image
         .rsplit_once(':')
@@ -76,7 +76,7 @@ fn every_container_is_pinned_checked_and_without_rights() {
                 "{name}: {}",
                 service["image"]
             );
-            // The miner is checked by the pool that it mines on.
+            // The miner is checked by its pool.
             let is_checked = service["healthcheck"]["test"].is_array();
             assert!(is_checked || name == "miner", "nobody looks after {name}");
         }
@@ -101,7 +101,7 @@ fn every_container_is_pinned_checked_and_without_rights() {
         dockerfile.lines().filter_map(|line| line.strip_prefix("FROM ")?.split(' ').next()).collect();
     assert_eq!(images.len(), 3, "{images:?}");
     assert!(images.iter().all(|image| is_pinned(image)), "{images:?}");
-    // The last word on who runs an image of ours is not root's.
+    // The last USER of our images is not root.
     for stage in dockerfile.split("\nFROM ").skip(2) {
         let users: Vec<&str> = stage.lines().filter_map(|line| line.strip_prefix("USER ")).collect();
         assert_eq!(users, ["101:101"], "{stage}");
@@ -123,7 +123,7 @@ fn an_image_has_all_that_its_build_reads() {
             assert!(ignored.lines().any(|kept| kept == format!("!{name}")), "{name} does not reach the build");
         }
     }
-    // Reads every manifest, finds every target, and checks that the lock file fits. Other systems' packages are not here.
+    // Reads every manifest, finds every target, and checks the lock file. Other systems' packages are missing here.
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let platform = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
     let arguments = ["metadata", "--locked", "--offline", "--format-version", "1", "--filter-platform", &platform];
@@ -131,7 +131,7 @@ fn an_image_has_all_that_its_build_reads() {
     assert!(output.status.success(), "{}", said(&output));
 }
 
-/// A process that ends with its test.
+/// Process that is killed at the end of its test.
 struct Running(Child);
 
 impl Running {
@@ -142,13 +142,13 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // It may have ended by itself.
+        // It may have exited already.
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
 }
 
-/// The product with a service's environment and command, as `env_clear`ed as in a container.
+/// The program with a service's environment and command, with `env_clear` as in a container.
 fn product(service: &Value, arguments: &[String]) -> Command {
     let mut command = Command::new(P2POOL);
     command.args(arguments).env_clear();
@@ -162,7 +162,7 @@ fn product(service: &Value, arguments: &[String]) -> Command {
 fn what_the_containers_run_mines_on_a_private_chain_in_one_go() {
     let compose = compose(None);
     let services = &compose["services"];
-    // bitcoind, on this machine alone.
+    // bitcoind, on this machine only.
     let arguments: Vec<String> = words(&services["bitcoind"]["command"])
         .iter()
         .map(|word| word.replace("0.0.0.0/0", "127.0.0.1").replace("0.0.0.0", "127.0.0.1"))
@@ -200,7 +200,7 @@ fn what_the_containers_run_mines_on_a_private_chain_in_one_go() {
     wait_until("Prometheus finds the node", Duration::from_secs(30), || prometheus.targets_up() == 1);
     wait_until("three blocks are mined", MINING_LIMIT, || daemon.height() >= 3);
 
-    // What Docker asks to know whether they are well.
+    // Docker's health checks.
     let test = words(&services["p2pool"]["healthcheck"]["test"]);
     assert_eq!(test[..2], ["CMD", "p2pool"]);
     let output = run(product(&services["p2pool"], &test[2..]).env("P2POOL_DATADIR", &data));
@@ -225,7 +225,7 @@ fn the_service_is_well_formed_and_can_do_little_harm() {
     fs::write(&path, unit.replace("/usr/local/bin/p2pool", P2POOL)).expect("the folder is ours");
     let output = run(Command::new("systemd-analyze").arg("verify").arg(&path));
     assert!(output.status.success() && said(&output).trim().is_empty(), "{}", said(&output));
-    // 0 is the best, 100 the worst; above 20 is no success.
+    // 0 is the best score, 100 the worst; above 20 is a failure.
     let output = run(Command::new("systemd-analyze").args(["security", "--offline=yes", "--threshold=20"]).arg(&path));
     assert!(output.status.success(), "{}", said(&output));
 }

@@ -1,4 +1,4 @@
-//! What operators ask a running node on the command line, and what they are told.
+//! Console commands that query a running node, and their output.
 
 use serde_json::Value;
 use std::io::{Read, Write};

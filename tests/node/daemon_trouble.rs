@@ -1,4 +1,4 @@
-//! Crashes and absences, of the node and of its daemon: no found block is lost, and no miner works for nothing for long.
+//! Crashes and outages of the node and its daemon: no found block is lost, and no miner works on stale jobs for long.
 
 use serde_json::{Value, json};
 use std::path::Path;
@@ -14,7 +14,7 @@ use crate::{P2POOL, job_on_tip, mine_one, miner_name, wait_for_best};
 fn a_block_found_just_before_a_crash_lands_after_the_restart() {
     let mut daemon = Bitcoind::start();
     mine_blocks(&daemon, 1, &payout_address(9).script_pubkey());
-    // An orderly stop writes that block to disk; the kill below would lose it otherwise, and ours builds on it.
+    // An orderly stop writes that block to disk; the kill below would lose it, and ours builds on it.
     daemon.stop();
     daemon.restart();
     let mut node = Node::start(P2POOL, &daemon);
@@ -25,7 +25,7 @@ fn a_block_found_just_before_a_crash_lands_after_the_restart() {
     assert_eq!(miner.submit(&user, &found), Ok(true));
     wait_until("the block is on disk", Duration::from_secs(5), || !node.found_blocks("block").is_empty());
     node.kill9();
-    // What waits in the paused daemon's sockets must not land either, so it dies too.
+    // Data in the paused daemon's sockets must not be processed either, so the daemon is killed.
     daemon.kill();
     daemon.restart();
     assert!(daemon.try_call("getblockheader", json!([found.hash])).is_err(), "it landed before the node was back");
@@ -55,7 +55,7 @@ fn a_block_that_the_daemon_lost_is_submitted_again() {
     assert_eq!(miner.submit(&user, &found), Ok(true));
     wait_for_best(&daemon, found.hash);
     wait_until("the block is settled", Duration::from_secs(20), || node.found_blocks("accepted").len() == 1);
-    // As after a power cut, or from a backup: ten blocks behind.
+    // As after a power cut or a restored backup: ten blocks behind.
     daemon.stop();
     std::fs::remove_dir_all(&current).expect("the daemon's files can be removed");
     copy(&older, &current);
@@ -112,7 +112,7 @@ fn a_daemon_restarted_within_thirty_seconds_costs_no_miner_its_connection() {
     assert!(miner.poll(), "the miner was sent away");
     daemon.restart();
     mine_one(&mut miner, &user, &daemon, &node, &payee);
-    // The P2P connection is back too, so the next block is heard of at once.
+    // The P2P connection is up again too, so the next block is received at once.
     mine_one(&mut miner, &user, &daemon, &node, &payee);
     assert!(miner.poll(), "the miner was sent away");
 }
@@ -151,18 +151,18 @@ async fn blocks_found_when_miners_are_sent_away_for_want_of_a_daemon_land_when_i
         let found = job_on_tip(&mut miner, &daemon).solve_block();
         daemon.stop();
         assert!(miner.disconnected_within(Duration::from_secs(20)), "there is no work any more");
-        // The device found it before it heard so; nobody reads the answer.
+        // The device found it before it received the job; the response is ignored.
         miner.send_submission(&user, &found);
         wait_until("it is on disk", Duration::from_secs(5), || node.found_blocks("block").len() == 1);
         assert!(!node.serves_miners());
         found.hash
     });
-    // A polling miner comes back with its work whenever it is done, and need not say who it is.
+    // A polling miner submits whenever it is done, and need not authenticate.
     let answer = submit_nameless(node.worker_port(), &data).await;
     assert_eq!((&answer["result"], &answer["error"]), (&json!(true), &json!(null)));
     wait_until("it is on disk", Duration::from_secs(5), || node.found_blocks("block").len() == 2);
     daemon.restart();
-    // They compete: both are known to the daemon, and one of them is the best.
+    // Competing blocks: the daemon knows both, and one of them is best.
     wait_until("both have landed", Duration::from_secs(60), || node.found_blocks("block").is_empty());
     let header = daemon.try_call("getblockheader", json!([polled]));
     assert!(header.is_ok(), "{header:?}");

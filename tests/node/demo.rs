@@ -1,14 +1,14 @@
-//! The demonstration, as a newcomer runs it: no daemon, a story in a few lines, and an end.
+//! `p2pool demo`: no daemon, a readable summary, and an orderly end.
 
 use std::time::Duration;
 use test_support::{NodeBuilder, StratumClient, payout_address};
 
 use crate::P2POOL;
 
-/// What the demo's miners are called.
+/// User names of the demo's miners.
 const NAMES: [&str; 3] = ["alice", "bob", "carol"];
 
-/// Three blocks at about ten seconds each, on a machine that is busy with other tests too.
+/// Time for three blocks, about ten seconds each, on a machine that runs other tests too.
 const DEMO_LIMIT: Duration = Duration::from_secs(180);
 
 #[test]
@@ -27,12 +27,12 @@ fn the_demo_finds_three_blocks_tells_the_story_and_ends_well() {
         check_payout_table(&story, height);
     }
     assert!(!story.contains('\r') && !story.contains('\u{1b}'), "a pipe is no terminal:\n{story:?}");
-    // A few well-chosen lines: a newcomer reads them all.
+    // The output is short enough to be read in full.
     assert!(story.lines().count() < 60, "{} lines:\n{story}", story.lines().count());
 }
 
-/// Checks that the story tells of the block at `height`, and under it whom it pays: miners by name and address, its finder
-/// among them, and together all that it is worth but for what rounding leaves.
+/// Checks that the output reports the block at `height` and its payouts: miners by name and address, including the
+/// finder, in total the block's value except for rounding.
 fn check_payout_table(story: &str, height: u32) {
     let start = format!("Block found at height {height} by ");
     let mut lines = story.lines().skip_while(|line| !line.starts_with(&start));
@@ -62,7 +62,7 @@ fn a_real_miner_finds_a_block_in_the_demo() {
     assert_eq!(miner.submit(&user, &found), Ok(true));
     demo.wait_for_log(&format!("Share 1 found by {user}"), Duration::from_secs(20));
     demo.wait_for_log(&format!("Block found at height 1 by {user}"), Duration::from_secs(20));
-    // Nobody has an earlier share.
+    // No miner has an earlier share.
     demo.wait_for_log(&format!(" 0.25 to {user}"), Duration::from_secs(20));
     demo.wait_for_log(" 49.75 to P2Pool's donation address", Duration::from_secs(20));
     demo.wait_for_log("Totals: 1 submission accepted, 0 late; 1 share; 1 block;", Duration::from_secs(20));

@@ -1,5 +1,5 @@
-//! Terminals, pipes and disks that hang, and disks that are full: blocks land and shares go out all the same, the operator
-//! is told, and afterwards nothing is missing.
+//! Hanging terminals, pipes and disks, and full disks: blocks and shares are still sent, the operator is notified, and
+//! no data is missing afterwards.
 
 use p2pool::chain::store::Store;
 use serde_json::Value;
@@ -16,13 +16,13 @@ use test_support::{
 use crate::shares::{Pool, wpkh};
 use crate::{P2POOL, job_on_tip, miner_name, wait_for_best};
 
-/// How long what takes seconds may take on a loaded machine.
+/// Time limit on a loaded machine for what usually takes seconds.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A node ends within two seconds; this machine may be slow.
+/// A node stops within two seconds; this machine may be slow.
 const END_LIMIT: Duration = Duration::from_secs(5);
 
-/// Writes until nothing more fits.
+/// Fills the disk.
 fn fill(mut pipe: impl Write + AsFd) {
     rustix::io::ioctl_fionbio(pipe.as_fd(), true).expect("a pipe");
     while match pipe.write(b"x") {
@@ -35,7 +35,7 @@ fn fill(mut pipe: impl Write + AsFd) {
     rustix::io::ioctl_fionbio(pipe.as_fd(), false).expect("a pipe");
 }
 
-/// Finds a block on the daemon's best one; it lands.
+/// Finds a block on the daemon's best one, and checks that it is accepted.
 fn mine(miner: &mut StratumClient, user: &str, daemon: &Bitcoind) {
     let found = job_on_tip(miner, daemon).solve_block();
     assert_eq!(miner.submit(user, &found), Ok(true));
@@ -48,7 +48,7 @@ fn wait_for_height(node: &Node, wanted: usize) {
     });
 }
 
-/// What `/health` says of the disk; miners are served in any case.
+/// Disk state reported by `/health`; miners are served in any case.
 fn disk_troubles(node: &Node) -> Vec<String> {
     let answer = node.get("/health");
     assert_eq!(answer.status, 200, "{answer:?}");
@@ -61,7 +61,7 @@ fn is_store_in_trouble(node: &Node) -> bool {
     disk_troubles(node).iter().any(|trouble| trouble.contains("the share store cannot be written"))
 }
 
-/// Checks that pages and metrics say the same as `/health`.
+/// Checks that pages and metrics agree with `/health`.
 fn check_store_is_reported(node: &Node) {
     wait_until("the overview page warns", PATIENCE, || {
         let summary: Value = serde_json::from_str(&node.get("/api/v1/summary").body).expect("JSON");
@@ -70,7 +70,7 @@ fn check_store_is_reported(node: &Node) {
     assert_eq!(metric_value(&node.metrics(), "disk_trouble{part=\"share_store\"}"), Some(1.0));
 }
 
-/// What is written once a minute may take so long to find out.
+/// Waits for the recovery, which is detected by files that are written once a minute.
 fn wait_for_recovery(node: &Node) {
     wait_until("nothing is wrong with the store any more", PATIENCE, || !is_store_in_trouble(node));
     assert_eq!(metric_value(&node.metrics(), "disk_trouble{part=\"share_store\"}"), Some(0.0));
@@ -82,7 +82,7 @@ fn wait_for_stored(folder: &Path, shares: usize) {
     });
 }
 
-/// A node that is connected with `other`.
+/// Waits until the node is connected to the other one.
 fn wait_for_peer(node: &Node) {
     wait_until("the nodes are connected", PATIENCE, || {
         metric_value(&node.metrics(), "p2p_peers{direction=\"out\"}") == Some(1.0)
@@ -134,7 +134,7 @@ fn a_disk_that_hangs_delays_neither_blocks_nor_shares_nor_the_end_and_loses_noth
     let other = Node::start(P2POOL, &daemon);
     let data_dir = tempfile::Builder::new().prefix("p2pool-node-").tempdir().expect("a temporary folder");
     let folder = data_dir.path().join("bitcoin_regtest");
-    // All that the node writes while it runs.
+    // All files that the node writes while it runs.
     let files = ["shares", "log", "addrs", "bans", "graph_db", ".graphs", "stats", "found_blocks"];
     let disk = HungDisk::of(&files.map(|name| folder.join(name)));
     let builder = NodeBuilder::new(P2POOL, &daemon).peer(other.pool_address());
@@ -229,7 +229,7 @@ fn a_node_starts_on_a_full_disk() {
     wait_for_stored(&folder, 1);
 }
 
-/// The upper bound of the histogram's bucket that `part` of its values are in, in seconds; none above the last.
+/// Upper bound, in seconds, of the histogram bucket that contains `part` of the values; `None` above the last one.
 fn quantile(metrics: &str, name: &str, part: f64) -> Option<f64> {
     let mut buckets: Vec<(f64, f64)> = metrics
         .lines()
@@ -249,7 +249,7 @@ fn an_own_share_is_stored_or_sent_soon_after_its_miners_answer() {
     let shares: usize = 150;
     for _ in 0..shares {
         miner.mine_share();
-        // Pages are asked for meanwhile.
+        // Pages are requested meanwhile.
         pool.node.get("/api/v1/summary");
     }
     pool.wait_for_height(shares);
@@ -264,7 +264,7 @@ fn an_own_share_is_stored_or_sent_soon_after_its_miners_answer() {
         at(0.99),
         at(1.0)
     );
-    // A wait for something that takes its time, not for this machine.
+    // The wait is for the duration under test, not for this machine.
     assert!(at(0.99).is_some_and(|bound| bound <= 5.0), "{metrics}");
 }
 
@@ -284,6 +284,6 @@ fn a_found_block_is_on_disk_or_with_bitcoind_soon_after_its_miners_answer() {
     let metrics = node.metrics();
     let at = |part| quantile(&metrics, name, part);
     println!("{blocks} found blocks safe within: half {:?} s, 99 % {:?} s, all {:?} s", at(0.5), at(0.99), at(1.0));
-    // A wait for something that takes its time, not for this machine.
+    // The wait is for the duration under test, not for this machine.
     assert!(at(0.99).is_some_and(|bound| bound <= 5.0), "{metrics}");
 }

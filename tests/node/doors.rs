@@ -1,4 +1,4 @@
-//! The worker ports' other doors: getwork, TLS, proxies, ports with terms of their own, and pages elsewhere.
+//! Other services on the worker ports: getwork, TLS, proxies, ports with their own difficulties, a separate web port.
 
 use bitcoin::hashes::Hash;
 use serde_json::{Value, json};
@@ -20,11 +20,11 @@ use crate::{P2POOL, miner_name, wait_for_best};
 
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// An answer over HTTP.
+/// HTTP response.
 #[derive(Debug)]
 struct Answer {
     status: u16,
-    /// Lines of the head, as they came.
+    /// Unparsed head.
     head: String,
     body: String,
 }
@@ -39,7 +39,7 @@ impl Answer {
     }
 }
 
-/// Base64 of `name` and a password, as a miner sends them.
+/// Base64 of `name` and a password, as sent by a miner.
 fn basic(name: &str) -> String {
     use base64::Engine;
     format!("Authorization: Basic {}\r\n", base64::prelude::BASE64_STANDARD.encode(format!("{name}:x")))
@@ -52,7 +52,7 @@ async fn ask<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S, first_lines: &str
         format!("{first_lines}Host: pool.example:9332\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n{body}");
     stream.write_all(request.as_bytes()).await.expect("the node reads");
     let mut bytes = Vec::new();
-    // Over TLS, the end may come without a farewell.
+    // With TLS, the connection may end without close_notify.
     let _ = timeout(Duration::from_secs(60), stream.read_to_end(&mut bytes)).await.expect("the node answers");
     let text = String::from_utf8(bytes).expect("answers are text");
     let (head, body) = text.split_once("\r\n\r\n").unwrap_or_else(|| panic!("no answer: {text:?}"));
@@ -60,18 +60,18 @@ async fn ask<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S, first_lines: &str
     Answer { status, head: head.to_owned(), body: body.to_owned() }
 }
 
-/// A getwork call without a name, for tests that do not wait for its answer.
+/// Getwork call without a name, for tests that ignore its response.
 pub(crate) fn submission_of(data: &str) -> String {
     let body = json!({"id": 7, "method": "getwork", "params": [data]}).to_string();
     format!("POST / HTTP/1.1\r\nHost: pool.example:9332\r\nContent-Length: {}\r\n\r\n{body}", body.len())
 }
 
-/// Work for `name`, solved as a block: the data to send back, and the block's hash.
+/// Work for `name`, solved as a block: the data to submit, and the block's hash.
 pub(crate) async fn solved_getwork(port: u16, name: &str) -> (String, bitcoin::BlockHash) {
     solve(&getwork(port, name, "User-Agent: cpuminer/2.5.1\r\n", json!([])).await.json()["result"])
 }
 
-/// The answer to a solution that comes without a name.
+/// Response to a solution without a name.
 pub(crate) async fn submit_nameless(port: u16, data: &str) -> Value {
     let body = json!({"id": 7, "method": "getwork", "params": [data]}).to_string();
     ask(connect(port).await, "POST / HTTP/1.1\r\n", &body).await.json()
@@ -90,8 +90,8 @@ fn swapped(bytes: &[u8]) -> Vec<u8> {
     bytes.chunks_exact(4).flat_map(|word| word.iter().rev().copied()).collect()
 }
 
-/// Tries nonces until the hash meets the target that came with it, as a getwork miner would: the data to send back, and the
-/// block's hash.
+/// Tries nonces until the hash meets the target of the work, as a getwork miner would; returns the data to submit and
+/// the block's hash.
 fn solve(work: &Value) -> (String, bitcoin::BlockHash) {
     let text = |name: &str| hex::decode(work[name].as_str().expect("text")).expect("hex");
     let (mut data, mut target) = (text("data"), text("target"));
@@ -167,7 +167,7 @@ async fn getwork_asks_who_is_paid_and_says_what_is_wrong() {
     assert!(blade.json()["result"].get("identifier").is_none());
 }
 
-/// A certificate for `localhost` in `dir`, its key beside it.
+/// Certificate for `localhost` in `dir`, with its key beside it.
 fn certificate(dir: &std::path::Path) -> (PathBuf, PathBuf, CertificateDer<'static>) {
     let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("it can be made");
     let (certificate, key) = (dir.join("cert.pem"), dir.join("key.pem"));
@@ -215,7 +215,7 @@ async fn stratum_and_pages_are_served_over_tls_on_the_same_port() {
         }
     };
     timeout(PATIENCE, heard).await.expect("a job comes");
-    // And in the clear, on the same port.
+    // Also in plain text on the same port.
     tokio::task::block_in_place(|| StratumClient::ready(node.worker_port(), &miner_name(2)));
 }
 
@@ -232,12 +232,12 @@ fn a_certificate_that_cannot_be_used_is_an_error_that_names_the_file() {
     assert!(node.log().contains("missing.pem"), "{}", node.log());
 }
 
-/// What the node logs of a connection that begins with a PROXY header.
+/// Log line of a connection that begins with a PROXY header.
 fn announce(node: &Node) {
     let mut stream = std::net::TcpStream::connect(("127.0.0.1", node.worker_port())).expect("the node listens");
     let line = json!({"id": 1, "method": "mining.authorize", "params": [miner_name(1), "x"]});
     let text = format!("PROXY TCP4 203.0.113.7 198.51.100.1 51234 9332\r\n{line}\n");
-    // Whoever is not believed is sent away at once.
+    // An untrusted sender is disconnected at once.
     let _ = stream.write_all(text.as_bytes());
     let mut answer = [0; 1];
     let _ = std::io::Read::read(&mut stream, &mut answer);
@@ -249,12 +249,12 @@ fn only_a_trusted_proxy_says_whose_connection_it_passes_on() {
     let node = NodeBuilder::new(P2POOL, &daemon).args(&["--proxy-protocol", "127.0.0.0/8", "--debug"]).start();
     announce(&node);
     node.wait_for_log("203.0.113.7", PATIENCE);
-    // Without a header it is the proxy's own connection: a health check.
+    // Without a header it is the proxy's own connection, such as a health check.
     StratumClient::ready(node.worker_port(), &miner_name(2));
 
     let node = NodeBuilder::new(P2POOL, &daemon).args(&["--proxy-protocol", "192.0.2.1", "--debug"]).start();
     announce(&node);
-    // A word that is no request to it.
+    // An invalid request.
     node.wait_for_log("http connection ended", PATIENCE);
     assert!(!node.log().contains("203.0.113.7"), "a stranger was believed");
 }
@@ -263,7 +263,7 @@ fn only_a_trusted_proxy_says_whose_connection_it_passes_on() {
 fn each_worker_port_has_its_own_difficulty_and_pages_may_be_elsewhere() {
     let daemon = Bitcoind::start();
     let (easy, web) = (free_port(), free_port());
-    // Harder ones would be lowered to that of a share.
+    // Higher difficulties would be lowered to that of a share.
     let terms = format!("127.0.0.1:{easy},start=1e-10,min=1e-11");
     let web_port = format!("127.0.0.1:{web}");
     let args = ["-w", &terms, "--web-port", &web_port];
@@ -286,7 +286,7 @@ fn each_worker_port_has_its_own_difficulty_and_pages_may_be_elsewhere() {
                 assert!(matches!(hidden.status, 404 | 405), "{page} is on a miners' port: {hidden:?}");
             }
         }
-        // No miners there.
+        // No miners on this port.
         let mut miner = connect(web).await;
         miner.write_all(b"{\"id\":1,\"method\":\"mining.subscribe\",\"params\":[]}\n").await.expect("it can be sent");
         let started = Instant::now();

@@ -1,4 +1,4 @@
-//! Found blocks are followed until they can be spent, or until another chain has them no more.
+//! Found blocks are followed until they mature or are orphaned.
 
 use serde_json::Value;
 use std::time::Duration;
@@ -6,10 +6,10 @@ use test_support::{Bitcoind, Node, NodeBuilder, StratumClient, mine_blocks, payo
 
 use crate::{P2POOL, mine_one, miner_name};
 
-/// Until the node has asked the daemon, and has written down the answer.
+/// Time until the node has queried the daemon and saved the response.
 const SOON: Duration = Duration::from_secs(20);
 
-/// What the node has written down of the block with that hash.
+/// The node's record of the block with that hash.
 fn record(node: &Node, hash: &str) -> Option<Value> {
     let path = node.data_dir().join("bitcoin_regtest").join("found_blocks.json");
     let content: Value = serde_json::from_slice(&std::fs::read(path).ok()?).expect("it is always whole");
@@ -64,11 +64,11 @@ fn a_later_orphan_is_shown_and_told() {
     assert_eq!((&orphan["confirmations"], &orphan["is_settled"]), (&0.into(), &false.into()));
     assert!(node.wait_for_log("BLOCK ORPHANED", SOON).contains(&hash));
     daemon.call("reconsiderblock", serde_json::json!([hash]));
-    // Its chain is the shorter one, so it stays where it is until that grows.
+    // Its chain is shorter, so its state is unchanged until that grows.
     assert_eq!(record(&node, &hash).expect("it is remembered")["standing"], "orphaned");
 }
 
-/// Runs `p2pool blocks` with further words on the node's data directory: its output, or what it complained of.
+/// Runs `p2pool blocks` with further arguments on the node's data directory; returns its output or its error.
 fn blocks_command(node: &Node, words: &[&str]) -> Result<String, String> {
     let output = std::process::Command::new(P2POOL)
         .arg("blocks")
@@ -102,7 +102,7 @@ fn a_kept_block_is_exported_and_submitted_again_and_its_routes_are_shown() {
         assert!(error.contains("`12ab` is not a block hash"), "{error}");
     }
 
-    // A run that ended before it noted what became of the block, on a daemon that has it.
+    // As after a run that ended before it recorded the result, while the daemon has the block.
     node.terminate();
     let exported = blocks_command(&node, &["export", &hash]).expect("the node need not run");
     assert_eq!(exported.trim_end(), daemon.call("getblock", serde_json::json!([hash, 0])).as_str().expect("hex"));

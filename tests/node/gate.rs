@@ -1,4 +1,4 @@
-//! On a network that others mine on, no work is given out without peers and the pool's shares.
+//! On a public network, no work is served without peers and the pool's shares.
 
 use std::time::Duration;
 use tempfile::TempDir;
@@ -9,7 +9,7 @@ use crate::shares::{open_signet, own_address, wpkh};
 
 const SOON: Duration = Duration::from_secs(30);
 
-/// The network of `tests/networks/easy.toml`, as one that others are expected on.
+/// Network of `tests/networks/easy.toml`, marked as public.
 fn guarded_network() -> (TempDir, String) {
     let text = include_str!("../networks/easy.toml").replace("PERSIST = false", "PERSIST = true");
     assert!(text.contains("PERSIST = true"));

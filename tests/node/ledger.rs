@@ -1,5 +1,5 @@
-//! What a node has on disk of its share chain, and what each coinbase has to pay by it: the rules of the protocol (sections
-//! 4.6 to 4.8 and 7) once more, as plain loops over all shares with numbers that cannot overflow.
+//! Share chain on a node's disk, and the payouts of each coinbase by it: the rules of the protocol (sections 4.6 to 4.8
+//! and 7) implemented again as plain loops over all shares, with numbers that cannot overflow.
 
 use bitcoin::address::NetworkUnchecked;
 use bitcoin::hashes::Hash;
@@ -13,40 +13,40 @@ use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 use test_support::{Bitcoind, Node, wait_until};
 
-/// More than the product of all that is ever multiplied here.
+/// Larger than any product computed here.
 type Big = Uint<2048, 32>;
 
-/// The P2PK script of the donation, from the protocol's description.
+/// P2PK script of the donation, from the protocol's description.
 const DONATION_SCRIPT: &str = "4104ffd03de44a6e11b9917f3a29f9443283d9871c9d743ef30d5eddcd37094b64d1b3d8090496b53256786bf5c82932ec\
                                23c3b74d9f05a6f95a8b5529352656664bac";
 
-/// How long a share may take from the miner's submission to the disk.
+/// Time limit from a miner's submission until the share is on disk.
 const KEPT_LIMIT: Duration = Duration::from_secs(10);
 
-/// The shares that a node has on disk, in the order in which it kept them.
+/// Shares on a node's disk, in file order.
 pub(crate) struct Ledger {
     network: &'static Network,
     pub(crate) shares: Vec<Share>,
     places: HashMap<ShareHash, usize>,
 }
 
-/// What a coinbase has to pay.
+/// Payouts due in a coinbase.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Due {
-    /// Scripts and satoshis in the order of the outputs; the donation is the last.
+    /// Scripts and satoshis in the order of the outputs; the donation is last.
     pub(crate) outputs: Vec<(Vec<u8>, u64)>,
-    /// Shares that it is divided by.
+    /// Number of shares in the window.
     pub(crate) window: usize,
-    /// Whether the last of them counts only in part.
+    /// Set if the last share counts only in part.
     pub(crate) is_cut: bool,
 }
 
-/// The name that the share chain has for a block.
+/// Block hash in the form used by the share chain.
 pub(crate) fn share_hash(hash: BlockHash) -> ShareHash {
     ShareHash(hash.to_byte_array())
 }
 
-/// The average number of hashes that these compact bits ask for (section 4.6).
+/// Average number of hashes for these compact bits (section 4.6).
 pub(crate) fn attempts(bits: u32) -> Big {
     let (exponent, mantissa) = (bits >> 24, Big::from(bits & 0x00ff_ffff));
     let target = if exponent >= 3 { mantissa << (8 * (exponent - 3)) } else { mantissa >> (8 * (3 - exponent)) };
@@ -55,7 +55,7 @@ pub(crate) fn attempts(bits: u32) -> Big {
 }
 
 impl Ledger {
-    /// Reads a copy of what the node has on disk, so that reading disturbs nothing.
+    /// Reads a copy of the node's files, so that the node is not disturbed.
     pub(crate) fn read(node: &Node, network: &'static Network) -> Self {
         let copy = tempfile::tempdir().expect("the temporary folder can be written");
         let folder = copy.path().join("shares");
@@ -87,7 +87,7 @@ impl Ledger {
         &self.shares[*place]
     }
 
-    /// From a share down to the genesis.
+    /// Returns the chain from a share down to the genesis.
     pub(crate) fn chain(&self, from: Option<ShareHash>) -> Vec<&Share> {
         let mut chain = Vec::new();
         let mut next = from;
@@ -99,17 +99,17 @@ impl Ledger {
         chain
     }
 
-    /// What the coinbase of `share` has to pay.
+    /// Payouts due in the coinbase of `share`.
     pub(crate) fn due(&self, share: &Share) -> Due {
         let bits = share.contents().min_header.bits.0;
         self.due_after(share.previous(), bits, share.data().subsidy, &address_of(share))
     }
 
-    /// What a coinbase has to pay that builds on the share `previous` (sections 7 and 4.8).
+    /// Payouts due in a coinbase on top of the share `previous` (sections 7 and 4.8).
     fn due_after(&self, previous: Option<ShareHash>, block_bits: u32, subsidy: u64, finder: &str) -> Due {
         let below = self.chain(previous);
         let real_chain_length = self.network.real_chain_length as usize;
-        // The window begins with the grandparent, and is one share shorter than the chain below.
+        // The window begins at the grandparent, and is one share shorter than the chain below.
         let shares_max = below.len().min(real_chain_length).saturating_sub(1);
         let limit = Big::from(65535) * Big::from(self.network.spread) * attempts(block_bits);
         let mut weights: BTreeMap<String, Big> = BTreeMap::new();
@@ -142,7 +142,7 @@ impl Ledger {
         let paid = amounts.values().fold(Big::ZERO, |sum, amount| sum + amount);
         let mut sorted: Vec<(u64, String)> =
             amounts.into_iter().map(|(address, amount)| (amount.to::<u64>(), address)).collect();
-        // Ascending, those with the same amount by their text.
+        // Ascending by amount, then by text.
         sorted.sort();
         let mut outputs: Vec<(Vec<u8>, u64)> = sorted
             .into_iter()
@@ -153,8 +153,8 @@ impl Ledger {
         Due { outputs, window, is_cut }
     }
 
-    /// Checks that a block of the daemon's pays what is due by the shares below it, in every output, and that `finder` is
-    /// the one who found it. Returns what was due.
+    /// Checks that every output of a daemon's block pays what is due by the shares below it, with `finder` as finder.
+    /// Returns the payouts due.
     pub(crate) fn check_block(&self, daemon: &Bitcoind, block: &bitcoin::Block, finder: &Address) -> Due {
         let hash = block.block_hash();
         let share = self.share(share_hash(hash));
@@ -166,7 +166,7 @@ impl Ledger {
         due
     }
 
-    /// The same for a block that is not hard enough for the share that its miner wished for, and builds on `tip`.
+    /// The same for a block that misses the share target requested by its miner, and builds on `tip`.
     pub(crate) fn check_block_that_is_no_share(
         &self,
         daemon: &Bitcoind,
@@ -188,8 +188,8 @@ fn to_divide(daemon: &Bitcoind, hash: BlockHash) -> u64 {
     stats["subsidy"].as_u64().expect("a number") + stats["totalfee"].as_u64().expect("a number")
 }
 
-/// Checks that a coinbase's outputs begin with the witness commitment and end with a ref hash and nonces, which pay
-/// nobody. Returns the ref hash.
+/// Checks that a coinbase's outputs begin with the witness commitment and end with a ref hash and nonces, which have no
+/// payee. Returns the ref hash.
 fn check_form(block: &bitcoin::Block) -> [u8; 32] {
     let [first, .., last] = &block.txdata[0].output[..] else { panic!("too few outputs: {:?}", block.txdata[0]) };
     assert_eq!((first.value.to_sat(), last.value.to_sat()), (0, 0));
@@ -199,7 +199,7 @@ fn check_form(block: &bitcoin::Block) -> [u8; 32] {
     last[2..34].try_into().expect("32 bytes")
 }
 
-/// Checks that a coinbase pays what is due, output by output.
+/// Checks each output of a coinbase against the payouts due.
 fn check_payouts(block: &bitcoin::Block, due: &Due) {
     let outputs = &block.txdata[0].output;
     let payouts: Vec<(Vec<u8>, u64)> = outputs[1..outputs.len() - 1]
@@ -209,7 +209,7 @@ fn check_payouts(block: &bitcoin::Block, due: &Due) {
     assert_eq!(payouts, due.outputs, "what block {} pays", block.block_hash());
 }
 
-/// Whom a share names as its payee.
+/// Payee named by a share.
 pub(crate) fn address_of(share: &Share) -> String {
     match &share.data().payout {
         Payout::Address(address) => address.to_string(),

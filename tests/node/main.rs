@@ -1,4 +1,4 @@
-//! The whole node as its users run it, against a real bitcoind: each test has a daemon, a node and miners of its own.
+//! The whole node against a real bitcoind: each test has its own daemon, node and miners.
 
 mod api;
 mod bench;
@@ -34,13 +34,13 @@ use test_support::{Bitcoind, Job, Node, StratumClient, payout_address, wait_unti
 
 use ledger::{Ledger, share_hash};
 
-/// The product.
+/// Path of the program.
 const P2POOL: &str = env!("CARGO_BIN_EXE_p2pool");
 
-/// How long a block may take from the miner's submission to the daemon's chain.
+/// Time limit from a miner's submission until the block is in the daemon's chain.
 const LANDING_LIMIT: Duration = Duration::from_secs(10);
 
-/// A user name that is paid to `payout_address(seed)`, at a difficulty that a test solves in a moment.
+/// User name that pays `payout_address(seed)`, at a difficulty that a test solves in a moment.
 fn miner_name(seed: u8) -> String {
     format!("{}.rig+0.00001", payout_address(seed))
 }
@@ -56,8 +56,8 @@ fn job_on_tip(miner: &mut StratumClient, daemon: &Bitcoind) -> Job {
     miner.wait_for_job(|job| job.previous_block_hash() == tip)
 }
 
-/// Mines a block on the daemon's best one, waits until it is there, and checks that it pays what is due by the shares
-/// before it, with `finder` as the one who found it.
+/// Mines a block on the daemon's best one, waits until it is accepted, and checks that it pays what is due by the
+/// shares before it, with `finder` as the finder.
 fn mine_one(miner: &mut StratumClient, user: &str, daemon: &Bitcoind, node: &Node, finder: &Address) -> bitcoin::Block {
     let found = job_on_tip(miner, daemon).solve_block();
     assert_eq!(miner.submit(user, &found), Ok(true));
@@ -67,8 +67,8 @@ fn mine_one(miner: &mut StratumClient, user: &str, daemon: &Bitcoind, node: &Nod
     block
 }
 
-/// Checks that a block's coinbase pays subsidy and fees as the shares before it say, to the satoshi, with `finder` as the
-/// one who found it. On regtest every block is a share.
+/// Checks that a block's coinbase pays subsidy and fees by the shares before it, to the satoshi, with `finder` as the
+/// finder. On regtest every block is a share.
 fn check_coinbase(daemon: &Bitcoind, node: &Node, block: &bitcoin::Block, finder: &Address) {
     let ledger = Ledger::with(node, &BITCOIN_REGTEST, share_hash(block.block_hash()));
     let due = ledger.check_block(daemon, block, finder);

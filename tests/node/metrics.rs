@@ -1,4 +1,4 @@
-//! What the operator's Prometheus finds on the worker port.
+//! Metrics on the worker port.
 
 use std::time::Duration;
 use test_support::{Bitcoind, Node, StratumClient, payout_address, wait_until};

@@ -1,5 +1,5 @@
-//! The pages in a real browser, on a live node with miners, shares, forks, blocks and a peer: every link is followed, and
-//! nothing is complained of. With `P2POOL_SCREENSHOTS=DIR` the pictures of `docs/pictures` are written there.
+//! Pages in a real browser, on a live node with miners, shares, forks, blocks and a peer: every link is followed, and
+//! the browser logs no error. With `P2POOL_SCREENSHOTS=DIR` the pictures of `docs/pictures` are written there.
 
 use serde_json::json;
 use std::collections::{BTreeSet, VecDeque};
@@ -10,20 +10,20 @@ use test_support::{Browser, Job, Node, NodeBuilder, StratumClient, wait_until};
 use crate::P2POOL;
 use crate::shares::{Pool, network_file, own_address, solve_share, wpkh};
 
-/// How long a page may take to show what happened.
+/// Time limit for a page to show an event.
 const SHOWN_LIMIT: Duration = Duration::from_secs(30);
 
-/// A worker whose name is markup: names come from strangers.
+/// Worker whose name is markup: names are untrusted.
 const NASTY: &str = "<img src=x onerror=alert(1)>";
 
-/// The folder for the documentation's pictures, if they are to be made.
+/// Folder for the documentation's pictures, if requested.
 fn pictures() -> Option<PathBuf> {
     let folder = PathBuf::from(std::env::var_os("P2POOL_SCREENSHOTS")?);
     std::fs::create_dir_all(&folder).expect("the pictures' folder can be made");
     Some(folder)
 }
 
-/// A node on which everything happened that pages show, and another one that it is connected with.
+/// Node with all events that pages show, and a second one connected to it.
 struct Stage {
     pool: Pool,
     _peer: Node,
@@ -49,7 +49,7 @@ impl Stage {
         for round in 0..46_usize {
             let which = [0, 1, 0, 2, 3, 1, 0, 4, 2, 0][round % 10];
             let jobs: Vec<_> = miners.iter().map(|miner| miner.client.job()).collect();
-            // One of them finds something on a job that is over by then: a fork.
+            // One of them solves an outdated job: a fork.
             let late = (round % 9 == 7).then(|| ((which + 1) % 5, solve_share(&jobs[(which + 1) % 5])));
             let is_block = round % 20 == 13;
             let solved = if is_block { jobs[which].solve_block() } else { solve_share(&jobs[which]) };
@@ -57,13 +57,13 @@ impl Stage {
             assert_eq!(miners[which].client.submit(&user, &solved), Ok(true));
             shares += 1;
             for (miner, old) in miners.iter_mut().zip(&jobs) {
-                // A block brings two jobs, and only the second one counts.
+                // A block causes two jobs, and only the second one counts.
                 let is_next = |job: &Job| !is_block || job.previous_block_hash() == solved.hash;
                 miner.client.wait_for_job(|job| job.clean && job.coinbase_start != old.coinbase_start && is_next(job));
             }
             if let Some((loser, solved)) = late {
                 let user = miners[loser].user.clone();
-                // Credited, and lost as a share.
+                // Credited, but lost as a share.
                 let _ = miners[loser].client.submit(&user, &solved);
                 shares += 1;
             }
@@ -87,7 +87,7 @@ impl Stage {
         format!("http://127.0.0.1:{}{path}", self.pool.node.worker_port())
     }
 
-    /// Paths of all pages, with what each must say.
+    /// Paths of all pages, with the text that each must show.
     fn pages(&self) -> Vec<(String, &'static str)> {
         vec![
             ("/".to_owned(), "Hash rate of the pool"),
@@ -103,7 +103,7 @@ impl Stage {
     }
 }
 
-/// Waits until a page has drawn what it has to show.
+/// Waits until a page is drawn.
 fn wait_until_drawn(browser: &mut Browser, text: &str) {
     let has_text = format!("document.getElementById('main').innerText.includes({})", json!(text));
     browser.wait_for(&format!("{text:?} is shown"), &has_text);
@@ -114,7 +114,7 @@ fn a_reader_goes_through_every_page_and_nothing_is_wrong() {
     let stage = Stage::set();
     let mut browser = Browser::start();
 
-    // Each page, on a desk and on a phone, by day and by night.
+    // Each page, on a desktop and a phone, in light and dark mode.
     for (width, height, scheme) in [(1280, 900, "light"), (1280, 900, "dark"), (390, 844, "light"), (390, 844, "dark")]
     {
         browser.resize(width, height, width < 600);
@@ -150,7 +150,7 @@ fn a_reader_goes_through_every_page_and_nothing_is_wrong() {
     }
 }
 
-/// Labels of plots that stand beyond their drawing.
+/// Labels of plots outside of their drawing.
 const CUT_OFF: &str = "[...document.querySelectorAll('.plot svg text')].filter((text) => {
   const [one, all] = [text.getBoundingClientRect(), text.closest('svg').getBoundingClientRect()];
   return one.left < all.left - 0.5 || one.right > all.right + 0.5;
@@ -187,7 +187,7 @@ fn graphs_open_on_the_range_that_has_data_and_their_labels_fit() {
 }
 
 fn the_shortest_range_that_covers_the_data_is_chosen(browser: &mut Browser) {
-    // As the node bins: for each age of the oldest value, all that came since.
+    // Binned as by the node: for each age of the oldest value, all values since.
     let chosen = browser.evaluate(
         "import('/assets/range.js').then(({ covering }) => {
           const now = 1e9 + 12345;
@@ -207,7 +207,7 @@ fn the_shortest_range_that_covers_the_data_is_chosen(browser: &mut Browser) {
 }
 
 fn amounts_of_any_size_fit(browser: &mut Browser) {
-    // In one go, before the page draws itself again.
+    // In one call, before the page redraws.
     let script = "import('/assets/plot.js').then(({ axisLabels, plot, ticks }) => {
       const box = document.createElement('div');
       box.style.width = '352px';
@@ -226,7 +226,7 @@ fn amounts_of_any_size_fit(browser: &mut Browser) {
     assert_eq!(browser.evaluate(&script.replace("CUT_OFF", CUT_OFF)), json!([labels, true, []]));
 }
 
-/// Elements whose text has a contrast below 4.5 against what is behind it (WCAG AA), as far as colours are plain.
+/// Elements whose text has a contrast below 4.5 to its background (WCAG AA), as far as colours are plain.
 const CONTRAST: &str = r"(() => {
   const parse = (text) => (text.match(/[\d.]+/g) ?? []).map(Number);
   const light = ([r, g, b]) => [r, g, b].map((c) => c / 255).map((c) => (c <= 0.03928 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4))
@@ -274,7 +274,7 @@ fn numbers_are_as_people_read_them(browser: &mut Browser, stage: &Stage) {
         "1 234 567"
     ]);
     assert_eq!(told, expected);
-    // Two forks of one share lie in lanes of their own, and what grows on a fork stays in its lane.
+    // Two forks of one share have separate lanes, and descendants of a fork stay in its lane.
     let lanes = browser.evaluate(
         "import('/assets/chain.js').then(({lanes}) => { const share = (hash, parent, height, is_best) => ({hash, parent, height, is_best, time: height}); \
          return [...lanes([share('a', null, 1, true), share('b', 'a', 2, true), share('c', 'a', 2, false), share('d', 'a', 2, false), \
@@ -315,7 +315,7 @@ fn the_drawing_can_be_walked_with_keys(browser: &mut Browser, stage: &Stage) {
     browser.press("Enter");
     browser.wait_for("the share's page", &format!("location.pathname === '/share/' + {tip}"));
     wait_until_drawn(browser, "Its lineage");
-    // From the skip link on, the first keys lead into the content.
+    // From the skip link on, the first keys move into the content.
     browser.open(&stage.url("/"));
     wait_until_drawn(browser, "Sharechain");
     browser.press("Tab");
@@ -387,7 +387,7 @@ fn a_page_follows_what_happens(browser: &mut Browser, stage: &Stage) {
     );
 }
 
-/// Follows every link from the first page on: pages are drawn, everything else is there.
+/// Follows every link from the first page on: pages are drawn, other links must exist.
 fn every_link_leads_somewhere(browser: &mut Browser, stage: &Stage) {
     let mut waiting = VecDeque::from([("/".to_owned(), String::new())]);
     let mut known = BTreeSet::from(["/".to_owned()]);
@@ -436,7 +436,7 @@ fn what_is_not_there_is_told(browser: &mut Browser, stage: &Stage) {
         browser.open(&stage.url(&path));
         wait_until_drawn(browser, text);
     }
-    // What the browser notes of answers that are not there is all that it notes.
+    // The browser logs only the expected missing responses.
     let others: Vec<&String> = browser.complaints().iter().filter(|told| !told.contains("404")).collect();
     assert!(others.is_empty(), "{others:?}");
 }

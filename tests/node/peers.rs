@@ -1,4 +1,4 @@
-//! Nodes of ours that talk to each other, against one real bitcoind on a private signet.
+//! Several nodes connected to each other, with one real bitcoind on a private signet.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv6Addr, SocketAddr, TcpListener, TcpStream};
@@ -8,13 +8,13 @@ use test_support::{Bitcoind, Node, NodeBuilder, free_port, metric_value, wait_un
 use crate::P2POOL;
 use crate::shares::{Pool, check_chain, network_file, open_signet, own_address, wpkh};
 
-/// How long a share may take from one node's miner to another node's chain, on a loaded machine.
+/// Time limit for a share from one node's miner to another node's chain, on a loaded machine.
 const RELAY_LIMIT: Duration = Duration::from_secs(10);
 
-/// How long a node may take to find one that it was told of, and to catch up with it.
+/// Time limit for a node to connect to an announced one and to download its chain.
 const JOIN_LIMIT: Duration = Duration::from_secs(30);
 
-/// Begins every message of the network in `easy.toml`.
+/// Prefix of every message of the network in `easy.toml`.
 const PREFIX: &[u8] = b"\x65\x32\x65\x20\x70\x65\x65\x72";
 
 fn builder(daemon: &Bitcoind) -> NodeBuilder {
@@ -27,7 +27,7 @@ fn metric(node: &Node, name: &str) -> f64 {
 }
 
 fn wait_for_metric(node: &Node, name: &str, limit: Duration, wanted: f64) {
-    // A counter is not there before it has counted.
+    // A counter is absent before its first increment.
     wait_until(&format!("{name} becomes {wanted}"), limit, || metric_value(&node.metrics(), name) == Some(wanted));
 }
 
@@ -48,7 +48,7 @@ fn a_share_that_is_found_on_one_node_is_built_on_by_the_other() {
     let (mut here, mut there) = (first.miner(&wpkh(1), ""), second.miner(&wpkh(2), ""));
     let mut found = Vec::new();
     for round in 0..10 {
-        // In turns, so that each share is built on one that came from the other node.
+        // In turns, so that each share builds on one from the other node.
         let (finder, other) = if round % 2 == 0 { (&mut here, &mut there) } else { (&mut there, &mut here) };
         let old = other.client.job();
         let started = Instant::now();
@@ -99,7 +99,7 @@ fn a_node_that_joins_late_gets_the_chain_and_comes_back_after_a_crash() {
     wait_for_height(&second, found.len(), JOIN_LIMIT);
     found.push(miner.mine_share());
     wait_for_height(&second, found.len(), RELAY_LIMIT);
-    // The latest is on its disk, too, and so is what a chain needs at least.
+    // The latest share is on disk too, and the minimum length of a chain.
     let second = Pool { daemon: first.daemon, node: second, network: first.network };
     let ledger = second.ledger(found[found.len() - 1]);
     assert!(ledger.shares.len() >= 100, "{} shares are kept", ledger.shares.len());
@@ -132,12 +132,12 @@ fn a_port_that_is_taken_is_told_once_and_tried_again() {
     assert_eq!(node.log().matches("cannot listen for peers").count(), 1);
     drop(holder);
     node.wait_for_log("listening for peers", RELAY_LIMIT);
-    // Meanwhile it could have gone out: others are served, too.
+    // Meanwhile it could have been sent: others are served, too.
     let other = builder(&daemon).peer(node.pool_address()).start();
     wait_for_metric(&other, "p2p_peers{direction=\"out\"}", JOIN_LIMIT, 1.0);
 }
 
-/// Whether the node hangs up within `limit`.
+/// Returns whether the node closes the connection within `limit`.
 fn hangs_up(stream: &mut TcpStream, limit: Duration) -> bool {
     stream.set_read_timeout(Some(Duration::from_millis(100))).expect("a timeout above zero");
     let until = Instant::now() + limit;
@@ -162,12 +162,12 @@ fn whoever_speaks_another_protocol_is_dropped() {
     browser.write_all(b"GET / HTTP/1.1\r\nHost: here\r\n\r\n").expect("connected");
     let mut silent = connect();
     let mut rude = connect();
-    // A whole message, and the wrong one to begin with: the checksum is that of no bytes.
+    // A whole message, but the wrong first one; the checksum is that of no bytes.
     let ping = [PREFIX, b"ping\0\0\0\0\0\0\0\0", &[0; 4], b"\x5d\xf6\xe0\xe2"].concat();
     rude.write_all(&ping).expect("connected");
     assert!(hangs_up(&mut rude, RELAY_LIMIT));
     wait_for_metric(&node, "p2p_offences_total{kind=\"no_version\"}", RELAY_LIMIT, 1.0);
-    // These have ten seconds to say `version`.
+    // These have ten seconds to send `version`.
     assert!(hangs_up(&mut browser, Duration::from_secs(20)));
     assert!(hangs_up(&mut silent, Duration::from_secs(20)));
     assert_eq!(metric(&node, "p2p_peers{direction=\"in\"}"), 0.0);

@@ -1,4 +1,4 @@
-//! Real Prometheus on nodes under load: what it makes of the metrics, of every panel of the boards and of every alert rule.
+//! Real Prometheus on nodes under load: evaluates the metrics, every panel of the boards and every alert rule.
 
 use serde_json::Value;
 use std::collections::BTreeSet;
@@ -15,20 +15,20 @@ use test_support::{
 
 use crate::{P2POOL, job_on_tip, miner_name, wait_for_best};
 
-/// How long the load lasts: some times the window that rates are taken over.
+/// Duration of the load: several times the window of rates.
 const LOAD: Duration = Duration::from_secs(25);
 
-/// What stands for Grafana's `$__rate_interval` where a scrape is a second.
+/// Replacement of Grafana's `$__rate_interval` at a scrape interval of one second.
 const RATE_INTERVAL: &str = "15s";
 
-/// What may have no data although all is well, and why.
+/// Queries that may be empty on a healthy node, with the reason.
 const MAY_BE_EMPTY: [(&str, &str); 3] = [
     ("bitcoind_rpc_failures_total", "no call has failed"),
     ("/ max(figures_network_hash_rate", "what mines on a private chain rounds to no hash a second"),
     ("p2pool_network_info{network!~", "these alerts leave private chains out, and this is one"),
 ];
 
-/// A file below `grafana/`.
+/// File below `grafana/`.
 fn grafana(name: &str) -> PathBuf {
     [env!("CARGO_MANIFEST_DIR"), "grafana", name].iter().collect()
 }
@@ -37,7 +37,7 @@ fn read(path: &Path) -> String {
     fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-/// Runs a program of Prometheus's package; its output, if it ends well.
+/// Runs a program of the Prometheus package, and returns its output if it succeeds.
 fn run(program: &str, arguments: &[&str], input: &str) -> String {
     let mut child = Command::new(program)
         .args(arguments)
@@ -53,7 +53,7 @@ fn run(program: &str, arguments: &[&str], input: &str) -> String {
     said
 }
 
-/// Prometheus with the configuration of `grafana/`, on nodes of the test's.
+/// Prometheus with the configuration of `grafana/`, scraping the test's nodes.
 pub(crate) struct Prometheus {
     child: Child,
     port: u16,
@@ -101,7 +101,7 @@ impl Prometheus {
         body["data"].clone()
     }
 
-    /// The values that a query has now.
+    /// Current values of a query.
     fn query(&self, query: &str) -> Vec<f64> {
         let answer = self.ask(&format!("/api/v1/query?query={}", encoded(query)));
         let result = answer["result"].as_array().expect("a vector").clone();
@@ -109,7 +109,7 @@ impl Prometheus {
         result.iter().map(|sample| value(sample).unwrap_or_else(|| panic!("{query}: {sample}"))).collect()
     }
 
-    /// How many targets answer as they should.
+    /// Number of healthy targets.
     pub(crate) fn targets_up(&self) -> usize {
         let targets = self.ask("/api/v1/targets")["activeTargets"].as_array().expect("a list").clone();
         targets.iter().filter(|target| target["labels"]["job"] == "p2pool" && target["health"] == "up").count()
@@ -118,7 +118,7 @@ impl Prometheus {
 
 impl Drop for Prometheus {
     fn drop(&mut self) {
-        // It may have ended by itself.
+        // It may have exited already.
         let _ = self.child.kill();
         let _ = self.child.wait();
         if std::thread::panicking() {
@@ -130,14 +130,14 @@ impl Drop for Prometheus {
     }
 }
 
-/// For a URL's query.
+/// Escapes text for the query of a URL.
 fn encoded(text: &str) -> String {
     text.bytes()
         .map(|byte| if byte.is_ascii_alphanumeric() { char::from(byte).to_string() } else { format!("%{byte:02X}") })
         .collect()
 }
 
-/// Checks that no two panels have one number or lie on each other, and that none is wider than the board.
+/// Checks that panels have distinct ids, do not overlap, and are not wider than the board.
 fn check_layout(title: &str, panels: &[Value]) {
     let place = |panel: &Value| ["x", "y", "w", "h"].map(|side| panel["gridPos"][side].as_u64().expect("a place"));
     for (index, panel) in panels.iter().enumerate() {
@@ -152,7 +152,7 @@ fn check_layout(title: &str, panels: &[Value]) {
     }
 }
 
-/// Every query of the boards, with where it stands and Grafana's variables filled in.
+/// Every query of the boards, with its location and Grafana's variables filled in.
 fn queries_of_boards() -> Vec<(String, String)> {
     let mut queries = Vec::new();
     for entry in fs::read_dir(grafana("boards")).expect("there are boards") {
@@ -184,7 +184,7 @@ fn queries_of_boards() -> Vec<(String, String)> {
     queries
 }
 
-/// What is compared and combined in a query: these have values also while the query itself finds nothing wrong.
+/// Operands of a query's comparisons, which have values even while the alert is inactive.
 fn operands(query: &str) -> Vec<String> {
     let mut operands = vec![String::new()];
     for word in query.split(' ') {
@@ -200,7 +200,7 @@ fn operands(query: &str) -> Vec<String> {
     operands.filter(|operand| operand.trim().parse::<f64>().is_err()).collect()
 }
 
-/// Names of metrics of ours in a query or a board.
+/// Names of our metrics in a query or a board.
 fn metrics_in(text: &str) -> BTreeSet<String> {
     let words = text.split(|letter: char| !(letter.is_ascii_alphanumeric() || letter == '_'));
     let parts =
@@ -209,13 +209,13 @@ fn metrics_in(text: &str) -> BTreeSet<String> {
     words.filter(|word| parts.iter().chain(&others).any(|part| word.starts_with(part))).map(str::to_owned).collect()
 }
 
-/// Families in the text that a node gives Prometheus.
+/// Metric families exported by a node.
 fn families(metrics: &str) -> BTreeSet<String> {
     let names = metrics.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next());
     names.map(str::to_owned).collect()
 }
 
-/// Blocks by both nodes' miners in turn, and everything else that miners, peers and readers do to a node.
+/// Load on a node: blocks by both nodes' miners in turn, and everything else from miners, peers and web clients.
 fn put_load(daemon: &Bitcoind, nodes: [&Node; 2]) {
     let users = [miner_name(1), miner_name(2)];
     let mut miners = [0, 1].map(|at: usize| StratumClient::ready(nodes[at].worker_port(), &users[at]));
@@ -250,7 +250,7 @@ fn put_load(daemon: &Bitcoind, nodes: [&Node; 2]) {
     println!("{round} blocks in {:?}", started.elapsed());
 }
 
-/// A message before `version`, at the peers' port.
+/// Message before `version` on the peers' port.
 fn speak_nonsense(node: &Node) {
     let mut stream = TcpStream::connect(node.pool_address()).expect("the node listens");
     // The prefix of bitcoin_regtest's share chain; the checksum is that of no bytes.
@@ -258,7 +258,7 @@ fn speak_nonsense(node: &Node) {
     let ping = [&prefix[..], b"ping\0\0\0\0\0\0\0\0", &[0; 4], b"\x5d\xf6\xe0\xe2"].concat();
     stream.write_all(&ping).expect("connected");
     stream.set_read_timeout(Some(Duration::from_secs(10))).expect("a timeout above zero");
-    // What it says before it hangs up is of no interest.
+    // Its data before the close is ignored.
     let _ = stream.read_to_end(&mut Vec::new());
 }
 
@@ -276,7 +276,7 @@ fn no_panel_and_no_alert_is_without_data_on_nodes_under_load() {
     put_load(&daemon, [&first, &second]);
     assert_eq!(prometheus.targets_up(), 2);
 
-    // What each node gives is as Prometheus wants it, and nobody but the operator decides how much it is.
+    // Each export is valid for Prometheus, and only the operator controls its size.
     for node in [&first, &second] {
         let metrics = node.metrics();
         let complaints = run("promtool", &["check", "metrics"], &metrics);
@@ -300,7 +300,7 @@ fn no_panel_and_no_alert_is_without_data_on_nodes_under_load() {
         }
     };
     for (place, query) in queries {
-        // As it stands: it must be a query at all.
+        // Unchanged: it must be a valid query.
         prometheus.query(&query);
         look(&place, &query);
     }
@@ -331,7 +331,7 @@ fn every_alert_fires_when_it_should_and_none_on_a_healthy_node() {
     let said = run("promtool", &["check", "config", grafana("prometheus.yml").to_str().expect("text")], "");
     assert!(said.contains("SUCCESS"), "{said}");
     run("promtool", &["test", "rules", grafana("alerts_test.yml").to_str().expect("text")], "");
-    // Each has a test of its own.
+    // Each has its own test.
     let tests = read(&grafana("alerts_test.yml"));
     for alert in read(&grafana("alerts.yml")).lines().filter_map(|line| line.trim().strip_prefix("- alert: ")) {
         assert!(tests.contains(&format!("alertname=\"{alert}\"")), "nothing shows that {alert} fires");

@@ -1,4 +1,4 @@
-//! Every mistake of a miner gets its own answer, by code and in words, and costs nobody else anything.
+//! Each mistake of a miner gets its own error code and text, and does not affect other connections.
 
 use serde_json::{Value, json};
 use std::time::Duration;
@@ -6,7 +6,7 @@ use test_support::{Bitcoind, ClientError, Job, Node, StratumClient, Submission, 
 
 use crate::{P2POOL, mine_one, miner_name};
 
-/// A miner with a job, and what it works for.
+/// Miner with a job, and the data of the job.
 struct Room {
     daemon: Bitcoind,
     node: Node,
@@ -28,7 +28,7 @@ impl Room {
         Self { daemon, node, user, miner, job }
     }
 
-    /// Checks that a submission is refused with `code`, and that the same connection goes on mining.
+    /// Checks that a submission is refused with `code`, and that the connection can go on mining.
     fn check_refused(mut self, submission: &Submission, code: i64) {
         let refused = self.miner.submit(&self.user, submission).expect_err("it is not valid");
         assert_eq!(refused.code(), Some(code), "{refused}");
@@ -39,7 +39,7 @@ impl Room {
         mine_one(&mut self.miner, &self.user, &self.daemon, &self.node, &payout_address(1));
     }
 
-    /// A good submission, to be spoiled or misused. On regtest it is a block as well.
+    /// Valid submission, to be altered. On regtest it is a block as well.
     fn submission(&self) -> Submission {
         self.job.solve()
     }
@@ -60,7 +60,7 @@ fn a_job_that_was_never_sent_is_refused() {
 fn a_submission_sent_twice_is_refused_the_second_time() {
     let mut room = Room::new();
     let submission = room.submission();
-    // It is a block as well; a paused daemon brings no new work that would make the second one stale instead.
+    // It is a block as well; with the daemon paused, no new work makes the second one stale.
     room.daemon.pause();
     assert_eq!(room.miner.submit(&room.user, &submission), Ok(true));
     let refused = room.miner.submit(&room.user, &submission).expect_err("it was sent before");
@@ -96,14 +96,14 @@ fn a_time_far_in_the_future_is_refused() {
 #[test]
 fn a_time_before_the_chains_median_is_refused() {
     let room = Room::new();
-    // The chain's only block is of the year 2011.
+    // The chain's only block is from 2011.
     let submission = room.job.solve_rolled(-(i64::from(room.job.time) - 1_000_000_000), None);
     room.check_refused(&submission, 20);
 }
 
 #[test]
 fn a_nonce_that_is_no_hex_is_refused() {
-    // Digits that firmware left out or added are understood.
+    // Hex digits that firmware left out or added are accepted.
     for nonce in ["", "0x", "wxyzwxyz"] {
         let room = Room::new();
         let submission = Submission { nonce: nonce.to_owned(), ..room.submission() };

@@ -1,4 +1,4 @@
-//! What a restart costs: nothing of the share chain, or at most its last instant.
+//! Restarts keep the share chain, except at most the very last share.
 
 use flate2::read::GzDecoder;
 use serde_json::Value;
@@ -12,7 +12,7 @@ use test_support::NodeBuilder;
 use crate::P2POOL;
 use crate::shares::{Pool, check_chain, network_file, open_signet, own_address, wpkh};
 
-/// The text of a recording in `tests/vectors/data`.
+/// Text of a recording in `tests/vectors/data`.
 pub(crate) fn recording(name: &str) -> String {
     let path: PathBuf =
         [env!("CARGO_MANIFEST_DIR"), "tests", "vectors", "data", &format!("{name}.gz")].iter().collect();
@@ -38,7 +38,7 @@ fn a_killed_node_goes_on_with_its_share_chain() {
     pool.wait_for_height(13);
     check_chain(&pool.ledger(found[12]), &found);
 
-    // In the instant after a share's acceptance, that share may be lost, and no other.
+    // A share may be lost only right after its acceptance.
     found.push(miner.mine_share());
     pool.node.kill9();
     pool.node.restart();
@@ -57,7 +57,7 @@ fn a_node_that_was_asked_to_end_goes_on_with_its_whole_share_chain() {
         let mut miner = pool.miner(&wpkh(1), "");
         (0..10).map(|_| miner.mine_share()).collect()
     };
-    // At once, with the last share hardly taken.
+    // Right after the last share was accepted.
     assert_eq!(pool.node.terminate().status.code(), Some(0));
     pool.node.restart();
     pool.wait_for_height(10);
@@ -66,13 +66,13 @@ fn a_node_that_was_asked_to_end_goes_on_with_its_whole_share_chain() {
     check_chain(&pool.ledger(found[10]), &found);
 }
 
-/// The network that the old node's share store was recorded on.
+/// Network of the recorded share store of the old node.
 fn run17() -> &'static Network {
     Box::leak(Box::new(coin::from_toml(include_str!("../networks/run17.toml")).expect("the example is good")))
 }
 
-/// What the old node's store holds: its text, the best share, and how many lie from there down. The first shares of that
-/// run are not in it any more.
+/// Old node's store: its text, the best share, and the length of the chain below it. The first shares of that run are
+/// missing.
 fn old_store() -> (String, String, usize) {
     let store = recording("share_store_run17.txt");
     let kept: HashSet<&str> = store.lines().filter_map(|line| line.strip_prefix("2 ")).collect();
@@ -110,7 +110,7 @@ fn an_old_nodes_shares_are_taken_over_and_kept() {
     assert_eq!(ledger.share(next).previous().map(|share| share.to_string()), Some(best));
     assert_eq!(ledger.shares.len(), height + 1, "the old shares are not in the node's own store");
 
-    // From now on the old folder is not needed any more.
+    // The old folder is no longer needed.
     drop(folder);
     pool.node.restart_without(&old_shares);
     pool.wait_for_height(height + 1);

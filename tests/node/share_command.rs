@@ -1,4 +1,4 @@
-//! `p2pool share`: a share decoded, and a recorded chain replayed with every check.
+//! `p2pool share`: decodes a share, and replays a recorded chain with every check.
 
 use serde_json::Value;
 use std::io::Write;
@@ -11,7 +11,7 @@ use crate::restart::recording;
 const RUN17: &str = "shares_run17_v17_to_v35_segwit.json";
 const LEAD0: &str = "shares_lead0_v35_padding.json";
 
-/// A recorded chain, and a folder with the network file and the shares of it.
+/// Recorded chain, and a folder with its network file and shares.
 struct Recorded {
     shares: Vec<Value>,
     best: Value,
@@ -39,7 +39,7 @@ impl Recorded {
         self.folder.path().join(name).to_str().expect("the folder's path is text").to_owned()
     }
 
-    /// Checks that the lines that came of a replay are what was recorded.
+    /// Checks that the output of a replay equals the recording.
     fn check(&self, output: &Output) {
         let lines: Vec<Value> = said(output).lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
         assert_eq!(lines.len(), self.shares.len() + 1);
@@ -77,13 +77,13 @@ fn p2pool(args: &[&str]) -> Output {
     Command::new(P2POOL).args(args).stdin(Stdio::null()).output().expect("the product can be run")
 }
 
-/// What a command that went well said.
+/// Standard output of a successful command.
 fn said(output: &Output) -> String {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout.clone()).expect("it says UTF-8")
 }
 
-/// What a command that failed complained of.
+/// Standard error of a failed command.
 fn complained(output: &Output) -> String {
     assert!(!output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
     String::from_utf8(output.stderr.clone()).expect("it says UTF-8")
@@ -172,7 +172,7 @@ fn a_share_is_shown_decoded_from_hex_and_from_a_file() {
     }
 }
 
-/// Checks that everything of `recorded` stands in `shown`, at the same place.
+/// Checks that `shown` contains everything of `recorded`, at the same place.
 fn check_contained(recorded: &Value, shown: &Value, at: &str) {
     match recorded {
         Value::Object(fields) => {

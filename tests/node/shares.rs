@@ -1,5 +1,5 @@
-//! Miners find shares, and shares say how a block is divided: against the real bitcoind on a private signet, where both
-//! differ and a processor finds either in a moment.
+//! Miners find shares, and shares determine a block's payouts: with a real bitcoind on a private signet, where blocks
+//! are harder than shares and a CPU finds either in a moment.
 
 use bitcoin::hashes::Hash;
 use bitcoin::{Address, Network as Chain, PubkeyHash, ScriptHash, WPubkeyHash, WitnessProgram, WitnessVersion};
@@ -14,32 +14,32 @@ use test_support::{Bitcoind, Job, Node, NodeBuilder, StratumClient, Submission, 
 use crate::ledger::{Ledger, address_of, attempts, share_hash};
 use crate::{P2POOL, wait_for_best};
 
-/// How long the share chain may take to have what a miner found.
+/// Time limit until a miner's share is in the share chain.
 const CHAIN_LIMIT: Duration = Duration::from_secs(10);
 
-/// The network of `tests/networks/easy.toml`.
+/// Network of `tests/networks/easy.toml`.
 static EASY: LazyLock<Network> =
     LazyLock::new(|| coin::from_toml(include_str!("../networks/easy.toml")).expect("the tests' own file is a network"));
 
-/// The path of a file in `tests/networks`.
+/// Path of a file in `tests/networks`.
 pub(crate) fn network_file(name: &str) -> String {
     let path: PathBuf = [env!("CARGO_MANIFEST_DIR"), "tests", "networks", name].iter().collect();
     path.to_str().expect("the repository's path is text").to_owned()
 }
 
-/// A daemon on a signet of its own where whoever finds a block may add it.
+/// Daemon on a private signet without a signing key, so that any block is valid.
 pub(crate) fn open_signet() -> Bitcoind {
     Bitcoind::start_with(&["-chain=signet", "-signetchallenge=51"])
 }
 
-/// A P2WPKH address of a signet, another one for each seed.
+/// P2WPKH address on a signet, a different one for each seed.
 pub(crate) fn wpkh(seed: u8) -> Address {
     let hash = WPubkeyHash::from_byte_array([seed; 20]);
     let program = WitnessProgram::new(WitnessVersion::V0, hash.as_byte_array()).expect("a hash has 20 bytes");
     Address::from_witness_program(program, bitcoin::KnownHrp::Testnets)
 }
 
-/// The node's own.
+/// The node's own address.
 pub(crate) fn own_address() -> Address {
     wpkh(0xff)
 }
@@ -76,7 +76,7 @@ impl Pool {
         metric_value(&metrics, name).unwrap_or_else(|| panic!("no {name} in:\n{metrics}"))
     }
 
-    /// Waits until the best share has this many shares below it and itself.
+    /// Waits until the best chain has this many shares.
     pub(crate) fn wait_for_height(&self, height: usize) {
         let wanted = f64::from(u32::try_from(height).expect("a short chain"));
         wait_until(&format!("the share chain has height {height}"), CHAIN_LIMIT, || {
@@ -85,7 +85,7 @@ impl Pool {
     }
 }
 
-/// A miner who wants the hardest difficulty, which the node lowers to that of a share: all it submits are shares.
+/// Miner that requests the highest difficulty, lowered by the node to that of a share: all its submissions are shares.
 pub(crate) struct Miner {
     pub(crate) client: StratumClient,
     pub(crate) user: String,
@@ -93,13 +93,13 @@ pub(crate) struct Miner {
 }
 
 impl Miner {
-    /// Submits what must be accepted.
+    /// Submits a solution that must be accepted.
     fn submit(&mut self, found: &Submission) -> ShareHash {
         assert_eq!(self.client.submit(&self.user, found), Ok(true));
         share_hash(found.hash)
     }
 
-    /// Waits until it is to drop `old` for another coinbase.
+    /// Waits until it must replace `old` by another coinbase.
     pub(crate) fn wait_for_change(&mut self, old: &Job) -> Job {
         self.client.wait_for_job(|job| job.clean && job.coinbase_start != old.coinbase_start)
     }
@@ -113,14 +113,14 @@ impl Miner {
     }
 }
 
-/// A submission that is a share and no block.
+/// Submission that is a share and not a block.
 pub(crate) fn solve_share(job: &Job) -> Submission {
     let (share, block) = (job.submission_target(), job.block_target());
     assert!(block < share, "a share must be easier than a block");
     job.search(|hash| hash <= share && hash > block)
 }
 
-/// Checks that these shares, and no others, are the chain that ends with the last of them.
+/// Checks that the chain below the last of these shares has exactly these shares.
 pub(crate) fn check_chain(ledger: &Ledger, shares: &[ShareHash]) {
     let mut chain: Vec<ShareHash> =
         ledger.chain(shares.last().copied()).into_iter().map(sharechain::share::Share::hash).collect();
@@ -133,7 +133,7 @@ fn three_miners_find_shares_and_every_block_pays_them_by_the_window_to_the_satos
     let pool = Pool::start(&[]);
     let p2pkh = Address::p2pkh(PubkeyHash::from_byte_array([0x11; 20]), Chain::Signet);
     let p2sh = Address::p2sh_from_hash(ScriptHash::from_byte_array([0x22; 20]), Chain::Signet);
-    // Two of them want heavier shares, so that weights differ and a block's work is less than the whole chain's.
+    // Two of them request heavier shares, so that weights differ and a block's work is less than the whole chain's.
     let mut miners = [pool.miner(&p2pkh, ""), pool.miner(&p2sh, "/0.00006"), pool.miner(&wpkh(0x33), "/1")];
     let (mut found, mut finders, mut blocks) = (Vec::new(), Vec::new(), Vec::new());
     for round in 0..36_usize {
@@ -143,7 +143,7 @@ fn three_miners_find_shares_and_every_block_pays_them_by_the_window_to_the_satos
         let solved = if wants_block { jobs[which].solve_block() } else { solve_share(&jobs[which]) };
         found.push(miners[which].submit(&solved));
         finders.push(miners[which].payee.clone());
-        // Everybody hears of it at once, and is to drop what it worked on.
+        // All receive it at once, and must drop their work.
         for (miner, old) in miners.iter_mut().zip(&jobs) {
             miner.wait_for_change(old);
         }
@@ -158,7 +158,7 @@ fn three_miners_find_shares_and_every_block_pays_them_by_the_window_to_the_satos
     }
 
     let ledger = pool.ledger(found[35]);
-    // Whatever job a miner has after a share builds on that share: nothing was late.
+    // Any job after a share builds on that share: nothing was late.
     check_chain(&ledger, &found);
     for (share, finder) in found.iter().zip(&finders) {
         let share = ledger.share(*share);
@@ -210,14 +210,14 @@ fn a_share_that_comes_late_is_credited_counted_and_announced() {
     let pool = Pool::start(&[]);
     let (mut quick, mut slow) = (pool.miner(&wpkh(1), ""), pool.miner(&wpkh(2), ""));
     let mut found = Vec::new();
-    // Heads are compared by the work five shares back, so on a chain as short as that the earlier of two wins, whatever
-    // builds on the other.
+    // Heads are compared by the work five shares back, so on a chain this short the earlier of two wins, regardless of
+    // what builds on the other.
     for _ in 0..8 {
         let old = slow.client.job();
         found.push(quick.mine_share());
         slow.wait_for_change(&old);
     }
-    // Both work on the same share; the slow one's solution comes when the quick one's is the tip already.
+    // Both work on the same share; the slow one's solution arrives after the quick one's became the tip.
     let old = slow.client.job();
     let late = solve_share(&old);
     found.push(quick.mine_share());
@@ -226,7 +226,7 @@ fn a_share_that_comes_late_is_credited_counted_and_announced() {
     wait_until("the late share is counted", CHAIN_LIMIT, || {
         pool.metric("sharechain_own_shares_total{kind=\"late\"}") == 1.0
     });
-    // Found before the node knew of the late one, maybe; the next one tells of it, and no other does.
+    // Possibly found before the node knew the late one; exactly one of the next shares announces it.
     for _ in 0..4 {
         found.push(quick.mine_share());
     }
@@ -255,7 +255,7 @@ fn a_share_difficulty_in_the_user_name_is_that_of_its_shares_within_the_chains_l
     let hashes: Vec<f64> =
         found.iter().map(|share| attempts(ledger.share(*share).info().bits.0).to::<u64>() as f64).collect();
     let easiest = easiest.to::<u64>() as f64;
-    // A difficulty of 1 is about 2^32 hashes. Nothing is easier than the chain's easiest, nor 30 times harder.
+    // Difficulty 1 is about 2^32 hashes. A share is never easier than the chain's minimum, nor 30 times harder.
     let wanted = [easiest, 42_950.6, 85_901.3, 30.0 * easiest, easiest];
     for (hashes, wanted) in hashes.iter().zip(wanted) {
         assert!((hashes / wanted - 1.0).abs() < 1e-3, "{hashes} is not {wanted}");
@@ -272,16 +272,16 @@ fn a_fee_of_half_the_work_makes_about_half_of_the_shares_the_operators() {
     let (own, payee) = (own_address().to_string(), miner.payee.to_string());
     let payees: Vec<String> = found.iter().map(|share| address_of(ledger.share(*share))).collect();
     assert!(payees.iter().all(|address| *address == own || *address == payee), "{payees:?}");
-    // Outside of this by chance once in ten million runs.
+    // Outside of these bounds by chance once in ten million runs.
     let operators = payees.iter().filter(|address| **address == own).count();
     assert!((10..=50).contains(&operators), "{operators} of 60");
-    // And counted: all submissions are shares here, so by hashes it is the same part.
+    // Also by count: all submissions are shares here, so the part of the hashes is the same.
     let counted = || {
         let summary: Value = serde_json::from_str(&pool.node.get("/api/v1/summary").body).expect("JSON");
         let number = |name: &str| summary["local"][name].as_f64().expect("a number");
         (number("hashes"), number("fee_hashes"))
     };
-    // Pages have it a moment after the metrics.
+    // Pages are updated a moment after the metrics.
     wait_until("the fee is counted", CHAIN_LIMIT, || counted().1 > 0.0);
     assert!(pool.metric("stats_fee_hashes_total ") > 0.0);
     let (hashes, fee) = counted();
@@ -298,7 +298,7 @@ fn without_a_fee_no_share_is_the_operators() {
     for share in &found {
         let share = ledger.share(*share);
         assert_eq!(address_of(share), miner.payee.to_string());
-        // The default is to give nothing.
+        // The default donation is zero.
         assert_eq!(share.data().donation, 0);
     }
 }
@@ -315,11 +315,11 @@ fn what_is_given_to_the_author_stands_in_the_shares_and_is_paid() {
     let ledger = pool.ledger(found[6]);
     check_chain(&ledger, &found);
     for share in &found {
-        // A tenth of 65535 is 6553.5, rounded up or down by chance.
+        // A tenth of 65535 is 6553.5, rounded up or down at random.
         assert!(matches!(ledger.share(*share).data().donation, 6553 | 6554));
     }
     let due = ledger.check_block(&pool.daemon, &pool.daemon.block(&block.hash), &miner.payee);
     let (_, donated) = due.outputs.last().expect("the donation is always there");
-    // Of what is divided beside the finder's part.
+    // Part of the sum besides the finder's share.
     assert!((497_400_000..497_600_000).contains(donated), "{due:?}");
 }

@@ -1,4 +1,4 @@
-//! The node ends when it is asked to, at once and with a good conscience.
+//! The node stops on a signal, promptly and without losing data.
 
 use std::io::Write;
 use std::net::TcpStream;
@@ -8,7 +8,7 @@ use test_support::{Bitcoind, Node, StratumClient};
 use crate::doors::{solved_getwork, submission_of};
 use crate::{P2POOL, job_on_tip, miner_name};
 
-/// What the issue promises.
+/// Time limit required by the issue.
 const LIMIT: Duration = Duration::from_secs(2);
 
 #[test]
@@ -37,7 +37,7 @@ fn sigterm_ends_the_node_though_the_daemon_hangs() {
     let mut node = Node::start(P2POOL, &daemon);
     let _miner = StratumClient::ready(node.worker_port(), &miner_name(1));
     daemon.pause();
-    // Long enough for a call to hang in.
+    // Long enough for a call to hang.
     std::thread::sleep(Duration::from_secs(3));
     let exit = node.terminate();
     assert!(exit.took < LIMIT, "it took {:?}", exit.took);
@@ -54,12 +54,12 @@ async fn blocks_that_wait_in_sockets_when_the_node_is_asked_to_end_are_judged_an
     tokio::task::block_in_place(|| {
         let mut miner = StratumClient::ready(port, &user);
         let found = job_on_tip(&mut miner, &daemon).solve_block();
-        // A connection that was served before.
+        // Connection that was served before.
         let mut old = TcpStream::connect(("127.0.0.1", port)).expect("the node listens");
         old.write_all(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n").expect("the node reads");
         std::thread::sleep(Duration::from_millis(300));
         node.pause();
-        // Behind more than is handled in one turn.
+        // Queued behind more than is handled in one turn.
         let noise = "{\"id\":1,\"method\":\"mining.ping\",\"params\":[]}\n".repeat(150);
         miner.raw_bytes(noise.as_bytes());
         miner.send_submission(&user, &found);

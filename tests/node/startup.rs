@@ -1,4 +1,4 @@
-//! What a node says when it cannot start, or not yet: one line that names what is wrong.
+//! Errors of a node that cannot start, or not yet: one line that names the reason.
 
 use std::time::Duration;
 use test_support::{Bitcoind, Node, NodeBuilder, StratumClient, free_port};

@@ -1,4 +1,4 @@
-//! Two processes on one data directory: the second waits, and takes over when the first one ends.
+//! Two processes on one data directory: the second waits, and takes over when the first ends.
 
 use sharechain::share::ShareHash;
 use std::net::TcpStream;
@@ -10,7 +10,7 @@ use crate::{P2POOL, mine_one, miner_name};
 
 const SOON: Duration = Duration::from_secs(15);
 
-/// A second process for the pool's node, ready and waiting, with this many shares from the first.
+/// Starts a second process for the pool's node, and waits until it is ready with this many shares from the first.
 fn successor(pool: &Pool) -> Node {
     let second = pool.node.spawn_successor();
     let line = second.wait_for_log("waits for it, and takes over when it ends", SOON);
@@ -27,7 +27,7 @@ fn a_second_process_takes_over_with_every_share_when_the_first_is_asked_to_end()
         (0..8).map(|_| miner.mine_share()).collect()
     };
     let second = successor(&pool);
-    // These come to the second by way of the network, or of the disk.
+    // These reach the second process over the network or from disk.
     {
         let mut miner = pool.miner(&wpkh(1), "");
         found.extend((0..4).map(|_| miner.mine_share()));
@@ -43,7 +43,7 @@ fn a_second_process_takes_over_with_every_share_when_the_first_is_asked_to_end()
     pool.wait_for_height(12);
     found.push(pool.miner(&wpkh(2), "").mine_share());
     check_chain(&pool.ledger(found[12]), &found);
-    // What it took over is on disk, and so is what came after.
+    // Shares from before and after the takeover are on disk.
     pool.wait_for_height(13);
     pool.node.terminate();
     pool.node.restart();
@@ -51,7 +51,7 @@ fn a_second_process_takes_over_with_every_share_when_the_first_is_asked_to_end()
     assert!(gap < SOON, "{gap:?}");
 }
 
-/// Comes back as real miners do, only more eagerly, until a submission is accepted.
+/// Reconnects as miners do, without back-off, until a submission is accepted.
 fn mine_until_accepted(port: u16, user: &str, since: Instant) -> Duration {
     while since.elapsed() < SOON {
         if TcpStream::connect(("127.0.0.1", port)).is_ok()
@@ -136,7 +136,7 @@ fn a_waiting_process_can_be_told_to_end_and_leaves_the_first_alone() {
 fn another_network_of_the_same_name_in_the_same_folder_is_refused() {
     let pool = Pool::start(&[]);
     let text = include_str!("../networks/easy.toml").replacen("IDENTIFIER = \"", "IDENTIFIER = \"ff", 1);
-    // The identifier has eight bytes: drop what was pushed out at its end.
+    // The identifier has eight bytes: drop the surplus at its end.
     let at = text.find("IDENTIFIER = \"ff").expect("just written") + "IDENTIFIER = \"".len() + 16;
     let text = format!("{}{}", &text[..at], &text[at + 2..]);
     let folder = tempfile::tempdir().expect("the temporary folder can be written");

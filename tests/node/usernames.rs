@@ -1,4 +1,4 @@
-//! Whom a user name pays and what it asks for; and that no name sends money astray silently.
+//! Payee and requests in a user name; no name makes a payout silently go to the wrong payee.
 
 use bitcoin::hashes::Hash;
 use bitcoin::{Address, KnownHrp, Network};
@@ -9,14 +9,14 @@ use test_support::{Bitcoind, ClientError, Node, NodeBuilder, StratumClient, metr
 use crate::ledger::{Ledger, share_hash};
 use crate::{P2POOL, job_on_tip, mine_one, miner_name, wait_for_best};
 
-/// What the node answers to this user name on a new connection.
+/// Response of the node to this user name on a new connection.
 fn authorize(node: &Node, user: &str) -> Result<bool, ClientError> {
     let mut miner = StratumClient::connect(node.worker_port());
     miner.subscribe().expect("subscribing needs nothing");
     miner.authorize(user, "x")
 }
 
-/// Checks that a name is refused as not authorised, and that the reason names what is wrong.
+/// Checks that a name is refused as not authorised, and that the reason names the error.
 fn check_refused(user: &str, reason_word: &str) {
     let daemon = Bitcoind::start();
     let node = Node::start(P2POOL, &daemon);
@@ -105,7 +105,7 @@ fn a_name_with_difficulties_is_paid_at_its_address_also_for_a_block_that_is_no_s
         let user = format!("{payee}{suffix}");
         let mut miner = StratumClient::ready(node.worker_port(), &user);
         let job = job_on_tip(&mut miner, &daemon);
-        // A share may be up to thirty times harder than the easiest, which a block is on regtest.
+        // A share may be up to thirty times harder than the easiest one, which is a block on regtest.
         let no_share = bitcoin::Target::from_be_bytes({
             let mut bytes = [0xff; 32];
             bytes[0] = 0x08;
@@ -150,8 +150,8 @@ fn a_second_name_with_another_address_is_refused_with_the_reason() {
 
 #[test]
 fn a_difficulty_in_the_user_name_is_the_sessions() {
-    // Nobody's difficulty is above that of a share, or shares would be missed: 2^236 on this network, as compact bits hold
-    // it. Regtest's is next to nothing, so that a wish shows only on a harder chain.
+    // No difficulty is above that of a share, or shares would be missed: 2^236 on this network, as compact bits
+    // represent it. Regtest's is next to nothing, so that a request shows only on a harder chain.
     let of_share = 65_535.0 / 256.0 / 1_048_575.0;
     let daemon = Bitcoind::start_with(&["-chain=signet"]);
     let address = Address::from_script(&payout_address(1).script_pubkey(), Network::Signet).expect("P2WPKH");
