@@ -1,4 +1,4 @@
-//! What the worker port says to browsers and programs: pages, `/api/v1`, P2Pool's JSON, `/metrics`, `/health`.
+//! HTTP on the worker port: pages, `/api/v1`, P2Pool's JSON, `/metrics`, `/health`.
 
 pub mod api;
 mod legacy;
@@ -46,52 +46,51 @@ use crate::view::snapshot::Snapshot;
 use crate::view::snapshot::share::Finder;
 use crate::work::Gate;
 
-/// How long a client may take over the head of its request.
+/// Timeout for the head of a request.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Most bytes of a request's head.
+/// Maximum size of a request's head, in bytes.
 const HEADER_BYTES_MAX: usize = 16 * 1024;
 
-/// The snapshots that answers are made from.
+/// Snapshots and handles that answers are made from.
 #[derive(Debug, Clone)]
 pub struct Sources {
     /// Renders the metrics.
     pub metrics: PrometheusHandle,
-    /// What is counted of submissions, and published before the metrics are rendered.
+    /// Submission metrics, published before the metrics are rendered.
     pub meters: Arc<Meters>,
-    /// The daemon's condition.
+    /// Health of the daemon.
     pub health: watch::Receiver<Health>,
-    /// The parts that cannot write to the disk.
+    /// Failed writes to disk.
     pub disk: watch::Receiver<Arc<Troubles>>,
-    /// Whether there may be work.
+    /// Gate that holds work back until the node is ready.
     pub gate: watch::Receiver<Gate>,
-    /// What miners did.
+    /// Rates of the miners.
     pub rates: watch::Receiver<Arc<Rates>>,
-    /// The devices that are too small for their jobs.
+    /// Lists devices that are too small for their jobs.
     pub small_devices: SmallDevices,
-    /// The network.
     pub network: &'static Network,
-    /// What pages and programs are shown.
+    /// Snapshot for pages and JSON.
     pub snapshot: watch::Receiver<Arc<Snapshot>>,
-    /// The pool's blocks.
+    /// The pool's found blocks.
     pub found: watch::Receiver<Arc<FoundBlocks>>,
     /// Graphs over time.
     pub graphs: Graphs,
-    /// Finds single shares.
+    /// Looks up single shares.
     pub shares: Finder,
-    /// The share chain, for what happens on it.
+    /// Handle to the share chain, for its events.
     pub chain: chain::Handle,
-    /// The pool's network, if this node takes part in it.
+    /// Handle to the P2P task; `None` if this node has no peers.
     pub p2p: Option<peers::Handle>,
-    /// A folder of pages that somebody else made.
+    /// Folder of custom pages.
     pub web_static: Option<PathBuf>,
-    /// Places for those who listen to events.
+    /// Slots for subscribers of events.
     pub listeners: Listeners,
-    /// When to send them away.
+    /// Ends event streams at a stop.
     pub stop: CancellationToken,
 }
 
-/// Tells which devices most likely cannot hold the jobs that they get.
+/// Lists devices that most likely cannot hold the jobs they get.
 #[derive(Clone)]
 pub struct SmallDevices(pub Arc<dyn Fn() -> Vec<JobTooBig> + Send + Sync>);
 
@@ -101,7 +100,7 @@ impl fmt::Debug for SmallDevices {
     }
 }
 
-/// Names and explains the metrics of this part.
+/// Registers and describes the metrics of this module.
 pub fn describe() {
     describe_counter!("http_requests_total", "Requests, by path and by class of their answer's status");
     describe_histogram!(
@@ -111,14 +110,14 @@ pub fn describe() {
     );
 }
 
-/// How long a stopping node still takes requests: what a polling miner has sent by then may be a block.
+/// Time during which a stopping node still accepts requests: a polling miner may submit a block.
 const LAST_REQUESTS: Duration = Duration::from_millis(100);
 
-/// Where a request comes from.
+/// Address of the client of a request.
 #[derive(Debug, Clone, Copy)]
 pub struct Client(pub IpAddr);
 
-/// Answers HTTP requests.
+/// HTTP server for connections of any kind.
 #[derive(Debug, Clone)]
 pub struct Http {
     router: Router,
@@ -126,7 +125,7 @@ pub struct Http {
 }
 
 impl Http {
-    /// Answers as `router` does, and winds down when `stop` is cancelled.
+    /// Serves `router`, and shuts down gracefully when `stop` is cancelled.
     pub fn new(router: Router, stop: CancellationToken) -> Self {
         Self { router: router.layer(middleware::from_fn(count)), stop }
     }
@@ -168,7 +167,7 @@ impl Http {
     }
 }
 
-/// What metrics call a route: by its first word, for each of them is two dozen series.
+/// Returns the metrics label of a route, by its first segment: each label adds two dozen series.
 fn part_of(route: Option<&str>) -> &'static str {
     let Some(route) = route else { return "other" };
     match route.trim_start_matches('/').split('/').next().unwrap_or_default() {
@@ -189,7 +188,7 @@ fn part_of(route: Option<&str>) -> &'static str {
     }
 }
 
-/// Counts a request by the route that it takes: what stands in its path is a stranger's.
+/// Counts a request by its route, not by its path, which a stranger chooses.
 async fn count(request: axum::extract::Request, next: Next) -> Response {
     let part = part_of(request.extensions().get::<MatchedPath>().map(MatchedPath::as_str));
     let started = Instant::now();
@@ -205,17 +204,16 @@ async fn count(request: axum::extract::Request, next: Next) -> Response {
     response
 }
 
-/// Files of `dir`, and nothing beside it. Browsers ask whether a file is still the same: the folder may be another one
-/// tomorrow.
+/// Serves the files of `dir` only. Browsers revalidate each file: the folder may change at any time.
 fn static_dir(dir: &std::path::Path) -> SetResponseHeader<ServeDir, HeaderValue> {
     let ask_again = HeaderValue::from_static("no-cache");
     SetResponseHeader::if_not_present(ServeDir::new(dir), header::CACHE_CONTROL, ask_again)
 }
 
-/// The pages that everyone may read, made from `sources`.
+/// Returns the router of all public paths.
 pub fn pages(sources: Sources) -> Router {
     let (front_page, elsewhere) = match &sources.web_static {
-        // What reads files reads nothing above the folder.
+        // `ServeDir` serves nothing above the folder.
         Some(dir) => {
             (get(async || Redirect::temporary("/static/")), Router::new().nest_service("/static", static_dir(dir)))
         }
@@ -239,7 +237,7 @@ pub fn pages(sources: Sources) -> Router {
         .with_state(sources)
 }
 
-/// One miner's page as text: what its workers did in the last ten minutes, and what is wrong with them.
+/// Returns one miner's page as text: hash rates of its workers over the last ten minutes, and warnings.
 async fn address_text(State(sources): State<Sources>, Path(address): Path<String>) -> Response {
     let is_theirs = |name: &str| api::is_worker_of(name, &address);
     let rates = sources.rates.borrow().clone();
@@ -255,7 +253,7 @@ async fn address_text(State(sources): State<Sources>, Path(address): Path<String
         .map(|too_big| format!("warning: {}: {too_big}\n", too_big.worker.escape_debug()))
         .collect();
     if workers.is_empty() && warnings.is_empty() {
-        let text = "no worker of this address did anything in the last ten minutes\n";
+        let text = "no worker of this address was active in the last ten minutes\n";
         return (StatusCode::NOT_FOUND, text).into_response();
     }
     let kind = [(header::CONTENT_TYPE, "text/plain; charset=utf-8"), (header::X_CONTENT_TYPE_OPTIONS, "nosniff")];
@@ -278,7 +276,7 @@ async fn health(State(sources): State<Sources>) -> Response {
         "daemon": health.version,
         "trouble": health.trouble,
         "waiting": gate.reason(),
-        // Miners are served all the same: what they find goes out.
+        // Miners are served all the same: blocks and shares are sent anyway.
         "disk": sources.disk.borrow().sentences(),
         "clock": sources.snapshot.borrow().clock,
         "p2p_connected": health.p2p_connected,
@@ -299,7 +297,7 @@ mod tests {
         let (mut client, server) = tokio::io::duplex(4096);
         let serving = tokio::spawn(async move { http.serve(server, Ipv4Addr::LOCALHOST.into()).await });
         stop.cancel();
-        // The connection knows of the stop, and the request was under way.
+        // The connection sees the stop before the request arrives.
         for _ in 0..3 {
             tokio::task::yield_now().await;
         }

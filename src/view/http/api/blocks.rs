@@ -1,4 +1,4 @@
-//! Blocks that the pool found, and what became of each.
+//! The pool's found blocks and their states.
 
 use axum::Json;
 use axum::extract::rejection::QueryRejection;
@@ -13,66 +13,66 @@ use crate::blocks::Outcome;
 use crate::blocks::found::{FoundBlocks, Record, RouteReport};
 use crate::view::snapshot::Snapshot;
 
-/// Blocks that the pool found.
+/// The pool's found blocks.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Blocks {
-    /// The coin's ticker symbol.
+    /// Ticker symbol of the coin.
     pub symbol: String,
-    /// How many this node remembers.
+    /// Number of blocks that this node remembers.
     pub total: usize,
-    /// The newest first.
+    /// Blocks, newest first.
     pub blocks: Vec<Block>,
 }
 
-/// One block.
+/// One found block.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Block {
-    /// Its hash.
+    /// Hash of the block.
     pub hash: String,
-    /// The share that solved it: the same hash.
+    /// Hash of the share that solved it, which is the same.
     pub share: String,
-    /// Its height, if known.
+    /// Height of the block, if known.
     pub height: Option<u32>,
-    /// When it was found.
+    /// Time at which it was found.
     pub time: f64,
-    /// Whom its share pays; null for one whose share is not remembered.
+    /// Address that its share pays; null if the share is not kept.
     pub payee: Option<String>,
-    /// The worker that found it, or the peer that sent its share; null if it was found before this node followed blocks.
+    /// Worker that found it, or peer that sent its share; null if it was found before this node followed blocks.
     pub finder: Option<String>,
-    /// Whether this node's miners found it.
+    /// True if a miner of this node found it.
     pub is_own: bool,
-    /// Satoshis that its coinbase pays in all.
+    /// Total of the coinbase, in satoshis.
     pub value: Option<u64>,
-    /// Where it stands: `submitted`, `confirming`, `mature` (its coinbase can be spent), `stale` (another one of its height was
+    /// State: `submitted`, `confirming`, `mature` (its coinbase can be spent), `stale` (another block of its height was
     /// first), `orphaned` (no longer in the best chain) or `rejected`; null if it is not followed.
     pub state: Option<String>,
-    /// Since when it stands there.
+    /// Time of the latest change of state.
     pub state_since: Option<f64>,
     /// Blocks from it to the tip, itself included.
     pub confirmations: Option<u32>,
-    /// Why it was refused or not submitted from here, if so.
+    /// Reason why it was rejected, or not submitted by this node.
     pub detail: Option<String>,
-    /// What each way to the network brought.
+    /// Outcome of each route to the network.
     pub routes: Vec<Route>,
 }
 
-/// What one way to the network brought.
+/// Outcome of one route to the network.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Route {
     /// `rpc` or `p2p`.
     pub route: String,
     /// `accepted`, `stale`, `rejected`, `waiting` (the daemon cannot judge it yet) or `failed`.
     pub outcome: String,
-    /// In the daemon's own words, if it said more.
+    /// Reason given by the daemon, if any.
     pub detail: Option<String>,
-    /// Attempts so far.
+    /// Number of attempts.
     pub attempts: u32,
-    /// Seconds from the finding to the last answer.
+    /// Seconds from finding the block to the latest answer.
     pub seconds: f64,
 }
 
-/// Blocks that the pool found.
-#[utoipa::path(get, path = "/api/v1/blocks", tag = "sharechain", params(("limit" = Option<usize>, Query, description = "How many at most")),
+/// The pool's found blocks.
+#[utoipa::path(get, path = "/api/v1/blocks", tag = "sharechain", params(("limit" = Option<usize>, Query, description = "Maximum number of blocks")),
     responses((status = 200, description = "The blocks", body = Blocks), (status = 400, description = "Not a limit", body = Problem)))]
 pub(super) async fn blocks(state: State<Sources>, query: Result<Query<Limit>, QueryRejection>) -> Answer<Blocks> {
     let limit = super::limit(query)?;
@@ -82,7 +82,7 @@ pub(super) async fn blocks(state: State<Sources>, query: Result<Query<Limit>, Qu
 }
 
 impl Blocks {
-    /// Blocks that are followed, and those of the chain that are not, at most so many.
+    /// Returns up to `limit` blocks: those that are followed, and others of the share chain.
     pub(in crate::view) fn of(snapshot: &Snapshot, found: &FoundBlocks, limit: usize) -> Self {
         let mut solved: HashMap<String, Block> =
             snapshot.chain.blocks.iter().map(|solved| (solved.hash.to_string(), not_followed(solved))).collect();
@@ -131,7 +131,7 @@ fn detail(outcome: &Outcome) -> Option<String> {
     outcome.reason().map(str::to_owned)
 }
 
-/// One of whose fate nothing is known here.
+/// Converts a block of the share chain that is not followed.
 fn not_followed(solved: &SolvedBlock) -> Block {
     Block {
         hash: solved.hash.to_string(),

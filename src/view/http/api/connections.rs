@@ -1,4 +1,4 @@
-//! What each miner's connection is like: who complains of a device looks here first.
+//! Miners' connections: the place to look first when a device has problems.
 
 use axum::Json;
 use axum::extract::rejection::QueryRejection;
@@ -14,50 +14,50 @@ use super::health::{Health, Signs, known};
 use super::{Answer, Limit, Problem, Sources};
 use crate::view::snapshot::Snapshot;
 
-/// Miners' connections that are open.
+/// Open connections of miners.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct MinerConnections {
-    /// How many there are, those included that are left out here.
+    /// Number of open connections, those beyond the limit included.
     total: usize,
-    /// Those with most hash rate first.
+    /// Connections, highest hash rate first.
     connections: Vec<MinerConnection>,
 }
 
-/// One connection of a miner; a proxy's has one of these for each of its workers.
+/// One connection of a miner; the connection of a proxy has an entry for each of its workers.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub(super) struct MinerConnection {
-    /// The worker, as it authorised.
+    /// Worker name that it authorised with.
     worker: String,
-    /// Whom it works for.
+    /// Payout address that it mines for.
     address: String,
-    /// How it asks for work.
+    /// Mining protocol: `stratum` or `getwork`.
     protocol: &'static str,
-    /// What the device calls itself; empty if it does not say.
+    /// User agent of the device; empty if unknown.
     user_agent: String,
-    /// When it came.
+    /// Start of the connection.
     since: f64,
-    /// When something was submitted last; null before that.
+    /// Time of the latest submission; null before the first.
     last_seen: Option<f64>,
-    /// The difficulty that it was told last.
+    /// Difficulty that was set last.
     difficulty: Option<f64>,
-    /// The best that it found.
+    /// Difficulty of its best submission.
     best_difficulty: Option<f64>,
-    /// Hashes per second since it came, late ones included.
+    /// Hash rate since the start of the connection, late work included.
     hash_rate: f64,
-    /// Of these, what came for work that was gone.
+    /// Part of the hash rate that was for outdated work.
     late_hash_rate: f64,
-    /// Submissions that were accepted.
+    /// Number of accepted submissions.
     accepted: u64,
-    /// Submissions for work that was gone: credited, but lost as shares.
+    /// Number of submissions for outdated work: credited, but lost as shares.
     late: u64,
-    /// Submissions that were refused.
+    /// Number of refused submissions.
     refused: u64,
-    /// How it does, in a word.
+    /// Health of the connection.
     health: Health,
 }
 
-/// Miners' connections that are open now, and how they do. Where they come from is not told.
-#[utoipa::path(get, path = "/api/v1/connections", tag = "miners", params(("limit" = Option<usize>, Query, description = "How many at most")),
+/// Open connections of miners, and their health. IP addresses are not disclosed.
+#[utoipa::path(get, path = "/api/v1/connections", tag = "miners", params(("limit" = Option<usize>, Query, description = "Maximum number of connections")),
     responses((status = 200, description = "The connections", body = MinerConnections), (status = 400, description = "Not a limit", body = Problem)))]
 pub(super) async fn connections(
     state: State<Sources>,
@@ -69,7 +69,7 @@ pub(super) async fn connections(
     Ok(Json(MinerConnections { total: snapshot.rates.open.len(), connections }))
 }
 
-/// Those that `wanted` wants, at most so many.
+/// Returns up to `limit` connections that `wanted` selects.
 pub(super) fn shown(snapshot: &Snapshot, wanted: impl Fn(&Tally) -> bool, limit: usize) -> Vec<MinerConnection> {
     let (now, unix) = (Instant::now(), crate::runtime::clock::unix_now());
     let mut all: Vec<(f64, &Arc<Tally>)> = snapshot
@@ -83,7 +83,7 @@ pub(super) fn shown(snapshot: &Snapshot, wanted: impl Fn(&Tally) -> bool, limit:
     all.into_iter().take(limit).map(|(_, tally)| MinerConnection::of(tally, now, unix)).collect()
 }
 
-/// How long it has been there.
+/// Returns the age of a connection, in seconds; at least 1.
 fn seconds(tally: &Tally, now: Instant) -> f64 {
     now.saturating_duration_since(tally.client.since).as_secs_f64().max(1.0)
 }

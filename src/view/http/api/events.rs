@@ -1,4 +1,4 @@
-//! What happens, as it happens: server-sent events.
+//! Server-sent events.
 
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -20,17 +20,17 @@ use crate::chain::ChainEvent;
 use crate::view::snapshot::Snapshot;
 use crate::view::snapshot::difficulty::bdiff;
 
-/// Listeners at a time.
+/// Maximum number of subscribers.
 const LISTENERS_MAX: usize = 512;
 
-/// How often a listener that nothing happens for hears that the node is there.
+/// Interval of keep-alives on an idle stream.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
-/// Places for listeners. Clones share them.
+/// Slots for subscribers. Clones share them.
 #[derive(Debug, Clone, Default)]
 pub struct Listeners(Arc<AtomicUsize>);
 
-/// One listener's place.
+/// Slot of one subscriber, freed when dropped.
 #[derive(Debug)]
 struct ListenerSlot(Arc<AtomicUsize>);
 
@@ -49,77 +49,77 @@ impl Drop for ListenerSlot {
     }
 }
 
-/// `share`, and `block` when it solves its block: a share was verified.
+/// `share`: a share was verified; also sent as `block` if it solves its block.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct NewShare {
-    /// The share.
+    /// Hash of the share.
     hash: String,
-    /// Its parent.
+    /// Hash of its parent.
     parent: Option<String>,
-    /// Its height above the chain's first share.
+    /// Height above the chain's first share.
     height: u32,
-    /// When it says that it was made.
+    /// Timestamp of the share.
     time: u32,
-    /// Whom it pays.
+    /// Address that the share pays.
     payee: String,
-    /// Its difficulty.
+    /// Difficulty of the share.
     difficulty: f64,
-    /// Whether this node's miners found it.
+    /// True if a miner of this node found it.
     is_own: bool,
-    /// Whether it solves its block.
+    /// True if it solves its block.
     is_block: bool,
 }
 
-/// `tip`: there is another share to build on.
+/// `tip`: the best share changed.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct NewTip {
-    /// The share.
+    /// Hash of the best share.
     hash: String,
-    /// Its height above the chain's first share.
+    /// Height above the chain's first share.
     height: u32,
 }
 
-/// `rates`: there are new figures; every other path's answer may have changed.
+/// `rates`: a new snapshot; every other path's answer may have changed.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct NewRates {
-    /// When they were made.
+    /// Time of the snapshot.
     time: f64,
-    /// Hashes per second of the pool.
+    /// Hash rate of the pool.
     pool_hash_rate: Option<f64>,
-    /// Hashes per second of this node's miners.
+    /// Hash rate of this node's miners.
     local_hash_rate: f64,
     /// Workers with a submission in the last ten minutes.
     workers: usize,
-    /// Shares from the best one down.
+    /// Number of shares in the best chain.
     shares: u32,
 }
 
-/// `peer`: a node came or went.
+/// `peer`: a peer connected or disconnected, or the number of bans changed.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct NewPeers {
-    /// Connections that others opened.
+    /// Number of incoming connections.
     incoming: usize,
-    /// Connections that this node opened.
+    /// Number of outgoing connections.
     outgoing: usize,
-    /// Addresses that are kept away.
+    /// Number of banned addresses.
     banned: usize,
 }
 
-/// `missed`: the listener was too slow.
+/// `missed`: the subscriber was too slow.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Missed {
-    /// Events that it missed.
+    /// Number of missed events.
     count: u64,
 }
 
-/// What happens, as server-sent events: `share`, `tip`, `block`, `peer`, `rates`, and `missed` for a listener that was too
-/// slow for all of them. Each one's data is JSON.
+/// Server-sent events: `share`, `tip`, `block`, `peer`, `rates`, and `missed` for a subscriber that was too slow. The
+/// data of each is JSON.
 #[utoipa::path(get, path = "/api/v1/events", tag = "node",
     responses((status = 200, description = "Events for as long as the connection lasts", content((NewShare = "text/event-stream"), (NewTip = "text/event-stream"), (NewRates = "text/event-stream"), (NewPeers = "text/event-stream"), (Missed = "text/event-stream"))),
-        (status = 503, description = "Too many listen", body = Problem)))]
+        (status = 503, description = "Too many subscribers", body = Problem)))]
 pub(super) async fn events(State(sources): State<Sources>) -> Response {
     let Some(place) = sources.listeners.enter() else {
-        let detail = format!("{LISTENERS_MAX} listen already: try again later");
+        let detail = format!("limit of {LISTENERS_MAX} subscribers reached: try again later");
         return Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail).into_response();
     };
     let mut snapshot = sources.snapshot.clone();
@@ -139,21 +139,21 @@ pub(super) async fn events(State(sources): State<Sources>) -> Response {
     Sse::new(happening).keep_alive(KeepAlive::new().interval(KEEP_ALIVE)).into_response()
 }
 
-/// One who listens. Nobody waits for it.
+/// A subscriber. A slow one misses events.
 #[derive(Debug)]
 struct Listener {
     chain: broadcast::Receiver<ChainEvent>,
     snapshot: watch::Receiver<Arc<Snapshot>>,
-    /// What it was told last of peers: incoming, outgoing, banned.
+    /// Latest numbers of peers sent: incoming, outgoing, banned.
     peers: Option<(usize, usize, usize)>,
-    /// To be told next, last first.
+    /// Events to send, newest first.
     next: Vec<Event>,
     stop: CancellationToken,
     _place: ListenerSlot,
 }
 
 impl Listener {
-    /// What happens next; none when the node stops.
+    /// Returns the next event; `None` when the node stops.
     async fn next(&mut self) -> Option<Event> {
         loop {
             if let Some(event) = self.next.pop() {

@@ -12,98 +12,98 @@ use utoipa::ToSchema;
 use super::{Answer, Problem, Sources, is_worker_of};
 use crate::view::graphs::{Bin, ONLY, SPANS, Value};
 
-/// Lines of one graph when nobody says how many.
+/// Default number of lines of a graph.
 const SERIES_DEFAULT: usize = 20;
 
 /// Satoshis in a coin.
 const SATOSHIS: f64 = 1e8;
 
-/// How each source is shown: its title, its unit (`""` for a count), and whether its lines add up.
+/// Sources with title, unit (`""` for a count), and a flag that is set if the lines add up to a total.
 const SHOWN: [(&str, &str, &str, bool); 13] = [
     ("pool_rates", "Hash rate of the pool", "H/s", true),
-    ("local_hash_rate", "Hash rate here", "H/s", false),
+    ("local_hash_rate", "Hash rate of this node", "H/s", false),
     ("miner_hash_rates", "Hash rate by worker", "H/s", true),
-    ("local_share_hash_rates", "Hash rate of this node, by its shares", "H/s", true),
+    ("local_share_hash_rates", "Hash rate of this node, estimated from its shares", "H/s", true),
     ("current_payout", "Expected payout of this node", "satoshi", false),
-    ("current_payouts", "Expected payouts of the miners here", "satoshi", true),
-    ("local_dead_hash_rate", "Late hash rate here", "H/s", false),
+    ("current_payouts", "Expected payouts of this node's miners", "satoshi", true),
+    ("local_dead_hash_rate", "Late hash rate of this node", "H/s", false),
     ("miner_dead_hash_rates", "Late hash rate by worker", "H/s", true),
-    ("desired_version_rates", "Hash rate by the share version voted for", "H/s", true),
+    ("desired_version_rates", "Hash rate by desired share version", "H/s", true),
     ("peers", "Peers", "", true),
     ("traffic_rate", "Traffic with peers", "B/s", false),
-    ("getwork_latency", "Time that bitcoind takes for a template", "s", false),
+    ("getwork_latency", "Time of bitcoind for a template", "s", false),
     ("memory_usage", "Memory", "B", false),
 ];
 
-/// What can be drawn.
+/// Available graphs.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Graphs {
-    /// What is measured.
+    /// Measured quantities.
     sources: Vec<Source>,
-    /// How far back, and how finely.
+    /// Time ranges and their resolution.
     views: Vec<View>,
 }
 
-/// Something that is measured.
+/// A measured quantity.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Source {
-    /// Its name in paths.
+    /// Name in paths.
     source: &'static str,
-    /// Its name for people.
+    /// Title for display.
     title: &'static str,
-    /// `H/s`, `B/s`, `B`, `s`, `satoshi`, or nothing for a count.
+    /// `H/s`, `B/s`, `B`, `s`, `satoshi`, or empty for a count.
     unit: &'static str,
-    /// Whether its lines add up to something.
+    /// True if its lines add up to a total.
     is_stacked: bool,
 }
 
-/// A stretch of time.
+/// A time range.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct View {
-    /// Its name in paths.
+    /// Name in paths.
     view: &'static str,
-    /// How long it is.
+    /// Length of the range, in seconds.
     seconds: f64,
-    /// How far its values are apart.
+    /// Time between two values, in seconds.
     bin_seconds: f64,
 }
 
-/// Values over time, the oldest first.
+/// Values over time, oldest first.
 #[derive(Debug, PartialEq, Serialize, ToSchema)]
 pub(super) struct Graph {
-    /// What is measured.
+    /// Measured quantity.
     source: String,
-    /// Over what time.
+    /// Time range.
     view: String,
-    /// `H/s`, `B/s`, `B`, `s`, `satoshi`, or nothing for a count.
+    /// `H/s`, `B/s`, `B`, `s`, `satoshi`, or empty for a count.
     unit: &'static str,
-    /// How far values are apart.
+    /// Time between two values, in seconds.
     bin_seconds: f64,
-    /// The middle of each value's time.
+    /// Midpoint of the time of each value.
     times: Vec<f64>,
     /// Lines, those with the largest values first.
     series: Vec<Series>,
-    /// Smaller lines that were left out.
+    /// Number of smaller lines left out.
     omitted: usize,
 }
 
 /// One line.
 #[derive(Debug, PartialEq, Serialize, ToSchema)]
 pub(super) struct Series {
-    /// What it is of; empty where there is one line only.
+    /// Label of the line; empty if it is the only one.
     name: String,
-    /// One value for each time; null where nothing was measured.
+    /// One value per time; null where nothing was measured.
     values: Vec<Option<f64>>,
 }
 
-/// Which lines are wanted.
+/// Query parameters that select lines.
 #[derive(Debug, Clone, Default, Deserialize)]
 pub(super) struct Lines {
     limit: Option<usize>,
     address: Option<String>,
 }
 
-/// What can be drawn.
+/// Available graphs.
 #[utoipa::path(get, path = "/api/v1/graphs", tag = "graphs", responses((status = 200, description = "Sources and views", body = Graphs)))]
 pub(super) async fn graphs() -> Json<Graphs> {
     let sources = SHOWN.iter().map(|&(source, title, unit, is_stacked)| Source { source, title, unit, is_stacked });
@@ -119,18 +119,17 @@ pub(super) async fn graphs() -> Json<Graphs> {
 /// One graph.
 #[utoipa::path(get, path = "/api/v1/graphs/{source}/{view}", tag = "graphs",
     params(("source" = String, Path, description = "As in `/api/v1/graphs`"), ("view" = String, Path, description = "As in `/api/v1/graphs`"),
-        ("limit" = Option<usize>, Query, description = "How many lines at most"),
-        ("address" = Option<String>, Query, description = "Of lines by worker, the sum over this address' workers alone")),
+        ("limit" = Option<usize>, Query, description = "Maximum number of lines"),
+        ("address" = Option<String>, Query, description = "For lines by worker: only the sum over this address's workers")),
     responses((status = 200, description = "The graph", body = Graph), (status = 400, description = "Not a limit", body = Problem),
-        (status = 404, description = "There is no such source or view", body = Problem)))]
+        (status = 404, description = "No such source or view", body = Problem)))]
 pub(super) async fn graph(
     state: State<Sources>,
     Path((source, view)): Path<(String, String)>,
     query: Result<Query<Lines>, QueryRejection>,
 ) -> Answer<Graph> {
     let Query(lines) = query.map_err(|error| Problem::new(StatusCode::BAD_REQUEST, error.body_text()))?;
-    let missing =
-        || Problem::not_found(format!("there is no graph {source}/{view}; /api/v1/graphs says which there are"));
+    let missing = || Problem::not_found(format!("there is no graph {source}/{view}; /api/v1/graphs lists them"));
     let &(_, _, unit, _) = SHOWN.iter().find(|shown| shown.0 == source).ok_or_else(missing)?;
     let span = SPANS.iter().find(|span| span.name == view).ok_or_else(missing)?;
     let bins = state.graphs.draw(&source, &view).ok_or_else(missing)?;
@@ -147,7 +146,7 @@ pub(super) async fn graph(
     }))
 }
 
-/// The lines of `bins`, and how many were left out.
+/// Returns the lines of `bins`, and the number of lines left out.
 fn series(bins: &[Bin], lines: &Lines, factor: f64) -> (Vec<Series>, usize) {
     let mut totals: BTreeMap<&Arc<str>, f64> = BTreeMap::new();
     for bin in bins {
@@ -178,7 +177,7 @@ fn series(bins: &[Bin], lines: &Lines, factor: f64) -> (Vec<Series>, usize) {
     (series.collect(), ranked.len() - kept)
 }
 
-/// What a bin says of a key.
+/// Returns a bin's value of a key.
 fn value_of(bin: &Bin, key: &str) -> Option<f64> {
     let Value::Many(values) = &bin.value else { return None };
     values.get(key).copied().or(bin.default.map(f64::from))

@@ -1,4 +1,4 @@
-//! How a worker or a connection does, in a word.
+//! Health of a worker or a connection.
 
 use serde::{Deserialize, Serialize};
 use stratum::mining::difficulty::HASHES_AT_DIFFICULTY_ONE;
@@ -6,32 +6,32 @@ use utoipa::ToSchema;
 
 use crate::rates::WorkerRates;
 
-/// Seconds without a submission that nobody worries about.
+/// Seconds without a submission that are always tolerated.
 const SILENCE_MIN: f64 = 60.0;
 
-/// Seconds in which a miner that has just come may find its first: until then its difficulty has come down to it.
+/// Seconds that a new miner has for its first submission: by then its difficulty has been lowered enough.
 const NEW_MAX: f64 = 600.0;
 
-/// How a worker does: the worst that holds.
+/// Health of a worker or connection: the worst state that applies.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Health {
-    /// It works as it should.
+    /// It works as expected.
     #[default]
     Good,
-    /// It has come within the last ten minutes, and found nothing yet.
+    /// It connected within the last ten minutes, and has submitted nothing yet.
     New,
-    /// More than a tenth of its work comes too late.
+    /// More than a tenth of its work is late.
     Late,
     /// More than a tenth of its submissions are refused.
     Refused,
-    /// Nothing came for ten times as long as it should take, and a minute at least.
+    /// No submission for ten times the expected interval, and at least a minute.
     Silent,
     /// Its device most likely cannot hold its jobs.
     TooSmall,
 }
 
-/// What the health of a worker or a connection is told from.
+/// Measurements that determine the health of a worker or a connection.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Signs {
     pub(super) accepted: u64,
@@ -39,15 +39,15 @@ pub(super) struct Signs {
     /// Hashes per second.
     pub(super) hash_rate: f64,
     pub(super) late_hash_rate: f64,
-    /// What its last submission had to meet.
+    /// Difficulty of its last submission.
     pub(super) difficulty: f64,
-    /// Seconds since something came from it.
+    /// Seconds since its last submission.
     pub(super) silence: f64,
     pub(super) is_too_small: bool,
 }
 
 impl Signs {
-    /// Of a worker at `now`, seconds since 1970.
+    /// Measurements of a worker at `now`, in seconds since 1970.
     pub(super) fn of(done: &WorkerRates, is_too_small: bool, now: f64) -> Self {
         Self {
             accepted: done.accepted + done.late,
@@ -84,7 +84,7 @@ impl Signs {
     }
 }
 
-/// Zero means that there was none yet.
+/// Converts zero, which stands for no value yet, to `None`.
 pub(super) fn known(number: f64) -> Option<f64> {
     (number > 0.0).then_some(number)
 }
@@ -114,7 +114,7 @@ mod tests {
         assert_eq!(health(&fine, false, 1050.0), Health::Good);
         assert_eq!(health(&fine, false, 1061.0), Health::Silent);
         let slow = WorkerRates { hash_rate: HASHES_AT_DIFFICULTY_ONE / 60.0, ..fine.clone() };
-        assert_eq!(health(&slow, false, 1590.0), Health::Good, "a slow one is given its time");
+        assert_eq!(health(&slow, false, 1590.0), Health::Good, "a slow worker gets more time");
         assert_eq!(health(&slow, false, 1610.0), Health::Silent);
         let late = WorkerRates { late_hash_rate: fine.hash_rate / 5.0, ..fine.clone() };
         assert_eq!(health(&late, false, 1000.0), Health::Late);
@@ -128,6 +128,6 @@ mod tests {
         assert_eq!(health(&joined, false, 1500.0), Health::New);
         assert_eq!(health(&joined, false, 1700.0), Health::Silent);
         let hopeless = WorkerRates { refused: BTreeMap::from([("low_difficulty", 20)]), ..joined };
-        assert_eq!(health(&hopeless, false, 1001.0), Health::Refused, "it says a lot, if nothing good");
+        assert_eq!(health(&hopeless, false, 1001.0), Health::Refused, "it submits, though only refused work");
     }
 }

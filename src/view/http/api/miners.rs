@@ -1,4 +1,4 @@
-//! Who mines here, how well, and whom the next block pays.
+//! Miners and workers of this node, and payouts of the next block.
 
 use axum::Json;
 use axum::extract::rejection::QueryRejection;
@@ -17,164 +17,164 @@ use super::{Answer, LIMIT_DEFAULT, Limit, Problem, Sources};
 use crate::rates::WorkerRates;
 use crate::view::snapshot::Snapshot;
 
-/// Shares of an address that are told of.
+/// Maximum number of an address's shares in an answer.
 const SHARES_MAX: usize = 25;
 
-/// Who mines at this node.
+/// Miners of this node by payout address.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Miners {
-    /// The coin's ticker symbol.
+    /// Ticker symbol of the coin.
     symbol: String,
-    /// Addresses in all.
+    /// Number of addresses, those beyond the limit included.
     total: usize,
-    /// One for each address, those with most hash rate first.
+    /// One entry per address, highest hash rate first.
     miners: Vec<Miner>,
 }
 
-/// One payout address that is mined for here.
+/// One payout address that is mined for at this node.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Miner {
-    /// The address.
+    /// Payout address.
     address: String,
-    /// Hashes per second over the last ten minutes, late ones included.
+    /// Hash rate over the last ten minutes, late work included.
     hash_rate: f64,
-    /// Of these, what came for work that was gone.
+    /// Part of the hash rate that was for outdated work.
     late_hash_rate: f64,
-    /// Workers that mined for it in the last day.
+    /// Number of workers that mined for it in the last day.
     workers: usize,
-    /// Connections of these that are open.
+    /// Number of open connections.
     connections: usize,
-    /// Its part of the pool's work.
+    /// Fraction of the pool's work.
     fraction: f64,
-    /// Satoshis that the next block would pay it.
+    /// Payout in the next block, in satoshis.
     expected_payout: u64,
-    /// Submissions that were accepted.
+    /// Number of accepted submissions.
     accepted: u64,
-    /// Submissions that were refused.
+    /// Number of refused submissions.
     refused: u64,
-    /// When something came last.
+    /// Time of the latest submission.
     last_seen: f64,
 }
 
 /// Workers of this node.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Workers {
-    /// How many there are, those included that are left out here.
+    /// Number of workers, those beyond the limit included.
     pub total: usize,
-    /// Those with most hash rate first.
+    /// Workers, highest hash rate first.
     pub workers: Vec<Worker>,
 }
 
-/// One worker: a device, or several of one name.
+/// One worker: a device, or several with the same name.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Worker {
-    /// As it authorised.
+    /// Name that it authorised with.
     pub name: String,
-    /// Whom it works for.
+    /// Payout address that it mines for.
     pub address: String,
-    /// Hashes per second over the last ten minutes, late ones included.
+    /// Hash rate over the last ten minutes, late work included.
     pub hash_rate: f64,
-    /// Of these, what came for work that was gone.
+    /// Part of the hash rate that was for outdated work.
     pub late_hash_rate: f64,
-    /// What its last submission had to meet.
+    /// Difficulty of its latest submission.
     pub difficulty: Option<f64>,
-    /// The best that it ever found.
+    /// Difficulty of its best submission.
     pub best_difficulty: Option<f64>,
-    /// Submissions that were accepted.
+    /// Number of accepted submissions.
     pub accepted: u64,
-    /// Submissions for work that was gone: credited, but lost as shares.
+    /// Number of submissions for outdated work: credited, but lost as shares.
     pub late: u64,
-    /// Submissions that were refused, by reason.
+    /// Number of refused submissions, by reason.
     pub refused: BTreeMap<String, u64>,
-    /// Its connections that are open.
+    /// Number of open connections.
     pub connections: usize,
-    /// When it submitted last.
+    /// Time of the latest submission.
     pub last_seen: f64,
-    /// How it does, in a word.
+    /// Health of the worker.
     pub health: Health,
-    /// Why its device most likely cannot hold its jobs, if so.
+    /// Reason why its device most likely cannot hold its jobs, if so.
     pub warning: Option<String>,
 }
 
 /// One payout address.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Address {
-    /// The address.
+    /// Payout address.
     address: String,
-    /// The coin's ticker symbol.
+    /// Ticker symbol of the coin.
     symbol: String,
-    /// What is wrong, in words for people.
+    /// Warnings as sentences.
     warnings: Vec<String>,
-    /// Hashes per second over the last ten minutes, late ones included.
+    /// Hash rate over the last ten minutes, late work included.
     hash_rate: f64,
-    /// Of these, what came for work that was gone.
+    /// Part of the hash rate that was for outdated work.
     late_hash_rate: f64,
-    /// Its workers here in the last day, those with most hash rate first.
+    /// Workers of the last day, highest hash rate first.
     workers: Vec<Worker>,
-    /// Its open connections here, 300 at most, those with most hash rate first.
+    /// Open connections, 300 at most, highest hash rate first.
     connections: Vec<MinerConnection>,
-    /// Submissions that were accepted.
+    /// Number of accepted submissions.
     accepted: u64,
-    /// Submissions that were refused, by reason.
+    /// Number of refused submissions, by reason.
     refused: BTreeMap<String, u64>,
-    /// The best submission's difficulty.
+    /// Difficulty of the best submission.
     best_difficulty: Option<f64>,
-    /// Its part of the next block.
+    /// Fraction of the next block.
     fraction: f64,
-    /// Satoshis that the next block would pay it.
+    /// Payout in the next block, in satoshis.
     expected_payout: u64,
-    /// What its next share must meet, as far as can be told.
+    /// Estimated difficulty of its next share.
     share_difficulty: Option<f64>,
-    /// Seconds until its next share, on average; null while it does not mine here.
+    /// Average time until its next share, in seconds; null while it does not mine here.
     seconds_to_share: Option<f64>,
-    /// Its shares among the chain's newest.
+    /// Number of its shares among the chain's newest.
     shares: usize,
-    /// How many of the chain's newest shares these are counted among.
+    /// Number of the chain's newest shares that were searched.
     shares_of: usize,
-    /// When its newest of these was made.
+    /// Timestamp of its newest share among them.
     last_share: Option<f64>,
-    /// The part of its shares that was lost, as far as it announces them; null without shares.
+    /// Fraction of its shares that is stale, as it announces; null without shares.
     stale_proportion: Option<f64>,
-    /// Satoshis of each block that lost shares cost it.
+    /// Payout per block that it loses by stale shares, in satoshis.
     stale_cost: u64,
-    /// Whether its payout is less than `dust_limit`.
+    /// True if its payout is below `dust_limit`.
     is_dust: bool,
-    /// Satoshis below which the pool counts a payout as dust.
+    /// Payout below which the pool counts it as dust, in satoshis.
     dust_limit: u64,
     /// Its newest shares, forks included.
     recent_shares: Vec<Share>,
 }
 
-/// Whom the next block pays.
+/// Payouts of the next block.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Payouts {
-    /// The coin's ticker symbol.
+    /// Ticker symbol of the coin.
     pub symbol: String,
-    /// Satoshis that the block pays in all; null without a template from the daemon.
+    /// Total of the coinbase, in satoshis; null without a template from the daemon.
     pub block_value: Option<u64>,
-    /// Payees in all.
+    /// Number of payees, those beyond the limit included.
     pub total: usize,
-    /// Those who get most first.
+    /// Payouts, largest first.
     pub payouts: Vec<Payout>,
 }
 
-/// What one address would get.
+/// Payout of one address.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Payout {
-    /// The address.
+    /// Payout address.
     pub address: String,
-    /// Satoshis.
+    /// Amount in satoshis.
     pub amount: u64,
-    /// Its part of the block.
+    /// Fraction of the block.
     pub fraction: f64,
-    /// Whether it is mined for at this node.
+    /// True if it is mined for at this node.
     pub is_local: bool,
-    /// Whether the pool counts it as dust.
+    /// True if the pool counts it as dust.
     pub is_dust: bool,
 }
 
-/// Who mines at this node, by payout address.
-#[utoipa::path(get, path = "/api/v1/miners", tag = "miners", params(("limit" = Option<usize>, Query, description = "How many at most")),
+/// Miners of this node by payout address.
+#[utoipa::path(get, path = "/api/v1/miners", tag = "miners", params(("limit" = Option<usize>, Query, description = "Maximum number of miners")),
     responses((status = 200, description = "The miners", body = Miners), (status = 400, description = "Not a limit", body = Problem)))]
 pub(super) async fn miners(state: State<Sources>, query: Result<Query<Limit>, QueryRejection>) -> Answer<Miners> {
     let limit = super::limit(query)?;
@@ -207,7 +207,7 @@ pub(super) async fn miners(state: State<Sources>, query: Result<Query<Limit>, Qu
 }
 
 /// Workers of this node.
-#[utoipa::path(get, path = "/api/v1/workers", tag = "miners", params(("limit" = Option<usize>, Query, description = "How many at most")),
+#[utoipa::path(get, path = "/api/v1/workers", tag = "miners", params(("limit" = Option<usize>, Query, description = "Maximum number of workers")),
     responses((status = 200, description = "The workers", body = Workers), (status = 400, description = "Not a limit", body = Problem)))]
 pub(super) async fn workers(state: State<Sources>, query: Result<Query<Limit>, QueryRejection>) -> Answer<Workers> {
     let limit = super::limit(query)?;
@@ -216,10 +216,10 @@ pub(super) async fn workers(state: State<Sources>, query: Result<Query<Limit>, Q
 }
 
 impl Workers {
-    /// As of `snapshot`, at most so many.
+    /// Returns up to `limit` workers as of `snapshot`.
     pub(in crate::view) fn of(snapshot: &Snapshot, small_devices: &[JobTooBig], limit: usize) -> Self {
         let mut all: Vec<(&Arc<str>, &WorkerRates)> = snapshot.rates.workers.iter().collect();
-        // Idle ones as they were last seen.
+        // Idle ones by the time of their latest submission.
         all.sort_by(|(_, one), (_, other)| {
             other.hash_rate.total_cmp(&one.hash_rate).then(other.last_seen.total_cmp(&one.last_seen))
         });
@@ -231,23 +231,23 @@ impl Workers {
     }
 }
 
-/// One payout address: its workers, what it earns, and what is wrong.
+/// One payout address: its workers, earnings and warnings.
 #[utoipa::path(get, path = "/api/v1/addresses/{address}", tag = "miners", params(("address" = String, Path, description = "A payout address")),
-    responses((status = 200, description = "What is known of it", body = Address), (status = 404, description = "Nothing is", body = Problem)))]
+    responses((status = 200, description = "The address", body = Address), (status = 404, description = "Unknown address", body = Problem)))]
 pub(super) async fn address(state: State<Sources>, Path(text): Path<String>) -> Answer<Address> {
     let snapshot = super::snapshot(&state);
     let small_devices = (state.small_devices.0)();
     let found = of_address(&snapshot, &text, &small_devices, state.network.parent.dust_threshold).or_else(|| {
-        // Bech32 may be written in capitals, and is by some QR codes.
+        // Bech32 may be upper case, as in some QR codes.
         let lower = text.to_ascii_lowercase();
         (lower != text).then(|| of_address(&snapshot, &lower, &small_devices, state.network.parent.dust_threshold))?
     });
-    let nothing = "no worker of this address did anything here in the last day, and no share pays it";
+    let nothing = "no worker of this address was active here in the last day, and no share pays it";
     found.map(Json).ok_or_else(|| Problem::not_found(nothing))
 }
 
-/// Whom the next block pays, if it were found now.
-#[utoipa::path(get, path = "/api/v1/payouts", tag = "miners", params(("limit" = Option<usize>, Query, description = "How many at most")),
+/// Payouts of the next block, if it were found now.
+#[utoipa::path(get, path = "/api/v1/payouts", tag = "miners", params(("limit" = Option<usize>, Query, description = "Maximum number of payouts")),
     responses((status = 200, description = "The payouts", body = Payouts), (status = 400, description = "Not a limit", body = Problem)))]
 pub(super) async fn payouts(state: State<Sources>, query: Result<Query<Limit>, QueryRejection>) -> Answer<Payouts> {
     let limit = super::limit(query)?;
@@ -324,7 +324,7 @@ fn of_address(snapshot: &Snapshot, address: &str, small_devices: &[JobTooBig], d
     })
 }
 
-/// What the lost part of its shares would have earned beside `payout`.
+/// Returns the amount that stale shares would have earned in addition to `payout`.
 #[expect(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "for people")]
 fn cost(payout: u64, stale: f64) -> u64 {
     if stale < 1.0 { (payout as f64 * stale / (1.0 - stale)) as u64 } else { 0 }
@@ -358,7 +358,7 @@ fn worker(name: &str, done: &WorkerRates, small_devices: &[JobTooBig], now: f64)
     }
 }
 
-/// Whether a worker's name is that of a worker of the address.
+/// Returns true if the name is that of a worker of the address.
 pub(in crate::view::http) fn is_worker_of(name: &str, address: &str) -> bool {
     name.strip_prefix(address).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '_']))
 }

@@ -1,9 +1,9 @@
-//! `/api/v1`: what the pages and other programs read, in one style.
+//! `/api/v1`: the JSON API of the pages and of other programs.
 //!
-//! Answers are JSON objects, `snake_case`; hash rates are hashes per second, amounts satoshis, times seconds since 1970,
-//! lengths of time seconds, parts of a whole 0 to 1, and what is not known is null. Errors are `application/problem+json`
-//! (RFC 9457). Everything is made from snapshots that are there already, or from one bounded look at the share chain.
-//! The description for programs, `openapi.json`, is made from these types; `tests/node/api.rs` holds answers against it.
+//! Answers are JSON objects, `snake_case`; hash rates are in hashes per second, amounts in satoshis, times in seconds
+//! since 1970, durations in seconds, fractions from 0 to 1; unknown values are null. Errors are
+//! `application/problem+json` (RFC 9457). Answers are made from existing snapshots, or from one bounded query to the
+//! share chain. `openapi.json` is generated from these types; `tests/node/api.rs` checks answers against it.
 
 mod blocks;
 mod connections;
@@ -36,21 +36,21 @@ pub use summary::{
     Connections, Daemon, DesiredVersion, Estimate, FoundBlocks, Local, NextBlock, Node, OwnShares, Pool, Summary,
 };
 
-/// Elements of a list when nobody says how many.
+/// Default number of elements of a list.
 const LIMIT_DEFAULT: usize = 300;
 
-/// Most elements of a list.
+/// Maximum number of elements of a list.
 pub(in crate::view) const LIMIT_MAX: usize = 10_000;
 
-/// The description of all of it.
+/// OpenAPI description of all paths.
 #[derive(Debug, OpenApi)]
 #[openapi(
     info(
         title = "P2Pool node",
-        description = "What a P2Pool node mines, for whom, and how well. Hash rates are hashes per second, amounts \
-                       satoshis, times seconds since 1970, lengths of time seconds, parts of a whole 0 to 1. What is not \
-                       known is null. Errors are application/problem+json (RFC 9457). Anybody may read; nothing can be \
-                       changed here.",
+        description = "State of a P2Pool node: miners, payouts, shares, blocks and peers. Hash rates are in hashes per \
+                       second, amounts in satoshis, times in seconds since 1970, durations in seconds, fractions from 0 \
+                       to 1. Unknown values are null. Errors are application/problem+json (RFC 9457). The API is public \
+                       and read-only.",
         license(name = "MIT OR Apache-2.0")
     ),
     paths(
@@ -74,7 +74,7 @@ pub(in crate::view) const LIMIT_MAX: usize = 10_000;
 )]
 struct Description;
 
-/// Every path, as the description has it, and who answers.
+/// Returns every path with its handler.
 fn table() -> Vec<(&'static str, MethodRouter<Sources>)> {
     vec![
         ("/api/v1/summary", get(summary::summary)),
@@ -96,10 +96,8 @@ fn table() -> Vec<(&'static str, MethodRouter<Sources>)> {
     ]
 }
 
-/// The routes.
 pub(super) fn routes() -> Router<Sources> {
-    let nothing =
-        || async { Problem::not_found("there is nothing at this path; /api/v1/openapi.json says what there is") };
+    let nothing = || async { Problem::not_found("no such path; /api/v1/openapi.json lists the paths") };
     table()
         .into_iter()
         .fold(Router::new(), |router, (path, methods)| router.route(path, methods))
@@ -107,7 +105,7 @@ pub(super) fn routes() -> Router<Sources> {
         .layer(axum::middleware::map_response(open))
 }
 
-/// Pages from elsewhere may read it, as they may read P2Pool's own JSON.
+/// Allows pages of other origins to read answers, as with P2Pool's own JSON.
 async fn open(mut response: Response) -> Response {
     let headers = response.headers_mut();
     headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, header::HeaderValue::from_static("*"));
@@ -116,7 +114,7 @@ async fn open(mut response: Response) -> Response {
     response
 }
 
-/// This description.
+/// OpenAPI description of this API.
 #[utoipa::path(get, path = "/api/v1/openapi.json", tag = "description",
     responses((status = 200, description = "OpenAPI 3.1", body = serde_json::Value)))]
 async fn description() -> Response {
@@ -124,22 +122,22 @@ async fn description() -> Response {
     (kind, text()).into_response()
 }
 
-/// The description as it is served, and as it stands beside this file.
+/// Returns the text of `openapi.json`.
 fn text() -> String {
     let mut text = serde_json::to_string_pretty(&Description::openapi()).expect("a description is plain data");
     text.push('\n');
     text
 }
 
-/// Why there is no answer (RFC 9457).
+/// Problem details of a failed request (RFC 9457).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Problem {
-    /// HTTP's status.
+    /// HTTP status code.
     #[schema(minimum = 400, maximum = 599)]
     pub status: u16,
-    /// The kind of problem.
+    /// Kind of problem.
     pub title: String,
-    /// What is wrong with this very request.
+    /// Explanation of this occurrence.
     pub detail: String,
 }
 
@@ -164,27 +162,27 @@ impl IntoResponse for Problem {
     }
 }
 
-/// How many elements of a list are wanted.
+/// Query parameter that limits a list.
 #[derive(Debug, Clone, Copy, Default, Deserialize)]
 struct Limit {
     limit: Option<usize>,
 }
 
-/// The limit that a request has, if that makes sense.
+/// Returns the limit of a request.
 fn limit(query: Result<Query<Limit>, QueryRejection>) -> Result<usize, Problem> {
     let Query(Limit { limit }) = query.map_err(|error| Problem::new(StatusCode::BAD_REQUEST, error.body_text()))?;
     match limit.unwrap_or(LIMIT_DEFAULT) {
         limit if limit > LIMIT_MAX => {
-            Err(Problem::new(StatusCode::BAD_REQUEST, format!("`limit` is {limit}; at most {LIMIT_MAX} are given")))
+            Err(Problem::new(StatusCode::BAD_REQUEST, format!("`limit` is {limit}; the maximum is {LIMIT_MAX}")))
         }
         limit => Ok(limit),
     }
 }
 
-/// What a handler gives.
+/// Result of a handler.
 pub(in crate::view) type Answer<T> = Result<Json<T>, Problem>;
 
-/// The newest figures.
+/// Returns the latest snapshot.
 fn snapshot(State(sources): &State<Sources>) -> std::sync::Arc<crate::view::snapshot::Snapshot> {
     sources.snapshot.borrow().clone()
 }
@@ -201,7 +199,7 @@ mod tests {
         assert_eq!(described, routes);
     }
 
-    /// `UPDATE_OPENAPI=1 cargo test openapi` writes it anew.
+    /// `UPDATE_OPENAPI=1 cargo test openapi` rewrites the file.
     #[test]
     fn the_description_beside_the_code_is_the_one_that_is_served() {
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/src/view/http/api/openapi.json");
@@ -209,7 +207,7 @@ mod tests {
             std::fs::write(path, text()).unwrap();
         }
         let kept = std::fs::read_to_string(path).unwrap();
-        assert!(kept == text(), "src/view/http/api/openapi.json is old: UPDATE_OPENAPI=1 cargo test openapi");
+        assert!(kept == text(), "src/view/http/api/openapi.json is outdated: UPDATE_OPENAPI=1 cargo test openapi");
     }
 
     #[test]
@@ -218,7 +216,7 @@ mod tests {
         let schemas = description["components"]["schemas"].as_object().unwrap();
         for (name, schema) in schemas {
             for (field, about) in schema["properties"].as_object().into_iter().flatten() {
-                // What may be null and is an object has it one level down.
+                // Nullable objects have it one level down.
                 let alternatives = about["oneOf"].as_array().into_iter().flatten().chain([about]);
                 let is_explained =
                     alternatives.filter_map(|one| one["description"].as_str()).any(|text| text.len() > 3);

@@ -1,4 +1,4 @@
-//! The pool's network: peers, and who is kept away.
+//! The pool's network: peers and bans.
 
 use axum::Json;
 use axum::extract::State;
@@ -7,85 +7,85 @@ use utoipa::ToSchema;
 
 use super::Sources;
 
-/// Other nodes.
+/// Connected peers, and the state of the P2P network.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Peers {
-    /// Connections that others opened.
+    /// Number of incoming connections.
     pub incoming: usize,
-    /// Connections that this node opened.
+    /// Number of outgoing connections.
     pub outgoing: usize,
-    /// Connections that are being made.
+    /// Number of connections being dialled.
     pub dialing: usize,
-    /// Addresses of nodes that are known.
+    /// Number of known node addresses.
     pub known_addresses: usize,
-    /// How far the download of the share chain is; null while nothing is missing.
+    /// Progress of the share chain download; null while nothing is missing.
     pub download: Option<Download>,
-    /// Nodes that shares are exchanged with, those connected longest first.
+    /// Connected peers, longest connected first.
     pub peers: Vec<Peer>,
 }
 
-/// How far the download of the share chain is.
+/// Progress of the share chain download.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Download {
-    /// Shares that are here.
+    /// Number of downloaded shares.
     pub have: u32,
-    /// Shares that there will be, as far as can be told.
+    /// Estimated number of shares after the download.
     pub wanted: u32,
-    /// Seconds that the rest will take.
+    /// Estimated seconds until the end of the download.
     pub seconds_left: Option<f64>,
 }
 
-/// One node.
+/// One peer.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Peer {
-    /// Names the connection.
+    /// Id of the connection.
     pub id: u64,
-    /// Where it is.
+    /// IP address and port.
     pub address: String,
-    /// Whether it opened the connection.
+    /// True if the peer opened the connection.
     pub is_incoming: bool,
-    /// Whether the operator wants it to be connected always.
+    /// True if the operator configured a permanent connection.
     pub is_permanent: bool,
-    /// Its software, as it says.
+    /// Software that the peer claims to run.
     pub sub_version: String,
-    /// Its protocol version.
+    /// Version of the P2P protocol.
     pub protocol_version: u32,
-    /// Since when it is connected.
+    /// Start of the connection.
     pub since: f64,
-    /// Shares that it sent.
+    /// Number of shares received from the peer.
     pub shares_received: u64,
-    /// Shares that it was sent.
+    /// Number of shares sent to the peer.
     pub shares_sent: u64,
-    /// Seconds of the round trip, the quickest of three; measured when somebody asks for it, at most once in ten seconds. Null
-    /// before the first measurement and if the peer did not answer within three seconds.
+    /// Round-trip time in seconds, the fastest of three; measured on request, at most once in ten seconds. Null before
+    /// the first measurement, and if the peer did not answer within three seconds.
     pub latency: Option<f64>,
 }
 
-/// Who is kept away.
+/// Banned addresses.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Bans {
-    /// How many there are.
+    /// Number of bans.
     pub total: usize,
-    /// The longest first.
+    /// Bans, longest first.
     pub bans: Vec<Ban>,
 }
 
-/// One address that is kept away.
+/// One banned address.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Ban {
-    /// The address; for IPv6 the first of its /64, all of which is banned.
+    /// IP address; for IPv6 the first of its /64, all of which is banned.
     pub address: String,
-    /// Until when.
+    /// End of the ban.
     pub until: f64,
-    /// Offences that are not forgiven yet.
+    /// Number of offences that still count.
     pub score: u32,
-    /// Why.
+    /// Reason of the ban.
     pub reason: String,
-    /// Whether the operator asked for it.
+    /// True if the operator set the ban.
     pub by_operator: bool,
 }
 
-/// Nodes that shares are exchanged with.
+/// Connected peers.
 #[utoipa::path(get, path = "/api/v1/peers", tag = "network", responses((status = 200, description = "The peers", body = Peers)))]
 pub(super) async fn peers(state: State<Sources>) -> Json<Peers> {
     if let Some(p2p) = &state.p2p {
@@ -95,7 +95,7 @@ pub(super) async fn peers(state: State<Sources>) -> Json<Peers> {
     Json(Peers::of(&snapshot.peers))
 }
 
-/// Who is kept away, for how long and why.
+/// Banned addresses, with duration and reason.
 #[utoipa::path(get, path = "/api/v1/bans", tag = "network", responses((status = 200, description = "The bans", body = Bans)))]
 pub(super) async fn bans(state: State<Sources>) -> Json<Bans> {
     let snapshot = super::snapshot(&state);
@@ -103,7 +103,7 @@ pub(super) async fn bans(state: State<Sources>) -> Json<Bans> {
 }
 
 impl Peers {
-    /// As of `status`.
+    /// Returns the peers as of `status`.
     pub(in crate::view) fn of(status: &p2p::Status) -> Self {
         Self {
             incoming: status.incoming,
@@ -138,7 +138,7 @@ impl From<&p2p::PeerStatus> for Peer {
 }
 
 impl Bans {
-    /// The first of `bans`, as many as a list may have.
+    /// Returns the first `LIMIT_MAX` of `bans`.
     pub(in crate::view) fn of(bans: &[p2p::bans::Ban]) -> Self {
         Self { total: bans.len(), bans: bans.iter().take(super::LIMIT_MAX).map(Ban::from).collect() }
     }

@@ -1,4 +1,4 @@
-//! The share chain: its newest shares for the drawing, and each share by its hash.
+//! The share chain: its newest shares, and single shares by hash.
 
 use axum::Json;
 use axum::extract::rejection::QueryRejection;
@@ -15,45 +15,45 @@ use super::{Answer, Limit, Problem, Sources};
 use crate::view::snapshot::difficulty::bdiff;
 use crate::view::snapshot::share::SharePosition;
 
-/// How long a look at the chain may take, with the wait for others who look.
+/// Timeout of a query to the chain, including the wait for other queries.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The newest part of the share chain.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Shares {
-    /// The share to build on; null while there is none.
+    /// Hash of the best share; null while there is none.
     pub tip: Option<String>,
-    /// Heads of the chain, forks and what is not verified included.
+    /// Number of heads, forks and unverified ones included.
     pub heads: usize,
-    /// The newest shares with their forks, the highest first.
+    /// Newest shares with their forks, highest first.
     pub shares: Vec<Share>,
 }
 
-/// A share as the drawing needs it.
+/// A share in short.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 #[allow(clippy::struct_excessive_bools, reason = "independent facts")]
 pub struct Share {
-    /// Its hash, which is its block's.
+    /// Hash of the share, which is also the hash of its block.
     pub hash: String,
-    /// Its parent; null for the first of a chain.
+    /// Hash of its parent; null for the first of a chain.
     pub parent: Option<String>,
-    /// Its height above the chain's first share.
+    /// Height above the chain's first share.
     pub height: u32,
-    /// When it says that it was made.
+    /// Timestamp of the share.
     pub time: u32,
-    /// Whom it pays.
+    /// Address that the share pays.
     pub payee: String,
-    /// Its difficulty.
+    /// Difficulty of the share.
     pub difficulty: f64,
-    /// What its miner announces of a share that it lost before: `orphan`, `doa` (dead on arrival), or null.
+    /// Announcement of an earlier stale share of the same miner: `orphan`, `doa` (dead on arrival), or null.
     pub stale: Option<String>,
-    /// Whether it fits its ancestors.
+    /// True if it was verified against its ancestors.
     pub is_verified: bool,
-    /// Whether it is in the chain that is built on.
+    /// True if it is in the best chain.
     pub is_best: bool,
-    /// Whether this node's miners found it.
+    /// True if a miner of this node found it.
     pub is_own: bool,
-    /// Whether it solves its block.
+    /// True if it solves its block.
     pub is_block: bool,
 }
 
@@ -75,63 +75,63 @@ impl From<&RecentShare> for Share {
     }
 }
 
-/// A share, and what is around it.
+/// A share in detail, with its relatives and its block.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct ShareInDetail {
-    /// As in the drawing.
+    /// The share in short.
     #[serde(flatten)]
     share: Share,
-    /// Its children, those with most children first.
+    /// Hashes of its children, those with most children first.
     children: Vec<String>,
-    /// Its ancestors, the parent first.
+    /// Hashes of its ancestors, parent first.
     ancestors: Vec<String>,
-    /// Its hundredth ancestor, as it says.
+    /// Hash of its hundredth ancestor, as the share claims.
     far_share: Option<String>,
-    /// The least difficulty that it could have had.
+    /// Minimum difficulty that was allowed for it.
     min_difficulty: f64,
-    /// The share's version.
+    /// Version of the share.
     version: u64,
-    /// The version that it votes for.
+    /// Share version that it votes for.
     desired_version: u64,
-    /// The part of its payout that goes to the author of the original P2Pool.
+    /// Fraction of its payout that goes to the author of the original P2Pool.
     donation: f64,
-    /// Hashes from the chain's first share up to here, a decimal number.
+    /// Work from the chain's first share up to this one, in hashes, as a decimal number.
     abswork: String,
-    /// When it came to this node; null if it was loaded from disk.
+    /// Time at which this node received it; null if it was loaded from disk.
     first_seen: Option<f64>,
-    /// The peer that sent it.
+    /// Address of the peer that sent it.
     received_from: Option<String>,
-    /// The block that it would be.
+    /// Block that the share would be.
     block: ShareBlock,
 }
 
-/// The block of a share.
+/// Block of a share.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct ShareBlock {
-    /// Its hash, which is the share's.
+    /// Hash of the block, which is also the hash of the share.
     hash: String,
-    /// Its height, if its coinbase tells it.
+    /// Height of the block, if its coinbase contains it.
     height: Option<u32>,
-    /// The block before it.
+    /// Hash of the previous block.
     previous: Option<String>,
-    /// Its difficulty.
+    /// Difficulty of the block.
     difficulty: f64,
-    /// The time in its header.
+    /// Timestamp in the header.
     time: u32,
-    /// Satoshis that its coinbase pays in all.
+    /// Total of the coinbase, in satoshis.
     value: u64,
-    /// The coin's ticker symbol.
+    /// Ticker symbol of the coin.
     symbol: String,
-    /// The coinbase's transaction id.
+    /// Transaction id of the coinbase.
     coinbase_txid: String,
-    /// The coinbase's script, hex.
+    /// Script of the coinbase, hex.
     coinbase_script: String,
-    /// The coinbase without witness, hex; null if too little of the chain is here to make it.
+    /// Coinbase without witness, hex; null if this node has too little of the chain to reconstruct it.
     coinbase: Option<String>,
 }
 
-/// The newest shares with their forks.
-#[utoipa::path(get, path = "/api/v1/shares", tag = "sharechain", params(("limit" = Option<usize>, Query, description = "How many generations at most")),
+/// Newest shares with their forks.
+#[utoipa::path(get, path = "/api/v1/shares", tag = "sharechain", params(("limit" = Option<usize>, Query, description = "Maximum number of generations")),
     responses((status = 200, description = "The newest shares", body = Shares), (status = 400, description = "Not a limit", body = Problem)))]
 pub(super) async fn shares(state: State<Sources>, query: Result<Query<Limit>, QueryRejection>) -> Answer<Shares> {
     let limit = u32::try_from(super::limit(query)?).unwrap_or(u32::MAX);
@@ -139,7 +139,7 @@ pub(super) async fn shares(state: State<Sources>, query: Result<Query<Limit>, Qu
 }
 
 impl Shares {
-    /// The newest generations of `chain`, at most so many.
+    /// Returns the newest `limit` generations of `chain`.
     pub(in crate::view) fn of(chain: &PoolView, limit: u32) -> Self {
         let above = chain.absolute_height.saturating_sub(limit);
         let newest = chain.recent.iter().filter(|share| share.height > above);
@@ -151,10 +151,10 @@ impl Shares {
     }
 }
 
-/// One share and its lineage.
+/// One share with its ancestors and children.
 #[utoipa::path(get, path = "/api/v1/shares/{hash}", tag = "sharechain", params(("hash" = String, Path, description = "64 hex digits")),
     responses((status = 200, description = "The share", body = ShareInDetail), (status = 400, description = "Not a hash", body = Problem),
-        (status = 404, description = "There is none", body = Problem), (status = 503, description = "The chain is busy", body = Problem)))]
+        (status = 404, description = "No such share", body = Problem), (status = 503, description = "The chain is busy", body = Problem)))]
 pub(super) async fn share(state: State<Sources>, Path(text): Path<String>) -> Answer<ShareInDetail> {
     let hash = parse(&text).ok_or_else(|| Problem::new(StatusCode::BAD_REQUEST, "a share's hash is 64 hex digits"))?;
     let busy = |_| Problem::new(StatusCode::SERVICE_UNAVAILABLE, "the share chain is too busy just now: try again");
@@ -164,7 +164,7 @@ pub(super) async fn share(state: State<Sources>, Path(text): Path<String>) -> An
     Ok(Json(in_detail(&found, symbol)))
 }
 
-/// A hash as people write it: most significant digit first.
+/// Parses a hash in the usual notation, most significant digit first.
 fn parse(text: &str) -> Option<ShareHash> {
     let mut bytes = [0; 32];
     hex::decode_to_slice(text, &mut bytes).ok().filter(|()| text.len() == 64)?;

@@ -1,4 +1,4 @@
-//! The first screen: is it working, what do I earn, what is wrong.
+//! Data of the first page: state, earnings, warnings.
 
 use axum::Json;
 use axum::extract::State;
@@ -8,122 +8,121 @@ use utoipa::ToSchema;
 use super::Sources;
 use crate::view::snapshot::{self, Snapshot};
 
-/// Everything that the first screen shows.
+/// Summary of node, pool and miners.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Summary {
-    /// When this was true.
+    /// Time of the snapshot.
     pub time: f64,
-    /// This node.
+    /// State of this node.
     pub node: Node,
-    /// What is wrong, in words for people; empty when nothing is.
+    /// Warnings as sentences; empty if all is well.
     pub warnings: Vec<String>,
-    /// The pool.
+    /// State of the pool.
     pub pool: Pool,
     /// This node's miners.
     pub local: Local,
-    /// The block that is mined on; null without a template from the daemon.
+    /// Block that is being mined; null without a template from the daemon.
     pub block: Option<NextBlock>,
-    /// Blocks that the pool found.
+    /// The pool's found blocks.
     pub blocks: FoundBlocks,
-    /// Other nodes.
+    /// P2P connections.
     pub peers: Connections,
 }
 
-/// This node.
+/// State of this node.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Node {
-    /// This software's version.
+    /// Version of this software.
     pub version: String,
-    /// The network's name.
+    /// Name of the network.
     pub network: String,
-    /// The coin's ticker symbol.
+    /// Ticker symbol of the coin.
     pub symbol: String,
     /// Seconds since the start.
     pub uptime_seconds: f64,
-    /// Whether miners get work.
+    /// True if miners get work.
     pub serving: bool,
-    /// What miners wait for; null while nothing is waited for.
+    /// Reason why miners have to wait; null if there is none.
     pub waiting: Option<String>,
-    /// The daemon.
+    /// State of the daemon.
     pub daemon: Daemon,
-    /// Who is paid when a worker's name is no address.
+    /// Payout address of workers whose name is not an address.
     pub payout_address: String,
-    /// The part of work that pays the operator.
+    /// Fraction of the work that pays the operator.
     pub fee: f64,
-    /// The part of payouts that goes to the author of the original P2Pool.
+    /// Fraction of payouts that goes to the author of the original P2Pool.
     pub donation: f64,
 }
 
-/// The daemon, bitcoind or its like.
+/// State of the daemon, such as bitcoind.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Daemon {
-    /// What it calls itself; empty until known.
+    /// Name and version that it reports; empty until known.
     pub version: String,
-    /// The last failure, while it lasts.
+    /// Current failure, if any.
     pub trouble: Option<String>,
-    /// Whether the peer-to-peer connection with it is up.
+    /// True if the peer-to-peer connection to it is up.
     pub p2p_connected: bool,
-    /// Seconds since it answered last; null if it never did.
+    /// Seconds since its latest answer; null before the first.
     pub seconds_since_success: Option<f64>,
 }
 
-/// The pool, as its shares tell.
+/// State of the pool, derived from its shares.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Pool {
-    /// Hashes per second over the last hour, lost shares included; null while there are fewer than two shares.
+    /// Hash rate over the last hour, stale shares included; null while there are fewer than two shares.
     pub hash_rate: Option<f64>,
-    /// The same without lost shares.
+    /// Hash rate without stale shares.
     pub hash_rate_without_stales: Option<f64>,
-    /// The part of shares that was lost, as far as miners announce it.
+    /// Fraction of stale shares, as announced by miners.
     pub stale_proportion: Option<f64>,
-    /// Addresses that the next block pays.
+    /// Number of addresses that the next block pays.
     pub miners: usize,
-    /// Shares from the best one down.
+    /// Number of shares in the best chain.
     pub shares: u32,
-    /// Heads of the chain: more than one while it is forked.
+    /// Number of heads of the chain: more than one while it is forked.
     pub heads: usize,
-    /// The least difficulty of the next share.
+    /// Minimum difficulty of the next share.
     pub share_difficulty: Option<f64>,
-    /// Seconds from share to share that the pool aims at.
+    /// Target time between shares, in seconds.
     pub share_period: u32,
-    /// When the best share was made.
+    /// Timestamp of the best share.
     pub last_share: Option<f64>,
-    /// Seconds until the pool finds a block, on average.
+    /// Average time until the pool finds a block, in seconds.
     pub seconds_to_block: Option<f64>,
-    /// Blocks found against blocks expected of the chain's work; null while none was to be expected.
+    /// Ratio of blocks found to blocks expected from the chain's work; null while none is expected.
     pub luck: Option<f64>,
-    /// Hash rate by the share version that it votes for, the newest first.
+    /// Hash rate by desired share version, newest version first.
     pub desired_versions: Vec<DesiredVersion>,
 }
 
 /// Votes for a share version.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct DesiredVersion {
-    /// The version.
+    /// Share version.
     pub version: u64,
-    /// Hashes per second that vote for it.
+    /// Hash rate that votes for it.
     pub hash_rate: f64,
 }
 
 /// This node's miners.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Local {
-    /// Hashes per second over the last ten minutes, late ones included.
+    /// Hash rate over the last ten minutes, late work included.
     pub hash_rate: f64,
-    /// Of these, what came for work that was gone.
+    /// Part of the hash rate that was for outdated work.
     pub late_hash_rate: f64,
     /// Workers with a submission in the last ten minutes.
     pub workers: usize,
-    /// Hashes that they did since the start, late ones included.
+    /// Hashes since the start, late work included.
     pub hashes: f64,
-    /// Of these, what was done for the operator's fee.
+    /// Part of the hashes that was for the operator's fee.
     pub fee_hashes: f64,
-    /// Shares that they found since the start.
+    /// Shares found since the start.
     pub shares: OwnShares,
-    /// What this node gets of its hashes' worth against the pool's average: 1 is as good as the others. Null before its first
-    /// share.
+    /// Reward per hash relative to the pool's average: 1 is average. Null before this node's first share.
     pub efficiency: Option<Estimate>,
-    /// Seconds until this node's next share, on average.
+    /// Average time until this node's next share, in seconds.
     pub seconds_to_share: Option<f64>,
     /// Satoshis that the addresses mining here would get if a block were found now.
     pub expected_payout: u64,
@@ -132,66 +131,66 @@ pub struct Local {
 /// Shares of this node.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct OwnShares {
-    /// All of them.
+    /// Number of all shares, stale ones included.
     pub total: u32,
-    /// In time, but the chain went another way.
+    /// Number of orphans: in time, but not in the best chain.
     pub orphan: u32,
-    /// Found for work that was gone.
+    /// Number of shares for outdated work.
     pub dead: u32,
 }
 
-/// A measured number, and where it may really be.
+/// A measured value and its confidence interval.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Estimate {
-    /// As measured.
+    /// Measured value.
     pub value: f64,
-    /// The lower end of the interval that it is in with 95 %.
+    /// Lower bound of the 95 % confidence interval.
     pub low: f64,
-    /// The upper end.
+    /// Upper bound of the 95 % confidence interval.
     pub high: f64,
 }
 
-/// The block that is mined on.
+/// Block that is being mined.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct NextBlock {
-    /// Its height.
+    /// Height of the block.
     pub height: u32,
-    /// The block before it.
+    /// Hash of the previous block.
     pub previous: String,
-    /// Its difficulty.
+    /// Difficulty of the block.
     pub difficulty: f64,
-    /// Satoshis that its coinbase pays in all.
+    /// Total of the coinbase, in satoshis.
     pub value: u64,
-    /// Its transactions, without the coinbase.
+    /// Number of transactions, without the coinbase.
     pub transactions: usize,
-    /// Hashes per second of the whole network.
+    /// Hash rate of the whole network.
     pub network_hash_rate: f64,
 }
 
-/// Blocks that the pool found.
+/// The pool's found blocks.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct FoundBlocks {
-    /// Among the shares that this node remembers.
+    /// Number of blocks among the shares that this node keeps.
     pub found: usize,
-    /// When the newest was found.
+    /// Time of the newest.
     pub last: Option<f64>,
 }
 
-/// Other nodes.
+/// P2P connections.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Connections {
-    /// Connections that others opened.
+    /// Number of incoming connections.
     pub incoming: usize,
-    /// Connections that this node opened.
+    /// Number of outgoing connections.
     pub outgoing: usize,
-    /// Addresses that are kept away.
+    /// Number of banned addresses.
     pub banned: usize,
-    /// Addresses of nodes that are known.
+    /// Number of known node addresses.
     pub known: usize,
 }
 
-/// Is it working, what do I earn, what is wrong.
-#[utoipa::path(get, path = "/api/v1/summary", tag = "node", responses((status = 200, description = "All at once", body = Summary)))]
+/// Summary of node, pool and miners.
+#[utoipa::path(get, path = "/api/v1/summary", tag = "node", responses((status = 200, description = "The summary", body = Summary)))]
 pub(super) async fn summary(state: State<Sources>) -> Json<Summary> {
     let snapshot = super::snapshot(&state);
     Json(Summary::of(&snapshot, &state))
@@ -228,7 +227,7 @@ impl Node {
 }
 
 impl Summary {
-    /// As of `snapshot`.
+    /// Returns the summary as of `snapshot`.
     pub(in crate::view) fn of(snapshot: &Snapshot, sources: &Sources) -> Self {
         let local = &snapshot.local;
         let pool = snapshot.pool.as_ref();

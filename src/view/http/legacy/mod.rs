@@ -1,8 +1,8 @@
-//! The JSON that P2Pool had, with its paths, fields, units and types, so that what people made for it goes on working
-//! (protocol section 13.2).
+//! P2Pool's original JSON API, with its paths, fields, units and types, so that existing clients keep working (protocol
+//! section 13.2).
 //!
-//! Answers are made from snapshots; only a single share is asked of the chain's owner, one at a time. Whatever cannot be
-//! answered is a 500 with the body `---ERROR---`, as there.
+//! Answers are made from snapshots; only single shares are requested from the chain's owner, one at a time. Failures
+//! are a 500 with the body `---ERROR---`, as in the reference.
 
 mod patron;
 mod share;
@@ -28,10 +28,10 @@ use crate::view::snapshot::Snapshot;
 /// Satoshis in a coin.
 const COIN: f64 = 1e8;
 
-/// Shares of our own in the short list.
+/// Own shares in the short list.
 const OWN_SHORT: usize = 50;
 
-/// What the reference says where it failed.
+/// The reference's answer to a failed request.
 pub(super) struct Failed;
 
 impl IntoResponse for Failed {
@@ -43,7 +43,7 @@ impl IntoResponse for Failed {
 
 type Answer = Result<Response, Failed>;
 
-/// The old paths.
+/// Returns the router of the old paths.
 pub(super) fn router() -> Router<Sources> {
     let everybody = (header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
     Router::new()
@@ -90,7 +90,7 @@ pub(super) fn router() -> Router<Sources> {
         .layer(SetResponseHeaderLayer::overriding(everybody.0, everybody.1))
 }
 
-/// Answers with what `answer` makes of the newest figures.
+/// Returns a handler that makes its answer from the latest snapshot.
 fn figure(answer: fn(&Snapshot) -> Answer) -> axum::routing::MethodRouter<Sources> {
     get(move |State(sources): State<Sources>| async move {
         let snapshot = sources.snapshot.borrow().clone();
@@ -98,24 +98,24 @@ fn figure(answer: fn(&Snapshot) -> Answer) -> axum::routing::MethodRouter<Source
     })
 }
 
-/// `body` as JSON.
+/// Encodes `body` as JSON.
 pub(super) fn json<T: Serialize + ?Sized>(body: &T) -> Answer {
     let text = serde_json::to_vec(body).map_err(|_| Failed)?;
     Ok(([(header::CONTENT_TYPE, "application/json")], text).into_response())
 }
 
-/// A whole number of any length, as Python writes it.
+/// Encodes an integer of any length, as Python does.
 pub(super) fn integer(number: impl Display) -> Box<RawValue> {
-    // Digits are JSON.
+    // Digits are valid JSON.
     RawValue::from_string(number.to_string()).unwrap_or_default()
 }
 
-/// Satoshis as coins.
+/// Converts satoshis to coins.
 fn coins(satoshis: u64) -> f64 {
     satoshis as f64 / COIN
 }
 
-/// A share's hash as it stands in a path: up to 64 hex digits, as Python's `int` reads them.
+/// Parses a share's hash in a path: up to 64 hex digits, as Python's `int` reads them.
 pub(super) fn hash_of(text: &str) -> Option<ShareHash> {
     let text = text.strip_prefix("0x").unwrap_or(text);
     let padded = (!text.is_empty() && text.len() <= 64).then(|| format!("{text:0>64}"))?;
@@ -129,7 +129,7 @@ fn current_payouts(snapshot: &Snapshot) -> BTreeMap<&str, f64> {
     snapshot.payouts.iter().map(|(payee, amount)| (payee.as_str(), coins(*amount))).collect()
 }
 
-/// Milliseconds of each peer's round trip, measured now unless that was done a moment ago.
+/// Round-trip time of each peer in milliseconds, measured now unless a recent measurement exists.
 async fn pings(State(sources): State<Sources>) -> Answer {
     let Some(p2p) = &sources.p2p else { return json(&BTreeMap::<String, f64>::new()) };
     p2p.measure_latencies().await;
@@ -175,7 +175,7 @@ async fn log(State(sources): State<Sources>) -> Answer {
     json(&records)
 }
 
-/// Where pages link to.
+/// URLs of block explorers for links.
 #[derive(Serialize)]
 struct CurrencyInfo {
     symbol: &'static str,
@@ -195,7 +195,7 @@ async fn currency_info(State(sources): State<Sources>) -> Answer {
     })
 }
 
-/// A site that shows the blocks of a network; none for chains that nobody else sees.
+/// Returns the block explorer of a network; `None` for private chains.
 fn explorer_of(network: &str) -> Option<&'static str> {
     match network {
         "bitcoin" => Some("https://mempool.space"),
@@ -212,7 +212,7 @@ async fn graph_data(State(sources): State<Sources>, Path((source, view)): Path<(
     json(&drawn(&sources.graphs, &source, &view).ok_or(Failed)?)
 }
 
-/// A graph, or a line of one under the name that it had as a graph of its own: front ends of 2013 ask for those.
+/// Returns a graph, or one line of it under the name of its former graph, which front ends of 2013 request.
 fn drawn(graphs: &Graphs, source: &str, view: &str) -> Option<Vec<crate::view::graphs::Bin>> {
     let (source, keys): (_, &[&str]) = match source {
         "incoming_peers" => ("peers", &["incoming"]),
@@ -230,12 +230,12 @@ fn drawn(graphs: &Graphs, source: &str, view: &str) -> Option<Vec<crate::view::g
     Some(bins)
 }
 
-/// Text that is JSON, as the reference calls it.
+/// Answers JSON as plain text, as the reference does.
 fn text(body: String) -> Response {
     ([(header::CONTENT_TYPE, "text/plain")], body).into_response()
 }
 
-/// The newest figures.
+/// Returns the latest snapshot.
 fn newest(sources: &Sources) -> Arc<Snapshot> {
     sources.snapshot.borrow().clone()
 }

@@ -1,4 +1,4 @@
-//! `/patron_sendmany`: how to give an amount to all who mine now, as `sendmany`'s argument (protocol section 13.2).
+//! `/patron_sendmany`: divides an amount among all current miners, as argument of `sendmany` (protocol section 13.2).
 
 use axum::extract::{Path, State};
 use axum::response::Response;
@@ -8,10 +8,10 @@ use std::collections::BTreeMap;
 use super::{Answer, COIN, Failed, coins, newest, text};
 use crate::view::http::Sources;
 
-/// Coins below which a payee takes part in a draw for the lot of all such, unless the path says otherwise.
+/// Default amount, in coins, below which parts are pooled and drawn for by one of their payees.
 const TRUNC: &str = "0.01";
 
-/// Most coins that can be given: all that there will ever be of any.
+/// Maximum amount in coins: more than the supply of any supported coin.
 const TOTAL_MAX: f64 = 1e8;
 
 pub(super) async fn no_total() -> Response {
@@ -37,7 +37,7 @@ fn answer(sources: &Sources, total: &str, trunc: &str) -> Answer {
     Ok(text(serde_json::to_string(&shown).map_err(|_| Failed)?))
 }
 
-/// Coins as they stand in a path.
+/// Parses coins in a path.
 fn satoshis(coins: &str) -> Option<u64> {
     let coins: f64 = coins.parse().ok().filter(|coins| (0.0..=TOTAL_MAX).contains(coins))?;
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "checked above")]
@@ -45,8 +45,8 @@ fn satoshis(coins: &str) -> Option<u64> {
     Some(satoshis)
 }
 
-/// `total` in proportion to `payouts`; what is below `trunc` goes to one of those who would get it, drawn by its size.
-/// `draw` gives a number below the one that it is given.
+/// Divides `total` in proportion to `payouts`; parts below `trunc` go to one of their payees, drawn in proportion to
+/// its part. `draw` returns a random number below its argument.
 fn divide<'a>(
     payouts: &'a BTreeMap<Payee, u64>,
     total: u64,
@@ -57,7 +57,7 @@ fn divide<'a>(
     if sum == 0 {
         return BTreeMap::new();
     }
-    // No part is more than `total`.
+    // No part exceeds `total`.
     let part = |amount: u64| u64::try_from(u128::from(amount) * u128::from(total) / sum).unwrap_or(total);
     let mut divided: BTreeMap<&Payee, u64> = payouts.iter().map(|(payee, amount)| (payee, part(*amount))).collect();
     let small: BTreeMap<&Payee, u64> = divided.iter().filter(|(_, a)| **a < trunc).map(|(p, a)| (*p, *a)).collect();
@@ -75,7 +75,7 @@ fn divide<'a>(
     divided
 }
 
-/// One of `amounts`, each by its size; none if there is nothing.
+/// Draws one of `amounts` in proportion to its size; `None` if their sum is zero.
 fn drawn<'a>(amounts: &BTreeMap<&'a Payee, u64>, draw: &mut dyn FnMut(u64) -> u64) -> Option<&'a Payee> {
     let sum: u64 = amounts.values().sum();
     let mut left = if sum > 0 { draw(sum) } else { return None };
@@ -103,7 +103,7 @@ mod tests {
         let divided = divide(&payouts, 10_000, 100, &mut |_| 0);
         assert_eq!(divided.values().sum::<u64>(), 10_000);
         assert_eq!((divided[&payee(1)], divided[&payee(2)]), (6000, 3970));
-        assert_eq!(divided.len(), 3, "one of the two small ones has both parts: {divided:?}");
+        assert_eq!(divided.len(), 3, "one of the two small payees gets both parts: {divided:?}");
         assert_eq!(divide(&payouts, 10_000, 0, &mut |_| 0).len(), 4);
         assert!(divide(&BTreeMap::new(), 10_000, 0, &mut |_| 0).is_empty());
     }

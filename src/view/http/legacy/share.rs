@@ -1,4 +1,4 @@
-//! One share, as the old front ends show it (protocol section 13.2).
+//! One share in the format of the old front ends (protocol section 13.2).
 
 use axum::extract::{Path, State};
 use axum::http::header;
@@ -12,7 +12,7 @@ use super::{Answer, Failed, coins, hash_of, integer, json, newest};
 use crate::view::http::Sources;
 use crate::view::snapshot::share::SharePosition;
 
-/// 65535ths, which a share counts its donation in.
+/// Unit of a share's donation: 65535ths.
 const DONATION_WHOLE: f64 = 65_535.0;
 
 #[derive(Serialize)]
@@ -74,12 +74,12 @@ struct Gentx {
     last_txout_nonce: String,
 }
 
-/// A hash, or Python's word for none.
+/// Formats a hash, or Python's `None`.
 fn or_none(hash: Option<ShareHash>) -> String {
     hash.map_or_else(|| "None".to_owned(), |hash| hash.to_string())
 }
 
-/// `started` is when shares from disk count as seen first.
+/// Formats a share; `started` is the time at which shares from disk count as first seen.
 fn shown(found: &SharePosition, started: f64) -> Shown {
     let share = &found.share;
     let (contents, info, data) = (share.contents(), share.info(), share.data());
@@ -160,7 +160,7 @@ mod tests {
     use sharechain::share::Share;
     use std::sync::Arc;
 
-    /// What the reference node said of a share, and the share's bytes as it gave them.
+    /// Answer of the reference node for a share, and the share's bytes.
     const ANSWER: &str = include_str!("../../../../tests/vectors/http/web_share.txt");
     const BYTES: &[u8] = include_bytes!("../../../../tests/vectors/http/web_share_data.bin");
 
@@ -168,7 +168,7 @@ mod tests {
     fn a_share_is_shown_as_the_reference_shows_it() {
         let mut rules = share_rules(&BITCOIN_REGTEST);
         let wanted: Value = serde_json::from_str(ANSWER).unwrap();
-        // The private network that the vectors were recorded on.
+        // Identifier of the private network that the vectors were recorded on.
         rules.identifier = hex::decode_to_array("73696e6574303031").unwrap();
         let contents = sharechain::share::unpack(BYTES, &rules).unwrap();
         let hash = wanted["block"]["hash"].as_str().unwrap();

@@ -11,7 +11,7 @@ use super::{coins, integer};
 use crate::rates::Rates;
 use crate::view::snapshot::Snapshot;
 
-/// Shares that a chain must have before there are statistics.
+/// Minimum length of the chain for statistics, in shares.
 const HEIGHT_MIN: u32 = 10;
 
 /// `/global_stats`.
@@ -25,7 +25,7 @@ pub(super) struct Global {
     network_hashrate: f64,
 }
 
-/// None while the chain is too short to tell, or there is no template.
+/// Returns `None` while the chain is too short, or there is no template.
 pub(super) fn global(snapshot: &Snapshot) -> Option<Global> {
     let (pool, block) = (snapshot.pool.as_ref()?, snapshot.block.as_ref()?);
     (snapshot.chain.height >= HEIGHT_MIN).then_some(Global {
@@ -99,7 +99,7 @@ struct Shares {
     dead: u32,
 }
 
-/// None while the chain is too short to tell, or there is no template.
+/// Returns `None` while the chain is too short, or there is no template.
 pub(super) fn local<'a>(snapshot: &'a Snapshot, rates: &Rates) -> Option<Local<'a>> {
     let (pool, block, local) = (snapshot.pool.as_ref()?, snapshot.block.as_ref()?, &snapshot.local);
     if snapshot.chain.height < HEIGHT_MIN {
@@ -117,7 +117,7 @@ pub(super) fn local<'a>(snapshot: &'a Snapshot, rates: &Rates) -> Option<Local<'
             note: "DEPRECATED",
             nonstale,
             rewarded: nonstale / (1.0 - pool.hour.stale_proportion),
-            // All of them lost makes no rate.
+            // Zero if all shares are stale.
             actual: stale.filter(|stale| *stale < 1.0).map_or(0.0, |stale| nonstale / (1.0 - stale)),
         },
         my_share_counts_in_last_hour: ShareCounts {
@@ -151,7 +151,7 @@ pub(super) fn local<'a>(snapshot: &'a Snapshot, rates: &Rates) -> Option<Local<'
     })
 }
 
-/// One of `/recent_blocks`.
+/// Element of `/recent_blocks`.
 #[derive(Serialize)]
 pub(super) struct RecentBlock {
     ts: u32,
@@ -175,18 +175,18 @@ pub(super) struct StaleRates {
     doa: f64,
 }
 
-/// None while there are no shares.
+/// Returns `None` while there are no shares.
 pub(super) fn stale_rates(snapshot: &Snapshot) -> Option<StaleRates> {
     let stretch = snapshot.pool.as_ref()?.stretch;
     Some(StaleRates { good: stretch.good, orphan: stretch.orphan, doa: stretch.dead })
 }
 
-/// `/web/tree`: the parent of each share of the last generations.
+/// `/web/tree`: the parent of each recent share.
 pub(super) fn tree(snapshot: &Snapshot) -> BTreeMap<String, Option<ShareHash>> {
     snapshot.chain.recent.iter().map(|share| (share.hash.to_string(), share.parent)).collect()
 }
 
-/// `/web/verified`: those of the last generations' shares that fit their ancestors, the newest first.
+/// `/web/verified`: the verified ones of the recent shares, newest first.
 pub(super) fn verified(snapshot: &Snapshot) -> Vec<ShareHash> {
     snapshot.chain.recent.iter().filter(|share| share.is_verified).map(|share| share.hash).collect()
 }

@@ -1,7 +1,7 @@
-//! The pages: files that are embedded as they stand, and one frame that each page's address gets.
+//! The web pages: embedded static files, and one HTML shell that every page's path returns.
 //!
-//! Nothing is built, nothing is fetched from elsewhere, and nothing that the node says becomes markup: `app.js` finds the
-//! page for the address and draws it from `/api/v1`. Beside the `/api/v1` answers there is text for `curl`.
+//! There is no build step, nothing is fetched from other hosts, and no data becomes markup: `app.js` selects the page
+//! for the path and draws it from `/api/v1`. Clients such as `curl` get plain text where they ask for it.
 
 use axum::Router;
 use axum::extract::Path;
@@ -14,17 +14,17 @@ use std::sync::LazyLock;
 
 use super::Sources;
 
-/// What a page may do: show what this node serves, and ask it; nothing else, whatever a stranger's name holds.
+/// Content security policy: pages may load and query only this node, whatever a stranger's name contains.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; \
                       form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
 
-/// The frame of every page.
+/// HTML shell of every page.
 const SHELL: Asset = Asset { kind: "text/html; charset=utf-8", bytes: include_bytes!("assets/shell.html") };
 
 const STYLE: &str = "text/css; charset=utf-8";
 const SCRIPT: &str = "text/javascript; charset=utf-8";
 
-/// A file.
+/// An embedded file.
 #[derive(Debug, Clone, Copy)]
 struct Asset {
     kind: &'static str,
@@ -37,7 +37,7 @@ macro_rules! assets {
     };
 }
 
-/// Files by their paths.
+/// Embedded files by path.
 const ASSETS: &[(&str, Asset)] = assets! {
     "image/svg+xml" => "icon.svg";
     STYLE => "style.css";
@@ -46,16 +46,16 @@ const ASSETS: &[(&str, Asset)] = assets! {
         "views/peers.js", "views/share.js", "views/sharechain.js";
 };
 
-/// Paths that are pages, as `app.js` knows them, beside `/`.
+/// Paths of pages other than `/`, as in `app.js`.
 const PAGES: &[&str] = &["/sharechain", "/share/{hash}", "/miners", "/payouts", "/blocks", "/graphs", "/peers"];
 
-/// Names each file's content.
+/// ETag of each file.
 static TAGS: LazyLock<HashMap<&'static [u8], String>> = LazyLock::new(|| {
     let files = ASSETS.iter().map(|(_, asset)| asset).chain([&SHELL]);
     files.map(|asset| (asset.bytes, format!("\"{}\"", hex::encode(&Sha256::digest(asset.bytes)[..12])))).collect()
 });
 
-/// The routes of pages and of their files.
+/// Returns the router of pages and their files.
 pub(super) fn routes() -> Router<Sources> {
     let mut router = Router::new();
     for path in PAGES {
@@ -70,20 +70,20 @@ pub(super) fn routes() -> Router<Sources> {
         .fallback(get(missing))
 }
 
-/// A page's frame.
+/// Serves the HTML shell.
 pub(super) async fn shell(headers: HeaderMap) -> Response {
     serve(SHELL, &headers, StatusCode::OK)
 }
 
-/// What is not there: a page for readers, a word for programs.
+/// Answers unknown paths: with a page for browsers, with text for programs.
 async fn missing(headers: HeaderMap) -> Response {
     if accepts(&headers, "text/html") {
         return serve(SHELL, &headers, StatusCode::NOT_FOUND);
     }
-    (StatusCode::NOT_FOUND, "there is nothing here\n").into_response()
+    (StatusCode::NOT_FOUND, "no such page\n").into_response()
 }
 
-/// Whether text is wanted rather than a page.
+/// Returns true if the client prefers text to a page.
 pub(super) fn wants_text(headers: &HeaderMap) -> bool {
     accepts(headers, "text/plain") && !accepts(headers, "text/html")
 }
@@ -100,7 +100,7 @@ fn serve(asset: Asset, headers: &HeaderMap, status: StatusCode) -> Response {
         (header::CONTENT_SECURITY_POLICY, POLICY),
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
         (header::REFERRER_POLICY, "no-referrer"),
-        // Asked for again each time, and sent again when it changed: an upgrade is seen at once.
+        // Revalidated on each request, so that an upgrade takes effect at once.
         (header::CACHE_CONTROL, "no-cache"),
         (header::VARY, "Accept"),
         (header::ETAG, tag),
@@ -115,7 +115,7 @@ fn serve(asset: Asset, headers: &HeaderMap, status: StatusCode) -> Response {
     (status, head, asset.bytes).into_response()
 }
 
-/// An address' page.
+/// Page of a payout address.
 pub(super) async fn address(headers: HeaderMap, path: Path<String>, state: axum::extract::State<Sources>) -> Response {
     if wants_text(&headers) { super::address_text(state, path).await } else { shell(headers).await }
 }
