@@ -2,7 +2,7 @@
 
 const BASE = "/api/v1";
 
-/** Why an answer did not come, in words for the reader. */
+/** A failed request, with a message for the reader. */
 export class Trouble extends Error {
   constructor(message, status = 0) {
     super(message);
@@ -23,7 +23,7 @@ export async function get(path) {
   return body;
 }
 
-/** Like `get`, with null for what is not there. */
+/** Same as `get`, but null for 404. */
 export async function find(path) {
   try {
     return await get(path);
@@ -48,7 +48,7 @@ function dispatch(event) {
   for (const handler of listeners.get(event.type) ?? []) handler(data);
 }
 
-/** Listens while the page is visible: a browser has six connections to a node for all of its tabs. */
+/** Subscribes while the page is visible: a browser has six connections to a node for all of its tabs. */
 export function listen() {
   const follow = () => {
     if (document.hidden) {

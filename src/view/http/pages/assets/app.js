@@ -1,4 +1,4 @@
-// Finds the page for the address, loads what it shows, draws it, and draws it again after events of the node.
+// Selects the page for the path, loads its data, draws it, and redraws it after events of the node.
 
 import { h, patch } from "./dom.js";
 import * as api from "./api.js";
@@ -17,7 +17,7 @@ const PAGES = [
   [/^\/peers$/, "peers"],
 ];
 
-/** Pages that stand below another one in the menu. */
+/** Pages that belong to another entry of the menu. */
 const PARENTS = { share: "/sharechain", address: "/miners" };
 
 const main = document.getElementById("main");
@@ -54,7 +54,7 @@ async function start() {
       trouble = null;
     } catch (error) {
       if (!(error instanceof api.Trouble)) throw error;
-      // What was here stays readable.
+      // The old content stays readable.
       trouble = data ? `${error.message} What you see is ${duration(Date.now() / 1000 - loadedAt)} old.` : error.message;
     }
     if (!trouble) loadedAt = Date.now() / 1000;

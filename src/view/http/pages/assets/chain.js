@@ -1,4 +1,4 @@
-// The drawing of the sharechain: time goes to the right, the best chain is straight, what went another way lies beside it.
+// Drawing of the sharechain: time runs to the right, the best chain is straight, forks lie beside it.
 
 import { h, keep } from "./dom.js";
 import { ago, clock, difficulty, short, shortHash } from "./format.js";
@@ -10,7 +10,7 @@ const LANES_MAX = 4;
 const COLOURS = 8;
 const STAR = "0,-7 1.9,-2.4 6.8,-2.1 3,1 4.2,5.8 0,3.2 -4.2,5.8 -3,1 -6.8,-2.1 -1.9,-2.4";
 
-/** A colour for each of the payees with most shares; one for all others. */
+/** Colours of the payees with most shares; one colour for all others. */
 export function colours(shares) {
   const counts = new Map();
   for (const share of shares) counts.set(share.payee, (counts.get(share.payee) ?? 0) + 1);
@@ -57,7 +57,7 @@ function describe(share) {
 
 let seen = null;
 
-/** The drawing as an element. `tip` is the best share's hash, `current` that of the page's own share. */
+/** Returns the drawing as an element. `tip` is the best share's hash, `current` that of the page's own share. */
 export function drawing(shares, tip, current = null) {
   if (shares.length === 0) return h("p", { class: "empty" }, "There is no share yet. The first one appears here as soon as it is found.");
   const lane = lanes(shares);
@@ -90,7 +90,7 @@ export function drawing(shares, tip, current = null) {
     const state = [share.is_block ? " is-block" : "", share.is_verified ? "" : " is-unverified", share.is_best ? "" : " is-stray", isNew ? " is-new" : ""].join("");
     return h("a", { svg: true, "data-key": share.hash, href: `/share/${share.hash}`, class: `share${state}`, tabindex: share.hash === (current ?? tip) ? 0 : -1, "aria-current": share.hash === current ? "true" : null, "aria-label": describe(share), "data-hash": share.hash },
       h("g", { transform: `translate(${x} ${y})` },
-        // Wider than what is seen, for fingers.
+        // Wider than the visible mark, for touch.
         h("rect", { x: -STEP / 2, y: -LANE / 2, width: STEP, height: LANE, fill: "transparent" }),
         share.hash === current ? h("circle", { class: "current-ring", r: r + 7 }) : null,
         share.hash === tip ? h("circle", { class: "tip-ring", r: r + 5.5 }) : null,
@@ -161,7 +161,7 @@ export function drawing(shares, tip, current = null) {
   }
 }
 
-/** Shares of the best chain that get a mark of time: about one in eight. */
+/** Shares of the best chain with a time mark: about one in eight. */
 function ticksOf(shares) {
   return shares.filter((share) => share.is_best && share.height % 8 === 0);
 }
@@ -178,7 +178,7 @@ function legend(shares, colour) {
     h("li", { "data-key": "is-stray" }, mark(h("circle", { r: 5, fill: "none", stroke: "var(--c8)", "stroke-width": 2.4 })), "not on the best chain"));
 }
 
-/** Scrolls to the page's own share, else to the newest, unless the reader went elsewhere. */
+/** Scrolls to the page's own share, else to the newest, unless the reader has scrolled away. */
 export function follow(root) {
   const view = root.querySelector(".chain .view");
   if (!view) return;

@@ -1,10 +1,10 @@
-// Makes elements, and changes what is on the page into what it should be without touching what stays: focus, selection
-// and scrolling survive. All text goes in as text, so names from strangers are never markup.
+// Creates elements, and patches the page without touching unchanged elements, so that focus, selection and scroll
+// position survive. Text is inserted as text nodes, so names from strangers are never markup.
 
 const SVG = "http://www.w3.org/2000/svg";
 const SVG_TAGS = new Set(["svg", "g", "path", "line", "rect", "circle", "text", "title", "polygon", "clipPath", "defs"]);
 
-/** An element: `h("a", {href: "/", onclick: f}, "text", [more, children])`; null and false are left out. */
+/** Creates an element: `h("a", {href: "/", onclick: f}, "text", [more, children])`; null and false are left out. */
 export function h(tag, attributes, ...children) {
   const inSvg = SVG_TAGS.has(tag) || attributes?.svg;
   const element = inSvg ? document.createElementNS(SVG, tag) : document.createElement(tag);
@@ -34,7 +34,7 @@ function dispatch(event) {
   return this.handlers[event.type]?.call(this, event);
 }
 
-/** Makes the children of `parent` those of `wanted`, an array of nodes. */
+/** Patches the children of `parent` into `wanted`, an array of nodes. */
 export function patch(parent, wanted) {
   const keyed = new Map();
   for (const child of parent.children) if (child.dataset?.key) keyed.set(child.dataset.key, child);
@@ -71,7 +71,7 @@ function change(old, node) {
   }
   if (node.keep) return;
   for (const { name } of [...old.attributes]) {
-    // What a reader opened stays open.
+    // Details opened by the reader stay open.
     if (!node.hasAttribute(name) && !(name === "open" && old.nodeName === "DETAILS")) old.removeAttribute(name);
   }
   for (const { name, value } of node.attributes) if (old.getAttribute(name) !== value) old.setAttribute(name, value);
@@ -80,7 +80,7 @@ function change(old, node) {
   patch(old, [...node.childNodes]);
 }
 
-/** Marks an element that is drawn elsewhere: `patch` leaves it alone. */
+/** Marks an element that is drawn by other code: `patch` skips it. */
 export function keep(element) {
   element.keep = true;
   return element;

@@ -1,10 +1,10 @@
-// Numbers as people read them.
+// Formats numbers for display.
 
 import { h } from "./dom.js";
 
 const PREFIXES = ["", "k", "M", "G", "T", "P", "E", "Z"];
 
-/** A number with a prefix: [text, prefix]. */
+/** Formats a number with a prefix: [text, prefix]. */
 export function scaled(number, digits = 3) {
   if (!Number.isFinite(number)) return ["–", ""];
   let index = 0;
@@ -36,14 +36,14 @@ export function percent(proportion, digits = 1) {
   return proportion === null || proportion === undefined ? "–" : `${(proportion * 100).toFixed(digits)}\u00a0%`;
 }
 
-/** Satoshis as coins, all eight digits where they matter. */
+/** Formats satoshis as coins, with all eight digits where they matter. */
 export function coins(satoshi, symbol = "") {
   if (satoshi === null || satoshi === undefined) return "–";
   const text = (satoshi / 1e8).toFixed(8);
   return symbol ? `${text}\u00a0${symbol}` : text;
 }
 
-/** Seconds as words: the two largest units. */
+/** Formats seconds in the two largest units. */
 export function duration(seconds) {
   if (seconds === null || seconds === undefined || !Number.isFinite(seconds)) return "–";
   const units = [["year", "years", 31557600], ["day", "days", 86400], ["h", "h", 3600], ["min", "min", 60], ["s", "s", 1]];
@@ -62,7 +62,7 @@ export function count(number) {
   return number === null || number === undefined ? "–" : Number(number).toLocaleString("en").replaceAll(",", "\u202f");
 }
 
-/** How many of something, with the right word. */
+/** Formats a count with its noun in singular or plural. */
 export function many(number, one, more = `${one}s`) {
   return `${count(number)} ${number === 1 ? one : more}`;
 }
@@ -75,7 +75,7 @@ export function date(seconds) {
   return `${when.getFullYear()}-${pad(when.getMonth() + 1)}-${pad(when.getDate())} ${pad(when.getHours())}:${pad(when.getMinutes())}:${pad(when.getSeconds())}`;
 }
 
-/** An element that says how long ago something was, and keeps saying it. */
+/** Creates an element that shows the time since an event, and is kept up to date. */
 export function ago(seconds, suffix = " ago") {
   if (!seconds) return "–";
   return h("time", { datetime: new Date(seconds * 1000).toISOString(), title: date(seconds), "data-ago": seconds, "data-suffix": suffix }, agoText(seconds, suffix));
@@ -93,12 +93,12 @@ export function refreshAgo(root = document) {
   }
 }
 
-/** A long name shortened in the middle. */
+/** Shortens a long name in the middle. */
 export function short(text, head = 8, tail = 6) {
   return text && text.length > head + tail + 3 ? `${text.slice(0, head)}…${text.slice(-tail)}` : (text ?? "–");
 }
 
-/** A share's hash without the zeros that all of them begin with. */
+/** Shortens a share's hash, without its leading zeros. */
 export function shortHash(hash) {
   const digits = (hash ?? "").replace(/^0+/, "");
   return digits ? `…${digits.slice(0, 8)}` : "–";

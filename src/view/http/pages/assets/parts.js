@@ -1,11 +1,11 @@
-// What several pages show in the same way: tiles, tables, notices, links.
+// Components shared by pages: tiles, tables, notices, links.
 
 import { h } from "./dom.js";
 import { ago, percent, short, shortHash } from "./format.js";
 
 export const addressLink = (address, text = short(address, 10, 6)) => h("a", { class: text === address ? "mono break" : "mono nowrap", href: `/address/${encodeURIComponent(address)}`, title: address }, text);
 
-/** All of an address where there is room for it. */
+/** The whole address where there is room for it. */
 export const wholeAddressLink = (address) => addressLink(address, [h("span", { class: "if-wide" }, address), h("span", { class: "if-narrow" }, short(address, 8, 5))]);
 
 export const shareLink = (hash, text = shortHash(hash)) => (hash ? h("a", { class: "mono nowrap", href: `/share/${hash}`, title: hash }, text) : "–");
@@ -28,7 +28,7 @@ export function facts(rows) {
   return h("dl", { class: "facts" }, rows.filter((row) => row && row[1] !== null && row[1] !== undefined).map(([name, ...value]) => [h("dt", null, name), h("dd", null, value)]));
 }
 
-/** A bar that shows a proportion of one; its number stands beside it. */
+/** A bar that shows a fraction, beside its number. */
 export function bar(proportion, kind = 0) {
   const width = Math.max(0, Math.min(1, proportion || 0)) * 100;
   return h("svg", { class: "bar-of", viewBox: "0 0 100 7", preserveAspectRatio: "none", "aria-hidden": "true" },
@@ -38,8 +38,8 @@ export function bar(proportion, kind = 0) {
 const sorts = new Map();
 
 /**
- * A table that can be sorted. `columns`: {label, of(row) → what is shown, by(row) → what is sorted by, num, head}.
- * Sorted ones are remembered by `id` while the page is open.
+ * A sortable table. `columns`: {label, of(row) → cell, by(row) → sort key, num, head}.
+ * The sort order is remembered by `id` while the page is open.
  */
 export function table(id, caption, columns, rows, more = {}) {
   if (rows.length === 0) return h("p", { class: "empty" }, more.empty ?? "None.");
@@ -72,13 +72,13 @@ function compare(one, other) {
 
 export const heading = (title, lede) => [h("h1", null, title), lede ? h("p", { class: "lede" }, lede) : null];
 
-/** A proportion that should be small: green, amber, red. */
+/** Tone of a fraction that should be small: green, amber, red. */
 export function tone(proportion, warn, bad) {
   if (proportion === null || proportion === undefined) return "";
   return proportion >= bad ? "bad" : proportion >= warn ? "warn" : "";
 }
 
-/** A value between two bounds on a scale: what it is, and where it most likely lies. */
+/** A value and its confidence interval on a scale. */
 export function range({ value, low, high }, from, to, label) {
   const x = (number) => ((Math.max(from, Math.min(to, number)) - from) / (to - from)) * 200;
   return h("svg", { class: "range", viewBox: "0 0 200 20", preserveAspectRatio: "none", role: "img", "aria-label": label },

@@ -1,4 +1,4 @@
-// Plots series over time, with a cross that reads values and a brush that zooms.
+// Plots series over time, with a crosshair that shows values and a brush that zooms.
 
 import { h, keep } from "./dom.js";
 import { date, scaled } from "./format.js";
@@ -10,7 +10,7 @@ const BOTTOM = 22;
 
 let pen = null;
 
-/** Pixels that a label takes in the style sheet's font. */
+/** Width of a label in the style sheet's font, in pixels. */
 function widthOf(text) {
   if (!pen) {
     pen = document.createElement("canvas").getContext("2d");
@@ -19,7 +19,7 @@ function widthOf(text) {
   return pen.measureText(text).width;
 }
 
-/** Round numbers for an axis from 0 to `most`. */
+/** Returns round numbers for an axis from 0 to `most`. */
 export function ticks(most, count = 4) {
   if (!(most > 0)) return [0, 1];
   const rough = most / count;
@@ -40,10 +40,10 @@ function timeTicks(from, to, width) {
   return found.map((at) => [at, step >= 86400 ? date(at).slice(5, 10) : to - from > 86400 ? `${date(at).slice(8, 10)}. ${date(at).slice(11, 16)}` : date(at).slice(11, 16)]);
 }
 
-/** The same for satoshis, of which there is no part. */
+/** Same as `ticks` for satoshis, which have no fractions. */
 const amountTicks = (most) => (most > 0 ? ticks(Math.max(4, most)) : [0, 1e8]);
 
-/** What the axis says at its marks: amounts in coins, with the digits that they need. */
+/** Labels of an axis: amounts in coins, with as many digits as needed. */
 export function axisLabels(marks, unit) {
   if (unit !== "satoshi") return marks.map((value) => (value === 0 ? "0" : reading(value, unit)));
   const step = marks[1] - marks[0];
@@ -51,7 +51,7 @@ export function axisLabels(marks, unit) {
   return marks.map((value) => (value === 0 ? "0" : (value / 1e8).toFixed(digits)));
 }
 
-/** Values with their unit: bytes and hashes get prefixes. */
+/** Formats a value with its unit: bytes and hashes get prefixes. */
 export function reading(value, unit) {
   if (value === null || value === undefined) return "–";
   if (unit === "satoshi") return `${(value / 1e8).toFixed(8)}`;
@@ -65,7 +65,7 @@ export function reading(value, unit) {
 
 /**
  * The plot. `graph`: {times, series: [{name, values}], unit, bin_seconds}, oldest first. `more`: {from, to, width, height, zoom(from, to), label}.
- * Several series lie on top of each other when `more.stacked`.
+ * Series are stacked if `more.stacked`.
  */
 export function plot(graph, more) {
   const { from, to, width } = more;
@@ -96,7 +96,7 @@ export function plot(graph, more) {
     h("line", { class: "grid", x1: left, x2: left + inner, y1: y(value), y2: y(value) }),
     h("text", { x: left - 7, y: y(value) + 4, "text-anchor": "end" }, labels[at])));
   const times = timeTicks(from, to, inner).map(([time, text]) => {
-    // One at the right end would stand beyond it.
+    // A label at the right end would exceed the width.
     const middle = Math.min(x(time), width - Math.ceil(widthOf(text) / 2));
     return h("text", { x: middle, y: height - 5, "text-anchor": "middle" }, text);
   });
@@ -143,7 +143,7 @@ export function plot(graph, more) {
 
   function leave(event) {
     const root = event.currentTarget;
-    // On the element, for a new drawing of it has new handlers.
+    // Kept on the element, as a redraw has new handlers.
     root.pressed = null;
     root.querySelector(".cross").setAttribute("visibility", "hidden");
     root.querySelector(".brush").setAttribute("visibility", "hidden");

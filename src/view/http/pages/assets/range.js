@@ -1,17 +1,17 @@
-// The range that graphs open on: the shortest that covers all that was measured.
+// Default range of graphs: the shortest that covers all measurements.
 
 import * as api from "./api.js";
 
-/** Views by the names of their ranges. */
+/** Names of the views' ranges. */
 export const RANGES = { last_hour: "hour", last_day: "day", last_week: "week", last_month: "month", last_year: "year" };
 
-/** How long a choice stands while a page stays open. */
+/** Lifetime of a choice while a page stays open. */
 const CHOICE_MS = 60000;
 
 let chosen = null;
 let chosenAt = 0;
 
-/** The shortest of `views` (shortest first) that covers all values of `graphs`, one source in each view. */
+/** Returns the shortest of `views` (shortest first) that covers all values of `graphs`, one source in each view. */
 export function covering(views, graphs, now) {
   const ends = graphs.flatMap((graph) => graph.times
     .filter((_, at) => graph.series.some((series) => series.values[at] !== null))
@@ -24,12 +24,12 @@ export function covering(views, graphs, now) {
 async function choose() {
   const { views } = await api.get("/graphs");
   const sorted = [...views].sort((one, other) => one.seconds - other.seconds);
-  // Measured with and without miners.
+  // Memory is measured with and without miners.
   const graphs = await Promise.all(sorted.map((one) => api.get(`/graphs/memory_usage/${one.view}?limit=1`)));
   return covering(sorted, graphs, Date.now() / 1000);
 }
 
-/** The view that a graph opens on. */
+/** Returns the default view of a graph. */
 export function opening() {
   if (Date.now() - chosenAt > CHOICE_MS) {
     chosenAt = Date.now();

@@ -1,4 +1,4 @@
-// One payout address: what its workers do, what it earns, what is wrong.
+// One payout address: workers, earnings, warnings.
 
 import { h } from "../dom.js";
 import * as api from "../api.js";
@@ -9,7 +9,7 @@ import { RANGES, opening } from "../range.js";
 import { marks } from "./sharechain.js";
 import { connectionColumns, workerColumns } from "./miners.js";
 
-/** What the refusals of submissions are called here, and what helps. */
+/** Texts for the reasons of refused submissions, and advice. */
 const REASONS = {
   job_not_found: "for an unknown job", duplicate: "sent twice", low_difficulty: "below the difficulty", bad_ntime: "with a wrong time",
   bad_version: "with forbidden version bits", bad_nonce: "with a malformed nonce", bad_extranonce2: "with a malformed extranonce2", not_subscribed: "before subscribing",

@@ -1,4 +1,4 @@
-// Blocks that the pool found, and how each reached the network.
+// The pool's found blocks, and their routes to the network.
 
 import { h } from "../dom.js";
 import * as api from "../api.js";

@@ -14,9 +14,9 @@ const RELOAD_MS = 12000;
 
 export default function graphs({ redraw, reload }) {
   const asked = new URLSearchParams(location.search).get("view");
-  // The one that covers what was measured, until a reader chooses.
+  // The default view until the reader chooses one.
   let view = Object.hasOwn(RANGES, asked) ? asked : null;
-  // What of it is shown, seconds since 1970; all of it while null.
+  // Visible part, in seconds since 1970; null for all.
   let zoom = null;
   let views = [];
   setInterval(reload, RELOAD_MS);

@@ -1,4 +1,4 @@
-// Who mines at this node.
+// Miners of this node.
 
 import { h } from "../dom.js";
 import * as api from "../api.js";
@@ -50,7 +50,7 @@ export function workerColumns(links) {
   ];
 }
 
-/** Open connections: what a device calls itself, and how it does since it came. */
+/** Open connections: user agent, and results since the connection began. */
 export function connectionColumns() {
   return [
     { label: "Worker", head: true, class: "break", of: (row) => [nameOf({ name: row.worker, address: row.address }), " ", healthBadge(row)], by: (row) => row.worker },
@@ -67,13 +67,13 @@ export function connectionColumns() {
 
 const HEALTH = { new: ["new", ""], late: ["late", "is-warn"], refused: ["refused", "is-bad"], silent: ["silent", "is-bad"], too_small: ["device too small", "is-bad"] };
 
-/** What is wrong with a worker; nothing when nothing is. */
+/** Badge for a worker's problem; none for a healthy one. */
 function healthBadge(row) {
   const [text, tone] = HEALTH[row.health] ?? [null];
   return text ? h("span", { title: row.warning }, badge(text, tone)) : null;
 }
 
-/** What comes after the address in a worker's name. */
+/** Part of a worker's name after the address. */
 function nameOf(row) {
   if (!row.address) return row.name;
   const rest = row.name.slice(row.address.length);

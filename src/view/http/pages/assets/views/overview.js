@@ -1,4 +1,4 @@
-// The first screen: is it working, what do I earn, what is wrong.
+// First page: state, earnings, warnings.
 
 import { h } from "../dom.js";
 import * as api from "../api.js";
@@ -11,7 +11,7 @@ import { RANGES, opening } from "../range.js";
 const SHARES = 120;
 const ICONS = { good: "M5 12.5l4.5 4.5L19 7.5", warn: "M12 6v7.5M12 17.2v.6", bad: "M7 7l10 10M17 7L7 17" };
 
-/** How long the small lines are shown before they are asked for again. */
+/** Refresh interval of the sparklines. */
 const LINES_MS = 60000;
 
 export default function overview() {

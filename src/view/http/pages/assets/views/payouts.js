@@ -1,4 +1,4 @@
-// What the next block would pay, and to which addresses.
+// Payouts of the next block.
 
 import { h } from "../dom.js";
 import * as api from "../api.js";

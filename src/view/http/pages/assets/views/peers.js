@@ -1,4 +1,4 @@
-// Other nodes, and who is kept away.
+// Peers and bans.
 
 import * as api from "../api.js";
 import { h } from "../dom.js";

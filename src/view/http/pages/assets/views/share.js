@@ -1,4 +1,4 @@
-// One share, and what is around it.
+// One share, its neighbours and its block.
 
 import { h } from "../dom.js";
 import * as api from "../api.js";

@@ -1,4 +1,4 @@
-// The whole drawing, and the shares as a table.
+// The drawing of the newest shares, and the same shares as a table.
 
 import { h } from "../dom.js";
 import * as api from "../api.js";
