@@ -80,7 +80,7 @@ pub struct Sources {
     pub shares: Finder,
     /// Handle to the share chain, for its events.
     pub chain: chain::Handle,
-    /// Handle to the P2P task; `None` if this node has no peers.
+    /// Handle to the P2P task; `None` if this node takes no part in the pool's network.
     pub p2p: Option<peers::Handle>,
     /// Folder of custom pages.
     pub web_static: Option<PathBuf>,
