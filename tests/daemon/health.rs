@@ -1,4 +1,4 @@
-//! The daemon's condition: troubles told in one line, gone and back.
+//! Condition of the daemon: problems reported in one line, outages and recovery.
 
 use crate::support::{LIMIT, config, login, start, start_in};
 use p2pool::bitcoind::daemon::Config;
@@ -10,7 +10,7 @@ use tempfile::TempDir;
 use test_support::{Bitcoind, Fault, HttpProxy, mine_blocks, payout_address};
 use tokio::time::timeout;
 
-/// Short, so that the tests are.
+/// Short, to keep the tests fast.
 const GONE_AFTER: Duration = Duration::from_secs(3);
 
 #[tokio::test(flavor = "multi_thread")]

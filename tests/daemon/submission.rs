@@ -1,4 +1,4 @@
-//! Found blocks: every route by itself, every fate, and a block that outlives a crash.
+//! Found blocks: every route by itself, every outcome, and a block that survives a crash.
 
 use crate::support::{
     Backend, LIMIT, config, config_without_p2p, journalled, mine, mine_paying, start, start_in, wait_for,
@@ -14,7 +14,7 @@ use std::path::Path;
 use std::time::Duration;
 use test_support::{Bitcoind, Fault, HttpProxy, mine_blocks, payout_address};
 
-/// A back end whose RPC works for everything but `submitblock`.
+/// Back end whose RPC works for everything but `submitblock`.
 async fn start_with_p2p_alone(daemon: &Bitcoind) -> (Backend, HttpProxy) {
     let proxy = HttpProxy::start(daemon.rpc_port());
     proxy.fail("submitblock", Fault::Cut);
@@ -23,7 +23,7 @@ async fn start_with_p2p_alone(daemon: &Bitcoind) -> (Backend, HttpProxy) {
     (backend, proxy)
 }
 
-/// The last outcome told of `route`.
+/// Last reported outcome of `route`.
 fn word_of(told: &[(Option<&'static str>, Outcome)], route: Option<&str>) -> Option<Outcome> {
     told.iter().rev().find(|(of, _)| *of == route).map(|(_, outcome)| outcome.clone())
 }
@@ -91,7 +91,7 @@ async fn a_lost_answer_of_submitblock_is_asked_for_again() {
     backend.stop().await;
 }
 
-/// A block that pays more than it may.
+/// Block that pays more than allowed.
 async fn greedy(backend: &mut Backend) -> FoundBlock {
     let template = backend.template(|_| true).await;
     mine_paying(&template, 1, template.coinbase_value + 1)
@@ -104,7 +104,7 @@ async fn a_block_that_breaks_a_rule_is_rejected_in_the_daemons_words_and_kept() 
     backend.health(|health| health.p2p_connected).await;
     let block = greedy(&mut backend).await;
     let told = backend.submit(&block).await;
-    // Whichever route comes first is told the reason; RPC may then only hear that the block is known to be bad.
+    // The first route gets the reason; RPC may then only report that the block is known to be bad.
     let Some(Outcome::Rejected(reason)) = word_of(&told, None) else { panic!("{told:?}") };
     assert!(["bad-cb-amount", "duplicate-invalid"].contains(&reason.as_str()), "{told:?}");
     wait_for("the block kept", || journalled(backend.data_dir.path(), ".rejected").len() == 1).await;
@@ -112,7 +112,7 @@ async fn a_block_that_breaks_a_rule_is_rejected_in_the_daemons_words_and_kept() 
     backend.stop().await;
 }
 
-/// Waits for a report on `block` that `wanted` agrees to; gives everything that was reported until then.
+/// Waits for a report on `block` accepted by `wanted`; returns all reports up to it.
 async fn reports_until(
     backend: &mut Backend,
     block: &FoundBlock,
@@ -138,7 +138,7 @@ async fn p2p_alone_never_rejects_a_block_and_submitblocks_answer_does() {
     let (mut backend, proxy) = start_with_p2p_alone(&daemon).await;
     let block = greedy(&mut backend).await;
     backend.handle.blocks.send(block.clone()).await.unwrap();
-    // bitcoind hangs up on it each time.
+    // bitcoind closes the connection each time.
     let mut attempts = 0;
     while attempts < 7 {
         let report = tokio::time::timeout(LIMIT, backend.reports.recv()).await.expect("tried on").unwrap();
@@ -167,7 +167,7 @@ async fn a_block_that_comes_second_is_shown_as_stale_and_lands_when_the_first_is
         assert_eq!(daemon.best_block_hash(), first);
         wait_for("the block noted", || journalled(backend.data_dir.path(), ".stale").len() == 1).await;
         daemon.call("invalidateblock", json!([first]));
-        // Once a minute otherwise.
+        // Without this request, once a minute.
         backend.handle.resubmitter.resubmit(late.hash).await.unwrap();
         let told = backend.fate(&late).await;
         assert_eq!(word_of(&told, None), Some(Outcome::Accepted), "{told:?}");
@@ -206,7 +206,7 @@ async fn a_stale_block_is_given_up_when_its_competitor_is_a_hundred_deep() {
     backend.template(|template| template.height == 102).await;
     backend.handle.resubmitter.resubmit(late.hash).await.unwrap();
     reports_until(&mut backend, &late, LIMIT, |told| *told == (Some("rpc"), Outcome::Stale)).await;
-    // It is not on its way any more: a request begins anew with its file.
+    // It is no longer being submitted: a request starts again from its file.
     wait_for("an end of it", || journalled(backend.data_dir.path(), ".stale").len() == 1).await;
     tokio::time::sleep(Duration::from_millis(200)).await;
     backend.handle.resubmitter.resubmit(late.hash).await.unwrap();
@@ -215,7 +215,7 @@ async fn a_stale_block_is_given_up_when_its_competitor_is_a_hundred_deep() {
     backend.stop().await;
 }
 
-/// Which ways a back end has to its daemon.
+/// Routes from a back end to its daemon.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Ways {
     Both,
@@ -223,19 +223,19 @@ enum Ways {
     RpcAlone,
 }
 
-/// How the daemon comes to lack the parent of a block.
+/// Cause of the missing parent of a block.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Lack {
-    /// It runs on an older data directory, as after a power cut or from a backup.
+    /// The daemon runs on an older data directory, as after a power cut or from a backup.
     Older,
     /// The parent was invalidated, and is reconsidered.
     Invalidated,
 }
 
-/// Longer than three times what made an earlier version give a block up.
+/// Longer than three times the period after which an earlier version gave a block up.
 const WITHOUT_PARENT: Duration = Duration::from_secs(75);
 
-/// A block is found on a parent that the daemon then lacks for [`WITHOUT_PARENT`]; it lands once the parent is back.
+/// Finds a block on a parent that the daemon then lacks for [`WITHOUT_PARENT`]; it is accepted once the parent is back.
 async fn lands_after_its_parent(ways: Ways, lack: Lack) {
     let mut daemon = Bitcoind::start();
     mine_blocks(&daemon, 5, &payout_address(9).script_pubkey());
@@ -294,7 +294,7 @@ fn copy(from: &Path, to: &Path) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_block_waits_for_its_parent_for_as_long_as_it_takes() {
-    // Side by side, as they mostly wait.
+    // Concurrently, as they mostly wait.
     let cases = [
         (Ways::Both, Lack::Older),
         (Ways::P2pAlone, Lack::Older),
@@ -337,7 +337,7 @@ async fn a_block_found_while_the_daemon_hangs_lands_after_our_restart() {
     backend.health(|health| health.p2p_connected).await;
     let block = mine(&*backend.template(|_| true).await, 1);
     daemon.pause();
-    // The signal reaches a busy machine's threads in its own time.
+    // The signal may take a moment on a busy machine.
     tokio::time::sleep(Duration::from_millis(500)).await;
     backend.handle.blocks.send(block.clone()).await.unwrap();
     wait_for("the block on disk", || journalled(backend.data_dir.path(), ".block").len() == 1).await;
@@ -397,7 +397,7 @@ async fn a_hanging_daemon_delays_no_stop() {
     let mut backend = start(config(&daemon)).await;
     backend.health(|health| health.p2p_connected).await;
     let mut block = mine(&*backend.template(|_| true).await, 1);
-    // More than the sockets' buffers hold; nobody will look at it.
+    // More than the sockets' buffers hold, and never read.
     block.bytes = vec![0; 20_000_000].into();
     daemon.pause();
     backend.handle.blocks.send(block).await.unwrap();

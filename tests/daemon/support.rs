@@ -1,4 +1,4 @@
-//! What the daemon tests share: a started back end, blocks mined by hand, and waiting with a limit.
+//! Shared by the daemon tests: a running back end, blocks mined by hand, and waiting with a time limit.
 
 use bitcoin::absolute::LockTime;
 use bitcoin::block::{Header, Version};
@@ -27,10 +27,10 @@ use test_support::{Bitcoind, free_port, payout_address};
 use tokio::sync::broadcast;
 use tokio::time::timeout;
 
-/// Everything here takes well under a second on an idle machine.
+/// Every wait takes well under a second on an idle machine.
 pub(crate) const LIMIT: Duration = Duration::from_secs(30);
 
-/// A back end and what keeps it running.
+/// Back end with the handles that keep it running.
 pub(crate) struct Backend {
     pub(crate) handle: Handle,
     pub(crate) tasks: Tasks,
@@ -38,7 +38,7 @@ pub(crate) struct Backend {
     pub(crate) data_dir: Arc<TempDir>,
 }
 
-/// Reaches `daemon` by its cookie, as a node on the same machine would.
+/// Connects to `daemon` by its cookie, as a node on the same machine would.
 pub(crate) fn config(daemon: &Bitcoind) -> Config {
     let path = daemon.data_dir().join("bitcoin.conf");
     std::fs::write(&path, "# the cookie is beside me\n").unwrap();
@@ -50,7 +50,7 @@ pub(crate) fn config(daemon: &Bitcoind) -> Config {
     }
 }
 
-/// As [`config`], with a P2P port where nobody listens.
+/// As [`config`], with a P2P port without a listener.
 pub(crate) fn config_without_p2p(daemon: &Bitcoind) -> Config {
     Config { p2p_port: Some(free_port()), ..config(daemon) }
 }
@@ -66,7 +66,7 @@ pub(crate) async fn start(config: Config) -> Backend {
 pub(crate) async fn start_in(config: Config, network: &'static Network, data_dir: Arc<TempDir>) -> Backend {
     let tasks = Tasks::new();
     let journal_dir = DataDir::open(data_dir.path(), network).unwrap();
-    // A back end that was just stopped may hold it for another instant.
+    // A back end that was just stopped may hold it for another moment.
     tokio::spawn(journal_dir.clone().take_over());
     let journal = Journal::open(&journal_dir, DiskHealth::new()).unwrap();
     let handle = daemon::start(config, network, journal, &tasks).await.unwrap();
@@ -75,7 +75,7 @@ pub(crate) async fn start_in(config: Config, network: &'static Network, data_dir
 }
 
 impl Backend {
-    /// The first template, or the next that `wanted` agrees to.
+    /// Waits for a template accepted by `wanted`, starting with the current one.
     pub(crate) async fn template(&mut self, wanted: impl Fn(&Template) -> bool) -> Arc<Template> {
         let fits = |template: &Option<Arc<Template>>| template.as_ref().is_some_and(|one| wanted(one));
         let found = timeout(LIMIT, self.handle.templates.wait_for(fits)).await;
@@ -90,12 +90,12 @@ impl Backend {
         }
     }
 
-    /// The trouble that is told, once there is one with `part` in it.
+    /// Waits for a reported problem that contains `part`.
     pub(crate) async fn trouble(&mut self, part: &str) -> String {
         self.health(|health| health.trouble.as_ref().is_some_and(|text| text.contains(part))).await.trouble.unwrap()
     }
 
-    /// Submits and gives the outcomes that were told until the final one: by route, and the final one last.
+    /// Submits, and returns the reported outcomes up to the final one: by route, with the final one last.
     pub(crate) async fn submit(&mut self, block: &FoundBlock) -> Vec<(Option<&'static str>, Outcome)> {
         self.handle.blocks.send(block.clone()).await.unwrap();
         self.fate(block).await
@@ -115,7 +115,7 @@ impl Backend {
 
     pub(crate) async fn stop(self) -> Arc<TempDir> {
         let started = Instant::now();
-        // Submission ends with the last who could send a block.
+        // Submission ends when the last sender of blocks is dropped.
         drop(self.handle);
         assert!(self.tasks.drain(Duration::from_secs(5)).await, "a task did not end");
         assert!(started.elapsed() < Duration::from_secs(2), "stopping took {:?}", started.elapsed());
@@ -138,12 +138,12 @@ pub(crate) async fn wait_for(what: &str, mut holds: impl FnMut() -> bool) {
     }
 }
 
-/// A valid block on `template`. `seed` makes it another block than that of another seed.
+/// Valid block on `template`; different for each `seed`.
 pub(crate) fn mine(template: &Template, seed: u8) -> FoundBlock {
     mine_paying(template, seed, template.coinbase_value)
 }
 
-/// As [`mine`], paying `value` whether allowed or not.
+/// As [`mine`], but pays `value` even if it is too much.
 pub(crate) fn mine_paying(template: &Template, seed: u8, value: u64) -> FoundBlock {
     let script = payout_address(seed).script_pubkey();
     let mut output = vec![TxOut { value: Amount::from_sat(value), script_pubkey: script }];

@@ -1,4 +1,4 @@
-//! Templates: that they come, are followed, and can be mined on.
+//! Block templates: they arrive, are updated, and can be mined on.
 
 use crate::support::{LIMIT, config, config_without_p2p, mine, start, start_in};
 use bitcoin::block::Header;
@@ -13,7 +13,7 @@ use tempfile::TempDir;
 use test_support::{Bitcoind, Fault, HttpProxy, Spender, mine_blocks, payout_address};
 use tokio::time::timeout;
 
-/// Well below the regular poll's 15 s, so that only the quick ways can keep it.
+/// Well below the regular poll's 15 s, so that only the faster ways can meet it.
 const QUICK: Duration = Duration::from_secs(5);
 
 #[tokio::test(flavor = "multi_thread")]
@@ -24,7 +24,7 @@ async fn a_block_heard_over_p2p_brings_a_new_template_at_once() {
     backend.health(|health| health.p2p_connected).await;
     let first = backend.template(|_| true).await;
     assert_eq!(first.height, 1);
-    // Let the poll that the connection itself brings pass.
+    // Wait out the poll caused by the connection itself.
     tokio::time::sleep(Duration::from_secs(1)).await;
     let calls = proxy.calls("getblocktemplate");
     let mined = mine_blocks(&daemon, 1, &payout_address(1).script_pubkey())[0];
@@ -32,7 +32,7 @@ async fn a_block_heard_over_p2p_brings_a_new_template_at_once() {
     backend.template(|template| template.previous_block == mined).await;
     assert!(started.elapsed() < QUICK);
     println!("new template {:?} after the block", started.elapsed());
-    // The long poll that was answered is one new call; the news is the other.
+    // The long poll that returned is one new call; the announcement is the other.
     crate::support::wait_for("a call besides the long poll", || proxy.calls("getblocktemplate") >= calls + 2).await;
     assert!(started.elapsed() < QUICK);
     backend.stop().await;
@@ -100,7 +100,7 @@ async fn a_wallets_labelled_address_is_taken_again_and_a_new_one_only_made_once(
     let daemon = Bitcoind::start();
     let proxy = HttpProxy::start(daemon.rpc_port());
     let config = Config { rpc_port: Some(proxy.port()), ..config(&daemon) };
-    // The daemon of these tests is built without a wallet, so its answers are told to the proxy.
+    // The daemon of these tests has no wallet, so the proxy provides its responses.
     let answer = |status, result: Value, error: Value| {
         Fault::Answer(status, json!({"result": result, "error": error, "id": 1}).to_string())
     };
@@ -119,7 +119,7 @@ async fn a_wallets_labelled_address_is_taken_again_and_a_new_one_only_made_once(
 
 #[tokio::test(flavor = "multi_thread")]
 async fn signet_gives_templates_too() {
-    // A private signet that anybody may sign: the public one's would need its chain.
+    // A private signet without a signing key: the public one would need its chain.
     let daemon = Bitcoind::start_with(&["-chain=signet", "-signetchallenge=51"]);
     let mut backend = start_in(config(&daemon), &BITCOIN_SIGNET, Arc::new(TempDir::new().unwrap())).await;
     let template = backend.template(|_| true).await;

@@ -1,4 +1,4 @@
-//! A node with a daemon, a miner and an honest peer in a network of its own, and strangers at addresses of their own.
+//! A node with a daemon, a miner and an honest peer in its own network, and attackers with their own addresses.
 
 use bitcoin::hashes::Hash;
 use sharechain::chain::Sharechain;
@@ -15,32 +15,32 @@ use test_support::{
     wait_until,
 };
 
-/// How long the node may take for what it does at once, on a loaded machine.
+/// Time limit for immediate reactions of the node, on a loaded machine.
 pub(crate) const AT_ONCE: Duration = Duration::from_secs(5);
 
-/// Whose miner it is, and the node's own.
+/// Payout address of the miner and of the node.
 const PAYEE: &str = "tb1qqyqszqgpqyqszqgpqyqszqgpqyqszqgpw0yxjz";
 
-/// What an attempt costs.
+/// Metric that counts offences.
 pub(crate) const OFFENCES: &str = "p2p_offences_total";
 
-/// The network of `tests/networks/easy.toml`.
+/// Network of `tests/networks/easy.toml`.
 static EASY: LazyLock<Network> =
     LazyLock::new(|| coin::from_toml(include_str!("../networks/easy.toml")).expect("the tests' own file is a network"));
 
-/// The node and everybody who is honest.
+/// The node and all honest participants.
 #[derive(Debug)]
 pub(crate) struct Arena {
     pub(crate) daemon: Bitcoind,
     pub(crate) node: Node,
     miner: StratumClient,
     user: String,
-    /// An honest peer, connected from the beginning.
+    /// Honest peer, connected from the start.
     pub(crate) friend: PeerClient,
 }
 
-/// Runs a case, and checks afterwards that miner and honest peer are served as before. Nothing runs where the tests' user
-/// has opted out of namespaces.
+/// Runs a case, and checks afterwards that miner and honest peer are served as before. Skips it if the user has opted
+/// out of namespaces.
 pub(crate) fn arena(args: &[&str], case: impl FnOnce(&mut Arena) + Send) {
     let Some(namespace) = Namespace::new() else { return };
     namespace.ip(&["address", "add", "9.0.0.1/8", "dev", "lo"]);
@@ -61,14 +61,14 @@ impl Arena {
             .pool_address(SocketAddr::from(([9, 0, 0, 1], 9333)))
             .args(args)
             .start();
-        // The hardest difficulty, which the node lowers to that of a share: all that the miner finds are shares.
+        // The highest difficulty, which the node lowers to that of a share: all of the miner's solutions are shares.
         let user = format!("{PAYEE}.rig+1e9");
         let miner = StratumClient::ready(node.worker_port(), &user);
         let friend = meet(&node);
         Self { daemon, node, miner, user, friend }
     }
 
-    /// Another node with the same daemon at 9.0.0.`host`, connected to the one at `peer`.
+    /// Starts another node with the same daemon at 9.0.0.`host`, connected to the one at `peer`.
     pub(crate) fn neighbour(&self, host: u8, peer: SocketAddr) -> Node {
         let file: PathBuf = [env!("CARGO_MANIFEST_DIR"), "tests", "networks", "easy.toml"].iter().collect();
         NodeBuilder::new(env!("CARGO_BIN_EXE_p2pool"), &self.daemon)
@@ -80,7 +80,7 @@ impl Arena {
             .start()
     }
 
-    /// After a restart of the node, miner and honest peer are connected again.
+    /// Waits until miner and honest peer are connected again, after a restart of the node.
     pub(crate) fn meet_again(&mut self) {
         self.miner = StratumClient::ready(self.node.worker_port(), &self.user);
         self.friend = meet(&self.node);
@@ -90,27 +90,27 @@ impl Arena {
         EASY.prefix
     }
 
-    /// A connection from the address of stranger `number`, on which nothing is said yet.
+    /// Connects from the address of attacker `number`, without sending anything.
     pub(crate) fn stranger(&self, number: u8) -> PeerClient {
         PeerClient::connect_from(address_of(number), self.node.pool_address(), EASY.prefix)
             .expect("the node listens for peers")
     }
 
-    /// A connection from the address of stranger `number`, through with the handshake.
+    /// Connects from the address of attacker `number`, and completes the handshake.
     pub(crate) fn acquaintance(&self, number: u8) -> PeerClient {
         let mut stranger = self.stranger(number);
         stranger.shake_hands(&Hello::default());
         stranger
     }
 
-    /// The sum of a metric's series.
+    /// Sum of a metric's series.
     pub(crate) fn metric(&self, name: &str) -> f64 {
         metric_value(&self.node.metrics(), name).unwrap_or(0.0)
     }
 
-    /// The miner finds a share and gets work on top of it.
+    /// Has the miner find a share, and waits for work on top of it.
     pub(crate) fn mine(&mut self) -> ShareHash {
-        // Work on top of a stranger's share comes a moment after the share.
+        // Work on top of a peer's share comes a moment after the share.
         std::thread::sleep(Duration::from_millis(100));
         self.miner.poll();
         let job = self.miner.job();
@@ -121,17 +121,17 @@ impl Arena {
         ShareHash(found.hash.to_byte_array())
     }
 
-    /// The miner finds so many shares. The last is the best.
+    /// Has the miner find this many shares. The last is the best.
     pub(crate) fn mine_many(&mut self, count: usize) -> ShareHash {
         (0..count).map(|_| self.mine()).last().expect("one at least")
     }
 
-    /// The chain from `tip` down, newest first, as it is on the wire.
+    /// Returns the chain from `tip` down, newest first, serialised.
     pub(crate) fn fetch(&mut self, tip: ShareHash) -> Vec<Vec<u8>> {
         self.friend.ask_for_shares(&ShareRequest::of(tip.0, 1000))
     }
 
-    /// The same as a share chain in the test's hands, to forge shares on.
+    /// Returns the same as a share chain, to forge shares on.
     pub(crate) fn chain(&mut self, tip: ShareHash) -> Sharechain {
         let mut chain = Sharechain::new(&EASY);
         for wrapped in self.fetch(tip).iter().rev() {
@@ -142,12 +142,12 @@ impl Arena {
         chain
     }
 
-    /// The height of the node's best share.
+    /// Height of the node's best share.
     pub(crate) fn height(&self) -> f64 {
         self.metric("sharechain_height ")
     }
 
-    /// The miner's next share is accepted, and the honest peer, still connected, gets it at once.
+    /// Checks that the miner's next share is accepted, and that the honest peer, still connected, gets it at once.
     pub(crate) fn check_service(&mut self) {
         let share = self.mine();
         self.friend
@@ -158,7 +158,7 @@ impl Arena {
             .unwrap_or_else(|error| panic!("the honest peer does not get share {share}: {error:?}"));
     }
 
-    /// The attempt is a known offence, ends the connection, and its address is not let in any more.
+    /// Checks that the attempt is counted as an offence, ends the connection and bans its address.
     pub(crate) fn check_ban(&self, culprit: &mut PeerClient, offence: &str) {
         let address = culprit.local().ip();
         assert!(culprit.disconnected_within(AT_ONCE), "the connection stands");
@@ -166,13 +166,13 @@ impl Arena {
         assert!(self.is_locked_out(address), "{address} is let in again");
     }
 
-    /// An offence of this kind has been counted.
+    /// Waits until an offence of this kind is counted.
     pub(crate) fn check_offence(&self, offence: &str) {
         let series = format!("{OFFENCES}{{kind=\"{offence}\"}}");
         wait_until(&format!("{series} counts"), AT_ONCE, || self.metric(&series) >= 1.0);
     }
 
-    /// The attempt ends the connection within `limit`, and its address may come again.
+    /// Checks that the attempt ends the connection within `limit`, without a ban.
     pub(crate) fn check_disconnect(&self, culprit: &mut PeerClient, limit: Duration) {
         let address = culprit.local().ip();
         assert!(culprit.disconnected_within(limit), "the connection stands");
@@ -180,13 +180,13 @@ impl Arena {
         assert_eq!(self.metric(OFFENCES), 0.0, "this is no offence");
     }
 
-    /// The attempt costs nothing.
+    /// Checks that the attempt has no consequence.
     pub(crate) fn check_tolerated(&self, peer: &mut PeerClient) {
         assert!(peer.is_connected(), "the connection has ended; the node said:\n{}", self.node.log());
         assert_eq!(self.metric(OFFENCES), 0.0, "this is no offence");
     }
 
-    /// Whether connections from an address end before anything was said.
+    /// Returns whether connections from an address are closed at once.
     fn is_locked_out(&self, address: IpAddr) -> bool {
         match PeerClient::connect_from(address, self.node.pool_address(), EASY.prefix) {
             Err(_) => true,
@@ -195,7 +195,7 @@ impl Arena {
     }
 }
 
-/// The honest peer's connection.
+/// Connects the honest peer.
 fn meet(node: &Node) -> PeerClient {
     let mut friend = PeerClient::connect_from(address_of(200), node.pool_address(), EASY.prefix)
         .expect("the node accepts an honest peer");
@@ -203,19 +203,19 @@ fn meet(node: &Node) -> PeerClient {
     friend
 }
 
-/// The address of stranger `number`, each in another /16; a public one, since private ones are trusted with more
+/// Address of attacker `number`, each in another /16; a public one, since private ones are allowed more
 /// connections.
 pub(crate) fn address_of(number: u8) -> IpAddr {
     IpAddr::V4(Ipv4Addr::new(9, number, 0, 1))
 }
 
-/// Reads a share that the node or the forge made.
+/// Parses a share made by the node or forged.
 pub(crate) fn parse(wrapped: &[u8]) -> Share {
     let rules = Sharechain::new(&EASY).rules().clone();
     Share::from_bytes(wrapped, &rules).expect("an honest share")
 }
 
-/// What a forged share of now pays and says.
+/// Plan of a forged share with the present time.
 pub(crate) fn plan(payee: u32) -> Plan {
     Plan { payee, timestamp: unix_now().as_secs().try_into().expect("the clock is right"), ..Plan::default() }
 }

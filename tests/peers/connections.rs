@@ -1,10 +1,10 @@
-//! Too many of them, and what becomes of those who were sent away.
+//! Too many connections, and reconnecting banned peers.
 
 use test_support::{Hello, PeerClient, PeerError, wait_until};
 
 use crate::arena::{AT_ONCE, Arena, address_of, arena};
 
-/// Connections from one /16 that are let in (protocol section 3.6).
+/// Maximum connections from one /16 (protocol section 3.6).
 const PER_GROUP: usize = 3;
 
 fn is_let_in(peer: &mut PeerClient) -> bool {

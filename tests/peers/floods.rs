@@ -1,4 +1,4 @@
-//! Too much of what is harmless in small doses.
+//! Floods of messages that are harmless in small numbers.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
@@ -7,12 +7,12 @@ use test_support::peer_client::{addresses_payload, frame, parse_addresses, share
 
 use crate::arena::{AT_ONCE, arena};
 
-/// Addresses of a network that is nobody's.
+/// Addresses of an unused network.
 fn addresses(count: u16) -> Vec<SocketAddr> {
     (0..count).map(|number| SocketAddr::new(IpAddr::V4(Ipv4Addr::new(203, 0, 113, 7)), 1024 + number)).collect()
 }
 
-/// Sends a message again and again until the node hangs up, or half a minute has passed.
+/// Repeats a message until the node closes the connection, or half a minute has passed.
 fn repeat(peer: &mut PeerClient, message: &[u8]) {
     let until = Instant::now() + Duration::from_secs(30);
     while Instant::now() < until && peer.send_some(message, AT_ONCE) == message.len() {}
@@ -50,7 +50,7 @@ fn a_question_for_addresses_is_answered_with_a_hundred_at_most() {
     arena(&["--outgoing-conns", "0"], |arena| {
         let mut gossip = arena.acquaintance(1);
         gossip.send("addrs", &addresses_payload(&addresses(300), 1_700_000_000));
-        // Answered after them, so they are known.
+        // The response follows them, so they were processed.
         gossip.ask_for_shares(&test_support::ShareRequest::of([0; 32], 0));
         let mut curious = arena.acquaintance(2);
         curious.send("getaddrs", &u32::MAX.to_le_bytes());

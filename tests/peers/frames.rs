@@ -1,4 +1,4 @@
-//! Bytes that are no messages, or that say more than is true.
+//! Bytes that are not messages, or messages with false lengths.
 
 use std::time::Duration;
 use test_support::Hello;
@@ -6,10 +6,10 @@ use test_support::peer_client::{frame, frame_with};
 
 use crate::arena::{AT_ONCE, arena};
 
-/// The first bytes of the checksum of nothing.
+/// First bytes of the checksum of no bytes.
 const OF_NOTHING: [u8; 4] = [0x5d, 0xf6, 0xe0, 0xe2];
 
-/// How much memory the node may gain by an attempt.
+/// Maximum growth of the node's memory by an attempt.
 const MEMORY_GAIN_MAX: u64 = 24_000_000;
 
 fn noise(count: usize) -> Vec<u8> {
@@ -100,7 +100,7 @@ fn thirty_two_megabytes_of_no_known_kind_are_read_and_not_kept() {
 fn unfinished_messages_of_many_peers_take_little_memory() {
     arena(&[], |arena| {
         let before = arena.node.memory_peak();
-        // Messages that anybody may send unasked, all but their last bytes.
+        // Messages allowed without a request, without their last bytes.
         let body = vec![0; 3_999_000];
         let mut peers: Vec<_> = (1..=20).map(|number| arena.acquaintance(number)).collect();
         for peer in &mut peers {
@@ -136,7 +136,7 @@ fn payloads_that_cannot_be_read_end_the_connection() {
             ("getaddrs", &[1]),
             ("addrs", &[2, 0]),
             ("sharereq", &[0; 40]),
-            // A number in another form than its shortest.
+            // A number that is not in its shortest form.
             ("have_tx", &[0xfd, 0, 0]),
         ];
         for (number, (command, payload)) in (1..).zip(payloads) {

@@ -1,4 +1,4 @@
-//! The first message, and those who have none.
+//! First messages, and peers that send none.
 
 use std::time::{Duration, Instant};
 use test_support::Hello;
@@ -6,7 +6,7 @@ use test_support::peer_client::frame_with;
 
 use crate::arena::{AT_ONCE, arena};
 
-/// How long a stranger may take to say `version`, with some patience.
+/// Time limit for `version`, with some margin.
 const HANDSHAKE: Duration = Duration::from_secs(14);
 
 #[test]
@@ -26,7 +26,7 @@ fn a_version_that_trickles_in_is_not_waited_for() {
         let hello = Hello::default().payload(slow.remote(), slow.local());
         let bytes = test_support::peer_client::frame(arena.prefix(), "version", &hello);
         let start = Instant::now();
-        // Ten bytes a second: the whole of it would take 14.
+        // Ten bytes per second: the whole message would take 14 s.
         for part in bytes.chunks(5) {
             if !slow.send_bytes(part) || slow.disconnected_within(Duration::from_millis(500)) {
                 break;
@@ -53,7 +53,7 @@ fn a_protocol_that_is_too_old_ends_the_connection_without_a_ban() {
         old.say_hello(&Hello { version: 1400, ..Hello::default() });
         assert!(old.disconnected_within(AT_ONCE), "the connection stands");
         arena.check_offence("too_old");
-        // It may have been upgraded by the next time.
+        // It may be upgraded before its next connection.
         arena.acquaintance(1);
     });
 }
@@ -80,7 +80,7 @@ fn a_version_that_cannot_be_read_ends_the_connection() {
         short.send("version", &payload[..50]);
         arena.check_disconnect(&mut short, AT_ONCE);
 
-        // A text that is said to be longer than the message.
+        // Text with a length beyond the end of the message.
         let mut lying = arena.stranger(3);
         payload.pop();
         payload[72] = 0xfc;
@@ -107,11 +107,11 @@ fn a_peer_that_is_connected_already_is_not_connected_twice() {
         let hello = Hello::default();
         let mut first = arena.stranger(1);
         first.shake_hands(&hello);
-        // The node greets at once: only this follows from our greeting, so that the second one cannot be heard first.
+        // The node sends its greeting at once: this message follows only ours, so the second one cannot overtake it.
         first.wait_for("ping");
         let mut second = arena.stranger(2);
         second.say_hello(&hello);
-        // Nothing but the greeting: a reference that hung up at our `version` bans for a ping that it reads with it.
+        // Only the greeting: a reference node that closed on our `version` bans for a ping that it reads with it.
         let words = std::iter::from_fn(|| second.next_frame(AT_ONCE).ok().map(|frame| frame.command));
         assert_eq!(words.collect::<Vec<_>>(), ["version"]);
         arena.check_disconnect(&mut second, AT_ONCE);
@@ -122,7 +122,7 @@ fn a_peer_that_is_connected_already_is_not_connected_twice() {
 #[test]
 fn a_node_that_reaches_itself_hangs_up_and_bans_nobody() {
     arena(&["-n", "9.0.0.1:9333"], |arena| {
-        // And one that only pretends to be the node.
+        // And one that only pretends to be this node.
         let mut mirror = arena.stranger(1);
         let mine = Hello::parse(&mirror.wait_for("version"));
         mirror.say_hello(&mine);

@@ -1,4 +1,4 @@
-//! Shares that are longer than usual: made so on the way by anyone, or mined so.
+//! Unusually long shares: extended in transit, or mined so.
 
 use p2pool::chain::store::Store;
 use sharechain::chain::Sharechain;
@@ -12,19 +12,19 @@ use test_support::{Node, PeerClient, ShareRequest, metric_value, wait_until};
 
 use crate::arena::{OFFENCES, arena, plan};
 
-/// Shares of the chain that the cases start with.
+/// Number of shares in the chain at the start of the cases.
 const LENGTH: usize = 6;
 
-/// How long megabytes may take through three nodes, on a loaded machine.
+/// Time limit for megabytes to pass three nodes, on a loaded machine.
 const AGREEMENT: Duration = Duration::from_secs(40);
 
-/// What anyone may make of a share without any work: 3.8 MB under the same hash.
+/// Extends a share without any work: 3.8 MB under the same hash.
 fn inflated(share: &Share) -> Vec<u8> {
     let merkle_branch = vec![[0x99; 32]; 120_000].into();
     pack(&Contents { merkle_branch, ..share.contents().clone() })
 }
 
-/// A share on top of `parent` whose proof of work commits to five megabytes.
+/// Share on top of `parent` whose proof of work commits to five megabytes.
 fn mined_long(chain: &mut Sharechain, parent: ShareHash) -> Arc<Share> {
     let tip = chain.tip_at(Some(parent));
     let mut info = testkit::info(chain, &tip, &plan(3));
@@ -50,7 +50,7 @@ fn wait_for_height(nodes: &[&Node], height: usize) {
     }
 }
 
-/// The bytes that a node has on disk of each share.
+/// Bytes that a node has on disk for each share.
 fn stored(node: &Node) -> HashMap<ShareHash, Box<[u8]>> {
     let loaded = Store::read_only(&node.data_dir().join("easy")).expect("the store can be read");
     assert_eq!(loaded.problems, [""; 0]);
@@ -91,7 +91,7 @@ fn inflated_shares_go_through_three_nodes_as_they_were_mined_and_so_does_one_min
         });
         assert!(passed_on.is_ok(), "the honest peer does not get the long share");
         wait_for_height(&[&arena.node, &middle, &last], LENGTH + 3);
-        // Whoever asks for it gets it, with what is below.
+        // A peer that requests it gets it, with its ancestors.
         let fetched = arena.fetch(long.hash());
         assert_eq!((fetched.len(), &fetched[0]), (LENGTH + 3, &long.to_bytes()));
         arena.check_tolerated(&mut vandal);
@@ -101,7 +101,7 @@ fn inflated_shares_go_through_three_nodes_as_they_were_mined_and_so_does_one_min
             assert_eq!(metric(node, "p2p_bans "), 0.0);
         }
 
-        // From its own disk, as nobody else is left.
+        // From its own disk, as no other node is left.
         drop((middle, last));
         assert_eq!(arena.node.terminate().status.code(), Some(0));
         let kept = stored(&arena.node);
@@ -122,7 +122,7 @@ fn loose_shares_that_anyone_made_longer_take_no_more_memory_than_they_were_mined
         let mut chain = arena.chain(tip);
         let tip_of = chain.tip_at(Some(tip));
         let mut vandals = [arena.acquaintance(1), arena.acquaintance(2)];
-        // Less than a peer may send at once.
+        // Below the limit of what a peer may send at once.
         for count in 0..36_u8 {
             let mut info = testkit::info(&chain, &tip_of, &plan(3));
             info.share_data.previous = Some(ShareHash([count + 1; 32]));
@@ -131,7 +131,7 @@ fn loose_shares_that_anyone_made_longer_take_no_more_memory_than_they_were_mined
         }
         wait_until("all are taken", AGREEMENT, || arena.metric("sharechain_shares ") == (LENGTH + 36) as f64);
         assert_eq!(arena.metric(OFFENCES), 0.0, "this is no offence");
-        // Of 138 MB, a few messages that are being read, and what the allocator has not given back yet.
+        // Of 138 MB, a few messages that are being read, and memory not yet returned by the allocator.
         let gained = arena.node.memory_peak() - before;
         assert!(gained < 100_000_000, "it gained {gained} bytes");
     });

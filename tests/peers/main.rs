@@ -1,7 +1,7 @@
-//! What strangers may try on the pool's network: each case by name, against a node that has a daemon, a miner and an honest
-//! peer. Each says what the attempt costs whoever makes it, and the node must serve miner and peer after each.
+//! Attacks by peers on the pool's network: each case by name, against a node with a daemon, a miner and an honest peer.
+//! Each states the cost to the attacker, and the node must serve miner and peer after each.
 //!
-//! The tests run in network namespaces, where strangers have other addresses than 127.0.0.1: that one is never banned.
+//! The tests run in network namespaces, where attackers have other addresses than 127.0.0.1, which is never banned.
 
 mod arena;
 mod connections;

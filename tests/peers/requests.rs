@@ -1,4 +1,4 @@
-//! Requests for shares, by strangers and of strangers.
+//! Requests for shares, by untrusted peers and to them.
 
 use sharechain::testkit::share_on;
 use std::time::{Duration, Instant};
@@ -7,7 +7,7 @@ use test_support::{Hello, PeerClient, ShareRequest};
 
 use crate::arena::{AT_ONCE, Arena, arena, parse, plan};
 
-/// A stranger who says that it has a better share, and what it is asked then.
+/// Untrusted peer that announces a better share, and the node's request for it.
 fn asked(arena: &Arena, number: u8, best_share: [u8; 32]) -> (PeerClient, ShareRequest) {
     let mut peer = arena.stranger(number);
     peer.shake_hands(&Hello { best_share, ..Hello::default() });
@@ -61,7 +61,7 @@ fn requests_without_end_are_an_offence() {
         let mut greedy = arena.acquaintance(1);
         let request = ShareRequest { hashes: vec![tip; 1000], ..ShareRequest::of(tip, 0) };
         let until = Instant::now() + Duration::from_secs(30);
-        // It reads the answers, as fast as they come.
+        // It reads the responses as fast as they come.
         while Instant::now() < until {
             greedy.send("sharereq", &request.payload());
             if greedy.try_wait_for(AT_ONCE, |frame| frame.command == "sharereply").is_err() {
@@ -182,7 +182,7 @@ fn empty_answers_for_ever_slow_nobody_down() {
         assert!((1..=20).contains(&questions), "it was asked {questions} times in eight seconds");
         arena.check_service();
 
-        // Whoever has it at last is asked, and the chain is joined.
+        // The peer that has it is asked at last, and the chain is joined.
         let mut honest = arena.acquaintance(2);
         let until = Instant::now() + Duration::from_secs(60);
         let asked = honest.try_wait_for(until - Instant::now(), |frame| {

@@ -1,4 +1,4 @@
-//! Shares that are not what they should be, and one that is.
+//! Invalid shares, and a valid one.
 
 use sharechain::chain::Sharechain;
 use sharechain::coin;
@@ -11,15 +11,15 @@ use test_support::{PeerClient, ShareRequest};
 
 use crate::arena::{AT_ONCE, Arena, arena, parse, plan};
 
-/// Shares of the chain that most cases start with.
+/// Number of shares in the chain at the start of most cases.
 const LENGTH: usize = 6;
 
-/// Sends one share that nobody asked for.
+/// Sends an unrequested share.
 fn send(peer: &mut PeerClient, share: &[u8]) {
     peer.send("shares", &shares_payload(&[share.to_vec()]));
 }
 
-/// The latest share of the node's chain with other bytes in it, which are as long.
+/// Latest share of the node's chain with some bytes replaced by others of the same length.
 fn altered(arena: &mut Arena, alter: impl FnOnce(&mut Vec<u8>, &sharechain::share::Share)) -> Vec<u8> {
     let tip = arena.mine_many(LENGTH);
     let mut bytes = arena.fetch(tip).swap_remove(0);
@@ -28,7 +28,7 @@ fn altered(arena: &mut Arena, alter: impl FnOnce(&mut Vec<u8>, &sharechain::shar
     bytes
 }
 
-/// Where these bytes stand, once.
+/// Returns the only position of these bytes.
 fn position(bytes: &[u8], wanted: &[u8]) -> usize {
     let places: Vec<usize> =
         bytes.windows(wanted.len()).enumerate().filter(|(_, part)| *part == wanted).map(|(place, _)| place).collect();
@@ -50,7 +50,7 @@ fn an_honest_share_of_a_strangers_is_taken_and_passed_on() {
         assert!(passed_on.is_ok(), "the honest peer does not get it");
         assert_eq!(arena.height(), (LENGTH + 1) as f64);
         arena.check_tolerated(&mut honest);
-        // It is what the next share builds on.
+        // The next share builds on it.
         let next = arena.mine();
         assert_eq!(parse(&arena.fetch(next)[0]).previous(), Some(share.hash()));
     });
@@ -89,7 +89,7 @@ fn shares_ahead_of_our_clock_cost_their_senders_nothing_and_are_reported_as_our_
     arena(&[], |arena| {
         let parent = arena.mine_many(LENGTH);
         let mut chain = arena.chain(parent);
-        // So that the shares do not become the best ones once their time has come.
+        // So that the shares do not become the best ones later, when they are no longer in the future.
         arena.mine();
         let health = |arena: &Arena| -> serde_json::Value {
             serde_json::from_str(&arena.node.get("/health").body).expect("/health is JSON")
@@ -135,7 +135,7 @@ fn a_share_that_pays_the_wrong_miners_is_an_offence_and_goes_nowhere() {
         let plan = plan(7);
         let tip_of = chain.tip_at(Some(tip));
         let info = testkit::info(&chain, &tip_of, &plan);
-        // The payouts of the chain's first share, which pays nobody but the finder and the donation.
+        // Payouts of the chain's first share, which pays only the finder and the donation.
         let first = chain.tip_at(None).weights(plan.block_bits.target());
         let payouts = Payouts::new(tip_of.version(), plan.subsidy, &first, chain.rules()).expect("they can be paid");
         let draft = Draft::new(info, &payouts, &[], chain.rules()).expect("the payee can be paid");
@@ -259,7 +259,7 @@ fn a_block_that_is_none_is_only_a_share() {
         let height = arena.daemon.height();
         let tip = arena.mine_many(LENGTH);
         let mut chain = arena.chain(tip);
-        // It says that blocks are as easy as can be, so it solves one by its own words.
+        // It claims the easiest block target, so it is a block by its own data.
         let easy = testkit::Plan { block_bits: Bits(0x207f_ffff), ..plan(1) };
         let share = share_on(&mut chain, Some(tip), &easy);
         assert!(share.is_block());
@@ -287,7 +287,7 @@ fn orphans_without_end_are_not_kept_without_end() {
             info.share_data.previous = Some(ShareHash(parent));
             send(&mut flood, &testkit::find(&chain, &tip_of, &plan, info).to_bytes());
         }
-        // It is asked for the parents, and has none.
+        // It is asked for the parents, which it lacks.
         let request = ShareRequest::parse(&flood.wait_for("sharereq"));
         flood.send("sharereply", &reply_payload(request.id, &[]));
         arena.check_service();
@@ -324,7 +324,7 @@ fn a_peer_that_lies_about_its_best_share_is_asked_and_forgotten() {
         let request = ShareRequest::parse(&liar.wait_for("sharereq"));
         assert_eq!(request.hashes, [[0x17; 32]]);
         liar.send("sharereply", &reply_payload(request.id, &[]));
-        // Not asked again and again.
+        // It is not requested repeatedly.
         let again = liar.try_wait_for(Duration::from_secs(5), |frame| frame.command == "sharereq");
         assert!(again.is_err(), "it is asked again for what it does not have");
         arena.check_service();

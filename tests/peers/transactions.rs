@@ -1,10 +1,10 @@
-//! The forwarding of transactions, abused.
+//! Abuse of transaction forwarding.
 
 use test_support::peer_client::{hashes_with_count, var_int};
 
 use crate::arena::{AT_ONCE, arena};
 
-/// A transaction without witness that nobody has seen, of about so many bytes.
+/// Unknown transaction without witness, of about this many bytes.
 fn transaction(bytes: usize) -> Vec<u8> {
     let mut transaction = 1_u32.to_le_bytes().to_vec();
     transaction.push(1);
@@ -20,7 +20,7 @@ fn transaction(bytes: usize) -> Vec<u8> {
     transaction
 }
 
-/// The payload of `remember_tx`.
+/// Payload of `remember_tx`.
 fn remember(hashes: &[[u8; 32]], transactions: &[Vec<u8>]) -> Vec<u8> {
     let mut payload = hashes_with_count(hashes);
     payload.extend(var_int(transactions.len() as u64));

@@ -1,4 +1,4 @@
-//! Blocks that one node's miner finds and another's daemon gets.
+//! Blocks found by one node's miner and received by another's daemon.
 
 use bitcoin::hashes::Hash;
 use bitcoin::{Address, Network as Chain, PubkeyHash};
@@ -28,13 +28,13 @@ fn a_block_of_a_node_that_lost_its_daemon_is_submitted_by_its_peers() {
 fn a_block_is_made_of_the_transactions_that_its_finder_forwarded() {
     let first = Bitcoind::start();
     let mut spender = Spender::new(&first);
-    // It hears of blocks only, so its node knows of transactions what the other node forwards.
+    // This daemon receives blocks only, so its node knows only transactions forwarded by the other node.
     let seeks = format!("-addnode=127.0.0.1:{}", first.p2p_port());
     let second = Bitcoind::start_with(&[&seeks, "-blocksonly=1"]);
     let sent = spender.send_many(&first, 12);
     wait_until("both daemons have one chain", AGREEMENT, || second.best_block_hash() == first.best_block_hash());
 
-    // Shares of before version 34 pay public keys' hashes only.
+    // Shares before version 34 pay public key hashes only.
     let payee = Address::p2pkh(PubkeyHash::from_byte_array([0x11; 20]), Chain::Regtest);
     let start = |daemon| {
         NodeBuilder::new(env!("CARGO_BIN_EXE_p2pool"), daemon)
@@ -48,7 +48,7 @@ fn a_block_is_made_of_the_transactions_that_its_finder_forwarded() {
     let mut miner = StratumClient::ready(finder.worker_port(), &user);
     let tip = first.best_block_hash();
     let job = miner.wait_for_job(|job| job.previous_block_hash() == tip && !job.branch.is_empty());
-    // What the finder has its peer remember takes a moment to get there.
+    // The finder's `remember_tx` takes a moment to arrive.
     std::thread::sleep(Duration::from_secs(1));
 
     let mut first = first;

@@ -1,4 +1,4 @@
-//! Nodes on hosts that are far from each other.
+//! Pools of nodes on distant hosts.
 
 use sharechain::share::{ShareHash, StaleInfo};
 use std::time::Duration;
@@ -40,7 +40,7 @@ fn a_torn_pool_agrees_on_the_heavier_side_and_tells_of_the_shares_that_went_to_w
     pool.wait_for_best(best, &[0, 1, 2]);
     check_payouts(&mut pool);
 
-    // Three of the first node's went to waste: its next three tell of one each, and no more do.
+    // Three of the first node's shares were wasted: exactly its next three announce one each.
     let mut told = Vec::new();
     for _ in 0..4 {
         let share = pool.mine(0);

@@ -1,5 +1,5 @@
-//! Nodes that are a pool together, each with a bitcoind and miners of its own: on the loopback interface, and on hosts with
-//! a slow, lossy or torn network between them.
+//! Nodes that form a pool, each with its own bitcoind and miner: on the loopback interface, and on separate hosts with
+//! a slow, lossy or partitioned network between them.
 
 mod blocks;
 mod far;

@@ -1,14 +1,14 @@
-//! Nodes on one machine.
+//! Pools of nodes on one machine.
 
 use sharechain::share::{ShareHash, StaleInfo};
 use test_support::wait_until;
 
 use crate::pool::{AGREEMENT, Pool};
 
-/// Turns of the miners before a test goes on: enough for heads to be compared by work.
+/// Rounds of all miners before a test goes on: enough for heads to be compared by work.
 pub(crate) const BEGINNING: usize = 9;
 
-/// The miners find shares by turns, each on top of the last one's.
+/// Has the miners find shares in turn, each on top of the last one.
 pub(crate) fn grow(pool: &mut Pool, count: usize) -> Vec<ShareHash> {
     let everybody: Vec<usize> = (0..pool.members.len()).collect();
     (0..count)
@@ -20,7 +20,7 @@ pub(crate) fn grow(pool: &mut Pool, count: usize) -> Vec<ShareHash> {
         .collect()
 }
 
-/// Checks that these are the whole chain of a node's.
+/// Checks that these are all shares of a node's chain.
 pub(crate) fn check_chain(pool: &mut Pool, number: usize, shares: &[ShareHash]) {
     let tip = *shares.last().expect("a chain has shares");
     let chain = pool.at(number, |member| member.chain(tip));
@@ -28,7 +28,7 @@ pub(crate) fn check_chain(pool: &mut Pool, number: usize, shares: &[ShareHash]) 
     assert_eq!(hashes, shares, "the chain of node {number}");
 }
 
-/// Checks that the next job of every node pays the same.
+/// Checks that the next jobs of all nodes have the same payouts.
 pub(crate) fn check_payouts(pool: &mut Pool) {
     let first = pool.payouts(0);
     assert!(first.len() > 3, "several miners are paid: {first:?}");
@@ -77,7 +77,7 @@ fn a_killed_node_comes_back_and_catches_up() {
     shares.push(pool.mine(1));
     pool.wait_for_best(shares[BEGINNING + 6], &[0]);
 
-    // And the one who was dialled, so that the dialler has to come again.
+    // Also kill the one that was dialled, so that the other has to reconnect.
     pool.at(0, |member| member.node.kill9());
     shares.extend((0..6).map(|_| pool.mine(1)));
     pool.at(0, |member| {
@@ -92,7 +92,7 @@ fn a_killed_node_comes_back_and_catches_up() {
 fn two_nodes_that_were_apart_agree_on_the_heavier_chain() {
     let mut pool = Pool::near(2);
     let mut shares = grow(&mut pool, BEGINNING);
-    // Apart, as far as the pool goes: while one is down the other mines, and the other way round.
+    // A partition, as far as the pool goes: while one is down the other mines, and vice versa.
     pool.at(1, |member| member.node.kill9());
     let lighter: Vec<ShareHash> = (0..4).map(|_| pool.mine(0)).collect();
     pool.at(0, |member| {
@@ -113,7 +113,7 @@ fn two_nodes_that_were_apart_agree_on_the_heavier_chain() {
     for number in 0..2 {
         check_chain(&mut pool, number, &shares);
     }
-    // The four that went to waste are still known to who found them.
+    // The finder still has the four wasted shares.
     assert_eq!(pool.at(0, |member| member.chain(lighter[3])).len(), BEGINNING + 4);
     let next = pool.mine(1);
     pool.wait_for_best(next, &[0, 1]);

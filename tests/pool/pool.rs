@@ -1,4 +1,4 @@
-//! Several nodes with daemons that know each other, and what there is to ask them.
+//! Several nodes with connected daemons, and queries to them.
 
 use bitcoin::hashes::Hash;
 use bitcoin::{Address, Transaction, WPubkeyHash, WitnessProgram, WitnessVersion};
@@ -14,33 +14,33 @@ use test_support::{
     wait_until,
 };
 
-/// How long it may take until all nodes agree, on a loaded machine.
+/// Time limit until all nodes agree, on a loaded machine.
 pub(crate) const AGREEMENT: Duration = Duration::from_secs(20);
 
-/// The port of every daemon on a host of its own.
+/// Port of every daemon on its own host.
 const DAEMON_PORT: u16 = 38_333;
 
-/// The port of every node on a host of its own.
+/// Port of every node on its own host.
 const POOL_PORT: u16 = 9333;
 
-/// The network of `tests/networks/easy.toml`.
+/// Network of `tests/networks/easy.toml`.
 pub(crate) static EASY: LazyLock<Network> =
     LazyLock::new(|| coin::from_toml(include_str!("../networks/easy.toml")).expect("the tests' own file is a network"));
 
-/// The path of a file in `tests/networks`.
+/// Path of a file in `tests/networks`.
 pub(crate) fn network_file(name: &str) -> String {
     let path: PathBuf = [env!("CARGO_MANIFEST_DIR"), "tests", "networks", name].iter().collect();
     path.to_str().expect("the repository's path is text").to_owned()
 }
 
-/// A P2WPKH address of a signet, another one for each seed.
+/// P2WPKH address on a signet, a different one for each seed.
 pub(crate) fn payee(seed: u8) -> Address {
     let hash = WPubkeyHash::from_byte_array([seed; 20]);
     let program = WitnessProgram::new(WitnessVersion::V0, hash.as_byte_array()).expect("a hash has 20 bytes");
     Address::from_witness_program(program, bitcoin::KnownHrp::Testnets)
 }
 
-/// One node with its daemon and its miner.
+/// Node with its daemon and its miner.
 #[derive(Debug)]
 pub(crate) struct Member {
     pub(crate) daemon: Bitcoind,
@@ -49,7 +49,7 @@ pub(crate) struct Member {
     user: String,
 }
 
-/// All of them. The first is known to the others.
+/// All members. The others know the address of the first.
 #[derive(Debug)]
 pub(crate) struct Pool {
     pub(crate) members: Vec<Member>,
@@ -57,7 +57,7 @@ pub(crate) struct Pool {
 }
 
 impl Pool {
-    /// So many members on the loopback interface.
+    /// Starts this many members on the loopback interface.
     pub(crate) fn near(count: usize) -> Self {
         let mut pool = Self { members: Vec::new(), internet: None };
         for _ in 0..count {
@@ -66,7 +66,7 @@ impl Pool {
         pool
     }
 
-    /// So many members on hosts of their own. None where the tests' user has opted out of namespaces.
+    /// Starts this many members on separate hosts. `None` if the user has opted out of namespaces.
     pub(crate) fn far(count: usize) -> Option<Self> {
         let mut pool = Self { members: Vec::new(), internet: Some(Internet::new(count)?) };
         for _ in 0..count {
@@ -75,7 +75,7 @@ impl Pool {
         Some(pool)
     }
 
-    /// Another one joins, who knows all the others.
+    /// Adds a member that knows the addresses of all others.
     pub(crate) fn join(&mut self, args: &[&str]) {
         let number = self.members.len();
         let member = match &self.internet {
@@ -97,7 +97,7 @@ impl Pool {
         self.members.push(member);
     }
 
-    /// Does something with a member, where it is.
+    /// Runs a closure with a member, on its host.
     pub(crate) fn at<T: Send>(&mut self, number: usize, action: impl FnOnce(&mut Member) -> T + Send) -> T {
         let member = &mut self.members[number];
         match &self.internet {
@@ -106,7 +106,7 @@ impl Pool {
         }
     }
 
-    /// A member's miner finds a share, and has work on top of it.
+    /// Has a member's miner find a share, and waits for work on top of it.
     pub(crate) fn mine(&mut self, number: usize) -> ShareHash {
         self.at(number, Member::mine)
     }
@@ -119,10 +119,10 @@ impl Pool {
         }
     }
 
-    /// What the next job of a member's pays, to the satoshi.
+    /// Payouts of a member's next job, in satoshis.
     pub(crate) fn payouts(&mut self, number: usize) -> Vec<(Vec<u8>, u64)> {
         self.at(number, |member| {
-            // The same miner everywhere, since the finder is paid more.
+            // The same miner everywhere, since the finder gets more.
             payouts(&StratumClient::ready(member.node.worker_port(), &format!("{}.probe+1e9", payee(0x77))).job())
         })
     }
@@ -161,7 +161,7 @@ impl Member {
         share
     }
 
-    /// The miner finds a block, which is a share too. What becomes of it is not waited for.
+    /// Has the miner find a block, which is a share too, without waiting for its acceptance.
     pub(crate) fn mine_block(&mut self) -> bitcoin::BlockHash {
         let (share, _) = self.solve(Job::solve_block);
         bitcoin::BlockHash::from_byte_array(share.0)
@@ -175,19 +175,19 @@ impl Member {
         (ShareHash(found.hash.to_byte_array()), job)
     }
 
-    /// The miner connects again, after a restart of the node.
+    /// Connects the miner again, after a restart of the node.
     pub(crate) fn reconnect_miner(&mut self) {
         self.miner = StratumClient::ready(self.node.worker_port(), &self.user);
     }
 
-    /// What the node tells whoever connects to it.
+    /// Best share announced by the node to a new peer.
     pub(crate) fn best_share(&self) -> Option<ShareHash> {
         let mut probe = PeerClient::connect(self.node.pool_address(), EASY.prefix);
         let hello = Hello::parse(&probe.wait_for("version"));
         (hello.best_share != [0; 32]).then_some(ShareHash(hello.best_share))
     }
 
-    /// The node's chain from `tip` down, newest first.
+    /// Returns the node's chain from `tip` down, newest first.
     pub(crate) fn chain(&self, tip: ShareHash) -> Vec<Share> {
         let rules = share_rules(&EASY);
         let mut probe = PeerClient::connect(self.node.pool_address(), EASY.prefix);
@@ -196,13 +196,13 @@ impl Member {
         shares.iter().map(|bytes| Share::from_bytes(bytes, &rules).expect("a node keeps shares only")).collect()
     }
 
-    /// The sum of a metric's series.
+    /// Sum of a metric's series.
     pub(crate) fn metric(&self, name: &str) -> f64 {
         metric_value(&self.node.metrics(), name).unwrap_or(0.0)
     }
 }
 
-/// What a job's coinbase pays; without its last output, which holds the share's own hash.
+/// Outputs of a job's coinbase, without the last one, which holds the share's own hash.
 fn payouts(job: &Job) -> Vec<(Vec<u8>, u64)> {
     let bytes = job.coinbase(&vec![0; job.extranonce2_size]);
     let coinbase: Transaction = bitcoin::consensus::deserialize(&bytes).expect("a coinbase is a transaction");

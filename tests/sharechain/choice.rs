@@ -1,4 +1,4 @@
-//! Which share is built on: punished and naughty heads, incomplete chains, stale accounting.
+//! Choice of the best share: punished and naughty heads, incomplete chains, stale accounting.
 
 use sharechain::chain::{Event, KnownTransaction, Sharechain};
 use sharechain::share::{Bits, ShareHash, ShareVersion, StaleInfo, Target};
@@ -13,7 +13,7 @@ fn add(chain: &mut Sharechain, parent: ShareHash, plan: &Plan) -> ShareHash {
     share.hash()
 }
 
-/// Every block takes more than its subsidy and no fee: naughty below version 34, whose transactions are listed.
+/// Every block takes more than its subsidy without fees: naughty below version 34, whose transactions are listed.
 fn greedy(nonce: u32) -> Plan {
     Plan { subsidy: 6_000_000_000, nonce, ..Plan::default() }
 }
@@ -80,7 +80,7 @@ fn an_overweight_block_is_punished_while_its_transactions_are_known() {
     let now = f64::from(START + 1000);
     chain.think(now);
     assert_eq!(chain.choice().heads.last().unwrap().punishment, 1);
-    // The way up from its parent leads to it again, where the reference turns in circles; we stay on its parent.
+    // The way up from its parent leads to it again, where the reference loops; we stay on its parent.
     assert_eq!(chain.choice().best, Some(last));
 }
 
@@ -90,7 +90,7 @@ fn a_head_that_solves_its_block_gains_its_own_work_and_asks_to_be_overtaken() {
     let shares = grow(&mut chain, None, 10, &Plan::default());
     let parent = shares[8];
     let before = chain.choice().best;
-    // Seen later and as deep, yet chosen.
+    // Received later and as deep, yet chosen.
     let easy = Plan { block_bits: Bits(0x2100_ffff), nonce: 5, ..Plan::default() };
     let block = add(&mut chain, parent, &easy);
     assert_ne!(before, Some(block));
@@ -117,10 +117,10 @@ fn a_chain_without_its_beginning_is_verified_as_soon_as_a_window_lies_below() {
             assert!(chain.choice().wanted[0].source.is_some());
         }
     }
-    // 50 shares are here; those that have a whole window below them are verified, and no more.
+    // Of the 50 shares, only those with a whole window below them are verified.
     assert_eq!(chain.choice().best, hashes.last().copied());
     assert_eq!(chain.verified().len(), 50 - 24);
-    // The rest comes in one run, oldest first, and is verified down to a chain's length only.
+    // The rest arrives in one batch, oldest first, and is verified down to the chain's length only.
     for hash in &hashes[..10] {
         chain.add(Arc::clone(source.share(*hash).unwrap()), None, now);
     }
@@ -193,7 +193,7 @@ fn a_score_samples_a_sixteenth_of_the_chain_from_its_end_on() {
     assert_eq!(rate(&mut chain, &[(10, 1000)]), 30.0 / 600.0);
     assert_eq!(rate(&mut chain, &[(9, 998)]), 30.0 / (3.0 * 600.0));
     assert_eq!(rate(&mut chain, &[(11, 1000), (8, 1000)]), 30.0 / (1001.0 * 600.0));
-    // Every block that a share builds on is asked for once.
+    // Each block that shares build on is requested once.
     assert_eq!(chain.wanted_heights().len(), 38);
     assert!(chain.wanted_heights().is_empty());
 }
@@ -207,7 +207,7 @@ fn our_lost_shares_are_announced_once_each() {
         let timestamp = START + 60;
         share_on(chain, Some(parent), &Plan { nonce, timestamp, stale_info, payee: 2, ..Plan::default() })
     };
-    // One of ours on an old parent never enters the best chain; another comes late.
+    // Our share on an old parent never enters the best chain; another one arrives late.
     let orphan = on(&mut chain, shares[2], 1, StaleInfo::NONE);
     assert!(chain.add_own(orphan, false, now));
     chain.think(now);
@@ -217,7 +217,7 @@ fn our_lost_shares_are_announced_once_each() {
     chain.think(now);
     let counts = chain.own().counts();
     assert_eq!((counts.made, counts.orphan, counts.dead), (2, 1, 1));
-    // The next share of ours announces the orphan, and the one after it the dead share.
+    // Our next share announces the orphan, and the one after it the dead share.
     for stale_info in [StaleInfo::ORPHAN, StaleInfo::DOA, StaleInfo::NONE] {
         assert_eq!(chain.tip().next_share(Target::MAX_256).unwrap().stale_info, stale_info);
         let best = chain.choice().best.unwrap();

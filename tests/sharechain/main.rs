@@ -1,4 +1,4 @@
-//! Rules of the tracker that no recorded vector decides (protocol section 18.3), on forged chains.
+//! Rules of the tracker that no recorded vector covers (protocol section 18.3), on forged chains.
 
 #![allow(clippy::unwrap_used, reason = "a test can do nothing about an error but fail")]
 

@@ -1,4 +1,4 @@
-//! The owner of the share chain as the rest of the node sees it: peers' shares in, what follows from them out.
+//! Owner of the share chain as seen by the rest of the node: peers' shares in, resulting events out.
 
 use p2pool::chain::store::Store;
 use p2pool::chain::{ChainEvent, Config, Handle, Owner, ParentFeed, Query, Received, load, load_read_only};
@@ -16,9 +16,9 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-/// Long enough for a share's hundredth ancestor to be known wherever a check is due.
+/// Long enough that a share's hundredth ancestor is known wherever a check is due.
 const LENGTH: u32 = 110;
-/// Fewer than are pruned.
+/// Below the length from which shares are pruned.
 const CHAIN: u32 = 225;
 
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -31,7 +31,7 @@ fn peer(host: u8) -> SocketAddr {
     SocketAddr::from(([10, 0, 0, host], 9333))
 }
 
-/// A running owner.
+/// Running owner.
 struct Running {
     handle: Handle,
     events: broadcast::Receiver<ChainEvent>,
@@ -41,7 +41,7 @@ struct Running {
     _heights: HeightsEnds,
 }
 
-/// The other ends of what an owner asks of the daemon: open, and never used.
+/// Other ends of the owner's channels to the daemon: open, and never used.
 type HeightsEnds = (watch::Sender<Arc<HashMap<[u8; 32], u32>>>, mpsc::Receiver<[u8; 32]>);
 
 type Loaded = Result<(Handle, Owner), p2pool::chain::StartError>;
@@ -110,7 +110,7 @@ impl Running {
     }
 }
 
-/// A chain whose newest share is a minute old.
+/// Chain whose newest share is a minute old.
 fn recent_chain(network: &'static sharechain::coin::Network, count: u32) -> Sharechain {
     let mut chain = Sharechain::new(network);
     grow(&mut chain, None, count, &Plan { timestamp: now() - 60 - 10 * count, ..Plan::default() });
@@ -137,7 +137,7 @@ async fn a_chain_that_peers_send_in_replies_is_made_our_own_and_outlives_a_resta
         node.send(reply.to_vec(), 1).await;
     }
     node.tip_is(theirs.choice().best).await;
-    // The oldest come after there is enough for a choice.
+    // The oldest shares arrive after there are enough for a choice.
     node.knows(shares[shares.len() - 1].hash()).await;
     let answer = node.ask(vec![shares[0].hash()], 400).await;
     assert_eq!(hashes(&answer), hashes(&shares));
@@ -196,7 +196,7 @@ async fn a_new_tip_is_told_with_what_was_not_told_before_and_with_who_sent_it() 
     assert_eq!((&shares[..], &sources[..]), (&own[..], &[None][..]));
     node.stop().await;
 
-    // Peers have what was there before the start.
+    // Peers have the shares from before the start.
     let mut node = Running::start(network, dir.path(), load);
     let fresh = grow_by(&mut theirs, 1);
     node.send(fresh.clone(), 3).await;
@@ -307,7 +307,7 @@ async fn own_shares_and_questions_do_not_wait_for_a_big_download() {
     let mut node = Running::start(network, dir.path(), load);
     node.send(newest_first(&theirs), 1).await;
     node.tip_is(theirs.choice().best).await;
-    // The tip is there as soon as one share of the chain is verified.
+    // The tip is known as soon as one share of the chain is verified.
     node.handle.own.send(fresh.clone(), Instant::now()).await.unwrap();
     node.tip_is(Some(fresh.hash())).await;
     assert_eq!(node.ask(vec![fresh.hash()], 5).await.len(), 6);
@@ -324,7 +324,7 @@ async fn a_node_that_starts_beside_another_gets_the_store_later_and_loses_nothin
         old.send(reply.to_vec(), 1).await;
     }
     old.tip_is(theirs.choice().best).await;
-    // A choice later all of it is on disk.
+    // After the next choice all of it is on disk.
     let stored = async {
         while Store::read_only(dir.path()).unwrap().shares.len() < CHAIN as usize {
             tokio::time::sleep(Duration::from_millis(50)).await;

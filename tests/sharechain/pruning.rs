@@ -1,4 +1,4 @@
-//! Pruning forgets what is old, and never what is best.
+//! Pruning removes old shares, and never the best chain.
 
 use proptest::prelude::*;
 use sharechain::chain::Sharechain;
@@ -22,7 +22,7 @@ fn about_two_chain_lengths_are_kept_however_long_the_chain_grows() {
         assert!(chain.all().len() <= 2 * 24 + 10);
         assert_eq!(chain.verified().len(), chain.all().len());
     }
-    // Shares that were pruned from the chain were not lost.
+    // Shares pruned from the chain do not count as orphaned.
     let counts = chain.own().counts();
     assert_eq!((counts.made, counts.orphan), (own, 0));
 }
@@ -31,7 +31,7 @@ fn about_two_chain_lengths_are_kept_however_long_the_chain_grows() {
 fn a_stale_head_stays_five_minutes() {
     let mut chain = Sharechain::new(network(24, 35));
     let hashes = grow(&mut chain, None, 12, &Plan::default());
-    // More side branches than the five best heads that always stay; each is worth less than the main chain.
+    // More side branches than the five best heads, which always stay; each has less work than the main chain.
     let seen = f64::from(START + 200);
     let mut sides: Vec<ShareHash> = Vec::new();
     for (nonce, parent) in (1..).zip(&hashes[..8]) {

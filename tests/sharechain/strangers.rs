@@ -1,4 +1,4 @@
-//! What strangers send is checked in slices, answered within bounds, and remembered within bounds.
+//! Shares from peers are checked in slices, with bounded responses and bounded memory.
 
 use proptest::prelude::*;
 use sharechain::chain::{Event, Sharechain};
@@ -7,17 +7,17 @@ use sharechain::testkit::{Plan, START, attempts, bits_of, find, grow, info, netw
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-/// Nothing is lost by time here.
+/// No timeout applies here.
 const NOW: f64 = (START + 1_000_000) as f64;
 
 fn address(host: u8) -> SocketAddr {
     SocketAddr::from(([10, 0, 0, host], 9333))
 }
 
-/// Long enough for a share's hundredth ancestor to be known wherever a check is due.
+/// Long enough that a share's hundredth ancestor is known wherever a check is due.
 const LENGTH: u32 = 110;
 
-/// A chain of so many shares, newest first.
+/// Chain of this many shares, newest first.
 fn newest_first(chain: &Sharechain) -> Vec<Arc<Share>> {
     let best = chain.choice().best.unwrap();
     chain.all().chain(best, u32::MAX).map(|hash| chain.share(hash).unwrap().clone()).collect()
@@ -99,7 +99,7 @@ fn a_slice_wants_no_parent_that_its_end_will_not_want() {
     let mut theirs = Sharechain::new(network);
     grow(&mut theirs, None, 2 * LENGTH + 10, &Plan::default());
     let mut shares = newest_first(&theirs);
-    // The chain's first share is missing, and there is enough without it.
+    // The chain's first share is missing; the rest suffices.
     shares.pop();
     let mut chain = Sharechain::new(network);
     chain.add_all(shares, Some(address(1)), f64::from(START + 20 * LENGTH));
@@ -120,7 +120,7 @@ fn an_answer_is_newest_first_and_ends_before_a_stop_and_at_its_bounds() {
     assert_eq!(ask(&[hashes[50]], 10, &[hashes[50]]), []);
     assert_eq!(ask(&[hashes[1]], 10, &[]), [hashes[1], hashes[0]]);
     assert_eq!(ask(&[hashes[9], hashes[3]], 1, &[]), [hashes[9], hashes[8], hashes[3], hashes[2]]);
-    // The latency probe, and nothing asked at all (protocol section 3.7).
+    // The latency probe, and an empty request (protocol section 3.7).
     assert_eq!(ask(&[ShareHash([0; 32])], 0, &[]), []);
     assert_eq!(ask(&[], u64::MAX, &[]), []);
     assert_eq!(ask(&[hashes[59]], u64::MAX, &[]).len(), 60);
@@ -159,7 +159,7 @@ fn a_batch_in_any_order_is_added_whole() {
     assert_eq!(chain.choice().best, theirs.choice().best);
 }
 
-/// Shares of one chain of little work, of which every second is left out: each is a branch of its own.
+/// Every second share of a chain with little work: each is a separate branch.
 fn worthless(network: &'static sharechain::coin::Network, count: u32) -> Vec<Arc<Share>> {
     let mut chain = Sharechain::new(network);
     grow(&mut chain, None, 2 * count, &Plan { payee: 66, nonce: 66, ..Plan::default() });
@@ -227,12 +227,12 @@ fn a_long_worthless_chain_gives_way_to_one_with_more_work() {
         assert!(chain.all().len() <= chain.shares_max());
     }
     assert!(hard.iter().all(|share| chain.all().contains(&share.hash())));
-    // The other was cut from its top, and no further than it had to be.
+    // The other was cut from its top, and no further than necessary.
     assert!(chain.all().len() > chain.shares_max() * 3 / 4);
     assert!(!chain.all().contains(&long[0].hash()) && chain.all().contains(&long[1398].hash()));
 }
 
-/// A share on top of `parent`, or of one that nobody has, whose proof of work commits to so many bytes.
+/// Share on top of `parent`, or of an unknown one, whose proof of work commits to this many bytes.
 fn long_share(chain: &mut Sharechain, parent: Option<ShareHash>, nonce: u32, bytes: usize) -> Arc<Share> {
     let plan = Plan { nonce, timestamp: START + 900, ..Plan::default() };
     let tip = chain.tip_at(parent.or(chain.choice().best));
@@ -259,7 +259,7 @@ fn loose_shares_are_bounded_in_bytes_and_the_network_with_the_most_loses_its_lon
     let long: Vec<_> =
         (1..=6).map(|nonce| long_share(&mut chain, None, nonce, 14_000_000 + 32_000 * nonce as usize)).collect();
     let address = |network: u8, host: u8| SocketAddr::from(([10, 0, network, host], 9333));
-    // A download of hard shares that has just begun, and some of a chain that is worth nothing.
+    // A new download of hard shares, and some shares of a worthless chain.
     chain.add_all(honest.clone(), Some(address(1, 1)), NOW);
     chain.add_all(few.clone(), Some(address(2, 1)), NOW);
     let send = |chain: &mut Sharechain, share: &Arc<Share>, network, host| {
@@ -267,12 +267,12 @@ fn loose_shares_are_bounded_in_bytes_and_the_network_with_the_most_loses_its_lon
         chain.think(NOW);
         chain.bound().len()
     };
-    // Hosts of one network share its bound: of three with 14 MB each the longest goes, which is the last.
+    // Hosts of one network share its limit: of three with 14 MB each the longest is dropped, which is the last.
     assert_eq!(send(&mut chain, &long[0], 3, 1), 0);
     assert_eq!(send(&mut chain, &long[1], 3, 2), 0);
     assert_eq!(send(&mut chain, &long[2], 3, 3), 1);
     assert!(!chain.all().contains(&long[2].hash()));
-    // Another network has its own, and only all together are too much: it goes to whoever has most.
+    // Another network has its own limit, and only the total is exceeded: the largest holder loses.
     assert_eq!(send(&mut chain, &long[3], 4, 1), 0);
     assert_eq!(send(&mut chain, &long[4], 4, 2), 0);
     assert!(chain.loose_bytes() < 60_000_000);
@@ -280,7 +280,7 @@ fn loose_shares_are_bounded_in_bytes_and_the_network_with_the_most_loses_its_lon
     assert_eq!(send(&mut chain, &long[5], 6, 1), 1);
     assert!(!chain.all().contains(&long[4].hash()), "the longest of the network with most");
     assert!(chain.loose_bytes() < 80_000_000, "{}", chain.loose_bytes());
-    // Nobody else lost anything.
+    // The others lost nothing.
     let kept = honest.iter().chain(&few).chain([&long[0], &long[1], &long[2], &long[3], &long[5]]);
     assert!(kept.into_iter().all(|share| chain.all().contains(&share.hash())));
     assert!(hashes.iter().all(|hash| chain.verified().contains(hash)));
@@ -356,7 +356,7 @@ proptest! {
         for (number, (kind, host)) in (1_u32..).zip(steps) {
             let source = Some(address(host));
             if kind == 0 {
-                // Valid, and worth little: side branches far below the best share.
+                // Valid, but of little work: side branches far below the best share.
                 for nonce in 0..20 {
                     let parent = sides[random.usize(..sides.len())];
                     if chain.all().contains(&parent) && chain.all().height(parent) < 34 {

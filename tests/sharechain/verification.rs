@@ -1,4 +1,4 @@
-//! Checks with ancestors: each rule refuses what breaks it, and nothing else.
+//! Checks that need ancestors: each rule refuses exactly what violates it.
 
 use sharechain::chain::{Event, Sharechain, VerifyError, replay};
 use sharechain::share::{Bits, Share, ShareHash, ShareInfo, ShareVersion, TransactionRefs, pack};
@@ -9,7 +9,7 @@ fn events(chain: &mut Sharechain) -> Vec<Event> {
     std::iter::from_fn(|| chain.poll_event()).collect()
 }
 
-/// What the tracker says to a share.
+/// Result of the tracker for a share.
 fn verdict(chain: &mut Sharechain, share: &Arc<Share>) -> Result<(), VerifyError> {
     let now = f64::from(share.timestamp());
     events(chain);
@@ -54,7 +54,7 @@ fn each_field_that_follows_from_the_ancestors_is_refused_by_name_if_it_does_not(
     assert_eq!(name(changed(&mut chain, &plan, |info| info.abswork ^= 1)), "abswork");
     assert_eq!(name(changed(&mut chain, &plan, |info| info.far_share_hash = None)), "far_share_hash");
     assert_eq!(name(changed(&mut chain, &plan, |info| info.max_bits = Bits(0x2100_fffe))), "max_bits");
-    // The same target in other bits is another target (trap 15).
+    // The same target in other compact bits is a different target (trap 15).
     assert_eq!(name(changed(&mut chain, &plan, |info| info.bits = Bits(0x2200_00ff))), "bits");
     assert_eq!(name(changed(&mut chain, &plan, |info| info.timestamp = START)), "timestamp");
     assert_eq!(changed(&mut chain, &plan, |_| {}), Ok(()));
@@ -153,7 +153,7 @@ fn a_coinbase_that_pays_another_window_is_refused() {
     let tip = chain.tip();
     let plan = Plan { timestamp: START + 400, ..Plan::default() };
     let info = info(&chain, &tip, &plan);
-    // The coinbase is that of a chain which nobody has mined yet.
+    // The coinbase is that of a chain not mined yet.
     let fresh = Sharechain::new(network(24, 35)).tip();
     let share = find(&chain, &fresh, &plan, info);
     assert!(matches!(verdict(&mut chain, &share), Err(VerifyError::Coinbase { .. })));
@@ -183,7 +183,7 @@ fn transactions_are_referred_to_in_the_latest_of_a_hundred_shares() {
     assert_eq!(*mine(&mut chain, vec![digest(2)]).refs, [(100, 1)]);
     let again = mine(&mut chain, vec![digest(2)]);
     assert_eq!((&*again.refs, &*again.new_hashes), (&[(0, 0)][..], &[digest(2)][..]));
-    // Of two shares that list it, the later.
+    // Of two shares that list it, the later one.
     assert_eq!(*mine(&mut chain, vec![digest(2), digest(1)]).refs, [(1, 0), (0, 0)]);
 
     let plan = at(&chain, vec![digest(2)]);
@@ -228,11 +228,11 @@ fn votes_are_counted_in_the_tenth_of_the_chain_nine_tenths_back() {
     let best = chain.choice().best;
     grow(&mut chain, best, 1, &vote(33));
     assert_eq!(chain.tip().version(), ShareVersion::V35);
-    // One share on, and the window has moved on too.
+    // One share later, the window has moved too.
     let best = chain.choice().best;
     grow(&mut chain, best, 1, &vote(33));
     assert_eq!(chain.share(chain.choice().best.unwrap()).unwrap().version(), ShareVersion::V35);
-    // The protocol that version 35 needs was settled by the same votes.
+    // The protocol required by version 35 was settled by the same votes.
     assert!(events(&mut chain).contains(&Event::MinimumProtocol(3500)));
     assert_eq!(chain.minimum_protocol(), 3500);
 }

@@ -1,18 +1,18 @@
-//! A hundred nodes in one process, by the command that anybody can run: what should hold of them holds, and a seed tells the
-//! whole story.
+//! Simulations of a hundred nodes in one process, by the public command: invariants hold, and a seed determines the
+//! whole run.
 
 use std::process::{Command, Output};
 
-/// The subcommand with these arguments.
+/// Subcommand with these arguments.
 fn simulate(arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_p2pool")).arg("simulate").args(arguments).output().expect("the program can be run")
 }
 
-/// Runs a scenario, which must hold, and returns what it tells.
+/// Runs a scenario, which must succeed, and returns its report.
 fn check(scenario: &str, nodes: &str, shares: &str) -> String {
     let output = simulate(&[scenario, "--nodes", nodes, "--shares", shares]);
     let told = String::from_utf8(output.stdout).expect("reports are text");
-    // The report names the command that runs the same again.
+    // The report names the command that repeats the run.
     assert!(output.status.success(), "{told}");
     assert!(told.starts_with(&format!("holds: p2pool simulate {scenario} --nodes {nodes} --seed 1")), "{told}");
     told
@@ -35,7 +35,7 @@ fn a_torn_pool_heals_to_its_heavier_side() {
 
 #[test]
 fn somebody_with_many_addresses_cannot_be_all_that_nodes_know() {
-    // Its work grows with the square of the nodes: a hundred take minutes.
+    // The cost grows with the square of the number of nodes: a hundred take minutes.
     check("eclipse", "20", "40");
 }
 
@@ -91,7 +91,7 @@ fn the_same_seed_is_the_same_story_and_another_is_another() {
         let output = simulate(&["convergence", "--nodes", "12", "--shares", "40", "--seed", seed]);
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
         let text = String::from_utf8(output.stdout).expect("reports are text");
-        // How long it took is another story.
+        // The duration varies.
         text.lines()
             .filter(|line| !line.starts_with("  in ") && !line.starts_with("holds"))
             .collect::<Vec<_>>()
