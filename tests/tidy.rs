@@ -1,5 +1,5 @@
-//! Reads the repository itself: imports obey the table in `src/lib.rs`, documentation and code agree, every file says why
-//! it exists, and nothing is left unfinished.
+//! Checks the repository itself: imports follow the table in `src/lib.rs`, documentation and code agree, every file
+//! states its purpose, and nothing is left unfinished.
 
 #![allow(clippy::unwrap_used, reason = "a test that fails says where")]
 
@@ -45,7 +45,7 @@ fn rust_files(folders: &[&str]) -> Vec<PathBuf> {
     files
 }
 
-/// The folders among `folders` that exist.
+/// Existing ones among `folders`.
 fn existing<'a>(folders: &[&'a str]) -> Vec<&'a str> {
     folders.iter().copied().filter(|folder| root().join(folder).is_dir()).collect()
 }
@@ -54,15 +54,15 @@ fn read(path: &Path) -> String {
     fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-/// The names between backticks in `text`.
+/// Names between backticks in `text`.
 fn quoted(text: &str) -> BTreeSet<String> {
     text.split('`').skip(1).step_by(2).map(str::to_owned).collect()
 }
 
-/// What a row of the import table allows: rooms, each with the paths that its note limits it to, if it has one.
+/// Imports allowed by a row of the table: rooms, each with the paths that its note limits it to, if it has one.
 type Allowed = BTreeMap<String, BTreeSet<String>>;
 
-/// The import table of `src/lib.rs`: room → rooms that it may import; `None` for a row that allows everything above.
+/// Import table of `src/lib.rs`: room → rooms that it may import; `None` for a row that allows everything above.
 fn import_table() -> BTreeMap<String, Option<Allowed>> {
     let text = read(&root().join("src/lib.rs"));
     let rows = text.lines().filter_map(|line| line.strip_prefix("//! | "));
@@ -79,7 +79,7 @@ fn import_table() -> BTreeMap<String, Option<Allowed>> {
     table
 }
 
-/// Reads "`a`, `b` (only `c`, `d`)".
+/// Parses "`a`, `b` (only `c`, `d`)".
 fn allowed_of(text: &str) -> Allowed {
     let mut allowed = Allowed::new();
     let mut rest = text;
@@ -95,21 +95,21 @@ fn allowed_of(text: &str) -> Allowed {
     allowed
 }
 
-/// The module of the root crate that a file belongs to.
+/// Module of the root crate that a file belongs to.
 fn module_of(path: &Path) -> String {
     let relative = path.strip_prefix(root().join("src")).unwrap();
     let first = relative.components().next().unwrap().as_os_str().to_string_lossy().into_owned();
     first.trim_end_matches(".rs").to_owned()
 }
 
-/// Code without comments and without what follows `mod tests`.
+/// Code without comments and without `mod tests`.
 fn code_of(text: &str) -> String {
     let end = text.find("#[cfg(test)]\nmod tests").or_else(|| text.find("#[cfg(test)]\npub(crate) mod tests"));
     let lines = text[..end.unwrap_or(text.len())].lines();
     lines.map(|line| line.split("//").next().unwrap_or_default()).collect::<Vec<_>>().join("\n")
 }
 
-/// Paths of the crate that `code` names, without `crate::`: those of `use` one by one, and those in the code.
+/// Paths of the crate named in `code`, without `crate::`: those of `use` one by one, and those in expressions.
 fn paths_of(code: &str) -> BTreeSet<String> {
     let mut paths = BTreeSet::new();
     for (at, _) in code.match_indices("crate::") {
@@ -125,7 +125,7 @@ fn paths_of(code: &str) -> BTreeSet<String> {
     paths
 }
 
-/// Adds the paths of a use tree such as `a::{b, c::{d, e}}`, each behind `prefix`.
+/// Adds the paths of a use tree such as `a::{b, c::{d, e}}`, each with `prefix`.
 fn expand(prefix: &str, tree: &str, paths: &mut BTreeSet<String>) {
     let tree = tree.trim();
     let Some((before, inner)) = tree.split_once('{') else {
@@ -255,7 +255,7 @@ fn tests_are_left_out_only_where_the_full_run_has_them() {
     assert!(script.contains("--run-ignored all") && script.contains("--include-ignored"), "run.sh runs them");
 }
 
-/// Metrics that the code describes, by name.
+/// Names of metrics described in the code.
 fn described_metrics() -> BTreeSet<String> {
     let mut names = BTreeSet::new();
     for path in rust_files(&["src", "stratum/src"]) {
@@ -270,7 +270,7 @@ fn described_metrics() -> BTreeSet<String> {
     names
 }
 
-/// Metrics that the code counts with, by name, where the name stands in the macro.
+/// Names of metrics recorded in the code, where the name is in the macro.
 fn counted_metrics() -> BTreeSet<String> {
     let mut names = BTreeSet::new();
     for path in rust_files(&["src", "stratum/src"]) {

@@ -143,7 +143,7 @@ fn a_second_name_with_another_address_is_refused_with_the_reason() {
     }
     let submission = miner.job().solve();
     assert_eq!(miner.submit(&second, &submission).expect_err("it was refused").code(), Some(24));
-    // The name is refused, but not the block.
+    // The name is refused, but the block is accepted.
     wait_for_best(&daemon, submission.hash);
     mine_one(&mut miner, &first, &daemon, &node, &payout_address(1));
 }

@@ -1,4 +1,4 @@
-//! Blocks in the making: right in everything by default, so that a row of the table breaks exactly one thing.
+//! Drafts of blocks: valid by default, so that each row of the table breaks exactly one rule.
 
 use bitcoin::absolute::LockTime;
 use bitcoin::blockdata::block::{Header, Version};
@@ -11,19 +11,19 @@ use bitcoin::{
 
 pub(crate) const LIMIT_BITS: u32 = 0x207f_ffff;
 
-/// A block on `parent` whose header is not mined yet.
+/// Block on `parent` whose header is not mined yet.
 #[derive(Debug, Clone)]
 pub(crate) struct Draft {
     pub(crate) block: Block,
 }
 
-/// What the coinbase may pay at this height on regtest, without fees.
+/// Maximum payout of the coinbase at this height on regtest, without fees.
 pub(crate) fn subsidy(height: u32) -> u64 {
     5_000_000_000 >> (height / 150)
 }
 
 impl Draft {
-    /// A block with a coinbase alone, which pays all that it may to anyone.
+    /// Block with only a coinbase, which pays the full amount to an output that anyone can spend.
     pub(crate) fn new(parent: BlockHash, height: u32, time: u32) -> Self {
         let anyone = Builder::new().push_opcode(opcodes::OP_TRUE).into_script();
         let coinbase = Transaction {
@@ -54,7 +54,7 @@ impl Draft {
         self
     }
 
-    /// Changes what the coinbase pays, by this many satoshis.
+    /// Changes the coinbase's payout by this many satoshis.
     pub(crate) fn pay(mut self, more: i64) -> Self {
         let value = &mut self.coinbase().output[0].value;
         *value = Amount::from_sat(value.to_sat().checked_add_signed(more).unwrap());
@@ -70,7 +70,7 @@ impl Draft {
         &mut self.block.txdata[0]
     }
 
-    /// Adds the commitment to the witnesses (BIP 141), as the last output.
+    /// Adds the witness commitment (BIP 141), as the last output.
     pub(crate) fn commit(self) -> Self {
         let script = self.commitment();
         self.commit_to(script)
@@ -82,7 +82,7 @@ impl Draft {
         self
     }
 
-    /// The script that commits to the witnesses under a reserved value of zeroes.
+    /// Script of the witness commitment under a reserved value of zeroes.
     pub(crate) fn commitment(&self) -> ScriptBuf {
         let root = self.block.witness_root().unwrap();
         let hash = Block::compute_witness_commitment(&root, &[0; 32]);
@@ -91,14 +91,14 @@ impl Draft {
         ScriptBuf::from_bytes(script)
     }
 
-    /// Works out the merkle root and mines.
+    /// Computes the merkle root and mines.
     pub(crate) fn seal(mut self) -> Block {
         self.block.header.merkle_root = merkle_root(&self.block);
         mine(self.block)
     }
 }
 
-/// By the book, since the `bitcoin` package refuses to work it out for blocks without transactions.
+/// Implemented here, since the `bitcoin` package does not compute it for blocks without transactions.
 pub(crate) fn merkle_root(block: &Block) -> TxMerkleNode {
     let mut level: Vec<[u8; 32]> = block.txdata.iter().map(|one| one.compute_txid().to_byte_array()).collect();
     while level.len() > 1 {
@@ -120,7 +120,7 @@ pub(crate) fn mine(mut block: Block) -> Block {
     block
 }
 
-/// The opposite: a nonce under which the hash does not even meet the limit.
+/// Finds a nonce under which the hash does not even meet the limit.
 pub(crate) fn mine_badly(mut block: Block) -> Block {
     let limit = Target::from_compact(CompactTarget::from_consensus(LIMIT_BITS));
     while limit.is_met_by(block.block_hash()) {

@@ -1,4 +1,4 @@
-//! Rows about how much a block may hold and pay: signature operations, weight, subsidy.
+//! Rows about limits of a block: signature operations, weight, subsidy.
 
 use bitcoin::{Amount, ScriptBuf, TxOut};
 
@@ -14,7 +14,7 @@ pub(crate) fn rows(world: &mut World) {
     world.pair.row("the same again", "bad-blk-sigops", &many);
     let draft = with_sigops(world, 20_000);
     world.good("20 000 signature operations", draft);
-    // Only the coins tell how many a witness or a P2SH input costs: one each, and four.
+    // The coins determine the cost of a witness or a P2SH input: one each, and four.
     let spends: Vec<_> = (0..5).map(|_| world.spend(Kind::Wpkh)).collect();
     let draft = with_sigops(world, 19_999).with(spends.clone()).commit();
     let many = world.bad("one witness operation too many", "bad-blk-sigops", draft);
@@ -38,7 +38,7 @@ pub(crate) fn rows(world: &mut World) {
     world.bad("1 000 001 bytes without witnesses", "bad-blk-length", draft);
 }
 
-/// A block whose coinbase has outputs with so many legacy signature operations in all.
+/// Block whose coinbase has outputs with this many legacy signature operations in total.
 fn with_sigops(world: &World, count: usize) -> Draft {
     let half = count / 2;
     world.draft().edit(|block| {
@@ -50,7 +50,7 @@ fn with_sigops(world: &World, count: usize) -> Draft {
     })
 }
 
-/// A block with a commitment, padded by an output of the coinbase.
+/// Block with a commitment, padded by an output of the coinbase.
 fn padded(world: &World, weight: u64) -> Draft {
     let with = |length: usize| {
         let mut script = vec![0; length];

@@ -1,4 +1,4 @@
-//! The embedded chain is no yes-man: it and the real bitcoind give the same verdict on a table of good and broken blocks.
+//! The embedded chain and the real bitcoind give the same verdict on a table of good and broken blocks.
 
 #![expect(clippy::unwrap_used, reason = "all of this is a test, and a panic is how it fails")]
 
@@ -18,20 +18,20 @@ use draft::Draft;
 use pair::Pair;
 use wallet::{Coin, KINDS, Kind, Wallet, coins_of};
 
-/// Blocks that both get before the table begins: enough for a few mature coinbases.
+/// Blocks that both get before the table: enough for a few mature coinbases.
 const BLOCKS_BEFORE: u32 = 110;
-/// Each block of the good chain is a minute after its parent.
+/// Time between blocks of the good chain.
 const SPACING: u32 = 60;
 const TIME_FIRST: u32 = pair::NOW - 100_000;
-/// Coins of each kind that the table may use up.
+/// Coins of each kind available to the table.
 const COINS_PER_KIND: usize = 40;
 
-/// The two chains, and what there is to spend on them.
+/// The two chains, and their spendable coins.
 pub(crate) struct World {
     pub(crate) pair: Pair,
     pub(crate) wallet: Wallet,
     coins: HashMap<Kind, Vec<Coin>>,
-    /// The coinbases of the first blocks, oldest first, with their heights.
+    /// Coinbases of the first blocks, oldest first, with their heights.
     pub(crate) coinbases: Vec<(u32, Coin)>,
 }
 
@@ -57,18 +57,18 @@ impl World {
         world
     }
 
-    /// A good block on the tip, to be broken at will.
+    /// Valid block on the tip, to be altered.
     pub(crate) fn draft(&self) -> Draft {
         let (tip, height) = self.pair.tip();
         Draft::new(tip, height + 1, TIME_FIRST + (height + 1) * SPACING)
     }
 
-    /// A coin that no other row uses.
+    /// Coin not used by any other row.
     pub(crate) fn coin(&mut self, kind: Kind) -> Coin {
         self.coins.get_mut(&kind).unwrap().pop().unwrap()
     }
 
-    /// A transaction that spends such a coin to anyone, without a fee.
+    /// Transaction that spends such a coin to an output that anyone can spend, without a fee.
     pub(crate) fn spend(&mut self, kind: Kind) -> Transaction {
         let coin = self.coin(kind);
         self.wallet.spend(&[coin], &[Kind::True], 0)
@@ -84,7 +84,7 @@ impl World {
         block
     }
 
-    /// Fills the chain up to this height with empty blocks.
+    /// Extends the chain to this height with empty blocks.
     pub(crate) fn grow_to(&mut self, height: u32) {
         while self.pair.tip().1 < height {
             let block = self.draft().seal();
@@ -93,7 +93,7 @@ impl World {
     }
 }
 
-/// The first output of a transaction, as a coin.
+/// First output of a transaction, as a coin.
 pub(crate) fn first_output(transaction: &Transaction, kind: Kind) -> Coin {
     let outpoint = OutPoint { txid: transaction.compute_txid(), vout: 0 };
     Coin { outpoint, output: transaction.output[0].clone(), kind }

@@ -1,4 +1,4 @@
-//! A real bitcoind and an embedded chain side by side: every block goes to both, and they must say and do the same.
+//! A real bitcoind and an embedded chain side by side: every block goes to both, and their results must agree.
 
 use bitcoin::{Block, BlockHash, consensus};
 use bitcoincore_rpc::{Client, RpcApi};
@@ -8,13 +8,13 @@ use std::fmt::Write;
 use std::time::Duration;
 use test_support::Bitcoind;
 
-/// The clock of both at the start, seconds since 1970.
+/// Clock of both at the start, in seconds since 1970.
 pub(crate) const NOW: u32 = 1_700_100_000;
 
-/// What Core prints for a script that fails; the rest, in brackets, is each interpreter's own wording.
+/// Prefix of Core's error for a script that fails; the rest, in brackets, differs between interpreters.
 const SCRIPT_FAILED: &str = "block-script-verify-flag-failed";
 
-/// Rows that must at least have been compared: so many there were when the table was made.
+/// Minimum number of rows compared: as many as when the table was made.
 const ROWS_MIN: usize = 150;
 
 struct Row {
@@ -31,7 +31,7 @@ impl Row {
     }
 }
 
-/// The two chains, and the table of what they said.
+/// The two chains, and the table of their results.
 pub(crate) struct Pair {
     // Dropped with the pair, which ends it.
     _daemon: Bitcoind,
@@ -59,13 +59,13 @@ impl Pair {
         self.now = now;
     }
 
-    /// The tip of the embedded chain; the same as the daemon's, or a row has failed.
+    /// Tip of the embedded chain; the same as the daemon's unless a row has failed.
     pub(crate) fn tip(&self) -> (BlockHash, u32) {
         let tip = self.chain.tip();
         (tip.hash, tip.height)
     }
 
-    /// Gives a block to both; both must say `expected`.
+    /// Submits a block to both; both must return `expected`.
     pub(crate) fn row(&mut self, name: &str, expected: &str, block: &Block) {
         self.row_bytes(name, expected, &consensus::serialize(block));
     }
@@ -76,11 +76,11 @@ impl Pair {
         let ours = if ours == Verdict::Accepted { "null".to_owned() } else { plain(&ours.to_string()) };
         let same_tip = self.client.get_best_block_hash().unwrap() == self.chain.tip().hash;
         self.rows.push(Row { name: name.to_owned(), expected: expected.to_owned(), daemon, ours, same_tip });
-        // With different tips every further row would differ too, for no reason of its own.
+        // With different tips every further row would differ too.
         assert!(same_tip, "the tips differ:\n{}", self.table());
     }
 
-    /// Gives a good block to both without a row of its own.
+    /// Submits a good block to both without its own row.
     pub(crate) fn extend(&mut self, block: &Block) {
         let bytes = consensus::serialize(block);
         let daemon = self.ask_daemon(&bytes);
@@ -102,7 +102,7 @@ impl Pair {
         }
     }
 
-    /// Fails with the whole table if the two differed anywhere, or not as expected.
+    /// Fails with the whole table if the two differed anywhere, or from the expectation.
     pub(crate) fn finish(self) {
         let wrong = self.rows.iter().filter(|row| !row.agrees()).count();
         println!("{} rows", self.rows.len());
@@ -123,7 +123,7 @@ impl Pair {
     }
 }
 
-/// Without the brackets that each interpreter fills in its own way.
+/// Removes the brackets, whose contents differ between interpreters.
 fn plain(verdict: &str) -> String {
     if verdict.starts_with(SCRIPT_FAILED) { SCRIPT_FAILED.to_owned() } else { verdict.to_owned() }
 }

@@ -1,4 +1,4 @@
-//! Rows about what a block looks like in itself: its tree, its coinbase, its transactions, its witnesses.
+//! Rows about the structure of a block: merkle tree, coinbase, transactions, witnesses.
 
 use bitcoin::hashes::Hash;
 use bitcoin::script::Builder;
@@ -79,7 +79,7 @@ fn coinbase_rows(world: &mut World) {
 }
 
 fn transaction_rows(world: &mut World) {
-    // Version, no inputs, no outputs (or flags), lock time: what Core reads as an empty transaction.
+    // Version, no inputs, no outputs (or flags), lock time: parsed by Core as an empty transaction.
     let empty = bitcoin::Transaction {
         version: bitcoin::transaction::Version::TWO,
         lock_time: bitcoin::absolute::LockTime::ZERO,

@@ -1,4 +1,4 @@
-//! Rows about what transactions spend, and whether they may.
+//! Rows about spent outputs and their conditions.
 
 use bitcoin::absolute::LockTime;
 use bitcoin::transaction::Version;
@@ -102,7 +102,7 @@ pub(crate) fn script_rows(world: &mut World) {
     world.good("the other form of a signature", draft);
 }
 
-/// A P2PKH spend with the malleated, high S: not relayed, but valid in a block.
+/// P2PKH spend with the malleated, high S: not relayed, but valid in a block.
 fn high_s(world: &mut World) -> Transaction {
     let mut spend = world.spend(Kind::Pkh);
     let script = spend.input[0].script_sig.clone();
@@ -156,7 +156,7 @@ pub(crate) fn lock_rows(world: &mut World) {
     script_lock_rows(world);
 }
 
-/// Locks that the script of an output puts on its spender.
+/// Locks imposed on the spender by an output's script.
 fn script_lock_rows(world: &mut World) {
     let kinds = [Kind::After, Kind::Older];
     let coin = world.coin(Kind::True);

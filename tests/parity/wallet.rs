@@ -1,4 +1,4 @@
-//! Coins of every kind that the embedded chain can judge, and the signatures that spend them.
+//! Coins of every kind supported by the embedded chain, and the signatures that spend them.
 
 use bitcoin::absolute::LockTime;
 use bitcoin::hashes::Hash;
@@ -11,7 +11,7 @@ use bitcoin::{
     Amount, OutPoint, PublicKey, ScriptBuf, Sequence, Transaction, TxIn, TxOut, WPubkeyHash, Witness, opcodes,
 };
 
-/// How an output is locked.
+/// Locking script of an output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Kind {
     /// `OP_TRUE`.
@@ -30,15 +30,15 @@ pub(crate) enum Kind {
     After,
     /// P2WSH of `1 OP_CHECKSEQUENCEVERIFY OP_VERIFY <key> OP_CHECKSIG` (BIP 112).
     Older,
-    /// A witness program of version 2, which anyone may spend as yet.
+    /// Witness program of version 2, which anyone can spend as yet.
     Future,
 }
 
-/// Those that can be spent at once.
+/// Kinds that can be spent at once.
 pub(crate) const KINDS: [Kind; 9] =
     [Kind::True, Kind::Pk, Kind::Pkh, Kind::Wpkh, Kind::ShWpkh, Kind::Tr, Kind::Wsh, Kind::Sh, Kind::Future];
 
-/// An output that can be spent.
+/// Spendable output.
 #[derive(Debug, Clone)]
 pub(crate) struct Coin {
     pub(crate) outpoint: OutPoint,
@@ -46,7 +46,7 @@ pub(crate) struct Coin {
     pub(crate) kind: Kind,
 }
 
-/// One key, and what can be done with it.
+/// One key, with signing.
 #[derive(Debug)]
 pub(crate) struct Wallet {
     secp: Secp256k1<All>,
@@ -89,7 +89,7 @@ impl Wallet {
         self.public.wpubkey_hash().unwrap()
     }
 
-    /// Spends `coins` into outputs of these kinds, which share what the coins hold less `fee`.
+    /// Spends `coins` into outputs of these kinds, which share the coins' value less `fee`.
     pub(crate) fn spend(&self, coins: &[Coin], kinds: &[Kind], fee: u64) -> Transaction {
         let total: u64 = coins.iter().map(|coin| coin.output.value.to_sat()).sum();
         let each = Amount::from_sat((total - fee) / kinds.len() as u64);
@@ -99,7 +99,7 @@ impl Wallet {
         transaction
     }
 
-    /// Puts a good signature into every input.
+    /// Puts a valid signature into every input.
     pub(crate) fn sign(&self, transaction: &mut Transaction, coins: &[Coin]) {
         let outputs: Vec<TxOut> = coins.iter().map(|coin| coin.output.clone()).collect();
         for (index, coin) in coins.iter().enumerate() {
@@ -160,7 +160,7 @@ impl Wallet {
     }
 }
 
-/// A transaction whose inputs are not signed yet.
+/// Transaction whose inputs are not signed yet.
 pub(crate) fn unsigned(coins: &[Coin], output: Vec<TxOut>) -> Transaction {
     let input = coins
         .iter()
@@ -169,7 +169,7 @@ pub(crate) fn unsigned(coins: &[Coin], output: Vec<TxOut>) -> Transaction {
     Transaction { version: Version::TWO, lock_time: LockTime::ZERO, input, output }
 }
 
-/// The outputs of a transaction that were made for `kinds`, as coins.
+/// Outputs of a transaction made for `kinds`, as coins.
 pub(crate) fn coins_of(transaction: &Transaction, kinds: &[Kind]) -> Vec<Coin> {
     let txid = transaction.compute_txid();
     (0..)

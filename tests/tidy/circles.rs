@@ -1,4 +1,4 @@
-//! Files beside each other import in one direction: two that need each other are one file, or share a third.
+//! Modules of a folder import each other in one direction: two that need each other are one file, or share a third.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -6,7 +6,7 @@ use std::path::Path;
 
 use crate::{code_of, expand, read, root};
 
-/// Circles that are left, by folder; the list may only shrink.
+/// Remaining circles, by folder; the list may only shrink.
 const KNOWN: &[(&str, &[&str])] = &[];
 
 /// Paths that begin with `crate::` or `super::` in `code`.
@@ -14,7 +14,7 @@ fn relative_paths(code: &str) -> BTreeSet<String> {
     let mut paths = BTreeSet::new();
     for start in ["crate::", "super::"] {
         for (at, _) in code.match_indices(start) {
-            // Its beginning was taken already: `super::super::`, or a longer word.
+            // Already matched: `super::super::`, or part of a longer word.
             if code[..at].ends_with(|letter: char| letter.is_alphanumeric() || letter == '_' || letter == ':') {
                 continue;
             }
@@ -31,7 +31,7 @@ fn relative_paths(code: &str) -> BTreeSet<String> {
     paths
 }
 
-/// The sources of the module `name` in `folder`: its file, and what is in its folder.
+/// Sources of the module `name` in `folder`: its file, and the files in its folder.
 fn sources(folder: &Path, name: &str) -> Vec<std::path::PathBuf> {
     let mut found = vec![folder.join(name).with_extension("rs")];
     let mut folders = vec![folder.join(name)];
@@ -49,7 +49,7 @@ fn sources(folder: &Path, name: &str) -> Vec<std::path::PathBuf> {
     found
 }
 
-/// Modules of `folder`, and which of the others each imports.
+/// Modules of `folder`, each with the others that it imports.
 fn imports_among(library: &Path, folder: &Path) -> BTreeMap<String, BTreeSet<String>> {
     let mut names = BTreeSet::new();
     for entry in fs::read_dir(folder).unwrap() {
@@ -81,7 +81,7 @@ fn imports_among(library: &Path, folder: &Path) -> BTreeMap<String, BTreeSet<Str
     names.iter().map(of_module).collect()
 }
 
-/// Everything that can be reached from `start`.
+/// All modules reachable from `start`.
 fn reachable<'a>(imports: &'a BTreeMap<String, BTreeSet<String>>, start: &str) -> BTreeSet<&'a str> {
     let mut found = BTreeSet::new();
     let mut left: Vec<&str> = imports[start].iter().map(String::as_str).collect();

@@ -7,13 +7,13 @@ use crate::{existing, read, root, rust_files};
 /// Folders whose comments cite the specifications.
 const CODE: [&str; 6] = ["src", "stratum", "sharechain", "p2p", "tests", "benches"];
 
-/// Standards whose sections are not ours.
+/// Standards with their own section numbers.
 const STANDARDS: [&str; 4] = ["BIP", "FIPS", "NIST", "RFC"];
 
-/// The section of a specification that lists its traps.
+/// Section of a specification that lists its traps.
 const TRAPS: [(&str, &str); 2] = [("protocol", "15"), ("protocol-v36", "10")];
 
-/// A reference to a specification: "section 4.9" (or "§4.9"), or "trap 27".
+/// Reference to a specification: "section 4.9" (or "§4.9"), or "trap 27".
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 struct Citation {
     /// Name of the page below `docs/`, without `.md`.
@@ -23,12 +23,12 @@ struct Citation {
     number: String,
 }
 
-/// A word without the punctuation around it.
+/// Strips the punctuation around a word.
 fn bare(word: &str) -> &str {
     word.trim_matches(|character: char| !character.is_alphanumeric())
 }
 
-/// A number such as 4.9, if `word` is one.
+/// Returns a number such as 4.9, if `word` is one.
 fn number(word: &str) -> Option<String> {
     let word = bare(word);
     let is_number = word.starts_with(|first: char| first.is_ascii_digit())
@@ -36,7 +36,7 @@ fn number(word: &str) -> Option<String> {
     is_number.then(|| word.to_owned())
 }
 
-/// The page that a citation means, by the words before it; `None` for a standard's section.
+/// Returns the page meant by a citation, by the words before it; `None` for a standard's section.
 fn page_before(words: &[&str]) -> Option<&'static str> {
     let is_standard = |word: &&str| STANDARDS.contains(&bare(word));
     if words.iter().rev().take(2).any(is_standard) {
@@ -49,7 +49,7 @@ fn page_before(words: &[&str]) -> Option<&'static str> {
     }
 }
 
-/// Everything that the source `text` cites. Lines are joined first: a citation may run over a line's end.
+/// Returns all citations in the source `text`. Lines are joined first, as a citation may span two.
 fn citations(text: &str) -> Vec<Citation> {
     let lines = text.lines().map(|line| line.trim_start().trim_start_matches(['/', '!']));
     let joined = lines.collect::<Vec<_>>().join(" ").replace('§', "section ");
@@ -79,7 +79,7 @@ fn citations(text: &str) -> Vec<Citation> {
     found
 }
 
-/// Everything in the specification `page` that can be cited.
+/// Returns all citable sections and traps in the specification `page`.
 fn citable(page: &'static str) -> BTreeSet<Citation> {
     let list = TRAPS.iter().find(|(name, _)| *name == page).map(|(_, section)| *section);
     let mut found = BTreeSet::new();
@@ -99,7 +99,7 @@ fn citable(page: &'static str) -> BTreeSet<Citation> {
     found
 }
 
-/// Everything that can be cited.
+/// Returns all citable sections and traps.
 fn all_citable() -> BTreeSet<Citation> {
     ["protocol", "protocol-v36", "stratum"].into_iter().flat_map(citable).collect()
 }

@@ -1,4 +1,4 @@
-//! The crates that the program is built of are those that `.deny.toml` allows, as `cargo deny` would have it.
+//! The program's dependencies are those allowed by `.deny.toml`, as `cargo deny` would check.
 
 use spdx::{Expression, ParseMode};
 use std::collections::BTreeSet;
@@ -6,7 +6,7 @@ use std::process::Command;
 
 use crate::{read, root};
 
-/// The strings at `section.name` in `.deny.toml`, or those under `key` of each table there.
+/// Strings at `section.name` in `.deny.toml`, or those under `key` of each table there.
 fn list(config: &toml::Table, section: &str, name: &str, key: Option<&str>) -> BTreeSet<String> {
     let entries = config[section][name].as_array().unwrap();
     let text = |entry: &toml::Value| key.map_or(entry, |key| &entry[key]).as_str().unwrap().to_owned();
@@ -15,11 +15,11 @@ fn list(config: &toml::Table, section: &str, name: &str, key: Option<&str>) -> B
     found
 }
 
-/// A crate that is built into the program, on any platform, as `cargo tree` shows it.
+/// Crate built into the program, on any platform, as listed by `cargo tree`.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Crate {
     name: String,
-    /// Where it comes from, if not from crates.io: a path, or the address of a repository or registry.
+    /// Source, if not crates.io: a path, or the address of a repository or registry.
     source: Option<String>,
     licence: String,
 }
@@ -81,7 +81,7 @@ fn every_crate_of_the_program_has_a_licence_and_a_source_that_are_allowed() {
         if !is_allowed {
             wrong.push(format!("{name} has licence {licence:?}"));
         }
-        // The workspace's own are paths.
+        // The workspace's own crates are paths.
         let is_ours = |source: &String| root().join(source).starts_with(root());
         if let Some(source) = source.as_ref().filter(|source| !is_ours(source)) {
             wrong.push(format!("{name} comes from {source}, and not from crates.io"));

@@ -1,4 +1,4 @@
-//! `docs/operators/options.md` is made from the command line itself: `UPDATE_OPTIONS=1 cargo test --test tidy` writes it.
+//! `docs/operators/options.md` is generated from the command line: `UPDATE_OPTIONS=1 cargo test --test tidy` writes it.
 
 use clap::{Arg, ArgAction, Command};
 use std::collections::BTreeMap;
@@ -7,26 +7,26 @@ use std::fs;
 
 use crate::{read, root};
 
-/// Everything above this line of the page is written by hand.
+/// The page above this line is written by hand.
 const MARK: &str =
     "<!-- Made from the command line by tests/tidy/options.rs: UPDATE_OPTIONS=1 cargo test --test tidy -->";
 
-/// Heading of the options that belong to no group of their own.
+/// Heading of the options without a group.
 const MAIN: &str = "Options";
 
-/// Text as it stands in a table's cell.
+/// Escapes text for a table's cell.
 fn cell(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ").replace('|', "\\|").replace('<', "&lt;").replace('*', "\\*")
 }
 
-/// Help without the default that it names, and that default.
+/// Splits help into the text and the default that it names.
 fn without_default(help: &str) -> (String, Option<&str>) {
     let Some((before, rest)) = help.split_once("[default: ") else { return (help.to_owned(), None) };
     let Some((default, after)) = rest.split_once(']') else { return (help.to_owned(), None) };
     (format!("{}{after}", before.trim_end()), Some(default))
 }
 
-/// An option or argument as it is written: `-w`, `--worker-port PORT`.
+/// Formats an option or argument: `-w`, `--worker-port PORT`.
 fn spelling(arg: &Arg) -> String {
     let names: Vec<&str> = arg.get_value_names().unwrap_or_default().iter().map(|name| name.as_str()).collect();
     let value = if matches!(arg.get_action(), ArgAction::SetTrue) { String::new() } else { names.join(" ") };
@@ -36,7 +36,7 @@ fn spelling(arg: &Arg) -> String {
     format!("{short}`{}`", last.replace('|', "\\|"))
 }
 
-/// One row of a table.
+/// Formats one row of a table.
 fn row(arg: &Arg) -> String {
     let help = arg.get_help().map(ToString::to_string).unwrap_or_default();
     let (help, named) = without_default(&help);
@@ -50,19 +50,19 @@ fn row(arg: &Arg) -> String {
     format!("| {} | {default} | {} |\n", spelling(arg), cell(&help))
 }
 
-/// Options and arguments of `command` that say something about it.
+/// Options and arguments of `command`, without hidden and general ones.
 fn shown(command: &Command) -> impl Iterator<Item = &Arg> {
     let is_general = |arg: &Arg| ["help", "version"].contains(&arg.get_id().as_str());
     command.get_arguments().filter(move |arg| !arg.is_hide_set() && !is_general(arg))
 }
 
-/// The options and arguments of `command` that are not `known` already, in tables by group.
+/// Formats the options and arguments of `command` that are not in `known`, in tables by group.
 fn tables(command: &Command, known: &BTreeMap<String, String>) -> String {
     let mut groups: BTreeMap<(usize, &str), String> = BTreeMap::new();
     let mut order: Vec<&str> = vec![MAIN];
     for arg in shown(command).filter(|arg| known.get(arg.get_id().as_str()) != Some(&row(arg))) {
         let heading = arg.get_help_heading().filter(|heading| !["Options", "Arguments"].contains(heading));
-        // What a subcommand adds to the program's options belongs to none of their groups.
+        // A subcommand's additional options have no group.
         let group = heading.filter(|_| known.is_empty()).unwrap_or(MAIN);
         if !order.contains(&group) {
             order.push(group);
@@ -80,12 +80,12 @@ fn tables(command: &Command, known: &BTreeMap<String, String>) -> String {
     text
 }
 
-/// Subcommands that people use.
+/// Subcommands that are not hidden.
 fn subcommands(command: &Command) -> impl Iterator<Item = &Command> {
     command.get_subcommands().filter(|command| !command.is_hide_set() && command.get_name() != "help")
 }
 
-/// `command` and its subcommands, each with a heading. `own` are the rows of the program's own options, by name.
+/// Formats `command` and its subcommands, each with a heading. `own` has the rows of the program's options, by name.
 fn section(command: &Command, name: &str, own: &BTreeMap<String, String>, text: &mut String) {
     let about = command.get_long_about().or(command.get_about()).map(ToString::to_string).unwrap_or_default();
     let _ = write!(text, "\n## `{name}`\n\n{}\n", about.trim());
@@ -103,7 +103,7 @@ fn section(command: &Command, name: &str, own: &BTreeMap<String, String>, text: 
     }
 }
 
-/// The generated part of the page.
+/// Returns the generated part of the page.
 fn rendered() -> String {
     let mut command = p2pool::config::command();
     command.build();

@@ -1,4 +1,4 @@
-//! The documentation agrees with the repository: links, tests and messages that pages name exist.
+//! The documentation agrees with the repository: links, tests and messages named in pages exist.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use crate::{existing, read, root, rust_files};
 
-/// The files below `folder` whose names end with `ending`, build outputs, recordings and hidden folders left out.
+/// Files below `folder` whose names end with `ending`, without build outputs, recordings and hidden folders.
 fn files(folder: &Path, ending: &str) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for entry in fs::read_dir(folder).unwrap() {
@@ -21,14 +21,14 @@ fn files(folder: &Path, ending: &str) -> Vec<PathBuf> {
     found
 }
 
-/// Every page of documentation in the repository.
+/// All pages of documentation in the repository.
 fn pages() -> Vec<PathBuf> {
     let pages = files(&root(), ".md");
     assert!(pages.len() > 15, "{pages:?}");
     pages
 }
 
-/// `text` without fenced code and code between backticks.
+/// Removes fenced code and code between backticks from `text`.
 fn prose(text: &str) -> String {
     let mut is_code = false;
     let outside = text.lines().filter(|line| {
@@ -39,7 +39,7 @@ fn prose(text: &str) -> String {
     outside.map(|line| line.split('`').step_by(2).collect::<String>()).collect::<Vec<_>>().join("\n")
 }
 
-/// The anchors of a page, as GitHub makes them of its headings.
+/// Anchors of a page, as made by GitHub from its headings.
 fn anchors(page: &Path) -> BTreeSet<String> {
     let text = read(page);
     let headings = text.lines().filter(|line| line.starts_with('#')).map(|line| line.trim_start_matches('#').trim());
@@ -54,7 +54,7 @@ fn every_link_between_pages_leads_somewhere() {
     for page in pages() {
         let text = prose(&read(&page));
         for target in text.split("](").skip(1).filter_map(|rest| rest.split([')', ' ']).next()) {
-            // Another site's, or one for rustdoc.
+            // Link to another site or to rustdoc.
             if target.contains("://") || target.contains("::") {
                 continue;
             }
@@ -71,7 +71,7 @@ fn every_link_between_pages_leads_somewhere() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
-/// Tests that pages name as `file::test`.
+/// Tests named in pages as `file::test`.
 #[test]
 fn every_test_that_a_page_names_exists() {
     let mut wrong = Vec::new();
@@ -91,7 +91,7 @@ fn every_test_that_a_page_names_exists() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
-/// The texts that program and pages may show: their source, with the literals that run over several lines put together.
+/// Source text of program and pages, with string literals over several lines joined.
 fn program_text() -> String {
     let mut sources = rust_files(&existing(&["src", "stratum/src", "sharechain/src", "p2p/src"]));
     sources.extend(files(&root().join("src"), ".js"));
@@ -109,7 +109,7 @@ fn program_text() -> String {
     joined
 }
 
-/// Each message stands between backticks at the start of a table's row, `…` for what varies.
+/// Each message is in backticks at the start of a table's row, with `…` for variable parts.
 #[test]
 fn every_message_that_troubleshooting_explains_is_the_programs() {
     let program = program_text();

@@ -1,16 +1,16 @@
-//! Files and functions stay short enough to be read in one go. What is longer today stands in a list that may only shrink.
+//! Files and functions stay short enough to be read in one go. Longer ones are listed; the list may only shrink.
 
 use std::collections::BTreeMap;
 
 use crate::{read, root, rust_files};
 
-/// Longest file, in lines, its tests included.
+/// Maximum length of a file, in lines, including its tests.
 const FILE_LINES_MAX: usize = 500;
 
-/// Longest function, in lines from its name to its closing brace.
+/// Maximum length of a function, in lines from its name to its closing brace.
 const FUNCTION_LINES_MAX: usize = 80;
 
-/// Files that are longer, and how long they may be: split one when you work on it, and take it off the list.
+/// Longer files, with their maximum lengths: split one when you work on it, and remove it from the list.
 const LONG_FILES: &[(&str, usize)] = &[
     ("p2p/src/addrs.rs", 659),
     ("p2p/src/download.rs", 1125),
@@ -23,7 +23,7 @@ const LONG_FILES: &[(&str, usize)] = &[
     ("src/peers/task.rs", 916),
 ];
 
-/// Functions that are longer, as `file::function`, and how long they may be.
+/// Longer functions, as `file::function`, with their maximum lengths.
 const LONG_FUNCTIONS: &[(&str, usize)] = &[
     ("src/chain/owner.rs::new", 86),
     ("src/node/mod.rs::start", 151),
@@ -31,10 +31,10 @@ const LONG_FUNCTIONS: &[(&str, usize)] = &[
     ("src/tools/demo/mod.rs::run", 94),
 ];
 
-/// Where the program and its libraries are.
+/// Folders of the program and its libraries.
 const SOURCES: [&str; 4] = ["p2p/src", "sharechain/src", "src", "stratum/src"];
 
-/// Compares what is too long with the list of what may be.
+/// Compares files or functions that are too long with the list of exceptions.
 fn check(kind: &str, max: usize, found: &BTreeMap<String, usize>, listed: &[(&str, usize)]) {
     let listed: BTreeMap<&str, usize> = listed.iter().copied().collect();
     let mut wrong = Vec::new();
@@ -51,8 +51,8 @@ fn check(kind: &str, max: usize, found: &BTreeMap<String, usize>, listed: &[(&st
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
-/// The lines of each function in `text`, by its name. As rustfmt writes them, a function ends at the first closing brace
-/// that is indented like its beginning.
+/// Lengths of the functions in `text`, by name. As formatted by rustfmt, a function ends at the first closing brace
+/// that is indented like its start.
 fn functions(text: &str) -> Vec<(String, usize)> {
     let lines: Vec<&str> = text.lines().collect();
     let mut found = Vec::new();
@@ -66,7 +66,7 @@ fn functions(text: &str) -> Vec<(String, usize)> {
                 || word.ends_with(')')
         });
         let name: String = after.chars().take_while(|letter| letter.is_alphanumeric() || *letter == '_').collect();
-        // One that begins and ends on its line is short.
+        // A function on one line is short.
         let is_short = line.ends_with('}') || line.ends_with(';');
         if !is_function || name.is_empty() || is_short || trimmed.starts_with("//") {
             continue;

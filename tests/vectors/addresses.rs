@@ -5,7 +5,7 @@ use bitcoin::base58;
 use serde_json::Value;
 use sharechain::share::{Payee, ShareRules, ShareVersion, donation_payee};
 
-/// The networks that we have, and those forks of which the addresses are in a form that we know.
+/// Our networks, and the forks whose address format we support.
 fn rules_of(network: &str) -> ShareRules {
     match network {
         "bitcoin" => address_rules(0, 5, "bc"),
@@ -33,7 +33,7 @@ fn addresses_become_the_recorded_scripts() {
     for case in list_of(&file) {
         let rules = rules_of(str_of(&case["net"]));
         match str_of(&case["kind"]) {
-            // Addresses of Bitcoin Cash in a form of their own, on networks that we do not have.
+            // Addresses of Bitcoin Cash in their own format, on networks that we do not have.
             "cashaddr0" | "cashaddr1" => {}
             "donation_script_to_address" => {
                 assert_eq!(ok(&case["result"]).as_deref(), Some(donation_payee(&rules).as_str()), "{case}");
@@ -46,7 +46,7 @@ fn addresses_become_the_recorded_scripts() {
                 let payee = Payee::from_pubkey_hash(&hash, &rules);
                 assert_eq!(payee.as_str(), case["address"]);
                 assert_eq!(script(Some(&payee), ShareVersion::V17), ok(&case["script"]), "{case}");
-                // The text leads back to the same.
+                // The text parses back to the same script.
                 assert_eq!(
                     Payee::from_address(payee.as_str(), &rules).unwrap().script(ShareVersion::V35),
                     payee.script(ShareVersion::V35)

@@ -1,4 +1,4 @@
-//! What a live reference node did to 37 odd clients, and what ours does to the same.
+//! Reactions of a live reference node to 37 odd clients, and ours to the same.
 
 use super::support::{bytes_of, json, list_of, ran, rules_of, str_of};
 use p2p::frame::Budget;
@@ -13,8 +13,8 @@ use std::time::{Duration, Instant};
 
 const PREFIX: [u8; 8] = *b"sinetpre";
 
-/// What the reference sent by chance, or because of what happened elsewhere just then, and not because of the client:
-/// its best share changed, it gossiped, it was short of addresses.
+/// Messages sent by the reference at random or because of other events, and not because of the client: its best share
+/// changed, it gossiped, it lacked addresses.
 const CHANCE: [(&str, Command); 7] = [
     ("plain_handshake", Command::Shares),
     ("addrme", Command::GetAddrs),
@@ -25,8 +25,8 @@ const CHANCE: [(&str, Command); 7] = [
     ("remember_then_forget", Command::GetAddrs),
 ];
 
-/// How ours closes where the reference closes: with the metric's word of an offence, for which the reference bans (on
-/// loopback it only disconnects, which is all that the recording shows), or quietly (section 3.1).
+/// Reason of our close where the reference closes: the metric's label of an offence, for which the reference bans (on
+/// loopback it only disconnects, which is all that the recording shows), or none (section 3.1).
 const CLOSED: [(&str, &str); 15] = [
     ("ping_before_version", "no_version"),
     ("bad_checksum_version", "checksum"),
@@ -53,14 +53,14 @@ fn word_of(close: &Close) -> &'static str {
     }
 }
 
-/// What the reference sent in a case. The recording cuts one long payload short: that message is left out.
+/// Messages of the reference in a case, except one whose long payload is truncated in the recording.
 fn messages_of(received: &Value) -> Vec<Message> {
     let is_whole = |one: &&Value| !str_of(&one["payload_hex"]).contains("...");
     let parse = |one: &Value| Message::parse(str_of(&one["command"]), bytes_of(&one["payload_hex"]).into());
     list_of(received).iter().filter(is_whole).map(|one| parse(one).unwrap().expect("a command of ours")).collect()
 }
 
-/// The part of the reference's chain that its answers show.
+/// Part of the reference's chain that is visible in its responses.
 fn chain_of(cases: &[Value], rules: &ShareRules) -> HashMap<ShareHash, Arc<Share>> {
     let replies = cases.iter().flat_map(|case| messages_of(&case["received"]));
     let shares = replies.flat_map(|message| match message {
@@ -74,7 +74,7 @@ fn chain_of(cases: &[Value], rules: &ShareRules) -> HashMap<ShareHash, Arc<Share
     shares.map(load).collect()
 }
 
-/// The answer of section 3.7, from the little chain that there is.
+/// Response according to section 3.7, from the little chain available.
 fn answer(
     chain: &HashMap<ShareHash, Arc<Share>>,
     hashes: &[ShareHash],
@@ -96,7 +96,7 @@ fn answer(
     shares
 }
 
-/// Does for the connection what the swarm would.
+/// Acts on events of the connection as the swarm would.
 fn act(peer: &mut Peer, chain: &HashMap<ShareHash, Arc<Share>>, known: &Transactions, now: Instant) {
     while let Some(event) = peer.poll_event() {
         let orders = match event {
@@ -122,8 +122,8 @@ fn act(peer: &mut Peer, chain: &HashMap<ShareHash, Arc<Share>>, known: &Transact
     }
 }
 
-/// The connection as the reference had it: what it said in this case, and where it did not get to say anything, what it
-/// says in the others.
+/// Connection in the state of the reference: its messages in this case, or, if it did not get to send any, those of the
+/// other cases.
 fn local_of(version: &Version) -> Local {
     Local {
         prefix: PREFIX,
@@ -180,12 +180,12 @@ fn odd_clients_are_treated_as_the_reference_treats_them() {
             ours.push(Message::parse(word.trim_end_matches('\0'), payload).unwrap().unwrap());
         }
         if expected.is_empty() {
-            // It aborts the connection with what it wrote still in its buffer; what we queued may or may not go out.
+            // It aborts the connection with data still in its buffer; our queued data may or may not be sent.
             assert!(matches!(ours[..], [Message::Version(_)]), "{name}: {ours:?}");
             continue;
         }
         if name == "sharereq_best_500_parents" {
-            // Its answer is the payload that was cut short: 203 shares, where our little chain has three.
+            // Its response is the truncated payload: 203 shares, where our little chain has three.
             let answer = ours.pop();
             assert!(matches!(answer, Some(Message::ShareReply { shares, .. }) if shares.len() == 3), "{ours:?}");
         }

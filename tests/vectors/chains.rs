@@ -1,4 +1,4 @@
-//! Whole recorded chains, share by share from genesis through the tracker with every check.
+//! Recorded chains, share by share from genesis through the tracker with every check.
 
 use serde_json::Value;
 use sharechain::chain::{Counting, Entry, Event, Measure, Query, Sharechain, Window, limit, replay};
@@ -17,7 +17,7 @@ const CHAINS: [&str; 4] = [
     "shares_lead0_v35_padding.json",
 ];
 
-/// A network by file, made of a vector's `net`.
+/// Network file made from a vector's `net`.
 pub(crate) fn network_of(file: &Value) -> &'static Network {
     let net = file["net"].as_object().unwrap();
     let mut lines: Vec<String> = net.iter().map(|(key, value)| format!("{key} = {value}")).collect();
@@ -40,7 +40,7 @@ pub(crate) fn target_of(value: &Value) -> Target {
     Target::from_be_bytes(&bytes_of(value).try_into().unwrap())
 }
 
-/// A chain that was fed a file's shares.
+/// Chain with the shares of a file.
 pub(crate) fn recorded(file: &Value) -> (Sharechain, Vec<ShareHash>) {
     let mut chain = Sharechain::new(network_of(file));
     let mut hashes = Vec::new();
@@ -79,7 +79,7 @@ fn every_recorded_share_follows_from_its_ancestors_in_every_field() {
             let share = share_of(&chain, &case["raw"]);
             let (hash, previous) = (share.hash(), share.previous());
             assert_eq!(hash, hash_of(&case["hash"]).unwrap());
-            // What the next share must carry is known before it comes.
+            // The required fields of the next share are known before it arrives.
             let tip = chain.tip();
             assert_eq!(tip.best_hash(), previous);
             let next = tip.next_share(target_of(&case["block_target"])).unwrap();
@@ -257,7 +257,7 @@ fn weights_are_those_of_the_reference_at_any_start_length_and_limit() {
         let lookbehind = u32::try_from(case["lookbehind"].as_u64().unwrap()).unwrap();
         let printed = |value: &Value| str_of(value).parse::<f64>().unwrap();
         assert_eq!(statistics.average_stale_proportion(start, lookbehind), printed(&case["average_stale_prop"]));
-        // The reference forgets a payee's shares so far at each share below version 34 (protocol section 8.5).
+        // Below version 34 the reference forgets a payee's previous shares at each share (protocol section 8.5).
         if chain.all().chain(start, lookbehind).all(|hash| is_textual(&chain, hash)) {
             for (payee, stales) in statistics.stales_by_payee(start, lookbehind) {
                 let proportion = f64::from(stales.stale) / f64::from(stales.total);

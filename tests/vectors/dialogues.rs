@@ -1,18 +1,18 @@
-//! Two reference nodes' recorded talk, with our state machine in the place of either.
+//! Recorded dialogues of two reference nodes, with our state machine in the place of either.
 //!
-//! The other side's frames are fed as recorded. What the played side did by itself must come by itself; what its node
-//! decided (a new template, a better share, gossip) is ordered at the recorded moment, and the frames that come of an
-//! order must be the recorded ones, byte for byte. What is let pass, and why:
+//! The other side's frames are fed as recorded. Frames that the played side sent on its own must be sent by ours;
+//! decisions of its node (a new template, a better share, gossip) are ordered at the recorded moment, and the resulting
+//! frames must equal the recorded ones, byte for byte. Differences allowed, and their reasons:
 //!
-//! - the order of hashes within `have_tx`, `losing_tx` and `forget_tx`, and which transaction of `remember_tx` stands
-//!   first: the reference keeps them in Python's sets, in no order;
-//! - the ids of requests, which are random: answers are fed with ours in their place;
-//! - pings but the first, and repeated advertisements: both sides send them at random times, ours at others;
-//! - when a frame of the other side arrived: the recorder stood between both, so that the played side may have sent a
-//!   frame before it had the one that passed before. A `have_tx` of transactions that it then sends in full was still on
-//!   its way.
+//! - the order of hashes within `have_tx`, `losing_tx` and `forget_tx`, and which transaction of `remember_tx` is
+//!   first: the reference keeps them in Python's sets, which are unordered;
+//! - the ids of requests, which are random: responses are fed with our ids in their place;
+//! - pings except the first, and repeated advertisements: both sides send them at random times, ours at others;
+//! - the arrival time of the other side's frames: the recorder was between both, so the played side may have sent a
+//!   frame before it received the previous one. A `have_tx` of transactions that it then sends in full was still in
+//!   transit.
 //!
-//! Nonces, ports, times and the name of the software are taken from the recording, so they need no mask.
+//! Nonces, ports, times and the software's name are taken from the recording, so they need no mask.
 
 use super::messages::STREAMS;
 use super::support::{RecordedFrame, frames_of, json, ran, rules_of};
@@ -31,7 +31,7 @@ use std::time::{Duration, Instant};
 
 const PREFIX: [u8; 8] = *b"sinetpre";
 
-/// What the recordings' network says about shares. The demonstration ran on regtest.
+/// Share rules of the recordings' network. The demonstration ran on regtest.
 fn rules_for(file: &str) -> ShareRules {
     match file {
         "demo_p2p.jsonl" => share_rules(&BITCOIN_REGTEST),
@@ -52,7 +52,7 @@ fn spoken(frame: &RecordedFrame, client_is_mine: bool) -> Spoken {
     Spoken { time: frame.time, is_mine: frame.is_client == client_is_mine, message }
 }
 
-/// A message with what has no order put in order.
+/// Sorts the parts of a message that have no order.
 fn sorted(message: &Message) -> Message {
     let hashes = |hashes: &[Digest]| {
         let mut hashes = hashes.to_vec();
@@ -75,18 +75,18 @@ fn sorted(message: &Message) -> Message {
     }
 }
 
-/// The played side: our state machine, and what the recording says of its node.
+/// The played side: our state machine, and the recorded state of its node.
 struct Player {
     peer: Peer,
     rules: ShareRules,
     known: Transactions,
-    /// Every transaction that the recording shows.
+    /// All transactions in the recording.
     raw: HashMap<Digest, Bytes>,
     template: Vec<Arc<Transaction>>,
     held: Vec<Arc<Transaction>>,
     /// Frames of the other side that passed the recorder, but may not have arrived.
     under_way: VecDeque<Message>,
-    /// Recorded ids of requests, and ours.
+    /// Recorded ids of requests, with ours.
     ids: HashMap<[u8; 32], [u8; 32]>,
     asked: HashSet<[u8; 32]>,
     start: (Instant, f64),
@@ -97,7 +97,7 @@ struct Player {
 impl Player {
     fn new(file: &str, mine: &Message, talk: &[Spoken]) -> Player {
         let Message::Version(version) = mine else { panic!("{mine:?} first") };
-        // What follows the first ping tells whether and how it advertises.
+        // The frames after the first ping show whether and how it advertises.
         let second = talk.iter().filter(|one| one.is_mine).nth(2).map(|one| &one.message);
         let advertise = match second {
             Some(Message::AddrMe { port }) => Advertise::Port(*port),
@@ -118,7 +118,7 @@ impl Player {
         };
         let rules = rules_for(file);
         let (remote, local_address) = (version.to.address, version.from.address);
-        // The demonstration ran with a clock of its own; the advertisement says what it showed.
+        // The demonstration ran with its own clock, whose time is in the advertisement.
         let unix = match second {
             Some(Message::Addrs(records)) => records[0].timestamp,
             _ => 0,
@@ -147,8 +147,7 @@ impl Player {
         }
     }
 
-    /// A transaction that the node must have had at this moment. Where the recording does not show it, only its hash
-    /// matters.
+    /// A transaction that the node must have had at this moment. If the recording lacks it, only its hash matters.
     fn transaction(&mut self, hash: &Digest) -> Arc<Transaction> {
         let raw = self.raw.get(hash).cloned().unwrap_or_default();
         let (transaction, _) = self.known.learn(Transaction { hash: *hash, raw }).expect("there is room");
@@ -156,7 +155,7 @@ impl Player {
         transaction
     }
 
-    /// Lets frames of the other side arrive, up to one that `is_later` says arrived later.
+    /// Delivers frames of the other side, up to the first for which `is_later` returns true.
     fn arrive(&mut self, is_later: impl Fn(&Message) -> bool) {
         while self.under_way.front().is_some_and(|message| !is_later(message)) {
             let mut message = self.under_way.pop_front().unwrap();
@@ -166,7 +165,7 @@ impl Player {
                     Some(shares.len())
                 }
                 Message::Shares(shares) => {
-                    // A node knows what it mined itself; the recording shows neither how it came by these.
+                    // A node knows the transactions of its own shares; the recording does not show their origin.
                     for share in shares.iter() {
                         self.know_all_of(share);
                     }
@@ -209,7 +208,7 @@ impl Player {
         self.peer.handle_order(order, &self.known, self.now).unwrap();
     }
 
-    /// The next message that it sends, but for what it sends at random times.
+    /// Next message sent, without those sent at random times.
     fn next(&mut self) -> Option<Message> {
         let frame = self.peer.poll_frame()?;
         let word = String::from_utf8(frame[8..20].to_vec()).unwrap();
@@ -238,7 +237,7 @@ fn new_hashes(shares: &[Arc<Share>]) -> Vec<Digest> {
     refs.flat_map(|refs| refs.new_hashes.iter().copied()).collect()
 }
 
-/// Whether the `remember_tx` at the front of `mine` goes around the `shares` behind it, and is not a template's: it is
+/// Returns whether the `remember_tx` at the front of `mine` belongs to the `shares` after it, not to a template: it is
 /// forgotten right after them, or was empty.
 fn goes_around(mine: &[&Message]) -> bool {
     match mine {
@@ -271,7 +270,7 @@ fn play(file: &str, client_is_mine: bool) -> usize {
         }
         let at = format!("{file} frame {index}, {}", one.message.command());
         println!("{at}");
-        // What the played side sent from here on, and where each stands.
+        // Messages of the played side from here on, with their positions.
         let ahead: Vec<(usize, &Message)> = talk
             .iter()
             .enumerate()
@@ -319,9 +318,9 @@ fn play(file: &str, client_is_mine: bool) -> usize {
     talk.len()
 }
 
-/// Has the player say the first of `mine`, and what belongs to it; says how many frames that was.
+/// Has the player send the first of `mine` with the frames that belong to it; returns the number of frames.
 fn speak(player: &mut Player, mine: &[&Message], time: f64) -> usize {
-    // Frames that X said it had not: everything else has arrived.
+    // Frames that X reported as missing: all others have arrived.
     let in_full: HashSet<Digest> = mine
         .iter()
         .take(2)
@@ -411,7 +410,7 @@ fn speak(player: &mut Player, mine: &[&Message], time: f64) -> usize {
     }
 }
 
-/// What is forgotten, remembered and then said to be known is a new template.
+/// Transactions forgotten, remembered and then announced belong to a new template.
 fn new_template(player: &mut Player, mine: &[&Message]) -> usize {
     let mut count = 0;
     let mut transactions = player.template.clone();

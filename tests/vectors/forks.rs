@@ -1,4 +1,4 @@
-//! The forest's bookkeeping, and what a node decided that had mined apart from its peer.
+//! Bookkeeping of the share forest, and decisions of a node that had mined apart from its peer.
 
 use serde_json::{Value, json};
 use sharechain::chain::{Forest, Sharechain, Work};
@@ -61,11 +61,11 @@ fn heads_tails_and_heights_are_those_of_the_reference_after_every_step() {
     ran("forest.json", "is_child_of", pairs);
 }
 
-/// Adds the first `count` shares of the arrival order that are not there yet.
+/// Adds those of the first `count` shares in arrival order that are missing.
 fn arrive(chain: &mut Sharechain, file: &Value, order: &[Value], from: usize, count: usize) {
     for arrival in order.iter().take(count).skip(from) {
         let share: Arc<Share> = share_of(chain, &file["raw"][str_of(&arrival["hash"])]);
-        // The reference's heights are those of the blocks that shares of its own were built on.
+        // The reference's heights are those of the blocks that its own shares were built on.
         if let Some(block) = share.contents().min_header.previous_block {
             let height = &file["block_heights"][ShareHash(block).to_string()];
             if let Some(height) = height.as_u64().and_then(|height| u32::try_from(height).ok()) {
@@ -85,7 +85,7 @@ fn a_node_that_rejoins_its_peer_chooses_as_the_reference_did_at_every_moment() {
     let order = list_of(&node["order"]);
     let mut chain = Sharechain::new(network_of(&file));
     let (mut added, mut checked, mut live) = (0, 0, 0);
-    // Both kinds of moment, by time; a live choice comes before a checkpoint of the same time.
+    // Both kinds of events by time; a live choice precedes a checkpoint of the same time.
     let mut moments: Vec<(f64, Result<&Value, &Value>)> = Vec::new();
     moments.extend(list_of(&node["live_best_events"]).iter().map(|event| (event[0].as_f64().unwrap(), Err(&event[1]))));
     moments.extend(list_of(&node["checkpoints"]).iter().map(|point| (point["t"].as_f64().unwrap(), Ok(point))));

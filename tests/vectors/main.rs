@@ -1,6 +1,6 @@
 //! Golden vectors, recorded from the reference node (`data/README.md`), against this node's own code.
 //!
-//! `manifest.json` says how many cases each part of each file holds; a test that runs fewer, or more, fails.
+//! `manifest.json` has the number of cases of each part of each file; a test that runs fewer or more fails.
 
 #![allow(clippy::unwrap_used, reason = "a test can do nothing about an error but fail")]
 

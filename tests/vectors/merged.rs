@@ -1,4 +1,4 @@
-//! The tree of merged chains' blocks, and what a coinbase holds of it.
+//! Merkle tree of merged chains' blocks, and its commitment in a coinbase.
 
 use super::support::{bytes_of, digest_of, digests_of, json, list_of, number_of, ran, str_of};
 use sharechain::merged::{MergedBlock, MergedWork};

@@ -25,7 +25,7 @@ fn numbers<'a>(digests: impl IntoIterator<Item = &'a [u8; 32]>) -> Value {
     digests.into_iter().map(number).collect()
 }
 
-/// An address as the reference prints it: dotted, or eight whole groups.
+/// Address in the form printed by the reference: dotted, or eight whole groups.
 fn address(endpoint: &Endpoint) -> Value {
     let ip = match endpoint.address.ip() {
         IpAddr::V4(ip) => ip.to_string(),
@@ -52,7 +52,7 @@ fn result(result: ReplyResult) -> Value {
     })
 }
 
-/// A message as the vectors show it; of the transactions in `remember_tx`, their number.
+/// Message in the form of the vectors; the transactions in `remember_tx` as their number.
 fn value(message: &Message) -> Value {
     match message {
         Message::Version(version) => value_of!({
@@ -121,7 +121,7 @@ fn messages_read_and_write_as_recorded() {
         assert_eq!(value(&message), expected, "{command}");
         assert_eq!(message.to_payload(), payload, "{command}");
         assert_eq!(hex::encode(message.to_frame(BITCOIN.prefix)), case["frame"], "{command}");
-        // No byte may be missing but at the end of `version`, and none be left over.
+        // No byte may be missing except at the end of `version`, and none be left over.
         let accepted = |payload: &[u8]| parse(command, payload.to_vec()).is_ok();
         let longer = [&payload[..], &[0]].concat();
         assert!(!accepted(&longer), "{command} with a byte too many");
@@ -162,7 +162,7 @@ fn addresses_and_results_read_as_recorded_wherever_they_stand() {
             Ok::<_, p2p::message::MessageError>(value(&message))
         };
         match str_of(&case["type"]) {
-            // An address that cannot be written is none that our types could hold.
+            // Our types cannot represent an address that cannot be written.
             "ipaddr" if packed.is_none() => {}
             "ipaddr" => {
                 let value = read(&[&[1][..], &[0; 16]].concat(), &[0x24, 0x75], "addrs").unwrap();
@@ -195,7 +195,7 @@ fn every_recorded_frame_is_read_and_written_as_the_same_bytes() {
             let frame = message.to_frame(*b"sinetpre");
             assert_eq!(hex::encode(&frame[24..28]), recorded.checksum);
             commands.insert(message.command().word());
-            // And through the stream cutter, a few bytes at a time.
+            // Also through the frame decoder, a few bytes at a time.
             let mut frames = Frames::new(*b"sinetpre", Budget::new(1 << 20));
             let mut found = Vec::new();
             for mut piece in frame.chunks(1 + frame.len() / 7) {

@@ -74,7 +74,7 @@ fn hash_links_are_those_recorded() {
         let link = HashLink::of_bytes(&prefix);
         assert_eq!(hex::encode(link.state), case["state"]);
         assert_eq!(link.length, case["length"].as_u64().unwrap());
-        // What the verifier cannot know: none at all with the ending that shares have.
+        // Unknown to the verifier: empty with the ending that shares have.
         let tail = &prefix[prefix.len() - prefix.len() % 64..];
         let extra = &tail[..tail.len() - tail.len().min(ending.len())];
         assert_eq!(hex::encode(extra), case["extra_data"]);
@@ -99,7 +99,7 @@ fn merkle_roots_and_branches_are_those_recorded() {
         assert_eq!(merkle::root(&leaves), root);
         let branch = merkle::branch_of_first(&leaves[1..]);
         assert_eq!(branch, digests_of(&case["none_tip_branch"]));
-        // Shares link first leaves only.
+        // Shares only link first leaves.
         let first = &case["links"][0];
         assert_eq!(branch, digests_of(&first["branch"]));
         assert_eq!(merkle::fold(leaves[0], &branch), digest_of(&first["root"]));
@@ -121,7 +121,7 @@ fn coinbase_pushes_are_those_recorded() {
     }
     ran("scripts.json", "push", cases.len());
 
-    // Read the other way round: heights that a coinbase begins with. The opcodes of 1 to 16 fail there, but not here.
+    // In reverse: heights at the start of a coinbase. The opcodes of 1 to 16 fail there, but not here.
     let cases = list_of(&file["bip34"]);
     for case in cases {
         if let Some(height) = case["height"]["ok"].as_str() {

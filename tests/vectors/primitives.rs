@@ -1,4 +1,4 @@
-//! The byte primitives of `pack.json`, but for those of messages between peers (`messages`).
+//! Byte primitives of `pack.json`, except those of messages between peers (`messages`).
 
 use super::support::{bytes_of, json, list_of, number_of, ran, rules_of, str_of};
 use ruint::aliases::U320;
@@ -6,11 +6,11 @@ use serde_json::{Value, json as value_of};
 use sharechain::pack::{Reader, UnpackError, Writer};
 use sharechain::share::{self, Bits, StaleInfo, display_hex};
 
-/// What errors call a vector.
+/// Name of a vector in errors.
 const FIELD: &str = "vector";
 
-/// What a type reads from `bytes`, as the vectors show it, and what it writes for the same; none for types of other
-/// modules.
+/// Parses `bytes` as a type; returns the value in the form of the vectors, and its serialisation. `None` for types of
+/// other modules.
 fn through(kind: &str, bytes: &[u8]) -> Option<Result<(Value, Vec<u8>), UnpackError>> {
     let mut reader = Reader::new(bytes);
     let mut writer = Writer::default();
@@ -136,7 +136,7 @@ fn primitives_read_and_write_as_recorded() {
                 None => elsewhere += 1,
             }
         } else if let Some(input) = case["bad_input"].as_str() {
-            // The reference reads some that are too short; we refuse them all (section 2, "truncation").
+            // The reference accepts some that are too short; we refuse them all (section 2, "truncation").
             match through(kind, &hex::decode(input).unwrap()) {
                 Some(result) => {
                     assert!(result.is_err(), "{case}");
@@ -145,7 +145,7 @@ fn primitives_read_and_write_as_recorded() {
                 None => elsewhere += 1,
             }
         } else {
-            // Values out of range, which our types cannot hold.
+            // Values out of range for our types.
             elsewhere += 1;
         }
     }
@@ -156,7 +156,7 @@ fn primitives_read_and_write_as_recorded() {
 
 #[test]
 fn a_shares_header_and_hash_link_read_as_recorded() {
-    // Put in place of a real share's own.
+    // They replace those of a real share.
     let shares = json("shares_lead0_v35_padding.json");
     let rules = rules_of(&shares["net"]);
     let raw = bytes_of(&shares["shares"][0]["raw"]);
@@ -189,7 +189,7 @@ fn a_shares_header_and_hash_link_read_as_recorded() {
                 headers += 1;
             }
             "block_header" => {
-                // The whole header is the small one, with the root in its middle and a fixed version.
+                // The whole header is the small one, with the root in the middle and a fixed version.
                 let value = &case["value"];
                 let mut small = Writer::default();
                 small.varint(u64::from(u32::from_le_bytes(packed[..4].try_into().unwrap())));

@@ -1,4 +1,4 @@
-//! Whole recorded chains, share by share: every field read, every byte written again, every coinbase derived.
+//! Recorded chains, share by share: every field parsed, every byte serialised again, every coinbase derived.
 
 use super::support::{bytes_of, digests_of, json, list_of, number_of, ran, rules_of, str_of};
 use proptest::prelude::*;
@@ -31,7 +31,7 @@ fn files() -> &'static [(&'static str, ShareRules, Value)] {
     })
 }
 
-/// Calls `check` with every share of the recorded main chains, and holds the number of calls to the manifest.
+/// Calls `check` with every share of the recorded main chains, and compares the number of calls with the manifest.
 fn for_every_share(check: impl Fn(&Share, &Value, &ShareRules)) {
     for (name, rules, file) in files() {
         let cases = list_of(&file["shares"]);
@@ -76,7 +76,7 @@ fn every_field_of_every_share_is_the_recorded_one() {
                 continue;
             };
             if key == "fields" {
-                // Versions without segwit have no such field at all, but the vectors show null.
+                // Versions without segwit have no such field, but the vectors have null.
                 assert_eq!(value, recorded);
             } else if key.ends_with("attempts") || key == "abswork" {
                 assert_eq!(number_of(value), number_of(recorded), "{key}");
@@ -132,7 +132,7 @@ fn every_payout_is_the_recorded_one() {
         let payouts = Payouts::new(share.version(), share.data().subsidy, &weights_of(case, rules), rules).unwrap();
         let paid: Vec<_> = payouts.with_finder(share.payee()).collect();
         let recorded = list_of(&case["outputs"]);
-        // The recorded ones have the commitment before and the ref hash behind.
+        // The recorded ones have the commitment first and the ref hash last.
         let commitments = usize::from(share.info().segwit_data.is_some());
         let recorded = &recorded[commitments..recorded.len() - 1];
         assert_eq!(paid.len(), recorded.len());
@@ -163,7 +163,7 @@ fn every_share_can_be_made_again_from_its_draft() {
 fn branches_and_witness_roots_follow_from_the_recorded_transactions() {
     let with_transactions = std::cell::Cell::new(0);
     for_every_share(|share, case, _| {
-        // Only versions that list transactions say which they were; their hashes include the witness.
+        // Only versions that list transactions name them; their hashes include the witness.
         if share.version().lists_transactions() {
             let wtxids = digests_of(&case["other_tx_hashes"]);
             assert_eq!(*share.contents().merkle_branch, merkle::branch_of_first(&wtxids));
@@ -208,7 +208,7 @@ fn every_version_with_vectors_was_seen() {
     assert_eq!(versions, [17, 33, 35].map(|number| ShareVersion::from_number(number).unwrap().number()));
 }
 
-/// The bytes of some share of the chains.
+/// Serialised bytes of some share of the chains.
 fn any_raw() -> impl Strategy<Value = (ShareRules, Vec<u8>)> {
     (0..FILES.len(), any::<prop::sample::Index>()).prop_map(|(file, index)| {
         let (_, rules, file) = &files()[file];
@@ -232,7 +232,7 @@ proptest! {
         if let Some(cut) = cut {
             raw.truncate(cut.index(raw.len()));
         }
-        // Whatever is read at all must have been the only way to write it.
+        // Any bytes that can be parsed must be the only serialisation.
         if let Ok(contents) = share::unpack(&raw, &rules) {
             prop_assert_eq!(share::pack(&contents), &raw[..]);
         }

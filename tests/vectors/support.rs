@@ -1,4 +1,4 @@
-//! Reads the vectors, and holds every test to the manifest.
+//! Reads the vectors, and compares the number of cases of every test with the manifest.
 
 use bytes::Bytes;
 use flate2::read::GzDecoder;
@@ -14,7 +14,7 @@ fn folder() -> PathBuf {
     [env!("CARGO_MANIFEST_DIR"), "tests", "vectors"].iter().collect()
 }
 
-/// The text of a vector file, which is stored compressed.
+/// Text of a vector file, which is stored compressed.
 pub(crate) fn text(file: &str) -> String {
     let compressed = std::fs::File::open(folder().join("data").join(format!("{file}.gz"))).expect(file);
     let mut text = String::new();
@@ -31,7 +31,7 @@ fn manifest() -> BTreeMap<String, BTreeMap<String, usize>> {
     serde_json::from_str(&text).unwrap()
 }
 
-/// Says that `count` cases of a part of a file were run, which must be as many as the manifest has.
+/// Reports that `count` cases of a part of a file were run, and compares it with the manifest.
 pub(crate) fn ran(file: &str, part: &str, count: usize) {
     let listed = manifest().get(file).and_then(|parts| parts.get(part)).copied();
     assert_eq!(Some(count), listed, "cases run of {file}, {part}, against the manifest");
@@ -58,7 +58,7 @@ pub(crate) fn bytes_of(value: &Value) -> Vec<u8> {
     hex::decode(str_of(value)).unwrap()
 }
 
-/// A number, written as one or as a decimal text (in which Python may leave an `L` at the end).
+/// Parses a number, or one as decimal text (in which Python may leave an `L` at the end).
 pub(crate) fn number_of(value: &Value) -> U320 {
     match value.as_str() {
         Some(text) => text.trim_end_matches('L').parse().unwrap(),
@@ -66,7 +66,7 @@ pub(crate) fn number_of(value: &Value) -> U320 {
     }
 }
 
-/// A raw digest, given as the vectors print it: the integer, most significant digit first.
+/// Parses a raw digest in the form of the vectors: as an integer, most significant digit first.
 pub(crate) fn digest_of(value: &Value) -> Digest {
     let mut bytes = bytes_of(value);
     bytes.reverse();
@@ -77,12 +77,12 @@ pub(crate) fn digests_of(value: &Value) -> Vec<Digest> {
     list_of(value).iter().map(digest_of).collect()
 }
 
-/// A frame of a recorded stream between two nodes.
+/// Frame of a recorded stream between two nodes.
 #[derive(Debug, Clone)]
 pub(crate) struct RecordedFrame {
-    /// Seconds since 1970.
+    /// Time in seconds since 1970.
     pub time: f64,
-    /// Whether the node that made the connection sent it.
+    /// Set if the node that made the connection sent it.
     pub is_client: bool,
     pub command: String,
     pub payload: Bytes,
@@ -108,7 +108,7 @@ pub(crate) fn frames_of(file: &str) -> Vec<RecordedFrame> {
         .collect()
 }
 
-/// What the `net` of a recorded chain says about its shares.
+/// Share rules given by the `net` of a recorded chain.
 pub(crate) fn rules_of(net: &Value) -> ShareRules {
     let byte = |key: &str| u8::try_from(net[key].as_u64().unwrap()).unwrap();
     ShareRules {
@@ -123,7 +123,7 @@ pub(crate) fn rules_of(net: &Value) -> ShareRules {
     }
 }
 
-/// The rules of a public network, as far as addresses go.
+/// Rules of a public network, as far as addresses are concerned.
 pub(crate) fn address_rules(address_version: u8, address_p2sh_version: u8, human_readable_part: &str) -> ShareRules {
     ShareRules {
         identifier: [0; 8],

@@ -1,4 +1,4 @@
-//! Live pieces of work: what follows from a template's transactions and a packed share info without any ancestor.
+//! Recorded work: values derived from a template's transactions and a packed share info without any ancestor.
 
 use super::support::{address_rules, bytes_of, digest_of, digests_of, json, list_of, ran, str_of};
 use bitcoin::Transaction;
@@ -9,7 +9,7 @@ use sharechain::merkle::{self, Digest};
 use sharechain::pack::Writer;
 use sharechain::share::{self, Payee, SegwitData, ShareInfo, ShareRules, coinbase_script};
 
-/// The rules of the recorded node's signet.
+/// Rules of the recorded node's signet.
 fn rules_of(net: &Value) -> ShareRules {
     ShareRules {
         identifier: bytes_of(&net["IDENTIFIER"]).try_into().unwrap(),
@@ -18,7 +18,7 @@ fn rules_of(net: &Value) -> ShareRules {
     }
 }
 
-/// The share info that `packed` is, read as part of a share whose other fields are empty.
+/// Parses the share info `packed` as part of a share whose other fields are empty.
 fn info_of(packed: &[u8], version: u64, rules: &ShareRules) -> ShareInfo {
     let mut writer = Writer::default();
     writer.varint(0);
@@ -61,7 +61,7 @@ fn branches_commitments_and_coinbase_ends_of_live_work_are_the_recorded_ones() {
         let script = coinbase_script(height, &[], &bytes_of(&template["coinbaseflags"])).unwrap();
         assert_eq!(hex::encode(&script), case["share_data_in"]["coinbase"]);
 
-        // What a miner hashes: up to the ref hash, eight bytes of its own, and the lock time.
+        // Bytes hashed by a miner: up to the ref hash, eight bytes of its own, and the lock time.
         let head = bytes_of(&case["ba"]["coinb1"]);
         assert!(head.ends_with(&share::ref_hash(&info, &[], &rules)));
         assert_eq!(

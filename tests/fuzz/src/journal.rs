@@ -1,4 +1,4 @@
-//! A found block's file with anything in it: it is read or set aside, and never found a second time if it was.
+//! File of a found block with arbitrary contents: it is read or set aside, and a damaged one is not found again.
 #![no_main]
 
 use bitcoin::hashes::{Hash, sha256d};
@@ -38,7 +38,7 @@ fuzz_target!(|input: &[u8]| {
     });
 });
 
-/// The hash that the header names, if it does: only a file called so is read.
+/// Hash named in the header, if any: only a file of that name is read.
 fn hash_named_in(content: &[u8]) -> String {
     let line = content.split(|byte| *byte == b'\n').next().unwrap_or_default();
     let header: Option<serde_json::Value> = serde_json::from_slice(line).ok();

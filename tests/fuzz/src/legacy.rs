@@ -1,4 +1,4 @@
-//! The old node's share file with anything in it: every line is taken or counted as skipped.
+//! The old node's share file with arbitrary contents: every line is imported or counted as skipped.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

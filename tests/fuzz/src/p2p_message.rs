@@ -1,4 +1,4 @@
-//! A peer's bytes as frames and messages: what is read is written back as the same bytes, and no more is kept than was
+//! Bytes from a peer as frames and messages: parsed messages serialise to the same bytes, and no more is kept than was
 //! received.
 //!
 //! Input: a command's index, a piece length, and a payload; or, from index 200 on, raw bytes as from a socket.

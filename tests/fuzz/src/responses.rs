@@ -1,4 +1,4 @@
-//! A daemon's answers, as JSON: whatever they hold, it becomes a template or an error that says why not.
+//! Responses of a daemon as arbitrary JSON: each becomes a template or an error with a reason.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

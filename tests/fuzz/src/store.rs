@@ -1,5 +1,5 @@
-//! Two share store segments with anything in them: they are read, what is damaged is set aside, and the next start finds
-//! the same shares and no fault.
+//! Two share store segments with arbitrary contents: they are read, damage is set aside, and the next start finds the
+//! same shares without errors.
 //!
 //! Input: segment bytes, in which the three bytes `fa 0d c5` stand for a record's marker, length and right checksum, since a
 //! fuzzer never finds a checksum; the record goes on up to the next such mark. `fe ed` splits the two segments.
@@ -45,7 +45,7 @@ fuzz_target!(|input: &[u8]| {
     });
 });
 
-/// What a segment file of these bytes is, with its records framed.
+/// Frames the records in these bytes, as a segment file.
 fn segment(bytes: &[u8]) -> Vec<u8> {
     let mut pieces = parts(bytes, &RECORD).into_iter();
     let mut segment = pieces.next().unwrap_or_default().to_vec();

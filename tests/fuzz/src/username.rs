@@ -1,4 +1,4 @@
-//! Any worker's name: it is understood or refused with a reason, and an address in it is never paid to somebody else.
+//! Any user name: it is parsed or refused with a reason, and an address in it is the only payee.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

@@ -1,4 +1,4 @@
-//! What a daemon may send over Bitcoin's own protocol, in pieces, with blocks handed over and time passing in between.
+//! Data from a daemon over Bitcoin's P2P protocol, in pieces, with blocks handed over and time passing in between.
 //!
 //! Input: steps of a kind, a length and that many bytes. Frames get the right magic and checksum, since a fuzzer never
 //! finds a checksum; one kind of step sends bytes as they are.
