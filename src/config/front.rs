@@ -18,7 +18,7 @@ pub(super) fn options() -> Vec<Opt<Config>> {
         .derived(|config| config.miners.iter().map(show_worker_port).collect())
         .short('w')
         .help(
-            "Listen address for miners, by default all of this machine's, with an optional starting and minimum \
+            "Listen address for miners (a port alone: all interfaces), with an optional starting and minimum \
              difficulty; may be given several times [default: the network's port, 9332 on bitcoin]",
         ),
         Opt::optional("web-port", "[ADDRESS:]PORT", values::listen_address, |config: &mut Config, address| {

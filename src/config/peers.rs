@@ -13,9 +13,7 @@ pub(super) fn options() -> Vec<Opt<Config>> {
             config.listen = address;
         })
         .derived(|config| vec![config.listen.to_string()])
-        .help(
-            "Listen address for peers, by default all of this machine's [default: the network's port, 9333 on bitcoin]",
-        ),
+        .help("Listen address for peers (a port alone: all interfaces) [default: the network's port, 9333 on bitcoin]"),
         Opt::list("p2pool-node", "HOST[:PORT]", Some(','), values::host_text, |config: &mut Config, hosts| {
             let hosts = hosts.iter().map(|text| values::host(text, config.network.p2p_port));
             config.nodes = hosts.collect::<Result<_, _>>()?;

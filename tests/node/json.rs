@@ -1,5 +1,5 @@
-//! The JSON that P2Pool had: every path, with the reference's fields and types, while miners mine; and pages that people
-//! made for it.
+//! JSON of the original P2Pool: every path, with the reference's fields and types, while miners mine; and third-party
+//! pages made for it.
 
 #![allow(clippy::unwrap_used, reason = "a test has no use for an answer that is not as it says")]
 use serde_json::{Map, Value};
@@ -11,13 +11,13 @@ use test_support::{NodeBuilder, wait_until};
 use crate::P2POOL;
 use crate::shares::{Pool, network_file, own_address, wpkh};
 
-/// How long figures may take to show what happened: they are made at most once a second, and every five.
+/// Time limit for statistics to be current: they are updated at most once a second, and every five seconds.
 const SHOWN_LIMIT: Duration = Duration::from_secs(15);
 
-/// Shares that the reference wants before it has statistics.
+/// Shares that the reference needs for statistics.
 const HEIGHT_MIN: usize = 10;
 
-/// What a path answers, read as JSON.
+/// Response of a path, parsed as JSON.
 fn ask(pool: &Pool, path: &str) -> Value {
     let response = pool.node.get(path);
     assert_eq!(response.status, 200, "{path}: {}", response.body);
@@ -39,7 +39,7 @@ fn texts(pool: &Pool, path: &str) -> Vec<String> {
     serde_json::from_value(ask(pool, path)).unwrap_or_else(|_| panic!("{path} is no list of texts"))
 }
 
-/// A pool whose chain has a few more shares than statistics want, by two miners of their own addresses.
+/// Pool whose chain has a few more shares than statistics need, by two miners with their own addresses.
 fn mined(args: &[&str]) -> (Pool, Vec<String>) {
     let pool = Pool::start(args);
     let mut miners = [pool.miner(&wpkh(1), ""), pool.miner(&wpkh(2), "")];
@@ -47,7 +47,7 @@ fn mined(args: &[&str]) -> (Pool, Vec<String>) {
     for round in 0..HEIGHT_MIN + 4 {
         let old = miners[(round + 1) % 2].client.job();
         shares.push(miners[round % 2].mine_share().to_string());
-        // The other one is told of it as well.
+        // The other miner gets it as well.
         miners[(round + 1) % 2].wait_for_change(&old);
     }
     pool.wait_for_height(shares.len());
@@ -64,7 +64,7 @@ fn mined(args: &[&str]) -> (Pool, Vec<String>) {
     (pool, shares)
 }
 
-/// What kind of JSON a value is, down to the fields of objects with fixed ones.
+/// JSON type of a value, down to the fields of objects with fixed ones.
 fn shape(value: &Value) -> String {
     match value {
         Value::Null => "null".into(),
@@ -76,7 +76,7 @@ fn shape(value: &Value) -> String {
     }
 }
 
-/// Checks that `ours` has the fields of what the reference answered, each of the same kind; null stands for any.
+/// Checks that `ours` has the fields of the reference's response, each of the same type; null matches any.
 fn check_like(path: &str, ours: &Value, recorded: &str) {
     let theirs: Value = serde_json::from_str(recorded).expect("the recorded answer is JSON");
     let (ours, theirs) = (ours.as_object().expect("an object"), theirs.as_object().expect("an object"));
@@ -100,7 +100,7 @@ fn every_old_path_answers_with_the_fields_and_types_that_the_reference_had() {
     assert!(number(&pool, "/uptime") > 0.0);
     let users = object(&pool, "/users");
     let sum: f64 = users.values().map(|part| part.as_f64().unwrap()).sum();
-    // Two hundredths of the weight are given away.
+    // Two hundredths of the weight are donated.
     assert!((sum - 0.98).abs() < 0.001, "{users:?}");
     assert!(users.contains_key(&one) && users.contains_key(&two), "{users:?}");
     let stales = object(&pool, "/user_stales");
@@ -185,7 +185,7 @@ fn every_graph_has_its_bins_and_survives_a_restart() {
         Value::Object(values) => values.values().filter_map(Value::as_f64).sum(),
         other => other.as_f64().unwrap_or_default(),
     };
-    // All sources, as the reference calls them, and those that front ends of 2013 know.
+    // All sources, by the reference's names, and those known to front ends of 2013.
     let filled = [
         "local_hash_rate",
         "local_share_hash_rates",
@@ -220,7 +220,7 @@ fn every_graph_has_its_bins_and_survives_a_restart() {
     for source in filled.iter().filter(|source| **source != "current_payout") {
         wait_until(&format!("there is something in {source}"), SHOWN_LIMIT, || total(&pool, source, "last_day") > 0.0);
     }
-    // The node itself found nothing, and is paid nothing.
+    // The node itself found nothing, and has no payout.
     wait_until("the payout is known", SHOWN_LIMIT, || {
         drawn(&pool, "current_payout", "last_hour").iter().any(|bin| bin.1 == 0.0)
     });
@@ -292,7 +292,7 @@ fn somebodys_pages_are_served_and_nothing_beside_them() {
         let response = pool.node.get(path);
         assert!(response.status >= 400 && !response.body.contains("secret"), "{path}: {response:?}");
     }
-    // The JSON is where their scripts look for it.
+    // The JSON is where their scripts request it.
     assert_eq!(ask(&pool, "/global_stats"), Value::Null);
 }
 
@@ -358,7 +358,7 @@ fn every_path_answers_at_all_times_while_miners_mine() {
     }
     wait_until("there are figures", SHOWN_LIMIT, || pool.node.get("/web/best_share_hash").status == 200);
     let over = AtomicBool::new(false);
-    /// Sets what it refers to, also when the test fails: else its miner would never end.
+    /// Sets the flag, also when the test fails: otherwise its miner would never end.
     struct AtEnd<'a>(&'a AtomicBool);
     impl Drop for AtEnd<'_> {
         fn drop(&mut self) {
@@ -368,7 +368,7 @@ fn every_path_answers_at_all_times_while_miners_mine() {
     let (asked, found) = std::thread::scope(|scope| {
         let mining = scope.spawn(|| {
             let mut found = 0;
-            // No more, for each makes the next one harder to find.
+            // No more, since each makes the next one harder to find.
             while !over.load(Ordering::Relaxed) && found < 12 {
                 miner.mine_share();
                 found += 1;

@@ -6,7 +6,7 @@ use crate::draft::Draft;
 use crate::wallet::Kind;
 use crate::{World, first_output};
 
-/// A good block on any other; `salt` tells it from its siblings.
+/// Valid block on any other; `salt` distinguishes it from its siblings.
 fn on(parent: &Block, height: u32, salt: i64) -> Draft {
     Draft::new(parent.block_hash(), height, parent.header.time + crate::SPACING).pay(-salt)
 }
@@ -51,7 +51,7 @@ fn bad_branch_rows(world: &mut World) {
     world.pair.row("the child again", "duplicate-invalid", &over);
     world.pair.row("the greedy sibling again", "duplicate-invalid", &bad);
     world.bad("a grandchild", "bad-prevblk", on(&over, height + 3, 0));
-    // Two good blocks and a bad one: as long as nothing better than the old tip stands, nothing changes.
+    // Two good blocks and a bad one: without a better tip than the old one, nothing changes.
     let tip2 = world.bad("the good branch grows", "null", on(&tip, height + 2, 0));
     let c1 = world.bad("a rival's first block", "inconclusive", on(&fork, height + 1, 5));
     let c2 = world.bad("its second one", "inconclusive", on(&c1, height + 2, 5));
