@@ -134,8 +134,8 @@ fn print_configuration(text: &str) -> Result<()> {
 
 fn run_import(config: &import::Config) -> Result<()> {
     let now = clock::unix_now();
-    let told = import::run(config, now)?;
-    std::io::stdout().write_all(told.as_bytes()).context("cannot print the report")
+    let report = import::run(config, now)?;
+    std::io::stdout().write_all(report.as_bytes()).context("cannot print the report")
 }
 
 fn inspect_share(network: &Network, bytes: &[u8]) -> Result<()> {

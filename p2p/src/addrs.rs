@@ -175,7 +175,7 @@ impl AddressBook {
         now: f64,
     ) -> bool {
         let address = canonical(address);
-        if !is_tellable(address, source) || self.is_own(address) {
+        if !may_be_shared(address, source) || self.is_own(address) {
             return false;
         }
         #[expect(clippy::cast_precision_loss, reason = "beyond 2^53 seconds it is later than now anyway")]
@@ -224,7 +224,7 @@ impl AddressBook {
         let mut candidates: Vec<(&SocketAddr, &Entry)> = self
             .entries
             .iter()
-            .filter(|(address, entry)| entry.failures == 0 && is_tellable_to(**address, asker))
+            .filter(|(address, entry)| entry.failures == 0 && may_be_sent_to(**address, asker))
             .collect();
         candidates.sort_unstable_by_key(|(address, _)| **address);
         for (address, entry) in candidates {
@@ -412,13 +412,13 @@ fn canonical(address: SocketAddr) -> SocketAddr {
 
 /// True if a node can be at `address`, from the view of the peer at `source`: one on the internet knows nothing of our
 /// local network, and one in that network nothing of this machine.
-fn is_tellable(address: SocketAddr, source: Option<IpAddr>) -> bool {
+fn may_be_shared(address: SocketAddr, source: Option<IpAddr>) -> bool {
     let Some(reach) = AddressScope::of(address.ip()) else { return false };
     address.port() != 0 && source.is_none_or(|source| AddressScope::of(source).is_some_and(|source| reach >= source))
 }
 
-fn is_tellable_to(address: SocketAddr, asker: IpAddr) -> bool {
-    is_tellable(address, Some(asker))
+fn may_be_sent_to(address: SocketAddr, asker: IpAddr) -> bool {
+    may_be_shared(address, Some(asker))
 }
 
 fn whole_seconds(time: f64) -> u64 {
@@ -434,7 +434,7 @@ fn entry_of(value: &Value, now: f64) -> Option<(SocketAddr, Entry)> {
     let [services, first_seen, last_seen] = facts.as_array()?.as_slice() else { return None };
     let host: IpAddr = host.as_str()?.parse().ok()?;
     let address = canonical(SocketAddr::new(host, u16::try_from(port.as_u64()?).ok()?));
-    if !is_tellable(address, None) {
+    if !may_be_shared(address, None) {
         return None;
     }
     let entry = Entry {

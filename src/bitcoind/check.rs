@@ -166,7 +166,7 @@ pub(super) struct TroubleLog(Option<(String, Instant)>);
 
 impl TroubleLog {
     /// Logs `diagnosis`, unless it was just logged.
-    pub(super) fn tell(&mut self, diagnosis: &Diagnosis, now: Instant) {
+    pub(super) fn report(&mut self, diagnosis: &Diagnosis, now: Instant) {
         let message = diagnosis.to_string();
         // Progress changes all the time, and is not logged for that.
         let key = if diagnosis.passes_by_itself() { "passes by itself" } else { &message };

@@ -21,10 +21,10 @@ pub(super) async fn run(
     headers: watch::Sender<Option<RawHeader>>,
     stop: CancellationToken,
 ) {
-    let mut told = None;
+    let mut asked = None;
     loop {
         let previous = templates.borrow_and_update().as_ref().map(|template| template.previous_block);
-        if let Some(previous) = previous.filter(|previous| told != Some(*previous)) {
+        if let Some(previous) = previous.filter(|previous| asked != Some(*previous)) {
             // A hanging daemon must not delay the stop.
             let answer = tokio::select! {
                 () = stop.cancelled() => return,
@@ -32,7 +32,7 @@ pub(super) async fn run(
             };
             match answer.map(|hex| decode(&hex)) {
                 Ok(Some(header)) if header.block_hash() == previous => {
-                    told = Some(previous);
+                    asked = Some(previous);
                     headers.send_replace(Some(raw(&header)));
                 }
                 Ok(_) => debug!(block = %previous, "bitcoind returned the header of another block"),

@@ -69,13 +69,13 @@ pub(super) struct Follower {
 impl Follower {
     /// Runs until `stop`. Every failure restarts with the daemon's check: another daemon may be there afterwards.
     pub(super) async fn run(self, stop: CancellationToken) {
-        let mut teller = TroubleLog::default();
+        let mut trouble_log = TroubleLog::default();
         let mut clock = ClockCheck::default();
         let mut backoff = Backoff::new(RETRY_FIRST, RETRY_LONGEST);
         loop {
             let diagnosis = tokio::select! {
                 () = stop.cancelled() => return,
-                followed = self.follow(&mut teller, &mut clock, &mut backoff) => match followed {
+                followed = self.follow(&mut trouble_log, &mut clock, &mut backoff) => match followed {
                     Err(diagnosis) => diagnosis,
                     Ok(never) => match never {},
                 },
@@ -84,7 +84,7 @@ impl Follower {
             if diagnosis.stops_work() {
                 self.monitor.withdraw();
             }
-            teller.tell(&diagnosis, Instant::now());
+            trouble_log.report(&diagnosis, Instant::now());
             let delay = backoff.delay().min(diagnosis.retry_max());
             tokio::select! {
                 () = stop.cancelled() => return,
@@ -95,7 +95,7 @@ impl Follower {
 
     async fn follow(
         &self,
-        teller: &mut TroubleLog,
+        trouble_log: &mut TroubleLog,
         clock: &mut ClockCheck,
         backoff: &mut Backoff,
     ) -> Result<Infallible, Diagnosis> {
@@ -114,7 +114,7 @@ impl Follower {
             }
             let (mut height, mut long_poll_id) = self.publish(answer, source, due).await?;
             backoff.reset();
-            if teller.all_well() {
+            if trouble_log.all_well() {
                 info!(version = node.user_agent, height, "bitcoind is ready: working on its templates");
             }
             let poll = sleep(self.poll_interval);

@@ -363,7 +363,7 @@ impl Owner {
         self.publish_early();
         self.forget(removed);
         self.note_events().await;
-        self.tell_solved();
+        self.send_solved();
         for block in self.chain.wanted_heights() {
             // If the queue is full, the next choice asks again.
             let _ = self.parent.wanted.try_send(block);
@@ -489,15 +489,15 @@ impl Owner {
     }
 
     /// Announces solved shares once it is known that their blocks may count.
-    fn tell_solved(&mut self) {
+    fn send_solved(&mut self) {
         let (chain, events) = (&self.chain, &self.events);
         self.solved_waiting.retain(|(hash, since)| {
             let Some(known) = chain.known(*hash) else { return false };
-            let is_told = chain.may_be_block(*hash);
-            if is_told {
+            let is_sent = chain.may_be_block(*hash);
+            if is_sent {
                 let _ = events.send(ChainEvent::Block { share: known.share.clone(), source: known.source });
             }
-            !is_told && since.elapsed() < SOLVED_WAIT_MAX
+            !is_sent && since.elapsed() < SOLVED_WAIT_MAX
         });
     }
 

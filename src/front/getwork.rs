@@ -60,7 +60,7 @@ pub struct Getwork<W: Work> {
     solutions: mpsc::Sender<Solution<W::Ticket>>,
     meters: Arc<Meters>,
     /// Epochs last sent to each long-polling miner.
-    told: DashMap<Poller, Epochs>,
+    served: DashMap<Poller, Epochs>,
     stop: CancellationToken,
 }
 
@@ -78,7 +78,7 @@ impl<W: Work> Getwork<W> {
         meters: Arc<Meters>,
         stop: CancellationToken,
     ) -> Self {
-        Self { desk, is_sha256d, work, solutions, meters, told: DashMap::new(), stop }
+        Self { desk, is_sha256d, work, solutions, meters, served: DashMap::new(), stop }
     }
 
     /// Routes for polling miners, to be merged with others.
@@ -274,11 +274,11 @@ impl<W: Work> Getwork<W> {
     /// Records that a miner has the newest work.
     fn note(&self, poller: Poller) {
         let Some(epochs) = self.work.borrow().as_ref().map(|work| work.epochs()) else { return };
-        if self.told.len() < POLLERS_MAX || self.told.contains_key(&poller) {
-            self.told.insert(poller, epochs);
+        if self.served.len() < POLLERS_MAX || self.served.contains_key(&poller) {
+            self.served.insert(poller, epochs);
         } else {
             // Entries of miners that stopped polling would fill the map forever.
-            self.told.clear();
+            self.served.clear();
         }
     }
 
@@ -286,9 +286,9 @@ impl<W: Work> Getwork<W> {
     async fn news(&self, poller: Option<Poller>) {
         let mut work = self.work.clone();
         let newest = work.borrow().as_ref().map(|work| work.epochs());
-        let told = poller.as_ref().and_then(|poller| self.told.get(poller).map(|told| *told)).or(newest);
+        let served = poller.as_ref().and_then(|poller| self.served.get(poller).map(|served| *served)).or(newest);
         let is_news = |work: &Option<Arc<W>>| {
-            work.as_ref().is_some_and(|work| told.is_none_or(|told| told.drops_for(work.epochs())))
+            work.as_ref().is_some_and(|work| served.is_none_or(|served| served.drops_for(work.epochs())))
         };
         tokio::select! {
             _ = tokio::time::timeout(POLL_MAX, work.wait_for(is_news)) => {}

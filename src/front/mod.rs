@@ -165,7 +165,7 @@ impl<W: Work> Front<W> {
         };
         drop(silent);
         let ended = match greeted {
-            Ok(Ok((client, told))) => self.attend(stream, read, client, told).await,
+            Ok(Ok((client, detected))) => self.attend(stream, read, client, detected).await,
             Ok(Err(error)) => Err(error),
             Err(_) => Err(Closed::Silent),
         };
@@ -183,7 +183,7 @@ impl<W: Work> Front<W> {
     ) -> Result<(SocketAddr, PortProtocol), Closed> {
         let client =
             if proxy::is_trusted(&self.proxies, peer.ip()) { proxy::client(stream, read, peer).await? } else { peer };
-        Ok((sockets::canonical(client), tell_protocol(stream, read).await?))
+        Ok((sockets::canonical(client), detect_protocol(stream, read).await?))
     }
 
     async fn attend(
@@ -191,9 +191,9 @@ impl<W: Work> Front<W> {
         stream: TcpStream,
         read: BytesMut,
         client: SocketAddr,
-        told: PortProtocol,
+        detected: PortProtocol,
     ) -> Result<(), Closed> {
-        match told {
+        match detected {
             PortProtocol::Stratum => self.stratum(stream, read, client).await?,
             PortProtocol::Http => {
                 let (reader, writer) = stream.into_split();
@@ -212,11 +212,11 @@ impl<W: Work> Front<W> {
         let greeting = async {
             let mut stream = acceptor.accept(stream).await?;
             let mut read = BytesMut::new();
-            let told = tell_protocol(&mut stream, &mut read).await?;
-            Ok::<_, Closed>((stream, read, told))
+            let detected = detect_protocol(&mut stream, &mut read).await?;
+            Ok::<_, Closed>((stream, read, detected))
         };
-        let (stream, read, told) = timeout(TLS_TIMEOUT, greeting).await.map_err(|_| Closed::Silent)??;
-        match told {
+        let (stream, read, detected) = timeout(TLS_TIMEOUT, greeting).await.map_err(|_| Closed::Silent)??;
+        match detected {
             PortProtocol::Stratum => self.stratum(stream, read, client).await?,
             PortProtocol::Http => {
                 let (reader, writer) = tokio::io::split(stream);
@@ -245,12 +245,12 @@ enum PortProtocol {
 }
 
 /// Reads until the protocol is detected.
-async fn tell_protocol<S: AsyncRead + Unpin>(stream: &mut S, read: &mut BytesMut) -> Result<PortProtocol, Closed> {
+async fn detect_protocol<S: AsyncRead + Unpin>(stream: &mut S, read: &mut BytesMut) -> Result<PortProtocol, Closed> {
     /// Maximum white space before the first brace, in bytes.
     const WHITESPACE_MAX: usize = 64;
     loop {
         match read.iter().find(|byte| !byte.is_ascii_whitespace()) {
-            Some(byte) => return told_by(*byte).ok_or(Closed::Unknown),
+            Some(byte) => return protocol_of(*byte).ok_or(Closed::Unknown),
             None if read.len() > WHITESPACE_MAX => return Err(Closed::Unknown),
             None => {}
         }
@@ -260,7 +260,7 @@ async fn tell_protocol<S: AsyncRead + Unpin>(stream: &mut S, read: &mut BytesMut
     }
 }
 
-fn told_by(first: u8) -> Option<PortProtocol> {
+fn protocol_of(first: u8) -> Option<PortProtocol> {
     match first {
         b'{' | b'[' => Some(PortProtocol::Stratum),
         // bfgminer tries TLS first, even on a stratum+tcp address; closed at once, it reconnects in plain text.
@@ -276,9 +276,9 @@ mod tests {
 
     #[test]
     fn the_first_byte_tells_the_protocol() {
-        assert_eq!(told_by(b'{'), Some(PortProtocol::Stratum));
-        assert_eq!(told_by(b'G'), Some(PortProtocol::Http));
-        assert_eq!(told_by(0x16), Some(PortProtocol::Tls));
-        assert_eq!(told_by(b'<'), None);
+        assert_eq!(protocol_of(b'{'), Some(PortProtocol::Stratum));
+        assert_eq!(protocol_of(b'G'), Some(PortProtocol::Http));
+        assert_eq!(protocol_of(0x16), Some(PortProtocol::Tls));
+        assert_eq!(protocol_of(b'<'), None);
     }
 }

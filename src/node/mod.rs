@@ -254,7 +254,7 @@ async fn attach_store(sharechain: chain::Handle, data_dir: DataDir, stop: Cancel
 /// Connects `parts` and `daemon`, and starts all `tasks`.
 pub fn start(parts: Parts, daemon: bitcoind::Handle, tasks: &Tasks) -> Node {
     let network = parts.work.network;
-    metrics::tell_network(network.name);
+    metrics::set_network(network.name);
     let (work_sender, work) = watch::channel(None);
     let (rates_sender, rates) = watch::channel(Arc::new(Rates::default()));
     let (solutions, solutions_found) = mpsc::channel(solution::SOLUTIONS_QUEUED_MAX);
@@ -310,7 +310,7 @@ pub fn start(parts: Parts, daemon: bitcoind::Handle, tasks: &Tasks) -> Node {
         donation_percent: parts.work.donation_percent,
     };
     let (figures_sender, snapshot) = watch::channel(Arc::new(Snapshot::new(&shown, unix_now())));
-    let told = snapshot::Inputs {
+    let snapshot_inputs = snapshot::Inputs {
         chain: sharechain.clone(),
         templates: daemon.templates.clone(),
         health: daemon.health.clone(),
@@ -319,7 +319,7 @@ pub fn start(parts: Parts, daemon: bitcoind::Handle, tasks: &Tasks) -> Node {
         gate: gate.clone(),
         disk: disk.watch(),
     };
-    tasks.spawn("figures", snapshot::run(shown, told, figures_sender, tasks.stop_signal()));
+    tasks.spawn("figures", snapshot::run(shown, snapshot_inputs, figures_sender, tasks.stop_signal()));
     let graphs = Graphs::default();
     let drawn = graphs::Inputs {
         snapshot: snapshot.clone(),

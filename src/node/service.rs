@@ -179,7 +179,7 @@ fn wait_for_turn(data_dir: &DataDir, tasks: &Tasks) {
 
 /// Requests an address of the daemon's wallet, once the daemon answers.
 async fn wallet_payout(config: &daemon::Config, network: &'static Network) -> Result<Payout> {
-    let mut told = String::new();
+    let mut reported = String::new();
     loop {
         match daemon::wallet_address(config, network).await {
             Ok(Some(text)) => {
@@ -191,9 +191,9 @@ async fn wallet_payout(config: &daemon::Config, network: &'static Network) -> Re
             ),
             Err(error) => {
                 let error = error.to_string();
-                if error != told {
+                if error != reported {
                     warn!(%error, "waiting for bitcoind's wallet to give a payout address (or restart with -a ADDRESS)");
-                    told = error;
+                    reported = error;
                 }
             }
         }

@@ -157,7 +157,7 @@ impl Network {
                 (stream, remote) = accept(driver.acceptor.as_mut()) => driver.handle_accepted(stream, remote),
                 () = at(due) => driver.swarm.handle_timeout(now()),
                 _ = status_ticks.tick() => driver.publish(),
-                _ = progress_ticks.tick() => driver.tell_progress(),
+                _ = progress_ticks.tick() => driver.report_progress(),
                 _ = save_ticks.tick() => driver.save(),
                 _ = forget_ticks.tick() => driver.forget_transactions(),
             }
@@ -779,7 +779,7 @@ impl Driver {
         });
     }
 
-    fn tell_progress(&mut self) {
+    fn report_progress(&mut self) {
         let progress = self.swarm.status(now()).downloading;
         match progress {
             Some(progress) => {

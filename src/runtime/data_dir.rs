@@ -129,14 +129,14 @@ impl DataDir {
 
     /// Retries until this process holds the lock, then notifies all waiters.
     pub async fn take_over(self) {
-        let mut told = false;
+        let mut reported = false;
         loop {
             match self.try_take() {
                 Ok(true) => return,
                 Ok(false) => {}
-                Err(error) if !told => {
+                Err(error) if !reported => {
                     warn!(%error, path = %self.0.path.display(), "cannot lock the data directory; retrying");
-                    told = true;
+                    reported = true;
                 }
                 Err(_) => {}
             }

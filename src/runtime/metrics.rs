@@ -58,7 +58,7 @@ pub fn install() -> Result<PrometheusHandle, metrics::SetRecorderError<metrics_e
 }
 
 /// Publishes the name of the network.
-pub fn tell_network(name: &'static str) {
+pub fn set_network(name: &'static str) {
     gauge!("p2pool_network_info", "network" => name).set(1.0);
 }
 

@@ -22,7 +22,7 @@ const KEEPALIVE: TcpKeepalive =
 const TRY_INTERVAL: Duration = Duration::from_millis(20);
 
 /// After a takeover, a port busy for this long belongs to another program: logged once, retried for ever.
-const BUSY_IS_TOLD_AFTER: Duration = Duration::from_secs(2);
+const BUSY_IS_REPORTED_AFTER: Duration = Duration::from_secs(2);
 
 /// A port that is open now, or as soon as the data directory is ours: the kernel must never choose between two
 /// processes that would serve the same miners.
@@ -50,18 +50,18 @@ impl Port {
         };
         data_dir.ours().await;
         let started = Instant::now();
-        let mut told = false;
+        let mut reported = false;
         loop {
             match bind(address) {
                 Ok(listener) => {
-                    if told {
+                    if reported {
                         info!(%address, "listening for {who}");
                     }
                     return listener;
                 }
-                Err(error) if !told && started.elapsed() > BUSY_IS_TOLD_AFTER => {
+                Err(error) if !reported && started.elapsed() > BUSY_IS_REPORTED_AFTER => {
                     warn!(%address, %error, "cannot listen for {who}; retrying");
-                    told = true;
+                    reported = true;
                 }
                 Err(_) => {}
             }

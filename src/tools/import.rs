@@ -48,15 +48,15 @@ pub fn run(config: &Config, now: f64) -> Result<String> {
         let holder = data_dir.holder_pid().map_or_else(String::new, |pid| format!(" (process {pid})"));
         bail!("a node runs on {}{holder}: stop it first", config.data_dir.display());
     }
-    let mut told = format!("from {} to {}:\n", from.display(), config.data_dir.display());
+    let mut report = format!("from {} to {}:\n", from.display(), config.data_dir.display());
     let mut line = |name: &str, text: String| {
-        let _ = writeln!(told, "{name:<16}{text}");
+        let _ = writeln!(report, "{name:<16}{text}");
     };
     line("shares", shares(&from, data_dir.path(), config.network)?);
     line("addresses", addresses(&from, data_dir.path(), now)?);
     line("payout address", payout_address(&from, data_dir.path(), config.network)?);
     line("graphs", graphs(&from, data_dir.path())?);
-    Ok(told)
+    Ok(report)
 }
 
 /// Folder of the old node's files: `from` itself, or the network's below it.
@@ -67,8 +67,8 @@ fn old_folder(from: &Path, network: &Network) -> Result<PathBuf> {
     };
     let below = from.join(network.name);
     let found = [from.to_owned(), below.clone()].into_iter().find(|folder| has_files(folder));
-    let told = || format!("no data of an old P2Pool node in {} or {}", from.display(), below.display());
-    found.with_context(told)
+    let nothing = || format!("no data of an old P2Pool node in {} or {}", from.display(), below.display());
+    found.with_context(nothing)
 }
 
 fn has_shares(folder: &Path) -> bool {
@@ -100,17 +100,17 @@ fn shares(from: &Path, to: &Path, network: &'static Network) -> Result<String> {
         }
     }
     store.sync()?;
-    let mut told = format!("{taken} imported");
+    let mut report = format!("{taken} imported");
     if known > 0 {
-        let _ = write!(told, ", {known} already known");
+        let _ = write!(report, ", {known} already known");
     }
     if let Some(error) = first {
-        let _ = write!(told, ", {foreign} left out (the first: {error})");
+        let _ = write!(report, ", {foreign} left out (the first: {error})");
     }
     for problem in &legacy.problems {
-        let _ = write!(told, "; {problem}");
+        let _ = write!(report, "; {problem}");
     }
-    Ok(told)
+    Ok(report)
 }
 
 fn addresses(from: &Path, to: &Path, now: f64) -> Result<String> {
@@ -122,11 +122,11 @@ fn addresses(from: &Path, to: &Path, now: f64) -> Result<String> {
     let before = book.len();
     let problems = book.load_json(&theirs, now);
     replace(&to.join(ADDRESSES), &book.to_json())?;
-    let mut told = format!("{} imported, {} in all", book.len() - before, book.len());
+    let mut report = format!("{} imported, {} in all", book.len() - before, book.len());
     for problem in problems {
-        let _ = write!(told, "; {problem}");
+        let _ = write!(report, "; {problem}");
     }
-    Ok(told)
+    Ok(report)
 }
 
 fn payout_address(from: &Path, to: &Path, network: &'static Network) -> Result<String> {
@@ -204,13 +204,13 @@ mod tests {
         fs::create_dir(&folder).unwrap();
         fs::write(folder.join("shares.0"), recorded()).unwrap();
         // By the folder above, as given to the old node with --datadir.
-        let told = import(network, old.path(), new.path()).unwrap();
-        assert!(told.contains("240 imported\n"), "{told}");
-        assert!(told.contains("addresses       none"), "{told}");
+        let report = import(network, old.path(), new.path()).unwrap();
+        assert!(report.contains("240 imported\n"), "{report}");
+        assert!(report.contains("addresses       none"), "{report}");
         let stored = Store::read_only(new.path()).unwrap();
         assert_eq!((stored.shares.len(), stored.verified.len()), (240, 240));
-        let told = import(network, &folder, new.path()).unwrap();
-        assert!(told.contains("0 imported, 240 already known"), "{told}");
+        let report = import(network, &folder, new.path()).unwrap();
+        assert!(report.contains("0 imported, 240 already known"), "{report}");
         assert_eq!(fs::read(folder.join("shares.0")).unwrap(), recorded(), "the old node's files stay");
     }
 
@@ -225,8 +225,8 @@ mod tests {
         contents.merkle_branch = vec![[9; 32]; 1_000].into();
         let line = format!("5 {}\n", hex::encode(pack(&contents)));
         fs::write(old.path().join("shares.0"), line).unwrap();
-        let told = import(network, old.path(), new.path()).unwrap();
-        assert!(told.contains("1 imported\n"), "{told}");
+        let report = import(network, old.path(), new.path()).unwrap();
+        assert!(report.contains("1 imported\n"), "{report}");
         assert_eq!(Store::read_only(new.path()).unwrap().shares[0].bytes.len(), mined.len());
     }
 
@@ -234,8 +234,8 @@ mod tests {
     fn shares_of_another_network_are_left_out_and_told() {
         let (old, new) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         fs::write(old.path().join("shares.0"), recorded()).unwrap();
-        let told = import(&BITCOIN, old.path(), new.path()).unwrap();
-        assert!(told.contains("0 imported, 240 left out (the first: "), "{told}");
+        let report = import(&BITCOIN, old.path(), new.path()).unwrap();
+        assert!(report.contains("0 imported, 240 left out (the first: "), "{report}");
     }
 
     #[test]
@@ -245,9 +245,9 @@ mod tests {
         fs::write(old.path().join("addrs"), format!("[{}, {}]", entry("192.0.2.1"), entry("198.51.100.2"))).unwrap();
         fs::write(new.path().join("addrs"), format!("[{}]", entry("192.0.2.1"))).unwrap();
         fs::write(old.path().join("cached_payout_address"), format!("{ADDRESS}\n")).unwrap();
-        let told = import(&BITCOIN, old.path(), new.path()).unwrap();
-        assert!(told.contains("1 imported, 2 in all"), "{told}");
-        assert!(told.contains(ADDRESS), "{told}");
+        let report = import(&BITCOIN, old.path(), new.path()).unwrap();
+        assert!(report.contains("1 imported, 2 in all"), "{report}");
+        assert!(report.contains(ADDRESS), "{report}");
         let saved = saved_payout::saved_payout(new.path(), &BITCOIN).unwrap().unwrap();
         assert_eq!(&*saved.address, ADDRESS);
         let mut book = AddressBook::new(fastrand::Rng::with_seed(1));
@@ -262,12 +262,12 @@ mod tests {
             r#"{"local_hash_rate": {"last_hour": {"last_bin_end": 1600000000.0, "bin_width": 24.0, "bins": BINS}}}"#;
         let bins = format!("[{}]", vec![r#"{"null": [48.0, 2]}"#; 150].join(","));
         fs::write(old.path().join("graph_db"), views.replace("BINS", &bins)).unwrap();
-        let told = import(&BITCOIN, old.path(), new.path()).unwrap();
-        assert!(told.contains("graphs          1 imported"), "{told}");
+        let report = import(&BITCOIN, old.path(), new.path()).unwrap();
+        assert!(report.contains("graphs          1 imported"), "{report}");
         let taken = file::read(&new.path().join("graph_db")).unwrap();
         assert_eq!(taken.iter().filter(|source| !source.is_empty()).count(), 1);
-        let told = import(&BITCOIN, old.path(), new.path()).unwrap();
-        assert!(told.contains("which are kept"), "{told}");
+        let report = import(&BITCOIN, old.path(), new.path()).unwrap();
+        assert!(report.contains("which are kept"), "{report}");
         fs::write(old.path().join("graph_db"), "nonsense").unwrap();
         fs::remove_file(new.path().join("graph_db")).unwrap();
         assert!(import(&BITCOIN, old.path(), new.path()).unwrap().contains("graphs          left out: "));
@@ -277,8 +277,8 @@ mod tests {
     fn an_address_that_cannot_be_paid_is_never_paid() {
         let (old, new) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         fs::write(old.path().join("cached_payout_address"), "mipcBbFg9gMiCh81Kj8tqqdgoZub1ZJRfn").unwrap();
-        let told = import(&BITCOIN, old.path(), new.path()).unwrap();
-        assert!(told.contains("payout address  left out: "), "{told}");
+        let report = import(&BITCOIN, old.path(), new.path()).unwrap();
+        assert!(report.contains("payout address  left out: "), "{report}");
         assert!(saved_payout::saved_payout(new.path(), &BITCOIN).unwrap().is_none());
         fs::write(new.path().join("cached_payout_address"), "nonsense").unwrap();
         assert!(saved_payout::saved_payout(new.path(), &BITCOIN).is_err());

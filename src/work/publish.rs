@@ -15,10 +15,10 @@ use crate::rates::Rates;
 use crate::template::Template;
 
 /// Time for which a gate must be closed before it is logged: at the start, it takes a moment to learn the known peers.
-const WAITING_IS_TOLD_AFTER: Duration = Duration::from_secs(1);
+const WAITING_IS_REPORTED_AFTER: Duration = Duration::from_secs(1);
 
 /// Interval of logging what a closed gate waits for.
-const WAITING_IS_TOLD_EVERY: Duration = Duration::from_secs(30);
+const WAITING_IS_REPORTED_EVERY: Duration = Duration::from_secs(30);
 
 /// Describes the metrics of this module.
 pub fn describe() {
@@ -88,7 +88,7 @@ pub async fn publish(
     loop {
         let learned = Instant::now();
         let gate = inputs.gate.borrow_and_update().clone();
-        tell_at = (gate != Gate::Open).then(|| tell_at.unwrap_or_else(|| Instant::now() + WAITING_IS_TOLD_AFTER));
+        tell_at = (gate != Gate::Open).then(|| tell_at.unwrap_or_else(|| Instant::now() + WAITING_IS_REPORTED_AFTER));
         let template = inputs.templates.borrow_and_update().clone();
         let tip = inputs.tips.borrow_and_update().clone();
         let rates = inputs.rates.borrow().clone();
@@ -109,10 +109,10 @@ pub async fn publish(
         };
         if why != trouble && work.borrow().is_some() && next.is_none() {
             warn!(reason = why.as_deref().unwrap_or_default(), "no work: miners are sent away until there is some");
-            tell_at = tell_at.map(|_| Instant::now() + WAITING_IS_TOLD_EVERY);
+            tell_at = tell_at.map(|_| Instant::now() + WAITING_IS_REPORTED_EVERY);
         } else if tell_at.is_some_and(|at| Instant::now() >= at) {
             info!("no work for miners yet: {}", why.as_deref().unwrap_or_default());
-            tell_at = Some(Instant::now() + WAITING_IS_TOLD_EVERY);
+            tell_at = Some(Instant::now() + WAITING_IS_REPORTED_EVERY);
         } else if trouble.is_some() && why.is_none() {
             info!("there is work for miners");
         }

@@ -280,7 +280,7 @@ impl<T> State<T> {
             Some(capped) if wanted.target() < solution => (capped, solution),
             _ => (wanted, wanted.target()),
         };
-        miner.account.tally().client.is_told(difficulty);
+        miner.account.tally().client.difficulty_sent(difficulty);
         (difficulty, target)
     }
 

@@ -35,7 +35,7 @@ pub(super) struct Forwarding {
 /// Transactions of the current template that the peer remembers for us.
 #[derive(Debug, Default)]
 struct Ours {
-    told: Vec<Arc<Transaction>>,
+    sent: Vec<Arc<Transaction>>,
     hashes: HashSet<Digest>,
     bytes: usize,
 }
@@ -124,9 +124,9 @@ impl Forwarding {
     pub(super) fn template(&mut self, template: &TemplateTransactions, known: &Transactions) -> Vec<Message> {
         let Some(ours) = &mut self.ours else {
             let mut ours = Ours::default();
-            let told = ours.add(&template.transactions);
+            let sent = ours.add(&template.transactions);
             self.ours = Some(ours);
-            let transactions = told.iter().map(|one| one.raw.clone()).collect();
+            let transactions = sent.iter().map(|one| one.raw.clone()).collect();
             return vec![Message::HaveTx(known.hashes()), Message::RememberTx { hashes: Vec::new(), transactions }];
         };
         let mut messages = Vec::new();
@@ -205,9 +205,9 @@ impl Ours {
     /// Keeps only the transactions in `template`, and returns the removed ones.
     fn retain(&mut self, template: &[Arc<Transaction>]) -> Vec<Digest> {
         let stays: HashSet<&Digest> = template.iter().map(|one| &one.hash).collect();
-        let (told, gone): (Vec<_>, Vec<_>) =
-            std::mem::take(&mut self.told).into_iter().partition(|one| stays.contains(&one.hash));
-        self.told = told;
+        let (sent, gone): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.sent).into_iter().partition(|one| stays.contains(&one.hash));
+        self.sent = sent;
         for one in &gone {
             self.hashes.remove(&one.hash);
             self.bytes -= one.size();
@@ -224,7 +224,7 @@ impl Ours {
                 added.push(Arc::clone(one));
             }
         }
-        self.told.extend_from_slice(&added);
+        self.sent.extend_from_slice(&added);
         added
     }
 }

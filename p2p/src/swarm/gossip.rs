@@ -90,7 +90,7 @@ impl Swarm {
         self.forward(peer, AddressRecord { timestamp, endpoint: Endpoint { services, address } });
     }
 
-    pub(super) fn tell_addresses(&mut self, peer: PeerId, count: u32, now: Now) {
+    pub(super) fn send_addresses(&mut self, peer: PeerId, count: u32, now: Now) {
         let Some(connection) = self.connections.get_mut(&peer) else { return };
         connection.allowance.refill(now.instant);
         if !spend(&mut connection.allowance.answered) {

@@ -356,7 +356,7 @@ impl Swarm {
             PeerEvent::Asked { id, hashes, parents, stops } => self.note_asked(peer, id, hashes, parents, stops, now),
             PeerEvent::Addresses(records) => self.note_addresses(peer, records, now),
             PeerEvent::AdvertisesPort(port) => self.note_port(peer, port, now),
-            PeerEvent::WantsAddresses(count) => self.tell_addresses(peer, count, now),
+            PeerEvent::WantsAddresses(count) => self.send_addresses(peer, count, now),
             PeerEvent::BestBlock(header) => self.note_header(header),
             PeerEvent::Latency(latency) => self.note_latency(peer, latency),
             PeerEvent::TransactionsLearned(hashes) => {

@@ -30,20 +30,22 @@ pub(super) async fn run(
     stop: CancellationToken,
 ) {
     while let Some(event) = next(&mut events, "--announce-hook", &stop).await {
-        let told = Announcement::new(&event, network);
+        let announcement = Announcement::new(&event, network);
         let ended = tokio::select! {
             // The command may continue after the node has stopped.
             () = stop.cancelled() => return,
-            ended = execute(&command, &told, TIME_MAX) => ended,
+            ended = execute(&command, &announcement, TIME_MAX) => ended,
         };
         match ended {
-            Ok(()) => info!(event = told.event, hash = told.hash, "--announce-hook command finished"),
-            Err(reason) => warn!(event = told.event, hash = told.hash, reason, "--announce-hook failed"),
+            Ok(()) => info!(event = announcement.event, hash = announcement.hash, "--announce-hook command finished"),
+            Err(reason) => {
+                warn!(event = announcement.event, hash = announcement.hash, reason, "--announce-hook failed")
+            }
         }
     }
 }
 
-async fn execute(command: &str, told: &Announcement, time_max: Duration) -> Result<(), String> {
+async fn execute(command: &str, announcement: &Announcement, time_max: Duration) -> Result<(), String> {
     let mut shell = Command::new("sh");
     shell.arg("-c").arg(command).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
     // Its own process group, so that its children are killed with it.
@@ -52,18 +54,18 @@ async fn execute(command: &str, told: &Announcement, time_max: Duration) -> Resu
         shell.env_remove(secret);
     }
     shell.envs([
-        ("P2POOL_BLOCK_EVENT", told.event),
-        ("P2POOL_BLOCK_NETWORK", told.network),
-        ("P2POOL_BLOCK_HASH", &told.hash),
-        ("P2POOL_BLOCK_HEIGHT", &told.height.map(|height| height.to_string()).unwrap_or_default()),
-        ("P2POOL_BLOCK_VALUE", &told.value.to_string()),
-        ("P2POOL_BLOCK_PAYEE", &told.payee),
-        ("P2POOL_BLOCK_FINDER", &told.finder),
-        ("P2POOL_BLOCK_IS_OURS", if told.is_ours { "1" } else { "0" }),
-        ("P2POOL_BLOCK_TEXT", &told.text),
+        ("P2POOL_BLOCK_EVENT", announcement.event),
+        ("P2POOL_BLOCK_NETWORK", announcement.network),
+        ("P2POOL_BLOCK_HASH", &announcement.hash),
+        ("P2POOL_BLOCK_HEIGHT", &announcement.height.map(|height| height.to_string()).unwrap_or_default()),
+        ("P2POOL_BLOCK_VALUE", &announcement.value.to_string()),
+        ("P2POOL_BLOCK_PAYEE", &announcement.payee),
+        ("P2POOL_BLOCK_FINDER", &announcement.finder),
+        ("P2POOL_BLOCK_IS_OURS", if announcement.is_ours { "1" } else { "0" }),
+        ("P2POOL_BLOCK_TEXT", &announcement.text),
     ]);
     let mut child = shell.spawn().map_err(|error| format!("cannot start sh: {error}"))?;
-    let ended = timeout(time_max, attend(&mut child, told.json())).await;
+    let ended = timeout(time_max, attend(&mut child, announcement.json())).await;
     let Ok(ended) = ended else {
         end(&child);
         let _ = child.wait().await;
@@ -116,7 +118,7 @@ mod tests {
     use crate::blocks::found::EventKind;
     use sharechain::coin::BITCOIN_REGTEST;
 
-    fn told(finder: &str) -> Announcement {
+    fn announcement(finder: &str) -> Announcement {
         Announcement::new(&event(EventKind::Orphaned, finder), &BITCOIN_REGTEST)
     }
 
@@ -126,7 +128,7 @@ mod tests {
         let file = folder.path().join("out");
         let command = format!("{{ echo \"$P2POOL_BLOCK_EVENT $P2POOL_BLOCK_FINDER\"; cat; }} > {}", file.display());
         // A name that would be two commands if the shell evaluated it.
-        execute(&command, &told("eve; touch evil"), TIME_MAX).await.unwrap();
+        execute(&command, &announcement("eve; touch evil"), TIME_MAX).await.unwrap();
         let text = std::fs::read_to_string(file).unwrap();
         let (environment, json) = text.split_once('\n').unwrap();
         assert_eq!(environment, "orphaned eve; touch evil");
@@ -136,9 +138,9 @@ mod tests {
 
     #[tokio::test]
     async fn a_command_that_fails_is_told_with_its_complaint_however_long_that_is() {
-        let error = execute("echo no such thing >&2; exit 3", &told("x"), TIME_MAX).await.unwrap_err();
+        let error = execute("echo no such thing >&2; exit 3", &announcement("x"), TIME_MAX).await.unwrap_err();
         assert!(error.contains('3') && error.contains("no such thing"), "{error}");
-        let error = execute("head -c 1000000 /dev/zero >&2; exit 4", &told("x"), TIME_MAX).await.unwrap_err();
+        let error = execute("head -c 1000000 /dev/zero >&2; exit 4", &announcement("x"), TIME_MAX).await.unwrap_err();
         assert!(error.contains('4') && error.len() < 2000, "{}", error.len());
     }
 
@@ -147,7 +149,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("pid");
         let command = format!("sleep 600 & echo $! > {}; wait", file.display());
-        let error = execute(&command, &told("x"), Duration::from_secs(1)).await.unwrap_err();
+        let error = execute(&command, &announcement("x"), Duration::from_secs(1)).await.unwrap_err();
         assert!(error.contains("killed after"), "{error}");
         let pid: i32 = std::fs::read_to_string(file).unwrap().trim().parse().unwrap();
         let pid = rustix::process::Pid::from_raw(pid).unwrap();

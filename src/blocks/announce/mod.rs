@@ -39,8 +39,8 @@ pub fn start(config: Config, network: &'static Network, events: &broadcast::Send
         tasks.spawn("announce by hook", hook::run(command, network, events.subscribe(), stop.clone()));
     }
     if let Some(url) = config.webhook {
-        let telling = webhook::run(url, network, events.subscribe(), webhook::Pace::default(), stop.clone());
-        tasks.spawn("announce by webhook", telling);
+        let delivery = webhook::run(url, network, events.subscribe(), webhook::Pace::default(), stop.clone());
+        tasks.spawn("announce by webhook", delivery);
     }
     if let Some(config) = config.irc {
         let tls = irc::public_roots();

@@ -48,22 +48,22 @@ pub(super) async fn run(
         .build()
         .into();
     while let Some(event) = next(&mut events, "--announce-webhook", &stop).await {
-        let told = Announcement::new(&event, network);
+        let announcement = Announcement::new(&event, network);
         tokio::select! {
             () = stop.cancelled() => return,
-            () = deliver(&agent, &url, &told, pace) => {}
+            () = deliver(&agent, &url, &announcement, pace) => {}
         }
     }
 }
 
-async fn deliver(agent: &ureq::Agent, url: &str, told: &Announcement, pace: Pace) {
+async fn deliver(agent: &ureq::Agent, url: &str, announcement: &Announcement, pace: Pace) {
     let mut pause = pace.pause_first;
     for attempt in 1..=ATTEMPTS_MAX {
-        let (agent, url, json) = (agent.clone(), url.to_owned(), told.json());
+        let (agent, url, json) = (agent.clone(), url.to_owned(), announcement.json());
         let posting = tokio::task::spawn_blocking(move || post(&agent, &url, &json));
         let failure = match posting.await {
             Ok(Ok(())) => {
-                info!(event = told.event, hash = told.hash, "webhook delivered");
+                info!(event = announcement.event, hash = announcement.hash, "webhook delivered");
                 return;
             }
             Ok(Err(failure)) => failure,
@@ -71,10 +71,16 @@ async fn deliver(agent: &ureq::Agent, url: &str, told: &Announcement, pace: Pace
         };
         if failure.is_final || attempt == ATTEMPTS_MAX {
             let reason = failure.reason;
-            warn!(event = told.event, hash = told.hash, attempt, reason, "webhook delivery failed");
+            warn!(event = announcement.event, hash = announcement.hash, attempt, reason, "webhook delivery failed");
             return;
         }
-        debug!(event = told.event, hash = told.hash, attempt, reason = failure.reason, "webhook delivery is retried");
+        debug!(
+            event = announcement.event,
+            hash = announcement.hash,
+            attempt,
+            reason = failure.reason,
+            "webhook delivery is retried"
+        );
         tokio::time::sleep(pause).await;
         pause *= 2;
     }
@@ -138,7 +144,7 @@ mod tests {
     }
 
     /// Posts one event to the server; returns the bodies it received.
-    async fn told(answers: &'static [&'static str]) -> Vec<String> {
+    async fn delivered(answers: &'static [&'static str]) -> Vec<String> {
         let (url, received) = server(answers);
         let (events, heard) = broadcast::channel(1);
         events.send(event(EventKind::Found, "alice")).unwrap();
@@ -149,7 +155,7 @@ mod tests {
 
     #[tokio::test]
     async fn an_event_is_posted_as_json_and_again_until_it_is_taken() {
-        let bodies = told(&["503 Busy", "429 Slow down", "204 Fine"]).await;
+        let bodies = delivered(&["503 Busy", "429 Slow down", "204 Fine"]).await;
         assert_eq!(bodies.len(), 3);
         let json: serde_json::Value = serde_json::from_str(&bodies[2]).unwrap();
         assert_eq!((&json["event"], &json["finder"]), (&"found".into(), &"alice".into()));
@@ -159,7 +165,7 @@ mod tests {
     #[tokio::test]
     async fn what_is_refused_is_not_sent_again() {
         for refusal in [&["404 Unknown", "204 Fine"], &["302 Elsewhere", "204 Fine"]] {
-            assert_eq!(told(refusal).await.len(), 1);
+            assert_eq!(delivered(refusal).await.len(), 1);
         }
     }
 

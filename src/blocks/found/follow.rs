@@ -149,7 +149,7 @@ impl Follower {
                     Ok(report) => {
                         let happened = self.book.report(&report, unix_now());
                         is_wanted |= report.route.is_none();
-                        self.tell(happened);
+                        self.publish(happened);
                     }
                     Err(RecvError::Lagged(missed)) => {
                         warn!(missed, "reports on found blocks were missed: reading the journal instead");
@@ -163,7 +163,7 @@ impl Follower {
                     Some(sighting) => {
                         let happened = self.book.sighting(sighting, unix_now());
                         is_wanted = true;
-                        self.tell(happened);
+                        self.publish(happened);
                     }
                     None => sightings_left = false,
                 },
@@ -184,7 +184,7 @@ impl Follower {
                 seen = async { self.looking.as_mut().expect("it is there").await }, if self.looking.is_some() => {
                     self.looking = None;
                     let happened = self.take_places(&seen);
-                    self.tell(happened);
+                    self.publish(happened);
                 }
                 () = sleep_until(self.write_at.unwrap_or_else(Instant::now)),
                     if self.write_at.is_some() && self.writing.is_none() =>
@@ -199,7 +199,7 @@ impl Follower {
         // The last reports, such as the verdict on a block that was in flight.
         while let Ok(report) = reports.try_recv() {
             let happened = self.book.report(&report, unix_now());
-            self.tell(happened);
+            self.publish(happened);
         }
         self.finish_write().await;
         if self.write_at.is_some() {
@@ -266,7 +266,7 @@ impl Follower {
     }
 
     /// Publishes changes, and sends and logs events.
-    fn tell(&mut self, happened: Vec<Event>) {
+    fn publish(&mut self, happened: Vec<Event>) {
         for event in happened {
             counter!("found_events_total", "kind" => event.kind.word()).increment(1);
             say(&event);
@@ -322,14 +322,14 @@ impl Follower {
                         }
                         happened.extend(self.book.restore(&one.block, one.outcome, found_at, now));
                     }
-                    self.tell(happened);
+                    self.publish(happened);
                     return;
                 }
                 Ok(Err(error)) => error!(%error, "cannot read the journal of found blocks"),
                 Err(error) => error!(%error, "reading the journal of found blocks failed"),
             }
         }
-        self.tell(Vec::new());
+        self.publish(Vec::new());
     }
 
     fn begin_write(&mut self) {

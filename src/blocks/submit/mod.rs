@@ -128,7 +128,7 @@ impl Resubmitter {
 #[cfg(test)]
 impl Resubmitter {
     /// Returns a handle that is always busy.
-    pub(crate) fn of_nobody() -> Self {
+    pub(crate) fn disconnected() -> Self {
         Self(mpsc::channel(1).0)
     }
 }

@@ -232,7 +232,7 @@ impl<O: Output> Worker<O> {
                 self.write_line(line);
             }
             self.missed += dropped;
-            self.tell_missed();
+            self.report_missed();
             if reopen {
                 self.reopen();
             }
@@ -240,7 +240,7 @@ impl<O: Output> Worker<O> {
     }
 
     fn write_line(&mut self, line: &[u8]) {
-        self.tell_missed();
+        self.report_missed();
         if self.missed > 0 || self.try_write(line).is_err() {
             self.missed += 1;
             counter!("log_dropped_lines_total", "sink" => self.shared.name).increment(1);
@@ -248,7 +248,7 @@ impl<O: Output> Worker<O> {
     }
 
     /// Writes a notice of the lines missing at this point of the log, if any.
-    fn tell_missed(&mut self) {
+    fn report_missed(&mut self) {
         if self.missed == 0 {
             return;
         }

@@ -18,7 +18,7 @@ use super::miner::{Extranonce2, Grinder, LineReader, Lines, Miner, ServerLine};
 use super::socket::{connect, read};
 use super::submit::name;
 use super::table::{Row, Table};
-use super::{Config, Measure, SMALL_PAYEES, clock_ns, tell};
+use super::{Config, Measure, SMALL_PAYEES, clock_ns, report};
 
 /// Minimum duration for judging the growth of memory: before, it is dominated by first jobs.
 const JUDGED_FROM: Duration = Duration::from_secs(600);
@@ -269,7 +269,7 @@ async fn listen(mut reader: OwnedReadHalf, due_ns: Arc<AtomicU64>, heed: Arc<Hee
 
 /// Measures a new block for connections that share one payout address.
 pub(super) async fn measure_small_jobs(config: &Config, table: &mut Table) -> Result<()> {
-    tell(format_args!("a new job for {} connections", config.listeners));
+    report(format_args!("a new job for {} connections", config.listeners));
     let (mut node, mut bare) = config.start(SMALL_PAYEES).await?;
     let mut miners = Crowd::new(1);
     miners.join(&node, config.listeners, config.joining).await;
@@ -297,7 +297,7 @@ pub(super) async fn measure(config: &Config, table: &mut Table) -> Result<()> {
     let (mut node, mut bare) = config.start(config.served.payees).await?;
     let count = config.connections;
     let before = node.memory()?;
-    tell(format_args!("{count} connections, {} a second", config.joining));
+    report(format_args!("{count} connections, {} a second", config.joining));
     let mut miners = Crowd::new(config.addresses);
     let failed = miners.join(&node, count, config.joining).await;
     let joined = f64::from(count - failed) / miners.joined_in.as_secs_f64();
@@ -309,7 +309,7 @@ pub(super) async fn measure(config: &Config, table: &mut Table) -> Result<()> {
     let mut lines = Vec::new();
     let mut answers = None;
     if config.wants(Measure::Latency) {
-        tell(format_args!("{} submissions a second", config.rate));
+        report(format_args!("{} submissions a second", config.rate));
         let each = phase.as_secs_f64() * f64::from(config.rate) / f64::from(count);
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a handful")]
         let each = 2 + (1.2 * each) as usize;
@@ -322,12 +322,12 @@ pub(super) async fn measure(config: &Config, table: &mut Table) -> Result<()> {
     }
     let mut took = None;
     if config.wants(Measure::BigJobs) {
-        tell(format_args!("a new job for {count} connections"));
+        report(format_args!("a new job for {count} connections"));
         took = Some(miners.new_jobs(&mut node, &job).await?);
     }
     miners.leave(table);
 
-    tell("the same on the bare server");
+    report("the same on the bare server");
     let mut others = Crowd::new(1);
     let bare_failed = others.join(&bare, count, config.joining).await;
     let bare_joined = f64::from(count - bare_failed) / others.joined_in.as_secs_f64();
@@ -367,7 +367,7 @@ pub(super) async fn measure(config: &Config, table: &mut Table) -> Result<()> {
 /// Measures many connections over a long time, with some replaced all along.
 pub(super) async fn measure_hold(config: &Config, table: &mut Table) -> Result<()> {
     let Config { held, churn, hold, .. } = *config;
-    tell(format_args!("{held} connections for {} s, {churn} replaced per second", hold.as_secs()));
+    report(format_args!("{held} connections for {} s, {churn} replaced per second", hold.as_secs()));
     let (mut node, _bare) = config.start(config.served.payees).await?;
     let mut crowd = Crowd::new(config.addresses);
     let mut failed = crowd.join(&node, held, config.joining).await;

@@ -196,6 +196,6 @@ fn clock_ns() -> u64 {
 }
 
 /// Prints the current step to standard error.
-fn tell(what: impl fmt::Display) {
+fn report(what: impl fmt::Display) {
     eprintln!("bench: {what}");
 }

@@ -16,7 +16,7 @@ use super::miner::{Extranonce2, Grinder, LineReader, Lines, Miner, ServerLine};
 use super::serve::address;
 use super::socket::{connect, read, write_all};
 use super::table::{Row, Table};
-use super::{Config, Measure, SUBMISSION_DIFFICULTY, tell};
+use super::{Config, Measure, SUBMISSION_DIFFICULTY, report};
 
 /// Submissions in flight per connection in the pipelined measure.
 const IN_FLIGHT: usize = 16;
@@ -29,7 +29,7 @@ const RATE_MAX: [f64; 2] = [200_000.0, 900_000.0];
 
 /// Takes the selected measures.
 pub(super) async fn measure(config: &Config, table: &mut Table) -> Result<()> {
-    tell("starting the servers");
+    report("starting the servers");
     let (mut node, bare) = config.start(config.served.payees).await?;
     let mut accepted = 0;
     for (measure, in_flight, what) in
@@ -152,7 +152,7 @@ impl Pair {
             {
                 let who = if server.is_node() { "node" } else { "bare" };
                 let beside = if hostile > 0 { " beside hostile clients" } else { "" };
-                tell(format_args!("{in_flight} in flight{fresh}{beside}, round {round}, {who}"));
+                report(format_args!("{in_flight} in flight{fresh}{beside}, round {round}, {who}"));
                 let hostility = Hostility::start(server.address, hostile);
                 *submitters = put_on(config, server, std::mem::take(submitters), in_flight, rate, table).await?;
                 drop(hostility);

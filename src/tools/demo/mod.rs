@@ -110,7 +110,7 @@ pub async fn run(
 ) -> Result<()> {
     let cores = available_parallelism().map_or(1, std::num::NonZero::get);
     let mut story = Story::new(NAMES.map(|name| (payout(name).address.to_string(), name)));
-    story.tell(&Chapter::Measuring);
+    story.print(&Chapter::Measuring);
     let per_thread = tokio::task::spawn_blocking(|| mine::measure(MEASURE)).await?;
     // The miners use half of the machine, if it has that many cores.
     let busy = (cores / 2).clamp(1, NAMES.len());
@@ -170,27 +170,27 @@ pub async fn run(
     let node = node::start(parts, daemon, tasks);
 
     let (events_sender, events) = mpsc::channel(MINER_EVENTS_MAX);
-    story.tell(&Chapter::Listening { address, hash_rate, block_spacing: BLOCK_SPACING, share_spacing: SHARE_SPACING });
+    story.print(&Chapter::Listening { address, hash_rate, block_spacing: BLOCK_SPACING, share_spacing: SHARE_SPACING });
     let pace = per_thread * busy_part(busy);
     let miners: Vec<JoinHandle<()>> = if config.miner {
         let start = |name: &&str| start_miner(address, name, pace, events_sender.clone());
         NAMES.iter().map(start).collect()
     } else {
-        story.tell(&Chapter::WaitingForMiners { address, example: &payout("you").address });
+        story.print(&Chapter::WaitingForMiners { address, example: &payout("you").address });
         Vec::new()
     };
     drop(events_sender);
     let heard = StorySources { events, reports, shares };
-    let told = tell(&mut story, &node, heard, config.blocks, stop).await;
+    let ended = follow(&mut story, &node, heard, config.blocks, stop).await;
     // Stopped before their pool, or they would log its loss.
     for miner in miners {
         miner.abort();
         let _ = miner.await;
     }
-    story.tell(&Chapter::End { rates: &node.rates.borrow().clone() });
+    story.print(&Chapter::End { rates: &node.rates.borrow().clone() });
     drop(node);
     tasks.drain(node::GRACE).await;
-    told
+    ended
 }
 
 /// The demo's network, with a share difficulty for this machine. Created once per process.
@@ -231,7 +231,7 @@ struct StorySources {
 }
 
 /// Narrates events until the end.
-async fn tell(
+async fn follow(
     story: &mut Story,
     node: &node::Node,
     mut heard: StorySources,
@@ -253,7 +253,7 @@ async fn tell(
                 MinerEvent::Refused(reason) => story.refused(&reason),
             },
             share = heard.shares.recv() => match share {
-                Ok(event) => tell_of_share(story, &event),
+                Ok(event) => add_share(story, &event),
                 // Missed events; the totals on the status line are the node's own.
                 Err(RecvError::Lagged(_)) => {}
                 Err(RecvError::Closed) => return Ok(()),
@@ -273,13 +273,13 @@ async fn tell(
             },
             _ = status.tick() => {
                 let rates = node.rates.borrow().clone();
-                story.tell(&Chapter::Status { rates: &rates });
+                story.print(&Chapter::Status { rates: &rates });
             }
         }
     }
 }
 
-fn tell_of_share(story: &mut Story, event: &ChainEvent) {
+fn add_share(story: &mut Story, event: &ChainEvent) {
     match event {
         ChainEvent::Accepted { share, .. } => story.share(share),
         ChainEvent::Late(_) => story.late_share(),
@@ -294,7 +294,7 @@ async fn complete(story: &mut Story, node: &node::Node, mut shares: broadcast::R
     while !story.is_complete(&rates.borrow()) {
         tokio::select! {
             share = shares.recv() => match share {
-                Ok(event) => tell_of_share(story, &event),
+                Ok(event) => add_share(story, &event),
                 Err(RecvError::Lagged(_)) => {}
                 Err(RecvError::Closed) => return,
             },

@@ -92,7 +92,7 @@ impl Story {
         self.shares_of_blocks >= blocks && rates.accepted + rates.late >= blocks.max(self.accepted)
     }
 
-    pub(super) fn tell(&mut self, chapter: &Chapter<'_>) {
+    pub(super) fn print(&mut self, chapter: &Chapter<'_>) {
         match chapter {
             Chapter::Measuring => {
                 self.line("P2Pool demo: a whole pool on a private chain inside this process. Nothing here is worth money.");

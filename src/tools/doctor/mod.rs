@@ -279,16 +279,16 @@ fn clock(found: &DaemonReport) -> Check {
     #[expect(clippy::cast_precision_loss, reason = "seconds")]
     let peers_offset = found.peers_offset as f64;
     let ours = found.clock.map(|(ahead, exact)| (ahead.abs() - exact).max(0.0)).unwrap_or_default();
-    let told = match found.clock {
+    let finding = match found.clock {
         Some((ahead, _)) => format!("{ahead:+.1} s against bitcoind's, whose peers differ by {peers_offset:+} s"),
         None => format!("bitcoind's peers differ by {peers_offset:+} s"),
     };
     if ours > CLOCK_OFF_MAX || peers_offset.abs() >= PEERS_CLOCK_WRONG_MIN {
-        Check::bad("clock", told, CLOCK_ADVICE)
+        Check::bad("clock", finding, CLOCK_ADVICE)
     } else if ours > CLOCK_WORTH_A_LOOK || peers_offset.abs() > PEERS_CLOCK_OFF_MAX {
-        Check::warning("clock", told, CLOCK_ADVICE)
+        Check::warning("clock", finding, CLOCK_ADVICE)
     } else {
-        Check::ok("clock", told)
+        Check::ok("clock", finding)
     }
 }
 

@@ -293,7 +293,7 @@ impl Eclipser {
             }
         }
         for count in asked {
-            self.tell(socket, count, at);
+            self.send_shares(socket, count, at);
         }
         if let Some(peer) = self.peers.get_mut(&socket) {
             while let Some(frame) = peer.poll_frame() {
@@ -302,7 +302,7 @@ impl Eclipser {
         }
     }
 
-    fn tell(&mut self, socket: Socket, count: usize, at: Moment) {
+    fn send_shares(&mut self, socket: Socket, count: usize, at: Moment) {
         let records = self.some_of_mine(count, at);
         if let Some(peer) = self.peers.get_mut(&socket) {
             let _ = peer.handle_order(Order::Addresses(records), &self.known, at.now);
@@ -362,7 +362,7 @@ impl Agent for Eclipser {
                 continue;
             }
             if is_wave {
-                self.tell(socket, PUSHED, at);
+                self.send_shares(socket, PUSHED, at);
             }
             if is_due || is_wave {
                 self.drain(socket, at);

@@ -58,10 +58,10 @@ pub fn run(config: &Config, out: &mut dyn Write, is_watched: bool) -> Result<boo
     let mut holds = true;
     for scenario in &config.scenarios {
         let begin = Instant::now();
-        let mut told = begin;
+        let mut reported = begin;
         let mut progress = |what: &str, done: usize, of: usize| {
-            if is_watched && told.elapsed() >= PROGRESS_INTERVAL {
-                told = Instant::now();
+            if is_watched && reported.elapsed() >= PROGRESS_INTERVAL {
+                reported = Instant::now();
                 eprint!("\r\x1b[K{scenario}: {what}, {done} of {of} shares");
             }
         };

@@ -131,7 +131,7 @@ impl Node {
             commands: VecDeque::new(),
             offences: Vec::new(),
         };
-        node.tell_tip();
+        node.announce_tip();
         node
     }
 
@@ -255,13 +255,13 @@ impl Node {
             }
         }
         if has_new_tip {
-            self.tell_tip();
+            self.announce_tip();
         }
         self.chain.bound();
         self.swarm.handle_needs(&self.chain.choice().wanted, &self.chain.stops(), now);
     }
 
-    fn tell_tip(&mut self) {
+    fn announce_tip(&mut self) {
         let Some(best) = self.chain.choice().best else { return };
         let all = self.chain.all();
         let newest_first: Vec<Arc<Share>> =

@@ -152,13 +152,13 @@ fn keys() -> (mpsc::Receiver<Option<KeyEvent>>, Ending) {
                 Ok(true) => {}
                 Err(_) => return,
             }
-            let told = match event::read() {
+            let input = match event::read() {
                 Ok(Event::Key(key)) if key.kind != KeyEventKind::Release => Some(key),
                 Ok(Event::Resize(..)) => None,
                 Ok(_) => continue,
                 Err(_) => return,
             };
-            if sender.blocking_send(told).is_err() {
+            if sender.blocking_send(input).is_err() {
                 return;
             }
         }

@@ -93,7 +93,7 @@ fn sources(folder: &Path) -> routes::Sources {
         listeners: Listeners::default(),
         stop: CancellationToken::new(),
     };
-    let (resubmitter, reports) = (Resubmitter::of_nobody(), Reports::new());
+    let (resubmitter, reports) = (Resubmitter::disconnected(), Reports::new());
     routes::Sources { public, resubmitter, reports, log: Tail::default() }
 }
 

@@ -26,7 +26,7 @@ pub(super) fn describe() {
 
 /// Sets the metrics.
 #[expect(clippy::cast_precision_loss, reason = "counts of what fits into memory, and fewer than 2^53 satoshis")]
-pub(super) fn tell(snapshot: &Snapshot) {
+pub(super) fn record(snapshot: &Snapshot) {
     let set = |name: &'static str, value: Option<f64>| gauge!(name).set(value.unwrap_or(f64::NAN));
     let (block, pool, local) = (snapshot.block.as_ref(), snapshot.pool.as_ref(), &snapshot.local);
     set("figures_payees", Some(snapshot.payouts.len() as f64));

@@ -340,7 +340,7 @@ pub async fn run(config: Config, inputs: Inputs, snapshot: watch::Sender<Arc<Sna
         let summed = tokio::task::spawn_blocking(move || sum::sum(looked, others)).await;
         let (made, kept) = summed.expect("summing does not panic");
         histogram!("figures_seconds").record(begin.elapsed());
-        meters::tell(&made);
+        meters::record(&made);
         carried = kept;
         snapshot.send_replace(Arc::new(made));
         tokio::select! {

@@ -51,7 +51,7 @@ impl Client {
         *self.user_agent.lock() = user_agent;
     }
 
-    pub(crate) fn is_told(&self, difficulty: Difficulty) {
+    pub(crate) fn difficulty_sent(&self, difficulty: Difficulty) {
         self.difficulty.set(difficulty.get());
     }
 }

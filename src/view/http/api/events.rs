@@ -163,7 +163,7 @@ impl Listener {
                 () = self.stop.cancelled() => return None,
                 event = self.chain.recv() => match event {
                     Ok(event) => self.note(&event),
-                    Err(RecvError::Lagged(count)) => self.tell("missed", &Missed { count }),
+                    Err(RecvError::Lagged(count)) => self.send("missed", &Missed { count }),
                     Err(RecvError::Closed) => return None,
                 },
                 changed = self.snapshot.changed() => {
@@ -175,7 +175,7 @@ impl Listener {
         }
     }
 
-    fn tell(&mut self, kind: &str, data: &impl Serialize) {
+    fn send(&mut self, kind: &str, data: &impl Serialize) {
         if let Ok(event) = Event::default().event(kind).json_data(data) {
             self.next.insert(0, event);
         }
@@ -194,14 +194,14 @@ impl Listener {
                     is_own: *is_own,
                     is_block: share.is_block(),
                 };
-                self.tell("share", &data);
+                self.send("share", &data);
                 if data.is_block {
-                    self.tell("block", &data);
+                    self.send("block", &data);
                 }
             }
             ChainEvent::TipChanged { newest_first, .. } => {
                 if let Some(tip) = newest_first.first() {
-                    self.tell("tip", &NewTip { hash: tip.hash().to_string(), height: tip.absheight() });
+                    self.send("tip", &NewTip { hash: tip.hash().to_string(), height: tip.absheight() });
                 }
             }
             ChainEvent::Refused { .. } | ChainEvent::Block { .. } | ChainEvent::Late(_) => {}
@@ -213,9 +213,9 @@ impl Listener {
         let peers = (status.incoming, status.outgoing, status.banned.len());
         if self.peers.replace(peers).is_some_and(|before| before != peers) {
             let (incoming, outgoing, banned) = peers;
-            self.tell("peer", &NewPeers { incoming, outgoing, banned });
+            self.send("peer", &NewPeers { incoming, outgoing, banned });
         }
-        self.tell(
+        self.send(
             "rates",
             &NewRates {
                 time: snapshot.time,

@@ -34,7 +34,7 @@ impl<W: Work> Session<W> {
             self.outbox.push(message::set_difficulty(difficulty.get() * self.config.difficulty_scale));
         }
         self.announced = Some((difficulty, target));
-        self.client.is_told(difficulty);
+        self.client.difficulty_sent(difficulty);
         let is_late = self.told.is_some_and(|told| told.drops_for(epochs));
         let clean = match self.config.drop_late_work {
             _ if self.told.is_none_or(|told| told.stale != epochs.stale) => true,
