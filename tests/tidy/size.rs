@@ -12,9 +12,8 @@ const FUNCTION_LINES_MAX: usize = 80;
 
 /// Longer files, with their maximum lengths: split one when you work on it, and remove it from the list.
 const LONG_FILES: &[(&str, usize)] = &[
-    ("sharechain/src/chain/forest.rs", 576),
-    ("sharechain/src/chain/weights.rs", 507),
-    ("src/bitcoind/wire.rs", 606),
+    ("src/chain/owner.rs", 827),
+    ("src/peers/task.rs", 915),
     ("src/chain/owner.rs", 831),
     ("src/peers/task.rs", 916),
 ];
