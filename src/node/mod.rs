@@ -31,42 +31,43 @@
 //! | writers → `runtime::disk` → `view::snapshot`, `view::http`: trouble with the disk | watch | latest wins |
 //! | `work::gate` → `work`, `view::http`, `view::snapshot`: open or closed | watch | latest wins |
 
+mod ports;
 pub mod saved_payout;
 pub mod service;
 
-use ipnet::IpNet;
+pub use ports::Ports;
+
 use metrics_exporter_prometheus::PrometheusHandle;
+use p2p::Status;
 use sharechain::coin::{Network, Pow};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use stratum::getwork::GetworkServer;
-use stratum::server::{PortPolicy, Server};
-use stratum::{Difficulty, Tallies};
+use stratum::server::Server;
+use stratum::{Difficulty, Solution, Tallies};
 use tokio::sync::{broadcast, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::error;
 
 use crate::bitcoind::{Handle, daemon};
 use crate::blocks::found::FoundBlocks;
-use crate::blocks::{announce, found};
-use crate::front::getwork::Getwork;
-use crate::front::{Front, Tls};
+use crate::blocks::{Sighting, announce, found};
+use crate::chain::SolvedShare;
 use crate::rates::Rates;
 use crate::runtime::clock::unix_now;
 use crate::runtime::data_dir::DataDir;
 use crate::runtime::disk::{self, DiskHealth};
 use crate::runtime::log::{self, Tail};
 use crate::runtime::metrics;
-use crate::runtime::sockets::Port;
 use crate::runtime::tasks::Tasks;
 use crate::view::control;
 use crate::view::graphs::{self, Graphs};
-use crate::view::http::{self, Http, Listeners, SmallDevices, Sources};
+use crate::view::http::{self, Listeners, SmallDevices, Sources};
 use crate::view::snapshot::{self, Snapshot};
-use crate::work::gate::{self, GateKeeper, PoolReadiness};
-use crate::work::{Payout, WorkSet};
+use crate::work::gate::{self, Gate, GateKeeper, PoolReadiness};
+use crate::work::{Payout, Ticket, WorkSet};
 use crate::{bitcoind, chain, front, peers, rates, solution, work};
+use ports::Mining;
 
 /// Configuration of a node.
 #[derive(Debug)]
@@ -149,16 +150,10 @@ pub struct Parts {
     pub disk: DiskHealth,
     /// Start work before any peer on a network that has others.
     pub start_pool: bool,
-    /// Ports for miners, and the policy of each.
-    pub miners: Vec<(Port, PortPolicy)>,
-    /// Port for pages and metrics; without one the miners' ports serve them.
-    pub web: Option<Port>,
+    /// Ports for miners and for pages.
+    pub ports: Ports,
     /// Folder of the operator's own pages, served at `/static/`.
     pub web_static: Option<PathBuf>,
-    /// Enables TLS on all ports.
-    pub tls: Option<Tls>,
-    /// Trusted proxies.
-    pub proxies: Vec<IpNet>,
     /// Configuration of work.
     pub work: work::Config,
     /// Limits and options of the miners' connections.
@@ -259,162 +254,209 @@ pub fn start(parts: Parts, daemon: bitcoind::Handle, tasks: &Tasks) -> Node {
     let (rates_sender, rates) = watch::channel(Arc::new(Rates::default()));
     let (solutions, solutions_found) = mpsc::channel(solution::SOLUTIONS_QUEUED_MAX);
     let tallies = Arc::<Tallies>::default();
-
     tasks.spawn("metrics", metrics::upkeep(parts.metrics.clone(), tasks.stop_signal()));
     tasks.spawn("stats", rates::run(tallies.clone(), rates_sender, tasks.stop_signal()));
-    // Ends after the last session, so that no found block or share is lost on the way out.
+
     let (sharechain, mut owner) = parts.sharechain;
-    let disk = parts.disk;
-    let kept = (parts.data_dir.clone(), disk.clone());
-    let p2p = parts.p2p.map(|config| join_pool(config, kept, &sharechain, &daemon, tasks));
+    let wiring = Wiring { network, data_dir: parts.data_dir, disk: parts.disk, daemon, sharechain, tasks };
+    let p2p = parts.p2p.map(|config| wiring.join_pool(config));
     let (sightings, sighted) = mpsc::channel(solution::peer_blocks::SIGHTINGS_QUEUED_MAX);
-    let (found_sender, found) = watch::channel(Arc::default());
-    let (found_events, _) = broadcast::channel(found::EVENTS_KEPT_MAX);
-    let following = found::Inputs {
-        data_dir: parts.data_dir.clone(),
-        disk: disk.clone(),
-        reports: daemon.reports.from_the_start(),
-        sightings: sighted,
-        templates: daemon.templates.clone(),
-        explorer: daemon.explorer.clone(),
-        resubmitter: daemon.resubmitter.clone(),
-    };
-    let following = found::run(following, found_sender, found_events.clone(), tasks.stop_signal());
-    tasks.spawn("found blocks", following);
+    let (found, found_events) = wiring.follow_blocks(sighted);
     if let Some(solved) = owner.take_solved() {
-        let known = p2p.as_ref().map(|p2p| p2p.transactions.clone());
-        let inputs = solution::peer_blocks::Inputs {
-            templates: daemon.recent_templates.clone(),
-            known: Arc::new(move |wtxid| known.as_ref()?.find(wtxid).map(|found| found.raw.clone())),
-            sightings,
-        };
-        let peer_blocks = solution::peer_blocks::run(solved, inputs, daemon.blocks.clone());
-        tasks.spawn("peers' solutions", peer_blocks);
+        wiring.rebuild_peer_blocks(solved, p2p.as_ref(), sightings);
     }
-    tasks.spawn("solutions", solution::run(solutions_found, daemon.blocks.clone(), sharechain.own.clone()));
+    wiring.finish_solutions(solutions_found);
     // Outside the pool's network there are never peers.
     let peers = p2p.as_ref().map_or_else(|| watch::channel(Arc::default()).1, |p2p| p2p.status.clone());
-    let mut keeper = GateKeeper::new(network.persist, parts.start_pool);
-    let (gate_sender, gate) = watch::channel(keeper.decide(&PoolReadiness::default(), Instant::now()));
-    tasks.spawn("gate", gate::keep(keeper, peers.clone(), sharechain.tips.clone(), gate_sender, tasks.stop_signal()));
-    let inputs = work::Inputs {
-        templates: daemon.templates.clone(),
-        tips: sharechain.tips.clone(),
-        gate: gate.clone(),
-        rates: rates.clone(),
-    };
-    let shown = snapshot::Config {
-        network,
-        payout_address: parts.work.default_payout.address.clone(),
-        fee_percent: parts.work.fee_percent,
-        donation_percent: parts.work.donation_percent,
-    };
-    let (figures_sender, snapshot) = watch::channel(Arc::new(Snapshot::new(&shown, unix_now())));
-    let snapshot_inputs = snapshot::Inputs {
-        chain: sharechain.clone(),
-        templates: daemon.templates.clone(),
-        health: daemon.health.clone(),
-        rates: rates.clone(),
-        peers,
-        gate: gate.clone(),
-        disk: disk.watch(),
-    };
-    tasks.spawn("figures", snapshot::run(shown, snapshot_inputs, figures_sender, tasks.stop_signal()));
-    let graphs = Graphs::default();
-    let drawn = graphs::Inputs {
-        snapshot: snapshot.clone(),
-        rates: rates.clone(),
-        chain: sharechain.clone(),
-        traffic: p2p.as_ref().map(|p2p| p2p.traffic.clone()).unwrap_or_default(),
-    };
-    tasks.spawn(
-        "graphs",
-        graphs::run(graphs.clone(), drawn, (parts.data_dir.clone(), disk.clone()), tasks.stop_signal()),
-    );
-    tasks.spawn("work", work::publish(parts.work, inputs, work_sender, tasks.stop_signal()));
+    let gate = wiring.keep_gate(peers.clone(), parts.start_pool);
+    let local = Local { rates, peers, gate };
+    let snapshot = wiring.take_snapshots(&parts.work, &local);
+    let traffic = p2p.as_ref().map(|p2p| p2p.traffic.clone()).unwrap_or_default();
+    let graphs = wiring.draw_graphs(snapshot.clone(), local.rates.clone(), traffic);
+    wiring.publish_work(parts.work, &local, work_sender);
     tasks.spawn("sharechain", owner.run(tasks.stop_signal()));
 
     announce::start(parts.announce, network, &found_events, tasks);
     let session = parts.stratum.session;
     let server = Server::new(parts.stratum, work.clone(), solutions.clone(), tallies.clone(), tasks.stop_signal());
     let server = Arc::new(server);
-    let small_devices = SmallDevices(Arc::new({
-        let server = server.clone();
-        move || server.small_devices()
-    }));
     let sources = Sources {
         metrics: parts.metrics,
         meters: server.meters().clone(),
-        health: daemon.health.clone(),
-        disk: disk.watch(),
-        gate,
-        rates: rates.clone(),
-        small_devices,
+        health: wiring.daemon.health.clone(),
+        disk: wiring.disk.watch(),
+        gate: local.gate,
+        rates: local.rates.clone(),
+        small_devices: small_devices(server.clone()),
         network,
         snapshot: snapshot.clone(),
         found: found.clone(),
-        graphs: graphs.clone(),
-        shares: snapshot::share::Finder::new(sharechain.clone()),
-        chain: sharechain.clone(),
+        graphs,
+        shares: snapshot::share::Finder::new(wiring.sharechain.clone()),
+        chain: wiring.sharechain.clone(),
         p2p: p2p.clone(),
         web_static: parts.web_static,
         listeners: Listeners::default(),
         stop: tasks.stop_signal(),
     };
-    let (tls, proxies) = (parts.tls, parts.proxies);
-    let has_pages = parts.web.is_none();
-    let front = |stratum: Option<_>, router, terms: PortPolicy| {
-        let session = Arc::new(terms.session(session));
-        let http = Http::new(router, tasks.stop_signal());
-        let has_pages = stratum.is_none() || has_pages;
-        Arc::new(Front { stratum, http, has_pages, tls: tls.clone(), proxies: proxies.clone(), session })
-    };
+    wiring.serve_control(sources.clone(), parts.log);
     let is_sha256d = network.parent.pow == Pow::Sha256d;
-    let asked = control::routes::Sources {
-        public: sources.clone(),
-        resubmitter: daemon.resubmitter.clone(),
-        reports: daemon.reports.clone(),
-        log: parts.log,
-    };
-    let control = control::server::run(control::routes::router(asked), parts.data_dir, tasks.stop_signal());
-    tasks.spawn("control", control);
-    let pages = http::pages(sources);
-    for (port, terms) in parts.miners {
-        let desk = GetworkServer::new(terms.vardiff(session.vardiff), server.extranonces().clone(), tallies.clone());
-        let desk = desk.expect("there are more extranonces than ports");
-        let stop = tasks.stop_signal();
-        let getwork = Getwork::new(desk, is_sha256d, work.clone(), solutions.clone(), server.meters().clone(), stop);
-        let mut router = Arc::new(getwork).router();
-        if parts.web.is_none() {
-            router = router.merge(pages.clone());
-        }
-        tasks.spawn("listen", front::run(port, front(Some(server.clone()), router, terms), tasks.stop_signal()));
-    }
-    if let Some(port) = parts.web {
-        let front = front(None, pages, PortPolicy::default());
-        tasks.spawn("listen for pages", front::run(port, front, tasks.stop_signal()));
-    }
-    Node { daemon, work, rates, snapshot, found, found_events, sharechain, p2p }
+    let mining = Mining { server, session, work: work.clone(), solutions, tallies, is_sha256d };
+    parts.ports.listen(&mining, http::pages(sources), tasks);
+    let Wiring { daemon, sharechain, .. } = wiring;
+    Node { daemon, work, rates: local.rates, snapshot, found, found_events, sharechain, p2p }
 }
 
-/// Joins the pool's network before the share chain runs, so as to receive all its events.
-fn join_pool(
-    config: peers::Config,
-    (data_dir, disk): (DataDir, DiskHealth),
-    sharechain: &chain::Handle,
-    daemon: &bitcoind::Handle,
-    tasks: &Tasks,
-) -> peers::Handle {
-    let inputs = peers::task::Inputs {
-        data_dir,
-        disk,
-        chain: sharechain.clone(),
-        templates: daemon.templates.clone(),
-        heights: daemon.heights.known.clone(),
-        best_header: daemon.best_header.clone(),
-        news: daemon.news.clone(),
-    };
-    let (handle, network) = peers::task::new(config, inputs);
-    tasks.spawn("p2p", network.run(tasks.stop_signal()));
-    handle
+/// What most parts are connected to. Each step starts one part.
+struct Wiring<'a> {
+    network: &'static Network,
+    data_dir: DataDir,
+    disk: DiskHealth,
+    daemon: bitcoind::Handle,
+    sharechain: chain::Handle,
+    tasks: &'a Tasks,
+}
+
+/// Condition of this node, which decides on work and is shown on pages.
+struct Local {
+    rates: watch::Receiver<Arc<Rates>>,
+    peers: watch::Receiver<Arc<Status>>,
+    gate: watch::Receiver<Gate>,
+}
+
+impl Wiring<'_> {
+    /// Joins the pool's network before the share chain runs, so as to receive all its events.
+    fn join_pool(&self, config: peers::Config) -> peers::Handle {
+        let inputs = peers::task::Inputs {
+            data_dir: self.data_dir.clone(),
+            disk: self.disk.clone(),
+            chain: self.sharechain.clone(),
+            templates: self.daemon.templates.clone(),
+            heights: self.daemon.heights.known.clone(),
+            best_header: self.daemon.best_header.clone(),
+            news: self.daemon.news.clone(),
+        };
+        let (handle, network) = peers::task::new(config, inputs);
+        self.tasks.spawn("p2p", network.run(self.tasks.stop_signal()));
+        handle
+    }
+
+    /// Follows found blocks, also those `sighted` in peers' shares; returns their records and events.
+    fn follow_blocks(
+        &self,
+        sighted: mpsc::Receiver<Sighting>,
+    ) -> (watch::Receiver<Arc<FoundBlocks>>, broadcast::Sender<found::Event>) {
+        let (found_sender, found) = watch::channel(Arc::default());
+        let (events, _) = broadcast::channel(found::EVENTS_KEPT_MAX);
+        let inputs = found::Inputs {
+            data_dir: self.data_dir.clone(),
+            disk: self.disk.clone(),
+            reports: self.daemon.reports.from_the_start(),
+            sightings: sighted,
+            templates: self.daemon.templates.clone(),
+            explorer: self.daemon.explorer.clone(),
+            resubmitter: self.daemon.resubmitter.clone(),
+        };
+        let following = found::run(inputs, found_sender, events.clone(), self.tasks.stop_signal());
+        self.tasks.spawn("found blocks", following);
+        (found, events)
+    }
+
+    /// Rebuilds blocks of `solved` shares from templates and from transactions that peers sent.
+    fn rebuild_peer_blocks(
+        &self,
+        solved: mpsc::Receiver<SolvedShare>,
+        p2p: Option<&peers::Handle>,
+        sightings: mpsc::Sender<Sighting>,
+    ) {
+        let known = p2p.map(|p2p| p2p.transactions.clone());
+        let inputs = solution::peer_blocks::Inputs {
+            templates: self.daemon.recent_templates.clone(),
+            known: Arc::new(move |wtxid| known.as_ref()?.find(wtxid).map(|found| found.raw.clone())),
+            sightings,
+        };
+        let peer_blocks = solution::peer_blocks::run(solved, inputs, self.daemon.blocks.clone());
+        self.tasks.spawn("peers' solutions", peer_blocks);
+    }
+
+    /// Finishes `solutions`. The task ends after the last session, so that no found block or share is lost on the way
+    /// out.
+    fn finish_solutions(&self, solutions: mpsc::Receiver<Solution<Ticket>>) {
+        let finishing = solution::run(solutions, self.daemon.blocks.clone(), self.sharechain.own.clone());
+        self.tasks.spawn("solutions", finishing);
+    }
+
+    /// Opens and closes the gate of work.
+    fn keep_gate(&self, peers: watch::Receiver<Arc<Status>>, start_pool: bool) -> watch::Receiver<Gate> {
+        let mut keeper = GateKeeper::new(self.network.persist, start_pool);
+        let (gate_sender, gate) = watch::channel(keeper.decide(&PoolReadiness::default(), Instant::now()));
+        let keeping = gate::keep(keeper, peers, self.sharechain.tips.clone(), gate_sender, self.tasks.stop_signal());
+        self.tasks.spawn("gate", keeping);
+        gate
+    }
+
+    /// Collects the figures that people look at.
+    fn take_snapshots(&self, work: &work::Config, local: &Local) -> watch::Receiver<Arc<Snapshot>> {
+        let shown = snapshot::Config {
+            network: self.network,
+            payout_address: work.default_payout.address.clone(),
+            fee_percent: work.fee_percent,
+            donation_percent: work.donation_percent,
+        };
+        let (figures_sender, snapshot) = watch::channel(Arc::new(Snapshot::new(&shown, unix_now())));
+        let inputs = snapshot::Inputs {
+            chain: self.sharechain.clone(),
+            templates: self.daemon.templates.clone(),
+            health: self.daemon.health.clone(),
+            rates: local.rates.clone(),
+            peers: local.peers.clone(),
+            gate: local.gate.clone(),
+            disk: self.disk.watch(),
+        };
+        self.tasks.spawn("figures", snapshot::run(shown, inputs, figures_sender, self.tasks.stop_signal()));
+        snapshot
+    }
+
+    /// Records the figures over time.
+    fn draw_graphs(
+        &self,
+        snapshot: watch::Receiver<Arc<Snapshot>>,
+        rates: watch::Receiver<Arc<Rates>>,
+        traffic: Arc<peers::Traffic>,
+    ) -> Graphs {
+        let graphs = Graphs::default();
+        let inputs = graphs::Inputs { snapshot, rates, chain: self.sharechain.clone(), traffic };
+        let kept = (self.data_dir.clone(), self.disk.clone());
+        self.tasks.spawn("graphs", graphs::run(graphs.clone(), inputs, kept, self.tasks.stop_signal()));
+        graphs
+    }
+
+    /// Makes work of templates and tips while the gate is open.
+    fn publish_work(&self, config: work::Config, local: &Local, work: watch::Sender<Option<Arc<WorkSet>>>) {
+        let inputs = work::Inputs {
+            templates: self.daemon.templates.clone(),
+            tips: self.sharechain.tips.clone(),
+            gate: local.gate.clone(),
+            rates: local.rates.clone(),
+        };
+        self.tasks.spawn("work", work::publish(config, inputs, work, self.tasks.stop_signal()));
+    }
+
+    /// Serves the control socket.
+    fn serve_control(&self, public: Sources, log: Tail) {
+        let sources = control::routes::Sources {
+            public,
+            resubmitter: self.daemon.resubmitter.clone(),
+            reports: self.daemon.reports.clone(),
+            log,
+        };
+        let router = control::routes::router(sources);
+        let control = control::server::run(router, self.data_dir.clone(), self.tasks.stop_signal());
+        self.tasks.spawn("control", control);
+    }
+}
+
+/// Look-up of the miners of `server` whose devices are too small for a job.
+fn small_devices(server: Arc<Server<WorkSet>>) -> SmallDevices {
+    SmallDevices(Arc::new(move || server.small_devices()))
 }

@@ -6,21 +6,19 @@
 use anyhow::{Context, Result, bail};
 use metrics_exporter_prometheus::PrometheusHandle;
 use sharechain::coin::Network;
-use std::net::SocketAddr;
 use std::time::Duration;
 use stratum::server::limits::Limits;
 use tracing::{info, warn};
 
 use super::saved_payout::saved_payout;
-use super::{Config, Parts};
+use super::{Config, Parts, Ports};
 use crate::bitcoind::daemon;
 use crate::blocks::journal::Journal;
-use crate::front::{self, Tls};
 use crate::runtime::clock;
 use crate::runtime::data_dir::DataDir;
 use crate::runtime::disk::DiskHealth;
 use crate::runtime::log::Tail;
-use crate::runtime::sockets::{self, Port};
+use crate::runtime::sockets;
 use crate::runtime::tasks::Tasks;
 use crate::work::{self, Payout};
 
@@ -78,14 +76,7 @@ pub async fn run(
             () = &mut stop => return Ok(()),
         },
     };
-    let front::Config { miners, web, web_static, tls, proxies } = config.front;
-    let tls = tls.as_ref().map(Tls::read).transpose().context("cannot speak TLS")?;
-    let open = |address: SocketAddr, who| {
-        Port::open(address, &data_dir).with_context(|| format!("cannot listen for {who} on {address}"))
-    };
-    let miners = miners.into_iter().map(|(address, terms)| Ok((open(address, "miners")?, terms)));
-    let miners = miners.collect::<Result<_>>()?;
-    let web = web.map(|address| open(address, "readers of pages")).transpose()?;
+    let ports = Ports::open(&config.front, &data_dir)?;
     let sharechain = super::load_sharechain(network, &data_dir, config.old_shares, &daemon, &disk, tasks).await?;
     if sharechain.0.tips.borrow().as_ref().is_none_or(|tip| tip.height() < WINDOW_BEGINS) {
         warn!(
@@ -115,11 +106,8 @@ pub async fn run(
         data_dir,
         disk,
         start_pool,
-        miners,
-        web,
-        web_static,
-        tls,
-        proxies,
+        ports,
+        web_static: config.front.web_static,
         work,
         stratum,
         sharechain,

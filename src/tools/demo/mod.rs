@@ -22,7 +22,7 @@ use crate::blocks::announce;
 use crate::blocks::journal::Journal;
 use crate::chain::ChainEvent;
 use crate::embedded::{self, Rules};
-use crate::node::{self, Parts};
+use crate::node::{self, Parts, Ports};
 use crate::runtime::clock;
 use crate::runtime::data_dir::DataDir;
 use crate::runtime::disk::DiskHealth;
@@ -154,11 +154,8 @@ pub async fn run(
         data_dir,
         disk,
         start_pool: true,
-        miners: vec![(Port::Open(listener), policy)],
-        web: None,
+        ports: Ports { miners: vec![(Port::Open(listener), policy)], web: None, tls: None, proxies: Vec::new() },
         web_static: None,
-        tls: None,
-        proxies: Vec::new(),
         work,
         stratum,
         sharechain,
