@@ -14,6 +14,7 @@ use super::saved_payout::saved_payout;
 use super::{Config, Parts, Ports};
 use crate::bitcoind::daemon;
 use crate::blocks::journal::Journal;
+use crate::chain;
 use crate::runtime::clock;
 use crate::runtime::data_dir::DataDir;
 use crate::runtime::disk::DiskHealth;
@@ -52,38 +53,22 @@ pub async fn run(
              @FILE, bitcoin.conf or bitcoind's cookie keep it to yourself"
         );
     }
-    match sockets::raise_file_limit() {
-        Ok(files) => fit_connections(&mut config.stratum.limits, files),
-        Err(error) => warn!(%error, "cannot raise the limit of open files"),
-    }
+    raise_file_limit(&mut config.stratum.limits);
     if !data_dir.is_ours() {
         wait_for_turn(&data_dir, tasks);
     }
     let journal = Journal::open(&data_dir, disk.clone()).context("cannot keep found blocks")?;
     let daemon = daemon::start(config.daemon.clone(), network, journal, tasks).await?;
-    let saved = match config.address {
-        Some(_) => None,
-        None => saved_payout(&config.data_dir, network).context("the payout address of an old node")?,
-    };
-    let default_payout = match (config.address, saved) {
-        (Some(payout), _) => payout,
-        (None, Some(payout)) => {
-            warn!(address = %payout.address, "paying the address imported from an old node; -a chooses another");
-            payout
-        }
-        (None, None) => tokio::select! {
+    let default_payout = match known_payout(&config)? {
+        Some(payout) => payout,
+        None => tokio::select! {
             payout = wallet_payout(&config.daemon, network) => payout?,
             () = &mut stop => return Ok(()),
         },
     };
     let ports = Ports::open(&config.front, &data_dir)?;
     let sharechain = super::load_sharechain(network, &data_dir, config.old_shares, &daemon, &disk, tasks).await?;
-    if sharechain.0.tips.borrow().as_ref().is_none_or(|tip| tip.height() < WINDOW_BEGINS) {
-        warn!(
-            "the share chain is empty: by P2Pool's rules a block found before its third share pays almost everything to \
-             the donation address of P2Pool's author"
-        );
-    }
+    warn_of_short_chain(&sharechain.0);
     let work = work::Config {
         network,
         default_payout,
@@ -100,19 +85,17 @@ pub async fn run(
         data_dir = %data_dir.path().display(),
         "P2Pool starts"
     );
-    let stratum = config.stratum;
-    let (start_pool, p2p, announce) = (config.start_pool, Some(config.p2p), config.announce);
     let parts = Parts {
         data_dir,
         disk,
-        start_pool,
+        start_pool: config.start_pool,
         ports,
         web_static: config.front.web_static,
         work,
-        stratum,
+        stratum: config.stratum,
         sharechain,
-        p2p,
-        announce,
+        p2p: Some(config.p2p),
+        announce: config.announce,
         log,
         metrics,
     };
@@ -124,6 +107,14 @@ pub async fn run(
     tasks.drain(super::GRACE).await;
     info!("stopped");
     Ok(())
+}
+
+/// Raises the limit of open files as far as the system allows, and fits the number of miners' connections to it.
+fn raise_file_limit(limits: &mut Limits) {
+    match sockets::raise_file_limit() {
+        Ok(files) => fit_connections(limits, files),
+        Err(error) => warn!(%error, "cannot raise the limit of open files"),
+    }
 }
 
 /// Lowers the limit of miners' connections to the room in a limit of `files` open files; `None` is unlimited.
@@ -165,6 +156,18 @@ fn wait_for_turn(data_dir: &DataDir, tasks: &Tasks) {
     });
 }
 
+/// Returns the payout address that the operator gave, or else that of an old node.
+fn known_payout(config: &Config) -> Result<Option<Payout>> {
+    if let Some(payout) = &config.address {
+        return Ok(Some(payout.clone()));
+    }
+    let saved = saved_payout(&config.data_dir, config.network).context("the payout address of an old node")?;
+    if let Some(payout) = &saved {
+        warn!(address = %payout.address, "paying the address imported from an old node; -a chooses another");
+    }
+    Ok(saved)
+}
+
 /// Requests an address of the daemon's wallet, once the daemon answers.
 async fn wallet_payout(config: &daemon::Config, network: &'static Network) -> Result<Payout> {
     let mut reported = String::new();
@@ -186,6 +189,16 @@ async fn wallet_payout(config: &daemon::Config, network: &'static Network) -> Re
             }
         }
         tokio::time::sleep(WALLET_PAUSE).await;
+    }
+}
+
+/// Logs that blocks pay almost nothing to miners while the share chain has hardly begun.
+fn warn_of_short_chain(sharechain: &chain::Handle) {
+    if sharechain.tips.borrow().as_ref().is_none_or(|tip| tip.height() < WINDOW_BEGINS) {
+        warn!(
+            "the share chain is empty: by P2Pool's rules a block found before its third share pays almost everything to \
+             the donation address of P2Pool's author"
+        );
     }
 }
 
