@@ -96,6 +96,38 @@ const LAST_WORDS: Duration = Duration::from_secs(5);
 /// Queue capacity for the miners' events.
 const MINER_EVENTS_MAX: usize = 1024;
 
+/// Speed of this machine, and how much of it the miners use.
+struct Machine {
+    /// Hashes per second of one thread.
+    per_thread: f64,
+    /// Number of threads that the miners use together.
+    busy: usize,
+}
+
+impl Machine {
+    /// Measures for a moment.
+    async fn measure() -> Result<Self> {
+        let cores = available_parallelism().map_or(1, std::num::NonZero::get);
+        let per_thread = tokio::task::spawn_blocking(|| mine::measure(MEASURE)).await?;
+        // The miners use half of the machine, if it has that many cores.
+        Ok(Self { per_thread, busy: (cores / 2).clamp(1, NAMES.len()) })
+    }
+
+    /// Hash rate of the miners together.
+    fn hash_rate(&self) -> f64 {
+        #[expect(clippy::cast_precision_loss, reason = "there are three of them")]
+        let busy = self.busy as f64;
+        self.per_thread * busy
+    }
+
+    /// Hash rate of each miner, which works for a part of a thread's time.
+    fn pace(&self) -> f64 {
+        #[expect(clippy::cast_precision_loss, reason = "there are three of them")]
+        let part = self.busy as f64 / NAMES.len() as f64;
+        self.per_thread * part
+    }
+}
+
 /// Runs the demonstration until `stop`, or for the requested number of blocks.
 ///
 /// # Errors
@@ -108,14 +140,10 @@ pub async fn run(
     tasks: &Tasks,
     stop: impl Future<Output = ()>,
 ) -> Result<()> {
-    let cores = available_parallelism().map_or(1, std::num::NonZero::get);
     let mut story = Story::new(NAMES.map(|name| (payout(name).address.to_string(), name)));
     story.print(&Chapter::Measuring);
-    let per_thread = tokio::task::spawn_blocking(|| mine::measure(MEASURE)).await?;
-    // The miners use half of the machine, if it has that many cores.
-    let busy = (cores / 2).clamp(1, NAMES.len());
-    #[expect(clippy::cast_precision_loss, reason = "there are three of them")]
-    let hash_rate = per_thread * busy as f64;
+    let machine = Machine::measure().await?;
+    let hash_rate = machine.hash_rate();
 
     // Dropped at the end, together with the folder.
     let temporary = tempfile::tempdir().context("cannot make a temporary folder")?;
@@ -136,19 +164,6 @@ pub async fn run(
     let sharechain = node::load_sharechain(network, &data_dir, None, &daemon, &disk, tasks).await?;
     let reports = daemon.reports.subscribe();
     let shares = sharechain.0.events.subscribe();
-    let work = work::Config {
-        network,
-        default_payout: payout("node"),
-        fee_percent: config.fee_percent,
-        donation_percent: 0.0,
-        coinbase_texts: vec!["P2Pool demo".to_owned()],
-        clock: clock::unix_second,
-    };
-    let mut stratum = config.stratum;
-    let vardiff = &mut stratum.session.vardiff;
-    // Right for our own miners from the start; vardiff adapts to others as everywhere.
-    let wanted = Difficulty::from_average_hashes(per_thread * busy_part(busy) * vardiff.interval.as_secs_f64());
-    vardiff.start = wanted.map_or(vardiff.start, Difficulty::to_power_of_two);
     // This chain has no other miners: no network.
     let parts = Parts {
         data_dir,
@@ -156,8 +171,8 @@ pub async fn run(
         start_pool: true,
         ports: Ports { miners: vec![(Port::Open(listener), policy)], web: None, tls: None, proxies: Vec::new() },
         web_static: None,
-        work,
-        stratum,
+        work: work_of(network, config.fee_percent),
+        stratum: serving(config.stratum, &machine),
         sharechain,
         p2p: None,
         announce: announce::Config::default(),
@@ -168,10 +183,8 @@ pub async fn run(
 
     let (events_sender, events) = mpsc::channel(MINER_EVENTS_MAX);
     story.print(&Chapter::Listening { address, hash_rate, block_spacing: BLOCK_SPACING, share_spacing: SHARE_SPACING });
-    let pace = per_thread * busy_part(busy);
-    let miners: Vec<JoinHandle<()>> = if config.miner {
-        let start = |name: &&str| start_miner(address, name, pace, events_sender.clone());
-        NAMES.iter().map(start).collect()
+    let miners = if config.miner {
+        start_miners(address, machine.pace(), &events_sender)
     } else {
         story.print(&Chapter::WaitingForMiners { address, example: &payout("you").address });
         Vec::new()
@@ -198,11 +211,30 @@ fn network_for(hash_rate: f64) -> &'static Network {
     Box::leak(Box::new(Network { max_target: easiest, ..DEMO }))
 }
 
-/// Part of a thread's time that each miner works, so that together they use `busy` threads.
-fn busy_part(busy: usize) -> f64 {
-    #[expect(clippy::cast_precision_loss, reason = "there are three of them")]
-    let part = busy as f64 / NAMES.len() as f64;
-    part
+/// Configuration of work that pays the node itself where a name is no address.
+fn work_of(network: &'static Network, fee_percent: f64) -> work::Config {
+    work::Config {
+        network,
+        default_payout: payout("node"),
+        fee_percent,
+        donation_percent: 0.0,
+        coinbase_texts: vec!["P2Pool demo".to_owned()],
+        clock: clock::unix_second,
+    }
+}
+
+/// Adjusts the settings of miners' connections to our own miners' pace, so that they are right for them from the start;
+/// vardiff adapts to others as everywhere.
+fn serving(mut stratum: stratum::server::Config, machine: &Machine) -> stratum::server::Config {
+    let vardiff = &mut stratum.session.vardiff;
+    let wanted = Difficulty::from_average_hashes(machine.pace() * vardiff.interval.as_secs_f64());
+    vardiff.start = wanted.map_or(vardiff.start, Difficulty::to_power_of_two);
+    stratum
+}
+
+/// Starts all miners of the demo.
+fn start_miners(pool: SocketAddr, pace: f64, events: &mpsc::Sender<MinerEvent>) -> Vec<JoinHandle<()>> {
+    NAMES.iter().map(|name| start_miner(pool, name, pace, events.clone())).collect()
 }
 
 /// Starts a miner of the demo, which reconnects when its connection ends, as miners do.
