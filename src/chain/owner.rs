@@ -111,22 +111,18 @@ impl Owner {
         parent: ParentFeed,
         disk: DiskHealth,
     ) -> Result<(Handle, Owner), StartError> {
-        let mut saved = HashSet::new();
         let (slot, at_risk) = (Arc::<StoreSlot>::default(), Arc::<AtRisk>::default());
-        let store = match store {
-            Some(mut store) => {
-                for share in missing_in(&chain, &|hash| store.contains(hash)) {
-                    store.append_share(share.hash, &share.bytes, share.time_seen, share.verified)?;
-                }
-                store.sync()?;
-                saved.extend(chain.all().iter());
-                let writer = StoreWriter::start(store, SYNC_INTERVAL, disk.clone(), at_risk.clone());
-                let writer = writer.map_err(StartError::Thread)?;
-                slot.fill(writer.queue());
-                Some(writer)
-            }
-            None => None,
+        let start = |mut store: Store| {
+            let missing = missing_in(&chain, &|hash| store.contains(hash));
+            store.append_all(&missing)?;
+            StoreWriter::start(store, SYNC_INTERVAL, disk.clone(), at_risk.clone()).map_err(StartError::Thread)
         };
+        let store = store.map(start).transpose()?;
+        let mut saved = HashSet::new();
+        if let Some(writer) = &store {
+            saved.extend(chain.all().iter());
+            slot.fill(writer.queue());
+        }
         let relayed: HashSet<ShareHash> = chain.all().iter().collect();
         let is_whole = chain.think_while(unix_now(), &mut slice());
         chain.settle_minimum_protocol();

@@ -190,6 +190,17 @@ impl Store {
         Ok(())
     }
 
+    /// Appends shares, and writes them to the disk.
+    ///
+    /// # Errors
+    /// [`StoreError::TooLong`], [`StoreError::Disk`].
+    pub fn append_all(&mut self, shares: &[NewShare]) -> Result<(), StoreError> {
+        for share in shares {
+            self.append_share(share.hash, &share.bytes, share.time_seen, share.verified)?;
+        }
+        self.sync()
+    }
+
     /// Marks a share as verified. Does nothing for one that is not stored.
     ///
     /// # Errors
