@@ -53,7 +53,7 @@ mod tests {
     use std::time::Duration;
     use stratum::Difficulty;
     use stratum::server::PortPolicy;
-    use stratum::server::limits::Limits;
+    use stratum::server::admission::Limits;
 
     fn read(arguments: &[&str]) -> Result<Config, Refused> {
         let words = ["p2pool", "demo"].iter().chain(arguments).map(|word| (*word).into());

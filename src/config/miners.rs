@@ -22,9 +22,9 @@ pub(super) fn load() -> Vec<Opt<Config>> {
             .short('s')
             .help("Target time between a miner's submissions; sets its difficulty"),
         Opt::count("max-connections", |config: &mut Config| &mut config.limits.connections_max)
-            .help("Maximum number of miner connections"),
+            .help("Maximum number of connections at the ports for miners and pages"),
         Opt::count("max-connections-per-address", |config: &mut Config| &mut config.limits.connections_per_address_max)
-            .help("Maximum number of miner connections from one address, except from this machine"),
+            .help("Maximum number of connections from one IPv4 address or IPv6 /64, except from this machine"),
     ]
 }
 
@@ -42,6 +42,15 @@ fn times() -> Vec<Opt<Config>> {
             "Maximum new connections per second from one IPv4 /24 or IPv6 /64, except from this machine; bursts of one \
              second's worth are allowed",
         ),
+        Opt::count("max-http-connections", |config: &mut Config| &mut config.limits.http_max)
+            .help("Maximum number of HTTP connections, of which one network may hold a quarter"),
+        Opt::count("max-uncredited-per-network", |config: &mut Config| &mut config.limits.uncredited_per_network_max)
+            .help(
+                "Maximum number of connections from one IPv4 /24, IPv6 /48 or /64 without a credited submission since \
+                 --uncredited-grace; beyond, the oldest is closed",
+            ),
+        Opt::seconds("uncredited-grace", SECONDS, |config: &mut Config| &mut config.limits.grace)
+            .help("Time within which a miner is expected to have a submission credited"),
         Opt::seconds("subscribe-timeout", SECONDS, |config: &mut Config| &mut config.session.subscribe_timeout)
             .help("Time limit for a connection to subscribe"),
         Opt::seconds("authorize-timeout", SECONDS, |config: &mut Config| &mut config.session.authorize_timeout)

@@ -17,18 +17,18 @@ use std::sync::Arc;
 use std::thread::available_parallelism;
 use std::time::Duration;
 use stratum::Work;
+use stratum::server::admission::{Admission, Full, Kind, Place};
 use stratum::server::{PortPolicy, Server};
 use stratum::v1::session;
 use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio::net::TcpStream;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, error, info};
 
-use crate::runtime::accept::{Acceptor, WhenFull};
+use crate::runtime::accept::Acceptor;
 use crate::runtime::sockets::{self, Port};
 use crate::view::http::Http;
 use proxy::ProxyError;
@@ -38,10 +38,6 @@ const FIRST_BYTES_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Maximum time of a TLS handshake: two round trips, and the computations of a slow device.
 const TLS_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// Maximum number of connections without a first byte, to limit idle strangers. High enough for a farm that reconnects
-/// all at once to a busy machine; each takes some 2 kB.
-const SILENT_CONNECTIONS_MAX: usize = 8 * 1024;
 
 /// Time that a stopping node waits for first bytes of open connections: a polling miner's may be a block.
 const LAST_BYTES: Duration = Duration::from_millis(100);
@@ -78,6 +74,8 @@ impl Config {
 /// Servers for each protocol of a port.
 #[derive(Debug)]
 pub struct Front<W: Work> {
+    /// Counts the connections of all ports.
+    pub admission: Arc<Admission>,
     /// Stratum server; `None` on a port of pages alone.
     pub stratum: Option<Arc<Server<W>>>,
     /// HTTP server.
@@ -99,6 +97,10 @@ enum Closed {
     Proxy(#[from] ProxyError),
     #[error(transparent)]
     Io(#[from] io::Error),
+    #[error(transparent)]
+    Full(#[from] Full),
+    #[error("another connection needs its place")]
+    Evicted,
     #[error("neither Stratum nor HTTP")]
     Unknown,
     #[error("no data in time")]
@@ -129,14 +131,16 @@ pub async fn run<W: Work>(port: Port, front: Arc<Front<W>>, stop: CancellationTo
         Ok(listeners) => listeners,
         Err(error) => return error!(%error, "cannot listen on the port"),
     };
-    let silent = Arc::new(Semaphore::new(SILENT_CONNECTIONS_MAX));
     let (accepting, connections) = (TaskTracker::new(), TaskTracker::new());
     for listener in listeners {
-        let (front, connections, stopping) = (front.clone(), connections.clone(), stop.clone());
-        let welcome = move |stream, peer, permit| {
-            connections.spawn(front.clone().serve(stream, peer, permit, stopping.clone()));
+        let (front, connections) = (front.clone(), connections.clone());
+        let welcome = move |stream, peer| match front.admit(peer) {
+            Ok(place) => {
+                connections.spawn(front.clone().serve(stream, peer, place));
+            }
+            Err(full) => debug!(%peer, reason = %full, "connection refused"),
         };
-        accepting.spawn(Acceptor::new(listener, who).run(silent.clone(), WhenFull::Close, stop.clone(), welcome));
+        accepting.spawn(Acceptor::new(listener, who).run(stop.clone(), welcome));
     }
     accepting.close();
     accepting.wait().await;
@@ -145,33 +149,36 @@ pub async fn run<W: Work>(port: Port, front: Arc<Front<W>>, stop: CancellationTo
 }
 
 impl<W: Work> Front<W> {
-    /// Serves a connection until it ends; `silent` is its permit to be without a detected protocol.
-    async fn serve(
-        self: Arc<Self>,
-        mut stream: TcpStream,
-        peer: SocketAddr,
-        silent: OwnedSemaphorePermit,
-        stop: CancellationToken,
-    ) {
-        let mut read = BytesMut::new();
-        let last_bytes = async {
-            stop.cancelled().await;
-            tokio::time::sleep(LAST_BYTES).await;
-        };
-        let greeted = tokio::select! {
-            biased;
-            greeted = timeout(FIRST_BYTES_TIMEOUT, self.greet(&mut stream, &mut read, peer)) => greeted,
-            () = last_bytes => return,
-        };
-        drop(silent);
-        let ended = match greeted {
-            Ok(Ok((client, detected))) => self.attend(stream, read, client, detected).await,
-            Ok(Err(error)) => Err(error),
-            Err(_) => Err(Closed::Silent),
-        };
-        if let Err(error) = ended {
+    /// Admits a new connection, or refuses it before anything is read.
+    fn admit(&self, peer: SocketAddr) -> Result<Place, Full> {
+        if proxy::is_trusted(&self.proxies, peer.ip()) {
+            self.admission.enter_proxy(peer.ip())
+        } else {
+            self.admission.enter(peer.ip())
+        }
+    }
+
+    /// Serves a connection until it ends.
+    async fn serve(self: Arc<Self>, stream: TcpStream, peer: SocketAddr, place: Place) {
+        if let Err(error) = self.attend(stream, peer, place).await {
             debug!(%peer, %error, "connection closed");
         }
+    }
+
+    async fn attend(&self, mut stream: TcpStream, peer: SocketAddr, place: Place) -> Result<(), Closed> {
+        let mut read = BytesMut::new();
+        let greeting = self.greet(&mut stream, &mut read, peer, place);
+        let (place, detected) = timeout(FIRST_BYTES_TIMEOUT, greeting).await.map_err(|_| Closed::Silent)??;
+        match detected {
+            PortProtocol::Stratum => self.stratum(stream, read, &place).await?,
+            PortProtocol::Http => {
+                let (reader, writer) = stream.into_split();
+                self.http.serve_admitted(tokio::io::join(Cursor::new(read).chain(reader), writer), place).await;
+            }
+            // Boxed: TLS needs many times the memory of other connections.
+            PortProtocol::Tls => Box::pin(self.attend_tls(stream, read, place)).await?,
+        }
+        Ok(())
     }
 
     /// Reads until the client's address and the protocol are known.
@@ -180,33 +187,22 @@ impl<W: Work> Front<W> {
         stream: &mut TcpStream,
         read: &mut BytesMut,
         peer: SocketAddr,
-    ) -> Result<(SocketAddr, PortProtocol), Closed> {
-        let client =
-            if proxy::is_trusted(&self.proxies, peer.ip()) { proxy::client(stream, read, peer).await? } else { peer };
-        Ok((sockets::canonical(client), detect_protocol(stream, read).await?))
-    }
-
-    async fn attend(
-        &self,
-        stream: TcpStream,
-        read: BytesMut,
-        client: SocketAddr,
-        detected: PortProtocol,
-    ) -> Result<(), Closed> {
-        match detected {
-            PortProtocol::Stratum => self.stratum(stream, read, client).await?,
-            PortProtocol::Http => {
-                let (reader, writer) = stream.into_split();
-                self.http.serve(tokio::io::join(Cursor::new(read).chain(reader), writer), client.ip()).await;
+        mut place: Place,
+    ) -> Result<(Place, PortProtocol), Closed> {
+        if proxy::is_trusted(&self.proxies, peer.ip()) {
+            let client = while_placed(&place, proxy::client(stream, read, peer)).await??;
+            // Without a header it is the proxy's own, a health check.
+            if client != peer {
+                place = place.is_of(sockets::canonical(client).ip())?;
             }
-            // Boxed: TLS needs many times the memory of other connections.
-            PortProtocol::Tls => Box::pin(self.attend_tls(stream, read, client)).await?,
         }
-        Ok(())
+        let detected = while_placed(&place, detect_protocol(stream, read)).await??;
+        Ok((place, detected))
     }
 
-    async fn attend_tls(&self, stream: TcpStream, read: BytesMut, client: SocketAddr) -> Result<(), Closed> {
+    async fn attend_tls(&self, stream: TcpStream, read: BytesMut, place: Place) -> Result<(), Closed> {
         let acceptor = self.tls.as_ref().ok_or(Closed::NoTls)?;
+        place.becomes(Kind::Tls);
         let (reader, writer) = stream.into_split();
         let stream = tokio::io::join(Cursor::new(read).chain(reader), writer);
         let greeting = async {
@@ -215,25 +211,41 @@ impl<W: Work> Front<W> {
             let detected = detect_protocol(&mut stream, &mut read).await?;
             Ok::<_, Closed>((stream, read, detected))
         };
-        let (stream, read, detected) = timeout(TLS_TIMEOUT, greeting).await.map_err(|_| Closed::Silent)??;
+        let greeting = while_placed(&place, timeout(TLS_TIMEOUT, greeting));
+        let (stream, read, detected) = greeting.await?.map_err(|_| Closed::Silent)??;
         match detected {
-            PortProtocol::Stratum => self.stratum(stream, read, client).await?,
+            PortProtocol::Stratum => self.stratum(stream, read, &place).await?,
             PortProtocol::Http => {
                 let (reader, writer) = tokio::io::split(stream);
-                self.http.serve(tokio::io::join(Cursor::new(read).chain(reader), writer), client.ip()).await;
+                self.http.serve_admitted(tokio::io::join(Cursor::new(read).chain(reader), writer), place).await;
             }
             PortProtocol::Tls => return Err(Closed::Unknown),
         }
         Ok(())
     }
 
-    async fn stratum<S>(&self, stream: S, read: BytesMut, client: SocketAddr) -> Result<(), Closed>
+    async fn stratum<S>(&self, stream: S, read: BytesMut, place: &Place) -> Result<(), Closed>
     where
         S: AsyncRead + AsyncWrite + Unpin + Send,
     {
         let server = self.stratum.as_ref().ok_or(Closed::NoMiners)?;
-        server.serve_with(&self.session, stream, read, client.ip()).await;
+        server.serve_with(&self.session, stream, read, place).await;
         Ok(())
+    }
+}
+
+/// Waits for `greeting`, but no longer than the connection has its place; at a stop, for some time still.
+async fn while_placed<T>(place: &Place, greeting: impl Future<Output = T>) -> Result<T, Closed> {
+    let ended = async {
+        place.ended().cancelled().await;
+        if !place.is_evicted() {
+            tokio::time::sleep(LAST_BYTES).await;
+        }
+    };
+    tokio::select! {
+        biased;
+        greeted = greeting => Ok(greeted),
+        () = ended => Err(Closed::Evicted),
     }
 }
 

@@ -82,7 +82,15 @@ impl Ports {
             let session = Arc::new(policy.session(mining.session));
             let http = Http::new(router, tasks.stop_signal());
             let has_pages = stratum.is_none() || miners_see_pages;
-            Arc::new(Front { stratum, http, has_pages, tls: tls.clone(), proxies: proxies.clone(), session })
+            Arc::new(Front {
+                admission: mining.server.admission().clone(),
+                stratum,
+                http,
+                has_pages,
+                tls: tls.clone(),
+                proxies: proxies.clone(),
+                session,
+            })
         };
         for (port, policy) in miners {
             let mut router = mining.polling(policy, tasks.stop_signal());

@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail};
 use metrics_exporter_prometheus::PrometheusHandle;
 use sharechain::coin::Network;
 use std::time::Duration;
-use stratum::server::limits::Limits;
+use stratum::server::admission::{CLOSING_MAX, Limits};
 use tracing::{info, warn};
 
 use super::saved_payout::saved_payout;
@@ -26,8 +26,8 @@ use crate::work::{self, Payout};
 /// Minimum height of a chain at which the next block pays a window, which begins at the grandparent.
 const WINDOW_BEGINS: u32 = 2;
 
-/// Open files besides miners' connections: peers, the daemon, the share store, the log.
-pub const FILES_SPARE: u64 = 256;
+/// Open files that are no connection of a miner, a reader or a peer: daemon, share store, logs, listeners.
+const OWN_FILES: usize = 192;
 
 /// Pause between requests to the daemon's wallet for an address.
 const WALLET_PAUSE: Duration = Duration::from_secs(3);
@@ -53,7 +53,7 @@ pub async fn run(
              @FILE, bitcoin.conf or bitcoind's cookie keep it to yourself"
         );
     }
-    raise_file_limit(&mut config.stratum.limits);
+    raise_file_limit(&mut config);
     if !data_dir.is_ours() {
         wait_for_turn(&data_dir, tasks);
     }
@@ -109,21 +109,33 @@ pub async fn run(
     Ok(())
 }
 
-/// Raises the limit of open files as far as the system allows, and fits the number of miners' connections to it.
-fn raise_file_limit(limits: &mut Limits) {
+/// Open files that `config` needs besides the connections at its ports for miners and pages, which so can take none of
+/// them from the daemon, the disk and the peers.
+pub fn files_reserved(config: &Config) -> usize {
+    let peers = config.p2p.incoming_max.saturating_add(config.p2p.outgoing + config.p2p.nodes.len());
+    // Each request may read a file of the operator's pages.
+    let pages = config.front.web_static.as_ref().map_or(0, |_| config.stratum.limits.http_max);
+    peers.saturating_add(OWN_FILES + CLOSING_MAX).saturating_add(pages)
+}
+
+/// Raises the limit of open files as far as the system allows, and fits the number of connections to it.
+fn raise_file_limit(config: &mut Config) {
+    let reserved = files_reserved(config);
     match sockets::raise_file_limit() {
-        Ok(files) => fit_connections(limits, files),
+        Ok(files) => fit_connections(&mut config.stratum.limits, files, reserved),
         Err(error) => warn!(%error, "cannot raise the limit of open files"),
     }
 }
 
-/// Lowers the limit of miners' connections to the room in a limit of `files` open files; `None` is unlimited.
-fn fit_connections(limits: &mut Limits, files: Option<u64>) {
-    let room = files.map_or(u64::MAX, |files| files.saturating_sub(FILES_SPARE).max(1));
-    let room = usize::try_from(room).unwrap_or(usize::MAX);
+/// Lowers the limit of connections to what a limit of `files` open files (`None` is unlimited) leaves beside the
+/// `reserved` ones.
+fn fit_connections(limits: &mut Limits, files: Option<u64>, reserved: usize) {
+    let files_max = files.and_then(|files| usize::try_from(files).ok()).unwrap_or(usize::MAX);
+    let room = files_max.saturating_sub(reserved).max(1);
     if limits.connections_max > room {
         warn!(
             files,
+            reserved,
             served = room,
             asked = limits.connections_max,
             "fewer connections of miners than --max-connections are served: this process may not have more files open \
@@ -131,6 +143,8 @@ fn fit_connections(limits: &mut Limits, files: Option<u64>) {
         );
         limits.connections_max = room;
     }
+    // Readers of pages never take all places.
+    limits.http_max = limits.http_max.min(limits.connections_max.div_ceil(2));
 }
 
 /// Logs which process holds the data directory, and takes it over when that ends.
@@ -210,12 +224,22 @@ mod tests {
     fn connections_are_limited_to_what_open_files_leave_room_for() {
         let served = |asked, files| {
             let mut limits = Limits { connections_max: asked, ..Limits::default() };
-            fit_connections(&mut limits, files);
-            limits.connections_max
+            fit_connections(&mut limits, files, 256);
+            (limits.connections_max, limits.http_max)
         };
-        assert_eq!(served(50_000, None), 50_000);
-        assert_eq!(served(50_000, Some(1_048_576)), 50_000);
-        assert_eq!(served(50_000, Some(4096)), 4096 - 256);
-        assert_eq!(served(50_000, Some(10)), 1);
+        assert_eq!(served(50_000, None), (50_000, 4096));
+        assert_eq!(served(50_000, Some(1_048_576)), (50_000, 4096));
+        assert_eq!(served(50_000, Some(4096)), (4096 - 256, 1920));
+        assert_eq!(served(50_000, Some(10)), (1, 1));
+    }
+
+    #[test]
+    fn what_peers_and_pages_need_is_reserved() {
+        let mut config = Config::on(&sharechain::coin::BITCOIN_REGTEST, "data".into());
+        let reserved = files_reserved(&config);
+        config.p2p.incoming_max += 100;
+        assert_eq!(files_reserved(&config), reserved + 100);
+        config.front.web_static = Some("pages".into());
+        assert_eq!(files_reserved(&config), reserved + 100 + config.stratum.limits.http_max);
     }
 }

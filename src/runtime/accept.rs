@@ -71,15 +71,6 @@ impl Listen for UnixListener {
     }
 }
 
-/// Treatment of connections beyond the limit.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum WhenFull {
-    /// They wait in the kernel's queue for a free slot.
-    Wait,
-    /// They are closed at once.
-    Close,
-}
-
 /// Accepts connections at a listener. A refusal by the system, most likely because of the limit of open files, is
 /// reported once and retried with back-off.
 #[derive(Debug)]
@@ -105,12 +96,17 @@ impl<L: Listen> Acceptor<L> {
         &self.listener
     }
 
-    /// Accepts until `stop` and passes each connection with its slot to `welcome`; then also those that had connected
-    /// before, while slots last. Dropping a slot frees it.
-    pub async fn run(
+    /// Accepts until `stop` and passes each connection to `welcome`; then also those that had connected before.
+    pub async fn run(self, stop: CancellationToken, mut welcome: impl FnMut(L::Stream, L::Remote)) {
+        let unlimited = Arc::new(Semaphore::new(Semaphore::MAX_PERMITS));
+        self.run_within(unlimited, stop, |stream, remote, _| welcome(stream, remote)).await;
+    }
+
+    /// Same as [`Self::run`], with a slot of `places` for each connection: without one it waits in the kernel's queue.
+    /// Dropping a slot frees it.
+    pub async fn run_within(
         mut self,
         places: Arc<Semaphore>,
-        when_full: WhenFull,
         stop: CancellationToken,
         mut welcome: impl FnMut(L::Stream, L::Remote, OwnedSemaphorePermit),
     ) {
@@ -119,42 +115,23 @@ impl<L: Listen> Acceptor<L> {
             tokio::select! {
                 biased;
                 () = &mut stopped => break,
-                accepted = self.next_in(&places, when_full) => if let Some((stream, remote, place)) = accepted {
-                    welcome(stream, remote, place);
-                },
+                (stream, remote, place) = self.next_in(&places) => welcome(stream, remote, place),
             }
         }
         // No more than the kernel keeps: clients may go on connecting for ever.
         for _ in 0..BACKLOG {
-            match unconstrained(self.next_in(&places, when_full)).now_or_never() {
-                Some(Some((stream, remote, place))) => welcome(stream, remote, place),
-                Some(None) => {}
+            match unconstrained(self.next_in(&places)).now_or_never() {
+                Some((stream, remote, place)) => welcome(stream, remote, place),
                 None => return,
             }
         }
     }
 
-    /// Returns the next connection and its slot; `None` for one that was closed for lack of a slot.
-    async fn next_in(
-        &mut self,
-        places: &Arc<Semaphore>,
-        when_full: WhenFull,
-    ) -> Option<(L::Stream, L::Remote, OwnedSemaphorePermit)> {
-        match when_full {
-            WhenFull::Wait => {
-                let place = places.clone().acquire_owned().await.expect("places are never closed");
-                let (stream, remote) = self.next().await;
-                Some((stream, remote, place))
-            }
-            WhenFull::Close => {
-                let (stream, remote) = self.next().await;
-                let place = places.clone().try_acquire_owned().ok();
-                if place.is_none() {
-                    debug!(who = self.who, "connection closed: all slots are taken");
-                }
-                Some((stream, remote, place?))
-            }
-        }
+    /// Returns the next connection and its slot.
+    async fn next_in(&mut self, places: &Arc<Semaphore>) -> (L::Stream, L::Remote, OwnedSemaphorePermit) {
+        let place = places.clone().acquire_owned().await.expect("places are never closed");
+        let (stream, remote) = self.next().await;
+        (stream, remote, place)
     }
 
     /// Returns the next connection. Cancel safe.
@@ -292,15 +269,14 @@ mod tests {
         assert!(acceptor.failed_at.is_none() && acceptor.retry_at.is_none());
     }
 
-    /// Offers four connections where there are two slots, until no more are accepted; then ends the first ones. Returns
-    /// those welcomed before and after.
-    async fn welcomed(when_full: WhenFull) -> (Vec<u8>, Vec<u8>) {
+    #[tokio::test]
+    async fn those_for_whom_there_is_no_place_wait() {
         let script = Script::new((1..=4).map(Ok));
         let (sender, mut welcomed) = mpsc::unbounded_channel();
         let stop = CancellationToken::new();
-        let places = Arc::new(Semaphore::new(2));
         let welcome = move |stream, (), place| sender.send((stream, place)).unwrap();
-        let running = Acceptor::new(script.clone(), "tests").run(places, when_full, stop.clone(), welcome);
+        let running =
+            Acceptor::new(script.clone(), "tests").run_within(Arc::new(Semaphore::new(2)), stop.clone(), welcome);
         let running = tokio::spawn(running);
         let mut take = async || {
             // A single thread: every task that can run does so.
@@ -312,19 +288,11 @@ mod tests {
         let numbers =
             |taken: &[(u8, OwnedSemaphorePermit)]| taken.iter().map(|(stream, _)| *stream).collect::<Vec<_>>();
         let first = take().await;
-        let before = numbers(&first);
+        assert_eq!(numbers(&first), [1, 2]);
         drop(first);
-        let after = numbers(&take().await);
+        assert_eq!(numbers(&take().await), [3, 4]);
         stop.cancel();
         running.await.unwrap();
-        assert_eq!(script.left(), 0);
-        (before, after)
-    }
-
-    #[tokio::test]
-    async fn those_for_whom_there_is_no_place_wait_or_are_closed() {
-        assert_eq!(welcomed(WhenFull::Wait).await, (vec![1, 2], vec![3, 4]));
-        assert_eq!(welcomed(WhenFull::Close).await, (vec![1, 2], vec![]));
     }
 
     #[tokio::test]
@@ -341,8 +309,7 @@ mod tests {
         let stop = CancellationToken::new();
         stop.cancel();
         let mut count = 0;
-        let places = Arc::new(Semaphore::new(2 * MANY));
-        Acceptor::new(listener, "tests").run(places, WhenFull::Close, stop, |_, _, _| count += 1).await;
+        Acceptor::new(listener, "tests").run(stop, |_, _| count += 1).await;
         assert_eq!(count, MANY);
     }
 }

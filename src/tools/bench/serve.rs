@@ -10,7 +10,7 @@ use sharechain::coin::Network;
 use sharechain::testkit::{self, Plan};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use stratum::server::limits::Limits;
+use stratum::server::admission::Limits;
 use stratum::server::{self, Server};
 use stratum::v1::session;
 use stratum::{Difficulty, Tallies};
@@ -93,6 +93,7 @@ pub async fn run(served: Served, handle: PrometheusHandle) -> Result<()> {
     let config = server_config();
     let server = Arc::new(Server::<WorkSet>::new(config, work, solutions, tallies, stop()));
     let front = Front {
+        admission: server.admission().clone(),
         stratum: Some(server),
         http: Http::new(axum::Router::new(), stop()),
         has_pages: false,

@@ -4,7 +4,6 @@ use rustix::fs::statvfs;
 use std::path::Path;
 
 use super::Check;
-use crate::node::service::FILES_SPARE;
 use crate::runtime::sockets;
 
 /// Free disk space, in bytes: below the first it is low, below the second the disk is full soon.
@@ -57,10 +56,9 @@ fn room(name: &'static str, free: u64) -> Check {
     }
 }
 
-/// Checks that the limit of open files allows the maximum number of connections.
-pub(super) fn open_files(connections: u64) -> Check {
+/// Checks that the `needed` number of files may be open: the maximum number of connections, and the node's own.
+pub(super) fn open_files(needed: u64) -> Check {
     let name = "open files";
-    let needed = connections.saturating_add(FILES_SPARE);
     match sockets::raise_file_limit() {
         Ok(Some(files)) if files < needed => Check::warning(
             name,

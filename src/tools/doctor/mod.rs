@@ -130,7 +130,8 @@ pub async fn run(config: &node::Config) -> Report {
     checks.push(running_node(config, &running));
     checks.extend(running.as_ref().ok().and_then(clock_of_running));
     checks.extend(machine::data_dir(&config.data_dir));
-    checks.push(machine::open_files(config.stratum.limits.connections_max as u64));
+    let files = config.stratum.limits.connections_max.saturating_add(node::service::files_reserved(config));
+    checks.push(machine::open_files(files as u64));
     for (address, _) in &config.front.miners {
         checks.push(port("worker port", *address, pid, State::Bad));
     }

@@ -15,7 +15,7 @@ use tokio_util::task::TaskTracker;
 use tracing::warn;
 
 use super::{socket_path, with_short_path};
-use crate::runtime::accept::{Acceptor, WhenFull};
+use crate::runtime::accept::Acceptor;
 use crate::runtime::data_dir::DataDir;
 use crate::view::http::Http;
 
@@ -52,7 +52,7 @@ pub async fn run(router: Router, data_dir: DataDir, stop: CancellationToken) {
         connections.spawn(serve(http.clone(), stream, place, stop.clone()));
     };
     // Further connections wait in the kernel's queue.
-    Acceptor::new(listener, "operators").run(places, WhenFull::Wait, stop.clone(), welcome).await;
+    Acceptor::new(listener, "operators").run_within(places, stop.clone(), welcome).await;
     // No other process writes here while the directory is ours.
     let _ = fs::remove_file(socket_path(data_dir.path()));
     connections.close();

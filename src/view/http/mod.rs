@@ -24,6 +24,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use stratum::server::admission::{Kind, Place};
 use stratum::server::metrics::Meters;
 use stratum::v1::session::JobTooBig;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -135,9 +136,34 @@ impl Http {
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
+        self.serve_in(stream, client, None).await;
+    }
+
+    /// Serves one connection of a public port until it ends, or another connection needs its `place`. Requests carry
+    /// the place, for a miner that polls may earn it.
+    pub async fn serve_admitted<S>(&self, stream: S, place: Place)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        place.becomes(Kind::Http);
+        let place = Arc::new(place);
+        tokio::select! {
+            biased;
+            () = place.evicted() => debug!(client = %place.address(), "http connection closed for another"),
+            () = self.serve_in(stream, place.address(), Some(place.clone())) => {}
+        }
+    }
+
+    async fn serve_in<S>(&self, stream: S, client: IpAddr, place: Option<Arc<Place>>)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
         let routes = TowerToHyperService::new(self.router.clone());
         let service = service_fn(move |mut request: Request<Incoming>| {
             request.extensions_mut().insert(Client(client));
+            if let Some(place) = &place {
+                request.extensions_mut().insert(place.clone());
+            }
             routes.call(request)
         });
         let mut connection = std::pin::pin!(

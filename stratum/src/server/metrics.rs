@@ -14,6 +14,11 @@ pub fn describe() {
     describe_gauge!("stratum_connections", "Connections of miners that are open now");
     describe_counter!("stratum_connections_opened_total", "Accepted connections of miners");
     describe_counter!("stratum_connections_refused_total", "Refused connections, by reason");
+    describe_counter!(
+        "stratum_connections_evicted_total",
+        "Connections without a credited submission that were closed for others, by kind and by what was full"
+    );
+    describe_gauge!("stratum_uncredited_connections", "Open connections without a credited submission, by kind");
     describe_counter!("stratum_connections_closed_total", "Connections that ended, by reason");
     describe_counter!("stratum_submissions_total", "Submissions, by verdict");
     describe_counter!("stratum_authorizations_total", "Worker names, by whether they were authorised or refused");
@@ -43,6 +48,12 @@ pub fn describe() {
     gauge!("stratum_connections").set(0.0);
     for reason in ["server_full", "address_full", "network_too_fast"] {
         counter!("stratum_connections_refused_total", "reason" => reason).absolute(0);
+    }
+    for kind in ["silent", "tls", "http", "stratum"] {
+        gauge!("stratum_uncredited_connections", "kind" => kind).set(0.0);
+        for reason in ["full", "network"] {
+            counter!("stratum_connections_evicted_total", "kind" => kind, "reason" => reason).absolute(0);
+        }
     }
     for result in ["authorized", "refused"] {
         counter!("stratum_authorizations_total", "result" => result).absolute(0);
@@ -248,6 +259,15 @@ pub(super) fn opened() {
 
 pub(super) fn refused(reason: &'static str) {
     counter!("stratum_connections_refused_total", "reason" => reason).increment(1);
+}
+
+pub(super) fn evicted(kind: &'static str, reason: &'static str) {
+    counter!("stratum_connections_evicted_total", "kind" => kind, "reason" => reason).increment(1);
+}
+
+pub(super) fn uncredited(kind: &'static str, open: usize) {
+    #[expect(clippy::cast_precision_loss, reason = "no machine has 2^53 connections")]
+    gauge!("stratum_uncredited_connections", "kind" => kind).set(open as f64);
 }
 
 pub(super) fn closed(reason: &'static str) {

@@ -4,7 +4,7 @@
 
 #![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "the driver owns sockets and the clock")]
 
-pub mod limits;
+pub mod admission;
 pub mod metrics;
 
 mod connection;
@@ -12,12 +12,13 @@ mod fanout;
 mod wake_filter;
 
 use bytes::BytesMut;
+use ipnet::IpNet;
 use parking_lot::Mutex;
 use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
@@ -31,8 +32,8 @@ use crate::mining::tally::Tallies;
 use crate::mining::vardiff;
 use crate::mining::work::Work;
 use crate::v1::session::{self, JobTooBig};
+use admission::{Admission, Kind, Limits, Place};
 use fanout::Fanout;
-use limits::{Limits, Registry};
 use metrics::Meters;
 
 /// Maximum number of workers listed as having too small a device.
@@ -93,7 +94,9 @@ impl PortPolicy {
 #[derive(Debug)]
 pub struct Server<W: Work> {
     config: Config,
-    registry: Registry,
+    admission: Arc<Admission>,
+    /// Connections being served.
+    miners: AtomicUsize,
     extranonces: Extranonces,
     work: watch::Receiver<Option<Arc<W>>>,
     solutions: mpsc::Sender<Solution<W::Ticket>>,
@@ -125,7 +128,8 @@ impl<W: Work> Server<W> {
         let first = (since_1970.as_millis() as u32).wrapping_mul(50);
         Self {
             config,
-            registry: Registry::new(config.limits),
+            admission: Admission::new(config.limits, Vec::new(), stop.clone()),
+            miners: AtomicUsize::new(0),
             extranonces: Extranonces::starting_at(first),
             work,
             solutions,
@@ -175,9 +179,21 @@ impl<W: Work> Server<W> {
         &self.meters
     }
 
-    /// Number of open connections.
+    /// Never limits or closes connections from the networks `trusted` for others.
+    #[must_use]
+    pub fn trusting(mut self, trusted: Vec<IpNet>) -> Self {
+        self.admission = Admission::new(self.config.limits, trusted, self.stop.clone());
+        self
+    }
+
+    /// Admission to this server, for all that accept connections at its ports.
+    pub fn admission(&self) -> &Arc<Admission> {
+        &self.admission
+    }
+
+    /// Number of connections being served.
     pub fn connections(&self) -> usize {
-        self.registry.connections()
+        self.miners.load(Ordering::Relaxed)
     }
 
     /// Pool of extranonces, for other makers of coinbases on the same jobs.
@@ -190,28 +206,40 @@ impl<W: Work> Server<W> {
     where
         S: AsyncRead + AsyncWrite + Unpin + Send,
     {
-        self.serve_with(&self.session_config, stream, read, address).await;
+        match self.admission.enter(address) {
+            Ok(place) => self.serve_with(&self.session_config, stream, read, &place).await,
+            Err(full) => debug!(%address, reason = %full, "connection refused"),
+        }
     }
 
-    /// Serves one connection with the session settings of its port.
-    pub async fn serve_with<S>(&self, config: &Arc<session::Config>, stream: S, read: BytesMut, address: IpAddr)
+    /// Serves an admitted connection with the session settings of its port.
+    pub async fn serve_with<S>(&self, config: &Arc<session::Config>, stream: S, read: BytesMut, place: &Place)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send,
     {
-        let permit = match self.registry.admit(address, Instant::now()) {
-            Ok(permit) => permit,
-            Err(full) => {
-                debug!(%address, reason = %full, "connection refused");
-                metrics::refused(full.word());
-                return;
-            }
-        };
+        place.becomes(Kind::Stratum);
+        let _served = Served::new(&self.miners);
         let number = self.seeds.fetch_add(1, Ordering::Relaxed);
         // Entered only for log lines, not at every wake-up: that takes a twentieth of a submission's time.
-        let span = info_span!("miner", %address);
-        let end = connection::run(self, config, stream, read, number, span).await;
-        drop(permit);
+        let span = info_span!("miner", address = %place.address());
+        let end = connection::run(self, config, stream, read, number, span, place).await;
         metrics::closed(end.word());
+    }
+}
+
+/// A connection being served, in the count of them.
+struct Served<'a>(&'a AtomicUsize);
+
+impl<'a> Served<'a> {
+    fn new(count: &'a AtomicUsize) -> Self {
+        metrics::connections(count.fetch_add(1, Ordering::Relaxed) + 1);
+        Self(count)
+    }
+}
+
+impl Drop for Served<'_> {
+    fn drop(&mut self) {
+        metrics::connections(self.0.fetch_sub(1, Ordering::Relaxed) - 1);
     }
 }
 

@@ -23,6 +23,8 @@ pub(in crate::server) enum End {
     Blocked,
     #[error("no free extranonce")]
     Extranonce,
+    #[error("closed for another connection: nothing was credited on this one")]
+    Evicted,
     #[error("server stopping")]
     Stopped,
 }
@@ -43,6 +45,7 @@ impl End {
             Self::Session(Disconnect::SmallDevice) => "small_device",
             Self::Blocked => "blocked",
             Self::Extranonce => "extranonce",
+            Self::Evicted => "evicted",
             Self::Stopped => "stopped",
         }
     }

@@ -23,7 +23,7 @@ const FAREWELL: Duration = Duration::from_millis(500);
 /// are judged: one may be a block. Long enough for a slow device behind a slow line.
 const LINGER: Duration = Duration::from_secs(2);
 
-/// The same if the miner does not read, or the server stops: finishing shares waits no longer in that case.
+/// The same if the miner does not read, its place is needed, or the server stops: finishing shares waits no longer in that case.
 const LINGER_SHORT: Duration = Duration::from_millis(150);
 
 /// Useless lines still judged while a connection is being closed: limited, so that closing is no way around the limits.
@@ -64,7 +64,7 @@ where
         }
         self.pending.take_from(&mut self.session);
         let stop = &self.server.stop;
-        let mut is_short = matches!(end, End::Stopped | End::Blocked);
+        let mut is_short = matches!(end, End::Stopped | End::Blocked | End::Evicted);
         // Our direction: nothing is written after the shutdown has begun.
         let (mut is_closing, mut is_closed) = (false, false);
         while !is_closed || (last.useless_left > 0 && !last.has_ended) {

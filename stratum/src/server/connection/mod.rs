@@ -16,6 +16,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 use tracing::{Span, debug, info, trace};
 
+use super::admission::Place;
 use super::{Server, metrics, now};
 use crate::mining::work::Work;
 use crate::v1::line::Lines;
@@ -39,6 +40,7 @@ pub(super) async fn run<W, S>(
     read: BytesMut,
     seed: u64,
     span: Span,
+    place: &Place,
 ) -> End
 where
     W: Work,
@@ -59,6 +61,8 @@ where
         unsent_job: None,
         waits: 0,
         span,
+        place,
+        is_credited: false,
     };
     let end = match connection.drive(&mut work).await {
         Ok(never) => match never {},
@@ -90,6 +94,9 @@ struct Connection<'a, W: Work, S> {
     waits: u32,
     /// Log span of the miner.
     span: Span,
+    place: &'a Place,
+    /// Set by the first credited submission.
+    is_credited: bool,
 }
 
 enum Never {}
@@ -109,10 +116,10 @@ where
 {
     /// Fulfils the contract of [`Session`] until the connection ends: lines, events, answers, work; then waits.
     async fn drive(&mut self, work: &mut watch::Receiver<Option<Arc<W>>>) -> Result<Never, End> {
-        let server = self.server;
-        let stopped = pin!(server.stop.cancelled());
+        let place = self.place;
+        let ended = pin!(place.ended().cancelled());
         let alarm = pin!(sleep_until(self.deadline()));
-        let mut wake_ups = WakeUps::new(stopped, work.clone(), alarm);
+        let mut wake_ups = WakeUps::new(ended, work.clone(), alarm);
         loop {
             let has_more = self.handle_lines().await?;
             self.send_now().await?;
@@ -126,7 +133,8 @@ where
             match self.wait(&mut wake_ups, has_more).await? {
                 WakeUp::Alarm => self.handle_timeout().await?,
                 WakeUp::NoWork => return Err(End::NoWork),
-                WakeUp::Stopped => return Err(End::Stopped),
+                WakeUp::Ended if self.place.is_evicted() => return Err(End::Evicted),
+                WakeUp::Ended => return Err(End::Stopped),
                 // The next turn handles it.
                 WakeUp::Socket | WakeUp::Turn | WakeUp::Work => {}
             }
@@ -278,14 +286,20 @@ where
         Ok(true)
     }
 
-    async fn act_on(&self, event: Event<W::Ticket>, since: std::time::Instant) {
+    async fn act_on(&mut self, event: Event<W::Ticket>, since: std::time::Instant) {
         match event {
             Event::Solution(solution) => {
                 metrics::solution();
                 // Waits when the node is behind: a solution is never dropped. The node outlives its connections.
                 let _ = self.server.solutions.send(*solution).await;
             }
-            Event::Judged { verdict, credit } => self.server.meters.judged(verdict, credit.as_ref(), since.elapsed()),
+            Event::Judged { verdict, credit } => {
+                if credit.is_some() && !self.is_credited {
+                    self.is_credited = true;
+                    self.place.credit();
+                }
+                self.server.meters.judged(verdict, credit.as_ref(), since.elapsed());
+            }
             Event::Joined(tally) => self.server.tallies.add(tally),
             Event::Authorized(result) => metrics::authorized(result),
             Event::JobTooBig(too_big) => self.span.in_scope(|| self.server.note_small_device(*too_big)),

@@ -1,4 +1,4 @@
-//! Rare wake-ups of a connection: server stop, new work, and the clock.
+//! Rare wake-ups of a connection: its end, new work, and the clock.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -25,27 +25,27 @@ pub(super) enum WakeUp {
     NoWork,
     /// The deadline may have passed, or an earlier one that no longer applies.
     Alarm,
-    /// The server is stopping.
-    Stopped,
+    /// The server is stopping, or another connection needs the place.
+    Ended,
 }
 
 /// Rare wake-ups of a connection. Created once per connection, so that no wait allocates.
-pub(super) struct WakeUps<'a, 'server, T> {
+pub(super) struct WakeUps<'a, 'place, T> {
     filter: WakeFilter,
-    stopped: Pin<&'a mut WaitForCancellationFuture<'server>>,
+    ended: Pin<&'a mut WaitForCancellationFuture<'place>>,
     work: ReusableBoxFuture<'static, Option<watch::Receiver<T>>>,
     /// Reset only to an earlier time: it may ring before the deadline.
     alarm: Pin<&'a mut Sleep>,
 }
 
-impl<'a, 'server, T: Send + Sync + 'static> WakeUps<'a, 'server, T> {
-    /// Creates the wake-ups of `stopped`, `work` and `alarm`.
+impl<'a, 'place, T: Send + Sync + 'static> WakeUps<'a, 'place, T> {
+    /// Creates the wake-ups of `ended`, `work` and `alarm`.
     pub(super) fn new(
-        stopped: Pin<&'a mut WaitForCancellationFuture<'server>>,
+        ended: Pin<&'a mut WaitForCancellationFuture<'place>>,
         work: watch::Receiver<T>,
         alarm: Pin<&'a mut Sleep>,
     ) -> Self {
-        Self { filter: WakeFilter::new(), stopped, work: ReusableBoxFuture::new(changed(work)), alarm }
+        Self { filter: WakeFilter::new(), ended, work: ReusableBoxFuture::new(changed(work)), alarm }
     }
 
     /// Makes the alarm ring at `deadline` or earlier.
@@ -58,10 +58,10 @@ impl<'a, 'server, T: Send + Sync + 'static> WakeUps<'a, 'server, T> {
 
     /// Polls for the first wake-up that is ready.
     pub(super) fn poll(&mut self, context: &Context<'_>) -> Poll<WakeUp> {
-        let Self { filter, stopped, work, alarm } = self;
+        let Self { filter, ended, work, alarm } = self;
         filter.poll(context, |context| {
-            if stopped.as_mut().poll(context).is_ready() {
-                return Poll::Ready(WakeUp::Stopped);
+            if ended.as_mut().poll(context).is_ready() {
+                return Poll::Ready(WakeUp::Ended);
             }
             if let Poll::Ready(receiver) = work.poll(context) {
                 let Some(receiver) = receiver else { return Poll::Ready(WakeUp::NoWork) };
