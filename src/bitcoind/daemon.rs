@@ -15,6 +15,7 @@ use super::credentials::{self, CredentialsError, Login};
 use super::health::Monitor;
 use super::rpc::{Rpc, RpcError, code};
 use super::rpc_route::RpcRoute;
+use super::standing::StandingConnection;
 use super::templates::{Follower, POLL_INTERVAL};
 use super::{BLOCKS_QUEUED_MAX, Handle, Health, headers, heights, peer};
 use crate::blocks::journal::Journal;
@@ -98,7 +99,8 @@ pub async fn start(
     let news = Arc::new(Notify::new());
 
     let (p2p_route, peer) = peer::new(&config.address, p2p_port, network, monitor.clone(), news.clone());
-    let rpc_route = Arc::new(RpcRoute::new(rpc.clone()));
+    let standing = StandingConnection::new(rpc.clone());
+    let rpc_route = Arc::new(RpcRoute::new(rpc.clone(), standing.clone()));
     // RPC first: where the two disagree, its answers are more precise.
     let inputs = submit::Inputs {
         journal,
@@ -109,6 +111,7 @@ pub async fn start(
     };
     let resubmitter = submit::start(tasks, inputs);
     tasks.spawn("bitcoind p2p", peer.run());
+    tasks.spawn("bitcoind standing connection", standing.keep(tasks.stop_signal()));
     tasks.spawn("bitcoind health", monitor.clone().run(tasks.stop_signal()));
     // Often enough that a quiet daemon never counts as gone, even if a poll or two are lost.
     let poll_interval = POLL_INTERVAL.min(config.gone_after / 3);
@@ -184,6 +187,10 @@ pub fn families() {
     describe_counter!(
         "bitcoind_rpc_failures_total",
         "RPC calls to bitcoind that failed, by method and kind of failure"
+    );
+    describe_gauge!(
+        "bitcoind_rpc_standing_connection",
+        "1 while the RPC connection that is kept open for found blocks is open, else 0"
     );
     describe_gauge!("bitcoind_template_height", "Height of the block that bitcoind's template is for");
     describe_gauge!("bitcoind_template_transactions", "Transactions in bitcoind's template");

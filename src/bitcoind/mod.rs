@@ -18,7 +18,8 @@ pub mod peer;
 pub mod probe;
 pub mod responses;
 pub mod rpc;
-pub mod rpc_route;
+mod rpc_route;
+mod standing;
 pub mod templates;
 pub mod wire;
 

@@ -180,6 +180,11 @@ impl Rpc {
         &self.0.target
     }
 
+    /// User and password at this moment. Reads files.
+    pub(super) fn login(&self) -> Result<Login, RpcError> {
+        self.0.login()
+    }
+
     /// Calls `method` and parses the result as a `T`.
     ///
     /// # Errors

@@ -3,11 +3,15 @@
 use bitcoin::BlockHash;
 use bitcoin::hex::DisplayHex;
 use futures::future::BoxFuture;
-use serde_json::Value;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+use std::sync::Arc;
 use std::time::Duration;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
+use super::responses::BlockHeaderInfo;
 use super::rpc::{Rpc, RpcError, code};
+use super::standing::StandingConnection;
 use crate::blocks::Route;
 use crate::blocks::{FoundBlock, Outcome};
 
@@ -20,10 +24,15 @@ const UNREADABLE: i32 = -22;
 /// Reason for waiting while the daemon does not have the parent block.
 pub(super) const NO_PARENT: &str = "bitcoind does not have its parent block";
 
+/// Time for an answer over the standing connection, after which the call is made over a new one, too: the standing one
+/// may be dead without a sign of it. `submitblock` twice does no harm.
+const STANDING_ALONE: Duration = Duration::from_secs(2);
+
 /// The daemon's RPC port as a route for blocks.
 #[derive(Debug)]
-pub struct RpcRoute {
+pub(super) struct RpcRoute {
     rpc: Rpc,
+    standing: Arc<StandingConnection>,
 }
 
 /// Meaning of an answer of `submitblock`.
@@ -57,15 +66,35 @@ fn read(answer: Option<&str>) -> Reading {
 }
 
 impl RpcRoute {
-    /// Creates a route through `rpc`.
-    pub fn new(rpc: Rpc) -> Self {
-        Self { rpc }
+    /// Creates a route through `rpc`, over its `standing` connection first.
+    pub(super) fn new(rpc: Rpc, standing: Arc<StandingConnection>) -> Self {
+        Self { rpc, standing }
+    }
+
+    /// Calls `method` over the standing connection, or else over a new one.
+    async fn call<T>(&self, method: &'static str, params: Value) -> Result<T, RpcError>
+    where
+        T: DeserializeOwned + Send + 'static,
+    {
+        let standing = self.standing.call(method, &params);
+        let mut standing = std::pin::pin!(standing);
+        let fresh = || self.rpc.call(method, params.as_array().cloned().unwrap_or_default());
+        let answer = match timeout(STANDING_ALONE, &mut standing).await {
+            Ok(Some(answer)) => answer?,
+            Ok(None) => return fresh().await,
+            Err(_) => tokio::select! {
+                biased;
+                Some(answer) = standing => answer?,
+                answer = fresh() => return answer,
+            },
+        };
+        serde_json::from_value(answer).map_err(|error| RpcError::Malformed { method, reason: error.to_string() })
     }
 
     async fn submit(&self, block: &FoundBlock) -> Result<Outcome, RpcError> {
-        let hex = Value::String(block.bytes.to_lower_hex_string());
+        let params = json!([block.bytes.to_lower_hex_string()]);
         for last in [false, true] {
-            let answer = match self.rpc.call::<Option<String>>("submitblock", vec![hex.clone()]).await {
+            let answer = match self.call::<Option<String>>("submitblock", params.clone()).await {
                 Err(RpcError::Daemon { code: UNREADABLE, message, .. }) => return Ok(Outcome::Rejected(message)),
                 other => other?,
             };
@@ -87,7 +116,7 @@ impl RpcRoute {
             }
         }
         // A daemon that lacks ancestors, or is still connecting them, has the block without any competitor.
-        let height: u32 = self.rpc.call("getblockcount", Vec::new()).await?;
+        let height: u32 = self.call("getblockcount", json!([])).await?;
         Ok(if height >= block.height {
             Outcome::Stale
         } else {
@@ -97,7 +126,7 @@ impl RpcRoute {
 
     /// True if a block that the daemon knows is in its best chain.
     async fn is_in_chain(&self, hash: &BlockHash) -> Result<bool, RpcError> {
-        let header = self.rpc.header(hash).await?;
+        let header: BlockHeaderInfo = self.call("getblockheader", json!([hash])).await?;
         Ok(header.confirmations >= 1)
     }
 }
