@@ -80,6 +80,8 @@ RUSTDOCFLAGS="-D warnings" step cargo doc --workspace --no-deps
 # Proves that the core of the Stratum crate does no I/O.
 step cargo check -p stratum --no-default-features
 step cargo test --doc --workspace
+# Tries all orders of threads, for the concurrency written by hand.
+step cargo test -p stratum --features loom --lib model_
 
 fuzz_seconds=${FUZZ_SECONDS:-}
 if [[ -z $fuzz_seconds && -n $full ]]; then

@@ -30,6 +30,8 @@ pub mod getwork;
 pub mod mining;
 pub mod v1;
 
+mod sync;
+
 #[cfg(feature = "server")]
 pub mod server;
 

@@ -4,12 +4,12 @@
 //! message or shared reference count; under load, these cost a submission as much as parsing its line. Nothing is lost,
 //! however late it is read. A reader may see one number newer than the next.
 
-use parking_lot::Mutex;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::mining::difficulty::Difficulty;
+use crate::sync::Mutex;
+use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// Protocol by which a miner gets work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -269,7 +269,36 @@ impl Tallies {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "loom"))]
+mod models {
+    use super::*;
+
+    #[test]
+    fn model_what_is_read_after_the_end_is_final() {
+        loom::model(|| {
+            let start = Instant::now();
+            let (tally, mut writer) = Tally::new("a".into(), "a".into(), Client::new(Protocol::Stratum, start));
+            let difficulty = Difficulty::new(1.0).expect("positive");
+            let counting = loom::thread::spawn(move || {
+                writer.credit(&Credit { difficulty, achieved: 2.0, is_late: false, is_fee: false }, start);
+                writer.refuse("stale", start);
+            });
+            let is_over = tally.is_over();
+            let (totals, reasons) = (tally.totals(), tally.take_reasons());
+            assert!(totals.accepted <= 1 && totals.refused <= 1);
+            if is_over {
+                assert_eq!((totals.accepted, totals.refused, totals.best), (1, 1, 2.0));
+                assert_eq!(reasons, [("stale", 1)]);
+            }
+            counting.join().expect("it does not panic");
+            let left = tally.take_reasons();
+            assert_eq!([reasons, left].concat(), [("stale", 1)], "each is taken once");
+            assert!(tally.is_over());
+        });
+    }
+}
+
+#[cfg(all(test, not(feature = "loom")))]
 mod tests {
     use super::*;
 

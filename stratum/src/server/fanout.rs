@@ -1,7 +1,8 @@
 //! Measures the time that new work takes to reach the first and the last connection.
 
-use parking_lot::Mutex;
 use std::time::{Duration, Instant};
+
+use crate::sync::Mutex;
 
 /// Newest work that has reached a connection.
 #[derive(Debug)]
@@ -43,7 +44,30 @@ impl Fanout {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "loom"))]
+mod models {
+    use super::*;
+    use std::sync::Arc;
+
+    #[test]
+    fn model_one_connection_is_the_first_and_none_is_missed() {
+        loom::model(|| {
+            let (start, fanout) = (Instant::now(), Arc::<Fanout>::default());
+            let late = start + Duration::from_millis(5);
+            let other = {
+                let fanout = fanout.clone();
+                loom::thread::spawn(move || fanout.sent(start, late))
+            };
+            let ours = fanout.sent(start, start);
+            let theirs = other.join().expect("it does not panic");
+            assert_eq!([ours, theirs].into_iter().flatten().count(), 1);
+            let next = fanout.sent(start + Duration::from_secs(1), start + Duration::from_secs(1));
+            assert_eq!(next.expect("the first of the next work").last, Some(late - start));
+        });
+    }
+}
+
+#[cfg(all(test, not(feature = "loom")))]
 mod tests {
     use super::*;
 

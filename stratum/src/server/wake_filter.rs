@@ -1,9 +1,10 @@
 //! Filters wake-ups: polls rarely ready futures only after one of them has woken the task.
 
-use parking_lot::Mutex;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
+
+use crate::sync::Mutex;
+use crate::sync::atomic::{AtomicBool, Ordering};
 
 /// Stands between a task and futures that are rarely ready. Polling a server's stop, its next work and a clock takes
 /// locks that all connections share; a task that wakes for each submission polls them only after one of them has called
@@ -67,7 +68,68 @@ impl WakeFilter {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "loom"))]
+mod models {
+    use super::*;
+    use std::sync::atomic::AtomicU32;
+
+    /// Counts its wake-ups.
+    #[derive(Debug, Default)]
+    struct Task(AtomicU32);
+
+    impl Wake for Task {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+
+    /// A future that another thread makes ready.
+    #[derive(Debug)]
+    struct Flag {
+        is_set: AtomicBool,
+        waker: Mutex<Option<Waker>>,
+    }
+
+    impl Flag {
+        fn set(&self) {
+            self.is_set.store(true, Ordering::Release);
+            if let Some(waker) = self.waker.lock().take() {
+                waker.wake();
+            }
+        }
+
+        fn poll(&self, context: &Context<'_>) -> Poll<()> {
+            *self.waker.lock() = Some(context.waker().clone());
+            if self.is_set.load(Ordering::Acquire) { Poll::Ready(()) } else { Poll::Pending }
+        }
+    }
+
+    #[test]
+    fn model_no_wake_up_is_lost() {
+        loom::model(|| {
+            let flag = Arc::new(Flag { is_set: AtomicBool::new(false), waker: Mutex::new(None) });
+            let setter = {
+                let flag = flag.clone();
+                loom::thread::spawn(move || flag.set())
+            };
+            let mut filter = WakeFilter::new();
+            // The task moves to another waker in between, as between two executors.
+            let tasks = [Arc::<Task>::default(), Arc::<Task>::default()];
+            let mut poll = |task: &Arc<Task>| {
+                let waker = Waker::from(task.clone());
+                filter.poll(&Context::from_waker(&waker), |context| flag.poll(context)).is_ready()
+            };
+            let saw = tasks.each_ref().map(&mut poll).contains(&true);
+            setter.join().expect("the setter does not panic");
+            if !saw {
+                assert!(tasks[1].0.load(Ordering::SeqCst) > 0, "asleep for ever");
+                assert!(poll(&tasks[1]), "woken without the reason in sight");
+            }
+        });
+    }
+}
+
+#[cfg(all(test, not(feature = "loom")))]
 mod tests {
     use super::*;
     use std::future::poll_fn;
