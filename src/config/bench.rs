@@ -12,6 +12,7 @@ Measures, by their names for --only:
   single       accepted submissions per second, one in flight per connection, and the server's CPU time for each
   pipelined    the same with sixteen in flight
   hostile      both again, with hostile clients connected to either server
+  attacks      single, beside each kind of hostile clients alone and without it
   small-jobs   time from a new block until the last connection has its job; one payee
   joining      rate of new connections
   memory       memory per idle connection
@@ -52,6 +53,9 @@ struct ServedArgs {
     /// Transactions in the block template.
     #[arg(long, value_name = "COUNT", default_value = "2000", value_parser = whole::<u32>(1..=8000))]
     transactions: u32,
+    /// Limits connections from this machine like others.
+    #[arg(long, hide = true)]
+    count_loopback: bool,
 }
 
 #[derive(Debug, Args)]
@@ -59,7 +63,7 @@ struct BenchStratumArgs {
     /// Measures to run, separated by commas [default: all].
     #[arg(long, value_name = "NAME,...", value_delimiter = ',')]
     only: Vec<Measure>,
-    /// Connections of single, pipelined and hostile; each submits as fast as it gets responses.
+    /// Connections of single, pipelined, hostile and attacks; each submits as fast as it gets responses.
     #[arg(long, value_name = "COUNT", default_value = "100", value_parser = whole::<u32>(1..=5000))]
     submitters: u32,
     /// Connections of joining, memory, latency and big-jobs.
@@ -94,7 +98,8 @@ struct BenchStratumArgs {
     /// Connections of hold replaced by new ones, per second.
     #[arg(long, value_name = "COUNT", default_value = "50", value_parser = whole::<u32>(0..=2000))]
     churn: u32,
-    /// Hostile clients: a quarter each sends one byte per second, nothing, noise, or useless lines.
+    /// Hostile clients: in hostile a quarter each sends one byte per second, nothing, noise, or useless lines; in attacks
+    /// all do the same.
     #[arg(long, value_name = "COUNT", default_value = "100", value_parser = whole::<u32>(0..=5000))]
     hostile: u32,
     #[command(flatten)]
@@ -116,7 +121,7 @@ impl BenchArgs {
 
 impl ServedArgs {
     fn served(&self) -> bench::Served {
-        bench::Served { payees: self.payees, transactions: self.transactions }
+        bench::Served { payees: self.payees, transactions: self.transactions, counts_loopback: self.count_loopback }
     }
 }
 

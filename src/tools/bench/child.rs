@@ -43,9 +43,10 @@ impl Child {
         let mut command = Command::new(program);
         command.arg("bench");
         match kind {
-            Kind::Node(Served { payees, transactions }) => {
-                command.arg("serve").args([format!("--payees={payees}"), format!("--transactions={transactions}")])
-            }
+            Kind::Node(Served { payees, transactions, counts_loopback }) => command
+                .arg("serve")
+                .args([format!("--payees={payees}"), format!("--transactions={transactions}")])
+                .args(counts_loopback.then_some("--count-loopback")),
             Kind::Bare => command.arg("bare"),
         };
         let mut process = command

@@ -85,6 +85,8 @@ pub enum Measure {
     Pipelined,
     /// Both again, beside hostile clients.
     Hostile,
+    /// Submissions one at a time, beside each kind of hostile clients.
+    Attacks,
     /// A new block for connections of one payee.
     SmallJobs,
     /// New connections.
@@ -101,10 +103,11 @@ pub enum Measure {
 
 impl Measure {
     /// All measures, in the order in which they are taken.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Single,
         Self::Pipelined,
         Self::Hostile,
+        Self::Attacks,
         Self::SmallJobs,
         Self::Joining,
         Self::Memory,
@@ -119,6 +122,7 @@ impl Measure {
             Self::Single => "single",
             Self::Pipelined => "pipelined",
             Self::Hostile => "hostile",
+            Self::Attacks => "attacks",
             Self::SmallJobs => "small-jobs",
             Self::Joining => "joining",
             Self::Memory => "memory",
@@ -155,6 +159,9 @@ pub async fn run(config: &Config, out: &mut (dyn Write + Send)) -> Result<()> {
     let wants = |measures: &[Measure]| measures.iter().any(|measure| config.measures.contains(measure));
     if wants(&[Measure::Single, Measure::Pipelined, Measure::Hostile]) {
         submit::measure(config, &mut table).await?;
+    }
+    if wants(&[Measure::Attacks]) {
+        submit::measure_attacks(config, &mut table).await?;
     }
     if wants(&[Measure::SmallJobs]) {
         crowd::measure_small_jobs(config, &mut table).await?;

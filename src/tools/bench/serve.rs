@@ -10,6 +10,7 @@ use sharechain::coin::Network;
 use sharechain::testkit::{self, Plan};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use stratum::getwork::GetworkServer;
 use stratum::server::admission::Limits;
 use stratum::server::{self, Server};
 use stratum::v1::session;
@@ -18,6 +19,7 @@ use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::sync::{mpsc, watch};
 
 use super::clock_ns;
+use crate::front::getwork::Getwork;
 use crate::front::{self, Front};
 use crate::rates::{self, Rates};
 use crate::runtime::clock;
@@ -48,6 +50,8 @@ pub struct Served {
     pub payees: u32,
     /// Number of transactions in the template; together they fill a block.
     pub transactions: u32,
+    /// Limits connections from this machine like others.
+    pub counts_loopback: bool,
 }
 
 /// Serves until standard input ends; its first line of output is its address. The line `block` simulates a block, and
@@ -90,12 +94,16 @@ pub async fn run(served: Served, handle: PrometheusHandle) -> Result<()> {
     });
     work.clone().wait_for(Option::is_some).await.context("there is no work")?;
 
-    let config = server_config();
-    let server = Arc::new(Server::<WorkSet>::new(config, work, solutions, tallies, stop()));
+    let config = server_config(served);
+    let server = Server::<WorkSet>::new(config, work.clone(), solutions.clone(), tallies.clone(), stop());
+    let server = Arc::new(server);
+    let desk = GetworkServer::new(config.session.vardiff, server.extranonces().clone(), tallies);
+    let desk = desk.context("no extranonce is free")?;
+    let polling = Getwork::new(desk, true, work, solutions, server.meters().clone(), stop());
     let front = Front {
         admission: server.admission().clone(),
         stratum: Some(server),
-        http: Http::new(axum::Router::new(), stop()),
+        http: Http::new(Arc::new(polling).router(), stop()),
         has_pages: false,
         tls: None,
         proxies: Vec::new(),
@@ -124,12 +132,12 @@ pub async fn run(served: Served, handle: PrometheusHandle) -> Result<()> {
 }
 
 /// The node's defaults, except for tests on one machine: easy submissions, and all from one address.
-fn server_config() -> server::Config {
+fn server_config(served: Served) -> server::Config {
     let session = session::Config::default();
     let min = Difficulty::new(1e-12).expect("a positive constant");
     server::Config {
         session: session::Config { vardiff: stratum::mining::vardiff::Config { min, ..session.vardiff }, ..session },
-        limits: Limits { connections_max: 1_000_000, ..Limits::default() },
+        limits: Limits { connections_max: 1_000_000, exempts_loopback: !served.counts_loopback, ..Limits::default() },
         ..server::Config::default()
     }
 }

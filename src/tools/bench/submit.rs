@@ -10,10 +10,10 @@ use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
-use super::child::Child;
-use super::hostile::Hostility;
+use super::child::{Child, Kind};
+use super::hostile::{Attack, Hostility};
 use super::miner::{Extranonce2, Grinder, LineReader, Lines, Miner, ServerLine};
-use super::serve::address;
+use super::serve::{Served, address};
 use super::socket::{connect, read, write_all};
 use super::table::{Row, Table};
 use super::{Config, Measure, SUBMISSION_DIFFICULTY, report};
@@ -65,6 +65,43 @@ pub(super) async fn measure(config: &Config, table: &mut Table) -> Result<()> {
     let each = accepted as f64 / solutions as f64;
     table.add(Row::new("submissions for a solution", "", each).must(each > 1000.0, "> 1000"));
     Ok(())
+}
+
+/// Takes the measure of each attack alone: honest miners' submissions beside it, and without it.
+pub(super) async fn measure_attacks(config: &Config, table: &mut Table) -> Result<()> {
+    report("starting the server");
+    let served = Served { counts_loopback: true, ..config.served };
+    let node = Child::start(Kind::Node(served)).await?;
+    for attack in Attack::ALL {
+        let (mut alone, mut beset) = (Rate::default(), Rate::default());
+        let load = Load { in_flight: 1, extranonce2: Extranonce2::Kept, hostile: config.hostile };
+        for round in 1..=config.rounds {
+            for (hostile, rate) in [(0, &mut alone), (config.hostile, &mut beset)] {
+                // Hostile clients of the phase before have used up what may connect in a second.
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                let submitters = grind(config, load, join(config, &node).await?).await?;
+                let beside = if hostile > 0 { "beside" } else { "without" };
+                report(format_args!("{beside} {attack}, round {round}"));
+                let hostility = Hostility::start(node.address, hostile, &[attack]);
+                put_on(config, &node, submitters, 1, rate, table).await?;
+                drop(hostility);
+            }
+        }
+        let what = format!("one at a time, beside {} of {attack}", config.hostile);
+        table.add(Row::new(what, "/s", beset.per_second()).beside(alone.per_second()).at_least(0.8));
+    }
+    Ok(())
+}
+
+/// Connects the miners that submit to the node.
+async fn join(config: &Config, node: &Child) -> Result<Vec<Submitter>> {
+    let mut submitters = Vec::new();
+    for number in 0..config.submitters {
+        let name = name(&BITCOIN_SIGNET, number % config.addresses, number);
+        let Miner { reader, writer, grinder, .. } = Miner::join(node, &name).await?;
+        submitters.push(Submitter::new(reader, writer, Some(grinder)));
+    }
+    Ok(submitters)
 }
 
 /// User name of the miners with this number.
@@ -133,17 +170,15 @@ impl Pair {
     async fn measure(config: &Config, [node, bare]: [&Child; 2], load: Load, table: &mut Table) -> Result<Self> {
         let Load { in_flight, extranonce2, hostile } = load;
         let fresh = if extranonce2 == Extranonce2::Fresh { ", each with a new extranonce2" } else { "" };
-        let (mut node_submitters, mut bare_submitters) = (Vec::new(), Vec::new());
-        for number in 0..config.submitters {
-            let name = name(&BITCOIN_SIGNET, number % config.addresses, number);
-            let Miner { reader, writer, grinder, .. } = Miner::join(node, &name).await?;
-            node_submitters.push(Submitter::new(reader, writer, Some(grinder)));
+        let mut bare_submitters = Vec::new();
+        for _ in 0..config.submitters {
             let (reader, writer) = connect(bare.address).await?;
             bare_submitters.push(Submitter::new(reader, writer, None));
         }
         let mut pair = Self::default();
         for round in 1..=config.rounds {
-            node_submitters = grind(config, load, node_submitters).await?;
+            // Connected again, for a job takes a limited number of submissions.
+            let mut node_submitters = grind(config, load, join(config, node).await?).await?;
             for (bare, node) in bare_submitters.iter_mut().zip(&node_submitters) {
                 bare.lines = node.lines.clone();
             }
@@ -153,7 +188,7 @@ impl Pair {
                 let who = if server.is_node() { "node" } else { "bare" };
                 let beside = if hostile > 0 { " beside hostile clients" } else { "" };
                 report(format_args!("{in_flight} in flight{fresh}{beside}, round {round}, {who}"));
-                let hostility = Hostility::start(server.address, hostile);
+                let hostility = Hostility::start(server.address, hostile, &Attack::MIXED);
                 *submitters = put_on(config, server, std::mem::take(submitters), in_flight, rate, table).await?;
                 drop(hostility);
             }
