@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use crate::mining::difficulty::Difficulty;
 use crate::mining::extranonce::Lease;
-use crate::mining::job::Jobs;
+use crate::mining::jobs::Jobs;
 
 /// Time for which a session can be resumed: the lifetime of a job.
 pub const SESSION_LIFE: Duration = crate::mining::job::JOB_LIFE;

@@ -8,6 +8,7 @@ pub mod epochs;
 pub mod error;
 pub mod extranonce;
 pub mod job;
+pub mod jobs;
 pub mod judge;
 pub mod memory;
 pub mod midstate;

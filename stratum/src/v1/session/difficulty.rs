@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::mining::difficulty::Difficulty;
 use crate::mining::error::StratumError;
-use crate::mining::job::HandedOut;
+use crate::mining::jobs::HandedOut;
 use crate::mining::solution::Now;
 use crate::mining::submission::Solved;
 use crate::mining::work::Work;
