@@ -50,10 +50,12 @@ impl Mining {
     fn polling(&self, policy: PortPolicy, stop: CancellationToken) -> Router {
         let Self { server, session, work, solutions, tallies, is_sha256d } = self;
         let vardiff = policy.vardiff(session.vardiff);
-        let desk = GetworkServer::new(vardiff, server.extranonces().clone(), tallies.clone());
+        let exempts_loopback = true;
+        let desk = GetworkServer::new(vardiff, server.extranonces().clone(), tallies.clone(), exempts_loopback);
         let desk = desk.expect("there are more extranonces than ports");
         let meters = server.meters().clone();
-        let getwork = Getwork::new(desk, *is_sha256d, work.clone(), solutions.clone(), meters, stop);
+        let (work, solutions) = (work.clone(), solutions.clone());
+        let getwork = Getwork::new(desk, *is_sha256d, work, solutions, meters, exempts_loopback, stop);
         Arc::new(getwork).router()
     }
 }

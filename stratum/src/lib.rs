@@ -41,7 +41,7 @@ pub mod checklist {}
 pub use mining::difficulty::{Difficulty, Target};
 pub use mining::epochs::Epochs;
 pub use mining::error::StratumError;
-pub use mining::job::{Job, JobId, JobParts, Offer};
+pub use mining::job::{Job, JobId, JobParts, Offer, Unannounced};
 pub use mining::memory::Memory;
 pub use mining::solution::{Now, Solution};
 pub use mining::tally::{Credit, Tallies, Tally};

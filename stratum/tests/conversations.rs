@@ -21,9 +21,6 @@ use stratum::{
 
 const UNIX: u32 = 1_700_000_000;
 
-/// Session id that results from the seed of the conversations.
-const NAME: &str = "c5fc598e707e7291";
-
 #[derive(Debug, Clone, PartialEq)]
 struct Payee(String);
 
@@ -139,6 +136,11 @@ impl Job {
 }
 
 impl Conversation {
+    /// Id of the session.
+    fn name(&self) -> String {
+        format!("{:016x}", self.session.id())
+    }
+
     fn start(work: FakeWork) -> Self {
         Self::start_with(work, |_| {}, &Shared::default())
     }
@@ -346,10 +348,11 @@ fn code(answer: &Value) -> i64 {
 fn the_handshake_answers_in_order_and_then_gives_difficulty_and_job() {
     let mut conversation = Conversation::start(FakeWork::first());
     conversation.send(r#"{"id":1,"method":"mining.subscribe","params":["cgminer/4.11.1"]}"#);
+    let name = conversation.name();
     assert_eq!(
         conversation.answer(),
         json!({"id": 1, "error": null, "result": [
-            [["mining.set_difficulty", NAME], ["mining.notify", NAME]], "01020304", 4
+            [["mining.set_difficulty", name], ["mining.notify", name]], "01020304", 4
         ]})
     );
     assert_eq!(conversation.session.user_agent(), "cgminer/4.11.1");
@@ -845,6 +848,7 @@ fn a_miner_whose_line_was_cut_goes_on_where_it_was() {
     let job = first.job();
     let done = good(&job);
     assert_eq!(first.submit("alice", job.id(), &done)["result"], true);
+    let name = first.name();
     first.session.close(Now { instant: shared.start, unix: UNIX });
 
     let mut stranger = Conversation::start_with(FakeWork::first(), |_| {}, &shared);
@@ -852,7 +856,7 @@ fn a_miner_whose_line_was_cut_goes_on_where_it_was() {
     assert_eq!(stranger.answer()["result"][1], "01020305", "the extranonce1 of a resumable session is not reused");
 
     let mut second = Conversation::start_with(FakeWork::first(), |_| {}, &shared);
-    let line = json!({"id": 0, "method": "mining.subscribe", "params": ["cgminer/4.11.1", NAME]}).to_string();
+    let line = json!({"id": 0, "method": "mining.subscribe", "params": ["cgminer/4.11.1", name]}).to_string();
     second.send(&line);
     assert_eq!(second.answer()["result"][1], "01020304");
     second.send(r#"{"id":2,"method":"mining.authorize","params":["alice","x"]}"#);
@@ -872,10 +876,10 @@ fn whoever_resumes_a_session_for_another_payee_does_not_get_its_jobs() {
     let mut first = Conversation::start_with(FakeWork::first(), |_| {}, &shared);
     first.join("cgminer/4.11.1", "alice");
     first.wait(Duration::from_secs(30)).unwrap();
-    let job = first.job();
+    let (job, name) = (first.job(), first.name());
     first.session.close(Now { instant: shared.start, unix: UNIX });
     let mut second = Conversation::start_with(FakeWork { height: 2, number: 2, ..FakeWork::first() }, |_| {}, &shared);
-    second.send(&json!({"id": 1, "method": "mining.subscribe", "params": ["cgminer/4.11.1", NAME]}).to_string());
+    second.send(&json!({"id": 1, "method": "mining.subscribe", "params": ["cgminer/4.11.1", name]}).to_string());
     second.send(r#"{"id":2,"method":"mining.authorize","params":["bob","x"]}"#);
     second.answers();
     assert_eq!(code(&second.submit("bob", job.id(), &good(&job))), 21);
@@ -888,6 +892,7 @@ fn a_solution_of_a_resumed_session_is_passed_on_whatever_name_it_comes_under() {
     let work = FakeWork { solution: 1e-8, ..FakeWork::first() };
     let mut first = Conversation::start_with(work.clone(), |_| {}, &shared);
     let job = Job { params: first.join("cgminer/4.11.1", "alice")[1]["params"].clone() };
+    let name = first.name();
     first.session.close(Now { instant: shared.start, unix: UNIX });
     let subscribe = |conversation: &mut Conversation, session: &str| {
         let params = json!(["cgminer/4.11.1", session]);
@@ -898,7 +903,7 @@ fn a_solution_of_a_resumed_session_is_passed_on_whatever_name_it_comes_under() {
     };
     // A connection lost again before it authorises has lost nothing.
     let mut second = Conversation::start_with(work.clone(), |_| {}, &shared);
-    let session = subscribe(&mut second, NAME);
+    let session = subscribe(&mut second, &name);
     let solved = good(&job);
     assert_eq!(code(&second.submit("alice", job.id(), &solved)), 24, "not authorised");
     assert_eq!(second.solutions().len(), 1);
@@ -1348,7 +1353,10 @@ fn dialogues_of_the_field_go_as_they_should() {
                     "job" if line["method"] == "mining.notify" => job = Some(Job { params: line["params"].clone() }),
                     "difficulty" if line["method"] == "mining.set_difficulty" => {}
                     "job" | "difficulty" => wrong(&line),
-                    _ if line != serde_json::from_str::<Value>(&expected.replace("$session", NAME)).unwrap() => {
+                    _ if line
+                        != serde_json::from_str::<Value>(&expected.replace("$session", &conversation.name()))
+                            .unwrap() =>
+                    {
                         wrong(&line)
                     }
                     _ => {}

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use stratum::getwork::{Ask, GetworkServer, Handed, Judged};
 use stratum::mining::extranonce::Extranonces;
 use stratum::mining::midstate::Midstate;
+use stratum::mining::source::Source;
 use stratum::mining::tally::Protocol;
 use stratum::mining::vardiff;
 use stratum::{Difficulty, Epochs, JobId, JobParts, Now, Offer, Refusal, StratumError, Tallies, Work, Worker};
@@ -21,6 +22,25 @@ const UNIX: u32 = 1_700_000_000;
 struct FakeWork {
     epochs: Epochs,
     solution: f64,
+}
+
+impl FakeWork {
+    fn parts<'a>(&self, head: &'a [u8], generation: u32) -> JobParts<'a> {
+        JobParts {
+            id: JobId(u64::from(generation)),
+            coinbase_head: head,
+            coinbase_midstate: Midstate::new(head),
+            coinbase_tail: &[0; 4],
+            branch: &[[3; 32], [4; 32]],
+            version: 0x2000_0000,
+            previous_block: [9; 32],
+            bits: 0x1d00_ffff,
+            time: UNIX,
+            time_min: UNIX - 600,
+            solution_target: Difficulty::new(self.solution).unwrap().target(),
+            pow: stratum::mining::job::sha256d,
+        }
+    }
 }
 
 impl Work for FakeWork {
@@ -37,22 +57,7 @@ impl Work for FakeWork {
     }
 
     fn offer(&self, payout: &String, generation: u32, _draw: u32) -> Result<Offer<()>, Refusal> {
-        let head = payout.as_bytes();
-        let parts = JobParts {
-            id: JobId(u64::from(generation)),
-            coinbase_head: head,
-            coinbase_midstate: Midstate::new(head),
-            coinbase_tail: &[0; 4],
-            branch: &[[3; 32], [4; 32]],
-            version: 0x2000_0000,
-            previous_block: [9; 32],
-            bits: 0x1d00_ffff,
-            time: UNIX,
-            time_min: UNIX - 600,
-            solution_target: Difficulty::new(self.solution).unwrap().target(),
-            pow: stratum::mining::job::sha256d,
-        };
-        Ok(Offer::new(&parts, ()))
+        Ok(Offer::new(&self.parts(payout.as_bytes(), generation), ()))
     }
 
     fn epochs(&self) -> Epochs {
@@ -75,11 +80,21 @@ fn desk_with(tallies: Arc<Tallies>) -> GetworkServer<FakeWork> {
         min: difficulty(1e-9),
         max: difficulty(1e9),
     };
-    GetworkServer::new(config, Extranonces::starting_at(7), tallies).unwrap()
+    GetworkServer::new(config, Extranonces::starting_at(7), tallies, true).unwrap()
+}
+
+/// Network of the miner.
+fn home() -> Source {
+    Source::of([192, 0, 2, 1].into())
+}
+
+/// Network of a stranger.
+fn elsewhere() -> Source {
+    Source::of([198, 51, 100, 1].into())
 }
 
 fn ask(name: &str) -> Ask<'_> {
-    Ask { name, password: "x", draw: 0, easiest: None }
+    Ask { name, password: "x", source: home(), draw: 0, easiest: None }
 }
 
 fn now() -> Now {
@@ -122,11 +137,11 @@ fn what_a_miner_finds_by_the_target_is_accepted_and_credited_once() {
     let desk = desk_with(tallies.clone());
     let handed = desk.hand_out(&WORK, ask("alice"), now()).unwrap();
     let (data, _) = mine(&handed, 0, Some(solution_target()));
-    let judged = desk.judge(Some(WORK.epochs()), &data, now());
+    let judged = desk.judge(Some(WORK.epochs()), &data, home(), now());
     assert_eq!(judged.verdict, Ok(()));
     assert!(judged.solution.is_none());
     assert!(!judged.credit.unwrap().is_late);
-    let again: Judged<()> = desk.judge(Some(WORK.epochs()), &data, now());
+    let again: Judged<()> = desk.judge(Some(WORK.epochs()), &data, home(), now());
     assert_eq!(again.verdict, Err(StratumError::Duplicate));
     assert!(again.credit.is_none());
     let tallies = tallies.take();
@@ -144,7 +159,7 @@ fn a_solution_comes_with_all_that_finishes_it() {
     let handed = desk.hand_out(&FakeWork { solution: 1e-8, ..WORK }, ask("alice"), now()).unwrap();
     let (data, nonce) = mine(&handed, 0, None);
     // The submission may come without the padding.
-    let solution = desk.judge(Some(WORK.epochs()), &data[..80], now()).solution.unwrap();
+    let solution = desk.judge(Some(WORK.epochs()), &data[..80], home(), now()).solution.unwrap();
     assert_eq!(solution.solved.header[..], swapped(&data)[..80]);
     assert_eq!(solution.solved.header[76..], nonce.to_le_bytes());
     let coinbase = [b"alice".as_slice(), &solution.extranonces, &[0; 4]].concat();
@@ -206,19 +221,22 @@ fn a_rolled_time_is_taken_and_an_altered_header_is_not() {
     let mut rolled = handed.clone();
     rolled.data[68..72].copy_from_slice(&(UNIX + 60).to_be_bytes());
     let (data, _) = mine(&rolled, 0, None);
-    assert_eq!(desk.judge(Some(WORK.epochs()), &data, now()).verdict, Ok(()));
+    assert_eq!(desk.judge(Some(WORK.epochs()), &data, home(), now()).verdict, Ok(()));
 
     let refused = |at: usize| {
         let mut data = handed.data.to_vec();
         data[at] ^= 1;
-        desk.judge(Some(WORK.epochs()), &data, now()).verdict.unwrap_err()
+        desk.judge(Some(WORK.epochs()), &data, home(), now()).verdict.unwrap_err()
     };
     assert!(matches!(refused(1), StratumError::VersionBits { .. }), "version");
     assert!(matches!(refused(5), StratumError::Parameters(_)), "previous block");
     assert!(matches!(refused(40), StratumError::JobNotFound(_)), "merkle root");
     assert!(matches!(refused(68), StratumError::TimeRange { .. }), "time");
     assert!(matches!(refused(72), StratumError::Parameters(_)), "bits");
-    assert!(matches!(desk.judge(Some(WORK.epochs()), &[0; 81], now()).verdict, Err(StratumError::Parameters(_))));
+    assert!(matches!(
+        desk.judge(Some(WORK.epochs()), &[0; 81], home(), now()).verdict,
+        Err(StratumError::Parameters(_))
+    ));
 }
 
 #[test]
@@ -227,14 +245,14 @@ fn work_on_an_old_block_is_stale_and_still_counted_and_weak_work_is_not() {
     let handed = desk.hand_out(&WORK, ask("alice"), now()).unwrap();
     let (data, _) = mine(&handed, 0, None);
     let newer = FakeWork { epochs: Epochs { stale: 1, late: 0, urgent: 0 }, ..WORK };
-    let judged = desk.judge(Some(newer.epochs()), &data, now());
+    let judged = desk.judge(Some(newer.epochs()), &data, home(), now());
     assert!(matches!(judged.verdict, Err(StratumError::Stale(_))));
     assert!(judged.credit.unwrap().is_late, "it was hash rate");
 
     let weak = (0..u32::MAX).find_map(|nonce| {
         let mut data = handed.data.to_vec();
         data[76..80].copy_from_slice(&nonce.to_be_bytes());
-        desk.judge(Some(WORK.epochs()), &data, now()).verdict.err()
+        desk.judge(Some(WORK.epochs()), &data, home(), now()).verdict.err()
     });
     assert!(matches!(weak, Some(StratumError::LowDifficulty { .. })));
 }
@@ -246,7 +264,7 @@ fn who_cannot_be_paid_gets_no_work_and_what_is_too_old_is_forgotten() {
     let handed = desk.hand_out(&WORK, ask("alice"), now()).unwrap();
     let (data, _) = mine(&handed, 0, None);
     let later = Now { instant: Instant::now() + stratum::mining::job::JOB_LIFE * 2, ..now() };
-    assert!(matches!(desk.judge(Some(WORK.epochs()), &data, later).verdict, Err(StratumError::JobNotFound(_))));
+    assert!(matches!(desk.judge(Some(WORK.epochs()), &data, home(), later).verdict, Err(StratumError::JobNotFound(_))));
 }
 
 #[test]
@@ -255,14 +273,14 @@ fn a_solution_is_judged_while_there_is_no_work() {
     let easy = FakeWork { solution: 1e-8, ..WORK };
     let handed = desk.hand_out(&easy, ask("alice"), now()).unwrap();
     let (data, nonce) = mine(&handed, 0, None);
-    let judged = desk.judge(None, &data, now());
+    let judged = desk.judge(None, &data, home(), now());
     assert_eq!(judged.verdict, Ok(()));
     assert!(judged.solution.is_some() && !judged.credit.unwrap().is_late);
     // The epochs that made the work stale are kept while there is no work.
     let newer = FakeWork { epochs: Epochs { stale: 1, late: 0, urgent: 0 }, ..easy };
     desk.hand_out(&newer, ask("alice"), now()).unwrap();
     let (data, _) = mine(&handed, nonce + 1, None);
-    let judged = desk.judge(None, &data, now());
+    let judged = desk.judge(None, &data, home(), now());
     assert!(matches!(judged.verdict, Err(StratumError::Stale(_))));
     assert!(judged.solution.is_some(), "a block on the old parent is still a block");
 }
@@ -278,32 +296,182 @@ fn a_solution_whose_version_or_late_time_is_refused_comes_out_once() {
     };
     let late = UNIX + stratum::mining::submission::TIME_ROLL_MAX_S + 100;
     for data in [altered(0, 0x2000_2000), altered(68, late)] {
-        let judged = desk.judge(None, &data, now());
+        let judged = desk.judge(None, &data, home(), now());
         assert!(matches!(judged.verdict, Err(StratumError::VersionBits { .. } | StratumError::TimeRange { .. })));
         assert!(judged.credit.is_none());
         let solution = judged.solution.expect("it may be a block");
         assert_eq!(solution.solved.header[..], swapped(&data)[..80]);
-        let again = desk.judge(None, &data, now());
+        let again = desk.judge(None, &data, home(), now());
         assert!(again.verdict.is_err() && again.solution.is_none());
     }
     // None of these can be a block.
     for data in [altered(4, 7), altered(72, 0x207f_ffff), altered(68, UNIX - 601)] {
-        let judged = desk.judge(None, &data, now());
+        let judged = desk.judge(None, &data, home(), now());
         assert!(judged.verdict.is_err() && judged.solution.is_none());
     }
 }
 
 #[test]
-fn a_solution_outlives_the_name_that_it_was_made_for() {
-    let desk = desk();
+fn a_solution_outlives_the_name_that_it_was_made_for_and_is_credited_to_it() {
+    let tallies = Arc::<Tallies>::default();
+    let desk = desk_with(tallies.clone());
     let handed = desk.hand_out(&FakeWork { solution: 1e-8, ..WORK }, ask("alice"), now()).unwrap();
     let (data, _) = mine(&handed, 0, None);
-    // As many names as are remembered evict the first one.
+    // As many names of the same network as are remembered evict the first one.
     for number in 0..stratum::getwork::MINERS_MAX {
-        desk.hand_out(&WORK, ask(&format!("stranger{number}")), now()).unwrap();
+        desk.hand_out(&WORK, ask(&format!("other{number}")), now()).unwrap();
     }
-    let judged = desk.judge(Some(WORK.epochs()), &data, now());
-    assert!(matches!(judged.verdict, Err(StratumError::JobNotFound(_))));
+    assert!(tallies.take().iter().any(|tally| &*tally.worker == "alice" && tally.is_over()));
+    let judged = desk.judge(Some(WORK.epochs()), &data, home(), now());
+    assert_eq!(judged.verdict, Ok(()));
     assert_eq!(&*judged.solution.expect("it may be a block").worker, "alice");
-    assert!(desk.judge(Some(WORK.epochs()), &data, now()).solution.is_none(), "it is returned once");
+    let again = desk.judge(Some(WORK.epochs()), &data, home(), now());
+    assert_eq!((again.verdict, again.solution.is_none()), (Err(StratumError::Duplicate), true), "it is returned once");
+    let [alice] = &tallies.take()[..] else { panic!("alice has an account again") };
+    assert_eq!((&*alice.worker, &*alice.payee, alice.totals().accepted), ("alice", "alice", 1));
+}
+
+#[test]
+fn a_stranger_with_a_hundred_thousand_requests_pushes_out_no_answer_of_another() {
+    let desk = desk();
+    let handed = desk.hand_out(&WORK, ask("alice"), now()).unwrap();
+    let stranger =
+        |number: usize| Ask { source: elsewhere(), ..ask(if number.is_multiple_of(2) { "mallory" } else { "alice" }) };
+    let first = desk.hand_out(&WORK, stranger(0), now()).unwrap();
+    for number in 1..=stratum::getwork::ANSWERS_MAX {
+        desk.hand_out(&WORK, stranger(number), now()).unwrap();
+    }
+    let (data, _) = mine(&handed, 0, None);
+    let judged = desk.judge(Some(WORK.epochs()), &data, home(), now());
+    assert_eq!(judged.verdict, Ok(()));
+    assert!(judged.credit.is_some());
+    let (data, _) = mine(&first, 0, None);
+    let judged = desk.judge(Some(WORK.epochs()), &data, elsewhere(), now());
+    assert!(matches!(judged.verdict, Err(StratumError::JobNotFound(_))), "he pushed out his own");
+}
+
+#[test]
+fn a_stranger_with_any_number_of_names_changes_nobody_elses_difficulty() {
+    // One instant, so that the node has no time to change its mind.
+    let (desk, now) = (desk(), now());
+    let target = |handed: &Handed| handed.target;
+    let wanted = target(&desk.hand_out(&WORK, ask("alice+2e-8"), now).unwrap());
+    // Found under a difficulty of its own choice, then left to the node.
+    for _ in 0..3 {
+        let handed = desk.hand_out(&WORK, ask("alice+2e-8"), now).unwrap();
+        assert_eq!(desk.judge(None, &mine(&handed, 0, None).0, home(), now).verdict, Ok(()));
+    }
+    let by_node = target(&desk.hand_out(&WORK, ask("alice"), now).unwrap());
+    assert_ne!(by_node, wanted, "a wish is for one answer");
+    for number in 0..2 * stratum::getwork::MINERS_MAX {
+        let name = format!("mallory{number}");
+        desk.hand_out(&WORK, Ask { source: elsewhere(), ..ask(&name) }, now).unwrap();
+    }
+    // Her name in a stranger's mouth is another miner's.
+    for wish in ["alice+5e-7", "alice+9e-7"] {
+        desk.hand_out(&WORK, Ask { source: elsewhere(), ..ask(wish) }, now).unwrap();
+    }
+    assert_eq!(target(&desk.hand_out(&WORK, ask("alice"), now).unwrap()), by_node);
+}
+
+#[test]
+fn a_submission_counts_once_wherever_it_comes_from() {
+    let desk = desk();
+    let handed = desk.hand_out(&WORK, ask("alice"), now()).unwrap();
+    let (data, _) = mine(&handed, 0, None);
+    assert_eq!(desk.judge(None, &data, home(), now()).verdict, Ok(()));
+    // The same with the padding left out, from another network, after other names and answers.
+    desk.hand_out(&WORK, Ask { source: elsewhere(), ..ask("mallory") }, now()).unwrap();
+    for (data, source) in [(&data[..], elsewhere()), (&data[..80], home()), (&data[..80], elsewhere())] {
+        let judged = desk.judge(None, data, source, now());
+        assert_eq!(judged.verdict, Err(StratumError::Duplicate));
+        assert!(judged.credit.is_none() && judged.solution.is_none());
+    }
+    // Once the set of submissions is dropped, so is the answer.
+    let later = Now { instant: Instant::now() + stratum::mining::job::JOB_LIFE * 2, ..now() };
+    assert!(matches!(desk.judge(None, &data, home(), later).verdict, Err(StratumError::JobNotFound(_))));
+}
+
+/// Number of calls of [`counted`] on this thread.
+fn hashes() -> usize {
+    HASHES.get()
+}
+
+thread_local! {
+    static HASHES: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
+}
+
+/// Proof of work that is not the header's hash, as scrypt: costly, for all the server knows.
+fn counted(header: &[u8; 80]) -> [u8; 32] {
+    HASHES.set(HASHES.get() + 1);
+    stratum::mining::job::sha256d(header)
+}
+
+/// [`WORK`] on a chain with a costly proof of work.
+#[derive(Debug)]
+struct Costly;
+
+impl Work for Costly {
+    type Payout = String;
+    type Ticket = ();
+
+    fn authorize(&self, name: &str, password: &str) -> Result<Worker<String>, Refusal> {
+        WORK.authorize(name, password)
+    }
+
+    fn offer(&self, payout: &String, generation: u32, _draw: u32) -> Result<Offer<()>, Refusal> {
+        let parts = JobParts { pow: counted, ..WORK.parts(payout.as_bytes(), generation) };
+        Ok(Offer::new(&parts, ()))
+    }
+
+    fn epochs(&self) -> Epochs {
+        WORK.epochs()
+    }
+}
+
+fn costly_desk() -> GetworkServer<Costly> {
+    let difficulty = |value| Difficulty::new(value).unwrap();
+    let (start, min, max) = (difficulty(1e-8), difficulty(1e-9), difficulty(1e9));
+    let config = vardiff::Config { interval: Duration::from_secs(3), start, min, max };
+    GetworkServer::new(config, Extranonces::starting_at(7), Arc::default(), true).unwrap()
+}
+
+#[test]
+fn a_repeated_submission_is_refused_before_its_proof_of_work_is_computed() {
+    let desk = costly_desk();
+    let handed = desk.hand_out(&Costly, ask("alice"), now()).unwrap();
+    let (data, _) = mine(&handed, 0, None);
+    assert_eq!(desk.judge(None, &data, home(), now()).verdict, Ok(()));
+    let before = hashes();
+    for _ in 0..100 {
+        assert_eq!(desk.judge(None, &data, elsewhere(), now()).verdict, Err(StratumError::Duplicate));
+    }
+    assert_eq!(hashes(), before);
+}
+
+#[test]
+fn garbage_of_a_network_costs_a_bounded_number_of_hashes_and_does_not_cost_a_miner_its_credit() {
+    let desk = costly_desk();
+    let handed = desk.hand_out(&Costly, ask("alice"), now()).unwrap();
+    let (data, nonce) = mine(&handed, 0, None);
+    assert_eq!(desk.judge(None, &data, home(), now()).verdict, Ok(()));
+    let mut garbage = desk.hand_out(&Costly, ask("mallory"), now()).unwrap().data.to_vec();
+    let (at, before) = (now(), hashes());
+    let mut refused = 0;
+    for nonce in 0..20_000_u32 {
+        garbage[76..80].copy_from_slice(&nonce.to_be_bytes());
+        // Every name of the network is tried, and headers that would be refused anyway.
+        garbage[68..72].copy_from_slice(&(if nonce % 2 == 0 { UNIX } else { UNIX + 100_000 }).to_be_bytes());
+        refused += usize::from(desk.judge(None, &garbage, home(), at).verdict == Err(StratumError::Worthless));
+    }
+    // A few of them were good by chance, and earned more.
+    let bound = stratum::mining::pow_budget::BUDGET.burst * 1.2;
+    assert!((hashes() - before) as f64 <= bound, "{} hashes", hashes() - before);
+    assert!(refused > 5000);
+    // Its neighbour has earned its own.
+    let (data, _) = mine(&handed, nonce + 1, None);
+    assert_eq!(desk.judge(None, &data, home(), at).verdict, Ok(()));
+    // So has everyone else.
+    let handed = desk.hand_out(&Costly, Ask { source: elsewhere(), ..ask("bob") }, at).unwrap();
+    assert_eq!(desk.judge(None, &mine(&handed, 0, None).0, elsewhere(), at).verdict, Ok(()));
 }

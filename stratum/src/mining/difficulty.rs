@@ -99,6 +99,18 @@ impl Difficulty {
         Self(f64::exp2(self.0.log2().round().clamp(-1000.0, 1000.0)))
     }
 
+    /// Greatest power of 2^(1/4) that is not harder: at most 16 % easier. Stands for a difficulty that a miner wishes
+    /// for wherever each one costs memory, as there are only a thousand between the easiest and the hardest target.
+    #[must_use]
+    pub fn to_step_below(self) -> Self {
+        let step = |quarters: f64| f64::exp2(quarters / 4.0);
+        // The easiest target, which every hash meets, and the hardest, which none does.
+        let bounded = self.0.clamp(f64::powi(2.0, -33), f64::powi(2.0, 225));
+        let nearest = (bounded.log2() * 4.0).round();
+        let quarters = if step(nearest) <= bounded { nearest } else { nearest - 1.0 };
+        Self(step(quarters))
+    }
+
     /// Average number of hashes needed to meet this difficulty.
     pub fn average_hashes(self) -> f64 {
         self.0 * HASHES_AT_DIFFICULTY_ONE
@@ -165,7 +177,25 @@ mod tests {
         assert!((difficulty / 4.656_542_373_906_925e-10 - 1.0).abs() < 1e-12, "{difficulty}");
     }
 
+    #[test]
+    fn a_difficulty_is_rounded_down_to_a_quarter_of_an_octave() {
+        let rounded = |value| Difficulty::new(value).unwrap().to_step_below().get();
+        assert_eq!([1.0, 2.0, 0.25, 1024.0].map(rounded), [1.0, 2.0, 0.25, 1024.0]);
+        assert_eq!([1.1, 1.999, 1000.0].map(rounded), [1.0, f64::exp2(0.75), f64::exp2(9.75)]);
+        assert_eq!([1e-300, 5e-11].map(rounded), [f64::exp2(-33.0); 2], "every hash meets either");
+        assert_eq!([1e100, 1e300].map(rounded), [f64::exp2(225.0); 2], "no hash meets either");
+    }
+
     proptest! {
+        #[test]
+        fn a_rounded_difficulty_is_never_harder_hardly_easier_and_stays_where_it_is(exponent in -33.0..225.0_f64) {
+            let asked = Difficulty::new(exponent.exp2()).unwrap();
+            let rounded = asked.to_step_below();
+            prop_assert!(rounded <= asked && rounded.get() > asked.get() * 0.84, "{asked} became {rounded}");
+            prop_assert_eq!(rounded.to_step_below(), rounded);
+            prop_assert!(rounded.target() >= asked.target());
+        }
+
         #[test]
         fn target_and_difficulty_are_inverse(exponent in -30.0..90.0_f64) {
             let difficulty = Difficulty::new(exponent.exp2()).unwrap();

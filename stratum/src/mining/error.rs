@@ -52,6 +52,12 @@ pub enum StratumError {
     /// The same header was submitted before.
     #[error("duplicate submission")]
     Duplicate,
+    /// The job has had so many submissions that no more of them can be told from repeated ones.
+    #[error("job `{0}` takes no more submissions: work on the next, with a higher difficulty")]
+    JobFull(String),
+    /// Proof of work is costly, and too much of it was computed for submissions of this network that earned nothing.
+    #[error("too many submissions from your network are worth nothing: try again in a second")]
+    Worthless,
     /// The hash is above the target of the job.
     #[error("low difficulty: {achieved} is less than {required}")]
     LowDifficulty {
@@ -94,6 +100,8 @@ impl StratumError {
             | Self::TimeRange { .. }
             | Self::VersionBits { .. }
             | Self::TooOften { .. }
+            | Self::JobFull(_)
+            | Self::Worthless
             | Self::Unavailable(_) => 20,
             Self::JobNotFound(_) | Self::Stale(_) => 21,
             Self::Duplicate => 22,
@@ -116,6 +124,8 @@ impl StratumError {
             Self::JobNotFound(_) => "job_not_found",
             Self::Stale(_) => "stale",
             Self::Duplicate => "duplicate",
+            Self::JobFull(_) => "job_full",
+            Self::Worthless => "too_many_worthless",
             Self::LowDifficulty { .. } => "low_difficulty",
             Self::Unauthorized(_) => "unauthorized",
             Self::NotSubscribed => "not_subscribed",

@@ -27,7 +27,8 @@ impl Extranonces {
         Self(Arc::new(Mutex::new(State { next: first, live: HashSet::new() })))
     }
 
-    /// Leases a value that no other live connection has; `None` if all 2^32 are in use.
+    /// Leases a value that no other live connection has; `None` if all 2^32 are in use. A value that was given back comes
+    /// last, after all others: jobs made with it may still be submitted.
     pub fn lease(&self) -> Option<Lease> {
         let mut state = self.0.lock();
         if state.live.len() > u32::MAX as usize {
@@ -76,6 +77,21 @@ mod tests {
         assert_eq!([first.bytes(), second.bytes(), third.bytes()], [[255, 255, 255, 254], [255; 4], [0; 4]]);
         drop(first);
         assert_eq!(pool.lease().unwrap().bytes(), [0, 0, 0, 1]);
+    }
+
+    /// So at a thousand connections a second, seven weeks after the last job made with it was handed out; a job lives for
+    /// ten minutes.
+    #[test]
+    fn a_value_given_back_is_leased_again_only_after_all_others() {
+        let pool = Extranonces::starting_at(7);
+        let [given_back, held] = [(); 2].map(|()| pool.lease().unwrap());
+        let value = given_back.value;
+        drop(given_back);
+        assert!((0..100_000).all(|_| pool.lease().unwrap().value != value));
+        assert_eq!(pool.0.lock().next, 9 + 100_000, "one after the other, whatever is given back meanwhile");
+        pool.0.lock().next = value.wrapping_sub(1);
+        let last: Vec<u32> = (0..3).map(|_| pool.lease().unwrap().value).collect();
+        assert_eq!(last, [value - 1, value, held.value + 1]);
     }
 
     #[test]

@@ -93,6 +93,45 @@ pub struct Job<T> {
 }
 
 impl<T> Job<T> {
+    /// Creates a job.
+    ///
+    /// # Panics
+    /// If the version has bits that miners may roll: the node makes the jobs itself, and XOR-ing devices (Bitaxe) would
+    /// have every submission rejected.
+    pub fn new(parts: &JobParts<'_>, ticket: T) -> Self {
+        assert_eq!(
+            parts.version & crate::mining::version_rolling::VERSION_MASK,
+            0,
+            "job version leaves the rolled bits zero"
+        );
+        Self {
+            id: parts.id,
+            coinbase_midstate: parts.coinbase_midstate.clone(),
+            coinbase_tail: parts.coinbase_tail.into(),
+            branch: parts.branch.into(),
+            version: parts.version,
+            previous_block: parts.previous_block,
+            bits: parts.bits,
+            time: parts.time,
+            time_min: parts.time_min,
+            solution_target: parts.solution_target,
+            solution_difficulty: Difficulty::new(parts.solution_target.difficulty()),
+            pow: parts.pow,
+            coinbase_bytes: parts.coinbase_head.len() + EXTRANONCES_SIZE + parts.coinbase_tail.len(),
+            ticket,
+        }
+    }
+
+    /// Memory that the job takes, in bytes, without what its ticket points to.
+    pub fn memory(&self) -> usize {
+        size_of::<Self>() + self.coinbase_tail.len() + size_of_val(&*self.branch)
+    }
+
+    /// True if proof of work is not the hash that identifies a header, and so takes far longer.
+    pub(crate) fn has_costly_pow(&self) -> bool {
+        !std::ptr::fn_addr_eq(self.pow, sha256d as PowFunction)
+    }
+
     /// Identifier in `mining.notify` and `mining.submit`.
     pub fn id(&self) -> JobId {
         self.id
@@ -181,31 +220,24 @@ impl<T> Offer<T> {
     /// Creates the job and renders its line.
     ///
     /// # Panics
-    /// If the version has bits that miners may roll: the node makes the jobs itself, and XOR-ing devices (Bitaxe) would
-    /// have every submission rejected.
+    /// As [`Job::new`].
     pub fn new(parts: &JobParts<'_>, ticket: T) -> Self {
-        assert_eq!(
-            parts.version & crate::mining::version_rolling::VERSION_MASK,
-            0,
-            "job version leaves the rolled bits zero"
-        );
-        let job = Job {
-            id: parts.id,
-            coinbase_midstate: parts.coinbase_midstate.clone(),
-            coinbase_tail: parts.coinbase_tail.into(),
-            branch: parts.branch.into(),
-            version: parts.version,
-            previous_block: parts.previous_block,
-            bits: parts.bits,
-            time: parts.time,
-            time_min: parts.time_min,
-            solution_target: parts.solution_target,
-            solution_difficulty: Difficulty::new(parts.solution_target.difficulty()),
-            pow: parts.pow,
-            coinbase_bytes: parts.coinbase_head.len() + EXTRANONCES_SIZE + parts.coinbase_tail.len(),
-            ticket,
-        };
-        Self { job: Arc::new(job), line: render(parts), is_fee: false }
+        Self { job: Arc::new(Job::new(parts, ticket)), line: render(parts), is_fee: false }
+    }
+}
+
+/// A job for a miner that is sent no line: it polls.
+#[derive(Debug)]
+pub struct Unannounced<T> {
+    /// Job to hand out.
+    pub job: Arc<Job<T>>,
+    /// Set when it pays the operator instead of the miner.
+    pub is_fee: bool,
+}
+
+impl<T> From<Offer<T>> for Unannounced<T> {
+    fn from(offer: Offer<T>) -> Self {
+        Self { job: offer.job, is_fee: offer.is_fee }
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::mining::difficulty::Difficulty;
-use crate::mining::duplicates::{Duplicates, Seen};
+use crate::mining::duplicates::{DUPLICATES_MAX, Duplicates, Remembered, Seen, WhenFull};
 use crate::mining::epochs::Epochs;
 use crate::mining::extranonce::EXTRANONCE1_SIZE;
 use crate::mining::job::{JOB_LIFE, Job, JobId};
@@ -16,6 +16,13 @@ pub const JOBS_MAX: usize = 64;
 
 /// Maximum number of jobs kept of a session that has ended. Its miner gets no more of them and works on the newest.
 pub const RESUMABLE_JOBS_MAX: usize = 8;
+
+/// Submissions for a job after which its session gets the next: long before the first is refused for want of room.
+const DUPLICATES_PER_JOB: usize = DUPLICATES_MAX / 16;
+
+/// Maximum number of submissions remembered for all jobs of a session but the newest: two hundred a second for ten
+/// minutes, some 2 MB. Beyond, the oldest jobs are dropped.
+pub const DUPLICATES_PER_SESSION_MAX: usize = 128 * 1024;
 
 /// A job handed out on a session, with its state on that connection. Kept small: there are dozens for each of ten
 /// thousand connections.
@@ -68,8 +75,10 @@ impl<T> Jobs<T> {
         now: Instant,
     ) {
         self.forget_old(now);
-        while self.handed_out.len() >= JOBS_MAX {
-            self.handed_out.pop_front();
+        let mut remembered = self.remembered();
+        while self.handed_out.len() >= JOBS_MAX || remembered > DUPLICATES_PER_SESSION_MAX {
+            let Some(oldest) = self.handed_out.pop_front() else { break };
+            remembered -= oldest.submissions();
         }
         let before = match self.is_resumed {
             true => self.handed_out.iter().position(|handed_out| handed_out.id == job.id),
@@ -127,10 +136,21 @@ impl<T> Jobs<T> {
         JobMemory(&mut self.handed_out[index].duplicates)
     }
 
+    /// True if the job at `index` is the newest and has had so many submissions that the next should be sent.
+    pub(crate) fn needs_next(&self, index: usize) -> bool {
+        index + 1 == self.handed_out.len() && self.handed_out[index].submissions() >= DUPLICATES_PER_JOB
+    }
+
     /// Number of headers remembered for all jobs together.
     pub(crate) fn remembered(&self) -> usize {
-        let counts = self.handed_out.iter().map(|handed_out| handed_out.duplicates.as_ref().map_or(0, |one| one.len()));
-        counts.sum()
+        self.handed_out.iter().map(HandedOut::submissions).sum()
+    }
+}
+
+impl<T> HandedOut<T> {
+    /// Number of submissions remembered.
+    fn submissions(&self) -> usize {
+        self.duplicates.as_ref().map_or(0, |duplicates| duplicates.len())
     }
 }
 
@@ -143,8 +163,8 @@ impl Seen for JobMemory<'_> {
         self.0.as_ref().is_some_and(|duplicates| duplicates.contains(hash))
     }
 
-    fn remember(&mut self, hash: &[u8; 32]) -> bool {
-        self.0.get_or_insert_default().insert(hash)
+    fn remember(&mut self, hash: &[u8; 32], when_full: WhenFull) -> Remembered {
+        self.0.get_or_insert_default().insert(hash, when_full)
     }
 }
 
@@ -221,8 +241,8 @@ mod tests {
         jobs.add(job.clone(), false, difficulty, Epochs::default(), [0; 4], now);
         let at = index(&jobs);
         assert!(!jobs.seen(at).knows(&[7; 32]));
-        assert!(jobs.seen(at).remember(&[7; 32]));
-        assert!(!jobs.seen(at).remember(&[7; 32]));
+        assert_eq!(jobs.seen(at).remember(&[7; 32], WhenFull::Refuse), Remembered::New);
+        assert_eq!(jobs.seen(at).remember(&[7; 32], WhenFull::Refuse), Remembered::Known);
         assert_eq!(jobs.remembered(), 1);
 
         let mut jobs = jobs.into_resumable();
@@ -232,5 +252,25 @@ mod tests {
 
         jobs.add(Offer::new(&parts(2), ()).job, false, difficulty, Epochs::default(), [0; 4], now + JOB_LIFE * 2);
         assert_eq!(jobs.remembered(), 0);
+    }
+
+    #[test]
+    fn a_session_that_floods_loses_its_oldest_jobs() {
+        let mut jobs = Jobs::new();
+        let (now, difficulty) = (Instant::now(), Difficulty::new(1.0).unwrap());
+        let mut random = fastrand::Rng::with_seed(7);
+        for id in 0..12 {
+            jobs.add(Offer::new(&parts(id), ()).job, false, difficulty, Epochs::default(), [0; 4], now);
+            let newest = jobs.handed_out.len() - 1;
+            for _ in 0..4 * DUPLICATES_PER_JOB {
+                let mut hash = [0; 32];
+                hash[..8].copy_from_slice(&random.u64(..).to_le_bytes());
+                jobs.seen(newest).remember(&hash, WhenFull::Refuse);
+            }
+            assert!(jobs.needs_next(newest) && (newest == 0 || !jobs.needs_next(0)));
+            assert!(jobs.remembered() <= DUPLICATES_PER_SESSION_MAX + DUPLICATES_MAX);
+        }
+        assert!(jobs.find("0000000000000000").is_none());
+        assert!(jobs.find("000000000000000a").is_some());
     }
 }

@@ -6,7 +6,7 @@
 //! refused name, time or version.
 
 use crate::mining::difficulty::{Difficulty, Target};
-use crate::mining::duplicates::Seen;
+use crate::mining::duplicates::{Remembered, Seen, WhenFull};
 use crate::mining::epochs::Epochs;
 use crate::mining::error::StratumError;
 use crate::mining::submission::Solved;
@@ -49,6 +49,8 @@ pub enum Verdict {
     Stale,
     /// The same header was judged before.
     Duplicate,
+    /// Valid, but the job has had too many submissions.
+    JobFull,
     /// The hash does not meet the required difficulty.
     LowDifficulty {
         /// Difficulty of the hash.
@@ -56,6 +58,11 @@ pub enum Verdict {
         /// Difficulty that was required.
         required: Difficulty,
     },
+}
+
+impl Judgement {
+    /// Judgement of a header that was judged before.
+    pub(crate) const DUPLICATE: Self = Self { verdict: Verdict::Duplicate, credit: None, is_solution: false };
 }
 
 impl Verdict {
@@ -68,6 +75,7 @@ impl Verdict {
             Verdict::Accepted => Ok(()),
             Verdict::Stale => Err(StratumError::Stale(job())),
             Verdict::Duplicate => Err(StratumError::Duplicate),
+            Verdict::JobFull => Err(StratumError::JobFull(job())),
             Verdict::LowDifficulty { achieved, required } => {
                 Err(StratumError::LowDifficulty { achieved: format!("{achieved:.6}"), required: required.to_string() })
             }
@@ -78,10 +86,16 @@ impl Verdict {
 /// Judges a header. Only valid ones are added to `seen`, so that noise cannot evict them.
 pub fn judge(solved: &Solved, basis: &Basis, seen: &mut impl Seen) -> Judgement {
     let is_solution = basis.solution_target.is_met_by(&solved.pow_hash);
-    let is_new =
-        if is_solution || basis.credited.is_some() { seen.remember(&solved.hash) } else { !seen.knows(&solved.hash) };
-    if !is_new {
-        return Judgement { verdict: Verdict::Duplicate, credit: None, is_solution: false };
+    let remembered = match basis.credited {
+        _ if is_solution => seen.remember(&solved.hash, WhenFull::Replace),
+        Some(_) => seen.remember(&solved.hash, WhenFull::Refuse),
+        None if seen.knows(&solved.hash) => Remembered::Known,
+        None => Remembered::New,
+    };
+    match remembered {
+        Remembered::New => {}
+        Remembered::Known => return Judgement::DUPLICATE,
+        Remembered::NoRoom => return Judgement { verdict: Verdict::JobFull, credit: None, is_solution: false },
     }
     let achieved = Target::from_le_bytes(solved.pow_hash).difficulty();
     let Some(difficulty) = basis.credited else {
@@ -97,7 +111,8 @@ pub fn judge(solved: &Solved, basis: &Basis, seen: &mut impl Seen) -> Judgement 
 
 /// Returns a header that was refused for a reason other than its hash, if it is a solution and was not seen before.
 pub fn salvage(solved: Solved, solution_target: Target, seen: &mut impl Seen) -> Option<Solved> {
-    (solution_target.is_met_by(&solved.pow_hash) && seen.remember(&solved.hash)).then_some(solved)
+    let is_solution = solution_target.is_met_by(&solved.pow_hash);
+    (is_solution && seen.remember(&solved.hash, WhenFull::Replace) == Remembered::New).then_some(solved)
 }
 
 #[cfg(test)]
@@ -161,6 +176,21 @@ mod tests {
         assert_eq!(salvage(solved(7), target(10), &mut seen), Some(solved(7)));
         assert_eq!(salvage(solved(7), target(10), &mut seen), None);
         assert_eq!(salvage(solved(11), target(10), &mut seen), None, "it is none");
+    }
+
+    #[test]
+    fn a_job_that_takes_no_more_still_gives_its_solutions() {
+        let mut seen = Duplicates::default();
+        let mut random = fastrand::Rng::with_seed(7);
+        let mut judged = |hash_end: u8| {
+            let mut hash = [0; 32];
+            hash[..8].copy_from_slice(&random.u64(..).to_le_bytes());
+            hash[28] = hash_end;
+            judge(&Solved { header: [0; 80], hash, pow_hash: hash }, &basis(true), &mut seen)
+        };
+        let full = (0..1_000_000).map(|_| judged(20)).find(|judgement| judgement.verdict != Verdict::Accepted).unwrap();
+        assert_eq!((full.verdict, full.credit, full.is_solution), (Verdict::JobFull, None, false));
+        assert!((0..1000).all(|_| judged(9).is_solution));
     }
 
     #[test]

@@ -4,16 +4,21 @@
 //! before: jobs, submissions for them and difficulty are kept for some minutes. Any other miner that reconnects with
 //! the same name and user agent starts at the difficulty that it had settled at within the last hour; that spares the
 //! node a flood when a whole farm reconnects.
+//!
+//! Each [`Source`] that fills this memory pushes out its own state first.
 
 use parking_lot::Mutex;
-use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasher, RandomState};
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::mining::difficulty::Difficulty;
 use crate::mining::extranonce::Lease;
+use crate::mining::fair_map::FairMap;
 use crate::mining::jobs::Jobs;
+use crate::mining::pow_budget::PowBudget;
+use crate::mining::source::Source;
 
 /// Time for which a session can be resumed: the lifetime of a job.
 pub const SESSION_LIFE: Duration = crate::mining::job::JOB_LIFE;
@@ -30,6 +35,9 @@ pub const DIFFICULTY_LIFE: Duration = Duration::from_secs(3600);
 /// Maximum number of settled difficulties remembered.
 pub const DIFFICULTIES_MAX: usize = 64 * 1024;
 
+/// Weight of a session in [`FairMap`], in submissions remembered.
+const SESSION_WEIGHT: usize = 64;
+
 /// State of an ended session.
 #[derive(Debug)]
 pub(crate) struct Past<T> {
@@ -38,6 +46,8 @@ pub(crate) struct Past<T> {
     pub(crate) payee: Arc<str>,
     pub(crate) jobs: Jobs<T>,
     pub(crate) difficulty: Option<Difficulty>,
+    /// Network of the miner, if it is known.
+    pub(crate) source: Option<Source>,
 }
 
 /// Memory shared by all connections of a server.
@@ -45,27 +55,42 @@ pub(crate) struct Past<T> {
 pub struct Memory<T> {
     state: Mutex<State<T>>,
     hasher: RandomState,
+    pow_budget: PowBudget,
 }
 
 #[derive(Debug)]
 struct State<T> {
-    sessions: HashMap<u64, (Instant, Past<T>)>,
-    /// Time of each entry, oldest first. Includes entries that were taken since.
-    order: VecDeque<(Instant, u64)>,
-    duplicates: usize,
-    /// By hash of name and user agent.
-    difficulties: HashMap<u64, (Difficulty, Instant)>,
+    sessions: FairMap<u64, (Instant, Past<T>)>,
+    /// By hash of source, name and user agent.
+    difficulties: FairMap<u64, (Difficulty, Instant)>,
 }
 
 impl<T> Default for Memory<T> {
     fn default() -> Self {
-        let state =
-            State { sessions: HashMap::new(), order: VecDeque::new(), duplicates: 0, difficulties: HashMap::new() };
-        Self { state: Mutex::new(state), hasher: RandomState::new() }
+        Self::new(true)
     }
 }
 
 impl<T> Memory<T> {
+    /// Creates an empty memory; with `exempts_loopback`, sessions from this machine have no budget of their own.
+    pub fn new(exempts_loopback: bool) -> Self {
+        Self {
+            state: Mutex::new(State { sessions: FairMap::default(), difficulties: FairMap::default() }),
+            hasher: RandomState::new(),
+            pow_budget: PowBudget::new(exempts_loopback),
+        }
+    }
+
+    /// Returns the id of the session with this seed: no stranger can guess it, and resume a session that is not his.
+    pub(crate) fn session_id(&self, seed: u64) -> u64 {
+        self.hasher.hash_one(seed)
+    }
+
+    /// Budgets for proof of work where it is costly.
+    pub(crate) fn pow_budget(&self) -> &PowBudget {
+        &self.pow_budget
+    }
+
     /// Number of resumable sessions.
     pub fn len(&self) -> usize {
         self.state.lock().sessions.len()
@@ -79,17 +104,14 @@ impl<T> Memory<T> {
     /// Remembers a session that has ended.
     pub(crate) fn keep(&self, session: u64, past: Past<T>, now: Instant) {
         let forgotten = {
-            let mut state = self.state.lock();
-            state.duplicates += past.jobs.remembered();
-            state.order.push_back((now, session));
-            let mut forgotten = vec![state.sessions.insert(session, (now, past)).map(|(_, past)| past)];
-            while let Some((since, oldest)) = state.order.front().copied()
-                && (now.saturating_duration_since(since) > SESSION_LIFE
-                    || state.order.len() > SESSIONS_MAX
-                    || state.duplicates > DUPLICATES_SUM_MAX)
+            let sessions = &mut self.state.lock().sessions;
+            let mut forgotten = sessions.expire(|(since, _)| now.saturating_duration_since(*since) > SESSION_LIFE);
+            let weight = SESSION_WEIGHT + past.jobs.remembered();
+            sessions.insert(holder(past.source), session, (now, past), weight);
+            while sessions.len() > SESSIONS_MAX
+                || sessions.weight() - SESSION_WEIGHT * sessions.len() > DUPLICATES_SUM_MAX
             {
-                state.order.pop_front();
-                forgotten.push(state.remove(oldest));
+                forgotten.extend(sessions.evict());
             }
             forgotten
         };
@@ -99,41 +121,44 @@ impl<T> Memory<T> {
 
     /// Takes the session with the id `session`; each can be taken once.
     pub(crate) fn take(&self, session: u64, now: Instant) -> Option<Past<T>> {
-        let mut state = self.state.lock();
-        let since = state.sessions.get(&session)?.0;
+        let sessions = &mut self.state.lock().sessions;
+        let since = sessions.get(&session)?.0;
         if now.saturating_duration_since(since) > SESSION_LIFE {
             return None;
         }
-        state.remove(session)
+        sessions.remove(&session).map(|(_, past)| past)
     }
 
-    /// Remembers the settled difficulty of the worker `name` on such a device.
-    pub(crate) fn keep_difficulty(&self, name: &str, user_agent: &str, difficulty: Difficulty, now: Instant) {
-        let key = self.hasher.hash_one((name, user_agent));
-        let mut state = self.state.lock();
-        if state.difficulties.len() >= DIFFICULTIES_MAX && !state.difficulties.contains_key(&key) {
-            state.difficulties.retain(|_, (_, since)| now.saturating_duration_since(*since) <= DIFFICULTY_LIFE);
-            if state.difficulties.len() >= DIFFICULTIES_MAX {
-                return;
-            }
+    /// Remembers the settled difficulty of `miner`.
+    pub(crate) fn keep_difficulty(&self, miner: Settled<'_>, difficulty: Difficulty, now: Instant) {
+        let key = self.hasher.hash_one(miner);
+        let difficulties = &mut self.state.lock().difficulties;
+        difficulties.expire(|(_, since)| now.saturating_duration_since(*since) > DIFFICULTY_LIFE);
+        difficulties.insert(holder(miner.source), key, (difficulty, now), 1);
+        while difficulties.len() > DIFFICULTIES_MAX {
+            difficulties.evict();
         }
-        state.difficulties.insert(key, (difficulty, now));
     }
 
-    /// Returns the settled difficulty of the worker `name` on such a device.
-    pub(crate) fn difficulty(&self, name: &str, user_agent: &str, now: Instant) -> Option<Difficulty> {
-        let key = self.hasher.hash_one((name, user_agent));
+    /// Returns the settled difficulty of `miner`.
+    pub(crate) fn difficulty(&self, miner: Settled<'_>, now: Instant) -> Option<Difficulty> {
+        let key = self.hasher.hash_one(miner);
         let (difficulty, since) = *self.state.lock().difficulties.get(&key)?;
         (now.saturating_duration_since(since) <= DIFFICULTY_LIFE).then_some(difficulty)
     }
 }
 
-impl<T> State<T> {
-    fn remove(&mut self, session: u64) -> Option<Past<T>> {
-        let (_, past) = self.sessions.remove(&session)?;
-        self.duplicates -= past.jobs.remembered();
-        Some(past)
-    }
+/// Miner whose difficulty is remembered: others of its name elsewhere have no part in it.
+#[derive(Debug, Clone, Copy, Hash)]
+pub(crate) struct Settled<'a> {
+    pub(crate) source: Option<Source>,
+    pub(crate) name: &'a str,
+    pub(crate) user_agent: &'a str,
+}
+
+/// Sessions of unknown networks are those of one.
+fn holder(source: Option<Source>) -> Source {
+    source.unwrap_or_else(|| Source::of(IpAddr::from(Ipv4Addr::UNSPECIFIED)))
 }
 
 #[cfg(test)]
@@ -142,7 +167,15 @@ mod tests {
     use crate::mining::extranonce::Extranonces;
 
     fn past(pool: &Extranonces) -> Past<()> {
-        Past { extranonce1: pool.lease().unwrap(), payee: "alice".into(), jobs: Jobs::new(), difficulty: None }
+        past_of(pool, None)
+    }
+
+    fn past_of(pool: &Extranonces, source: Option<Source>) -> Past<()> {
+        Past { extranonce1: pool.lease().unwrap(), payee: "alice".into(), jobs: Jobs::new(), difficulty: None, source }
+    }
+
+    fn source(number: u8) -> Option<Source> {
+        Some(Source::of([192, 0, number, 1].into()))
     }
 
     #[test]
@@ -169,12 +202,32 @@ mod tests {
     }
 
     #[test]
-    fn a_settled_difficulty_is_remembered_for_an_hour_by_name_and_device() {
+    fn a_stranger_that_comes_and_goes_pushes_out_no_session_and_no_difficulty_but_its_own() {
+        let (pool, memory, now) = (Extranonces::starting_at(1), Memory::default(), Instant::now());
+        let difficulty = Difficulty::new(5.0).unwrap();
+        let alice = Settled { source: source(1), name: "alice", user_agent: "bitaxe" };
+        memory.keep(7, past_of(&pool, source(1)), now);
+        memory.keep_difficulty(alice, difficulty, now);
+        for number in 0..2 * DIFFICULTIES_MAX {
+            memory.keep(1000 + number as u64, past_of(&pool, source(2)), now);
+            let name = number.to_string();
+            memory.keep_difficulty(Settled { source: source(2), name: &name, user_agent: "" }, difficulty, now);
+        }
+        assert_eq!(memory.len(), SESSIONS_MAX);
+        assert_eq!(memory.state.lock().difficulties.len(), DIFFICULTIES_MAX);
+        assert!(memory.take(7, now).is_some());
+        assert_eq!(memory.difficulty(alice, now), Some(difficulty));
+    }
+
+    #[test]
+    fn a_settled_difficulty_is_remembered_for_an_hour_by_network_name_and_device() {
         let (memory, now) = (Memory::<()>::default(), Instant::now());
         let difficulty = Difficulty::new(5.0).unwrap();
-        memory.keep_difficulty("alice", "bitaxe", difficulty, now);
-        assert_eq!(memory.difficulty("alice", "bitaxe", now), Some(difficulty));
-        assert_eq!(memory.difficulty("alice", "cgminer", now), None);
-        assert_eq!(memory.difficulty("alice", "bitaxe", now + DIFFICULTY_LIFE + Duration::from_secs(1)), None);
+        let bitaxe = Settled { source: source(1), name: "alice", user_agent: "bitaxe" };
+        memory.keep_difficulty(bitaxe, difficulty, now);
+        assert_eq!(memory.difficulty(bitaxe, now), Some(difficulty));
+        assert_eq!(memory.difficulty(Settled { user_agent: "cgminer", ..bitaxe }, now), None);
+        assert_eq!(memory.difficulty(Settled { source: source(2), ..bitaxe }, now), None);
+        assert_eq!(memory.difficulty(bitaxe, now + DIFFICULTY_LIFE + Duration::from_secs(1)), None);
     }
 }

@@ -13,6 +13,7 @@ pub mod jobs;
 pub mod judge;
 pub mod memory;
 pub mod midstate;
+pub mod pow_budget;
 pub mod solution;
 pub mod source;
 pub mod submission;

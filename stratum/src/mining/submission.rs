@@ -2,7 +2,7 @@
 
 use crate::mining::error::StratumError;
 use crate::mining::extranonce::{EXTRANONCE1_SIZE, EXTRANONCE2_SIZE};
-use crate::mining::job::{Job, LastRoot, PowFunction, sha256d};
+use crate::mining::job::{Job, LastRoot};
 use crate::mining::midstate::double_sha256_of_header;
 use crate::mining::version_rolling;
 
@@ -23,6 +23,15 @@ pub struct Submission {
     pub nonce: u32,
     /// Rolled version bits, if sent.
     pub version_bits: Option<u32>,
+}
+
+/// Header of a submission, before its proof of work is computed: enough to see whether it was judged before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Candidate {
+    /// Serialised header.
+    pub header: [u8; 80],
+    /// Block hash: `sha256d` on every coin.
+    pub hash: [u8; 32],
 }
 
 /// Header of a submission, with its hashes.
@@ -66,12 +75,11 @@ impl Submission {
         })
     }
 
-    /// Returns the header that this stands for, unless it cannot be a block: times that no node would accept, and
-    /// version bits outside `mask` (zero without version rolling). `now` is in seconds since 1970, `last` is the cache
-    /// of the connection.
+    /// Returns the header that this stands for, with its proof of work; arguments and errors as of
+    /// [`Self::candidate`].
     ///
     /// # Errors
-    /// [`StratumError::TimeRange`] and [`StratumError::VersionBits`].
+    /// The header cannot be a block.
     pub fn solve<T>(
         &self,
         job: &Job<T>,
@@ -80,38 +88,57 @@ impl Submission {
         now: u32,
         last: &mut LastRoot,
     ) -> Result<Solved, StratumError> {
+        self.candidate(job, extranonce1, mask, now, last).map(|candidate| candidate.solve(job))
+    }
+
+    /// Returns the header that this stands for, unless it cannot be a block: times that no node would accept, and
+    /// version bits outside `mask` (zero without version rolling). `now` is in seconds since 1970, `last` is the cache
+    /// of the connection.
+    ///
+    /// # Errors
+    /// [`StratumError::TimeRange`] and [`StratumError::VersionBits`].
+    pub fn candidate<T>(
+        &self,
+        job: &Job<T>,
+        extranonce1: [u8; EXTRANONCE1_SIZE],
+        mask: u32,
+        now: u32,
+        last: &mut LastRoot,
+    ) -> Result<Candidate, StratumError> {
         check_time(job, self.time, now)?;
         let version = match self.version_bits {
             Some(bits) => version_rolling::apply(job.version, mask, bits)?,
             None => job.version,
         };
-        Ok(self.hash(job, extranonce1, version, last))
+        Ok(self.header(job, extranonce1, version, last))
     }
 
-    /// Returns the solution, if any, in a submission that [`Self::solve`] or another check refused: no block is lost to
-    /// a time later than our clock allows, or to version bits outside the mask. Bits that were not negotiated may be
-    /// meant as bits or as the whole version, so both are tried.
-    pub fn solution_although_refused<T>(
+    /// Returns the headers that a submission may stand for although [`Self::candidate`] or another check refused it: no
+    /// block is lost to a time later than our clock allows, or to version bits outside the mask. Bits that were not
+    /// negotiated may be meant as bits or as the whole version, so both are tried.
+    pub fn candidates_although_refused<T>(
         &self,
         job: &Job<T>,
         extranonce1: [u8; EXTRANONCE1_SIZE],
         last: &mut LastRoot,
-    ) -> Option<Solved> {
+    ) -> [Option<Candidate>; 2] {
         if !can_be_block(job, self.time) {
-            return None;
+            return [None; 2];
         }
         let with_bits = job.version | self.version_bits.unwrap_or(0);
         let whole = self.version_bits.filter(|whole| *whole != with_bits);
-        [Some(with_bits), whole]
-            .into_iter()
-            .flatten()
-            .map(|version| self.hash(job, extranonce1, version, last))
-            .find(|solved| job.solution_target.is_met_by(&solved.pow_hash))
+        [Some(with_bits), whole].map(|version| version.map(|version| self.header(job, extranonce1, version, last)))
     }
 
-    fn hash<T>(&self, job: &Job<T>, extranonce1: [u8; EXTRANONCE1_SIZE], version: u32, last: &mut LastRoot) -> Solved {
+    fn header<T>(
+        &self,
+        job: &Job<T>,
+        extranonce1: [u8; EXTRANONCE1_SIZE],
+        version: u32,
+        last: &mut LastRoot,
+    ) -> Candidate {
         let root = last.of(job, &self.extranonces(extranonce1));
-        Solved::of(job.header(version, &root, self.time, self.nonce), job)
+        Candidate::of(job.header(version, &root, self.time, self.nonce))
     }
 
     /// Concatenates the bytes between the coinbase's head and tail.
@@ -123,13 +150,18 @@ impl Submission {
     }
 }
 
-impl Solved {
-    /// Hashes `header`.
-    pub(crate) fn of<T>(header: [u8; 80], job: &Job<T>) -> Self {
-        let hash = double_sha256_of_header(&header);
+impl Candidate {
+    /// Identifies `header`.
+    pub(crate) fn of(header: [u8; 80]) -> Self {
+        Self { header, hash: double_sha256_of_header(&header) }
+    }
+
+    /// Computes its proof of work.
+    pub(crate) fn solve<T>(self, job: &Job<T>) -> Solved {
+        let Self { header, hash } = self;
         // Not hashed twice where the coin's proof-of-work function is the same.
-        let pow_hash = if std::ptr::fn_addr_eq(job.pow, sha256d as PowFunction) { hash } else { (job.pow)(&header) };
-        Self { header, hash, pow_hash }
+        let pow_hash = if job.has_costly_pow() { (job.pow)(&header) } else { hash };
+        Solved { header, hash, pow_hash }
     }
 }
 

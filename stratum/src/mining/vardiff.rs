@@ -174,6 +174,16 @@ impl Vardiff {
         self.current = clamp(difficulty, self.min, self.max);
     }
 
+    /// Brings `difficulty` within the bounds.
+    pub fn bounded(&self, difficulty: Difficulty) -> Difficulty {
+        clamp(difficulty, self.min, self.max)
+    }
+
+    /// Maximum difficulty.
+    pub fn hardest(&self) -> Difficulty {
+        self.max
+    }
+
     /// Raises the minimum (BIP 310's `minimum-difficulty`), within the bounds.
     pub fn raise_min(&mut self, min: Difficulty) {
         self.min = clamp(min, self.min, self.max);

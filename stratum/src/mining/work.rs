@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use crate::mining::difficulty::Difficulty;
 use crate::mining::epochs::Epochs;
-use crate::mining::job::Offer;
+use crate::mining::job::{Offer, Unannounced};
 
 /// Snapshot of the work to mine. Pure: answers depend on the snapshot and the arguments alone.
 pub trait Work: Send + Sync + 'static {
@@ -28,6 +28,21 @@ pub trait Work: Send + Sync + 'static {
     /// # Errors
     /// The reason why there is no job.
     fn offer(&self, payout: &Self::Payout, generation: u32, draw: u32) -> Result<Offer<Self::Ticket>, Refusal>;
+
+    /// Returns a job that pays `payout`, for a miner that polls: nothing is rendered that only announcing needs. Callers
+    /// share it, and give each miner an extranonce1 of its own.
+    ///
+    /// # Errors
+    /// As [`Self::offer`].
+    fn job(&self, payout: &Self::Payout, draw: u32) -> Result<Unannounced<Self::Ticket>, Refusal> {
+        self.offer(payout, 0, draw).map(Unannounced::from)
+    }
+
+    /// Memory that `ticket` takes beside its own size, in bytes.
+    fn ticket_memory(&self, ticket: &Self::Ticket) -> usize {
+        let _ = ticket;
+        0
+    }
 
     /// Transactions of a job except the coinbase, as a JSON list of hex for `mining.get_transactions`: rendered once
     /// and shared. `None` if they are not available.

@@ -4,6 +4,7 @@ use crate::mining::device;
 use crate::mining::difficulty::Difficulty;
 use crate::mining::error::StratumError;
 use crate::mining::extranonce::EXTRANONCE2_SIZE;
+use crate::mining::memory::Settled;
 use crate::mining::solution::Now;
 use crate::mining::submission::shown;
 use crate::mining::tally::Tally;
@@ -92,8 +93,11 @@ impl<W: Work> Session<W> {
             self.jobs.disown();
         }
         self.credited = now.instant;
-        let known =
-            self.start.or_else(|| self.memory.difficulty(&self.workers[0].worker.name, &self.user_agent, now.instant));
+        let known = self.start.or_else(|| {
+            let name = &self.workers[0].worker.name;
+            let miner = Settled { source: self.source, name, user_agent: &self.user_agent };
+            self.memory.difficulty(miner, now.instant)
+        });
         let of_kind = self.device.start.filter(|_| self.config.known_devices).and_then(Difficulty::new);
         let slowest = Difficulty::new(self.device.slowest).filter(|_| self.config.known_devices);
         match known {

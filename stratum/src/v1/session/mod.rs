@@ -14,6 +14,7 @@ pub use event::{Disconnect, Event, JobTooBig};
 
 use bytes::Bytes;
 use std::collections::VecDeque;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -23,8 +24,10 @@ use crate::mining::epochs::Epochs;
 use crate::mining::extranonce::Lease;
 use crate::mining::job::LastRoot;
 use crate::mining::jobs::Jobs;
-use crate::mining::memory::{Memory, Past};
+use crate::mining::memory::{Memory, Past, Settled};
+use crate::mining::pow_budget::Earned;
 use crate::mining::solution::Now;
+use crate::mining::source::Source;
 use crate::mining::submission::Submission;
 use crate::mining::tally::{Client, Protocol, Writer};
 use crate::mining::vardiff::Vardiff;
@@ -78,6 +81,10 @@ pub struct Session<W: Work> {
     config: Arc<Config>,
     memory: Arc<Memory<W::Ticket>>,
     extranonce1: Lease,
+    /// Network of the miner, among which budgets are shared out; `None` for no such limits.
+    source: Option<Source>,
+    /// Costly hashes that the miner has earned.
+    earned: Earned,
     /// Id that the miner may quote to resume this session.
     name: u64,
     /// Payee of the jobs left by an earlier session.
@@ -128,8 +135,8 @@ pub struct Session<W: Work> {
 }
 
 impl<W: Work> Session<W> {
-    /// Creates the session of a new connection. `seed` is for the draws passed to [`Work::offer`] and the session's id;
-    /// `memory` is shared by all sessions of a server.
+    /// Creates the session of a new connection. `seed` is for the draws passed to [`Work::offer`] and the session's id,
+    /// so each session needs another; `memory` is shared by all sessions of a server.
     pub fn new(
         config: Arc<Config>,
         memory: Arc<Memory<W::Ticket>>,
@@ -138,7 +145,8 @@ impl<W: Work> Session<W> {
         seed: u64,
         now: Now,
     ) -> Self {
-        let mut random = fastrand::Rng::with_seed(seed);
+        let random = fastrand::Rng::with_seed(seed);
+        let name = memory.session_id(seed);
         Self {
             vardiff: Vardiff::new(config.vardiff, now.instant),
             patience: Patience::new(&config, now.instant),
@@ -146,7 +154,9 @@ impl<W: Work> Session<W> {
             config,
             memory,
             extranonce1,
-            name: random.u64(..),
+            source: None,
+            earned: Earned::default(),
+            name,
             resumed: None,
             work,
             told: None,
@@ -181,19 +191,33 @@ impl<W: Work> Session<W> {
         }
     }
 
+    /// Limits what the session may cost by the network of its miner's `address`: submissions that are worth nothing where
+    /// proof of work is costly, and what is remembered of it after its end.
+    #[must_use]
+    pub fn with_address(self, address: IpAddr) -> Self {
+        Self { source: Some(Source::of(address)), ..self }
+    }
+
     /// Ends the session and remembers the state with which the miner can resume it.
     pub fn close(self, now: Now) {
         let difficulty = self.vardiff.settled();
         if let (Some(worker), Some(difficulty)) = (self.workers.first(), difficulty) {
-            self.memory.keep_difficulty(&worker.worker.name, &self.user_agent, difficulty, now.instant);
+            let name = &worker.worker.name;
+            let miner = Settled { source: self.source, name, user_agent: &self.user_agent };
+            self.memory.keep_difficulty(miner, difficulty, now.instant);
         }
         if self.has_jobs() {
-            let Self { extranonce1, resumed, payee, jobs, .. } = self;
+            let Self { extranonce1, resumed, payee, jobs, source, .. } = self;
             // Jobs of an earlier session that this one never took over still pay the same payee.
             let payee = resumed.unwrap_or(payee);
-            let past = Past { extranonce1, payee, jobs: jobs.into_resumable(), difficulty };
+            let past = Past { extranonce1, payee, jobs: jobs.into_resumable(), difficulty, source };
             self.memory.keep(self.name, past, now.instant);
         }
+    }
+
+    /// Id that the miner may quote to resume this session.
+    pub fn id(&self) -> u64 {
+        self.name
     }
 
     /// True if there is a job that a submission may be for.

@@ -1,12 +1,13 @@
 //! Submissions: judged by their jobs, answered, credited to workers, passed on if they are solutions.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use crate::mining::duplicates::Seen;
 use crate::mining::error::StratumError;
 use crate::mining::judge::{self, Basis, Judgement};
 use crate::mining::solution::{Now, Solution};
-use crate::mining::submission::{Solved, Submission, shown};
+use crate::mining::submission::{Candidate, Solved, Submission, shown};
 use crate::mining::version_rolling;
 use crate::mining::work::Work;
 use crate::v1::message::Id;
@@ -78,19 +79,21 @@ impl<W: Work> Session<W> {
             mask = version_rolling::VERSION_MASK & self.config.version_mask;
         }
         let extranonce1 = handed_out.extranonce1;
-        let solved = submission.solve(&handed_out.job, extranonce1, mask, now.unix, &mut self.last_root);
-        let (worker, solved) = match (worker, solved) {
-            (Ok(worker), Ok(solved)) if !handed_out.pays_other => (worker, solved),
-            (worker, solved) => {
+        let candidate = submission.candidate(&handed_out.job, extranonce1, mask, now.unix, &mut self.last_root);
+        let (worker, candidate) = match (worker, candidate) {
+            (Ok(worker), Ok(candidate)) if !handed_out.pays_other => (worker, candidate),
+            (worker, candidate) => {
                 let pays_other = handed_out.pays_other;
                 self.pass_on_refused(index, &submission, now.instant);
                 worker?;
                 if !pays_other {
-                    solved?;
+                    candidate?;
                 }
                 return Err(StratumError::JobNotFound(shown(job)));
             }
         };
+        let Some(solved) = self.prove(index, candidate, now.instant)? else { return Ok(Judgement::DUPLICATE) };
+        let handed_out = self.jobs.at(index);
         let basis = Basis {
             solution_target: handed_out.job.solution_target,
             required: handed_out.difficulty,
@@ -105,13 +108,44 @@ impl<W: Work> Session<W> {
             let worker = self.workers[worker].worker.name.clone();
             self.pass_on(index, solved, extranonces, worker, now.instant);
         }
+        if judgement.credit.is_some() || judgement.is_solution {
+            self.reward(index);
+        }
         if let Some(credit) = &judgement.credit {
             self.workers[worker].account.credit(credit, now.instant);
             self.vardiff.record(credit.difficulty, now.instant);
             self.patience.restore();
             self.credited = now.instant;
+            if self.jobs.needs_next(index) {
+                self.refresh = Duration::ZERO;
+            }
         }
         Ok(judgement)
+    }
+
+    /// Computes the proof of work of a submission for the job at `index`; `None` if it was judged before. Where proof of
+    /// work is costly, it is computed only for what was not, and only if the miner or its source can pay for it.
+    fn prove(&mut self, index: usize, candidate: Candidate, now: Instant) -> Result<Option<Solved>, StratumError> {
+        if self.jobs.at(index).job.has_costly_pow() {
+            if self.jobs.seen(index).knows(&candidate.hash) {
+                return Ok(None);
+            }
+            if let Some(source) = self.source
+                && !self.memory.pow_budget().pay(&mut self.earned, source, now)
+            {
+                return Err(StratumError::Worthless);
+            }
+        }
+        Ok(Some(candidate.solve(&self.jobs.at(index).job)))
+    }
+
+    /// Rewards the miner for a submission for the job at `index` that was worth its proof of work.
+    fn reward(&mut self, index: usize) {
+        if let Some(source) = self.source
+            && self.jobs.at(index).job.has_costly_pow()
+        {
+            self.memory.pow_budget().reward(&mut self.earned, source);
+        }
     }
 
     fn pass_on(&mut self, index: usize, solved: Solved, extranonces: [u8; 8], worker: Arc<str>, judged: Instant) {
@@ -122,11 +156,14 @@ impl<W: Work> Session<W> {
     /// Passes on a solution of the job at `index` that was refused for a reason other than its hash.
     fn pass_on_refused(&mut self, index: usize, submission: &Submission, judged: Instant) {
         let handed_out = self.jobs.at(index);
-        let extranonce1 = handed_out.extranonce1;
-        let solved = submission.solution_although_refused(&handed_out.job, extranonce1, &mut self.last_root);
-        let target = handed_out.job.solution_target;
-        let salvaged = solved.and_then(|solved| judge::salvage(solved, target, &mut self.jobs.seen(index)));
+        let (extranonce1, target) = (handed_out.extranonce1, handed_out.job.solution_target);
+        let candidates = submission.candidates_although_refused(&handed_out.job, extranonce1, &mut self.last_root);
+        let salvaged = candidates.into_iter().flatten().find_map(|candidate| {
+            let solved = self.prove(index, candidate, judged).ok()??;
+            judge::salvage(solved, target, &mut self.jobs.seen(index))
+        });
         let Some(solved) = salvaged else { return };
+        self.reward(index);
         let extranonces = submission.extranonces(extranonce1);
         // Never a refused name: its content is unchecked.
         let worker = match self.workers.first() {

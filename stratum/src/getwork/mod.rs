@@ -1,0 +1,291 @@
+//! Server for miners that poll with `getwork`, Bitcoin's protocol before Stratum.
+//!
+//! A polling miner has no connection to keep state for. So one [`GetworkServer`] serves all of them: every answer has a
+//! coinbase of its own, the job of a submission is found by its merkle root, and difficulty is kept per worker name of
+//! each network. Like a session it does no I/O and reads no clock; it holds its lock for microseconds.
+//!
+//! Strangers fill its tables: whatever a network asks for, it pushes out answers and names of its own
+//! ([`FairMap`](crate::mining::fair_map::FairMap)), never those of others that hold less.
+
+mod answers;
+mod data;
+mod miners;
+
+pub use answers::{ANSWERS_BYTES_MAX, ANSWERS_MAX};
+pub use data::DATA_BYTES;
+pub use miners::{MINERS_MAX, NEWCOMERS_MIN};
+
+use parking_lot::Mutex;
+use std::sync::Arc;
+use std::time::Instant;
+
+use crate::mining::difficulty::Difficulty;
+use crate::mining::epochs::Epochs;
+use crate::mining::error::StratumError;
+use crate::mining::extranonce::{Extranonces, Lease};
+use crate::mining::job::Unannounced;
+use crate::mining::judge::{self, Basis, Judgement};
+use crate::mining::pow_budget::{Earned, PowBudget};
+use crate::mining::solution::{Now, Solution};
+use crate::mining::source::Source;
+use crate::mining::submission::{Candidate, Solved, TIME_ROLL_MAX_S};
+use crate::mining::tally::{Credit, Tallies};
+use crate::mining::vardiff;
+use crate::mining::work::{Refusal, Work};
+use answers::{Answer, Answers};
+use data::{header_of, render, root_of};
+use miners::Miners;
+
+/// A request for work.
+#[derive(Debug, Clone, Copy)]
+pub struct Ask<'a> {
+    /// User name, as in `mining.authorize`.
+    pub name: &'a str,
+    /// The password.
+    pub password: &'a str,
+    /// Network that it comes from.
+    pub source: Source,
+    /// Random number for deciding on an operator's fee.
+    pub draw: u32,
+    /// Easiest difficulty that the device can report: hardware drops hashes that do not meet difficulty 1.
+    pub easiest: Option<Difficulty>,
+}
+
+/// Answer to a request, before hex encoding.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Handed {
+    /// Padded header, with the bytes of each four-byte word reversed.
+    pub data: [u8; DATA_BYTES],
+    /// SHA-256 state after the header's first 64 bytes, with the bytes of each word reversed.
+    pub midstate: [u8; 32],
+    /// Greatest hash accepted, lowest byte first.
+    pub target: [u8; 32],
+}
+
+/// Result of a submission.
+#[derive(Debug)]
+pub struct Judged<T> {
+    /// The answer to it.
+    pub verdict: Result<(), StratumError>,
+    /// Solution of the job, if it is one: to be passed on before the submission is answered.
+    pub solution: Option<Solution<T>>,
+    /// Credit added to the worker's account.
+    pub credit: Option<Credit>,
+}
+
+impl<T> Judged<T> {
+    fn refused(error: StratumError) -> Self {
+        Self { verdict: Err(error), solution: None, credit: None }
+    }
+}
+
+/// Hands out work to polling miners and judges their submissions.
+#[derive(Debug)]
+pub struct GetworkServer<W: Work> {
+    extranonces: Extranonces,
+    pow_budget: PowBudget,
+    state: Mutex<State<W::Ticket>>,
+}
+
+#[derive(Debug)]
+struct State<T> {
+    /// First half of the coinbase's free bytes; the second half is a counter of answers.
+    extranonce1: Lease,
+    count: u32,
+    answers: Answers<T>,
+    miners: Miners,
+    /// Newest epochs seen, for use while there is no work.
+    newest: Epochs,
+}
+
+/// A submission that is worth its proof of work.
+struct Worthy<T> {
+    answer: Arc<Answer<T>>,
+    candidate: Candidate,
+    /// Reason for refusing it unless it is a solution.
+    refusal: Option<StratumError>,
+}
+
+impl<W: Work> GetworkServer<W> {
+    /// Creates a server with an extranonce1 of its own from `extranonces`; `None` if all are in use. New tallies are
+    /// added to `tallies`. With `exempts_loopback`, this machine may submit any number of worthless headers.
+    pub fn new(
+        config: vardiff::Config,
+        extranonces: Extranonces,
+        tallies: Arc<Tallies>,
+        exempts_loopback: bool,
+    ) -> Option<Self> {
+        let state = State {
+            extranonce1: extranonces.lease()?,
+            count: 0,
+            answers: Answers::new(),
+            miners: Miners::new(config, tallies),
+            newest: Epochs::default(),
+        };
+        let pow_budget = PowBudget::new(exempts_loopback);
+        Some(Self { extranonces, pow_budget, state: Mutex::new(state) })
+    }
+
+    /// Returns work from the snapshot `work` for the request `ask`.
+    ///
+    /// # Errors
+    /// The reason for a refusal, shown to the miner.
+    pub fn hand_out(&self, work: &W, ask: Ask<'_>, now: Now) -> Result<Handed, Refusal> {
+        let worker = work.authorize(ask.name, ask.password)?;
+        // Made outside the lock; all polling miners with the same payout share it.
+        let Unannounced { job, is_fee } = work.job(&worker.payout, ask.draw)?;
+        let job_bytes = job.memory() + work.ticket_memory(job.ticket());
+        let mut state = self.state.lock();
+        state.newest = work.epochs();
+        let name = (ask.source, worker.name.clone());
+        let miner = state.miners.see(&name, || worker.payout.to_string().into(), now.instant);
+        let (difficulty, target) = miner.difficulty(worker.difficulty, ask.easiest, job.solution_target(), now.instant);
+        // Shared with all answers to the name.
+        let (worker_name, payee) = (miner.account.tally().worker.clone(), miner.account.tally().payee.clone());
+        let extranonces = state.next_extranonces(&self.extranonces)?;
+        let root = job.merkle_root(&extranonces);
+        // A current time leaves the most room for rolling it.
+        let time = now.unix.clamp(job.time, job.time.saturating_add(TIME_ROLL_MAX_S / 2));
+        let header = job.header(job.version, &root, time, 0);
+        let answer = Answer {
+            job,
+            extranonces,
+            difficulty,
+            target,
+            epochs: work.epochs(),
+            source: ask.source,
+            is_fixed: worker.difficulty.is_some(),
+            worker: worker_name,
+            payee,
+            is_fee,
+            since: now.instant,
+        };
+        state.answers.remember(root, answer, job_bytes);
+        Ok(render(&header, target))
+    }
+
+    /// Judges `data` as submitted from `source`, against the work it was made for; `newest` are the epochs of the current
+    /// work, `None` if there is none. A new solution is returned whatever the verdict.
+    pub fn judge(&self, newest: Option<Epochs>, data: &[u8], source: Source, now: Now) -> Judged<W::Ticket> {
+        let Some(header) = header_of(data) else {
+            let problem = format!("{} bytes of data, not {DATA_BYTES}", data.len());
+            return Judged::refused(StratumError::Parameters(problem));
+        };
+        let Worthy { answer, candidate, refusal } = match self.examine(newest, header, source, now) {
+            Ok(worthy) => worthy,
+            Err(error) => return Judged::refused(error),
+        };
+        // Outside the lock: scrypt takes half a millisecond.
+        let solved = candidate.solve(&answer.job);
+        let mut state = self.state.lock();
+        let judged = match refusal {
+            None => state.settle(&answer, solved, now.instant),
+            Some(error) => state.salvage(&answer, solved, error, now.instant),
+        };
+        if (judged.credit.is_some() || judged.solution.is_some())
+            && answer.job.has_costly_pow()
+            && let Some(miner) = state.miners.get_mut(&(answer.source, answer.worker.clone()))
+        {
+            self.pow_budget.reward(&mut miner.earned, source);
+        }
+        judged
+    }
+
+    /// Checks everything but the proof of work: costly, and not computed for what was judged before, for what is no
+    /// block whatever its hash, or beyond the budget of `source`.
+    fn examine(
+        &self,
+        newest: Option<Epochs>,
+        header: [u8; 80],
+        source: Source,
+        now: Now,
+    ) -> Result<Worthy<W::Ticket>, StratumError> {
+        let root = root_of(&header);
+        let mut state = self.state.lock();
+        state.newest = newest.unwrap_or(state.newest);
+        let answer = state.answers.get(&root, now.instant).cloned();
+        let answer = answer.ok_or_else(|| StratumError::JobNotFound(hex::encode(root)))?;
+        let name = (answer.source, answer.worker.clone());
+        let refusal = answer.check(&header, now.unix).err();
+        let candidate = Candidate::of(header);
+        let is_known = state.answers.with_seen(&root, |seen| seen.contains(&candidate.hash));
+        let can_be_block = refusal.is_none() || answer.can_be_block(&header);
+        let miner = state.miners.get_mut(&name).filter(|_| source == answer.source);
+        let mut nothing = Earned::default();
+        let error = match refusal {
+            Some(error) if is_known || !can_be_block => error,
+            None if is_known => StratumError::Duplicate,
+            refusal => {
+                let is_paid = !answer.job.has_costly_pow() || {
+                    let earned = miner.map_or(&mut nothing, |miner| &mut miner.earned);
+                    self.pow_budget.pay(earned, source, now.instant)
+                };
+                if is_paid {
+                    return Ok(Worthy { answer, candidate, refusal });
+                }
+                refusal.unwrap_or(StratumError::Worthless)
+            }
+        };
+        state.refuse(&answer, &error, now.instant);
+        Err(error)
+    }
+}
+
+impl<T> State<T> {
+    /// Judges a header that is a submission for `answer`.
+    fn settle(&mut self, answer: &Answer<T>, solved: Solved, now: Instant) -> Judged<T> {
+        let basis = Basis {
+            solution_target: answer.job.solution_target(),
+            required: answer.difficulty,
+            credited: answer.target.is_met_by(&solved.pow_hash).then_some(answer.difficulty),
+            epochs: answer.epochs,
+            newest: self.newest,
+            is_fee: answer.is_fee,
+        };
+        let root = root_of(&solved.header);
+        let Judgement { verdict, credit, is_solution } =
+            self.answers.with_seen(&root, |seen| judge::judge(&solved, &basis, seen));
+        let verdict = verdict.answer(|| hex::encode(root));
+        match (&credit, &verdict) {
+            (Some(credit), _) => {
+                let name = (answer.source, answer.worker.clone());
+                let miner = self.miners.prove(&name, &answer.payee, now);
+                if !answer.is_fixed {
+                    miner.vardiff.record(credit.difficulty, now);
+                }
+                miner.account.credit(credit, now);
+            }
+            (None, Err(error)) => self.refuse(answer, error, now),
+            (None, Ok(())) => {}
+        }
+        Judged { verdict, solution: is_solution.then(|| answer.solution(solved, now)), credit }
+    }
+
+    /// Refuses a submission for `answer` with `error`, and returns the solution in it, if it is a new one.
+    fn salvage(&mut self, answer: &Answer<T>, solved: Solved, error: StratumError, now: Instant) -> Judged<T> {
+        let target = answer.job.solution_target();
+        let root = root_of(&solved.header);
+        let salvaged = self.answers.with_seen(&root, |seen| judge::salvage(solved, target, seen));
+        self.refuse(answer, &error, now);
+        Judged { solution: salvaged.map(|solved| answer.solution(solved, now)), ..Judged::refused(error) }
+    }
+
+    /// Counts a refused submission for `answer`.
+    fn refuse(&mut self, answer: &Answer<T>, error: &StratumError, now: Instant) {
+        if let Some(miner) = self.miners.get_mut(&(answer.source, answer.worker.clone())) {
+            miner.account.refuse(error.word(), now);
+        }
+    }
+
+    fn next_extranonces(&mut self, extranonces: &Extranonces) -> Result<[u8; 8], Refusal> {
+        let (count, wrapped) = self.count.overflowing_add(1);
+        if wrapped {
+            self.extranonce1 = extranonces.lease().ok_or_else(|| Refusal("no extranonce is free".to_owned()))?;
+        }
+        self.count = count;
+        let mut bytes = [0; 8];
+        bytes[..4].copy_from_slice(&self.extranonce1.bytes());
+        bytes[4..].copy_from_slice(&count.to_be_bytes());
+        Ok(bytes)
+    }
+}
