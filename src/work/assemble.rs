@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use stratum::mining::midstate::Midstate;
 use stratum::mining::version_rolling::VERSION_MASK;
-use stratum::{JobId, JobParts, Offer};
+use stratum::{JobId, JobParts};
 
 use super::{Goal, Payout, target};
 use crate::runtime::clock::since_1970;
@@ -68,6 +68,14 @@ impl Ticket {
     /// Hash of the share that the share-to-be builds on.
     pub fn previous_share(&self) -> Option<ShareHash> {
         self.info.share_data.previous
+    }
+
+    /// Memory that it takes beside its own size, in bytes, without what it shares.
+    pub(super) fn memory(&self) -> usize {
+        let ShareInfo { share_data, segwit_data, transactions, .. } = &*self.info;
+        let branch = segwit_data.as_ref().map_or(0, |segwit| size_of_val(&*segwit.txid_merkle_branch));
+        let refs = transactions.as_ref().map_or(0, |all| size_of_val(&*all.new_hashes) + size_of_val(&*all.refs));
+        size_of::<ShareInfo>() + share_data.coinbase.len() + self.payout.script.len() + branch + refs
     }
 
     /// Everything that a hash may solve, with targets: the share, the block, merged chains' blocks.
@@ -131,13 +139,14 @@ impl Ticket {
     }
 }
 
-/// Builds a job on `common` for the share-to-be described by `info`.
-pub(super) fn offer(
+/// Builds a job on `common` for the share-to-be described by `info`, and `finish`es it.
+pub(super) fn job<R>(
     common: &Arc<Common>,
     payout: &Payout,
     info: ShareInfo,
     now: u32,
-) -> Result<Offer<Ticket>, DraftError> {
+    finish: impl FnOnce(&JobParts<'_>, Ticket) -> R,
+) -> Result<R, DraftError> {
     // A share's time is above its parent's, whatever the clock says: a miner far too fast for its chain runs ahead,
     // until no peer would accept its shares. It goes on looking for blocks.
     let makes_shares = info.timestamp <= now.saturating_add(AHEAD_MAX_S);
@@ -161,7 +170,7 @@ pub(super) fn offer(
         solution_target: target::of_miners(easiest),
         pow: common.network.parent.pow.function(),
     };
-    Ok(Offer::new(&parts, ticket))
+    Ok(finish(&parts, ticket))
 }
 
 /// Continues SHA-256 from the hash link over the coinbase's head, which is kilobytes long and hashed only once.

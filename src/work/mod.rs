@@ -3,6 +3,7 @@
 mod assemble;
 pub mod gate;
 mod goal;
+mod jobs;
 mod payout;
 mod publish;
 pub mod target;
@@ -16,7 +17,6 @@ pub use publish::{Inputs, describe, publish};
 
 use bitcoin::hashes::Hash;
 use bytes::Bytes;
-use dashmap::DashMap;
 use parking_lot::Mutex;
 use sharechain::chain::{NextShare, Tip, share_rules};
 use sharechain::coin::Network;
@@ -27,12 +27,13 @@ use sharechain::share::{
 };
 use std::sync::Arc;
 use std::time::Instant;
-use stratum::{Epochs, Offer, Refusal, Worker};
+use stratum::{Epochs, Job, JobParts, Offer, Refusal, Unannounced, Worker};
 use thiserror::Error;
 
 use crate::rates::Rates;
 use crate::template::Template;
 use assemble::Common;
+use jobs::{Bounds, JobCache, JobKey};
 use target::{Block, Miners};
 
 /// Room in the coinbase script for texts and the like, beside height and flags.
@@ -46,6 +47,13 @@ const COINBASE_END_BYTES: usize = 32 + 8 + 4;
 
 /// Weight of a coinbase's witness: marker, flag, one item of 32 bytes.
 const COINBASE_WITNESS_WEIGHT: u64 = 2 + 2 + 32;
+
+/// Bounds of the jobs kept for miners with a connection. With the line that announces it, one takes 2 kB while the chain
+/// is young, and 70 kB if it pays a thousand miners.
+const ANNOUNCED: Bounds = Bounds { entries: 16 * 1024, bytes: 64 * 1024 * 1024 };
+
+/// Bounds of the jobs kept for polling miners, 2 kB each.
+const POLLED: Bounds = Bounds { entries: 8 * 1024, bytes: 16 * 1024 * 1024 };
 
 /// Operator's settings for work.
 #[derive(Debug, Clone)]
@@ -141,7 +149,9 @@ pub struct WorkSet {
     segwit_data: Option<SegwitData>,
     transactions: Option<TransactionRefs>,
     /// One job serves every connection with the same payout.
-    jobs: DashMap<JobKey, Offer<Ticket>>,
+    jobs: JobCache<Offer<Ticket>>,
+    /// Jobs of polling miners.
+    polled: JobCache<Arc<Job<Ticket>>>,
     /// Last rendered list of transactions: megabytes, so only one is kept at a time.
     rendered: Arc<Mutex<Option<Rendered>>>,
 }
@@ -151,14 +161,6 @@ pub struct WorkSet {
 struct Rendered {
     template: Arc<Template>,
     list: Bytes,
-}
-
-#[derive(Debug, PartialEq, Eq, Hash)]
-struct JobKey {
-    address: Arc<str>,
-    /// Bits of the requested share difficulty.
-    wish: Option<u64>,
-    generation: u32,
 }
 
 impl WorkSet {
@@ -221,7 +223,8 @@ impl WorkSet {
                 source: template,
                 template: trimmed,
             }),
-            jobs: DashMap::new(),
+            jobs: JobCache::new(ANNOUNCED),
+            polled: JobCache::new(POLLED),
             rendered: before.map(|before| before.rendered.clone()).unwrap_or_default(),
         })
     }
@@ -240,6 +243,23 @@ impl WorkSet {
     pub fn payees(&self, finder: &Payee) -> Vec<(String, u64)> {
         let payees = self.common.payouts.with_finder(finder);
         payees.map(|(payee, value)| (payee.as_str().to_owned(), value)).collect()
+    }
+
+    /// Payout of a job for a miner of `payout`, and whether that is the operator's.
+    fn payout_of<'a>(&'a self, payout: &'a Payout, draw: u32) -> (&'a Payout, bool) {
+        let is_fee = self.goes_to_operator(draw);
+        (if is_fee { &self.config.default_payout } else { payout }, is_fee)
+    }
+
+    /// Makes a job that pays `payout`, and `finish`es it.
+    fn make<R>(&self, payout: &Payout, finish: impl FnOnce(&JobParts<'_>, Ticket) -> R) -> Result<R, Refusal> {
+        let now = (self.config.clock)();
+        let info = self.share_info(payout, now)?;
+        assemble::job(&self.common, payout, info, now, finish).map_err(|error| Refusal(error.to_string()))
+    }
+
+    fn memory(job: &Job<Ticket>) -> usize {
+        job.memory() + job.ticket().memory()
     }
 
     /// True if the operator's fee takes this draw: `draw` is uniform over all 32-bit numbers.
@@ -262,7 +282,8 @@ impl WorkSet {
             value: common.template.coinbase_value,
         };
         let donation_percent = self.config.donation_percent;
-        let desired = target::desired(payout.share_difficulty, miners, block, donation_percent, common.network);
+        let desired =
+            target::desired(jobs::rounded(payout.share_difficulty), miners, block, donation_percent, common.network);
         let (max_bits, bits) = required.targets(desired);
         let named = |payout: &Payout| Payee::from_address(&payout.address, &common.rules)?.payout(next.version);
         // As in the old node: payouts that an old share version cannot express go to the operator.
@@ -303,17 +324,27 @@ impl stratum::Work for WorkSet {
     }
 
     fn offer(&self, payout: &Payout, generation: u32, draw: u32) -> Result<Offer<Ticket>, Refusal> {
-        let is_fee = self.goes_to_operator(draw);
-        let payout = if is_fee { &self.config.default_payout } else { payout };
-        let wish = payout.share_difficulty.map(|wish| wish.get().to_bits());
-        let key = JobKey { address: payout.address.clone(), wish, generation };
-        // Holds the map's lock for the microseconds of making the job: concurrent callers want the same one.
-        let offer = self.jobs.entry(key).or_try_insert_with(|| {
-            let now = (self.config.clock)();
-            let info = self.share_info(payout, now)?;
-            assemble::offer(&self.common, payout, info, now).map_err(|error| Refusal(error.to_string()))
+        let (payout, is_fee) = self.payout_of(payout, draw);
+        let offer = self.jobs.get_or_make(JobKey::new(payout, generation), || {
+            let offer = self.make(payout, Offer::new)?;
+            let bytes = offer.line.len() + Self::memory(&offer.job);
+            Ok((offer, bytes))
         })?;
-        Ok(Offer { is_fee, ..offer.clone() })
+        Ok(Offer { is_fee, ..offer })
+    }
+
+    fn job(&self, payout: &Payout, draw: u32) -> Result<Unannounced<Ticket>, Refusal> {
+        let (payout, is_fee) = self.payout_of(payout, draw);
+        let job = self.polled.get_or_make(JobKey::new(payout, 0), || {
+            let job = Arc::new(self.make(payout, Job::new)?);
+            let bytes = Self::memory(&job);
+            Ok((job, bytes))
+        })?;
+        Ok(Unannounced { job, is_fee })
+    }
+
+    fn ticket_memory(&self, ticket: &Ticket) -> usize {
+        ticket.memory()
     }
 
     fn transactions(&self, ticket: &Ticket) -> Option<Bytes> {

@@ -142,6 +142,35 @@ fn connections_with_the_same_payout_share_a_job_and_generations_and_wishes_do_no
 }
 
 #[test]
+fn twenty_thousand_wishes_make_some_dozens_of_jobs_and_none_is_harder_than_wished() {
+    let work = fresh(0.0);
+    let mut made = std::collections::HashSet::new();
+    for number in 0..20_000 {
+        // From 1 to a million.
+        let wish = Difficulty::new(f64::powf(1e6, f64::from(number) / 20_000.0)).unwrap();
+        let wanted = jobs::rounded(Some(wish)).unwrap();
+        assert!(wanted <= wish && wanted.get() > wish.get() * 0.84);
+        let payout = Payout { share_difficulty: Some(wish), ..payout(MINER) };
+        made.insert(work.job(&payout, 0).unwrap().job.id());
+        made.insert(work.offer(&payout, 0, 0).unwrap().job.id());
+    }
+    let (announced, polled) = (work.jobs.size(), work.polled.size());
+    assert_eq!((announced.0, polled.0, made.len()), (80, 80, 160), "four for each power of two");
+    assert!(polled.1 < announced.1 && announced.1 < 400_000, "{polled:?} and {announced:?} bytes");
+}
+
+#[test]
+fn polling_miners_with_the_same_payout_share_a_job_that_is_not_rendered() {
+    let work = fresh(2.5);
+    let first = work.job(&payout(MINER), u32::MAX).unwrap();
+    assert!(Arc::ptr_eq(&first.job, &work.job(&payout(MINER), u32::MAX).unwrap().job));
+    assert!(!first.is_fee && first.job.ticket().payout() == &payout(MINER));
+    let fee = work.job(&payout(MINER), 0).unwrap();
+    assert!(fee.is_fee && fee.job.ticket().payout() == &payout(NODE));
+    assert_eq!(work.jobs.size(), (0, 0), "no line was rendered");
+}
+
+#[test]
 fn a_job_made_again_has_other_coinbase_bytes() {
     let work = fresh(0.0);
     let heads: Vec<Vec<u8>> = (0..3)
