@@ -4,7 +4,6 @@
 
 mod crowd;
 mod limits;
-mod speed;
 
 pub use limits::Limits;
 
@@ -20,9 +19,10 @@ use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use super::metrics;
+use crate::mining::source::Source;
+use crate::mining::token_buckets::{Allowance, TokenBuckets};
 use crowd::{Crowd, Member, Number};
 use limits::Network;
-use speed::Speed;
 
 /// Maximum number of connections without a first byte. High enough for a farm that reconnects all at once to a busy
 /// machine; each takes some 2 kB.
@@ -97,6 +97,8 @@ pub struct Admission {
     limits: Limits,
     trusted: Vec<IpNet>,
     stop: CancellationToken,
+    /// New connections left to each network.
+    newcomers: TokenBuckets,
     state: Mutex<State>,
 }
 
@@ -107,7 +109,6 @@ struct State {
     /// Connections that were closed for others, and are still open.
     closing: usize,
     by_host: HashMap<Network, usize>,
-    speed: Speed,
     /// Connections that have earned nothing, by [`Kind`].
     crowds: [Crowd; Kind::ALL.len()],
     /// Time of the last connection closed or refused for lack of room.
@@ -124,16 +125,11 @@ impl Admission {
     /// Creates the admission of a server that ends at `stop`. Connections from `trusted` networks are limited in total
     /// alone, and never closed for others.
     pub fn new(limits: Limits, trusted: Vec<IpNet>, stop: CancellationToken) -> Arc<Self> {
-        let state = State {
-            next: 0,
-            open: 0,
-            closing: 0,
-            by_host: HashMap::new(),
-            speed: Speed::new(limits.connections_per_second_max),
-            crowds: Default::default(),
-            pressed: None,
-        };
-        Arc::new(Self { limits, trusted, stop, state: Mutex::new(state) })
+        let state =
+            State { next: 0, open: 0, closing: 0, by_host: HashMap::new(), crowds: Default::default(), pressed: None };
+        let per_second = limits.connections_per_second_max;
+        let newcomers = TokenBuckets::new(Allowance { burst: per_second.max(1.0), per_second }, false);
+        Arc::new(Self { limits, trusted, stop, newcomers, state: Mutex::new(state) })
     }
 
     /// Admits a connection from `address` that has just been accepted.
@@ -152,6 +148,11 @@ impl Admission {
         self.enter_at(address, true, Instant::now())
     }
 
+    /// The limits that it keeps.
+    pub fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
     /// Number of open connections of all kinds.
     pub fn connections(&self) -> usize {
         self.state.lock().open
@@ -163,6 +164,10 @@ impl Admission {
     }
 
     fn enter_at(self: &Arc<Self>, address: IpAddr, is_exempt: bool, now: Instant) -> Result<Place, Full> {
+        if !is_exempt && !self.newcomers.take(Source::of(address), now) {
+            metrics::refused(Full::Network.word());
+            return Err(Full::Network);
+        }
         let mut evicted = None;
         let entered = self.state.lock().enter(&self.limits, address, is_exempt, now, &mut evicted);
         let number = entered.inspect_err(|full| metrics::refused(full.word()))?;
@@ -223,9 +228,6 @@ impl State {
         now: Instant,
         evicted: &mut Option<(Kind, Member)>,
     ) -> Result<Number, Full> {
-        if !is_exempt && !self.speed.take(Network::near(address), now) {
-            return Err(Full::Network);
-        }
         let host = Network::host(address);
         let from_host = self.by_host.get(&host).copied().unwrap_or(0);
         if !is_exempt && from_host >= limits.connections_per_address_max {
