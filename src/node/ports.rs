@@ -50,7 +50,7 @@ impl Mining {
     fn polling(&self, policy: PortPolicy, stop: CancellationToken) -> Router {
         let Self { server, session, work, solutions, tallies, is_sha256d } = self;
         let vardiff = policy.vardiff(session.vardiff);
-        let exempts_loopback = true;
+        let exempts_loopback = server.admission().limits().exempts_loopback;
         let desk = GetworkServer::new(vardiff, server.extranonces().clone(), tallies.clone(), exempts_loopback);
         let desk = desk.expect("there are more extranonces than ports");
         let meters = server.meters().clone();

@@ -21,6 +21,7 @@ use std::time::{Duration, Instant};
 use stratum::getwork::{Ask, DATA_BYTES, GetworkServer};
 use stratum::mining::source::Source;
 use stratum::mining::token_buckets::{Allowance, TokenBuckets};
+use stratum::server::admission::Place;
 use stratum::server::metrics::{self, Meters};
 use stratum::{Difficulty, Now, Solution, Work};
 use tokio::sync::mpsc::error::TrySendError;
@@ -103,6 +104,7 @@ fn address(client: Option<Extension<Client>>) -> IpAddr {
 async fn call<W: Work>(
     State(getwork): State<Arc<Getwork<W>>>,
     client: Option<Extension<Client>>,
+    place: Option<Extension<Arc<Place>>>,
     headers: HeaderMap,
     body: Bytes,
 ) -> Response {
@@ -127,7 +129,10 @@ async fn call<W: Work>(
             getwork.hand_out(id, &login, device, source, &headers)
         }
         // The job determines the payee: a submission without a name is judged, too.
-        (Ok(_), Some(request::Getwork::Submit(data))) => getwork.submit(id, &data, device, source, &headers).await,
+        (Ok(_), Some(request::Getwork::Submit(data))) => {
+            let place = place.as_ref().map(|Extension(place)| &**place);
+            getwork.submit(id, &data, device, source, place, &headers).await
+        }
         (Ok(_), Some(request::Getwork::Malformed)) => {
             failed(id, device, 20, format!("data is not the hex of {DATA_BYTES} bytes"))
         }
@@ -188,6 +193,7 @@ impl<W: Work> Getwork<W> {
         data: &[u8],
         device: Device,
         source: Source,
+        place: Option<&Place>,
         headers: &HeaderMap,
     ) -> Response {
         let started = Instant::now();
@@ -196,6 +202,9 @@ impl<W: Work> Getwork<W> {
         if let Some(solution) = judged.solution {
             metrics::solution();
             self.pass_on(solution).await;
+        }
+        if let (Some(_), Some(place)) = (&judged.credit, place) {
+            place.credit();
         }
         let verdict = judged.verdict.as_ref().map_or_else(stratum::StratumError::word, |()| "accepted");
         self.meters.judged(verdict, judged.credit.as_ref(), started.elapsed());
@@ -254,7 +263,10 @@ mod tests {
     use stratum::mining::extranonce::Extranonces;
     use stratum::mining::midstate::Midstate;
     use stratum::mining::vardiff;
+    use stratum::server::admission::{Admission, Limits};
     use stratum::{Epochs, JobId, JobParts, Offer, Refusal, Tallies, Worker};
+
+    const DEVICE: Device = Device { is_tiny: false, is_cpu: true };
 
     /// Work whose every hash is a solution.
     #[derive(Debug)]
@@ -303,10 +315,10 @@ mod tests {
         let (_work_sender, work) = watch::channel(None);
         let stop = CancellationToken::new();
         let getwork = Getwork::new(desk, true, work, solutions, Arc::default(), true, stop);
-        let (device, headers) = (Device { is_tiny: false, is_cpu: true }, HeaderMap::new());
+        let (device, headers) = (DEVICE, HeaderMap::new());
         let submit = |data: &[u8]| {
             let (getwork, data, headers) = (&getwork, data.to_vec(), &headers);
-            async move { getwork.submit(None, &data, device, source, headers).await }
+            async move { getwork.submit(None, &data, device, source, None, headers).await }
         };
         assert!(submit(&solved[0]).now_or_never().is_some(), "there is room for one");
         assert!(submit(&solved[1]).now_or_never().is_none(), "the next one waits, and its miner hangs up");
@@ -314,6 +326,23 @@ mod tests {
             let next = tokio::time::timeout(Duration::from_secs(10), found.recv());
             assert!(next.await.unwrap().is_some());
         }
+    }
+
+    #[tokio::test]
+    async fn a_credited_submission_earns_its_connections_place() {
+        let admission =
+            Admission::new(Limits { connections_max: 1, ..Limits::default() }, Vec::new(), CancellationToken::new());
+        let place = admission.enter([192, 0, 2, 1].into()).unwrap();
+        let getwork = stopping(true);
+        let source = Source::of([192, 0, 2, 1].into());
+        let ask = Ask { name: "alice", password: "", source, draw: 0, easiest: None };
+        getwork.submit(None, &[0; DATA_BYTES], DEVICE, source, Some(&place), &HeaderMap::new()).await;
+        assert!(admission.enter([192, 0, 2, 2].into()).is_ok() && place.is_evicted(), "nothing was credited");
+        drop(place);
+        let place = admission.enter([192, 0, 2, 1].into()).unwrap();
+        let data = getwork.desk.hand_out(&Easiest, ask, now()).unwrap().data;
+        getwork.submit(None, &data, DEVICE, source, Some(&place), &HeaderMap::new()).await;
+        assert!(admission.enter([192, 0, 2, 2].into()).is_err());
     }
 
     fn client(address: [u8; 4]) -> Option<Extension<Client>> {
@@ -333,7 +362,7 @@ mod tests {
 
     async fn ask(getwork: &Arc<Getwork<Easiest>>, address: [u8; 4], body: &'static str) -> StatusCode {
         let headers = HeaderMap::from_iter([(header::AUTHORIZATION, HeaderValue::from_static("Basic YWxpY2U6eA=="))]);
-        call(State(getwork.clone()), client(address), headers, Bytes::from_static(body.as_bytes())).await.status()
+        call(State(getwork.clone()), client(address), None, headers, Bytes::from_static(body.as_bytes())).await.status()
     }
 
     async fn poll(getwork: &Arc<Getwork<Easiest>>, address: [u8; 4]) -> StatusCode {
@@ -381,7 +410,7 @@ mod tests {
         assert!(allowed >= 10_000);
         let response = loop {
             let body = Bytes::from_static(SUBMIT.as_bytes());
-            let response = call(State(getwork.clone()), client([192, 0, 2, 1]), HeaderMap::new(), body).await;
+            let response = call(State(getwork.clone()), client([192, 0, 2, 1]), None, HeaderMap::new(), body).await;
             if response.status() != StatusCode::OK {
                 break response;
             }

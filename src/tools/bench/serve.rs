@@ -97,9 +97,12 @@ pub async fn run(served: Served, handle: PrometheusHandle) -> Result<()> {
     let config = server_config(served);
     let server = Server::<WorkSet>::new(config, work.clone(), solutions.clone(), tallies.clone(), stop());
     let server = Arc::new(server);
-    let desk = GetworkServer::new(config.session.vardiff, server.extranonces().clone(), tallies);
+    let exempts_loopback = !served.counts_loopback;
+    let extranonces = server.extranonces().clone();
+    let desk = GetworkServer::new(config.session.vardiff, extranonces, tallies, exempts_loopback);
     let desk = desk.context("no extranonce is free")?;
-    let polling = Getwork::new(desk, true, work, solutions, server.meters().clone(), stop());
+    let meters = server.meters().clone();
+    let polling = Getwork::new(desk, true, work, solutions, meters, exempts_loopback, stop());
     let front = Front {
         admission: server.admission().clone(),
         stratum: Some(server),
