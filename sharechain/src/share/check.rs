@@ -111,21 +111,19 @@ impl Share {
     /// # Errors
     /// [`CheckError`].
     pub fn check(contents: Contents, rules: &ShareRules) -> Result<Share, CheckError> {
-        let payee = check_parts(&contents, rules)?;
-        let share = Share::derive(contents, payee, rules);
-        let bits = share.info().bits;
-        let target = bits.target();
-        if target > rules.max_target {
-            return Err(CheckError::TargetTooEasy { bits });
-        }
-        if !target.is_met_by(&share.pow_hash) {
-            return Err(CheckError::ProofOfWork { pow_hash: share.pow_hash, target });
-        }
-        Ok(share)
+        let share = UnprovenShare::check(contents, rules)?;
+        let pow_hash = (rules.pow)(&share.header());
+        share.prove(pow_hash)
     }
 
-    /// Derives all values that depend on the contents alone (section 5.1 step 7 and section 4.10).
-    pub(super) fn derive(contents: Contents, payee: Payee, rules: &ShareRules) -> Share {
+    /// Derives all values that depend on the contents alone (section 5.1 step 7 and section 4.10). `pow` is the
+    /// proof-of-work hash of a header.
+    pub(super) fn derive(
+        contents: Contents,
+        payee: Payee,
+        rules: &ShareRules,
+        pow: impl FnOnce(&[u8; 80]) -> Digest,
+    ) -> Share {
         let info = &contents.share_info;
         let ref_hash = format::ref_hash(info, &contents.ref_merkle_branch, rules);
         let gentx_hash = contents.hash_link.gentx_hash(&ref_hash, contents.last_txout_nonce);
@@ -133,6 +131,7 @@ impl Share {
         let branch = info.segwit_data.as_ref().map_or(&contents.merkle_branch, |segwit| &segwit.txid_merkle_branch);
         let merkle_root = merkle::fold(gentx_hash, branch);
         let header = contents.min_header.complete(&merkle_root);
+        let pow_hash = pow(&header);
         Share {
             payee,
             ref_hash,
@@ -140,11 +139,56 @@ impl Share {
             merkle_root,
             // Trap 8: sha256d on every coin.
             hash: ShareHash(super::pow_sha256d(&header)),
-            pow_hash: (rules.pow)(&header),
+            pow_hash,
             attempts: info.bits.target().attempts(),
             wire_bytes: format::wire_bytes(&contents),
             contents,
         }
+    }
+}
+
+/// A share that passed all checks except its proof of work, which takes a third of a millisecond with scrypt. Its hash
+/// tells if the proof is known already.
+#[derive(Debug, Clone)]
+pub struct UnprovenShare(Share);
+
+impl UnprovenShare {
+    /// Like [`Share::from_wrapped`], without the proof of work.
+    ///
+    /// # Errors
+    /// [`CheckError`].
+    pub fn from_wrapped(version: u64, contents: &[u8], rules: &ShareRules) -> Result<UnprovenShare, CheckError> {
+        UnprovenShare::check(format::unpack_contents(version, contents, rules)?, rules)
+    }
+
+    fn check(contents: Contents, rules: &ShareRules) -> Result<UnprovenShare, CheckError> {
+        let payee = check_parts(&contents, rules)?;
+        let bits = contents.share_info.bits;
+        if bits.target() > rules.max_target {
+            return Err(CheckError::TargetTooEasy { bits });
+        }
+        // Replaced by the real one in `prove`, the only way to the share.
+        Ok(UnprovenShare(Share::derive(contents, payee, rules, |_| [0xff; 32])))
+    }
+
+    /// Hash of the share: it identifies the header, on every coin.
+    pub fn hash(&self) -> ShareHash {
+        self.0.hash()
+    }
+
+    /// Block header, whose proof-of-work hash is to be computed.
+    pub fn header(&self) -> [u8; 80] {
+        self.0.header()
+    }
+
+    /// Returns the share if the proof-of-work hash of its header, `pow_hash`, meets its target.
+    ///
+    /// # Errors
+    /// [`CheckError::ProofOfWork`].
+    pub fn prove(self, pow_hash: Digest) -> Result<Share, CheckError> {
+        let share = Share { pow_hash, ..self.0 };
+        let target = share.target();
+        if target.is_met_by(&pow_hash) { Ok(share) } else { Err(CheckError::ProofOfWork { pow_hash, target }) }
     }
 }
 

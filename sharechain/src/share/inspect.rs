@@ -33,7 +33,7 @@ pub fn inspect(bytes: &[u8], rules: &ShareRules) -> Result<Value, InspectError> 
         Ok(_) => "ok".to_owned(),
         Err(error) => error.to_string(),
     };
-    let share = Share::derive(contents, payee, rules);
+    let share = Share::derive(contents, payee, rules, rules.pow);
     let mut shown = json(&share);
     shown["verdict"] = verdict.into();
     Ok(shown)

@@ -20,7 +20,7 @@ mod number;
 mod payee;
 
 pub use crate::rules::{ShareVersion, VersionError};
-pub use check::CheckError;
+pub use check::{CheckError, UnprovenShare};
 pub use coinbase_script::{ScriptError, coinbase_script, height_of, push_bytes, push_number};
 pub use create::{Draft, DraftError};
 pub use format::{FormatError, pack, read_wrapped, ref_hash, ref_type, unpack, unpack_contents, write_wrapped};
