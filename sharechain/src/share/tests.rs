@@ -108,6 +108,27 @@ fn only_the_4000_largest_are_paid_with_the_donation_among_them_and_nobody_gets_t
 }
 
 #[test]
+fn no_coinbase_is_longer_than_four_thousand_of_the_longest_outputs() {
+    // Witness programs of 40 bytes, and the longest script that a share may have.
+    let longest = |index: u16| {
+        let mut program = [0x77; 40];
+        program[1..3].copy_from_slice(&index.to_be_bytes());
+        let words = bech32::primitives::iter::ByteIterExt::bytes_to_fes(program.into_iter());
+        let data = [bech32::Fe32::P].into_iter().chain(words);
+        let hrp = bech32::Hrp::parse("tb").unwrap();
+        let text: String =
+            bech32::primitives::iter::Fe32IterExt::with_checksum::<bech32::Bech32>(data, &hrp).chars().collect();
+        Payee::from_address(&text, &test_rules()).unwrap()
+    };
+    let all = weights((1..4500).map(|index| (longest(index), 1_000 + u64::from(index))));
+    let mut info = contents(ShareVersion::V35).share_info;
+    info.share_data.coinbase = vec![7; 100].into();
+    let coinbase = coinbase_of(ShareVersion::V35, &info, &longest(1), &all, &test_rules()).unwrap();
+    let size = coinbase.with_witness(&[0; 32], 0).len();
+    assert!((203_000..205_000).contains(&size), "{size}");
+}
+
+#[test]
 fn payees_of_no_satoshi_have_no_output_but_the_donation_always_has() {
     let outputs = paid(&weights([(payee(1), 1), (payee(2), 1_000_000)]), 100, &payee(3));
     assert_eq!(outputs.iter().map(|(_, amount)| *amount).collect::<Vec<_>>(), [99, 1]);
