@@ -273,6 +273,15 @@ impl ShareVersion {
         }
     }
 
+    /// True if a chain on which peers need this protocol version may still have shares that list transactions. A minimum
+    /// that only a newer version needs was settled by 95 % of the votes (section 5.5), or by the network's makers.
+    pub fn may_list_transactions(minimum_protocol: u32) -> bool {
+        let needed = |version: &&ShareVersion| version.rules().minimum_protocol;
+        let (listing, others): (Vec<_>, Vec<_>) = ShareVersion::ALL.iter().partition(|it| it.lists_transactions());
+        let of_listing = listing.iter().map(needed).max().unwrap_or_default();
+        !others.iter().map(needed).any(|needed| needed > of_listing && needed <= minimum_protocol)
+    }
+
     /// Returns the timestamp of a share with the wanted time `desired` and a parent at `previous`, in seconds (section
     /// 6). Wider than the field: after a parent in the last second that fits, the result does not fit a share.
     pub fn timestamp(self, desired: u32, previous: Option<u32>, share_period: u32) -> u64 {
@@ -338,6 +347,14 @@ mod tests {
             assert_eq!(stamp(ShareVersion::V32, desired), of_32);
         }
         assert_eq!(ShareVersion::V17.timestamp(5, None, 30), 5);
+    }
+
+    #[test]
+    fn transactions_are_listed_until_peers_need_a_protocol_that_only_shares_without_them_need() {
+        for minimum in [1400, 3200, 3300, 3301, 3499] {
+            assert!(ShareVersion::may_list_transactions(minimum), "{minimum}");
+        }
+        assert!(!ShareVersion::may_list_transactions(3500) && !ShareVersion::may_list_transactions(3600));
     }
 
     #[test]
