@@ -4,6 +4,7 @@
 
 #[path = "."]
 mod sharechain {
+    mod attacks;
     mod choice;
     mod owner;
     mod pruning;

@@ -24,7 +24,8 @@ const STALE_BLOCKS: i64 = -5;
 
 impl Sharechain {
     /// Returns each of `hashes` and up to `parents` of its ancestors, newest first, ending before the first of `stops`;
-    /// unknown hashes add nothing (protocol section 3.7). At most 2,000 shares for any request.
+    /// unknown hashes add nothing (protocol section 3.7), nor do shares that are not known to belong to the pool: a peer
+    /// would blame this node for what another one sent (trap 42). At most 2,000 shares for any request.
     pub fn ancestry(&self, hashes: &[ShareHash], parents: u64, stops: &[ShareHash]) -> Vec<Arc<Share>> {
         let hashes = &hashes[..hashes.len().min(ASKED_MAX)];
         if hashes.is_empty() {
@@ -35,7 +36,8 @@ impl Sharechain {
         let stops: HashSet<ShareHash> = stops.iter().take(STOPS_READ_MAX).copied().collect();
         let of_each =
             |hash: &ShareHash| self.view().chain(*hash, count).take_while(|share| !stops.contains(&share.hash()));
-        hashes.iter().flat_map(of_each).cloned().collect()
+        // Below a share that belongs to the pool, all shares do.
+        hashes.iter().filter(|hash| self.loose.get(hash).is_none()).flat_map(of_each).cloned().collect()
     }
 
     /// Stops for our own requests: heads, the best first, and a share ten below each. At most 100.
