@@ -47,10 +47,13 @@ impl Peer {
     }
 }
 
-/// Decodes untrusted bytes to text without control characters, which could move a terminal's cursor.
+/// Decodes untrusted bytes to printable text: other characters could move a terminal's cursor, or turn the direction of
+/// what follows.
 fn readable(bytes: &[u8]) -> String {
     let kept = &bytes[..bytes.len().min(SUB_VERSION_BYTES_MAX)];
-    String::from_utf8_lossy(kept).chars().map(|one| if one.is_control() { '\u{fffd}' } else { one }).collect()
+    // Quotes and backslashes are escaped, too, but printable.
+    let is_printable = |one: char| matches!(one, '"' | '\'' | '\\') || one.escape_debug().len() == 1;
+    String::from_utf8_lossy(kept).chars().map(|one| if is_printable(one) { one } else { '\u{fffd}' }).collect()
 }
 
 #[cfg(test)]
@@ -61,6 +64,7 @@ mod tests {
     fn a_name_is_cut_and_cannot_command_a_terminal() {
         assert_eq!(readable(b"16.0-192-g6dac42e-dirty"), "16.0-192-g6dac42e-dirty");
         assert_eq!(readable(b"\x1b[2Jx\xff"), "\u{fffd}[2Jx\u{fffd}");
+        assert_eq!(readable("a\u{202e}b\u{7f}\"\\é".as_bytes()), "a\u{fffd}b\u{fffd}\"\\é");
         assert_eq!(readable(&[b'x'; 900]).len(), 512);
     }
 }
