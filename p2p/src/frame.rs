@@ -1,16 +1,14 @@
 //! Framing: prefix, command, length, checksum (protocol section 3.1), with a size limit per command, beyond which a
 //! frame is skipped.
 //!
-//! The buffer holds at most one frame, grows with received bytes rather than announced ones, and is charged to a
-//! [`Budget`] shared by all connections.
+//! The buffer holds at most one frame, and grows with received bytes rather than announced ones. A connection reports it
+//! to the [`Budget`](crate::budget::Budget) shared by all connections, unless the frame is a small one.
 
 use bitcoin::hashes::{Hash, sha256d as double};
 use bytes::{Bytes, BytesMut};
 use sha2::{Digest as _, Sha256};
 use sharechain::merkle::Digest;
 use sharechain::pack::Writer;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use thiserror::Error;
 
 use super::command::{Command, PAYLOAD_BYTES_MAX};
@@ -18,39 +16,14 @@ use super::command::{Command, PAYLOAD_BYTES_MAX};
 /// Size of prefix, command, length and checksum.
 pub const HEADER_BYTES: usize = 28;
 
+/// Maximum payload of a small frame, in bytes: it is always received, and not counted in any budget.
+pub const SMALL_FRAME_BYTES_MAX: usize = 64 * 1024;
+
 const PREFIX_BYTES: usize = 8;
 const COMMAND_BYTES: usize = 12;
 
 /// Command as encoded on the wire, with its padding.
 type RawCommand = [u8; COMMAND_BYTES];
-
-/// Budget for unfinished frames of all connections, in bytes.
-#[derive(Debug)]
-pub struct Budget {
-    used: AtomicUsize,
-    limit: usize,
-}
-
-impl Budget {
-    /// Creates a budget of `limit` bytes.
-    pub fn new(limit: usize) -> Arc<Budget> {
-        Arc::new(Budget { used: AtomicUsize::new(0), limit })
-    }
-
-    /// Bytes currently in use.
-    pub fn used(&self) -> usize {
-        self.used.load(Ordering::Relaxed)
-    }
-
-    fn charge(&self, bytes: usize) -> bool {
-        let fits = |used: usize| used.checked_add(bytes).filter(|sum| *sum <= self.limit);
-        self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits).is_ok()
-    }
-
-    fn give_back(&self, bytes: usize) {
-        self.used.fetch_sub(bytes, Ordering::Relaxed);
-    }
-}
 
 /// Reasons why the bytes of a connection cannot be used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
@@ -61,9 +34,6 @@ pub enum FrameError {
         /// Command as received.
         command: [u8; 12],
     },
-    /// Unfinished messages of all connections exceed the budget: no peer is to blame.
-    #[error("unfinished messages of all peers take {0} bytes")]
-    OverBudget(usize),
 }
 
 /// Treatment of a frame whose header has arrived.
@@ -89,8 +59,8 @@ pub struct Frame {
 pub enum Event {
     /// Frame to handle.
     Frame(Frame),
-    /// Frame that was skipped: an unknown command, or not wanted.
-    Skipped,
+    /// Frame that was skipped: of an unknown command (`None`), too long, or not wanted.
+    Skipped(Option<Command>),
 }
 
 #[derive(Debug)]
@@ -112,6 +82,7 @@ enum State {
     },
     Skipping {
         command: RawCommand,
+        known: Option<Command>,
         left: usize,
         checksum: [u8; 4],
         hasher: Sha256,
@@ -125,14 +96,12 @@ const SEEKING: State = State::Seeking { last: [0; PREFIX_BYTES], missing: PREFIX
 pub struct Frames {
     prefix: [u8; PREFIX_BYTES],
     state: State,
-    budget: Arc<Budget>,
-    charged: usize,
 }
 
 impl Frames {
     /// Creates a decoder at the start of a stream.
-    pub fn new(prefix: [u8; 8], budget: Arc<Budget>) -> Frames {
-        Frames { prefix, state: SEEKING, budget, charged: 0 }
+    pub fn new(prefix: [u8; 8]) -> Frames {
+        Frames { prefix, state: SEEKING }
     }
 
     /// True if a frame is incomplete.
@@ -147,6 +116,14 @@ impl Frames {
             State::Header { have, .. } => (HEADER_BYTES - PREFIX_BYTES - have, *have),
             State::Payload { left, input, .. } => (*left, input.len()),
             State::Skipping { left, .. } => (*left, 0),
+        }
+    }
+
+    /// Bytes kept of an incomplete frame; none of a small one ([`SMALL_FRAME_BYTES_MAX`]).
+    pub fn held(&self) -> usize {
+        match &self.state {
+            State::Payload { left, input, .. } if left + input.len() > SMALL_FRAME_BYTES_MAX => input.len(),
+            _ => 0,
         }
     }
 
@@ -186,10 +163,6 @@ impl Frames {
                 }
                 State::Payload { command, left, checksum, input: payload } => {
                     let count = input.len().min(*left);
-                    if !self.budget.charge(count) {
-                        return Err(FrameError::OverBudget(self.budget.used()));
-                    }
-                    self.charged += count;
                     payload.extend_from_slice(&input[..count]);
                     *input = &input[count..];
                     *left -= count;
@@ -197,14 +170,14 @@ impl Frames {
                         return Ok(None);
                     }
                     let (command, checksum, payload) = (*command, *checksum, std::mem::take(payload).freeze());
-                    self.end();
+                    self.state = SEEKING;
                     return if sha256d(&payload)[..4] == checksum {
                         Ok(Some(Event::Frame(Frame { command, payload })))
                     } else {
                         Err(FrameError::Checksum { command: padded(command.word()) })
                     };
                 }
-                State::Skipping { command, left, checksum, hasher } => {
+                State::Skipping { command, known, left, checksum, hasher } => {
                     let count = input.len().min(*left);
                     hasher.update(&input[..count]);
                     *input = &input[count..];
@@ -212,11 +185,11 @@ impl Frames {
                     if *left > 0 {
                         return Ok(None);
                     }
-                    let (command, checksum) = (*command, *checksum);
+                    let (command, known, checksum) = (*command, *known, *checksum);
                     let found = Sha256::digest(std::mem::take(hasher).finalize());
-                    self.end();
+                    self.state = SEEKING;
                     return if found[..4] == checksum {
-                        Ok(Some(Event::Skipped))
+                        Ok(Some(Event::Skipped(known)))
                     } else {
                         Err(FrameError::Checksum { command })
                     };
@@ -229,24 +202,13 @@ impl Frames {
         let mut raw = [0; COMMAND_BYTES];
         raw.copy_from_slice(&header[..COMMAND_BYTES]);
         let checksum = [header[16], header[17], header[18], header[19]];
-        let ours = Command::from_word(&word_of(&raw)).map(|command| (command, judge(command)));
-        self.state = match ours {
+        let known = Command::from_word(&word_of(&raw));
+        self.state = match known.map(|command| (command, judge(command))) {
             Some((command, Verdict::Take(limit))) if length <= limit => {
                 State::Payload { command, left: length, checksum, input: BytesMut::new() }
             }
-            _ => State::Skipping { command: raw, left: length, checksum, hasher: Sha256::new() },
+            _ => State::Skipping { command: raw, known, left: length, checksum, hasher: Sha256::new() },
         };
-    }
-
-    fn end(&mut self) {
-        self.state = SEEKING;
-        self.budget.give_back(std::mem::take(&mut self.charged));
-    }
-}
-
-impl Drop for Frames {
-    fn drop(&mut self) {
-        self.budget.give_back(self.charged);
     }
 }
 
@@ -307,7 +269,7 @@ mod tests {
     const PREFIX: [u8; 8] = *b"sinetpre";
 
     fn frames() -> Frames {
-        Frames::new(PREFIX, Budget::new(1000))
+        Frames::new(PREFIX)
     }
 
     fn take_all(frames: &mut Frames, mut input: &[u8]) -> Result<Vec<Event>, FrameError> {
@@ -356,7 +318,7 @@ mod tests {
             let mut frames = frames();
             let input = [&encode(PREFIX, command, &long)[..], &encode(PREFIX, "ping", b"")].concat();
             let events = take_all(&mut frames, &input).unwrap();
-            assert!(matches!(&events[..], [Event::Skipped, ping] if is_ping(ping)), "{command}: {events:?}");
+            assert!(matches!(&events[..], [Event::Skipped(_), ping] if is_ping(ping)), "{command}: {events:?}");
             let mut damaged = encode(PREFIX, command, &long).to_vec();
             damaged[50_000] ^= 1;
             assert!(matches!(take_all(&mut frames, &damaged), Err(FrameError::Checksum { .. })));
@@ -365,35 +327,33 @@ mod tests {
 
     #[test]
     fn a_frame_longer_than_its_command_may_take_is_checked_but_never_kept() {
-        let budget = Budget::new(1000);
-        let mut frames = Frames::new(PREFIX, Arc::clone(&budget));
+        let mut frames = frames();
         let input = encode(PREFIX, "addrs", &[0; 501]);
         assert_eq!(take_all(&mut frames, &input[..500]), Ok(Vec::new()));
-        assert_eq!((budget.used(), frames.progress()), (0, (29, 0)));
+        assert_eq!((frames.held(), frames.progress()), (0, (29, 0)));
         let rest = [&input[500..], &encode(PREFIX, "ping", b"")].concat();
-        assert!(matches!(&take_all(&mut frames, &rest).unwrap()[..], [Event::Skipped, ping] if is_ping(ping)));
+        assert!(matches!(&take_all(&mut frames, &rest).unwrap()[..], [Event::Skipped(_), ping] if is_ping(ping)));
         let mut damaged = input.to_vec();
         damaged[300] ^= 1;
         assert!(matches!(take_all(&mut frames, &damaged), Err(FrameError::Checksum { .. })));
     }
 
     #[test]
-    fn all_connections_share_a_budget_that_is_charged_for_what_came_and_given_back() {
-        let budget = Budget::new(600);
-        let mut first = Frames::new(PREFIX, Arc::clone(&budget));
-        let mut second = Frames::new(PREFIX, Arc::clone(&budget));
-        let long = encode(PREFIX, "shares", &[0; 400]);
+    fn a_long_frame_holds_what_came_of_it_and_a_small_one_holds_nothing() {
+        let take = |frames: &mut Frames, mut input: &[u8]| {
+            frames.take(&mut input, |_| Verdict::Take(SMALL_FRAME_BYTES_MAX + 1)).unwrap()
+        };
+        let (mut small, mut long) = (frames(), frames());
+        let sent = encode(PREFIX, "shares", &[0; SMALL_FRAME_BYTES_MAX]);
+        take(&mut small, &sent[..sent.len() - 1]);
+        assert_eq!((small.held(), small.progress()), (0, (1, SMALL_FRAME_BYTES_MAX - 1)));
+        let sent = encode(PREFIX, "shares", &[0; SMALL_FRAME_BYTES_MAX + 1]);
         // Announced but not received: costs nothing.
-        assert_eq!(take_all(&mut first, &long[..HEADER_BYTES]), Ok(Vec::new()));
-        assert_eq!(budget.used(), 0);
-        assert_eq!(take_all(&mut first, &long[HEADER_BYTES..HEADER_BYTES + 300]), Ok(Vec::new()));
-        assert_eq!((budget.used(), first.progress()), (300, (100, 300)));
-        assert_eq!(take_all(&mut second, &long[..HEADER_BYTES + 301]), Err(FrameError::OverBudget(300)));
-        drop(second);
-        assert_eq!(take_all(&mut first, &long[HEADER_BYTES + 300..]).unwrap().len(), 1);
-        assert_eq!(budget.used(), 0);
-        take_all(&mut first, &long[..200]).unwrap();
-        drop(first);
-        assert_eq!(budget.used(), 0);
+        take(&mut long, &sent[..HEADER_BYTES]);
+        assert_eq!(long.held(), 0);
+        take(&mut long, &sent[HEADER_BYTES..HEADER_BYTES + 300]);
+        assert_eq!(long.held(), 300);
+        assert!(take(&mut long, &sent[HEADER_BYTES + 300..]).is_some());
+        assert_eq!(long.held(), 0);
     }
 }

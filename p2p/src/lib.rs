@@ -12,11 +12,16 @@
 
 pub mod addrs;
 pub mod bans;
+pub mod budget;
 mod command;
 pub mod download;
 pub mod frame;
+mod limits;
 pub mod message;
 pub mod peer;
+mod peer_id;
+pub mod proofs;
+mod sources;
 pub mod swarm;
 #[cfg(test)]
 mod test_shares;

@@ -11,6 +11,7 @@ use sharechain::pack::{Reader, UnpackError};
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 pub use super::command::REMEMBERED_BYTES_MAX;
@@ -31,6 +32,13 @@ const FORGOTTEN_BYTES_MAX: usize = REMEMBERED_BYTES_MAX;
 /// Maximum bytes of transactions kept for all peers together: four times the limit of one peer. Beyond it, transactions
 /// from peers are counted but not kept, and a share that names one ends the connection.
 pub const KNOWN_BYTES_MAX: usize = 4 * REMEMBERED_BYTES_MAX;
+
+/// Maximum bytes remembered for all peers together; beyond it the peer with the most is closed. Less than
+/// [`KNOWN_BYTES_MAX`], so that there is always room for the others'.
+pub const ALL_REMEMBERED_BYTES_MAX: usize = 3 * REMEMBERED_BYTES_MAX;
+
+/// Minimum time between two searches for transactions without a holder.
+const ROOM_INTERVAL: Duration = Duration::from_secs(1);
 
 /// A transaction with its witness.
 #[derive(Clone, PartialEq, Eq)]
@@ -72,6 +80,8 @@ pub struct TemplateTransactions {
 #[derive(Debug, Default)]
 pub struct Transactions {
     state: Mutex<State>,
+    /// Set when no share of the network lists transactions.
+    are_unlisted: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -82,6 +92,10 @@ struct State {
     /// Oldest first; may contain some that were wanted again since.
     forgotten_by_age: VecDeque<(Instant, Digest)>,
     forgotten_bytes: usize,
+    /// Transactions that recent shares name.
+    named: HashSet<Digest>,
+    /// Time of the last search for transactions without a holder.
+    searched_at: Option<Instant>,
 }
 
 impl State {
@@ -115,6 +129,17 @@ impl State {
         }
     }
 
+    /// Forgets transactions without a holder that no recent share names, and returns their hashes.
+    fn forget_unheld(&mut self, now: Instant) -> Vec<Digest> {
+        let is_old = |one: &&Arc<Transaction>| Arc::strong_count(one) == 1 && !self.named.contains(&one.hash);
+        let lost: Vec<Digest> = self.known.values().filter(is_old).map(|one| one.hash).collect();
+        for hash in &lost {
+            self.forget(hash, now);
+        }
+        self.expire(now);
+        lost
+    }
+
     fn expire(&mut self, now: Instant) {
         while let Some((since, hash)) = self.forgotten_by_age.front().copied() {
             if now < since + FORGOTTEN_KEPT && self.forgotten_bytes <= FORGOTTEN_BYTES_MAX {
@@ -134,6 +159,29 @@ impl Transactions {
     /// Creates an empty set.
     pub fn new() -> Transactions {
         Transactions::default()
+    }
+
+    /// True if shares of the network may list transactions. While they do not, peers' transactions are not needed, and
+    /// messages about them are ignored.
+    pub fn are_listed(&self) -> bool {
+        !self.are_unlisted.load(Ordering::Relaxed)
+    }
+
+    /// Sets whether shares of the network may list transactions.
+    pub fn set_listed(&self, are_listed: bool) {
+        self.are_unlisted.store(!are_listed, Ordering::Relaxed);
+    }
+
+    /// Drops transactions without a holder if there is no room for `bytes` more: what a peer had remembered and forgotten
+    /// again does not take the room of others.
+    pub(crate) fn make_room(&self, bytes: usize, now: Instant) {
+        let mut state = self.state.lock();
+        let is_soon = state.searched_at.is_some_and(|at| now.saturating_duration_since(at) < ROOM_INTERVAL);
+        if state.known_bytes + bytes <= KNOWN_BYTES_MAX || is_soon {
+            return;
+        }
+        state.searched_at = Some(now);
+        state.forget_unheld(now);
     }
 
     /// Records a template's transactions and reports the new ones. They stay known at least as long as the returned
@@ -197,13 +245,8 @@ impl Transactions {
     /// either, and returns their hashes. Call about every ten seconds, as the reference does.
     pub fn forget_old(&self, named: &HashSet<Digest>, now: Instant) -> Vec<Digest> {
         let mut state = self.state.lock();
-        let is_old = |one: &Arc<Transaction>| Arc::strong_count(one) == 1 && !named.contains(&one.hash);
-        let lost: Vec<Digest> = state.known.values().filter(|one| is_old(one)).map(|one| one.hash).collect();
-        for hash in &lost {
-            state.forget(hash, now);
-        }
-        state.expire(now);
-        lost
+        state.named.clone_from(named);
+        state.forget_unheld(now)
     }
 }
 

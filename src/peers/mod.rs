@@ -18,6 +18,8 @@ pub mod dial;
 mod files;
 mod latency;
 mod link;
+mod listed;
+mod proofs;
 pub mod task;
 mod traffic;
 pub mod upnp;

@@ -5,13 +5,12 @@ use bitcoin::hashes::Hash;
 use futures::future::BoxFuture;
 use futures::stream::{FuturesUnordered, StreamExt};
 use metrics::{counter, gauge};
-use p2p::frame::Budget;
 use p2p::peer::{Advertise, Close, Direction, Local, Order, PROTOCOL_VERSION, Peer, PeerEvent};
 use p2p::swarm::{self, Action, DialKind, Now, Parent, PeerId, Status, Swarm};
 use p2p::transactions::{Transaction, Transactions};
 use sharechain::merkle::Digest;
 use sharechain::share::{Share, ShareHash, ShareRules};
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -27,8 +26,9 @@ use tracing::{debug, info, warn};
 
 use super::dial::{self, Host};
 use super::link::{self, BatchPermit, LinkEvent, ORDERS_QUEUED_MAX};
+use super::listed::RecentLists;
 use super::traffic::Traffic;
-use super::{COMMANDS_QUEUED_MAX, Command, Config, Handle, LatencyRequests, files, upnp};
+use super::{COMMANDS_QUEUED_MAX, Command, Config, Handle, LatencyRequests, files, proofs, upnp};
 use crate::chain::{self, ChainEvent, Query, Received};
 use crate::runtime::accept::Acceptor;
 use crate::runtime::clock::unix_now;
@@ -58,12 +58,6 @@ const PROGRESS_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Interval of forgetting unused transactions, as in the reference.
 const FORGET_INTERVAL: Duration = Duration::from_secs(10);
-
-/// Number of shares whose transactions are kept: blocks are made of them, and later shares refer to them.
-const NAMING_SHARES_MAX: usize = 100;
-
-/// Maximum size of unfinished messages over all connections, in bytes.
-const UNFINISHED_BYTES_MAX: usize = 256 * 1024 * 1024;
 
 /// Maximum number of shares in a message that overtakes longer ones: a new tip and its ancestors, not a download.
 const NEWS_SHARES_MAX: usize = 5;
@@ -213,7 +207,6 @@ struct Driver {
     swarm: Swarm,
     rules: Arc<ShareRules>,
     nonce: u64,
-    budget: Arc<Budget>,
     context: link::Context,
     links: HashMap<PeerId, mpsc::Sender<Order>>,
     tracker: TaskTracker,
@@ -231,8 +224,7 @@ struct Driver {
     replies: VecDeque<Batch>,
     /// Permit of the current event.
     permit: Option<BatchPermit>,
-    /// Recent shares that list transactions.
-    naming: VecDeque<Arc<Share>>,
+    lists: RecentLists,
     is_saving: bool,
     was_downloading: bool,
     had_peers: bool,
@@ -270,7 +262,6 @@ impl Driver {
             swarm: Swarm::new(swarm, random, now()),
             rules: Arc::new(inputs.chain.rules()),
             nonce,
-            budget: Budget::new(UNFINISHED_BYTES_MAX),
             context: link::Context {
                 known,
                 traffic,
@@ -293,7 +284,7 @@ impl Driver {
             news: VecDeque::new(),
             replies: VecDeque::new(),
             permit: None,
-            naming: VecDeque::new(),
+            lists: RecentLists::default(),
             is_saving: false,
             was_downloading: false,
             had_peers: false,
@@ -347,6 +338,8 @@ impl Driver {
             self.swarm.mark_shared(best.iter().map(|share| share.hash()));
             self.swarm.handle_tip(&best, tip.height());
         }
+        self.tracker.spawn(proofs::note_loaded(self.inputs.chain.clone(), self.swarm.proofs().clone()));
+        self.note_listing();
         self.handle_template();
         self.handle_header();
         self.handle_needs();
@@ -450,15 +443,11 @@ impl Driver {
             ChainEvent::TipChanged { newest_first, .. } => {
                 let height = self.inputs.chain.tips.borrow().as_ref().map_or(0, |tip| tip.height());
                 self.swarm.handle_tip(&newest_first, height);
+                self.note_listing();
             }
             ChainEvent::Accepted { share, .. } => {
-                if share.version().lists_transactions() {
-                    self.naming.push_back(share.clone());
-                    if self.naming.len() > NAMING_SHARES_MAX {
-                        self.naming.pop_front();
-                    }
-                }
-                self.swarm.handle_accepted(share.hash());
+                self.lists.note(&share);
+                self.swarm.handle_accepted(&share);
             }
             ChainEvent::Refused { hash, source, reason } => {
                 self.swarm.handle_refused(hash, source, &reason, now());
@@ -475,7 +464,14 @@ impl Driver {
         if let Some(tip) = tip {
             let best: Vec<Arc<Share>> = tip.best().cloned().into_iter().collect();
             self.swarm.handle_tip(&best, tip.height());
+            self.note_listing();
         }
+    }
+
+    /// Keeps in mind whether peers' transactions are needed.
+    fn note_listing(&mut self) {
+        let (tip, minimum) = (self.inputs.chain.tips.borrow().clone(), *self.inputs.chain.minimum_protocol.borrow());
+        self.context.known.set_listed(self.lists.are_in_use(tip.as_deref(), minimum));
     }
 
     fn handle_command(&mut self, command: Command) {
@@ -655,15 +651,15 @@ impl Driver {
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a time since 1970, saturating")]
         let unix = now.unix as u64;
         let seed = fastrand::u64(..);
-        let local = self.local();
+        let local = self.local(id);
         let peer = Peer::new(local, self.rules.clone(), remote, local_address, direction, seed, now.instant, unix);
         let (orders, ordered) = mpsc::channel(ORDERS_QUEUED_MAX);
         self.links.insert(id, orders);
         self.tracker.spawn(link::run(id, stream, peer, ordered, self.context.clone()));
     }
 
-    /// Returns this node's current self-description.
-    fn local(&self) -> Local {
+    /// Returns this node's current self-description, for one connection.
+    fn local(&self, id: PeerId) -> Local {
         let tip = self.inputs.chain.tips.borrow().clone();
         let best = tip.as_ref().and_then(|tip| tip.best());
         let address = self.acceptor.as_ref().and_then(|acceptor| acceptor.listener().local_addr().ok());
@@ -682,7 +678,7 @@ impl Driver {
             best_version: best.map(|best| best.version().number()),
             minimum_protocol: *self.inputs.chain.minimum_protocol.borrow(),
             advertise,
-            budget: self.budget.clone(),
+            shared: self.swarm.shared(id),
         }
     }
 
@@ -823,9 +819,7 @@ impl Driver {
     }
 
     fn forget_transactions(&mut self) {
-        let listed = self.naming.iter().filter_map(|share| share.info().transactions.as_ref());
-        let named: HashSet<Digest> = listed.flat_map(|listed| listed.new_hashes.iter()).copied().collect();
-        let lost = self.context.known.forget_old(&named, Instant::now());
+        let lost = self.context.known.forget_old(&self.lists.transactions(), Instant::now());
         self.swarm.handle_forgotten(lost);
     }
 

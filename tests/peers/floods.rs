@@ -1,11 +1,12 @@
 //! Floods of messages that are harmless in small numbers.
 
+use bitcoin::hashes::Hash;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 use test_support::PeerClient;
 use test_support::peer_client::{addresses_payload, frame, parse_addresses, shares_payload};
 
-use crate::arena::{AT_ONCE, arena};
+use crate::arena::{AT_ONCE, Arena, arena};
 
 /// Addresses of an unused network.
 fn addresses(count: u16) -> Vec<SocketAddr> {
@@ -64,11 +65,12 @@ fn a_question_for_addresses_is_answered_with_a_hundred_at_most() {
 }
 
 #[test]
-fn advertisements_without_end_are_an_offence() {
+fn advertisements_without_end_are_ignored_and_then_end_the_connection() {
     arena(&[], |arena| {
         let mut vain = arena.acquaintance(1);
-        repeat(&mut vain, &frame(arena.prefix(), "addrme", &9333_u16.to_le_bytes()));
-        arena.check_ban(&mut vain, "too_fast");
+        repeat(&mut vain, &frame(arena.prefix(), "addrme", &9333_u16.to_le_bytes()).repeat(100));
+        // A node passes on what others send it, so it is not to blame.
+        arena.check_disconnect(&mut vain, AT_ONCE);
     });
 }
 
@@ -91,6 +93,28 @@ fn noise_without_end_is_an_offence() {
 }
 
 #[test]
+fn a_flood_goes_on_where_it_was_when_its_network_connects_again() {
+    arena(&[], |arena| {
+        let tip = arena.mine_many(4);
+        let known = arena.fetch(tip);
+        let hundred: Vec<Vec<u8>> = known.into_iter().cycle().take(100).collect();
+        let message = frame(arena.prefix(), "shares", &shares_payload(&hundred));
+        let mut first = arena.acquaintance(1);
+        for _ in 0..29 {
+            assert_eq!(first.send_some(&message, AT_ONCE), message.len());
+        }
+        first.ask_for_shares(&test_support::ShareRequest::of([0; 32], 0));
+        drop(first);
+        // Three thousand at once, and a hundred a second.
+        let mut again = arena.acquaintance(1);
+        for _ in 0..25 {
+            again.send_some(&message, AT_ONCE);
+        }
+        arena.check_disconnect(&mut again, AT_ONCE);
+    });
+}
+
+#[test]
 fn shares_without_end_are_an_offence() {
     arena(&[], |arena| {
         let tip = arena.mine_many(4);
@@ -102,14 +126,34 @@ fn shares_without_end_are_an_offence() {
     });
 }
 
+/// Header on top of the daemon's best block, or of an unknown one, with the bits of its template and without work.
+fn unproven(arena: &Arena, is_on_top: bool) -> [u8; 80] {
+    let mut header = [0; 80];
+    if is_on_top {
+        header[4..36].copy_from_slice(&arena.daemon.best_block_hash().to_byte_array());
+    }
+    header[72..76].copy_from_slice(&0x1e03_77ae_u32.to_le_bytes());
+    header
+}
+
 #[test]
 fn a_best_block_without_its_proof_of_work_is_an_offence() {
     arena(&[], |arena| {
-        let mut header = [0; 80];
-        header[72..76].copy_from_slice(&0x1e03_77ae_u32.to_le_bytes());
         let mut cheat = arena.acquaintance(1);
-        cheat.send("bestblock", &header);
+        cheat.send("bestblock", &unproven(arena, true));
         arena.check_ban(&mut cheat, "bad_best_block");
+    });
+}
+
+#[test]
+fn best_blocks_that_lead_nowhere_are_passed_over() {
+    arena(&[], |arena| {
+        let mut lost = arena.acquaintance(1);
+        for _ in 0..5_000 {
+            lost.send("bestblock", &unproven(arena, false));
+        }
+        lost.ask_for_shares(&test_support::ShareRequest::of([0; 32], 0));
+        arena.check_tolerated(&mut lost);
     });
 }
 

@@ -17,9 +17,8 @@
 use super::messages::STREAMS;
 use super::support::{RecordedFrame, frames_of, json, ran, rules_of};
 use bytes::Bytes;
-use p2p::frame::Budget;
 use p2p::message::{Message, WrappedShare};
-use p2p::peer::{Advertise, Direction, Local, Order, Peer, PeerEvent, RequestId};
+use p2p::peer::{Advertise, Direction, Local, Order, Peer, PeerEvent, RequestId, Shared};
 use p2p::transactions::{TemplateTransactions, Transaction, Transactions};
 use sharechain::chain::share_rules;
 use sharechain::coin::BITCOIN_REGTEST;
@@ -114,7 +113,7 @@ impl Player {
             best_version: version.best_share.map(|_| 17),
             minimum_protocol: 3200,
             advertise,
-            budget: Budget::new(1 << 24),
+            shared: Shared::default(),
         };
         let rules = rules_for(file);
         let (remote, local_address) = (version.to.address, version.from.address);

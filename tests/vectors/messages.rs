@@ -2,7 +2,7 @@
 
 use super::support::{bytes_of, frames_of, json, list_of, number_of, ran, str_of};
 use bytes::Bytes;
-use p2p::frame::{Budget, Event, Frames, Verdict};
+use p2p::frame::{Event, Frames, Verdict};
 use p2p::message::{Command, Endpoint, Message, ReplyResult, WrappedShare};
 use p2p::transactions::Transaction;
 use ruint::aliases::U320;
@@ -196,7 +196,7 @@ fn every_recorded_frame_is_read_and_written_as_the_same_bytes() {
             assert_eq!(hex::encode(&frame[24..28]), recorded.checksum);
             commands.insert(message.command().word());
             // Also through the frame decoder, a few bytes at a time.
-            let mut frames = Frames::new(*b"sinetpre", Budget::new(1 << 20));
+            let mut frames = Frames::new(*b"sinetpre");
             let mut found = Vec::new();
             for mut piece in frame.chunks(1 + frame.len() / 7) {
                 while let Some(event) = frames.take(&mut piece, |command| Verdict::Take(command.bytes_max())).unwrap() {

@@ -65,6 +65,12 @@ impl Download {
         outcome
     }
 
+    /// True if `request` is for the share that its peer announced as its best.
+    pub fn is_announced(&self, request: RequestId) -> bool {
+        let question = self.questions.get(&request).or_else(|| self.late.get(&request));
+        question.is_some_and(|question| question.is_announced)
+    }
+
     /// Records that the owner took `shares` of those passed to it.
     pub fn taken(&mut self, shares: usize, now: Instant) {
         self.untaken = self.untaken.saturating_sub(shares);

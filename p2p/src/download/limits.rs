@@ -1,7 +1,7 @@
 //! Limits against cheap chains and against hosts whose shares are never verified: rules 2 to 4 of the download.
 
 use sharechain::share::{Attempts, ShareHash};
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use ruint::aliases::U320;
@@ -87,7 +87,12 @@ impl Download {
     }
 }
 
-/// Key for counting unverified shares: a host, or one node of several on this machine or site.
+/// Key for counting unverified shares: a host, of IPv6 all that one customer may have (a /48), or one node of several
+/// on this machine or site.
 fn host_of(address: SocketAddr) -> SocketAddr {
-    if AddressScope::is_near(address.ip()) { address } else { SocketAddr::new(address.ip(), 0) }
+    match address.ip().to_canonical() {
+        ip if AddressScope::is_near(ip) => address,
+        IpAddr::V4(ip) => SocketAddr::new(ip.into(), 0),
+        IpAddr::V6(ip) => SocketAddr::new(Ipv6Addr::from_bits(ip.to_bits() >> 80 << 80).into(), 0),
+    }
 }

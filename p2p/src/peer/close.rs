@@ -5,12 +5,13 @@ use std::time::Duration;
 use thiserror::Error;
 
 use crate::frame::FrameError;
+use crate::limits::{Cause, Excess};
 use crate::message::{Command, MessageError, Problem};
 
 /// Default base of a ban; the swarm multiplies it by the square of the number of offences.
 const BAN: Duration = Duration::from_secs(3600);
 
-/// Base of a ban for a failed request for shares.
+/// Base of a ban for a failed request for shares, and for an answer that others may have spoilt.
 const BAN_FOR_REQUEST: Duration = Duration::from_secs(30);
 
 /// Reason for closing a connection.
@@ -86,6 +87,10 @@ pub enum Offence {
     /// A share of the peer failed verification against its ancestors. Raised by the swarm.
     #[error("invalid share: {0}")]
     InvalidShare(String),
+    /// The same of a share that we requested, which an honest node may have received from an attacker. Raised by the
+    /// swarm.
+    #[error("invalid share in an answer: {0}")]
+    InvalidAnswer(String),
 }
 
 impl Offence {
@@ -104,13 +109,14 @@ impl Offence {
             Offence::RequestFailed(_) => "request_failed",
             Offence::NotAsked(_) => "not_asked",
             Offence::InvalidShare(_) => "invalid_share",
+            Offence::InvalidAnswer(_) => "invalid_answer",
         }
     }
 
     /// Base of the ban.
     pub fn ban(&self) -> Duration {
         match self {
-            Offence::RequestFailed(_) => BAN_FOR_REQUEST,
+            Offence::RequestFailed(_) | Offence::InvalidAnswer(_) => BAN_FOR_REQUEST,
             _ => BAN,
         }
     }
@@ -118,9 +124,18 @@ impl Offence {
 
 impl From<FrameError> for Close {
     fn from(error: FrameError) -> Close {
-        match error {
-            FrameError::OverBudget(_) => Close::Quiet(error.to_string()),
-            _ => Close::Offence(Offence::Frame(error)),
+        Close::Offence(Offence::Frame(error))
+    }
+}
+
+impl From<Excess> for Close {
+    fn from(Excess { what, per_second, cause }: Excess) -> Close {
+        match cause {
+            Cause::Misbehaviour => Offence::TooFast { what, per_second }.into(),
+            Cause::Peer => Close::Quiet(format!("more than {per_second} {what} a second for too long")),
+            Cause::Network => {
+                Close::Quiet(format!("more than {per_second} {what} a second from its network for too long"))
+            }
         }
     }
 }

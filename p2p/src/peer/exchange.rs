@@ -8,9 +8,11 @@ use std::ops::{Deref, Range};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use super::Close;
-use crate::frame::Budget;
+use super::{Close, PeerId};
+use crate::budget::Budget;
+use crate::limits::SourceRates;
 use crate::message::{AddressRecord, ReplyResult, shares_frame, shares_that_fit};
+use crate::proofs::Proofs;
 use crate::transactions::TemplateTransactions;
 
 /// Data that this node sends about itself on one connection, as of its start.
@@ -32,8 +34,48 @@ pub struct Local {
     pub minimum_protocol: u32,
     /// Address to advertise to other nodes.
     pub advertise: Advertise,
-    /// Budget of all connections for unfinished messages.
-    pub budget: Arc<Budget>,
+    /// State shared with other connections.
+    pub shared: Shared,
+}
+
+/// State that a connection shares with others, from [`Swarm::shared`](crate::swarm::Swarm::shared). The default is
+/// that of a connection without others.
+#[derive(Debug, Clone)]
+pub struct Shared {
+    /// Identifier of the connection.
+    pub(crate) peer: PeerId,
+    /// Memory of unfinished messages.
+    pub(crate) unfinished: Arc<Budget>,
+    /// Memory of transactions remembered for peers.
+    pub(crate) remembered: Arc<Budget>,
+    /// Rate limits of its network.
+    pub(crate) rates: Vec<SourceRates>,
+    /// Proofs of work that are known already.
+    pub(crate) proofs: Arc<Proofs>,
+}
+
+impl Default for Shared {
+    fn default() -> Self {
+        Self {
+            peer: PeerId(0),
+            unfinished: Budget::of_bytes_and_time(usize::MAX),
+            remembered: Budget::of_bytes(usize::MAX),
+            rates: Vec::new(),
+            proofs: Arc::new(Proofs::new(0)),
+        }
+    }
+}
+
+impl Shared {
+    /// Bytes of unfinished messages on all connections.
+    pub fn unfinished_bytes(&self) -> usize {
+        self.unfinished.used()
+    }
+
+    /// Bytes of transactions remembered for all peers.
+    pub fn remembered_bytes(&self) -> usize {
+        self.remembered.used()
+    }
 }
 
 /// Address to advertise to other nodes.
@@ -116,8 +158,11 @@ pub enum PeerEvent {
     AdvertisesPort(u16),
     /// Request for this number of nodes.
     WantsAddresses(u32),
-    /// Block header whose proof of work meets its own bits.
+    /// Block header, unchecked: the swarm knows which ones are worth a proof of work.
     BestBlock([u8; 80]),
+    /// The memory of all connections exceeds a limit, and this one takes part of it: the swarm closes the connection
+    /// that takes most. Nothing more is read from this one until the event is handled.
+    OverBudget,
     /// Transactions of the peer that were unknown to this node: to be announced to all peers by [`Order::Have`].
     TransactionsLearned(Vec<Digest>),
     /// End of a measurement: the quickest round trip, or `None` without any answer within

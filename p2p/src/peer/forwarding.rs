@@ -5,6 +5,7 @@ use sharechain::merkle::Digest;
 use sharechain::share::Share;
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
+use std::time::Instant;
 
 use super::{Close, Offence};
 use crate::message::Message;
@@ -46,6 +47,13 @@ impl Forwarding {
         self.remembered_bytes
     }
 
+    /// Drops what the peer announced and asked us to remember: no share needs it any more.
+    pub(super) fn release(&mut self) {
+        if !self.remembered.is_empty() || !self.theirs.is_empty() {
+            *self = Forwarding { ours: self.ours.take(), ..Forwarding::default() };
+        }
+    }
+
     /// Handles `have_tx`.
     pub(super) fn handle_have(&mut self, hashes: Vec<Digest>) {
         for hash in hashes {
@@ -75,7 +83,9 @@ impl Forwarding {
         hashes: Vec<Digest>,
         transactions: &[bytes::Bytes],
         known: &Transactions,
+        now: Instant,
     ) -> Result<Vec<Digest>, Close> {
+        known.make_room(transactions.iter().map(bytes::Bytes::len).sum(), now);
         for hash in hashes {
             let Some(transaction) = known.find(&hash) else {
                 return Err(unknown(&hash));

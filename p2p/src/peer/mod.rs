@@ -12,34 +12,35 @@ mod forwarding;
 mod handshake;
 mod keepalive;
 mod latency;
-mod limits;
 mod outgoing;
 mod requests;
+mod shares;
 
 use bytes::Bytes;
-use sharechain::share::{Bits, CheckError, Share, ShareHash, ShareRules, VersionError, display_hex};
+use sharechain::share::ShareRules;
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::budget::Account;
 use super::frame::{Event, Frame, Frames, Verdict};
-use super::message::{Command, Message, ReplyResult, SMALL_BYTES_MAX, WrappedShare, replies_that_fit};
+use super::limits::{Kind, Limits};
+use super::message::{Command, Message, ReplyResult, SMALL_BYTES_MAX};
 use super::transactions::Transactions;
 use forwarding::Forwarding;
 use latency::Measurement;
-use limits::Limits;
 use outgoing::Outgoing;
 use requests::Requests;
 
 pub use close::{Close, Offence};
-pub use exchange::{Advertise, Announcement, Direction, Hello, Local, Order, PeerEvent, RequestFailed, RequestId};
+pub use exchange::{
+    Advertise, Announcement, Direction, Hello, Local, Order, PeerEvent, RequestFailed, RequestId, Shared,
+};
 pub use latency::MEASUREMENT_TIMEOUT;
 pub use requests::REPLY_TIMEOUT;
 
-/// Identifier of a connection, from the dial or accept on. Never reused.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
-pub struct PeerId(pub u64);
+pub use super::peer_id::PeerId;
 
 /// Protocol version of this implementation.
 pub const PROTOCOL_VERSION: u32 = 3501;
@@ -83,6 +84,8 @@ pub struct Peer {
     ping_due: Option<Instant>,
     advertise_due: Option<Instant>,
     frames: Frames,
+    unfinished: Account,
+    remembered: Account,
     limits: Limits,
     requests: Requests,
     measurement: Option<Measurement>,
@@ -108,7 +111,11 @@ impl Peer {
         now: Instant,
         unix: u64,
     ) -> Peer {
-        let frames = Frames::new(local.prefix, Arc::clone(&local.budget));
+        let frames = Frames::new(local.prefix);
+        let shared = &local.shared;
+        let unfinished = shared.unfinished.open(shared.peer, now);
+        let remembered = shared.remembered.open(shared.peer, now);
+        let limits = Limits::new(shared.rates.clone(), now);
         let remote = SocketAddr::new(remote.ip().to_canonical(), remote.port());
         let mut peer = Peer {
             local,
@@ -124,7 +131,9 @@ impl Peer {
             ping_due: None,
             advertise_due: None,
             frames,
-            limits: Limits::new(now),
+            unfinished,
+            remembered,
+            limits,
             requests: Requests::default(),
             measurement: None,
             forwarding: Forwarding::default(),
@@ -170,22 +179,17 @@ impl Peer {
     /// # Errors
     /// [`Close`]: the connection is to be closed. Events queued before still count.
     pub fn handle_bytes(&mut self, bytes: &[u8], known: &Transactions, now: Instant) -> Result<(), Close> {
-        self.limits.bytes(bytes.len(), now)?;
+        self.limits.take(Kind::Bytes, bytes.len(), now)?;
         let mut input = bytes;
-        loop {
-            let is_connected = self.is_connected();
-            let has_asked = self.requests.are_open() || self.measurement.is_some();
-            let judge = |command: Command| match command {
-                // Before the handshake only `version` is accepted; anything else is read only to be refused.
-                _ if !is_connected => Verdict::Take(SMALL_BYTES_MAX),
-                // Answers without a request are ignored, so they are not kept.
-                Command::ShareReply if !has_asked => Verdict::Skip,
-                _ => Verdict::Take(command.bytes_max()),
-            };
-            let Some(event) = self.frames.take(&mut input, judge)? else { break };
+        while let Some(event) = self.next_event(&mut input, known)? {
             self.heard = now;
             self.frame_began = None;
-            self.limits.message(now)?;
+            let command = match &event {
+                Event::Frame(frame) => Some(frame.command),
+                Event::Skipped(command) => *command,
+            };
+            let is_gossip = command.is_some_and(is_gossip);
+            self.limits.take(if is_gossip { Kind::Gossip } else { Kind::Messages }, 1, now)?;
             if let Event::Frame(frame) = event {
                 self.received.push_back(frame.command);
                 self.handle_frame(&frame, known, now)?;
@@ -194,7 +198,32 @@ impl Peer {
         if self.frames.is_under_way() {
             self.frame_began.get_or_insert(now);
         }
+        self.report_memory(now);
         Ok(())
+    }
+
+    fn next_event(&mut self, input: &mut &[u8], known: &Transactions) -> Result<Option<Event>, Close> {
+        let is_connected = self.is_connected();
+        let has_asked = self.requests.are_open() || self.measurement.is_some();
+        let judge = |command: Command| match command {
+            // Before the handshake only `version` is accepted; anything else is read only to be refused.
+            _ if !is_connected => Verdict::Take(SMALL_BYTES_MAX),
+            // Answers without a request are ignored, so they are not kept.
+            Command::ShareReply if !has_asked => Verdict::Skip,
+            _ if is_about_transactions(command) && !known.are_listed() => Verdict::Skip,
+            _ => Verdict::Take(command.bytes_max()),
+        };
+        Ok(self.frames.take(input, judge)?)
+    }
+
+    /// Reports the memory that this connection takes of what all share.
+    fn report_memory(&mut self, now: Instant) {
+        let since = self.frame_began.unwrap_or(now);
+        let fits_unfinished = self.unfinished.set(self.frames.held(), since);
+        let fits_remembered = self.remembered.set(self.forwarding.remembered_bytes(), now);
+        if !(fits_unfinished && fits_remembered) {
+            self.events.push_back(PeerEvent::OverBudget);
+        }
     }
 
     /// Performs everything due at `now`, which is `unix` seconds after 1970.
@@ -318,26 +347,29 @@ impl Peer {
         if !self.is_connected() && frame.command != Command::Version {
             return Err(Offence::NoVersion(frame.command).into());
         }
+        if !known.are_listed() {
+            self.forwarding.release();
+        }
         let message = Message::parse_as(frame.command, &frame.payload)?;
         match message {
             Message::Version(version) => self.handle_version(version)?,
             Message::Ping => {}
-            Message::AddrMe { port } => {
-                self.limits.addresses(1, now)?;
+            // Addresses beyond the limit are ignored: a reference node passes on all that others send it.
+            Message::AddrMe { port } if self.limits.take(Kind::Addresses, 1, now).is_ok() => {
                 self.events.push_back(PeerEvent::AdvertisesPort(port));
             }
-            Message::Addrs(records) => {
-                self.limits.addresses(records.len(), now)?;
+            Message::Addrs(records) if self.limits.take(Kind::Addresses, records.len(), now).is_ok() => {
                 self.events.push_back(PeerEvent::Addresses(records));
             }
+            Message::AddrMe { .. } | Message::Addrs(_) => {}
             Message::GetAddrs { count } => {
                 let count = count.min(ADDRESSES_ASKED_MAX);
-                self.limits.addresses(count.max(1) as usize, now)?;
+                self.limits.take(Kind::Asked, count.max(1) as usize, now)?;
                 self.events.push_back(PeerEvent::WantsAddresses(count));
             }
             Message::Shares(shares) => {
-                self.limits.shares(shares.len(), now)?;
-                let shares = self.load(&shares)?;
+                self.limits.take(Kind::Shares, shares.len(), now)?;
+                let shares = self.load(&shares, now)?;
                 shares.iter().try_for_each(|share| forwarding::check_share(share, known))?;
                 self.events.push_back(PeerEvent::Shares(shares));
             }
@@ -348,21 +380,22 @@ impl Peer {
                 }
                 // Answers without a request are ignored, as in the reference.
                 let Some((request, shares_max)) = self.requests.replied(&id) else { return Ok(()) };
-                self.limits.bytes_wanted(frame.payload.len(), now);
+                // They were wanted.
+                self.limits.count(Kind::Bytes, -(frame.payload.len() as f64), now);
                 if shares.len() > shares_max {
                     return Err(Offence::TooMany { what: "shares", count: shares.len(), limit: shares_max }.into());
                 }
                 let shares = match result {
-                    ReplyResult::Good => Ok(self.load(&shares)?),
+                    ReplyResult::Good => Ok(self.load(&shares, now)?),
                     refused => Err(RequestFailed::Refused(refused)),
                 };
                 self.events.push_back(PeerEvent::Replied { request, shares });
             }
-            Message::BestBlock { header } => self.handle_best_block(header)?,
+            Message::BestBlock { header } => self.events.push_back(PeerEvent::BestBlock(header)),
             Message::HaveTx(hashes) => self.forwarding.handle_have(hashes),
             Message::LosingTx(hashes) => self.forwarding.handle_losing(&hashes),
             Message::RememberTx { hashes, transactions } => {
-                let learned = self.forwarding.handle_remember(hashes, &transactions, known)?;
+                let learned = self.forwarding.handle_remember(hashes, &transactions, known, now)?;
                 if !learned.is_empty() {
                     self.events.push_back(PeerEvent::TransactionsLearned(learned));
                 }
@@ -370,81 +403,6 @@ impl Peer {
             Message::ForgetTx(hashes) => self.forwarding.handle_forget(&hashes)?,
         }
         Ok(())
-    }
-
-    /// Checks shares as far as possible without ancestors. Those of obsolete versions are skipped, as in the reference.
-    fn load(&self, shares: &[WrappedShare]) -> Result<Vec<Arc<Share>>, Close> {
-        let mut loaded = Vec::with_capacity(shares.len());
-        for wrapped in shares {
-            match Share::from_wrapped(wrapped.version, &wrapped.contents, &self.rules) {
-                Ok(share) => loaded.push(Arc::new(share)),
-                Err(CheckError::Format(sharechain::share::FormatError::Version(VersionError::Obsolete(_)))) => {}
-                Err(error) if error.is_misbehaviour() => return Err(Offence::Share(error).into()),
-                Err(error) => return Err(quiet(&error)),
-            }
-        }
-        Ok(loaded)
-    }
-
-    fn handle_request(
-        &mut self,
-        id: [u8; 32],
-        hashes: Vec<ShareHash>,
-        parents: u64,
-        stops: Vec<ShareHash>,
-        now: Instant,
-    ) -> Result<(), Close> {
-        if hashes.is_empty() {
-            // Trap 39: the reference divides by their number, and disconnects.
-            return Err(Close::Quiet("share request without hashes".into()));
-        }
-        self.limits.asked(hashes.len(), now)?;
-        if hashes.iter().all(|hash| hash.0 == [0; 32]) {
-            // Trap 41: no node has this share; the peer measures the response time.
-            return self.answer(id, Vec::new(), now);
-        }
-        self.requests.asked()?;
-        self.events.push_back(PeerEvent::Asked { id, hashes, parents, stops });
-        Ok(())
-    }
-
-    fn handle_best_block(&mut self, header: [u8; 80]) -> Result<(), Close> {
-        let hash = (self.rules.pow)(&header);
-        let bits = Bits(u32::from_le_bytes([header[72], header[73], header[74], header[75]]));
-        if !bits.target().is_met_by(&hash) {
-            return Err(Offence::BestBlock { hash: display_hex(&hash) }.into());
-        }
-        self.events.push_back(PeerEvent::BestBlock(header));
-        Ok(())
-    }
-
-    /// Answers with as many of `shares` as fit; the peer requests the rest. The reference would report that all of them
-    /// together are too long.
-    fn answer(&mut self, id: [u8; 32], mut shares: Vec<Arc<Share>>, now: Instant) -> Result<(), Close> {
-        let count = replies_that_fit(&shares);
-        if count == 0 && !shares.is_empty() {
-            return self.send(&Message::ShareReply { id, result: ReplyResult::TooLong, shares: Vec::new() });
-        }
-        shares.truncate(count);
-        self.limits.served(count, now);
-        self.send_later(Outgoing::Reply { id, shares })
-    }
-
-    fn send_shares(&mut self, shares: &Announcement, known: &Transactions) -> Result<(), Close> {
-        // Shares without their transactions would cost us the connection. Peers that miss them request them, and
-        // answers need no transactions.
-        let mut sent: Vec<&Arc<Share>> = shares.iter().filter(|share| forwarding::has_all_of(known, share)).collect();
-        let around = self.forwarding.around_shares(&sent, known).or_else(|| {
-            sent.retain(|share| !share.version().lists_transactions());
-            self.forwarding.around_shares(&sent, known)
-        });
-        let (before, after) = around.map_or((None, None), |around| (around.before, around.after));
-        let sent = if sent.len() == shares.len() { shares.clone() } else { sent.into_iter().cloned().collect() };
-        before.iter().try_for_each(|message| self.send(message))?;
-        for index in 0..sent.messages() {
-            self.send_later(Outgoing::Shares { announcement: sent.clone(), index })?;
-        }
-        after.iter().try_for_each(|message| self.send(message))
     }
 
     fn send(&mut self, message: &Message) -> Result<(), Close> {
@@ -465,17 +423,18 @@ impl Peer {
     }
 }
 
+/// True for messages that a peer sends because of what others sent it.
+fn is_gossip(command: Command) -> bool {
+    matches!(command, Command::AddrMe | Command::Addrs | Command::HaveTx | Command::LosingTx)
+}
+
+/// True for messages that are needed only where shares list transactions.
+fn is_about_transactions(command: Command) -> bool {
+    matches!(command, Command::HaveTx | Command::LosingTx | Command::RememberTx | Command::ForgetTx)
+}
+
 /// First share version without transactions: a node that has such a share forwards none.
 const FIRST_VERSION_WITHOUT_TRANSACTIONS: u64 = 34;
-
-fn quiet(error: &impl std::fmt::Display) -> Close {
-    Close::Quiet(error.to_string())
-}
-
-#[cfg(test)]
-fn wrap<'a>(shares: impl IntoIterator<Item = &'a Arc<Share>>) -> Vec<WrappedShare> {
-    shares.into_iter().map(|share| WrappedShare::of(share)).collect()
-}
 
 #[cfg(test)]
 mod tests;

@@ -1,10 +1,11 @@
 //! Address gossip: announcements, requests and answers (protocol section 3.5).
 
 use std::net::SocketAddr;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::{Action, Now, PeerId, Swarm};
 use crate::addrs::{ADDRESSES_WANTED, AddressScope, exponential, is_reference_loopback};
+use crate::limits::Kind;
 use crate::message::{AddressRecord, Endpoint};
 use crate::peer::Order;
 
@@ -16,84 +17,45 @@ const ASKED_FOR: u32 = 8;
 const TOLD_MAX: u32 = 100;
 /// Mean seconds between two requests.
 const ASK_SECONDS: f64 = 20.0;
-/// Burst of addresses stored from one peer; one more each second. An honest peer sends one in ten seconds.
-const STORED_MAX: f64 = 1000.0;
-/// The same for relayed addresses, and for answered requests.
-const FORWARDED_MAX: f64 = 100.0;
-const ANSWERED_MAX: f64 = 10.0;
-
-/// Address budget of one peer; each kind is refilled by one a second.
-#[derive(Debug)]
-pub(super) struct Allowance {
-    since: Instant,
-    stored: f64,
-    forwarded: f64,
-    answered: f64,
-}
-
-impl Allowance {
-    pub(super) fn new(now: Instant) -> Self {
-        Self { since: now, stored: STORED_MAX, forwarded: FORWARDED_MAX, answered: ANSWERED_MAX }
-    }
-
-    fn refill(&mut self, now: Instant) {
-        let seconds = now.saturating_duration_since(self.since).as_secs_f64();
-        self.since = now;
-        self.stored = (self.stored + seconds).min(STORED_MAX);
-        self.forwarded = (self.forwarded + seconds).min(FORWARDED_MAX);
-        self.answered = (self.answered + seconds).min(ANSWERED_MAX);
-    }
-}
-
-fn spend(allowance: &mut f64) -> bool {
-    let is_there = *allowance >= 1.0;
-    if is_there {
-        *allowance -= 1.0;
-    }
-    is_there
-}
 
 impl Swarm {
     pub(super) fn note_addresses(&mut self, peer: PeerId, records: Vec<AddressRecord>, now: Now) {
         for record in records {
             let Some(connection) = self.connections.get_mut(&peer) else { return };
-            connection.allowance.refill(now.instant);
-            if !spend(&mut connection.allowance.stored) {
+            if connection.limits.take(Kind::Stored, 1, now.instant).is_err() {
                 return;
             }
             let source = connection.address.ip();
             let AddressRecord { timestamp, endpoint } = record;
             self.book.learn(endpoint.address, endpoint.services, timestamp, Some(source), now.unix);
-            self.forward(peer, record);
+            self.forward(peer, record, now);
         }
     }
 
     pub(super) fn note_port(&mut self, peer: PeerId, port: u16, now: Now) {
         let Some(connection) = self.connections.get_mut(&peer) else { return };
-        connection.allowance.refill(now.instant);
         let Some(hello) = &connection.hello else { return };
         let (ip, services) = (connection.address.ip(), hello.services);
         if is_reference_loopback(ip) {
             // Only the next node knows how it sees this host.
-            if spend(&mut connection.allowance.forwarded) && self.random.f64() < FORWARD_PART {
+            if connection.limits.take(Kind::Forwarded, 1, now.instant).is_ok() && self.random.f64() < FORWARD_PART {
                 self.order_random(|_| Some(Order::AddressOfMe(port)));
             }
             return;
         }
-        if !spend(&mut connection.allowance.stored) {
+        if connection.limits.take(Kind::Stored, 1, now.instant).is_err() {
             return;
         }
         let address = SocketAddr::new(ip, port);
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a time since 1970, saturating")]
         let timestamp = now.unix as u64;
         self.book.learn(address, services, timestamp, Some(ip), now.unix);
-        self.forward(peer, AddressRecord { timestamp, endpoint: Endpoint { services, address } });
+        self.forward(peer, AddressRecord { timestamp, endpoint: Endpoint { services, address } }, now);
     }
 
     pub(super) fn send_addresses(&mut self, peer: PeerId, count: u32, now: Now) {
         let Some(connection) = self.connections.get_mut(&peer) else { return };
-        connection.allowance.refill(now.instant);
-        if !spend(&mut connection.allowance.answered) {
+        if connection.limits.take(Kind::Answered, 1, now.instant).is_err() {
             return;
         }
         let count = usize::try_from(count.min(TOLD_MAX)).unwrap_or_default();
@@ -117,12 +79,12 @@ impl Swarm {
 
     /// Relays a record to a random peer, possibly its sender, as in the reference; not to one outside the address's
     /// scope.
-    fn forward(&mut self, teller: PeerId, record: AddressRecord) {
+    fn forward(&mut self, teller: PeerId, record: AddressRecord, now: Now) {
         if self.random.f64() >= FORWARD_PART {
             return;
         }
         let Some(connection) = self.connections.get_mut(&teller) else { return };
-        if !spend(&mut connection.allowance.forwarded) {
+        if connection.limits.take(Kind::Forwarded, 1, now.instant).is_err() {
             return;
         }
         let Some(reach) = AddressScope::of(record.endpoint.address.ip()) else { return };

@@ -15,6 +15,7 @@ mod gossip;
 mod latency;
 mod operator;
 mod relay;
+mod shared;
 mod shares;
 mod status;
 
@@ -29,16 +30,18 @@ use std::time::{Duration, Instant};
 use super::addrs::{AddressBook, AddressScope, Group};
 use super::bans::Bans;
 use super::download::Download;
+use super::limits::Limits;
 use super::peer::{Close, Direction, Hello, Offence, Order, PeerEvent};
 use super::transactions::TemplateTransactions;
 
 use self::best_header::BestHeader;
 pub use self::dial::DialKind;
 use self::dial::Dialer;
-use self::gossip::Allowance;
 pub use self::latency::LATENCY_KEPT;
 use self::latency::Latency;
 use self::relay::Relay;
+use self::shared::Common;
+pub use self::shared::UNFINISHED_BYTES_MAX;
 pub use self::status::{PeerStatus, Status};
 pub use super::peer::PeerId;
 
@@ -168,7 +171,7 @@ struct Connection {
     shares_received: u64,
     shares_sent: u64,
     answers_pending: usize,
-    allowance: Allowance,
+    limits: Limits,
     latency: Latency,
 }
 
@@ -189,6 +192,7 @@ pub struct Swarm {
     resting: HashMap<IpAddr, f64>,
     connections: BTreeMap<PeerId, Connection>,
     next_peer: u64,
+    common: Common,
     dialer: Dialer,
     download: Download,
     relay: Relay,
@@ -214,6 +218,7 @@ impl Swarm {
             dialer,
             bans: Bans::new(config.whitelist.iter().copied()),
             relay: Relay::new(config.chain_length),
+            common: Common::new(config.chain_length),
             best_header: BestHeader::new(config.pow),
             config,
             random,
@@ -357,7 +362,8 @@ impl Swarm {
             PeerEvent::Addresses(records) => self.note_addresses(peer, records, now),
             PeerEvent::AdvertisesPort(port) => self.note_port(peer, port, now),
             PeerEvent::WantsAddresses(count) => self.send_addresses(peer, count, now),
-            PeerEvent::BestBlock(header) => self.note_header(header),
+            PeerEvent::BestBlock(header) => self.note_header(peer, header, now),
+            PeerEvent::OverBudget => self.relieve_memory(now),
             PeerEvent::Latency(latency) => self.note_latency(peer, latency),
             PeerEvent::TransactionsLearned(hashes) => {
                 let hashes: Arc<[Digest]> = hashes.into();
@@ -369,11 +375,6 @@ impl Swarm {
     /// Updates the facts about the parent chain.
     pub fn handle_parent(&mut self, parent: Parent) {
         self.parent = Some(parent);
-    }
-
-    /// Handles our own bitcoind's header of the block that the current template builds on.
-    pub fn handle_own_header(&mut self, header: [u8; 80]) {
-        self.note_header(header);
     }
 
     /// Handles a new template.
@@ -394,6 +395,7 @@ impl Swarm {
     fn connect(&mut self, address: SocketAddr, dialed: Option<DialKind>, now: Now) -> PeerId {
         let peer = PeerId(self.next_peer);
         self.next_peer += 1;
+        let limits = Limits::new(self.rates_of(address, dialed.is_none(), now), now.instant);
         let connection = Connection {
             address,
             dialed,
@@ -402,7 +404,7 @@ impl Swarm {
             shares_received: 0,
             shares_sent: 0,
             answers_pending: 0,
-            allowance: Allowance::new(now.instant),
+            limits,
             latency: Latency::default(),
         };
         self.connections.insert(peer, connection);
@@ -448,14 +450,6 @@ impl Swarm {
             // The template follows once it is known whether to request the share, in the reference's order.
             Some(hash) => self.actions.push_back(Action::Knows { peer, hash }),
             None => self.order_template(peer),
-        }
-    }
-
-    fn note_header(&mut self, header: [u8; 80]) {
-        let Some(parent) = &self.parent else { return };
-        if self.best_header.offer(header, &parent.previous_block, parent.target) {
-            self.order_all(|_| Order::BestBlock(header));
-            self.actions.push_back(Action::BestHeader(header));
         }
     }
 

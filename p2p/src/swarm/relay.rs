@@ -19,6 +19,8 @@ const REMEMBERED_EXTRA: usize = 1000;
 #[derive(Debug, Default)]
 struct Origin {
     senders: Vec<PeerId>,
+    /// First sender, if we had requested the share without an announcement of that peer.
+    answerer: Option<PeerId>,
     is_verified: bool,
 }
 
@@ -82,6 +84,20 @@ impl Relay {
             oldest.map(|oldest| self.origins.remove(&oldest));
         }
         unverified
+    }
+
+    /// Records that `peer` sent these because we requested them.
+    pub(super) fn note_answered(&mut self, peer: PeerId, shares: &[Arc<Share>]) {
+        for share in shares {
+            if let Some(origin) = self.origins.get_mut(&share.hash()).filter(|origin| origin.senders == [peer]) {
+                origin.answerer = Some(peer);
+            }
+        }
+    }
+
+    /// Peer that sent the share because we requested it, and was the first to send it.
+    pub(super) fn answerer_of(&self, hash: ShareHash) -> Option<PeerId> {
+        self.origins.get(&hash).and_then(|origin| origin.answerer)
     }
 
     /// True if `peer` sent the share.

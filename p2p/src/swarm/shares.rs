@@ -61,18 +61,14 @@ impl Swarm {
         self.actions.push_back(Action::Order(peer, Order::Answer { id, shares }));
     }
 
-    /// Handles a verified share.
-    pub fn handle_accepted(&mut self, hash: ShareHash) {
-        for peer in self.relay.note_verified(hash) {
-            self.download.note_verified(peer);
-        }
-    }
-
     /// Handles a share from `source` that does not fit its ancestors.
     pub fn handle_refused(&mut self, hash: ShareHash, source: Option<SocketAddr>, reason: &str, now: Now) {
         let Some(source) = source else { return };
-        let offence = Offence::InvalidShare(format!("{hash}: {reason}"));
         let sender = self.connections.iter().find(|(_, connection)| connection.address == source).map(|(id, _)| *id);
+        let reason = format!("{hash}: {reason}");
+        // An honest node may have it from an attacker, unable to check it yet, and has to answer a request with it.
+        let is_answer = self.relay.answerer_of(hash).is_some_and(|peer| sender.is_none_or(|sender| sender == peer));
+        let offence = if is_answer { Offence::InvalidAnswer(reason) } else { Offence::InvalidShare(reason) };
         match sender {
             Some(peer) => self.disconnect(peer, Close::Offence(offence), now),
             // Disconnected, but still to be banned.
@@ -109,9 +105,13 @@ impl Swarm {
         let address = connection.address;
         connection.shares_received += shares.as_ref().map_or(0, Vec::len) as u64;
         let failed = shares.as_ref().err().map(ToString::to_string);
+        let is_announced = self.download.is_announced(request);
         match self.download.handle_reply(peer, request, shares, now.instant) {
             Outcome::Shares(shares) => {
                 self.relay.note_received(peer, &shares);
+                if !is_announced {
+                    self.relay.note_answered(peer, &shares);
+                }
                 self.actions.push_back(Action::Shares { peer: address, shares });
             }
             Outcome::Nothing => {}

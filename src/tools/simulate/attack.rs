@@ -1,7 +1,7 @@
 //! Attackers: one withholds shares, one floods nodes with bad ones, one tries to become every peer of a node.
 
 use p2p::message::{AddressRecord, Endpoint};
-use p2p::peer::{Direction, Order, Peer, PeerEvent};
+use p2p::peer::{Direction, Order, Peer, PeerEvent, Shared};
 use p2p::transactions::Transactions;
 use sharechain::chain::Sharechain;
 use sharechain::share::Share;
@@ -332,7 +332,7 @@ impl Agent for Eclipser {
         let direction = if opened.is_outbound { Direction::Outbound } else { Direction::Inbound };
         // To its peers, each of its addresses is a node of its own.
         let nonce = self.rng.u64(..);
-        let peer = self.node.peer_with(nonce, &opened, direction, at);
+        let peer = self.node.peer_with(nonce, Shared::default(), &opened, direction, at);
         self.peers.insert(opened.socket, peer);
         self.drain(opened.socket, at);
     }

@@ -1,8 +1,7 @@
 //! One simulated node: the real node's share chain, swarm and peers, driven by the world instead of tasks.
 
-use p2p::frame::Budget;
 use p2p::message::{Message, WrappedShare};
-use p2p::peer::{Advertise, Close, Direction, Local, Order, PROTOCOL_VERSION, Peer};
+use p2p::peer::{Advertise, Close, Direction, Local, Order, PROTOCOL_VERSION, Peer, Shared};
 use p2p::swarm::{Action, Config, DialKind, PeerId, Swarm};
 use p2p::transactions::Transactions;
 use sharechain::chain::{Event, Sharechain};
@@ -27,8 +26,6 @@ const RELAYED_MAX: u32 = 5;
 /// Number of outgoing connections, the node's default.
 const OUTGOING: usize = 6;
 const INCOMING: usize = 40;
-/// Maximum size of unfinished messages, in bytes.
-const UNFINISHED_MAX: usize = 64 << 20;
 
 /// All shares, so that nodes which received the same bytes keep them once. Each node has parsed and checked them
 /// itself.
@@ -77,7 +74,6 @@ pub(super) struct Node {
     /// Peers that may have output.
     busy: BTreeSet<PeerId>,
     known: Transactions,
-    budget: Arc<Budget>,
     nonce: u64,
     rng: Rng,
     think_at: Instant,
@@ -123,7 +119,6 @@ impl Node {
             accepted: None,
             busy: BTreeSet::new(),
             known: Transactions::new(),
-            budget: Budget::new(UNFINISHED_MAX),
             nonce: parts.rng.u64(..),
             think_at: at.now + THINK_INTERVAL.mul_f64(parts.rng.f64()),
             rng: parts.rng,
@@ -174,7 +169,14 @@ impl Node {
     }
 
     /// Creates the node's end of a connection, as if its nonce were `nonce`.
-    pub(super) fn peer_with(&mut self, nonce: u64, opened: &Opened, direction: Direction, at: Moment) -> Peer {
+    pub(super) fn peer_with(
+        &mut self,
+        nonce: u64,
+        shared: Shared,
+        opened: &Opened,
+        direction: Direction,
+        at: Moment,
+    ) -> Peer {
         let best = self.chain.choice().best.and_then(|best| self.chain.share(best));
         let myself = Local {
             prefix: self.network.prefix,
@@ -185,7 +187,7 @@ impl Node {
             best_version: best.map(|best| best.version().number()),
             minimum_protocol: self.chain.minimum_protocol(),
             advertise: Advertise::Port(self.address.port()),
-            budget: Arc::clone(&self.budget),
+            shared,
         };
         let (rules, seed) = (Arc::clone(&self.rules), self.rng.u64(..));
         Peer::new(myself, rules, opened.remote, opened.local, direction, seed, at.now, at.whole_unix())
@@ -240,7 +242,9 @@ impl Node {
         while let Some(event) = self.chain.poll_event() {
             match event {
                 Event::Verified(hash) => {
-                    self.swarm.handle_accepted(hash);
+                    if let Some(share) = self.chain.share(hash) {
+                        self.swarm.handle_accepted(share);
+                    }
                     self.commands.push_back(Command::Accepted(hash));
                 }
                 Event::Refused { hash, source, error } => {
@@ -365,7 +369,7 @@ impl Node {
             let Some(id) = self.accepted.take() else { return };
             (id, Direction::Inbound)
         };
-        let peer = self.peer_with(self.nonce, &opened, direction, at);
+        let peer = self.peer_with(self.nonce, self.swarm.shared(id), &opened, direction, at);
         self.links.insert(id, Link { socket, peer });
         self.sockets.insert(socket, id);
         self.busy.insert(id);

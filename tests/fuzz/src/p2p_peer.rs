@@ -6,9 +6,9 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use p2p::frame::{Budget, encode};
+use p2p::frame::encode;
 use p2p::message::{AddressRecord, Command, Endpoint, Message, Version};
-use p2p::peer::{Advertise, Close, Direction, Local, Order, Peer, PeerEvent, RequestId};
+use p2p::peer::{Advertise, Close, Direction, Local, Order, Peer, PeerEvent, RequestId, Shared};
 use p2p::transactions::{KNOWN_BYTES_MAX, TemplateTransactions, Transaction, Transactions};
 use sharechain::share::{Share, ShareHash, ShareRules, Target, pow_sha256d};
 use std::collections::HashSet;
@@ -52,7 +52,7 @@ struct Bench {
 }
 
 impl Bench {
-    fn new(mode: u8, budget: Arc<Budget>) -> Bench {
+    fn new(mode: u8, shared: Shared) -> Bench {
         let local = Local {
             prefix: PREFIX,
             protocol_version: 3501,
@@ -66,7 +66,7 @@ impl Bench {
                 2 => Advertise::Port(9333),
                 _ => Advertise::External(([1, 2, 3, 4], 9333).into()),
             },
-            budget,
+            shared,
         };
         let now = Instant::now();
         let (remote, here) = (([10, 0, 0, 1], 5000).into(), ([10, 0, 0, 2], 9333).into());
@@ -211,8 +211,8 @@ impl Bench {
 
 fuzz_target!(|input: &[u8]| {
     let Some((mode, mut rest)) = input.split_first() else { return };
-    let budget = Budget::new(1 << 20);
-    let mut bench = Bench::new(*mode, budget.clone());
+    let shared = Shared::default();
+    let mut bench = Bench::new(*mode, shared.clone());
     bench.drain();
     while let Some((head, after)) = rest.split_first_chunk::<3>() {
         let length = usize::from(u16::from_le_bytes([head[1], head[2]])).min(after.len());
@@ -221,7 +221,7 @@ fuzz_target!(|input: &[u8]| {
         let ended = bench.step(head[0], bytes);
         bench.drain();
         // More than the input, where a frame that is made of it continues one that announced too much.
-        assert!(budget.used() <= bench.fed);
+        assert!(shared.unfinished_bytes() <= bench.fed);
         if let Err(close) = ended {
             assert!(!close.to_string().is_empty());
             break;
@@ -229,5 +229,5 @@ fuzz_target!(|input: &[u8]| {
         let _ = (bench.peer.poll_timeout(), bench.peer.unfinished());
     }
     drop(bench);
-    assert_eq!(budget.used(), 0);
+    assert_eq!(shared.unfinished_bytes(), 0);
 });

@@ -81,7 +81,7 @@ fn before_the_handshake_nothing_but_version_is_waited_for() {
     let version = hello(3501, 1).to_frame(PREFIX);
     talk.peer.handle_bytes(&frame[..28], &talk.known, talk.now).unwrap();
     talk.peer.handle_bytes(&frame[28..], &talk.known, talk.now).unwrap();
-    assert_eq!((talk.peer.local.budget.used(), talk.peer.poll_event()), (0, None));
+    assert_eq!((talk.peer.local.shared.unfinished_bytes(), talk.peer.poll_event()), (0, None));
     talk.peer.handle_bytes(&version, &talk.known, talk.now).unwrap();
     assert!(talk.peer.is_connected());
     let frame = Message::HaveTx(vec![[1; 32]; 10]).to_frame(PREFIX);
@@ -163,6 +163,21 @@ fn a_question_for_hash_0_is_answered_at_once_and_others_by_the_swarm() {
     assert_eq!(offence(talk.hear(&ask([1; 32]))), "quiet");
 }
 
+/// Repeats `message` until the connection ends; returns the number of messages and the reason.
+fn flood(message: &Message) -> (usize, &'static str) {
+    let mut talk = Talk::connected(Some(35));
+    let mut sent = 0;
+    loop {
+        let result = talk.hear(message);
+        talk.said();
+        while talk.peer.poll_event().is_some() {}
+        sent += 1;
+        if result.is_err() {
+            return (sent, offence(result));
+        }
+    }
+}
+
 #[test]
 fn floods_of_any_kind_are_too_fast() {
     let good = WrappedShare::of(&share(ShareVersion::V35, 1, &[]));
@@ -176,20 +191,34 @@ fn floods_of_any_kind_are_too_fast() {
         Message::HaveTx(vec![[1; 32]; 100_000]),
     ];
     for message in floods {
-        let mut talk = Talk::connected(Some(35));
-        let mut sent = 0;
-        let result = loop {
-            let result = talk.hear(&message);
-            talk.said();
-            while talk.peer.poll_event().is_some() {}
-            sent += 1;
-            if result.is_err() {
-                break result;
-            }
-        };
-        assert_eq!(offence(result), "too_fast", "{}", message.command());
+        let (sent, reason) = flood(&message);
+        assert_eq!(reason, "too_fast", "{}", message.command());
         assert!((5..=10_001).contains(&sent), "{sent} {}", message.command());
     }
+}
+
+#[test]
+fn a_peer_that_passes_on_what_others_flood_it_with_is_not_banned() {
+    // The reference relays addresses one by one, and announces each transaction that it is asked to remember.
+    let record = AddressRecord { timestamp: 1, endpoint: Endpoint { services: 0, address: ([1, 2, 3, 4], 5).into() } };
+    for message in [
+        Message::Addrs(vec![record]),
+        Message::AddrMe { port: 9333 },
+        Message::HaveTx(vec![[1; 32]]),
+        Message::LosingTx(vec![[1; 32]]),
+    ] {
+        assert_eq!(flood(&message), (10_001, "quiet"), "{}", message.command());
+    }
+    // Up to there, too many addresses are ignored, and its own questions are answered.
+    let mut talk = Talk::connected(Some(35));
+    let mut taken = 0;
+    for _ in 0..9_999 {
+        talk.hear(&Message::Addrs(vec![record])).unwrap();
+        taken += std::iter::from_fn(|| talk.peer.poll_event()).count();
+    }
+    assert_eq!(taken, 5_000);
+    talk.hear(&Message::GetAddrs { count: 8 }).unwrap();
+    assert_eq!(talk.peer.poll_event(), Some(PeerEvent::WantsAddresses(8)));
 }
 
 #[test]

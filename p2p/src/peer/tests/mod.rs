@@ -1,22 +1,35 @@
 //! Behaviour of a connection beyond the recorded conversations: here the shares and the peer that its tests use.
 
 mod connection;
+mod memory;
 mod shares;
 
 use super::*;
-use crate::frame::Budget;
 use crate::message::{Endpoint, Version};
 use sharechain::merkle::Digest;
 use sharechain::rules::PayeeForm;
 use sharechain::share::{
-    Contents, HashLink, MinHeader, Payout, ShareData, ShareInfo, ShareVersion, StaleInfo, Target, TransactionRefs,
-    pow_sha256d,
+    Bits, CheckError, Contents, HashLink, MinHeader, Payout, Share, ShareData, ShareHash, ShareInfo, ShareVersion,
+    StaleInfo, Target, TransactionRefs, pow_sha256d,
 };
+use std::cell::Cell;
+
+use crate::message::WrappedShare;
 
 const PREFIX: [u8; 8] = *b"sinetpre";
 
 /// Target met by all but one in millions of hashes.
 const EASY: Bits = Bits(0x20ff_ffff);
+
+thread_local! {
+    /// Number of proofs of work computed by this test.
+    static HASHED: Cell<usize> = const { Cell::new(0) };
+}
+
+fn counted_pow(header: &[u8; 80]) -> Digest {
+    HASHED.set(HASHED.get() + 1);
+    pow_sha256d(header)
+}
 
 fn rules() -> ShareRules {
     ShareRules {
@@ -26,7 +39,7 @@ fn rules() -> ShareRules {
         address_version: 111,
         address_p2sh_version: 196,
         human_readable_part: "tb".into(),
-        pow: pow_sha256d,
+        pow: counted_pow,
         no_votes_for_16_above: None,
     }
 }
@@ -76,6 +89,10 @@ fn share_of(version: ShareVersion, number: u32, new: &[Digest], bits: Bits) -> R
     Share::from_bytes(&sharechain::share::pack(&contents), &rules()).map(Arc::new)
 }
 
+fn wrap<'a>(shares: impl IntoIterator<Item = &'a Arc<Share>>) -> Vec<WrappedShare> {
+    shares.into_iter().map(|share| WrappedShare::of(share)).collect()
+}
+
 pub(super) struct Talk {
     pub(super) peer: Peer,
     known: Transactions,
@@ -99,6 +116,10 @@ fn hello(version: u32, nonce: u64) -> Message {
 
 impl Talk {
     fn new(best_version: Option<u64>) -> Talk {
+        Talk::with(best_version, Shared::default())
+    }
+
+    fn with(best_version: Option<u64>, shared: Shared) -> Talk {
         let local = Local {
             prefix: PREFIX,
             protocol_version: PROTOCOL_VERSION,
@@ -108,7 +129,7 @@ impl Talk {
             best_version,
             minimum_protocol: 3500,
             advertise: Advertise::External("[2001:db8::1]:9333".parse().unwrap()),
-            budget: Budget::new(100_000_000),
+            shared,
         };
         let now = Instant::now();
         let (remote, here) = (([10, 0, 0, 1], 5000).into(), ([10, 0, 0, 2], 9333).into());
@@ -118,7 +139,11 @@ impl Talk {
 
     /// Completes the handshake, and drops its messages and events.
     pub(super) fn connected(best_version: Option<u64>) -> Talk {
-        let mut talk = Talk::new(best_version);
+        Talk::connected_with(best_version, Shared::default())
+    }
+
+    fn connected_with(best_version: Option<u64>, shared: Shared) -> Talk {
+        let mut talk = Talk::with(best_version, shared);
         talk.hear(&hello(3501, 1)).unwrap();
         talk.order(Order::Keep).unwrap();
         talk.said();

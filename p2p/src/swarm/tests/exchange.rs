@@ -265,13 +265,17 @@ fn a_better_header_is_told_to_all() {
     let mut world = World::usual();
     let one = world.accept(host(1));
     world.accept(host(2));
-    let header = [3; 80];
+    let mut header = [3; 80];
+    header[4..36].copy_from_slice(&[1; 32]);
+    // Every hash meets it.
+    let bits = sharechain::share::Bits(0x2200_ffff);
+    header[72..76].copy_from_slice(&bits.0.to_le_bytes());
     assert!(world.event(one, PeerEvent::BestBlock(header)).is_empty(), "nothing is known to judge it by");
     world.swarm.handle_parent(Parent {
         heights: Arc::default(),
         best_height: 0,
         previous_block: [1; 32],
-        target: Target::MAX_256,
+        target: bits.target(),
     });
     let actions = world.event(one, PeerEvent::BestBlock(header));
     assert!(

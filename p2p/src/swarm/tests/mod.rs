@@ -1,7 +1,9 @@
 //! Behaviour of a swarm, tested as conversations: here its surroundings, and what holds whatever peers do.
 
+mod attacks;
 mod connections;
 mod exchange;
+mod memory;
 
 use sharechain::chain::Wanted;
 use std::collections::BTreeSet;
@@ -12,6 +14,7 @@ use super::*;
 use crate::message::{AddressRecord, Endpoint};
 use crate::peer::RequestId;
 use crate::test_shares::{USUAL, chain, sha256d};
+use crate::transactions::Transactions;
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -30,6 +33,7 @@ pub(super) struct World {
     pub(super) now: Now,
     actions: Vec<Action>,
     nonces: u64,
+    known: Transactions,
 }
 
 impl World {
@@ -38,7 +42,8 @@ impl World {
             Config { chain_length: 100, pow: sha256d(), outgoing_wanted: 6, incoming_max: 40, whitelist: Vec::new() };
         config(&mut start);
         let now = Now { instant: Instant::now(), unix: 1.7e9 };
-        World { swarm: Swarm::new(start, fastrand::Rng::with_seed(seed), now), now, actions: Vec::new(), nonces: 0 }
+        let swarm = Swarm::new(start, fastrand::Rng::with_seed(seed), now);
+        World { swarm, now, actions: Vec::new(), nonces: 0, known: Transactions::new() }
     }
 
     pub(super) fn usual() -> World {
