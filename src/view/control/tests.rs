@@ -10,89 +10,22 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::answers::{Overview, Status, Unbanned};
 use super::client::{self, ControlError};
 use super::{Request, routes, server, socket_path};
-use crate::bitcoind::Health;
 use crate::blocks::Reports;
 use crate::blocks::submit::Resubmitter;
-use crate::chain;
-use crate::peers::{self, Command};
 use crate::runtime::data_dir::DataDir;
-use crate::runtime::disk::DiskHealth;
 use crate::runtime::log::Tail;
-use crate::view::graphs::Graphs;
 use crate::view::http::api::{Ban, Bans, Blocks, Payouts, Peers, Summary};
-use crate::view::http::{self, Http, Listeners, SmallDevices};
-use crate::view::snapshot::share::Finder;
-use crate::view::snapshot::{Config, Snapshot};
-use crate::work::Gate;
-
-/// Returns a handle to a P2P task that only keeps bans.
-fn bans_alone() -> peers::Handle {
-    let (commands, mut ordered) = mpsc::channel(1);
-    tokio::spawn(async move {
-        let mut bans = p2p::bans::Bans::default();
-        while let Some(command) = ordered.recv().await {
-            match command {
-                Command::Status { reply } => drop(reply.send(Arc::default())),
-                Command::MeasureLatencies { reply } => drop(reply.send(())),
-                Command::ListBans { reply } => drop(reply.send(bans.list(0.0))),
-                Command::Ban { address, seconds, reason, reply } => {
-                    drop(reply.send(bans.ban(address, seconds, &reason, 0.0)));
-                }
-                Command::Unban { address, reply } => drop(reply.send(bans.unban(address))),
-            }
-        }
-    });
-    let status = watch::channel(Arc::default()).1;
-    peers::Handle {
-        status,
-        commands,
-        transactions: Arc::default(),
-        traffic: Arc::default(),
-        latency_requests: peers::LatencyRequests::default(),
-    }
-}
+use crate::view::http::{self, Http};
 
 /// Returns the sources of a node that has just started on `folder`.
 fn sources(folder: &Path) -> routes::Sources {
-    let network = &BITCOIN_REGTEST;
-    let shown = Config { network, payout_address: "node".into(), fee_percent: 0.0, donation_percent: 0.0 };
-    let mut snapshot = Snapshot::new(&shown, 0.0);
-    snapshot.waiting = Some("for a peer".into());
-    let disk = DiskHealth::new();
-    let config = chain::Config { network, data_dir: folder.to_owned(), legacy: None, disk: disk.clone() };
-    let parent = chain::ParentFeed {
-        wanted: mpsc::channel(1).0,
-        known: watch::channel(Arc::default()).1,
-        templates: watch::channel(Arc::default()).1,
-    };
-    let (chain, _) = chain::load(&config, parent).unwrap();
-    let recorder = metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder();
-    let public = http::Sources {
-        metrics: recorder.handle(),
-        meters: Arc::default(),
-        health: watch::channel(Health::default()).1,
-        disk: disk.watch(),
-        gate: watch::channel(Gate::Closed("for a peer".into())).1,
-        rates: watch::channel(Arc::default()).1,
-        small_devices: SmallDevices(Arc::new(Vec::new)),
-        network,
-        snapshot: watch::channel(Arc::new(snapshot)).1,
-        found: watch::channel(Arc::default()).1,
-        graphs: Graphs::default(),
-        shares: Finder::new(chain.clone()),
-        chain,
-        p2p: Some(bans_alone()),
-        web_static: None,
-        listeners: Listeners::default(),
-        stop: CancellationToken::new(),
-    };
+    let public = http::testing::sources(folder);
     let (resubmitter, reports) = (Resubmitter::disconnected(), Reports::new());
     routes::Sources { public, resubmitter, reports, log: Tail::default() }
 }

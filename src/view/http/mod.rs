@@ -1,9 +1,14 @@
 //! HTTP on the worker port: pages, `/api/v1`, P2Pool's JSON, `/metrics`, `/health`.
 
 pub mod api;
+mod body;
+mod connection;
 mod legacy;
 mod pages;
 mod server;
+mod slots;
+#[cfg(test)]
+pub(super) mod testing;
 
 use axum::Router;
 use axum::extract::{Path, State};

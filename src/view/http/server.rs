@@ -19,8 +19,15 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
-/// Timeout for the head of a request.
-const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+use super::body;
+use super::connection::{ANSWER_BYTES_MAX, Connection, Hangup, PacedStream};
+use super::slots::Slots;
+
+/// Maximum time until the head of the first request.
+const FIRST_REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Maximum time from an answer to the head of the next request, which includes sending an answer that is in memory.
+const NEXT_REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Maximum size of a request's head, in bytes.
 const HEADER_BYTES_MAX: usize = 16 * 1024;
@@ -36,26 +43,75 @@ pub fn describe() {
         metrics::Unit::Seconds,
         "From a request to the beginning of its answer, by path"
     );
+    describe_counter!("http_refused_total", "Requests that were refused and connections that were closed, by reason");
+    Refused::ALL.iter().for_each(|reason| counter!("http_refused_total", "reason" => reason.word()).absolute(0));
+}
+
+/// Reason for refusing a request or closing a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Refused {
+    /// The body was too large, too slow or broken.
+    Body,
+    /// Another client needed the slot.
+    Evicted,
+    /// The first request did not come, or an answer was not taken.
+    Slow,
+}
+
+impl Refused {
+    const ALL: [Self; 3] = [Self::Body, Self::Evicted, Self::Slow];
+
+    const fn word(self) -> &'static str {
+        match self {
+            Self::Body => "body",
+            Self::Evicted => "evicted",
+            Self::Slow => "slow",
+        }
+    }
+
+    pub(super) fn count(self) {
+        counter!("http_refused_total", "reason" => self.word()).increment(1);
+    }
 }
 
 /// Address of the client of a request.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Client(pub IpAddr);
+
+impl Client {
+    /// The /24 or /64 that contains the address: what one stranger can have many addresses of.
+    pub(super) fn network(self) -> IpAddr {
+        match self.0 {
+            IpAddr::V4(address) => {
+                let [a, b, c, _] = address.octets();
+                IpAddr::from([a, b, c, 0])
+            }
+            IpAddr::V6(address) => {
+                let [a, b, c, d, ..] = address.segments();
+                IpAddr::from([a, b, c, d, 0, 0, 0, 0])
+            }
+        }
+    }
+}
 
 /// HTTP server for connections of any kind.
 #[derive(Debug, Clone)]
 pub struct Http {
     router: Router,
+    /// Slots for large answers of all connections.
+    answers: Slots,
     stop: CancellationToken,
 }
 
 impl Http {
     /// Serves `router`, and shuts down gracefully when `stop` is cancelled.
     pub fn new(router: Router, stop: CancellationToken) -> Self {
-        Self { router: router.layer(middleware::from_fn(count)), stop }
+        let router = router.layer(middleware::from_fn(body::read_whole)).layer(middleware::from_fn(count));
+        Self { router, answers: Slots::new(ANSWER_BYTES_MAX), stop }
     }
 
-    /// Serves one connection from `client` until it ends.
+    /// Serves one connection from `client` until it ends, or until the client is too slow: in sending a request, in
+    /// sending the next one, or in taking an answer.
     pub async fn serve<S>(&self, stream: S, client: IpAddr)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -73,7 +129,10 @@ impl Http {
         let place = Arc::new(place);
         tokio::select! {
             biased;
-            () = place.evicted() => debug!(client = %place.address(), "http connection closed for another"),
+            () = place.evicted() => {
+                Refused::Evicted.count();
+                debug!(client = %place.address(), "http connection closed for another");
+            }
             () = self.serve_in(stream, place.address(), Some(place.clone())) => {}
         }
     }
@@ -82,18 +141,50 @@ impl Http {
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
+        let connection = Arc::new(Connection::new(Client(client), self.answers.clone()));
+        let ended = tokio::select! {
+            biased;
+            served = self.serve_requests(PacedStream::new(stream, connection.clone()), connection.clone(), place) => {
+                served.map_err(|error| error.to_string())
+            }
+            () = connection.silent_for(FIRST_REQUEST_TIMEOUT) => {
+                Refused::Slow.count();
+                Err("no request in time".to_owned())
+            }
+            () = connection.end.cancelled() => {
+                Refused::Evicted.count();
+                Err("its slot was given to another client".to_owned())
+            }
+        };
+        if let Err(error) = ended {
+            debug!(%client, %error, "http connection ended");
+        }
+    }
+
+    async fn serve_requests<S>(
+        &self,
+        stream: PacedStream<S>,
+        connection: Arc<Connection>,
+        place: Option<Arc<Place>>,
+    ) -> hyper::Result<()>
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
         let routes = TowerToHyperService::new(self.router.clone());
         let service = service_fn(move |mut request: Request<Incoming>| {
-            request.extensions_mut().insert(Client(client));
+            connection.on_request();
+            request.extensions_mut().insert(connection.client);
             if let Some(place) = &place {
                 request.extensions_mut().insert(place.clone());
             }
-            routes.call(request)
+            request.extensions_mut().insert(Hangup(connection.end.clone()));
+            let (answering, connection) = (routes.call(request), connection.clone());
+            async move { answering.await.inspect(|answer| connection.on_answer(answer.body())) }
         });
         let mut connection = std::pin::pin!(
             http1::Builder::new()
                 .timer(TokioTimer::new())
-                .header_read_timeout(HEADER_TIMEOUT)
+                .header_read_timeout(NEXT_REQUEST_TIMEOUT)
                 .max_buf_size(HEADER_BYTES_MAX)
                 // Old miners look for `X-Long-Polling` and nothing else.
                 .title_case_headers(true)
@@ -103,16 +194,13 @@ impl Http {
             self.stop.cancelled().await;
             tokio::time::sleep(LAST_REQUESTS).await;
         };
-        let ended = tokio::select! {
+        tokio::select! {
             biased;
             ended = connection.as_mut() => ended,
             () = last_requests => {
                 connection.as_mut().graceful_shutdown();
                 connection.await
             }
-        };
-        if let Err(error) = ended {
-            debug!(%error, "http connection ended");
         }
     }
 }
@@ -153,6 +241,9 @@ async fn count(request: axum::extract::Request, next: Next) -> Response {
     counter!("http_requests_total", "path" => part, "status" => class).increment(1);
     response
 }
+
+#[cfg(test)]
+mod attacks;
 
 #[cfg(test)]
 mod tests {

@@ -1,22 +1,23 @@
 //! Server-sent events.
 
-use axum::extract::State;
-use axum::http::StatusCode;
+use axum::extract::{Extension, State};
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use futures::stream;
 use serde::Serialize;
 use std::convert::Infallible;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::sync::broadcast::{self, error::RecvError};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use utoipa::ToSchema;
 
-use super::{Problem, Sources};
+use super::Sources;
 use crate::chain::ChainEvent;
+use crate::view::http::Client;
+use crate::view::http::connection::Hangup;
+use crate::view::http::slots::{Slot, Slots};
 use crate::view::snapshot::Snapshot;
 use crate::view::snapshot::difficulty::bdiff;
 
@@ -27,25 +28,12 @@ const LISTENERS_MAX: usize = 512;
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
 /// Slots for subscribers. Clones share them.
-#[derive(Debug, Clone, Default)]
-pub struct Listeners(Arc<AtomicUsize>);
+#[derive(Debug, Clone)]
+pub struct Listeners(Slots);
 
-/// Slot of one subscriber, freed when dropped.
-#[derive(Debug)]
-struct ListenerSlot(Arc<AtomicUsize>);
-
-impl Listeners {
-    fn enter(&self) -> Option<ListenerSlot> {
-        let entered = self
-            .0
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |count| (count < LISTENERS_MAX).then_some(count + 1));
-        entered.is_ok().then(|| ListenerSlot(self.0.clone()))
-    }
-}
-
-impl Drop for ListenerSlot {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+impl Default for Listeners {
+    fn default() -> Self {
+        Self(Slots::new(LISTENERS_MAX))
     }
 }
 
@@ -113,15 +101,15 @@ pub(super) struct Missed {
 }
 
 /// Server-sent events: `share`, `tip`, `block`, `peer`, `rates`, and `missed` for a subscriber that was too slow. The
-/// data of each is JSON.
+/// data of each is JSON. While there are too many subscribers, a new one ends the oldest stream of the network that has
+/// most.
 #[utoipa::path(get, path = "/api/v1/events", tag = "node",
-    responses((status = 200, description = "Events for as long as the connection lasts", content((NewShare = "text/event-stream"), (NewTip = "text/event-stream"), (NewRates = "text/event-stream"), (NewPeers = "text/event-stream"), (Missed = "text/event-stream"))),
-        (status = 503, description = "Too many subscribers", body = Problem)))]
-pub(super) async fn events(State(sources): State<Sources>) -> Response {
-    let Some(place) = sources.listeners.enter() else {
-        let detail = format!("limit of {LISTENERS_MAX} subscribers reached: try again later");
-        return Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail).into_response();
-    };
+    responses((status = 200, description = "Events for as long as the connection lasts", content((NewShare = "text/event-stream"), (NewTip = "text/event-stream"), (NewRates = "text/event-stream"), (NewPeers = "text/event-stream"), (Missed = "text/event-stream")))))]
+pub(super) async fn events(
+    State(sources): State<Sources>,
+    Extension(client): Extension<Client>,
+    Extension(Hangup(hangup)): Extension<Hangup>,
+) -> Response {
     let mut snapshot = sources.snapshot.clone();
     snapshot.mark_changed();
     let listener = Listener {
@@ -130,7 +118,7 @@ pub(super) async fn events(State(sources): State<Sources>) -> Response {
         peers: None,
         next: Vec::new(),
         stop: sources.stop.clone(),
-        _place: place,
+        _slot: sources.listeners.0.enter(client.network(), 1, hangup),
     };
     let happening = stream::unfold(listener, |mut listener| async {
         let event = listener.next().await?;
@@ -149,7 +137,7 @@ struct Listener {
     /// Events to send, newest first.
     next: Vec<Event>,
     stop: CancellationToken,
-    _place: ListenerSlot,
+    _slot: Slot,
 }
 
 impl Listener {
@@ -231,13 +219,34 @@ impl Listener {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::view::http::testing::{connect, sources};
+    use crate::view::http::{Http, pages};
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-    #[test]
-    fn places_for_listeners_are_bounded_and_come_back() {
-        let listeners = Listeners::default();
-        let mut places: Vec<ListenerSlot> = (0..LISTENERS_MAX).map(|_| listeners.enter().unwrap()).collect();
-        assert!(listeners.enter().is_none());
-        places.pop();
-        assert!(listeners.enter().is_some());
+    #[tokio::test]
+    async fn a_new_reader_of_events_ends_the_oldest_stream_of_the_network_that_has_most() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut sources = sources(folder.path());
+        // A stream ends with its sources.
+        let (_snapshots, snapshot) = watch::channel(sources.snapshot.borrow().clone());
+        sources.snapshot = snapshot;
+        let http = Http::new(pages(sources), CancellationToken::new());
+        let subscribe = async |address: [u8; 4]| {
+            let (mut client, serving) = connect(&http, address);
+            client.write_all(b"GET /api/v1/events HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+            let mut head = [0; 12];
+            client.read_exact(&mut head).await.unwrap();
+            assert_eq!(&head, b"HTTP/1.1 200");
+            (client, serving)
+        };
+        let honest = subscribe([192, 0, 2, 1]).await;
+        let mut held = Vec::new();
+        for _ in 1..LISTENERS_MAX {
+            held.push(subscribe([198, 51, 100, 1]).await);
+        }
+        let newcomer = subscribe([203, 0, 113, 1]).await;
+        held.remove(0).1.await.unwrap();
+        let others = held.iter().chain([&honest, &newcomer]);
+        assert_eq!(others.filter(|(_, serving)| serving.is_finished()).count(), 0);
     }
 }

@@ -7,6 +7,8 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 use sharechain::share::{ShareHash, display_hex};
 use std::net::IpAddr;
+use std::time::Duration;
+use tokio::time::timeout;
 
 use super::{Answer, Failed, coins, hash_of, integer, json, newest};
 use crate::view::http::Sources;
@@ -14,6 +16,9 @@ use crate::view::snapshot::share::SharePosition;
 
 /// Unit of a share's donation: 65535ths.
 const DONATION_WHOLE: f64 = 65_535.0;
+
+/// Timeout of a look-up, including the wait for others.
+const LOOK_UP_TIMEOUT: Duration = Duration::from_secs(5);
 
 #[derive(Serialize)]
 struct Shown {
@@ -128,10 +133,15 @@ fn shown(found: &SharePosition, started: f64) -> Shown {
     }
 }
 
+/// Looks up a share, unless too many others are looked up.
+async fn look_up(sources: &Sources, hash: ShareHash, with_block: bool) -> Result<Option<SharePosition>, Failed> {
+    timeout(LOOK_UP_TIMEOUT, sources.shares.find(hash, with_block)).await.map_err(|_| Failed)
+}
+
 /// `/web/share/HASH`.
 pub(super) async fn share(State(sources): State<Sources>, Path(hash): Path<String>) -> Answer {
     let hash = hash_of(&hash).ok_or(Failed)?;
-    let found = sources.shares.find(hash, true).await;
+    let found = look_up(&sources, hash, true).await?;
     let started = newest(&sources).started;
     json(&found.map(|found| shown(&found, started)))
 }
@@ -139,7 +149,7 @@ pub(super) async fn share(State(sources): State<Sources>, Path(hash): Path<Strin
 /// `/web/share_data/HASH`: the bytes that peers exchange.
 pub(super) async fn share_data(State(sources): State<Sources>, Path(hash): Path<String>) -> Answer {
     let hash = hash_of(&hash).ok_or(Failed)?;
-    let found = sources.shares.find(hash, false).await;
+    let found = look_up(&sources, hash, false).await?;
     let bytes = found.map(|found| found.share.to_bytes()).unwrap_or_default();
     Ok(([(header::CONTENT_TYPE, "application/octet-stream")], bytes).into_response())
 }
@@ -147,7 +157,7 @@ pub(super) async fn share_data(State(sources): State<Sources>, Path(hash): Path<
 /// `/web/payout_address/HASH`.
 pub(super) async fn payout_address(State(sources): State<Sources>, Path(hash): Path<String>) -> Answer {
     let hash = hash_of(&hash).ok_or(Failed)?;
-    let found = sources.shares.find(hash, false).await.ok_or(Failed)?;
+    let found = look_up(&sources, hash, false).await?.ok_or(Failed)?;
     json(found.share.payee())
 }
 
