@@ -62,7 +62,7 @@ use crate::runtime::metrics;
 use crate::runtime::tasks::Tasks;
 use crate::view::control;
 use crate::view::graphs::{self, Graphs};
-use crate::view::http::{self, Listeners, SmallDevices, Sources};
+use crate::view::http::{self, Budgets, Listeners, Readers, SmallDevices, Sources};
 use crate::view::snapshot::{self, Snapshot};
 use crate::work::gate::{self, Gate, GateKeeper, PoolReadiness};
 use crate::work::{Payout, Ticket, WorkSet};
@@ -297,6 +297,7 @@ pub fn start(parts: Parts, daemon: bitcoind::Handle, tasks: &Tasks) -> Node {
         p2p: p2p.clone(),
         web_static: parts.web_static,
         listeners: Listeners::default(),
+        readers: Readers { budgets: Some(Budgets::new(true)) },
         stop: tasks.stop_signal(),
     };
     wiring.serve_control(sources.clone(), parts.log);

@@ -45,8 +45,9 @@ pub struct Sources {
     pub log: Tail,
 }
 
-/// Returns the router of the control socket.
-pub fn router(sources: Sources) -> Router {
+/// Returns the router of the control socket. The node's own user reads without limits.
+pub fn router(mut sources: Sources) -> Router {
+    sources.public.readers = http::Readers::default();
     let nothing = async || Problem::not_found("no such path; docs/api.md lists the paths");
     Router::new()
         .route("/control/v1/status", get(status))

@@ -21,7 +21,7 @@ use crate::blocks::submit::Resubmitter;
 use crate::runtime::data_dir::DataDir;
 use crate::runtime::log::Tail;
 use crate::view::http::api::{Ban, Bans, Blocks, Payouts, Peers, Summary};
-use crate::view::http::{self, Http};
+use crate::view::http::{self, Budgets, Http, Readers};
 
 /// Returns the sources of a node that has just started on `folder`.
 fn sources(folder: &Path) -> routes::Sources {
@@ -254,6 +254,18 @@ async fn only_its_user_may_open_it_and_one_left_behind_is_replaced() {
         "the private folder is gone"
     );
     server.end().await;
+}
+
+#[tokio::test]
+async fn the_nodes_own_user_reads_without_budget() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut sources = sources(folder.path());
+    sources.public.readers = Readers { budgets: Some(Budgets::new(false)) };
+    let control = Http::new(routes::router(sources), CancellationToken::new());
+    for _ in 0..600 {
+        // Each costs a hundredth of a second.
+        assert!(over_tcp(&control, "GET", "/api/v1/shares/x").await.starts_with("HTTP/1.1 400 "));
+    }
 }
 
 #[tokio::test]

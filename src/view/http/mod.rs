@@ -2,6 +2,7 @@
 
 pub mod api;
 mod body;
+mod budgets;
 mod connection;
 mod legacy;
 mod pages;
@@ -13,6 +14,7 @@ pub(super) mod testing;
 use axum::Router;
 use axum::extract::{Path, State};
 use axum::http::{HeaderValue, StatusCode, header};
+use axum::middleware;
 use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::get;
 use metrics_exporter_prometheus::PrometheusHandle;
@@ -28,6 +30,7 @@ use tower_http::services::ServeDir;
 use tower_http::set_header::SetResponseHeader;
 
 pub use api::Listeners;
+pub use budgets::Budgets;
 pub use server::{Client, Http, describe};
 
 use crate::bitcoind::Health;
@@ -75,8 +78,27 @@ pub struct Sources {
     pub web_static: Option<PathBuf>,
     /// Slots for subscribers of events.
     pub listeners: Listeners,
+    /// Limits of readers.
+    pub readers: Readers,
     /// Ends event streams at a stop.
     pub stop: CancellationToken,
+}
+
+/// Limits of the readers of the public paths; none by default, as on the control socket.
+#[derive(Debug, Clone, Default)]
+pub struct Readers {
+    /// Budgets for what their requests cost.
+    pub budgets: Option<Budgets>,
+}
+
+impl Readers {
+    /// Puts the limits before `router`.
+    fn guard<S: Clone + Send + Sync + 'static>(&self, mut router: Router<S>) -> Router<S> {
+        if let Some(budgets) = &self.budgets {
+            router = router.layer(middleware::from_fn_with_state(budgets.clone(), budgets::limit));
+        }
+        router
+    }
 }
 
 /// Lists devices that most likely cannot hold the jobs they get.
@@ -110,7 +132,7 @@ pub fn pages(sources: Sources) -> Router {
             )
         }
     };
-    Router::new()
+    let router = Router::new()
         .route("/", front_page)
         .merge(elsewhere)
         .merge(legacy::router())
@@ -118,8 +140,8 @@ pub fn pages(sources: Sources) -> Router {
         .route("/metrics", get(metrics))
         .route("/address/{address}", get(pages::address))
         .merge(api::routes())
-        .merge(pages::routes())
-        .with_state(sources)
+        .merge(pages::routes());
+    sources.readers.guard(router).with_state(sources)
 }
 
 /// Returns one miner's page as text: hash rates of its workers over the last ten minutes, and warnings.

@@ -52,6 +52,8 @@ pub fn describe() {
 pub(super) enum Refused {
     /// The body was too large, too slow or broken.
     Body,
+    /// The network of the client has asked for too much.
+    Budget,
     /// Another client needed the slot.
     Evicted,
     /// The first request did not come, or an answer was not taken.
@@ -59,11 +61,12 @@ pub(super) enum Refused {
 }
 
 impl Refused {
-    const ALL: [Self; 3] = [Self::Body, Self::Evicted, Self::Slow];
+    const ALL: [Self; 4] = [Self::Body, Self::Budget, Self::Evicted, Self::Slow];
 
     const fn word(self) -> &'static str {
         match self {
             Self::Body => "body",
+            Self::Budget => "budget",
             Self::Evicted => "evicted",
             Self::Slow => "slow",
         }

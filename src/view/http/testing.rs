@@ -9,7 +9,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use super::{Http, Listeners, SmallDevices, Sources};
+use super::{Http, Listeners, Readers, SmallDevices, Sources};
 use crate::bitcoind::Health;
 use crate::chain;
 use crate::peers::{self, Command};
@@ -78,6 +78,7 @@ pub(in crate::view) fn sources(folder: &Path) -> Sources {
         p2p: Some(bans_alone()),
         web_static: None,
         listeners: Listeners::default(),
+        readers: Readers::default(),
         stop: CancellationToken::new(),
     }
 }
@@ -108,4 +109,16 @@ pub(super) async fn converse(http: &Http, address: impl Into<IpAddr>, bytes: &[u
         let _ = writer.write_all(bytes).await;
     };
     tokio::join!(read_all(reader), sending).0
+}
+
+/// Sends one request with further header lines, each with its end, and returns the answer.
+pub(super) async fn ask(http: &Http, address: impl Into<IpAddr>, request: &str, lines: &str) -> String {
+    let bytes = format!("{request} HTTP/1.1\r\nConnection: close\r\n{lines}\r\n");
+    converse(http, address, bytes.as_bytes()).await
+}
+
+/// Returns the status of an answer.
+pub(super) fn status_of(answer: &str) -> u16 {
+    let status = answer.split(' ').nth(1).and_then(|status| status.parse().ok());
+    status.unwrap_or_else(|| panic!("no answer: {answer:?}"))
 }

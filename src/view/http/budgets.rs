@@ -1,0 +1,374 @@
+//! What readers of pages may cost, for each network and in total, so that pages never take the processor or the uplink
+//! from mining. A request is charged for what it did cost, so that no list has to name the expensive paths.
+
+use axum::body::HttpBody;
+use axum::extract::{MatchedPath, Request, State};
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use parking_lot::Mutex;
+use rustix::time::{ClockId, clock_gettime};
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use super::Client;
+use super::api::Problem;
+use super::server::Refused;
+
+/// Processor time per second for the readers of one network.
+const NETWORK_RATE: f64 = 0.1;
+
+/// Processor time that the readers of one network may take at once, in seconds.
+const NETWORK_BURST: f64 = 5.0;
+
+/// Processor time per second for all readers.
+const TOTAL_RATE: f64 = 0.5;
+
+/// Processor time that all readers may take at once, in seconds.
+const TOTAL_BURST: f64 = 10.0;
+
+/// Part of the total that is kept for networks that have their budget almost whole.
+const KEPT_FOR_LIGHT: f64 = 0.5;
+
+/// Part of its budget that a network has left while it counts as light.
+const LIGHT: f64 = 0.9;
+
+/// Bytes of answers that cost as much as a second of processor time: a network may read 2 MB/s, all may read 10 MB/s.
+const BYTES_PER_SECOND: f64 = 20e6;
+
+/// Price of looking up a share, in seconds: look-ups are made one at a time, with a pause of this length.
+const SHARE_LOOKUP: f64 = 0.01;
+
+/// Maximum number of networks with a budget of their own; beyond, only the total limits further ones.
+const NETWORKS_MAX: usize = 16 * 1024;
+
+/// Minimum time between two searches for budgets that are whole again.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Budgets of all readers. Clones share them.
+#[derive(Debug, Clone)]
+pub struct Budgets {
+    exempts_loopback: bool,
+    accounts: Arc<Mutex<Accounts>>,
+}
+
+impl Budgets {
+    /// Whole budgets for everyone. `exempts_loopback` lets readers on this machine cost what they like.
+    pub fn new(exempts_loopback: bool) -> Self {
+        Self { exempts_loopback, accounts: Arc::default() }
+    }
+
+    fn limits(&self, client: Client) -> bool {
+        !(self.exempts_loopback && client.0.is_loopback())
+    }
+
+    /// Takes `cost` seconds of processor time off the budget of a client's network.
+    fn charge(&self, client: Client, cost: f64) {
+        if self.limits(client) {
+            self.accounts.lock().charge(client.network(), cost, Instant::now());
+        }
+    }
+}
+
+/// Answers a request if its network can pay, and charges it: the processor time of its handler and the bytes of its
+/// answer.
+pub(super) async fn limit(State(budgets): State<Budgets>, request: Request, next: Next) -> Response {
+    let client = request.extensions().get::<Client>().copied().filter(|client| budgets.limits(*client));
+    let route = request.extensions().get::<MatchedPath>().map_or("", MatchedPath::as_str);
+    let Some(client) = client.filter(|_| route != "/health") else { return next.run(request).await };
+    if let Err(wait) = budgets.accounts.lock().admit(client.network(), Instant::now()) {
+        return too_many(wait);
+    }
+    let looks_up =
+        route.starts_with("/web/share") || matches!(route, "/web/payout_address/{hash}" | "/api/v1/shares/{hash}");
+    if looks_up {
+        budgets.charge(client, SHARE_LOOKUP);
+    }
+    let bill = Bill { budgets: budgets.clone(), client, spent: Duration::ZERO };
+    let response = Metered { handling: Box::pin(next.run(request)), bill }.await;
+    budgets.charge(client, bytes_of(&response) / BYTES_PER_SECOND);
+    response
+}
+
+/// Size of an answer; of one that is read from a file, as it declares it. Event streams count as nothing.
+fn bytes_of(response: &Response) -> f64 {
+    if response.body().is_end_stream() {
+        return 0.0;
+    }
+    let declared = || response.headers().get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok();
+    #[expect(clippy::cast_precision_loss, reason = "a price")]
+    let bytes = response.body().size_hint().exact().or_else(declared).unwrap_or(0) as f64;
+    bytes
+}
+
+fn too_many(wait: Duration) -> Response {
+    Refused::Budget.count();
+    let seconds = wait.as_secs_f64().ceil().max(1.0);
+    let detail = format!("this network has asked for more than its share: try again in {seconds} s");
+    let mut response = Problem::new(StatusCode::TOO_MANY_REQUESTS, detail).into_response();
+    let headers = response.headers_mut();
+    headers.extend(HeaderValue::from_str(&seconds.to_string()).ok().map(|seconds| (header::RETRY_AFTER, seconds)));
+    // Pages of other origins may read this as they may read what they asked for.
+    headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
+    response
+}
+
+/// Measures the processor time of a handler.
+struct Metered<F> {
+    handling: Pin<Box<F>>,
+    bill: Bill,
+}
+
+impl<F: Future> Future for Metered<F> {
+    type Output = F::Output;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {
+        let started = thread_time();
+        let polled = self.handling.as_mut().poll(context);
+        self.bill.spent += thread_time().saturating_sub(started);
+        polled
+    }
+}
+
+/// Time that a handler took, charged when it ends, also because its client is gone.
+struct Bill {
+    budgets: Budgets,
+    client: Client,
+    spent: Duration,
+}
+
+impl Drop for Bill {
+    fn drop(&mut self) {
+        self.budgets.charge(self.client, self.spent.as_secs_f64());
+    }
+}
+
+/// Processor time of this thread. Time of the clock would charge readers for the load of the machine.
+fn thread_time() -> Duration {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    Duration::new(time.tv_sec.try_into().unwrap_or(0), time.tv_nsec.try_into().unwrap_or(0))
+}
+
+/// Budget that fills up again at a constant rate; overdrawn below zero.
+#[derive(Debug, Clone, Copy)]
+struct Allowance {
+    left: f64,
+    /// Time of `left`; `None` for a budget that was never used.
+    at: Option<Instant>,
+}
+
+impl Allowance {
+    const fn whole(burst: f64) -> Self {
+        Self { left: burst, at: None }
+    }
+
+    fn left(&self, rate: f64, burst: f64, now: Instant) -> f64 {
+        let since = self.at.map_or(Duration::ZERO, |at| now.saturating_duration_since(at));
+        (self.left + since.as_secs_f64() * rate).min(burst)
+    }
+
+    fn charge(&mut self, cost: f64, rate: f64, burst: f64, now: Instant) {
+        *self = Self { left: self.left(rate, burst, now) - cost, at: Some(now) };
+    }
+}
+
+/// All budgets, as of given times.
+#[derive(Debug)]
+struct Accounts {
+    total: Allowance,
+    /// Budgets of networks that are not whole.
+    networks: HashMap<IpAddr, Allowance>,
+    swept: Option<Instant>,
+}
+
+impl Default for Accounts {
+    fn default() -> Self {
+        Self { total: Allowance::whole(TOTAL_BURST), networks: HashMap::new(), swept: None }
+    }
+}
+
+impl Accounts {
+    /// Returns the time until `network` may ask again, if it may not now. While the total runs low, networks that have
+    /// taken much wait for those that have not.
+    fn admit(&self, network: IpAddr, now: Instant) -> Result<(), Duration> {
+        let left = self.networks.get(&network).map_or(NETWORK_BURST, |own| own.left(NETWORK_RATE, NETWORK_BURST, now));
+        let total = self.total.left(TOTAL_RATE, TOTAL_BURST, now);
+        let wait = |missing: f64, rate: f64| Err(Duration::from_secs_f64(missing / rate));
+        if left <= 0.0 {
+            wait(-left, NETWORK_RATE)
+        } else if total <= 0.0 {
+            wait(-total, TOTAL_RATE)
+        } else if total < TOTAL_BURST * KEPT_FOR_LIGHT && left < NETWORK_BURST * LIGHT {
+            wait(NETWORK_BURST * LIGHT - left, NETWORK_RATE)
+        } else {
+            Ok(())
+        }
+    }
+
+    fn charge(&mut self, network: IpAddr, cost: f64, now: Instant) {
+        self.total.charge(cost, TOTAL_RATE, TOTAL_BURST, now);
+        if self.networks.len() >= NETWORKS_MAX {
+            self.sweep(now);
+        }
+        if self.networks.len() < NETWORKS_MAX || self.networks.contains_key(&network) {
+            let own = self.networks.entry(network).or_insert(Allowance::whole(NETWORK_BURST));
+            own.charge(cost, NETWORK_RATE, NETWORK_BURST, now);
+        }
+    }
+
+    /// Forgets budgets that are whole.
+    fn sweep(&mut self, now: Instant) {
+        if self.swept.is_none_or(|swept| now.saturating_duration_since(swept) >= SWEEP_INTERVAL) {
+            self.swept = Some(now);
+            self.networks.retain(|_, own| own.left(NETWORK_RATE, NETWORK_BURST, now) < NETWORK_BURST);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::Router;
+    use axum::routing::get;
+    use futures::FutureExt;
+    use tokio_util::sync::CancellationToken;
+
+    use super::*;
+    use crate::view::http::testing::{ask, status_of};
+    use crate::view::http::{Http, Readers};
+
+    fn network(number: u16) -> IpAddr {
+        let [high, low] = number.to_be_bytes();
+        IpAddr::from([10, high, low, 0])
+    }
+
+    #[test]
+    fn a_network_that_takes_too_much_waits_and_others_do_not() {
+        let (mut accounts, now) = (Accounts::default(), Instant::now());
+        accounts.charge(network(1), NETWORK_BURST + 0.2, now);
+        let wait = accounts.admit(network(1), now).unwrap_err();
+        assert!((wait.as_secs_f64() - 2.0).abs() < 1e-6, "{wait:?}");
+        assert_eq!(accounts.admit(network(2), now), Ok(()));
+        assert_eq!(accounts.admit(network(1), now + Duration::from_millis(2010)), Ok(()));
+    }
+
+    #[test]
+    fn readers_of_many_networks_cannot_take_more_than_the_total_and_the_lightest_wait_least() {
+        let (mut accounts, now) = (Accounts::default(), Instant::now());
+        let mut spent = 0.0;
+        for second in 0..60 {
+            let now = now + Duration::from_secs(second);
+            for heavy in 0..200 {
+                if accounts.admit(network(heavy), now).is_ok() {
+                    accounts.charge(network(heavy), 0.05, now);
+                    spent += 0.05;
+                }
+            }
+        }
+        assert!(spent <= TOTAL_BURST + 60.0 * TOTAL_RATE + 0.05, "{spent} s");
+        // The kept half of the total goes to those that have hardly asked.
+        let (mut accounts, heavy, light) = (Accounts::default(), network(1), network(2));
+        (10..20).for_each(|other| accounts.charge(network(other), 0.55, now));
+        accounts.charge(heavy, 0.6, now);
+        assert!(accounts.admit(heavy, now).is_err());
+        assert_eq!(accounts.admit(light, now), Ok(()));
+    }
+
+    #[test]
+    fn a_scraper_every_second_and_a_page_that_draws_every_five_never_wait() {
+        let (mut accounts, start) = (Accounts::default(), Instant::now());
+        for second in 0..3600 {
+            let now = start + Duration::from_secs(second);
+            assert_eq!(accounts.admit(network(1), now), Ok(()), "after {second} s");
+            // 5 ms and 300 kB; the pages of five readers behind one address, 20 ms and 700 kB each.
+            accounts.charge(network(1), 0.005 + 3e5 / BYTES_PER_SECOND, now);
+            if second % 5 == 0 {
+                accounts.charge(network(1), 5.0 * (0.02 + 7e5 / BYTES_PER_SECOND), now);
+            }
+        }
+    }
+
+    #[test]
+    fn memory_for_budgets_is_bounded_and_comes_back() {
+        let (mut accounts, now) = (Accounts::default(), Instant::now());
+        (0..=u16::MAX).for_each(|number| accounts.charge(network(number), 1e-6, now));
+        assert_eq!(accounts.networks.len(), NETWORKS_MAX);
+        accounts.charge(network(u16::MAX), 1e-6, now + Duration::from_secs(60));
+        assert_eq!(accounts.networks.len(), 1);
+    }
+    /// A node with a path whose answer has 10 MB, and paths of a small one.
+    fn node(exempts_loopback: bool) -> Http {
+        let small = || get(async || "small");
+        let router = Router::new()
+            .route("/large", get(async || vec![b'x'; 10_000_000]))
+            .route("/small", small())
+            .route("/health", small())
+            .route("/api/v1/shares/{hash}", small());
+        let readers = Readers { budgets: Some(Budgets::new(exempts_loopback)) };
+        Http::new(readers.guard(router), CancellationToken::new())
+    }
+
+    #[tokio::test]
+    async fn a_reader_who_takes_too_much_is_asked_to_wait_and_health_and_others_are_answered() {
+        let node = node(true);
+        let (reader, neighbour, other) = ([192, 0, 2, 1], [192, 0, 2, 2], [198, 51, 100, 1]);
+        let mut answered = 0;
+        while status_of(&ask(&node, reader, "GET /large", "").await) == 200 {
+            answered += 1;
+        }
+        // Ten are paid for; the budget grows by a fifth of one in each second that the test takes.
+        assert!((10..20).contains(&answered), "{answered} answers");
+        let refused = ask(&node, reader, "GET /small", "").await;
+        assert_eq!(status_of(&refused), 429);
+        assert!(
+            refused.contains("\r\nRetry-After: ") && refused.contains("\r\nAccess-Control-Allow-Origin: *"),
+            "{refused}"
+        );
+        assert_eq!(status_of(&ask(&node, neighbour, "GET /small", "").await), 429, "of the same network");
+        assert_eq!(status_of(&ask(&node, reader, "GET /health", "").await), 200);
+        assert_eq!(status_of(&ask(&node, other, "GET /small", "").await), 200);
+    }
+
+    #[tokio::test]
+    async fn this_machine_pays_nothing_unless_it_is_to() {
+        for (exempts_loopback, expected) in [(true, 200), (false, 429)] {
+            let node = node(exempts_loopback);
+            for _ in 0..11 {
+                ask(&node, [127, 0, 0, 1], "GET /large", "").await;
+            }
+            assert_eq!(status_of(&ask(&node, [127, 0, 0, 1], "GET /small", "").await), expected);
+        }
+    }
+
+    #[tokio::test]
+    async fn looking_up_shares_one_by_one_is_charged_before_it_is_done() {
+        let node = node(true);
+        let mut count = 0;
+        while status_of(&ask(&node, [192, 0, 2, 1], "GET /api/v1/shares/x", "").await) == 200 {
+            count += 1;
+            assert!(count < 1000, "nobody pays");
+        }
+        assert!(count >= 100, "{count} look-ups");
+    }
+
+    #[tokio::test]
+    async fn a_handler_is_charged_for_its_processor_time_also_when_its_client_is_gone() {
+        let (budgets, client) = (Budgets::new(true), Client([192, 0, 2, 1].into()));
+        let bill = Bill { budgets: budgets.clone(), client, spent: Duration::ZERO };
+        let mut handling = Box::pin(Metered {
+            handling: Box::pin(async {
+                let started = thread_time();
+                while thread_time() - started < Duration::from_millis(5) {}
+                std::future::pending::<()>().await;
+            }),
+            bill,
+        });
+        assert!((&mut handling).now_or_never().is_none());
+        drop(handling);
+        let left = budgets.accounts.lock().networks[&client.network()].left;
+        assert!(left <= NETWORK_BURST - 0.005, "{left} s are left");
+    }
+}
