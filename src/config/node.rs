@@ -53,6 +53,7 @@ impl Part for Config {
         let serving = within(miners::serving(), |config: &mut Self| &mut config.stratum);
         log.chain(own())
             .chain(front)
+            .chain([web_host()])
             .chain(payouts())
             .chain(load)
             .chain(peers)
@@ -97,6 +98,17 @@ fn payouts() -> Vec<Opt<Config>> {
             "Percentage of your miners' payouts donated to the author of the original P2Pool (whose default was 0.5)",
         ),
     ]
+}
+
+fn web_host() -> Opt<Config> {
+    Opt::list("web-host", "NAME", Some(','), values::host_name, |config: &mut Config, names| {
+        config.web_hosts = names;
+        Ok(())
+    })
+    .help(
+        "Name at which browsers may do more than read, beside addresses and this machine's own name; miners may use any; \
+         may be given several times",
+    )
 }
 
 fn start_pool() -> Opt<Config> {

@@ -216,6 +216,18 @@ fn a_wrong_network_is_no_reason_to_doubt_the_rest() {
 }
 
 #[test]
+fn names_for_browsers_are_host_names() {
+    let names = ["pool.example", "node_1.lan", "pool"];
+    assert_eq!(node(&["--web-host", "pool.example,node_1.lan", "--web-host", "pool"]).web_hosts, names);
+    for wrong in ["", "pool.example:9332", "http://pool.example", "*.example", "a..b", "pool.example/"] {
+        assert!(
+            problems(&["--web-host", wrong]).contains(&format!("--web-host: `{wrong}` is not a host name")),
+            "{wrong}"
+        );
+    }
+}
+
+#[test]
 fn pages_are_served_from_a_folder_that_exists() {
     assert!(
         problems(&["--web-static", "/no/such/folder"]).contains("--web-static: `/no/such/folder` is not a directory")

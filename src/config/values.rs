@@ -127,6 +127,13 @@ pub(super) fn block_hash(text: &str) -> Result<BlockHash, String> {
     text.parse().map_err(|_| format!("`{text}` is not a block hash (64 hex digits, see `p2pool blocks`)"))
 }
 
+/// Parses a name of a host, without a port.
+pub(super) fn host_name(text: &str) -> Result<String, String> {
+    let is_part =
+        |part: &str| !part.is_empty() && part.chars().all(|one| one.is_ascii_alphanumeric() || "-_".contains(one));
+    if text.split('.').all(is_part) { Ok(text.to_owned()) } else { Err(format!("`{text}` is not a host name")) }
+}
+
 pub(super) fn text(text: &str) -> Result<String, String> {
     Ok(text.to_owned())
 }

@@ -62,7 +62,7 @@ use crate::runtime::metrics;
 use crate::runtime::tasks::Tasks;
 use crate::view::control;
 use crate::view::graphs::{self, Graphs};
-use crate::view::http::{self, Budgets, Listeners, Readers, SmallDevices, Sources};
+use crate::view::http::{self, Budgets, Hosts, Listeners, Readers, SmallDevices, Sources};
 use crate::view::snapshot::{self, Snapshot};
 use crate::work::gate::{self, Gate, GateKeeper, PoolReadiness};
 use crate::work::{Payout, Ticket, WorkSet};
@@ -90,6 +90,8 @@ pub struct Config {
     pub coinbase_texts: Vec<String>,
     /// Ports for miners and for pages.
     pub front: front::Config,
+    /// Names of this node at which browsers may change something, beside addresses and the machine's own names.
+    pub web_hosts: Vec<String>,
     /// Limits and options of the miners' connections.
     pub stratum: stratum::server::Config,
     /// Connection to bitcoind.
@@ -117,6 +119,7 @@ impl Config {
             donation_percent: 0.0,
             coinbase_texts: Vec::new(),
             front: front::Config::on(network),
+            web_hosts: Vec::new(),
             stratum: serving(network),
             daemon: daemon::Config::local(),
             p2p: peers::Config::on(network),
@@ -154,6 +157,8 @@ pub struct Parts {
     pub ports: Ports,
     /// Folder of the operator's own pages, served at `/static/`.
     pub web_static: Option<PathBuf>,
+    /// Names of this node at which browsers may change something.
+    pub web_hosts: Vec<String>,
     /// Configuration of work.
     pub work: work::Config,
     /// Limits and options of the miners' connections.
@@ -303,7 +308,7 @@ pub fn start(parts: Parts, daemon: bitcoind::Handle, tasks: &Tasks) -> Node {
     wiring.serve_control(sources.clone(), parts.log);
     let is_sha256d = network.parent.pow == Pow::Sha256d;
     let mining = Mining { server, session, work: work.clone(), solutions, tallies, is_sha256d };
-    parts.ports.listen(&mining, http::pages(sources), tasks);
+    parts.ports.listen(&mining, http::pages(sources), &Hosts::new(parts.web_hosts), tasks);
     let Wiring { daemon, sharechain, .. } = wiring;
     Node { daemon, work, rates: local.rates, snapshot, found, found_events, sharechain, p2p }
 }

@@ -17,7 +17,7 @@ use crate::front::{self, Front, Tls};
 use crate::runtime::data_dir::DataDir;
 use crate::runtime::sockets::Port;
 use crate::runtime::tasks::Tasks;
-use crate::view::http::Http;
+use crate::view::http::{Hosts, Http};
 use crate::work::{Ticket, WorkSet};
 
 /// Ports, and what holds for all of them.
@@ -76,13 +76,13 @@ impl Ports {
         Ok(Self { miners, web, tls, proxies: config.proxies.clone() })
     }
 
-    /// Listens for miners, and for readers of `pages`.
-    pub(super) fn listen(self, mining: &Mining, pages: Router, tasks: &Tasks) {
+    /// Listens for miners, and for readers of `pages`; browsers know this node by `hosts`.
+    pub(super) fn listen(self, mining: &Mining, pages: Router, hosts: &Hosts, tasks: &Tasks) {
         let Self { miners, web, tls, proxies } = self;
         let miners_see_pages = web.is_none();
         let front = |stratum: Option<_>, router, policy: PortPolicy| {
             let session = Arc::new(policy.session(mining.session));
-            let http = Http::new(router, tasks.stop_signal());
+            let http = Http::at(hosts.clone(), router, tasks.stop_signal());
             let has_pages = stratum.is_none() || miners_see_pages;
             Arc::new(Front {
                 admission: mining.server.admission().clone(),

@@ -91,6 +91,7 @@ pub async fn run(
         start_pool: config.start_pool,
         ports,
         web_static: config.front.web_static,
+        web_hosts: config.web_hosts,
         work,
         stratum: config.stratum,
         sharechain,

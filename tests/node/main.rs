@@ -26,6 +26,7 @@ mod shutdown;
 mod startup;
 mod takeover;
 mod usernames;
+mod web;
 
 use bitcoin::{Address, BlockHash};
 use sharechain::coin::BITCOIN_REGTEST;

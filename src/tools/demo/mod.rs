@@ -171,6 +171,7 @@ pub async fn run(
         start_pool: true,
         ports: Ports { miners: vec![(Port::Open(listener), policy)], web: None, tls: None, proxies: Vec::new() },
         web_static: None,
+        web_hosts: Vec::new(),
         work: work_of(network, config.fee_percent),
         stratum: serving(config.stratum, &machine),
         sharechain,

@@ -5,6 +5,7 @@ mod body;
 mod budgets;
 mod connection;
 mod legacy;
+mod origin;
 mod pages;
 mod server;
 mod slots;
@@ -31,6 +32,7 @@ use tower_http::set_header::SetResponseHeader;
 
 pub use api::Listeners;
 pub use budgets::Budgets;
+pub use origin::Hosts;
 pub use server::{Client, Http, describe};
 
 use crate::bitcoind::Health;

@@ -21,6 +21,7 @@ use tracing::debug;
 
 use super::body;
 use super::connection::{ANSWER_BYTES_MAX, Connection, Hangup, PacedStream};
+use super::origin::{self, Hosts};
 use super::slots::Slots;
 
 /// Maximum time until the head of the first request.
@@ -54,6 +55,8 @@ pub(super) enum Refused {
     Body,
     /// The network of the client has asked for too much.
     Budget,
+    /// A browser sent it for a page of another site.
+    CrossSite,
     /// Another client needed the slot.
     Evicted,
     /// The first request did not come, or an answer was not taken.
@@ -61,12 +64,13 @@ pub(super) enum Refused {
 }
 
 impl Refused {
-    const ALL: [Self; 4] = [Self::Body, Self::Budget, Self::Evicted, Self::Slow];
+    const ALL: [Self; 5] = [Self::Body, Self::Budget, Self::CrossSite, Self::Evicted, Self::Slow];
 
     const fn word(self) -> &'static str {
         match self {
             Self::Body => "body",
             Self::Budget => "budget",
+            Self::CrossSite => "cross_site",
             Self::Evicted => "evicted",
             Self::Slow => "slow",
         }
@@ -107,9 +111,18 @@ pub struct Http {
 }
 
 impl Http {
-    /// Serves `router`, and shuts down gracefully when `stop` is cancelled.
+    /// Serves `router`, and shuts down gracefully when `stop` is cancelled. Browsers may change something at addresses
+    /// and at this machine's own names.
     pub fn new(router: Router, stop: CancellationToken) -> Self {
-        let router = router.layer(middleware::from_fn(body::read_whole)).layer(middleware::from_fn(count));
+        Self::at(Hosts::default(), router, stop)
+    }
+
+    /// Same as [`Self::new`], with the names at which browsers may change something.
+    pub fn at(hosts: Hosts, router: Router, stop: CancellationToken) -> Self {
+        let router = router
+            .layer(middleware::from_fn(body::read_whole))
+            .layer(middleware::from_fn_with_state(hosts, origin::check))
+            .layer(middleware::from_fn(count));
         Self { router, answers: Slots::new(ANSWER_BYTES_MAX), stop }
     }
 
