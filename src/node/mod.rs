@@ -302,7 +302,7 @@ pub fn start(parts: Parts, daemon: bitcoind::Handle, tasks: &Tasks) -> Node {
         p2p: p2p.clone(),
         web_static: parts.web_static,
         listeners: Listeners::default(),
-        readers: Readers { budgets: Some(Budgets::new(true)) },
+        readers: Readers { budgets: Some(Budgets::new(true)), login: None },
         stop: tasks.stop_signal(),
     };
     wiring.serve_control(sources.clone(), parts.log);

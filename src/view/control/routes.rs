@@ -45,7 +45,7 @@ pub struct Sources {
     pub log: Tail,
 }
 
-/// Returns the router of the control socket. The node's own user reads without limits.
+/// Returns the router of the control socket. The node's own user reads without limits and passwords.
 pub fn router(mut sources: Sources) -> Router {
     sources.public.readers = http::Readers::default();
     let nothing = async || Problem::not_found("no such path; docs/api.md lists the paths");

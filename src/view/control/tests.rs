@@ -21,7 +21,7 @@ use crate::blocks::submit::Resubmitter;
 use crate::runtime::data_dir::DataDir;
 use crate::runtime::log::Tail;
 use crate::view::http::api::{Ban, Bans, Blocks, Payouts, Peers, Summary};
-use crate::view::http::{self, Budgets, Http, Readers};
+use crate::view::http::{self, Budgets, Checker, Http, Login, Readers};
 
 /// Returns the sources of a node that has just started on `folder`.
 fn sources(folder: &Path) -> routes::Sources {
@@ -257,11 +257,18 @@ async fn only_its_user_may_open_it_and_one_left_behind_is_replaced() {
 }
 
 #[tokio::test]
-async fn the_nodes_own_user_reads_without_budget() {
+async fn the_nodes_own_user_reads_without_password_and_budget() {
     let folder = tempfile::tempdir().unwrap();
     let mut sources = sources(folder.path());
-    sources.public.readers = Readers { budgets: Some(Budgets::new(false)) };
+    let nobody = Checker(Arc::new(|_, _, _| Box::pin(async { false })));
+    let login = Login { checker: nobody, opens_metrics: false, opens_health: false };
+    sources.public.readers = Readers { budgets: Some(Budgets::new(false)), login: Some(login) };
+    let public = Http::new(http::pages(sources.public.clone()), CancellationToken::new());
     let control = Http::new(routes::router(sources), CancellationToken::new());
+    for path in ["/api/v1/summary", "/metrics", "/health", "/local_stats", "/"] {
+        assert!(over_tcp(&public, "GET", path).await.starts_with("HTTP/1.1 401 "), "{path}");
+        assert!(!over_tcp(&control, "GET", path).await.starts_with("HTTP/1.1 401 "), "{path}");
+    }
     for _ in 0..600 {
         // Each costs a hundredth of a second.
         assert!(over_tcp(&control, "GET", "/api/v1/shares/x").await.starts_with("HTTP/1.1 400 "));

@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 
 use super::Client;
 use super::api::Problem;
-use super::server::Refused;
+use super::refusals::Refused;
 
 /// Processor time per second for the readers of one network.
 const NETWORK_RATE: f64 = 0.1;
@@ -43,6 +43,9 @@ const BYTES_PER_SECOND: f64 = 20e6;
 /// Price of looking up a share, in seconds: look-ups are made one at a time, with a pause of this length.
 const SHARE_LOOKUP: f64 = 0.01;
 
+/// Price of a wrong password, in seconds: a network has twenty attempts at once, then one in 2.5 s.
+pub(super) const WRONG_PASSWORD: f64 = 0.25;
+
 /// Maximum number of networks with a budget of their own; beyond, only the total limits further ones.
 const NETWORKS_MAX: usize = 16 * 1024;
 
@@ -67,7 +70,7 @@ impl Budgets {
     }
 
     /// Takes `cost` seconds of processor time off the budget of a client's network.
-    fn charge(&self, client: Client, cost: f64) {
+    pub(super) fn charge(&self, client: Client, cost: f64) {
         if self.limits(client) {
             self.accounts.lock().charge(client.network(), cost, Instant::now());
         }
@@ -307,7 +310,7 @@ mod tests {
             .route("/small", small())
             .route("/health", small())
             .route("/api/v1/shares/{hash}", small());
-        let readers = Readers { budgets: Some(Budgets::new(exempts_loopback)) };
+        let readers = Readers { budgets: Some(Budgets::new(exempts_loopback)), login: None };
         Http::new(readers.guard(router), CancellationToken::new())
     }
 

@@ -1,12 +1,14 @@
 //! HTTP on the worker port: pages, `/api/v1`, P2Pool's JSON, `/metrics`, `/health`.
 
 pub mod api;
+mod auth;
 mod body;
 mod budgets;
 mod connection;
 mod legacy;
 mod origin;
 mod pages;
+mod refusals;
 mod server;
 mod slots;
 #[cfg(test)]
@@ -31,6 +33,7 @@ use tower_http::services::ServeDir;
 use tower_http::set_header::SetResponseHeader;
 
 pub use api::Listeners;
+pub use auth::{Check, Checker, Login};
 pub use budgets::Budgets;
 pub use origin::Hosts;
 pub use server::{Client, Http, describe};
@@ -80,22 +83,27 @@ pub struct Sources {
     pub web_static: Option<PathBuf>,
     /// Slots for subscribers of events.
     pub listeners: Listeners,
-    /// Limits of readers.
+    /// Limits of readers, and their passwords.
     pub readers: Readers,
     /// Ends event streams at a stop.
     pub stop: CancellationToken,
 }
 
-/// Limits of the readers of the public paths; none by default, as on the control socket.
+/// Limits of the readers of the public paths, and their passwords; none by default, as on the control socket.
 #[derive(Debug, Clone, Default)]
 pub struct Readers {
     /// Budgets for what their requests cost.
     pub budgets: Option<Budgets>,
+    /// Names and passwords; without, everyone may read.
+    pub login: Option<Login>,
 }
 
 impl Readers {
-    /// Puts the limits before `router`.
+    /// Puts the limits and the login before `router`.
     fn guard<S: Clone + Send + Sync + 'static>(&self, mut router: Router<S>) -> Router<S> {
+        if self.login.is_some() {
+            router = router.layer(middleware::from_fn_with_state(self.clone(), auth::ask));
+        }
         if let Some(budgets) = &self.budgets {
             router = router.layer(middleware::from_fn_with_state(budgets.clone(), budgets::limit));
         }

@@ -22,6 +22,7 @@ use tracing::debug;
 use super::body;
 use super::connection::{ANSWER_BYTES_MAX, Connection, Hangup, PacedStream};
 use super::origin::{self, Hosts};
+use super::refusals::{self, Refused};
 use super::slots::Slots;
 
 /// Maximum time until the head of the first request.
@@ -44,41 +45,7 @@ pub fn describe() {
         metrics::Unit::Seconds,
         "From a request to the beginning of its answer, by path"
     );
-    describe_counter!("http_refused_total", "Requests that were refused and connections that were closed, by reason");
-    Refused::ALL.iter().for_each(|reason| counter!("http_refused_total", "reason" => reason.word()).absolute(0));
-}
-
-/// Reason for refusing a request or closing a connection.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Refused {
-    /// The body was too large, too slow or broken.
-    Body,
-    /// The network of the client has asked for too much.
-    Budget,
-    /// A browser sent it for a page of another site.
-    CrossSite,
-    /// Another client needed the slot.
-    Evicted,
-    /// The first request did not come, or an answer was not taken.
-    Slow,
-}
-
-impl Refused {
-    const ALL: [Self; 5] = [Self::Body, Self::Budget, Self::CrossSite, Self::Evicted, Self::Slow];
-
-    const fn word(self) -> &'static str {
-        match self {
-            Self::Body => "body",
-            Self::Budget => "budget",
-            Self::CrossSite => "cross_site",
-            Self::Evicted => "evicted",
-            Self::Slow => "slow",
-        }
-    }
-
-    pub(super) fn count(self) {
-        counter!("http_refused_total", "reason" => self.word()).increment(1);
-    }
+    refusals::describe();
 }
 
 /// Address of the client of a request.
