@@ -265,7 +265,7 @@ impl Ledger {
                 *hashes += totals.hashes - before.hashes;
                 *late_hashes += totals.late_hashes - before.late_hashes;
                 *fee_hashes += totals.fee_hashes - before.fee_hashes;
-                for (accounts, name) in [(&mut *workers, &tally.worker), (&mut *payees, &tally.payee)] {
+                for (accounts, name) in [(&mut *workers, tally.worker.shared()), (&mut *payees, &tally.payee)] {
                     account(accounts, name, &tally.payee, now).add(tally, before, &totals, &reasons, slice);
                 }
                 **before = totals;
@@ -283,7 +283,7 @@ impl Ledger {
         self.shown = self.open.iter().map(|(tally, _)| tally.clone()).collect();
         self.workers.values_mut().chain(self.payees.values_mut()).for_each(|account| account.connections = 0);
         for (tally, _) in &self.open {
-            for (accounts, name) in [(&mut self.workers, &tally.worker), (&mut self.payees, &tally.payee)] {
+            for (accounts, name) in [(&mut self.workers, tally.worker.shared()), (&mut self.payees, &tally.payee)] {
                 if let Some(account) = accounts.get_mut(name) {
                     account.connections += 1;
                 }

@@ -2,9 +2,10 @@
 
 use bitcoin::BlockHash;
 use bytes::Bytes;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use std::fmt;
 use std::time::Instant;
+use stratum::Printable;
 
 /// Finder and payout of a block, as in the journal, in its record, and in announcements. Each flattens it between its
 /// own fields, so the order of fields is that of the files.
@@ -14,7 +15,8 @@ pub struct Finding {
     pub value: u64,
     /// Payee of the coinbase for display (an address).
     pub payee: String,
-    /// Worker that found it, or the peer whose share it is.
+    /// Worker that found it, or the peer whose share it is. Printable: earlier versions wrote names as they came.
+    #[serde(deserialize_with = "printable")]
     pub finder: String,
     /// True if a miner of this node found it. Files older than this field are nearly all about our own blocks.
     #[serde(default = "yes")]
@@ -23,6 +25,10 @@ pub struct Finding {
 
 fn yes() -> bool {
     true
+}
+
+fn printable<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    String::deserialize(deserializer).map(|text| Printable::new(&text).to_string())
 }
 
 impl Finding {

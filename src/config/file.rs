@@ -6,6 +6,7 @@ use clap::{Arg, Command};
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
+use stratum::printable::escaped;
 use toml::de::{DeTable, DeValue};
 
 use super::options::{self, Form};
@@ -29,7 +30,7 @@ pub(super) struct Entry {
 
 /// Reads the file with options of `node`. Errors are added to `problems`.
 pub(super) fn read(path: &Path, node: &Command, problems: &mut Problems) -> Vec<Entry> {
-    let shown: String = path.display().to_string().replace(char::is_control, "\u{fffd}");
+    let shown = escaped(&path.display().to_string()).into_owned();
     match text(path) {
         Ok(text) => parse(&shown, &text, node, problems),
         Err(problem) => {
@@ -177,7 +178,7 @@ fn kind(value: &DeValue<'_>) -> &'static str {
 
 /// Escapes and shortens a key, which may be any text.
 fn printable(name: &str) -> String {
-    name.chars().take(60).map(|letter| if letter.is_control() { '\u{fffd}' } else { letter }).collect()
+    escaped(&name.chars().take(60).collect::<String>()).into_owned()
 }
 
 #[cfg(test)]

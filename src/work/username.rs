@@ -4,7 +4,7 @@
 use sharechain::coin::Network;
 use sharechain::coin::address::AddressError;
 use std::borrow::Cow;
-use std::sync::Arc;
+use stratum::printable::{Printable, escaped};
 use stratum::{Difficulty, Refusal, Worker};
 
 use super::{Payout, PayoutError};
@@ -26,10 +26,10 @@ pub fn parse(name: &str, network: &Network, default: &Payout) -> Result<Worker<P
     let mut difficulty = None;
     let mut share_difficulty = None;
     for (symbol, number) in wishes {
-        let wish =
-            number.parse().ok().and_then(Difficulty::new).ok_or_else(|| {
-                Refusal(format!("`{symbol}{number}` is not a difficulty: a number above 0 is wanted"))
-            })?;
+        let wish = number.parse().ok().and_then(Difficulty::new).ok_or_else(|| {
+            let number = escaped(&number);
+            Refusal(format!("`{symbol}{number}` is not a difficulty: a number above 0 is wanted"))
+        })?;
         // The last one of each kind wins.
         *(if symbol == '+' { &mut difficulty } else { &mut share_difficulty }) = Some(wish);
     }
@@ -38,16 +38,18 @@ pub fn parse(name: &str, network: &Network, default: &Payout) -> Result<Worker<P
     let payout = match Payout::to_address(address, network) {
         Ok(payout) => Payout { share_difficulty, ..payout },
         Err(PayoutError::Address(AddressError::NotAnAddress(_))) => {
-            notice = Some(format!("`{address}` is not an address: your work pays this node's own, {default}"));
+            let name = escaped(address);
+            notice = Some(format!("`{name}` is not an address: your work pays this node's own, {default}"));
             Payout { share_difficulty, ..default.clone() }
         }
-        Err(error) => return Err(Refusal(error.to_string())),
+        Err(error) => return Err(Refusal(escaped(&error.to_string()).into_owned())),
     };
-    let statistics_name: Arc<str> = match worker {
-        Some(worker) => format!("{address}.{worker}").into(),
-        None => address.into(),
+    // The payout comes from the name as it was sent; only what is shown is escaped.
+    let shown = match worker {
+        Some(worker) => Printable::new(&format!("{address}.{worker}")),
+        None => Printable::new(address),
     };
-    Ok(Worker { name: statistics_name, payout, difficulty, notice })
+    Ok(Worker { name: shown, payout, difficulty, notice })
 }
 
 /// Adds difficulties from `password` that the name left out: `d=` or `fd=` for a fixed difficulty, `sd=` for that of
@@ -230,6 +232,24 @@ mod tests {
         assert!(refused("1BvBMSEYstWetqTFn5Au4m4GFg7xJaNVN3.rig").contains("mistyped"));
         assert!(refused("mipcBbFg9gMiCh81Kj8tqqdgoZub1ZJRfn+5").contains("another network"));
         assert!(refused("bc1p0xlxvlhemja6c4dqv22uapctqupfhlxm9h8z3k2e72q4k9hcz7vqzk5jj0").contains("taproot"));
+    }
+
+    #[test]
+    fn a_name_is_stored_without_markup_and_escape_codes_and_pays_the_address_all_the_same() {
+        for (worker, shown) in [
+            ("a\n\u{1b}]0;x\u{7}b", r"a\n\u{1b}]0;x\u{7}b"),
+            ("<img src=x>", r"\u{3c}img src=x\u{3e}"),
+            ("a\u{202e}b\u{200b}", r"a\u{202e}b\u{200b}"),
+            ("%3Cb%0A", r"\u{3c}b"),
+            ("Küche", "Küche"),
+        ] {
+            let parsed = parsed(&format!("{ADDRESS}.{worker}"));
+            assert_eq!(&*parsed.name, format!("{ADDRESS}.{shown}"), "{worker}");
+            assert_eq!(&*parsed.payout.address, ADDRESS);
+        }
+        let refused = |name: &str| parse(name, &BITCOIN, &default()).unwrap_err().0;
+        assert!(!refused(&format!("{ADDRESS}+\u{1b}")).contains('\u{1b}'));
+        assert!(!parsed("\u{1b}[2J").notice.unwrap().contains('\u{1b}'));
     }
 
     #[test]

@@ -28,6 +28,7 @@
 
 pub mod getwork;
 pub mod mining;
+pub mod printable;
 pub mod v1;
 
 mod sync;
@@ -46,4 +47,5 @@ pub use mining::memory::Memory;
 pub use mining::solution::{Now, Solution};
 pub use mining::tally::{Credit, Tallies, Tally};
 pub use mining::work::{Refusal, Work, Worker};
+pub use printable::Printable;
 pub use v1::session::{Disconnect, Event, Session};

@@ -1171,6 +1171,55 @@ fn a_minimum_difficulty_is_kept() {
     }
 }
 
+/// Collects the texts of events that drivers log or show.
+fn words(conversation: &Conversation) -> Vec<String> {
+    let mut words = vec![conversation.session.user_agent().to_owned()];
+    for event in &conversation.events {
+        match event {
+            Event::NotUnderstood(what) => words.push(what.to_string()),
+            Event::Solution(solution) => words.push(solution.worker.to_string()),
+            Event::Joined(tally) => words.extend([tally.worker.to_string(), tally.client.user_agent().to_string()]),
+            Event::JobTooBig(too_big) => words.extend([too_big.worker.to_string(), too_big.user_agent.clone()]),
+            _ => {}
+        }
+    }
+    words
+}
+
+#[test]
+fn whatever_a_miner_calls_itself_or_asks_for_is_printable_where_it_is_logged_or_shown() {
+    const ATTACK: &str = "NerdMiner\n\u{1b}[31m\u{202e}\u{200b}";
+    let mut conversation = Conversation::start(FakeWork { solution: 1e-8, padding: 600, ..FakeWork::first() });
+    let name = format!("alice.{ATTACK}<b>");
+    for (method, params) in [
+        (ATTACK, json!([])),
+        ("mining.authorize", json!([[ATTACK]])),
+        ("mining.submit", json!({ ATTACK: 1 })),
+        ("mining.suggest_difficulty", json!([ATTACK])),
+        ("mining.suggest_target", json!([ATTACK])),
+        ("mining.configure", json!([ATTACK])),
+        ("mining.configure", json!([["version-rolling"], {"version-rolling.mask": ATTACK}])),
+        ("mining.subscribe", json!([ATTACK])),
+        ("mining.authorize", json!([name])),
+    ] {
+        conversation.send(&json!({"id": 1, "method": method, "params": params}).to_string());
+    }
+    let job = conversation.job();
+    let solved = solve(&job, |difficulty| difficulty >= 1e-8);
+    assert_eq!(conversation.submit(&name, job.params[0].as_str().unwrap(), &solved)["result"], true);
+    let words = words(&conversation);
+    assert_eq!(words.iter().filter(|text| text.contains(r"\u{202e}")).count(), 13, "{words:#?}");
+    for text in words {
+        assert!(text.chars().all(stratum::printable::is_printable), "{text:?}");
+    }
+    let tally = conversation.tallies()[0];
+    assert_eq!(&*tally.worker, r"alice.NerdMiner\n\u{1b}[31m\u{202e}\u{200b}\u{3c}b\u{3e}");
+    assert_eq!(tally.totals().accepted, 1, "a submission is matched by the name as it was sent");
+    let long = "x".repeat(10_000);
+    conversation.send(&json!({"id": 1, "method": "mining.subscribe", "params": [long]}).to_string());
+    assert_eq!(conversation.session.user_agent().chars().count(), 129);
+}
+
 #[test]
 fn a_miner_without_a_name_is_asked_for_one_and_pings_are_answered() {
     let mut conversation = Conversation::start(FakeWork::first());

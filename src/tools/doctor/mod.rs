@@ -419,7 +419,7 @@ mod tests {
         assert!(text.contains("ok       a  fine\n") && text.contains("-> do this\n"), "{text}");
         assert!(text.ends_with("warnings: 1\n"), "{text}");
         let bad = Report::new(vec![Check::bad("a", "broken \u{1b}[2J", "mend it")]);
-        assert!(!bad.ok && bad.to_text().contains("BAD      a  broken \u{fffd}[2J"), "{}", bad.to_text());
+        assert!(!bad.ok && bad.to_text().contains("BAD      a  broken \\u{1b}[2J"), "{}", bad.to_text());
     }
 
     #[test]

@@ -267,7 +267,7 @@ mod tests {
         let rejected = || Outcome::Rejected("bad-cb-\u{1b}amount".into());
         let routes = vec![attempt("rpc", rejected()), attempt("p2p", Outcome::Failed("no P2P connection".into()))];
         let text = shown(&request, Resubmitted { hash, routes, verdict: Some(rejected()) }, 0.0);
-        let begin = format!("block {hash}: rejected (bad-cb-\u{fffd}amount)\n  rpc    rejected");
+        let begin = format!("block {hash}: rejected (bad-cb-\\u{{1b}}amount)\n  rpc    rejected");
         assert!(text.starts_with(&begin), "{text}");
         assert!(text.ends_with("  p2p    failed (no P2P connection)\n"), "{text}");
         let text = shown(&request, Resubmitted { hash, routes: Vec::new(), verdict: None }, 0.0);

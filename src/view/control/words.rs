@@ -1,5 +1,7 @@
 //! Formats numbers and names for display.
 
+use stratum::printable::escaped;
+
 /// Formats a duration in its two largest units.
 pub fn span(seconds: f64) -> String {
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "saturates, which is right for a span")]
@@ -52,9 +54,9 @@ pub fn percent(part: f64) -> String {
     format!("{:.1} %", part * 100.0)
 }
 
-/// Replaces control characters, which could steer a terminal.
+/// Escapes what could steer a terminal.
 pub fn printable(text: &str) -> String {
-    text.chars().map(|character| if character.is_control() { '\u{fffd}' } else { character }).collect()
+    escaped(text).into_owned()
 }
 
 #[cfg(test)]

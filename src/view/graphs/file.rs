@@ -6,6 +6,7 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 use std::sync::Arc;
+use stratum::Printable;
 use thiserror::Error;
 
 use super::view::{ONLY, SPANS, Sums, View};
@@ -73,7 +74,8 @@ impl KeptBin {
             key.len() <= KEY_BYTES_MAX && sum.is_finite() && count.is_finite() && (count > 0.0 || key == ONLY)
         };
         let good = by_key.into_iter().filter(|(key, (sum, count))| is_good(key, *sum, *count));
-        good.take(keep).map(|(key, sums)| (Arc::from(key), sums)).collect()
+        // Earlier versions and the old node wrote miners' names as they came.
+        good.take(keep).map(|(key, sums)| (Printable::new(&key).shared().clone(), sums)).collect()
     }
 }
 

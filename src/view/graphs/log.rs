@@ -1,11 +1,12 @@
 //! Log of the last day: a record every five minutes (protocol section 13.2, `/web/log`), kept in the file `stats`.
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use std::collections::{BTreeMap, VecDeque};
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 use std::sync::Arc;
+use stratum::Printable;
 
 use crate::runtime::files;
 use crate::view::snapshot::Snapshot;
@@ -42,8 +43,10 @@ pub struct Record {
     /// Lost part of the pool's hash rate, 0 to 1.
     pub pool_stale_prop: f64,
     /// Hashes per second of each worker.
+    #[serde(deserialize_with = "by_printable_name")]
     pub local_hash_rates: BTreeMap<Arc<str>, f64>,
     /// Of these, hashes per second of late submissions.
+    #[serde(deserialize_with = "by_printable_name")]
     pub local_dead_hash_rates: BTreeMap<Arc<str>, f64>,
     /// Shares that this node made since it started.
     pub shares: u32,
@@ -61,6 +64,12 @@ pub struct Record {
     pub attempts_to_block: f64,
     /// Value of a block in coins.
     pub block_value: f64,
+}
+
+/// Reads rates by worker: earlier versions and the old node wrote names as they came.
+fn by_printable_name<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeMap<Arc<str>, f64>, D::Error> {
+    let rates = BTreeMap::<String, f64>::deserialize(deserializer)?;
+    Ok(rates.into_iter().map(|(name, rate)| (Printable::new(&name).shared().clone(), rate)).collect())
 }
 
 /// Lost shares by cause.

@@ -13,6 +13,7 @@ use crate::mining::job::{JOB_LIFE, Job};
 use crate::mining::solution::Solution;
 use crate::mining::source::Source;
 use crate::mining::submission::{Solved, can_be_block, check_time};
+use crate::printable::Printable;
 
 /// Maximum number of answers remembered. A hundred miners that poll once a second fill it in a quarter of an hour,
 /// which is longer than [`JOB_LIFE`]. Beyond, the source with the most loses its oldest.
@@ -34,7 +35,7 @@ pub(super) struct Answer<T> {
     pub(super) epochs: Epochs,
     /// Network of the miner that asked.
     pub(super) source: Source,
-    pub(super) worker: Arc<str>,
+    pub(super) worker: Printable,
     /// Payout of the worker, as displayed.
     pub(super) payee: Arc<str>,
     /// Set when the miner chose the difficulty.
@@ -134,10 +135,5 @@ impl<T> Answers<T> {
         while self.0.len() > ANSWERS_MAX || self.0.weight() > ANSWERS_BYTES_MAX {
             self.0.evict();
         }
-    }
-
-    #[cfg(test)]
-    pub(super) fn size(&self) -> (usize, usize) {
-        (self.0.len(), self.0.weight())
     }
 }

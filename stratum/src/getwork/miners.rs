@@ -9,6 +9,7 @@ use crate::mining::pow_budget::Earned;
 use crate::mining::source::Source;
 use crate::mining::tally::{Client, Protocol, Tallies, Tally, Writer};
 use crate::mining::vardiff::{self, Vardiff};
+use crate::printable::Printable;
 
 /// Maximum number of worker names remembered. Names without a credited submission are evicted first, as long as they
 /// are more than [`NEWCOMERS_MIN`]; of these, the source with the most loses those it has not used for longest.
@@ -21,7 +22,7 @@ pub const NEWCOMERS_MIN: usize = 4_096;
 const MINER_LIFE: Duration = Duration::from_secs(3600);
 
 /// A worker as one network knows it. A name used from elsewhere is another miner: its difficulty is its own.
-pub(super) type Name = (Source, Arc<str>);
+pub(super) type Name = (Source, Printable);
 
 /// State of a worker name.
 #[derive(Debug)]
@@ -148,7 +149,7 @@ mod tests {
     }
 
     fn name(network: u8, number: usize) -> Name {
-        (Source::of([192, 0, network, 1].into()), number.to_string().into())
+        (Source::of([192, 0, network, 1].into()), number.to_string().as_str().into())
     }
 
     fn payee() -> Arc<str> {

@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use super::job::Job;
 use super::submission::Solved;
+use crate::printable::Printable;
 
 /// Current time by two clocks.
 #[derive(Debug, Clone, Copy)]
@@ -25,7 +26,7 @@ pub struct Solution<T> {
     /// Extranonces: the eight bytes between the coinbase's head and tail.
     pub extranonces: [u8; 8],
     /// Worker that found it.
-    pub worker: Arc<str>,
+    pub worker: Printable,
     /// Time at which the submission was judged.
     pub judged: Instant,
 }

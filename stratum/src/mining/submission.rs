@@ -5,6 +5,7 @@ use crate::mining::extranonce::{EXTRANONCE1_SIZE, EXTRANONCE2_SIZE};
 use crate::mining::job::{Job, LastRoot};
 use crate::mining::midstate::double_sha256_of_header;
 use crate::mining::version_rolling;
+use crate::printable;
 
 /// Maximum time of a block ahead of the clock, in seconds (Bitcoin's consensus limit).
 pub const TIME_AHEAD_MAX_S: u32 = 7200;
@@ -215,14 +216,10 @@ fn padded_right(digits: &str) -> Option<[u8; 4]> {
     exact(std::str::from_utf8(&padded).ok()?)
 }
 
-/// Shortens an untrusted value for an error text.
+/// Shortens and escapes an untrusted value for an error text, which goes to the miner and to the log.
 pub(crate) fn shown(value: &str) -> String {
     const CHARACTERS_MAX: usize = 40;
-    if value.chars().count() <= CHARACTERS_MAX {
-        value.to_owned()
-    } else {
-        value.chars().take(CHARACTERS_MAX).chain(['…']).collect()
-    }
+    printable::shortened(value, CHARACTERS_MAX, printable::is_printable)
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::mining::difficulty::Difficulty;
+use crate::printable::Printable;
 use crate::sync::Mutex;
 use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -27,7 +28,7 @@ pub struct Client {
     pub protocol: Protocol,
     /// Time at which it was opened.
     pub since: Instant,
-    user_agent: Mutex<Arc<str>>,
+    user_agent: Mutex<Printable>,
     difficulty: Number,
 }
 
@@ -38,7 +39,7 @@ impl Client {
     }
 
     /// User agent of the miner; empty if it sent none.
-    pub fn user_agent(&self) -> Arc<str> {
+    pub fn user_agent(&self) -> Printable {
         self.user_agent.lock().clone()
     }
 
@@ -47,7 +48,7 @@ impl Client {
         self.difficulty.get()
     }
 
-    pub(crate) fn is_called(&self, user_agent: Arc<str>) {
+    pub(crate) fn is_called(&self, user_agent: Printable) {
         *self.user_agent.lock() = user_agent;
     }
 
@@ -73,7 +74,7 @@ pub struct Credit {
 #[derive(Debug)]
 pub struct Tally {
     /// Name of the worker in statistics.
-    pub worker: Arc<str>,
+    pub worker: Printable,
     /// Payout of the worker, as displayed.
     pub payee: Arc<str>,
     /// Connection of the worker.
@@ -123,7 +124,7 @@ pub struct Totals {
 
 impl Tally {
     /// Creates a tally and its only writer.
-    pub fn new(worker: Arc<str>, payee: Arc<str>, client: Arc<Client>) -> (Arc<Self>, Writer) {
+    pub fn new(worker: Printable, payee: Arc<str>, client: Arc<Client>) -> (Arc<Self>, Writer) {
         let tally = Arc::new(Self {
             worker,
             payee,

@@ -2,12 +2,12 @@
 
 use bytes::Bytes;
 use std::fmt;
-use std::sync::Arc;
 use std::time::Instant;
 
 use crate::mining::difficulty::Difficulty;
 use crate::mining::epochs::Epochs;
 use crate::mining::job::{Offer, Unannounced};
+use crate::printable::Printable;
 
 /// Snapshot of the work to mine. Pure: answers depend on the snapshot and the arguments alone.
 pub trait Work: Send + Sync + 'static {
@@ -63,8 +63,8 @@ pub trait Work: Send + Sync + 'static {
 /// Worker that a name stands for.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Worker<P> {
-    /// Name in statistics.
-    pub name: Arc<str>,
+    /// Name in statistics, logs and pages.
+    pub name: Printable,
     /// Payout of its jobs.
     pub payout: P,
     /// Difficulty requested in the name, if any.

@@ -3,6 +3,7 @@
 use axum::Json;
 use axum::extract::State;
 use serde::{Deserialize, Serialize};
+use stratum::Printable;
 use utoipa::ToSchema;
 
 use super::Sources;
@@ -127,7 +128,7 @@ impl From<&p2p::PeerStatus> for Peer {
             address: peer.address.to_string(),
             is_incoming: peer.is_incoming,
             is_permanent: peer.is_permanent,
-            sub_version: peer.sub_version.clone(),
+            sub_version: Printable::new(&peer.sub_version).to_string(),
             protocol_version: peer.protocol_version,
             since: peer.since,
             shares_received: peer.shares_received,

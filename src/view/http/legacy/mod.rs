@@ -19,6 +19,7 @@ use sharechain::share::ShareHash;
 use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::sync::Arc;
+use stratum::Printable;
 use tower_http::set_header::SetResponseHeaderLayer;
 
 use super::Sources;
@@ -138,8 +139,10 @@ async fn pings(State(sources): State<Sources>) -> Answer {
     json(&status.peers.iter().map(of).collect::<BTreeMap<_, _>>())
 }
 
-fn peer_versions(snapshot: &Snapshot) -> BTreeMap<String, &str> {
-    snapshot.peers.peers.iter().map(|peer| (peer.address.to_string(), peer.sub_version.as_str())).collect()
+/// Software of each peer, which front ends put into pages as it is.
+fn peer_versions(snapshot: &Snapshot) -> BTreeMap<String, String> {
+    let version = |peer: &p2p::PeerStatus| (peer.address.to_string(), Printable::new(&peer.sub_version).to_string());
+    snapshot.peers.peers.iter().map(version).collect()
 }
 
 fn best_share(snapshot: &Snapshot) -> Answer {

@@ -55,7 +55,7 @@ pub enum Event<T> {
     Authorized(&'static str),
     /// A device got a job that its firmware most likely cannot hold. At most once per session.
     JobTooBig(Box<JobTooBig>),
-    /// Unknown method, or parameters of unknown form: candidates for the list of quirks.
+    /// Unknown method, or parameters of unknown form, escaped: candidates for the list of quirks.
     NotUnderstood(Box<str>),
     /// The miner resumed an earlier session.
     Resumed,
@@ -64,11 +64,11 @@ pub enum Event<T> {
 /// Report of a job that is too big for a device.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct JobTooBig {
-    /// Worker that uses the device.
+    /// Worker that uses the device, as in statistics.
     pub worker: Arc<str>,
     /// Kind of device.
     pub device: &'static str,
-    /// User agent of the device.
+    /// User agent of the device, escaped.
     pub user_agent: String,
     /// Size of the job's coinbase, in bytes.
     pub coinbase_bytes: usize,

@@ -10,16 +10,18 @@ use crate::mining::submission::shown;
 use crate::mining::tally::Tally;
 use crate::mining::version_rolling;
 use crate::mining::work::Work;
+use crate::printable::Printable;
 use crate::v1::message::{self, Configure, Id};
 
 use super::event::{Disconnect, Event};
 use super::{KnownWorker, Session};
 
+/// Maximum length of a user agent, in characters.
+const USER_AGENT_CHARACTERS_MAX: usize = 128;
+
 impl<W: Work> Session<W> {
     pub(super) fn is_called(&mut self, user_agent: &str) {
-        const USER_AGENT_CHARACTERS_MAX: usize = 128;
-        let shown = user_agent.chars().filter(|character| !character.is_control()).take(USER_AGENT_CHARACTERS_MAX);
-        self.user_agent = shown.collect::<String>().into();
+        self.user_agent = Printable::of_at_most(user_agent, USER_AGENT_CHARACTERS_MAX);
         self.device = device::by_user_agent(&self.user_agent);
         self.client.is_called(self.user_agent.clone());
     }

@@ -64,7 +64,7 @@ impl<W: Work> Session<W> {
         }
         self.warned_of_size = true;
         Some(Box::new(JobTooBig {
-            worker: self.workers[0].worker.name.clone(),
+            worker: self.workers[0].worker.name.shared().clone(),
             device: self.device.name,
             user_agent: self.user_agent.to_string(),
             coinbase_bytes,

@@ -32,6 +32,7 @@ use crate::mining::submission::Submission;
 use crate::mining::tally::{Client, Protocol, Writer};
 use crate::mining::vardiff::Vardiff;
 use crate::mining::work::{Work, Worker};
+use crate::printable::Printable;
 use crate::v1::message::{self, Call, Id, Request};
 use outbox::Outbox;
 use patience::Patience;
@@ -102,7 +103,7 @@ pub struct Session<W: Work> {
     subscribed_to_extranonce: bool,
     /// Antminer S9: submissions may have whole versions.
     multi_version: bool,
-    user_agent: Arc<str>,
+    user_agent: Printable,
     client: Arc<Client>,
     device: &'static Device,
     asked_version: bool,
@@ -166,7 +167,7 @@ impl<W: Work> Session<W> {
             subscribed: false,
             subscribed_to_extranonce: false,
             multi_version: false,
-            user_agent: "".into(),
+            user_agent: Printable::default(),
             client: Client::new(Protocol::Stratum, now.instant),
             device: &device::UNKNOWN,
             asked_version: false,
@@ -241,7 +242,7 @@ impl<W: Work> Session<W> {
     }
 
     /// Name of the first worker; `None` before one is authorised.
-    pub fn worker(&self) -> Option<&Arc<str>> {
+    pub fn worker(&self) -> Option<&Printable> {
         self.workers.first().map(|known| &known.worker.name)
     }
 

@@ -1,6 +1,5 @@
 //! Submissions: judged by their jobs, answered, credited to workers, passed on if they are solutions.
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::mining::duplicates::Seen;
@@ -10,6 +9,7 @@ use crate::mining::solution::{Now, Solution};
 use crate::mining::submission::{Candidate, Solved, Submission, shown};
 use crate::mining::version_rolling;
 use crate::mining::work::Work;
+use crate::printable::Printable;
 use crate::v1::message::Id;
 
 use super::Session;
@@ -148,7 +148,7 @@ impl<W: Work> Session<W> {
         }
     }
 
-    fn pass_on(&mut self, index: usize, solved: Solved, extranonces: [u8; 8], worker: Arc<str>, judged: Instant) {
+    fn pass_on(&mut self, index: usize, solved: Solved, extranonces: [u8; 8], worker: Printable, judged: Instant) {
         let job = self.jobs.at(index).job.clone();
         self.events.push_back(Event::Solution(Box::new(Solution { job, solved, extranonces, worker, judged })));
     }
@@ -168,7 +168,7 @@ impl<W: Work> Session<W> {
         // Never a refused name: its content is unchecked.
         let worker = match self.workers.first() {
             Some(first) => first.worker.name.clone(),
-            None => self.resumed.as_ref().unwrap_or(&self.payee).clone(),
+            None => Printable::new(self.resumed.as_ref().unwrap_or(&self.payee)),
         };
         self.pass_on(index, solved, extranonces, worker, judged);
     }
