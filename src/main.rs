@@ -217,11 +217,7 @@ fn start_logging(config: &log::Config, quietest: LevelFilter, disk: &DiskHealth)
     let terminal = Terminal::open().and_then(|terminal| Sink::start("terminal", terminal, None));
     let terminal = terminal.context("cannot log to the terminal")?;
     sinks.push(terminal.clone());
-    let terminal = tracing_subscriber::fmt::layer()
-        .with_target(false)
-        .with_writer(terminal)
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_filter(level);
+    let terminal = log::layer(terminal, std::io::stderr().is_terminal()).with_filter(level);
     let file = match &config.logfile {
         None => None,
         Some(path) => {
@@ -231,16 +227,11 @@ fn start_logging(config: &log::Config, quietest: LevelFilter, disk: &DiskHealth)
             sinks.push(file.clone());
             reopen_on_signal(file.clone())?;
             let level = if config.debug { LevelFilter::DEBUG } else { LevelFilter::INFO };
-            let layer = tracing_subscriber::fmt::layer().with_target(false).with_ansi(false);
-            Some(layer.with_writer(file).with_filter(level))
+            Some(log::layer(file, false).with_filter(level))
         }
     };
     let tail = Tail::default();
-    let remembered = tracing_subscriber::fmt::layer()
-        .with_target(false)
-        .with_ansi(false)
-        .with_writer(tail.clone())
-        .with_filter(LevelFilter::INFO);
+    let remembered = log::layer(tail.clone(), false).with_filter(LevelFilter::INFO);
     tracing_subscriber::registry()
         // Without its own level it would enable every `trace!` of a hot path, for nothing.
         .with(metrics::LogCounter.with_filter(LevelFilter::WARN))

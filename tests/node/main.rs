@@ -28,6 +28,7 @@ mod takeover;
 mod usernames;
 mod web;
 
+mod words;
 use bitcoin::{Address, BlockHash};
 use sharechain::coin::BITCOIN_REGTEST;
 use std::time::Duration;

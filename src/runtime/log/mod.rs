@@ -1,17 +1,19 @@
 //! Destinations of log lines: the terminal, a rotated file, and the last lines in memory for `p2pool top` and pages.
 //!
 //! ```text
-//!  any thread: tracing ──line──▶ Sink (bounded buffer) ──▶ its thread ──▶ terminal, pipe or file
-//!                      └─line──▶ Tail (the last lines)
+//!  any thread: tracing ── layer ──line──▶ Sink (bounded buffer) ──▶ its thread ──▶ terminal, pipe or file
+//!                                └─line──▶ Tail (the last lines)
 //! ```
 //!
 //! Only a sink's own thread ever waits for its output: a stopped terminal, a full pipe or a hanging disk costs log
 //! lines, and nothing else.
 
 mod file;
+mod format;
 mod sink;
 
 pub use file::LogFile;
+pub use format::layer;
 pub use sink::{Output, Sink, Terminal};
 
 use parking_lot::Mutex;
@@ -109,12 +111,13 @@ fn log_panic(panic: &PanicHookInfo<'_>) {
         payload.downcast_ref::<&str>().copied().or_else(|| payload.downcast_ref::<String>().map(String::as_str));
     let message = message.unwrap_or("no message");
     let place = panic.location().map(ToString::to_string).unwrap_or_default();
+    error!(thread, place, "panic: {message}");
     // Captured only if RUST_BACKTRACE asks for it.
     let backtrace = Backtrace::capture();
     if backtrace.status() == BacktraceStatus::Captured {
-        error!(thread, place, "panic: {message}\n{backtrace}");
-    } else {
-        error!(thread, place, "panic: {message}");
+        for line in backtrace.to_string().lines() {
+            error!("{line}");
+        }
     }
 }
 

@@ -9,6 +9,7 @@ use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
+use stratum::printable::escaped;
 use tracing::{error, info, warn};
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::fmt::format::Writer;
@@ -256,7 +257,7 @@ impl<O: Output> Worker<O> {
         // Without its time the line is still useful.
         let _ = SystemTime.format_time(&mut Writer::new(&mut notice));
         let reason = self.trouble.as_deref().unwrap_or("they came faster than they could be written");
-        notice.push_str(&format!("  WARN log lines dropped here: {} ({reason})\n", self.missed));
+        notice.push_str(&format!("  WARN log lines dropped here: {} ({})\n", self.missed, escaped(reason)));
         if self.try_write(notice.as_bytes()).is_ok() {
             self.missed = 0;
         }
