@@ -1,12 +1,14 @@
 //! Diagnoses the daemon in one line, and how soon to try again.
 
 use sharechain::coin::Network;
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 use thiserror::Error;
 use tracing::{error, info, warn};
 
-use super::responses::{ChainInfo, ConversionError, NetworkInfo};
+use super::responses::{ChainInfo, ConversionError, NetworkInfo, printable};
 use super::rpc::{Rpc, RpcError, code};
+use crate::template::Template;
 
 /// Interval at which an unchanged message is repeated.
 const REPEAT_INTERVAL: Duration = Duration::from_secs(60);
@@ -197,11 +199,43 @@ impl TroubleLog {
     }
 }
 
+/// Maximum number of unknown rules that are remembered; further ones are not logged.
+const RULES_MAX: usize = 64;
+
+/// Logs each unknown soft fork rule once.
+#[derive(Debug, Default)]
+pub(super) struct RuleLog(BTreeSet<String>);
+
+impl RuleLog {
+    /// Logs the rules of `template` that are not among `known` and have not been logged.
+    pub(super) fn report(&mut self, template: &Template, known: &[&str]) {
+        for rule in self.news(template, known) {
+            warn!(
+                %rule,
+                "an active soft fork is unknown to this version: it asks nothing of miners, so work goes on; see if there \
+                 is an update"
+            );
+        }
+    }
+
+    fn news(&mut self, template: &Template, known: &[&str]) -> Vec<String> {
+        let mut news = Vec::new();
+        for rule in template.unknown_rules(known) {
+            let rule = printable(rule);
+            if self.0.len() < RULES_MAX && self.0.insert(rule.clone()) {
+                news.push(rule);
+            }
+        }
+        news
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::bitcoind::responses::Warnings;
-    use crate::template::TemplateError;
+    use crate::template::tests::{RULES, parts};
+    use crate::template::{TemplateError, TemplateParts};
     use sharechain::coin::{BITCOIN, BITCOIN_REGTEST};
 
     fn chain(name: &str) -> ChainInfo {
@@ -269,6 +303,21 @@ mod tests {
         assert!(teller.is_news("b", now + Duration::from_secs(119)));
         assert!(teller.all_well());
         assert!(teller.is_news("b", now + Duration::from_secs(120)));
+    }
+
+    #[test]
+    fn an_unknown_rule_is_logged_once_and_escaped() {
+        let with = |rules: &[&str]| {
+            let rules = rules.iter().map(|rule| (*rule).to_owned()).collect();
+            Template::new(TemplateParts { rules, ..parts() }, RULES).unwrap()
+        };
+        let mut log = RuleLog::default();
+        assert_eq!(log.news(&with(&["segwit", "quantum"]), RULES), ["quantum"]);
+        assert_eq!(log.news(&with(&["quantum", "!segwit", "\u{1b}[2J\n"]), RULES), [r"\u{1b}[2J\n"]);
+        assert_eq!(log.news(&with(&["quantum", "\u{1b}[2J\n"]), RULES), [""; 0]);
+        let many: Vec<String> = (0..1000).map(|number| format!("rule{number}")).collect();
+        let many: Vec<&str> = many.iter().map(String::as_str).collect();
+        assert_eq!(log.news(&with(&many), RULES).len(), RULES_MAX - 2);
     }
 
     #[test]

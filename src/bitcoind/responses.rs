@@ -3,8 +3,9 @@
 use bitcoin::hex::FromHex;
 use bitcoin::{BlockHash, CompactTarget, Txid, Wtxid};
 use bytes::Bytes;
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 use std::collections::BTreeMap;
+use stratum::Printable;
 use thiserror::Error;
 
 use crate::template::{BLOCK_WEIGHT_MAX, Template, TemplateError, TemplateParts, TemplateTransaction};
@@ -18,6 +19,9 @@ const _: () = assert!(TRANSACTIONS_MAX as u64 == BLOCK_WEIGHT_MAX / 240);
 
 /// Maximum size of the coinbase flags, in bytes: a coinbase script has at most 100, some of them for the height.
 const FLAGS_BYTES_MAX: usize = 80;
+
+/// Maximum length of a text that is shown or logged, in characters.
+const TEXT_MAX: usize = 1000;
 
 /// Maximum size of a witness commitment script, in bytes; Core's has 38.
 const COMMITMENT_BYTES_MAX: usize = 100;
@@ -145,10 +149,20 @@ fn decode(hex: &str, bytes_max: usize, field: impl Fn() -> String) -> Result<Vec
     Vec::from_hex(hex).map_err(|error| ConversionError::Field { field: field(), reason: error.to_string() })
 }
 
+/// Escapes and shortens a text of the daemon, which may repeat what strangers sent it.
+pub(super) fn printable(text: &str) -> String {
+    Printable::of_at_most(text, TEXT_MAX).to_string()
+}
+
+fn deserialize_text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    String::deserialize(deserializer).map(|text| printable(&text))
+}
+
 /// Answer to `getblockchaininfo`.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 pub struct ChainInfo {
     /// `main`, `test`, `testnet4`, `signet` or `regtest`.
+    #[serde(deserialize_with = "deserialize_text")]
     pub chain: String,
     /// Height of the best block.
     pub blocks: u32,
@@ -168,7 +182,7 @@ pub struct NetworkInfo {
     /// Version as one number: 220000 is 22.0, 319900 is 31.99.
     pub version: u32,
     /// User agent of the daemon, such as `/Satoshi:31.0.0/`.
-    #[serde(rename = "subversion")]
+    #[serde(rename = "subversion", deserialize_with = "deserialize_text")]
     pub user_agent: String,
     /// Current warnings.
     #[serde(default)]
@@ -198,7 +212,8 @@ impl Warnings {
             Self::List(texts) => texts,
             Self::Text(text) => vec![text],
         };
-        texts.into_iter().filter(|text| !text.is_empty() && !text.contains("pre-release test build")).collect()
+        let texts = texts.iter().filter(|text| !text.is_empty() && !text.contains("pre-release test build"));
+        texts.map(|text| printable(text)).collect()
     }
 }
 
@@ -267,6 +282,22 @@ mod tests {
     }
 
     #[test]
+    fn what_the_daemon_says_is_escaped_and_shortened_where_it_is_read() {
+        let attack = format!("<b>\n\u{1b}[31m{}", "x".repeat(5000));
+        let node = json!({"version": 310_000, "subversion": &attack, "warnings": [&attack]});
+        let node: NetworkInfo = serde_json::from_value(node).unwrap();
+        let chain = json!({"chain": &attack, "blocks": 1, "headers": 1, "verificationprogress": 1.0,
+            "initialblockdownload": false});
+        let chain: ChainInfo = serde_json::from_value(chain).unwrap();
+        for text in node.warnings.texts().into_iter().chain([node.user_agent, chain.chain]) {
+            assert!(
+                text.starts_with(r"\u{3c}b\u{3e}\n\u{1b}[31mxxx") && text.chars().count() == TEXT_MAX + 1,
+                "{text}"
+            );
+        }
+    }
+
+    #[test]
     fn a_field_that_cannot_be_read_is_named() {
         let transaction = json!({"data": "zz", "txid": "00".repeat(32), "hash": "00".repeat(32), "fee": 1,
             "weight": 400, "depends": [], "sigops": 0});
@@ -288,12 +319,14 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_rule_stops_work() {
-        let mut answer = answer();
-        answer["rules"] = json!(["!segwit", "!quantum"]);
-        assert_eq!(
-            convert(answer).unwrap_err(),
-            ConversionError::Template(TemplateError::UnknownRule("quantum".to_owned()))
-        );
+    fn an_unknown_rule_stops_work_only_if_miners_must_know_it() {
+        let with = |rule: &str| {
+            let mut answer = answer();
+            answer["rules"] = json!(["!segwit", rule]);
+            convert(answer)
+        };
+        let refused = ConversionError::Template(TemplateError::UnknownRule("quantum".to_owned()));
+        assert_eq!(with("!quantum").unwrap_err(), refused);
+        assert_eq!(with("quantum").unwrap().rules, ["segwit", "quantum"]);
     }
 }

@@ -14,7 +14,7 @@ use thiserror::Error;
 use tokio::sync::oneshot;
 
 use super::credentials::{Credentials, Login};
-use super::responses::BlockHeaderInfo;
+use super::responses::{BlockHeaderInfo, printable};
 use crate::blocks::{BlockPosition, Explorer};
 
 /// Timeout of an ordinary call, as in P2Pool (protocol section 9.1.1).
@@ -282,7 +282,7 @@ impl Inner {
         let target = self.target.clone();
         match error {
             Error::JsonRpc(jsonrpc::Error::Rpc(error)) => {
-                RpcError::Daemon { method, code: error.code, message: error.message }
+                RpcError::Daemon { method, code: error.code, message: printable(&error.message) }
             }
             Error::JsonRpc(jsonrpc::Error::Transport(error)) => {
                 if let Some(minreq_http::Error::Http(http)) = error.downcast_ref::<minreq_http::Error>() {
@@ -294,7 +294,7 @@ impl Inner {
                         let reason = "it closed the connection without an answer".to_owned();
                         return RpcError::Unreachable { target, reason };
                     }
-                    let body = http.body.chars().take(200).collect();
+                    let body = printable(&http.body.chars().take(200).collect::<String>());
                     return RpcError::Http { method, status: http.status_code, body };
                 }
                 let mut cause: &(dyn std::error::Error + 'static) = error.as_ref();

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{sleep, timeout};
 
-use super::responses::BlockHeaderInfo;
+use super::responses::{BlockHeaderInfo, printable};
 use super::rpc::{Rpc, RpcError, code};
 use super::standing::StandingConnection;
 use crate::blocks::Route;
@@ -61,7 +61,7 @@ fn read(answer: Option<&str>) -> Reading {
         Some("duplicate-invalid") => Reading::MarkedInvalid,
         // Core's code for a verdict that it did not reach.
         Some("valid?") => Reading::Waits("bitcoind gave no verdict"),
-        Some(reason) => Reading::Breaks(reason.to_owned()),
+        Some(reason) => Reading::Breaks(printable(reason)),
     }
 }
 

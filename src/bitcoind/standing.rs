@@ -17,6 +17,7 @@ use tokio::time::{MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
+use super::responses::printable;
 use super::rpc::{CALL_TIMEOUT, Rpc, RpcError};
 
 /// Interval of calls that keep the connection open: Bitcoin Core closes it after 30 s (`-rpcservertimeout`).
@@ -104,7 +105,7 @@ impl StandingConnection {
         *slot = Some(open);
         histogram!("bitcoind_rpc_seconds", "method" => method).record(started.elapsed().as_secs_f64());
         Some(match answer.error {
-            Some(error) => Err(RpcError::Daemon { method, code: error.code, message: error.message }),
+            Some(error) => Err(RpcError::Daemon { method, code: error.code, message: printable(&error.message) }),
             None => Ok(answer.result.and_then(|raw| serde_json::from_str(raw.get()).ok()).unwrap_or_default()),
         })
     }

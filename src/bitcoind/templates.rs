@@ -13,7 +13,7 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info};
 
-use super::check::{self, Diagnosis, TroubleLog};
+use super::check::{self, Diagnosis, RuleLog, TroubleLog};
 use super::clock::{ClockCheck, Sample};
 use super::health::Monitor;
 use super::responses::{BlockTemplate, ConversionError};
@@ -70,12 +70,13 @@ impl Follower {
     /// Runs until `stop`. Every failure restarts with the daemon's check: another daemon may be there afterwards.
     pub(super) async fn run(self, stop: CancellationToken) {
         let mut trouble_log = TroubleLog::default();
+        let mut rule_log = RuleLog::default();
         let mut clock = ClockCheck::default();
         let mut backoff = Backoff::new(RETRY_FIRST, RETRY_LONGEST);
         loop {
             let diagnosis = tokio::select! {
                 () = stop.cancelled() => return,
-                followed = self.follow(&mut trouble_log, &mut clock, &mut backoff) => match followed {
+                followed = self.follow(&mut trouble_log, &mut rule_log, &mut clock, &mut backoff) => match followed {
                     Err(diagnosis) => diagnosis,
                     Ok(never) => match never {},
                 },
@@ -96,6 +97,7 @@ impl Follower {
     async fn follow(
         &self,
         trouble_log: &mut TroubleLog,
+        rule_log: &mut RuleLog,
         clock: &mut ClockCheck,
         backoff: &mut Backoff,
     ) -> Result<Infallible, Diagnosis> {
@@ -112,7 +114,7 @@ impl Follower {
                 let (ahead, is_off) = clock.note(Sample { asked, came: unix_now(), daemon }, Instant::now());
                 self.monitor.clock(ahead, is_off);
             }
-            let (mut height, mut long_poll_id) = self.publish(answer, source, due).await?;
+            let (mut height, mut long_poll_id) = self.publish(answer, source, due, rule_log).await?;
             backoff.reset();
             if trouble_log.all_well() {
                 info!(version = node.user_agent, height, "bitcoind is ready: working on its templates");
@@ -132,7 +134,8 @@ impl Follower {
                             // Older than the template of a poll meanwhile: poll again.
                             Ok(answer) if answer.height() < height => break Source::Poll,
                             Ok(answer) => {
-                                (height, long_poll_id) = self.publish(answer, Source::LongPoll, Instant::now()).await?;
+                                (height, long_poll_id) =
+                                    self.publish(answer, Source::LongPoll, Instant::now(), rule_log).await?;
                             }
                             Err(error) => {
                                 debug!(%error, "long poll ended");
@@ -157,6 +160,7 @@ impl Follower {
         answer: BlockTemplate,
         source: Source,
         due: Instant,
+        rule_log: &mut RuleLog,
     ) -> Result<(u32, Option<String>), Diagnosis> {
         let long_poll_id = answer.long_poll_id.clone();
         let known_rules = self.network.known_rules;
@@ -166,6 +170,7 @@ impl Follower {
             reason: error.to_string(),
         };
         let template = converted.map_err(unusable).and_then(|result| result).map_err(Diagnosis::Template)?;
+        rule_log.report(&template, known_rules);
         let height = template.height;
         gauge!("bitcoind_template_height").set(f64::from(height));
         // At most some thousands, so the conversion is exact.

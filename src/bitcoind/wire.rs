@@ -19,6 +19,8 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 use thiserror::Error;
 
+use super::responses::printable;
+
 /// Maximum size of a payload, in bytes (protocol section 11).
 pub const PAYLOAD_BYTES_MAX: usize = 32_000_000;
 
@@ -275,7 +277,7 @@ impl Wire {
         match command {
             "version" => {
                 let version: VersionMessage = deserialize_partial(payload).map_err(unreadable)?.0;
-                self.user_agent = Some(version.user_agent);
+                self.user_agent = Some(printable(&version.user_agent));
                 self.send(NetworkMessage::Verack);
             }
             "verack" => {

@@ -11,6 +11,7 @@ use sharechain::merkle::{self, Digest};
 use sharechain::share;
 use std::fmt;
 use std::sync::Arc;
+use stratum::printable::escaped;
 use thiserror::Error;
 
 /// Maximum weight of a block, in weight units (BIP 141).
@@ -127,7 +128,7 @@ pub enum TemplateError {
         /// Commitment to the template's transactions, in hex.
         ours: String,
     },
-    /// An active soft fork is unknown to this version, so its blocks might break a rule.
+    /// An active soft fork that every miner must know is unknown to this version: its blocks would break a rule.
     #[error(
         "soft fork rule `{0}` is active and this version does not know it: no blocks can be made safely; update p2pool"
     )]
@@ -145,10 +146,14 @@ impl Template {
         if weight > BLOCK_WEIGHT_MAX {
             return Err(TemplateError::Weight(weight));
         }
-        let rules: Vec<String> = parts.rules.iter().map(|rule| rule.trim_start_matches('!').to_owned()).collect();
-        if let Some(unknown) = rules.iter().find(|rule| !known_rules.contains(&rule.as_str())) {
-            return Err(TemplateError::UnknownRule(unknown.clone()));
+        // The reference stops for any unknown rule (protocol section 9.3); only those with `!` ask something of miners
+        // (BIP 9).
+        let required = |rule: &String| rule.strip_prefix('!').map(str::to_owned);
+        if let Some(unknown) = parts.rules.iter().filter_map(required).find(|rule| !known_rules.contains(&&**rule)) {
+            return Err(TemplateError::UnknownRule(escaped(&unknown).into_owned()));
         }
+        let name = |rule: String| rule.strip_prefix('!').map(str::to_owned).unwrap_or(rule);
+        let rules: Vec<String> = parts.rules.into_iter().map(name).collect();
         let witness_branch = witness_branch(&parts.transactions);
         let has_segwit = rules.iter().any(|rule| rule == "segwit");
         let witness_root = has_segwit.then(|| merkle::fold([0; 32], &witness_branch));
@@ -176,6 +181,11 @@ impl Template {
             witness_branch,
             witness_root,
         })
+    }
+
+    /// Active rules that are not among `known_rules`; none of them asks anything of miners.
+    pub fn unknown_rules(&self, known_rules: &[&str]) -> impl Iterator<Item = &str> {
+        self.rules.iter().map(String::as_str).filter(|rule| !known_rules.contains(rule))
     }
 
     /// Target of the block in the share chain's type.
@@ -308,10 +318,23 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn an_unknown_rule_is_refused_by_name() {
+    fn a_rule_that_miners_must_know_is_refused_by_name_if_this_version_does_not() {
+        for (rule, shown) in [("!quantum", "quantum"), ("!\u{1b}[2J", r"\u{1b}[2J"), ("!", ""), ("!!segwit", "!segwit")]
+        {
+            let mut parts = parts();
+            parts.rules.push(rule.into());
+            assert_eq!(Template::new(parts, RULES).unwrap_err(), TemplateError::UnknownRule(shown.into()));
+        }
+    }
+
+    #[test]
+    fn work_goes_on_with_an_unknown_rule_that_asks_nothing_of_miners() {
         let mut parts = parts();
-        parts.rules.push("!quantum".into());
-        assert_eq!(Template::new(parts, RULES).unwrap_err(), TemplateError::UnknownRule("quantum".into()));
+        parts.rules.push("quantum".into());
+        let template = Template::new(parts, RULES).unwrap();
+        assert_eq!(template.unknown_rules(RULES).collect::<Vec<_>>(), ["quantum"]);
+        assert_eq!(template.rules, ["csv", "segwit", "taproot", "quantum"]);
+        assert!(template.witness_root.is_some(), "a rule is known with and without its mark");
     }
 
     #[test]
