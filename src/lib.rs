@@ -31,7 +31,7 @@
 //! | `front` | miners' ports: accepts connections, distinguishes protocols, getwork over HTTP | `runtime`, `view` (only `http`) |
 //! | `node` | wiring and life cycle of a node | `bitcoind`, `blocks`, `chain`, `front`, `peers`, `rates`, `runtime`, `solution`, `view`, `work` |
 //! | `tools` | subcommands beside the node | `bitcoind`, `blocks`, `chain`, `embedded`, `front`, `node`, `rates`, `runtime`, `template`, `view`, `work` |
-//! | `config` | arguments, environment and file, into the `Config` that each room owns | `bitcoind`, `blocks` (only `announce`), `front`, `node`, `peers`, `runtime` (only `log`), `tools`, `view` (only `control`), `work` |
+//! | `config` | arguments, environment and file, into the `Config` that each room owns | `bitcoind`, `blocks` (only `announce`), `front`, `node`, `peers`, `runtime` (only `access`, `log`, `secret`), `tools`, `view` (only `control`), `work` |
 //! | `main` | the program | everything above |
 
 pub mod bitcoind;

@@ -17,6 +17,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 use p2pool::blocks::journal;
 use p2pool::config::{Config, ConfigError, Environment, Refused};
 use p2pool::node::{self, service};
+use p2pool::runtime::access::Access;
 use p2pool::runtime::data_dir::DataDir;
 use p2pool::runtime::disk::DiskHealth;
 use p2pool::runtime::log::{self, LogFile, Logging, Sink, Tail, Terminal};
@@ -66,6 +67,13 @@ fn lines(errors: &[ConfigError]) -> String {
 }
 
 fn run(config: Config) -> Result<()> {
+    // Before any thread or file.
+    match &config {
+        Config::Node(node) => node.access.apply(),
+        Config::Import(import) => import.access.apply(),
+        Config::Demo(_) => Access::Owner.apply(),
+        _ => {}
+    }
     let runtime = tokio::runtime::Runtime::new().context("cannot start threads")?;
     let result = match config {
         Config::Node(config) => runtime.block_on(run_node(*config)),
@@ -90,7 +98,7 @@ fn run(config: Config) -> Result<()> {
 }
 
 async fn run_node(config: node::Config) -> Result<()> {
-    let data_dir = DataDir::open(&config.data_dir, config.network)?;
+    let data_dir = DataDir::open_for(config.access, &config.data_dir, config.network)?;
     let disk = DiskHealth::new();
     let logging = start_logging(&config.log, LevelFilter::INFO, &disk)?;
     let metrics = metrics::install().context("cannot install the metrics")?;

@@ -1,43 +1,21 @@
 //! Sources of the daemon's RPC credentials: the operator's, else `bitcoin.conf`, else the daemon's cookie.
 
 use sharechain::coin::Parent;
-use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 use thiserror::Error;
 
+use crate::runtime::secret::Secret;
+
 /// Maximum size of a configuration or cookie file, in bytes: both are a few lines.
 const FILE_BYTES_MAX: u64 = 1 << 20;
-
-/// A secret that is never formatted.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Password(String);
-
-impl Password {
-    /// Wraps `secret`.
-    pub fn new(secret: impl Into<String>) -> Self {
-        Self(secret.into())
-    }
-
-    /// Returns the secret, for the one place that sends it.
-    pub fn expose(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Debug for Password {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("***")
-    }
-}
 
 /// User and password, ready for a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Login {
     /// User name; may be empty, as old daemons require only a password.
     pub user: String,
-    /// Secret password.
-    pub password: Password,
+    pub password: Secret,
 }
 
 /// Credentials, now and after each restart of the daemon.
@@ -117,7 +95,7 @@ impl Credentials {
             };
             let (user, password) =
                 text.trim_end().split_once(':').ok_or_else(|| wrong("it is not user:password".to_owned()))?;
-            return Ok(Login { user: user.to_owned(), password: Password::new(password) });
+            return Ok(Login { user: user.to_owned(), password: Secret::new(password) });
         }
         Err(CredentialsError::NoCookie { paths: paths.clone() })
     }
@@ -137,7 +115,7 @@ pub struct ConfFile {
     /// `rpcuser`.
     pub user: Option<String>,
     /// `rpcpassword`.
-    pub password: Option<Password>,
+    pub password: Option<Secret>,
     /// `rpcport`.
     pub rpc_port: Option<u16>,
     /// `port`, of the P2P protocol.
@@ -177,7 +155,7 @@ impl ConfFile {
         };
         Self {
             user: anywhere("rpcuser").map(str::to_owned),
-            password: anywhere("rpcpassword").map(Password::new),
+            password: anywhere("rpcpassword").map(Secret::new),
             rpc_port: port("rpcport"),
             p2p_port: port("port"),
             data_dir: anywhere("datadir").map(PathBuf::from),
@@ -297,7 +275,7 @@ mod tests {
                     rpcuser=bob\n[test]\nrpcuser=carol\n";
         let regtest = ConfFile::parse(text, "regtest");
         assert_eq!(regtest.user.as_deref(), Some("bob"));
-        assert_eq!(regtest.password, Some(Password::new("secret")));
+        assert_eq!(regtest.password, Some(Secret::new("secret")));
         assert_eq!((regtest.rpc_port, regtest.p2p_port), (Some(3), None));
         let main = ConfFile::parse(text, "main");
         assert_eq!(main.user.as_deref(), Some("alice"));
@@ -314,7 +292,7 @@ mod tests {
 
     #[test]
     fn a_password_never_shows_in_debug_output() {
-        let login = Login { user: "u".into(), password: Password::new("hunter2") };
+        let login = Login { user: "u".into(), password: Secret::new("hunter2") };
         assert!(!format!("{login:?}").contains("hunter2"));
     }
 
@@ -323,12 +301,12 @@ mod tests {
         let home = tempfile::tempdir().unwrap();
         std::fs::create_dir(home.path().join(".bitcoin")).unwrap();
         std::fs::write(home.path().join(".bitcoin/bitcoin.conf"), "rpcpassword=conf\nrpcport=7\n").unwrap();
-        let login = Login { user: "u".into(), password: Password::new("given") };
+        let login = Login { user: "u".into(), password: Secret::new("given") };
         let given = find(Some(&login), None, Some(home.path()), &BITCOIN.parent).unwrap();
         assert_eq!(given.credentials.login().unwrap(), login);
         assert_eq!(given.rpc_port, None);
         let conf = find(None, None, Some(home.path()), &BITCOIN.parent).unwrap();
-        assert_eq!(conf.credentials.login().unwrap().password, Password::new("conf"));
+        assert_eq!(conf.credentials.login().unwrap().password, Secret::new("conf"));
         assert_eq!(conf.rpc_port, Some(7));
     }
 
@@ -341,7 +319,7 @@ mod tests {
         assert!(matches!(found.credentials.login(), Err(CredentialsError::NoCookie { .. })));
         for secret in ["one", "two"] {
             std::fs::write(folder.join(".cookie"), format!("__cookie__:{secret}")).unwrap();
-            assert_eq!(found.credentials.login().unwrap().password, Password::new(secret));
+            assert_eq!(found.credentials.login().unwrap().password, Secret::new(secret));
         }
         std::fs::write(folder.join(".cookie"), "rubbish").unwrap();
         assert!(matches!(found.credentials.login(), Err(CredentialsError::Cookie { .. })));
@@ -353,7 +331,7 @@ mod tests {
         std::fs::create_dir(home.path().join(".litecoin")).unwrap();
         std::fs::write(home.path().join(".litecoin/litecoin.conf"), "rpcpassword=ltc\n").unwrap();
         let found = find(None, None, Some(home.path()), &LITECOIN.parent).unwrap();
-        assert_eq!(found.credentials.login().unwrap().password, Password::new("ltc"));
+        assert_eq!(found.credentials.login().unwrap().password, Secret::new("ltc"));
     }
 
     #[test]
@@ -378,6 +356,6 @@ mod tests {
         std::fs::write(dir.path().join("bitcoin.conf"), "server=1\n").unwrap();
         std::fs::write(dir.path().join("regtest/.cookie"), "__cookie__:c\n").unwrap();
         let found = find(None, Some(&dir.path().join("bitcoin.conf")), None, &BITCOIN_REGTEST.parent).unwrap();
-        assert_eq!(found.credentials.login().unwrap().password, Password::new("c"));
+        assert_eq!(found.credentials.login().unwrap().password, Secret::new("c"));
     }
 }

@@ -315,12 +315,12 @@ impl Inner {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bitcoind::credentials::Password;
+    use crate::runtime::secret::Secret;
     use std::io::{Read, Write};
     use std::net::TcpListener;
 
     fn rpc(port: u16) -> Rpc {
-        let login = Login { user: "u".into(), password: Password::new("p") };
+        let login = Login { user: "u".into(), password: Secret::new("p") };
         Rpc::new("127.0.0.1", port, Credentials::Fixed { login, origin: "a test".into() })
     }
 

@@ -157,7 +157,8 @@ impl Open {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bitcoind::credentials::{Credentials, Login, Password};
+    use crate::bitcoind::credentials::{Credentials, Login};
+    use crate::runtime::secret::Secret;
     use axum::Router;
     use axum::extract::ConnectInfo;
     use axum::routing::post;
@@ -181,7 +182,7 @@ mod tests {
         let port = listener.local_addr().unwrap().port();
         let router = Router::new().route("/", post(answer)).into_make_service_with_connect_info::<SocketAddr>();
         tokio::spawn(async move { axum::serve(listener, router).await });
-        let login = Login { user: "u".into(), password: Password::new("p") };
+        let login = Login { user: "u".into(), password: Secret::new("p") };
         let rpc = Rpc::new("127.0.0.1", port, Credentials::Fixed { login, origin: "a test".into() });
         (StandingConnection { rpc, open: Mutex::new(None) }, calls)
     }
@@ -213,6 +214,7 @@ mod tests {
         assert!(standing.call("submitblock", &json!([])).await.is_none(), "it is broken");
         standing.check().await;
         assert!(standing.call("submitblock", &json!([])).await.unwrap().is_ok());
-        assert_ne!(calls.lock()[0].0, calls.lock().last().unwrap().0);
+        let calls = calls.lock();
+        assert_ne!(calls[0].0, calls.last().unwrap().0);
     }
 }

@@ -5,6 +5,7 @@ use super::values;
 use crate::blocks::announce::irc;
 use crate::node::Config;
 use crate::peers::Host;
+use crate::runtime::secret::Secret;
 
 const HEADING: &str = "Notifications";
 
@@ -15,15 +16,17 @@ pub(super) const WEBHOOK: &str = "announce-webhook";
 pub(super) fn options() -> Vec<Opt<Config>> {
     let options = vec![
         Opt::optional(HOOK, "CMD", values::text, |config: &mut Config, command| {
-            config.announce.hook = Some(command);
+            config.announce.hook = Some(Secret::new(command));
         })
         .help(
             "Shell command to run when a block is found, accepted, mature, stale, orphaned or rejected; the event is \
              passed in P2POOL_BLOCK_EVENT, _HASH, _HEIGHT, _VALUE, _PAYEE, _FINDER, _IS_OURS and _TEXT, and as JSON on \
              standard input",
         ),
-        Opt::optional(WEBHOOK, "URL", web_address, |config: &mut Config, url| config.announce.webhook = Some(url))
-            .help("URL to post the same JSON to"),
+        Opt::optional(WEBHOOK, "URL", web_address, |config: &mut Config, url| {
+            config.announce.webhook = Some(Secret::new(url));
+        })
+        .help("URL to post the same JSON to"),
         Opt::flag("irc-announce", |config: &mut Config| config.announce.irc = Some(irc::Config::on(config.network)))
             .help("Announce the pool's accepted blocks on IRC"),
         bot("irc-server", "[ircs://]HOST[:PORT]", irc_server, |bot, server| {

@@ -8,15 +8,12 @@ use std::fmt::Write;
 
 use super::daemon::{CREDENTIALS, PASSWORD, USER};
 use super::layers::{self, Given};
-use super::node::NodeArgs;
+use super::node::{NodeArgs, SECRETS};
+use super::options;
 use super::options::Form;
 use super::places::FILE_OPTION;
 use super::problems::Source;
-use super::{announcing, options};
 use crate::node::Config;
-
-/// Options whose values are masked.
-const SECRETS: [&str; 3] = [PASSWORD, announcing::HOOK, announcing::WEBHOOK];
 
 #[derive(Debug, Args)]
 pub(super) struct ConfigArgs {
@@ -77,8 +74,8 @@ fn rows(given: &Given, config: &mut Config) -> Vec<Row> {
         if let [.., password] = &words[..] {
             let user = if words.len() > 1 { words[0].clone() } else { String::new() };
             match id {
-                USER => (values, source) = (vec![user], Source::CommandLine),
-                PASSWORD => (values, source) = (vec![password.clone()], Source::CommandLine),
+                USER => (values, source) = (vec![user], given.problems.source(CREDENTIALS)),
+                PASSWORD => (values, source) = (vec![password.clone()], given.problems.source(CREDENTIALS)),
                 _ => {}
             }
         }

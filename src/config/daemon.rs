@@ -3,8 +3,9 @@
 use super::options::Opt;
 use super::problems::Problems;
 use super::values;
-use crate::bitcoind::credentials::{Login, Password};
+use crate::bitcoind::credentials::Login;
 use crate::bitcoind::daemon::Config;
+use crate::runtime::secret::Secret;
 
 /// Option of bitcoind's RPC user.
 pub(super) const USER: &str = "rpc-user";
@@ -32,12 +33,12 @@ pub(super) fn options() -> Vec<Opt<Config>> {
         Opt::flag("allow-obsolete-bitcoind", |config: &mut Config| config.allow_obsolete = true)
             .help("Accept a bitcoind older than the oldest supported version"),
         Opt::optional(USER, "NAME", values::text, |config: &mut Config, user| {
-            config.credentials = Some(Login { user, password: Password::new("") });
+            config.credentials = Some(Login { user, password: Secret::new("") });
         })
         .help("bitcoind's RPC user, with --rpc-password [default: in bitcoin.conf, else bitcoind's cookie]"),
         Opt::optional(PASSWORD, "PASSWORD", values::text, |config: &mut Config, password| {
             let user = config.credentials.take().map(|login| login.user).unwrap_or_default();
-            config.credentials = Some(Login { user, password: Password::new(password) });
+            config.credentials = Some(Login { user, password: Secret::new(password) });
         })
         .help(
             "bitcoind's RPC password; set it in the environment or the configuration file, since other users can read \
@@ -48,7 +49,7 @@ pub(super) fn options() -> Vec<Opt<Config>> {
 
 /// Sets user and password, or the password alone, from positional arguments. A user needs a password.
 pub(super) fn login(words: &[String], config: &mut Config, problems: &mut Problems) {
-    let login = |user: &str, password: &str| Some(Login { user: user.to_owned(), password: Password::new(password) });
+    let login = |user: &str, password: &str| Some(Login { user: user.to_owned(), password: Secret::new(password) });
     match words {
         [] => {
             if config.credentials.as_ref().is_some_and(|login| login.password.expose().is_empty()) {

@@ -17,6 +17,9 @@ use super::problems::{ConfigError, Problems, Source};
 /// Command line parsed up to its subcommand.
 pub(super) struct Asked {
     command: Command,
+    /// Arguments as they are in the process list.
+    typed: Vec<OsString>,
+    /// Arguments with the words of files.
     arguments: Vec<OsString>,
     /// Values on the command line, unchecked.
     given: ArgMatches,
@@ -37,11 +40,11 @@ type Values = BTreeMap<String, Vec<OsString>>;
 
 impl Asked {
     /// Finds the subcommand.
-    pub(super) fn of(command: Command, arguments: Vec<OsString>) -> Result<Self, Refused> {
+    pub(super) fn of(command: Command, typed: Vec<OsString>, arguments: Vec<OsString>) -> Result<Self, Refused> {
         // Help and version are handled here, before any check.
         let lenient = take_any_values(command.clone()).ignore_errors(true);
         let given = lenient.try_get_matches_from(&arguments).map_err(Refused::Arguments)?;
-        Ok(Self { command, arguments, given })
+        Ok(Self { command, typed, arguments, given })
     }
 
     /// Returns whether `path` is the subcommand.
@@ -59,8 +62,9 @@ impl Asked {
         for arg in command.get_arguments() {
             let id = arg.get_id().as_str();
             let (layer, values, source) = if is_given(given, id) {
-                let values = given.get_raw(id).unwrap_or_default().map(OsStr::to_owned).collect();
-                (&mut on_command_line, values, Source::CommandLine)
+                let values: Vec<OsString> = given.get_raw(id).unwrap_or_default().map(OsStr::to_owned).collect();
+                let source = if self.is_typed(&values) { Source::CommandLine } else { Source::ArgumentFile };
+                (&mut on_command_line, values, source)
             } else if let Some((name, value)) = environment.find(arg) {
                 (&mut below, vec![value.to_owned()], Source::Environment(name))
             } else if let Some(entry) = file.iter().find(|entry| entry.id == id) {
@@ -88,6 +92,14 @@ impl Asked {
         };
         let command = subcommand(&complete, &path).clone();
         Ok(Given { matches, command, problems })
+    }
+
+    /// True if the last of the option's `values`, which is the secret one, can be read in the process list.
+    fn is_typed(&self, values: &[OsString]) -> bool {
+        let holds = |typed: &OsString, value: &OsString| {
+            memchr::memmem::find(typed.as_encoded_bytes(), value.as_encoded_bytes()).is_some()
+        };
+        values.last().is_none_or(|value| self.typed.iter().any(|typed| holds(typed, value)))
     }
 
     /// Refuses a malformed command line, regardless of its values.
@@ -252,7 +264,31 @@ mod tests {
         assert_eq!(node.network.name, "litecoin");
         let login = node.daemon.credentials.unwrap();
         assert_eq!((login.user.as_str(), login.password.expose()), ("alice", "secret"));
-        assert!(!node.password_is_visible);
+        assert!(node.visible_secrets.is_empty());
+    }
+
+    #[test]
+    fn a_secret_is_reported_only_where_others_can_read_it() {
+        let url = "https://example.org/hunter2";
+        let visible =
+            |file: &str, variables: &[(&str, &str)], words: &str| node(file, variables, words).visible_secrets;
+        assert_eq!(visible("", &[], "--rpc-password=hunter2"), ["rpc-password"]);
+        assert_eq!(visible("", &[], "alice hunter2"), ["credentials"]);
+        let both = format!("--announce-webhook {url} --announce-hook hunter2");
+        assert_eq!(visible("", &[], &both), ["announce-hook", "announce-webhook"]);
+        let variables =
+            [("P2POOL_RPC_PASSWORD", "hunter2"), ("P2POOL_ANNOUNCE_WEBHOOK", url), ("P2POOL_ANNOUNCE_HOOK", "x")];
+        assert_eq!(visible("", &variables, ""), [""; 0]);
+        assert_eq!(visible(&format!("rpc-password = 'hunter2'\nannounce-webhook = '{url}'"), &[], ""), [""; 0]);
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("secrets");
+        fs::write(&path, format!("{both} alice hunter3")).unwrap();
+        let config = node("", &[], &format!("@{}", path.display()));
+        assert_eq!(config.visible_secrets, [""; 0]);
+        fs::write(&path, "hunter3").unwrap();
+        assert_eq!(visible("", &[], &format!("alice @{}", path.display())), [""; 0], "a user name is no secret");
+        assert!(config.announce.hook.is_some() && config.daemon.credentials.is_some());
+        assert!(!format!("{config:?}").contains("hunter"), "{config:?}");
     }
 
     #[test]

@@ -124,8 +124,9 @@ impl Config {
     /// # Errors
     /// Every error in the arguments, the environment and the file.
     pub fn read(arguments: impl IntoIterator<Item = OsString>, environment: &Environment) -> Result<Self, Refused> {
-        let arguments = argument_files::expand(arguments).map_err(|error| Refused::Values(vec![error]))?;
-        let asked = Asked::of(command(), arguments)?;
+        let typed: Vec<OsString> = arguments.into_iter().collect();
+        let arguments = argument_files::expand(typed.clone()).map_err(|error| Refused::Values(vec![error]))?;
+        let asked = Asked::of(command(), typed, arguments)?;
         let config = asked.read(environment).and_then(Self::of);
         config.map_err(|refused| match refused {
             Refused::Values(errors) if asked.is(&["config", "check"]) => Refused::Check(errors),

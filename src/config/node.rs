@@ -10,7 +10,11 @@ use super::places::PlaceArgs;
 use super::problems::Problems;
 use super::{announcing, front, log, miners, peers, values};
 use crate::node::Config;
+use crate::runtime::access::Access;
 use crate::work::{self, Payout};
+
+/// Options with a secret: masked by `config check`, and reported if they stand on the command line.
+pub(super) const SECRETS: [&str; 4] = [PASSWORD, CREDENTIALS, announcing::HOOK, announcing::WEBHOOK];
 
 /// Options of a node.
 #[derive(Debug, Args)]
@@ -34,7 +38,7 @@ impl NodeArgs {
         daemon::login(&self.credentials, &mut config.daemon, problems);
         front::check(&config.front, problems);
         miners::check(&config.stratum, problems);
-        config.password_is_visible = problems.is_on_command_line(CREDENTIALS) || problems.is_on_command_line(PASSWORD);
+        config.visible_secrets = SECRETS.into_iter().filter(|option| problems.is_on_command_line(option)).collect();
         Some(config)
     }
 }
@@ -67,6 +71,10 @@ impl Part for Config {
 
 fn own() -> Vec<Opt<Config>> {
     vec![
+        Opt::flag("datadir-group-access", |config: &mut Config| config.access = Access::Group).help(
+            "Let the group of the user that runs the node read the data directory and the log (modes 750 and 640 instead \
+             of 700 and 600) and use the control socket",
+        ),
         Opt::setter("address", "ADDRESS", values::text, |config: &mut Config, text| {
             let payout = Payout::to_address(&text, config.network).map_err(|error| error.to_string())?;
             config.address = Some(payout);

@@ -24,6 +24,8 @@ impl ConfigError {
 pub(super) enum Source {
     /// Command line.
     CommandLine,
+    /// File of arguments, named on the command line as `@FILE`.
+    ArgumentFile,
     /// Environment variable of that name.
     Environment(String),
     /// Configuration file.
@@ -41,6 +43,7 @@ impl fmt::Display for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::CommandLine => f.write_str("command line"),
+            Self::ArgumentFile => f.write_str("argument file"),
             Self::Environment(name) => write!(f, "environment {name}"),
             Self::File { path, line } => write!(f, "{path} line {line}"),
             Self::Default => f.write_str("default"),

@@ -9,6 +9,7 @@ use super::Config;
 use super::places::{NetworkArgs, PlaceArgs};
 use super::problems::Problems;
 use super::values::{number, whole};
+use crate::runtime::access::Access;
 use crate::tools::simulate::{self, Scenario};
 use crate::tools::{import, mine};
 
@@ -19,12 +20,16 @@ pub(super) struct ImportArgs {
     from: PathBuf,
     #[command(flatten)]
     place: PlaceArgs,
+    /// Let the group of the user that runs the node read the imported files.
+    #[arg(long)]
+    datadir_group_access: bool,
 }
 
 impl ImportArgs {
     pub(super) fn config(self, problems: &mut Problems) -> Option<Config> {
         let (network, data_dir) = self.place.find(problems)?;
-        Some(Config::Import(import::Config { network, data_dir, from: self.from }))
+        let access = if self.datadir_group_access { Access::Group } else { Access::Owner };
+        Some(Config::Import(import::Config { network, data_dir, from: self.from, access }))
     }
 }
 

@@ -54,6 +54,7 @@ use crate::blocks::found::FoundBlocks;
 use crate::blocks::{Sighting, announce, found};
 use crate::chain::SolvedShare;
 use crate::rates::Rates;
+use crate::runtime::access::Access;
 use crate::runtime::clock::unix_now;
 use crate::runtime::data_dir::DataDir;
 use crate::runtime::disk::{self, DiskHealth};
@@ -78,6 +79,8 @@ pub struct Config {
     pub network: &'static Network,
     /// The network's own folder.
     pub data_dir: PathBuf,
+    /// Users that may read what the node writes.
+    pub access: Access,
     /// Default payout, if given.
     pub address: Option<Payout>,
     /// Percentage of jobs that pay the operator.
@@ -102,8 +105,8 @@ pub struct Config {
     pub announce: announce::Config,
     /// Start work without peers and before the pool's shares are here.
     pub start_pool: bool,
-    /// Set if the RPC password was given on the command line, where others can read it.
-    pub password_is_visible: bool,
+    /// Options with a secret that were given on the command line, where others can read it.
+    pub visible_secrets: Vec<&'static str>,
 }
 
 impl Config {
@@ -113,6 +116,7 @@ impl Config {
             log: log::Config { logfile: Some(data_dir.join("log")), ..log::Config::default() },
             network,
             data_dir,
+            access: Access::Owner,
             address: None,
             fee_percent: 0.0,
             old_shares: None,
@@ -125,7 +129,7 @@ impl Config {
             p2p: peers::Config::on(network),
             announce: announce::Config::default(),
             start_pool: false,
-            password_is_visible: false,
+            visible_secrets: Vec::new(),
         }
     }
 }

@@ -47,12 +47,8 @@ pub async fn run(
 ) -> Result<()> {
     let mut stop = std::pin::pin!(stop);
     let network = config.network;
-    if config.password_is_visible {
-        warn!(
-            "the RPC password stands on the command line, where others on this machine can read it: P2POOL_RPC_PASSWORD, \
-             @FILE, bitcoin.conf or bitcoind's cookie keep it to yourself"
-        );
-    }
+    warn_of_visible_secrets(&config.visible_secrets);
+    warn_of_open_files(&config, &data_dir);
     raise_file_limit(&mut config);
     if !data_dir.is_ours() {
         wait_for_turn(&data_dir, tasks);
@@ -108,6 +104,28 @@ pub async fn run(
     tasks.drain(super::GRACE).await;
     info!("stopped");
     Ok(())
+}
+
+/// Warns of secrets that stand on the command line.
+fn warn_of_visible_secrets(options: &[&str]) {
+    for option in options {
+        warn!(
+            option,
+            "a secret stands on the command line, where others on this machine can read it: the environment, a \
+             configuration file or @FILE keep it to yourself"
+        );
+    }
+}
+
+/// Warns of a data directory or log file that others can read, or the group cannot although it should.
+fn warn_of_open_files(config: &Config, data_dir: &DataDir) {
+    let folder = data_dir.path();
+    let log_elsewhere = config.log.logfile.as_deref().filter(|path| !path.starts_with(folder));
+    for path in [Some(folder), log_elsewhere].into_iter().flatten() {
+        if let Some(problem) = data_dir.access().problem(path) {
+            warn!(path = %path.display(), mode = format!("{:o}", problem.mode), fix = problem.fix, "{}", problem.text);
+        }
+    }
 }
 
 /// Open files that `config` needs besides the connections at its ports for miners and pages, which so can take none of

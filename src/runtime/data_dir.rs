@@ -7,12 +7,15 @@ use serde::{Deserialize, Serialize};
 use sharechain::coin::Network;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, Write};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use thiserror::Error;
 use tokio::sync::watch;
 use tracing::warn;
+
+use crate::runtime::access::Access;
 
 /// Interval of attempts to lock; at most this much is added to the time without a pool at a takeover.
 const TRY_INTERVAL: Duration = Duration::from_millis(50);
@@ -27,6 +30,7 @@ pub struct DataDir(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     path: PathBuf,
+    access: Access,
     note: Note,
     lock: File,
     ours: watch::Sender<bool>,
@@ -75,12 +79,21 @@ fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> DataDi
 }
 
 impl DataDir {
-    /// Creates the folder at `path` if missing, and locks it if it is free.
+    /// Opens the folder at `path` for its owner alone, as [`Self::open_for`] does.
+    ///
+    /// # Errors
+    /// As [`Self::open_for`].
+    pub fn open(path: &Path, network: &Network) -> Result<Self, DataDirError> {
+        Self::open_for(Access::Owner, path, network)
+    }
+
+    /// Creates the folder at `path` if missing, with `access`, and locks it if it is free.
     ///
     /// # Errors
     /// The disk refuses, or a process of another network holds the lock.
-    pub fn open(path: &Path, network: &Network) -> Result<Self, DataDirError> {
-        fs::create_dir_all(path).map_err(failed("create", path))?;
+    pub fn open_for(access: Access, path: &Path, network: &Network) -> Result<Self, DataDirError> {
+        let mut folder = fs::DirBuilder::new();
+        folder.recursive(true).mode(access.folder_mode()).create(path).map_err(failed("create", path))?;
         let lock_path = path.join("lock");
         // Not truncated: it may hold the note of another process.
         let lock = OpenOptions::new()
@@ -92,7 +105,8 @@ impl DataDir {
             .map_err(failed("open", &lock_path))?;
         let identifier = hex::encode(network.identifier);
         let note = Note { pid: std::process::id(), network: network.name.to_owned(), identifier };
-        let data_dir = Self(Arc::new(Inner { path: path.to_owned(), note, lock, ours: watch::Sender::new(false) }));
+        let data_dir =
+            Self(Arc::new(Inner { path: path.to_owned(), access, note, lock, ours: watch::Sender::new(false) }));
         if data_dir.try_take().map_err(failed("lock", &lock_path))? {
             return Ok(data_dir);
         }
@@ -109,6 +123,11 @@ impl DataDir {
 
     pub fn path(&self) -> &Path {
         &self.0.path
+    }
+
+    /// Users that may read its files.
+    pub fn access(&self) -> Access {
+        self.0.access
     }
 
     /// True if this process may write to it. That never changes back.

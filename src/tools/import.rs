@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 
 use crate::chain::store::{Store, legacy};
 use crate::node::saved_payout;
+use crate::runtime::access::Access;
 use crate::runtime::data_dir::DataDir;
 use crate::runtime::files;
 use crate::view::graphs::file;
@@ -35,6 +36,8 @@ pub struct Config {
     pub data_dir: PathBuf,
     /// The old node's data directory, or its folder for the network.
     pub from: PathBuf,
+    /// Users that may read the new files.
+    pub access: Access,
 }
 
 /// Imports everything found, and returns a report.
@@ -43,7 +46,7 @@ pub struct Config {
 /// If there is nothing to import, a node runs on the new directory, or reading or writing fails.
 pub fn run(config: &Config, now: f64) -> Result<String> {
     let from = old_folder(&config.from, config.network)?;
-    let data_dir = DataDir::open(&config.data_dir, config.network)?;
+    let data_dir = DataDir::open_for(config.access, &config.data_dir, config.network)?;
     if !data_dir.is_ours() {
         let holder = data_dir.holder_pid().map_or_else(String::new, |pid| format!(" (process {pid})"));
         bail!("a node runs on {}{holder}: stop it first", config.data_dir.display());
@@ -193,7 +196,7 @@ mod tests {
     }
 
     fn import(network: &'static Network, from: &Path, to: &Path) -> Result<String> {
-        run(&Config { network, data_dir: to.to_owned(), from: from.to_owned() }, 2e9)
+        run(&Config { network, data_dir: to.to_owned(), from: from.to_owned(), access: Access::Owner }, 2e9)
     }
 
     #[test]

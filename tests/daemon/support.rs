@@ -8,13 +8,14 @@ use bitcoin::script::Builder;
 use bitcoin::{
     Amount, Block, OutPoint, ScriptBuf, Sequence, Transaction, TxIn, TxMerkleNode, TxOut, Witness, transaction,
 };
-use p2pool::bitcoind::credentials::{Login, Password};
+use p2pool::bitcoind::credentials::Login;
 use p2pool::bitcoind::daemon::{self, Config};
 use p2pool::bitcoind::{Handle, Health};
 use p2pool::blocks::journal::Journal;
 use p2pool::blocks::{BlockReport, Finding, FoundBlock, Outcome};
 use p2pool::runtime::data_dir::DataDir;
 use p2pool::runtime::disk::DiskHealth;
+use p2pool::runtime::secret::Secret;
 use p2pool::runtime::tasks::Tasks;
 use p2pool::template::Template;
 use sharechain::coin::{BITCOIN_REGTEST, Network};
@@ -56,7 +57,7 @@ pub(crate) fn config_without_p2p(daemon: &Bitcoind) -> Config {
 }
 
 pub(crate) fn login(user: &str, password: &str) -> Option<Login> {
-    Some(Login { user: user.to_owned(), password: Password::new(password) })
+    Some(Login { user: user.to_owned(), password: Secret::new(password) })
 }
 
 pub(crate) async fn start(config: Config) -> Backend {

@@ -10,6 +10,7 @@ mod daemon_trouble;
 mod demo;
 mod disk;
 mod doors;
+mod files;
 mod found;
 mod gate;
 mod json;
@@ -27,8 +28,8 @@ mod startup;
 mod takeover;
 mod usernames;
 mod web;
-
 mod words;
+
 use bitcoin::{Address, BlockHash};
 use sharechain::coin::BITCOIN_REGTEST;
 use std::time::Duration;

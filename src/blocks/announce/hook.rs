@@ -12,6 +12,7 @@ use tracing::{info, warn};
 
 use super::{Announcement, next};
 use crate::blocks::found::Event;
+use crate::runtime::secret::Secret;
 
 /// Maximum run time of a command; it is killed then.
 const TIME_MAX: Duration = Duration::from_secs(60);
@@ -20,11 +21,15 @@ const TIME_MAX: Duration = Duration::from_secs(60);
 const COMPLAINT_BYTES_MAX: u64 = 1000;
 
 /// Environment variables that commands must not inherit.
-const SECRETS: [&str; 2] = ["P2POOL_RPC_USER", "P2POOL_RPC_PASSWORD"];
+const SECRETS: [&str; 3] = ["P2POOL_RPC_USER", "P2POOL_RPC_PASSWORD", "P2POOL_ANNOUNCE_WEBHOOK"];
+
+/// Runs the command, which is in the environment: as an argument it would be in the process list, and it may hold a
+/// secret.
+const SCRIPT: &str = "hook=$P2POOL_ANNOUNCE_HOOK; unset P2POOL_ANNOUNCE_HOOK; eval \"$hook\"";
 
 /// Runs `command` at each event until `stop`.
 pub(super) async fn run(
-    command: String,
+    command: Secret,
     network: &'static Network,
     mut events: broadcast::Receiver<Event>,
     stop: CancellationToken,
@@ -34,7 +39,7 @@ pub(super) async fn run(
         let ended = tokio::select! {
             // The command may continue after the node has stopped.
             () = stop.cancelled() => return,
-            ended = execute(&command, &announcement, TIME_MAX) => ended,
+            ended = execute(command.expose(), &announcement, TIME_MAX) => ended,
         };
         match ended {
             Ok(()) => info!(event = announcement.event, hash = announcement.hash, "--announce-hook command finished"),
@@ -47,12 +52,13 @@ pub(super) async fn run(
 
 async fn execute(command: &str, announcement: &Announcement, time_max: Duration) -> Result<(), String> {
     let mut shell = Command::new("sh");
-    shell.arg("-c").arg(command).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
+    shell.arg("-c").arg(SCRIPT).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
     // Its own process group, so that its children are killed with it.
     shell.process_group(0);
     for secret in SECRETS {
         shell.env_remove(secret);
     }
+    shell.env("P2POOL_ANNOUNCE_HOOK", command);
     shell.envs([
         ("P2POOL_BLOCK_EVENT", announcement.event),
         ("P2POOL_BLOCK_NETWORK", announcement.network),
@@ -134,6 +140,17 @@ mod tests {
         assert_eq!(environment, "orphaned eve; touch evil");
         let json: serde_json::Value = serde_json::from_str(json).unwrap();
         assert_eq!((&json["event"], &json["value"]), (&"orphaned".into(), &312_500_001.into()));
+    }
+
+    #[tokio::test]
+    async fn what_a_command_holds_is_not_in_the_process_list() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("out");
+        let command = format!("token=hunter2\n{{ cat /proc/$$/cmdline; env; echo \"$token\"; }} > {}", file.display());
+        execute(&command, &announcement("x"), TIME_MAX).await.unwrap();
+        let text = String::from_utf8(std::fs::read(file).unwrap()).unwrap();
+        assert!(text.starts_with("sh\0-c\0") && text.ends_with("hunter2\n"), "{text}");
+        assert_eq!(text.matches("hunter2").count(), 1, "only what it printed: {text}");
     }
 
     #[tokio::test]

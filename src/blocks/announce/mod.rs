@@ -16,15 +16,16 @@ use tracing::{debug, warn};
 
 use crate::blocks::Finding;
 use crate::blocks::found::{Event, EventKind};
+use crate::runtime::secret::Secret;
 use crate::runtime::tasks::Tasks;
 
 /// Destinations of announcements.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Config {
     /// Command line for `sh`, run at every event of a found block.
-    pub hook: Option<String>,
+    pub hook: Option<Secret>,
     /// An `http` or `https` URL that every event is posted to.
-    pub webhook: Option<String>,
+    pub webhook: Option<Secret>,
     /// IRC channel where accepted blocks are announced.
     pub irc: Option<irc::Config>,
 }

@@ -8,6 +8,7 @@ use tracing::{debug, info, warn};
 
 use super::{ATTEMPTS_MAX, Announcement, PAUSE_FIRST, next};
 use crate::blocks::found::Event;
+use crate::runtime::secret::Secret;
 
 /// Timeout and pauses of a delivery.
 #[derive(Debug, Clone, Copy)]
@@ -34,7 +35,7 @@ struct Failure {
 
 /// Posts each event to `url` until `stop`. The URL is never logged: it often contains a secret.
 pub(super) async fn run(
-    url: String,
+    url: Secret,
     network: &'static Network,
     mut events: broadcast::Receiver<Event>,
     pace: Pace,
@@ -51,7 +52,7 @@ pub(super) async fn run(
         let announcement = Announcement::new(&event, network);
         tokio::select! {
             () = stop.cancelled() => return,
-            () = deliver(&agent, &url, &announcement, pace) => {}
+            () = deliver(&agent, url.expose(), &announcement, pace) => {}
         }
     }
 }
@@ -149,7 +150,7 @@ mod tests {
         let (events, heard) = broadcast::channel(1);
         events.send(event(EventKind::Found, "alice")).unwrap();
         drop(events);
-        run(url, &BITCOIN_REGTEST, heard, PACE, CancellationToken::new()).await;
+        run(Secret::new(url), &BITCOIN_REGTEST, heard, PACE, CancellationToken::new()).await;
         received.try_iter().collect()
     }
 

@@ -4,14 +4,15 @@ use rustix::fs::statvfs;
 use std::path::Path;
 
 use super::Check;
+use crate::runtime::access::{Access, Problem};
 use crate::runtime::sockets;
 
 /// Free disk space, in bytes: below the first it is low, below the second the disk is full soon.
 const FREE_LOW: u64 = 2_000_000_000;
 const FREE_MIN: u64 = 200_000_000;
 
-/// Checks the data directory, or the place to create it, and its disk.
-pub(super) fn data_dir(path: &Path) -> Vec<Check> {
+/// Checks the data directory, or the place to create it, who may read it, and its disk.
+pub(super) fn data_dir(path: &Path, access: Access) -> Vec<Check> {
     let name = "data directory";
     let exists = path.is_dir();
     let Some(folder) = path.ancestors().map(or_here).find(|folder| folder.is_dir()) else {
@@ -30,7 +31,10 @@ pub(super) fn data_dir(path: &Path) -> Vec<Check> {
             "give the user that runs p2pool write access, or choose another with --datadir",
         ),
     };
-    vec![checked, disk(folder)]
+    let open = access.problem(path).map(|Problem { text, mode, fix }| {
+        Check::warning(name, format!("{text}: {} has mode {mode:o}", path.display()), fix)
+    });
+    [checked].into_iter().chain(open).chain([disk(folder)]).collect()
 }
 
 /// Replaces the empty last ancestor of a relative path, which is the working directory.
@@ -75,17 +79,29 @@ pub(super) fn open_files(needed: u64) -> Check {
 mod tests {
     use super::super::State;
     use super::*;
+    use std::fs::{self, Permissions};
+    use std::os::unix::fs::PermissionsExt;
 
     #[test]
     fn a_folder_that_can_be_made_is_fine_and_is_not_made() {
         let folder = tempfile::tempdir().unwrap();
         let deep = folder.path().join("a").join("b");
-        let checks = data_dir(&deep);
+        let checks = data_dir(&deep, Access::Owner);
         assert_eq!(checks[0].state, State::Ok, "{checks:?}");
         assert!(checks[0].text.ends_with("will be created") && !deep.exists());
-        assert_eq!(data_dir(folder.path())[0].text, format!("{} is writable", folder.path().display()));
-        assert_eq!(data_dir(Path::new("relative-and-not-there"))[0].state, State::Ok);
-        assert!(data_dir(Path::new("/proc/1/p2pool"))[0].state == State::Bad);
+        assert_eq!(data_dir(folder.path(), Access::Owner)[0].text, format!("{} is writable", folder.path().display()));
+        assert_eq!(data_dir(Path::new("relative-and-not-there"), Access::Owner)[0].state, State::Ok);
+        assert!(data_dir(Path::new("/proc/1/p2pool"), Access::Owner)[0].state == State::Bad);
+    }
+
+    #[test]
+    fn a_folder_that_the_group_should_read_and_cannot_is_a_warning_with_the_command() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::set_permissions(folder.path(), Permissions::from_mode(0o700)).unwrap();
+        let states = |access| data_dir(folder.path(), access).into_iter().map(|check| check.state).collect::<Vec<_>>();
+        assert_eq!(states(Access::Owner).len(), 2);
+        assert_eq!(states(Access::Group)[..2], [State::Ok, State::Warning]);
+        assert!(data_dir(folder.path(), Access::Group)[1].advice.as_ref().unwrap().starts_with("chmod -R g=rX,o= "));
     }
 
     #[test]

@@ -129,7 +129,7 @@ pub async fn run(config: &node::Config) -> Report {
     let pid = running.as_ref().map(|status: &Status| status.pid).ok();
     checks.push(running_node(config, &running));
     checks.extend(running.as_ref().ok().and_then(clock_of_running));
-    checks.extend(machine::data_dir(&config.data_dir));
+    checks.extend(machine::data_dir(&config.data_dir, config.access));
     let files = config.stratum.limits.connections_max.saturating_add(node::service::files_reserved(config));
     checks.push(machine::open_files(files as u64));
     for (address, _) in &config.front.miners {

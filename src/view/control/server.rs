@@ -1,4 +1,4 @@
-//! The control socket: opened in the data directory, served to the node's own user.
+//! The control socket: opened in the data directory, served to the users that may read there.
 
 use axum::Router;
 use std::fs::{self, Permissions};
@@ -16,6 +16,7 @@ use tracing::warn;
 
 use super::{socket_path, with_short_path};
 use crate::runtime::accept::Acceptor;
+use crate::runtime::access::Access;
 use crate::runtime::data_dir::DataDir;
 use crate::view::http::Http;
 
@@ -38,7 +39,7 @@ pub async fn run(router: Router, data_dir: DataDir, stop: CancellationToken) {
         () = stop.cancelled() => return,
         () = data_dir.ours() => {}
     }
-    let listener = match bind(data_dir.path()) {
+    let listener = match bind(data_dir.path(), data_dir.access()) {
         Ok(listener) => listener,
         Err(error) => {
             warn!(%error, "no control socket: `p2pool peers` and the like will not work");
@@ -72,13 +73,14 @@ async fn serve(http: Http, stream: UnixStream, _place: OwnedSemaphorePermit, sto
     }
 }
 
-/// Opens the socket in `data_dir`, replacing one that an earlier run left. It is never accessible to other users, not
-/// even for a moment.
-fn bind(data_dir: &Path) -> io::Result<UnixListener> {
-    let private = tempfile::Builder::new().prefix(".control-").tempdir_in(data_dir)?;
+/// Opens the socket in `data_dir`, replacing one that an earlier run left. It is never accessible to users without
+/// `access`, not even for a moment.
+fn bind(data_dir: &Path, access: Access) -> io::Result<UnixListener> {
+    let owner_alone = Permissions::from_mode(0o700);
+    let private = tempfile::Builder::new().prefix(".control-").permissions(owner_alone).tempdir_in(data_dir)?;
     let path = private.path().join("new");
     let listener = with_short_path(&path, |path| UnixListener::bind(path))?;
-    fs::set_permissions(&path, Permissions::from_mode(0o600))?;
+    fs::set_permissions(&path, Permissions::from_mode(access.socket_mode()))?;
     fs::rename(&path, socket_path(data_dir))?;
     Ok(listener)
 }
