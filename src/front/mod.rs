@@ -18,8 +18,7 @@ use std::thread::available_parallelism;
 use std::time::Duration;
 use stratum::Work;
 use stratum::server::admission::{Admission, Full, Kind, Place};
-use stratum::server::{PortPolicy, Server};
-use stratum::v1::session;
+use stratum::server::{PortPolicy, PortService, Server};
 use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio::net::TcpStream;
@@ -86,8 +85,8 @@ pub struct Front<W: Work> {
     pub tls: Option<Tls>,
     /// Networks of proxies whose PROXY headers are trusted.
     pub proxies: Vec<IpNet>,
-    /// Session settings of this port.
-    pub session: Arc<session::Config>,
+    /// Service of Stratum connections of this port.
+    pub service: PortService,
 }
 
 /// Reason for closing a connection before it reached a server.
@@ -229,7 +228,7 @@ impl<W: Work> Front<W> {
         S: AsyncRead + AsyncWrite + Unpin + Send,
     {
         let server = self.stratum.as_ref().ok_or(Closed::NoMiners)?;
-        server.serve_with(&self.session, stream, read, place).await;
+        server.serve_with(&self.service, stream, read, place).await;
         Ok(())
     }
 }

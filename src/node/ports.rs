@@ -6,7 +6,7 @@ use ipnet::IpNet;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use stratum::getwork::GetworkServer;
-use stratum::server::{PortPolicy, Server};
+use stratum::server::{PortPolicy, PortService, Server};
 use stratum::v1::session;
 use stratum::{Solution, Tallies};
 use tokio::sync::{mpsc, watch};
@@ -81,7 +81,7 @@ impl Ports {
         let Self { miners, web, tls, proxies } = self;
         let miners_see_pages = web.is_none();
         let front = |stratum: Option<_>, router, policy: PortPolicy| {
-            let session = Arc::new(policy.session(mining.session));
+            let service = PortService::new(policy.session(mining.session), None);
             let http = Http::at(hosts.clone(), router, tasks.stop_signal());
             let has_pages = stratum.is_none() || miners_see_pages;
             Arc::new(Front {
@@ -91,7 +91,7 @@ impl Ports {
                 has_pages,
                 tls: tls.clone(),
                 proxies: proxies.clone(),
-                session,
+                service,
             })
         };
         for (port, policy) in miners {

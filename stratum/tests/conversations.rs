@@ -1285,6 +1285,134 @@ fn names_tried_in_vain_end_the_connection_after_a_while() {
     assert_eq!(tried, 15);
 }
 
+/// A conversation on a port whose users have passwords, subscribed and with alice's password sent.
+fn asking() -> Conversation {
+    let asks = |config: &mut Config| config.checks_credentials = true;
+    let mut conversation = Conversation::start_with(FakeWork::first(), asks, &Shared::default());
+    conversation.send(r#"{"id":1,"method":"mining.subscribe","params":["test"]}"#);
+    conversation.send(r#"{"id":2,"method":"mining.authorize","params":["alice.rig","hunter2"]}"#);
+    conversation
+}
+
+impl Conversation {
+    fn check(&mut self, result: Result<(), &str>) -> Result<(), Disconnect> {
+        let result = result.map_err(|reason| Refusal(reason.to_owned()));
+        let handled = self.session.handle_credentials(result, self.now());
+        self.events.extend(std::iter::from_fn(|| self.session.poll_event()));
+        handled
+    }
+
+    /// Names and passwords that were to be checked.
+    fn asked(&self) -> Vec<(&str, &str)> {
+        let asked = self.events.iter().filter_map(|event| match event {
+            Event::Credentials(asked) => Some((&*asked.name, &*asked.password)),
+            _ => None,
+        });
+        asked.collect()
+    }
+}
+
+#[test]
+fn a_user_whose_password_is_right_is_answered_after_the_check_and_mines() {
+    let mut conversation = asking();
+    assert_eq!(conversation.asked(), [("alice.rig", "hunter2")]);
+    assert!(!format!("{:?}", conversation.events).contains("hunter2"), "passwords do not belong in logs");
+    assert_eq!(conversation.answer()["id"], 1, "no answer before the check");
+    assert!(conversation.session.is_waiting_for_check());
+    // New work and timeouts come meanwhile.
+    conversation.next_block();
+    conversation.wait(Duration::from_secs(30)).unwrap();
+    conversation.check(Ok(())).unwrap();
+    assert!(!conversation.session.is_waiting_for_check());
+    let answers = conversation.answers();
+    assert_eq!(answers[0], json!({"id": 2, "result": true, "error": null}));
+    assert_eq!(answers.last().unwrap()["method"], "mining.notify");
+}
+
+#[test]
+fn a_wrong_password_makes_no_worker_and_a_few_end_the_connection() {
+    let mut conversation = asking();
+    conversation.answers();
+    for left in [3, 2, 1, 0] {
+        let handled = conversation.check(Err("wrong"));
+        assert_eq!(handled.is_ok(), left > 0, "{handled:?}");
+        let answer = conversation.answer();
+        assert_eq!((code(&answer), &answer["error"][1]), (24, &json!("not authorised: wrong")));
+        if left > 0 {
+            conversation.send(r#"{"id":3,"method":"mining.authorize","params":["alice.rig","guess"]}"#);
+        }
+    }
+    assert_eq!((conversation.tallies().len(), conversation.session.worker()), (0, None));
+    // One of the field's typos is not an attack.
+    let mut conversation = asking();
+    conversation.check(Err("wrong")).unwrap();
+    conversation.send(r#"{"id":3,"method":"mining.authorize","params":["alice.rig","right"]}"#);
+    conversation.check(Ok(())).unwrap();
+    conversation.job();
+}
+
+#[test]
+fn a_check_has_as_long_as_a_handshake_may_take() {
+    let asks = |config: &mut Config| config.checks_credentials = true;
+    let mut conversation = Conversation::start_with(FakeWork::first(), asks, &Shared::default());
+    // The line with the subscription may wait behind this one.
+    conversation.send(r#"{"id":1,"method":"mining.authorize","params":["alice","x"]}"#);
+    assert!(conversation.wait(Duration::from_secs(59)).is_ok());
+    assert_eq!(conversation.wait(Duration::from_secs(1)), Err(Disconnect::HandshakeTimeout));
+}
+
+#[test]
+fn a_name_that_gave_no_password_is_credited_to_the_one_that_did() {
+    let mut conversation = asking();
+    conversation.check(Ok(())).unwrap();
+    let job = conversation.job();
+    let solved = solve(&job, |difficulty| difficulty >= 1e-8);
+    assert_eq!(conversation.submit("alice.other", job.id(), &solved)["result"], true);
+    assert_eq!(conversation.credited(), [("alice.rig", 1)]);
+    // Without a check it is a worker like others.
+    let (mut conversation, job) = Conversation::mining();
+    assert_eq!(conversation.submit("alice.other", job.id(), &solved)["result"], true);
+    assert_eq!(conversation.credited(), [("alice.other", 1)]);
+}
+
+#[test]
+fn what_waits_for_checks_is_bounded() {
+    let mut conversation = asking();
+    conversation.check(Ok(())).unwrap();
+    conversation.answers();
+    let most = Config::default().workers_max;
+    for number in 0..most {
+        let params = json!([format!("alice.{number}"), "x"]);
+        conversation.send(&json!({"id": number, "method": "mining.authorize", "params": params}).to_string());
+    }
+    assert_eq!(conversation.answers(), Vec::<Value>::new());
+    conversation.send(r#"{"id":"more","method":"mining.authorize","params":["alice.more","x"]}"#);
+    let answer = conversation.answer();
+    assert_eq!((&answer["id"], code(&answer)), (&json!("more"), 24));
+    assert_eq!(conversation.asked().len(), 2, "one at a time");
+    for number in 0..most {
+        conversation.check(Ok(())).unwrap();
+        assert_eq!(conversation.answer(), json!({"id": number, "result": true, "error": null}));
+    }
+    let long = json!(["alice", "x".repeat(513)]);
+    conversation.send(&json!({"id": 8, "method": "mining.authorize", "params": long}).to_string());
+    assert_eq!(code(&conversation.answer()), 24);
+    assert_eq!(conversation.asked().len(), most + 1);
+}
+
+#[test]
+fn a_password_in_a_request_that_is_not_understood_is_not_repeated() {
+    let mut conversation = asking();
+    conversation.check(Ok(())).unwrap();
+    conversation.answers();
+    conversation.send(r#"{"id":3,"method":"mining.authorize","params":{"user":"alice","pass":"hunter2"}}"#);
+    let answer = conversation.answer().to_string();
+    let reported: Vec<_> =
+        conversation.events.iter().filter(|event| matches!(event, Event::NotUnderstood(_))).collect();
+    assert!(!answer.contains("hunter2") && !format!("{reported:?}").contains("hunter2"), "{answer} {reported:?}");
+    assert_eq!(reported.len(), 1);
+}
+
 #[test]
 fn idle_miners_are_kept_unless_the_operator_says_otherwise() {
     let (mut conversation, _) = Conversation::mining();

@@ -8,10 +8,11 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::Duration;
 use stratum::mining::midstate::Midstate;
-use stratum::server::{Config, Server};
+use stratum::server::{Check, Config, Gatekeeper, PortService, Server};
+use stratum::v1::session::Credentials;
 use stratum::{Difficulty, Epochs, JobId, JobParts, Offer, Refusal, Solution, Tallies, Work, Worker};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, DuplexStream};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -364,4 +365,148 @@ async fn what_was_not_read_while_the_miner_did_not_read_is_judged_at_the_end() {
     let began = tokio::time::Instant::now();
     assert_eq!(front.solved(task).await, [7]);
     assert_eq!(began.elapsed().as_secs(), 60);
+}
+
+/// A check that waits for its result.
+type Asked = (Credentials, oneshot::Sender<Result<(), Refusal>>);
+
+/// Lets the test decide on each user.
+#[derive(Debug)]
+struct Asks(mpsc::UnboundedSender<Asked>);
+
+impl Gatekeeper for Asks {
+    fn check(&self, credentials: Credentials, source: IpAddr) -> Check<'_> {
+        assert!(source.is_loopback(), "it is the miner's address");
+        let (result, checked) = oneshot::channel();
+        self.0.send((credentials, result)).unwrap();
+        Box::pin(async { checked.await.unwrap() })
+    }
+}
+
+impl Front {
+    /// A port for users, and the checks that it asks for.
+    fn for_users() -> (PortService, mpsc::UnboundedReceiver<Asked>) {
+        let (asked, asks) = mpsc::unbounded_channel();
+        let mut config = Config::default();
+        config.session.vardiff.min = Difficulty::new(1e-12).unwrap();
+        (PortService::new(config.session, Some(Arc::new(Asks(asked)))), asks)
+    }
+
+    /// Connects a miner to a port of its own.
+    fn connect_to(&self, service: &PortService) -> (BufReader<DuplexStream>, JoinHandle<()>) {
+        let (ours, theirs) = tokio::io::duplex(64 * 1024);
+        let (server, service) = (self.server.clone(), service.clone());
+        let address = IpAddr::from(Ipv4Addr::LOCALHOST);
+        let place = server.admission().enter(address).expect("there is room");
+        let task = async move { server.serve_with(&service, theirs, bytes::BytesMut::new(), &place).await };
+        (BufReader::new(ours), tokio::spawn(task))
+    }
+}
+
+fn authorize(id: u32, name: &str, password: &str) -> Value {
+    json!({"id": id, "method": "mining.authorize", "params": [name, password]})
+}
+
+fn refused() -> Refusal {
+    Refusal("user name or password is wrong".to_owned())
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_check_that_takes_long_keeps_its_own_miner_waiting_and_no_other() {
+    let front = Front::new(false, |_| {});
+    let (service, mut asks) = Front::for_users();
+    let (mut slow, _) = front.connect_to(&service);
+    // What comes after the name waits with it.
+    say(&mut slow, &authorize(1, "alice", "secret")).await;
+    say(&mut slow, &json!({"id": 2, "method": "mining.subscribe", "params": ["x/1"]})).await;
+    let (credentials, result) = asks.recv().await.unwrap();
+    assert_eq!((&*credentials.name, &*credentials.password), ("alice", "secret"));
+
+    let (mut other, _) = front.connect_to(&service);
+    say(&mut other, &json!({"id": 1, "method": "mining.subscribe", "params": ["x/1"]})).await;
+    say(&mut other, &authorize(2, "alice", "secret")).await;
+    asks.recv().await.unwrap().1.send(Ok(())).unwrap();
+    while hear(&mut other).await["method"] != "mining.notify" {}
+    for id in 10..20 {
+        say(&mut other, &submission(id, id)).await;
+        assert_eq!(hear(&mut other).await, json!({"id": id, "result": true, "error": null}));
+    }
+
+    result.send(Ok(())).unwrap();
+    assert_eq!(hear(&mut slow).await, json!({"id": 1, "result": true, "error": null}));
+    assert_eq!(hear(&mut slow).await["id"], 2);
+    while hear(&mut slow).await["method"] != "mining.notify" {}
+}
+
+#[tokio::test(start_paused = true)]
+async fn wrong_passwords_are_refused_by_error_24_and_end_the_connection_after_a_few() {
+    let front = Front::new(false, |_| {});
+    let (service, mut asks) = Front::for_users();
+    let (mut miner, task) = front.connect_to(&service);
+    say(&mut miner, &json!({"id": 0, "method": "mining.subscribe", "params": ["x/1"]})).await;
+    hear(&mut miner).await;
+    for id in 1..=4 {
+        say(&mut miner, &authorize(id, "alice", &format!("guess {id}"))).await;
+        asks.recv().await.unwrap().1.send(Err(refused())).unwrap();
+        let answer = hear(&mut miner).await;
+        assert_eq!((&answer["id"], &answer["result"], &answer["error"][0]), (&json!(id), &Value::Null, &json!(24)));
+        assert_eq!(answer["error"][1], "not authorised: user name or password is wrong");
+    }
+    task.await.unwrap();
+    assert_eq!(miner.read(&mut [0]).await.unwrap(), 0);
+    assert!(front.tallies.take().is_empty(), "no worker was made");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_miner_whose_check_does_not_end_is_closed_in_time_and_its_check_with_it() {
+    let front = Front::new(false, |_| {});
+    let (service, mut asks) = Front::for_users();
+    let began = tokio::time::Instant::now();
+    let (mut miner, task) = front.connect_to(&service);
+    say(&mut miner, &authorize(1, "alice", "secret")).await;
+    // More than it may send: nothing of it is read while the check runs.
+    let flood = tokio::spawn(async move { while miner.write_all(&[b'x'; 4096]).await.is_ok() {} });
+    let (_, mut result) = asks.recv().await.unwrap();
+    result.closed().await;
+    task.await.unwrap();
+    assert!((60..=63).contains(&began.elapsed().as_secs()), "{:?}", began.elapsed());
+    flood.await.unwrap();
+    assert_eq!(front.server.connections(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_stops_although_a_check_runs() {
+    let front = Front::new(false, |_| {});
+    let (service, mut asks) = Front::for_users();
+    let (mut miner, task) = front.connect_to(&service);
+    say(&mut miner, &authorize(1, "alice", "secret")).await;
+    let (_, mut result) = asks.recv().await.unwrap();
+    front.stop.cancel();
+    task.await.unwrap();
+    result.closed().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_submission_waits_for_the_check_of_a_further_name() {
+    let mut front = Front::new(true, |_| {});
+    let (service, mut asks) = Front::for_users();
+    let (mut miner, _) = front.connect_to(&service);
+    say(&mut miner, &json!({"id": 1, "method": "mining.subscribe", "params": ["x/1"]})).await;
+    say(&mut miner, &authorize(2, "alice", "secret")).await;
+    asks.recv().await.unwrap().1.send(Ok(())).unwrap();
+    while hear(&mut miner).await["method"] != "mining.notify" {}
+    say(&mut miner, &authorize(3, "alice.two", "secret")).await;
+    say(&mut miner, &authorize(4, "alice.three", "guess")).await;
+    let (second, result) = asks.recv().await.unwrap();
+    assert_eq!(&*second.name, "alice.two");
+    say(&mut miner, &submission(5, 5)).await;
+    assert!(front.solutions.recv().await.is_some());
+    assert_eq!(hear(&mut miner).await, json!({"id": 5, "result": true, "error": null}));
+    assert!(asks.try_recv().is_err(), "one at a time");
+    result.send(Ok(())).unwrap();
+    assert_eq!(hear(&mut miner).await, json!({"id": 3, "result": true, "error": null}));
+    let (third, result) = asks.recv().await.unwrap();
+    assert_eq!(&*third.name, "alice.three");
+    result.send(Err(refused())).unwrap();
+    assert_eq!(hear(&mut miner).await["error"][0], 24);
 }

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use stratum::getwork::GetworkServer;
 use stratum::server::admission::Limits;
-use stratum::server::{self, Server};
+use stratum::server::{self, PortService, Server};
 use stratum::v1::session;
 use stratum::{Difficulty, Tallies};
 use tokio::io::{AsyncBufReadExt, BufReader};
@@ -110,7 +110,7 @@ pub async fn run(served: Served, handle: PrometheusHandle) -> Result<()> {
         has_pages: false,
         tls: None,
         proxies: Vec::new(),
-        session: Arc::new(config.session),
+        service: PortService::new(config.session, None),
     };
     let listener = sockets::bind(([127, 0, 0, 1], 0).into()).context("cannot listen")?;
     println!("{}", listener.local_addr()?);

@@ -1,7 +1,8 @@
 //! Arbitrary input at arbitrary times: a session answers or closes, and sends at most one line per line.
 //!
 //! Input: steps of a kind and a length. Some kinds send that many of the following bytes as a line; others send a valid
-//! request with values from the input, provide new work, or advance the time.
+//! request with values from the input, provide new work, or advance the time. If the first kind is 255, names need
+//! passwords, and every third one is wrong.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
@@ -11,7 +12,7 @@ use std::time::{Duration, Instant};
 use stratum::mining::extranonce::Extranonces;
 use stratum::mining::vardiff;
 use stratum::v1::session::Config;
-use stratum::{Difficulty, Epochs, JobId, JobParts, Now, Offer, Refusal, Session, Work, Worker};
+use stratum::{Difficulty, Epochs, Event, JobId, JobParts, Now, Offer, Refusal, Session, Work, Worker};
 
 #[derive(Debug, Clone, PartialEq)]
 struct Payee(String);
@@ -75,13 +76,21 @@ fuzz_target!(|input: &[u8]| {
         unix: START + u32::try_from(elapsed.as_secs()).unwrap_or(0),
     };
     let lease = Extranonces::starting_at(1).lease().expect("the only lease");
+    let config = Config { checks_credentials: input.first() == Some(&255), ..config() };
     let mut session =
-        Session::new(Arc::new(config()), Arc::default(), lease, Arc::new(FakeWork { ..work }), 7, now(elapsed));
+        Session::new(Arc::new(config), Arc::default(), lease, Arc::new(FakeWork { ..work }), 7, now(elapsed));
     let mut rest = input;
+    let (mut asked, mut answered) = (0, 0);
     while let Some((head, after)) = rest.split_first_chunk::<2>() {
         let (bytes, next) = after.split_at(usize::from(head[1]).min(after.len()));
         rest = next;
         let result = match head[0] {
+            // A driver handles no line while the first check runs.
+            kind if asked > answered && (kind % 4 == 0 || session.is_waiting_for_check()) => {
+                answered += 1;
+                let is_wrong = answered % 3 == 0;
+                session.handle_credentials(if is_wrong { Err(Refusal("wrong".into())) } else { Ok(()) }, now(elapsed))
+            }
             0..=79 => session.handle_line(bytes, now(elapsed)),
             80..=199 => session.handle_line(request(head[0], bytes).as_bytes(), now(elapsed)),
             200..=214 => {
@@ -105,7 +114,10 @@ fuzz_target!(|input: &[u8]| {
             )),
             "whole lines"
         );
-        while session.poll_event().is_some() {}
+        while let Some(event) = session.poll_event() {
+            asked += u32::from(matches!(event, Event::Credentials(_)));
+        }
+        assert!(asked <= answered + 1, "one at a time");
         if result.is_err() {
             return;
         }

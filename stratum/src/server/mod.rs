@@ -9,7 +9,10 @@ pub mod metrics;
 
 mod connection;
 mod fanout;
+mod gatekeeper;
 mod wake_filter;
+
+pub use gatekeeper::{Check, Gatekeeper, PortService};
 
 use bytes::BytesMut;
 use ipnet::IpNet;
@@ -103,7 +106,8 @@ pub struct Server<W: Work> {
     tallies: Arc<Tallies>,
     stop: CancellationToken,
     seeds: AtomicU64,
-    session_config: Arc<session::Config>,
+    /// Service of connections whose port has no other.
+    service: PortService,
     memory: Arc<Memory<W::Ticket>>,
     meters: Arc<Meters>,
     fanout: Fanout,
@@ -136,8 +140,8 @@ impl<W: Work> Server<W> {
             tallies,
             stop,
             seeds: AtomicU64::new(fastrand::u64(..)),
-            session_config: Arc::new(config.session),
-            memory: Arc::default(),
+            service: PortService::new(config.session, None),
+            memory: Arc::new(Memory::new(config.limits.exempts_loopback)),
             meters: Arc::default(),
             fanout: Fanout::default(),
             small_devices: Mutex::default(),
@@ -207,13 +211,13 @@ impl<W: Work> Server<W> {
         S: AsyncRead + AsyncWrite + Unpin + Send,
     {
         match self.admission.enter(address) {
-            Ok(place) => self.serve_with(&self.session_config, stream, read, &place).await,
+            Ok(place) => self.serve_with(&self.service, stream, read, &place).await,
             Err(full) => debug!(%address, reason = %full, "connection refused"),
         }
     }
 
-    /// Serves an admitted connection with the session settings of its port.
-    pub async fn serve_with<S>(&self, config: &Arc<session::Config>, stream: S, read: BytesMut, place: &Place)
+    /// Serves an admitted connection as `service` says for its port.
+    pub async fn serve_with<S>(&self, service: &PortService, stream: S, read: BytesMut, place: &Place)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send,
     {
@@ -222,7 +226,7 @@ impl<W: Work> Server<W> {
         let number = self.seeds.fetch_add(1, Ordering::Relaxed);
         // Entered only for log lines, not at every wake-up: that takes a twentieth of a submission's time.
         let span = info_span!("miner", address = %place.address());
-        let end = connection::run(self, config, stream, read, number, span, place).await;
+        let end = connection::run(self, service, stream, read, number, span, place).await;
         metrics::closed(end.word());
     }
 }

@@ -11,7 +11,7 @@ use tracing::trace;
 use super::end::End;
 use super::pending::Pending;
 use super::read::poll_read;
-use super::{Connection, LINES_PER_TURN_MAX};
+use super::{Connection, LINES_PER_TURN_MAX, shown};
 use crate::mining::work::Work;
 use crate::server::now;
 use crate::v1::line::LineTooLong;
@@ -121,7 +121,7 @@ where
                 Err(LineTooLong(_)) => Some(&[][..]),
             };
             let Some(line) = line else { break };
-            trace!(parent: &*span, line = %String::from_utf8_lossy(line), "received while closing");
+            trace!(parent: &*span, line = %shown(line), "received while closing");
             if !session.handle_last_line(line, now) {
                 last.useless_left -= 1;
             }

@@ -7,6 +7,7 @@ mod read;
 mod wake_ups;
 
 use bytes::BytesMut;
+use std::borrow::Cow;
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
@@ -17,10 +18,11 @@ use tokio::time::{Instant, sleep_until};
 use tracing::{Span, debug, info, trace};
 
 use super::admission::Place;
+use super::gatekeeper::{Check, PortService};
 use super::{Server, metrics, now};
-use crate::mining::work::Work;
+use crate::mining::work::{Refusal, Work};
 use crate::v1::line::Lines;
-use crate::v1::session::{self, Event, Session};
+use crate::v1::session::{Event, Session};
 use end::End;
 use pending::Pending;
 use read::poll_read;
@@ -35,7 +37,7 @@ const WAITS_PER_LOOK: u32 = 64;
 /// Serves `stream` until it ends.
 pub(super) async fn run<W, S>(
     server: &Server<W>,
-    config: &Arc<session::Config>,
+    service: &PortService,
     stream: S,
     read: BytesMut,
     seed: u64,
@@ -50,9 +52,12 @@ where
     let Some(snapshot) = work.borrow_and_update().clone() else { return End::NoWork };
     let Some(extranonce1) = server.extranonces.lease() else { return End::Extranonce };
     metrics::opened();
-    let session = Session::new(config.clone(), server.memory.clone(), extranonce1, snapshot, seed, now());
+    let session = Session::new(service.session.clone(), server.memory.clone(), extranonce1, snapshot, seed, now());
+    let session = session.with_address(place.address());
     let mut connection = Connection {
         server,
+        service,
+        check: None,
         stream,
         lines: Lines::starting_with(read),
         session,
@@ -83,6 +88,9 @@ where
 
 struct Connection<'a, W: Work, S> {
     server: &'a Server<W>,
+    service: &'a PortService,
+    /// Check of the miner's credentials, while one runs.
+    check: Option<Check<'a>>,
     stream: S,
     lines: Lines,
     session: Session<W>,
@@ -132,6 +140,7 @@ where
             wake_ups.ring_by(self.deadline());
             match self.wait(&mut wake_ups, has_more).await? {
                 WakeUp::Alarm => self.handle_timeout().await?,
+                WakeUp::Checked(result) => self.handle_checked(result).await?,
                 WakeUp::NoWork => return Err(End::NoWork),
                 WakeUp::Ended if self.place.is_evicted() => return Err(End::Evicted),
                 WakeUp::Ended => return Err(End::Stopped),
@@ -156,12 +165,16 @@ where
     where
         T: Send + Sync + 'static,
     {
-        let can_read = !has_more && self.pending.len < self.server.config.pending_bytes_max;
+        let has_room = self.pending.len < self.server.config.pending_bytes_max;
+        let can_read = !has_more && has_room && !self.session.is_waiting_for_check();
         self.waits = self.waits.wrapping_add(1);
         let looks_first = self.waits.is_multiple_of(WAITS_PER_LOOK);
         let any = poll_fn(|context| {
             if looks_first && let Poll::Ready(wake_up) = wake_ups.poll(context) {
                 return Poll::Ready(Ok(wake_up));
+            }
+            if let Poll::Ready(result) = self.poll_check(context) {
+                return Poll::Ready(Ok(WakeUp::Checked(result)));
             }
             match self.poll_io(can_read, context) {
                 Poll::Ready(done) => Poll::Ready(done.map(|()| WakeUp::Socket)),
@@ -173,6 +186,16 @@ where
             wake_up = any => wake_up,
             () = tokio::task::yield_now(), if has_more => Ok(WakeUp::Turn),
         }
+    }
+
+    /// Polls the check of credentials, if one runs.
+    fn poll_check(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Refusal>> {
+        let Some(check) = &mut self.check else { return Poll::Pending };
+        let result = check.as_mut().poll(context);
+        if result.is_ready() {
+            self.check = None;
+        }
+        result
     }
 
     /// Writes what is pending, or else reads.
@@ -257,7 +280,14 @@ where
         Ok(())
     }
 
-    /// Processes events of timeouts and new work; those of lines are processed line by line.
+    /// Passes the result of a check to the session.
+    async fn handle_checked(&mut self, result: Result<(), Refusal>) -> Result<(), End> {
+        let handled = self.session.handle_credentials(result, now());
+        self.act_on_events().await;
+        Ok(handled?)
+    }
+
+    /// Processes events of timeouts, new work and checks; those of lines are processed line by line.
     async fn act_on_events(&mut self) {
         let at = std::time::Instant::now();
         while let Some(event) = self.session.poll_event() {
@@ -274,8 +304,11 @@ where
                 return Ok(false);
             }
             let Self { lines, session, span, .. } = &mut *self;
+            if session.is_waiting_for_check() {
+                return Ok(false);
+            }
             let Some(line) = lines.next(session.line_bytes_max())? else { return Ok(false) };
-            trace!(parent: &*span, line = %String::from_utf8_lossy(line), "received");
+            trace!(parent: &*span, line = %shown(line), "received");
             let handled = session.handle_line(line, now);
             // Before the answer is sent: a solution must not be lost with this connection.
             while let Some(event) = self.session.poll_event() {
@@ -301,6 +334,11 @@ where
                 self.server.meters.judged(verdict, credit.as_ref(), since.elapsed());
             }
             Event::Joined(tally) => self.server.tallies.add(tally),
+            // Without a gatekeeper no session asks.
+            Event::Credentials(credentials) => {
+                let gatekeeper = self.service.gatekeeper.as_deref();
+                self.check = gatekeeper.map(|gatekeeper| gatekeeper.check(credentials, self.place.address()));
+            }
             Event::Authorized(result) => metrics::authorized(result),
             Event::JobTooBig(too_big) => self.span.in_scope(|| self.server.note_small_device(*too_big)),
             Event::NotUnderstood(what) => {
@@ -309,4 +347,10 @@ where
             Event::Resumed => metrics::resumed(),
         }
     }
+}
+
+/// Line for the log. One with a password is not shown.
+fn shown(line: &[u8]) -> Cow<'_, str> {
+    let has_password = memchr::memmem::find(line, b"mining.authorize").is_some();
+    if has_password { Cow::Borrowed("mining.authorize") } else { String::from_utf8_lossy(line) }
 }

@@ -7,13 +7,14 @@ use tokio::sync::watch;
 use tokio::time::{Instant, Sleep};
 use tokio_util::sync::{ReusableBoxFuture, WaitForCancellationFuture};
 
+use crate::mining::work::Refusal;
 use crate::server::wake_filter::WakeFilter;
 
 /// Alarm of a connection without a deadline.
 const FAR_AWAY: Duration = Duration::from_secs(86_400);
 
 /// Reason for waking up.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq)]
 pub(super) enum WakeUp {
     /// Bytes were read or written.
     Socket,
@@ -21,6 +22,8 @@ pub(super) enum WakeUp {
     Turn,
     /// New work is available.
     Work,
+    /// Credentials were checked, with this result.
+    Checked(Result<(), Refusal>),
     /// The source of work has closed.
     NoWork,
     /// The deadline may have passed, or an earlier one that no longer applies.

@@ -26,6 +26,32 @@ pub struct Id<'a>(Option<&'a str>);
 impl Id<'_> {
     /// Id in an answer to a request without one.
     pub const NULL: Id<'static> = Id(Some("null"));
+
+    /// Copies the id, for an answer that comes after other lines.
+    pub fn to_kept(self) -> KeptId {
+        KeptId(self.0.map(Box::from))
+    }
+}
+
+/// [`Id`] that outlives its line.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeptId(Option<Box<str>>);
+
+impl KeptId {
+    /// Returns the id as it came.
+    pub fn id(&self) -> Id<'_> {
+        Id(self.0.as_deref())
+    }
+
+    /// Length of the id, in bytes.
+    pub fn len(&self) -> usize {
+        self.0.as_ref().map_or(0, |id| id.len())
+    }
+
+    /// True if there is no id, or an empty one.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
 }
 
 /// A line from a miner.
@@ -152,9 +178,12 @@ impl<'a> Request<'a> {
         let params = Params::parse(envelope.params);
         let mut wants_answer = true;
         let call = match &*method {
-            "mining.authorize" => params.and_then(|params| {
-                Ok(Call::Authorize { name: params.text(0, "worker name")?, password: params.text_or_empty(1) })
-            }),
+            // What is no list may have a password in it, and errors are logged.
+            "mining.authorize" => params
+                .map_err(|_| StratumError::Parameters("name and password are not a list".into()))
+                .and_then(|params| {
+                    Ok(Call::Authorize { name: params.text(0, "worker name")?, password: params.text_or_empty(1) })
+                }),
             "mining.configure" => params.and_then(|params| params.configure()),
             "mining.extranonce.subscribe" => params.map(|_| Call::SubscribeExtranonce),
             "mining.get_transactions" => {

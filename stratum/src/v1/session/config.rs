@@ -54,6 +54,11 @@ pub struct Config {
     pub malformed_lines_max: u32,
     /// Refused names before the connection is closed: enough for the owner of a mistyped address to see the reason.
     pub refused_names_max: u32,
+    /// Set to have the driver check name and password of each `mining.authorize`
+    /// ([`Event::Credentials`](super::Event::Credentials)).
+    pub checks_credentials: bool,
+    /// Refused user names and passwords before the connection is closed, while none was accepted.
+    pub refused_passwords_max: u32,
     /// Time of only invalid submissions after which a miner gets a new job; after twice as long it is asked to
     /// reconnect, after three times as long it is disconnected.
     pub invalid_period: Duration,
@@ -95,6 +100,8 @@ impl Default for Config {
             line_bytes_max_before_authorize: LINE_BYTES_MAX_BEFORE_AUTHORIZE,
             malformed_lines_max: 3,
             refused_names_max: 16,
+            checks_credentials: false,
+            refused_passwords_max: 4,
             invalid_period: Duration::from_secs(60),
             useless_lines_max: 256.0,
             useless_lines_per_second: 10.0,

@@ -1,5 +1,6 @@
 //! Events of a session, and the reasons why it ends.
 
+use std::fmt;
 use std::sync::Arc;
 use thiserror::Error;
 
@@ -51,6 +52,10 @@ pub enum Event<T> {
     },
     /// A new worker, with its tally.
     Joined(Arc<Tally>),
+    /// Name and password to check, only if [`Config::checks_credentials`](super::Config::checks_credentials) is set. The
+    /// driver passes the result to [`Session::handle_credentials`](super::Session::handle_credentials); the next ones
+    /// come after that.
+    Credentials(Credentials),
     /// A name was authorised or refused; from a fixed set.
     Authorized(&'static str),
     /// A device got a job that its firmware most likely cannot hold. At most once per session.
@@ -59,6 +64,22 @@ pub enum Event<T> {
     NotUnderstood(Box<str>),
     /// The miner resumed an earlier session.
     Resumed,
+}
+
+/// Name and password of a `mining.authorize`, as sent.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Credentials {
+    /// User name, with worker and difficulties.
+    pub name: Box<str>,
+    /// The password; empty if missing.
+    pub password: Box<str>,
+}
+
+impl fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Passwords do not belong in logs.
+        f.debug_struct("Credentials").field("name", &self.name).finish_non_exhaustive()
+    }
 }
 
 /// Report of a job that is too big for a device.
@@ -76,8 +97,8 @@ pub struct JobTooBig {
     pub coinbase_bytes_max: usize,
 }
 
-impl std::fmt::Display for JobTooBig {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Display for JobTooBig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { device, coinbase_bytes, coinbase_bytes_max, .. } = self;
         write!(
             f,

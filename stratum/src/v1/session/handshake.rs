@@ -70,12 +70,25 @@ impl<W: Work> Session<W> {
     }
 
     pub(super) fn authorize(&mut self, id: Id<'_>, name: &str, password: &str, now: Now) -> Result<(), Disconnect> {
+        if self.config.checks_credentials {
+            return self.claim(id, name, password, now);
+        }
         let result = self.add_worker(name, password);
+        self.answer_authorize(id, result, now)
+    }
+
+    /// Answers `mining.authorize`: `result` is the index of the worker. Sends the first job.
+    pub(super) fn answer_authorize(
+        &mut self,
+        id: Id<'_>,
+        result: Result<usize, StratumError>,
+        now: Now,
+    ) -> Result<(), Disconnect> {
         self.events.push_back(Event::Authorized(if result.is_ok() { "authorized" } else { "refused" }));
         self.refusals += u32::from(result.is_err());
         let notice = result.as_ref().ok().and_then(|index| self.workers[*index].worker.notice.clone());
         self.outbox.answer(id, result.map(|_| ()));
-        if self.refusals >= self.config.refused_names_max {
+        if self.refusals >= self.refusals_max() {
             return Err(Disconnect::Refused);
         }
         self.start_mining(now)?;
@@ -190,7 +203,8 @@ impl<W: Work> Session<W> {
     }
 
     /// Index of the worker to credit a submission under `name` to. Proxies submit under names that they never
-    /// authorised: these count as authorised if their jobs would be the same.
+    /// authorised: these count as authorised if their jobs would be the same. Where names need a password, such a
+    /// submission is the first worker's.
     pub(super) fn submitter(&mut self, name: &str) -> Result<usize, StratumError> {
         if self.workers.is_empty() {
             return Err(StratumError::Unauthorized("send mining.authorize first".into()));
@@ -198,7 +212,7 @@ impl<W: Work> Session<W> {
         match self.workers.iter().position(|known| *known.given == *name) {
             Some(index) => Ok(index),
             // Parsing a name costs more than checking a submission: with this many workers, no new name is parsed.
-            None if self.workers.len() >= self.config.workers_max.max(1) => Ok(0),
+            None if self.config.checks_credentials || self.workers.len() >= self.config.workers_max.max(1) => Ok(0),
             None => self.add_worker(name, ""),
         }
     }

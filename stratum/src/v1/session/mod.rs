@@ -1,6 +1,7 @@
 //! State machine of one miner: lines, work and time in; lines and events out. It does no I/O and reads no clock.
 
 mod config;
+mod credentials;
 mod difficulty;
 mod event;
 mod handshake;
@@ -10,7 +11,7 @@ mod patience;
 mod submissions;
 
 pub use config::{Config, DropLateWork};
-pub use event::{Disconnect, Event, JobTooBig};
+pub use event::{Credentials, Disconnect, Event, JobTooBig};
 
 use bytes::Bytes;
 use std::collections::VecDeque;
@@ -34,6 +35,7 @@ use crate::mining::vardiff::Vardiff;
 use crate::mining::work::{Work, Worker};
 use crate::printable::Printable;
 use crate::v1::message::{self, Call, Id, Request};
+use credentials::Claim;
 use outbox::Outbox;
 use patience::Patience;
 
@@ -53,7 +55,8 @@ struct KnownWorker<P> {
 ///
 /// # Driving it
 ///
-/// After each call of `handle_line`, `handle_work` or `handle_timeout`, whatever it returned, the driver
+/// After each call of `handle_line`, `handle_work`, `handle_timeout` or `handle_credentials`, whatever it returned, the
+/// driver
 ///
 /// 1. takes **all events** from [`Self::poll_event`] and acts on them, then
 /// 2. takes **all bytes** from [`Self::poll_line`] and writes them in this order, and then
@@ -69,6 +72,8 @@ struct KnownWorker<P> {
 ///   which changes when the miner authorises.
 /// - Lines are handled only as fast as answers are written: [`Self::queued_bytes`] is bounded only by the driver's
 ///   input.
+/// - While [`Self::is_waiting_for_check`], lines wait, too: an answer in a handshake comes before those to later
+///   requests. Work and timeouts are handled as usual.
 /// - [`Self::handle_work`] is called with the newest work only, once everything before it is written. So a slow reader
 ///   gets the newest job next, and those in between are never made.
 /// - After `Err(Disconnect)` only [`Self::handle_last_line`] is called: for lines that were in flight when the driver
@@ -112,6 +117,8 @@ pub struct Session<W: Work> {
     workers: Vec<KnownWorker<W::Payout>>,
     /// That payout, as displayed; empty before there is one.
     payee: Arc<str>,
+    /// Requests to authorise whose credentials are being checked, oldest first.
+    claims: VecDeque<Claim>,
     /// Negotiated version bits; zero without.
     mask: u32,
     /// Set while the mask has not been sent yet.
@@ -174,6 +181,7 @@ impl<W: Work> Session<W> {
             warned_of_size: false,
             workers: Vec::new(),
             payee: "".into(),
+            claims: VecDeque::new(),
             mask: 0,
             mask_untold: false,
             jobs: Jobs::new(),
@@ -265,7 +273,9 @@ impl<W: Work> Session<W> {
     pub fn poll_timeout(&self) -> Instant {
         if !self.is_mining() {
             let authorize_by = self.started + self.config.authorize_timeout;
-            return if self.subscribed { authorize_by } else { authorize_by.min(self.subscribe_by()) };
+            // A miner that authorises first may have subscribed in a line that waits.
+            let may_have_subscribed = self.subscribed || self.is_waiting_for_check();
+            return if may_have_subscribed { authorize_by } else { authorize_by.min(self.subscribe_by()) };
         }
         let mut next = self.notified + self.refresh;
         if let Some(idle_timeout) = self.config.idle_timeout {
