@@ -28,10 +28,10 @@
 //! | `work` | template, share chain and rates become jobs; the gate; user names | `rates` (only `Rates`), `runtime` (only `clock`), `template` |
 //! | `solution` | judges solutions: a block first, then a share | `blocks`, `chain`, `template`, `work` (only `Goal`, `Ticket`) |
 //! | `view` | snapshot, graphs, pages and JSON, control socket | `bitcoind` (only `Health`), `blocks`, `chain`, `peers`, `rates`, `runtime`, `template`, `work` (only `Gate`) |
-//! | `front` | miners' ports: accepts connections, distinguishes protocols, getwork over HTTP | `runtime`, `view` (only `http`) |
+//! | `front` | miners' ports: accepts connections, distinguishes protocols, getwork over HTTP | `runtime`, `view` (only `http`), `work` (only `username`) |
 //! | `node` | wiring and life cycle of a node | `bitcoind`, `blocks`, `chain`, `front`, `peers`, `rates`, `runtime`, `solution`, `view`, `work` |
 //! | `tools` | subcommands beside the node | `bitcoind`, `blocks`, `chain`, `embedded`, `front`, `node`, `rates`, `runtime`, `template`, `view`, `work` |
-//! | `config` | arguments, environment and file, into the `Config` that each room owns | `bitcoind`, `blocks` (only `announce`), `front`, `node`, `peers`, `runtime` (only `access`, `log`, `secret`), `tools`, `view` (only `control`), `work` |
+//! | `config` | arguments, environment and file, into the `Config` that each room owns | `bitcoind`, `blocks` (only `announce`), `front`, `node`, `peers`, `runtime` (only `access`, `log`, `secret`, `users`), `tools`, `view` (only `control`), `work` |
 //! | `main` | the program | everything above |
 
 pub mod bitcoind;

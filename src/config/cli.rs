@@ -22,7 +22,7 @@ P2POOL_RPC_USER and P2POOL_RPC_PASSWORD, the configuration file, bitcoin.conf, o
 setup.
 
 Miners connect to stratum+tcp://THIS-HOST:9332 with ADDRESS[.worker][/share difficulty][+submission difficulty] as user
-name; the password is ignored.
+name; any password will do, unless the port has users (-w PORT,users=FILE).
 
 Try it without bitcoind: p2pool demo";
 

@@ -31,7 +31,10 @@ fn own() -> Vec<Opt<Config>> {
             |config: &mut Config| &mut config.worker_port,
         )
         .short('w')
-        .help("Listen address for miners, with an optional starting and minimum difficulty"),
+        .help(
+            "Listen address for miners, with an optional starting and minimum difficulty, a file of users with passwords, \
+             and networks that may or may not connect",
+        ),
         Opt::path("datadir", "DIR", |config: &mut Config, folder| config.data_dir = Some(folder))
             .help("Directory of found blocks [default: a temporary one, removed at the end]"),
         Opt::number("fee", "PERCENT", 0.0..=100.0, |config: &mut Config| &mut config.fee_percent)
@@ -43,11 +46,14 @@ fn own() -> Vec<Opt<Config>> {
 /// Reports options that contradict each other.
 pub(super) fn check(config: &Config, problems: &mut Problems) {
     miners::check(&config.stratum, problems);
+    front::check_users(std::slice::from_ref(&config.worker_port), None, problems);
 }
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::config::{self, Environment, Refused};
+    use crate::front::MinerPort;
     use crate::node;
     use sharechain::coin;
     use std::time::Duration;
@@ -70,7 +76,7 @@ mod tests {
         wanted.session.vardiff.interval = Duration::from_millis(750);
         wanted.limits = Limits { connections_max: 1000, connections_per_address_max: 100, ..Limits::default() };
         assert_eq!(demo.stratum, wanted);
-        assert_eq!(demo.worker_port, ("127.0.0.1:9332".parse().unwrap(), PortPolicy::default()));
+        assert_eq!(demo.worker_port, MinerPort::at("127.0.0.1:9332".parse().unwrap()));
         assert!(demo.fee_percent.abs() < f64::EPSILON);
     }
 
@@ -80,7 +86,7 @@ mod tests {
                     --min-difficulty 0.5 --max-difficulty 64 --idle-timeout 60 --strict --late-work always --max-names 1";
         let demo = read(&text.split_whitespace().collect::<Vec<_>>()).unwrap();
         let policy = PortPolicy { start: Difficulty::new(2.0), min: Difficulty::new(1.0) };
-        assert_eq!(demo.worker_port, ("127.0.0.1:1".parse().unwrap(), policy));
+        assert_eq!(demo.worker_port, MinerPort { policy, ..MinerPort::at("127.0.0.1:1".parse().unwrap()) });
         assert!((demo.fee_percent - 2.5).abs() < f64::EPSILON);
         let (session, limits) = (demo.stratum.session, demo.stratum.limits);
         assert_eq!(session.vardiff.interval, Duration::from_secs(5));

@@ -146,19 +146,20 @@ fn word(arg: &Arg, value: &DeValue<'_>) -> Result<String, String> {
     }
 }
 
-/// Converts a value of several parts: `{ listen = "9332", start = 1024 }` becomes `9332,start=1024`.
+/// Converts a value of several parts: `{ listen = "9332", allow = ["a", "b"] }` becomes `9332,allow=a,allow=b`.
 fn in_parts(arg: &Arg, parts: &DeTable<'_>) -> Result<String, String> {
     let first = TABLES.iter().find(|(option, _)| arg.get_long() == Some(option)).map(|(_, first)| *first);
     let first = first.ok_or("expected text or a number, not a table")?;
     let (mut text, mut rest) = (None, String::new());
     for (name, value) in parts {
-        let value = match value.get_ref() {
+        let values: Vec<String> = match value.get_ref() {
             DeValue::Table(_) => Err("expected text or a number in a table, not another table".to_owned()),
-            value => word(arg, value),
+            DeValue::Array(elements) => elements.iter().map(|one| word(arg, one.get_ref())).collect(),
+            value => word(arg, value).map(|word| vec![word]),
         }?;
-        match name.get_ref().as_ref() {
-            name if name == first => text = Some(value),
-            name => rest.push_str(&format!(",{name}={value}")),
+        match (name.get_ref().as_ref(), &values[..]) {
+            (name, [value]) if name == first => text = Some(value.clone()),
+            (name, values) => values.iter().for_each(|value| rest.push_str(&format!(",{name}={value}"))),
         }
     }
     text.map(|text| text + &rest).ok_or_else(|| format!("the table has no `{first}`"))
@@ -222,6 +223,9 @@ mod tests {
         let text =
             "[[worker-port]]\nlisten = 9332\n[[worker-port]]\nlisten = '127.0.0.1:9334'\nstart = 1e6\nmin = 1024\n";
         assert_eq!(one(text), ["9332", "127.0.0.1:9334,min=1024,start=1e6"]);
+        let text =
+            "[[worker-port]]\nlisten = 1\nusers = 'miners'\nallow = ['10.0.0.0/8', '::1']\ndeny = '10.9.0.0/16'\n";
+        assert_eq!(one(text), ["1,allow=10.0.0.0/8,allow=::1,deny=10.9.0.0/16,users=miners"]);
         for (text, told) in [
             ("[[worker-port]]\nstart = 1", "node.toml line 1: worker-port: the table has no `listen`"),
             ("[[worker-port]]\nlisten = 1\nmost = 2", "`most=2` in `1,most=2`"),

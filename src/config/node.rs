@@ -60,6 +60,7 @@ impl Part for Config {
             .chain([web_host()])
             .chain(payouts())
             .chain(load)
+            .chain([no_local_exemption()])
             .chain(peers)
             .chain([start_pool()])
             .chain(daemon)
@@ -122,6 +123,12 @@ fn web_host() -> Opt<Config> {
 fn start_pool() -> Opt<Config> {
     Opt::flag("start-pool", |config: &mut Config| config.start_pool = true).help(
         "Serve work without peers and before the pool's shares are downloaded; only for the first node of a new pool",
+    )
+}
+
+fn no_local_exemption() -> Opt<Config> {
+    Opt::flag("no-local-exemption", |config: &mut Config| config.stratum.limits.exempts_loopback = false).help(
+        "Limit miners and readers from this machine, too: behind a Tor service or an SSH tunnel, everyone connects from it",
     )
 }
 

@@ -4,9 +4,9 @@ use sharechain::coin;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
-use stratum::server::PortPolicy;
 
 use super::*;
+use crate::front::{MinerPort, OpenPage};
 
 const ADDRESS: &str = "mipcBbFg9gMiCh81Kj8tqqdgoZub1ZJRfn";
 
@@ -59,7 +59,7 @@ fn a_pool_to_mine_on_is_a_url_or_host_and_port() {
 fn without_arguments_it_is_a_bitcoin_node_with_the_defaults_of_old() {
     let node = node(&[]);
     assert_eq!(node.network.name, "bitcoin");
-    assert_eq!(node.front.miners, [("[::]:9332".parse().unwrap(), PortPolicy::default())]);
+    assert_eq!(node.front.miners, [MinerPort::at("[::]:9332".parse().unwrap())]);
     assert_eq!(node.data_dir, PathBuf::from("data/bitcoin"));
     assert_eq!(node.log.logfile, Some("data/bitcoin/log".into()));
     assert_eq!(node.stratum.session.vardiff.interval, Duration::from_secs(3));
@@ -233,4 +233,34 @@ fn pages_are_served_from_a_folder_that_exists() {
         problems(&["--web-static", "/no/such/folder"]).contains("--web-static: `/no/such/folder` is not a directory")
     );
     assert_eq!(node(&["--web-static", "/"]).front.web_static, Some("/".into()));
+}
+
+#[test]
+fn access_to_the_ports_is_limited_by_options() {
+    let open = node(&[]);
+    assert!(open.stratum.limits.exempts_loopback);
+    assert_eq!((open.front.web_users, open.front.trusted), (None, Vec::new()));
+
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("users");
+    std::fs::write(&path, format!("bob:{}\n", bcrypt::hash("secret", 4).unwrap())).unwrap();
+    let file = path.to_str().unwrap();
+    let limited = node(&[
+        "--no-local-exemption",
+        "--trusted-network",
+        "10.0.0.0/8,::1",
+        "--trusted-network",
+        "192.0.2.1",
+        "--web-users",
+        file,
+        "--web-open",
+        "metrics,health",
+    ]);
+    assert!(!limited.stratum.limits.exempts_loopback);
+    let networks = ["10.0.0.0/8", "::1/128", "192.0.2.1/32"].map(|text| text.parse().unwrap());
+    assert_eq!(limited.front.trusted, networks);
+    assert_eq!(limited.front.web_users, Some(path.clone()));
+    assert_eq!(limited.front.web_open, [OpenPage::Metrics, OpenPage::Health]);
+    let problems = problems(&["--web-open", "metrics", "--trusted-network", "home"]);
+    assert!(problems.contains("--trusted-network: `home`"), "{problems}");
 }

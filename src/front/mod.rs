@@ -1,9 +1,11 @@
 //! Worker ports: accepts connections, detects the protocol by the first bytes, and dispatches to its server.
 
+mod access;
 pub mod getwork;
 mod proxy;
 mod tls;
 
+pub use access::{Access, MinerPort, Networks};
 pub use tls::{Tls, TlsError, TlsFiles};
 
 use bytes::BytesMut;
@@ -18,7 +20,7 @@ use std::thread::available_parallelism;
 use std::time::Duration;
 use stratum::Work;
 use stratum::server::admission::{Admission, Full, Kind, Place};
-use stratum::server::{PortPolicy, PortService, Server};
+use stratum::server::{PortService, Server, metrics};
 use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio::net::TcpStream;
@@ -44,8 +46,8 @@ const LAST_BYTES: Duration = Duration::from_millis(100);
 /// Ports for miners and web clients.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Config {
-    /// Ports for miners, with their settings; the main one first.
-    pub miners: Vec<(SocketAddr, PortPolicy)>,
+    /// Ports for miners; the main one first.
+    pub miners: Vec<MinerPort>,
     /// Separate address of pages and metrics; `None` if they are on the miners' ports.
     pub web: Option<SocketAddr>,
     /// Folder with static pages supplied by the operator.
@@ -54,6 +56,21 @@ pub struct Config {
     pub tls: Option<TlsFiles>,
     /// Networks of trusted proxies.
     pub proxies: Vec<IpNet>,
+    /// Networks whose connections are neither limited nor evicted.
+    pub trusted: Vec<IpNet>,
+    /// File of the users that may see pages; `None` for all readers.
+    pub web_users: Option<PathBuf>,
+    /// Pages for all readers although others need a password.
+    pub web_open: Vec<OpenPage>,
+}
+
+/// Page that may be open to all readers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OpenPage {
+    /// `/metrics`.
+    Metrics,
+    /// `/health`.
+    Health,
 }
 
 impl Config {
@@ -61,11 +78,14 @@ impl Config {
     pub fn on(network: &Network) -> Self {
         let address = (Ipv6Addr::UNSPECIFIED, network.worker_port).into();
         Self {
-            miners: vec![(address, PortPolicy::default())],
+            miners: vec![MinerPort::at(address)],
             web: None,
             web_static: None,
             tls: None,
             proxies: Vec::new(),
+            trusted: Vec::new(),
+            web_users: None,
+            web_open: Vec::new(),
         }
     }
 }
@@ -85,6 +105,8 @@ pub struct Front<W: Work> {
     pub tls: Option<Tls>,
     /// Networks of proxies whose PROXY headers are trusted.
     pub proxies: Vec<IpNet>,
+    /// Networks that may connect.
+    pub networks: Networks,
     /// Service of Stratum connections of this port.
     pub service: PortService,
 }
@@ -100,6 +122,8 @@ enum Closed {
     Full(#[from] Full),
     #[error("another connection needs its place")]
     Evicted,
+    #[error("this port is not for the client's network")]
+    Denied,
     #[error("neither Stratum nor HTTP")]
     Unknown,
     #[error("no data in time")]
@@ -194,6 +218,10 @@ impl<W: Work> Front<W> {
             if client != peer {
                 place = place.is_of(sockets::canonical(client).ip())?;
             }
+        }
+        if !self.networks.admits(place.address()) {
+            metrics::denied();
+            return Err(Closed::Denied);
         }
         let detected = while_placed(&place, detect_protocol(stream, read)).await??;
         Ok((place, detected))

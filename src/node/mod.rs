@@ -63,7 +63,7 @@ use crate::runtime::metrics;
 use crate::runtime::tasks::Tasks;
 use crate::view::control;
 use crate::view::graphs::{self, Graphs};
-use crate::view::http::{self, Budgets, Hosts, Listeners, Readers, SmallDevices, Sources};
+use crate::view::http::{self, Hosts, Listeners, SmallDevices, Sources};
 use crate::view::snapshot::{self, Snapshot};
 use crate::work::gate::{self, Gate, GateKeeper, PoolReadiness};
 use crate::work::{Payout, Ticket, WorkSet};
@@ -288,7 +288,7 @@ pub fn start(parts: Parts, daemon: bitcoind::Handle, tasks: &Tasks) -> Node {
     announce::start(parts.announce, network, &found_events, tasks);
     let session = parts.stratum.session;
     let server = Server::new(parts.stratum, work.clone(), solutions.clone(), tallies.clone(), tasks.stop_signal());
-    let server = Arc::new(server);
+    let server = Arc::new(server.trusting(parts.ports.trusted.clone()));
     let sources = Sources {
         metrics: parts.metrics,
         meters: server.meters().clone(),
@@ -306,7 +306,7 @@ pub fn start(parts: Parts, daemon: bitcoind::Handle, tasks: &Tasks) -> Node {
         p2p: p2p.clone(),
         web_static: parts.web_static,
         listeners: Listeners::default(),
-        readers: Readers { budgets: Some(Budgets::new(true)), login: None },
+        readers: parts.ports.readers(parts.stratum.limits.exempts_loopback),
         stop: tasks.stop_signal(),
     };
     wiring.serve_control(sources.clone(), parts.log);

@@ -13,3 +13,4 @@ pub mod metrics;
 pub mod secret;
 pub mod sockets;
 pub mod tasks;
+pub mod users;

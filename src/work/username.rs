@@ -45,11 +45,45 @@ pub fn parse(name: &str, network: &Network, default: &Payout) -> Result<Worker<P
         Err(error) => return Err(Refusal(escaped(&error.to_string()).into_owned())),
     };
     // The payout comes from the name as it was sent; only what is shown is escaped.
-    let shown = match worker {
-        Some(worker) => Printable::new(&format!("{address}.{worker}")),
-        None => Printable::new(address),
-    };
-    Ok(Worker { name: shown, payout, difficulty, notice })
+    Ok(Worker { name: Printable::new(&statistics_name(address, worker)), payout, difficulty, notice })
+}
+
+/// Names by which a user name may be known, without its difficulties: with its worker, and the account (an address or
+/// a mere name) alone. They are the same without a worker.
+pub fn accounts(name: &str) -> [String; 2] {
+    let name = percent_decoded(name);
+    let name = name.trim();
+    let user = name.find(['+', '/']).map_or(name, |end| &name[..end]);
+    let (account, worker) = split_worker(user);
+    [statistics_name(account, worker), account.to_owned()]
+}
+
+fn statistics_name(address: &str, worker: Option<&str>) -> String {
+    worker.map_or_else(|| address.to_owned(), |worker| format!("{address}.{worker}"))
+}
+
+/// Returns `password` without the difficulties at its end that [`with_password`] reads.
+pub fn without_difficulties(password: &str) -> String {
+    let decoded = percent_decoded(password);
+    let mut rest = &*decoded;
+    while let Some((before, last)) = rest.rsplit_once(PARTS_OF_PASSWORD)
+        && last.split_once('=').is_some_and(|(key, number)| is_wish(key) && difficulty(number).is_some())
+    {
+        rest = before;
+    }
+    rest.to_owned()
+}
+
+/// Separators of the parts of a password.
+const PARTS_OF_PASSWORD: [char; 4] = [',', ';', '&', ' '];
+
+/// True if `key` stands for a difficulty in a password.
+fn is_wish(key: &str) -> bool {
+    ["d", "diff", "fd", "sd"].iter().any(|known| key.trim().eq_ignore_ascii_case(known))
+}
+
+fn difficulty(number: &str) -> Option<Difficulty> {
+    number.trim().parse().ok().and_then(Difficulty::new)
 }
 
 /// Adds difficulties from `password` that the name left out: `d=` or `fd=` for a fixed difficulty, `sd=` for that of
@@ -57,12 +91,12 @@ pub fn parse(name: &str, network: &Network, default: &Payout) -> Result<Worker<P
 pub fn with_password(mut worker: Worker<Payout>, password: &str) -> Worker<Payout> {
     let password = percent_decoded(password);
     let wish = |keys: &[&str]| {
-        let found = password.split([',', ';', '&', ' ']).filter_map(|part| part.split_once('=')).filter(|(key, _)| {
+        let found = password.split(PARTS_OF_PASSWORD).filter_map(|part| part.split_once('=')).filter(|(key, _)| {
             let key = key.trim();
             keys.iter().any(|wanted| key.eq_ignore_ascii_case(wanted))
         });
         // The last one that is a difficulty wins, as in names.
-        found.rev().find_map(|(_, number)| number.trim().parse().ok().and_then(Difficulty::new))
+        found.rev().find_map(|(_, number)| difficulty(number))
     };
     worker.difficulty = worker.difficulty.or_else(|| wish(&["fd"])).or_else(|| wish(&["d", "diff"]));
     worker.payout.share_difficulty = worker.payout.share_difficulty.or_else(|| wish(&["sd"]));
@@ -212,6 +246,42 @@ mod tests {
         assert_eq!(wishes(&format!("{ADDRESS}+1/2"), "d=3,sd=4"), (Some(1.0), Some(2.0)));
         for free_text in ["d=", "d=abc", "d=-1", "d=0", "fd=inf", "hunter2=d", "d"] {
             assert_eq!(wishes(ADDRESS, free_text), (None, None), "{free_text}");
+        }
+    }
+
+    #[test]
+    fn an_account_is_a_user_name_without_worker_and_difficulties() {
+        for (name, accounts_of_name) in [
+            ("garage", ["garage", "garage"]),
+            (" garage.rig1+8/9 ", ["garage.rig1", "garage"]),
+            ("garage_rig.1", ["garage.rig.1", "garage"]),
+            ("garage/1000", ["garage", "garage"]),
+            ("garage%2Erig%2B5", ["garage.rig", "garage"]),
+            ("", ["", ""]),
+        ] {
+            assert_eq!(accounts(name), accounts_of_name, "{name}");
+            if let Ok(worker) = parse(name, &BITCOIN, &default()) {
+                assert_eq!(accounts(name)[0], *worker.name, "it is the name in statistics");
+            }
+        }
+    }
+
+    #[test]
+    fn a_password_may_be_followed_by_difficulties() {
+        for (given, password) in [
+            ("secret", "secret"),
+            ("secret,d=1024", "secret"),
+            ("secret;D=1;sd=2e6", "secret"),
+            ("secret%2Cd%3D16", "secret"),
+            ("two words d=4", "two words"),
+            ("two words", "two words"),
+            ("a=b,c", "a=b,c"),
+            ("secret,d=", "secret,d="),
+            ("secret,x=1", "secret,x=1"),
+            ("d=1024", "d=1024"),
+            ("", ""),
+        ] {
+            assert_eq!(without_difficulties(given), password, "{given}");
         }
     }
 

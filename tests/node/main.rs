@@ -1,5 +1,6 @@
 //! The whole node against a real bitcoind: each test has its own daemon, node and miners.
 
+mod access;
 mod api;
 mod bench;
 mod block_found;
@@ -25,6 +26,7 @@ mod share_command;
 mod shares;
 mod shutdown;
 mod startup;
+mod strangers;
 mod takeover;
 mod usernames;
 mod web;

@@ -21,8 +21,10 @@ use std::time::{Duration, Instant};
 use stratum::getwork::{Ask, DATA_BYTES, GetworkServer};
 use stratum::mining::source::Source;
 use stratum::mining::token_buckets::{Allowance, TokenBuckets};
+use stratum::server::Gatekeeper;
 use stratum::server::admission::Place;
 use stratum::server::metrics::{self, Meters};
+use stratum::v1::session::Credentials;
 use stratum::{Difficulty, Now, Solution, Work};
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, watch};
@@ -64,6 +66,8 @@ pub struct Getwork<W: Work> {
     pollers: Pollers,
     requests: TokenBuckets,
     submissions: TokenBuckets,
+    /// Check of the users that may mine; `None` if all may.
+    gatekeeper: Option<Arc<dyn Gatekeeper>>,
     stop: CancellationToken,
 }
 
@@ -82,7 +86,14 @@ impl<W: Work> Getwork<W> {
     ) -> Self {
         let limit = |allowance| TokenBuckets::new(allowance, exempts_loopback);
         let (requests, submissions) = (limit(REQUESTS), limit(SUBMISSIONS));
-        Self { desk, is_sha256d, work, solutions, meters, pollers: Pollers::default(), requests, submissions, stop }
+        let (pollers, gatekeeper) = (Pollers::default(), None);
+        Self { desk, is_sha256d, work, solutions, meters, pollers, requests, submissions, gatekeeper, stop }
+    }
+
+    /// Hands out work only to users that `gatekeeper` allows.
+    #[must_use]
+    pub fn for_users_of(self, gatekeeper: Option<Arc<dyn Gatekeeper>>) -> Self {
+        Self { gatekeeper, ..self }
     }
 
     /// Routes for polling miners, to be merged with others.
@@ -125,6 +136,9 @@ async fn call<W: Work>(
         (Ok(call), None) => failed(id, device, -32601, format!("method `{}` not found", call.method)),
         (Ok(_), Some(request::Getwork::Ask)) => {
             let Some(login) = Login::of(&headers) else { return challenge() };
+            if !getwork.admits(&login, client).await {
+                return challenge();
+            }
             getwork.note(getwork.pollers.poller(client, &headers));
             getwork.hand_out(id, &login, device, source, &headers)
         }
@@ -156,11 +170,25 @@ async fn long_poll<W: Work>(
     if method != Method::GET && method != Method::POST {
         return StatusCode::METHOD_NOT_ALLOWED.into_response();
     }
+    if !getwork.admits(&login, client).await {
+        return challenge();
+    }
     getwork.news(getwork.pollers.poller(client, &headers)).await;
     getwork.hand_out(id, &login, device, source, &headers)
 }
 
 impl<W: Work> Getwork<W> {
+    /// True if the user of `login` may mine.
+    async fn admits(&self, login: &Login, source: IpAddr) -> bool {
+        let Some(gatekeeper) = &self.gatekeeper else { return true };
+        let credentials = Credentials { name: login.name.as_str().into(), password: login.password.as_str().into() };
+        let checked = gatekeeper.check(credentials, source).await;
+        if checked.is_err() {
+            metrics::authorized("refused");
+        }
+        checked.is_ok()
+    }
+
     fn hand_out(
         &self,
         id: Option<&RawValue>,

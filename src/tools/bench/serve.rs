@@ -20,7 +20,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::clock_ns;
 use crate::front::getwork::Getwork;
-use crate::front::{self, Front};
+use crate::front::{self, Front, Networks};
 use crate::rates::{self, Rates};
 use crate::runtime::clock;
 use crate::runtime::metrics;
@@ -110,6 +110,7 @@ pub async fn run(served: Served, handle: PrometheusHandle) -> Result<()> {
         has_pages: false,
         tls: None,
         proxies: Vec::new(),
+        networks: Networks::default(),
         service: PortService::new(config.session, None),
     };
     let listener = sockets::bind(([127, 0, 0, 1], 0).into()).context("cannot listen")?;

@@ -12,7 +12,6 @@ use std::path::PathBuf;
 use std::thread::available_parallelism;
 use std::time::Duration;
 use stratum::Difficulty;
-use stratum::server::PortPolicy;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{broadcast, mpsc};
 use tokio::task::JoinHandle;
@@ -22,6 +21,7 @@ use crate::blocks::announce;
 use crate::blocks::journal::Journal;
 use crate::chain::ChainEvent;
 use crate::embedded::{self, Rules};
+use crate::front::MinerPort;
 use crate::node::{self, Parts, Ports};
 use crate::runtime::clock;
 use crate::runtime::data_dir::DataDir;
@@ -44,8 +44,8 @@ pub struct Config {
     pub blocks: Option<u64>,
     /// Starts the demo's miners.
     pub miner: bool,
-    /// Port for miners, with its policy.
-    pub worker_port: (SocketAddr, PortPolicy),
+    /// Port for miners.
+    pub worker_port: MinerPort,
     /// Folder of found blocks; `None` for a temporary one.
     pub data_dir: Option<PathBuf>,
     /// Percentage of work that pays the node itself.
@@ -66,7 +66,7 @@ impl Default for Config {
             log: log::Config::default(),
             blocks: None,
             miner: true,
-            worker_port: ((Ipv4Addr::LOCALHOST, DEMO.worker_port).into(), PortPolicy::default()),
+            worker_port: MinerPort::at((Ipv4Addr::LOCALHOST, DEMO.worker_port).into()),
             data_dir: None,
             fee_percent: 0.0,
             stratum,
@@ -153,7 +153,7 @@ pub async fn run(
         bail!("another demo runs on {}: give this one a --datadir of its own", data_dir.path().display());
     }
     let journal = Journal::open(&data_dir, disk.clone()).context("cannot keep found blocks")?;
-    let (worker_address, policy) = config.worker_port;
+    let (worker_address, access) = (config.worker_port.address, config.worker_port.access()?);
     let listener = sockets::bind(worker_address)
         .with_context(|| format!("cannot listen for miners on {worker_address}: choose another port with -w"))?;
     let address = listener.local_addr().context("cannot tell where miners connect")?;
@@ -169,7 +169,15 @@ pub async fn run(
         data_dir,
         disk,
         start_pool: true,
-        ports: Ports { miners: vec![(Port::Open(listener), policy)], web: None, tls: None, proxies: Vec::new() },
+        ports: Ports {
+            miners: vec![(Port::Open(listener), access)],
+            web: None,
+            tls: None,
+            proxies: Vec::new(),
+            trusted: Vec::new(),
+            web_users: None,
+            web_open: Vec::new(),
+        },
         web_static: None,
         web_hosts: Vec::new(),
         work: work_of(network, config.fee_percent),

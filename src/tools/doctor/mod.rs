@@ -132,8 +132,8 @@ pub async fn run(config: &node::Config) -> Report {
     checks.extend(machine::data_dir(&config.data_dir, config.access));
     let files = config.stratum.limits.connections_max.saturating_add(node::service::files_reserved(config));
     checks.push(machine::open_files(files as u64));
-    for (address, _) in &config.front.miners {
-        checks.push(port("worker port", *address, pid, State::Bad));
+    for miners in &config.front.miners {
+        checks.push(port("worker port", miners.address, pid, State::Bad));
     }
     if let Some(address) = config.front.web {
         checks.push(port("web port", address, pid, State::Bad));

@@ -46,7 +46,7 @@ pub fn describe() {
         "Time from new work until its job is sent to the first and to the last connection"
     );
     gauge!("stratum_connections").set(0.0);
-    for reason in ["server_full", "address_full", "network_too_fast"] {
+    for reason in ["server_full", "address_full", "network_too_fast", DENIED] {
         counter!("stratum_connections_refused_total", "reason" => reason).absolute(0);
     }
     for kind in ["silent", "tls", "http", "stratum"] {
@@ -268,6 +268,14 @@ pub(super) fn evicted(kind: &'static str, reason: &'static str) {
 pub(super) fn uncredited(kind: &'static str, open: usize) {
     #[expect(clippy::cast_precision_loss, reason = "no machine has 2^53 connections")]
     gauge!("stratum_uncredited_connections", "kind" => kind).set(open as f64);
+}
+
+/// Reason of connections from networks that may not use the port.
+const DENIED: &str = "denied";
+
+/// Counts a connection from a network that may not use the port.
+pub fn denied() {
+    refused(DENIED);
 }
 
 pub(super) fn closed(reason: &'static str) {

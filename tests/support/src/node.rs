@@ -335,6 +335,11 @@ impl Node {
         self.signal(Signal::CONT);
     }
 
+    /// Sends SIGHUP.
+    pub fn hang_up(&self) {
+        self.signal(Signal::HUP);
+    }
+
     /// Sends SIGTERM, without waiting.
     pub fn ask_to_end(&self) {
         self.signal(Signal::TERM);
