@@ -5,7 +5,7 @@
 #
 # --full adds what takes too long for every change: the tests marked `#[ignore = "long: tests/run.sh --full"]` (large
 # simulations among them) and a quarter of an hour of fuzzing.
-# FUZZ_SECONDS is the time that fuzzing gets, summed over cores; without it, 210 in CI, 900 with --full, and none otherwise.
+# FUZZ_SECONDS is the time that fuzzing gets, summed over cores; without it, 240 in CI, 900 with --full, and none otherwise.
 # tests/quick.sh is the one to run after each edit.
 set -euo pipefail
 
@@ -87,7 +87,7 @@ fuzz_seconds=${FUZZ_SECONDS:-}
 if [[ -z $fuzz_seconds && -n $full ]]; then
     fuzz_seconds=900
 elif [[ -z $fuzz_seconds && -n ${CI:-} ]]; then
-    fuzz_seconds=210
+    fuzz_seconds=240
 fi
 if [[ -n $fuzz_seconds ]]; then
     step tests/fuzz.sh "$fuzz_seconds"

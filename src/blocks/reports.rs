@@ -17,8 +17,14 @@ pub struct Reports {
     first: Arc<Mutex<Option<broadcast::Receiver<BlockReport>>>>,
 }
 
+impl Default for Reports {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl Reports {
-    pub(crate) fn new() -> Self {
+    pub fn new() -> Self {
         let (sender, first) = broadcast::channel(REPORTS_KEPT_MAX);
         Self { sender, first: Arc::new(Mutex::new(Some(first))) }
     }

@@ -258,7 +258,9 @@ fn a_share_difficulty_in_the_user_name_is_that_of_its_shares_within_the_chains_l
     // Difficulty 1 is about 2^32 hashes. A share is never easier than the chain's minimum, nor 30 times harder.
     let wanted = [easiest, 42_950.6, 85_901.3, 30.0 * easiest, easiest];
     for (hashes, wanted) in hashes.iter().zip(wanted) {
-        assert!((hashes / wanted - 1.0).abs() < 1e-3, "{hashes} is not {wanted}");
+        // A wish is rounded down to a power of 2^(1/4).
+        let part = hashes / wanted;
+        assert!(part > 0.84 && part < 1.001, "{hashes} is not {wanted}");
     }
 }
 

@@ -125,10 +125,9 @@ impl Resubmitter {
     }
 }
 
-#[cfg(test)]
 impl Resubmitter {
-    /// Returns a handle that is always busy.
-    pub(crate) fn disconnected() -> Self {
+    /// Returns a handle that is always busy, for routes without a node.
+    pub fn disconnected() -> Self {
         Self(mpsc::channel(1).0)
     }
 }

@@ -3,6 +3,7 @@
 
 use libfuzzer_sys::fuzz_target;
 use p2pool::bitcoind::responses::{BlockHeaderInfo, BlockTemplate, ChainInfo, NetworkInfo};
+use stratum::printable::is_printable;
 
 fuzz_target!(|input: &[u8]| {
     if let Ok(template) = serde_json::from_slice::<BlockTemplate>(input)
@@ -10,7 +11,12 @@ fuzz_target!(|input: &[u8]| {
     {
         assert!(!error.to_string().is_empty());
     }
-    let _ = serde_json::from_slice::<ChainInfo>(input);
-    let _ = serde_json::from_slice::<NetworkInfo>(input);
+    let is_printable = |text: &str| text.chars().all(is_printable);
+    if let Ok(chain) = serde_json::from_slice::<ChainInfo>(input) {
+        assert!(is_printable(&chain.chain));
+    }
+    if let Ok(node) = serde_json::from_slice::<NetworkInfo>(input) {
+        assert!(is_printable(&node.user_agent) && node.warnings.texts().iter().all(|text| is_printable(text)));
+    }
     let _ = serde_json::from_slice::<BlockHeaderInfo>(input);
 });
