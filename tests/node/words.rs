@@ -80,14 +80,16 @@ fn names_user_agents_and_methods_reach_log_terminal_and_json_without_markup_and_
     check_harmless("/metrics", &pool.node.metrics());
     check_harmless("text", &pool.node.get_text(&format!("/address/{}", wpkh(2))).body);
     drop(stranger);
-    pool.node.wait_for_log("request not understood", SOON);
-    pool.node.wait_for_log("miner disconnected", SOON);
-    let network = pool.network.name;
-    let file = std::fs::read_to_string(pool.node.data_dir().join(network).join("log")).expect("there is a log");
+    let (method, name) = (r"method `x\n2026-01-01T00:00:00Z ERROR forged…` not found", r"\u{3c}img src=x");
+    pool.node.wait_for_log(method, SOON);
+    pool.node.wait_for_log(name, SOON);
+    let path = pool.node.data_dir().join(pool.network.name).join("log");
+    let read = || std::fs::read_to_string(&path).expect("there is a log");
+    wait_until("the file has both", SOON, || read().contains(method) && read().contains(name));
+    let file = read();
     for (what, text) in [("terminal", pool.node.log()), ("file", file)] {
         check_harmless(what, &text);
-        assert!(text.contains(r"method `x\n2026-01-01T00:00:00Z ERROR forged…` not found"), "{text}");
-        assert!(text.contains(r"\u{3c}img src=x"), "the name is there: {text}");
+        assert!(text.contains(method) && text.contains(name), "{text}");
     }
     for command in [&["top", "--once"][..], &["blocks"], &["peers"], &["status"]] {
         let output = std::process::Command::new(P2POOL)
