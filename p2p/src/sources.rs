@@ -140,7 +140,13 @@ mod tests {
         }
         let again = connect(&mut sources, "9.9.9.9", now).take(Kind::Shares, 1, now);
         assert_eq!(again.map_err(|excess| excess.cause), Err(Cause::Network));
-        // When all records are old, they go.
+        // When there is no room and all records are old, they go.
+        let fill = (20_000..40_000_u32).map(|number| IpAddr::V4(Ipv4Addr::from(0x1000_0000 + (number << 8))));
+        for address in fill {
+            if sources.rates.len() < SOURCES_MAX {
+                Limits::new(sources.rates_of(address, now), now).take(Kind::Shares, 10, now).unwrap();
+            }
+        }
         let later = now + Duration::from_secs(3_600);
         connect(&mut sources, "8.8.8.8", later).take(Kind::Shares, 1, later).unwrap();
         assert_eq!(sources.rates.len(), 1);

@@ -8,7 +8,7 @@ use crate::P2POOL;
 #[test]
 fn every_measure_is_taken_and_no_submission_rejected() {
     let output = Command::new(P2POOL)
-        .args(["bench", "stratum", "--json", "--submitters", "20", "--connections", "20", "--listeners", "20"])
+        .args(["bench", "stratum", "--json", "--submitters", "60", "--connections", "20", "--listeners", "20"])
         .args(["--addresses", "5", "--rate", "100", "--joining", "200", "--seconds", "0.5", "--rounds", "1"])
         .args(["--hold", "2", "--held", "20", "--churn", "2", "--hostile", "8", "--payees", "10"])
         .args(["--transactions", "20"])
