@@ -49,7 +49,7 @@ pub(super) fn rounded(wish: Option<Difficulty>) -> Option<Difficulty> {
 #[derive(Debug)]
 pub(super) struct JobCache<V> {
     shards: [Mutex<Shard<V>>; SHARDS],
-    /// Random, so that nobody can choose the shard of a job.
+    /// Random, so that a stranger cannot choose the shard of a job.
     hasher: RandomState,
     bounds: Bounds,
 }

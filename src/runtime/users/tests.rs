@@ -1,4 +1,4 @@
-//! Tests of the users: the file, what is remembered, and whom guessing slows down.
+//! Tests of the users: the file, what is remembered, and which networks guessing slows down.
 
 use futures::FutureExt;
 use parking_lot::Condvar;

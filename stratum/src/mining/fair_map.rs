@@ -1,7 +1,7 @@
 //! `FairMap`: a map whose entries have holders. What must go is taken from the holder of the most.
 //!
-//! Caches that strangers fill are bounded with it: whoever fills one pushes out entries of his own, never those of
-//! others that hold less.
+//! Caches that strangers fill are bounded with it: a client that fills one pushes out entries of its own, never
+//! those of others that hold less.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::Hash;

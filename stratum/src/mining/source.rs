@@ -2,8 +2,8 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// Network of a client: the /24 of an IPv4 address, the /64 of an IPv6 address. Whoever has one address of such a
-/// network can usually have all of them.
+/// Network of a client: the /24 of an IPv4 address, the /64 of an IPv6 address. The holder of one address of such
+/// a network can usually have all of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Source(IpAddr);
 

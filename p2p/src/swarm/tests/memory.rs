@@ -1,4 +1,4 @@
-//! Memory that peers take together: whoever takes most is closed, whoever needs more next is not.
+//! Memory that peers take together: the largest holder is closed, and not the one that needs more next.
 
 use bytes::Bytes;
 use sharechain::share::ShareRules;
