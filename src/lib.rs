@@ -32,11 +32,13 @@
 //! | `node` | wiring and life cycle of a node | `bitcoind`, `blocks`, `chain`, `front`, `peers`, `rates`, `runtime`, `solution`, `view`, `work` |
 //! | `tools` | subcommands beside the node | `bitcoind`, `blocks`, `chain`, `embedded`, `front`, `node`, `rates`, `runtime`, `template`, `view`, `work` |
 //! | `config` | arguments, environment and file, into the `Config` that each room owns | `bitcoind`, `blocks` (only `announce`), `front`, `node`, `peers`, `runtime` (only `access`, `log`, `secret`, `users`), `tools`, `view` (only `control`), `work` |
-//! | `main` | the program | everything above |
+//! | `commands` | each command, from its `Config` to an exit code | everything above |
+//! | `main` | the program: allocator and call | `commands` |
 
 pub mod bitcoind;
 pub mod blocks;
 pub mod chain;
+pub mod commands;
 pub mod config;
 pub mod embedded;
 pub mod front;
