@@ -40,6 +40,9 @@ const LIGHT: f64 = 0.9;
 /// Bytes of answers that cost as much as a second of processor time: a network may read 2 MB/s, all may read 10 MB/s.
 const BYTES_PER_SECOND: f64 = 20e6;
 
+/// Price of each request beside its handler and its bytes, in seconds: reading it, and the system calls around it.
+const REQUEST: f64 = 20e-6;
+
 /// Price of looking up a share, in seconds: look-ups are made one at a time, with a pause of this length.
 const SHARE_LOOKUP: f64 = 0.01;
 
@@ -88,9 +91,7 @@ pub(super) async fn limit(State(budgets): State<Budgets>, request: Request, next
     }
     let looks_up =
         route.starts_with("/web/share") || matches!(route, "/web/payout_address/{hash}" | "/api/v1/shares/{hash}");
-    if looks_up {
-        budgets.charge(client, SHARE_LOOKUP);
-    }
+    budgets.charge(client, if looks_up { REQUEST + SHARE_LOOKUP } else { REQUEST });
     let bill = Bill { budgets: budgets.clone(), client, spent: Duration::ZERO };
     let response = Metered { handling: Box::pin(next.run(request)), bill }.await;
     budgets.charge(client, bytes_of(&response) / BYTES_PER_SECOND);

@@ -2,6 +2,7 @@
 
 use axum::Router;
 use axum::extract::MatchedPath;
+use axum::http::{HeaderValue, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::Response;
 use hyper::Request;
@@ -213,7 +214,11 @@ fn part_of(route: Option<&str>) -> &'static str {
 async fn count(request: axum::extract::Request, next: Next) -> Response {
     let part = part_of(request.extensions().get::<MatchedPath>().map(MatchedPath::as_str));
     let started = Instant::now();
-    let response = next.run(request).await;
+    let mut response = next.run(request).await;
+    if response.status() == StatusCode::TOO_MANY_REQUESTS {
+        // Reading the next request of this client to refuse it costs about as much as answering it would.
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
     let class = match response.status().as_u16() / 100 {
         2 => "2xx",
         3 => "3xx",
@@ -234,6 +239,26 @@ mod tests {
     use axum::routing::get;
     use std::net::Ipv4Addr;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    #[tokio::test]
+    async fn a_client_that_asks_too_much_has_to_connect_again() {
+        let router = Router::new()
+            .route("/", get(async || "page"))
+            .route("/refused", get(async || (StatusCode::TOO_MANY_REQUESTS, "later")));
+        let http = Http::new(router, CancellationToken::new());
+        let (mut client, server) = tokio::io::duplex(4096);
+        tokio::spawn(async move { http.serve(server, Ipv4Addr::LOCALHOST.into()).await });
+        for path in ["/", "/refused", "/"] {
+            client.write_all(format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n").as_bytes()).await.unwrap();
+        }
+        let mut answers = String::new();
+        client.read_to_string(&mut answers).await.unwrap();
+        assert_eq!(answers.matches("HTTP/1.1 ").count(), 2, "{answers}");
+        let (page, refusal) = answers.split_once("HTTP/1.1 429").unwrap();
+        assert!(!page.to_lowercase().contains("connection: close"), "{page}");
+        assert!(refusal.to_lowercase().contains("connection: close"), "{refusal}");
+        assert!(refusal.ends_with("later"), "{refusal}");
+    }
 
     #[tokio::test]
     async fn what_is_asked_just_before_a_stop_is_still_answered() {
