@@ -39,7 +39,7 @@ impl Attack {
     pub(super) const MIXED: [Self; 4] = [Self::SlowLoris, Self::Silent, Self::Garbage, Self::Useless];
 
     /// All kinds.
-    pub(super) const ALL: [Self; 7] = [
+    pub(super) const ALL: &'static [Self] = &[
         Self::SlowLoris,
         Self::Silent,
         Self::Garbage,

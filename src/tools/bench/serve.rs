@@ -1,6 +1,8 @@
 //! The node's real front, over a forged chain and a prepared template: no daemon, no peers.
 
 use anyhow::{Context, Result};
+use axum::Router;
+use axum::routing::get;
 use bitcoin::hashes::Hash;
 use bitcoin::{BlockHash, CompactTarget, Txid, Wtxid};
 use bytes::Bytes;
@@ -27,7 +29,7 @@ use crate::runtime::metrics;
 use crate::runtime::sockets::{self, Port};
 use crate::runtime::tasks::Tasks;
 use crate::template::{Template, TemplateParts, TemplateTransaction};
-use crate::view::http::Http;
+use crate::view::http::{Budgets, Http, Readers};
 use crate::work::{self, Gate, Payout, WorkSet};
 
 /// Average number of hashes for the easiest share. Miners that ask for a hard one get one thirty times as hard
@@ -39,6 +41,9 @@ const BLOCK_ATTEMPTS: u64 = 1 << 40;
 
 /// Share version of the pool.
 const SHARE_VERSION: u64 = 35;
+
+/// Size of the page that readers may ask for, in bytes.
+const PAGE_BYTES: usize = 100_000;
 
 /// Queue capacity for solutions, as in the node.
 const SOLUTIONS_QUEUED_MAX: usize = 1024;
@@ -106,7 +111,7 @@ pub async fn run(served: Served, handle: PrometheusHandle) -> Result<()> {
     let front = Front {
         admission: server.admission().clone(),
         stratum: Some(server),
-        http: Http::new(Arc::new(polling).router(), stop()),
+        http: Http::new(Arc::new(polling).router().merge(page(exempts_loopback)), stop()),
         has_pages: false,
         tls: None,
         proxies: Vec::new(),
@@ -133,6 +138,13 @@ pub async fn run(served: Served, handle: PrometheusHandle) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// A page of the size of the largest that the node has, with the limits of readers.
+fn page(exempts_loopback: bool) -> Router {
+    let text = Bytes::from(vec![b'x'; PAGE_BYTES]);
+    let readers = Readers { budgets: Some(Budgets::new(exempts_loopback)), login: None };
+    readers.guard(Router::new().route("/", get(async move || text.clone())))
 }
 
 /// The node's defaults, except for tests on one machine: easy submissions, and all from one address.

@@ -38,7 +38,7 @@ pub(super) async fn measure(config: &Config, table: &mut Table) -> Result<()> {
         if !config.wants(measure) && !config.wants(Measure::Hostile) {
             continue;
         }
-        let load = Load { in_flight, extranonce2: Extranonce2::Kept, hostile: 0 };
+        let load = Load { in_flight, extranonce2: Extranonce2::Kept, attacks: &[] };
         let alone = Pair::measure(config, [&node, &bare], load, table).await?;
         accepted += alone.node.count;
         alone.add_rows(what, in_flight, table);
@@ -49,15 +49,10 @@ pub(super) async fn measure(config: &Config, table: &mut Table) -> Result<()> {
             fresh.add_rows(&format!("{what}, new extranonce2"), in_flight, table);
         }
         if config.wants(Measure::Hostile) {
-            let beset = Load { hostile: config.hostile, ..load };
+            let beset = Load { attacks: &Attack::MIXED, ..load };
             let beset = Pair::measure(config, [&node, &bare], beset, table).await?;
             accepted += beset.node.count;
-            let change = (beset.ratio() / alone.ratio() - 1.0) * 100.0;
-            table.add(
-                Row::new(format!("{what}, beside {} hostile", config.hostile), "/s", beset.node.per_second())
-                    .beside(beset.bare.per_second())
-                    .must(change >= -20.0, &format!("≥ {:.2}: {change:+.0} %", alone.ratio() * 0.8)),
-            );
+            beset.add_row_beside(format!("{what}, beside {} hostile", config.hostile), &alone, table);
         }
     }
     let solutions = node.ask("solutions").await?.max(1);
@@ -67,28 +62,22 @@ pub(super) async fn measure(config: &Config, table: &mut Table) -> Result<()> {
     Ok(())
 }
 
-/// Takes the measure of each attack alone: honest miners' submissions beside it, and without it.
+/// Takes the measure of each attack alone: the same load on both servers beside it, and without it.
 pub(super) async fn measure_attacks(config: &Config, table: &mut Table) -> Result<()> {
-    report("starting the server");
+    report("starting the servers");
     let served = Served { counts_loopback: true, ..config.served };
-    let node = Child::start(Kind::Node(served)).await?;
-    for attack in Attack::ALL {
-        let (mut alone, mut beset) = (Rate::default(), Rate::default());
-        let load = Load { in_flight: 1, extranonce2: Extranonce2::Kept, hostile: config.hostile };
+    let (node, bare) = (Child::start(Kind::Node(served)).await?, Child::start(Kind::Bare).await?);
+    for attacks in Attack::ALL.chunks(1) {
+        let load = Load { in_flight: 1, extranonce2: Extranonce2::Kept, attacks: &[] };
+        let beset = Load { attacks, ..load };
+        let (mut alone, mut beside) = (Pair::default(), Pair::default());
+        // In turn, so that a machine that changes its speed changes that of both.
         for round in 1..=config.rounds {
-            for (hostile, rate) in [(0, &mut alone), (config.hostile, &mut beset)] {
-                // Hostile clients of the phase before have used up what may connect in a second.
-                tokio::time::sleep(Duration::from_secs(1)).await;
-                let submitters = grind(config, load, join(config, &node).await?).await?;
-                let beside = if hostile > 0 { "beside" } else { "without" };
-                report(format_args!("{beside} {attack}, round {round}"));
-                let hostility = Hostility::start(node.address, hostile, &[attack]);
-                put_on(config, &node, submitters, 1, rate, table).await?;
-                drop(hostility);
-            }
+            alone.take_turn(config, [&node, &bare], load, round, table).await?;
+            beside.take_turn(config, [&node, &bare], beset, round, table).await?;
         }
-        let what = format!("one at a time, beside {} of {attack}", config.hostile);
-        table.add(Row::new(what, "/s", beset.per_second()).beside(alone.per_second()).at_least(0.8));
+        let what = format!("one at a time, beside {} of {}", config.hostile, attacks[0]);
+        beside.add_row_beside(what, &alone, table);
     }
     Ok(())
 }
@@ -135,8 +124,8 @@ impl Rate {
 struct Load {
     in_flight: usize,
     extranonce2: Extranonce2,
-    /// Number of hostile clients besides.
-    hostile: u32,
+    /// What hostile clients do besides; without any there are none.
+    attacks: &'static [Attack],
 }
 
 /// Results of the same load on both servers.
@@ -167,33 +156,63 @@ impl Pair {
         );
     }
 
-    async fn measure(config: &Config, [node, bare]: [&Child; 2], load: Load, table: &mut Table) -> Result<Self> {
-        let Load { in_flight, extranonce2, hostile } = load;
-        let fresh = if extranonce2 == Extranonce2::Fresh { ", each with a new extranonce2" } else { "" };
-        let mut bare_submitters = Vec::new();
-        for _ in 0..config.submitters {
-            let (reader, writer) = connect(bare.address).await?;
-            bare_submitters.push(Submitter::new(reader, writer, None));
-        }
+    /// Adds the row of this load beside hostile clients; `alone` is the same load without them.
+    fn add_row_beside(&self, what: String, alone: &Self, table: &mut Table) {
+        let change = (self.ratio() / alone.ratio() - 1.0) * 100.0;
+        table.add(
+            Row::new(what, "/s", self.node.per_second())
+                .beside(self.bare.per_second())
+                .must(change >= -20.0, &format!("≥ {:.2}: {change:+.0} %", alone.ratio() * 0.8)),
+        );
+    }
+
+    async fn measure(config: &Config, servers: [&Child; 2], load: Load, table: &mut Table) -> Result<Self> {
         let mut pair = Self::default();
         for round in 1..=config.rounds {
-            // Connected again, for a job takes a limited number of submissions.
-            let mut node_submitters = grind(config, load, join(config, node).await?).await?;
-            for (bare, node) in bare_submitters.iter_mut().zip(&node_submitters) {
-                bare.lines = node.lines.clone();
-            }
-            for (server, submitters, rate) in
-                [(bare, &mut bare_submitters, &mut pair.bare), (node, &mut node_submitters, &mut pair.node)]
-            {
-                let who = if server.is_node() { "node" } else { "bare" };
-                let beside = if hostile > 0 { " beside hostile clients" } else { "" };
-                report(format_args!("{in_flight} in flight{fresh}{beside}, round {round}, {who}"));
-                let hostility = Hostility::start(server.address, hostile, &Attack::MIXED);
-                *submitters = put_on(config, server, std::mem::take(submitters), in_flight, rate, table).await?;
-                drop(hostility);
-            }
+            pair.take_turn(config, servers, load, round, table).await?;
         }
         Ok(pair)
+    }
+
+    /// Puts the load on one server after the other.
+    async fn take_turn(
+        &mut self,
+        config: &Config,
+        [node, bare]: [&Child; 2],
+        load: Load,
+        round: u32,
+        table: &mut Table,
+    ) -> Result<()> {
+        let Load { in_flight, extranonce2, attacks } = load;
+        let fresh = if extranonce2 == Extranonce2::Fresh { ", each with a new extranonce2" } else { "" };
+        if !attacks.is_empty() {
+            // Hostile clients of the turn before have used up what may connect in a second.
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+        // Connected again, for a job takes a limited number of submissions.
+        let node_submitters = grind(config, load, join(config, node).await?).await?;
+        let mut bare_submitters = Vec::new();
+        for submitter in &node_submitters {
+            let (reader, writer) = connect(bare.address).await?;
+            bare_submitters.push(Submitter { lines: submitter.lines.clone(), ..Submitter::new(reader, writer, None) });
+        }
+        for (server, submitters, rate) in
+            [(bare, bare_submitters, &mut self.bare), (node, node_submitters, &mut self.node)]
+        {
+            let who = if server.is_node() { "node" } else { "bare" };
+            let beside = if let [attack] = attacks {
+                format!(" beside {attack}")
+            } else if attacks.is_empty() {
+                String::new()
+            } else {
+                " beside hostile clients".to_owned()
+            };
+            report(format_args!("{in_flight} in flight{fresh}{beside}, round {round}, {who}"));
+            let hostility = (!attacks.is_empty()).then(|| Hostility::start(server.address, config.hostile, attacks));
+            put_on(config, server, submitters, in_flight, rate, table).await?;
+            drop(hostility);
+        }
+        Ok(())
     }
 }
 
@@ -238,7 +257,7 @@ async fn put_on(
     in_flight: usize,
     rate: &mut Rate,
     table: &mut Table,
-) -> Result<Vec<Submitter>> {
+) -> Result<()> {
     let tally = Arc::new(Tally::default());
     let mut tasks = JoinSet::new();
     for submitter in submitters {
@@ -254,12 +273,11 @@ async fn put_on(
     rate.count += tally.accepted.load(Ordering::Relaxed) - count;
     rate.cpu += server.cpu()? - cpu;
     tally.over.store(true, Ordering::Relaxed);
-    let mut submitters = Vec::new();
     while let Some(submitter) = tasks.join_next().await {
-        submitters.extend(submitter.context("a submitter failed")?);
+        submitter.context("a submitter failed")?;
     }
     table.wrongs.append(&mut tally.wrongs.lock());
-    Ok(submitters)
+    Ok(())
 }
 
 #[derive(Debug)]
@@ -278,8 +296,8 @@ impl Submitter {
         Self { reader, writer, ear: LineReader::default(), lines: Lines::default(), grinder }
     }
 
-    /// Submits until the phase is over and everything answered; `None` if the connection was lost.
-    async fn run(mut self, in_flight: usize, tally: Arc<Tally>) -> Option<Self> {
+    /// Submits until the phase is over and everything answered, or the connection is lost.
+    async fn run(mut self, in_flight: usize, tally: Arc<Tally>) {
         let mut flying = 0;
         loop {
             if flying < in_flight && !tally.over.load(Ordering::Relaxed) {
@@ -295,12 +313,12 @@ impl Submitter {
                 }
                 if let Err(error) = written {
                     tally.wrongs.lock().push(format!("a submitter was cut off: {error}"));
-                    return None;
+                    return;
                 }
                 flying += count / self.lines.bytes_each();
             }
             if flying == 0 {
-                return Some(self);
+                return;
             }
             let (mut accepted, mut rejected) = (0, 0);
             let Self { reader, ear, .. } = &mut self;
@@ -316,7 +334,7 @@ impl Submitter {
             });
             if let Err(error) = heard.await {
                 tally.wrongs.lock().push(format!("a submitter was cut off: {error}"));
-                return None;
+                return;
             }
             flying -= accepted + rejected;
             tally.accepted.fetch_add(accepted as u64, Ordering::Relaxed);

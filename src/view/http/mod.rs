@@ -100,7 +100,7 @@ pub struct Readers {
 
 impl Readers {
     /// Puts the limits and the login before `router`.
-    fn guard<S: Clone + Send + Sync + 'static>(&self, mut router: Router<S>) -> Router<S> {
+    pub(crate) fn guard<S: Clone + Send + Sync + 'static>(&self, mut router: Router<S>) -> Router<S> {
         if self.login.is_some() {
             router = router.layer(middleware::from_fn_with_state(self.clone(), auth::ask));
         }
