@@ -91,7 +91,7 @@ impl Ports {
         let login = self.web_users.clone().map(|users| Login {
             checker: Checker(Arc::new(move |name, password, client| {
                 let users = users.clone();
-                Box::pin(async move { users.check(&name, &password, client).await })
+                Box::pin(async move { users.check(&[&name], &password, client).await })
             })),
             opens_metrics: self.web_open.contains(&OpenPage::Metrics),
             opens_health: self.web_open.contains(&OpenPage::Health),

@@ -97,13 +97,8 @@ impl Users {
         })))
     }
 
-    /// True if `name` is a user with this password, asked from `source`.
-    pub async fn check(&self, name: &str, password: &str, source: IpAddr) -> bool {
-        self.check_any(&[name], password, source).await == Verdict::Accepted
-    }
-
-    /// Checks the password of a user with several names: the first one that is in the file counts.
-    pub async fn check_any(&self, names: &[&str], password: &str, source: IpAddr) -> Verdict {
+    /// Checks the password of a user with these names, asked from `source`: the first one that is in the file counts.
+    pub async fn check(&self, names: &[&str], password: &str, source: IpAddr) -> Verdict {
         if names.iter().chain([&password]).any(|text| text.len() > CREDENTIAL_BYTES_MAX) {
             return Verdict::Refused;
         }

@@ -1,9 +1,11 @@
-//! Access to the worker ports: users with passwords, and networks.
+//! Access to the worker ports: users with passwords, and networks; and readers with passwords.
 
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
 use serde_json::json;
 use std::path::Path;
-use std::time::Duration;
-use test_support::{Bitcoind, NodeBuilder, StratumClient, free_port, wait_until};
+use std::time::{Duration, Instant};
+use test_support::{Bitcoind, NodeBuilder, Response, StratumClient, free_port, get_with, wait_until};
 
 use crate::{P2POOL, miner_name};
 
@@ -33,9 +35,8 @@ fn login(port: u16, user: &str, password: &str) -> (bool, u16) {
 
 /// Status of the answer to a call of `getwork`.
 fn getwork(port: u16, user: &str, password: &str) -> u16 {
-    use base64::Engine;
     use std::io::{Read, Write};
-    let credentials = base64::prelude::BASE64_STANDARD.encode(format!("{user}:{password}"));
+    let credentials = BASE64_STANDARD.encode(format!("{user}:{password}"));
     let body = json!({"id": 7, "method": "getwork", "params": []}).to_string();
     let length = body.len();
     let mut stream = std::net::TcpStream::connect(("127.0.0.1", port)).expect("the node listens");
@@ -45,6 +46,13 @@ fn getwork(port: u16, user: &str, password: &str) -> u16 {
     let mut answer = String::new();
     stream.read_to_string(&mut answer).expect("the node answers");
     answer.split(' ').nth(1).and_then(|status| status.parse().ok()).expect("a status line")
+}
+
+/// Answer to a reader of `path` who gives these credentials, if any.
+fn read(port: u16, path: &str, credentials: Option<&str>) -> Response {
+    let line = |credentials| format!("Authorization: Basic {}\r\n", BASE64_STANDARD.encode(credentials));
+    let answer = get_with(([127, 0, 0, 1], port).into(), path, &credentials.map(line).unwrap_or_default());
+    answer.unwrap_or_else(|error| panic!("GET {path}: {error}"))
 }
 
 #[test]
@@ -110,4 +118,68 @@ fn a_node_does_not_start_with_users_that_it_cannot_read() {
         assert!(text.contains(&format!("--worker-port: `{}` line 2: not NAME:HASH", users.display())), "{text}");
         assert!(!text.contains("hunter2") && !text.contains(&HASH[7..]), "{text}");
     }
+}
+
+#[test]
+fn readers_give_a_password_for_pages_and_json_and_miners_on_the_same_port_do_not() {
+    let daemon = Bitcoind::start();
+    let folder = tempfile::tempdir().expect("there is a temporary folder");
+    let users = folder.path().join("readers");
+    write(&users, &format!("alice:{HASH}\n"));
+    let args = ["--web-users", &users.to_string_lossy(), "--web-open", "metrics", "--debug"];
+    let node = NodeBuilder::new(P2POOL, &daemon).args(&args).start();
+    let port = node.worker_port();
+    for path in ["/", "/miners", "/api/v1/summary", "/api/v1/nothing", "/local_stats", "/web/log", "/health"] {
+        for credentials in [None, Some("alice:hunter3"), Some("bob:hunter2"), Some("alice:"), Some("hunter2")] {
+            let answer = read(port, path, credentials);
+            assert_eq!(answer.status, 401, "{path} {credentials:?}: {answer:?}");
+            assert!(answer.headers.contains("Www-Authenticate: Basic realm=\"P2Pool pages\""), "{path}: {answer:?}");
+        }
+        let status = read(port, path, Some("alice:hunter2")).status;
+        assert_eq!(status, if path.ends_with("nothing") { 404 } else { 200 }, "{path}");
+    }
+    // What was to stay open, and what shows nothing.
+    for path in ["/metrics", "/assets/app.js", "/favicon.ico"] {
+        assert_eq!(read(port, path, None).status, 200, "{path}");
+    }
+    assert_eq!(login(port, &miner_name(1), "x"), (true, 200));
+    let metrics = node.metrics();
+    assert!(metrics.contains("http_refused_total{reason=\"login\"} 35"), "{metrics}");
+
+    write(&users, &format!("bob:{HASH}\n"));
+    node.hang_up();
+    wait_until("the new reader is let in", PATIENCE, || read(port, "/", Some("bob:hunter2")).status == 200);
+    assert_eq!(read(port, "/", Some("alice:hunter2")).status, 401);
+    let log = node.log();
+    assert!(!log.contains("hunter") && !log.contains(&HASH[7..]), "{log}");
+}
+
+#[test]
+fn a_network_that_guesses_readers_passwords_waits_and_a_reader_who_gave_the_right_one_does_not() {
+    /// Documented in `docs/operators/security.md`.
+    const GUESSES: u32 = 20;
+    const WAIT: Duration = Duration::from_secs(5);
+    let daemon = Bitcoind::start();
+    let folder = tempfile::tempdir().expect("there is a temporary folder");
+    let users = folder.path().join("readers");
+    write(&users, &format!("alice:{HASH}\n"));
+    let node = NodeBuilder::new(P2POOL, &daemon).args(&["--web-users", &users.to_string_lossy()]).start();
+    let port = node.worker_port();
+    assert_eq!(read(port, "/", Some("alice:hunter2")).status, 200);
+    // A forgotten device or tab that repeats one wrong password is not a guesser.
+    let start = Instant::now();
+    (0..3 * GUESSES).for_each(|_| assert_eq!(read(port, "/", Some("alice:old")).status, 401));
+    for guess in 1..GUESSES {
+        assert_eq!(read(port, "/", Some(&format!("alice:guess {guess}"))).status, 401);
+    }
+    let guesser = std::thread::spawn(move || read(port, "/", Some("alice:one more")).status);
+    let mut answered = 0;
+    while !guesser.is_finished() {
+        assert_eq!(read(port, "/", Some("alice:hunter2")).status, 200);
+        assert_eq!(login(port, &miner_name(1), "x"), (true, 200));
+        answered += 1;
+    }
+    assert_eq!(guesser.join().expect("it is answered"), 401);
+    assert!(start.elapsed() >= WAIT, "{GUESSES} guesses and one more took {:?}", start.elapsed());
+    assert!(answered > 1, "nobody else was answered meanwhile");
 }

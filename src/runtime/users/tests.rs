@@ -25,6 +25,13 @@ fn elsewhere(number: u16) -> IpAddr {
     [10, high, low, 1].into()
 }
 
+impl Users {
+    /// True if `name` is a user with this password, asked from `source`.
+    async fn admits(&self, name: &str, password: &str, source: IpAddr) -> bool {
+        self.check(&[name], password, source).await == Verdict::Accepted
+    }
+}
+
 /// A file of users, with a comparison that counts instead of taking time: `right` is right.
 struct File {
     folder: TempDir,
@@ -85,7 +92,7 @@ async fn a_file_made_by_htpasswd_has_names_hashes_and_comments() {
         ("# miners", "", false),
         ("", "hunter2", false),
     ] {
-        assert_eq!(users.check(name, password, HOME).await, is_right, "{name} {password}");
+        assert_eq!(users.admits(name, password, HOME).await, is_right, "{name} {password}");
     }
 }
 
@@ -94,19 +101,19 @@ async fn a_line_for_everyone_holds_for_users_without_one_of_their_own() {
     let own = bcrypt::hash("own", 4).unwrap();
     let file = File::of(&format!("*:{FOREIGN}\nbob:{own}\n"));
     let users = Users::read(&file.path()).unwrap();
-    assert!(users.check("anyone", "hunter2", HOME).await);
-    assert!(users.check("", "hunter2", HOME).await);
-    assert!(!users.check("anyone", "own", HOME).await);
-    assert!(users.check("bob", "own", HOME).await);
-    assert!(!users.check("bob", "hunter2", HOME).await);
+    assert!(users.admits("anyone", "hunter2", HOME).await);
+    assert!(users.admits("", "hunter2", HOME).await);
+    assert!(!users.admits("anyone", "own", HOME).await);
+    assert!(users.admits("bob", "own", HOME).await);
+    assert!(!users.admits("bob", "hunter2", HOME).await);
     let names = ["bob.rig", "bob"];
-    assert_eq!(users.check_any(&names, "own", HOME).await, Verdict::Accepted);
-    assert_eq!(users.check_any(&names, "hunter2", HOME).await, Verdict::Refused);
+    assert_eq!(users.check(&names, "own", HOME).await, Verdict::Accepted);
+    assert_eq!(users.check(&names, "hunter2", HOME).await, Verdict::Refused);
 }
 
 #[test]
 fn what_is_wrong_with_a_file_is_named_by_its_line_and_never_quoted() {
-    for (text, told) in [
+    for (text, problem) in [
         ("hunter2", "line 1: not NAME:HASH"),
         ("\n:hunter2", "line 2: not NAME:HASH"),
         ("bob:hunter2", "line 1: not a bcrypt hash"),
@@ -121,7 +128,7 @@ fn what_is_wrong_with_a_file_is_named_by_its_line_and_never_quoted() {
     ] {
         let file = File::of(text);
         let error = Users::read(&file.path()).unwrap_err().to_string();
-        assert!(error.contains(told) && error.contains(&*file.path().to_string_lossy()), "{text}: {error}");
+        assert!(error.contains(problem) && error.contains(&*file.path().to_string_lossy()), "{text}: {error}");
         assert!(!error.contains("hunter2") && !error.contains("abcdef") && !error.contains(&**HASH), "{error}");
     }
     let error = Users::read(Path::new("/no/such")).unwrap_err().to_string();
@@ -137,7 +144,7 @@ async fn five_thousand_devices_with_one_password_cost_one_check() {
     for round in 0..2 {
         let logins = (0..5000).map(|_| {
             let users = users.clone();
-            tokio::spawn(async move { users.check("farm", "right", HOME).await })
+            tokio::spawn(async move { users.admits("farm", "right", HOME).await })
         });
         for login in logins.collect::<Vec<_>>() {
             assert!(login.await.unwrap(), "round {round}");
@@ -147,7 +154,7 @@ async fn five_thousand_devices_with_one_password_cost_one_check() {
     // With one password for everyone, each mines for an address of its own.
     let logins = (0..5000).map(|device| {
         let users = users.clone();
-        tokio::spawn(async move { users.check(&format!("address{device}"), "right", HOME).await })
+        tokio::spawn(async move { users.admits(&format!("address{device}"), "right", HOME).await })
     });
     for login in logins.collect::<Vec<_>>() {
         assert!(login.await.unwrap());
@@ -160,9 +167,9 @@ async fn a_device_with_an_old_password_is_refused_again_and_again_for_one_check(
     let file = File::of(&line("farm"));
     let users = file.users();
     for _ in 0..1000 {
-        assert!(!users.check("farm", "old", HOME).await);
+        assert!(!users.admits("farm", "old", HOME).await);
     }
-    assert!(users.check("farm", "right", HOME).await, "its neighbour is not hurt");
+    assert!(users.admits("farm", "right", HOME).await, "its neighbour is not hurt");
     assert_eq!(file.checks(), 2);
 }
 
@@ -179,17 +186,17 @@ async fn a_network_that_guesses_has_to_wait_and_no_other() {
     for guess in 0..GUESSES {
         // Names that do not exist cost as much as those that do.
         let name = if guess % 2 == 0 { "bob" } else { "nobody" };
-        assert!(!users.check(name, &format!("guess {guess}"), HOME).await);
+        assert!(!users.admits(name, &format!("guess {guess}"), HOME).await);
     }
     assert!(users.0.line.guesses_left(HOME) <= earned(started));
     // It waits for seconds: far longer than the check of another network.
-    let mut guesser = pin!(users.check("bob", "one more", HOME));
+    let mut guesser = pin!(users.admits("bob", "one more", HOME));
     assert!((&mut guesser).now_or_never().is_none());
-    assert!(users.check("bob", "right", elsewhere(1)).await);
+    assert!(users.admits("bob", "right", elsewhere(1)).await);
     assert!((&mut guesser).now_or_never().is_none());
     assert!((users.0.line.guesses_left(elsewhere(1)) - f64::from(GUESSES)).abs() < f64::EPSILON);
     // What was right before is right at once, wherever it comes from.
-    assert_eq!(users.check("bob", "right", HOME).now_or_never(), Some(true));
+    assert_eq!(users.admits("bob", "right", HOME).now_or_never(), Some(true));
     assert_eq!(file.checks(), usize::try_from(GUESSES).unwrap() + 1);
 }
 
@@ -234,17 +241,17 @@ async fn strangers_keep_no_network_waiting_that_gave_a_right_password() {
     let (release, released) = mpsc::channel();
     let slow = Arc::<Slow>::default();
     let users = slow.users(&file, released, CHECK_TIMEOUT);
-    assert!(users.check("bob", "right", HOME).await);
+    assert!(users.admits("bob", "right", HOME).await);
     let strangers: Vec<_> = (0..50)
         .map(|number| {
             let users = users.clone();
-            tokio::spawn(async move { users.check("bob", &format!("slow {number}"), elsewhere(number)).await })
+            tokio::spawn(async move { users.admits("bob", &format!("slow {number}"), elsewhere(number)).await })
         })
         .collect();
     let waited = slow.clone();
     spawn_blocking(move || waited.wait_for_one()).await.unwrap();
     // A stranger's check runs, and 49 more wait.
-    assert!(users.check("carol", "right", HOME).await);
+    assert!(users.admits("carol", "right", HOME).await);
     for _ in &strangers {
         release.send(()).unwrap();
     }
@@ -264,7 +271,7 @@ async fn a_guesser_that_hangs_up_has_spent_its_guess() {
     for guess in 0..GUESSES {
         let guesser = tokio::spawn({
             let users = users.clone();
-            async move { users.check("bob", &format!("slow {guess}"), HOME).await }
+            async move { users.admits("bob", &format!("slow {guess}"), HOME).await }
         });
         let waited = slow.clone();
         spawn_blocking(move || waited.wait_for_one()).await.unwrap();
@@ -287,35 +294,35 @@ async fn a_password_that_waits_too_long_is_neither_accepted_nor_refused() {
     let (release, released) = mpsc::channel();
     let slow = Arc::<Slow>::default();
     let users = slow.users(&file, released, Duration::from_millis(100));
-    assert_eq!(users.check_any(&["bob"], "slow", elsewhere(1)).await, Verdict::Busy);
-    assert_eq!(users.check_any(&["bob"], "right", HOME).await, Verdict::Busy);
+    assert_eq!(users.check(&["bob"], "slow", elsewhere(1)).await, Verdict::Busy);
+    assert_eq!(users.check(&["bob"], "right", HOME).await, Verdict::Busy);
     // The check itself goes on, and then it is the next one's turn.
     release.send(()).unwrap();
-    let accepted = async { while users.check_any(&["bob"], "right", HOME).await != Verdict::Accepted {} };
+    let accepted = async { while users.check(&["bob"], "right", HOME).await != Verdict::Accepted {} };
     timeout(Duration::from_secs(20), accepted).await.unwrap();
-    assert_eq!(users.check_any(&["bob"], "slow", elsewhere(1)).await, Verdict::Refused, "its answer is remembered");
+    assert_eq!(users.check(&["bob"], "slow", elsewhere(1)).await, Verdict::Refused, "its answer is remembered");
 }
 
 #[tokio::test]
 async fn a_changed_file_holds_at_once_and_a_broken_one_leaves_the_users_as_they_were() {
     let file = File::of(&(line("bob") + &line("carol")));
     let users = file.users();
-    assert!(users.check("bob", "right", HOME).await && users.check("carol", "right", HOME).await);
+    assert!(users.admits("bob", "right", HOME).await && users.admits("carol", "right", HOME).await);
     file.write(&(line("bob") + &line("dave")));
     users.refresh(false);
-    assert!(!users.check("carol", "right", HOME).await, "what was remembered of her does not count any more");
-    assert!(users.check("bob", "right", HOME).await && users.check("dave", "right", HOME).await);
+    assert!(!users.admits("carol", "right", HOME).await, "what was remembered of her does not count any more");
+    assert!(users.admits("bob", "right", HOME).await && users.admits("dave", "right", HOME).await);
 
     file.write("bob:oops\n");
     users.refresh(false);
-    assert!(users.check("dave", "right", HOME).await);
+    assert!(users.admits("dave", "right", HOME).await);
     std::fs::remove_file(file.path()).unwrap();
     users.refresh(false);
-    assert!(users.check("dave", "right", HOME).await);
+    assert!(users.admits("dave", "right", HOME).await);
 
     file.write(&line("erin"));
     users.refresh(false);
-    assert!(users.check("erin", "right", HOME).await && !users.check("dave", "right", HOME).await);
+    assert!(users.admits("erin", "right", HOME).await && !users.admits("dave", "right", HOME).await);
     // On request, the file is read although it looks the same.
     let before = users.0.table.read().clone();
     users.refresh(false);
@@ -329,6 +336,6 @@ async fn an_overlong_password_costs_no_check() {
     let file = File::of(&line("bob"));
     let users = file.users();
     let long = "x".repeat(CREDENTIAL_BYTES_MAX + 1);
-    assert!(!users.check("bob", &long, HOME).await && !users.check(&long, "right", HOME).await);
+    assert!(!users.admits("bob", &long, HOME).await && !users.admits(&long, "right", HOME).await);
     assert_eq!(file.checks(), 0);
 }

@@ -20,6 +20,7 @@ use crate::blocks::Reports;
 use crate::blocks::submit::Resubmitter;
 use crate::runtime::data_dir::DataDir;
 use crate::runtime::log::Tail;
+use crate::runtime::users::Verdict;
 use crate::view::http::api::{Ban, Bans, Blocks, Payouts, Peers, Summary};
 use crate::view::http::{self, Budgets, Checker, Http, Login, Readers};
 
@@ -260,7 +261,7 @@ async fn only_its_user_may_open_it_and_one_left_behind_is_replaced() {
 async fn the_nodes_own_user_reads_without_password_and_budget() {
     let folder = tempfile::tempdir().unwrap();
     let mut sources = sources(folder.path());
-    let nobody = Checker(Arc::new(|_, _, _| Box::pin(async { false })));
+    let nobody = Checker(Arc::new(|_, _, _| Box::pin(async { Verdict::Refused })));
     let login = Login { checker: nobody, opens_metrics: false, opens_health: false };
     sources.public.readers = Readers { budgets: Some(Budgets::new(false)), login: Some(login) };
     let public = Http::new(http::pages(sources.public.clone()), CancellationToken::new());

@@ -46,9 +46,6 @@ const REQUEST: f64 = 20e-6;
 /// Price of looking up a share, in seconds: look-ups are made one at a time, with a pause of this length.
 const SHARE_LOOKUP: f64 = 0.01;
 
-/// Price of a wrong password, in seconds: a network has twenty attempts at once, then one in 2.5 s.
-pub(super) const WRONG_PASSWORD: f64 = 0.25;
-
 /// Maximum number of networks with a budget of their own; beyond, only the total limits further ones.
 const NETWORKS_MAX: usize = 16 * 1024;
 
@@ -73,7 +70,7 @@ impl Budgets {
     }
 
     /// Takes `cost` seconds of processor time off the budget of a client's network.
-    pub(super) fn charge(&self, client: Client, cost: f64) {
+    fn charge(&self, client: Client, cost: f64) {
         if self.limits(client) {
             self.accounts.lock().charge(client.network(), cost, Instant::now());
         }

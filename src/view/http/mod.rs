@@ -101,8 +101,8 @@ pub struct Readers {
 impl Readers {
     /// Puts the limits and the login before `router`.
     pub(crate) fn guard<S: Clone + Send + Sync + 'static>(&self, mut router: Router<S>) -> Router<S> {
-        if self.login.is_some() {
-            router = router.layer(middleware::from_fn_with_state(self.clone(), auth::ask));
+        if let Some(login) = &self.login {
+            router = router.layer(middleware::from_fn_with_state(login.clone(), auth::ask));
         }
         if let Some(budgets) = &self.budgets {
             router = router.layer(middleware::from_fn_with_state(budgets.clone(), budgets::limit));

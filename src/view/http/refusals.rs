@@ -18,7 +18,7 @@ pub(super) enum Refused {
     CrossSite,
     /// Another client needed the slot.
     Evicted,
-    /// Name or password was missing or wrong.
+    /// Name or password was missing or wrong, or could not be checked in time.
     Login,
     /// The first request did not come, or an answer was not taken.
     Slow,

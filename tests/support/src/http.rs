@@ -22,9 +22,14 @@ pub fn get(address: SocketAddr, path: &str) -> std::io::Result<Response> {
 
 /// GETs a path with an `Accept` header.
 pub(crate) fn get_as(address: SocketAddr, path: &str, accept: &str) -> std::io::Result<Response> {
+    get_with(address, path, &format!("Accept: {accept}\r\n"))
+}
+
+/// GETs a path with these header lines, each with its end.
+pub fn get_with(address: SocketAddr, path: &str, lines: &str) -> std::io::Result<Response> {
     let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(5))?;
     stream.set_read_timeout(Some(Duration::from_secs(10)))?;
-    write!(stream, "GET {path} HTTP/1.1\r\nHost: {address}\r\nAccept: {accept}\r\nConnection: close\r\n\r\n")?;
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n{lines}\r\n")?;
     let mut raw = Vec::new();
     stream.read_to_end(&mut raw)?;
     let text = String::from_utf8_lossy(&raw).into_owned();

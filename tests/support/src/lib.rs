@@ -20,7 +20,7 @@ mod stratum_client;
 pub use bitcoind::{Bitcoind, mine_blocks};
 pub use browser::Browser;
 pub use coins::{Spender, payout_address};
-pub use http::{Response, get};
+pub use http::{Response, get, get_with};
 pub use hung_disk::{HungDisk, SmallDisk};
 pub use internet::Internet;
 pub use namespace::Namespace;
