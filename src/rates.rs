@@ -61,7 +61,7 @@ pub struct Rates {
 }
 
 /// Rates and counts of one worker or payee.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct WorkerRates {
     /// Hashes per second over the last ten minutes, late ones included.
     pub hash_rate: f64,

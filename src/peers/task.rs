@@ -411,7 +411,7 @@ impl Driver {
                     PeerEvent::Connected(hello) => debug!(
                         peer = peer.0,
                         version = hello.version,
-                        software = %hello.sub_version.escape_debug(),
+                        software = %stratum::printable::escaped(&hello.sub_version),
                         "peer connected"
                     ),
                     PeerEvent::Shares(shares) | PeerEvent::Replied { shares: Ok(shares), .. } => {
@@ -761,7 +761,7 @@ impl Driver {
             match status.peers.first() {
                 Some(first) => info!(
                     address = %first.address,
-                    software = %first.sub_version.escape_debug(),
+                    software = %stratum::printable::escaped(&first.sub_version),
                     "connected to the pool"
                 ),
                 None => warn!("no peer is left: looking for others"),

@@ -78,7 +78,9 @@ fn names_user_agents_and_methods_reach_log_terminal_and_json_without_markup_and_
         }
     }
     check_harmless("/metrics", &pool.node.metrics());
-    check_harmless("text", &pool.node.get_text(&format!("/address/{}", wpkh(2))).body);
+    let text = pool.node.get_text(&format!("/address/{}", wpkh(2))).body;
+    check_harmless("text", &text);
+    assert!(text.contains(&stored), "the same name as in JSON: {text}");
     drop(stranger);
     let (method, name) = (r"method `x\n2026-01-01T00:00:00Z ERROR forged…` not found", r"\u{3c}img src=x");
     pool.node.wait_for_log(method, SOON);

@@ -25,6 +25,7 @@ use sharechain::coin::Network;
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
+use stratum::printable::escaped;
 use stratum::server::metrics::Meters;
 use stratum::v1::session::JobTooBig;
 use tokio::sync::watch;
@@ -162,12 +163,12 @@ async fn address_text(State(sources): State<Sources>, Path(address): Path<String
         .workers
         .iter()
         .filter(|(name, done)| is_theirs(name) && done.hash_rate > 0.0)
-        .map(|(name, done)| format!("{}  {:.0} H/s\n", name.escape_debug(), done.hash_rate))
+        .map(|(name, done)| format!("{}  {:.0} H/s\n", escaped(name), done.hash_rate))
         .collect();
     let warnings: Vec<String> = (sources.small_devices.0)()
         .into_iter()
         .filter(|too_big| is_theirs(&too_big.worker))
-        .map(|too_big| format!("warning: {}: {too_big}\n", too_big.worker.escape_debug()))
+        .map(|too_big| format!("warning: {}: {too_big}\n", escaped(&too_big.worker)))
         .collect();
     if workers.is_empty() && warnings.is_empty() {
         let text = "no worker of this address was active in the last ten minutes\n";
@@ -199,4 +200,37 @@ async fn health(State(sources): State<Sources>) -> Response {
         "p2p_connected": health.p2p_connected,
     });
     (status, axum::Json(body)).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rates::WorkerRates;
+    use crate::view::http::testing::{ask, sources};
+
+    #[tokio::test]
+    async fn the_text_of_an_address_shows_names_as_they_are_stored_and_commands_no_terminal() {
+        let folder = tempfile::tempdir().unwrap();
+        let name = r"payee.host\rig\u{27}";
+        let workers =
+            [name, "payee.\u{1b}[2J"].map(|name| (name.into(), WorkerRates { hash_rate: 5.0, ..Default::default() }));
+        let rates = Rates { workers: workers.into(), ..Rates::default() };
+        let too_big = JobTooBig {
+            worker: name.into(),
+            device: "NerdMiner",
+            user_agent: "NerdMinerV2".to_owned(),
+            coinbase_bytes: 900,
+            coinbase_bytes_max: 250,
+        };
+        let sources = Sources {
+            rates: watch::channel(Arc::new(rates)).1,
+            small_devices: SmallDevices(Arc::new(move || vec![too_big.clone()])),
+            ..sources(folder.path())
+        };
+        let http = Http::new(pages(sources), CancellationToken::new());
+        let answer = ask(&http, [192, 0, 2, 1], "GET /address/payee", "Accept: text/plain\r\n").await;
+        assert!(answer.contains("\r\n\r\nwarning: payee.host\\rig\\u{27}: P2Pool's coinbase"), "{answer}");
+        assert!(answer.contains("\npayee.host\\rig\\u{27}  5 H/s\n"), "{answer}");
+        assert!(answer.contains("\npayee.\\u{1b}[2J  5 H/s\n"), "{answer}");
+    }
 }
