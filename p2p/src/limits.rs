@@ -113,7 +113,7 @@ pub(crate) enum Cause {
     Network,
 }
 
-/// One bucket for each kind.
+/// One bucket for each kind. `stratum` has buckets of one kind, which this library may not import.
 #[derive(Debug)]
 struct Buckets {
     /// Amounts above what was refilled: 0 is a full bucket, the burst an empty one, and more an overdrawn one.

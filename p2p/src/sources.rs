@@ -17,7 +17,7 @@ const SITE_FACTOR: f64 = 4.0;
 /// come through Tor or a tunnel, and in a local network all nodes of a farm.
 const NEAR_FACTOR: f64 = 8.0;
 
-/// A network that one peer may have to itself.
+/// A network that one peer may have to itself: as `Source` of `stratum`, which this library may not import.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum SourceNetwork {
     /// This machine.

@@ -8,13 +8,15 @@
 
 use parking_lot::Mutex;
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
+use stratum::mining::source::Source;
+use stratum::mining::token_buckets::{Allowance, Bucket};
 use tokio::sync::{OnceCell, Semaphore};
 use tokio::task::spawn_blocking;
-use tokio::time::{Instant, sleep};
+use tokio::time::sleep;
 
 use super::table::{Claim, Digest, Table};
 
@@ -23,6 +25,9 @@ pub(super) const GUESSES: u32 = 20;
 
 /// Time after which a network may guess once more.
 pub(super) const GUESS_INTERVAL: Duration = Duration::from_secs(5);
+
+/// Allowance of wrong passwords of a network.
+const GUESSING: Allowance = Allowance { burst: GUESSES as f64, per_second: 1.0 / GUESS_INTERVAL.as_secs_f64() };
 
 /// Maximum number of checks that wait. One network has at most half of them, enough for a farm of thousands.
 const PLACES_MAX: usize = 32 * 1024;
@@ -59,77 +64,44 @@ pub(super) struct Line {
 #[derive(Debug, Default)]
 struct State {
     places: usize,
-    networks: HashMap<IpAddr, Entry>,
+    networks: HashMap<Source, Entry>,
     swept: Option<Instant>,
 }
 
 /// What waits from a network.
 #[derive(Debug)]
 struct Entry {
-    network: Arc<Network>,
+    standing: Arc<Standing>,
     places: usize,
     /// Checks in the line, each shared by those that wait for it.
     checks: HashMap<Digest, Arc<OnceCell<bool>>>,
 }
 
-/// State of a network.
+/// Standing of a network.
 #[derive(Debug)]
-struct Network {
+struct Standing {
     /// One permit: the turn to have a check made.
     turn: Arc<Semaphore>,
-    guesses: Mutex<Guesses>,
+    /// Budget of wrong passwords.
+    guesses: Mutex<Bucket>,
     /// Set once a password was right.
     is_known: AtomicBool,
 }
 
-impl Network {
+impl Standing {
     fn new() -> Self {
-        let guesses = Guesses { left: f64::from(GUESSES), at: Instant::now() };
-        Self { turn: Arc::new(Semaphore::new(1)), guesses: Mutex::new(guesses), is_known: AtomicBool::new(false) }
+        Self { turn: Arc::new(Semaphore::new(1)), guesses: Mutex::default(), is_known: AtomicBool::new(false) }
     }
 
     /// Waits until the network may guess. The caller has its turn.
     async fn may_guess(&self) {
         loop {
-            let wait = self.guesses.lock().wait(Instant::now());
+            let wait = self.guesses.lock().wait(1.0, GUESSING, Instant::now());
             if wait.is_zero() {
                 return;
             }
             sleep(wait).await;
         }
-    }
-}
-
-/// Budget of wrong passwords.
-#[derive(Debug)]
-struct Guesses {
-    left: f64,
-    at: Instant,
-}
-
-impl Guesses {
-    fn refill(&mut self, now: Instant) {
-        let earned = now.saturating_duration_since(self.at).as_secs_f64() / GUESS_INTERVAL.as_secs_f64();
-        self.left = (self.left + earned).min(f64::from(GUESSES));
-        self.at = now;
-    }
-
-    /// Time until there is a whole guess.
-    fn wait(&mut self, now: Instant) -> Duration {
-        self.refill(now);
-        // A little longer than a rounded-down sleep, so that one sleep is enough.
-        let missing = (1.0 - self.left).max(0.0);
-        if missing > 0.0 { GUESS_INTERVAL.mul_f64(missing) + Duration::from_millis(1) } else { Duration::ZERO }
-    }
-
-    fn spend(&mut self, now: Instant) {
-        self.refill(now);
-        self.left -= 1.0;
-    }
-
-    fn is_full(&mut self, now: Instant) -> bool {
-        self.refill(now);
-        self.left >= f64::from(GUESSES)
     }
 }
 
@@ -142,36 +114,37 @@ impl Line {
     #[cfg(test)]
     pub(super) fn guesses_left(&self, source: IpAddr) -> f64 {
         let state = self.state.lock();
-        state.networks.get(&network_of(source)).map_or(f64::from(GUESSES), |entry| entry.network.guesses.lock().left)
+        let guesses = state.networks.get(&Source::site(source)).map(|entry| *entry.standing.guesses.lock());
+        guesses.unwrap_or_default().left(GUESSING, Instant::now())
     }
 
     /// Has `claim` checked, when it is its turn; `None` if too many wait already.
     pub(super) async fn check(&self, table: Arc<Table>, claim: Claim, source: IpAddr) -> Option<bool> {
-        let place = self.enter(network_of(source), claim.digest)?;
+        let place = self.enter(Source::site(source), claim.digest)?;
         // If the one that makes the check goes away, another one that waits for it makes it.
-        Some(*place.check.get_or_init(|| make(self.slots, place.network.clone(), table, claim)).await)
+        Some(*place.check.get_or_init(|| make(self.slots, place.standing.clone(), table, claim)).await)
     }
 
     /// Takes a place in the line, if there is one for `network`.
-    fn enter(&self, address: IpAddr, digest: Digest) -> Option<Place<'_>> {
+    fn enter(&self, network: Source, digest: Digest) -> Option<Place<'_>> {
         let mut state = self.state.lock();
-        if !state.networks.contains_key(&address) {
+        if !state.networks.contains_key(&network) {
             state.make_room(Instant::now());
             if state.networks.len() >= NETWORKS_MAX {
                 return None;
             }
         }
         let free = PLACES_MAX - state.places;
-        let new = || Entry { network: Arc::new(Network::new()), places: 0, checks: HashMap::new() };
-        let entry = state.networks.entry(address).or_insert_with(new);
+        let new = || Entry { standing: Arc::new(Standing::new()), places: 0, checks: HashMap::new() };
+        let entry = state.networks.entry(network).or_insert_with(new);
         if entry.places >= free {
             return None;
         }
         entry.places += 1;
         let check = entry.checks.entry(digest).or_default().clone();
-        let network = entry.network.clone();
+        let standing = entry.standing.clone();
         state.places += 1;
-        Some(Place { line: self, address, digest, check, network })
+        Some(Place { line: self, network, digest, check, standing })
     }
 }
 
@@ -184,8 +157,8 @@ impl State {
         }
         self.swept = Some(now);
         self.networks.retain(|_, entry| {
-            let Network { guesses, is_known, .. } = &*entry.network;
-            entry.is_busy() || is_known.load(Ordering::Relaxed) || !guesses.lock().is_full(now)
+            let Standing { guesses, is_known, .. } = &*entry.standing;
+            entry.is_busy() || is_known.load(Ordering::Relaxed) || !guesses.lock().is_full(GUESSING, now)
         });
         if self.networks.len() >= NETWORKS_MAX {
             self.networks.retain(|_, entry| entry.is_busy());
@@ -196,24 +169,24 @@ impl State {
 impl Entry {
     /// True if a check waits, or runs although nothing waits for it any more.
     fn is_busy(&self) -> bool {
-        self.places > 0 || Arc::strong_count(&self.network) > 1
+        self.places > 0 || Arc::strong_count(&self.standing) > 1
     }
 }
 
 /// Place in the line; dropping it frees it.
 struct Place<'a> {
     line: &'a Line,
-    address: IpAddr,
+    network: Source,
     digest: Digest,
     check: Arc<OnceCell<bool>>,
-    network: Arc<Network>,
+    standing: Arc<Standing>,
 }
 
 impl Drop for Place<'_> {
     fn drop(&mut self) {
         let mut state = self.line.state.lock();
         state.places -= 1;
-        let Some(entry) = state.networks.get_mut(&self.address) else { return };
+        let Some(entry) = state.networks.get_mut(&self.network) else { return };
         entry.places -= 1;
         // The map's and this one: nothing else waits for this check. Copies are made under the lock alone.
         if Arc::strong_count(&self.check) <= 2 {
@@ -223,10 +196,10 @@ impl Drop for Place<'_> {
 }
 
 /// Makes a check when it is the turn of its network and there is a slot.
-async fn make(slots: &'static Slots, network: Arc<Network>, table: Arc<Table>, claim: Claim) -> bool {
-    let turn = network.turn.clone().acquire_owned().await.expect("turns are never closed");
-    network.may_guess().await;
-    let slot = if network.is_known.load(Ordering::Relaxed) { &slots.known } else { &slots.strangers };
+async fn make(slots: &'static Slots, standing: Arc<Standing>, table: Arc<Table>, claim: Claim) -> bool {
+    let turn = standing.turn.clone().acquire_owned().await.expect("turns are never closed");
+    standing.may_guess().await;
+    let slot = if standing.is_known.load(Ordering::Relaxed) { &slots.known } else { &slots.strangers };
     let slot = slot.acquire().await.expect("slots are never closed");
     // The same may have been asked from elsewhere, or by a connection that is gone.
     if let Some(is_right) = table.answer(&claim) {
@@ -236,9 +209,9 @@ async fn make(slots: &'static Slots, network: Arc<Network>, table: Arc<Table>, c
     let checking = spawn_blocking(move || {
         let is_right = table.check(&claim);
         if is_right {
-            network.is_known.store(true, Ordering::Relaxed);
+            standing.is_known.store(true, Ordering::Relaxed);
         } else {
-            network.guesses.lock().spend(Instant::now());
+            standing.guesses.lock().spend(1.0, GUESSING, Instant::now());
         }
         drop((turn, slot));
         is_right
@@ -247,27 +220,13 @@ async fn make(slots: &'static Slots, network: Arc<Network>, table: Arc<Table>, c
     checking.await.unwrap_or(false)
 }
 
-/// The network that contains `address`: a /24, or what one customer of a provider may have, a /48.
-fn network_of(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V4(address) => {
-            let [a, b, c, _] = address.octets();
-            Ipv4Addr::new(a, b, c, 0).into()
-        }
-        IpAddr::V6(address) => {
-            let [a, b, c, ..] = address.segments();
-            Ipv6Addr::new(a, b, c, 0, 0, 0, 0, 0).into()
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn address(number: usize) -> IpAddr {
+    fn network(number: usize) -> Source {
         let [.., a, b, c] = number.to_be_bytes();
-        [a, b, c, 0].into()
+        Source::site([a + 1, b, c, 0].into())
     }
 
     #[test]
@@ -277,7 +236,7 @@ mod tests {
             let places = (0..count).map_while(|index| {
                 let mut digest = [0; 32];
                 digest[..8].copy_from_slice(&index.to_le_bytes());
-                line.enter(address(number), digest)
+                line.enter(network(number), digest)
             });
             places.collect::<Vec<_>>()
         };
@@ -293,46 +252,19 @@ mod tests {
     }
 
     #[test]
-    fn a_network_that_has_spent_its_guesses_earns_one_in_each_interval() {
-        let start = Instant::now();
-        let mut guesses = Guesses { left: f64::from(GUESSES), at: start };
-        for _ in 0..GUESSES {
-            assert!(guesses.wait(start).is_zero());
-            guesses.spend(start);
-        }
-        for number in 0..3 {
-            let now = start + number * (GUESS_INTERVAL + Duration::from_millis(1));
-            let wait = guesses.wait(now);
-            assert!(wait >= GUESS_INTERVAL - Duration::from_millis(5), "{number}: {wait:?}");
-            assert!(guesses.wait(now + wait).is_zero(), "one wait is enough");
-            guesses.spend(now + wait);
-        }
-        let later = start + 2 * GUESSES * GUESS_INTERVAL;
-        assert!(guesses.is_full(later) && guesses.left <= f64::from(GUESSES));
-    }
-
-    #[test]
     fn networks_that_owe_nothing_are_forgotten_first_and_memory_is_bounded() {
         let line = Line::new(&SLOTS);
-        let in_debt = line.enter(address(0), [0; 32]).unwrap();
-        (0..GUESSES).for_each(|_| in_debt.network.guesses.lock().spend(Instant::now()));
+        let in_debt = line.enter(network(0), [0; 32]).unwrap();
+        (0..GUESSES).for_each(|_| in_debt.standing.guesses.lock().spend(1.0, GUESSING, Instant::now()));
         drop(in_debt);
         for number in 1..NETWORKS_MAX {
-            assert!(line.enter(address(number), [0; 32]).is_some());
+            assert!(line.enter(network(number), [0; 32]).is_some());
         }
-        let held = line.enter(address(1), [0; 32]);
+        let held = line.enter(network(1), [0; 32]);
         assert_eq!(line.state.lock().networks.len(), NETWORKS_MAX);
-        assert!(line.enter(address(NETWORKS_MAX), [0; 32]).is_some());
-        let left = |number| line.state.lock().networks.contains_key(&address(number));
+        assert!(line.enter(network(NETWORKS_MAX), [0; 32]).is_some());
+        let left = |number| line.state.lock().networks.contains_key(&network(number));
         assert!(left(0) && left(1) && !left(2));
         drop(held);
-    }
-
-    #[test]
-    fn addresses_of_one_customer_are_one_network() {
-        let network = |text: &str| network_of(text.parse().unwrap()).to_string();
-        assert_eq!(network("192.0.2.7"), "192.0.2.0");
-        assert_eq!(network("::ffff:192.0.2.7"), "192.0.2.0");
-        assert_eq!(network("2001:db8:1:2::7"), "2001:db8:1::");
     }
 }

@@ -8,28 +8,22 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use parking_lot::Mutex;
 use rustix::time::{ClockId, clock_gettime};
-use std::collections::HashMap;
-use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
+use stratum::mining::source::Source;
+use stratum::mining::token_buckets::{Allowance, Bucket, TokenBuckets};
 
 use super::Client;
 use super::api::Problem;
 use super::refusals::Refused;
 
-/// Processor time per second for the readers of one network.
-const NETWORK_RATE: f64 = 0.1;
+/// Processor time of the readers of one network, in seconds.
+const NETWORK: Allowance = Allowance { burst: 5.0, per_second: 0.1 };
 
-/// Processor time that the readers of one network may take at once, in seconds.
-const NETWORK_BURST: f64 = 5.0;
-
-/// Processor time per second for all readers.
-const TOTAL_RATE: f64 = 0.5;
-
-/// Processor time that all readers may take at once, in seconds.
-const TOTAL_BURST: f64 = 10.0;
+/// Processor time of all readers, in seconds.
+const TOTAL: Allowance = Allowance { burst: 10.0, per_second: 0.5 };
 
 /// Part of the total that is kept for networks that have their budget almost whole.
 const KEPT_FOR_LIGHT: f64 = 0.5;
@@ -46,17 +40,11 @@ const REQUEST: f64 = 20e-6;
 /// Price of looking up a share, in seconds: look-ups are made one at a time, with a pause of this length.
 const SHARE_LOOKUP: f64 = 0.01;
 
-/// Maximum number of networks with a budget of their own; beyond, only the total limits further ones.
-const NETWORKS_MAX: usize = 16 * 1024;
-
-/// Minimum time between two searches for budgets that are whole again.
-const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
-
 /// Budgets of all readers. Clones share them.
 #[derive(Debug, Clone)]
 pub struct Budgets {
     exempts_loopback: bool,
-    accounts: Arc<Mutex<Accounts>>,
+    accounts: Arc<Accounts>,
 }
 
 impl Budgets {
@@ -72,7 +60,7 @@ impl Budgets {
     /// Takes `cost` seconds of processor time off the budget of a client's network.
     fn charge(&self, client: Client, cost: f64) {
         if self.limits(client) {
-            self.accounts.lock().charge(client.network(), cost, Instant::now());
+            self.accounts.charge(client.network(), cost, Instant::now());
         }
     }
 }
@@ -83,7 +71,7 @@ pub(super) async fn limit(State(budgets): State<Budgets>, request: Request, next
     let client = request.extensions().get::<Client>().copied().filter(|client| budgets.limits(*client));
     let route = request.extensions().get::<MatchedPath>().map_or("", MatchedPath::as_str);
     let Some(client) = client.filter(|_| route != "/health") else { return next.run(request).await };
-    if let Err(wait) = budgets.accounts.lock().admit(client.network(), Instant::now()) {
+    if let Err(wait) = budgets.accounts.admit(client.network(), Instant::now()) {
         return too_many(wait);
     }
     let looks_up =
@@ -154,79 +142,39 @@ fn thread_time() -> Duration {
     Duration::new(time.tv_sec.try_into().unwrap_or(0), time.tv_nsec.try_into().unwrap_or(0))
 }
 
-/// Budget that fills up again at a constant rate; overdrawn below zero.
-#[derive(Debug, Clone, Copy)]
-struct Allowance {
-    left: f64,
-    /// Time of `left`; `None` for a budget that was never used.
-    at: Option<Instant>,
-}
-
-impl Allowance {
-    const fn whole(burst: f64) -> Self {
-        Self { left: burst, at: None }
-    }
-
-    fn left(&self, rate: f64, burst: f64, now: Instant) -> f64 {
-        let since = self.at.map_or(Duration::ZERO, |at| now.saturating_duration_since(at));
-        (self.left + since.as_secs_f64() * rate).min(burst)
-    }
-
-    fn charge(&mut self, cost: f64, rate: f64, burst: f64, now: Instant) {
-        *self = Self { left: self.left(rate, burst, now) - cost, at: Some(now) };
-    }
-}
-
 /// All budgets, as of given times.
 #[derive(Debug)]
 struct Accounts {
-    total: Allowance,
-    /// Budgets of networks that are not whole.
-    networks: HashMap<IpAddr, Allowance>,
-    swept: Option<Instant>,
+    total: Mutex<Bucket>,
+    networks: TokenBuckets,
 }
 
 impl Default for Accounts {
     fn default() -> Self {
-        Self { total: Allowance::whole(TOTAL_BURST), networks: HashMap::new(), swept: None }
+        Self { total: Mutex::default(), networks: TokenBuckets::new(NETWORK, false) }
     }
 }
 
 impl Accounts {
     /// Returns the time until `network` may ask again, if it may not now. While the total runs low, networks that have
     /// taken much wait for those that have not.
-    fn admit(&self, network: IpAddr, now: Instant) -> Result<(), Duration> {
-        let left = self.networks.get(&network).map_or(NETWORK_BURST, |own| own.left(NETWORK_RATE, NETWORK_BURST, now));
-        let total = self.total.left(TOTAL_RATE, TOTAL_BURST, now);
-        let wait = |missing: f64, rate: f64| Err(Duration::from_secs_f64(missing / rate));
+    fn admit(&self, network: Source, now: Instant) -> Result<(), Duration> {
+        let (own, total) = (self.networks.bucket(network), *self.total.lock());
+        let (left, total_left) = (own.left(NETWORK, now), total.left(TOTAL, now));
         if left <= 0.0 {
-            wait(-left, NETWORK_RATE)
-        } else if total <= 0.0 {
-            wait(-total, TOTAL_RATE)
-        } else if total < TOTAL_BURST * KEPT_FOR_LIGHT && left < NETWORK_BURST * LIGHT {
-            wait(NETWORK_BURST * LIGHT - left, NETWORK_RATE)
+            Err(own.wait(0.0, NETWORK, now))
+        } else if total_left <= 0.0 {
+            Err(total.wait(0.0, TOTAL, now))
+        } else if total_left < TOTAL.burst * KEPT_FOR_LIGHT && left < NETWORK.burst * LIGHT {
+            Err(own.wait(NETWORK.burst * LIGHT, NETWORK, now))
         } else {
             Ok(())
         }
     }
 
-    fn charge(&mut self, network: IpAddr, cost: f64, now: Instant) {
-        self.total.charge(cost, TOTAL_RATE, TOTAL_BURST, now);
-        if self.networks.len() >= NETWORKS_MAX {
-            self.sweep(now);
-        }
-        if self.networks.len() < NETWORKS_MAX || self.networks.contains_key(&network) {
-            let own = self.networks.entry(network).or_insert(Allowance::whole(NETWORK_BURST));
-            own.charge(cost, NETWORK_RATE, NETWORK_BURST, now);
-        }
-    }
-
-    /// Forgets budgets that are whole.
-    fn sweep(&mut self, now: Instant) {
-        if self.swept.is_none_or(|swept| now.saturating_duration_since(swept) >= SWEEP_INTERVAL) {
-            self.swept = Some(now);
-            self.networks.retain(|_, own| own.left(NETWORK_RATE, NETWORK_BURST, now) < NETWORK_BURST);
-        }
+    fn charge(&self, network: Source, cost: f64, now: Instant) {
+        self.total.lock().spend(cost, TOTAL, now);
+        self.networks.spend(network, cost, now);
     }
 }
 
@@ -241,15 +189,15 @@ mod tests {
     use crate::view::http::testing::{ask, status_of};
     use crate::view::http::{Http, Readers};
 
-    fn network(number: u16) -> IpAddr {
+    fn network(number: u16) -> Source {
         let [high, low] = number.to_be_bytes();
-        IpAddr::from([10, high, low, 0])
+        Source::of([10, high, low, 1].into())
     }
 
     #[test]
     fn a_network_that_takes_too_much_waits_and_others_do_not() {
-        let (mut accounts, now) = (Accounts::default(), Instant::now());
-        accounts.charge(network(1), NETWORK_BURST + 0.2, now);
+        let (accounts, now) = (Accounts::default(), Instant::now());
+        accounts.charge(network(1), NETWORK.burst + 0.2, now);
         let wait = accounts.admit(network(1), now).unwrap_err();
         assert!((wait.as_secs_f64() - 2.0).abs() < 1e-6, "{wait:?}");
         assert_eq!(accounts.admit(network(2), now), Ok(()));
@@ -258,7 +206,7 @@ mod tests {
 
     #[test]
     fn readers_of_many_networks_cannot_take_more_than_the_total_and_the_lightest_wait_least() {
-        let (mut accounts, now) = (Accounts::default(), Instant::now());
+        let (accounts, now) = (Accounts::default(), Instant::now());
         let mut spent = 0.0;
         for second in 0..60 {
             let now = now + Duration::from_secs(second);
@@ -269,9 +217,9 @@ mod tests {
                 }
             }
         }
-        assert!(spent <= TOTAL_BURST + 60.0 * TOTAL_RATE + 0.05, "{spent} s");
+        assert!(spent <= TOTAL.burst + 60.0 * TOTAL.per_second + 0.05, "{spent} s");
         // The kept half of the total goes to those that have hardly asked.
-        let (mut accounts, heavy, light) = (Accounts::default(), network(1), network(2));
+        let (accounts, heavy, light) = (Accounts::default(), network(1), network(2));
         (10..20).for_each(|other| accounts.charge(network(other), 0.55, now));
         accounts.charge(heavy, 0.6, now);
         assert!(accounts.admit(heavy, now).is_err());
@@ -280,7 +228,7 @@ mod tests {
 
     #[test]
     fn a_scraper_every_second_and_a_page_that_draws_every_five_never_wait() {
-        let (mut accounts, start) = (Accounts::default(), Instant::now());
+        let (accounts, start) = (Accounts::default(), Instant::now());
         for second in 0..3600 {
             let now = start + Duration::from_secs(second);
             assert_eq!(accounts.admit(network(1), now), Ok(()), "after {second} s");
@@ -292,14 +240,6 @@ mod tests {
         }
     }
 
-    #[test]
-    fn memory_for_budgets_is_bounded_and_comes_back() {
-        let (mut accounts, now) = (Accounts::default(), Instant::now());
-        (0..=u16::MAX).for_each(|number| accounts.charge(network(number), 1e-6, now));
-        assert_eq!(accounts.networks.len(), NETWORKS_MAX);
-        accounts.charge(network(u16::MAX), 1e-6, now + Duration::from_secs(60));
-        assert_eq!(accounts.networks.len(), 1);
-    }
     /// A node with a path whose answer has 10 MB, and paths of a small one.
     fn node(exempts_loopback: bool) -> Http {
         let small = || get(async || "small");
@@ -357,7 +297,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_handler_is_charged_for_its_processor_time_also_when_its_client_is_gone() {
-        let (budgets, client) = (Budgets::new(true), Client([192, 0, 2, 1].into()));
+        let (budgets, client, start) = (Budgets::new(true), Client([192, 0, 2, 1].into()), Instant::now());
         let bill = Bill { budgets: budgets.clone(), client, spent: Duration::ZERO };
         let mut handling = Box::pin(Metered {
             handling: Box::pin(async {
@@ -369,7 +309,7 @@ mod tests {
         });
         assert!((&mut handling).now_or_never().is_none());
         drop(handling);
-        let left = budgets.accounts.lock().networks[&client.network()].left;
-        assert!(left <= NETWORK_BURST - 0.005, "{left} s are left");
+        let left = budgets.accounts.networks.bucket(client.network()).left(NETWORK, start);
+        assert!(left <= NETWORK.burst - 0.005, "{left} s are left");
     }
 }

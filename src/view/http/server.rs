@@ -15,6 +15,7 @@ use metrics::{counter, describe_counter, describe_histogram, histogram};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use stratum::mining::source::Source;
 use stratum::server::admission::{Kind, Place};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::sync::CancellationToken;
@@ -54,18 +55,9 @@ pub fn describe() {
 pub struct Client(pub IpAddr);
 
 impl Client {
-    /// The /24 or /64 that contains the address: what one stranger can have many addresses of.
-    pub(super) fn network(self) -> IpAddr {
-        match self.0 {
-            IpAddr::V4(address) => {
-                let [a, b, c, _] = address.octets();
-                IpAddr::from([a, b, c, 0])
-            }
-            IpAddr::V6(address) => {
-                let [a, b, c, d, ..] = address.segments();
-                IpAddr::from([a, b, c, d, 0, 0, 0, 0])
-            }
-        }
+    /// Network whose limits the client shares.
+    pub(super) fn network(self) -> Source {
+        Source::of(self.0)
     }
 }
 

@@ -3,10 +3,9 @@
 //! slots take them from each other.
 
 use parking_lot::Mutex;
-use std::cmp::Reverse;
-use std::collections::{BTreeMap, HashMap};
-use std::net::IpAddr;
 use std::sync::Arc;
+use stratum::mining::fair_map::FairMap;
+use stratum::mining::source::Source;
 use tokio_util::sync::CancellationToken;
 
 /// Table of slots. Clones share it.
@@ -17,87 +16,45 @@ pub(super) struct Slots(Arc<Mutex<Table>>);
 struct Table {
     /// Maximum weight of all slots together.
     weight_max: usize,
-    weight: usize,
-    /// Number of the next slot: older slots have lower ones.
+    /// Number of the next slot.
     next: u64,
-    networks: HashMap<IpAddr, Holding>,
-}
-
-/// Slots of one network.
-#[derive(Debug, Default)]
-struct Holding {
-    weight: usize,
-    slots: BTreeMap<u64, Held>,
-}
-
-#[derive(Debug)]
-struct Held {
-    weight: usize,
-    /// Cancelled when the slot is given to another holder.
-    evict: CancellationToken,
+    /// By number, what is cancelled when the slot is given to another holder.
+    held: FairMap<u64, CancellationToken>,
 }
 
 /// One slot, freed when dropped.
 #[derive(Debug)]
 pub(super) struct Slot {
     table: Slots,
-    network: IpAddr,
     number: u64,
 }
 
 impl Slots {
     /// Creates a table whose slots weigh `weight_max` together at most.
     pub(super) fn new(weight_max: usize) -> Self {
-        Self(Arc::new(Mutex::new(Table { weight_max, weight: 0, next: 0, networks: HashMap::new() })))
+        Self(Arc::new(Mutex::new(Table { weight_max, next: 0, held: FairMap::default() })))
     }
 
     /// Takes a slot of this weight for `network`, from other holders if need be. `evict` is cancelled when the slot is
     /// taken away again.
-    pub(super) fn enter(&self, network: IpAddr, weight: usize, evict: CancellationToken) -> Slot {
+    pub(super) fn enter(&self, network: Source, weight: usize, evict: CancellationToken) -> Slot {
         let mut table = self.0.lock();
         let number = table.next;
         table.next += 1;
-        table.weight += weight;
-        let holding = table.networks.entry(network).or_default();
-        holding.weight += weight;
-        holding.slots.insert(number, Held { weight, evict });
-        while table.weight > table.weight_max {
-            let Some((network, oldest)) = table.next_to_go(number) else { break };
-            if let Some(held) = table.remove(network, oldest) {
-                held.evict.cancel();
-            }
+        table.held.insert(network, number, evict, weight);
+        while table.held.weight() > table.weight_max
+            && let Some(evicted) = table.held.evict_other(&number)
+        {
+            evicted.cancel();
         }
-        Slot { table: self.clone(), network, number }
-    }
-}
-
-impl Table {
-    /// Returns the oldest slot of the heaviest network, other than `newest`.
-    fn next_to_go(&self, newest: u64) -> Option<(IpAddr, u64)> {
-        let oldest = |holding: &Holding| holding.slots.keys().copied().find(|number| *number != newest);
-        let candidates = self.networks.iter().filter_map(|(network, holding)| {
-            let oldest = oldest(holding)?;
-            Some((holding.weight, Reverse(oldest), *network))
-        });
-        candidates.max().map(|(_, Reverse(oldest), network)| (network, oldest))
-    }
-
-    fn remove(&mut self, network: IpAddr, number: u64) -> Option<Held> {
-        let holding = self.networks.get_mut(&network)?;
-        let held = holding.slots.remove(&number)?;
-        holding.weight -= held.weight;
-        self.weight -= held.weight;
-        if holding.slots.is_empty() {
-            self.networks.remove(&network);
-        }
-        Some(held)
+        Slot { table: self.clone(), number }
     }
 }
 
 impl Drop for Slot {
     fn drop(&mut self) {
         // An evicted slot is no longer there.
-        self.table.0.lock().remove(self.network, self.number);
+        self.table.0.lock().held.remove(&self.number);
     }
 }
 
@@ -105,12 +62,12 @@ impl Drop for Slot {
 mod tests {
     use super::*;
 
-    fn network(number: u8) -> IpAddr {
-        IpAddr::from([10, 0, number, 0])
+    fn network(number: u8) -> Source {
+        Source::of([10, 0, number, 1].into())
     }
 
     /// Takes slots of weight 1.
-    fn enter(slots: &Slots, network: IpAddr, count: usize) -> Vec<(Slot, CancellationToken)> {
+    fn enter(slots: &Slots, network: Source, count: usize) -> Vec<(Slot, CancellationToken)> {
         let enter = |_| {
             let evict = CancellationToken::new();
             (slots.enter(network, 1, evict.clone()), evict)
@@ -141,8 +98,7 @@ mod tests {
         let held = enter(&slots, network(1), 3);
         assert_eq!(evicted(&held), [true, false, false]);
         drop(held);
-        assert_eq!(slots.0.lock().weight, 0);
-        assert!(slots.0.lock().networks.is_empty());
+        assert!(slots.0.lock().held.is_empty());
         assert_eq!(evicted(&enter(&slots, network(2), 2)), [false, false]);
     }
 

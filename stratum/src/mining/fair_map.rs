@@ -125,8 +125,21 @@ impl<K: Clone + Eq + Hash, V> FairMap<K, V> {
     /// Removes the oldest entry of the heaviest holder.
     pub fn evict(&mut self) -> Option<V> {
         let (_, heaviest) = self.by_weight.last()?;
-        let turn = self.holders.get(heaviest)?.turns.first()?;
-        let key = self.ages.get(turn)?.clone();
+        let turn = *self.holders.get(heaviest)?.turns.first()?;
+        self.remove_at(turn)
+    }
+
+    /// Removes the oldest entry, other than that of `kept`, of the heaviest holder that has one.
+    pub fn evict_other(&mut self, kept: &K) -> Option<V> {
+        let kept = self.entries.get(kept).map(|entry| entry.turn);
+        let mut heaviest_first = self.by_weight.iter().rev();
+        let turn = heaviest_first
+            .find_map(|(_, holder)| self.holders.get(holder)?.turns.iter().copied().find(|turn| Some(*turn) != kept))?;
+        self.remove_at(turn)
+    }
+
+    fn remove_at(&mut self, turn: u64) -> Option<V> {
+        let key = self.ages.get(&turn)?.clone();
         self.remove(&key)
     }
 
@@ -186,6 +199,20 @@ mod tests {
         assert_eq!(map.evict(), Some(0), "one heavy entry outweighs many");
         assert_eq!(map.get(&"b"), Some(&1));
         assert_eq!((map.evict(), map.evict()), (Some(1), None));
+    }
+
+    #[test]
+    fn a_newcomer_that_is_kept_pushes_out_others_of_the_heaviest_holder_that_has_any() {
+        let mut map = FairMap::default();
+        for (number, key) in ["a", "b", "c"].into_iter().enumerate() {
+            map.insert(source(1), key, number, 10);
+        }
+        map.insert(source(2), "heavy", 9, 100);
+        assert_eq!(map.evict_other(&"heavy"), Some(0), "it is all that its holder has");
+        assert_eq!(map.evict_other(&"b"), Some(9));
+        assert_eq!(map.evict_other(&"b"), Some(2), "its neighbour, though newer");
+        assert_eq!((map.evict_other(&"b"), map.len()), (None, 1));
+        assert_eq!(map.evict_other(&"none"), Some(1));
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::limits::Network;
+use crate::mining::source::Source;
 
 /// Number of a connection, in the order of acceptance.
 pub(super) type Number = u64;
@@ -24,9 +24,9 @@ pub(super) struct Member {
 #[derive(Debug, Default)]
 pub(super) struct Crowd {
     members: BTreeMap<Number, Member>,
-    networks: HashMap<Network, BTreeSet<Number>>,
+    networks: HashMap<Source, BTreeSet<Number>>,
     /// Wide networks by number of members.
-    sizes: BTreeSet<(usize, Network)>,
+    sizes: BTreeSet<(usize, Source)>,
 }
 
 impl Crowd {
@@ -38,7 +38,7 @@ impl Crowd {
         for network in networks_of(member.address) {
             self.networks.entry(network).or_default().insert(number);
         }
-        let wide = Network::wide(member.address);
+        let wide = Source::site(member.address);
         let size = self.size(wide);
         self.sizes.remove(&(size - 1, wide));
         self.sizes.insert((size, wide));
@@ -47,7 +47,7 @@ impl Crowd {
 
     pub(super) fn remove(&mut self, number: Number) -> Option<Member> {
         let member = self.members.remove(&number)?;
-        let wide = Network::wide(member.address);
+        let wide = Source::site(member.address);
         let size = self.size(wide);
         self.sizes.remove(&(size, wide));
         if size > 1 {
@@ -86,14 +86,14 @@ impl Crowd {
         })
     }
 
-    fn size(&self, network: Network) -> usize {
+    fn size(&self, network: Source) -> usize {
         self.networks.get(&network).map_or(0, BTreeSet::len)
     }
 }
 
 /// The networks that `address` counts in, each once.
-fn networks_of(address: IpAddr) -> impl IntoIterator<Item = Network> {
-    let (near, wide) = (Network::near(address), Network::wide(address));
+fn networks_of(address: IpAddr) -> impl IntoIterator<Item = Source> {
+    let (near, wide) = (Source::of(address), Source::site(address));
     [Some(near), (wide != near).then_some(wide)].into_iter().flatten()
 }
 

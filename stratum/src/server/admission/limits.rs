@@ -1,6 +1,5 @@
-//! Limits on open connections, and the networks that they count by.
+//! Limits on open connections.
 
-use std::net::{IpAddr, Ipv6Addr};
 use std::time::Duration;
 
 /// Limits on the connections accepted.
@@ -36,68 +35,5 @@ impl Default for Limits {
             http_max: 4096,
             exempts_loopback: true,
         }
-    }
-}
-
-/// A source network: the first bits of an address, the rest zero, and their number.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(super) struct Network {
-    bits: u8,
-    start: IpAddr,
-}
-
-impl Network {
-    /// The smallest network that counts as one source: a /24, or a /64, which is one site's local network.
-    pub(super) fn near(address: IpAddr) -> Self {
-        match address {
-            IpAddr::V4(address) => {
-                let [a, b, c, _] = address.octets();
-                Self { bits: 24, start: IpAddr::from([a, b, c, 0]) }
-            }
-            IpAddr::V6(address) => Self::of(address, 64),
-        }
-    }
-
-    /// The largest network that counts as one source: a /24, or a /48, which is given to anyone who asks for one.
-    pub(super) fn wide(address: IpAddr) -> Self {
-        match address {
-            IpAddr::V4(_) => Self::near(address),
-            IpAddr::V6(address) => Self::of(address, 48),
-        }
-    }
-
-    /// The holder of a single address: itself, or the /64 of which it may take any.
-    pub(super) fn host(address: IpAddr) -> Self {
-        match address {
-            IpAddr::V4(_) => Self { bits: 32, start: address },
-            IpAddr::V6(_) => Self::near(address),
-        }
-    }
-
-    fn of(address: Ipv6Addr, bits: u8) -> Self {
-        let kept = u128::MAX << (128 - u32::from(bits));
-        Self { bits, start: Ipv6Addr::from_bits(address.to_bits() & kept).into() }
-    }
-}
-
-impl std::fmt::Display for Network {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}/{}", self.start, self.bits)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn networks_are_the_sizes_that_are_given_to_one_holder() {
-        let shown = |network: fn(IpAddr) -> Network, address: &str| network(address.parse().unwrap()).to_string();
-        assert_eq!(shown(Network::near, "192.0.2.7"), "192.0.2.0/24");
-        assert_eq!(shown(Network::wide, "192.0.2.7"), "192.0.2.0/24");
-        assert_eq!(shown(Network::host, "192.0.2.7"), "192.0.2.7/32");
-        assert_eq!(shown(Network::near, "2001:db8:1:2:3::4"), "2001:db8:1:2::/64");
-        assert_eq!(shown(Network::wide, "2001:db8:1:2:3::4"), "2001:db8:1::/48");
-        assert_eq!(shown(Network::host, "2001:db8:1:2:3::4"), "2001:db8:1:2::/64");
     }
 }

@@ -22,7 +22,6 @@ use super::metrics;
 use crate::mining::source::Source;
 use crate::mining::token_buckets::{Allowance, TokenBuckets};
 use crowd::{Crowd, Member, Number};
-use limits::Network;
 
 /// Maximum number of connections without a first byte. High enough for a farm that reconnects all at once to a busy
 /// machine; each takes some 2 kB.
@@ -108,7 +107,7 @@ struct State {
     open: usize,
     /// Connections that were closed for others, and are still open.
     closing: usize,
-    by_host: HashMap<Network, usize>,
+    by_host: HashMap<Source, usize>,
     /// Connections that have earned nothing, by [`Kind`].
     crowds: [Crowd; Kind::ALL.len()],
     /// Time of the last connection closed or refused for lack of room.
@@ -228,7 +227,7 @@ impl State {
         now: Instant,
         evicted: &mut Option<(Kind, Member)>,
     ) -> Result<Number, Full> {
-        let host = Network::host(address);
+        let host = Source::host(address);
         let from_host = self.by_host.get(&host).copied().unwrap_or(0);
         if !is_exempt && from_host >= limits.connections_per_address_max {
             return Err(Full::Address(from_host));
@@ -372,7 +371,7 @@ impl Drop for Place {
         {
             state.closing -= 1;
         }
-        let host = Network::host(self.address);
+        let host = Source::host(self.address);
         if let Some(count) = state.by_host.get_mut(&host) {
             *count -= 1;
             if *count == 0 {
