@@ -158,7 +158,7 @@ mod tests {
         };
         assert_eq!(port, Ok(wanted));
         assert_eq!(worker_port("9332"), Ok(MinerPort::at("[::]:9332".parse().unwrap())));
-        for (text, told) in [
+        for (text, reported) in [
             ("", "``"),
             ("9332,", "`` in `9332,`"),
             ("9332,start", "`` is not a difficulty"),
@@ -171,7 +171,7 @@ mod tests {
             ("93320", "`93320`"),
         ] {
             let error = worker_port(text).unwrap_err();
-            assert!(error.contains(told), "{error}");
+            assert!(error.contains(reported), "{error}");
         }
     }
 
@@ -195,8 +195,8 @@ mod tests {
         let port = MinerPort { users: Some(path.clone()), ..MinerPort::at("[::]:1".parse().unwrap()) };
         let mut problems = Problems::default();
         check_users(&[port], Some(Path::new("/no/such")), &mut problems);
-        let told: Vec<String> = problems.found.iter().map(ToString::to_string).collect();
-        assert_eq!(told[0], format!("--worker-port: `{}` line 2: not NAME:HASH", path.display()));
-        assert!(told[1].starts_with("--web-users: cannot read the users in `/no/such`"), "{told:?}");
+        let reported: Vec<String> = problems.found.iter().map(ToString::to_string).collect();
+        assert_eq!(reported[0], format!("--worker-port: `{}` line 2: not NAME:HASH", path.display()));
+        assert!(reported[1].starts_with("--web-users: cannot read the users in `/no/such`"), "{reported:?}");
     }
 }

@@ -14,8 +14,8 @@ fn every_measure_is_taken_and_no_submission_rejected() {
         .args(["--transactions", "20"])
         .output()
         .expect("the program runs");
-    let told = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{told}");
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{errors}");
     let table: Value = serde_json::from_slice(&output.stdout).expect("JSON");
     assert_eq!(table["wrongs"], serde_json::json!([]));
     let rows = table["rows"].as_array().expect("rows");
@@ -49,6 +49,6 @@ fn every_measure_is_taken_and_no_submission_rejected() {
 fn a_measure_that_nobody_knows_is_refused_with_those_there_are() {
     let output = Command::new(P2POOL).args(["bench", "stratum", "--only", "speed"]).output().expect("the program runs");
     assert!(!output.status.success());
-    let told = String::from_utf8_lossy(&output.stderr);
-    assert!(told.contains("`speed` is not one of single, pipelined"), "{told}");
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(errors.contains("`speed` is not one of single, pipelined"), "{errors}");
 }

@@ -158,7 +158,7 @@ mod tests {
         world
     }
 
-    fn told(actions: &[Action]) -> Option<Header> {
+    fn reported(actions: &[Action]) -> Option<Header> {
         actions.iter().find_map(|action| match action {
             Action::BestHeader(header) => Some(*header),
             _ => None,
@@ -170,7 +170,7 @@ mod tests {
         let first = proven([1; 32], true, 0);
         let mut world = world(name_of(&first));
         let peer = world.accept(host(1));
-        assert_eq!(told(&world.event(peer, PeerEvent::BestBlock(first))), Some(first), "our daemon vouches for it");
+        assert_eq!(reported(&world.event(peer, PeerEvent::BestBlock(first))), Some(first), "our daemon vouches for it");
         let useless = [
             first,
             [0; 80],
@@ -198,23 +198,23 @@ mod tests {
         let mut world = world([1; 32]);
         world.swarm.best_header.pow = name_of;
         let peer = world.accept(host(1));
-        let is_told = |world: &mut World, header| told(&world.event(peer, PeerEvent::BestBlock(header))).is_some();
+        let reports = |world: &mut World, header| reported(&world.event(peer, PeerEvent::BestBlock(header))).is_some();
         let first = proven([1; 32], true, 0);
         let second = proven(name_of(&first), true, 0);
         let rival = proven(name_of(&first), true, 1);
         let third = proven(name_of(&second), true, 0);
-        assert!(is_told(&mut world, first), "a peer was faster than our daemon");
+        assert!(reports(&mut world, first), "a peer was faster than our daemon");
         world.swarm.handle_parent(parent(name_of(&first)));
         world.swarm.handle_own_header(first);
-        assert!(told(&world.done()).is_none(), "nothing new");
-        assert!(!is_told(&mut world, third), "it skips one");
-        assert!(is_told(&mut world, second));
-        assert!(!is_told(&mut world, rival), "the first of two stays");
+        assert!(reported(&world.done()).is_none(), "nothing new");
+        assert!(!reports(&mut world, third), "it skips one");
+        assert!(reports(&mut world, second));
+        assert!(!reports(&mut world, rival), "the first of two stays");
         world.swarm.handle_own_header(first);
-        assert!(told(&world.done()).is_none(), "and our daemon's old one does not replace it");
+        assert!(reported(&world.done()).is_none(), "and our daemon's old one does not replace it");
         world.swarm.handle_parent(parent(name_of(&rival)));
         world.swarm.handle_own_header(rival);
-        assert_eq!(told(&world.done()), Some(rival), "until our daemon takes another side");
+        assert_eq!(reported(&world.done()), Some(rival), "until our daemon takes another side");
     }
 
     #[test]
