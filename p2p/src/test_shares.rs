@@ -1,5 +1,6 @@
-//! Consistent chains of shares for tests, without proof of work.
+//! Consistent chains of shares for tests, without proof of work, and transactions.
 
+use bytes::Bytes;
 use sharechain::chain::share_rules;
 use sharechain::coin::{BITCOIN_REGTEST, Pow};
 use sharechain::share::{
@@ -81,6 +82,17 @@ pub(super) fn answer(chain: &[Arc<Share>], hash: ShareHash, parents: u64, stops:
     let Some(at) = chain.iter().position(|share| share.hash() == hash) else { return Vec::new() };
     let newest_first = chain[..=at].iter().rev().take_while(|share| !stops.contains(&share.hash()));
     newest_first.take(usize::try_from(parents).unwrap() + 1).cloned().collect()
+}
+
+/// A transaction of about this many bytes, with a hash of its own.
+pub(super) fn transaction(number: u8, bytes: u32) -> Bytes {
+    let mut raw = vec![1, 0, 0, 0, 1];
+    raw.extend([number; 36]);
+    raw.push(0xfe);
+    raw.extend(bytes.to_le_bytes());
+    raw.resize(raw.len() + bytes as usize, 0);
+    raw.extend([0; 4 + 1 + 4]);
+    raw.into()
 }
 
 /// The hash of block names.

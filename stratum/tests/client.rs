@@ -3,16 +3,17 @@
 #![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "a test may begin at the clock's time")]
 #![allow(clippy::unwrap_used, reason = "a test that fails says where")]
 
+mod fixture;
+
 use std::sync::Arc;
 use std::time::Instant;
 use stratum::mining::extranonce::Extranonces;
 use stratum::mining::job::sha256d;
-use stratum::mining::midstate::Midstate;
 use stratum::v1::client::{Client, ClientError, ClientEvent, ReceivedJob, SolvedJob};
 use stratum::v1::session::Config;
-use stratum::{Difficulty, Epochs, JobId, JobParts, Memory, Now, Offer, Refusal, Session, Target, Work, Worker};
+use stratum::{Difficulty, Epochs, JobParts, Memory, Now, Offer, Refusal, Session, Target, Work, Worker};
 
-const UNIX: u32 = 1_700_000_000;
+use fixture::{UNIX, parts};
 
 #[derive(Debug)]
 struct OneJob;
@@ -31,18 +32,10 @@ impl Work for OneJob {
 
     fn offer(&self, payout: &String, generation: u32, _draw: u32) -> Result<Offer<()>, Refusal> {
         let parts = JobParts {
-            id: JobId(u64::from(generation)),
-            coinbase_head: payout.as_bytes(),
-            coinbase_midstate: Midstate::new(payout.as_bytes()),
             coinbase_tail: &[7; 90],
-            branch: &[[3; 32], [4; 32]],
-            version: 0x2000_0000,
             previous_block: std::array::from_fn(|byte| u8::try_from(byte).unwrap()),
-            bits: 0x1d00_ffff,
-            time: UNIX,
-            time_min: UNIX - 600,
             solution_target: Difficulty::new(1e9).unwrap().target(),
-            pow: sha256d,
+            ..parts(u64::from(generation), payout.as_bytes())
         };
         Ok(Offer::new(&parts, ()))
     }

@@ -3,19 +3,20 @@
 #![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "a test reads the clock and opens sockets")]
 #![allow(clippy::unwrap_used, reason = "a test that fails says where")]
 
+mod fixture;
+
 use sha2::digest::generic_array::GenericArray;
 use sha2::{Digest, Sha256};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use stratum::getwork::{Ask, GetworkServer, Handed, Judged};
 use stratum::mining::extranonce::Extranonces;
-use stratum::mining::midstate::Midstate;
 use stratum::mining::source::Source;
 use stratum::mining::tally::Protocol;
 use stratum::mining::vardiff;
-use stratum::{Difficulty, Epochs, JobId, JobParts, Now, Offer, Refusal, StratumError, Tallies, Work, Worker};
+use stratum::{Difficulty, Epochs, JobParts, Now, Offer, Refusal, StratumError, Tallies, Work, Worker};
 
-const UNIX: u32 = 1_700_000_000;
+use fixture::{UNIX, parts};
 
 /// Makes one job for all; `+difficulty` in a name fixes its difficulty.
 #[derive(Debug, Clone)]
@@ -27,18 +28,8 @@ struct FakeWork {
 impl FakeWork {
     fn parts<'a>(&self, head: &'a [u8], generation: u32) -> JobParts<'a> {
         JobParts {
-            id: JobId(u64::from(generation)),
-            coinbase_head: head,
-            coinbase_midstate: Midstate::new(head),
-            coinbase_tail: &[0; 4],
-            branch: &[[3; 32], [4; 32]],
-            version: 0x2000_0000,
-            previous_block: [9; 32],
-            bits: 0x1d00_ffff,
-            time: UNIX,
-            time_min: UNIX - 600,
             solution_target: Difficulty::new(self.solution).unwrap().target(),
-            pow: stratum::mining::job::sha256d,
+            ..parts(u64::from(generation), head)
         }
     }
 }

@@ -2,21 +2,22 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that fails says where")]
 
+mod fixture;
+
 use serde_json::{Value, json};
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::Duration;
-use stratum::mining::midstate::Midstate;
 use stratum::server::{Check, Config, Gatekeeper, PortService, Server};
 use stratum::v1::session::Credentials;
-use stratum::{Difficulty, Epochs, JobId, JobParts, Offer, Refusal, Solution, Tallies, Work, Worker};
+use stratum::{Difficulty, Epochs, JobParts, Offer, Refusal, Solution, Tallies, Work, Worker};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, DuplexStream};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-const UNIX: u32 = 1_700_000_000;
+use fixture::{UNIX, parts};
 
 #[derive(Debug, Clone, PartialEq)]
 struct Payee;
@@ -45,18 +46,8 @@ impl Work for Numbered {
     fn offer(&self, _payout: &Payee, generation: u32, _draw: u32) -> Result<Offer<()>, Refusal> {
         let head = [&self.number.to_le_bytes()[..], &generation.to_le_bytes(), &[0; 2000]].concat();
         let parts = JobParts {
-            id: JobId(self.number * 1000 + u64::from(generation)),
-            coinbase_head: &head,
-            coinbase_midstate: Midstate::new(&head),
-            coinbase_tail: &[0; 4],
-            branch: &[[3; 32]],
-            version: 0x2000_0000,
-            previous_block: [1; 32],
-            bits: 0x1d00_ffff,
-            time: UNIX,
-            time_min: UNIX - 600,
             solution_target: Difficulty::new(if self.easy { 1e-12 } else { 1e9 }).unwrap().target(),
-            pow: stratum::mining::job::sha256d,
+            ..parts(self.number * 1000 + u64::from(generation), &head)
         };
         Ok(Offer::new(&parts, ()))
     }

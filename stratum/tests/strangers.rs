@@ -4,6 +4,8 @@
 #![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "a test reads the clock and opens sockets")]
 #![allow(clippy::unwrap_used, reason = "a test that fails says where")]
 
+mod fixture;
+
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use std::cell::Cell;
@@ -14,12 +16,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use stratum::mining::extranonce::Extranonces;
 use stratum::mining::job::{PowFunction, sha256d};
-use stratum::mining::midstate::Midstate;
 use stratum::mining::pow_budget::BUDGET;
 use stratum::v1::session::Config;
-use stratum::{Difficulty, Epochs, Event, JobId, JobParts, Memory, Now, Offer, Refusal, Session, Work, Worker};
+use stratum::{Difficulty, Epochs, Event, JobParts, Memory, Now, Offer, Refusal, Session, Work, Worker};
 
-const UNIX: u32 = 1_700_000_000;
+use fixture::{UNIX, parts};
 
 #[derive(Debug, Clone, PartialEq)]
 struct Payee;
@@ -48,18 +49,9 @@ impl Work for Shared {
     fn offer(&self, _payout: &Payee, generation: u32, _draw: u32) -> Result<Offer<()>, Refusal> {
         let head = [b"coinbase", &generation.to_le_bytes()[..]].concat();
         let parts = JobParts {
-            id: JobId(u64::from(generation)),
-            coinbase_head: &head,
-            coinbase_midstate: Midstate::new(&head),
-            coinbase_tail: &[0; 4],
-            branch: &[[3; 32]],
-            version: 0x2000_0000,
-            previous_block: [9; 32],
-            bits: 0x1d00_ffff,
-            time: UNIX,
-            time_min: UNIX - 600,
             solution_target: Difficulty::new(1e12).unwrap().target(),
             pow: self.pow,
+            ..parts(u64::from(generation), &head)
         };
         Ok(Offer::new(&parts, ()))
     }

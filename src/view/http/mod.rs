@@ -11,8 +11,8 @@ mod pages;
 mod refusals;
 mod server;
 mod slots;
-#[cfg(test)]
-pub(super) mod testing;
+#[cfg(any(test, feature = "testkit"))]
+pub mod testing;
 
 use axum::Router;
 use axum::extract::{Path, State};

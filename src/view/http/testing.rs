@@ -1,4 +1,5 @@
-//! Sources of a node that has just started, and connections, for tests: a pair of pipes takes the place of a socket.
+//! Sources of a node that has just started, and connections, for tests and fuzz targets: a pair of pipes takes the place
+//! of a socket.
 
 use sharechain::coin::BITCOIN_REGTEST;
 use std::net::IpAddr;
@@ -46,8 +47,8 @@ fn bans_alone() -> peers::Handle {
     }
 }
 
-/// Returns the sources of a node that has just started on `folder`.
-pub(in crate::view) fn sources(folder: &Path) -> Sources {
+/// Returns the sources of a node that has just started on `folder`. They need a runtime.
+pub fn sources(folder: &Path) -> Sources {
     let network = &BITCOIN_REGTEST;
     let shown = Config { network, payout_address: "node".into(), fee_percent: 0.0, donation_percent: 0.0 };
     let mut snapshot = Snapshot::new(&shown, 0.0);
@@ -59,7 +60,7 @@ pub(in crate::view) fn sources(folder: &Path) -> Sources {
         known: watch::channel(Arc::default()).1,
         templates: watch::channel(Arc::default()).1,
     };
-    let (chain, _) = chain::load(&config, parent).unwrap();
+    let (chain, _) = chain::load(&config, parent).expect("an empty chain");
     let recorder = metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder();
     Sources {
         metrics: recorder.handle(),
@@ -87,21 +88,21 @@ pub(in crate::view) fn sources(folder: &Path) -> Sources {
 const PIPE_BYTES: usize = 1024;
 
 /// Connects from an address; the task ends with the connection.
-pub(super) fn connect(http: &Http, address: impl Into<IpAddr>) -> (DuplexStream, JoinHandle<()>) {
+pub fn connect(http: &Http, address: impl Into<IpAddr>) -> (DuplexStream, JoinHandle<()>) {
     let (client, server) = tokio::io::duplex(PIPE_BYTES);
     let (http, address) = (http.clone(), address.into());
     (client, tokio::spawn(async move { http.serve(server, address).await }))
 }
 
 /// Reads until the server closes.
-pub(super) async fn read_all(mut client: impl AsyncRead + Unpin) -> String {
+pub async fn read_all(mut client: impl AsyncRead + Unpin) -> String {
     let mut answer = Vec::new();
     let _ = client.read_to_end(&mut answer).await;
-    String::from_utf8(answer).unwrap()
+    String::from_utf8(answer).expect("answers of tests are text")
 }
 
 /// Sends bytes from an address while the server answers, and returns all answers until it closes.
-pub(super) async fn converse(http: &Http, address: impl Into<IpAddr>, bytes: &[u8]) -> String {
+pub async fn converse(http: &Http, address: impl Into<IpAddr>, bytes: &[u8]) -> String {
     let (client, _) = connect(http, address);
     let (reader, mut writer) = tokio::io::split(client);
     // The server may close before it has read everything.
@@ -112,13 +113,13 @@ pub(super) async fn converse(http: &Http, address: impl Into<IpAddr>, bytes: &[u
 }
 
 /// Sends one request with further header lines, each with its end, and returns the answer.
-pub(super) async fn ask(http: &Http, address: impl Into<IpAddr>, request: &str, lines: &str) -> String {
+pub async fn ask(http: &Http, address: impl Into<IpAddr>, request: &str, lines: &str) -> String {
     let bytes = format!("{request} HTTP/1.1\r\nConnection: close\r\n{lines}\r\n");
     converse(http, address, bytes.as_bytes()).await
 }
 
 /// Returns the status of an answer.
-pub(super) fn status_of(answer: &str) -> u16 {
+pub fn status_of(answer: &str) -> u16 {
     let status = answer.split(' ').nth(1).and_then(|status| status.parse().ok());
     status.unwrap_or_else(|| panic!("no answer: {answer:?}"))
 }

@@ -2,18 +2,20 @@
 //! refused; whatever is submitted has a verdict, and none of it counts twice.
 #![no_main]
 
+#[path = "../../../stratum/tests/fixture/mod.rs"]
+mod fixture;
+
 use libfuzzer_sys::fuzz_target;
 use p2pool::front::getwork::request::{Call, Getwork, Login};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use stratum::getwork::{Ask, DATA_BYTES, GetworkServer};
 use stratum::mining::extranonce::Extranonces;
-use stratum::mining::midstate::Midstate;
 use stratum::mining::source::Source;
 use stratum::mining::vardiff;
-use stratum::{Difficulty, Epochs, JobId, JobParts, Now, Offer, Refusal, Work, Worker};
+use stratum::{Difficulty, Epochs, Now, Offer, Refusal, Work, Worker};
 
-const UNIX: u32 = 1_700_000_000;
+use fixture::{UNIX, parts};
 
 #[derive(Debug)]
 struct OneJob;
@@ -28,22 +30,7 @@ impl Work for OneJob {
     }
 
     fn offer(&self, payout: &String, generation: u32, _draw: u32) -> Result<Offer<()>, Refusal> {
-        let parts = JobParts {
-            id: JobId(u64::from(generation)),
-            coinbase_head: payout.as_bytes(),
-            coinbase_midstate: Midstate::new(payout.as_bytes()),
-            coinbase_tail: &[0; 4],
-            branch: &[[3; 32]],
-            version: 0x2000_0000,
-            previous_block: [7; 32],
-            bits: 0x1d00_ffff,
-            time: UNIX,
-            time_min: UNIX - 600,
-            // Met by one hash in a few, so that solutions occur.
-            solution_target: stratum::Target::from_le_bytes([0x7f; 32]),
-            pow: stratum::mining::job::sha256d,
-        };
-        Ok(Offer::new(&parts, ()))
+        Ok(Offer::new(&parts(u64::from(generation), payout.as_bytes()), ()))
     }
 
     fn epochs(&self) -> Epochs {

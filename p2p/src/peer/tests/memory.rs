@@ -4,17 +4,7 @@ use super::*;
 use crate::budget::Budget;
 use crate::frame::SMALL_FRAME_BYTES_MAX;
 use crate::proofs::Proofs;
-
-/// A transaction of about this many bytes.
-fn transaction(number: u8, bytes: u32) -> Bytes {
-    let mut raw = vec![1, 0, 0, 0, 1];
-    raw.extend([number; 36]);
-    raw.push(0xfe);
-    raw.extend(bytes.to_le_bytes());
-    raw.resize(raw.len() + bytes as usize, 0);
-    raw.extend([0; 4 + 1 + 4]);
-    raw.into()
-}
+use crate::test_shares::transaction;
 
 fn remember(transactions: Vec<Bytes>) -> Message {
     Message::RememberTx { hashes: vec![], transactions }

@@ -7,7 +7,7 @@ use super::*;
 use crate::budget::Budget;
 use crate::message::{Message, Version};
 use crate::peer::{Advertise, Local, Peer};
-use crate::test_shares::rules;
+use crate::test_shares::{rules, transaction};
 
 pub(super) const PREFIX: [u8; 8] = *b"sinetpre";
 
@@ -127,17 +127,6 @@ fn a_peer_that_sends_a_little_less_than_too_much_again_and_again_is_the_one_that
     }
     world.feed(&mut honest, &message[500_000..]).unwrap();
     assert!(world.swarm.connections.contains_key(&honest.id));
-}
-
-/// A transaction of about this many bytes, with a hash of its own.
-fn transaction(number: u8, bytes: u32) -> Bytes {
-    let mut raw = vec![1, 0, 0, 0, 1];
-    raw.extend([number; 36]);
-    raw.push(0xfe);
-    raw.extend(bytes.to_le_bytes());
-    raw.resize(raw.len() + bytes as usize, 0);
-    raw.extend([0; 4 + 1 + 4]);
-    raw.into()
 }
 
 #[test]
