@@ -56,6 +56,10 @@ step cargo fmt --all --check
 
 # Prometheus's package has promtool; systemd's has systemd-analyze.
 need_packages "testing boards, containers and the service" docker-compose prometheus systemd
+# A node on Litecoin is tested with the coin's own daemon.
+if [[ -z ${LITECOIND:-} ]] && ! command -v litecoind >/dev/null; then
+    need_packages "testing with litecoind" litecoind
+fi
 # The pages are looked at in a real browser.
 if ! command -v chromium chromium-browser google-chrome >/dev/null; then
     need_packages "the pages' tests" chromium fonts-dejavu-core

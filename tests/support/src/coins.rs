@@ -1,4 +1,4 @@
-//! Keys, coins and transactions for tests, since the daemon built for them has no wallet.
+//! Coins and transactions for tests, since the bitcoind built for them has no wallet.
 
 use bitcoin::absolute::LockTime;
 use bitcoin::hashes::Hash;
@@ -7,12 +7,11 @@ use bitcoin::script::PushBytesBuf;
 use bitcoin::secp256k1::{All, Message, SecretKey};
 use bitcoin::sighash::{EcdsaSighashType, SighashCache};
 use bitcoin::transaction::Version;
-use bitcoin::{
-    Address, Amount, KnownHrp, Network, OutPoint, ScriptBuf, Sequence, Transaction, TxIn, TxOut, Witness, consensus,
-};
+use bitcoin::{Amount, OutPoint, ScriptBuf, Sequence, Transaction, TxIn, TxOut, Witness, consensus};
 use serde_json::json;
 
-use crate::bitcoind::{Bitcoind, mine_blocks};
+use crate::addresses::{payout_address, private_key};
+use crate::daemon::{Daemon, mine_blocks};
 
 /// Amount that each transaction of [`Spender::send_many`] spends, its fee included.
 const COIN: Amount = Amount::from_sat(1_000_000);
@@ -22,22 +21,6 @@ const FEE: Amount = Amount::from_sat(10_000);
 
 /// Number of blocks until a coinbase may be spent.
 const MATURITY: usize = 100;
-
-/// Regtest P2WPKH address for each seed, as a miner's own.
-pub fn payout_address(seed: u8) -> Address {
-    let key = CompressedPublicKey::from_private_key(&Secp256k1::new(), &private_key(0x40, seed))
-        .expect("made as a compressed key");
-    Address::p2wpkh(&key, KnownHrp::Regtest)
-}
-
-fn private_key(kind: u8, seed: u8) -> bitcoin::PrivateKey {
-    let mut bytes = [kind; 32];
-    bytes[31] = seed;
-    bitcoin::PrivateKey::new(
-        SecretKey::from_slice(&bytes).expect("in the range of the curve's order"),
-        Network::Regtest,
-    )
-}
 
 /// Kind of output: its key and script.
 #[derive(Debug)]
@@ -68,7 +51,7 @@ pub struct Spender {
 
 impl Spender {
     /// Mines 102 blocks, so that a coinbase of each kind is mature.
-    pub fn new(daemon: &Bitcoind) -> Self {
+    pub fn new(daemon: &Daemon) -> Self {
         let secp = Secp256k1::new();
         let purses = [true, false].map(|segwit| {
             let private = private_key(0x50, u8::from(segwit));
@@ -83,9 +66,11 @@ impl Spender {
         let mut funds = Vec::new();
         for (index, purse) in purses.iter().enumerate() {
             for hash in mine_blocks(daemon, 1, &purse.script) {
-                let coinbase = &daemon.block(&hash).txdata[0];
-                let outpoint = OutPoint::new(coinbase.compute_txid(), 0);
-                funds.push(Coin { outpoint, value: coinbase.output[0].value, purse: index });
+                let coinbase = daemon.coinbase(&hash);
+                let txid = coinbase["txid"].as_str().and_then(|txid| txid.parse().ok()).expect("every one has an id");
+                let value = coinbase["vout"][0]["value"].as_f64().and_then(|coins| Amount::from_btc(coins).ok());
+                let value = value.expect("an amount with eight digits");
+                funds.push(Coin { outpoint: OutPoint::new(txid, 0), value, purse: index });
             }
         }
         mine_blocks(daemon, MATURITY, &payout_address(0).script_pubkey());
@@ -95,7 +80,7 @@ impl Spender {
     /// Puts `count` independent transactions into the daemon's mempool, alternately segwit and legacy, each with a fee
     /// of 10 000 satoshis. First mines a block with the transaction that splits their coins, so that no limit on chains
     /// of unconfirmed transactions applies.
-    pub fn send_many(&mut self, daemon: &Bitcoind, count: usize) -> Vec<Transaction> {
+    pub fn send_many(&mut self, daemon: &Daemon, count: usize) -> Vec<Transaction> {
         let coins = self.cut(daemon, count);
         let sent: Vec<Transaction> = coins
             .into_iter()
@@ -111,7 +96,7 @@ impl Spender {
     }
 
     /// Splits `count` small coins off a large one, and mines the transaction.
-    fn cut(&mut self, daemon: &Bitcoind, count: usize) -> Vec<Coin> {
+    fn cut(&mut self, daemon: &Daemon, count: usize) -> Vec<Coin> {
         let source = self.funds.remove(0);
         let mut output: Vec<TxOut> = (0..count)
             .map(|index| TxOut { value: COIN, script_pubkey: self.purses[index % 2].script.clone() })
@@ -168,13 +153,14 @@ impl Spender {
     }
 }
 
-fn submit(daemon: &Bitcoind, transaction: &Transaction) {
+fn submit(daemon: &Daemon, transaction: &Transaction) {
     daemon.call("sendrawtransaction", json!([consensus::encode::serialize_hex(transaction)]));
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::bitcoind::Bitcoind;
 
     #[test]
     fn sent_transactions_wait_in_the_mempool_half_of_them_with_witnesses() {

@@ -10,8 +10,7 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
-use crate::bitcoind::Bitcoind;
-use crate::coins::payout_address;
+use crate::daemon::Daemon;
 use crate::http::{self, Response};
 use crate::ports::free_port;
 use crate::signal;
@@ -42,14 +41,14 @@ pub struct NodeBuilder {
 }
 
 impl NodeBuilder {
-    /// Creates options for the given program (`env!("CARGO_BIN_EXE_p2pool")`) on the daemon's chain, with its ports and
-    /// credentials, and the payout address `payout_address(255)`.
-    pub fn new(program: &str, daemon: &Bitcoind) -> Self {
+    /// Creates options for the given program (`env!("CARGO_BIN_EXE_p2pool")`) on the daemon's regtest chain, with its
+    /// ports and credentials, and the payout address `daemon.payout_address(255)`.
+    pub fn new(program: &str, daemon: &Daemon) -> Self {
         Self {
             program: program.into(),
-            network: "bitcoin_regtest".to_owned(),
+            network: daemon.network().to_owned(),
             subcommand: Vec::new(),
-            address: Some(payout_address(255).to_string()),
+            address: Some(daemon.payout_address(255)),
             rpc_port: Some(daemon.rpc_port()),
             p2p_port: Some(daemon.p2p_port()),
             worker_port: None,
@@ -81,7 +80,7 @@ impl NodeBuilder {
         }
     }
 
-    /// Sets another network than `bitcoin_regtest`.
+    /// Sets another network than the daemon's regtest.
     pub fn network(mut self, name: &str) -> Self {
         self.network = name.to_owned();
         self
@@ -215,7 +214,7 @@ struct Log {
 
 impl Node {
     /// Starts a node with the defaults of [`NodeBuilder::new`] and waits until it serves miners.
-    pub fn start(program: &str, daemon: &Bitcoind) -> Self {
+    pub fn start(program: &str, daemon: &Daemon) -> Self {
         NodeBuilder::new(program, daemon).start()
     }
 
@@ -236,7 +235,9 @@ impl Node {
 
     /// Files of found blocks in the journal with one state: `block` while open, then `accepted`, `stale` or `rejected`.
     pub fn found_blocks(&self, state: &str) -> Vec<PathBuf> {
-        let folder = self.data_dir().join("bitcoin_regtest").join("found_blocks");
+        // A network by file is called as its file in the tests.
+        let network = Path::new(&self.builder.network).file_stem().expect("a network has a name");
+        let folder = self.data_dir().join(network).join("found_blocks");
         let Ok(entries) = std::fs::read_dir(folder) else { return Vec::new() };
         let in_state = |path: &PathBuf| path.extension().is_some_and(|extension| extension == state);
         entries.flatten().map(|entry| entry.path()).filter(in_state).collect()

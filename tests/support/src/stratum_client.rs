@@ -227,16 +227,40 @@ impl Job {
                 let inner = start.clone().chain_update(&header[64..]).finalize();
                 let hash: [u8; 32] = Sha256::digest(inner).into();
                 if wanted(Target::from_le_bytes(hash)) {
-                    return Submission {
-                        job_id: self.id.clone(),
-                        extranonce2: hex(&extranonce2),
-                        time: format!("{time:08x}"),
-                        nonce: format!("{nonce:08x}"),
-                        version_bits: version_bits.map(|bits| format!("{bits:08x}")),
-                        hash: bitcoin::hashes::Hash::from_byte_array(hash),
-                    };
+                    let version_bits = version_bits.map(|bits| format!("{bits:08x}"));
+                    return Submission { version_bits, ..self.submission(&extranonce2, &header) };
                 }
             }
+        }
+    }
+
+    /// Like [`Self::solve_block`], on a chain whose proof of work is scrypt. Difficulties are 65,536 times as high there.
+    pub fn solve_block_with_scrypt(&self) -> Submission {
+        let params = scrypt::Params::new(10, 1, 1, 32).expect("within scrypt's limits");
+        let target = target_of(self.difficulty / 65_536.0).min(self.block_target());
+        let extranonce2: Vec<u8> = (0..self.extranonce2_size).map(|_| fastrand::u8(..)).collect();
+        let mut header = self.header(&extranonce2, self.version, self.time, 0);
+        for nonce in 0..u32::MAX {
+            header[76..].copy_from_slice(&nonce.to_le_bytes());
+            let mut work = [0; 32];
+            scrypt::scrypt(&header, &header, &params, &mut work).expect("32 bytes are a length that it can make");
+            if Target::from_le_bytes(work) <= target {
+                return self.submission(&extranonce2, &header);
+            }
+        }
+        panic!("no nonce meets {target:?}");
+    }
+
+    /// Submission of a header of this job, with the header's name as its hash.
+    fn submission(&self, extranonce2: &[u8], header: &[u8; 80]) -> Submission {
+        let number = |at: usize| header[at..at + 4].try_into().map(u32::from_le_bytes).expect("four bytes");
+        Submission {
+            job_id: self.id.clone(),
+            extranonce2: hex(extranonce2),
+            time: format!("{:08x}", number(68)),
+            nonce: format!("{:08x}", number(76)),
+            version_bits: None,
+            hash: bitcoin::hashes::Hash::from_byte_array(sha256d(header)),
         }
     }
 }
