@@ -56,6 +56,14 @@ fn a_pool_to_mine_on_is_a_url_or_host_and_port() {
 }
 
 #[test]
+fn a_miner_hashes_as_bitcoin_does_unless_asked_for_scrypt() {
+    for (flag, pow) in [(None, coin::Pow::Sha256d), (Some("--scrypt"), coin::Pow::Scrypt)] {
+        let arguments: Vec<&str> = ["mine", "here:1", "-u", "me"].into_iter().chain(flag).collect();
+        assert!(matches!(read(&arguments), Ok(Config::Mine(config)) if config.pow == pow), "{arguments:?}");
+    }
+}
+
+#[test]
 fn without_arguments_it_is_a_bitcoin_node_with_the_defaults_of_old() {
     let node = node(&[]);
     assert_eq!(node.network.name, "bitcoin");

@@ -1,6 +1,7 @@
 //! Arguments of the tools: `import`, `share`, `simulate`, `mine`.
 
 use clap::{Args, Subcommand};
+use sharechain::coin::Pow;
 use std::fs;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -152,6 +153,9 @@ pub(super) struct MineArgs {
     /// Maximum hash rate of all threads together, in hashes per second [default: no limit].
     #[arg(long, value_name = "HASHES", value_parser = number(1.0..=1e15), allow_negative_numbers = true)]
     pace: Option<f64>,
+    /// Mine a coin whose proof of work is scrypt, such as Litecoin.
+    #[arg(long)]
+    scrypt: bool,
 }
 
 impl MineArgs {
@@ -162,6 +166,7 @@ impl MineArgs {
             password: self.password,
             threads: self.threads,
             pace: self.pace.unwrap_or(f64::INFINITY),
+            pow: if self.scrypt { Pow::Scrypt } else { Pow::Sha256d },
         }
     }
 }

@@ -9,6 +9,7 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use sharechain::coin::{DEMO, Network};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::thread::available_parallelism;
 use std::time::Duration;
 use stratum::Difficulty;
@@ -30,7 +31,7 @@ use crate::runtime::log::{self, Tail};
 use crate::runtime::sockets;
 use crate::runtime::sockets::Port;
 use crate::runtime::tasks::Tasks;
-use crate::tools::mine::{self, MinerEvent};
+use crate::tools::mine::{self, Miner, MinerEvent};
 use crate::work::target::of_difficulty;
 use crate::work::{self, Payout};
 use story::{Chapter, Story};
@@ -108,7 +109,7 @@ impl Machine {
     /// Measures for a moment.
     async fn measure() -> Result<Self> {
         let cores = available_parallelism().map_or(1, std::num::NonZero::get);
-        let per_thread = tokio::task::spawn_blocking(|| mine::measure(MEASURE)).await?;
+        let per_thread = tokio::task::spawn_blocking(|| mine::measure(DEMO.parent.pow, MEASURE)).await?;
         // The miners use half of the machine, if it has that many cores.
         Ok(Self { per_thread, busy: (cores / 2).clamp(1, NAMES.len()) })
     }
@@ -250,10 +251,17 @@ fn start_miners(pool: SocketAddr, pace: f64, events: &mpsc::Sender<MinerEvent>) 
 fn start_miner(pool: SocketAddr, name: &str, pace: f64, events: mpsc::Sender<MinerEvent>) -> JoinHandle<()> {
     const PAUSE: Duration = Duration::from_secs(1);
     let worker = format!("{}.{name}", payout(name).address);
-    let pool = pool.to_string();
+    let miner = Miner {
+        pool: pool.to_string(),
+        name: worker.clone(),
+        password: "x".to_owned(),
+        pow: DEMO.parent.pow,
+        pace,
+        hashes: Arc::default(),
+    };
     tokio::spawn(async move {
         loop {
-            if let Err(error) = mine::run(&pool, &worker, "x", pace, events.clone()).await {
+            if let Err(error) = mine::run(&miner, events.clone()).await {
                 tracing::warn!(%error, worker, "a miner of the demo lost its pool");
             }
             tokio::time::sleep(PAUSE).await;

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use crate::blocks::{BlockReport, FoundBlock, Outcome};
 use crate::rates::Rates;
+use crate::tools::mine::show_rate;
 
 /// Number of accepted submissions after which only totals are shown.
 const SUBMISSIONS_TOLD: u64 = 3;
@@ -287,26 +288,12 @@ fn show_difficulty(difficulty: f64) -> String {
     if difficulty >= 0.01 { format!("{difficulty:.2}") } else { format!("{difficulty:.2e}") }
 }
 
-fn show_rate(hashes_per_second: f64) -> String {
-    const UNITS: [&str; 7] = ["H/s", "kH/s", "MH/s", "GH/s", "TH/s", "PH/s", "EH/s"];
-    let mut rate = hashes_per_second;
-    let mut unit = 0;
-    while rate >= 1000.0 && unit + 1 < UNITS.len() {
-        rate /= 1000.0;
-        unit += 1;
-    }
-    format!("{rate:.1} {}", UNITS[unit])
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn figures_are_shown_as_people_read_them() {
-        assert_eq!(show_rate(5_250_000.0), "5.2 MH/s");
-        assert_eq!(show_rate(0.0), "0.0 H/s");
-        assert_eq!(show_rate(2e21), "2000.0 EH/s");
         assert_eq!(show_coins(5_000_000_000), "50");
         assert_eq!(show_coins(150_000_001), "1.50000001");
         assert_eq!(show_difficulty(0.000_976), "9.76e-4");
