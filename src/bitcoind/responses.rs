@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use stratum::Printable;
 use thiserror::Error;
 
-use crate::template::{BLOCK_WEIGHT_MAX, Template, TemplateError, TemplateParts, TemplateTransaction};
+use crate::template::{BLOCK_WEIGHT_MAX, EXTENSION_BYTES_MAX, Template, TemplateError, TemplateParts, TemplateTransaction};
 
 /// Maximum size of a transaction, in bytes: a block with no other one.
 const TRANSACTION_BYTES_MAX: usize = 4_000_000;
@@ -133,7 +133,7 @@ impl BlockTemplate {
             default_witness_commitment: self.default_witness_commitment.map(commitment).transpose()?,
             suffix: match &self.mweb {
                 // Preceded by a byte that marks its presence (protocol section 14.2).
-                Some(mweb) => [vec![1], decode(mweb, TRANSACTION_BYTES_MAX, || "mweb".to_owned())?].concat(),
+                Some(mweb) => [vec![1], decode(mweb, EXTENSION_BYTES_MAX, || "mweb".to_owned())?].concat(),
                 None => Vec::new(),
             },
         };
@@ -316,6 +316,18 @@ mod tests {
                 other @ ConversionError::Template(_) => panic!("{named}: {other}"),
             }
         }
+    }
+
+    #[test]
+    fn an_extension_block_may_be_larger_than_the_block_but_not_than_its_own_rules_allow() {
+        let with = |bytes: usize| {
+            let mut answer = answer();
+            answer["mweb"] = json!("00".repeat(bytes));
+            convert(answer)
+        };
+        assert!(with(EXTENSION_BYTES_MAX).is_ok());
+        let refused = with(EXTENSION_BYTES_MAX + 1).unwrap_err().to_string();
+        assert!(refused.contains("mweb") && refused.contains(&EXTENSION_BYTES_MAX.to_string()), "{refused}");
     }
 
     #[test]

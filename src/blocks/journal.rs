@@ -23,12 +23,13 @@ use thiserror::Error;
 use crate::blocks::{Finding, FoundBlock, Outcome};
 use crate::runtime::data_dir::DataDir;
 use crate::runtime::disk::{DiskHealth, Part};
+use crate::template::{BLOCK_WEIGHT_MAX, EXTENSION_BYTES_MAX};
 
 /// The only format so far.
 const VERSION: u32 = 1;
 
-/// Maximum size of a file, in bytes: a block of four million, and a header.
-const FILE_BYTES_MAX: u64 = 5_000_000;
+/// Maximum size of a file, in bytes: a block with an extension block, and a header.
+const FILE_BYTES_MAX: u64 = BLOCK_WEIGHT_MAX + EXTENSION_BYTES_MAX as u64 + 1_000_000;
 
 /// Maximum number of blocks read at a time: each may be megabytes.
 const KEPT_MAX: usize = 200;

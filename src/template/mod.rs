@@ -17,6 +17,10 @@ use thiserror::Error;
 /// Maximum weight of a block, in weight units (BIP 141).
 pub const BLOCK_WEIGHT_MAX: u64 = 4_000_000;
 
+/// Maximum size of an extension block, in bytes: that of Litecoin's MWEB, which has 50,000 inputs of 196 bytes that have
+/// no weight, and 200,000 units of weight of at most 60 bytes.
+pub const EXTENSION_BYTES_MAX: usize = 195 + 50_000 * 196 + 200_000 * 60;
+
 /// Maximum signature operation cost of a block (BIP 141).
 pub const BLOCK_SIGOPS_MAX: u64 = 80_000;
 

@@ -35,6 +35,18 @@ fn an_unfinished_block_is_found_again_whole() {
 }
 
 #[test]
+fn the_largest_block_with_an_extension_block_is_found_again() {
+    let (_dir, journal) = journal();
+    let bytes = vec![7; usize::try_from(BLOCK_WEIGHT_MAX).unwrap() + EXTENSION_BYTES_MAX];
+    let largest = FoundBlock { bytes: bytes.into(), ..block(1) };
+    journal.write(&largest).unwrap().sync().unwrap();
+    let found = journal.unfinished().unwrap();
+    assert!(found.damaged.is_empty());
+    assert_eq!(found.blocks.len(), 1);
+    assert!(found.blocks[0].0 == largest, "it has changed");
+}
+
+#[test]
 fn an_accepted_block_is_kept_and_not_submitted_again() {
     let (dir, journal) = journal();
     for (seed, outcome) in [(1, Outcome::Accepted), (2, Outcome::Stale), (3, Outcome::Rejected("bad".into()))] {
