@@ -90,6 +90,8 @@ impl Follower {
             tokio::select! {
                 () = stop.cancelled() => return,
                 () = sleep(delay) => {}
+                // The daemon is back, or has news. Without peers it makes no templates, and our connection is one.
+                () = self.news.notified() => {}
             }
         }
     }
