@@ -52,7 +52,7 @@ impl BestHeader {
     /// Judges a peer's header (protocol section 3.10). The reference computes proofs of work first, and takes any header
     /// while it has none.
     fn outlook(&self, header: &Header, parent: &Parent) -> Outlook {
-        let bits = Bits(u32::from_le_bytes([header[72], header[73], header[74], header[75]]));
+        let bits = bits_of(header);
         if self.best == Some(*header) {
             Outlook::Useless
         } else if self.is_the_templates(header, parent) {
@@ -62,6 +62,12 @@ impl BestHeader {
         } else {
             Outlook::Useless
         }
+    }
+
+    /// True if the header meets its own target: else peers would ban us for it (section 3.10). On a coin with several
+    /// proofs of work, most of our daemon's blocks have another one.
+    fn has_proof(&self, header: &Header) -> bool {
+        bits_of(header).target().is_met_by(&(self.pow)(header))
     }
 
     /// True for the block that the template builds on, unless a block on top of it is known.
@@ -80,7 +86,8 @@ impl BestHeader {
 impl Swarm {
     /// Handles our own bitcoind's header of the block that the current template builds on.
     pub fn handle_own_header(&mut self, header: Header) {
-        if self.parent.as_ref().is_some_and(|parent| self.best_header.offer_own(header, parent)) {
+        let is_best = self.parent.as_ref().is_some_and(|parent| self.best_header.offer_own(header, parent));
+        if is_best && self.best_header.has_proof(&header) {
             self.announce_header(header);
         }
     }
@@ -89,9 +96,9 @@ impl Swarm {
     /// misbehaviour.
     pub(super) fn note_header(&mut self, peer: PeerId, header: Header, now: Now) {
         let (Some(parent), Some(connection)) = (&self.parent, self.connections.get_mut(&peer)) else { return };
-        match self.best_header.outlook(&header, parent) {
+        let is_proven = match self.best_header.outlook(&header, parent) {
             Outlook::Useless => return,
-            Outlook::Vouched => {}
+            Outlook::Vouched => self.best_header.has_proof(&header),
             Outlook::Unproven(target) => {
                 if let Err(excess) = connection.limits.take(Kind::Work, 1, now.instant) {
                     return self.disconnect(peer, excess.into(), now);
@@ -101,16 +108,24 @@ impl Swarm {
                     let offence = Offence::BestBlock { hash: display_hex(&hash) };
                     return self.disconnect(peer, Close::Offence(offence), now);
                 }
+                true
             }
-        }
+        };
+        // Also without a proof, which is not computed twice.
         self.best_header.best = Some(header);
-        self.announce_header(header);
+        if is_proven {
+            self.announce_header(header);
+        }
     }
 
     fn announce_header(&mut self, header: Header) {
         self.order_all(|_| Order::BestBlock(header));
         self.actions.push_back(Action::BestHeader(header));
     }
+}
+
+fn bits_of(header: &Header) -> Bits {
+    Bits(u32::from_le_bytes([header[72], header[73], header[74], header[75]]))
 }
 
 /// Hash of a block, on every coin.
@@ -170,7 +185,9 @@ mod tests {
         let first = proven([1; 32], true, 0);
         let mut world = world(name_of(&first));
         let peer = world.accept(host(1));
+        world.swarm.best_header.pow = name_of;
         assert_eq!(reported(&world.event(peer, PeerEvent::BestBlock(first))), Some(first), "our daemon vouches for it");
+        world.swarm.best_header.pow = |_| panic!("a proof of work is computed");
         let useless = [
             first,
             [0; 80],
@@ -182,6 +199,23 @@ mod tests {
         for header in useless.repeat(100) {
             assert!(world.event(peer, PeerEvent::BestBlock(header)).is_empty());
         }
+        assert!(world.swarm.list_bans(world.now).is_empty());
+    }
+
+    #[test]
+    fn a_block_with_another_proof_of_work_of_the_coin_is_not_announced_and_nobody_is_to_blame() {
+        let first = proven([1; 32], true, 0);
+        let mut world = world(name_of(&first));
+        world.swarm.best_header.pow = |_| [0xff; 32];
+        let peer = world.accept(host(1));
+        assert!(world.event(peer, PeerEvent::BestBlock(first)).is_empty(), "from a peer");
+        world.swarm.best_header.pow = |_| panic!("a proof of work is computed twice");
+        assert!(world.event(peer, PeerEvent::BestBlock(first)).is_empty(), "and again");
+        world.swarm.best_header.pow = |_| [0xff; 32];
+        let second = proven([2; 32], true, 0);
+        world.swarm.handle_parent(parent(name_of(&second)));
+        world.swarm.handle_own_header(second);
+        assert!(reported(&world.done()).is_none(), "from our daemon");
         assert!(world.swarm.list_bans(world.now).is_empty());
     }
 
