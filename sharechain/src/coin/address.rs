@@ -1,13 +1,23 @@
 //! Payout addresses: parses text to a script, and separates worker names from addresses that cannot be paid.
 
-use bitcoin::ScriptBuf;
 use bitcoin::base58;
+use bitcoin::{Script, ScriptBuf};
 use thiserror::Error;
 
 use crate::coin::Parent;
 
 /// Longest text that is parsed: bech32 addresses have at most 90 characters (BIP 173).
 const ADDRESS_CHARACTERS_MAX: usize = 90;
+
+/// Longest text that is recognised as an address of Litecoin's extension block; such addresses have 121 or 119
+/// characters.
+const MWEB_CHARACTERS_MAX: usize = 128;
+
+/// Human-readable parts of addresses of Litecoin's extension block, with the separator: main and test chains.
+const MWEB_PREFIXES: [&str; 2] = ["ltcmweb1", "tmweb1"];
+
+/// Digits of base58, in ascending order.
+const BASE58_DIGITS: &str = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz";
 
 /// Reasons why a text is not an address that we can pay.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -26,6 +36,21 @@ pub enum AddressError {
         /// Prefixes of this network's addresses.
         expected: String,
     },
+    /// A P2SH address in a spelling that the coin's daemon still accepts and that is void in shares: peers would refuse
+    /// them (protocol section 4.7). Other coins may have the same addresses, so that it is not simply respelled.
+    #[error(
+        "`{given}` is an address of another coin, or this coin's old spelling of `{new}`: P2Pool's shares only know the \
+         new one; use `{new}` if it is yours"
+    )]
+    OldSpelling {
+        /// The text as entered.
+        given: String,
+        /// The same script in the spelling of today.
+        new: String,
+    },
+    /// An address of Litecoin's extension block: a coinbase has no outputs there.
+    #[error("`{0}` is an MWEB address, which no coinbase can pay; use a {1}1q… address")]
+    Mweb(String, &'static str),
     /// A valid address of a kind that P2Pool cannot pay.
     #[error("`{0}` has witness version {1} (taproot or later), which P2Pool's shares cannot pay; use a {2}1q… address")]
     Unpayable(String, u8, &'static str),
@@ -37,22 +62,46 @@ pub enum AddressError {
 /// [`AddressError::NotAnAddress`] for a plain name; every other error is for a text that was most likely meant as an
 /// address, so that paying a different one would be wrong.
 pub fn script_of(text: &str, parent: &Parent) -> Result<ScriptBuf, AddressError> {
+    if looks_like_mweb(text) {
+        return Err(AddressError::Mweb(text.into(), parent.human_readable_part));
+    }
     if !text.is_ascii() || text.is_empty() || text.len() > ADDRESS_CHARACTERS_MAX {
         return Err(AddressError::NotAnAddress(text.chars().take(ADDRESS_CHARACTERS_MAX).collect()));
     }
     match base58::decode_check(text) {
         Ok(payload) => return base58_script(text, &payload, parent),
-        Err(error) if looks_like_base58(text) => {
+        Err(error) if looks_like_base58(text, parent) => {
             return Err(AddressError::Mistyped(text.into(), error.to_string()));
         }
         Err(_) => {}
     }
     match bech32::segwit::decode(text) {
         Ok((hrp, version, program)) => segwit_script(text, &hrp, version.to_u8(), &program, parent),
-        Err(error) if looks_like_bech32(text) => Err(AddressError::Mistyped(text.into(), error.to_string())),
+        Err(error) if looks_like_bech32(text, parent) => Err(AddressError::Mistyped(text.into(), error.to_string())),
         Err(_) if looks_foreign(text) => Err(other_network(text, parent)),
         Err(_) => Err(AddressError::NotAnAddress(text.into())),
     }
+}
+
+/// Returns the address of `script` on the coin `parent`, if it is of a kind that [`script_of`] reads.
+pub fn of_script(script: &Script, parent: &Parent) -> Option<String> {
+    if script.is_p2pkh() {
+        // OP_DUP OP_HASH160 <20 bytes> OP_EQUALVERIFY OP_CHECKSIG.
+        return Some(base58_text(parent.address_version, &script.as_bytes()[3..23]));
+    }
+    if script.is_p2sh() {
+        // OP_HASH160 <20 bytes> OP_EQUAL.
+        return Some(base58_text(parent.address_p2sh_version, &script.as_bytes()[2..22]));
+    }
+    if script.is_p2wpkh() || script.is_p2wsh() {
+        let hrp = bech32::Hrp::parse(parent.human_readable_part).ok()?;
+        return bech32::segwit::encode_v0(hrp, &script.as_bytes()[2..]).ok();
+    }
+    None
+}
+
+fn base58_text(version: u8, hash: &[u8]) -> String {
+    base58::encode_check(&[&[version], hash].concat())
 }
 
 fn base58_script(text: &str, payload: &[u8], parent: &Parent) -> Result<ScriptBuf, AddressError> {
@@ -63,6 +112,9 @@ fn base58_script(text: &str, payload: &[u8], parent: &Parent) -> Result<ScriptBu
         [&[0x76, 0xa9, 0x14], &hash[..], &[0x88, 0xac]].concat()
     } else if *version == parent.address_p2sh_version {
         [&[0xa9, 0x14], &hash[..], &[0x87]].concat()
+    } else if Some(*version) == parent.address_p2sh_version_old {
+        let new = base58_text(parent.address_p2sh_version, &hash);
+        return Err(AddressError::OldSpelling { given: text.into(), new });
     } else {
         return Err(other_network(text, parent));
     };
@@ -89,34 +141,59 @@ fn segwit_script(
 }
 
 fn other_network(text: &str, parent: &Parent) -> AddressError {
-    let base58_example = match parent.address_version {
-        0 => "1… and 3…",
-        48 => "L… and M…",
-        _ => "m…, n… and 2…",
-    };
+    let firsts = [parent.address_version, parent.address_p2sh_version].map(first_characters).concat();
+    let examples: Vec<String> = firsts.chars().map(|first| format!("{first}…")).collect();
     AddressError::OtherNetwork {
         given: text.into(),
-        expected: format!("{base58_example} or {}1q…", parent.human_readable_part),
+        expected: format!("{} or {}1q…", examples.join(", "), parent.human_readable_part),
+    }
+}
+
+/// Characters that base58 addresses of this version byte begin with.
+fn first_characters(version: u8) -> String {
+    let first = |fill: u8| base58_text(version, &[fill; 20]).chars().next().and_then(|digit| BASE58_DIGITS.find(digit));
+    match (first(0), first(0xff)) {
+        (Some(low), Some(high)) if low <= high => BASE58_DIGITS[low..=high].to_owned(),
+        // Longer texts begin with small digits again.
+        (Some(low), Some(high)) => [&BASE58_DIGITS[..=high], &BASE58_DIGITS[low..]].concat(),
+        _ => String::new(),
     }
 }
 
 /// True if a text that is not valid base58 was most likely meant as an address: by its length, its first character and
 /// its random mix of letters and digits. `0`, `O`, `I` and `l`, which base58 avoids, are typical typos.
-fn looks_like_base58(text: &str) -> bool {
+fn looks_like_base58(text: &str, parent: &Parent) -> bool {
     (25..=36).contains(&text.len())
-        && text.starts_with(['1', '2', '3', 'm', 'n', 'L', 'M'])
         && text.bytes().all(|byte| byte.is_ascii_alphanumeric())
         && text.bytes().any(|byte| byte.is_ascii_digit())
         && text.bytes().any(|byte| byte.is_ascii_uppercase())
         && text.bytes().any(|byte| byte.is_ascii_lowercase())
+        && (text.starts_with(['1', '2', '3', 'm', 'n', 'L', 'M'])
+            || [parent.address_version, parent.address_p2sh_version]
+                .iter()
+                .any(|version| first_characters(*version).contains(&text[..1])))
 }
 
 /// True if a text that is not a valid segwit address was most likely meant as one.
-fn looks_like_bech32(text: &str) -> bool {
-    const PREFIXES: [&str; 6] = ["bc1", "tb1", "bcrt1", "ltc1", "tltc1", "rltc1"];
+fn looks_like_bech32(text: &str, parent: &Parent) -> bool {
+    const PARTS: [&str; 6] = ["bc", "tb", "bcrt", "ltc", "tltc", "rltc"];
     let lower = text.to_ascii_lowercase();
-    PREFIXES.iter().any(|prefix| lower.strip_prefix(prefix).is_some_and(|rest| rest.len() >= 11))
+    let is_of = |part: &str| {
+        lower.strip_prefix(part).and_then(|rest| rest.strip_prefix('1')).is_some_and(|rest| rest.len() >= 11)
+    };
+    (PARTS.into_iter().any(is_of) || is_of(parent.human_readable_part))
         && lower.bytes().all(|byte| byte.is_ascii_alphanumeric())
+}
+
+/// True if a text was most likely meant as an address of Litecoin's extension block, which is longer than other
+/// bech32: without this it would be taken for a name, and its work would pay the node.
+fn looks_like_mweb(text: &str) -> bool {
+    text.len() <= MWEB_CHARACTERS_MAX
+        && text.bytes().all(|byte| byte.is_ascii_alphanumeric())
+        && MWEB_PREFIXES.iter().any(|prefix| {
+            let (start, rest) = text.split_at_checked(prefix.len()).unwrap_or_default();
+            start.eq_ignore_ascii_case(prefix) && rest.len() >= 11
+        })
 }
 
 /// True if a text has the form of another coin's addresses: Bitcoin Cash, Ethereum.

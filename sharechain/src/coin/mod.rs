@@ -56,6 +56,10 @@ pub struct Subsidy {
 }
 
 impl Subsidy {
+    /// Subsidy of a coin whose function is not known here: no reward counts as too high. Only shares below version 34
+    /// are judged by it.
+    pub const UNKNOWN: Self = Self { initial: u64::MAX, halving_interval: u32::MAX };
+
     /// Returns the subsidy of the block at `height`, in base units.
     pub fn at(self, height: u32) -> u64 {
         self.halved(u64::from(height))
@@ -102,12 +106,16 @@ pub struct Parent {
     pub address_version: u8,
     /// Version byte of base58 P2SH addresses.
     pub address_p2sh_version: u8,
+    /// Version byte of an older spelling of P2SH addresses, which daemons still accept and shares never did.
+    pub address_p2sh_version_old: Option<u8>,
     /// Human-readable part of segwit addresses (BIP 173).
     pub human_readable_part: &'static str,
     /// Hash of block 0, in display order.
     pub genesis: &'static str,
     /// Rules that `getblocktemplate` must be asked with (BIP 9).
     pub template_rules: &'static [&'static str],
+    /// Value of `algo` in requests for templates, on a coin with several proofs of work.
+    pub template_algo: Option<&'static str>,
     /// Oldest daemon version known to build valid blocks here, as in `getnetworkinfo`.
     pub version_min: u32,
     /// Expected seconds between blocks.

@@ -50,9 +50,11 @@ pub const BITCOIN: Network = Network {
         daemon_option: "-chain=main",
         address_version: 0,
         address_p2sh_version: 5,
+        address_p2sh_version_old: None,
         human_readable_part: "bc",
         genesis: "000000000019d6689c085ae165831e934ff763ae46a2a6c172b3f1b60a8ce26f",
         template_rules: &["segwit"],
+        template_algo: None,
         // 22.0 introduced taproot's activation.
         version_min: 220_000,
         block_period: 600,
@@ -108,9 +110,11 @@ pub const BITCOIN_TESTNET: Network = Network {
         daemon_option: "-chain=test",
         address_version: 111,
         address_p2sh_version: 196,
+        address_p2sh_version_old: None,
         human_readable_part: "tb",
         genesis: "000000000933ea01ad0ee984209779baaec3ced90fa3f408719526f8d77f4943",
         template_rules: &["segwit"],
+        template_algo: None,
         // 22.0 introduced taproot's activation.
         version_min: 220_000,
         block_period: 600,
@@ -159,9 +163,11 @@ pub const BITCOIN_TESTNET4: Network = Network {
         daemon_option: "-chain=testnet4",
         address_version: 111,
         address_p2sh_version: 196,
+        address_p2sh_version_old: None,
         human_readable_part: "tb",
         genesis: "00000000da84f2bafbbc53dee25a72ae507ff4914b867c565be350b0da8bf043",
         template_rules: &["segwit"],
+        template_algo: None,
         // 22.0 introduced taproot's activation.
         version_min: 220_000,
         block_period: 600,
@@ -210,9 +216,11 @@ pub const BITCOIN_SIGNET: Network = Network {
         daemon_option: "-chain=signet",
         address_version: 111,
         address_p2sh_version: 196,
+        address_p2sh_version_old: None,
         human_readable_part: "tb",
         genesis: "00000008819873e925422c1ff0f99f7cc9bbb232af63a077a480a3633bee1ef6",
         template_rules: &["segwit", "signet"],
+        template_algo: None,
         // 22.0 introduced taproot's activation.
         version_min: 220_000,
         block_period: 600,
@@ -261,9 +269,11 @@ pub const BITCOIN_REGTEST: Network = Network {
         daemon_option: "-chain=regtest",
         address_version: 111,
         address_p2sh_version: 196,
+        address_p2sh_version_old: None,
         human_readable_part: "bcrt",
         genesis: "0f9188f13cb7b2c71f2a335e3a4fc328bf5beb436012afca590b1a11466e2206",
         template_rules: &["segwit"],
+        template_algo: None,
         // 22.0 introduced taproot's activation.
         version_min: 220_000,
         block_period: 600,
@@ -334,9 +344,12 @@ pub const LITECOIN: Network = Network {
         daemon_option: "-chain=main",
         address_version: 48,
         address_p2sh_version: 50,
+        // As Bitcoin's.
+        address_p2sh_version_old: Some(5),
         human_readable_part: "ltc",
         genesis: "12a765e31ffd4059bada1e25190f6e98c99d9714d334efa41a195a7e7e04bfe2",
         template_rules: &["segwit", "mweb"],
+        template_algo: None,
         // 0.21.2 introduced the extension block.
         version_min: 210_200,
         block_period: 150,
@@ -405,6 +418,7 @@ pub const LITECOIN_TESTNET: Network = Network {
         daemon_option: "-chain=test",
         address_version: 111,
         address_p2sh_version: 58,
+        address_p2sh_version_old: Some(196),
         human_readable_part: "tltc",
         genesis: "4966625a4b2851d9fdee139e56211a0d88575f59ed816ff5e6a63deb4e3e29a0",
         // As in P2Pool: `1<<128-1` is 2^127 in Python, since `-` binds tighter.
@@ -426,7 +440,7 @@ pub const LITECOIN_TESTNET: Network = Network {
     ..LITECOIN
 };
 
-/// A private chain of Litecoin's daemon.
+/// A private chain of Litecoin's daemon. The reference has no such network: identifier, prefix and ports are ours.
 pub const LITECOIN_REGTEST: Network = Network {
     name: "litecoin_regtest",
     parent: Parent {
