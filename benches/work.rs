@@ -21,7 +21,7 @@ use stratum::{Epochs, Work};
 
 use p2pool::chain::{Config as ChainConfig, ParentFeed, load};
 use p2pool::runtime::disk::DiskHealth;
-use p2pool::template::{Template, TemplateParts, TemplateTransaction};
+use p2pool::template::{BLOCK_WEIGHT_MAX, Template, TemplateParts, TemplateTransaction};
 use p2pool::work::{Config, Goal, Payout, WorkParts, WorkSet};
 use tokio::sync::{mpsc, watch};
 
@@ -214,6 +214,7 @@ fn template() -> Template {
         coinbase_value: 330_000_000,
         coinbase_flags: Vec::new(),
         transactions: (0..TRANSACTIONS).map(transaction).collect(),
+        weight_max: BLOCK_WEIGHT_MAX,
         rules: vec!["csv".into(), "!segwit".into(), "taproot".into()],
         default_witness_commitment: None,
         suffix: Vec::new(),

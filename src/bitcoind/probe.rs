@@ -1,7 +1,7 @@
 //! One-time look at a daemon, for `p2pool doctor`: starts nothing and changes nothing.
 
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::Value;
 use sharechain::coin::Network;
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -13,6 +13,7 @@ use super::credentials::CredentialsError;
 use super::daemon::{self, reach};
 use super::responses::{BlockTemplate, ChainInfo, NetworkInfo};
 use super::rpc::{Rpc, code};
+use super::templates::request;
 use super::wire::{Event, Wire};
 use crate::runtime::clock::unix_now;
 use crate::template::Template;
@@ -131,13 +132,12 @@ impl Probe {
     /// # Errors
     /// Text for the operator.
     pub async fn template(&self) -> Result<Template, String> {
-        let rules = self.network.parent.template_rules;
-        let params = vec![json!({ "rules": rules })];
+        let params = request(self.network, None);
         let answer =
             self.rpc.call_within::<BlockTemplate>(CALL_MAX, "getblocktemplate", "getblocktemplate", params).await;
         let answer = answer.map_err(|error| Diagnosis::from(error).to_string())?;
-        let known = self.network.known_rules;
-        let template = tokio::task::spawn_blocking(move || answer.into_template(known)).await;
+        let (known, weight_max) = (self.network.known_rules, self.network.parent.block_max_weight.into());
+        let template = tokio::task::spawn_blocking(move || answer.into_template(known, weight_max)).await;
         template.map_err(|error| error.to_string())?.map_err(|error| error.to_string())
     }
 
@@ -208,6 +208,7 @@ fn texts(warnings: &Value) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::json;
 
     #[test]
     fn warnings_are_read_as_old_and_new_daemons_write_them() {

@@ -8,14 +8,10 @@ use std::collections::BTreeMap;
 use stratum::Printable;
 use thiserror::Error;
 
-use crate::template::{BLOCK_WEIGHT_MAX, EXTENSION_BYTES_MAX, Template, TemplateError, TemplateParts, TemplateTransaction};
+use crate::template::{EXTENSION_BYTES_MAX, Template, TemplateError, TemplateParts, TemplateTransaction};
 
-/// Maximum size of a transaction, in bytes: a block with no other one.
-const TRANSACTION_BYTES_MAX: usize = 4_000_000;
-
-/// Maximum number of transactions in a template: the smallest weighs 240 units (60 bytes without a witness).
-const TRANSACTIONS_MAX: usize = 16_666;
-const _: () = assert!(TRANSACTIONS_MAX as u64 == BLOCK_WEIGHT_MAX / 240);
+/// Minimum weight of a transaction, which bounds their number: 60 bytes without a witness.
+const TRANSACTION_WEIGHT_MIN: u64 = 240;
 
 /// Maximum size of the coinbase flags, in bytes: a coinbase script has at most 100, some of them for the height.
 const FLAGS_BYTES_MAX: usize = 80;
@@ -48,6 +44,9 @@ pub struct BlockTemplate {
     time: u32,
     bits: String,
     height: u32,
+    /// Maximum weight of a block by the daemon's rules (BIP 145).
+    #[serde(rename = "weightlimit")]
+    weight_limit: Option<u64>,
     default_witness_commitment: Option<String>,
     /// Litecoin's extension block.
     mweb: Option<String>,
@@ -92,18 +91,22 @@ impl BlockTemplate {
         self.height
     }
 
-    /// Decodes and checks the answer. Takes milliseconds for a full block, so keep it off the event loop.
+    /// Decodes and checks the answer. Blocks may weigh `weight_max` at most, and no more than the daemon says. Takes
+    /// milliseconds for a full block, so keep it off the event loop.
     ///
     /// # Errors
     /// The first unusable field, by name.
-    pub fn into_template(self, known_rules: &[&str]) -> Result<Template, ConversionError> {
-        if self.transactions.len() > TRANSACTIONS_MAX {
+    pub fn into_template(self, known_rules: &[&str], weight_max: u64) -> Result<Template, ConversionError> {
+        let weight_max = self.weight_limit.map_or(weight_max, |limit| limit.min(weight_max));
+        // A byte weighs a unit at least: a transaction, or an extension block, with nothing beside it.
+        let bytes_max = usize::try_from(weight_max).unwrap_or(usize::MAX);
+        if self.transactions.len() as u64 > weight_max / TRANSACTION_WEIGHT_MIN {
             let reason = format!("{} are more than fit into a block", self.transactions.len());
             return Err(ConversionError::Field { field: "transactions".to_owned(), reason });
         }
         let transactions = self.transactions.into_iter().enumerate().map(|(index, one)| {
             let field = || format!("transactions[{index}].data");
-            let raw = Bytes::from(decode(&one.data, TRANSACTION_BYTES_MAX, field)?);
+            let raw = Bytes::from(decode(&one.data, bytes_max, field)?);
             let BlockTemplateTransaction { txid, hash: wtxid, fee, weight, sigops, .. } = one;
             Ok(TemplateTransaction { raw, txid, wtxid, fee, weight, sigops })
         });
@@ -129,6 +132,7 @@ impl BlockTemplate {
             coinbase_value: self.coinbase_value,
             coinbase_flags,
             transactions,
+            weight_max,
             rules: self.rules,
             default_witness_commitment: self.default_witness_commitment.map(commitment).transpose()?,
             suffix: match &self.mweb {
@@ -229,6 +233,7 @@ pub struct BlockHeaderInfo {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::template::BLOCK_WEIGHT_MAX;
     use serde_json::{Value, json};
 
     const RULES: &[&str] = &["csv", "segwit", "taproot", "signet"];
@@ -246,7 +251,7 @@ mod tests {
     }
 
     fn convert(answer: Value) -> Result<Template, ConversionError> {
-        serde_json::from_value::<BlockTemplate>(answer).unwrap().into_template(RULES)
+        serde_json::from_value::<BlockTemplate>(answer).unwrap().into_template(RULES, BLOCK_WEIGHT_MAX)
     }
 
     #[test]
@@ -328,6 +333,40 @@ mod tests {
         assert!(with(EXTENSION_BYTES_MAX).is_ok());
         let refused = with(EXTENSION_BYTES_MAX + 1).unwrap_err().to_string();
         assert!(refused.contains("mweb") && refused.contains(&EXTENSION_BYTES_MAX.to_string()), "{refused}");
+    }
+
+    #[test]
+    fn blocks_are_as_heavy_as_both_the_network_and_the_daemon_allow() {
+        let of = |limit: Value, weight_max: u64| {
+            let mut answer = answer();
+            answer["weightlimit"] = limit;
+            serde_json::from_value::<BlockTemplate>(answer)
+                .unwrap()
+                .into_template(RULES, weight_max)
+                .unwrap()
+                .weight_max
+        };
+        assert_eq!(of(json!(4_000_000), 128_000_000), 4_000_000);
+        assert_eq!(of(json!(128_000_000), 4_000_000), 4_000_000);
+        assert_eq!(of(Value::Null, 128_000_000), 128_000_000);
+    }
+
+    #[test]
+    fn the_limit_of_a_block_bounds_its_transactions() {
+        let transaction = json!({
+            "data": "00".repeat(4_000_001), "txid": "11".repeat(32), "hash": "11".repeat(32), "fee": 0, "weight": 240,
+            "sigops": 0,
+        });
+        let mut answer = answer();
+        answer["transactions"] = json!([transaction]);
+        let of = |weight_max| {
+            let answer = serde_json::from_value::<BlockTemplate>(answer.clone()).unwrap();
+            answer.into_template(RULES, weight_max).map_err(|error| error.to_string())
+        };
+        assert!(of(4_000_000).unwrap_err().contains("more than the 4000000 expected"));
+        assert!(of(239).unwrap_err().contains("1 are more than fit"));
+        // It is read as a whole; that the commitment is not this block's comes after that.
+        assert!(of(8_000_000).unwrap_err().contains("witness commitment"));
     }
 
     #[test]

@@ -165,8 +165,8 @@ impl Follower {
         rule_log: &mut RuleLog,
     ) -> Result<(u32, Option<String>), Diagnosis> {
         let long_poll_id = answer.long_poll_id.clone();
-        let known_rules = self.network.known_rules;
-        let converted = tokio::task::spawn_blocking(move || answer.into_template(known_rules)).await;
+        let (known_rules, weight_max) = (self.network.known_rules, self.network.parent.block_max_weight.into());
+        let converted = tokio::task::spawn_blocking(move || answer.into_template(known_rules, weight_max)).await;
         let unusable = |error: tokio::task::JoinError| ConversionError::Field {
             field: "answer".to_owned(),
             reason: error.to_string(),
@@ -193,8 +193,11 @@ impl Follower {
 }
 
 /// Parameters of `getblocktemplate` (BIP 22, BIP 9, BIP 145).
-fn request(network: &Network, long_poll_id: Option<String>) -> Vec<Value> {
+pub(super) fn request(network: &Network, long_poll_id: Option<String>) -> Vec<Value> {
     let mut request = json!({ "mode": "template", "rules": network.parent.template_rules });
+    if let Some(algo) = network.parent.template_algo {
+        request["algo"] = algo.into();
+    }
     if let Some(id) = long_poll_id {
         request["longpollid"] = Value::String(id);
     }
@@ -212,7 +215,7 @@ async fn pending_or<T>(future: &mut Option<BoxFuture<'_, T>>) -> T {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use sharechain::coin::{BITCOIN, BITCOIN_SIGNET};
+    use sharechain::coin::{BITCOIN, BITCOIN_SIGNET, LITECOIN, Parent};
 
     #[test]
     fn signet_is_asked_with_its_own_rule_and_a_long_poll_names_what_is_known() {
@@ -220,6 +223,15 @@ mod tests {
         assert_eq!(
             request(&BITCOIN_SIGNET, Some("abc".into()))[0],
             json!({"mode": "template", "rules": ["segwit", "signet"], "longpollid": "abc"})
+        );
+    }
+
+    #[test]
+    fn a_coin_with_several_proofs_of_work_is_asked_for_templates_of_one() {
+        let parent = Parent { template_algo: Some("scrypt"), ..LITECOIN.parent };
+        assert_eq!(
+            request(&Network { parent, ..LITECOIN }, None)[0],
+            json!({"mode": "template", "rules": ["segwit", "mweb"], "algo": "scrypt"})
         );
     }
 }

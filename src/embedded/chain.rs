@@ -21,7 +21,7 @@ use super::mempool::{Mempool, TransactionError};
 use super::reject::{Reject, Verdict};
 use super::{decode, rules};
 use crate::blocks::BlockPosition;
-use crate::template::{TemplateParts, target_of};
+use crate::template::{BLOCK_WEIGHT_MAX, TemplateParts, target_of};
 
 /// Maximum depth below the tip at which a branch may fork off: bodies and undo data further down are dropped, to bound
 /// memory. Bitcoin Core's pruning has the same number (`MIN_BLOCKS_TO_KEEP`); here it is most of an hour. Headers (some
@@ -221,6 +221,7 @@ impl Chain {
             coinbase_value: self.subsidy(tip.height + 1) + fees,
             coinbase_flags: Vec::new(),
             transactions,
+            weight_max: BLOCK_WEIGHT_MAX,
             rules: vec!["csv".into(), "!segwit".into(), "taproot".into()],
             default_witness_commitment: None,
             suffix: Vec::new(),

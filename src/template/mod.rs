@@ -14,7 +14,7 @@ use std::sync::Arc;
 use stratum::printable::escaped;
 use thiserror::Error;
 
-/// Maximum weight of a block, in weight units (BIP 141).
+/// Maximum weight of a block of Bitcoin and of most coins, in weight units (BIP 141).
 pub const BLOCK_WEIGHT_MAX: u64 = 4_000_000;
 
 /// Maximum size of an extension block, in bytes: that of Litecoin's MWEB, which has 50,000 inputs of 196 bytes that have
@@ -71,6 +71,8 @@ pub struct TemplateParts {
     pub coinbase_flags: Vec<u8>,
     /// In block order, without the coinbase.
     pub transactions: Vec<TemplateTransaction>,
+    /// Maximum weight of the block, in weight units.
+    pub weight_max: u64,
     /// Active soft forks; a leading `!` marks one that a miner must know (BIP 9).
     pub rules: Vec<String>,
     /// Script from the daemon's own coinbase, for checking our derivation.
@@ -102,6 +104,8 @@ pub struct Template {
     pub coinbase_flags: Vec<u8>,
     /// In block order, without the coinbase.
     pub transactions: Arc<[TemplateTransaction]>,
+    /// Maximum weight of the block, in weight units.
+    pub weight_max: u64,
     /// Active soft forks, without their leading `!`.
     pub rules: Vec<String>,
     /// Merkle branch from the coinbase's txid to the header's merkle root.
@@ -122,8 +126,8 @@ pub enum TemplateError {
     #[error("bits {0:08x} are not a valid target")]
     Bits(u32),
     /// The transactions leave no room for a coinbase.
-    #[error("its transactions weigh {0}, more than the {BLOCK_WEIGHT_MAX} of a block")]
-    Weight(u64),
+    #[error("its transactions weigh {0}, more than the {1} of a block")]
+    Weight(u64, u64),
     /// The daemon's witness commitment differs from ours.
     #[error("the daemon's witness commitment {theirs} differs from ours, {ours}")]
     Commitment {
@@ -147,8 +151,8 @@ impl Template {
     pub fn new(parts: TemplateParts, known_rules: &[&str]) -> Result<Self, TemplateError> {
         let target = target_of(parts.bits).ok_or(TemplateError::Bits(parts.bits.to_consensus()))?;
         let weight: u64 = parts.transactions.iter().map(|transaction| transaction.weight).sum();
-        if weight > BLOCK_WEIGHT_MAX {
-            return Err(TemplateError::Weight(weight));
+        if weight > parts.weight_max {
+            return Err(TemplateError::Weight(weight, parts.weight_max));
         }
         // The reference stops for any unknown rule (protocol section 9.3); only those with `!` ask something of miners
         // (BIP 9).
@@ -180,6 +184,7 @@ impl Template {
             coinbase_flags: parts.coinbase_flags,
             branch: branch(&parts.transactions),
             transactions: parts.transactions.into(),
+            weight_max: parts.weight_max,
             rules,
             suffix: parts.suffix,
             witness_branch,
@@ -208,7 +213,7 @@ impl Template {
         if !self.suffix.is_empty() {
             return self.transactions.len();
         }
-        let mut weight_left = BLOCK_WEIGHT_MAX.saturating_sub(FRAME_WEIGHT + weight);
+        let mut weight_left = self.weight_max.saturating_sub(FRAME_WEIGHT + weight);
         let mut sigops_left = BLOCK_SIGOPS_MAX.saturating_sub(sigops);
         let fits = |one: &&TemplateTransaction| {
             let fits = one.weight <= weight_left && one.sigops <= sigops_left;
@@ -300,6 +305,7 @@ pub(crate) mod tests {
             coinbase_value: 5_000_000_000,
             coinbase_flags: Vec::new(),
             transactions: Vec::new(),
+            weight_max: BLOCK_WEIGHT_MAX,
             rules: vec!["csv".into(), "!segwit".into(), "taproot".into()],
             default_witness_commitment: None,
             suffix: Vec::new(),
@@ -353,7 +359,16 @@ pub(crate) mod tests {
     fn too_heavy_a_template_is_refused() {
         let transactions = vec![weighing(1, 2_000_000), weighing(2, 2_000_001)];
         let parts = TemplateParts { transactions, ..parts() };
-        assert_eq!(Template::new(parts, RULES).unwrap_err(), TemplateError::Weight(4_000_001));
+        assert_eq!(Template::new(parts, RULES).unwrap_err(), TemplateError::Weight(4_000_001, 4_000_000));
+    }
+
+    #[test]
+    fn a_coin_with_larger_blocks_has_room_for_what_others_leave_out() {
+        let transactions = vec![weighing(1, 2_000_000), weighing(2, 2_000_001), weighing(3, 400)];
+        let parts = TemplateParts { transactions, weight_max: 4_100_000, ..parts() };
+        let template = Template::new(parts, RULES).unwrap();
+        assert_eq!(template.fitting(4000, 400), 3);
+        assert_eq!(template.fitting(100_000, 400), 1);
     }
 
     #[test]

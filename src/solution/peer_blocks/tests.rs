@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::runtime::clock::unix_second;
-use crate::template::{TemplateParts, TemplateSender};
+use crate::template::{BLOCK_WEIGHT_MAX, TemplateParts, TemplateSender};
 use crate::work::{Config, Payout, Ticket, WorkParts, WorkSet};
 use bitcoin::absolute::LockTime;
 use bitcoin::consensus::serialize;
@@ -57,6 +57,7 @@ fn template(count: u32, change: impl FnOnce(&mut TemplateParts)) -> Arc<Template
         coinbase_value: 5_000_000_000,
         coinbase_flags: Vec::new(),
         transactions: (0..count).map(transaction).collect(),
+        weight_max: BLOCK_WEIGHT_MAX,
         rules: vec!["csv".into(), "!segwit".into(), "taproot".into()],
         default_witness_commitment: None,
         suffix: Vec::new(),

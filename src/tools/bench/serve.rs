@@ -28,7 +28,7 @@ use crate::runtime::clock;
 use crate::runtime::metrics;
 use crate::runtime::sockets::{self, Port};
 use crate::runtime::tasks::Tasks;
-use crate::template::{Template, TemplateParts, TemplateTransaction};
+use crate::template::{BLOCK_WEIGHT_MAX, Template, TemplateParts, TemplateTransaction};
 use crate::view::http::{Budgets, Http, Readers};
 use crate::work::{self, Gate, Payout, WorkSet};
 
@@ -222,6 +222,7 @@ fn template_parts(transactions: u32) -> TemplateParts {
         coinbase_value: 330_000_000,
         coinbase_flags: Vec::new(),
         transactions: (0..transactions).map(transaction).collect(),
+        weight_max: BLOCK_WEIGHT_MAX,
         rules: vec!["csv".into(), "!segwit".into(), "taproot".into()],
         default_witness_commitment: None,
         suffix: Vec::new(),

@@ -15,7 +15,7 @@ use crate::node;
 use crate::node::saved_payout::saved_payout;
 use crate::runtime::clock::unix_now;
 use crate::runtime::sockets;
-use crate::template::{BLOCK_WEIGHT_MAX, Template};
+use crate::template::Template;
 use crate::view::control::Request;
 use crate::view::control::answers::Status;
 use crate::view::control::client::{self, ControlError};
@@ -298,7 +298,7 @@ fn coinbase_room(template: &Template, payees: Option<u64>) -> Check {
     let count = payees.unwrap_or(PAYEES_ASSUMED);
     let needed = COINBASE_WEIGHT + count * OUTPUT_WEIGHT;
     let used: u64 = template.transactions.iter().map(|one| one.weight).sum();
-    let left = BLOCK_WEIGHT_MAX.saturating_sub(used);
+    let left = template.weight_max.saturating_sub(used);
     let payees = if payees.is_some() { format!("{count} payees") } else { format!("a pool of {count} payees") };
     if left >= needed {
         let text = format!("{left} weight units left, {payees} need {needed}");
@@ -314,7 +314,7 @@ fn coinbase_room(template: &Template, payees: Option<u64>) -> Check {
     );
     let advice = format!(
         "let bitcoind reserve the weight: -blockreservedweight={needed} (from version 29), or -blockmaxweight={}",
-        BLOCK_WEIGHT_MAX - needed
+        template.weight_max.saturating_sub(needed)
     );
     Check::warning("coinbase room", text, advice)
 }

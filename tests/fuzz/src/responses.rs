@@ -7,7 +7,7 @@ use stratum::printable::is_printable;
 
 fuzz_target!(|input: &[u8]| {
     if let Ok(template) = serde_json::from_slice::<BlockTemplate>(input)
-        && let Err(error) = template.into_template(&["csv", "segwit", "taproot", "signet", "mweb"])
+        && let Err(error) = template.into_template(&["csv", "segwit", "taproot", "signet", "mweb"], 4_000_000)
     {
         assert!(!error.to_string().is_empty());
     }
