@@ -2,7 +2,7 @@
 
 use super::options::{Opt, Part, within};
 use super::problems::Problems;
-use super::{front, log, miners, values};
+use super::{front, log, miners, places, values};
 use crate::tools::demo::Config;
 
 impl Part for Config {
@@ -14,8 +14,18 @@ impl Part for Config {
         let log = within(log::options(), |config: &mut Self| &mut config.log);
         let load = within(miners::load(), |config: &mut Self| &mut config.stratum);
         let serving = within(miners::serving(), |config: &mut Self| &mut config.stratum);
-        log.chain(own()).chain(load).chain(serving).collect()
+        // First, since the coin decides how miners are served; what else is given comes on top of that.
+        std::iter::once(net()).chain(log).chain(own()).chain(load).chain(serving).collect()
     }
+}
+
+fn net() -> Opt<Config> {
+    Opt::optional("net", "NAME|FILE", places::network, |config: &mut Config, coin| *config = Config::on(coin))
+        .default(|config: &mut Config| config.coin.name.to_owned())
+        .help(
+            "Network whose addresses and proof of work the private chain has: one that a node knows, such as litecoin, or \
+             a TOML file",
+        )
 }
 
 fn own() -> Vec<Opt<Config>> {
@@ -94,6 +104,21 @@ mod tests {
         assert_eq!((limits.connections_max, limits.connections_per_address_max), (7, 3));
         assert_eq!((session.idle_timeout, session.workers_max), (Some(Duration::from_secs(60)), 1));
         assert!(!session.lenient);
+    }
+
+    #[test]
+    fn the_demo_of_a_coin_serves_its_miners_whatever_else_is_given() {
+        let scale = |arguments: &[&str]| format!("{:?}", read(arguments).unwrap().stratum.session.difficulty_scale);
+        let of_litecoin = format!("{:?}", node::serving(&coin::LITECOIN).session.difficulty_scale);
+        assert_ne!(scale(&[]), of_litecoin);
+        for arguments in [["--net", "litecoin", "--fee", "2.5"], ["--fee", "2.5", "--net", "litecoin"]] {
+            let demo = read(&arguments).unwrap();
+            assert_eq!(demo.coin.name, "litecoin");
+            assert_eq!(scale(&arguments), of_litecoin);
+            assert!((demo.fee_percent - 2.5).abs() < f64::EPSILON);
+        }
+        let Err(Refused::Values(errors)) = read(&["--net", "dogecoin"]) else { panic!("it is refused") };
+        assert!(errors[0].to_string().contains("--net: unknown network `dogecoin`"), "{}", errors[0]);
     }
 
     #[test]

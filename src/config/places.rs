@@ -71,6 +71,11 @@ fn built_in(name: &str) -> Result<&'static Network, String> {
     })
 }
 
+/// Parses the network of a tool, as `--net` names it.
+pub(super) fn network(text: &str) -> Result<&'static Network, String> {
+    NetworkArgs { net: net(text)? }.find(false)
+}
+
 fn net(text: &str) -> Result<Net, String> {
     let is_file = Path::new(text).extension().is_some_and(|extension| extension == "toml");
     match built_in(text).or_else(|error| built_in(&format!("{text}_testnet")).map_err(|_| error)) {

@@ -6,9 +6,11 @@
 mod best;
 
 use bitcoin::blockdata::block::Header;
+use bitcoin::consensus::encode::serialize;
 use bitcoin::constants::genesis_block;
 use bitcoin::hashes::Hash;
 use bitcoin::{Block, BlockHash, CompactTarget, Target, Txid, Work};
+use sharechain::coin::Pow;
 use sharechain::merkle::Digest;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -41,6 +43,8 @@ const VERSION_PROPOSED: u32 = 0x2000_0000;
 /// Parameters of a private chain.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Rules {
+    /// Proof of work of a header.
+    pub pow: Pow,
     /// Rule for the bits of blocks.
     pub difficulty: Difficulty,
     /// Blocks after which the subsidy halves.
@@ -49,7 +53,7 @@ pub struct Rules {
 
 impl Rules {
     /// The rules of `bitcoind -chain=regtest`.
-    pub const REGTEST: Self = Self { difficulty: Difficulty::Regtest, halving_interval: 150 };
+    pub const REGTEST: Self = Self { pow: Pow::Sha256d, difficulty: Difficulty::Regtest, halving_interval: 150 };
 }
 
 /// A point in time on both clocks that the chain needs.
@@ -251,7 +255,9 @@ impl Chain {
         let header = block.header;
         let limit = Target::from_compact(CompactTarget::from_consensus(LIMIT_BITS));
         let target = target_of(header.bits).filter(|target| *target <= limit);
-        if !target.is_some_and(|target| target.is_met_by(hash)) {
+        let bytes = serialize(&header).try_into().expect("a header has 80 bytes");
+        let proof = Target::from_le_bytes(self.rules.pow.function()(&bytes));
+        if target.is_none_or(|target| proof > target) {
             return Err(Reject::HighHash);
         }
         let txids: Vec<Digest> = block.txdata.iter().map(|one| one.compute_txid().to_byte_array()).collect();

@@ -6,8 +6,8 @@
 //!                                                  └──▶ templates: watch<Option<Arc<Template>>>
 //! ```
 //!
-//! [`Chain`] is pure and implements Bitcoin's rules; `tests/parity` compares its verdicts with a real bitcoind's. Clock
-//! and tasks are in this file only.
+//! [`Chain`] is pure and implements Bitcoin's rules, with the proof of work of the demo's coin; `tests/parity` compares its
+//! verdicts with a real bitcoind's. Clock and tasks are in this file only.
 
 mod chain;
 mod coins;
@@ -28,7 +28,6 @@ use bitcoin::{BlockHash, Txid};
 use futures::future::BoxFuture;
 use metrics::gauge;
 use parking_lot::Mutex;
-use sharechain::coin::DEMO;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::{Notify, mpsc, watch};
@@ -52,6 +51,8 @@ const TRANSACTIONS_INTERVAL: Duration = Duration::from_secs(1);
 pub struct Config {
     /// Parameters of Bitcoin's rules.
     pub rules: Rules,
+    /// Soft forks of which work may be made ([`Network::known_rules`](sharechain::coin::Network::known_rules)).
+    pub known_rules: &'static [&'static str],
 }
 
 /// Handle to the chain. Cheap to clone.
@@ -184,7 +185,7 @@ pub fn start(config: &Config, journal: Journal, tasks: &Tasks) -> (Handle, Embed
     let resubmitter = submit::start(tasks, inputs);
     let (heights, teller) = heights::new(None, templates.clone());
     tasks.spawn("embedded heights", teller.run(tasks.stop_signal()));
-    let publishing = publish_templates(embedded.clone(), templates_out, health_out);
+    let publishing = publish_templates(embedded.clone(), config.known_rules, templates_out, health_out);
     let stop = tasks.stop_signal();
     tasks.spawn("embedded templates", async move {
         // Can stop anywhere without leaving partial state.
@@ -211,12 +212,17 @@ pub fn start(config: &Config, journal: Journal, tasks: &Tasks) -> (Handle, Embed
     )
 }
 
-async fn publish_templates(embedded: Embedded, templates: TemplateSender, health: watch::Sender<Health>) {
+async fn publish_templates(
+    embedded: Embedded,
+    known_rules: &[&str],
+    templates: TemplateSender,
+    health: watch::Sender<Health>,
+) {
     let mut tips = embedded.tips();
     loop {
         tips.mark_unchanged();
         let (parts, lasts) = embedded.template();
-        match Template::new(parts, DEMO.known_rules) {
+        match Template::new(parts, known_rules) {
             Ok(template) => {
                 gauge!("bitcoind_template_height").set(f64::from(template.height));
                 templates.send(template);

@@ -4,12 +4,13 @@ use super::chain::tests::solve;
 use super::*;
 use crate::blocks::Finding;
 use bitcoin::consensus::encode::serialize;
+use sharechain::coin::DEMO;
 use tokio::time::timeout;
 
 const PATIENCE: Duration = Duration::from_secs(10);
 
 fn regtest() -> Config {
-    Config { rules: Rules::REGTEST }
+    Config { rules: Rules::REGTEST, known_rules: DEMO.known_rules }
 }
 
 async fn template(handle: &mut Handle) -> Arc<Template> {

@@ -24,16 +24,35 @@ fn the_demo_finds_three_blocks_tells_the_story_and_ends_well() {
         assert!(lower.contains(part), "nothing about {part:?} in:\n{story}");
     }
     for height in 1..=3 {
-        check_payout_table(&story, height);
+        check_payout_table(&story, height, "bcrt1q");
     }
     assert!(!story.contains('\r') && !story.contains('\u{1b}'), "a pipe is no terminal:\n{story:?}");
     // The output is short enough to be read in full.
     assert!(story.lines().count() < 60, "{} lines:\n{story}", story.lines().count());
 }
 
+#[test]
+fn the_demo_of_litecoin_finds_blocks_by_scrypt_and_pays_litecoins_addresses() {
+    let mut demo = NodeBuilder::demo(P2POOL).args(&["--net", "litecoin", "--blocks", "2"]).spawn();
+    let exit = demo.wait_exit(DEMO_LIMIT);
+    let story = demo.log();
+    assert_eq!(exit.status.code(), Some(0), "{story}");
+    for height in 1..=2 {
+        check_payout_table(&story, height, "ltc1q");
+    }
+    // A processor makes a few thousand hashes of scrypt a second, and millions of SHA-256d.
+    let speed = story.lines().find(|line| line.starts_with("At this machine's ")).expect("it is told");
+    assert!(speed.contains(" kH/s ") || speed.contains(" H/s "), "{speed}");
+    // A job may end while it is hashed; nothing else may be wrong with a submission.
+    assert!(
+        story.lines().filter(|line| line.starts_with("Submission refused")).all(|line| line.contains("stale")),
+        "{story}"
+    );
+}
+
 /// Checks that the output reports the block at `height` and its payouts: miners by name and address, including the
-/// finder, in total the block's value except for rounding.
-fn check_payout_table(story: &str, height: u32) {
+/// finder, in total the block's value except for rounding. Addresses begin with `prefix`.
+fn check_payout_table(story: &str, height: u32, prefix: &str) {
     let start = format!("Block found at height {height} by ");
     let mut lines = story.lines().skip_while(|line| !line.starts_with(&start));
     let told = lines.next().unwrap_or_else(|| panic!("nothing about a block at height {height} in:\n{story}"));
@@ -44,7 +63,7 @@ fn check_payout_table(story: &str, height: u32) {
         .map_while(|line| line.strip_prefix("  ")?.trim_start().split_once(" to "))
         .map(|(amount, payee)| (amount.parse().expect("an amount"), payee))
         .collect();
-    let is_miner = |payee: &str| NAMES.iter().any(|name| payee.starts_with(&format!("{name} (bcrt1")));
+    let is_miner = |payee: &str| NAMES.iter().any(|name| payee.starts_with(&format!("{name} ({prefix}")));
     assert!(rows.iter().all(|(_, payee)| is_miner(payee) || payee.starts_with("P2Pool's donation")), "{rows:?}");
     let finders = rows.iter().find(|(_, payee)| payee.starts_with(finder));
     assert!(finders.is_some_and(|(amount, _)| *amount >= 0.25), "{finder} in {rows:?}");

@@ -2,7 +2,6 @@
 
 use super::*;
 use bitcoin::absolute::LockTime;
-use bitcoin::consensus::encode::serialize;
 use bitcoin::hashes::sha256d;
 use bitcoin::{
     Amount, OutPoint, ScriptBuf, Sequence, Transaction, TxIn, TxMerkleNode, TxOut, Witness, block, transaction,
@@ -96,6 +95,29 @@ fn a_block_from_the_template_is_accepted_and_known_afterwards() {
 }
 
 #[test]
+fn a_chain_of_scrypt_takes_its_proof_of_work_and_keeps_the_names_of_blocks() {
+    let mut chain = Chain::new(Rules { pow: Pow::Scrypt, ..Rules::REGTEST }, at(0));
+    let mut block = solve(&chain.template(at(1)), 0);
+    let limit = target_of(CompactTarget::from_consensus(LIMIT_BITS)).unwrap();
+    let mut solved = |is_wanted: &dyn Fn(bool, bool) -> bool| {
+        loop {
+            block.header.nonce += 1;
+            let bytes = <[u8; 80]>::try_from(serialize(&block.header)).unwrap();
+            let is_met = |pow: Pow| Target::from_le_bytes(pow.function()(&bytes)) <= limit;
+            if is_wanted(is_met(Pow::Sha256d), is_met(Pow::Scrypt)) {
+                return block.clone();
+            }
+        }
+    };
+    let of_sha256d = solved(&|sha256d, scrypt| sha256d && !scrypt);
+    assert_eq!(chain.submit(&serialize(&of_sha256d), at(1)), Verdict::Rejected(Reject::HighHash));
+    let of_scrypt = solved(&|sha256d, scrypt| scrypt && !sha256d);
+    assert_eq!(chain.submit(&serialize(&of_scrypt), at(1)), Verdict::Accepted);
+    assert_eq!(chain.tip(), Tip { hash: of_scrypt.block_hash(), height: 1 });
+    assert_eq!(chain.template(at(2)).previous_block, of_scrypt.block_hash());
+}
+
+#[test]
 fn waiting_transactions_stand_in_the_next_block_and_their_fees_in_its_coinbase() {
     let (mut chain, blocks) = grown(101);
     let first = spend(&blocks[0].txdata[0], 1000);
@@ -182,7 +204,7 @@ fn hashes(bits: CompactTarget) -> u64 {
 #[test]
 fn an_adaptive_chain_takes_the_bits_that_it_offered_and_no_others() {
     let difficulty = Difficulty::Adaptive { hash_rate: 100.0, spacing: SPACING };
-    let mut chain = Chain::new(Rules { difficulty, halving_interval: 210_000 }, at(0));
+    let mut chain = Chain::new(Rules { pow: Pow::Sha256d, difficulty, halving_interval: 210_000 }, at(0));
     let first = chain.template(at(0));
     // 100 hashes a second for ten seconds, and the first block four times easier.
     assert_eq!(hashes(first.bits), 250);

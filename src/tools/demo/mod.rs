@@ -4,9 +4,9 @@ mod story;
 
 use anyhow::{Context, Result, bail};
 use bitcoin::hashes::Hash;
-use bitcoin::{Address, ScriptBuf, WPubkeyHash};
+use bitcoin::{ScriptBuf, WPubkeyHash};
 use metrics_exporter_prometheus::PrometheusHandle;
-use sharechain::coin::{DEMO, Network};
+use sharechain::coin::{BITCOIN_REGTEST, DEMO, Network, Parent, Pow, address};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -39,6 +39,8 @@ use story::{Chapter, Story};
 /// Configuration of a demonstration.
 #[derive(Debug, Clone)]
 pub struct Config {
+    /// Network whose addresses and proof of work the demo has.
+    pub coin: &'static Network,
     /// Logging.
     pub log: log::Config,
     /// Number of blocks after which to stop.
@@ -56,14 +58,22 @@ pub struct Config {
 }
 
 impl Default for Config {
-    /// A miner, and others on this machine alone; all is thrown away at the end.
+    /// On Bitcoin's own private chain.
     fn default() -> Self {
-        let mut stratum = node::serving(&DEMO);
+        Self::on(&BITCOIN_REGTEST)
+    }
+}
+
+impl Config {
+    /// A miner, and others on this machine alone; all is thrown away at the end.
+    pub fn on(coin: &'static Network) -> Self {
+        let mut stratum = node::serving(&demo_of(coin));
         // Several submissions a second of the miners together show a newcomer that something happens.
         stratum.session.vardiff.interval = Duration::from_millis(750);
         stratum.limits.connections_max = 1000;
         stratum.limits.connections_per_address_max = 100;
         Self {
+            coin,
             log: log::Config::default(),
             blocks: None,
             miner: true,
@@ -107,9 +117,9 @@ struct Machine {
 
 impl Machine {
     /// Measures for a moment.
-    async fn measure() -> Result<Self> {
+    async fn measure(pow: Pow) -> Result<Self> {
         let cores = available_parallelism().map_or(1, std::num::NonZero::get);
-        let per_thread = tokio::task::spawn_blocking(|| mine::measure(DEMO.parent.pow, MEASURE)).await?;
+        let per_thread = tokio::task::spawn_blocking(move || mine::measure(pow, MEASURE)).await?;
         // The miners use half of the machine, if it has that many cores.
         Ok(Self { per_thread, busy: (cores / 2).clamp(1, NAMES.len()) })
     }
@@ -141,15 +151,17 @@ pub async fn run(
     tasks: &Tasks,
     stop: impl Future<Output = ()>,
 ) -> Result<()> {
-    let mut story = Story::new(NAMES.map(|name| (payout(name).address.to_string(), name)));
+    let coin = config.coin;
+    let mut story = Story::new(NAMES.map(|name| (payout(name, coin).address.to_string(), name)), &coin.parent);
     story.print(&Chapter::Measuring);
-    let machine = Machine::measure().await?;
+    let machine = Machine::measure(coin.parent.pow).await?;
     let hash_rate = machine.hash_rate();
+    let network = network_for(coin, hash_rate);
 
     // Dropped at the end, together with the folder.
     let temporary = tempfile::tempdir().context("cannot make a temporary folder")?;
     let data_dir = config.data_dir.clone().unwrap_or_else(|| temporary.path().to_owned());
-    let data_dir = DataDir::open(&data_dir, &DEMO)?;
+    let data_dir = DataDir::open(&data_dir, network)?;
     if !data_dir.is_ours() {
         bail!("another demo runs on {}: give this one a --datadir of its own", data_dir.path().display());
     }
@@ -158,10 +170,7 @@ pub async fn run(
     let listener = sockets::bind(worker_address)
         .with_context(|| format!("cannot listen for miners on {worker_address}: choose another port with -w"))?;
     let address = listener.local_addr().context("cannot tell where miners connect")?;
-    let difficulty = embedded::Difficulty::Adaptive { hash_rate, spacing: BLOCK_SPACING };
-    let chain = embedded::Config { rules: Rules { difficulty, halving_interval: 210_000 } };
-    let (daemon, _chain) = embedded::start(&chain, journal, tasks);
-    let network = network_for(hash_rate);
+    let (daemon, _chain) = embedded::start(&chain_of(network, hash_rate), journal, tasks);
     let sharechain = node::load_sharechain(network, &data_dir, None, &daemon, &disk, tasks).await?;
     let reports = daemon.reports.subscribe();
     let shares = sharechain.0.events.subscribe();
@@ -182,7 +191,7 @@ pub async fn run(
         web_static: None,
         web_hosts: Vec::new(),
         work: work_of(network, config.fee_percent),
-        stratum: serving(config.stratum, &machine),
+        stratum: serving(config.stratum, coin.parent.pow, &machine),
         sharechain,
         p2p: None,
         announce: announce::Config::default(),
@@ -194,9 +203,9 @@ pub async fn run(
     let (events_sender, events) = mpsc::channel(MINER_EVENTS_MAX);
     story.print(&Chapter::Listening { address, hash_rate, block_spacing: BLOCK_SPACING, share_spacing: SHARE_SPACING });
     let miners = if config.miner {
-        start_miners(address, machine.pace(), &events_sender)
+        start_miners(address, coin, machine.pace(), &events_sender)
     } else {
-        story.print(&Chapter::WaitingForMiners { address, example: &payout("you").address });
+        story.print(&Chapter::WaitingForMiners { address, example: &payout("you", coin).address });
         Vec::new()
     };
     drop(events_sender);
@@ -213,19 +222,45 @@ pub async fn run(
     ended
 }
 
-/// The demo's network, with a share difficulty for this machine. Created once per process.
-fn network_for(hash_rate: f64) -> &'static Network {
+/// The demo's network with what people and miners see of `coin`: addresses, proof of work and unit of difficulty.
+fn demo_of(coin: &Network) -> Network {
+    let parent = Parent {
+        address_version: coin.parent.address_version,
+        address_p2sh_version: coin.parent.address_p2sh_version,
+        address_p2sh_version_old: coin.parent.address_p2sh_version_old,
+        human_readable_part: coin.parent.human_readable_part,
+        pow: coin.parent.pow,
+        dumb_scrypt_diff: coin.parent.dumb_scrypt_diff,
+        ..DEMO.parent
+    };
+    // Each coin has its own, so that none takes another's shares from a kept folder.
+    let mut identifier = DEMO.identifier;
+    for (byte, (one, other)) in identifier.iter_mut().zip(coin.identifier.iter().zip(BITCOIN_REGTEST.identifier)) {
+        *byte ^= one ^ other;
+    }
+    Network { parent, identifier, ..DEMO }
+}
+
+/// The demo's network on `coin`, with a share difficulty for this machine. Created once per process.
+fn network_for(coin: &Network, hash_rate: f64) -> &'static Network {
     let hashes = hash_rate * SHARE_SPACING.as_secs_f64();
     let easiest = Difficulty::from_average_hashes(hashes)
         .map_or(DEMO.max_target, |difficulty| of_difficulty(difficulty).to_u256());
-    Box::leak(Box::new(Network { max_target: easiest, ..DEMO }))
+    Box::leak(Box::new(Network { max_target: easiest, ..demo_of(coin) }))
+}
+
+/// Configuration of the private chain below `network`.
+fn chain_of(network: &Network, hash_rate: f64) -> embedded::Config {
+    let difficulty = embedded::Difficulty::Adaptive { hash_rate, spacing: BLOCK_SPACING };
+    let rules = Rules { pow: network.parent.pow, difficulty, halving_interval: 210_000 };
+    embedded::Config { rules, known_rules: network.known_rules }
 }
 
 /// Configuration of work that pays the node itself where a name is no address.
 fn work_of(network: &'static Network, fee_percent: f64) -> work::Config {
     work::Config {
         network,
-        default_payout: payout("node"),
+        default_payout: payout("node", network),
         fee_percent,
         donation_percent: 0.0,
         coinbase_texts: vec!["P2Pool demo".to_owned()],
@@ -235,27 +270,37 @@ fn work_of(network: &'static Network, fee_percent: f64) -> work::Config {
 
 /// Adjusts the settings of miners' connections to our own miners' pace, so that they are right for them from the start;
 /// vardiff adapts to others as everywhere.
-fn serving(mut stratum: stratum::server::Config, machine: &Machine) -> stratum::server::Config {
+fn serving(mut stratum: stratum::server::Config, pow: Pow, machine: &Machine) -> stratum::server::Config {
     let vardiff = &mut stratum.session.vardiff;
+    if pow == Pow::Scrypt {
+        // A processor needs minutes for what suits the slowest device of SHA-256d.
+        vardiff.min = Difficulty::from_average_hashes(1.0).unwrap_or(vardiff.min);
+    }
     let wanted = Difficulty::from_average_hashes(machine.pace() * vardiff.interval.as_secs_f64());
     vardiff.start = wanted.map_or(vardiff.start, Difficulty::to_power_of_two);
     stratum
 }
 
 /// Starts all miners of the demo.
-fn start_miners(pool: SocketAddr, pace: f64, events: &mpsc::Sender<MinerEvent>) -> Vec<JoinHandle<()>> {
-    NAMES.iter().map(|name| start_miner(pool, name, pace, events.clone())).collect()
+fn start_miners(pool: SocketAddr, coin: &Network, pace: f64, events: &mpsc::Sender<MinerEvent>) -> Vec<JoinHandle<()>> {
+    NAMES.iter().map(|name| start_miner(pool, name, coin, pace, events.clone())).collect()
 }
 
 /// Starts a miner of the demo, which reconnects when its connection ends, as miners do.
-fn start_miner(pool: SocketAddr, name: &str, pace: f64, events: mpsc::Sender<MinerEvent>) -> JoinHandle<()> {
+fn start_miner(
+    pool: SocketAddr,
+    name: &str,
+    coin: &Network,
+    pace: f64,
+    events: mpsc::Sender<MinerEvent>,
+) -> JoinHandle<()> {
     const PAUSE: Duration = Duration::from_secs(1);
-    let worker = format!("{}.{name}", payout(name).address);
+    let worker = format!("{}.{name}", payout(name, coin).address);
     let miner = Miner {
         pool: pool.to_string(),
         name: worker.clone(),
         password: "x".to_owned(),
-        pow: DEMO.parent.pow,
+        pow: coin.parent.pow,
         pace,
         hashes: Arc::default(),
     };
@@ -351,9 +396,32 @@ async fn complete(story: &mut Story, node: &node::Node, mut shares: broadcast::R
     }
 }
 
-/// An address of the demo network without an owner, made from a name.
-fn payout(name: &str) -> Payout {
+/// An address of `network` without an owner, made from a name.
+fn payout(name: &str, network: &Network) -> Payout {
     let script = ScriptBuf::new_p2wpkh(&WPubkeyHash::hash(name.as_bytes()));
-    let address = Address::from_script(&script, bitcoin::Network::Regtest).expect("it was made from a key's hash");
-    Payout::to_address(&address.to_string(), &DEMO).expect("a P2WPKH address of the demo's chain")
+    let text = address::of_script(&script, &network.parent).expect("a network's human-readable part is checked");
+    Payout::to_address(&text, network).expect("a P2WPKH address of the demo's chain")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use sharechain::coin::{ALL, LITECOIN};
+
+    #[test]
+    fn on_bitcoins_private_chain_it_is_the_demos_own_network() {
+        assert_eq!(demo_of(&BITCOIN_REGTEST), DEMO);
+    }
+
+    #[test]
+    fn a_coin_lends_its_addresses_and_its_proof_of_work_and_no_two_demos_share_an_identifier() {
+        let demo = demo_of(&LITECOIN);
+        assert_eq!((demo.parent.pow, demo.parent.dumb_scrypt_diff), (Pow::Scrypt, 65_536));
+        assert!(payout("alice", &LITECOIN).address.starts_with("ltc1q"));
+        let identifiers: std::collections::BTreeSet<_> = ALL.iter().map(|coin| demo_of(coin).identifier).collect();
+        assert_eq!(identifiers.len(), ALL.len());
+        for coin in ALL {
+            assert_eq!(payout("alice", coin).address, payout("alice", &demo_of(coin)).address, "{}", coin.name);
+        }
+    }
 }

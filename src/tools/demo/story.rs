@@ -1,7 +1,6 @@
 //! Explains events to a newcomer: lines that stay, and on a terminal a status line that changes.
 
-use bitcoin::Address;
-use sharechain::coin::DEMO;
+use sharechain::coin::{DEMO, Parent, address};
 use sharechain::share::{DONATION_SCRIPT, Share};
 use std::collections::{BTreeMap, HashMap};
 use std::io::{IsTerminal, Write};
@@ -52,6 +51,8 @@ pub(super) struct Story {
     blocks_lost: u64,
     /// Satoshis by payee.
     paid: BTreeMap<String, u64>,
+    /// The coin whose addresses are shown.
+    coin: &'static Parent,
     /// Names of the demo's own miners, by address.
     names: HashMap<String, &'static str>,
     /// Set while a status line is on the terminal and must be cleared before the next line.
@@ -59,9 +60,10 @@ pub(super) struct Story {
 }
 
 impl Story {
-    /// Starts the story; `names` are those of the demo's own miners, by address.
-    pub(super) fn new(names: impl IntoIterator<Item = (String, &'static str)>) -> Self {
+    /// Starts the story; `names` are those of the demo's own miners, by address on `coin`.
+    pub(super) fn new(names: impl IntoIterator<Item = (String, &'static str)>, coin: &'static Parent) -> Self {
         Self {
+            coin,
             names: names.into_iter().collect(),
             shares: 0,
             shares_of_blocks: 0,
@@ -176,7 +178,7 @@ impl Story {
                     DEMO.parent.symbol,
                     block.hash
                 ));
-                for (payee, value) in payouts_of(block) {
+                for (payee, value) in payouts_of(block, self.coin) {
                     let name = self.name_of(&payee);
                     self.line(&format!("  {:>12} to {name}", show_coins(value)));
                     *self.paid.entry(payee).or_default() += value;
@@ -254,7 +256,7 @@ impl Story {
 }
 
 /// Satoshis by payee in the coinbase of `block`, without empty outputs and those without an address.
-fn payouts_of(block: &FoundBlock) -> Vec<(String, u64)> {
+fn payouts_of(block: &FoundBlock, coin: &Parent) -> Vec<(String, u64)> {
     let Ok(block) = bitcoin::consensus::deserialize::<bitcoin::Block>(&block.bytes) else { return Vec::new() };
     let Some(coinbase) = block.txdata.first() else { return Vec::new() };
     let paid = coinbase.output.iter().filter_map(|output| {
@@ -263,8 +265,7 @@ fn payouts_of(block: &FoundBlock) -> Vec<(String, u64)> {
             // Usually only the rounding remainder; the first blocks of a chain have no other payee.
             return (value > ROUNDING_MAX).then(|| (DONATION.to_owned(), value));
         }
-        let address = Address::from_script(&output.script_pubkey, bitcoin::Network::Regtest).ok()?;
-        Some((address.to_string(), value))
+        Some((address::of_script(&output.script_pubkey, coin)?, value))
     });
     paid.filter(|(_, value)| *value > 0).collect()
 }
