@@ -3,7 +3,8 @@
 //! Litecoin's are of litecoind 0.21.2.1 (Debian's package) without a network, on `-chain=main`, `test` and `regtest`:
 //! `getnewaddress "" legacy`, `p2sh-segwit`, `bech32` and `mweb`, and `createmultisig` with `legacy` and `bech32` for
 //! P2SH and P2WSH; scripts are `scriptPubKey` of `getaddressinfo` and `validateaddress`. The old spellings and the taproot
-//! addresses (of BIP 350's key) are valid to its `validateaddress`. Bitcoin's are those of BIP 173 and of bitcoind.
+//! addresses (of BIP 350's key) are valid to its `validateaddress`. Bitcoin's are those of BIP 173 and of bitcoind,
+//! DigiByte's were computed apart from this program.
 
 use bitcoin::ScriptBuf;
 use p2pool::work::{Payout, username};
@@ -13,6 +14,8 @@ use sharechain::coin::{
     ALL, BITCOIN, BITCOIN_REGTEST, BITCOIN_TESTNET, LITECOIN, LITECOIN_REGTEST, LITECOIN_TESTNET, Network,
 };
 use sharechain::share::Payee;
+
+use crate::files::network;
 
 /// Addresses that can be paid: network, text, script.
 const PAYABLE: &[(&Network, &str, &str)] = &[
@@ -195,6 +198,30 @@ fn a_typo_in_an_address_pays_nobody() {
                     assert!(matches!(read, Err(AddressError::Mistyped(..))), "{typo} on {}: {read:?}", network.name);
                 }
             }
+        }
+    }
+}
+
+#[test]
+fn a_coin_by_file_has_addresses_of_its_own() {
+    for file in ["docs/networks/digibyte.toml", "docs/networks/dgb.toml"] {
+        let digibyte = network(file);
+        let read = |text: &str| address::script_of(text, &digibyte.parent).map(|script| script.to_hex_string());
+        let hash = "b1c5a6e259bbaf7522a42a781ca8194e6fa9849b";
+        assert_eq!(read("DMM4vJjdF3riY3kLKw5DdX6N6CUJexPPrF"), Ok(format!("76a914{hash}88ac")));
+        assert_eq!(read("SdVyQta8g19dXMMC8n4jdf5KrqySBL2n9C"), Ok(format!("a914{hash}87")));
+        let old = read("3HtzJbHRVYGp6DGAiSkFWPHhMb2is4Hn8k").unwrap_err().to_string();
+        assert!(old.contains("use `SdVyQta8g19dXMMC8n4jdf5KrqySBL2n9C`"), "{old}");
+        let taproot = read("dgb1p0xlxvlhemja6c4dqv22uapctqupfhlxm9h8z3k2e72q4k9hcz7vqlussds").unwrap_err();
+        assert!(taproot.to_string().contains("use a dgb1q… address"), "{taproot}");
+        let foreign = read("LacqQfZn4UfPwNokFv5fiXrsvssUXnmsrW").unwrap_err();
+        assert!(foreign.to_string().contains("look like D…, S… or dgb1q…"), "{foreign}");
+        for typo in [
+            "DMM4vJjdF3riY3kLKw5DdX6N6CUJexPPrG",
+            "SdVyQta8g19dXMMC8n4jdf5KrqySBL2n9D",
+            "dgb1p0xlxvlhemja6c4dqv22uapctqupfhlxm9h8z3k2e72q4k9hcz7vqlussdt",
+        ] {
+            assert!(matches!(read(typo), Err(AddressError::Mistyped(..))), "{typo}");
         }
     }
 }

@@ -6,7 +6,7 @@ use ruint::aliases::U256;
 use thiserror::Error;
 use toml::Value;
 
-use super::{ALL, BITCOIN, DEMO, Network, Pow};
+use super::{ALL, BITCOIN, DEMO, Network, Pow, Subsidy};
 use crate::rules::ShareVersion;
 
 /// Minimum chain length in a network file: scores sample a sixteenth of it, which must be at least one share.
@@ -134,15 +134,18 @@ impl Fields {
         self.text("PARENT_DATADIR_FOLDER", &mut parent.datadir_folder);
         self.text("PARENT_DAEMON_OPTION", &mut parent.daemon_option);
         self.list("PARENT_TEMPLATE_RULES", &mut parent.template_rules);
+        self.optional_text("PARENT_TEMPLATE_ALGO", &mut parent.template_algo);
         self.number("ADDRESS_VERSION", 0..=255, &mut parent.address_version);
         self.number("ADDRESS_P2SH_VERSION", 0..=255, &mut parent.address_p2sh_version);
-        self.text("HUMAN_READABLE_PART", &mut parent.human_readable_part);
+        self.old_p2sh_version(&mut parent.address_p2sh_version_old);
+        self.human_readable_part(&mut parent.human_readable_part);
         self.number("PARENT_VERSION_MIN", 0..=i64::from(u32::MAX), &mut parent.version_min);
         self.number("BLOCK_PERIOD", 1..=1_000_000, &mut parent.block_period);
         self.number("BLOCK_MAX_SIZE", 1..=i64::from(u32::MAX), &mut parent.block_max_size);
         self.number("BLOCK_MAX_WEIGHT", 1..=i64::from(u32::MAX), &mut parent.block_max_weight);
         self.number("DUST_THRESHOLD", 0..=i64::MAX, &mut parent.dust_threshold);
         self.number("DUMB_SCRYPT_DIFF", 1..=i64::from(u32::MAX), &mut parent.dumb_scrypt_diff);
+        self.subsidy_function(&mut parent.subsidy);
         self.number("SUBSIDY_INITIAL", 0..=i64::MAX, &mut parent.subsidy.initial);
         self.number("SUBSIDY_INTERVAL", 1..=i64::from(u32::MAX), &mut parent.subsidy.halving_interval);
         self.pow(&mut parent.pow);
@@ -190,6 +193,35 @@ impl Fields {
 
     fn text(&mut self, field: &str, slot: &mut &'static str) {
         self.take(field, "a string", slot, |value| value.as_str().map(leak));
+    }
+
+    /// An empty text stands for none, so that a file can drop what its `BASE` has.
+    fn optional_text(&mut self, field: &str, slot: &mut Option<&'static str>) {
+        self.take(field, "a string", slot, |value| value.as_str().map(|text| (!text.is_empty()).then(|| leak(text))));
+    }
+
+    fn human_readable_part(&mut self, slot: &mut &'static str) {
+        self.take("HUMAN_READABLE_PART", "the part of a segwit address before its 1, such as \"ltc\"", slot, |value| {
+            value.as_str().filter(|text| bech32::Hrp::parse(text).is_ok()).map(leak)
+        });
+    }
+
+    fn old_p2sh_version(&mut self, slot: &mut Option<u8>) {
+        self.take(
+            "ADDRESS_P2SH_VERSION_OLD",
+            "a whole number from 0 to 255, or -1 for none",
+            slot,
+            |value| match value.as_integer()? {
+                -1 => Some(None),
+                number => u8::try_from(number).ok().map(Some),
+            },
+        );
+    }
+
+    fn subsidy_function(&mut self, slot: &mut Subsidy) {
+        self.take("SUBSIDY_FUNC", "\"unknown\" (a subsidy that halves has INITIAL and INTERVAL)", slot, |value| {
+            (value.as_str()? == "unknown").then_some(Subsidy::UNKNOWN)
+        });
     }
 
     fn list(&mut self, field: &str, slot: &mut &'static [&'static str]) {
@@ -306,15 +338,45 @@ mod tests {
     }
 
     #[test]
+    fn a_coin_of_several_proofs_of_work_says_which_templates_it_needs_and_that_its_subsidy_is_not_known() {
+        let network = from_toml(
+            "BASE = \"litecoin\"\nADDRESS_P2SH_VERSION_OLD = 6\n[PARENT]\nTEMPLATE_ALGO = \"scrypt\"\n\
+             [SUBSIDY]\nFUNC = \"unknown\"",
+        )
+        .unwrap();
+        assert_eq!(network.parent.template_algo, Some("scrypt"));
+        assert_eq!(network.parent.address_p2sh_version_old, Some(6));
+        assert_eq!(network.parent.subsidy.one_block_early(100_000_000), u64::MAX, "no share takes more than that");
+        let none =
+            from_toml("BASE = \"litecoin\"\nADDRESS_P2SH_VERSION_OLD = -1\n[PARENT]\nTEMPLATE_ALGO = \"\"").unwrap();
+        assert_eq!((none.parent.template_algo, none.parent.address_p2sh_version_old), (None, None));
+        let errors = from_toml(
+            "BASE = \"litecoin\"\nADDRESS_P2SH_VERSION_OLD = 256\n[PARENT]\nTEMPLATE_ALGO = 1\n[SUBSIDY]\nFUNC = \"x\"",
+        )
+        .unwrap_err();
+        let fields: Vec<&str> = errors.iter().map(|error| error.field.as_str()).collect();
+        assert_eq!(fields, ["PARENT_TEMPLATE_ALGO", "ADDRESS_P2SH_VERSION_OLD", "SUBSIDY_FUNC"]);
+    }
+
+    #[test]
     fn every_bad_field_is_told_at_once() {
         let errors = from_toml(
-            "BASE = \"dogecoin\"\nPREFIX = \"12\"\nMAX_TARGET = 5\nP2P_PORT = 70000\nPOW = \"x11\"\nCOLOUR = \"red\"\n\
+            "BASE = \"dogecoin\"\nHUMAN_READABLE_PART = \"\"\nPREFIX = \"12\"\nMAX_TARGET = 5\nP2P_PORT = 70000\nPOW = \"x11\"\nCOLOUR = \"red\"\n\
              TARGET_LOOKBEHIND = 1\n[SUBSIDY]\ninterval = 0\n",
         )
         .unwrap_err();
         let fields: Vec<&str> = errors.iter().map(|error| error.field.as_str()).collect();
-        let wanted =
-            ["BASE", "PREFIX", "P2P_PORT", "TARGET_LOOKBEHIND", "MAX_TARGET", "SUBSIDY_INTERVAL", "POW", "COLOUR"];
+        let wanted = [
+            "BASE",
+            "PREFIX",
+            "P2P_PORT",
+            "TARGET_LOOKBEHIND",
+            "MAX_TARGET",
+            "HUMAN_READABLE_PART",
+            "SUBSIDY_INTERVAL",
+            "POW",
+            "COLOUR",
+        ];
         assert_eq!(fields, wanted);
         assert!(errors[0].to_string().contains("bitcoin_signet"), "{}", errors[0]);
         assert_eq!(errors[1].to_string(), "PREFIX: \"12\" is not 16 hex digits");
