@@ -4,6 +4,13 @@ use parking_lot::Mutex;
 use sharechain::merkle::Digest;
 use sharechain::share::{Share, ShareHash};
 use std::collections::{HashMap, VecDeque};
+use std::fmt;
+
+/// Computes proofs of work in the place of the network's function: where they are costly, a driver lets others go first.
+pub trait Hasher: fmt::Debug + Send + Sync {
+    /// Returns the proof-of-work hash of `header`.
+    fn hash(&self, header: &[u8; 80]) -> Digest;
+}
 
 /// Proof-of-work hashes by the hash that identifies their header. Only shares that met their target are kept, so
 /// replacing the entries costs an attacker as many shares. Shared by all connections.

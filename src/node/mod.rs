@@ -4,6 +4,7 @@
 //! | --- | --- | --- |
 //! | `bitcoind` → `work`: templates | watch | latest wins |
 //! | `work` → sessions: work sets | watch | latest wins |
+//! | sessions, links → hashing threads: costly proofs of work | bounded queues by priority, served in turn | who holds most is refused; a link waits |
 //! | sessions → `solution` | bounded mpsc | the session waits, its own socket feels it; never drops |
 //! | `chain` → `work`: tips | watch | latest wins |
 //! | `bitcoind` ⇄ `chain`: known and requested heights of blocks | watch, bounded mpsc | latest wins; requested again |
@@ -44,6 +45,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use stratum::server::Server;
+use stratum::server::hashing::Hashers;
 use stratum::{Difficulty, Solution, Tallies};
 use tokio::sync::{broadcast, mpsc, watch};
 use tokio_util::sync::CancellationToken;
@@ -267,7 +269,16 @@ pub fn start(parts: Parts, daemon: bitcoind::Handle, tasks: &Tasks) -> Node {
     tasks.spawn("stats", rates::run(tallies.clone(), rates_sender, tasks.stop_signal()));
 
     let (sharechain, mut owner) = parts.sharechain;
-    let wiring = Wiring { network, data_dir: parts.data_dir, disk: parts.disk, daemon, sharechain, tasks };
+    let hashers = Arc::<Hashers>::default();
+    let wiring = Wiring {
+        network,
+        data_dir: parts.data_dir,
+        disk: parts.disk,
+        daemon,
+        sharechain,
+        hashers: hashers.clone(),
+        tasks,
+    };
     let p2p = parts.p2p.map(|config| wiring.join_pool(config));
     let (sightings, sighted) = mpsc::channel(solution::peer_blocks::SIGHTINGS_QUEUED_MAX);
     let (found, found_events) = wiring.follow_blocks(sighted);
@@ -288,7 +299,7 @@ pub fn start(parts: Parts, daemon: bitcoind::Handle, tasks: &Tasks) -> Node {
     announce::start(parts.announce, network, &found_events, tasks);
     let session = parts.stratum.session;
     let server = Server::new(parts.stratum, work.clone(), solutions.clone(), tallies.clone(), tasks.stop_signal());
-    let server = Arc::new(server.trusting(parts.ports.trusted.clone()));
+    let server = Arc::new(server.trusting(parts.ports.trusted.clone()).hashing_with(hashers));
     let sources = Sources {
         metrics: parts.metrics,
         meters: server.meters().clone(),
@@ -324,6 +335,7 @@ struct Wiring<'a> {
     disk: DiskHealth,
     daemon: bitcoind::Handle,
     sharechain: chain::Handle,
+    hashers: Arc<Hashers>,
     tasks: &'a Tasks,
 }
 
@@ -345,6 +357,7 @@ impl Wiring<'_> {
             heights: self.daemon.heights.known.clone(),
             best_header: self.daemon.best_header.clone(),
             news: self.daemon.news.clone(),
+            hashers: self.hashers.clone(),
         };
         let (handle, network) = peers::task::new(config, inputs);
         self.tasks.spawn("p2p", network.run(self.tasks.stop_signal()));

@@ -63,6 +63,7 @@ impl Mining {
         let meters = server.meters().clone();
         let (work, solutions) = (work.clone(), solutions.clone());
         let getwork = Getwork::new(desk, *is_sha256d, work, solutions, meters, exempts_loopback, stop);
+        let getwork = getwork.hashing_with(server.hashers().clone());
         Arc::new(getwork.for_users_of(access.gatekeeper())).router()
     }
 }

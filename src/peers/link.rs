@@ -30,8 +30,8 @@ pub(super) const ORDERS_QUEUED_MAX: usize = 256;
 /// Maximum number of bytes per read.
 const READ_BYTES: usize = 64 * 1024;
 
-/// Size from which a message is handled off the event loop: about ten shares, whose proofs of work take milliseconds
-/// with scrypt.
+/// Size from which a message is handled off the event loop: about ten shares. Costly proofs of work are computed off it
+/// in any case ([`super::proofs::hasher`]).
 const HEAVY_BYTES: usize = 16 * 1024;
 
 /// Size from which a message is large: usual ones of any kind, a whole answer with shares among them, are shorter.
@@ -54,6 +54,12 @@ pub(super) enum LinkEvent {
     Event(PeerId, PeerEvent, Option<BatchPermit>),
     /// The connection has ended.
     Closed(PeerId, Close),
+}
+
+/// Permits for heavy messages: as many as there are cores, less one for the rest of the node; at least one.
+pub(super) fn heavy_messages() -> Arc<Semaphore> {
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    Arc::new(Semaphore::new((cores - 1).max(1)))
 }
 
 /// State shared by all connections.

@@ -19,6 +19,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use stratum::server::hashing::Hashers;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{Notify, Semaphore, broadcast, mpsc, oneshot, watch};
@@ -78,6 +79,8 @@ pub struct Inputs {
     pub best_header: watch::Receiver<Option<[u8; 80]>>,
     /// Notified when a peer knows a better block.
     pub news: Arc<Notify>,
+    /// Threads for costly proofs of work.
+    pub hashers: Arc<Hashers>,
 }
 
 /// Prepares the network; nothing is opened or dialled before [`Network::run`].
@@ -230,9 +233,6 @@ impl Driver {
             incoming_max: config.incoming_max,
             whitelist: config.whitelist.clone(),
         };
-        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        let heavy = Arc::new(Semaphore::new((cores - 1).max(1)));
-        let large = Arc::new(Semaphore::new(link::LARGE_MESSAGES_MAX));
         Self {
             swarm: Swarm::new(swarm, random, now()),
             rules: Arc::new(inputs.chain.rules()),
@@ -241,9 +241,9 @@ impl Driver {
                 known,
                 traffic,
                 heard,
-                heavy,
+                heavy: link::heavy_messages(),
                 at_risk: inputs.chain.at_risk.clone(),
-                large,
+                large: Arc::new(Semaphore::new(link::LARGE_MESSAGES_MAX)),
                 stop: stop.child_token(),
             },
             links: HashMap::new(),

@@ -9,8 +9,9 @@ use sha2::digest::generic_array::GenericArray;
 use sha2::{Digest, Sha256};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use stratum::getwork::{Ask, GetworkServer, Handed, Judged};
+use stratum::getwork::{Ask, GetworkServer, Handed, Judged, Prepared};
 use stratum::mining::extranonce::Extranonces;
+use stratum::mining::job::Unhashed;
 use stratum::mining::source::Source;
 use stratum::mining::tally::Protocol;
 use stratum::mining::vardiff;
@@ -465,4 +466,39 @@ fn garbage_of_a_network_costs_a_bounded_number_of_hashes_and_does_not_cost_a_min
     // So has everyone else.
     let handed = desk.hand_out(&Costly, Ask { source: elsewhere(), ..ask("bob") }, at).unwrap();
     assert_eq!(desk.judge(None, &mine(&handed, 0, None).0, elsewhere(), at).verdict, Ok(()));
+}
+
+#[test]
+fn a_header_in_flight_is_a_duplicate_until_its_hash_has_come_and_afterwards_if_it_counted() {
+    let desk = costly_desk();
+    let handed = desk.hand_out(&Costly, ask("alice"), now()).unwrap();
+    let (data, _) = mine(&handed, 0, None);
+    let prepared = desk.prepare(None, &data, home(), now()).unwrap();
+    assert!(prepared.is_costly() && !prepared.is_earned() && &**prepared.worker() == "alice");
+    assert_eq!(desk.prepare(None, &data, elsewhere(), now()).err(), Some(StratumError::Duplicate));
+    // There was no room for its hash: it may come again.
+    let judged = desk.conclude(prepared, Err(Unhashed));
+    assert!(judged.verdict == Err(StratumError::Busy) && judged.credit.is_none() && judged.solution.is_none());
+    let prepared = desk.prepare(None, &data, home(), now()).unwrap();
+    assert!(prepared.is_earned(), "what it paid for was given back");
+    let hash = prepared.pow()(prepared.header());
+    let judged = desk.conclude(prepared, Ok(hash));
+    assert!(judged.verdict == Ok(()) && judged.credit.is_some());
+    assert_eq!(desk.prepare(None, &data, home(), now()).err(), Some(StratumError::Duplicate));
+}
+
+#[test]
+fn a_submission_that_came_before_a_block_is_not_stale_although_its_hash_comes_after() {
+    let desk = costly_desk();
+    let handed = desk.hand_out(&Costly, ask("alice"), now()).unwrap();
+    let (data, nonce) = mine(&handed, 0, None);
+    let hash_of = |prepared: &Prepared<()>| prepared.pow()(prepared.header());
+    let newest = Some(WORK.epochs());
+    let before = desk.prepare(newest, &data, home(), now()).unwrap();
+    let next = Some(Epochs { stale: WORK.epochs().stale + 1, ..WORK.epochs() });
+    let (data, _) = mine(&handed, nonce + 1, None);
+    let after = desk.prepare(next, &data, home(), now()).unwrap();
+    let hashes = [hash_of(&before), hash_of(&after)];
+    assert_eq!(desk.conclude(before, Ok(hashes[0])).verdict, Ok(()));
+    assert!(matches!(desk.conclude(after, Ok(hashes[1])).verdict, Err(StratumError::Stale(_))));
 }

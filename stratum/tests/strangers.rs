@@ -101,6 +101,7 @@ impl Server {
             extranonce1: String::new(),
             now,
             is_open: true,
+            credits: 0,
         };
         let params: Vec<&str> = ["test"].into_iter().chain(session).collect();
         let subscribed = miner.call("mining.subscribe", &json!(params));
@@ -118,12 +119,14 @@ struct Miner {
     extranonce1: String,
     now: Now,
     is_open: bool,
+    credits: usize,
 }
 
 impl Miner {
     fn call(&mut self, method: &str, params: &Value) -> Value {
         let line = json!({"id": 7, "method": method, "params": params}).to_string();
         self.is_open &= self.session.handle_line(line.as_bytes(), self.now).is_ok();
+        self.act_on_events();
         self.lines().into_iter().find(|line| line["id"] == 7).unwrap()
     }
 
@@ -142,10 +145,24 @@ impl Miner {
         if answer["result"] == true { 0 } else { answer["error"][0].as_i64().unwrap() }
     }
 
+    /// Computes proofs of work on the spot, and counts credits.
+    fn act_on_events(&mut self) {
+        while let Some(event) = self.session.poll_event() {
+            match event {
+                Event::Hash(request) => {
+                    let hash = (request.pow)(&request.header);
+                    self.is_open &= self.session.handle_hash(request.number, Ok(hash), self.now).is_ok();
+                }
+                Event::Judged { credit: Some(_), .. } => self.credits += 1,
+                _ => {}
+            }
+        }
+    }
+
     /// Number of credits since the last call.
     fn credits(&mut self) -> usize {
-        let events = std::iter::from_fn(|| self.session.poll_event());
-        events.filter(|event| matches!(event, Event::Judged { credit: Some(_), .. })).count()
+        self.act_on_events();
+        std::mem::take(&mut self.credits)
     }
 }
 

@@ -22,9 +22,10 @@ const LOAD: Duration = Duration::from_secs(25);
 const RATE_INTERVAL: &str = "15s";
 
 /// Queries that may be empty on a healthy node, with the reason.
-const MAY_BE_EMPTY: [(&str, &str); 3] = [
+const MAY_BE_EMPTY: [(&str, &str); 4] = [
     ("bitcoind_rpc_failures_total", "no call has failed"),
     ("/ max(figures_network_hash_rate", "what mines on a private chain rounds to no hash a second"),
+    ("stratum_pow_wait_seconds", "proof of work is cheap on this network"),
     ("p2pool_network_info{network!~", "these alerts leave private chains out, and this is one"),
 ];
 

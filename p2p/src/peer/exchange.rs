@@ -12,7 +12,7 @@ use super::{Close, PeerId};
 use crate::budget::Budget;
 use crate::limits::SourceRates;
 use crate::message::{AddressRecord, ReplyResult, shares_frame, shares_that_fit};
-use crate::proofs::Proofs;
+use crate::proofs::{Hasher, Proofs};
 use crate::transactions::TemplateTransactions;
 
 /// Data that this node sends about itself on one connection, as of its start.
@@ -52,6 +52,8 @@ pub struct Shared {
     pub(crate) rates: Vec<SourceRates>,
     /// Proofs of work that are known already.
     pub(crate) proofs: Arc<Proofs>,
+    /// Computes the others; `None` for the network's function.
+    pub(crate) hasher: Option<Arc<dyn Hasher>>,
 }
 
 impl Default for Shared {
@@ -62,11 +64,18 @@ impl Default for Shared {
             remembered: Budget::of_bytes(usize::MAX),
             rates: Vec::new(),
             proofs: Arc::new(Proofs::new(0)),
+            hasher: None,
         }
     }
 }
 
 impl Shared {
+    /// Has proofs of work computed by `hasher`, if there is one.
+    #[must_use]
+    pub fn hashing_with(self, hasher: Option<Arc<dyn Hasher>>) -> Self {
+        Self { hasher, ..self }
+    }
+
     /// Bytes of unfinished messages on all connections.
     pub fn unfinished_bytes(&self) -> usize {
         self.unfinished.used()

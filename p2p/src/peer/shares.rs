@@ -31,7 +31,10 @@ impl Peer {
             Some(pow_hash) => pow_hash,
             None => {
                 self.limits.take(Kind::Work, 1, now)?;
-                (self.rules.pow)(&share.header())
+                match &self.local.shared.hasher {
+                    Some(hasher) => hasher.hash(&share.header()),
+                    None => (self.rules.pow)(&share.header()),
+                }
             }
         };
         let share = share.prove(pow_hash).map_err(close_for)?;

@@ -48,6 +48,7 @@ impl Swarm {
             remembered: self.common.remembered.clone(),
             rates: rates.unwrap_or_default(),
             proofs: self.common.proofs.clone(),
+            hasher: None,
         }
     }
 

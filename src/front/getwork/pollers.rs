@@ -32,6 +32,11 @@ impl Pollers {
         )
     }
 
+    /// Number of the miners of this name, among those of their network whose hashes take turns.
+    pub(super) fn number_of(&self, worker: &str) -> u64 {
+        self.hasher.hash_one(worker)
+    }
+
     /// Records that `poller` has the work of `epochs`.
     pub(super) fn note(&self, poller: Poller, epochs: Epochs) {
         let mut served = self.served.lock();

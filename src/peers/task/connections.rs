@@ -14,7 +14,7 @@ use tracing::{debug, info};
 
 use super::{Completion, Driver, now};
 use crate::peers::link::{self, LinkEvent, ORDERS_QUEUED_MAX};
-use crate::peers::upnp;
+use crate::peers::{proofs, upnp};
 use crate::runtime::accept::Acceptor;
 use crate::runtime::sockets::{self, Port};
 
@@ -149,7 +149,7 @@ impl Driver {
             best_version: best.map(|best| best.version().number()),
             minimum_protocol: *self.inputs.chain.minimum_protocol.borrow(),
             advertise,
-            shared: self.swarm.shared(id),
+            shared: self.swarm.shared(id).hashing_with(proofs::hasher(&self.inputs.hashers, id, self.config.network)),
         }
     }
 }

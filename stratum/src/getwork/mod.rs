@@ -16,6 +16,7 @@ pub use data::DATA_BYTES;
 pub use miners::{MINERS_MAX, NEWCOMERS_MIN};
 
 use parking_lot::Mutex;
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -23,15 +24,16 @@ use crate::mining::difficulty::Difficulty;
 use crate::mining::epochs::Epochs;
 use crate::mining::error::StratumError;
 use crate::mining::extranonce::{Extranonces, Lease};
-use crate::mining::job::Unannounced;
+use crate::mining::job::{PowFunction, Unannounced, Unhashed};
 use crate::mining::judge::{self, Basis, Judgement};
-use crate::mining::pow_budget::{Earned, PowBudget};
+use crate::mining::pow_budget::{Earned, Paid, PowBudget};
 use crate::mining::solution::{Now, Solution};
 use crate::mining::source::Source;
 use crate::mining::submission::{Candidate, Solved, TIME_ROLL_MAX_S};
 use crate::mining::tally::{Credit, Tallies};
 use crate::mining::vardiff;
 use crate::mining::work::{Refusal, Work};
+use crate::printable::Printable;
 use answers::{Answer, Answers};
 use data::{header_of, render, root_of};
 use miners::Miners;
@@ -94,16 +96,59 @@ struct State<T> {
     count: u32,
     answers: Answers<T>,
     miners: Miners,
+    /// Headers whose costly proof of work is being computed, by hash.
+    in_flight: HashSet<[u8; 32]>,
     /// Newest epochs seen, for use while there is no work.
     newest: Epochs,
 }
 
-/// A submission that is worth its proof of work.
-struct Worthy<T> {
+/// A submission that is worth its proof of work: all other checks have passed. It counts as seen until it is given to
+/// [`GetworkServer::conclude`], so it must not be lost.
+#[derive(Debug)]
+#[must_use = "it is to be hashed and concluded"]
+pub struct Prepared<T> {
     answer: Arc<Answer<T>>,
     candidate: Candidate,
     /// Reason for refusing it unless it is a solution.
     refusal: Option<StratumError>,
+    /// Network that it came from.
+    source: Source,
+    /// Epochs of the newest work when it came.
+    newest: Epochs,
+    received: Instant,
+    paid: Option<Paid>,
+}
+
+impl<T> Prepared<T> {
+    /// Header to be hashed.
+    pub fn header(&self) -> &[u8; 80] {
+        &self.candidate.header
+    }
+
+    /// The chain's proof-of-work function.
+    pub fn pow(&self) -> PowFunction {
+        self.answer.job.pow
+    }
+
+    /// Computes the proof of work.
+    pub fn pow_hash(&self) -> [u8; 32] {
+        self.candidate.solve(&self.answer.job).pow_hash
+    }
+
+    /// True if the hash takes so long that it belongs off the event loop.
+    pub fn is_costly(&self) -> bool {
+        self.answer.job.has_costly_pow()
+    }
+
+    /// True if the miner has earned the hash by credited submissions.
+    pub fn is_earned(&self) -> bool {
+        self.paid == Some(Paid::Earned)
+    }
+
+    /// Name of the worker that the answer was given to.
+    pub fn worker(&self) -> &Printable {
+        &self.answer.worker
+    }
 }
 
 impl<W: Work> GetworkServer<W> {
@@ -120,6 +165,7 @@ impl<W: Work> GetworkServer<W> {
             count: 0,
             answers: Answers::new(),
             miners: Miners::new(config, tallies),
+            in_flight: HashSet::new(),
             newest: Epochs::default(),
         };
         let pow_budget = PowBudget::new(exempts_loopback);
@@ -165,63 +211,55 @@ impl<W: Work> GetworkServer<W> {
     }
 
     /// Judges `data` as submitted from `source`, against the work it was made for; `newest` are the epochs of the current
-    /// work, `None` if there is none. A new solution is returned whatever the verdict.
+    /// work, `None` if there is none. A new solution is returned whatever the verdict. Hashes on the spot: where that is
+    /// costly, [`Self::prepare`] and [`Self::conclude`] leave it to the caller.
     pub fn judge(&self, newest: Option<Epochs>, data: &[u8], source: Source, now: Now) -> Judged<W::Ticket> {
-        let Some(header) = header_of(data) else {
-            let problem = format!("{} bytes of data, not {DATA_BYTES}", data.len());
-            return Judged::refused(StratumError::Parameters(problem));
-        };
-        let Worthy { answer, candidate, refusal } = match self.examine(newest, header, source, now) {
-            Ok(worthy) => worthy,
-            Err(error) => return Judged::refused(error),
-        };
-        // Outside the lock: scrypt takes half a millisecond.
-        let solved = candidate.solve(&answer.job);
-        let mut state = self.state.lock();
-        let judged = match refusal {
-            None => state.settle(&answer, solved, now.instant),
-            Some(error) => state.salvage(&answer, solved, error, now.instant),
-        };
-        if (judged.credit.is_some() || judged.solution.is_some())
-            && answer.job.has_costly_pow()
-            && let Some(miner) = state.miners.get_mut(&(answer.source, answer.worker.clone()))
-        {
-            self.pow_budget.reward(&mut miner.earned, source);
+        match self.prepare(newest, data, source, now) {
+            Ok(prepared) => {
+                // Outside the lock: scrypt takes a third of a millisecond.
+                let pow_hash = prepared.pow_hash();
+                self.conclude(prepared, Ok(pow_hash))
+            }
+            Err(error) => Judged::refused(error),
         }
-        judged
     }
 
-    /// Checks everything but the proof of work: costly, and not computed for what was judged before, for what is no
-    /// block whatever its hash, or beyond the budget of `source`.
-    fn examine(
+    /// Checks everything but the proof of work: costly, and not computed for what was judged before or is in flight, for
+    /// what is no block whatever its hash, or beyond the budget of `source`. Arguments as of [`Self::judge`].
+    ///
+    /// # Errors
+    /// The submission is refused.
+    pub fn prepare(
         &self,
         newest: Option<Epochs>,
-        header: [u8; 80],
+        data: &[u8],
         source: Source,
         now: Now,
-    ) -> Result<Worthy<W::Ticket>, StratumError> {
+    ) -> Result<Prepared<W::Ticket>, StratumError> {
+        let header = header_of(data)
+            .ok_or_else(|| StratumError::Parameters(format!("{} bytes of data, not {DATA_BYTES}", data.len())))?;
         let root = root_of(&header);
         let mut state = self.state.lock();
         state.newest = newest.unwrap_or(state.newest);
         let answer = state.answers.get(&root, now.instant).cloned();
         let answer = answer.ok_or_else(|| StratumError::JobNotFound(hex::encode(root)))?;
-        let name = (answer.source, answer.worker.clone());
         let refusal = answer.check(&header, now.unix).err();
         let candidate = Candidate::of(header);
-        let is_known = state.answers.with_seen(&root, |seen| seen.contains(&candidate.hash));
+        let is_known = state.in_flight.contains(&candidate.hash)
+            || state.answers.with_seen(&root, |seen| seen.contains(&candidate.hash));
         let can_be_block = refusal.is_none() || answer.can_be_block(&header);
-        let miner = state.miners.get_mut(&name).filter(|_| source == answer.source);
-        let mut nothing = Earned::default();
         let error = match refusal {
             Some(error) if is_known || !can_be_block => error,
             None if is_known => StratumError::Duplicate,
             refusal => {
-                let is_paid = !answer.job.has_costly_pow() || {
-                    let earned = miner.map_or(&mut nothing, |miner| &mut miner.earned);
-                    self.pow_budget.pay(earned, source, now.instant)
-                };
-                if is_paid {
-                    return Ok(Worthy { answer, candidate, refusal });
+                let is_costly = answer.job.has_costly_pow();
+                let paid = if is_costly { self.pay(&mut state, &answer, source, now.instant) } else { None };
+                if paid.is_some() || !is_costly {
+                    if is_costly {
+                        state.in_flight.insert(candidate.hash);
+                    }
+                    let (newest, received) = (state.newest, now.instant);
+                    return Ok(Prepared { answer, candidate, refusal, source, newest, received, paid });
                 }
                 refusal.unwrap_or(StratumError::Worthless)
             }
@@ -229,17 +267,63 @@ impl<W: Work> GetworkServer<W> {
         state.refuse(&answer, &error, now.instant);
         Err(error)
     }
+
+    /// Pays for the hash of a submission for `answer` from `source`; only its own network uses what a name has earned.
+    fn pay(
+        &self,
+        state: &mut State<W::Ticket>,
+        answer: &Answer<W::Ticket>,
+        source: Source,
+        now: Instant,
+    ) -> Option<Paid> {
+        let name = (answer.source, answer.worker.clone());
+        let miner = state.miners.get_mut(&name).filter(|_| source == answer.source);
+        let mut nothing = Earned::default();
+        self.pow_budget.pay(miner.map_or(&mut nothing, |miner| &mut miner.earned), source, now)
+    }
+
+    /// Judges a prepared submission as of its receipt, by its proof of work, or [`Unhashed`] if there was no room for
+    /// that. A new solution is returned whatever the verdict.
+    pub fn conclude(&self, prepared: Prepared<W::Ticket>, pow_hash: Result<[u8; 32], Unhashed>) -> Judged<W::Ticket> {
+        let Prepared { answer, candidate, refusal, source, newest, received, paid } = prepared;
+        let mut state = self.state.lock();
+        if paid.is_some() {
+            state.in_flight.remove(&candidate.hash);
+        }
+        let Ok(pow_hash) = pow_hash else {
+            if source == answer.source
+                && let Some(miner) = state.miners.get_mut(&(answer.source, answer.worker.clone()))
+            {
+                self.pow_budget.refund(&mut miner.earned);
+            }
+            let error = refusal.unwrap_or(StratumError::Busy);
+            state.refuse(&answer, &error, received);
+            return Judged::refused(error);
+        };
+        let solved = candidate.solved_by(pow_hash);
+        let judged = match refusal {
+            None => state.settle(&answer, solved, newest, received),
+            Some(error) => state.salvage(&answer, solved, error, received),
+        };
+        if (judged.credit.is_some() || judged.solution.is_some())
+            && paid.is_some()
+            && let Some(miner) = state.miners.get_mut(&(answer.source, answer.worker.clone()))
+        {
+            self.pow_budget.reward(&mut miner.earned, source);
+        }
+        judged
+    }
 }
 
 impl<T> State<T> {
     /// Judges a header that is a submission for `answer`.
-    fn settle(&mut self, answer: &Answer<T>, solved: Solved, now: Instant) -> Judged<T> {
+    fn settle(&mut self, answer: &Answer<T>, solved: Solved, newest: Epochs, now: Instant) -> Judged<T> {
         let basis = Basis {
             solution_target: answer.job.solution_target(),
             required: answer.difficulty,
             credited: answer.target.is_met_by(&solved.pow_hash).then_some(answer.difficulty),
             epochs: answer.epochs,
-            newest: self.newest,
+            newest,
             is_fee: answer.is_fee,
         };
         let root = root_of(&solved.header);

@@ -58,6 +58,9 @@ pub enum StratumError {
     /// Proof of work is costly, and too much of it was computed for submissions of this network that earned nothing.
     #[error("too many submissions from your network are worth nothing: try again in a second")]
     Worthless,
+    /// Proof of work is costly, and submissions of this network already wait for it in great number.
+    #[error("the node is busy with other submissions of your network: submit again, and use a higher difficulty")]
+    Busy,
     /// The hash is above the target of the job.
     #[error("low difficulty: {achieved} is less than {required}")]
     LowDifficulty {
@@ -102,6 +105,7 @@ impl StratumError {
             | Self::TooOften { .. }
             | Self::JobFull(_)
             | Self::Worthless
+            | Self::Busy
             | Self::Unavailable(_) => 20,
             Self::JobNotFound(_) | Self::Stale(_) => 21,
             Self::Duplicate => 22,
@@ -126,6 +130,7 @@ impl StratumError {
             Self::Duplicate => "duplicate",
             Self::JobFull(_) => "job_full",
             Self::Worthless => "too_many_worthless",
+            Self::Busy => "busy",
             Self::LowDifficulty { .. } => "low_difficulty",
             Self::Unauthorized(_) => "unauthorized",
             Self::NotSubscribed => "not_subscribed",

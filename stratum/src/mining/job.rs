@@ -19,6 +19,10 @@ const EXTRANONCES_SIZE: usize = EXTRANONCE1_SIZE + EXTRANONCE2_SIZE;
 /// Function whose result must meet the target: `sha256d` for Bitcoin, scrypt for Litecoin.
 pub type PowFunction = fn(&[u8; 80]) -> [u8; 32];
 
+/// A proof of work was not computed: too many others are waited for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Unhashed;
+
 /// Bitcoin's proof-of-work function.
 pub fn sha256d(header: &[u8; 80]) -> [u8; 32] {
     double_sha256_of_header(header)

@@ -123,7 +123,12 @@ impl<T> Jobs<T> {
     /// Index of the job with the id `name`, searched newest first, since nearly every submission is for the newest.
     pub(crate) fn find(&self, name: &str) -> Option<usize> {
         let id = (name.len() == 16).then(|| u64::from_str_radix(name, 16).ok()).flatten()?;
-        self.handed_out.iter().rposition(|handed_out| handed_out.id == JobId(id))
+        self.index_of(JobId(id))
+    }
+
+    /// Index of the job with this id; `None` if it was dropped.
+    pub(crate) fn index_of(&self, id: JobId) -> Option<usize> {
+        self.handed_out.iter().rposition(|handed_out| handed_out.id == id)
     }
 
     /// Returns the job at `index`, as found by [`Self::find`].

@@ -159,10 +159,14 @@ impl Candidate {
 
     /// Computes its proof of work.
     pub(crate) fn solve<T>(self, job: &Job<T>) -> Solved {
-        let Self { header, hash } = self;
         // Not hashed twice where the coin's proof-of-work function is the same.
-        let pow_hash = if job.has_costly_pow() { (job.pow)(&header) } else { hash };
-        Solved { header, hash, pow_hash }
+        let pow_hash = if job.has_costly_pow() { (job.pow)(&self.header) } else { self.hash };
+        self.solved_by(pow_hash)
+    }
+
+    /// Adds its proof of work, which was computed elsewhere.
+    pub(crate) fn solved_by(self, pow_hash: [u8; 32]) -> Solved {
+        Solved { header: self.header, hash: self.hash, pow_hash }
     }
 }
 

@@ -45,6 +45,19 @@ pub fn describe() {
         metrics::Unit::Seconds,
         "Time from new work until its job is sent to the first and to the last connection"
     );
+    describe_gauge!("stratum_pow_queued", "Costly proofs of work that wait for a thread, by kind");
+    describe_counter!("stratum_pow_computed_total", "Costly proofs of work that were computed, by kind");
+    describe_counter!("stratum_pow_refused_total", "Costly proofs of work that found no room in the queue, by kind");
+    describe_histogram!(
+        "stratum_pow_wait_seconds",
+        metrics::Unit::Seconds,
+        "Time that a costly proof of work waits until its computation begins, by kind"
+    );
+    for kind in ["proven", "unproven", "share"] {
+        gauge!("stratum_pow_queued", "kind" => kind).set(0.0);
+        counter!("stratum_pow_computed_total", "kind" => kind).absolute(0);
+        counter!("stratum_pow_refused_total", "kind" => kind).absolute(0);
+    }
     gauge!("stratum_connections").set(0.0);
     for reason in ["server_full", "address_full", "network_too_fast", DENIED] {
         counter!("stratum_connections_refused_total", "reason" => reason).absolute(0);
@@ -290,6 +303,22 @@ pub fn authorized(result: &'static str) {
 /// Counts a solution.
 pub fn solution() {
     counter!("stratum_solutions_total").increment(1);
+}
+
+/// Sets the number of queued hashes of a kind.
+pub(super) fn pow_queued(kind: &'static str, count: usize) {
+    #[expect(clippy::cast_precision_loss, reason = "queues are shorter than 2^53")]
+    gauge!("stratum_pow_queued", "kind" => kind).set(count as f64);
+}
+
+/// Counts a hash that is computed now, and the time for which it was queued.
+pub(super) fn pow_begins(kind: &'static str, waited: Duration) {
+    counter!("stratum_pow_computed_total", "kind" => kind).increment(1);
+    histogram!("stratum_pow_wait_seconds", "kind" => kind).record(waited);
+}
+
+pub(super) fn pow_refused(kind: &'static str) {
+    counter!("stratum_pow_refused_total", "kind" => kind).increment(1);
 }
 
 pub(super) fn job_too_big(device: &'static str) {

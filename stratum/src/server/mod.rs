@@ -5,6 +5,7 @@
 #![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "the driver owns sockets and the clock")]
 
 pub mod admission;
+pub mod hashing;
 pub mod metrics;
 
 mod connection;
@@ -37,6 +38,7 @@ use crate::mining::work::Work;
 use crate::v1::session::{self, JobTooBig};
 use admission::{Admission, Kind, Limits, Place};
 use fanout::Fanout;
+use hashing::Hashers;
 use metrics::Meters;
 
 /// Maximum number of workers listed as having too small a device.
@@ -109,6 +111,7 @@ pub struct Server<W: Work> {
     /// Service of connections whose port has no other.
     service: PortService,
     memory: Arc<Memory<W::Ticket>>,
+    hashers: Arc<Hashers>,
     meters: Arc<Meters>,
     fanout: Fanout,
     small_devices: Mutex<HashMap<Arc<str>, JobTooBig>>,
@@ -142,6 +145,7 @@ impl<W: Work> Server<W> {
             seeds: AtomicU64::new(fastrand::u64(..)),
             service: PortService::new(config.session, None),
             memory: Arc::new(Memory::new(config.limits.exempts_loopback)),
+            hashers: Arc::default(),
             meters: Arc::default(),
             fanout: Fanout::default(),
             small_devices: Mutex::default(),
@@ -188,6 +192,17 @@ impl<W: Work> Server<W> {
     pub fn trusting(mut self, trusted: Vec<IpNet>) -> Self {
         self.admission = Admission::new(self.config.limits, trusted, self.stop.clone());
         self
+    }
+
+    /// Has costly proofs of work computed by `hashers`, which others use as well.
+    #[must_use]
+    pub fn hashing_with(self, hashers: Arc<Hashers>) -> Self {
+        Self { hashers, ..self }
+    }
+
+    /// Hashing threads, for other judges of submissions.
+    pub fn hashers(&self) -> &Arc<Hashers> {
+        &self.hashers
     }
 
     /// Admission to this server, for all that accept connections at its ports.

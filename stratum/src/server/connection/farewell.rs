@@ -9,6 +9,7 @@ use tokio::time::{Instant, sleep_until};
 use tracing::trace;
 
 use super::end::End;
+use super::hashes::Hashed;
 use super::pending::Pending;
 use super::read::poll_read;
 use super::{Connection, LINES_PER_TURN_MAX, shown};
@@ -109,8 +110,18 @@ where
     /// Handles lines that have arrived at a connection that is being closed, until `deadline`; returns true if there
     /// may be more to judge.
     async fn judge_last_lines(&mut self, last: &mut LastLines, deadline: Instant) -> bool {
+        let may_have_more = self.handle_last_lines(last, deadline).await;
+        // One may be a block: waits for all of them, which takes as long as the queue of the hashing threads allows.
+        self.finish_hashes(last).await;
+        may_have_more
+    }
+
+    async fn handle_last_lines(&mut self, last: &mut LastLines, deadline: Instant) -> bool {
         let mut now = now();
         for turn in 1_usize.. {
+            if self.session.is_waiting_for_hashes() {
+                self.finish_hashes(last).await;
+            }
             if last.useless_left == 0 {
                 return false;
             }
@@ -137,5 +148,19 @@ where
             }
         }
         true
+    }
+
+    /// Waits for the proofs of work of all submissions that have come, and judges them.
+    async fn finish_hashes(&mut self, last: &mut LastLines) {
+        while let Some(hashes) = &mut self.hashes
+            && let Some(Hashed { number, pow_hash, received }) = hashes.next().await
+        {
+            if !self.session.handle_last_hash(number, pow_hash) {
+                last.useless_left = last.useless_left.saturating_sub(1);
+            }
+            while let Some(event) = self.session.poll_event() {
+                self.act_on(event, received).await;
+            }
+        }
     }
 }

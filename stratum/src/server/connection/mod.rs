@@ -2,6 +2,7 @@
 
 mod end;
 mod farewell;
+mod hashes;
 mod pending;
 mod read;
 mod wake_ups;
@@ -19,11 +20,14 @@ use tracing::{Span, debug, info, trace};
 
 use super::admission::Place;
 use super::gatekeeper::{Check, PortService};
+use super::hashing::Submitter;
 use super::{Server, metrics, now};
+use crate::mining::source::Source;
 use crate::mining::work::{Refusal, Work};
 use crate::v1::line::Lines;
 use crate::v1::session::{Event, Session};
 use end::End;
+use hashes::{Hashed, Hashes};
 use pending::Pending;
 use read::poll_read;
 use wake_ups::{WakeUp, WakeUps};
@@ -58,6 +62,8 @@ where
         server,
         service,
         check: None,
+        hashes: None,
+        submitter: Submitter { source: Source::of(place.address()), number: seed },
         stream,
         lines: Lines::starting_with(read),
         session,
@@ -91,6 +97,10 @@ struct Connection<'a, W: Work, S> {
     service: &'a PortService,
     /// Check of the miner's credentials, while one runs.
     check: Option<Check<'a>>,
+    /// Proofs of work being computed; `None` before the first.
+    hashes: Option<Hashes>,
+    /// This connection among those whose hashes take turns.
+    submitter: Submitter,
     stream: S,
     lines: Lines,
     session: Session<W>,
@@ -141,6 +151,7 @@ where
             match self.wait(&mut wake_ups, has_more).await? {
                 WakeUp::Alarm => self.handle_timeout().await?,
                 WakeUp::Checked(result) => self.handle_checked(result).await?,
+                WakeUp::Hashed(hashed) => self.handle_hashed(hashed).await?,
                 WakeUp::NoWork => return Err(End::NoWork),
                 WakeUp::Ended if self.place.is_evicted() => return Err(End::Evicted),
                 WakeUp::Ended => return Err(End::Stopped),
@@ -166,7 +177,7 @@ where
         T: Send + Sync + 'static,
     {
         let has_room = self.pending.len < self.server.config.pending_bytes_max;
-        let can_read = !has_more && has_room && !self.session.is_waiting_for_check();
+        let can_read = !has_more && has_room && self.takes_lines();
         self.waits = self.waits.wrapping_add(1);
         let looks_first = self.waits.is_multiple_of(WAITS_PER_LOOK);
         let any = poll_fn(|context| {
@@ -175,6 +186,11 @@ where
             }
             if let Poll::Ready(result) = self.poll_check(context) {
                 return Poll::Ready(Ok(WakeUp::Checked(result)));
+            }
+            if let Some(hashes) = &mut self.hashes
+                && let Poll::Ready(hashed) = hashes.poll(context)
+            {
+                return Poll::Ready(Ok(WakeUp::Hashed(hashed)));
             }
             match self.poll_io(can_read, context) {
                 Poll::Ready(done) => Poll::Ready(done.map(|()| WakeUp::Socket)),
@@ -287,6 +303,25 @@ where
         Ok(handled?)
     }
 
+    /// Passes a hash to the session, and those that have come meanwhile: their answers are sent together.
+    async fn handle_hashed(&mut self, hashed: Hashed) -> Result<(), End> {
+        let mut next = Some(hashed);
+        while let Some(Hashed { number, pow_hash, received }) = next {
+            let handled = self.session.handle_hash(number, pow_hash, now());
+            while let Some(event) = self.session.poll_event() {
+                self.act_on(event, received).await;
+            }
+            handled?;
+            next = self.hashes.as_mut().and_then(Hashes::try_next);
+        }
+        Ok(())
+    }
+
+    /// True if the session takes the next line.
+    fn takes_lines(&self) -> bool {
+        !self.session.is_waiting_for_check() && !self.session.is_waiting_for_hashes()
+    }
+
     /// Processes events of timeouts, new work and checks; those of lines are processed line by line.
     async fn act_on_events(&mut self) {
         let at = std::time::Instant::now();
@@ -303,10 +338,10 @@ where
             if self.pending.len + self.session.queued_bytes() >= self.server.config.pending_bytes_max {
                 return Ok(false);
             }
-            let Self { lines, session, span, .. } = &mut *self;
-            if session.is_waiting_for_check() {
+            if !self.takes_lines() {
                 return Ok(false);
             }
+            let Self { lines, session, span, .. } = &mut *self;
             let Some(line) = lines.next(session.line_bytes_max())? else { return Ok(false) };
             trace!(parent: &*span, line = %shown(line), "received");
             let handled = session.handle_line(line, now);
@@ -338,6 +373,10 @@ where
             Event::Credentials(credentials) => {
                 let gatekeeper = self.service.gatekeeper.as_deref();
                 self.check = gatekeeper.map(|gatekeeper| gatekeeper.check(credentials, self.place.address()));
+            }
+            Event::Hash(request) => {
+                let hashes = self.hashes.get_or_insert_with(Hashes::new);
+                hashes.request(&self.server.hashers, self.submitter, &request, since);
             }
             Event::Authorized(result) => metrics::authorized(result),
             Event::JobTooBig(too_big) => self.span.in_scope(|| self.server.note_small_device(*too_big)),

@@ -7,6 +7,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, Sleep};
 use tokio_util::sync::{ReusableBoxFuture, WaitForCancellationFuture};
 
+use super::hashes::Hashed;
 use crate::mining::work::Refusal;
 use crate::server::wake_filter::WakeFilter;
 
@@ -24,6 +25,8 @@ pub(super) enum WakeUp {
     Work,
     /// Credentials were checked, with this result.
     Checked(Result<(), Refusal>),
+    /// The proof of work of a submission was computed.
+    Hashed(Hashed),
     /// The source of work has closed.
     NoWork,
     /// The deadline may have passed, or an earlier one that no longer applies.

@@ -1,12 +1,10 @@
-//! Difficulty of a session: suggestions of the miner, credit for submissions, changes.
+//! Difficulty of a session: suggestions of the miner, changes.
 
 use std::time::Duration;
 
 use crate::mining::difficulty::Difficulty;
 use crate::mining::error::StratumError;
-use crate::mining::jobs::HandedOut;
 use crate::mining::solution::Now;
-use crate::mining::submission::Solved;
 use crate::mining::work::Work;
 use crate::v1::message::Id;
 
@@ -31,28 +29,6 @@ impl<W: Work> Session<W> {
         }
         // A difficulty changes only together with a job.
         if changes && !lately { self.send_job(now) } else { Ok(()) }
-    }
-
-    /// Difficulty to credit a submission with: that of its own job, or the newest if that is lower.
-    ///
-    /// Several firmwares apply a lower difficulty at once, not from the next job on, and must not lose by it
-    /// (ESP-Miner issue 212).
-    pub(super) fn worth(&self, handed_out: &HandedOut<W::Ticket>, solved: &Solved) -> Option<Difficulty> {
-        let (announced, announced_target) = self.announced?;
-        let own = if handed_out.difficulty == announced { announced_target } else { handed_out.difficulty.target() };
-        // A solution's hash is always enough, whatever rounding does.
-        let own = if own < handed_out.job.solution_target
-            && handed_out.difficulty.get() >= handed_out.job.solution_target.difficulty()
-        {
-            handed_out.job.solution_target
-        } else {
-            own
-        };
-        if own.is_met_by(&solved.pow_hash) {
-            Some(handed_out.difficulty)
-        } else {
-            announced_target.is_met_by(&solved.pow_hash).then_some(announced)
-        }
     }
 
     pub(super) fn retarget(&mut self, now: Now) -> Result<(), Disconnect> {

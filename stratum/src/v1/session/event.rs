@@ -5,6 +5,7 @@ use std::sync::Arc;
 use thiserror::Error;
 
 use crate::mining::error::StratumError;
+use crate::mining::job::PowFunction;
 use crate::mining::solution::Solution;
 use crate::mining::tally::{Credit, Tally};
 use crate::mining::work::Refusal;
@@ -56,6 +57,10 @@ pub enum Event<T> {
     /// driver passes the result to [`Session::handle_credentials`](super::Session::handle_credentials); the next ones
     /// come after that.
     Credentials(Credentials),
+    /// A costly proof of work to compute. The driver passes the hash to
+    /// [`Session::handle_hash`](super::Session::handle_hash); the submission is answered then. Lines, work and timeouts
+    /// are handled meanwhile.
+    Hash(Box<HashRequest>),
     /// A name was authorised or refused; from a fixed set.
     Authorized(&'static str),
     /// A device got a job that its firmware most likely cannot hold. At most once per session.
@@ -64,6 +69,19 @@ pub enum Event<T> {
     NotUnderstood(Box<str>),
     /// The miner resumed an earlier session.
     Resumed,
+}
+
+/// Request to compute a proof of work.
+#[derive(Debug, Clone, Copy)]
+pub struct HashRequest {
+    /// Identifies it in [`Session::handle_hash`](super::Session::handle_hash).
+    pub number: u32,
+    /// Header to hash.
+    pub header: [u8; 80],
+    /// The chain's proof-of-work function.
+    pub pow: PowFunction,
+    /// Set if the miner has earned it by credited submissions: its hashes come before those of strangers.
+    pub is_earned: bool,
 }
 
 /// Name and password of a `mining.authorize`, as sent.

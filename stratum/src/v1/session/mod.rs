@@ -5,13 +5,16 @@ mod credentials;
 mod difficulty;
 mod event;
 mod handshake;
+mod in_flight;
 mod jobs;
 mod outbox;
 mod patience;
+mod receipt;
 mod submissions;
 
 pub use config::{Config, DropLateWork};
-pub use event::{Credentials, Disconnect, Event, JobTooBig};
+pub use event::{Credentials, Disconnect, Event, HashRequest, JobTooBig};
+pub use in_flight::{HASHES_PER_LINE_MAX, IN_FLIGHT_MAX};
 
 use bytes::Bytes;
 use std::collections::VecDeque;
@@ -36,8 +39,10 @@ use crate::mining::work::{Work, Worker};
 use crate::printable::Printable;
 use crate::v1::message::{self, Call, Id, Request};
 use credentials::Claim;
+use in_flight::InFlight;
 use outbox::Outbox;
 use patience::Patience;
+use submissions::Submitted;
 
 /// Minimum time between two messages to a miner's owner.
 const MESSAGE_INTERVAL: Duration = Duration::from_secs(60);
@@ -55,8 +60,8 @@ struct KnownWorker<P> {
 ///
 /// # Driving it
 ///
-/// After each call of `handle_line`, `handle_work`, `handle_timeout` or `handle_credentials`, whatever it returned, the
-/// driver
+/// After each call of `handle_line`, `handle_work`, `handle_timeout`, `handle_credentials` or `handle_hash`, whatever it
+/// returned, the driver
 ///
 /// 1. takes **all events** from [`Self::poll_event`] and acts on them, then
 /// 2. takes **all bytes** from [`Self::poll_line`] and writes them in this order, and then
@@ -74,11 +79,16 @@ struct KnownWorker<P> {
 ///   input.
 /// - While [`Self::is_waiting_for_check`], lines wait, too: an answer in a handshake comes before those to later
 ///   requests. Work and timeouts are handled as usual.
+/// - Where proof of work is costly, [`Event::Hash`] asks for it. The driver computes it elsewhere, so that lines of this
+///   and other connections are handled meanwhile, and passes it to [`Self::handle_hash`], in any order. A submission is
+///   judged as of its receipt: by the newest work, the difficulty and the time then. While
+///   [`Self::is_waiting_for_hashes`], lines wait.
 /// - [`Self::handle_work`] is called with the newest work only, once everything before it is written. So a slow reader
 ///   gets the newest job next, and those in between are never made.
 /// - After `Err(Disconnect)` only [`Self::handle_last_line`] is called: for lines that were in flight when the driver
 ///   decided to close, perhaps with a block. Their events and answers are processed as usual; the driver limits their
-///   number. Queued output is written if the miner reads it, and then the connection is closed.
+///   number. Hashes that are awaited are passed to [`Self::handle_last_hash`]: one may be a block. Queued output is written
+///   if the miner reads it, and then the connection is closed.
 /// - [`Self::close`] is called last, so that the miner can resume its jobs on its next connection.
 ///
 /// The driver of this crate is `server::connection`.
@@ -124,6 +134,8 @@ pub struct Session<W: Work> {
     /// Set while the mask has not been sent yet.
     mask_untold: bool,
     jobs: Jobs<W::Ticket>,
+    /// Submissions whose proof of work is awaited; always empty where that is cheap.
+    in_flight: InFlight<W::Ticket>,
     last_root: LastRoot,
     vardiff: Vardiff,
     /// Difficulty left by an earlier session or suggested by the miner: takes precedence over that of the device.
@@ -185,6 +197,7 @@ impl<W: Work> Session<W> {
             mask: 0,
             mask_untold: false,
             jobs: Jobs::new(),
+            in_flight: InFlight::new(),
             last_root: LastRoot::default(),
             start: None,
             announced: None,
@@ -307,10 +320,14 @@ impl<W: Work> Session<W> {
         let id = request.id;
         match request.call {
             Ok(Call::Submit { name, job, extranonce2, time, nonce, version_bits }) => {
-                let is_credited = self.judge(id, &name, &job, now, |mask, lenient| {
+                let submitted = self.judge(id, &name, &job, now, |mask, lenient| {
                     Submission::parse(&extranonce2, &time, &nonce, version_bits.as_deref(), mask, lenient)
                 });
-                if is_credited { self.retarget(now) } else { self.tolerate(now) }
+                match submitted {
+                    Submitted::Credited => self.retarget(now),
+                    Submitted::Useless => self.tolerate(now),
+                    Submitted::InFlight => Ok(()),
+                }
             }
             Ok(call) => {
                 self.patience.spend(&self.config, now.instant)?;
@@ -325,16 +342,18 @@ impl<W: Work> Session<W> {
     }
 
     /// Handles a line that was in flight when the driver decided to close: submissions are judged as usual, other
-    /// requests ignored. Returns true if the line earned anything; the caller limits those that do not.
+    /// requests ignored. Returns true if the line earned anything, or may do so once its proof of work has come; the
+    /// caller limits those that do not.
     pub fn handle_last_line(&mut self, line: &[u8], now: Now) -> bool {
         let Ok(Request { id, call: Ok(Call::Submit { name, job, extranonce2, time, nonce, version_bits }) }) =
             Request::parse(line)
         else {
             return false;
         };
-        self.judge(id, &name, &job, now, |mask, lenient| {
+        let submitted = self.judge(id, &name, &job, now, |mask, lenient| {
             Submission::parse(&extranonce2, &time, &nonce, version_bits.as_deref(), mask, lenient)
-        })
+        });
+        submitted != Submitted::Useless
     }
 
     fn handle_call(&mut self, id: Id<'_>, call: Call<'_>, now: Now) -> Result<(), Disconnect> {
