@@ -56,12 +56,16 @@ struct ServedArgs {
     /// Limits connections from this machine like others.
     #[arg(long, hide = true)]
     count_loopback: bool,
+    /// Measure scrypt instead, whose proof of work is costly: submissions per second and the server's CPU time for each,
+    /// beside those of the bare hash on one core, and the response latency at half that load.
+    #[arg(long)]
+    scrypt: bool,
 }
 
 #[derive(Debug, Args)]
 struct BenchStratumArgs {
     /// Measures to run, separated by commas [default: all].
-    #[arg(long, value_name = "NAME,...", value_delimiter = ',')]
+    #[arg(long, value_name = "NAME,...", value_delimiter = ',', conflicts_with = "scrypt")]
     only: Vec<Measure>,
     /// Connections of single, pipelined, hostile and attacks; each submits as fast as it gets responses.
     #[arg(long, value_name = "COUNT", default_value = "100", value_parser = whole::<u32>(1..=5000))]
@@ -121,7 +125,8 @@ impl BenchArgs {
 
 impl ServedArgs {
     fn served(&self) -> bench::Served {
-        bench::Served { payees: self.payees, transactions: self.transactions, counts_loopback: self.count_loopback }
+        let &Self { payees, transactions, count_loopback, scrypt } = self;
+        bench::Served { payees, transactions, counts_loopback: count_loopback, scrypt }
     }
 }
 

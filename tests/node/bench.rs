@@ -52,3 +52,29 @@ fn a_measure_that_nobody_knows_is_refused_with_those_there_are() {
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(errors.contains("`speed` is not one of single, pipelined"), "{errors}");
 }
+
+#[test]
+fn scrypt_submissions_are_measured_beside_the_bare_hash_and_none_is_rejected() {
+    let output = Command::new(P2POOL)
+        .args(["bench", "stratum", "--json", "--scrypt", "--submitters", "20", "--addresses", "5"])
+        .args(["--seconds", "0.5", "--rounds", "1", "--payees", "10", "--transactions", "20"])
+        .output()
+        .expect("the program runs");
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{told}");
+    let table: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    assert_eq!(table["wrongs"], serde_json::json!([]));
+    let rows = table["rows"].as_array().expect("rows");
+    assert_eq!(rows.len(), 7, "{table:#}");
+    let figures = |name: &str| {
+        let row = rows.iter().find(|row| row["measure"].as_str().is_some_and(|measure| measure.contains(name)));
+        let row = row.unwrap_or_else(|| panic!("no `{name}` in {table:#}"));
+        [&row["node"], &row["bare"]].map(|figure| figure.as_f64().unwrap_or_default())
+    };
+    assert!(figures("scrypt submissions, of one thread").iter().all(|rate| *rate > 0.0), "{table:#}");
+    // Each takes a hash: the server cannot be cheaper than half of the bare one, whatever the machine does meanwhile.
+    let [served, bare] = figures("server's CPU for each, scrypt");
+    assert!(served > bare / 2.0, "{table:#}");
+    let [within, _] = figures("99 % within");
+    assert!(within > 0.0, "{table:#}");
+}

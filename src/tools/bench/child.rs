@@ -43,10 +43,11 @@ impl Child {
         let mut command = Command::new(program);
         command.arg("bench");
         match kind {
-            Kind::Node(Served { payees, transactions, counts_loopback }) => command
+            Kind::Node(Served { payees, transactions, counts_loopback, scrypt }) => command
                 .arg("serve")
                 .args([format!("--payees={payees}"), format!("--transactions={transactions}")])
-                .args(counts_loopback.then_some("--count-loopback")),
+                .args(counts_loopback.then_some("--count-loopback"))
+                .args(scrypt.then_some("--scrypt")),
             Kind::Bare => command.arg("bare"),
         };
         let mut process = command

@@ -84,7 +84,7 @@ struct Joined {
 
 /// Connections to one server.
 #[derive(Debug)]
-struct Crowd {
+pub(super) struct Crowd {
     heed: Arc<Heed>,
     members: VecDeque<Member>,
     /// Longest line of a job.
@@ -92,29 +92,32 @@ struct Crowd {
     /// Total time of connecting.
     joined_in: Duration,
     addresses: u32,
+    /// Difficulty that its members ask for.
+    difficulty: &'static str,
     next: u32,
 }
 
 impl Crowd {
-    fn new(addresses: u32) -> Self {
+    pub(super) fn new(addresses: u32, difficulty: &'static str) -> Self {
         Self {
             heed: Arc::default(),
             members: VecDeque::new(),
             job: String::new(),
             joined_in: Duration::ZERO,
             addresses,
+            difficulty,
             next: 0,
         }
     }
 
     /// Adds `count` connections, at most `per_second`; returns the number of failures.
-    async fn join(&mut self, server: &Child, count: u32, per_second: u32) -> u32 {
+    pub(super) async fn join(&mut self, server: &Child, count: u32, per_second: u32) -> u32 {
         let begin = Instant::now();
         let (is_node, address) = (server.is_node(), server.address);
         let mut joining = JoinSet::new();
         for number in 0..count {
             sleep_until(begin + Duration::from_secs(1) * number / per_second).await;
-            let name = name(&BITCOIN_SIGNET, self.next % self.addresses, self.next);
+            let name = name(&BITCOIN_SIGNET, self.next % self.addresses, self.next, self.difficulty);
             self.next = self.next.wrapping_add(1);
             joining.spawn(async move { Self::join_one(is_node, address, &name).await });
         }
@@ -179,9 +182,19 @@ impl Crowd {
         Ok(took / 1e6)
     }
 
+    /// Finds each member's submissions for this `time` at `rate` per second in all.
+    pub(super) fn grind(&mut self, rate: u32, time: Duration) -> Vec<Lines> {
+        #[expect(clippy::cast_precision_loss, reason = "thousands at most")]
+        let each = time.as_secs_f64() * f64::from(rate) / self.members.len() as f64;
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a handful")]
+        let each = 2 + (1.2 * each) as usize;
+        let grinders = self.members.iter_mut().filter_map(|member| member.grinder.as_mut());
+        grinders.map(|grinder| grinder.lines(each, Extranonce2::Kept)).collect()
+    }
+
     /// Submits `lines`, one of each member in turn, at `rate` per second in all; returns the latencies of the answers
     /// in milliseconds, sorted, counted from when each was due.
-    async fn answers(&mut self, lines: &mut Vec<Lines>, rate: u32, time: Duration) -> Result<Vec<f64>> {
+    pub(super) async fn answers(&mut self, lines: &mut Vec<Lines>, rate: u32, time: Duration) -> Result<Vec<f64>> {
         self.heed.answers.lock().clear();
         let (members, mut all) = (std::mem::take(&mut self.members), std::mem::take(lines));
         // On a thread of its own: the runtime's clock is too coarse, and its threads are busy.
@@ -208,7 +221,7 @@ impl Crowd {
     }
 
     /// Closes all connections, and reports their errors.
-    fn leave(mut self, table: &mut Table) {
+    pub(super) fn leave(mut self, table: &mut Table) {
         self.heed.closing.store(true, Ordering::SeqCst);
         self.members.clear();
         table.wrongs.append(&mut self.heed.wrongs.lock());
@@ -271,9 +284,9 @@ async fn listen(mut reader: OwnedReadHalf, due_ns: Arc<AtomicU64>, heed: Arc<Hee
 pub(super) async fn measure_small_jobs(config: &Config, table: &mut Table) -> Result<()> {
     report(format_args!("a new job for {} connections", config.listeners));
     let (mut node, mut bare) = config.start(SMALL_PAYEES).await?;
-    let mut miners = Crowd::new(1);
+    let mut miners = Crowd::new(1, config.difficulty());
     miners.join(&node, config.listeners, config.joining).await;
-    let mut others = Crowd::new(1);
+    let mut others = Crowd::new(1, config.difficulty());
     others.join(&bare, config.listeners, config.joining).await;
     let job = miners.job.clone();
     let bare_took = others.new_jobs(&mut bare, &job).await?;
@@ -298,7 +311,7 @@ pub(super) async fn measure(config: &Config, table: &mut Table) -> Result<()> {
     let count = config.connections;
     let before = node.memory()?;
     report(format_args!("{count} connections, {} a second", config.joining));
-    let mut miners = Crowd::new(config.addresses);
+    let mut miners = Crowd::new(config.addresses, config.difficulty());
     let failed = miners.join(&node, count, config.joining).await;
     let joined = f64::from(count - failed) / miners.joined_in.as_secs_f64();
     sleep(SETTLE).await;
@@ -310,14 +323,7 @@ pub(super) async fn measure(config: &Config, table: &mut Table) -> Result<()> {
     let mut answers = None;
     if config.wants(Measure::Latency) {
         report(format_args!("{} submissions a second", config.rate));
-        let each = phase.as_secs_f64() * f64::from(config.rate) / f64::from(count);
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a handful")]
-        let each = 2 + (1.2 * each) as usize;
-        lines = miners
-            .members
-            .iter_mut()
-            .filter_map(|member| member.grinder.as_mut().map(|grinder| grinder.lines(each, Extranonce2::Kept)))
-            .collect();
+        lines = miners.grind(config.rate, phase);
         answers = Some(miners.answers(&mut lines, config.rate, phase).await?);
     }
     let mut took = None;
@@ -328,7 +334,7 @@ pub(super) async fn measure(config: &Config, table: &mut Table) -> Result<()> {
     miners.leave(table);
 
     report("the same on the bare server");
-    let mut others = Crowd::new(1);
+    let mut others = Crowd::new(1, config.difficulty());
     let bare_failed = others.join(&bare, count, config.joining).await;
     let bare_joined = f64::from(count - bare_failed) / others.joined_in.as_secs_f64();
     sleep(SETTLE).await;
@@ -369,7 +375,7 @@ pub(super) async fn measure_hold(config: &Config, table: &mut Table) -> Result<(
     let Config { held, churn, hold, .. } = *config;
     report(format_args!("{held} connections for {} s, {churn} replaced per second", hold.as_secs()));
     let (mut node, _bare) = config.start(config.served.payees).await?;
-    let mut crowd = Crowd::new(config.addresses);
+    let mut crowd = Crowd::new(config.addresses, config.difficulty());
     let mut failed = crowd.join(&node, held, config.joining).await;
     let begin = Instant::now();
     let mut half = None;

@@ -14,6 +14,7 @@ mod child;
 mod crowd;
 mod hostile;
 mod miner;
+mod scrypt;
 mod serve;
 mod socket;
 mod submit;
@@ -34,6 +35,9 @@ use table::Table;
 
 /// Difficulty of submissions: eight or nine hashes find one, so that a generator finds them as fast as they are judged.
 const SUBMISSION_DIFFICULTY: &str = "2e-9";
+
+/// The same with scrypt: every hash is good enough, for a generator cannot find as many as are judged.
+const SCRYPT_SUBMISSION_DIFFICULTY: &str = "1e-10";
 
 /// Number of payout addresses of miners in the measure with small jobs; the pool has as many payees.
 const SMALL_PAYEES: u32 = 1;
@@ -156,7 +160,12 @@ impl FromStr for Measure {
 /// A server cannot be started, or service failed: a valid submission rejected, a job missed, a connection lost.
 pub async fn run(config: &Config, out: &mut (dyn Write + Send)) -> Result<()> {
     let mut table = Table::default();
-    let wants = |measures: &[Measure]| measures.iter().any(|measure| config.measures.contains(measure));
+    if config.served.scrypt {
+        scrypt::measure(config, &mut table).await?;
+    }
+    let wants = |measures: &[Measure]| {
+        !config.served.scrypt && measures.iter().any(|measure| config.measures.contains(measure))
+    };
     if wants(&[Measure::Single, Measure::Pipelined, Measure::Hostile]) {
         submit::measure(config, &mut table).await?;
     }
@@ -187,6 +196,11 @@ pub async fn run(config: &Config, out: &mut (dyn Write + Send)) -> Result<()> {
 impl Config {
     fn wants(&self, measure: Measure) -> bool {
         self.measures.contains(&measure)
+    }
+
+    /// Difficulty that miners ask for.
+    fn difficulty(&self) -> &'static str {
+        if self.served.scrypt { SCRYPT_SUBMISSION_DIFFICULTY } else { SUBMISSION_DIFFICULTY }
     }
 
     /// Starts a node of this pool, and a bare server.

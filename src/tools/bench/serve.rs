@@ -8,7 +8,7 @@ use bitcoin::{BlockHash, CompactTarget, Txid, Wtxid};
 use bytes::Bytes;
 use metrics_exporter_prometheus::PrometheusHandle;
 use sharechain::chain::{Sharechain, Tip};
-use sharechain::coin::Network;
+use sharechain::coin::{Network, Parent, Pow};
 use sharechain::testkit::{self, Plan};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -57,6 +57,8 @@ pub struct Served {
     pub transactions: u32,
     /// Limits connections from this machine like others.
     pub counts_loopback: bool,
+    /// Hands out jobs whose proof of work is scrypt.
+    pub scrypt: bool,
 }
 
 /// Serves until standard input ends; its first line of output is its address. The line `block` simulates a block, and
@@ -68,10 +70,13 @@ pub async fn run(served: Served, handle: PrometheusHandle) -> Result<()> {
     sockets::raise_file_limit()?;
     server::metrics::describe();
     rates::describe();
-    let network = testkit::network_of_work((2 * served.payees).max(60), SHARE_VERSION, SHARE_ATTEMPTS);
+    let mut network = testkit::network_of_work((2 * served.payees).max(60), SHARE_VERSION, SHARE_ATTEMPTS);
     let mut parts = template_parts(served.transactions);
     let (templates_sender, templates) = watch::channel(Some(template(parts.clone())?));
     let (_tips_sender, tips) = watch::channel(Some(tip(network, served.payees)));
+    if served.scrypt {
+        network = with_scrypt(network);
+    }
     let (_gate_sender, gate) = watch::channel(Gate::Open);
     let (rates_sender, rates) = watch::channel(Arc::<Rates>::default());
     let (work_sender, work) = watch::channel(None);
@@ -107,7 +112,8 @@ pub async fn run(served: Served, handle: PrometheusHandle) -> Result<()> {
     let desk = GetworkServer::new(config.session.vardiff, extranonces, tallies, exempts_loopback);
     let desk = desk.context("no extranonce is free")?;
     let meters = server.meters().clone();
-    let polling = Getwork::new(desk, true, work, solutions, meters, exempts_loopback, stop());
+    let polling = Getwork::new(desk, !served.scrypt, work, solutions, meters, exempts_loopback, stop());
+    let polling = polling.hashing_with(server.hashers().clone());
     let front = Front {
         admission: server.admission().clone(),
         stratum: Some(server),
@@ -145,6 +151,12 @@ fn page(exempts_loopback: bool) -> Router {
     let text = Bytes::from(vec![b'x'; PAGE_BYTES]);
     let readers = Readers { budgets: Some(Budgets::new(exempts_loopback)), login: None };
     readers.guard(Router::new().route("/", get(async move || text.clone())))
+}
+
+/// Returns the same network with scrypt as its proof of work: jobs need it, the forged chain does not.
+fn with_scrypt(network: &Network) -> &'static Network {
+    let parent = Parent { pow: Pow::Scrypt, ..network.parent.clone() };
+    Box::leak(Box::new(Network { parent, ..network.clone() }))
 }
 
 /// The node's defaults, except for tests on one machine: easy submissions, and all from one address.

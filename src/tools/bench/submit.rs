@@ -16,7 +16,7 @@ use super::miner::{Extranonce2, Grinder, LineReader, Lines, Miner, ServerLine};
 use super::serve::{Served, address};
 use super::socket::{connect, read, write_all};
 use super::table::{Row, Table};
-use super::{Config, Measure, SUBMISSION_DIFFICULTY, report};
+use super::{Config, Measure, report};
 
 /// Submissions in flight per connection in the pipelined measure.
 const IN_FLIGHT: usize = 16;
@@ -83,10 +83,10 @@ pub(super) async fn measure_attacks(config: &Config, table: &mut Table) -> Resul
 }
 
 /// Connects the miners that submit to the node.
-async fn join(config: &Config, node: &Child) -> Result<Vec<Submitter>> {
+pub(super) async fn join(config: &Config, node: &Child) -> Result<Vec<Submitter>> {
     let mut submitters = Vec::new();
     for number in 0..config.submitters {
-        let name = name(&BITCOIN_SIGNET, number % config.addresses, number);
+        let name = name(&BITCOIN_SIGNET, number % config.addresses, number, config.difficulty());
         let Miner { reader, writer, grinder, .. } = Miner::join(node, &name).await?;
         submitters.push(Submitter::new(reader, writer, Some(grinder)));
     }
@@ -94,38 +94,38 @@ async fn join(config: &Config, node: &Child) -> Result<Vec<Submitter>> {
 }
 
 /// User name of the miners with this number.
-pub(super) fn name(network: &Network, account: u32, number: u32) -> String {
+pub(super) fn name(network: &Network, account: u32, number: u32, difficulty: &str) -> String {
     // The hardest share that the pool allows: their submissions are not to be solutions.
-    format!("{}.w{number}/1+{SUBMISSION_DIFFICULTY}", address(network, account))
+    format!("{}.w{number}/1+{difficulty}", address(network, account))
 }
 
 /// Number of submissions in a time.
 #[derive(Debug, Default)]
-struct Rate {
-    count: u64,
-    time: Duration,
-    cpu: Duration,
+pub(super) struct Rate {
+    pub(super) count: u64,
+    pub(super) time: Duration,
+    pub(super) cpu: Duration,
 }
 
 #[expect(clippy::cast_precision_loss, reason = "figures to be read")]
 impl Rate {
-    fn per_second(&self) -> f64 {
+    pub(super) fn per_second(&self) -> f64 {
         self.count as f64 / self.time.as_secs_f64()
     }
 
     /// Server's CPU time per submission, in microseconds.
-    fn cpu_us(&self) -> f64 {
+    pub(super) fn cpu_us(&self) -> f64 {
         self.cpu.as_secs_f64() * 1e6 / self.count as f64
     }
 }
 
 /// Load of the submitters.
 #[derive(Debug, Clone, Copy)]
-struct Load {
-    in_flight: usize,
-    extranonce2: Extranonce2,
+pub(super) struct Load {
+    pub(super) in_flight: usize,
+    pub(super) extranonce2: Extranonce2,
     /// What hostile clients do besides; without any there are none.
-    attacks: &'static [Attack],
+    pub(super) attacks: &'static [Attack],
 }
 
 /// Results of the same load on both servers.
@@ -217,7 +217,7 @@ impl Pair {
 }
 
 /// Finds the submissions of the node's `submitters` for a phase.
-async fn grind(config: &Config, load: Load, submitters: Vec<Submitter>) -> Result<Vec<Submitter>> {
+pub(super) async fn grind(config: &Config, load: Load, submitters: Vec<Submitter>) -> Result<Vec<Submitter>> {
     let Load { in_flight, extranonce2, .. } = load;
     let seconds = config.phase.as_secs_f64() * (1.0 + WARM_UP);
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "millions at most")]
@@ -250,7 +250,7 @@ struct Tally {
 }
 
 /// Runs one phase of load, and adds its results to `rate`.
-async fn put_on(
+pub(super) async fn put_on(
     config: &Config,
     server: &Child,
     submitters: Vec<Submitter>,
@@ -281,7 +281,7 @@ async fn put_on(
 }
 
 #[derive(Debug)]
-struct Submitter {
+pub(super) struct Submitter {
     reader: OwnedReadHalf,
     writer: OwnedWriteHalf,
     ear: LineReader,
