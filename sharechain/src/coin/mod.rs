@@ -40,7 +40,7 @@ fn sha256d(header: &[u8; 80]) -> [u8; 32] {
 
 fn scrypt_1024(header: &[u8; 80]) -> [u8; 32] {
     // 2^10 = 1024.
-    let params = scrypt::Params::new(10, 1, 1, 32).expect("constant parameters, within scrypt's limits");
+    let params = scrypt::Params::new(10, 1, 1).expect("constant parameters, within scrypt's limits");
     let mut hash = [0; 32];
     scrypt::scrypt(header, header, &params, &mut hash).expect("32 bytes is a length that scrypt can give");
     hash

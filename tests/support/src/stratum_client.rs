@@ -236,7 +236,7 @@ impl Job {
 
     /// Like [`Self::solve_block`], on a chain whose proof of work is scrypt. Difficulties are 65,536 times as high there.
     pub fn solve_block_with_scrypt(&self) -> Submission {
-        let params = scrypt::Params::new(10, 1, 1, 32).expect("within scrypt's limits");
+        let params = scrypt::Params::new(10, 1, 1).expect("within scrypt's limits");
         let target = target_of(self.difficulty / 65_536.0).min(self.block_target());
         let extranonce2: Vec<u8> = (0..self.extranonce2_size).map(|_| fastrand::u8(..)).collect();
         let mut header = self.header(&extranonce2, self.version, self.time, 0);
