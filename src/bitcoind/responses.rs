@@ -330,7 +330,9 @@ mod tests {
             answer["mweb"] = json!("00".repeat(bytes));
             convert(answer)
         };
-        assert!(with(EXTENSION_BYTES_MAX).is_ok());
+        // The size is right; that there are no transactions for it comes after that.
+        let wrong = with(EXTENSION_BYTES_MAX).unwrap_err();
+        assert!(matches!(wrong, ConversionError::Template(TemplateError::Extension(_))), "{wrong}");
         let refused = with(EXTENSION_BYTES_MAX + 1).unwrap_err().to_string();
         assert!(refused.contains("mweb") && refused.contains(&EXTENSION_BYTES_MAX.to_string()), "{refused}");
     }

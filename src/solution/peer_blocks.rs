@@ -19,6 +19,7 @@ use tracing::{debug, error, info};
 use crate::blocks::{Finding, FoundBlock, Sighting};
 use crate::chain::SolvedShare;
 use crate::template::{RecentTemplates, Template, TemplateTransaction};
+use crate::work::room;
 
 /// Capacity of the queue of blocks that cannot be rebuilt here.
 pub const SIGHTINGS_QUEUED_MAX: usize = 64;
@@ -44,7 +45,7 @@ pub enum NoBlock {
     /// The witnesses differ from those that its coinbase commits to.
     #[error("its coinbase commits to other witnesses")]
     OtherWitnesses,
-    /// Its block needs an extension block, which is known for a template's complete list only.
+    /// Its block needs an extension block, which is known only for the last transaction of a template.
     #[error("its extension block is unknown")]
     MissingExtension,
 }
@@ -159,7 +160,7 @@ pub fn block_of(
     }
     let body = match &solved.transactions {
         Some(listed) => listed_body(recent, share, listed, &of_parent, known)?,
-        None => of_branch(share, &of_parent)?,
+        None => of_branch(share, &of_parent, solved.coinbase.len())?,
     };
     let size: usize = body.transactions.iter().map(Bytes::len).sum();
     let mut bytes = Vec::with_capacity(80 + 9 + solved.coinbase.len() + size + body.suffix.len());
@@ -168,7 +169,7 @@ pub fn block_of(
     bytes.extend_from_slice(&bitcoin::consensus::encode::serialize(&count));
     bytes.extend_from_slice(&solved.coinbase);
     body.transactions.iter().for_each(|raw| bytes.extend_from_slice(raw));
-    bytes.extend_from_slice(body.suffix);
+    bytes.extend_from_slice(&body.suffix);
     Ok(FoundBlock {
         hash: BlockHash::from_byte_array(share.hash().0),
         previous_block: template.previous_block,
@@ -180,13 +181,13 @@ pub fn block_of(
 }
 
 /// Looks up the transactions listed by a share.
-fn listed_body<'a>(
+fn listed_body(
     recent: &RecentTemplates,
     share: &Share,
     listed: &[Digest],
-    templates: &[&'a Arc<Template>],
+    templates: &[&Arc<Template>],
     known: &TransactionLookup,
-) -> Result<Body<'a>, NoBlock> {
+) -> Result<Body, NoBlock> {
     let find = |wtxid: &Digest| recent.find(wtxid).map(|one| one.raw.clone()).or_else(|| known(wtxid));
     let transactions: Vec<Bytes> = listed.iter().filter_map(find).collect();
     if transactions.len() < listed.len() {
@@ -197,25 +198,28 @@ fn listed_body<'a>(
 }
 
 /// The part of a block after its coinbase.
-struct Body<'a> {
+struct Body {
     transactions: Vec<Bytes>,
-    suffix: &'a [u8],
+    suffix: Bytes,
 }
 
-/// Transactions of the template whose complete list, or first part, has the share's branch.
-fn of_branch<'a>(share: &Share, templates: &[&'a Arc<Template>]) -> Result<Body<'a>, NoBlock> {
+/// Transactions of the template whose complete list, or the part that the finder kept, has the share's branch.
+fn of_branch(share: &Share, templates: &[&Arc<Template>], coinbase_bytes: usize) -> Result<Body, NoBlock> {
     let branch = match &share.info().segwit_data {
         Some(segwit) => &segwit.txid_merkle_branch,
         None => &share.contents().merkle_branch,
     };
-    let found = templates.iter().find_map(|template| {
-        let leaves: Vec<Digest> = match &share.info().segwit_data {
+    let leaves = |template: &Template| -> Vec<Digest> {
+        match &share.info().segwit_data {
             Some(_) => template.transactions.iter().map(|one| one.txid.to_byte_array()).collect(),
             None => wtxids(&template.transactions),
-        };
-        Some((template, first_with_branch(&leaves, branch)?))
+        }
+    };
+    let found = templates.iter().find_map(|template| {
+        let first = |template: Arc<Template>| Some((first_with_branch(&leaves(&template), branch)?, template));
+        first(Arc::clone(template)).or_else(|| beside_extension(template, coinbase_bytes).find_map(first))
     });
-    let (template, count) = found.ok_or(NoBlock::OtherTransactions)?;
+    let (count, template) = found.ok_or(NoBlock::OtherTransactions)?;
     let transactions = &template.transactions[..count];
     // The branch must be the one that the header was hashed with.
     if merkle::fold(*share.gentx_hash(), branch) != *share.merkle_root() {
@@ -225,6 +229,13 @@ fn of_branch<'a>(share: &Share, templates: &[&'a Arc<Template>]) -> Result<Body<
     check_witnesses(share, &wtxids)?;
     let suffix = suffix_of(&wtxids, templates)?;
     Ok(Body { transactions: transactions.iter().map(|one| one.raw.clone()).collect(), suffix })
+}
+
+/// What a finder with this template, and a coinbase of this many bytes, may have kept of it beside an extension block:
+/// not the first transactions, but all except the cheapest. Nothing without an extension block.
+fn beside_extension(template: &Arc<Template>, coinbase_bytes: usize) -> impl Iterator<Item = Arc<Template>> {
+    let rooms = room::of_found(coinbase_bytes).into_iter().filter(|_| !template.suffix.is_empty());
+    rooms.filter_map(|room| Some(template.keeping(&template.fitting(room).ok()?)))
 }
 
 fn wtxids(transactions: &[TemplateTransaction]) -> Vec<Digest> {
@@ -238,13 +249,15 @@ fn check_witnesses(share: &Share, wtxids: &[Digest]) -> Result<(), NoBlock> {
     if root == segwit.wtxid_merkle_root { Ok(()) } else { Err(NoBlock::OtherWitnesses) }
 }
 
-/// Extension block after these transactions, on chains that have them: fits a template's complete list only.
-fn suffix_of<'a>(transactions: &[Digest], templates: &[&'a Arc<Template>]) -> Result<&'a [u8], NoBlock> {
+/// Extension block after these transactions, on chains that have them: the last one commits to it.
+fn suffix_of(transactions: &[Digest], templates: &[&Arc<Template>]) -> Result<Bytes, NoBlock> {
     if templates.iter().all(|template| template.suffix.is_empty()) {
-        return Ok(&[]);
+        return Ok(Bytes::new());
     }
-    let whole = templates.iter().find(|template| wtxids(&template.transactions) == transactions);
-    whole.map(|template| &template.suffix[..]).ok_or(NoBlock::MissingExtension)
+    let hogex = |template: &Template| template.transactions.last().map(|one| one.wtxid.to_byte_array());
+    let mut with_extension = templates.iter().filter(|template| !template.suffix.is_empty());
+    let found = with_extension.find(|template| hogex(template).as_ref() == transactions.last());
+    found.map(|template| template.suffix.clone()).ok_or(NoBlock::MissingExtension)
 }
 
 /// Number of leaves, from the first, for which the leaf before them has this branch: most likely all.

@@ -1,7 +1,13 @@
 //! `Template`: a checked `getblocktemplate` answer, with the transactions' merkle branch precomputed.
 
+mod extension;
+mod fit;
 mod recent;
+#[cfg(test)]
+pub(crate) mod testing;
 
+pub use extension::ExtensionError;
+pub use fit::{NoRoom, Room, Selection};
 pub use recent::{PARENTS_MAX, RecentTemplates, TEMPLATES_MAX, TemplateSender};
 
 use bitcoin::hashes::{Hash, sha256d};
@@ -14,6 +20,8 @@ use std::sync::Arc;
 use stratum::printable::escaped;
 use thiserror::Error;
 
+use fit::Removal;
+
 /// Maximum weight of a block of Bitcoin and of most coins, in weight units (BIP 141).
 pub const BLOCK_WEIGHT_MAX: u64 = 4_000_000;
 
@@ -23,9 +31,6 @@ pub const EXTENSION_BYTES_MAX: usize = 195 + 50_000 * 196 + 200_000 * 60;
 
 /// Maximum signature operation cost of a block (BIP 141).
 pub const BLOCK_SIGOPS_MAX: u64 = 80_000;
-
-/// Weight of a block's header and of the longest transaction count that fits into a block.
-const FRAME_WEIGHT: u64 = 4 * (80 + 5);
 
 /// A transaction for the next block.
 #[derive(Clone, PartialEq, Eq)]
@@ -110,9 +115,10 @@ pub struct Template {
     pub rules: Vec<String>,
     /// Merkle branch from the coinbase's txid to the header's merkle root.
     pub branch: Vec<Digest>,
-    /// Bytes after the block's transactions: Litecoin's extension block. If present, the transactions must not be
-    /// changed.
-    pub suffix: Vec<u8>,
+    /// Bytes after the block's transactions: Litecoin's extension block; empty on most coins.
+    pub suffix: Bytes,
+    /// Order in which transactions beside an extension block are left out; `None` without one.
+    removal: Option<Arc<Removal>>,
     /// Merkle branch from the coinbase to the root over wtxids, which is also in shares (protocol section 4.8).
     pub witness_branch: Vec<Digest>,
     /// Merkle root over the wtxids, the coinbase counting as zero (BIP 141); `None` before segwit.
@@ -128,6 +134,9 @@ pub enum TemplateError {
     /// The transactions leave no room for a coinbase.
     #[error("its transactions weigh {0}, more than the {1} of a block")]
     Weight(u64, u64),
+    /// The transactions do not fit their extension block.
+    #[error(transparent)]
+    Extension(#[from] ExtensionError),
     /// The daemon's witness commitment differs from ours.
     #[error("the daemon's witness commitment {theirs} differs from ours, {ours}")]
     Commitment {
@@ -150,7 +159,7 @@ impl Template {
     /// A template that cannot become a valid block, with the wrong value.
     pub fn new(parts: TemplateParts, known_rules: &[&str]) -> Result<Self, TemplateError> {
         let target = target_of(parts.bits).ok_or(TemplateError::Bits(parts.bits.to_consensus()))?;
-        let weight: u64 = parts.transactions.iter().map(|transaction| transaction.weight).sum();
+        let weight = fit::sum(&parts.transactions).weight;
         if weight > parts.weight_max {
             return Err(TemplateError::Weight(weight, parts.weight_max));
         }
@@ -162,6 +171,8 @@ impl Template {
         }
         let name = |rule: String| rule.strip_prefix('!').map(str::to_owned).unwrap_or(rule);
         let rules: Vec<String> = parts.rules.into_iter().map(name).collect();
+        let has_extension = !parts.suffix.is_empty();
+        let removal = has_extension.then(|| Removal::new(&parts.transactions).map(Arc::new)).transpose()?;
         let witness_branch = witness_branch(&parts.transactions);
         let has_segwit = rules.iter().any(|rule| rule == "segwit");
         let witness_root = has_segwit.then(|| merkle::fold([0; 32], &witness_branch));
@@ -186,7 +197,8 @@ impl Template {
             transactions: parts.transactions.into(),
             weight_max: parts.weight_max,
             rules,
-            suffix: parts.suffix,
+            suffix: parts.suffix.into(),
+            removal,
             witness_branch,
             witness_root,
         })
@@ -207,45 +219,70 @@ impl Template {
         Target::from_le_bytes(*pow_hash) <= self.target
     }
 
-    /// Number of transactions, from the first, that fit beside a coinbase of `weight` and of signature operation cost
-    /// `sigops`: a daemon reserves room for a small coinbase only.
-    pub fn fitting(&self, weight: u64, sigops: u64) -> usize {
-        if !self.suffix.is_empty() {
-            return self.transactions.len();
+    /// Room of the block for its coinbase and all other transactions.
+    pub fn room(&self) -> Room {
+        Room::of_block(self.weight_max)
+    }
+
+    /// Transactions that fit beside a coinbase that needs `coinbase`.
+    ///
+    /// # Errors
+    /// [`NoRoom`] beside an extension block and what that needs.
+    pub fn fitting(&self, coinbase: Room) -> Result<Selection, NoRoom> {
+        if let Some(removal) = &self.removal {
+            return removal.left_out(&self.transactions, self.weight_max, coinbase).map(Selection::Without);
         }
-        let mut weight_left = self.weight_max.saturating_sub(FRAME_WEIGHT + weight);
-        let mut sigops_left = BLOCK_SIGOPS_MAX.saturating_sub(sigops);
+        let mut left = self.room().without(coinbase);
         let fits = |one: &&TemplateTransaction| {
-            let fits = one.weight <= weight_left && one.sigops <= sigops_left;
+            let room = Room::of(one);
+            let fits = room.fits(left);
             if fits {
-                weight_left -= one.weight;
-                sigops_left -= one.sigops;
+                left = left.without(room);
             }
             fits
         };
         // Stops at the first that does not fit, since later ones may spend its outputs.
-        self.transactions.iter().take_while(fits).count()
+        Ok(Selection::First(self.transactions.iter().take_while(fits).count()))
     }
 
-    /// Copy of this template with only its first `kept` transactions, and without the others' fees.
-    pub fn truncated(self: &Arc<Self>, kept: usize) -> Arc<Self> {
-        if kept >= self.transactions.len() {
+    /// Copy of this template with only the `kept` transactions, and without the others' fees.
+    pub fn keeping(self: &Arc<Self>, kept: &Selection) -> Arc<Self> {
+        if self.left_out(kept).next().is_none() {
             return self.clone();
         }
-        let (kept, dropped) = self.transactions.split_at(kept);
-        let fees: u64 = dropped.iter().map(|one| one.fee).sum();
-        let witness_branch = witness_branch(kept);
+        let fees = self.left_out(kept).fold(0_u64, |fees, one| fees.saturating_add(one.fee));
+        let is_kept = |(index, one): (usize, &TemplateTransaction)| kept.has(index).then(|| one.clone());
+        let transactions: Arc<[TemplateTransaction]> =
+            self.transactions.iter().enumerate().filter_map(is_kept).collect();
+        let witness_branch = witness_branch(&transactions);
         Arc::new(Self {
             coinbase_value: self.coinbase_value.saturating_sub(fees),
-            branch: branch(kept),
+            branch: branch(&transactions),
             witness_root: self.witness_root.map(|_| merkle::fold([0; 32], &witness_branch)),
             witness_branch,
-            transactions: kept.into(),
+            removal: self.removal.as_ref().map(|_| Arc::new(Removal::of_rest(&transactions))),
+            transactions,
             rules: self.rules.clone(),
             coinbase_flags: self.coinbase_flags.clone(),
-            suffix: Vec::new(),
+            suffix: self.suffix.clone(),
             ..**self
         })
+    }
+
+    /// Transactions that a block with the `kept` ones leaves out.
+    pub fn left_out(&self, kept: &Selection) -> impl Iterator<Item = &TemplateTransaction> {
+        self.transactions.iter().enumerate().filter(|(index, _)| !kept.has(*index)).map(|(_, one)| one)
+    }
+
+    /// Room that all transactions take.
+    pub fn used(&self) -> Room {
+        fit::sum(self.transactions.iter())
+    }
+
+    /// Room that the transactions take which the extension block needs: its HogEx, peg-ins and their ancestors. `None`
+    /// without an extension block.
+    pub fn pinned(&self) -> Option<Room> {
+        self.removal.as_ref().map(|removal| removal.pinned())
     }
 
     /// True if a miner that works on `previous` needs this template at once: P2Pool's new-work rule (protocol section
@@ -367,8 +404,9 @@ pub(crate) mod tests {
         let transactions = vec![weighing(1, 2_000_000), weighing(2, 2_000_001), weighing(3, 400)];
         let parts = TemplateParts { transactions, weight_max: 4_100_000, ..parts() };
         let template = Template::new(parts, RULES).unwrap();
-        assert_eq!(template.fitting(4000, 400), 3);
-        assert_eq!(template.fitting(100_000, 400), 1);
+        let first = |weight| template.fitting(Room { weight, sigops: 400 }).unwrap();
+        assert_eq!(first(4000), Selection::First(3));
+        assert_eq!(first(100_000), Selection::First(1));
     }
 
     #[test]
@@ -391,18 +429,28 @@ pub(crate) mod tests {
     fn transactions_that_a_large_coinbase_leaves_no_room_for_go_with_their_fees() {
         let transactions = vec![weighing(1, 2_000_000), weighing(2, 1_990_000), weighing(3, 400)];
         let full = Arc::new(Template::new(TemplateParts { transactions, ..parts() }, RULES).unwrap());
-        assert_eq!(full.fitting(4000, 400), 3, "nothing is left out without need");
-        assert!(Arc::ptr_eq(&full.truncated(3), &full));
-        assert_eq!(full.fitting(40_000, 400), 1, "what follows a left-out transaction may depend on it");
-        let fewer = full.truncated(1);
+        let first = |weight, sigops| full.fitting(Room { weight, sigops }).unwrap();
+        assert_eq!(first(4000, 400), Selection::First(3), "nothing is left out without need");
+        assert!(Arc::ptr_eq(&full.keeping(&Selection::First(3)), &full));
+        assert_eq!(first(40_000, 400), Selection::First(1), "what follows a left-out transaction may depend on it");
+        let fewer = full.keeping(&Selection::First(1));
         assert_eq!(fewer.coinbase_value, full.coinbase_value - 2000);
         let alone = TemplateParts { transactions: vec![weighing(1, 2_000_000)], ..parts() };
         let alone = Template::new(alone, RULES).unwrap();
         assert_eq!((&fewer.branch, fewer.witness_root), (&alone.branch, alone.witness_root));
-        assert_eq!(full.fitting(4000, BLOCK_SIGOPS_MAX - 8), 2);
-        assert_eq!(full.fitting(BLOCK_WEIGHT_MAX, 0), 0);
-        let fixed = Template { suffix: vec![1], ..Template::clone(&full) };
-        assert_eq!(fixed.fitting(BLOCK_WEIGHT_MAX, 0), 3, "an extension block needs all of them");
+        assert_eq!(first(4000, BLOCK_SIGOPS_MAX - 8), Selection::First(2));
+        assert_eq!(first(BLOCK_WEIGHT_MAX, 0), Selection::First(0));
+    }
+
+    #[test]
+    fn weights_and_fees_beyond_any_block_are_refused_and_do_no_harm() {
+        let transactions = vec![weighing(1, 1 << 63), weighing(2, 1 << 63)];
+        let parts_of = |transactions| TemplateParts { transactions, ..parts() };
+        let error = Template::new(parts_of(transactions), RULES).unwrap_err();
+        assert_eq!(error, TemplateError::Weight(u64::MAX, BLOCK_WEIGHT_MAX));
+        let dear = TemplateTransaction { fee: u64::MAX, ..weighing(1, 400) };
+        let full = Arc::new(Template::new(parts_of(vec![dear.clone(), dear]), RULES).unwrap());
+        assert_eq!(full.keeping(&Selection::First(0)).coinbase_value, 0);
     }
 
     #[test]

@@ -14,7 +14,7 @@ use stratum::{JobId, JobParts};
 
 use super::{Goal, Payout, target};
 use crate::runtime::clock::since_1970;
-use crate::template::Template;
+use crate::template::{Selection, Template};
 
 /// Value of a block version's top bits (BIP 9), so that no bit is a signal by accident.
 const VERSION_TOP_BITS: u32 = 0x2000_0000;
@@ -30,6 +30,8 @@ pub(super) struct Common {
     pub(super) rules: ShareRules,
     /// Template as the daemon sent it.
     pub(super) source: Arc<Template>,
+    /// Its transactions that the block has.
+    pub(super) kept: Selection,
     /// Template of the block: everything that fits beside our coinbase.
     pub(super) template: Arc<Template>,
     /// Blocks that a hash may solve.
@@ -126,15 +128,16 @@ impl Ticket {
     pub fn block(&self, draft: &Draft, header: &[u8; 80], extranonces: [u8; 8]) -> Vec<u8> {
         let transactions = &self.common.template.transactions;
         let coinbase = draft.coinbase_bytes(u64::from_le_bytes(extranonces));
+        let suffix = &self.common.template.suffix;
         let size: usize = transactions.iter().map(|transaction| transaction.raw.len()).sum();
-        let mut block = Vec::with_capacity(80 + 9 + coinbase.len() + size);
+        let mut block = Vec::with_capacity(80 + 9 + coinbase.len() + size + suffix.len());
         block.extend_from_slice(header);
         block.extend_from_slice(&serialize(&VarInt::from(transactions.len() + 1)));
         block.extend_from_slice(&coinbase);
         for transaction in transactions.iter() {
             block.extend_from_slice(&transaction.raw);
         }
-        block.extend_from_slice(&self.common.template.suffix);
+        block.extend_from_slice(suffix);
         block
     }
 }

@@ -6,6 +6,7 @@ mod goal;
 mod jobs;
 mod payout;
 mod publish;
+pub mod room;
 pub mod target;
 pub mod username;
 
@@ -31,22 +32,13 @@ use stratum::{Epochs, Job, JobParts, Offer, Refusal, Unannounced, Worker};
 use thiserror::Error;
 
 use crate::rates::Rates;
-use crate::template::Template;
+use crate::template::{NoRoom, Template};
 use assemble::Common;
 use jobs::{Bounds, JobCache, JobKey};
 use target::{Block, Miners};
 
 /// Room in the coinbase script for texts and the like, beside height and flags.
 const TEXTS_BYTES_MAX: usize = 80;
-
-/// Maximum size of one more output, for the finder.
-const OUTPUT_BYTES_MAX: usize = 8 + 1 + share::SCRIPT_BYTES_MAX;
-
-/// Size of a coinbase after the payouts: ref hash, nonces, lock time.
-const COINBASE_END_BYTES: usize = 32 + 8 + 4;
-
-/// Weight of a coinbase's witness: marker, flag, one item of 32 bytes.
-const COINBASE_WITNESS_WEIGHT: u64 = 2 + 2 + 32;
 
 /// Bounds of the jobs kept for miners with a connection. With the line that announces it, one takes 2 kB while the chain
 /// is young, and 70 kB if it pays a thousand miners.
@@ -111,6 +103,9 @@ pub enum WorkError {
     /// This share version cannot pay the operator's own address.
     #[error(transparent)]
     Payee(#[from] PayeeError),
+    /// The coinbase does not fit beside the template's extension block.
+    #[error(transparent)]
+    Room(#[from] NoRoom),
 }
 
 /// Inputs of work: plain data, so that work can be made wherever these are.
@@ -189,16 +184,11 @@ impl WorkSet {
         let default_payee = Payee::from_address(&config.default_payout.address, &rules)?;
         let payouts = payouts_of(template.coinbase_value)?;
         let coinbase = payouts.coinbase(&coinbase_script, segwit_of(&template).as_ref(), &default_payee)?;
-        let coinbase_bytes = coinbase.prefix().len() + OUTPUT_BYTES_MAX + COINBASE_END_BYTES;
-        // Each payee's script may count as one signature operation, at four units of cost.
-        let sigops = 4 * (payouts.count() as u64 + 2);
-        let kept = template.fitting(4 * coinbase_bytes as u64 + COINBASE_WITNESS_WEIGHT, sigops);
+        let kept = template.fitting(room::of_coinbase(coinbase.prefix().len(), payouts.count()))?;
         let trimmed = match before.map(|before| &before.common) {
             // Tips change far more often than templates: do not hash all transactions again.
-            Some(before) if Arc::ptr_eq(&before.source, &template) && before.template.transactions.len() == kept => {
-                before.template.clone()
-            }
-            _ => template.truncated(kept),
+            Some(before) if Arc::ptr_eq(&before.source, &template) && before.kept == kept => before.template.clone(),
+            _ => template.keeping(&kept),
         };
         let payouts = if trimmed.coinbase_value == template.coinbase_value {
             payouts
@@ -221,6 +211,7 @@ impl WorkSet {
                 payouts,
                 goals: goal::of_blocks(&trimmed, &merged),
                 source: template,
+                kept,
                 template: trimmed,
             }),
             jobs: JobCache::new(ANNOUNCED),

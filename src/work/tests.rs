@@ -2,14 +2,16 @@
 
 use super::*;
 use crate::runtime::clock::unix_second;
+use crate::template::testing::{SUFFIX, spending, with_extension};
 use crate::template::tests::{RULES, parts};
 use crate::template::{BLOCK_WEIGHT_MAX, TemplateParts, TemplateTransaction};
 use bitcoin::consensus::deserialize;
 use bitcoin::{Block as BitcoinBlock, Transaction};
+use ruint::aliases::U320;
 use sharechain::chain::Sharechain;
 use sharechain::coin::BITCOIN_REGTEST;
 use sharechain::merged::MergedBlock;
-use sharechain::share::{Draft, Share, Target};
+use sharechain::share::{Draft, Share, Target, Weights};
 use stratum::mining::job::LastRoot;
 use stratum::mining::submission::Submission;
 use stratum::{Difficulty, Work};
@@ -194,17 +196,82 @@ fn the_fee_takes_its_percentage_of_jobs() {
 
 #[test]
 fn a_large_coinbase_pushes_transactions_out_and_their_fees_with_them() {
-    let full = Arc::new(Template {
-        transactions: [
-            TemplateTransaction { weight: BLOCK_WEIGHT_MAX - 8000, ..template(101).transactions[0].clone() },
-            TemplateTransaction { weight: 7000, ..template(101).transactions[0].clone() },
-        ]
-        .into(),
-        ..Template::clone(&template(101))
-    });
+    let weighing = |weight| TemplateTransaction { weight, ..template(101).transactions[0].clone() };
+    let transactions = vec![weighing(BLOCK_WEIGHT_MAX - 8000), weighing(7000)];
+    let parts = TemplateParts { time: unix_second(), transactions, ..parts() };
+    let full = Arc::new(Template::new(parts, RULES).unwrap());
     let work = work_on(&mut Sharechain::new(&BITCOIN_REGTEST), &full, &config(0.0));
     assert_eq!(work.template().transactions.len(), 1);
     assert_eq!(work.template().coinbase_value, full.coinbase_value - 1000);
+}
+
+/// A full template with an extension block, a peg-in and its parent, which pay the least.
+fn extended() -> Arc<Template> {
+    let parent = spending(0, &[], 0, 1_000_000);
+    let peg_in = spending(1, &[parent.txid], 0, 1_000_000);
+    let dear = spending(2, &[], 2_000_000, 1_000_000);
+    let cheap = spending(3, &[], 1_000_000, BLOCK_WEIGHT_MAX - 3_001_500);
+    let peg_ins = [peg_in.txid];
+    let parts = with_extension(vec![parent, peg_in, cheap, dear], &peg_ins);
+    Template::new(TemplateParts { time: unix_second(), ..parts }, RULES).unwrap().into()
+}
+
+#[test]
+fn beside_an_extension_block_a_large_coinbase_pushes_the_cheapest_out_and_not_what_the_block_needs() {
+    let full = extended();
+    let mut chain = Sharechain::new(&BITCOIN_REGTEST);
+    let work = work_on(&mut chain, &full, &config(0.0));
+    assert_eq!(work.template().transactions.len(), 4);
+    assert_eq!(work.template().coinbase_value, full.coinbase_value - 1_000_000);
+    let offer = work.offer(&payout(MINER), 0, 0).unwrap();
+    let (draft, header, share) = solve(&offer);
+    assert_eq!(share.data().subsidy, work.template().coinbase_value);
+    let bytes = offer.job.ticket().block(&draft, &header, [1, 2, 3, 4, 5, 6, 7, 8]);
+    let others: Vec<u8> = [0, 1, 3, 4].iter().flat_map(|index| full.transactions[*index].raw.to_vec()).collect();
+    assert!(bytes.ends_with(&[&others[..], &SUFFIX].concat()));
+    assert_eq!(bytes[80], 5);
+    // The same choice is not made and hashed again for each tip.
+    let parts = WorkParts::new(&full, &chain.tip(), Arc::default()).unwrap();
+    let next = WorkSet::new(&config(0.0), parts, Arc::default(), Epochs::default(), Some(&work)).unwrap();
+    assert!(Arc::ptr_eq(&next.common.template, &work.common.template));
+}
+
+#[test]
+fn without_room_beside_an_extension_block_there_is_no_work_and_the_reason_has_the_numbers() {
+    let peg_in = spending(1, &[], 5_000_000, BLOCK_WEIGHT_MAX - 2000);
+    let peg_ins = [peg_in.txid];
+    let full = Arc::new(Template::new(with_extension(vec![peg_in], &peg_ins), RULES).unwrap());
+    let mut chain = Sharechain::new(&BITCOIN_REGTEST);
+    chain.think(f64::from(unix_second()));
+    let parts = WorkParts::new(&full, &chain.tip(), Arc::default()).unwrap();
+    let error = WorkSet::new(&config(0.0), parts, Arc::default(), Epochs::default(), None).unwrap_err();
+    let WorkError::Room(reason) = &error else { panic!("{error}") };
+    assert!(reason.needed.weight > reason.left.weight && reason.left.weight < 2000, "{error}");
+    assert!(error.to_string().contains("-blockmaxweight=399"), "{error}");
+}
+
+#[test]
+fn the_room_that_the_doctor_expects_is_at_least_what_work_needs() {
+    let mut chain = Sharechain::new(&BITCOIN_REGTEST);
+    chain.think(f64::from(unix_second()));
+    let parts = WorkParts::new(&template(101), &chain.tip(), Arc::default()).unwrap();
+    for count in [0, 1, 300] {
+        let mut parts = parts.clone();
+        let payees = (0..count).map(|number: u32| {
+            let hash: [u8; 20] = bitcoin::hashes::hash160::Hash::hash(&number.to_le_bytes()).to_byte_array();
+            (Payee::from_pubkey_hash(&hash, &share_rules(&BITCOIN_REGTEST)), U320::from(1))
+        });
+        let weights = Weights { by_payee: payees.collect(), total: U320::from(count), donation: U320::ZERO };
+        parts.next_share.weights = Arc::new(weights);
+        let work = WorkSet::new(&config(0.0), parts, Arc::default(), Epochs::default(), None).unwrap();
+        let offer = work.offer(&payout(MINER), 0, 0).unwrap();
+        let coinbase = offer.job.ticket().draft().unwrap().coinbase_bytes(0).len() as u64;
+        let expected = room::expected(std::iter::repeat_n(25, count as usize + 1)).weight;
+        assert!(
+            (4 * coinbase..4 * coinbase + 900).contains(&expected),
+            "{count}: {coinbase} bytes, {expected} expected"
+        );
+    }
 }
 
 #[test]

@@ -19,5 +19,6 @@ mod vectors {
     mod recorded;
     mod shares;
     mod support;
+    mod templates;
     mod work;
 }

@@ -2,7 +2,8 @@
 
 use super::*;
 use crate::runtime::clock::unix_second;
-use crate::template::{BLOCK_WEIGHT_MAX, TemplateParts, TemplateSender};
+use crate::template::testing::{SUFFIX, spending, with_extension};
+use crate::template::{BLOCK_WEIGHT_MAX, Selection, TemplateParts, TemplateSender};
 use crate::work::{Config, Payout, Ticket, WorkParts, WorkSet};
 use bitcoin::absolute::LockTime;
 use bitcoin::consensus::serialize;
@@ -140,7 +141,7 @@ fn a_block_of_a_templates_first_part_is_made_too() {
     let mut chain = Sharechain::new(network);
     let full = template(40, |_| {});
     for kept in [0, 1, 17, 31, 32, 39] {
-        let (solved, block) = found(network, &mut chain, &full.truncated(kept));
+        let (solved, block) = found(network, &mut chain, &full.keeping(&Selection::First(kept)));
         assert_eq!(block_of(&recent(&[&full]), &solved, &nothing()).unwrap().bytes, block, "{kept} kept");
     }
 }
@@ -163,17 +164,55 @@ fn what_cannot_be_a_block_is_refused_with_its_reason() {
     assert_eq!(reason(&witnesses), NoBlock::OtherWitnesses);
 }
 
+/// A template with an extension block; its transactions weigh `weight` each, and the middle one is a peg-in.
+fn extended(count: u32, weight: u64) -> Arc<Template> {
+    let transactions: Vec<_> = (0..count).map(|number| spending(number, &[], u64::from(number), weight)).collect();
+    let peg_in = transactions[transactions.len() / 2].txid;
+    let TemplateParts { transactions, suffix, .. } = with_extension(transactions, &[peg_in]);
+    template(0, |parts| {
+        parts.transactions = transactions;
+        parts.suffix = suffix;
+    })
+}
+
 #[test]
-fn an_extension_block_goes_with_its_whole_template_only() {
+fn a_peers_block_with_an_extension_block_is_made_again_from_the_same_template() {
     let network = network(35);
     let mut chain = Sharechain::new(network);
-    let full = template(9, |parts| parts.suffix = vec![1, 0xaa, 0xbb]);
-    let (solved, block) = found(network, &mut chain, &full);
-    let made = block_of(&recent(&[&full]), &solved, &nothing()).unwrap();
-    assert_eq!(made.bytes, block);
-    assert!(made.bytes.ends_with(&[1, 0xaa, 0xbb]));
-    let (solved, _) = found(network, &mut chain, &full.truncated(5));
+    // With room for all of them, and without.
+    for (count, weight, kept) in [(9, 400, 10), (40, BLOCK_WEIGHT_MAX / 40 - 20, 40)] {
+        let full = extended(count, weight);
+        let (solved, block) = found(network, &mut chain, &full);
+        let made = block_of(&recent(&[&full]), &solved, &nothing()).unwrap();
+        assert_eq!(made.bytes, block);
+        let last = &full.transactions[count as usize].raw;
+        assert!(made.bytes.ends_with(&[last, &SUFFIX[..]].concat()));
+        let others = full.transactions.iter().filter(|one| contains(&block, &one.raw)).count();
+        assert_eq!(others, kept, "of {count} and the last one");
+    }
+}
+
+fn contains(bytes: &[u8], part: &[u8]) -> bool {
+    bytes.windows(part.len()).any(|window| window == part)
+}
+
+#[test]
+fn an_extension_block_goes_with_the_transaction_that_commits_to_it_only() {
+    let network = network(35);
+    let mut chain = Sharechain::new(network);
+    let full = extended(9, 400);
+    let (solved, _) = found(network, &mut chain, &full);
+    assert_eq!(block_of(&recent(&[&extended(10, 400)]), &solved, &nothing()), Err(NoBlock::OtherTransactions));
+    // The same transactions without an extension block are no block here.
+    let plain = template(0, |parts| parts.transactions = full.transactions[..5].to_vec());
+    let (solved, _) = found(network, &mut chain, &plain);
     assert_eq!(block_of(&recent(&[&full]), &solved, &nothing()), Err(NoBlock::MissingExtension));
+    // A block that lists what it has, in an order that only its finder knows.
+    let old = self::network(33);
+    let mut chain = Sharechain::new(old);
+    let (solved, block) = found(old, &mut chain, &full);
+    assert!(solved.transactions.is_some());
+    assert_eq!(block_of(&recent(&[&full]), &solved, &nothing()).unwrap().bytes, block);
 }
 
 #[test]

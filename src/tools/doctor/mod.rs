@@ -2,6 +2,7 @@
 //! nothing and changes nothing.
 
 mod machine;
+mod room;
 
 use serde::Serialize;
 use sharechain::coin::Network;
@@ -15,21 +16,12 @@ use crate::node;
 use crate::node::saved_payout::saved_payout;
 use crate::runtime::clock::unix_now;
 use crate::runtime::sockets;
-use crate::template::Template;
 use crate::view::control::Request;
 use crate::view::control::answers::Status;
 use crate::view::control::client::{self, ControlError};
 use crate::view::control::words::{printable, span};
 use crate::view::http::api::Payouts;
-
-/// Number of payees assumed without a running node.
-const PAYEES_ASSUMED: u64 = 300;
-
-/// Weight of a coinbase output to one payee: at most 34 bytes, of four units each.
-const OUTPUT_WEIGHT: u64 = 4 * 34;
-
-/// Weight of a coinbase without its outputs to payees.
-const COINBASE_WEIGHT: u64 = 4 * 400;
+use room::{Payees, coinbase_room};
 
 /// Difference between our clock and bitcoind's that gets a warning, in seconds. Shares more than 600 s ahead are
 /// refused; a running node reports a difference of [`CLOCK_OFF_MAX`] as wrong.
@@ -140,7 +132,7 @@ pub async fn run(config: &node::Config) -> Report {
     }
     checks.push(port("p2pool port", config.p2p.listen, pid, State::Warning));
     let payouts: Option<Payouts> = client::ask_for(&config.data_dir, &Request::Payouts).await.ok();
-    let payees = payouts.map(|payouts| payouts.total as u64);
+    let payees = Payees::new(payouts.as_ref(), config.network);
     let probe = match Probe::new(&config.daemon, config.network) {
         Ok(probe) => probe,
         Err(error) => {
@@ -150,7 +142,7 @@ pub async fn run(config: &node::Config) -> Report {
             return Report::new(checks);
         }
     };
-    checks.extend(daemon(&probe, config, payees.filter(|payees| *payees > 0)).await);
+    checks.extend(daemon(&probe, config, &payees).await);
     Report::new(checks)
 }
 
@@ -187,7 +179,7 @@ fn port(name: &'static str, address: SocketAddr, running: Option<u32>, if_taken:
     }
 }
 
-async fn daemon(probe: &Probe, config: &node::Config, payees: Option<u64>) -> Vec<Check> {
+async fn daemon(probe: &Probe, config: &node::Config, payees: &Payees) -> Vec<Check> {
     let found = match probe.look().await {
         Ok(found) => found,
         Err(diagnosis) => {
@@ -291,32 +283,6 @@ fn clock(found: &DaemonReport) -> Check {
     } else {
         Check::ok("clock", finding)
     }
-}
-
-/// Checks that the template leaves room for the coinbase of a pool; otherwise transactions are left out.
-fn coinbase_room(template: &Template, payees: Option<u64>) -> Check {
-    let count = payees.unwrap_or(PAYEES_ASSUMED);
-    let needed = COINBASE_WEIGHT + count * OUTPUT_WEIGHT;
-    let used: u64 = template.transactions.iter().map(|one| one.weight).sum();
-    let left = template.weight_max.saturating_sub(used);
-    let payees = if payees.is_some() { format!("{count} payees") } else { format!("a pool of {count} payees") };
-    if left >= needed {
-        let text = format!("{left} weight units left, {payees} need {needed}");
-        return Check::ok("coinbase room", text);
-    }
-    let fitting = template.fitting(needed, 0);
-    let dropped = template.transactions.get(fitting..).unwrap_or_default();
-    let fees: u64 = dropped.iter().map(|one| one.fee).sum();
-    let text = format!(
-        "{left} weight units left, {payees} need {needed}: {} transactions with {fees} satoshis of fees are left out \
-         of blocks",
-        dropped.len()
-    );
-    let advice = format!(
-        "let bitcoind reserve the weight: -blockreservedweight={needed} (from version 29), or -blockmaxweight={}",
-        template.weight_max.saturating_sub(needed)
-    );
-    Check::warning("coinbase room", text, advice)
 }
 
 async fn payout(probe: &Probe, config: &node::Config) -> Check {
