@@ -26,11 +26,11 @@
 //! | `peers` → `bitcoind`: a peer announced a new block | notification | several are one |
 //! | `peers` → readers: status | watch | latest wins |
 //! | `rates` → `view::http`, `tools::demo`: rates | watch | latest wins |
-//! | `chain`, `bitcoind`, `rates`, `peers`, `work::gate` → `view::snapshot` → `view::http`, `view::control`: figures | watch | latest wins |
+//! | `chain`, `bitcoind`, `rates`, `peers`, `work` → `view::snapshot` → `view::http`, `view::control`: figures | watch | latest wins |
 //! | `blocks::found` → `blocks::announce`: events of found blocks | broadcast | slow ones miss some |
 //! | `blocks::found` → `view::http`, `view::control`: found blocks | watch | latest wins |
 //! | writers → `runtime::disk` → `view::snapshot`, `view::http`: trouble with the disk | watch | latest wins |
-//! | `work::gate` → `work`, `view::http`, `view::snapshot`: open or closed | watch | latest wins |
+//! | `work::gate` → `work` → `view::http`, `view::snapshot`: open or closed, and why no work can be made | watch | latest wins |
 
 mod ports;
 pub mod saved_payout;
@@ -288,12 +288,13 @@ pub fn start(parts: Parts, daemon: bitcoind::Handle, tasks: &Tasks) -> Node {
     wiring.finish_solutions(solutions_found);
     // Outside the pool's network there are never peers.
     let peers = p2p.as_ref().map_or_else(|| watch::channel(Arc::default()).1, |p2p| p2p.status.clone());
-    let gate = wiring.keep_gate(peers.clone(), parts.start_pool);
+    let kept = wiring.keep_gate(peers.clone(), parts.start_pool);
+    let (gate_sender, gate) = watch::channel(kept.borrow().clone());
     let local = Local { rates, peers, gate };
     let snapshot = wiring.take_snapshots(&parts.work, &local);
     let traffic = p2p.as_ref().map(|p2p| p2p.traffic.clone()).unwrap_or_default();
     let graphs = wiring.draw_graphs(snapshot.clone(), local.rates.clone(), traffic);
-    wiring.publish_work(parts.work, &local, work_sender);
+    wiring.publish_work(parts.work, kept, &local, work::Outputs { work: work_sender, gate: gate_sender });
     tasks.spawn("sharechain", owner.run(tasks.stop_signal()));
 
     announce::start(parts.announce, network, &found_events, tasks);
@@ -343,6 +344,7 @@ struct Wiring<'a> {
 struct Local {
     rates: watch::Receiver<Arc<Rates>>,
     peers: watch::Receiver<Arc<Status>>,
+    /// Closed as well while no work can be made.
     gate: watch::Receiver<Gate>,
 }
 
@@ -455,14 +457,14 @@ impl Wiring<'_> {
     }
 
     /// Makes work of templates and tips while the gate is open.
-    fn publish_work(&self, config: work::Config, local: &Local, work: watch::Sender<Option<Arc<WorkSet>>>) {
+    fn publish_work(&self, config: work::Config, gate: watch::Receiver<Gate>, local: &Local, outputs: work::Outputs) {
         let inputs = work::Inputs {
             templates: self.daemon.templates.clone(),
             tips: self.sharechain.tips.clone(),
-            gate: local.gate.clone(),
+            gate,
             rates: local.rates.clone(),
         };
-        self.tasks.spawn("work", work::publish(config, inputs, work, self.tasks.stop_signal()));
+        self.tasks.spawn("work", work::publish(config, inputs, outputs, self.tasks.stop_signal()));
     }
 
     /// Serves the control socket.

@@ -14,7 +14,7 @@ pub use assemble::Ticket;
 pub use gate::Gate;
 pub use goal::Goal;
 pub use payout::{Payout, PayoutError};
-pub use publish::{Inputs, describe, publish};
+pub use publish::{Inputs, Outputs, describe, publish};
 
 use bitcoin::hashes::Hash;
 use bytes::Bytes;

@@ -74,26 +74,30 @@ pub struct Inputs {
     pub rates: watch::Receiver<Arc<Rates>>,
 }
 
-/// Publishes to `work` until `stop`: a snapshot whenever template or tip changes, and `None` while there is nothing to
-/// mine or the gate is closed.
-pub async fn publish(
-    config: Config,
-    mut inputs: Inputs,
-    work: watch::Sender<Option<Arc<WorkSet>>>,
-    stop: CancellationToken,
-) {
+/// What is published.
+#[derive(Debug)]
+pub struct Outputs {
+    /// A snapshot of the work; `None` while there is nothing to mine or the gate is closed.
+    pub work: watch::Sender<Option<Arc<WorkSet>>>,
+    /// State of the gate; closed as well while no work can be made of template and tip, with the reason.
+    pub gate: watch::Sender<Gate>,
+}
+
+/// Publishes work until `stop`, whenever template, tip or gate changes.
+pub async fn publish(config: Config, mut inputs: Inputs, outputs: Outputs, stop: CancellationToken) {
+    let Outputs { work, gate: gate_sender } = outputs;
     let mut publisher = Publisher { config: Arc::new(config), last: None, epochs: Epochs::default() };
     let mut trouble = None;
     let mut tell_at = None;
     loop {
         let learned = Instant::now();
-        let gate = inputs.gate.borrow_and_update().clone();
-        tell_at = (gate != Gate::Open).then(|| tell_at.unwrap_or_else(|| Instant::now() + WAITING_IS_REPORTED_AFTER));
+        let mut gate = inputs.gate.borrow_and_update().clone();
         let template = inputs.templates.borrow_and_update().clone();
         let tip = inputs.tips.borrow_and_update().clone();
         let rates = inputs.rates.borrow().clone();
         let mut made = None;
-        let (next, why) = match (gate, template, tip) {
+        let mut is_failure = false;
+        let (next, why) = match (&gate, template, tip) {
             (Gate::Closed(reason), ..) => (None, Some(reason.as_ref().to_owned())),
             (Gate::Open, Some(template), Some(tip)) => {
                 match publisher.next(template, tip, rates, work.borrow().as_deref()) {
@@ -101,17 +105,24 @@ pub async fn publish(
                         made = Some(cause);
                         (Some(Arc::new(set)), None)
                     }
-                    Err(error) => (None, Some(error.to_string())),
+                    Err(error) => {
+                        is_failure = true;
+                        gate = Gate::Closed(error.to_string().into());
+                        (None, Some(error.to_string()))
+                    }
                 }
             }
             (Gate::Open, None, _) => (None, Some("there is no template".to_owned())),
             (Gate::Open, Some(_), None) => (None, Some("the share chain is not ready".to_owned())),
         };
-        if why != trouble && work.borrow().is_some() && next.is_none() {
-            warn!(reason = why.as_deref().unwrap_or_default(), "no work: miners are sent away until there is some");
+        tell_at = (gate != Gate::Open).then(|| tell_at.unwrap_or_else(|| Instant::now() + WAITING_IS_REPORTED_AFTER));
+        let reason = why.as_deref().unwrap_or_default();
+        let is_due = tell_at.is_some_and(|at| Instant::now() >= at);
+        if (why != trouble && work.borrow().is_some() && next.is_none()) || (is_due && is_failure) {
+            warn!(reason, "no work: miners are sent away until there is some");
             tell_at = tell_at.map(|_| Instant::now() + WAITING_IS_REPORTED_EVERY);
-        } else if tell_at.is_some_and(|at| Instant::now() >= at) {
-            info!("no work for miners yet: {}", why.as_deref().unwrap_or_default());
+        } else if is_due {
+            info!("no work for miners yet: {reason}");
             tell_at = Some(Instant::now() + WAITING_IS_REPORTED_EVERY);
         } else if trouble.is_some() && why.is_none() {
             info!("there is work for miners");
@@ -121,6 +132,7 @@ pub async fn publish(
             gauge!("work_available").set(if next.is_some() { 1.0 } else { 0.0 });
             work.send_replace(next);
         }
+        gate_sender.send_if_modified(|shown| std::mem::replace(shown, gate.clone()) != gate);
         if let Some(cause) = made {
             counter!("work_sets_total", "cause" => cause.word()).increment(1);
             histogram!("work_seconds").record(learned.elapsed());
@@ -174,8 +186,9 @@ impl Publisher {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::template::TemplateParts;
+    use crate::template::testing::{spending, with_extension};
     use crate::template::tests::{RULES, parts};
+    use crate::template::{BLOCK_WEIGHT_MAX, TemplateParts};
     use crate::work::Payout;
     use bitcoin::hashes::Hash;
     use bitcoin::{BlockHash, CompactTarget};
@@ -230,16 +243,29 @@ mod tests {
         let (gate_sender, gate) = watch::channel(Gate::Open);
         let (_rates_sender, rates) = watch::channel(Arc::default());
         let (sender, mut work) = watch::channel(None);
+        let (shown_sender, mut shown) = watch::channel(Gate::Open);
+        let outputs = Outputs { work: sender, gate: shown_sender };
         let stop = CancellationToken::new();
-        let task = tokio::spawn(publish(config(), Inputs { templates, tips, gate, rates }, sender, stop.clone()));
+        let task = tokio::spawn(publish(config(), Inputs { templates, tips, gate, rates }, outputs, stop.clone()));
         templates_sender.send_replace(Some(template(|_| {})));
         assert!(work.borrow().is_none(), "there is no tip yet");
         tips_sender.send_replace(Some(tip()));
         work.wait_for(Option::is_some).await.unwrap();
         gate_sender.send_replace(Gate::Closed("alone".into()));
         work.wait_for(Option::is_none).await.unwrap();
+        shown.wait_for(|gate| gate.reason() == Some("alone")).await.unwrap();
         gate_sender.send_replace(Gate::Open);
         work.wait_for(Option::is_some).await.unwrap();
+        assert_eq!(*shown.borrow(), Gate::Open);
+        let peg_in = spending(1, &[], 0, BLOCK_WEIGHT_MAX - 2000);
+        let peg_ins = [peg_in.txid];
+        let full = Template::new(with_extension(vec![peg_in], &peg_ins), RULES).unwrap();
+        templates_sender.send_replace(Some(full.into()));
+        work.wait_for(Option::is_none).await.unwrap();
+        shown.wait_for(|gate| gate.reason().is_some_and(|reason| reason.contains("no room"))).await.unwrap();
+        templates_sender.send_replace(Some(template(|_| {})));
+        work.wait_for(Option::is_some).await.unwrap();
+        shown.wait_for(|gate| *gate == Gate::Open).await.unwrap();
         templates_sender.send_replace(None);
         work.wait_for(Option::is_none).await.unwrap();
         stop.cancel();

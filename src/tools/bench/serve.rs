@@ -96,7 +96,8 @@ pub async fn run(served: Served, handle: PrometheusHandle) -> Result<()> {
     let counted = count.clone();
     tasks.spawn("metrics", metrics::upkeep(handle, stop()));
     tasks.spawn("stats", rates::run(tallies.clone(), rates_sender, stop()));
-    tasks.spawn("work", work::publish(config, work::Inputs { templates, tips, gate, rates }, work_sender, stop()));
+    let outputs = work::Outputs { work: work_sender, gate: watch::channel(Gate::Open).0 };
+    tasks.spawn("work", work::publish(config, work::Inputs { templates, tips, gate, rates }, outputs, stop()));
     tasks.spawn("solutions", async move {
         while solutions_found.recv().await.is_some() {
             counted.fetch_add(1, Ordering::Relaxed);
