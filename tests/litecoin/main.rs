@@ -1,7 +1,10 @@
 //! A node on Litecoin against a real `litecoind` whose extension block (MWEB) is active. Every found block must carry the
 //! template's extension block, whatever its route to the daemon.
 
+#![allow(clippy::unwrap_used, reason = "a test can do nothing about an error but fail")]
+
 mod cpu_miner;
+mod full_blocks;
 mod reorganised;
 mod routes;
 

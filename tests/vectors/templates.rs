@@ -2,7 +2,7 @@
 
 use super::support::{json, list_of, ran, str_of};
 use p2pool::bitcoind::responses::BlockTemplate;
-use p2pool::template::{Room, Selection, Template};
+use p2pool::template::{BLOCK_WEIGHT_MAX, Room, Selection, Template};
 use sharechain::coin::LITECOIN_REGTEST;
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ const FILE: &str = "litecoin_template.json";
 fn template() -> Arc<Template> {
     let answer: BlockTemplate = serde_json::from_value(json(FILE)).unwrap();
     // Checks the daemon's witness commitment against ours, with HogEx as one of the leaves.
-    Arc::new(answer.into_template(LITECOIN_REGTEST.known_rules).unwrap())
+    Arc::new(answer.into_template(LITECOIN_REGTEST.known_rules, BLOCK_WEIGHT_MAX).unwrap())
 }
 
 #[test]
