@@ -22,7 +22,8 @@ P2POOL_RPC_USER and P2POOL_RPC_PASSWORD, the configuration file, bitcoin.conf, o
 setup.
 
 Miners connect to stratum+tcp://THIS-HOST:9332 with ADDRESS[.worker][/share difficulty][+submission difficulty] as user
-name; any password will do, unless the port has users (-w PORT,users=FILE).
+name; any password will do, unless the port has users (-w PORT,users=FILE). In names, difficulty 1 is 2^32 hashes on every
+network; elsewhere it is the miners' unit, which is 2^16 hashes on scrypt networks.
 
 Try it without bitcoind: p2pool demo";
 

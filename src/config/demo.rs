@@ -67,7 +67,6 @@ mod tests {
     use crate::node;
     use sharechain::coin;
     use std::time::Duration;
-    use stratum::Difficulty;
     use stratum::server::PortPolicy;
     use stratum::server::admission::Limits;
 
@@ -95,7 +94,7 @@ mod tests {
         let text = "-w 127.0.0.1:1,start=2,min=1 --fee 2.5 --share-rate 5 --max-connections 7 --max-workers-per-address 3 \
                     --min-difficulty 0.5 --max-difficulty 64 --idle-timeout 60 --strict --late-work always --max-names 1";
         let demo = read(&text.split_whitespace().collect::<Vec<_>>()).unwrap();
-        let policy = PortPolicy { start: Difficulty::new(2.0), min: Difficulty::new(1.0) };
+        let policy = PortPolicy { start: Some(2.0), min: Some(1.0) };
         assert_eq!(demo.worker_port, MinerPort { policy, ..MinerPort::at("127.0.0.1:1".parse().unwrap()) });
         assert!((demo.fee_percent - 2.5).abs() < f64::EPSILON);
         let (session, limits) = (demo.stratum.session, demo.stratum.limits);

@@ -19,8 +19,9 @@ pub(super) fn options() -> Vec<Opt<Config>> {
         .short('w')
         .help(
             "Listen address for miners (a port alone: all interfaces), with an optional starting and minimum \
-             difficulty, a file of users with passwords, and networks that may or may not connect; may be given several \
-             times [default: the network's port, 9332 on bitcoin]",
+             difficulty in the miners' unit (on scrypt networks 1 is 65,536 hashes), a file of users with passwords, \
+             and networks that may or may not connect; may be given several times [default: the network's port, 9332 on \
+             bitcoin]",
         ),
         Opt::optional("web-port", "[ADDRESS:]PORT", values::listen_address, |config: &mut Config, address| {
             config.web = Some(address);
@@ -138,7 +139,6 @@ pub(super) fn show_worker_port(port: &MinerPort) -> String {
 mod tests {
     use super::*;
     use crate::front::Networks;
-    use stratum::Difficulty;
     use stratum::server::PortPolicy;
 
     #[test]
@@ -149,7 +149,7 @@ mod tests {
         let network = |text: &str| text.parse().unwrap();
         let wanted = MinerPort {
             address: "127.0.0.1:9334".parse().unwrap(),
-            policy: PortPolicy { start: Difficulty::new(65_536.0), min: Difficulty::new(1000.0) },
+            policy: PortPolicy { start: Some(65_536.0), min: Some(1000.0) },
             networks: Networks {
                 allow: vec![network("10.0.0.0/8"), network("::1/128")],
                 deny: vec![network("10.9.0.0/16")],

@@ -1,6 +1,7 @@
 //! Options of the Stratum server: limits and difficulties. The defaults are common practice (`stratum::checklist`).
 
 use std::ops::RangeInclusive;
+use stratum::Difficulty;
 use stratum::mining::version_rolling::VERSION_MASK;
 use stratum::server::Config;
 use stratum::v1::session::DropLateWork;
@@ -70,14 +71,19 @@ fn times() -> Vec<Opt<Config>> {
 }
 
 fn choices() -> Vec<Opt<Config>> {
-    let difficulty = |name, field| {
-        Opt::field(name, "DIFFICULTY", values::difficulty, |value| values::show_number(value.get()), field)
-    };
     vec![
-        difficulty("min-difficulty", |config: &mut Config| &mut config.session.vardiff.min)
-            .help("Minimum difficulty chosen for a miner"),
-        difficulty("max-difficulty", |config: &mut Config| &mut config.session.vardiff.max)
-            .help("Maximum difficulty chosen for a miner"),
+        difficulty("min-difficulty", |config| &mut config.session.vardiff.min)
+            .derived(|config| vec![shown(config.session.vardiff.min, config)])
+            .help(
+                "Minimum difficulty chosen for a miner, in its unit: on scrypt networks 1 is 65,536 hashes \
+                 [default: 0.00001; on scrypt networks the coin's limit, 0.015 on litecoin]",
+            ),
+        difficulty("max-difficulty", |config| &mut config.session.vardiff.max)
+            .derived(|config| vec![shown(config.session.vardiff.max, config)])
+            .help(
+                "Maximum difficulty chosen for a miner, in the same unit [default: 1e10; on scrypt networks the coin's \
+                 limit, 1.5e10 on litecoin]",
+            ),
         Opt::field(
             "version-mask",
             "HEX",
@@ -91,6 +97,19 @@ fn choices() -> Vec<Opt<Config>> {
         })
         .help("When miners must drop work that is outdated but not stale: by-device, always or never"),
     ]
+}
+
+/// Option with a difficulty in the unit of the network's miners.
+fn difficulty(name: &'static str, field: fn(&mut Config) -> &mut Difficulty) -> Opt<Config> {
+    Opt::setter(name, "DIFFICULTY", values::difficulty, move |config: &mut Config, number| {
+        *field(config) = values::on_scale(number, config.session.difficulty_scale)?;
+        Ok(())
+    })
+}
+
+/// Formats a difficulty in the unit of the network's miners.
+fn shown(difficulty: Difficulty, config: &Config) -> String {
+    values::show_number(config.session.difficulty_scale.show(difficulty.get()))
 }
 
 fn bounds() -> Vec<Opt<Config>> {
@@ -143,6 +162,7 @@ fn patience() -> Vec<Opt<Config>> {
 pub(super) fn check(config: &Config, problems: &mut Problems) {
     let (min, max) = (config.session.vardiff.min, config.session.vardiff.max);
     if min.get() > max.get() {
+        let [min, max] = [min, max].map(|one| config.session.difficulty_scale.show(one.get()));
         problems.add("min-difficulty", format!("{min} is more than --max-difficulty, {max}"));
     }
 }

@@ -64,6 +64,32 @@ fn a_miner_hashes_as_bitcoin_does_unless_asked_for_scrypt() {
 }
 
 #[test]
+fn difficulties_are_in_the_unit_of_the_networks_miners() {
+    let arguments = ["--min-difficulty", "2", "--max-difficulty", "131072", "-w", "1,start=32768,min=16"];
+    for (network, unit, most) in [("bitcoin", 1.0, 1e10), ("litecoin", 65_536.0, 1e15 / 65_537.0)] {
+        let node = node(&[&["--net", network], &arguments[..]].concat());
+        let session = node.stratum.session;
+        assert_eq!((session.vardiff.min.get(), session.vardiff.max.get()), (2.0 / unit, 131_072.0 / unit), "{network}");
+        let on_port = node.front.miners[0].policy.session(session).vardiff;
+        assert_eq!((on_port.start.get(), on_port.min.get()), (32_768.0 / unit, 16.0 / unit), "{network}");
+        assert_eq!(on_port.max, session.vardiff.max);
+        let Ok(Config::Check { text }) = read(&["config", "check", "--net", network, "--min-difficulty", "2"]) else {
+            panic!("it is right")
+        };
+        assert!(text.contains("min-difficulty = 2  # command line"), "{text}");
+        let default = text.lines().find_map(|line| line.strip_prefix("max-difficulty = ")?.strip_suffix("  # default"));
+        let default: f64 = default.expect("a line").trim_matches('"').parse().unwrap();
+        assert!((default / most - 1.0).abs() < 1e-6, "{network}: {default}");
+    }
+    // The error is in the same unit, and so are the limits of the coin.
+    let wrong = problems(&["--net", "litecoin", "--min-difficulty", "8", "--max-difficulty", "4"]);
+    assert_eq!(wrong, "--min-difficulty: 8 is more than --max-difficulty, 4");
+    let wrong = problems(&["--net", "litecoin", "--max-difficulty", "0.01"]);
+    assert!(wrong.starts_with("--min-difficulty: 0.0152"), "{wrong}");
+    assert!(problems(&["--net", "litecoin", "--min-difficulty", "1e-323"]).contains("is not a difficulty"));
+}
+
+#[test]
 fn without_arguments_it_is_a_bitcoin_node_with_the_defaults_of_old() {
     let node = node(&[]);
     assert_eq!(node.network.name, "bitcoin");

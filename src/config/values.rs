@@ -5,7 +5,7 @@ use ipnet::IpNet;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::time::Duration;
-use stratum::Difficulty;
+use stratum::{Difficulty, Scale};
 
 use crate::peers::Host;
 
@@ -72,9 +72,15 @@ pub(super) fn megabytes(text: &str) -> Result<u64, String> {
     Ok(bytes)
 }
 
-pub(super) fn difficulty(text: &str) -> Result<Difficulty, String> {
-    let difficulty = text.parse().ok().and_then(Difficulty::new);
-    difficulty.ok_or_else(|| format!("`{text}` is not a difficulty, such as 1024 or 0.001"))
+/// Parses a difficulty in the unit of the network's miners.
+pub(super) fn difficulty(text: &str) -> Result<f64, String> {
+    let number = text.parse().ok().and_then(Difficulty::new).map(Difficulty::get);
+    number.ok_or_else(|| format!("`{text}` is not a difficulty, such as 1024 or 0.001"))
+}
+
+/// Returns the difficulty that the network's miners know by `number`.
+pub(super) fn on_scale(number: f64, scale: Scale) -> Result<Difficulty, String> {
+    scale.read(number).ok_or_else(|| format!("`{number}` is not a difficulty, such as 1024 or 0.001"))
 }
 
 pub(super) fn port(text: &str) -> Result<u16, String> {

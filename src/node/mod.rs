@@ -35,8 +35,10 @@
 mod ports;
 pub mod saved_payout;
 pub mod service;
+mod serving;
 
 pub use ports::Ports;
+pub use serving::serving;
 
 use metrics_exporter_prometheus::PrometheusHandle;
 use p2p::Status;
@@ -46,7 +48,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use stratum::server::Server;
 use stratum::server::hashing::Hashers;
-use stratum::{Difficulty, Solution, Tallies};
+use stratum::{Solution, Tallies};
 use tokio::sync::{broadcast, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::error;
@@ -134,17 +136,6 @@ impl Config {
             visible_secrets: Vec::new(),
         }
     }
-}
-
-/// How miners of `network` are served where nothing else is said.
-pub fn serving(network: &Network) -> stratum::server::Config {
-    let mut config = stratum::server::Config::default();
-    let scale = network.parent.dumb_scrypt_diff;
-    config.session.vardiff.start = Difficulty::new(network.start_difficulty).expect("a positive constant");
-    config.session.difficulty_scale = f64::from(scale);
-    // What suits SHA-256 devices on a network where they are used.
-    config.session.known_devices = network.start_difficulty >= 1.0 && scale == 1;
-    config
 }
 
 /// Time that a stopping node waits for its parts: found blocks are on disk by then, and miners fail over in seconds.

@@ -56,10 +56,11 @@ impl Mining {
     /// Routes for polling miners of a port with `access`.
     fn polling(&self, access: &Access, stop: CancellationToken) -> Router {
         let Self { server, session, work, solutions, tallies, is_sha256d } = self;
-        let vardiff = access.policy.vardiff(session.vardiff);
+        let vardiff = access.policy.session(*session).vardiff;
         let exempts_loopback = server.admission().limits().exempts_loopback;
         let desk = GetworkServer::new(vardiff, server.extranonces().clone(), tallies.clone(), exempts_loopback);
         let desk = desk.expect("there are more extranonces than ports");
+        let desk = desk.with_difficulty_scale(session.difficulty_scale);
         let meters = server.meters().clone();
         let (work, solutions) = (work.clone(), solutions.clone());
         let getwork = Getwork::new(desk, *is_sha256d, work, solutions, meters, exempts_loopback, stop);

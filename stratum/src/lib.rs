@@ -39,7 +39,7 @@ pub mod server;
 #[doc = include_str!("../CHECKLIST.md")]
 pub mod checklist {}
 
-pub use mining::difficulty::{Difficulty, Target};
+pub use mining::difficulty::{Difficulty, Scale, Target};
 pub use mining::epochs::Epochs;
 pub use mining::error::StratumError;
 pub use mining::job::{Job, JobId, JobParts, Offer, Unannounced};

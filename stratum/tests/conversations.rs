@@ -15,8 +15,8 @@ use stratum::mining::midstate::Midstate;
 use stratum::mining::vardiff;
 use stratum::v1::session::Config;
 use stratum::{
-    Difficulty, Disconnect, Epochs, Event, JobId, JobParts, Memory, Now, Offer, Refusal, Session, Tally, Target, Work,
-    Worker,
+    Difficulty, Disconnect, Epochs, Event, JobId, JobParts, Memory, Now, Offer, Refusal, Scale, Session, Tally, Target,
+    Work, Worker,
 };
 
 const UNIX: u32 = 1_700_000_000;
@@ -39,14 +39,21 @@ struct FakeWork {
     number: u64,
     /// Minimum difficulty of solutions.
     solution: f64,
-    difficulty_scale: f64,
+    difficulty_scale: Scale,
     /// Extra bytes in the coinbase.
     padding: usize,
 }
 
 impl FakeWork {
     fn first() -> Self {
-        Self { epochs: Epochs::default(), height: 1, number: 1, solution: 1e6, difficulty_scale: 1.0, padding: 0 }
+        Self {
+            epochs: Epochs::default(),
+            height: 1,
+            number: 1,
+            solution: 1e6,
+            difficulty_scale: Scale::default(),
+            padding: 0,
+        }
     }
 }
 
@@ -706,12 +713,32 @@ fn a_difficulty_in_the_name_is_announced_and_kept() {
 
 #[test]
 fn scrypt_miners_are_told_difficulties_in_their_own_units() {
-    let mut conversation = Conversation::start(FakeWork { difficulty_scale: 65_536.0, ..FakeWork::first() });
+    let mut conversation = Conversation::start(FakeWork { difficulty_scale: Scale::new(65_536), ..FakeWork::first() });
     conversation.send(r#"{"id":1,"method":"mining.subscribe","params":[]}"#);
     conversation.send(r#"{"id":2,"method":"mining.authorize","params":["alice+0.5"]}"#);
     let answers = conversation.answers();
     let told = answers.iter().find(|answer| answer["method"] == "mining.set_difficulty").unwrap();
     assert_eq!(told["params"][0], 32_768.0, "names are in bdiff, messages are not");
+}
+
+#[test]
+fn scrypt_miners_ask_in_their_own_units_and_are_refused_in_them() {
+    let mut conversation = Conversation::start(FakeWork { difficulty_scale: Scale::new(65_536), ..FakeWork::first() });
+    let configure =
+        r#"{"id":1,"method":"mining.configure","params":[["minimum-difficulty"],{"minimum-difficulty.value":0.125}]}"#;
+    conversation.send(configure);
+    assert_eq!(conversation.answer()["result"], json!({"minimum-difficulty": true}));
+    let lines = conversation.join("x/1", "alice");
+    assert_eq!(lines[0]["params"][0], 0.125, "the connection would start lower");
+    conversation.send(r#"{"id":2,"method":"mining.suggest_difficulty","params":[0.25]}"#);
+    let lines = conversation.answers();
+    assert_eq!((&lines[1]["method"], &lines[1]["params"][0]), (&json!("mining.set_difficulty"), &json!(0.25)));
+    let job = Job { params: lines[2]["params"].clone() };
+    // 0.25 takes 2^14 hashes; the easier of two difficulties counts for a while, but not one that takes 43.
+    let refused = conversation.submit("alice", job.id(), &solve(&job, |difficulty| difficulty < 1e-8));
+    assert_eq!(code(&refused), 23);
+    let text = refused["error"][1].as_str().unwrap();
+    assert!(text.starts_with("low difficulty: 0.00") && text.ends_with(" is less than 0.25"), "{text}");
 }
 
 #[test]

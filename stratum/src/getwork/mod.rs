@@ -20,7 +20,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::mining::difficulty::Difficulty;
+use crate::mining::difficulty::{Difficulty, Scale};
 use crate::mining::epochs::Epochs;
 use crate::mining::error::StratumError;
 use crate::mining::extranonce::{Extranonces, Lease};
@@ -100,6 +100,8 @@ struct State<T> {
     in_flight: HashSet<[u8; 32]>,
     /// Newest epochs seen, for use while there is no work.
     newest: Epochs,
+    /// Scale of the difficulties in answers.
+    scale: Scale,
 }
 
 /// A submission that is worth its proof of work: all other checks have passed. It counts as seen until it is given to
@@ -167,9 +169,17 @@ impl<W: Work> GetworkServer<W> {
             miners: Miners::new(config, tallies),
             in_flight: HashSet::new(),
             newest: Epochs::default(),
+            scale: Scale::default(),
         };
         let pow_budget = PowBudget::new(exempts_loopback);
         Some(Self { extranonces, pow_budget, state: Mutex::new(state) })
+    }
+
+    /// Sets the scale of the difficulties in reasons of refusals; by default they are shown as they are.
+    #[must_use]
+    pub fn with_difficulty_scale(self, scale: Scale) -> Self {
+        self.state.lock().scale = scale;
+        self
     }
 
     /// Returns work from the snapshot `work` for the request `ask`.
@@ -329,7 +339,7 @@ impl<T> State<T> {
         let root = root_of(&solved.header);
         let Judgement { verdict, credit, is_solution } =
             self.answers.with_seen(&root, |seen| judge::judge(&solved, &basis, seen));
-        let verdict = verdict.answer(|| hex::encode(root));
+        let verdict = verdict.answer(self.scale, || hex::encode(root));
         match (&credit, &verdict) {
             (Some(credit), _) => {
                 let name = (answer.source, answer.worker.clone());

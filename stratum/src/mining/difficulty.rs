@@ -134,6 +134,40 @@ impl fmt::Display for Difficulty {
     }
 }
 
+/// Factor between difficulties and the numbers that a coin's miners know them by: 1, or 65,536 by convention with scrypt,
+/// where 2^16 hashes meet difficulty 1 (protocol trap 48).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Scale(u32);
+
+impl Scale {
+    /// Creates the scale with this factor; zero stands for 1.
+    pub fn new(factor: u32) -> Self {
+        Self(factor.max(1))
+    }
+
+    /// Returns the factor.
+    pub fn factor(self) -> u32 {
+        self.0
+    }
+
+    /// Returns the number by which miners know the difficulty `bdiff`.
+    pub fn show(self, bdiff: f64) -> f64 {
+        bdiff * f64::from(self.0)
+    }
+
+    /// Returns the difficulty that miners know by `number`; `None` unless positive and finite.
+    pub fn read(self, number: f64) -> Option<Difficulty> {
+        Difficulty::new(number / f64::from(self.0))
+    }
+}
+
+impl Default for Scale {
+    /// Difficulties as they are.
+    fn default() -> Self {
+        Self(1)
+    }
+}
+
 fn difficulty_one() -> U256 {
     U256::from(0xffff_u32) << 208
 }
@@ -175,6 +209,18 @@ mod tests {
         bytes[29] = 0xff;
         let difficulty = Target::from_le_bytes(bytes).difficulty();
         assert!((difficulty / 4.656_542_373_906_925e-10 - 1.0).abs() < 1e-12, "{difficulty}");
+    }
+
+    #[test]
+    fn scrypt_miners_know_a_difficulty_by_a_number_65536_times_as_large() {
+        let (bitcoin, scrypt) = (Scale::default(), Scale::new(65_536));
+        assert_eq!((bitcoin.show(0.5), scrypt.show(0.5)), (0.5, 32_768.0));
+        assert_eq!((bitcoin.read(0.5), scrypt.read(32_768.0)), (Difficulty::new(0.5), Difficulty::new(0.5)));
+        assert_eq!([scrypt.read(0.0), scrypt.read(-1.0), scrypt.read(f64::NAN), scrypt.read(1e-323)], [None; 4]);
+        assert_eq!(Scale::new(0), bitcoin);
+        // One unit takes 2^16 hashes, and a little more since difficulty 1 is 0xffff and not 2^16.
+        let hashes = scrypt.read(1.0).unwrap().average_hashes();
+        assert!((hashes - 65_537.0).abs() < 1e-3, "{hashes}");
     }
 
     #[test]

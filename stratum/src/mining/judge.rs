@@ -5,7 +5,7 @@
 //! stale work as well. A submission refused for another reason is still checked ([`salvage`]): no block is lost to a
 //! refused name, time or version.
 
-use crate::mining::difficulty::{Difficulty, Target};
+use crate::mining::difficulty::{Difficulty, Scale, Target};
 use crate::mining::duplicates::{Remembered, Seen, WhenFull};
 use crate::mining::epochs::Epochs;
 use crate::mining::error::StratumError;
@@ -66,17 +66,18 @@ impl Judgement {
 }
 
 impl Verdict {
-    /// Converts to Stratum's answer; `job` returns the id of the job.
+    /// Converts to Stratum's answer, with difficulties on `scale`; `job` returns the id of the job.
     ///
     /// # Errors
     /// Every verdict except [`Verdict::Accepted`].
-    pub fn answer(self, job: impl FnOnce() -> String) -> Result<(), StratumError> {
+    pub fn answer(self, scale: Scale, job: impl FnOnce() -> String) -> Result<(), StratumError> {
         match self {
             Verdict::Accepted => Ok(()),
             Verdict::Stale => Err(StratumError::Stale(job())),
             Verdict::Duplicate => Err(StratumError::Duplicate),
             Verdict::JobFull => Err(StratumError::JobFull(job())),
             Verdict::LowDifficulty { achieved, required } => {
+                let (achieved, required) = (scale.show(achieved), scale.show(required.get()));
                 Err(StratumError::LowDifficulty { achieved: format!("{achieved:.6}"), required: required.to_string() })
             }
         }

@@ -28,7 +28,6 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, info_span, warn};
 
-use crate::mining::difficulty::Difficulty;
 use crate::mining::extranonce::Extranonces;
 use crate::mining::memory::Memory;
 use crate::mining::solution::{Now, Solution};
@@ -75,23 +74,20 @@ impl Default for Config {
 /// Settings of one port that differ from the server's, for instance for rented hash rate or small devices.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct PortPolicy {
-    /// Initial difficulty; `None` for the server's.
-    pub start: Option<Difficulty>,
-    /// Minimum difficulty, unless the worker name requests less; `None` for the server's.
-    pub min: Option<Difficulty>,
+    /// Initial difficulty, in the unit of the coin's miners; `None` for the server's.
+    pub start: Option<f64>,
+    /// Minimum difficulty in the same unit, unless the worker name requests less; `None` for the server's.
+    pub min: Option<f64>,
 }
 
 impl PortPolicy {
     /// Applies to the session settings `config`.
     pub fn session(self, config: session::Config) -> session::Config {
-        session::Config { vardiff: self.vardiff(config.vardiff), ..config }
-    }
-
-    /// Applies to the difficulty settings `config`.
-    pub fn vardiff(self, config: vardiff::Config) -> vardiff::Config {
-        let min = self.min.unwrap_or(config.min);
-        let start = self.start.unwrap_or(config.start);
-        vardiff::Config { min, start: if start.get() < min.get() { min } else { start }, ..config }
+        let wish = |number: Option<f64>| number.and_then(|number| config.difficulty_scale.read(number));
+        let min = wish(self.min).unwrap_or(config.vardiff.min);
+        let start = wish(self.start).unwrap_or(config.vardiff.start);
+        let start = if start.get() < min.get() { min } else { start };
+        session::Config { vardiff: vardiff::Config { min, start, ..config.vardiff }, ..config }
     }
 }
 

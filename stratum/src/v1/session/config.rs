@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::mining::difficulty::Difficulty;
+use crate::mining::difficulty::{Difficulty, Scale};
 use crate::mining::{vardiff, version_rolling};
 use crate::v1::line::{LINE_BYTES_MAX, LINE_BYTES_MAX_BEFORE_AUTHORIZE};
 
@@ -34,8 +34,8 @@ pub struct Config {
     /// Maximum time between jobs: cgminer gives a silent pool up after 90 s, and the newest transactions are worth
     /// having. Each connection shortens it by up to a fifth, so that jobs are not sent to all at once.
     pub notify_interval: Duration,
-    /// Factor for difficulties sent to miners: 1, or 65,536 for scrypt by convention.
-    pub difficulty_scale: f64,
+    /// Scale of the difficulties in messages from and to miners; those in user names are not scaled (protocol trap 48).
+    pub difficulty_scale: Scale,
     /// Version bits that miners may roll, a subset of [`version_rolling::VERSION_MASK`]; zero for none.
     pub version_mask: u32,
     /// Set to accept submissions with digits left out or added by firmware.
@@ -90,7 +90,7 @@ impl Default for Config {
             authorize_timeout: Duration::from_secs(60),
             idle_timeout: None,
             notify_interval: Duration::from_secs(30),
-            difficulty_scale: 1.0,
+            difficulty_scale: Scale::default(),
             version_mask: version_rolling::VERSION_MASK,
             lenient: true,
             drop_late_work: DropLateWork::ByDevice,

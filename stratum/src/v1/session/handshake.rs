@@ -146,8 +146,8 @@ impl<W: Work> Session<W> {
                     mask.is_some()
                 }
                 "minimum-difficulty" => {
-                    let min = asked.minimum_difficulty.map(|min| min / self.config.difficulty_scale);
-                    let min = min.and_then(Difficulty::new);
+                    let scale = self.config.difficulty_scale;
+                    let min = asked.minimum_difficulty.and_then(|min| scale.read(min));
                     min.inspect(|min| self.vardiff.raise_min(*min)).is_some()
                 }
                 "subscribe-extranonce" => {

@@ -31,7 +31,7 @@ impl<W: Work> Session<W> {
         };
         // cgminer queues difficulties and applies one with each job: so never send two before one.
         if self.announced.is_none_or(|(announced, _)| announced != difficulty) {
-            self.outbox.push(message::set_difficulty(difficulty.get() * self.config.difficulty_scale));
+            self.outbox.push(message::set_difficulty(self.config.difficulty_scale.show(difficulty.get())));
         }
         self.announced = Some((difficulty, target));
         self.client.difficulty_sent(difficulty);

@@ -395,9 +395,7 @@ impl<W: Work> Session<W> {
                 self.outbox.grant(id, "true");
                 Ok(())
             }
-            Call::SuggestDifficulty(number) => {
-                self.suggest(id, Difficulty::new(number / self.config.difficulty_scale), now)
-            }
+            Call::SuggestDifficulty(number) => self.suggest(id, self.config.difficulty_scale.read(number), now),
             Call::SuggestTarget(target) => self.suggest(id, Difficulty::new(target.difficulty()), now),
         }
     }

@@ -61,8 +61,9 @@ impl<W: Work> Session<W> {
         refused: impl FnOnce(&[KnownWorker<W::Payout>]) -> Option<usize>,
         at: Instant,
     ) -> bool {
+        let scale = self.config.difficulty_scale;
         let (credit, result) = match judgement {
-            Ok(Judgement { verdict, credit, .. }) => (credit, verdict.answer(job)),
+            Ok(Judgement { verdict, credit, .. }) => (credit, verdict.answer(scale, job)),
             Err(error) => (None, Err(error)),
         };
         let word = result.as_ref().map_or_else(StratumError::word, |()| "accepted");
