@@ -82,7 +82,7 @@ fn ask(node: &Node, description: &Description, path: &str, asked: &str, status: 
 }
 
 /// Collects the API's events for a while, by kind.
-fn listen(port: u16, time: Duration) -> impl FnOnce() -> BTreeMap<String, Vec<Value>> {
+pub(crate) fn listen(port: u16, time: Duration) -> impl FnOnce() -> BTreeMap<String, Vec<Value>> {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).expect("the node listens");
     stream.set_read_timeout(Some(Duration::from_secs(1))).expect("a timeout can be set");
     write!(stream, "GET /api/v1/events HTTP/1.1\r\nHost: 127.0.0.1\r\nAccept: text/event-stream\r\n\r\n")

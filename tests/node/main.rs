@@ -9,6 +9,7 @@ mod containers;
 mod control;
 mod daemon_trouble;
 mod demo;
+mod difficulty;
 mod disk;
 mod doors;
 mod files;

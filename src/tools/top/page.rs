@@ -146,11 +146,13 @@ fn local_lines(overview: &Overview) -> Vec<Line<'static>> {
 
 fn block_lines(overview: &Overview) -> Vec<Line<'static>> {
     let Some(block) = &overview.summary.block else { return vec![Line::from("nothing to mine").red()] };
+    // Named where the coin's miners, and the other boxes, use another.
+    let unit = if overview.summary.node.difficulty_scale > 1 { " bdiff" } else { "" };
     vec![
         fact("height", block.height.to_string()),
         fact("pays", format!("{} {}", coins(block.value), printable(&overview.summary.node.symbol))),
         fact("txs", block.transactions.to_string()),
-        fact("diff.", short_number(block.difficulty)),
+        fact("diff.", format!("{}{unit}", short_number(block.difficulty))),
         fact("network", hash_rate(block.network_hash_rate)),
     ]
 }
@@ -307,7 +309,7 @@ fn tail(hash: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::view::http::api::{Blocks, Local, Node, Pool, Summary, Workers};
+    use crate::view::http::api::{Blocks, Local, NextBlock, Node, Pool, Summary, Workers};
     use ratatui::Terminal;
     use ratatui::backend::TestBackend;
 
@@ -365,6 +367,19 @@ mod tests {
             assert!(text.contains(part), "{part} is missing in:\n{text}");
         }
         assert!(!text.contains('\u{1b}') && !text.contains("INFO line 0\n"));
+    }
+
+    #[test]
+    fn the_difficulty_of_a_block_has_its_unit_where_miners_use_another() {
+        let drawn_on = |difficulty_scale| {
+            let mut overview = overview();
+            overview.summary.node.difficulty_scale = difficulty_scale;
+            overview.summary.block = Some(NextBlock { difficulty: 92.3e6, ..NextBlock::default() });
+            drawn(&overview, &Shown::default(), (80, 50))
+        };
+        let (bitcoin, litecoin) = (drawn_on(1), drawn_on(65_536));
+        assert!(bitcoin.contains("92.3 M") && !bitcoin.contains("bdiff"), "{bitcoin}");
+        assert!(litecoin.contains("92.3 M bdiff"), "{litecoin}");
     }
 
     #[test]

@@ -81,7 +81,7 @@ impl Overview {
         Self {
             summary: Summary::of(snapshot, sources),
             workers: Workers::of(snapshot, &(sources.small_devices.0)(), WORKERS_MAX),
-            shares: Shares::of(&snapshot.chain, GENERATIONS_MAX),
+            shares: Shares::of(snapshot, GENERATIONS_MAX),
             peers: Peers::of(&snapshot.peers),
             blocks: Blocks::of(snapshot, &sources.found.borrow(), BLOCKS_MAX),
             log,

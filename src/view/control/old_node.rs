@@ -135,6 +135,8 @@ fn node(old: Old<'_>) -> Node {
         version: old.or_default("version"),
         network: old.or_default("network"),
         symbol: old.or_default("symbol"),
+        // Old nodes scale no difficulties.
+        difficulty_scale: 1,
         uptime_seconds: (seconds("time") - seconds("started")).max(0.0),
         serving: trouble.is_none() && waiting.is_none(),
         waiting,

@@ -9,8 +9,11 @@ pub(super) fn describe() {
     describe_histogram!("figures_seconds", Unit::Seconds, "Making the figures that pages and the like show");
     describe_gauge!("figures_payees", "Payees of the next block");
     describe_gauge!("figures_warnings", "What is wrong by the node's own words, as its pages tell");
-    describe_gauge!("figures_share_difficulty", "Difficulty (bdiff) of the easiest share that may follow");
-    describe_gauge!("figures_block_difficulty", "Difficulty (bdiff) of the next block");
+    describe_gauge!(
+        "figures_share_difficulty",
+        "Difficulty of the easiest share that may follow, in the unit of the coin's miners"
+    );
+    describe_gauge!("figures_block_difficulty", "Difficulty (bdiff) of the next block, as the daemon counts it");
     describe_gauge!("figures_network_hash_rate", "Hashes per second of the whole network, by its difficulty");
     describe_gauge!("figures_pool_stale_ratio", "The part of the pool's shares of the last hour that was lost");
     describe_gauge!("figures_luck_ratio", "Blocks found against those expected of the share chain's work");
@@ -31,7 +34,7 @@ pub(super) fn record(snapshot: &Snapshot) {
     let (block, pool, local) = (snapshot.block.as_ref(), snapshot.pool.as_ref(), &snapshot.local);
     set("figures_payees", Some(snapshot.payouts.len() as f64));
     set("figures_warnings", Some(snapshot.warnings.len() as f64));
-    set("figures_share_difficulty", pool.map(|pool| pool.share_difficulty));
+    set("figures_share_difficulty", pool.map(|pool| snapshot.scale.show(pool.share_difficulty)));
     set("figures_block_difficulty", block.map(|block| block.difficulty));
     set("figures_network_hash_rate", block.map(|block| block.network_hash_rate));
     set("figures_pool_stale_ratio", pool.map(|pool| pool.hour.stale_proportion));

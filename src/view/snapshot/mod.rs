@@ -22,6 +22,7 @@ use sharechain::share::{Attempts, Payee};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use stratum::Scale;
 use tokio::sync::watch;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
@@ -83,6 +84,11 @@ pub struct Snapshot {
     pub network: &'static str,
     /// Ticker symbol of the coin.
     pub symbol: &'static str,
+    /// Scale on which the coin's miners know difficulties. All in the snapshot are bdiff: displays convert those of
+    /// shares and submissions with it, not those of blocks, which are compared with the daemon's; P2Pool's original JSON
+    /// converts none (protocol section 13.2).
+    #[serde(skip)]
+    pub scale: Scale,
     /// Address paid when a worker's name is no address.
     pub payout_address: Arc<str>,
     /// Percentage of work that pays the operator.
@@ -266,6 +272,7 @@ impl Snapshot {
             version: env!("CARGO_PKG_VERSION"),
             network: config.network.name,
             symbol: config.network.parent.symbol,
+            scale: Scale::new(config.network.parent.dumb_scrypt_diff),
             payout_address: config.payout_address.clone(),
             fee_percent: config.fee_percent,
             donation_percent: config.donation_percent,

@@ -6,8 +6,8 @@ use axum::extract::{Query, State};
 use serde::Serialize;
 use std::sync::Arc;
 use std::time::Instant;
-use stratum::Tally;
 use stratum::mining::tally::Protocol;
+use stratum::{Scale, Tally};
 use utoipa::ToSchema;
 
 use super::health::{Health, Signs, known};
@@ -38,9 +38,9 @@ pub(super) struct MinerConnection {
     since: f64,
     /// Time of the latest submission; null before the first.
     last_seen: Option<f64>,
-    /// Difficulty that was set last.
+    /// Difficulty that was set last, in the unit of the coin's miners.
     difficulty: Option<f64>,
-    /// Difficulty of its best submission.
+    /// Difficulty of its best submission, in the unit of the coin's miners.
     best_difficulty: Option<f64>,
     /// Hash rate since the start of the connection, late work included.
     hash_rate: f64,
@@ -80,7 +80,8 @@ pub(super) fn shown(snapshot: &Snapshot, wanted: impl Fn(&Tally) -> bool, limit:
         .map(|tally| (tally.totals().hashes / seconds(tally, now), tally))
         .collect();
     all.sort_by(|(one, _), (other, _)| other.total_cmp(one));
-    all.into_iter().take(limit).map(|(_, tally)| MinerConnection::of(tally, now, unix)).collect()
+    let shown = all.into_iter().take(limit);
+    shown.map(|(_, tally)| MinerConnection::of(tally, snapshot.scale, now, unix)).collect()
 }
 
 /// Returns the age of a connection, in seconds; at least 1.
@@ -89,7 +90,7 @@ fn seconds(tally: &Tally, now: Instant) -> f64 {
 }
 
 impl MinerConnection {
-    fn of(tally: &Tally, now: Instant, unix: f64) -> Self {
+    fn of(tally: &Tally, scale: Scale, now: Instant, unix: f64) -> Self {
         let totals = tally.totals();
         let seconds = seconds(tally, now);
         let at = |instant: Instant| unix - now.saturating_duration_since(instant).as_secs_f64();
@@ -114,8 +115,8 @@ impl MinerConnection {
             user_agent: tally.client.user_agent().to_string(),
             since,
             last_seen,
-            difficulty: known(tally.client.difficulty()),
-            best_difficulty: known(totals.best),
+            difficulty: known(tally.client.difficulty()).map(|bdiff| scale.show(bdiff)),
+            best_difficulty: known(totals.best).map(|bdiff| scale.show(bdiff)),
             hash_rate: signs.hash_rate,
             late_hash_rate: signs.late_hash_rate,
             accepted: totals.accepted,
@@ -137,18 +138,21 @@ mod tests {
     fn a_connection_is_told_of_as_it_is_now() {
         let came = Instant::now();
         let (tally, mut writer) = Tally::new("a.rig".into(), "a".into(), Client::new(Protocol::Stratum, came));
-        let new = MinerConnection::of(&tally, came + Duration::from_secs(5), 1005.0);
+        let new = MinerConnection::of(&tally, Scale::default(), came + Duration::from_secs(5), 1005.0);
         assert_eq!((new.since, new.last_seen, new.difficulty, new.health), (1000.0, None, None, Health::New));
-        let silent = MinerConnection::of(&tally, came + Duration::from_secs(5000), 6000.0);
+        let silent = MinerConnection::of(&tally, Scale::default(), came + Duration::from_secs(5000), 6000.0);
         assert_eq!(silent.health, Health::Silent);
         let difficulty = Difficulty::new(1.0).unwrap();
         for second in 1..=100 {
             let credit = Credit { difficulty, achieved: 2.0, is_late: second % 50 == 0, is_fee: false };
             writer.credit(&credit, came + Duration::from_secs(second));
         }
-        let good = MinerConnection::of(&tally, came + Duration::from_secs(100), 1100.0);
+        let good = MinerConnection::of(&tally, Scale::default(), came + Duration::from_secs(100), 1100.0);
         assert_eq!((good.accepted, good.late, good.refused, good.health), (98, 2, 0, Health::Good));
         assert_eq!((good.last_seen, good.best_difficulty), (Some(1100.0), Some(2.0)));
         assert!((good.hash_rate / difficulty.average_hashes() - 1.0).abs() < 1e-9);
+        let scrypt = MinerConnection::of(&tally, Scale::new(65_536), came + Duration::from_secs(100), 1100.0);
+        assert_eq!(scrypt.best_difficulty, Some(131_072.0));
+        assert_eq!((scrypt.hash_rate, scrypt.health), (good.hash_rate, Health::Good), "hashes are hashes");
     }
 }

@@ -50,7 +50,7 @@ pub(super) struct NewShare {
     time: u32,
     /// Address that the share pays.
     payee: String,
-    /// Difficulty of the share.
+    /// Difficulty of the share, in the unit of the coin's miners.
     difficulty: f64,
     /// True if a miner of this node found it.
     is_own: bool,
@@ -178,7 +178,7 @@ impl Listener {
                     height: share.absheight(),
                     time: share.timestamp(),
                     payee: share.payee().as_str().to_owned(),
-                    difficulty: bdiff(share.target()),
+                    difficulty: self.snapshot.borrow().scale.show(bdiff(share.target())),
                     is_own: *is_own,
                     is_block: share.is_block(),
                 };

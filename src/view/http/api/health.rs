@@ -39,7 +39,7 @@ pub(super) struct Signs {
     /// Hashes per second.
     pub(super) hash_rate: f64,
     pub(super) late_hash_rate: f64,
-    /// Difficulty of its last submission.
+    /// Difficulty of its last submission, not scaled.
     pub(super) difficulty: f64,
     /// Seconds since its last submission.
     pub(super) silence: f64,

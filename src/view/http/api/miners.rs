@@ -76,9 +76,9 @@ pub struct Worker {
     pub hash_rate: f64,
     /// Part of the hash rate that was for outdated work.
     pub late_hash_rate: f64,
-    /// Difficulty of its latest submission.
+    /// Difficulty of its latest submission, in the unit of the coin's miners.
     pub difficulty: Option<f64>,
-    /// Difficulty of its best submission.
+    /// Difficulty of its best submission, in the unit of the coin's miners.
     pub best_difficulty: Option<f64>,
     /// Number of accepted submissions.
     pub accepted: u64,
@@ -117,13 +117,13 @@ pub(super) struct Address {
     accepted: u64,
     /// Number of refused submissions, by reason.
     refused: BTreeMap<String, u64>,
-    /// Difficulty of the best submission.
+    /// Difficulty of the best submission, in the unit of the coin's miners.
     best_difficulty: Option<f64>,
     /// Fraction of the next block.
     fraction: f64,
     /// Payout in the next block, in satoshis.
     expected_payout: u64,
-    /// Estimated difficulty of its next share.
+    /// Estimated difficulty of its next share, in the unit of the coin's miners.
     share_difficulty: Option<f64>,
     /// Average time until its next share, in seconds; null while it does not mine here.
     seconds_to_share: Option<f64>,
@@ -226,7 +226,7 @@ impl Workers {
         let shown = all.iter().take(limit);
         Self {
             total: all.len(),
-            workers: shown.map(|(name, done)| worker(name, done, small_devices, snapshot.time)).collect(),
+            workers: shown.map(|(name, done)| worker(name, done, small_devices, snapshot)).collect(),
         }
     }
 }
@@ -288,7 +288,7 @@ fn of_address(snapshot: &Snapshot, address: &str, small_devices: &[JobTooBig], d
         .workers
         .iter()
         .filter(|(_, done)| &*done.payee == address)
-        .map(|(name, done)| worker(name, done, small_devices, snapshot.time))
+        .map(|(name, done)| worker(name, done, small_devices, snapshot))
         .collect();
     workers.sort_by(|one, other| other.hash_rate.total_cmp(&one.hash_rate));
     let hash_rate = done.map_or(0.0, |done| done.hash_rate);
@@ -306,13 +306,13 @@ fn of_address(snapshot: &Snapshot, address: &str, small_devices: &[JobTooBig], d
         connections,
         accepted: done.map_or(0, |done| done.accepted),
         refused: done.map(|done| reasons(&done.refused)).unwrap_or_default(),
-        best_difficulty: done.and_then(|done| known(done.best)),
+        best_difficulty: done.and_then(|done| known(done.best)).map(|bdiff| snapshot.scale.show(bdiff)),
         fraction: part(expected_payout, snapshot.block.as_ref().map(|block| block.value)),
         expected_payout,
-        share_difficulty,
+        share_difficulty: share_difficulty.map(|bdiff| snapshot.scale.show(bdiff)),
         seconds_to_share: share_difficulty
             .filter(|_| hash_rate > 0.0)
-            .map(|one| one * HASHES_AT_DIFFICULTY_ONE / hash_rate),
+            .map(|bdiff| bdiff * HASHES_AT_DIFFICULTY_ONE / hash_rate),
         shares: shares.iter().filter(|share| share.in_best_chain).count(),
         shares_of: snapshot.chain.recent.iter().filter(|share| share.in_best_chain).count(),
         last_share: shares.first().map(|share| f64::from(share.time)),
@@ -320,7 +320,7 @@ fn of_address(snapshot: &Snapshot, address: &str, small_devices: &[JobTooBig], d
         stale_cost: stale_proportion.map_or(0, |stale| cost(expected_payout, stale)),
         is_dust: expected_payout < dust_limit,
         dust_limit,
-        recent_shares: shares.into_iter().take(SHARES_MAX).map(Share::from).collect(),
+        recent_shares: shares.into_iter().take(SHARES_MAX).map(|share| Share::of(share, snapshot.scale)).collect(),
     })
 }
 
@@ -339,21 +339,21 @@ fn reasons(refused: &BTreeMap<&'static str, u64>) -> BTreeMap<String, u64> {
     refused.iter().map(|(reason, count)| ((*reason).to_owned(), *count)).collect()
 }
 
-fn worker(name: &str, done: &WorkerRates, small_devices: &[JobTooBig], now: f64) -> Worker {
+fn worker(name: &str, done: &WorkerRates, small_devices: &[JobTooBig], snapshot: &Snapshot) -> Worker {
     let too_small = small_devices.iter().find(|device| &*device.worker == name);
     Worker {
         name: name.to_owned(),
         address: done.payee.to_string(),
         hash_rate: done.hash_rate,
         late_hash_rate: done.late_hash_rate,
-        difficulty: known(done.difficulty),
-        best_difficulty: known(done.best),
+        difficulty: known(done.difficulty).map(|bdiff| snapshot.scale.show(bdiff)),
+        best_difficulty: known(done.best).map(|bdiff| snapshot.scale.show(bdiff)),
         accepted: done.accepted,
         late: done.late,
         refused: reasons(&done.refused),
         connections: done.connections,
         last_seen: done.last_seen,
-        health: Signs::of(done, too_small.is_some(), now).health(),
+        health: Signs::of(done, too_small.is_some(), snapshot.time).health(),
         warning: too_small.map(ToString::to_string),
     }
 }
@@ -366,6 +366,52 @@ pub(in crate::view::http) fn is_worker_of(name: &str, address: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::rates::Rates;
+    use crate::view::snapshot;
+    use sharechain::coin::{BITCOIN, LITECOIN};
+    use sharechain::share::Payee;
+
+    /// Rates of a worker with submissions of difficulty 2^-16 in three seconds each, the best of which was four times as
+    /// hard.
+    fn rates() -> WorkerRates {
+        WorkerRates {
+            hash_rate: HASHES_AT_DIFFICULTY_ONE / 65_536.0 / 3.0,
+            late_hash_rate: 0.0,
+            hashes: 0.0,
+            late_hashes: 0.0,
+            accepted: 100,
+            late: 0,
+            refused: BTreeMap::new(),
+            difficulty: 1.0 / 65_536.0,
+            best: 4.0 / 65_536.0,
+            payee: "a".into(),
+            connections: 1,
+            last_seen: 0.0,
+        }
+    }
+
+    #[test]
+    fn difficulties_are_in_the_unit_of_the_coins_miners_and_times_are_the_same_on_every_coin() {
+        for (network, unit) in [(&BITCOIN, 1.0 / 65_536.0), (&LITECOIN, 1.0)] {
+            let payee = Payee::from_versioned_hash(&[7; 20], network.parent.address_version);
+            let config =
+                snapshot::Config { network, payout_address: "a".into(), fee_percent: 0.0, donation_percent: 0.0 };
+            let rates = Rates {
+                hash_rate: rates().hash_rate,
+                workers: BTreeMap::from([("a.rig".into(), rates())]),
+                payees: BTreeMap::from([(payee.as_str().into(), rates())]),
+                ..Rates::default()
+            };
+            let mut snapshot = Snapshot { rates: Arc::new(rates), ..Snapshot::new(&config, 0.0) };
+            snapshot.local.last_difficulties = BTreeMap::from([(payee.clone(), 10.0 / 65_536.0)]);
+            let shown = &Workers::of(&snapshot, &[], 1).workers[0];
+            assert_eq!((shown.difficulty, shown.best_difficulty), (Some(unit), Some(4.0 * unit)));
+            assert_eq!((shown.health, shown.hash_rate), (Health::Good, snapshot.rates.hash_rate));
+            let address = of_address(&snapshot, payee.as_str(), &[], 0).unwrap();
+            assert_eq!((address.best_difficulty, address.share_difficulty), (Some(4.0 * unit), Some(10.0 * unit)));
+            assert!((address.seconds_to_share.unwrap() - 30.0).abs() < 1e-6, "{:?}", address.seconds_to_share);
+        }
+    }
 
     #[test]
     fn what_lost_shares_cost_is_what_they_would_have_earned() {

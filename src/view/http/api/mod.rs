@@ -1,9 +1,10 @@
 //! `/api/v1`: the JSON API of the pages and of other programs.
 //!
 //! Answers are JSON objects, `snake_case`; hash rates are in hashes per second, amounts in satoshis, times in seconds
-//! since 1970, durations in seconds, fractions from 0 to 1; unknown values are null. Errors are
-//! `application/problem+json` (RFC 9457). Answers are made from existing snapshots, or from one bounded query to the
-//! share chain. `openapi.json` is generated from these types; `tests/node/api.rs` checks answers against it.
+//! since 1970, durations in seconds, fractions from 0 to 1; difficulties of shares and submissions are in the unit of the
+//! coin's miners, those of blocks in the daemon's; unknown values are null. Errors are `application/problem+json` (RFC
+//! 9457). Answers are made from existing snapshots, or from one bounded query to the share chain. `openapi.json` is
+//! generated from these types; `tests/node/api.rs` checks answers against it.
 
 mod blocks;
 mod connections;
@@ -49,8 +50,10 @@ pub(in crate::view) const LIMIT_MAX: usize = 10_000;
         title = "P2Pool node",
         description = "State of a P2Pool node: miners, payouts, shares, blocks and peers. Hash rates are in hashes per \
                        second, amounts in satoshis, times in seconds since 1970, durations in seconds, fractions from 0 \
-                       to 1. Unknown values are null. Errors are application/problem+json (RFC 9457). The API is public \
-                       and read-only.",
+                       to 1. Difficulties of shares and submissions are in the unit of the coin's miners: \
+                       difficulty_scale (65,536 on scrypt networks, else 1) times those of blocks \
+                       (bdiff). Unknown values are null. Errors are application/problem+json (RFC 9457). The API is \
+                       public and read-only.",
         license(name = "MIT OR Apache-2.0")
     ),
     paths(

@@ -5,13 +5,15 @@ use axum::extract::rejection::QueryRejection;
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
-use sharechain::chain::pool::{PoolView, RecentShare};
+use sharechain::chain::pool::RecentShare;
 use sharechain::share::{ShareHash, display_hex, height_of};
 use std::time::Duration;
+use stratum::Scale;
 use tokio::time::timeout;
 use utoipa::ToSchema;
 
 use super::{Answer, Limit, Problem, Sources};
+use crate::view::snapshot::Snapshot;
 use crate::view::snapshot::difficulty::bdiff;
 use crate::view::snapshot::share::SharePosition;
 
@@ -43,7 +45,7 @@ pub struct Share {
     pub time: u32,
     /// Address that the share pays.
     pub payee: String,
-    /// Difficulty of the share.
+    /// Difficulty of the share, in the unit of the coin's miners.
     pub difficulty: f64,
     /// Announcement of an earlier stale share of the same miner: `orphan`, `doa` (dead on arrival), or null.
     pub stale: Option<String>,
@@ -57,15 +59,16 @@ pub struct Share {
     pub is_block: bool,
 }
 
-impl From<&RecentShare> for Share {
-    fn from(share: &RecentShare) -> Self {
+impl Share {
+    /// Returns the share in short, with its difficulty on `scale`.
+    pub(super) fn of(share: &RecentShare, scale: Scale) -> Self {
         Self {
             hash: share.hash.to_string(),
             parent: share.parent.map(|parent| parent.to_string()),
             height: share.height,
             time: share.time,
             payee: share.payee.as_str().to_owned(),
-            difficulty: bdiff(share.target),
+            difficulty: scale.show(bdiff(share.target)),
             stale: share.stale_info.name(),
             is_verified: share.is_verified,
             is_best: share.in_best_chain,
@@ -87,7 +90,7 @@ pub(super) struct ShareInDetail {
     ancestors: Vec<String>,
     /// Hash of its hundredth ancestor, as the share claims.
     far_share: Option<String>,
-    /// Minimum difficulty that was allowed for it.
+    /// Minimum difficulty that was allowed for it, in the unit of the coin's miners.
     min_difficulty: f64,
     /// Version of the share.
     version: u64,
@@ -114,7 +117,7 @@ pub(super) struct ShareBlock {
     height: Option<u32>,
     /// Hash of the previous block.
     previous: Option<String>,
-    /// Difficulty of the block.
+    /// Difficulty of the block (bdiff), as the daemon and block explorers count it.
     difficulty: f64,
     /// Timestamp in the header.
     time: u32,
@@ -135,18 +138,19 @@ pub(super) struct ShareBlock {
     responses((status = 200, description = "The newest shares", body = Shares), (status = 400, description = "Not a limit", body = Problem)))]
 pub(super) async fn shares(state: State<Sources>, query: Result<Query<Limit>, QueryRejection>) -> Answer<Shares> {
     let limit = u32::try_from(super::limit(query)?).unwrap_or(u32::MAX);
-    Ok(Json(Shares::of(&super::snapshot(&state).chain, limit)))
+    Ok(Json(Shares::of(&super::snapshot(&state), limit)))
 }
 
 impl Shares {
-    /// Returns the newest `limit` generations of `chain`.
-    pub(in crate::view) fn of(chain: &PoolView, limit: u32) -> Self {
+    /// Returns the newest `limit` generations of the chain as of `snapshot`.
+    pub(in crate::view) fn of(snapshot: &Snapshot, limit: u32) -> Self {
+        let chain = &snapshot.chain;
         let above = chain.absolute_height.saturating_sub(limit);
         let newest = chain.recent.iter().filter(|share| share.height > above);
         Self {
             tip: chain.best.map(|best| best.to_string()),
             heads: chain.heads.len(),
-            shares: newest.map(Share::from).collect(),
+            shares: newest.map(|share| Share::of(share, snapshot.scale)).collect(),
         }
     }
 }
@@ -160,8 +164,8 @@ pub(super) async fn share(state: State<Sources>, Path(text): Path<String>) -> An
     let busy = |_| Problem::new(StatusCode::SERVICE_UNAVAILABLE, "the share chain is too busy just now: try again");
     let looked = timeout(PATIENCE, state.shares.find(hash, true)).await.map_err(busy)?;
     let found = looked.ok_or_else(|| Problem::not_found(format!("there is no share {hash}")))?;
-    let symbol = state.snapshot.borrow().symbol;
-    Ok(Json(in_detail(&found, symbol)))
+    let snapshot = super::snapshot(&state);
+    Ok(Json(in_detail(&found, snapshot.symbol, snapshot.scale)))
 }
 
 /// Parses a hash in the usual notation, most significant digit first.
@@ -172,7 +176,7 @@ fn parse(text: &str) -> Option<ShareHash> {
     Some(ShareHash(bytes))
 }
 
-fn in_detail(found: &SharePosition, symbol: &str) -> ShareInDetail {
+fn in_detail(found: &SharePosition, symbol: &str, scale: Scale) -> ShareInDetail {
     let share = &found.share;
     let header = &share.contents().min_header;
     let texts = |hashes: &[ShareHash]| hashes.iter().map(ToString::to_string).collect();
@@ -183,7 +187,7 @@ fn in_detail(found: &SharePosition, symbol: &str) -> ShareInDetail {
             height: share.absheight(),
             time: share.timestamp(),
             payee: share.payee().as_str().to_owned(),
-            difficulty: bdiff(share.target()),
+            difficulty: scale.show(bdiff(share.target())),
             stale: share.data().stale_info.name(),
             is_verified: found.is_verified,
             is_best: found.in_best_chain,
@@ -193,7 +197,7 @@ fn in_detail(found: &SharePosition, symbol: &str) -> ShareInDetail {
         children: texts(&found.children),
         ancestors: texts(&found.ancestors),
         far_share: share.info().far_share_hash.map(|far| far.to_string()),
-        min_difficulty: bdiff(share.max_target()),
+        min_difficulty: scale.show(bdiff(share.max_target())),
         version: share.version().number(),
         desired_version: share.data().desired_version,
         donation: f64::from(share.data().donation) / f64::from(u16::MAX),

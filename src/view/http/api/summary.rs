@@ -38,6 +38,11 @@ pub struct Node {
     pub network: String,
     /// Ticker symbol of the coin.
     pub symbol: String,
+    /// Difficulties in the unit of the coin's miners are so many times those in the unit of blocks (bdiff): 65,536 on
+    /// scrypt networks, else 1.
+    #[serde(default = "one")]
+    #[schema(required = true)]
+    pub difficulty_scale: u32,
     /// Seconds since the start.
     pub uptime_seconds: f64,
     /// True if miners get work.
@@ -82,7 +87,7 @@ pub struct Pool {
     pub shares: u32,
     /// Number of heads of the chain: more than one while it is forked.
     pub heads: usize,
-    /// Minimum difficulty of the next share.
+    /// Minimum difficulty of the next share, in the unit of the coin's miners.
     pub share_difficulty: Option<f64>,
     /// Target time between shares, in seconds.
     pub share_period: u32,
@@ -157,7 +162,7 @@ pub struct NextBlock {
     pub height: u32,
     /// Hash of the previous block.
     pub previous: String,
-    /// Difficulty of the block.
+    /// Difficulty of the block (bdiff), as the daemon and block explorers count it.
     pub difficulty: f64,
     /// Total of the coinbase, in satoshis.
     pub value: u64,
@@ -210,6 +215,7 @@ impl Node {
             version: snapshot.version.to_owned(),
             network: snapshot.network.to_owned(),
             symbol: snapshot.symbol.to_owned(),
+            difficulty_scale: snapshot.scale.factor(),
             uptime_seconds: snapshot.uptime(),
             serving: daemon.seconds_since_success.is_some() && !daemon.gone && snapshot.waiting.is_none(),
             waiting: snapshot.waiting.as_deref().map(str::to_owned),
@@ -251,7 +257,7 @@ impl Summary {
                 miners: snapshot.payouts.len(),
                 shares: snapshot.chain.height,
                 heads: snapshot.chain.heads.len(),
-                share_difficulty: pool.map(|pool| pool.share_difficulty),
+                share_difficulty: pool.map(|pool| snapshot.scale.show(pool.share_difficulty)),
                 share_period: sources.network.share_period,
                 last_share: snapshot
                     .chain
@@ -298,6 +304,11 @@ impl Summary {
             },
         }
     }
+}
+
+/// Scale of a node that does not name it.
+fn one() -> u32 {
+    1
 }
 
 fn votes(pool: &snapshot::Pool) -> Vec<DesiredVersion> {

@@ -32,6 +32,9 @@ export function difficulty(value) {
   return prefix ? `${text}\u00a0${prefix}` : text;
 }
 
+/** Formats the difficulty of a block: with its unit where the coin's miners use another. */
+export const blockDifficulty = (value, scale) => (scale > 1 ? `${difficulty(value)} (bdiff)` : difficulty(value));
+
 export function percent(proportion, digits = 1) {
   return proportion === null || proportion === undefined ? "–" : `${(proportion * 100).toFixed(digits)}\u00a0%`;
 }

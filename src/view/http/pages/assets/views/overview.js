@@ -2,7 +2,7 @@
 
 import { h } from "../dom.js";
 import * as api from "../api.js";
-import { ago, coins, count, difficulty, duration, many, percent, rate, scaled } from "../format.js";
+import { ago, blockDifficulty, coins, count, difficulty, duration, many, percent, rate, scaled } from "../format.js";
 import { addressLink, badge, bar, card, notice, range, shareLink, table, tile, tone } from "../parts.js";
 import { drawing, follow } from "../chain.js";
 import { spark } from "../plot.js";
@@ -94,7 +94,7 @@ function tiles({ pool, local, block, blocks, node }, poolGraph, localGraph) {
         : "since the start"),
     tile("Late submissions", percent(late), null, "work for jobs that were replaced by then", { tone: tone(late, 0.03, 0.1) }),
     tile("Next share here", duration(local.seconds_to_share), null, ["on average, at difficulty ", difficulty(pool.share_difficulty)]),
-    tile("Next block", duration(pool.seconds_to_block), null, ["on average, at difficulty ", difficulty(block?.difficulty)]),
+    tile("Next block", duration(pool.seconds_to_block), null, ["on average, at difficulty ", blockDifficulty(block?.difficulty, node.difficulty_scale)]),
     tile("Newest share", pool.last_share ? ago(pool.last_share) : "–", null, pool.last_share ? ["the pool aims at one every ", duration(pool.share_period)] : "there is none yet"),
     tile("Luck", pool.luck === null ? "–" : percent(pool.luck, 0), null, pool.luck === null ? "known after the pool's first block" : "blocks found against those expected"),
     tile("Blocks of the pool", count(blocks.found), null, blocks.last ? ["the last ", ago(blocks.last)] : "none in the chain that is kept"),

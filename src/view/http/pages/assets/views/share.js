@@ -2,7 +2,7 @@
 
 import { h } from "../dom.js";
 import * as api from "../api.js";
-import { ago, coins, count, date, difficulty, percent, short, shortHash } from "../format.js";
+import { ago, blockDifficulty, coins, count, date, difficulty, percent, short, shortHash } from "../format.js";
 import { addressLink, badge, card, facts, heading, shareLink, staleText } from "../parts.js";
 import { drawing, follow } from "../chain.js";
 
@@ -12,11 +12,11 @@ export default function sharePage({ parameter }) {
     events: ["rates"],
     title: () => `Share ${shortHash(hash)}`,
     async load() {
-      const [share, shares] = await Promise.all([api.find(`/shares/${hash}`), api.get("/shares")]);
-      return { share, shares };
+      const [share, shares, node] = await Promise.all([api.find(`/shares/${hash}`), api.get("/shares"), api.get("/node")]);
+      return { share, shares, node };
     },
     drawn: (root) => follow(root),
-    render: ({ share, shares }) => (share ? page(share, shares) : [
+    render: ({ share, shares, node }) => (share ? page(share, shares, node) : [
       heading(`Share ${shortHash(hash)}`),
       h("p", null, "This node does not have this share. Old shares are removed some time after they were last paid for; a new one may not have arrived yet."),
       h("p", { class: "mono break soft" }, hash),
@@ -25,7 +25,7 @@ export default function sharePage({ parameter }) {
   };
 }
 
-function page(share, { shares, tip }) {
+function page(share, { shares, tip }, node) {
   const near = shares.filter((other) => Math.abs(other.height - share.height) <= 30);
   return [
     h("h1", null, "Share ", h("span", { class: "mono" }, shortHash(share.hash))),
@@ -58,7 +58,7 @@ function page(share, { shares, tip }) {
       ["Block hash", h("span", { class: "mono" }, share.block.hash)],
       ["Height", share.block.height === null ? null : count(share.block.height)],
       ["Built on", share.block.previous ? h("span", { class: "mono" }, share.block.previous) : "nothing"],
-      ["Difficulty of the block", difficulty(share.block.difficulty)],
+      ["Difficulty of the block", blockDifficulty(share.block.difficulty, node.difficulty_scale)],
       ["Time in the header", date(share.block.time)],
       ["Coinbase's value", `${coins(share.block.value)} ${share.block.symbol}`],
       ["Coinbase transaction", h("span", { class: "mono" }, share.block.coinbase_txid)],
