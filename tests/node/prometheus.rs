@@ -153,6 +153,19 @@ fn check_layout(title: &str, panels: &[Value]) {
     }
 }
 
+/// Checks that a board shows the nodes of one network: sums over several coins would mean nothing.
+fn check_variables(title: &str, variables: &Value) {
+    let variables = variables.as_array().expect("variables");
+    let names: Vec<&str> = variables.iter().map(|variable| variable["name"].as_str().expect("a name")).collect();
+    assert_eq!(names, ["source", "network", "instance"], "{title}");
+    let [_, network, instance] = &variables[..] else { panic!("{title}: three variables") };
+    assert_eq!([&network["multi"], &network["includeAll"]], [&Value::Bool(false); 2], "{title}: one network at a time");
+    let query = instance["query"]["query"].as_str().expect("a query");
+    assert_eq!(query, "label_values(p2pool_network_info{network=~\"$network\"}, instance)", "{title}");
+    // All of them are these, and not every node that Prometheus knows.
+    assert_eq!(instance["allValue"], Value::Null, "{title}");
+}
+
 /// Every query of the boards, with its location and Grafana's variables filled in.
 fn queries_of_boards() -> Vec<(String, String)> {
     let mut queries = Vec::new();
@@ -163,6 +176,7 @@ fn queries_of_boards() -> Vec<(String, String)> {
         let title = board["title"].as_str().expect("a title").to_owned();
         let panels = board["panels"].as_array().expect("panels");
         let annotations = board["annotations"]["list"].as_array().expect("annotations");
+        check_variables(&title, &board["templating"]["list"]);
         let mut add = |name: &Value, expr: &Value| {
             let expr = expr.as_str().unwrap_or_else(|| panic!("{title}: {name} has no query"));
             let filled = expr.replace("$instance", ".*").replace("$__rate_interval", RATE_INTERVAL);
@@ -329,8 +343,10 @@ fn no_panel_and_no_alert_is_without_data_on_nodes_under_load() {
 
 #[test]
 fn every_alert_fires_when_it_should_and_none_on_a_healthy_node() {
-    let said = run("promtool", &["check", "config", grafana("prometheus.yml").to_str().expect("text")], "");
-    assert!(said.contains("SUCCESS"), "{said}");
+    for config in ["prometheus.yml", "prometheus-litecoin.yml"] {
+        let said = run("promtool", &["check", "config", grafana(config).to_str().expect("text")], "");
+        assert!(said.contains("SUCCESS"), "{config}: {said}");
+    }
     run("promtool", &["test", "rules", grafana("alerts_test.yml").to_str().expect("text")], "");
     // Each has its own test.
     let tests = read(&grafana("alerts_test.yml"));
