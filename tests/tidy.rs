@@ -221,6 +221,18 @@ fn stratum_knows_nothing_of_the_node_and_only_its_server_knows_tokio() {
 }
 
 #[test]
+fn what_operators_build_has_no_parts_of_the_models() {
+    // They build with all features, that of the models among them.
+    for path in rust_files(&["stratum/src"]) {
+        for line in read(&path).lines().filter(|line| line.contains("feature = \"loom\"")) {
+            assert!(line.contains("all(test, "), "{} is not limited to tests: {line}", path.display());
+        }
+    }
+    let manifest = read(&root().join("stratum/Cargo.toml"));
+    assert!(manifest.lines().any(|line| line == "loom = []"), "the feature brings no crate into the program");
+}
+
+#[test]
 fn every_file_says_why_it_exists() {
     for path in rust_files(&["src", "p2p", "sharechain", "stratum", "tests"]) {
         assert!(read(&path).starts_with("//! "), "{} has no header comment", path.display());

@@ -1,17 +1,18 @@
-//! Locks and atomics of the hand-written concurrency: those of the system, or with the feature `loom` those of a model
-//! checker that tries all orders in which threads may run, and all values that they may see.
+//! Locks and atomics of the hand-written concurrency: those of the system, or in unit tests with the feature `loom` those
+//! of a model checker that tries all orders in which threads may run, and all values that they may see. Never outside
+//! tests: `cargo build --all-features`, which operators use, has the feature too.
 
-#[cfg(not(feature = "loom"))]
+#[cfg(not(all(test, feature = "loom")))]
 pub(crate) use parking_lot::Mutex;
-#[cfg(not(feature = "loom"))]
+#[cfg(not(all(test, feature = "loom")))]
 pub(crate) use std::sync::atomic;
 
-#[cfg(feature = "loom")]
+#[cfg(all(test, feature = "loom"))]
 pub(crate) use loom::sync::atomic;
-#[cfg(feature = "loom")]
+#[cfg(all(test, feature = "loom"))]
 pub(crate) use modelled::Mutex;
 
-#[cfg(feature = "loom")]
+#[cfg(all(test, feature = "loom"))]
 mod modelled {
     /// Loom's lock with the interface of `parking_lot`.
     #[derive(Debug, Default)]
