@@ -357,7 +357,8 @@ mod tests {
                 assert_eq!(backlog.push(Kind::Proven, by(1, device), 1, 1).refused, None);
             }
         }
-        (0..10_000).for_each(|_| drop(backlog.push(Kind::Proven, by(1, 0), 1, 1)));
+        let refused = (0..10_000).filter(|_| backlog.push(Kind::Proven, by(1, 0), 1, 1).refused.is_some()).count();
+        assert_eq!(60_000 + 10_000 - refused, Kind::Proven.queued_max());
         assert_eq!(backlog.push(Kind::Proven, by(2, 0), 2, 1).refused, Some(1), "of the farm, not of another miner");
         assert!((0..2).any(|_| backlog.next() == Some(2)), "networks take turns");
     }
