@@ -2,12 +2,13 @@
 
 use bitcoin::consensus::encode::{VarInt, serialize};
 use bitcoin::hashes::Hash;
-use sharechain::coin::Network;
+use sharechain::coin::{Network, Pow};
 use sharechain::share::{
     Bits, CheckError, Draft, DraftError, MinHeader, Payouts, Share, ShareHash, ShareInfo, ShareRules, Target,
 };
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use stratum::mining::job::sha256d;
 use stratum::mining::midstate::Midstate;
 use stratum::mining::version_rolling::VERSION_MASK;
 use stratum::{JobId, JobParts};
@@ -171,7 +172,11 @@ pub(super) fn job<R>(
         time: template.time,
         time_min: template.time_min,
         solution_target: target::of_miners(easiest),
-        pow: common.network.parent.pow.function(),
+        pow: match common.network.parent.pow {
+            // Stratum knows it by its address, and hashes on the spot only with this one.
+            Pow::Sha256d => sha256d,
+            pow @ Pow::Scrypt => pow.function(),
+        },
     };
     Ok(finish(&parts, ticket))
 }

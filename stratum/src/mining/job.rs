@@ -23,7 +23,11 @@ pub type PowFunction = fn(&[u8; 80]) -> [u8; 32];
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Unhashed;
 
-/// Bitcoin's proof-of-work function.
+/// Bitcoin's proof-of-work function: the one that jobs of its chain must be given, for only what is hashed with this very
+/// function is hashed on the spot.
+// Jobs are told apart by its address (`Job::has_costly_pow`). A function this small is otherwise copied into each crate
+// that uses it: with optimisation as a whole, Bitcoin's jobs counted as costly.
+#[inline(never)]
 pub fn sha256d(header: &[u8; 80]) -> [u8; 32] {
     double_sha256_of_header(header)
 }
