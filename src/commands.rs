@@ -1,4 +1,4 @@
-//! Reads arguments, starts logging, runs the command until a signal, and tells the exit code. The binary only calls
+//! Reads arguments, starts logging, runs the command until a signal, and returns the exit code. The binary only calls
 //! this: what it would hold itself, every generic function in it included, is compiled after everything else.
 
 use anyhow::{Context, Result, bail};
