@@ -9,7 +9,7 @@ use bitcoin::consensus::deserialize;
 use bitcoin::{Block as BitcoinBlock, Transaction};
 use ruint::aliases::U320;
 use sharechain::chain::Sharechain;
-use sharechain::coin::BITCOIN_REGTEST;
+use sharechain::coin::{BITCOIN_REGTEST, Network, Parent, Pow};
 use sharechain::merged::MergedBlock;
 use sharechain::share::{Draft, Share, Target, Weights};
 use stratum::mining::job::LastRoot;
@@ -347,4 +347,18 @@ fn texts_that_do_not_fit_are_refused_by_name() {
     assert_eq!(check_texts(std::slice::from_ref(&long)), Err(TextsError::TooLong(long)));
     assert_eq!(check_texts(&["x".repeat(60), "y".repeat(60)]), Err(TextsError::TooMany(122)));
     assert_eq!(check_texts(&["x".repeat(75)]), Ok(()));
+}
+
+#[test]
+fn only_jobs_of_scrypt_chains_are_hashed_beside_the_event_loop() {
+    let scrypt: &'static Network = Box::leak(Box::new(Network {
+        parent: Parent { pow: Pow::Scrypt, ..BITCOIN_REGTEST.parent.clone() },
+        ..BITCOIN_REGTEST.clone()
+    }));
+    for (network, is_costly) in [(&BITCOIN_REGTEST, false), (scrypt, true)] {
+        let config = Arc::new(Config { network, ..Config::clone(&config(0.0)) });
+        let work = work_on(&mut Sharechain::new(network), &template(101), &config);
+        let job = work.job(&payout(MINER), 0).unwrap().job;
+        assert_eq!(job.has_costly_pow(), is_costly, "{:?}", network.parent.pow);
+    }
 }

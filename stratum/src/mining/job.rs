@@ -136,7 +136,7 @@ impl<T> Job<T> {
     }
 
     /// True if proof of work is not the hash that identifies a header, and so takes far longer.
-    pub(crate) fn has_costly_pow(&self) -> bool {
+    pub fn has_costly_pow(&self) -> bool {
         !std::ptr::fn_addr_eq(self.pow, sha256d as PowFunction)
     }
 
