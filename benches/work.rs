@@ -52,6 +52,7 @@ fn main() {
         fee_percent: 0.0,
         donation_percent: 0.0,
         coinbase_texts: Vec::new(),
+        merged_pause: p2pool::merged::PAUSE,
         clock: chain_clock,
     });
     let payouts: Vec<Payout> = (0..ADDRESSES).map(|number| payout(network, 1_000_000 + number)).collect();

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
 use thiserror::Error;
 
 use crate::merkle::{self, Digest};
@@ -22,6 +23,26 @@ pub const COMMITMENT_BYTES: usize = 4 + 32 + 4 + 4;
 /// Maximum depth of the tree accepted by the daemons of merged chains.
 const LEVELS_MAX: u32 = 30;
 
+/// Target for the parent block's proof of work.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MergedTarget {
+    /// The chain's own.
+    Own(Target),
+    /// The same as the share's: every share is a block (`"target": "p2pool"`, protocol section 9.8).
+    Share,
+}
+
+impl MergedTarget {
+    /// Target for a share-to-be with the target `share`.
+    pub fn of(self, share: Target) -> Target {
+        match self {
+            Self::Own(target) => target,
+            Self::Share => share,
+        }
+    }
+}
+
 /// Next block of a merged chain.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MergedBlock {
@@ -32,7 +53,24 @@ pub struct MergedBlock {
     /// Hash of the block, a raw digest.
     pub hash: Digest,
     /// Target for the parent block's proof of work.
-    pub target: Target,
+    pub target: MergedTarget,
+    /// Hash of its parent in its own chain, a raw digest; zeros if its daemon does not give it.
+    pub previous_block: Digest,
+    /// Height in its own chain.
+    pub height: u32,
+    /// What its coinbase pays, in the chain's base units; `None` if its daemon does not give it.
+    pub value: Option<u64>,
+    /// Payee of its coinbase, for display: an address, or the daemon's wallet.
+    pub payee: Arc<str>,
+}
+
+impl MergedBlock {
+    /// Returns the hash as daemons write it: big-endian hex.
+    pub fn hash_in_hex(&self) -> String {
+        let mut digits = self.hash;
+        digits.reverse();
+        hex::encode(digits)
+    }
 }
 
 /// Position of a block's hash in the tree.
@@ -97,6 +135,24 @@ impl MergedWork {
         self.places.get(index)
     }
 
+    /// Proof of work (`CAuxPow`) of the block at `index`, for its daemon: the parent's `coinbase` without witness, the
+    /// merkle branch from it to the root in the parent's `header`, and the branch from the block to the commitment.
+    /// `None` if there is no such block.
+    ///
+    /// The field for the parent block's hash is filled as the reference does, though verifiers ignore it (protocol
+    /// section 9.8).
+    pub fn proof(&self, index: usize, coinbase: &[u8], branch: &[Digest], header: &[u8; 80]) -> Option<Vec<u8>> {
+        let place = self.places.get(index)?;
+        let mut proof = Vec::with_capacity(coinbase.len() + 32 * (2 + branch.len() + place.branch.len()) + 80);
+        proof.extend_from_slice(coinbase);
+        proof.extend_from_slice(&Sha256::digest(Sha256::digest(header)));
+        // The coinbase is the first transaction.
+        push_link(&mut proof, branch, 0);
+        push_link(&mut proof, &place.branch, place.index);
+        proof.extend_from_slice(header);
+        Some(proof)
+    }
+
     /// Commitment in the parent's coinbase script, once and directly after the height; `None` without chains.
     pub fn commitment(&self) -> Option<[u8; COMMITMENT_BYTES]> {
         if self.blocks.is_empty() {
@@ -123,6 +179,13 @@ impl From<MergedWork> for Vec<MergedBlock> {
     fn from(work: MergedWork) -> Self {
         work.blocks
     }
+}
+
+/// Appends a merkle link: its length as one byte, since no tree has more than 32 levels, the siblings, and the position.
+fn push_link(proof: &mut Vec<u8>, branch: &[Digest], index: u32) {
+    proof.push(u8::try_from(branch.len()).expect("a tree of 2^32 leaves at most"));
+    branch.iter().for_each(|sibling| proof.extend_from_slice(sibling));
+    proof.extend_from_slice(&index.to_le_bytes());
 }
 
 /// Slot of a chain in a tree of `levels`: a fixed step of a linear congruential generator, seeded with the commitment's
@@ -163,7 +226,16 @@ mod tests {
     fn block(chain_id: u32) -> MergedBlock {
         let mut hash = [7; 32];
         hash[..4].copy_from_slice(&chain_id.to_le_bytes());
-        MergedBlock { chain: format!("chain {chain_id}").into(), chain_id, hash, target: Target::MAX_256 }
+        MergedBlock {
+            chain: format!("chain {chain_id}").into(),
+            chain_id,
+            hash,
+            target: MergedTarget::Own(Target::MAX_256),
+            previous_block: [1; 32],
+            height: 7,
+            value: Some(100),
+            payee: "somebody".into(),
+        }
     }
 
     fn root_of(place: &Place, hash: Digest) -> Digest {

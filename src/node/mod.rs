@@ -10,6 +10,8 @@
 //! | `bitcoind` ⇄ `chain`: known and requested heights of blocks | watch, bounded mpsc | latest wins; requested again |
 //! | sessions → `rates`: tallies per worker | shared counters | added up every second |
 //! | `solution` → `blocks::submit`: blocks | bounded mpsc | waits; never drops |
+//! | `merged` → `work`: next blocks of merged chains | watch | latest wins, at most every few seconds |
+//! | `solution` → `merged`: blocks of merged chains | bounded mpsc for each chain | each block once; refused when full |
 //! | `solution` → `chain`: own shares | bounded mpsc | waits; never drops |
 //! | `chain` → `solution::peer_blocks` → `blocks::submit`: peers' blocks | bounded mpsc | waits; never drops |
 //! | `solution::peer_blocks` → `chain`: transactions of templates | watch | latest wins |
@@ -43,6 +45,7 @@ pub use serving::serving;
 use metrics_exporter_prometheus::PrometheusHandle;
 use p2p::Status;
 use sharechain::coin::{Network, Pow};
+use sharechain::merged::MergedWork;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -57,6 +60,7 @@ use crate::bitcoind::{Handle, daemon};
 use crate::blocks::found::FoundBlocks;
 use crate::blocks::{Sighting, announce, found};
 use crate::chain::SolvedShare;
+use crate::merged::MergedBlocks;
 use crate::rates::Rates;
 use crate::runtime::access::Access;
 use crate::runtime::clock::unix_now;
@@ -71,7 +75,7 @@ use crate::view::http::{self, Hosts, Listeners, SmallDevices, Sources};
 use crate::view::snapshot::{self, Snapshot};
 use crate::work::gate::{self, Gate, GateKeeper, PoolReadiness};
 use crate::work::{Payout, Ticket, WorkSet};
-use crate::{bitcoind, chain, front, peers, rates, solution, work};
+use crate::{bitcoind, chain, front, merged, peers, rates, solution, work};
 use ports::Mining;
 
 /// Configuration of a node.
@@ -103,6 +107,8 @@ pub struct Config {
     pub stratum: stratum::server::Config,
     /// Connection to bitcoind.
     pub daemon: daemon::Config,
+    /// Merged mining.
+    pub merged: merged::Config,
     /// The node's part in the pool's network.
     pub p2p: peers::Config,
     /// Notifications of found blocks.
@@ -130,6 +136,7 @@ impl Config {
             web_hosts: Vec::new(),
             stratum: serving(network),
             daemon: daemon::Config::local(),
+            merged: merged::Config::default(),
             p2p: peers::Config::on(network),
             announce: announce::Config::default(),
             start_pool: false,
@@ -160,6 +167,8 @@ pub struct Parts {
     pub work: work::Config,
     /// Limits and options of the miners' connections.
     pub stratum: stratum::server::Config,
+    /// Merged mining.
+    pub merged: merged::Handle,
     /// Loaded share chain and its owner.
     pub sharechain: (chain::Handle, chain::Owner),
     /// Configuration of the pool's network; `None` to stay out of it.
@@ -191,6 +200,8 @@ pub struct Node {
     pub sharechain: chain::Handle,
     /// Handle to the pool's network, if the node takes part in it.
     pub p2p: Option<peers::Handle>,
+    /// Handle to merged mining.
+    pub merged: merged::Handle,
 }
 
 /// Describes all metrics.
@@ -276,7 +287,8 @@ pub fn start(parts: Parts, daemon: bitcoind::Handle, tasks: &Tasks) -> Node {
     if let Some(solved) = owner.take_solved() {
         wiring.rebuild_peer_blocks(solved, p2p.as_ref(), sightings);
     }
-    wiring.finish_solutions(solutions_found);
+    let merged = parts.merged;
+    wiring.finish_solutions(solutions_found, merged.blocks.clone());
     // Outside the pool's network there are never peers.
     let peers = p2p.as_ref().map_or_else(|| watch::channel(Arc::default()).1, |p2p| p2p.status.clone());
     let kept = wiring.keep_gate(peers.clone(), parts.start_pool);
@@ -285,7 +297,8 @@ pub fn start(parts: Parts, daemon: bitcoind::Handle, tasks: &Tasks) -> Node {
     let snapshot = wiring.take_snapshots(&parts.work, &local);
     let traffic = p2p.as_ref().map(|p2p| p2p.traffic.clone()).unwrap_or_default();
     let graphs = wiring.draw_graphs(snapshot.clone(), local.rates.clone(), traffic);
-    wiring.publish_work(parts.work, kept, &local, work::Outputs { work: work_sender, gate: gate_sender });
+    let outputs = work::Outputs { work: work_sender, gate: gate_sender };
+    wiring.publish_work(parts.work, kept, merged.work.clone(), &local, outputs);
     tasks.spawn("sharechain", owner.run(tasks.stop_signal()));
 
     announce::start(parts.announce, network, &found_events, tasks);
@@ -317,7 +330,7 @@ pub fn start(parts: Parts, daemon: bitcoind::Handle, tasks: &Tasks) -> Node {
     let mining = Mining { server, session, work: work.clone(), solutions, tallies, is_sha256d };
     parts.ports.listen(&mining, http::pages(sources), &Hosts::new(parts.web_hosts), tasks);
     let Wiring { daemon, sharechain, .. } = wiring;
-    Node { daemon, work, rates: local.rates, snapshot, found, found_events, sharechain, p2p }
+    Node { daemon, work, rates: local.rates, snapshot, found, found_events, sharechain, p2p, merged }
 }
 
 /// What most parts are connected to. Each step starts one part.
@@ -397,8 +410,10 @@ impl Wiring<'_> {
 
     /// Finishes `solutions`. The task ends after the last session, so that no found block or share is lost on the way
     /// out.
-    fn finish_solutions(&self, solutions: mpsc::Receiver<Solution<Ticket>>) {
-        let finishing = solution::run(solutions, self.daemon.blocks.clone(), self.sharechain.own.clone());
+    fn finish_solutions(&self, solutions: mpsc::Receiver<Solution<Ticket>>, merged: MergedBlocks) {
+        let outputs =
+            solution::Outputs { blocks: self.daemon.blocks.clone(), merged, shares: self.sharechain.own.clone() };
+        let finishing = solution::run(solutions, outputs);
         self.tasks.spawn("solutions", finishing);
     }
 
@@ -448,10 +463,18 @@ impl Wiring<'_> {
     }
 
     /// Makes work of templates and tips while the gate is open.
-    fn publish_work(&self, config: work::Config, gate: watch::Receiver<Gate>, local: &Local, outputs: work::Outputs) {
+    fn publish_work(
+        &self,
+        config: work::Config,
+        gate: watch::Receiver<Gate>,
+        merged: watch::Receiver<Arc<MergedWork>>,
+        local: &Local,
+        outputs: work::Outputs,
+    ) {
         let inputs = work::Inputs {
             templates: self.daemon.templates.clone(),
             tips: self.sharechain.tips.clone(),
+            merged,
             gate,
             rates: local.rates.clone(),
         };

@@ -15,6 +15,7 @@ use super::{Config, Parts, Ports};
 use crate::bitcoind::daemon;
 use crate::blocks::journal::Journal;
 use crate::chain;
+use crate::merged;
 use crate::runtime::clock;
 use crate::runtime::data_dir::DataDir;
 use crate::runtime::disk::DiskHealth;
@@ -71,6 +72,7 @@ pub async fn run(
         fee_percent: config.fee_percent,
         donation_percent: config.donation_percent,
         coinbase_texts: config.coinbase_texts,
+        merged_pause: config.merged.pause,
         clock: clock::unix_second,
     };
     info!(
@@ -90,6 +92,7 @@ pub async fn run(
         web_hosts: config.web_hosts,
         work,
         stratum: config.stratum,
+        merged: merged::Handle::default(),
         sharechain,
         p2p: Some(config.p2p),
         announce: config.announce,

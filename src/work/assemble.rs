@@ -3,6 +3,7 @@
 use bitcoin::consensus::encode::{VarInt, serialize};
 use bitcoin::hashes::Hash;
 use sharechain::coin::{Network, Pow};
+use sharechain::merged::{MergedBlock, MergedWork};
 use sharechain::share::{
     Bits, CheckError, Draft, DraftError, MinHeader, Payouts, Share, ShareHash, ShareInfo, ShareRules, Target,
 };
@@ -13,7 +14,7 @@ use stratum::mining::midstate::Midstate;
 use stratum::mining::version_rolling::VERSION_MASK;
 use stratum::{JobId, JobParts};
 
-use super::{Goal, Payout, target};
+use super::{Goal, Payout, goal, target};
 use crate::runtime::clock::since_1970;
 use crate::template::{Selection, Template};
 
@@ -35,8 +36,8 @@ pub(super) struct Common {
     pub(super) kept: Selection,
     /// Template of the block: everything that fits beside our coinbase.
     pub(super) template: Arc<Template>,
-    /// Blocks that a hash may solve.
-    pub(super) goals: Box<[(Goal, Target)]>,
+    /// Next blocks of merged chains.
+    pub(super) merged: Arc<MergedWork>,
     /// Payouts before the finder's part.
     pub(super) payouts: Payouts,
 }
@@ -83,8 +84,8 @@ impl Ticket {
 
     /// Everything that a hash may solve, with targets: the share, the block, merged chains' blocks.
     fn goals(&self) -> impl Iterator<Item = (Goal, Target)> {
-        let share = self.makes_shares.then(|| (Goal::Share, self.info.bits.target()));
-        share.into_iter().chain(self.common.goals.iter().copied())
+        let Common { template, merged, .. } = &*self.common;
+        goal::all(template, merged, self.info.bits.target(), self.makes_shares)
     }
 
     /// Goals that a solution with this proof of work reaches.
@@ -123,6 +124,19 @@ impl Ticket {
             nonce: word(76),
         };
         draft.finish(header, u64::from_le_bytes(extranonces), &self.common.rules)
+    }
+
+    /// Returns a merged chain's block that a solution reached ([`Goal::Merged`]), and the proof of its work.
+    pub fn merged_block(
+        &self,
+        index: usize,
+        draft: &Draft,
+        header: &[u8; 80],
+        extranonces: [u8; 8],
+    ) -> Option<(&MergedBlock, Vec<u8>)> {
+        let Common { merged, template, .. } = &*self.common;
+        let coinbase = draft.coinbase().stripped(draft.ref_hash(), u64::from_le_bytes(extranonces));
+        Some((merged.blocks().get(index)?, merged.proof(index, &coinbase, &template.branch, header)?))
     }
 
     /// Serializes the whole block for the wire.

@@ -16,8 +16,17 @@ pub enum Goal {
     Merged(usize),
 }
 
-/// Blocks that can be found, with their targets.
-pub(super) fn of_blocks(template: &Template, merged: &MergedWork) -> Box<[(Goal, Target)]> {
-    let merged = merged.blocks().iter().enumerate().map(|(index, block)| (Goal::Merged(index), block.target));
-    std::iter::once((Goal::Block, template.block_target())).chain(merged).collect()
+/// Targets of everything that a hash may reach for one share-to-be: `share` is its own target.
+pub(super) fn all(
+    template: &Template,
+    merged: &MergedWork,
+    share: Target,
+    makes_shares: bool,
+) -> impl Iterator<Item = (Goal, Target)> {
+    let own = makes_shares.then_some((Goal::Share, share));
+    let block = (Goal::Block, template.block_target());
+    let merged = merged.blocks().iter().enumerate();
+    own.into_iter()
+        .chain(std::iter::once(block))
+        .chain(merged.map(move |(index, block)| (Goal::Merged(index), block.target.of(share))))
 }

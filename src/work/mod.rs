@@ -27,7 +27,7 @@ use sharechain::share::{
     self, GenerationError, Payee, PayeeError, Payouts, ScriptError, SegwitData, ShareData, ShareInfo, TransactionRefs,
 };
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use stratum::{Epochs, Job, JobParts, Offer, Refusal, Unannounced, Worker};
 use thiserror::Error;
 
@@ -60,6 +60,8 @@ pub struct Config {
     pub donation_percent: f64,
     /// Texts for the coinbase, checked by [`check_texts`].
     pub coinbase_texts: Vec<String>,
+    /// Minimum time between two changes of jobs that only merged chains caused.
+    pub merged_pause: Duration,
     /// Returns the time for shares, in seconds since 1970: [`unix_second`](crate::runtime::clock::unix_second), or a
     /// test's.
     pub clock: fn() -> u32,
@@ -205,15 +207,7 @@ impl WorkSet {
             segwit_data: segwit_of(&trimmed),
             transactions: next_share.transactions(hashes),
             next_share,
-            common: Arc::new(Common {
-                network,
-                rules,
-                payouts,
-                goals: goal::of_blocks(&trimmed, &merged),
-                source: template,
-                kept,
-                template: trimmed,
-            }),
+            common: Arc::new(Common { network, rules, payouts, merged, source: template, kept, template: trimmed }),
             jobs: JobCache::new(ANNOUNCED),
             polled: JobCache::new(POLLED),
             rendered: before.map(|before| before.rendered.clone()).unwrap_or_default(),

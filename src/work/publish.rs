@@ -2,6 +2,7 @@
 
 use metrics::{counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
 use sharechain::chain::Tip;
+use sharechain::merged::MergedWork;
 use std::sync::Arc;
 use std::time::Duration;
 use stratum::Epochs;
@@ -22,7 +23,7 @@ const WAITING_IS_REPORTED_EVERY: Duration = Duration::from_secs(30);
 
 /// Describes the metrics of this module.
 pub fn describe() {
-    describe_counter!("work_sets_total", "Work made, by what brought it: block, share, urgent, refresh");
+    describe_counter!("work_sets_total", "Work made, by what brought it: block, share, urgent, merged, refresh");
     describe_histogram!(
         "work_seconds",
         metrics::Unit::Seconds,
@@ -44,18 +45,21 @@ enum Cause {
     Share,
     /// The template supersedes the last one.
     Urgent,
+    /// Merged chains have other blocks to mine.
+    Merged,
     /// The template changed otherwise.
     Refresh,
 }
 
 impl Cause {
-    const ALL: [Self; 4] = [Self::Block, Self::Share, Self::Urgent, Self::Refresh];
+    const ALL: [Self; 5] = [Self::Block, Self::Share, Self::Urgent, Self::Merged, Self::Refresh];
 
     fn word(self) -> &'static str {
         match self {
             Self::Block => "block",
             Self::Share => "share",
             Self::Urgent => "urgent",
+            Self::Merged => "merged",
             Self::Refresh => "refresh",
         }
     }
@@ -68,6 +72,9 @@ pub struct Inputs {
     pub templates: watch::Receiver<Option<Arc<Template>>>,
     /// Tips of the share chain; `None` while it is not to be built on.
     pub tips: watch::Receiver<Option<Arc<Tip>>>,
+    /// Next blocks of merged chains; used at once with other new work, else not more often than
+    /// [`Config::merged_pause`].
+    pub merged: watch::Receiver<Arc<MergedWork>>,
     /// State of the gate.
     pub gate: watch::Receiver<Gate>,
     /// Miners' rates; their change alone makes no new work.
@@ -83,9 +90,10 @@ pub struct Outputs {
     pub gate: watch::Sender<Gate>,
 }
 
-/// Publishes work until `stop`, whenever template, tip or gate changes.
+/// Publishes work until `stop`, whenever template, tip, gate or the merged chains' blocks change.
 pub async fn publish(config: Config, mut inputs: Inputs, outputs: Outputs, stop: CancellationToken) {
     let Outputs { work, gate: gate_sender } = outputs;
+    let pause = config.merged_pause;
     let mut publisher = Publisher { config: Arc::new(config), last: None, epochs: Epochs::default() };
     let mut trouble = None;
     let mut tell_at = None;
@@ -95,12 +103,13 @@ pub async fn publish(config: Config, mut inputs: Inputs, outputs: Outputs, stop:
         let template = inputs.templates.borrow_and_update().clone();
         let tip = inputs.tips.borrow_and_update().clone();
         let rates = inputs.rates.borrow().clone();
+        let merged = inputs.merged.borrow_and_update().clone();
         let mut made = None;
         let mut is_failure = false;
         let (next, why) = match (&gate, template, tip) {
             (Gate::Closed(reason), ..) => (None, Some(reason.as_ref().to_owned())),
             (Gate::Open, Some(template), Some(tip)) => {
-                match publisher.next(template, tip, rates, work.borrow().as_deref()) {
+                match publisher.next(template, tip, merged, rates, work.borrow().as_deref()) {
                     Ok((set, cause)) => {
                         made = Some(cause);
                         (Some(Arc::new(set)), None)
@@ -137,12 +146,30 @@ pub async fn publish(config: Config, mut inputs: Inputs, outputs: Outputs, stop:
             counter!("work_sets_total", "cause" => cause.word()).increment(1);
             histogram!("work_seconds").record(learned.elapsed());
         }
+        if !inputs.changed(tell_at, learned + pause, &stop).await {
+            return;
+        }
+    }
+}
+
+impl Inputs {
+    /// Waits until there is a reason to make work, at the latest at `tell_at`; new blocks of merged chains alone are one
+    /// from `merged_from` on. False if the node stops.
+    async fn changed(&mut self, tell_at: Option<Instant>, merged_from: Instant, stop: &CancellationToken) -> bool {
+        let merged_changed = async {
+            // Without merged chains, nothing changes.
+            if self.merged.changed().await.is_err() {
+                return std::future::pending().await;
+            }
+            sleep_until(merged_from).await;
+        };
         tokio::select! {
-            () = stop.cancelled() => return,
-            changed = inputs.templates.changed() => if changed.is_err() { return },
-            changed = inputs.tips.changed() => if changed.is_err() { return },
-            changed = inputs.gate.changed() => if changed.is_err() { return },
-            () = sleep_until(tell_at.unwrap_or_else(Instant::now)), if tell_at.is_some() => {}
+            () = stop.cancelled() => false,
+            changed = self.templates.changed() => changed.is_ok(),
+            changed = self.tips.changed() => changed.is_ok(),
+            changed = self.gate.changed() => changed.is_ok(),
+            () = merged_changed => true,
+            () = sleep_until(tell_at.unwrap_or_else(Instant::now)), if tell_at.is_some() => true,
         }
     }
 }
@@ -151,7 +178,7 @@ pub async fn publish(config: Config, mut inputs: Inputs, outputs: Outputs, stop:
 #[derive(Debug)]
 struct Publisher {
     config: Arc<Config>,
-    last: Option<(Arc<Template>, Arc<Tip>)>,
+    last: Option<(Arc<Template>, Arc<Tip>, Arc<MergedWork>)>,
     epochs: Epochs,
 }
 
@@ -160,11 +187,12 @@ impl Publisher {
         &mut self,
         template: Arc<Template>,
         tip: Arc<Tip>,
+        merged: Arc<MergedWork>,
         rates: Arc<Rates>,
         before: Option<&WorkSet>,
     ) -> Result<(WorkSet, Cause), super::WorkError> {
         let mut cause = Cause::Refresh;
-        if let Some((last_template, last_tip)) = &self.last {
+        if let Some((last_template, last_tip, last_merged)) = &self.last {
             if last_template.previous_block != template.previous_block {
                 self.epochs.stale += 1;
                 cause = Cause::Block;
@@ -174,10 +202,14 @@ impl Publisher {
             } else if template.supersedes(last_template) {
                 self.epochs.urgent += 1;
                 cause = Cause::Urgent;
+            } else if *last_merged != merged {
+                // Blocks of the other chains are still found with the work before.
+                self.epochs.urgent += 1;
+                cause = Cause::Merged;
             }
         }
-        self.last = Some((template.clone(), tip.clone()));
-        let parts = WorkParts::new(&template, &tip, Arc::default())?;
+        self.last = Some((template.clone(), tip.clone(), merged.clone()));
+        let parts = WorkParts::new(&template, &tip, merged)?;
         let set = WorkSet::new(&self.config, parts, rates, self.epochs, before)?;
         Ok((set, cause))
     }
@@ -204,6 +236,7 @@ mod tests {
             donation_percent: 0.0,
             coinbase_texts: Vec::new(),
             clock: crate::runtime::clock::unix_second,
+            merged_pause: Duration::from_secs(3),
         }
     }
 
@@ -223,7 +256,7 @@ mod tests {
     fn a_new_parent_makes_old_work_worthless_and_new_bits_are_urgent() {
         let mut publisher = Publisher { config: Arc::new(config()), last: None, epochs: Epochs::default() };
         let mut next = |template| {
-            let (set, cause) = publisher.next(template, tip(), Arc::default(), None).unwrap();
+            let (set, cause) = publisher.next(template, tip(), Arc::default(), Arc::default(), None).unwrap();
             (set.epochs(), cause)
         };
         assert_eq!(next(template(|_| {})), (Epochs::default(), Cause::Refresh));
@@ -242,11 +275,13 @@ mod tests {
         let (tips_sender, tips) = watch::channel(None);
         let (gate_sender, gate) = watch::channel(Gate::Open);
         let (_rates_sender, rates) = watch::channel(Arc::default());
+        let merged = watch::channel(Arc::default()).1;
         let (sender, mut work) = watch::channel(None);
         let (shown_sender, mut shown) = watch::channel(Gate::Open);
         let outputs = Outputs { work: sender, gate: shown_sender };
         let stop = CancellationToken::new();
-        let task = tokio::spawn(publish(config(), Inputs { templates, tips, gate, rates }, outputs, stop.clone()));
+        let task =
+            tokio::spawn(publish(config(), Inputs { templates, tips, merged, gate, rates }, outputs, stop.clone()));
         templates_sender.send_replace(Some(template(|_| {})));
         assert!(work.borrow().is_none(), "there is no tip yet");
         tips_sender.send_replace(Some(tip()));

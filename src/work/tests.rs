@@ -10,7 +10,7 @@ use bitcoin::{Block as BitcoinBlock, Transaction};
 use ruint::aliases::U320;
 use sharechain::chain::Sharechain;
 use sharechain::coin::{BITCOIN_REGTEST, Network, Parent, Pow};
-use sharechain::merged::MergedBlock;
+use sharechain::merged::{MergedBlock, MergedTarget};
 use sharechain::share::{Draft, Share, Target, Weights};
 use stratum::mining::job::LastRoot;
 use stratum::mining::submission::Submission;
@@ -30,6 +30,7 @@ fn config(fee_percent: f64) -> Arc<Config> {
         fee_percent,
         donation_percent: 0.0,
         coinbase_texts: vec!["hello".to_owned()],
+        merged_pause: crate::merged::PAUSE,
         clock: unix_second,
     })
 }
@@ -311,9 +312,22 @@ fn one_script_is_one_payee_however_it_is_written() {
     assert_eq!(payout(&MINER.to_uppercase()).address, payout(MINER).address);
 }
 
+fn merged_block(chain_id: u32, target: MergedTarget) -> MergedBlock {
+    MergedBlock {
+        chain: "other".into(),
+        chain_id,
+        hash: [7; 32],
+        target,
+        previous_block: [6; 32],
+        height: 1000,
+        value: Some(50),
+        payee: "other's address".into(),
+    }
+}
+
 #[test]
 fn a_merged_chains_easier_target_makes_solutions_and_its_commitment_follows_the_height() {
-    let block = MergedBlock { chain: "other".into(), chain_id: 98, hash: [7; 32], target: Target::MAX_256 };
+    let block = merged_block(98, MergedTarget::Own(Target::MAX_256));
     let merged = Arc::new(MergedWork::new(vec![block]).unwrap());
     let mut chain = Sharechain::new(&BITCOIN_REGTEST);
     chain.think(f64::from(unix_second()));

@@ -132,6 +132,7 @@ fn work(daemon: &Litecoind, template: &Arc<Template>, count: u32) -> WorkSet {
         fee_percent: 0.0,
         donation_percent: 0.0,
         coinbase_texts: Vec::new(),
+        merged_pause: p2pool::merged::PAUSE,
         clock: p2pool::runtime::clock::unix_second,
     };
     let mut chain = Sharechain::new(&LITECOIN_REGTEST);

@@ -1,7 +1,7 @@
 //! Merkle tree of merged chains' blocks, and its commitment in a coinbase.
 
 use super::support::{bytes_of, digest_of, digests_of, json, list_of, number_of, ran, str_of};
-use sharechain::merged::{MergedBlock, MergedWork};
+use sharechain::merged::{MergedBlock, MergedTarget, MergedWork};
 use sharechain::share::{Target, coinbase_script};
 
 #[test]
@@ -13,7 +13,11 @@ fn chains_stand_in_the_tree_as_recorded() {
             chain: "recorded".into(),
             chain_id: number_of(id).to(),
             hash: digest_of(&case["hashes"][number_of(id).to_string()]),
-            target: Target::MAX_256,
+            target: MergedTarget::Own(Target::MAX_256),
+            previous_block: [0; 32],
+            height: 0,
+            value: None,
+            payee: "recorded".into(),
         };
         let work = MergedWork::new(list_of(&case["chain_ids"]).iter().map(block).collect()).unwrap();
         let commitment = work.commitment().unwrap();

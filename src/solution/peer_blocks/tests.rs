@@ -76,6 +76,7 @@ fn found(network: &'static Network, chain: &mut Sharechain, template: &Arc<Templ
         fee_percent: 0.0,
         donation_percent: 1.0,
         coinbase_texts: Vec::new(),
+        merged_pause: crate::merged::PAUSE,
         clock: unix_second,
     };
     chain.think(now);

@@ -88,6 +88,7 @@ pub async fn run(served: Served, handle: PrometheusHandle) -> Result<()> {
         fee_percent: 0.0,
         donation_percent: 0.0,
         coinbase_texts: Vec::new(),
+        merged_pause: crate::merged::PAUSE,
         clock: clock::unix_second,
     };
     let tasks = Tasks::new();
@@ -97,7 +98,8 @@ pub async fn run(served: Served, handle: PrometheusHandle) -> Result<()> {
     tasks.spawn("metrics", metrics::upkeep(handle, stop()));
     tasks.spawn("stats", rates::run(tallies.clone(), rates_sender, stop()));
     let outputs = work::Outputs { work: work_sender, gate: watch::channel(Gate::Open).0 };
-    tasks.spawn("work", work::publish(config, work::Inputs { templates, tips, gate, rates }, outputs, stop()));
+    let merged = watch::channel(Arc::default()).1;
+    tasks.spawn("work", work::publish(config, work::Inputs { templates, tips, merged, gate, rates }, outputs, stop()));
     tasks.spawn("solutions", async move {
         while solutions_found.recv().await.is_some() {
             counted.fetch_add(1, Ordering::Relaxed);

@@ -23,6 +23,7 @@ use crate::blocks::journal::Journal;
 use crate::chain::ChainEvent;
 use crate::embedded::{self, Rules};
 use crate::front::MinerPort;
+use crate::merged;
 use crate::node::{self, Parts, Ports};
 use crate::runtime::clock;
 use crate::runtime::data_dir::DataDir;
@@ -192,6 +193,7 @@ pub async fn run(
         web_hosts: Vec::new(),
         work: work_of(network, config.fee_percent),
         stratum: serving(config.stratum, coin.parent.pow, &machine),
+        merged: merged::Handle::default(),
         sharechain,
         p2p: None,
         announce: announce::Config::default(),
@@ -264,6 +266,7 @@ fn work_of(network: &'static Network, fee_percent: f64) -> work::Config {
         fee_percent,
         donation_percent: 0.0,
         coinbase_texts: vec!["P2Pool demo".to_owned()],
+        merged_pause: merged::PAUSE,
         clock: clock::unix_second,
     }
 }
