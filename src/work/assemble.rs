@@ -9,7 +9,7 @@ use sharechain::share::{
 };
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use stratum::mining::job::sha256d;
+use stratum::mining::job;
 use stratum::mining::midstate::Midstate;
 use stratum::mining::version_rolling::VERSION_MASK;
 use stratum::{JobId, JobParts};
@@ -187,9 +187,8 @@ pub(super) fn job<R>(
         time_min: template.time_min,
         solution_target: target::of_miners(easiest),
         pow: match common.network.parent.pow {
-            // Stratum knows it by its address, and hashes on the spot only with this one.
-            Pow::Sha256d => sha256d,
-            pow @ Pow::Scrypt => pow.function(),
+            Pow::Sha256d => job::Pow::Sha256d,
+            pow @ Pow::Scrypt => job::Pow::Costly(pow.function()),
         },
     };
     Ok(finish(&parts, ticket))

@@ -90,7 +90,7 @@ impl Work for FakeWork {
                 time: UNIX,
                 time_min: UNIX - 600,
                 solution_target: Difficulty::new(self.solution).unwrap().target(),
-                pow: stratum::mining::job::sha256d,
+                pow: stratum::mining::job::Pow::Sha256d,
             },
             self.height,
         ))

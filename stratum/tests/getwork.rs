@@ -9,9 +9,9 @@ use sha2::digest::generic_array::GenericArray;
 use sha2::{Digest, Sha256};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use stratum::getwork::{Ask, GetworkServer, Handed, Judged, Prepared};
+use stratum::getwork::{Ask, GetworkServer, Handed, Judged};
 use stratum::mining::extranonce::Extranonces;
-use stratum::mining::job::Unhashed;
+use stratum::mining::job::{Pow, Unhashed};
 use stratum::mining::source::Source;
 use stratum::mining::tally::Protocol;
 use stratum::mining::vardiff;
@@ -393,7 +393,7 @@ thread_local! {
     static HASHES: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
 }
 
-/// Proof of work that is not the header's hash, as scrypt: costly, for all the server knows.
+/// Counts its calls.
 fn counted(header: &[u8; 80]) -> [u8; 32] {
     HASHES.set(HASHES.get() + 1);
     stratum::mining::job::sha256d(header)
@@ -412,7 +412,7 @@ impl Work for Costly {
     }
 
     fn offer(&self, payout: &String, generation: u32, _draw: u32) -> Result<Offer<()>, Refusal> {
-        let parts = JobParts { pow: counted, ..WORK.parts(payout.as_bytes(), generation) };
+        let parts = JobParts { pow: Pow::Costly(counted), ..WORK.parts(payout.as_bytes(), generation) };
         Ok(Offer::new(&parts, ()))
     }
 
@@ -474,14 +474,14 @@ fn a_header_in_flight_is_a_duplicate_until_its_hash_has_come_and_afterwards_if_i
     let handed = desk.hand_out(&Costly, ask("alice"), now()).unwrap();
     let (data, _) = mine(&handed, 0, None);
     let prepared = desk.prepare(None, &data, home(), now()).unwrap();
-    assert!(prepared.is_costly() && !prepared.is_earned() && &**prepared.worker() == "alice");
+    assert!(prepared.costly_pow().is_some() && !prepared.is_earned() && &**prepared.worker() == "alice");
     assert_eq!(desk.prepare(None, &data, elsewhere(), now()).err(), Some(StratumError::Duplicate));
     // There was no room for its hash: it may come again.
     let judged = desk.conclude(prepared, Err(Unhashed));
     assert!(judged.verdict == Err(StratumError::Busy) && judged.credit.is_none() && judged.solution.is_none());
     let prepared = desk.prepare(None, &data, home(), now()).unwrap();
     assert!(prepared.is_earned(), "what it paid for was given back");
-    let hash = prepared.pow()(prepared.header());
+    let hash = prepared.pow_hash();
     let judged = desk.conclude(prepared, Ok(hash));
     assert!(judged.verdict == Ok(()) && judged.credit.is_some());
     assert_eq!(desk.prepare(None, &data, home(), now()).err(), Some(StratumError::Duplicate));
@@ -492,13 +492,12 @@ fn a_submission_that_came_before_a_block_is_not_stale_although_its_hash_comes_af
     let desk = costly_desk();
     let handed = desk.hand_out(&Costly, ask("alice"), now()).unwrap();
     let (data, nonce) = mine(&handed, 0, None);
-    let hash_of = |prepared: &Prepared<()>| prepared.pow()(prepared.header());
     let newest = Some(WORK.epochs());
     let before = desk.prepare(newest, &data, home(), now()).unwrap();
     let next = Some(Epochs { stale: WORK.epochs().stale + 1, ..WORK.epochs() });
     let (data, _) = mine(&handed, nonce + 1, None);
     let after = desk.prepare(next, &data, home(), now()).unwrap();
-    let hashes = [hash_of(&before), hash_of(&after)];
+    let hashes = [before.pow_hash(), after.pow_hash()];
     assert_eq!(desk.conclude(before, Ok(hashes[0])).verdict, Ok(()));
     assert!(matches!(desk.conclude(after, Ok(hashes[1])).verdict, Err(StratumError::Stale(_))));
 }

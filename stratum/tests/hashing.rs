@@ -9,7 +9,7 @@ use std::fmt;
 use std::net::IpAddr;
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
-use stratum::mining::job::{PowFunction, sha256d};
+use stratum::mining::job::{Pow, PowFunction, sha256d};
 use stratum::mining::midstate::Midstate;
 use stratum::server::hashing::Hashers;
 use stratum::server::{Config, Server};
@@ -86,7 +86,7 @@ impl Work for Costly {
             time: UNIX,
             time_min: UNIX - 600,
             solution_target: stratum::Target::from_le_bytes([0xff; 32]),
-            pow: self.0,
+            pow: Pow::Costly(self.0),
         };
         Ok(Offer::new(&parts, ()))
     }

@@ -11,7 +11,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use stratum::mining::extranonce::Extranonces;
-use stratum::mining::job::{Unhashed, sha256d};
+use stratum::mining::job::{Pow, Unhashed, sha256d};
 use stratum::mining::midstate::Midstate;
 use stratum::v1::session::{Config, HashRequest, IN_FLIGHT_MAX};
 use stratum::{Difficulty, Disconnect, Epochs, Event, JobId, JobParts, Memory, Now, Offer, Refusal, Session};
@@ -33,7 +33,7 @@ const fn hash_ending_in(byte: u8) -> [u8; 32] {
     hash
 }
 
-/// Not the function of Bitcoin, so costly for all the session knows. Tests make up the hashes.
+/// Tests make up the hashes, and this is not called.
 fn costly(header: &[u8; 80]) -> [u8; 32] {
     sha256d(header)
 }
@@ -78,7 +78,7 @@ impl Work for AtHeight {
             time: UNIX,
             time_min: UNIX - 600,
             solution_target: stratum::Target::from_le_bytes(hash_ending_in(0x02)),
-            pow: costly,
+            pow: Pow::Costly(costly),
         };
         Ok(Offer::new(&parts, self.0))
     }

@@ -15,7 +15,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use stratum::mining::extranonce::Extranonces;
-use stratum::mining::job::{PowFunction, sha256d};
+use stratum::mining::job::{Pow, sha256d};
 use stratum::mining::pow_budget::BUDGET;
 use stratum::v1::session::Config;
 use stratum::{Difficulty, Epochs, Event, JobParts, Memory, Now, Offer, Refusal, Session, Work, Worker};
@@ -34,7 +34,7 @@ impl fmt::Display for Payee {
 /// Work whose jobs all miners share. Every hash earns credit, and none is a solution.
 #[derive(Debug)]
 struct Shared {
-    pow: PowFunction,
+    pow: Pow,
     difficulty: f64,
 }
 
@@ -72,7 +72,7 @@ struct Server {
 }
 
 impl Server {
-    fn new(pow: PowFunction, difficulty: f64) -> Self {
+    fn new(pow: Pow, difficulty: f64) -> Self {
         let mut config = Config::default();
         config.vardiff.min = Difficulty::new(1e-12).unwrap();
         Self {
@@ -173,7 +173,7 @@ const DUPLICATE: i64 = 22;
 
 #[test]
 fn a_submission_counts_once_on_its_connection_and_after_it_was_resumed_any_number_of_times() {
-    let server = Server::new(sha256d, 1e-12);
+    let server = Server::new(Pow::Sha256d, 1e-12);
     let mut miner = server.connect(HOME, None, server.at(0));
     assert_eq!([miner.submit(0, 1, 1), miner.submit(0, 1, 1)], [0, DUPLICATE]);
     assert_eq!(miner.submit(0, 1, 2), 0);
@@ -191,7 +191,7 @@ fn a_submission_counts_once_on_its_connection_and_after_it_was_resumed_any_numbe
 #[test]
 fn a_submission_of_another_connection_is_another_header() {
     // One hash in two earns credit, so a header that differs gets another verdict sooner or later.
-    let server = Server::new(sha256d, 2.0_f64.powi(-31));
+    let server = Server::new(Pow::Sha256d, 2.0_f64.powi(-31));
     let mut one = server.connect(HOME, None, server.at(0));
     let mut two = server.connect(ELSEWHERE, None, server.at(0));
     assert_ne!(one.extranonce1, two.extranonce1);
@@ -211,7 +211,7 @@ proptest! {
     /// ended while their jobs may still be submitted.
     #[test]
     fn no_extranonce_is_used_twice_while_a_job_made_with_it_may_be_submitted(steps in prop::collection::vec((0..4_u8, 0..8_usize), 1..200)) {
-        let server = Server::new(sha256d, 1e-12);
+        let server = Server::new(Pow::Sha256d, 1e-12);
         let (mut open, mut ended): (Vec<Miner>, Vec<(String, String)>) = (Vec::new(), Vec::new());
         let mut used = HashSet::new();
         for (kind, index) in steps {
@@ -245,7 +245,7 @@ proptest! {
 
 #[test]
 fn a_flood_of_good_submissions_is_credited_once_each_and_gets_the_next_job_before_it_is_refused() {
-    let server = Server::new(sha256d, 1e-12);
+    let server = Server::new(Pow::Sha256d, 1e-12);
     let mut miner = server.connect(HOME, None, server.at(0));
     let sent = (0..100_000).find(|nonce| {
         assert_eq!(miner.submit(0, 1, *nonce), 0);
@@ -268,7 +268,7 @@ thread_local! {
     static HASHES: Cell<usize> = const { Cell::new(0) };
 }
 
-/// Proof of work that is not the header's hash, as scrypt: costly, for all the session knows.
+/// Counts its calls.
 fn counted(header: &[u8; 80]) -> [u8; 32] {
     HASHES.set(HASHES.get() + 1);
     sha256d(header)
@@ -276,7 +276,7 @@ fn counted(header: &[u8; 80]) -> [u8; 32] {
 
 #[test]
 fn a_repeated_submission_is_refused_before_its_proof_of_work_is_computed() {
-    let server = Server::new(counted, 1e-12);
+    let server = Server::new(Pow::Costly(counted), 1e-12);
     let mut miner = server.connect(HOME, None, server.at(0));
     assert_eq!(miner.submit(0, 1, 1), 0);
     let before = HASHES.get();
@@ -289,7 +289,7 @@ fn a_repeated_submission_is_refused_before_its_proof_of_work_is_computed() {
 #[test]
 fn garbage_costs_a_bounded_number_of_hashes_however_often_a_network_connects() {
     // No hash of the test is good enough.
-    let server = Server::new(counted, 1e9);
+    let server = Server::new(Pow::Costly(counted), 1e9);
     let before = HASHES.get();
     let mut lines = 0;
     for connection in 0..100_u8 {
@@ -318,10 +318,10 @@ fn garbage_costs_a_bounded_number_of_hashes_however_often_a_network_connects() {
 
 #[test]
 fn a_miner_whose_work_counts_is_credited_although_its_network_has_spent_its_budget() {
-    let server = Server::new(counted, 1e-12);
+    let server = Server::new(Pow::Costly(counted), 1e-12);
     let mut miner = server.connect(HOME, None, server.at(0));
     assert_eq!(miner.submit(0, 1, 0), 0);
-    let hopeless = Server { work: Arc::new(Shared { pow: counted, difficulty: 1e9 }), ..server };
+    let hopeless = Server { work: Arc::new(Shared { pow: Pow::Costly(counted), difficulty: 1e9 }), ..server };
     for address in 0..50 {
         let mut stranger = hopeless.connect([192, 0, 2, address], None, hopeless.at(0));
         (0..256).for_each(|nonce| assert_ne!(stranger.submit(0, 1, nonce), 0));

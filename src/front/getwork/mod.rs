@@ -19,7 +19,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use stratum::getwork::{Ask, DATA_BYTES, GetworkServer, Prepared};
-use stratum::mining::job::Unhashed;
+use stratum::mining::job::{PowFunction, Unhashed};
 use stratum::mining::source::Source;
 use stratum::mining::token_buckets::{Allowance, TokenBuckets};
 use stratum::server::Gatekeeper;
@@ -241,17 +241,20 @@ impl<W: Work> Getwork<W> {
                 self.meters.judged(error.word(), None, started.elapsed());
                 (Err(error), None)
             }
-            Ok(prepared) if prepared.is_costly() => {
-                let getwork = self.clone();
-                // In a task of its own: that of the request is dropped when the miner disconnects.
-                let judging = tokio::spawn(async move { getwork.hash_and_conclude(prepared, source, started).await });
-                // Fails only when the node has ended.
-                judging.await.unwrap_or((Err(StratumError::Busy), None))
-            }
-            Ok(prepared) => {
-                let pow_hash = prepared.pow_hash();
-                self.conclude(prepared, Ok(pow_hash), started).await
-            }
+            Ok(prepared) => match prepared.costly_pow() {
+                None => {
+                    let pow_hash = prepared.pow_hash();
+                    self.conclude(prepared, Ok(pow_hash), started).await
+                }
+                Some(pow) => {
+                    let getwork = self.clone();
+                    // In a task of its own: that of the request is dropped when the miner disconnects.
+                    let judging =
+                        tokio::spawn(async move { getwork.hash_and_conclude(prepared, pow, source, started).await });
+                    // Fails only when the node has ended.
+                    judging.await.unwrap_or((Err(StratumError::Busy), None))
+                }
+            },
         };
         if let (Some(_), Some(place)) = (&credit, place) {
             place.credit();
@@ -271,13 +274,14 @@ impl<W: Work> Getwork<W> {
     async fn hash_and_conclude(
         &self,
         prepared: Prepared<W::Ticket>,
+        pow: PowFunction,
         source: Source,
         received: Instant,
     ) -> (Result<(), StratumError>, Option<Credit>) {
         let kind = Kind::of_submission(prepared.is_earned());
         let submitter = Submitter { source, number: self.pollers.number_of(prepared.worker()) };
         let (reply, hash) = oneshot::channel();
-        self.hashers.hash(kind, submitter, *prepared.header(), prepared.pow(), move |pow_hash| {
+        self.hashers.hash(kind, submitter, *prepared.header(), pow, move |pow_hash| {
             // The receiver waits below.
             let _ = reply.send(pow_hash);
         });

@@ -4,6 +4,7 @@ use super::*;
 use axum::http::header;
 use futures::FutureExt;
 use stratum::mining::extranonce::Extranonces;
+use stratum::mining::job::Pow;
 use stratum::mining::midstate::Midstate;
 use stratum::mining::vardiff;
 use stratum::server::admission::{Admission, Limits};
@@ -24,7 +25,7 @@ fn parts() -> JobParts<'static> {
         time: now().unix,
         time_min: now().unix - 600,
         solution_target: stratum::Target::from_le_bytes([0xff; 32]),
-        pow: stratum::mining::job::sha256d,
+        pow: Pow::Sha256d,
     }
 }
 
@@ -95,7 +96,7 @@ async fn a_credited_submission_earns_its_connections_place() {
 #[derive(Debug)]
 struct Costly;
 
-/// Not the function of Bitcoin, so costly for all the server knows. Takes longer than anything else in the test.
+/// Takes longer than anything else in the test.
 fn slow(header: &[u8; 80]) -> [u8; 32] {
     std::thread::sleep(Duration::from_millis(50));
     stratum::mining::job::sha256d(header)
@@ -110,7 +111,7 @@ impl Work for Costly {
     }
 
     fn offer(&self, _payout: &String, _generation: u32, _draw: u32) -> Result<Offer<()>, Refusal> {
-        Ok(Offer::new(&JobParts { pow: slow, ..parts() }, ()))
+        Ok(Offer::new(&JobParts { pow: Pow::Costly(slow), ..parts() }, ()))
     }
 
     fn epochs(&self) -> Epochs {

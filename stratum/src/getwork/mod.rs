@@ -24,7 +24,7 @@ use crate::mining::difficulty::{Difficulty, Scale};
 use crate::mining::epochs::Epochs;
 use crate::mining::error::StratumError;
 use crate::mining::extranonce::{Extranonces, Lease};
-use crate::mining::job::{PowFunction, Unannounced, Unhashed};
+use crate::mining::job::{Pow, PowFunction, Unannounced, Unhashed};
 use crate::mining::judge::{self, Basis, Judgement};
 use crate::mining::pow_budget::{Earned, Paid, PowBudget};
 use crate::mining::solution::{Now, Solution};
@@ -127,19 +127,17 @@ impl<T> Prepared<T> {
         &self.candidate.header
     }
 
-    /// The chain's proof-of-work function.
-    pub fn pow(&self) -> PowFunction {
-        self.answer.job.pow
+    /// Function to hash it with if that takes so long that it belongs off the event loop.
+    pub fn costly_pow(&self) -> Option<PowFunction> {
+        match self.answer.job.pow {
+            Pow::Sha256d => None,
+            Pow::Costly(pow) => Some(pow),
+        }
     }
 
     /// Computes the proof of work.
     pub fn pow_hash(&self) -> [u8; 32] {
         self.candidate.solve(&self.answer.job).pow_hash
-    }
-
-    /// True if the hash takes so long that it belongs off the event loop.
-    pub fn is_costly(&self) -> bool {
-        self.answer.job.has_costly_pow()
     }
 
     /// True if the miner has earned the hash by credited submissions.

@@ -16,18 +16,24 @@ pub const JOB_LIFE: Duration = Duration::from_secs(600);
 /// Bytes of the coinbase that vary within a job.
 const EXTRANONCES_SIZE: usize = EXTRANONCE1_SIZE + EXTRANONCE2_SIZE;
 
-/// Function whose result must meet the target: `sha256d` for Bitcoin, scrypt for Litecoin.
+/// Function that hashes a header, to a raw digest.
 pub type PowFunction = fn(&[u8; 80]) -> [u8; 32];
+
+/// A chain's proof of work: the hash of the header that must meet the target.
+#[derive(Debug, Clone, Copy)]
+pub enum Pow {
+    /// SHA-256 twice, as Bitcoin: the hash that also identifies the block, so it is known at once.
+    Sha256d,
+    /// A function that takes far longer than reading a submission, such as Litecoin's scrypt: computed beside the event
+    /// loop, and only for what is worth it.
+    Costly(PowFunction),
+}
 
 /// A proof of work was not computed: too many others are waited for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Unhashed;
 
-/// Bitcoin's proof-of-work function: the one that jobs of its chain must be given, for only what is hashed with this very
-/// function is hashed on the spot.
-// Jobs are told apart by its address (`Job::has_costly_pow`). A function this small is otherwise copied into each crate
-// that uses it: with optimisation as a whole, Bitcoin's jobs counted as costly.
-#[inline(never)]
+/// SHA-256 twice: identifies a block on every coin, and is Bitcoin's proof of work.
 pub fn sha256d(header: &[u8; 80]) -> [u8; 32] {
     double_sha256_of_header(header)
 }
@@ -74,8 +80,8 @@ pub struct JobParts<'a> {
     pub time_min: u32,
     /// Easiest of the targets that make a submission a solution.
     pub solution_target: Target,
-    /// The chain's proof-of-work function.
-    pub pow: PowFunction,
+    /// The chain's proof of work.
+    pub pow: Pow,
 }
 
 /// An immutable unit of work, shared by every connection with the same payout; it holds no state of a connection.
@@ -95,7 +101,7 @@ pub struct Job<T> {
     pub(crate) solution_target: Target,
     /// `solution_target` as a difficulty, precomputed as every submission needs it; `None` if the target is zero.
     pub(crate) solution_difficulty: Option<Difficulty>,
-    pub(crate) pow: PowFunction,
+    pub(crate) pow: Pow,
     coinbase_bytes: usize,
     ticket: T,
 }
@@ -135,9 +141,9 @@ impl<T> Job<T> {
         size_of::<Self>() + self.coinbase_tail.len() + size_of_val(&*self.branch)
     }
 
-    /// True if proof of work is not the hash that identifies a header, and so takes far longer.
+    /// True if the proof of work is computed beside the event loop.
     pub fn has_costly_pow(&self) -> bool {
-        !std::ptr::fn_addr_eq(self.pow, sha256d as PowFunction)
+        matches!(self.pow, Pow::Costly(_))
     }
 
     /// Identifier in `mining.notify` and `mining.submit`.
@@ -297,7 +303,7 @@ pub(crate) mod tests {
             time: 0x6000_0000,
             time_min: 0x5fff_0000,
             solution_target: Target::from_le_bytes([0; 32]),
-            pow: sha256d,
+            pow: Pow::Sha256d,
         }
     }
 

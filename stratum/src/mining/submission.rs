@@ -2,7 +2,7 @@
 
 use crate::mining::error::StratumError;
 use crate::mining::extranonce::{EXTRANONCE1_SIZE, EXTRANONCE2_SIZE};
-use crate::mining::job::{Job, LastRoot};
+use crate::mining::job::{Job, LastRoot, Pow};
 use crate::mining::midstate::double_sha256_of_header;
 use crate::mining::version_rolling;
 use crate::printable;
@@ -159,8 +159,10 @@ impl Candidate {
 
     /// Computes its proof of work.
     pub(crate) fn solve<T>(self, job: &Job<T>) -> Solved {
-        // Not hashed twice where the coin's proof-of-work function is the same.
-        let pow_hash = if job.has_costly_pow() { (job.pow)(&self.header) } else { self.hash };
+        let pow_hash = match job.pow {
+            Pow::Sha256d => self.hash,
+            Pow::Costly(pow) => pow(&self.header),
+        };
         self.solved_by(pow_hash)
     }
 
@@ -230,7 +232,7 @@ pub(crate) fn shown(value: &str) -> String {
 mod tests {
     use super::*;
     use crate::mining::difficulty::Target;
-    use crate::mining::job::{JobId, JobParts, Offer, sha256d};
+    use crate::mining::job::{JobId, JobParts, Offer};
     use crate::mining::midstate::Midstate;
     use std::sync::Arc;
 
@@ -273,7 +275,7 @@ mod tests {
                 time: 1_231_469_665,
                 time_min: 1_231_469_000,
                 solution_target: Target::MAX,
-                pow: sha256d,
+                pow: Pow::Sha256d,
             },
             (),
         );

@@ -78,7 +78,7 @@ pub struct HashRequest {
     pub number: u32,
     /// Header to hash.
     pub header: [u8; 80],
-    /// The chain's proof-of-work function.
+    /// Function to hash it with.
     pub pow: PowFunction,
     /// Set if the miner has earned it by credited submissions: its hashes come before those of strangers.
     pub is_earned: bool,

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use crate::mining::duplicates::{Duplicates, Seen};
 use crate::mining::error::StratumError;
-use crate::mining::job::{Job, Unhashed};
+use crate::mining::job::{Job, PowFunction, Unhashed};
 use crate::mining::judge::{self, Judgement};
 use crate::mining::pow_budget::Paid;
 use crate::mining::solution::Now;
@@ -103,7 +103,7 @@ impl<W: Work> Session<W> {
         self.in_flight.waiting.len()
     }
 
-    /// Has the driver hash a submission for the job at `index`, unless it was judged before, is in flight, or nothing
+    /// Has the driver compute `pow` of a submission for the job at `index`, unless it was judged before, is in flight, or nothing
     /// pays for it.
     ///
     /// # Errors
@@ -112,6 +112,7 @@ impl<W: Work> Session<W> {
         &mut self,
         index: usize,
         candidate: Candidate,
+        pow: PowFunction,
         purpose: Purpose,
         now: Instant,
     ) -> Result<(), StratumError> {
@@ -124,7 +125,6 @@ impl<W: Work> Session<W> {
         };
         let is_earned = paid.ok_or(StratumError::Worthless)? == Paid::Earned;
         let job = self.jobs.at(index).job.clone();
-        let pow = job.pow;
         let number = self.in_flight.add(candidate, job, purpose);
         let request = HashRequest { number, header: candidate.header, pow, is_earned };
         self.events.push_back(Event::Hash(Box::new(request)));

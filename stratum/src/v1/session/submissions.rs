@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::mining::duplicates::Duplicates;
 use crate::mining::error::StratumError;
-use crate::mining::job::Job;
+use crate::mining::job::{Job, Pow};
 use crate::mining::judge::{self, Judgement};
 use crate::mining::solution::{Now, Solution};
 use crate::mining::submission::{Solved, Submission, shown};
@@ -133,10 +133,10 @@ impl<W: Work> Session<W> {
         let extranonces = submission.extranonces(extranonce1);
         let newest = self.work.epochs();
         let receipt = Receipt::new(handed_out, self.announced, newest, worker, extranonces, now.instant);
-        if handed_out.job.has_costly_pow() {
+        if let Pow::Costly(pow) = handed_out.job.pow {
             let has_own_name = *self.workers[worker].given == *name;
             let purpose = Purpose::Verdict { id: id.to_kept(), receipt, has_own_name };
-            return self.ask_for_hash(index, candidate, purpose, now.instant).map(|()| None);
+            return self.ask_for_hash(index, candidate, pow, purpose, now.instant).map(|()| None);
         }
         let solved = candidate.solve(&handed_out.job);
         Ok(Some(self.settle(Some(index), &receipt, &solved, None)))
@@ -203,10 +203,10 @@ impl<W: Work> Session<W> {
         let extranonces = submission.extranonces(extranonce1);
         let candidates = submission.candidates_although_refused(&job, extranonce1, &mut self.last_root);
         for candidate in candidates.into_iter().flatten() {
-            if job.has_costly_pow() {
+            if let Pow::Costly(pow) = job.pow {
                 let purpose = Purpose::Salvage { extranonces, worker: self.first_name(), at };
                 // Not for a header that was judged before, or that nothing pays for.
-                let _ = self.ask_for_hash(index, candidate, purpose, at);
+                let _ = self.ask_for_hash(index, candidate, pow, purpose, at);
                 continue;
             }
             let seen = &mut self.jobs.seen(index);
