@@ -173,7 +173,11 @@ pub(super) fn job<R>(
     let head = draft.coinbase_head();
     let ticket =
         Ticket { common: common.clone(), payout: payout.clone(), info: Box::new(draft.info().clone()), makes_shares };
-    let easiest = ticket.goals().map(|(_, target)| target).max().expect("there is a block to find");
+    let easiest = |of_merged: bool| {
+        let goals = ticket.goals().filter(|(goal, _)| matches!(goal, Goal::Merged(_)) == of_merged);
+        goals.map(|(_, target)| target).max().map(target::of_miners)
+    };
+    let (solution_target, extra_target) = (easiest(false).expect("there is a block to find"), easiest(true));
     let parts = JobParts {
         id: next_job_id(),
         coinbase_head: &head,
@@ -185,7 +189,9 @@ pub(super) fn job<R>(
         bits: template.bits.to_consensus(),
         time: template.time,
         time_min: template.time_min,
-        solution_target: target::of_miners(easiest),
+        solution_target,
+        // A merged chain's daemon names any target it likes.
+        extra_target,
         pow: match common.network.parent.pow {
             Pow::Sha256d => job::Pow::Sha256d,
             pow @ Pow::Scrypt => job::Pow::Costly(pow.function()),

@@ -71,6 +71,7 @@ impl OneJob {
             time: 1_700_000_000,
             time_min: 1_600_000_000,
             solution_target: Difficulty::new(1e9).unwrap().target(),
+            extra_target: None,
             pow: stratum::mining::job::Pow::Sha256d,
         };
         Arc::new(Self { number, offer: Offer::new(&parts, ()) })

@@ -90,6 +90,7 @@ impl Work for FakeWork {
                 time: UNIX,
                 time_min: UNIX - 600,
                 solution_target: Difficulty::new(self.solution).unwrap().target(),
+                extra_target: None,
                 pow: stratum::mining::job::Pow::Sha256d,
             },
             self.height,

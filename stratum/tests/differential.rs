@@ -87,6 +87,7 @@ impl Work for RandomWork {
             time_min: UNIX - 600,
             // Some 2^-20 of all submissions.
             solution_target: Difficulty::new(f64::exp2(-12.0)).unwrap().target(),
+            extra_target: None,
             pow: stratum::mining::job::Pow::Sha256d,
         };
         Ok(Offer::new(&parts, ()))

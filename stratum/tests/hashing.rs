@@ -86,6 +86,7 @@ impl Work for Costly {
             time: UNIX,
             time_min: UNIX - 600,
             solution_target: stratum::Target::from_le_bytes([0xff; 32]),
+            extra_target: None,
             pow: Pow::Costly(self.0),
         };
         Ok(Offer::new(&parts, ()))

@@ -78,6 +78,7 @@ impl Work for AtHeight {
             time: UNIX,
             time_min: UNIX - 600,
             solution_target: stratum::Target::from_le_bytes(hash_ending_in(0x02)),
+            extra_target: None,
             pow: Pow::Costly(costly),
         };
         Ok(Offer::new(&parts, self.0))

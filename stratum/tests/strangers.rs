@@ -50,6 +50,7 @@ impl Work for Shared {
         let head = [b"coinbase", &generation.to_le_bytes()[..]].concat();
         let parts = JobParts {
             solution_target: Difficulty::new(1e12).unwrap().target(),
+            extra_target: None,
             pow: self.pow,
             ..parts(u64::from(generation), &head)
         };

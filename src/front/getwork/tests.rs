@@ -25,6 +25,7 @@ fn parts() -> JobParts<'static> {
         time: now().unix,
         time_min: now().unix - 600,
         solution_target: stratum::Target::from_le_bytes([0xff; 32]),
+        extra_target: None,
         pow: Pow::Sha256d,
     }
 }

@@ -55,6 +55,7 @@ impl Work for FakeWork {
             time_min: self.time - 600,
             // Met by one hash in a few, so that solutions occur.
             solution_target: stratum::Target::from_le_bytes([0x7f; 32]),
+            extra_target: None,
             pow: stratum::mining::job::Pow::Sha256d,
         };
         Ok(Offer::new(&parts, ()))

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::mining::difficulty::{Difficulty, Target};
 use crate::mining::fair_map::FairMap;
+use crate::mining::job::Job;
 use crate::mining::pow_budget::Earned;
 use crate::mining::source::Source;
 use crate::mining::tally::{Client, Protocol, Tallies, Tally, Writer};
@@ -36,27 +37,24 @@ pub(super) struct Miner {
 
 impl Miner {
     /// Difficulty and target of the next submissions: the difficulty that was `asked` for, or else vardiff's, but not
-    /// below `easiest`; and never harder than a solution, which would be lost.
-    pub(super) fn difficulty(
+    /// below `easiest`; and never harder than the solutions of `job`, which would be lost.
+    pub(super) fn difficulty<T>(
         &mut self,
         asked: Option<Difficulty>,
         easiest: Option<Difficulty>,
-        solution: Target,
+        job: &Job<T>,
         now: Instant,
     ) -> (Difficulty, Target) {
-        let ceiling = Difficulty::new(solution.difficulty());
+        let ceiling = job.ceiling(self.vardiff.min());
         let wanted = match asked {
             Some(asked) => self.vardiff.bounded(asked),
             None => {
-                self.vardiff.retarget(ceiling.unwrap_or(self.vardiff.hardest()), now);
+                self.vardiff.retarget(ceiling.difficulty.unwrap_or(self.vardiff.hardest()), now);
                 self.vardiff.current()
             }
         };
         let wanted = easiest.filter(|easiest| wanted < *easiest).unwrap_or(wanted);
-        let (difficulty, target) = match ceiling {
-            Some(capped) if wanted.target() < solution => (capped, solution),
-            _ => (wanted, wanted.target()),
-        };
+        let (difficulty, target) = ceiling.lower(wanted);
         self.account.tally().client.difficulty_sent(difficulty);
         (difficulty, target)
     }

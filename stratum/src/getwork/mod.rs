@@ -193,7 +193,7 @@ impl<W: Work> GetworkServer<W> {
         state.newest = work.epochs();
         let name = (ask.source, worker.name.clone());
         let miner = state.miners.see(&name, || worker.payout.to_string().into(), now.instant);
-        let (difficulty, target) = miner.difficulty(worker.difficulty, ask.easiest, job.solution_target(), now.instant);
+        let (difficulty, target) = miner.difficulty(worker.difficulty, ask.easiest, &job, now.instant);
         // Shared with all answers to the name.
         let (worker_name, payee) = (miner.account.tally().worker.clone(), miner.account.tally().payee.clone());
         let extranonces = state.next_extranonces(&self.extranonces)?;

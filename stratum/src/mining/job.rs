@@ -78,10 +78,37 @@ pub struct JobParts<'a> {
     pub time: u32,
     /// Earliest header time that a block may have.
     pub time_min: u32,
-    /// Easiest of the targets that make a submission a solution.
+    /// Easiest of the targets that make a submission a solution, whatever a port's minimum difficulty: miners are never
+    /// given a harder one.
     pub solution_target: Target,
+    /// Easiest target of further solutions, if any: miners are given one as easy only down to the minimum difficulty of
+    /// their port. For merged chains, whose daemons name any target they like.
+    pub extra_target: Option<Target>,
     /// The chain's proof of work.
     pub pow: Pow,
+}
+
+/// Upper bound of a miner's difficulty.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Ceiling {
+    pub(crate) target: Target,
+    /// `target` as a difficulty; `None` if the target is zero.
+    pub(crate) difficulty: Option<Difficulty>,
+}
+
+impl Ceiling {
+    fn of(target: Target) -> Self {
+        Self { target, difficulty: Difficulty::new(target.difficulty()) }
+    }
+
+    /// Difficulty and target for a miner for which `wanted` would be right.
+    pub(crate) fn lower(self, wanted: Difficulty) -> (Difficulty, Target) {
+        let target = wanted.target();
+        match self.difficulty {
+            Some(capped) if target < self.target => (capped, self.target),
+            _ => (wanted, target),
+        }
+    }
 }
 
 /// An immutable unit of work, shared by every connection with the same payout; it holds no state of a connection.
@@ -98,9 +125,11 @@ pub struct Job<T> {
     pub(crate) bits: u32,
     pub(crate) time: u32,
     pub(crate) time_min: u32,
+    /// Easiest of the targets that make a submission a solution.
     pub(crate) solution_target: Target,
-    /// `solution_target` as a difficulty, precomputed as every submission needs it; `None` if the target is zero.
-    pub(crate) solution_difficulty: Option<Difficulty>,
+    /// The hardest that miners may be given, precomputed: for solutions that are never to be lost, and for all.
+    own_ceiling: Ceiling,
+    full_ceiling: Ceiling,
     pub(crate) pow: Pow,
     coinbase_bytes: usize,
     ticket: T,
@@ -118,6 +147,8 @@ impl<T> Job<T> {
             0,
             "job version leaves the rolled bits zero"
         );
+        let solution_target =
+            parts.extra_target.map_or(parts.solution_target, |extra| extra.max(parts.solution_target));
         Self {
             id: parts.id,
             coinbase_midstate: parts.coinbase_midstate.clone(),
@@ -128,8 +159,9 @@ impl<T> Job<T> {
             bits: parts.bits,
             time: parts.time,
             time_min: parts.time_min,
-            solution_target: parts.solution_target,
-            solution_difficulty: Difficulty::new(parts.solution_target.difficulty()),
+            solution_target,
+            own_ceiling: Ceiling::of(parts.solution_target),
+            full_ceiling: Ceiling::of(solution_target),
             pow: parts.pow,
             coinbase_bytes: parts.coinbase_head.len() + EXTRANONCES_SIZE + parts.coinbase_tail.len(),
             ticket,
@@ -164,6 +196,19 @@ impl<T> Job<T> {
     /// Easiest of the targets that make a submission a solution.
     pub fn solution_target(&self) -> Target {
         self.solution_target
+    }
+
+    /// The hardest that a miner may be given at a port with the minimum difficulty `min`: anything harder would lose
+    /// solutions.
+    pub(crate) fn ceiling(&self, min: Difficulty) -> Ceiling {
+        let least = min.target();
+        if self.full_ceiling.target <= least {
+            self.full_ceiling
+        } else if self.own_ceiling.target >= least {
+            self.own_ceiling
+        } else {
+            Ceiling { target: least, difficulty: Some(min) }
+        }
     }
 
     /// Merkle root of the header with these bytes between the coinbase's head and tail.
@@ -303,6 +348,7 @@ pub(crate) mod tests {
             time: 0x6000_0000,
             time_min: 0x5fff_0000,
             solution_target: Target::from_le_bytes([0; 32]),
+            extra_target: None,
             pow: Pow::Sha256d,
         }
     }
@@ -320,5 +366,24 @@ pub(crate) mod tests {
                 "010203", "ff", ["ab".repeat(32)], "20000000", "207fffff", "60000000", true,
             ]})
         );
+    }
+
+    #[test]
+    fn further_solutions_lower_the_difficulty_down_to_the_ports_minimum() {
+        let of = |difficulty: f64| Difficulty::new(difficulty).unwrap();
+        let ceiling = |own: f64, extra: Option<f64>, min: f64| {
+            let target = |difficulty| of(difficulty).target();
+            let parts = JobParts { solution_target: target(own), extra_target: extra.map(target), ..parts(1) };
+            let (difficulty, target) = Job::new(&parts, ()).ceiling(of(min)).lower(of(1e9));
+            assert_eq!(difficulty.target(), target);
+            difficulty.get()
+        };
+        assert_eq!(ceiling(1024.0, None, 16.0), 1024.0);
+        assert_eq!(ceiling(1024.0, Some(4096.0), 16.0), 1024.0);
+        assert_eq!(ceiling(1024.0, Some(64.0), 16.0), 64.0);
+        assert_eq!(ceiling(1024.0, Some(0.5), 16.0), 16.0, "not below the minimum for it");
+        assert_eq!(ceiling(4.0, Some(0.5), 16.0), 4.0, "below the minimum for a solution of its own");
+        let parts = JobParts { extra_target: Some(of(0.5).target()), ..parts(1) };
+        assert_eq!(Job::new(&parts, ()).solution_target(), of(0.5).target(), "judged as a solution all the same");
     }
 }

@@ -275,6 +275,7 @@ mod tests {
                 time: 1_231_469_665,
                 time_min: 1_231_469_000,
                 solution_target: Target::MAX,
+                extra_target: None,
                 pow: Pow::Sha256d,
             },
             (),

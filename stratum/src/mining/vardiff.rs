@@ -184,6 +184,11 @@ impl Vardiff {
         self.max
     }
 
+    /// The minimum.
+    pub fn min(&self) -> Difficulty {
+        self.min
+    }
+
     /// Raises the minimum (BIP 310's `minimum-difficulty`), within the bounds.
     pub fn raise_min(&mut self, min: Difficulty) {
         self.min = clamp(min, self.min, self.max);

@@ -34,8 +34,8 @@ impl<W: Work> Session<W> {
     pub(super) fn retarget(&mut self, now: Now) -> Result<(), Disconnect> {
         let Some((announced, _)) = self.announced else { return Ok(()) };
         // The next job most likely has the same ceiling as the current one.
-        let ceiling =
-            self.jobs.newest().map_or(announced, |newest| newest.job.solution_difficulty.unwrap_or(announced));
+        let newest = self.jobs.newest().and_then(|newest| newest.job.ceiling(self.vardiff.min()).difficulty);
+        let ceiling = newest.unwrap_or(announced);
         // A difficulty changes only together with a job: devices apply it to the next one they get.
         if self.vardiff.retarget(ceiling, now.instant).is_some() { self.send_job(now) } else { Ok(()) }
     }

@@ -22,13 +22,7 @@ impl<W: Work> Session<W> {
             return Err(Disconnect::SmallDevice);
         }
         let epochs = self.work.epochs();
-        let wanted = self.vardiff.current();
-        // Anything harder than a solution would lose solutions.
-        let ceiling = offer.job.solution_target;
-        let (difficulty, target) = match offer.job.solution_difficulty {
-            Some(capped) if wanted.target() < ceiling => (capped, ceiling),
-            _ => (wanted, wanted.target()),
-        };
+        let (difficulty, target) = offer.job.ceiling(self.vardiff.min()).lower(self.vardiff.current());
         // cgminer queues difficulties and applies one with each job: so never send two before one.
         if self.announced.is_none_or(|(announced, _)| announced != difficulty) {
             self.outbox.push(message::set_difficulty(self.config.difficulty_scale.show(difficulty.get())));

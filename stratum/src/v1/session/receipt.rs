@@ -22,6 +22,8 @@ pub(super) struct Receipt {
     /// Newest difficulty that was sent, and its target.
     announced: Option<(Difficulty, Target)>,
     solution_target: Target,
+    /// The hardest target that miners were given for its job.
+    ceiling: Target,
     epochs: Epochs,
     /// Epochs of the newest work.
     newest: Epochs,
@@ -29,18 +31,19 @@ pub(super) struct Receipt {
 }
 
 impl Receipt {
-    /// Records a submission for `handed_out`.
+    /// Records a submission for `handed_out` on a session with the minimum difficulty `min`.
     pub(super) fn new<T>(
         handed_out: &HandedOut<T>,
         announced: Option<(Difficulty, Target)>,
+        min: Difficulty,
         newest: Epochs,
         worker: usize,
         extranonces: [u8; 8],
         at: Instant,
     ) -> Self {
         let &HandedOut { difficulty, epochs, is_fee, ref job, .. } = handed_out;
-        let solution_target = job.solution_target;
-        Self { worker, extranonces, at, difficulty, announced, solution_target, epochs, newest, is_fee }
+        let (solution_target, ceiling) = (job.solution_target, job.ceiling(min).target);
+        Self { worker, extranonces, at, difficulty, announced, solution_target, ceiling, epochs, newest, is_fee }
     }
 
     /// Criteria for judging it, once it is hashed.
@@ -62,9 +65,9 @@ impl Receipt {
     fn worth(&self, solved: &Solved) -> Option<Difficulty> {
         let (announced, announced_target) = self.announced?;
         let own = if self.difficulty == announced { announced_target } else { self.difficulty.target() };
-        // A solution's hash is always enough, whatever rounding does.
-        let is_hardest = own < self.solution_target && self.difficulty.get() >= self.solution_target.difficulty();
-        let own = if is_hardest { self.solution_target } else { own };
+        // The hash of a solution that must not be lost is always enough, whatever rounding does.
+        let is_hardest = own < self.ceiling && self.difficulty.get() >= self.ceiling.difficulty();
+        let own = if is_hardest { self.ceiling } else { own };
         if own.is_met_by(&solved.pow_hash) {
             Some(self.difficulty)
         } else {

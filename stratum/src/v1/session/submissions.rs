@@ -132,7 +132,8 @@ impl<W: Work> Session<W> {
         };
         let extranonces = submission.extranonces(extranonce1);
         let newest = self.work.epochs();
-        let receipt = Receipt::new(handed_out, self.announced, newest, worker, extranonces, now.instant);
+        let min = self.vardiff.min();
+        let receipt = Receipt::new(handed_out, self.announced, min, newest, worker, extranonces, now.instant);
         if let Pow::Costly(pow) = handed_out.job.pow {
             let has_own_name = *self.workers[worker].given == *name;
             let purpose = Purpose::Verdict { id: id.to_kept(), receipt, has_own_name };
