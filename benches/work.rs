@@ -11,6 +11,7 @@ use bytes::Bytes;
 use p2pool::chain::store::Store;
 use sharechain::chain::Sharechain;
 use sharechain::coin::Network;
+use sharechain::merged::{MergedBlock, MergedTarget, MergedWork};
 use sharechain::testkit::{Plan, START, bits_of, network, share_on};
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -59,6 +60,9 @@ fn main() {
     let before = resident_kilobytes();
     new_tips(&mut chain, &config, &template, &payouts);
     println!("the work and the jobs of one tip: {} kB", resident_kilobytes().saturating_sub(before));
+    for chains in [0, 1, 4, 16] {
+        merged_chains(&mut chain, &config, &template, &payouts, chains);
+    }
     own_shares(&mut chain, &config, &template, &payouts);
     start(&chain, network);
     println!("in all {} kB resident", resident_kilobytes());
@@ -90,6 +94,47 @@ fn new_tips(chain: &mut Sharechain, config: &Arc<Config>, template: &Arc<Templat
         micros(each / ROUNDS / ADDRESSES),
         micros(each / ROUNDS) / 1000.0,
     );
+}
+
+/// Times a new tip until the notify bytes of every payout address are ready beside this many merged chains, all of which
+/// have new blocks.
+fn merged_chains(
+    chain: &mut Sharechain,
+    config: &Arc<Config>,
+    template: &Arc<Template>,
+    payouts: &[Payout],
+    chains: u32,
+) {
+    const ROUNDS: u8 = 20;
+    let mut sets: Vec<WorkSet> = Vec::new();
+    let mut spent = [Duration::ZERO; 2];
+    for round in 0..ROUNDS {
+        let block = |chain_id| MergedBlock {
+            chain: format!("chain-{chain_id}").into(),
+            chain_id,
+            hash: [round; 32],
+            target: MergedTarget::Own(bits_of(40_000).target()),
+            previous_block: [1; 32],
+            height: 1,
+            value: None,
+            payee: "an address".into(),
+        };
+        let tip = chain.tip();
+        let begin = Instant::now();
+        let merged = Arc::new(MergedWork::new((1..=chains).map(block).collect()).unwrap());
+        let parts = WorkParts::new(template, &tip, merged).unwrap();
+        let set = WorkSet::new(config, parts, Arc::default(), Epochs::default(), sets.last()).unwrap();
+        set.offer(&payouts[0], 0, 0).unwrap();
+        spent[0] += begin.elapsed();
+        for payout in payouts {
+            set.offer(payout, 0, 0).unwrap();
+        }
+        spent[1] += begin.elapsed();
+        sets.clear();
+        sets.push(set);
+    }
+    let [first, all] = spent.map(|spent| micros(spent / u32::from(ROUNDS)) / 1000.0);
+    println!("tip to notify with {chains} merged chains: first miner {first:.2} ms, {ADDRESSES} addresses {all:.2} ms");
 }
 
 /// Times a solved header until the next tip and a new job: share made, checked like all others, chosen, new work.
