@@ -158,3 +158,53 @@ impl MergedBlocks {
         Ok(Sent::New)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::blocks::Finding;
+    use bitcoin::hashes::Hash;
+
+    fn block(number: u8) -> FoundBlock {
+        FoundBlock {
+            hash: BlockHash::from_byte_array([number; 32]),
+            previous_block: BlockHash::all_zeros(),
+            height: 1,
+            bytes: vec![number].into(),
+            finding: Finding { value: 1, payee: "operator".into(), finder: "miner".into(), is_ours: true },
+            judged_at: None,
+        }
+    }
+
+    #[tokio::test]
+    async fn each_block_goes_to_its_chain_once() {
+        let (one, mut of_one) = mpsc::channel(QUEUED_MAX);
+        let (other, mut of_other) = mpsc::channel(1);
+        let queues = MergedBlocks::new(vec![("one".into(), one), ("other".into(), other)]);
+        assert_eq!(queues.send("one", block(1)), Ok(Sent::New));
+        assert_eq!(queues.clone().send("one", block(1)), Ok(Sent::Known), "clones share what is known");
+        assert_eq!(queues.send("other", block(1)), Ok(Sent::New), "each chain has blocks of its own");
+        assert_eq!(queues.send("third", block(1)), Err(NotSent::NoChain));
+        assert_eq!(of_one.recv().await, Some(block(1)));
+
+        assert_eq!(queues.send("other", block(2)), Err(NotSent::Full));
+        assert_eq!(of_other.recv().await, Some(block(1)));
+        assert_eq!(queues.send("other", block(2)), Ok(Sent::New), "what was refused can be sent later");
+        drop(of_other);
+        assert_eq!(queues.send("other", block(3)), Err(NotSent::Stopping));
+    }
+
+    #[test]
+    fn old_blocks_are_forgotten() {
+        let (sender, mut receiver) = mpsc::channel(1);
+        let queues = MergedBlocks::new(vec![("one".into(), sender)]);
+        for number in 0..=KNOWN_MAX {
+            let hash = BlockHash::from_byte_array(
+                [[0; 28].as_slice(), &number.to_le_bytes()[..4]].concat().try_into().unwrap(),
+            );
+            assert_eq!(queues.send("one", FoundBlock { hash, ..block(1) }), Ok(Sent::New));
+            receiver.try_recv().unwrap();
+        }
+        assert_eq!(queues.0[0].known.lock().len(), KNOWN_MAX);
+    }
+}

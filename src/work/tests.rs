@@ -347,6 +347,32 @@ fn a_merged_chains_easier_target_makes_solutions_and_its_commitment_follows_the_
 }
 
 #[test]
+fn a_merged_chains_target_is_extra_and_the_word_p2pool_is_the_shares_own() {
+    let mut chain = Sharechain::new(&BITCOIN_REGTEST);
+    chain.think(f64::from(unix_second()));
+    let template = template(850_000);
+    let mut job = |target| {
+        let merged = Arc::new(MergedWork::new(vec![merged_block(98, target)]).unwrap());
+        let parts = WorkParts::new(&template, &chain.tip(), merged).unwrap();
+        WorkSet::new(&config(0.0), parts, Arc::default(), Epochs::default(), None)
+            .unwrap()
+            .offer(&payout(MINER), 0, 0)
+            .unwrap()
+            .job
+    };
+    let share = job(MergedTarget::Share);
+    let own = share.ticket().draft().unwrap().info().bits.target();
+    assert_eq!(share.solution_target(), target::of_miners(own.max(template.block_target())));
+    let hash: [u8; 32] = own.to_le_bytes();
+    assert!(share.ticket().reached(&hash).ends_with(&[Goal::Merged(0)]), "a share is a block of it");
+    let hard = Target::from_le_bytes(&[[0xff; 20].as_slice(), &[0; 12]].concat().try_into().unwrap());
+    let job = job(MergedTarget::Own(hard));
+    assert_eq!(job.solution_target(), share.solution_target(), "harder than the others");
+    let hash = hard.to_le_bytes();
+    assert_eq!(job.ticket().reached(&hash), [Goal::Share, Goal::Block, Goal::Merged(0)]);
+}
+
+#[test]
 fn donations_are_right_on_average() {
     assert_eq!(donation(0.0, 0.999), 0);
     assert_eq!(donation(100.0, 0.5), 65535);
