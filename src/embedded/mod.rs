@@ -8,7 +8,10 @@
 //!
 //! [`Chain`] is pure and implements Bitcoin's rules, with the proof of work of the demo's coin; `tests/parity` compares its
 //! verdicts with a real bitcoind's. Clock and tasks are in this file only.
+//!
+//! Beside it, [`auxiliary`] has daemons of merged chains, which are reached over HTTP as real ones.
 
+pub mod auxiliary;
 mod chain;
 mod coins;
 mod connect;
