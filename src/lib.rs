@@ -22,7 +22,7 @@
 //! | `blocks` | found blocks: submitted, kept, followed, announced | `runtime`, `template` |
 //! | `bitcoind` | the daemon: templates out, blocks in, health | `blocks`, `runtime`, `template` |
 //! | `merged` | merged-mined chains: their daemons' work in, found blocks out | `bitcoind` (only `credentials`, `responses`, `rpc`), `blocks`, `runtime` |
-//! | `embedded` | the demo's private chain, in the daemon's place | `bitcoind`, `blocks`, `runtime`, `template` |
+//! | `embedded` | the demo's private chain, in the daemon's place; daemons of merged chains | `bitcoind`, `blocks`, `runtime`, `template` |
 //! | `chain` | owner task and store around `sharechain` | `runtime`, `template` |
 //! | `peers` | tasks around `p2p`: links, dialling, port mapping, files | `chain`, `runtime`, `template` |
 //! | `rates` | rates and totals of the miners | `runtime` (only `clock`) |
