@@ -33,6 +33,11 @@ pub enum Credentials {
         /// Candidates, most likely first.
         paths: Vec<PathBuf>,
     },
+    /// In a file named by the operator, read at each use: `user:password` in its first line, as in a cookie.
+    File {
+        /// Path of the file.
+        path: PathBuf,
+    },
 }
 
 /// Reason why there are no credentials.
@@ -70,6 +75,14 @@ pub enum CredentialsError {
         /// Cause.
         reason: String,
     },
+    /// The operator's file is missing, unreadable or malformed.
+    #[error("cannot use the login file {path}: {reason}")]
+    LoginFile {
+        /// Path of the file.
+        path: String,
+        /// Cause.
+        reason: String,
+    },
 }
 
 fn list(paths: &[PathBuf]) -> String {
@@ -77,14 +90,15 @@ fn list(paths: &[PathBuf]) -> String {
 }
 
 impl Credentials {
-    /// Returns the current credentials; reads the cookie each time. Blocks on the disk.
+    /// Returns the current credentials; reads the cookie or file each time. Blocks on the disk.
     ///
     /// # Errors
-    /// A cookie that is missing, unreadable or not `user:password`.
+    /// A cookie or file that is missing, unreadable or not `user:password`.
     pub fn login(&self) -> Result<Login, CredentialsError> {
         let paths = match self {
             Self::Fixed { login, .. } => return Ok(login.clone()),
             Self::Cookie { paths } => paths,
+            Self::File { path } => return login_in(path),
         };
         for path in paths {
             let wrong = |reason: String| CredentialsError::Cookie { path: path.display().to_string(), reason };
@@ -105,8 +119,24 @@ impl Credentials {
         match self {
             Self::Fixed { origin, .. } => origin.clone(),
             Self::Cookie { paths } => format!("the cookie {}", list(paths)),
+            Self::File { path } => format!("the login file {}", path.display()),
         }
     }
+}
+
+/// Reads a login file of the operator's.
+fn login_in(path: &Path) -> Result<Login, CredentialsError> {
+    let wrong = |reason: String| CredentialsError::LoginFile { path: path.display().to_string(), reason };
+    let text = read(path).map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound => wrong(format!("{error}; a daemon's cookie is there only while the daemon runs")),
+        _ => wrong(error.to_string()),
+    })?;
+    let line = text.lines().next().unwrap_or_default().trim_end();
+    let (user, password) = line
+        .split_once(':')
+        .filter(|(_, password)| !password.is_empty())
+        .ok_or_else(|| wrong("its first line is not USER:PASSWORD".to_owned()))?;
+    Ok(Login { user: user.to_owned(), password: Secret::new(password) })
 }
 
 /// Relevant settings of `bitcoin.conf`, as Bitcoin Core reads them for one chain.
@@ -323,6 +353,26 @@ mod tests {
         }
         std::fs::write(folder.join(".cookie"), "rubbish").unwrap();
         assert!(matches!(found.credentials.login(), Err(CredentialsError::Cookie { .. })));
+    }
+
+    #[test]
+    fn a_login_file_is_read_at_each_use_and_its_errors_have_its_path_and_no_secret() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("login");
+        let credentials = Credentials::File { path: path.clone() };
+        let missing = credentials.login().unwrap_err().to_string();
+        assert!(missing.contains(path.to_str().unwrap()) && missing.contains("while the daemon runs"), "{missing}");
+        for (text, password) in [("me:one\n", "one"), ("me:two:three\r\nand a comment\n", "two:three")] {
+            std::fs::write(&path, text).unwrap();
+            let login = credentials.login().unwrap();
+            assert_eq!((login.user.as_str(), login.password.expose()), ("me", password));
+        }
+        for text in ["", "hunter2\n", "me:\nhunter2", "\nme:hunter2"] {
+            std::fs::write(&path, text).unwrap();
+            let error = credentials.login().unwrap_err().to_string();
+            assert!(error.ends_with("its first line is not USER:PASSWORD") && !error.contains("hunter2"), "{error}");
+        }
+        assert_eq!(credentials.origin(), format!("the login file {}", path.display()));
     }
 
     #[test]

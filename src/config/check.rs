@@ -8,6 +8,7 @@ use std::fmt::Write;
 
 use super::daemon::{CREDENTIALS, PASSWORD, USER};
 use super::layers::{self, Given};
+use super::merged;
 use super::node::{NodeArgs, SECRETS};
 use super::options;
 use super::options::Form;
@@ -37,6 +38,9 @@ pub(super) struct CheckArgs {
     pub(super) node: NodeArgs,
 }
 
+/// Shown in the place of a secret.
+const MASK: &str = "***";
+
 /// Option with its effective value.
 struct Row {
     name: String,
@@ -46,6 +50,8 @@ struct Row {
     source: Source,
     /// Description of the default, for an option without a value.
     instead: String,
+    /// Set if the values, masked here, hold a secret.
+    is_secret: bool,
 }
 
 /// Returns the values of `config`, as a file or as JSON.
@@ -67,6 +73,7 @@ fn rows(given: &Given, config: &mut Config) -> Vec<Row> {
     let is_shown = |arg: &&Arg| arg.get_long().is_some_and(|long| ![FILE_OPTION, "json"].contains(&long));
     let (_, matches) = layers::innermost(&given.matches);
     let words = raw(matches, CREDENTIALS);
+    let has_password = config.merged.chains.iter().any(merged::is_fixed);
     let row = |arg: &Arg| {
         let id = arg.get_id().as_str();
         let (mut values, mut source) = (raw(matches, id), given.problems.source(id));
@@ -79,10 +86,15 @@ fn rows(given: &Given, config: &mut Config) -> Vec<Row> {
                 _ => {}
             }
         }
-        if source == Source::Default || values.is_empty() {
+        // Chains are shown without their passwords.
+        if source == Source::Default || values.is_empty() || id == merged::CHAINS {
             values = derived.get(id).cloned().unwrap_or(values);
         }
-        Row { name: id.to_owned(), form: options::form(arg), values, source, instead: instead(arg) }
+        let is_secret = SECRETS.contains(&id) || (id == merged::CHAINS && has_password);
+        if SECRETS.contains(&id) {
+            values.iter_mut().for_each(|value| MASK.clone_into(value));
+        }
+        Row { name: id.to_owned(), form: options::form(arg), values, source, instead: instead(arg), is_secret }
     };
     given.command.get_arguments().filter(is_shown).map(row).collect()
 }
@@ -100,31 +112,25 @@ fn instead(arg: &Arg) -> String {
 }
 
 impl Row {
-    fn is_secret(&self) -> bool {
-        SECRETS.contains(&self.name.as_str())
-    }
-
     /// Returns the line of the file.
     fn to_line(&self) -> String {
         let Self { name, source, .. } = self;
         if self.values.is_empty() {
             return format!("# {name} is not set  # {source}: {}", self.instead);
         }
-        if self.is_secret() {
-            return format!("# {name} = \"***\"  # {source}");
-        }
         let value = match self.form {
             Form::Switch => self.values[0].clone(),
             Form::One => scalar(&self.values[0]),
             Form::List => format!("[{}]", self.values.iter().map(|one| quoted(one)).collect::<Vec<_>>().join(", ")),
         };
-        format!("{name} = {value}  # {source}")
+        // What is masked is no value.
+        let comment = if self.is_secret { "# " } else { "" };
+        format!("{comment}{name} = {value}  # {source}")
     }
 
     fn to_json(&self) -> Value {
         let value = match self.form {
             _ if self.values.is_empty() => Value::Null,
-            _ if self.is_secret() => "***".into(),
             Form::Switch => (self.values[0] == "true").into(),
             Form::One => self.values[0].clone().into(),
             Form::List => self.values.clone().into(),
@@ -224,12 +230,46 @@ mod tests {
     }
 
     #[test]
+    fn merged_chains_are_shown_as_they_are_used_without_their_passwords() {
+        let doge = format!("http://me:{SECRET}@127.0.0.1:22555,address=D1");
+        let nmc = "http://[::1]:8336/,login-file=/nmc";
+        let nmc_shown = "http://[::1]:8336/,name=merged-8336,login-file=/nmc";
+        let shown = ["http://me:***@127.0.0.1:22555/,address=D1,name=merged-22555", nmc_shown];
+        let table =
+            format!("[[merged]]\nurl = 'http://127.0.0.1:22555'\nuser = 'me'\npassword = '{SECRET}'\naddress = 'D1'");
+        let table = format!("{table}\n[[merged]]\nurl = 'http://[::1]:8336'\nlogin-file = '/nmc'");
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("node.toml");
+        fs::write(&path, table).unwrap();
+        let both = format!("{doge};{nmc}");
+        for (words, variables, file, source) in [
+            (&["--merged", &doge, "--merged", nmc][..], &[][..], None, "command line".to_owned()),
+            (&[], &[("P2POOL_MERGED", &*both)], None, "environment P2POOL_MERGED".to_owned()),
+            (&[], &[], Some(&*path), format!("{} line 1", path.display())),
+        ] {
+            let text = report(words, variables, file);
+            let line = format!("# merged = [\"{}\", \"{}\"]  # {source}", shown[0], shown[1]);
+            assert!(text.lines().any(|one| one == line) && !text.contains(SECRET), "{line} is missing in:\n{text}");
+            let text = report(&[&["--json"], words].concat(), variables, file);
+            let rows: Vec<serde_json::Value> = serde_json::from_str(&text).unwrap();
+            let row = rows.iter().find(|row| row["option"] == "merged").unwrap();
+            assert_eq!(row["value"], serde_json::json!(shown));
+            assert!(!text.contains(SECRET), "{text}");
+        }
+        let text = report(&["--merged", nmc], &[], None);
+        let line = format!("merged = [\"{nmc_shown}\"]  # command line");
+        assert!(text.lines().any(|one| one == line), "{line} is missing in:\n{text}");
+        assert!(report(&[], &[], None).contains("# merged is not set  # default: none\nmerged-pause = 3  # default\n"));
+    }
+
+    #[test]
     fn the_report_is_a_file_that_gives_the_same_configuration() {
         let words = "--net litecoin --testnet -w 127.0.0.1:9332,start=2 -w 9334 --fee 2.5 --coinbtext a\"b --p2pool-port 5 \
                      --external-ip 192.0.2.1 -n one.example --whitelist 10.0.0.0/8 --disable-upnp --max-conns 0 \
                      --version-mask 1fffe000 --late-work never --min-difficulty 0.5 --log-size 0.5 --irc-announce \
                      --irc-channel #here --irc-nick node_1 --irc-server irc://[::1]:7 --idle-timeout 60 --strict \
-                     --bitcoind-rpc-port 18332 --datadir /tmp --worker-tls cert.pem key.pem";
+                     --bitcoind-rpc-port 18332 --datadir /tmp --worker-tls cert.pem key.pem \
+                     --merged http://[::1]:1/,login-file=/doge,address=D1 --merged-pause 5";
         let words: Vec<&str> = words.split_whitespace().collect();
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("node.toml");

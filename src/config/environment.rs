@@ -11,8 +11,12 @@ const PREFIX: &str = "P2POOL_";
 const ARGUMENTS: [&str; 2] = ["url", "hash"];
 
 /// Renamed options with their former names, which still work on the command line, as variables and in a file.
-const OLD_NAMES: [(&str, &str); 2] =
-    [("max-connections", "max-workers"), ("max-connections-per-address", "max-workers-per-address")];
+const OLD_NAMES: [(&str, &str); 3] = [
+    ("max-connections", "max-workers"),
+    ("max-connections-per-address", "max-workers-per-address"),
+    // A value of its own kind, which the parser knows.
+    ("merged", "merged_addr"),
+];
 
 /// Variables with the prefix of options, by name.
 #[derive(Clone, Default)]

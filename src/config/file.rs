@@ -9,6 +9,7 @@ use std::path::Path;
 use stratum::printable::escaped;
 use toml::de::{DeTable, DeValue};
 
+use super::merged;
 use super::options::{self, Form};
 use super::places::FILE_OPTION;
 use super::problems::{ConfigError, Problems, Source};
@@ -16,8 +17,19 @@ use super::problems::{ConfigError, Problems, Source};
 /// Maximum size of the file, in bytes: one with every option has a few thousand.
 const FILE_BYTES_MAX: u64 = 1 << 20;
 
-/// Options whose values have parts, each with the key of the first part, which has no name on the command line.
-const TABLES: [(&str, &str); 1] = [("worker-port", "listen")];
+/// Option whose values have parts.
+struct Parted {
+    option: &'static str,
+    /// Key of the first part, which has no name on the command line.
+    first: &'static str,
+    /// Keys of parts that are percent-encoded on the command line.
+    encoded: &'static [&'static str],
+}
+
+const TABLES: [Parted; 2] = [
+    Parted { option: "worker-port", first: "listen", encoded: &[] },
+    Parted { option: merged::CHAINS, first: "url", encoded: &merged::LOGIN_PARTS },
+];
 
 /// Values of one option in the file.
 #[derive(Debug, PartialEq, Eq)]
@@ -148,8 +160,8 @@ fn word(arg: &Arg, value: &DeValue<'_>) -> Result<String, String> {
 
 /// Converts a value of several parts: `{ listen = "9332", allow = ["a", "b"] }` becomes `9332,allow=a,allow=b`.
 fn in_parts(arg: &Arg, parts: &DeTable<'_>) -> Result<String, String> {
-    let first = TABLES.iter().find(|(option, _)| arg.get_long() == Some(option)).map(|(_, first)| *first);
-    let first = first.ok_or("expected text or a number, not a table")?;
+    let known = TABLES.iter().find(|parted| arg.get_long() == Some(parted.option));
+    let Parted { first, encoded, .. } = *known.ok_or("expected text or a number, not a table")?;
     let (mut text, mut rest) = (None, String::new());
     for (name, value) in parts {
         let values: Vec<String> = match value.get_ref() {
@@ -159,6 +171,9 @@ fn in_parts(arg: &Arg, parts: &DeTable<'_>) -> Result<String, String> {
         }?;
         match (name.get_ref().as_ref(), &values[..]) {
             (name, [value]) if name == first => text = Some(value.clone()),
+            (name, values) if encoded.contains(&name) => {
+                values.iter().for_each(|value| rest.push_str(&format!(",{name}={}", merged::encoded(value))));
+            }
             (name, values) => values.iter().for_each(|value| rest.push_str(&format!(",{name}={value}"))),
         }
     }

@@ -10,6 +10,7 @@ use std::ffi::{OsStr, OsString};
 use super::Refused;
 use super::environment::Environment;
 use super::file;
+use super::merged;
 use super::options::check;
 use super::places::FILE_OPTION;
 use super::problems::{ConfigError, Problems, Source};
@@ -63,7 +64,7 @@ impl Asked {
             let id = arg.get_id().as_str();
             let (layer, values, source) = if is_given(given, id) {
                 let values: Vec<OsString> = given.get_raw(id).unwrap_or_default().map(OsStr::to_owned).collect();
-                let source = if self.is_typed(&values) { Source::CommandLine } else { Source::ArgumentFile };
+                let source = if self.is_typed(id, &values) { Source::CommandLine } else { Source::ArgumentFile };
                 (&mut on_command_line, values, source)
             } else if let Some((name, value)) = environment.find(arg) {
                 (&mut below, vec![value.to_owned()], Source::Environment(name))
@@ -94,12 +95,18 @@ impl Asked {
         Ok(Given { matches, command, problems })
     }
 
-    /// True if the last of the option's `values`, which is the secret one, can be read in the process list.
-    fn is_typed(&self, values: &[OsString]) -> bool {
+    /// True if the secret one of the option's `values` can be read in the process list: the last, or that of a merged
+    /// chain with a password.
+    fn is_typed(&self, id: &str, values: &[OsString]) -> bool {
         let holds = |typed: &OsString, value: &OsString| {
             memchr::memmem::find(typed.as_encoded_bytes(), value.as_encoded_bytes()).is_some()
         };
-        values.last().is_none_or(|value| self.typed.iter().any(|typed| holds(typed, value)))
+        let is_typed = |value: &OsString| self.typed.iter().any(|typed| holds(typed, value));
+        let is_secret = |value: &&OsString| id == merged::CHAINS && merged::has_password(value);
+        if values.iter().any(|value| is_secret(&value)) {
+            return values.iter().filter(is_secret).any(is_typed);
+        }
+        values.last().is_none_or(is_typed)
     }
 
     /// Refuses a malformed command line, regardless of its values.

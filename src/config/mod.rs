@@ -23,6 +23,7 @@ mod file;
 mod front;
 mod layers;
 mod log;
+mod merged;
 mod miners;
 mod node;
 mod options;

@@ -8,7 +8,7 @@ use super::daemon::{self, CREDENTIALS, PASSWORD};
 use super::options::{Given, Opt, Part, within};
 use super::places::PlaceArgs;
 use super::problems::Problems;
-use super::{announcing, front, log, miners, peers, values};
+use super::{announcing, front, log, merged, miners, peers, values};
 use crate::node::Config;
 use crate::runtime::access::Access;
 use crate::work::{self, Payout};
@@ -38,7 +38,10 @@ impl NodeArgs {
         daemon::login(&self.credentials, &mut config.daemon, problems);
         front::check(&config.front, problems);
         miners::check(&config.stratum, problems);
-        config.visible_secrets = SECRETS.into_iter().filter(|option| problems.is_on_command_line(option)).collect();
+        check_texts_beside_merged(&config, problems);
+        let has_password = config.merged.chains.iter().any(merged::is_fixed);
+        let secrets = SECRETS.into_iter().chain(has_password.then_some(merged::CHAINS));
+        config.visible_secrets = secrets.filter(|option| problems.is_on_command_line(option)).collect();
         Some(config)
     }
 }
@@ -53,6 +56,7 @@ impl Part for Config {
         let front = within(front::options(), |config: &mut Self| &mut config.front);
         let load = within(miners::load(), |config: &mut Self| &mut config.stratum);
         let peers = within(peers::options(), |config: &mut Self| &mut config.p2p);
+        let merged = within(merged::options(), |config: &mut Self| &mut config.merged);
         let daemon = within(daemon::options(), |config: &mut Self| &mut config.daemon);
         let serving = within(miners::serving(), |config: &mut Self| &mut config.stratum);
         log.chain(own())
@@ -64,6 +68,7 @@ impl Part for Config {
             .chain(peers)
             .chain([start_pool()])
             .chain(daemon)
+            .chain(merged)
             .chain(serving)
             .chain(announcing::options())
             .collect()
@@ -90,7 +95,7 @@ fn own() -> Vec<Opt<Config>> {
             "Data directory of an old P2Pool node (with files shares.0, shares.1, …) to import shares from at startup",
         ),
         Opt::list("coinbtext", "TEXT", None, coinbase_text, |config: &mut Config, texts| {
-            work::check_texts(&texts).map_err(|error| error.to_string())?;
+            work::check_texts(&texts, false).map_err(|error| error.to_string())?;
             config.coinbase_texts = texts;
             Ok(())
         })
@@ -134,5 +139,13 @@ fn no_local_exemption() -> Opt<Config> {
 
 fn coinbase_text(text: &str) -> Result<String, String> {
     let texts = [text.to_owned()];
-    work::check_texts(&texts).map(|()| text.to_owned()).map_err(|error| error.to_string())
+    work::check_texts(&texts, false).map(|()| text.to_owned()).map_err(|error| error.to_string())
+}
+
+/// Reports texts that leave no room for the commitment to merged chains.
+fn check_texts_beside_merged(config: &Config, problems: &mut Problems) {
+    if !config.merged.chains.is_empty() {
+        let checked = work::check_texts(&config.coinbase_texts, true);
+        problems.take("coinbtext", checked.map_err(|error| error.to_string()));
+    }
 }

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::*;
+use crate::bitcoind::credentials::Credentials;
 use crate::front::{MinerPort, OpenPage};
 
 const ADDRESS: &str = "mipcBbFg9gMiCh81Kj8tqqdgoZub1ZJRfn";
@@ -259,6 +260,139 @@ fn names_for_browsers_are_host_names() {
             "{wrong}"
         );
     }
+}
+
+/// Reads a node with this file, these variables and these arguments.
+fn layered(file: &str, variables: &[(&str, &str)], arguments: &[&str]) -> Result<crate::node::Config, String> {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("node.toml");
+    std::fs::write(&path, file).unwrap();
+    let arguments = [arguments, &["--config", path.to_str().unwrap()]].concat();
+    match read_with(&arguments, &variables.iter().copied().collect()) {
+        Ok(Config::Node(node)) => Ok(*node),
+        Err(Refused::Values(errors)) => Err(errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn merged_chains_come_from_every_layer() {
+    let shown = |node: crate::node::Config| {
+        let show = |chain: &crate::merged::ChainConfig| {
+            let login = match &chain.credentials {
+                Credentials::Fixed { login, .. } => format!("{}:{}", login.user, login.password.expose()),
+                other => other.origin(),
+            };
+            format!("{} {}:{}{} {:?} {login}", chain.name, chain.host, chain.port, chain.path, chain.address)
+        };
+        node.merged.chains.iter().map(show).collect::<Vec<_>>()
+    };
+    let (doge, nmc) = ("http://u:p@127.0.0.1:22555/,address=D1,name=doge", "http://[::1]:8336/wallet/w,login-file=f");
+    let wanted = ["doge 127.0.0.1:22555/ Some(\"D1\") u:p", "merged-8336 ::1:8336/wallet/w None the login file f"];
+    assert_eq!(shown(node(&["--merged", doge, "--merged", nmc])), wanted);
+    assert_eq!(shown(node(&["--merged", &format!("{doge};{nmc}")])), wanted);
+    let both = format!("{doge};{nmc}");
+    assert_eq!(shown(layered("", &[("P2POOL_MERGED", &both)], &[]).unwrap()), wanted);
+    let tables = "[[merged]]\nurl = 'http://127.0.0.1:22555/'\nuser = 'u'\npassword = 'p'\naddress = 'D1'\nname = 'doge'\n\
+                  [[merged]]\nurl = 'http://[::1]:8336/wallet/w'\nlogin-file = 'f'\n";
+    assert_eq!(shown(layered(tables, &[], &[]).unwrap()), wanted);
+    let list = format!("merged = ['{doge}', '{nmc}']\nmerged-pause = 0.5");
+    let node_of_file = layered(&list, &[], &[]).unwrap();
+    assert_eq!(node_of_file.merged.pause, Duration::from_millis(500));
+    assert_eq!(shown(node_of_file), wanted);
+    assert_eq!(
+        shown(layered(tables, &[("P2POOL_MERGED", nmc)], &[]).unwrap()),
+        wanted[1..],
+        "a layer replaces a lower one"
+    );
+    let old = "D1%http://u:p@127.0.0.1:22555/";
+    let of_old = ["merged-22555 127.0.0.1:22555/ Some(\"D1\") u:p"];
+    assert_eq!(shown(node(&["--merged_addr", old])), of_old);
+    assert_eq!(shown(layered("", &[("P2POOL_MERGED_ADDR", old)], &[]).unwrap()), of_old);
+    let secret = "[[merged]]\nurl = 'http://127.0.0.1:1'\nuser = 'a:b'\npassword = 'x'";
+    assert!(
+        layered(secret, &[], &[]).unwrap_err().contains("node.toml line 1: merged: a user name cannot have a colon")
+    );
+    let secret = "[[merged]]\nurl = 'http://127.0.0.1:1'\nuser = 'a;ü'\npassword = '%,;/@ é'";
+    assert_eq!(shown(layered(secret, &[], &[]).unwrap()), ["merged-1 127.0.0.1:1/ None a;ü:%,;/@ é"]);
+}
+
+#[test]
+fn wrong_merged_chains_are_refused_by_the_place_where_they_stand_without_their_passwords() {
+    let doge = "http://u:hunter2@127.0.0.1:22555/";
+    for (file, variables, arguments, reported) in [
+        ("", &[][..], &["--merged", "https://u:hunter2@h:1/"][..], "--merged: https:// is not spoken"),
+        (
+            "",
+            &[],
+            &["--merged", doge, "--merged", "http://u:hunter2@h:22555"],
+            "--merged: two chains are named `merged-22555`",
+        ),
+        ("", &[], &["--merged_addr", doge, "--merged", doge], "--merged: the daemon at 127.0.0.1:22555 is given twice"),
+        (
+            "",
+            &[("P2POOL_MERGED", "http://u:hunter2,@h:1/")],
+            &[],
+            "P2POOL_MERGED: the URL's host and port cannot be read",
+        ),
+        ("", &[("P2POOL_MERGED_ADDR", "D1%ftp://u:hunter2@h:1/")], &[], "P2POOL_MERGED_ADDR: a chain begins with"),
+        ("merged = 'u:hunter2@h:1'", &[], &[], "node.toml line 1: merged: a chain begins with"),
+        ("\n[[merged]]\npassword = 'hunter2'", &[], &[], "node.toml line 2: merged: the table has no `url`"),
+        ("[[merged]]\nurl = 'http://h:1'\npasswort = 'hunter2'", &[], &[], "merged: `passwort` is not address=ADDRESS"),
+        (
+            "merged = 'http://u:hunter2@h:1'\nmerged_addr = 'http://u:hunter2@h:2'",
+            &[],
+            &[],
+            "`merged` is given twice, once by its former name",
+        ),
+        ("merged-pause = 61", &[], &[], "merged-pause: `61` is not a number from 0 to 60"),
+        ("", &[], &["--merged-pause", "-1"], "--merged-pause: `-1`"),
+    ] {
+        let error = layered(file, variables, arguments).unwrap_err();
+        assert!(error.contains(reported) && !error.contains("hunter2"), "{reported} is missing in: {error}");
+    }
+}
+
+#[test]
+fn a_password_of_a_merged_chain_is_reported_only_where_others_can_read_it() {
+    let doge = "http://u:hunter2@127.0.0.1:22555/";
+    let visible = |file: &str, variables: &[(&str, &str)], arguments: &[&str]| {
+        layered(file, variables, arguments).unwrap().visible_secrets
+    };
+    assert_eq!(visible("", &[], &["--merged", doge]), ["merged"]);
+    assert_eq!(visible("", &[], &["--merged", "http://127.0.0.1:1/,login-file=/doge"]), [""; 0]);
+    assert_eq!(visible("", &[("P2POOL_MERGED", doge)], &[]), [""; 0]);
+    assert_eq!(visible(&format!("merged = '{doge}'"), &[], &[]), [""; 0]);
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("secrets");
+    std::fs::write(&path, format!("--merged {doge}")).unwrap();
+    let file = format!("@{}", path.display());
+    let harmless = ["--merged", "http://127.0.0.1:1/,login-file=/doge"];
+    assert_eq!(visible("", &[], &[&file]), [""; 0]);
+    assert_eq!(visible("", &[], &[&harmless[..], &[&file]].concat()), [""; 0]);
+    assert_eq!(visible("", &[], &[&[&*file], &harmless[..]].concat()), [""; 0]);
+    let other = "http://u:hunter3@127.0.0.1:2/";
+    assert_eq!(visible("", &[], &["--merged", other, &file]), ["merged"]);
+    assert_eq!(visible("", &[], &[&file, "--merged", other]), ["merged"]);
+    let shown = format!("{:?}", node(&["--merged", doge]));
+    assert!(shown.contains("22555") && !shown.contains("hunter2"), "{shown}");
+}
+
+#[test]
+fn texts_must_fit_into_the_coinbase_with_the_commitment_to_merged_chains() {
+    let merged = ["--merged", "http://127.0.0.1:1/,login-file=/doge"];
+    let text = |length: usize| "x".repeat(length);
+    assert_eq!(node(&["--coinbtext", &text(75)]).coinbase_texts.len(), 1);
+    assert_eq!(node(&[&merged[..], &["--coinbtext", &text(34)]].concat()).coinbase_texts.len(), 1);
+    let wrong = problems(&[&["--coinbtext", &text(35)], &merged[..]].concat());
+    assert_eq!(
+        wrong,
+        "--coinbtext: together they take 36 bytes of the coinbase script, of which 35 are free beside the commitment to \
+         the chains of --merged"
+    );
+    let wrong = problems(&["--coinbtext", "00fabe6d6d"]);
+    assert!(wrong.starts_with("--coinbtext: text `00fabe6d6d` contains fabe6d6d, the mark of"), "{wrong}");
+    assert_eq!(wrong.lines().count(), 1, "{wrong}");
 }
 
 #[test]

@@ -21,7 +21,7 @@ use thiserror::Error;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, watch};
 
-use crate::bitcoind::credentials::Login;
+use crate::bitcoind::credentials::Credentials;
 use crate::blocks::FoundBlock;
 use crate::blocks::found::FoundBlocks;
 
@@ -63,8 +63,8 @@ pub struct ChainConfig {
     pub port: u16,
     /// Path of the daemon's RPC, `/` if none was given (a wallet's is `/wallet/NAME`).
     pub path: String,
-    /// User and password; from the URL, the environment or a file.
-    pub login: Login,
+    /// User and password: given, or in a file that is read at each use.
+    pub credentials: Credentials,
     /// Payee of its blocks, an address of the chain; `None` leaves it to the daemon's wallet.
     pub address: Option<String>,
 }

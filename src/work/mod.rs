@@ -21,7 +21,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use sharechain::chain::{NextShare, Tip, share_rules};
 use sharechain::coin::Network;
-use sharechain::merged::MergedWork;
+use sharechain::merged::{COMMITMENT_BYTES, COMMITMENT_HEAD, MergedWork};
 use sharechain::merkle::Digest;
 use sharechain::share::{
     self, GenerationError, Payee, PayeeError, Payouts, ScriptError, SegwitData, ShareData, ShareInfo, TransactionRefs,
@@ -30,6 +30,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use stratum::{Epochs, Job, JobParts, Offer, Refusal, Unannounced, Worker};
 use thiserror::Error;
+use tracing::warn;
 
 use crate::rates::Rates;
 use crate::template::{NoRoom, Template};
@@ -37,8 +38,14 @@ use assemble::Common;
 use jobs::{Bounds, JobCache, JobKey};
 use target::{Block, Miners};
 
-/// Room in the coinbase script for texts and the like, beside height and flags.
+/// Room in the coinbase script for texts and merged chains' commitment, beside height and flags.
 const TEXTS_BYTES_MAX: usize = 80;
+
+/// Part of it that the commitment takes, with the byte that pushes it.
+const COMMITMENT_PUSH_BYTES: usize = COMMITMENT_BYTES + 1;
+
+/// First bytes of the commitment ([`COMMITMENT_HEAD`]) in hex.
+const COMMITMENT_HEAD_HEX: &str = "fabe6d6d";
 
 /// Bounds of the jobs kept for miners with a connection. With the line that announces it, one takes 2 kB while the chain
 /// is young, and 70 kB if it pays a thousand miners.
@@ -74,20 +81,41 @@ pub enum TextsError {
     #[error("text `{0}` is longer than 75 bytes")]
     TooLong(String),
     /// All texts together are too long.
-    #[error("together they take {0} bytes of the coinbase script, of which {TEXTS_BYTES_MAX} are free")]
-    TooMany(usize),
+    #[error("together they take {taken} bytes of the coinbase script, of which {free} are free{}",
+        if *has_merged { " beside the commitment to the chains of --merged" } else { "" })]
+    TooMany {
+        /// Bytes that they take.
+        taken: usize,
+        /// Bytes that are free.
+        free: usize,
+        /// True if merged chains are mined.
+        has_merged: bool,
+    },
+    /// A text looks like a commitment to merged chains.
+    #[error(
+        "text `{0}` contains {COMMITMENT_HEAD_HEX}, the mark of the commitment to merged chains: it stands in a coinbase \
+         once, and the node writes it (--merged)"
+    )]
+    Commitment(String),
 }
 
-/// Checks that `texts` fit into the coinbase script.
+/// Checks that `texts` fit into the coinbase script, with merged chains' commitment if it `has_merged`, and that none
+/// passes for such a commitment, of which verifiers accept one alone.
 ///
 /// # Errors
-/// They do not fit.
-pub fn check_texts(texts: &[String]) -> Result<(), TextsError> {
+/// They do not fit, or one looks like a commitment.
+pub fn check_texts(texts: &[String], has_merged: bool) -> Result<(), TextsError> {
+    // No text has the bytes themselves, since they are not UTF-8.
+    let is_commitment = |text: &&String| text.to_ascii_lowercase().contains(COMMITMENT_HEAD_HEX);
+    if let Some(marked) = texts.iter().find(is_commitment) {
+        return Err(TextsError::Commitment(marked.clone()));
+    }
     if let Some(long) = texts.iter().find(|text| text.len() > 75) {
         return Err(TextsError::TooLong(long.clone()));
     }
-    let bytes = texts.iter().map(|text| text.len() + 1).sum();
-    if bytes > TEXTS_BYTES_MAX { Err(TextsError::TooMany(bytes)) } else { Ok(()) }
+    let free = if has_merged { TEXTS_BYTES_MAX - COMMITMENT_PUSH_BYTES } else { TEXTS_BYTES_MAX };
+    let taken = texts.iter().map(|text| text.len() + 1).sum();
+    if taken > free { Err(TextsError::TooMany { taken, free, has_merged }) } else { Ok(()) }
 }
 
 /// Reason why there is no work despite template and tip.
@@ -175,7 +203,16 @@ impl WorkSet {
         let WorkParts { template, next_share, merged } = parts;
         let network = config.network;
         let rules = share_rules(network);
-        let coinbase_script = coinbase_script(&template, &commitments(&merged, &config.coinbase_texts))?;
+        let commitments = commitments(&merged, &config.coinbase_texts);
+        let coinbase_script = coinbase_script(template.height, &commitments, flags(&template, &merged))?;
+        if has_foreign_commitment(&template, &merged)
+            && !before.is_some_and(|before| has_foreign_commitment(&before.common.source, &before.common.merged))
+        {
+            warn!(
+                "bitcoind's coinbase flags hold a commitment to merged chains beside ours: they are left out, since a \
+                 coinbase has one alone; turn off whatever adds them to the template"
+            );
+        }
         let payouts_of = |value| Payouts::new(next_share.version, value, &next_share.weights, &rules);
         let segwit_of = |template: &Template| {
             next_share.has_segwit.then(|| SegwitData {
@@ -368,9 +405,19 @@ fn commitments(merged: &MergedWork, texts: &[String]) -> Vec<Box<[u8]>> {
     merged.into_iter().chain(texts.iter().map(|text| text.as_bytes().into())).collect()
 }
 
-fn coinbase_script(template: &Template, commitments: &[Box<[u8]>]) -> Result<Box<[u8]>, ScriptError> {
+/// True if the template's flags hold a commitment to merged chains, beside ours.
+fn has_foreign_commitment(template: &Template, merged: &MergedWork) -> bool {
+    merged.commitment().is_some() && memchr::memmem::find(&template.coinbase_flags, &COMMITMENT_HEAD).is_some()
+}
+
+/// Flags for the coinbase script: those of the template, without a second commitment to merged chains.
+fn flags<'a>(template: &'a Template, merged: &MergedWork) -> &'a [u8] {
+    if has_foreign_commitment(template, merged) { &[] } else { &template.coinbase_flags }
+}
+
+fn coinbase_script(height: u32, commitments: &[Box<[u8]>], flags: &[u8]) -> Result<Box<[u8]>, ScriptError> {
     let items: Vec<&[u8]> = commitments.iter().map(|item| &**item).collect();
-    let mut script = share::coinbase_script(template.height, &items, &template.coinbase_flags)?.into_vec();
+    let mut script = share::coinbase_script(height, &items, flags)?.into_vec();
     // The first sixteen heights are pushed by a single byte, and Bitcoin requires at least two in the script.
     if script.len() < 2 {
         script.push(0);

@@ -384,9 +384,59 @@ fn donations_are_right_on_average() {
 #[test]
 fn texts_that_do_not_fit_are_refused_by_name() {
     let long = "x".repeat(76);
-    assert_eq!(check_texts(std::slice::from_ref(&long)), Err(TextsError::TooLong(long)));
-    assert_eq!(check_texts(&["x".repeat(60), "y".repeat(60)]), Err(TextsError::TooMany(122)));
-    assert_eq!(check_texts(&["x".repeat(75)]), Ok(()));
+    assert_eq!(check_texts(std::slice::from_ref(&long), false), Err(TextsError::TooLong(long)));
+    let too_many = TextsError::TooMany { taken: 122, free: 80, has_merged: false };
+    assert_eq!(check_texts(&["x".repeat(60), "y".repeat(60)], false), Err(too_many));
+    assert_eq!(check_texts(&["x".repeat(75)], false), Ok(()));
+}
+
+#[test]
+fn beside_merged_chains_texts_have_what_their_commitment_leaves() {
+    assert_eq!(check_texts(&["x".repeat(30), "abc".to_owned()], true), Ok(()));
+    let error = check_texts(&["x".repeat(30), "abcd".to_owned()], true).unwrap_err().to_string();
+    assert!(error.starts_with("together they take 36 bytes of the coinbase script, of which 35 are free"), "{error}");
+    assert!(error.contains("beside the commitment to the chains of --merged"), "{error}");
+    // The longest height, texts that are just allowed, and the commitment keep all their bytes.
+    let block = merged_block(98, MergedTarget::Own(Target::MAX_256));
+    let merged = MergedWork::new(vec![block]).unwrap();
+    let commitments = commitments(&merged, &["x".repeat(34)]);
+    let script = coinbase_script(u32::MAX, &commitments, &[0; 15]).unwrap();
+    assert_eq!(script.len(), 6 + COMMITMENT_PUSH_BYTES + 35 + 14);
+    assert!(script[6 + COMMITMENT_PUSH_BYTES..].starts_with(&[&[34][..], &[b'x'; 34]].concat()));
+}
+
+#[test]
+fn texts_that_pass_for_merged_chains_commitment_are_refused() {
+    for text in ["fabe6d6d", "x FABE6d6D y"] {
+        for has_merged in [false, true] {
+            let refused = check_texts(&["hello".to_owned(), text.to_owned()], has_merged);
+            assert_eq!(refused, Err(TextsError::Commitment(text.to_owned())));
+        }
+    }
+}
+
+#[test]
+fn flags_with_a_commitment_of_others_are_left_out_beside_ours_alone() {
+    let flags = [&COMMITMENT_HEAD[..], &[7; 40]].concat();
+    let template = |coinbase_flags: &[u8]| -> Arc<Template> {
+        let parts = TemplateParts { coinbase_flags: coinbase_flags.to_vec(), time: unix_second(), ..parts() };
+        Template::new(parts, RULES).unwrap().into()
+    };
+    let merged = Arc::new(MergedWork::new(vec![merged_block(98, MergedTarget::Share)]).unwrap());
+    let mut chain = Sharechain::new(&BITCOIN_REGTEST);
+    chain.think(f64::from(unix_second()));
+    let mut script = |flags: &[u8], merged: &Arc<MergedWork>| {
+        let parts = WorkParts::new(&template(flags), &chain.tip(), merged.clone()).unwrap();
+        WorkSet::new(&config(0.0), parts, Arc::default(), Epochs::default(), None).unwrap().coinbase_script
+    };
+    let beside = script(&flags, &merged);
+    assert!(beside.ends_with(b"\x05hello"), "{beside:?}");
+    assert_eq!(memchr::memmem::find_iter(&beside, &COMMITMENT_HEAD).count(), 1);
+    assert!(
+        script(&flags, &Arc::default()).ends_with(&flags),
+        "without merged chains they are the daemon's own affair"
+    );
+    assert!(script(&flags[1..], &merged).ends_with(&flags[1..]), "others stay");
 }
 
 #[test]

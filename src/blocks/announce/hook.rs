@@ -21,7 +21,8 @@ const TIME_MAX: Duration = Duration::from_secs(60);
 const COMPLAINT_BYTES_MAX: u64 = 1000;
 
 /// Environment variables that commands must not inherit.
-const SECRETS: [&str; 3] = ["P2POOL_RPC_USER", "P2POOL_RPC_PASSWORD", "P2POOL_ANNOUNCE_WEBHOOK"];
+const SECRETS: [&str; 5] =
+    ["P2POOL_RPC_USER", "P2POOL_RPC_PASSWORD", "P2POOL_ANNOUNCE_WEBHOOK", "P2POOL_MERGED", "P2POOL_MERGED_ADDR"];
 
 /// Runs the command, which is in the environment: as an argument it would be in the process list, and it may hold a
 /// secret.
