@@ -34,6 +34,7 @@
 //! | writers → `runtime::disk` → `view::snapshot`, `view::http`: trouble with the disk | watch | latest wins |
 //! | `work::gate` → `work` → `view::http`, `view::snapshot`: open or closed, and why no work can be made | watch | latest wins |
 
+mod displays;
 mod ports;
 pub mod saved_payout;
 pub mod service;
@@ -63,19 +64,17 @@ use crate::chain::SolvedShare;
 use crate::merged::MergedBlocks;
 use crate::rates::Rates;
 use crate::runtime::access::Access;
-use crate::runtime::clock::unix_now;
 use crate::runtime::data_dir::DataDir;
 use crate::runtime::disk::{self, DiskHealth};
 use crate::runtime::log::{self, Tail};
 use crate::runtime::metrics;
 use crate::runtime::tasks::Tasks;
-use crate::view::control;
-use crate::view::graphs::{self, Graphs};
-use crate::view::http::{self, Hosts, Listeners, SmallDevices, Sources};
+use crate::view::http::{self, Hosts, Listeners, Sources};
 use crate::view::snapshot::{self, Snapshot};
 use crate::work::gate::{self, Gate, GateKeeper, PoolReadiness};
 use crate::work::{Payout, Ticket, WorkSet};
 use crate::{bitcoind, chain, front, merged, peers, rates, solution, work};
+use displays::small_devices;
 use ports::Mining;
 
 /// Configuration of a node.
@@ -426,42 +425,6 @@ impl Wiring<'_> {
         gate
     }
 
-    /// Collects the figures that people look at.
-    fn take_snapshots(&self, work: &work::Config, local: &Local) -> watch::Receiver<Arc<Snapshot>> {
-        let shown = snapshot::Config {
-            network: self.network,
-            payout_address: work.default_payout.address.clone(),
-            fee_percent: work.fee_percent,
-            donation_percent: work.donation_percent,
-        };
-        let (figures_sender, snapshot) = watch::channel(Arc::new(Snapshot::new(&shown, unix_now())));
-        let inputs = snapshot::Inputs {
-            chain: self.sharechain.clone(),
-            templates: self.daemon.templates.clone(),
-            health: self.daemon.health.clone(),
-            rates: local.rates.clone(),
-            peers: local.peers.clone(),
-            gate: local.gate.clone(),
-            disk: self.disk.watch(),
-        };
-        self.tasks.spawn("figures", snapshot::run(shown, inputs, figures_sender, self.tasks.stop_signal()));
-        snapshot
-    }
-
-    /// Records the figures over time.
-    fn draw_graphs(
-        &self,
-        snapshot: watch::Receiver<Arc<Snapshot>>,
-        rates: watch::Receiver<Arc<Rates>>,
-        traffic: Arc<peers::Traffic>,
-    ) -> Graphs {
-        let graphs = Graphs::default();
-        let inputs = graphs::Inputs { snapshot, rates, chain: self.sharechain.clone(), traffic };
-        let kept = (self.data_dir.clone(), self.disk.clone());
-        self.tasks.spawn("graphs", graphs::run(graphs.clone(), inputs, kept, self.tasks.stop_signal()));
-        graphs
-    }
-
     /// Makes work of templates and tips while the gate is open.
     fn publish_work(
         &self,
@@ -480,22 +443,4 @@ impl Wiring<'_> {
         };
         self.tasks.spawn("work", work::publish(config, inputs, outputs, self.tasks.stop_signal()));
     }
-
-    /// Serves the control socket.
-    fn serve_control(&self, public: Sources, log: Tail) {
-        let sources = control::routes::Sources {
-            public,
-            resubmitter: self.daemon.resubmitter.clone(),
-            reports: self.daemon.reports.clone(),
-            log,
-        };
-        let router = control::routes::router(sources);
-        let control = control::server::run(router, self.data_dir.clone(), self.tasks.stop_signal());
-        self.tasks.spawn("control", control);
-    }
-}
-
-/// Look-up of the miners of `server` whose devices are too small for a job.
-fn small_devices(server: Arc<Server<WorkSet>>) -> SmallDevices {
-    SmallDevices(Arc::new(move || server.small_devices()))
 }
