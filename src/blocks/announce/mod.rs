@@ -161,6 +161,7 @@ mod tests {
     pub(super) fn event(kind: EventKind, finder: &str) -> Event {
         let record = Record {
             hash: BlockHash::from_byte_array([0xab; 32]),
+            chain: None,
             previous_block: None,
             height: Some(850_000),
             finding: Finding { value: 312_500_001, payee: "bc1qpayee".into(), finder: finder.into(), is_ours: true },

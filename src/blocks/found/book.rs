@@ -274,6 +274,7 @@ fn note_attempt(record: &mut Record, route: &str, outcome: Outcome, now: f64) {
 fn blank(hash: BlockHash, finding: &Finding, now: f64) -> Record {
     Record {
         hash,
+        chain: None,
         previous_block: None,
         height: None,
         finding: finding.shortened(),

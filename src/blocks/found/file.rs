@@ -73,6 +73,7 @@ mod tests {
         let outcome = Outcome::Rejected("bad-cb-amount".into());
         Record {
             hash: BlockHash::from_byte_array([1; 32]),
+            chain: None,
             previous_block: None,
             height: Some(7),
             finding: Finding {

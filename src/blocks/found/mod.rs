@@ -41,6 +41,9 @@ pub struct FoundBlocks {
 pub struct Record {
     /// Hash of the block and of its share.
     pub hash: BlockHash,
+    /// Name of its chain, if it is a merged one; `None` for the parent chain.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub chain: Option<Arc<str>>,
     /// Hash of its parent, if known.
     pub previous_block: Option<BlockHash>,
     pub height: Option<u32>,
