@@ -56,6 +56,8 @@ pub(super) enum Command {
     Payouts(AskArgs),
     /// List found blocks and their states.
     Blocks(BlocksArgs),
+    /// List merged chains with who is paid for their blocks, and those found.
+    Merged(AskArgs),
     /// Diagnose the setup of a node, and suggest fixes. Takes the node's options.
     Doctor(Box<DoctorArgs>),
     /// Inspect the node's configuration.

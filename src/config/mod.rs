@@ -173,6 +173,7 @@ impl Config {
             Command::Top(arguments) => arguments.config(problems),
             Command::Payouts(ask) => ask.config(Request::Payouts, problems),
             Command::Blocks(arguments) => arguments.config(problems),
+            Command::Merged(ask) => ask.config(Request::Merged, problems),
             Command::Peers(ask) => ask.config(Request::Peers, problems),
             Command::Bans(ask) => ask.config(Request::Bans, problems),
             Command::Ban(arguments) => arguments.config(problems),

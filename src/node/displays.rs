@@ -5,6 +5,7 @@ use stratum::server::Server;
 use tokio::sync::watch;
 
 use super::{Local, Wiring};
+use crate::merged::ChainStatus;
 use crate::peers;
 use crate::rates::Rates;
 use crate::runtime::clock::unix_now;
@@ -17,7 +18,12 @@ use crate::work::{self, WorkSet};
 
 impl Wiring<'_> {
     /// Collects the figures that people look at.
-    pub(super) fn take_snapshots(&self, work: &work::Config, local: &Local) -> watch::Receiver<Arc<Snapshot>> {
+    pub(super) fn take_snapshots(
+        &self,
+        work: &work::Config,
+        local: &Local,
+        merged: watch::Receiver<Arc<Vec<ChainStatus>>>,
+    ) -> watch::Receiver<Arc<Snapshot>> {
         let shown = snapshot::Config {
             network: self.network,
             payout_address: work.default_payout.address.clone(),
@@ -33,6 +39,7 @@ impl Wiring<'_> {
             peers: local.peers.clone(),
             gate: local.gate.clone(),
             disk: self.disk.watch(),
+            merged,
         };
         self.tasks.spawn("figures", snapshot::run(shown, inputs, figures_sender, self.tasks.stop_signal()));
         snapshot

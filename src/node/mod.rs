@@ -11,6 +11,7 @@
 //! | sessions → `rates`: tallies per worker | shared counters | added up every second |
 //! | `solution` → `blocks::submit`: blocks | bounded mpsc | waits; never drops |
 //! | `merged` → `work`: next blocks of merged chains | watch | latest wins, at most every few seconds |
+//! | `merged` → `view::snapshot`, `view::http`, `view::control`: condition of merged chains, and their found blocks | watch | latest wins |
 //! | `solution` → `merged`: blocks of merged chains | bounded mpsc for each chain | each block once; refused when full |
 //! | `solution` → `chain`: own shares | bounded mpsc | waits; never drops |
 //! | `chain` → `solution::peer_blocks` → `blocks::submit`: peers' blocks | bounded mpsc | waits; never drops |
@@ -293,7 +294,7 @@ pub fn start(parts: Parts, daemon: bitcoind::Handle, tasks: &Tasks) -> Node {
     let kept = wiring.keep_gate(peers.clone(), parts.start_pool);
     let (gate_sender, gate) = watch::channel(kept.borrow().clone());
     let local = Local { rates, peers, gate };
-    let snapshot = wiring.take_snapshots(&parts.work, &local);
+    let snapshot = wiring.take_snapshots(&parts.work, &local, merged.status.clone());
     let traffic = p2p.as_ref().map(|p2p| p2p.traffic.clone()).unwrap_or_default();
     let graphs = wiring.draw_graphs(snapshot.clone(), local.rates.clone(), traffic);
     let outputs = work::Outputs { work: work_sender, gate: gate_sender };
@@ -315,6 +316,7 @@ pub fn start(parts: Parts, daemon: bitcoind::Handle, tasks: &Tasks) -> Node {
         network,
         snapshot: snapshot.clone(),
         found: found.clone(),
+        merged_found: merged.found.clone(),
         graphs,
         shares: snapshot::share::Finder::new(wiring.sharechain.clone()),
         chain: wiring.sharechain.clone(),

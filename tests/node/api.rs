@@ -113,8 +113,19 @@ fn every_path_answers_as_it_is_described_while_miners_mine() {
     let node = &pool.node;
     let description = Description::of(node);
     // Before the first share the values are unknown, in the same form.
-    for path in ["summary", "node", "miners", "workers", "connections", "payouts", "shares", "peers", "bans", "blocks"]
-    {
+    for path in [
+        "summary",
+        "node",
+        "miners",
+        "workers",
+        "connections",
+        "payouts",
+        "shares",
+        "peers",
+        "bans",
+        "blocks",
+        "merged",
+    ] {
         let path = format!("/api/v1/{path}");
         ask(node, &description, &path, &path, 200);
     }

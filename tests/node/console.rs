@@ -96,6 +96,7 @@ fn a_running_node_is_shown_on_one_page_with_its_payouts_and_blocks() {
     let mut miner = StratumClient::ready(node.worker_port(), &user);
     let datadir = node.data_dir();
     assert_eq!(told(datadir, &["blocks"]), "no block has been found yet\n");
+    assert!(told(datadir, &["merged"]).starts_with("no merged chain is configured"));
     let hashes: Vec<String> = (0..3)
         .map(|_| mine_one(&mut miner, &user, &daemon, &node, &payout_address(1)).block_hash().to_string())
         .collect();

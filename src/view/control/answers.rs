@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::blocks::Outcome;
 use crate::view::http;
-use crate::view::http::api::{Blocks, Peers, Shares, Summary, Workers};
+use crate::view::http::api::{Blocks, Merged, Peers, Shares, Summary, Workers};
 use crate::view::snapshot::Snapshot;
 
 /// Maximum rows of each list of [`Overview`]: more than fit on a screen.
@@ -38,6 +38,9 @@ pub struct Overview {
     pub peers: Peers,
     /// As in `/api/v1/blocks`.
     pub blocks: Blocks,
+    /// As in `/api/v1/merged`.
+    #[serde(default)]
+    pub merged: Merged,
     /// Last lines of the log, oldest first.
     pub log: Vec<String>,
 }
@@ -84,6 +87,7 @@ impl Overview {
             shares: Shares::of(snapshot, GENERATIONS_MAX),
             peers: Peers::of(&snapshot.peers),
             blocks: Blocks::of(snapshot, &sources.found.borrow(), BLOCKS_MAX),
+            merged: Merged::of(snapshot, &sources.merged_found.borrow(), BLOCKS_MAX),
             log,
         }
     }

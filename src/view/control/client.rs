@@ -69,8 +69,16 @@ pub async fn run(config: &Config, now: f64) -> Result<String, ControlError> {
     if config.json {
         return Ok(format!("{answer:#}\n"));
     }
-    let place = config.data_dir.display().to_string();
-    table::render(&config.request, answer, now).map_err(|error| ControlError::Unreadable(place, error))
+    let unreadable = |error| ControlError::Unreadable(config.data_dir.display().to_string(), error);
+    let text = table::render(&config.request, answer, now).map_err(unreadable)?;
+    Ok(match config.request {
+        // `/api/v1/blocks` has the pool's blocks only. An older node knows no others.
+        Request::Blocks => match ask_for(&config.data_dir, &Request::Merged).await {
+            Ok(merged) => text + &table::merged_section(&merged, now),
+            Err(_) => text,
+        },
+        _ => text,
+    })
 }
 
 /// Same as [`ask`], with the answer parsed.
@@ -127,6 +135,7 @@ fn http_request(request: &Request) -> HttpRequest<Body> {
         Request::Overview => (Method::GET, "/control/v1/overview".to_owned(), None),
         Request::Payouts => (Method::GET, format!("/api/v1/payouts?limit={LIMIT_MAX}"), None),
         Request::Blocks => (Method::GET, format!("/api/v1/blocks?limit={BLOCKS_LISTED_MAX}"), None),
+        Request::Merged => (Method::GET, format!("/api/v1/merged?limit={BLOCKS_LISTED_MAX}"), None),
         Request::Resubmit { hash } => (Method::POST, format!("/control/v1/blocks/{hash}/resubmit"), None),
         Request::Peers => (Method::GET, "/control/v1/peers".to_owned(), None),
         Request::Bans => (Method::GET, "/control/v1/bans".to_owned(), None),

@@ -40,6 +40,8 @@ pub enum Request {
     Payouts,
     /// Found blocks and their states.
     Blocks,
+    /// Merged chains, and their found blocks.
+    Merged,
     /// Submits a block again whose bytes are kept.
     Resubmit { hash: BlockHash },
     /// Connected peers.

@@ -30,10 +30,13 @@ enum Answer {
 /// # Errors
 /// The connection failed, or the server speaks another protocol.
 pub(super) async fn ask(stream: UnixStream, request: &Request) -> io::Result<Result<Value, String>> {
+    let Some(command) = command(request) else {
+        return Ok(Err("the running node is older than merged mining".to_owned()));
+    };
     let (reader, writer) = stream.into_split();
     // Kept until the answer has arrived: dropping it would close the connection.
     let mut requests = json_lines::writer(writer);
-    requests.send(command(request)).await?;
+    requests.send(command).await?;
     let line = json_lines::reader(reader).next().await.ok_or(io::ErrorKind::UnexpectedEof)??;
     Ok(match serde_json::from_value(line)? {
         Answer::Result(result) => Ok(today(request, result)),
@@ -41,13 +44,14 @@ pub(super) async fn ask(stream: UnixStream, request: &Request) -> io::Result<Res
     })
 }
 
-/// Encodes the request for old nodes.
-fn command(request: &Request) -> Value {
-    match request {
+/// Encodes the request for old nodes; `None` if they do not know it.
+fn command(request: &Request) -> Option<Value> {
+    Some(match request {
         Request::Status => json!({"command": "status"}),
         Request::Overview => json!({"command": "overview"}),
         Request::Payouts => json!({"command": "payouts"}),
         Request::Blocks => json!({"command": "blocks"}),
+        Request::Merged => return None,
         Request::Resubmit { hash } => json!({"command": "resubmit", "hash": hash}),
         Request::Peers => json!({"command": "peers"}),
         Request::Bans => json!({"command": "bans"}),
@@ -56,7 +60,7 @@ fn command(request: &Request) -> Value {
         }
         Request::Unban { address } => json!({"command": "unban", "address": address}),
         Request::UnbanAll => json!({"command": "unban_all"}),
-    }
+    })
 }
 
 /// Converts an answer to today's form.
@@ -74,7 +78,7 @@ fn today(request: &Request, result: Value) -> Value {
         }
         Request::Ban { .. } => value(&ban(old)),
         // Their form has not changed.
-        Request::Resubmit { .. } | Request::Unban { .. } | Request::UnbanAll => result,
+        Request::Merged | Request::Resubmit { .. } | Request::Unban { .. } | Request::UnbanAll => result,
     }
 }
 
@@ -161,6 +165,7 @@ fn overview(old: Old<'_>) -> Overview {
         block: old.object("block").map(next_block),
         blocks: FoundBlocks { found, last: blocks.blocks.first().map(|block| block.time) },
         peers: Connections { incoming, outgoing, banned: old.or_default("banned"), known: 0 },
+        ..Summary::default()
     };
     Overview {
         summary,
@@ -169,6 +174,7 @@ fn overview(old: Old<'_>) -> Overview {
         peers: Peers { incoming, outgoing, peers, ..Peers::default() },
         blocks,
         log: old.or_default("log"),
+        ..Overview::default()
     }
 }
 

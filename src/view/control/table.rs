@@ -1,5 +1,9 @@
 //! Renders answers as text: tables with aligned columns, and sentences in place of empty tables.
 
+mod merged;
+
+pub(super) use merged::section as merged_section;
+
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -22,6 +26,7 @@ pub(super) fn render(request: &Request, answer: Value, now: f64) -> Result<Strin
         Request::Overview => format!("{answer:#}\n"),
         Request::Payouts => payouts(&read(answer)?),
         Request::Blocks => blocks(&read(answer)?, now),
+        Request::Merged => merged::page(&read(answer)?, now),
         Request::Resubmit { .. } => resubmitted(&read(answer)?),
         Request::Peers => peers(&read(answer)?, now),
         Request::Bans => bans(&read::<Bans>(answer)?.bans, now),
@@ -63,8 +68,9 @@ fn status(status: &Status) -> String {
         ("pool", pool.hash_rate.map_or_else(|| "too few shares to tell".to_owned(), hash_rate)),
         ("blocks", format!("{} found among the known shares", summary.blocks.found)),
     ];
+    let merged = (summary.merged.chains > 0).then(|| ("merged", merged::brief(&summary.merged)));
     let clock = status.clock.as_deref().map(|clock| ("clock", printable(clock)));
-    let rows = rows.iter().chain(&clock);
+    let rows = rows.iter().chain(&merged).chain(&clock);
     rows.map(|(name, text)| format!("{name:<8}{GAP}{text}\n")).collect()
 }
 

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -17,12 +18,14 @@ use super::answers::{Overview, Status, Unbanned};
 use super::client::{self, ControlError};
 use super::{Request, routes, server, socket_path};
 use crate::blocks::Reports;
+use crate::blocks::found::{FoundBlocks, Standing};
 use crate::blocks::submit::Resubmitter;
 use crate::runtime::data_dir::DataDir;
 use crate::runtime::log::Tail;
 use crate::runtime::users::Verdict;
-use crate::view::http::api::{Ban, Bans, Blocks, Payouts, Peers, Summary};
+use crate::view::http::api::{Ban, Bans, Blocks, Merged, Payouts, Peers, Summary};
 use crate::view::http::{self, Budgets, Checker, Http, Login, Readers};
+use crate::view::snapshot::Snapshot;
 
 /// Returns the sources of a node that has just started on `folder`.
 fn sources(folder: &Path) -> routes::Sources {
@@ -40,9 +43,13 @@ struct Server {
 
 impl Server {
     async fn start(folder: &Path) -> Self {
+        Self::start_with(folder, sources(folder)).await
+    }
+
+    async fn start_with(folder: &Path, sources: routes::Sources) -> Self {
         let data_dir = DataDir::open(folder, &BITCOIN_REGTEST).unwrap();
         let stop = CancellationToken::new();
-        let running = tokio::spawn(server::run(routes::router(sources(folder)), data_dir, stop.clone()));
+        let running = tokio::spawn(server::run(routes::router(sources), data_dir, stop.clone()));
         let server = Self { folder: folder.to_owned(), stop, running };
         while matches!(client::ask(folder, &Request::Status).await, Err(ControlError::NotRunning(_))) {
             tokio::time::sleep(Duration::from_millis(10)).await;
@@ -119,6 +126,7 @@ async fn every_answer_has_the_form_that_its_reader_knows() {
     assert_eq!(overview.summary.node.network, "bitcoin_regtest");
     client::ask_for::<Payouts>(folder.path(), &Request::Payouts).await.unwrap();
     client::ask_for::<Blocks>(folder.path(), &Request::Blocks).await.unwrap();
+    client::ask_for::<Merged>(folder.path(), &Request::Merged).await.unwrap();
     client::ask_for::<Peers>(folder.path(), &Request::Peers).await.unwrap();
     client::ask_for::<Bans>(folder.path(), &Request::Bans).await.unwrap();
     client::ask_for::<Unbanned>(folder.path(), &Request::UnbanAll).await.unwrap();
@@ -126,6 +134,32 @@ async fn every_answer_has_the_form_that_its_reader_knows() {
     assert!(server.ask(Request::Resubmit { hash }).await.unwrap_err().contains("too busy"));
     let Err(error) = client::ask_for::<Bans>(folder.path(), &Request::Status).await else { panic!("another form") };
     assert!(matches!(error, ControlError::Unreadable(..)), "{error}");
+    server.end().await;
+}
+
+#[tokio::test]
+async fn the_list_of_blocks_ends_with_those_of_merged_chains_where_there_are_any() {
+    let folder = tempfile::tempdir().unwrap();
+    let listed = async |request| {
+        let config = client::Config { data_dir: folder.path().to_owned(), request, json: false };
+        client::run(&config, 60.0).await.unwrap()
+    };
+    let server = Server::start(folder.path()).await;
+    assert_eq!(listed(Request::Blocks).await, "no block has been found yet\n");
+    server.end().await;
+
+    let mut sources = sources(folder.path());
+    let mut snapshot = Snapshot::clone(&sources.public.snapshot.borrow());
+    snapshot.merged = Arc::new(vec![http::testing::merged_chain("doge")]);
+    sources.public.snapshot = watch::channel(Arc::new(snapshot)).1;
+    let blocks = vec![Arc::new(http::testing::merged_block("doge", 1, Standing::Stale))];
+    sources.public.merged_found = watch::channel(Arc::new(FoundBlocks { blocks })).1;
+    let server = Server::start_with(folder.path(), sources).await;
+    let text = listed(Request::Blocks).await;
+    assert!(text.starts_with("no block has been found yet\n\nof merged chains, paid to the operator"), "{text}");
+    assert!(text.contains("doge   5000001  59 s ago  stale"), "{text}");
+    let text = listed(Request::Status).await;
+    assert!(text.contains("merged    1 of 1 chains mined; blocks found: 1\n"), "{text}");
     server.end().await;
 }
 

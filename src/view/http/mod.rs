@@ -72,6 +72,8 @@ pub struct Sources {
     pub snapshot: watch::Receiver<Arc<Snapshot>>,
     /// The pool's found blocks.
     pub found: watch::Receiver<Arc<FoundBlocks>>,
+    /// Found blocks of merged chains.
+    pub merged_found: watch::Receiver<Arc<FoundBlocks>>,
     /// Graphs over time.
     pub graphs: Graphs,
     /// Looks up single shares.
@@ -187,6 +189,12 @@ async fn metrics(State(sources): State<Sources>) -> Response {
 async fn health(State(sources): State<Sources>) -> Response {
     let health = sources.health.borrow().clone();
     let gate = sources.gate.borrow().clone();
+    let snapshot = sources.snapshot.borrow().clone();
+    let merged: Vec<_> = snapshot
+        .merged
+        .iter()
+        .map(|chain| serde_json::json!({ "chain": chain.name, "state": chain.state, "trouble": chain.trouble }))
+        .collect();
     let serving = health.last_success.is_some() && !health.gone && gate == Gate::Open;
     let status = if serving { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     let body = serde_json::json!({
@@ -196,7 +204,9 @@ async fn health(State(sources): State<Sources>) -> Response {
         "waiting": gate.reason(),
         // Miners are served all the same: blocks and shares are sent anyway.
         "disk": sources.disk.borrow().sentences(),
-        "clock": sources.snapshot.borrow().clock,
+        "clock": snapshot.clock,
+        // Their daemons do not decide whether this node is healthy.
+        "merged": merged,
         "p2p_connected": health.p2p_connected,
     });
     (status, axum::Json(body)).into_response()

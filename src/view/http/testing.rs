@@ -1,6 +1,8 @@
 //! Sources of a node that has just started, and connections, for tests and fuzz targets: a pair of pipes takes the place
 //! of a socket.
 
+use bitcoin::BlockHash;
+use bitcoin::hashes::Hash;
 use sharechain::coin::BITCOIN_REGTEST;
 use std::net::IpAddr;
 use std::path::Path;
@@ -12,7 +14,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Http, Listeners, Readers, SmallDevices, Sources};
 use crate::bitcoind::Health;
+use crate::blocks::Finding;
+use crate::blocks::found::{Record, Standing};
 use crate::chain;
+use crate::merged::{ChainStatus, Mode, State};
 use crate::peers::{self, Command};
 use crate::runtime::disk::DiskHealth;
 use crate::view::graphs::Graphs;
@@ -73,6 +78,7 @@ pub fn sources(folder: &Path) -> Sources {
         network,
         snapshot: watch::channel(Arc::new(snapshot)).1,
         found: watch::channel(Arc::default()).1,
+        merged_found: watch::channel(Arc::default()).1,
         graphs: Graphs::default(),
         shares: Finder::new(chain.clone()),
         chain,
@@ -81,6 +87,45 @@ pub fn sources(folder: &Path) -> Sources {
         listeners: Listeners::default(),
         readers: Readers::default(),
         stop: CancellationToken::new(),
+    }
+}
+
+/// Returns the status of a merged chain that is mined.
+pub fn merged_chain(name: &str) -> ChainStatus {
+    ChainStatus {
+        name: name.into(),
+        chain_id: Some(98),
+        daemon: "127.0.0.1:22555".into(),
+        version: "/Shibetoshi:1.14.9/".into(),
+        mode: Some(Mode::Address),
+        payee: "DOperator1".into(),
+        state: State::Mining,
+        height: Some(5_000_000),
+        difficulty: Some(16.0),
+        value: Some(1_000_000_000_000),
+        answered_at: Some(1000.0),
+        work_since: Some(990.0),
+        failures: 2,
+        trouble: None,
+    }
+}
+
+/// Returns the record of a block of a merged chain. `number` makes its hash, and is the time at which it was found.
+pub fn merged_block(chain: &str, number: u8, standing: Standing) -> Record {
+    Record {
+        hash: BlockHash::from_byte_array([number; 32]),
+        chain: Some(chain.into()),
+        previous_block: None,
+        height: Some(5_000_000 + u32::from(number)),
+        finding: Finding { value: 0, payee: "DOperator1".into(), finder: "alice.rig".into(), is_ours: true },
+        found_at: f64::from(number),
+        routes: Vec::new(),
+        verdict: None,
+        not_submitted: None,
+        standing,
+        standing_since: f64::from(number),
+        confirmations: 0,
+        is_settled: false,
     }
 }
 

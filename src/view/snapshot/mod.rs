@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  sharechain ── look (bounded, on its owner's side) ─▶┐
-//!  templates, health, rates, peers, gate ─────────────▶┼── sum ──▶ watch<Arc<Snapshot>> ──▶ http, graphs, control
+//!  templates, health, rates, peers, gate, merged ─────▶┼── sum ──▶ watch<Arc<Snapshot>> ──▶ http, graphs, control
 //!                                                      ┘
 //! ```
 //!
@@ -29,6 +29,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::bitcoind::Health;
 use crate::chain;
+use crate::merged::ChainStatus;
 use crate::rates::Rates;
 use crate::runtime::clock::unix_now;
 use crate::runtime::disk::Troubles;
@@ -69,6 +70,8 @@ pub struct Inputs {
     pub gate: watch::Receiver<Gate>,
     /// The parts that cannot write to the disk.
     pub disk: watch::Receiver<Arc<Troubles>>,
+    /// Condition of each merged chain.
+    pub merged: watch::Receiver<Arc<Vec<ChainStatus>>>,
 }
 
 /// Snapshot of the node.
@@ -103,6 +106,8 @@ pub struct Snapshot {
     pub waiting: Option<Arc<str>>,
     /// State of the daemon.
     pub daemon: Daemon,
+    /// Condition of each merged chain, in the order of the configuration. None makes the node itself unhealthy.
+    pub merged: Arc<Vec<ChainStatus>>,
     /// Next block; `None` while there is no template.
     pub block: Option<NextBlock>,
     /// Pool; `None` while its chain has fewer than two shares.
@@ -280,6 +285,7 @@ impl Snapshot {
             clock: None,
             waiting: None,
             daemon: Daemon::default(),
+            merged: Arc::default(),
             block: None,
             pool: None,
             local: Local::default(),
@@ -342,6 +348,7 @@ pub async fn run(config: Config, inputs: Inputs, snapshot: watch::Sender<Arc<Sna
             peers: inputs.peers.borrow().clone(),
             gate: inputs.gate.borrow().clone(),
             disk: inputs.disk.borrow().clone(),
+            merged: inputs.merged.borrow().clone(),
             early: *inputs.chain.early.borrow(),
         };
         let summed = tokio::task::spawn_blocking(move || sum::sum(looked, others)).await;

@@ -11,6 +11,7 @@ use ruint::aliases::U320;
 
 use super::{Config, Daemon, Estimate, LastHour, Local, Luck, NextBlock, Pool, Snapshot, Stretch, difficulty};
 use crate::bitcoind::Health;
+use crate::merged::{ChainStatus, State};
 use crate::rates::Rates;
 use crate::runtime::disk::Troubles;
 use crate::template::Template;
@@ -37,6 +38,7 @@ pub(super) struct Others {
     pub(super) peers: Arc<p2p::Status>,
     pub(super) gate: Gate,
     pub(super) disk: Arc<Troubles>,
+    pub(super) merged: Arc<Vec<ChainStatus>>,
     pub(super) early: Early,
 }
 
@@ -56,7 +58,7 @@ fn snapshot(view: PoolView, others: Others) -> Snapshot {
     let clock = clock_trouble(&others.health, others.early);
     // First, since it makes much else go wrong.
     let warnings = clock.iter().cloned().chain(warnings(&view, &others)).collect();
-    let Others { config, started, now, health, rates, peers, gate, .. } = others;
+    let Others { config, started, now, health, rates, peers, gate, merged, .. } = others;
     Snapshot {
         time: now,
         warnings,
@@ -70,6 +72,7 @@ fn snapshot(view: PoolView, others: Others) -> Snapshot {
             template_seconds: health.template_took.map(|took| took.as_secs_f64()),
             seconds_since_success: health.last_success.map(|at| at.elapsed().as_secs_f64()),
         },
+        merged,
         block,
         pool,
         local,
@@ -237,12 +240,29 @@ fn warnings(view: &PoolView, others: &Others) -> Vec<String> {
     if let Some(reason) = others.gate.reason() {
         warnings.push(format!("no work for miners: {reason}"));
     }
+    warnings.extend(others.merged.iter().filter_map(merged_warning));
     warnings
+}
+
+/// Returns the warning that a merged chain is not mined as it should be, if so.
+fn merged_warning(chain: &ChainStatus) -> Option<String> {
+    let name = &chain.name;
+    let because = chain.trouble.as_ref().map_or_else(String::new, |trouble| format!(": {trouble}"));
+    let condition = match chain.state {
+        // Its daemon may be about to answer for the first time, and trouble beside current work is about that work.
+        State::Starting | State::Mining if because.is_empty() => return None,
+        State::Starting => " is not mined yet",
+        State::Mining => "",
+        State::Waiting => " is mined with its daemon's last work",
+        State::LeftOut => " is not mined",
+    };
+    Some(format!("merged chain {name}{condition}{because}"))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::view::http::testing;
 
     #[test]
     fn a_wrong_clock_is_named_with_what_says_so() {
@@ -255,6 +275,22 @@ mod tests {
         let behind = trouble(Some(-640), 2).unwrap();
         assert!(behind.contains("ours is 640 seconds behind bitcoind's"), "{behind}");
         assert!(trouble(Some(61), 0).unwrap().contains("ours is 61 seconds ahead of bitcoind's"));
+    }
+
+    #[test]
+    fn a_merged_chain_that_is_not_mined_as_it_should_be_is_named_with_its_trouble() {
+        let warning = |state, trouble: Option<&str>| {
+            let chain = ChainStatus { state, trouble: trouble.map(Into::into), ..testing::merged_chain("doge") };
+            merged_warning(&chain)
+        };
+        assert_eq!([warning(State::Mining, None), warning(State::Starting, None)], [None, None]);
+        let too_easy = warning(State::Mining, Some("its target is too easy")).unwrap();
+        assert_eq!(too_easy, "merged chain doge: its target is too easy");
+        let starting = warning(State::Starting, Some("no answer")).unwrap();
+        assert_eq!(starting, "merged chain doge is not mined yet: no answer");
+        let waiting = warning(State::Waiting, Some("no answer")).unwrap();
+        assert!(waiting.contains("its daemon's last work") && waiting.ends_with(": no answer"), "{waiting}");
+        assert_eq!(warning(State::LeftOut, None).unwrap(), "merged chain doge is not mined");
     }
 
     #[test]

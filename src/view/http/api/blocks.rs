@@ -56,7 +56,7 @@ pub struct Block {
     pub routes: Vec<Route>,
 }
 
-/// Outcome of one route to the network.
+/// Outcome of one route of a block to its daemon.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Route {
     /// `rpc` or `p2p`.
@@ -117,7 +117,7 @@ fn followed(record: &Record) -> Block {
     }
 }
 
-fn route(report: &RouteReport, found_at: f64) -> Route {
+pub(super) fn route(report: &RouteReport, found_at: f64) -> Route {
     Route {
         route: report.route.clone(),
         outcome: report.outcome.word().to_owned(),
@@ -127,7 +127,7 @@ fn route(report: &RouteReport, found_at: f64) -> Route {
     }
 }
 
-fn detail(outcome: &Outcome) -> Option<String> {
+pub(super) fn detail(outcome: &Outcome) -> Option<String> {
     outcome.reason().map(str::to_owned)
 }
 

@@ -1,5 +1,7 @@
 //! Server-sent events.
 
+mod newest;
+
 use axum::extract::{Extension, State};
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
@@ -13,13 +15,14 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use utoipa::ToSchema;
 
-use super::Sources;
+use super::{MergedBlock, Sources};
 use crate::chain::ChainEvent;
 use crate::view::http::Client;
 use crate::view::http::connection::Hangup;
 use crate::view::http::slots::{Slot, Slots};
 use crate::view::snapshot::Snapshot;
 use crate::view::snapshot::difficulty::bdiff;
+use newest::NewestMerged;
 
 /// Maximum number of subscribers.
 const LISTENERS_MAX: usize = 512;
@@ -100,11 +103,11 @@ pub(super) struct Missed {
     count: u64,
 }
 
-/// Server-sent events: `share`, `tip`, `block`, `peer`, `rates`, and `missed` for a subscriber that was too slow. The
-/// data of each is JSON. While there are too many subscribers, a new one ends the oldest stream of the network that has
-/// most.
+/// Server-sent events: `share`, `tip`, `block`, `merged_block`, `peer`, `rates`, and `missed` for a subscriber that was
+/// too slow. The data of each is JSON. While there are too many subscribers, a new one ends the oldest stream of the
+/// network that has most.
 #[utoipa::path(get, path = "/api/v1/events", tag = "node",
-    responses((status = 200, description = "Events for as long as the connection lasts", content((NewShare = "text/event-stream"), (NewTip = "text/event-stream"), (NewRates = "text/event-stream"), (NewPeers = "text/event-stream"), (Missed = "text/event-stream")))))]
+    responses((status = 200, description = "Events for as long as the connection lasts", content((NewShare = "text/event-stream"), (NewTip = "text/event-stream"), (NewRates = "text/event-stream"), (NewPeers = "text/event-stream"), (MergedBlock = "text/event-stream"), (Missed = "text/event-stream")))))]
 pub(super) async fn events(
     State(sources): State<Sources>,
     Extension(client): Extension<Client>,
@@ -115,6 +118,7 @@ pub(super) async fn events(
     let listener = Listener {
         chain: sources.chain.events.subscribe(),
         snapshot,
+        merged: NewestMerged::of(sources.merged_found.clone()),
         peers: None,
         next: Vec::new(),
         stop: sources.stop.clone(),
@@ -132,6 +136,7 @@ pub(super) async fn events(
 struct Listener {
     chain: broadcast::Receiver<ChainEvent>,
     snapshot: watch::Receiver<Arc<Snapshot>>,
+    merged: NewestMerged,
     /// Latest numbers of peers sent: incoming, outgoing, banned.
     peers: Option<(usize, usize, usize)>,
     /// Events to send, newest first.
@@ -159,6 +164,7 @@ impl Listener {
                     let snapshot = self.snapshot.borrow_and_update().clone();
                     self.note_figures(&snapshot);
                 }
+                record = self.merged.next() => self.send("merged_block", &MergedBlock::of(&record)),
             }
         }
     }

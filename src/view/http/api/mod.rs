@@ -11,6 +11,7 @@ mod connections;
 mod events;
 mod graphs;
 mod health;
+mod merged;
 mod miners;
 mod network;
 mod shares;
@@ -29,6 +30,7 @@ use super::Sources;
 pub use blocks::{Block, Blocks, Route};
 pub use events::Listeners;
 pub use health::Health;
+pub use merged::{Merged, MergedBlock, MergedChain, MergedSummary};
 pub(super) use miners::is_worker_of;
 pub use miners::{Payout, Payouts, Worker, Workers};
 pub use network::{Ban, Bans, Download, Peer, Peers};
@@ -48,9 +50,9 @@ pub(in crate::view) const LIMIT_MAX: usize = 10_000;
 #[openapi(
     info(
         title = "P2Pool node",
-        description = "State of a P2Pool node: miners, payouts, shares, blocks and peers. Hash rates are in hashes per \
-                       second, amounts in satoshis, times in seconds since 1970, durations in seconds, fractions from 0 \
-                       to 1. Difficulties of shares and submissions are in the unit of the coin's miners: \
+        description = "State of a P2Pool node: miners, payouts, shares, blocks, merged chains and peers. Hash rates are \
+                       in hashes per second, amounts in satoshis, times in seconds since 1970, durations in seconds, \
+                       fractions from 0 to 1. Difficulties of shares and submissions are in the unit of the coin's miners: \
                        difficulty_scale (65,536 on scrypt networks, else 1) times those of blocks \
                        (bdiff). Unknown values are null. Errors are application/problem+json (RFC 9457). The API is \
                        public and read-only.",
@@ -69,6 +71,7 @@ pub(in crate::view) const LIMIT_MAX: usize = 10_000;
         network::peers,
         network::bans,
         blocks::blocks,
+        merged::merged,
         graphs::graphs,
         graphs::graph,
         events::events,
@@ -92,6 +95,7 @@ fn table() -> Vec<(&'static str, MethodRouter<Sources>)> {
         ("/api/v1/peers", get(network::peers)),
         ("/api/v1/bans", get(network::bans)),
         ("/api/v1/blocks", get(blocks::blocks)),
+        ("/api/v1/merged", get(merged::merged)),
         ("/api/v1/graphs", get(graphs::graphs)),
         ("/api/v1/graphs/{source}/{view}", get(graphs::graph)),
         ("/api/v1/events", get(events::events)),

@@ -5,7 +5,7 @@ use axum::extract::State;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::Sources;
+use super::{MergedSummary, Sources};
 use crate::view::snapshot::{self, Snapshot};
 
 /// Summary of node, pool and miners.
@@ -25,6 +25,10 @@ pub struct Summary {
     pub block: Option<NextBlock>,
     /// The pool's found blocks.
     pub blocks: FoundBlocks,
+    /// Merged chains in brief.
+    #[serde(default)]
+    #[schema(required = true)]
+    pub merged: MergedSummary,
     /// P2P connections.
     pub peers: Connections,
 }
@@ -296,6 +300,7 @@ impl Summary {
                 found: snapshot.chain.blocks.len(),
                 last: snapshot.chain.blocks.first().map(|block| f64::from(block.time)),
             },
+            merged: MergedSummary::of(snapshot, &sources.merged_found.borrow()),
             peers: Connections {
                 incoming: snapshot.peers.incoming,
                 outgoing: snapshot.peers.outgoing,
