@@ -125,6 +125,7 @@ fn a_reader_goes_through_every_page_and_nothing_is_wrong() {
             let wide = browser.evaluate("document.documentElement.scrollWidth").as_u64();
             assert!(wide <= Some(width.into()), "{path} is {wide:?} pixels wide on {width}");
             assert_eq!(browser.count("h1"), 1, "{path} has one heading");
+            assert_eq!(browser.count("#merged, #merged-pay"), 0, "{path} has merged chains, and there are none");
             assert_eq!(browser.count("main, header, footer, nav"), 4, "{path} has its landmarks");
             let unnamed = "a:not([aria-label]):empty, button:not([aria-label]):empty, img:not([alt]), input:not([id])";
             assert_eq!(browser.count(unnamed), 0, "{path} has something without a name");

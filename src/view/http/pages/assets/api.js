@@ -33,6 +33,9 @@ export async function find(path) {
   }
 }
 
+/** Merged chains with their newest blocks; null if there are none, as the summary says. */
+export const merged = async (summary, blocks) => (summary.merged.chains > 0 ? get(`/merged?limit=${blocks}`) : null);
+
 const listeners = new Map();
 let source = null;
 

@@ -1,7 +1,7 @@
 // Components shared by pages: tiles, tables, notices, links.
 
 import { h } from "./dom.js";
-import { ago, percent, short, shortHash } from "./format.js";
+import { ago, count, duration, many, percent, short, shortHash } from "./format.js";
 
 export const addressLink = (address, text = short(address, 10, 6)) => h("a", { class: text === address ? "mono break" : "mono nowrap", href: `/address/${encodeURIComponent(address)}`, title: address }, text);
 
@@ -26,6 +26,25 @@ export const card = (title, ...children) => h("section", { class: "card" }, titl
 
 export function facts(rows) {
   return h("dl", { class: "facts" }, rows.filter((row) => row && row[1] !== null && row[1] !== undefined).map(([name, ...value]) => [h("dt", null, name), h("dd", null, value)]));
+}
+
+const STATES = { submitted: ["on its way", "is-warn"], confirming: ["confirmed", "is-good"], mature: ["mature", "is-good"], orphaned: ["orphaned", "is-bad"], stale: ["too late", "is-bad"], rejected: ["refused", "is-bad"] };
+
+/** State of a found block. */
+export function stateBadge(block) {
+  const [text, kind] = STATES[block.state] ?? ["not followed", ""];
+  return badge(block.state === "confirming" && block.confirmations ? `${many(block.confirmations, "confirmation")}` : text, kind);
+}
+
+const OUTCOMES = { accepted: "is-good", stale: "is-bad", rejected: "is-bad", waiting: "is-warn", failed: "is-bad" };
+
+/** Outcomes of a block's routes, by their `names`; null if there are none. */
+export function routeList(routes, names) {
+  if (routes.length === 0) return null;
+  const time = ({ seconds, attempts }) => ` after ${seconds < 10 ? `${(seconds * 1000).toFixed(0)} ms` : duration(seconds)}${attempts > 1 ? `, in ${count(attempts)} attempts` : ""}`;
+  return h("ul", null, routes.map((route) => h("li", null,
+    h("span", { class: "soft" }, `${names[route.route] ?? route.route}: `), badge(route.outcome, OUTCOMES[route.outcome] ?? ""),
+    route.detail ? ` ${route.detail}` : null, h("span", { class: "soft" }, time(route)))));
 }
 
 /** A bar that shows a fraction, beside its number. */

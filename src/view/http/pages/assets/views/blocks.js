@@ -2,19 +2,19 @@
 
 import { h } from "../dom.js";
 import * as api from "../api.js";
-import { ago, coins, count, date, duration, many, percent } from "../format.js";
-import { addressLink, badge, card, facts, heading, shareLink, tile } from "../parts.js";
-import { stateBadge } from "./overview.js";
+import { ago, coins, count, date, many, percent } from "../format.js";
+import { addressLink, badge, facts, heading, routeList, shareLink, stateBadge, tile } from "../parts.js";
+import { blocksSection } from "../merged.js";
 
 export default function blocks() {
   return {
-    events: ["rates"],
+    events: ["rates", "merged_block"],
     title: () => "Blocks",
     async load() {
       const [blocks, summary] = await Promise.all([api.get("/blocks?limit=100"), api.get("/summary")]);
-      return { ...blocks, summary };
+      return { ...blocks, summary, merged: await api.merged(summary, 100) };
     },
-    render: ({ blocks: rows, total, symbol, summary: { pool } }) => [
+    render: ({ blocks: rows, total, symbol, summary: { pool }, merged }) => [
       heading("Blocks", "Blocks of the pool. Those that this node submitted are followed on every route until they are mature, a hundred blocks deep."),
       h("div", { class: "tiles" },
         tile("Blocks", count(total), null, "that this node remembers"),
@@ -22,11 +22,11 @@ export default function blocks() {
         tile("Orphaned", count(rows.filter((row) => ["orphaned", "stale", "rejected"].includes(row.state)).length), null, "not in the best chain"),
         tile("Luck", pool.luck === null ? "–" : percent(pool.luck, 0), null, "blocks found against those expected")),
       rows.length === 0 ? h("p", { class: "empty" }, "None yet. Each one appears here the moment it is found.") : rows.map((row) => block(row, symbol)),
+      merged ? blocksSection(merged, symbol) : null,
     ],
   };
 }
 
-const OUTCOMES = { accepted: "is-good", stale: "is-bad", rejected: "is-bad", waiting: "is-warn", failed: "is-bad" };
 const ROUTES = { rpc: "RPC to bitcoind", p2p: "peer-to-peer to bitcoind", embedded: "the embedded chain" };
 
 function block(row, symbol) {
@@ -42,6 +42,6 @@ function block(row, symbol) {
       ["Worth", row.value === null ? null : coins(row.value, symbol)],
       ["Confirmations", row.confirmations === null || !["confirming", "mature"].includes(row.state) ? null : row.state === "mature" ? "100 or more: spendable" : many(row.confirmations, "confirmation")],
       ["Why", row.detail],
-      row.routes.length > 0 ? ["Routes", h("ul", null, row.routes.map((route) => h("li", null, h("span", { class: "soft" }, `${ROUTES[route.route] ?? route.route}: `), badge(route.outcome, OUTCOMES[route.outcome] ?? ""), route.detail ? ` ${route.detail}` : null, h("span", { class: "soft" }, ` after ${route.seconds < 10 ? `${(route.seconds * 1000).toFixed(0)} ms` : duration(route.seconds)}${route.attempts > 1 ? `, in ${count(route.attempts)} attempts` : ""}`))))] : null,
+      ["Routes", routeList(row.routes, ROUTES)],
     ]));
 }

@@ -3,7 +3,8 @@
 import { h } from "../dom.js";
 import * as api from "../api.js";
 import { ago, blockDifficulty, coins, count, difficulty, duration, many, percent, rate, scaled } from "../format.js";
-import { addressLink, badge, bar, card, notice, range, shareLink, table, tile, tone } from "../parts.js";
+import { addressLink, badge, bar, card, notice, range, shareLink, stateBadge, table, tile, tone } from "../parts.js";
+import { chainsCard } from "../merged.js";
 import { drawing, follow } from "../chain.js";
 import { spark } from "../plot.js";
 import { RANGES, opening } from "../range.js";
@@ -29,10 +30,10 @@ export default function overview() {
       const [summary, shares, payouts, blocks, [pool, local]] = await Promise.all([
         api.get("/summary"), api.get(`/shares?limit=${SHARES}`), api.get("/payouts?limit=6"), api.get("/blocks?limit=5"), lines,
       ]);
-      return { summary, shares, payouts, blocks, pool, local };
+      return { summary, shares, payouts, blocks, pool, local, merged: await api.merged(summary, 0) };
     },
     drawn: (root) => follow(root),
-    render: ({ summary, shares, payouts, blocks, pool, local }) => [
+    render: ({ summary, shares, payouts, blocks, merged, pool, local }) => [
       state(summary),
       summary.warnings.length > 0 ? h("div", { class: "notices", role: "group", "aria-label": "Warnings" }, summary.warnings.map((text) => notice(text))) : null,
       tiles(summary, pool, local),
@@ -46,6 +47,7 @@ export default function overview() {
         card("Blocks found",
           table("blocks", "The newest blocks of the pool", blockColumns(blocks.symbol), blocks.blocks, { key: (row) => row.hash, empty: "None yet. Each one appears here, with how it reached the network." }),
           h("p", { class: "more" }, h("a", { href: "/blocks" }, "All blocks")))),
+      merged ? chainsCard(merged.chains, summary.node) : null,
     ],
   };
 }
@@ -113,10 +115,3 @@ const blockColumns = (symbol) => [
   { label: "Share", of: (row) => shareLink(row.share) },
   { label: "State", of: (row) => stateBadge(row) },
 ];
-
-const STATES = { submitted: ["on its way", "is-warn"], confirming: ["confirmed", "is-good"], mature: ["mature", "is-good"], orphaned: ["orphaned", "is-bad"], stale: ["too late", "is-bad"], rejected: ["refused", "is-bad"] };
-
-export function stateBadge(block) {
-  const [text, kind] = STATES[block.state] ?? ["not followed", ""];
-  return badge(block.state === "confirming" && block.confirmations ? `${many(block.confirmations, "confirmation")}` : text, kind);
-}

@@ -9,7 +9,10 @@ export default function payouts({ redraw }) {
   return {
     events: ["rates"],
     title: () => "Payouts",
-    load: () => api.get("/payouts?limit=2000"),
+    async load() {
+      const [payouts, merged] = await Promise.all([api.get("/payouts?limit=2000"), api.get("/merged?limit=0")]);
+      return { ...payouts, chains: merged.chains };
+    },
     render: (data) => [
       heading("Payouts", "If the pool found a block now, its coinbase would pay these addresses directly. No operator holds the money in between."),
       card(`${many(data.total, "payee")}, ${coins(data.block_value, data.symbol)} in all`,
@@ -21,6 +24,7 @@ export default function payouts({ redraw }) {
         ], data.payouts.map((row, at) => ({ ...row, rank: at + 1 })), { key: (row) => row.address, redraw, sort: { column: 3, down: true }, empty: "None yet: there is no share, or no template from bitcoind." }),
         data.total > data.payouts.length ? h("p", { class: "more soft" }, `The largest ${count(data.payouts.length)} of ${count(data.total)}.`) : null),
       h("p", { class: "soft small" }, "A share counts from its grandchild on, and for about three blocks' worth of work. The finder of the block gets half a percent on top."),
+      data.chains.length > 0 ? h("p", { class: "soft small" }, `Blocks of merged chains (${data.chains.map((chain) => chain.name).join(", ")}) are not part of this: they pay the operator of this node. `, h("a", { href: "/#merged" }, "Who is paid")) : null,
     ],
   };
 }
