@@ -1,5 +1,6 @@
 //! `p2pool top`: live view of a running node in the terminal, over its control socket.
 
+mod merged;
 mod page;
 
 use ratatui::Terminal;

@@ -6,9 +6,10 @@ use ratatui::style::{Color, Modifier, Style, Stylize};
 use ratatui::text::{Line, Span};
 use ratatui::widgets::{self, Cell, Paragraph, Row, Table};
 
+use super::merged;
 use crate::view::control::answers::Overview;
 use crate::view::control::words::{coins, hash_rate, percent, printable, short_number, span};
-use crate::view::http::api::{Block, Peer, Share, Worker};
+use crate::view::http::api::{Block, MergedBlock, Peer, Share, Worker};
 
 /// Confirmations at which a coinbase can be spent.
 const MATURE: u32 = 100;
@@ -56,11 +57,15 @@ impl Shown {
 
 /// Draws the page, with ages as of `now`.
 pub(super) fn draw(frame: &mut Frame<'_>, overview: &Overview, shown: &Shown, now: f64) {
-    let [head, boxes, lists, keys] =
-        Layout::vertical([Constraint::Length(2), Constraint::Length(7), Constraint::Min(3), Constraint::Length(1)])
-            .areas(frame.area());
+    let merged_height = merged::height(&overview.merged, frame.area().height);
+    let heights = [2, 7, merged_height].map(Constraint::Length).into_iter();
+    let [head, boxes, chains, lists, keys] =
+        Layout::vertical(heights.chain([Constraint::Min(3), Constraint::Length(1)])).areas(frame.area());
     frame.render_widget(headline(overview, shown), head);
     summary(frame, boxes, overview);
+    if merged_height > 0 {
+        frame.render_widget(merged::lines(&overview.merged, chains.height, now), chains);
+    }
     match shown.panel {
         Some(panel) => draw_panel(frame, lists, panel, overview, shown.scroll, now),
         None => {
@@ -185,7 +190,11 @@ fn draw_panel(frame: &mut Frame<'_>, area: Rect, panel: Panel, overview: &Overvi
             list(frame, area, title, &head, rows.skip(scroll), widths);
         }
         Panel::Blocks => {
-            let rows = overview.blocks.blocks.iter().map(|one| block(one, now));
+            let pools = overview.blocks.blocks.iter().map(|one| (one.time, block(one, now)));
+            let merged = overview.merged.blocks.iter().map(|one| (one.time, merged_block(one, now)));
+            let mut newest_first: Vec<_> = pools.chain(merged).collect();
+            newest_first.sort_by(|(one, _), (other, _)| other.total_cmp(one));
+            let rows = newest_first.into_iter().map(|(_, row)| row);
             let head = ["height", "found", "standing", "finder and hash"];
             let widths = [9, 14, 11].map(Constraint::Length).into_iter().chain([Constraint::Fill(1)]);
             list(frame, area, " Blocks found ".to_owned(), &head, rows.skip(scroll), widths);
@@ -276,6 +285,23 @@ fn block(block: &Block, now: f64) -> Row<'static> {
     ])
 }
 
+/// A block of a merged chain, whose name is before its finder's.
+fn merged_block(block: &MergedBlock, now: f64) -> Row<'static> {
+    let (standing, color) = match &block.state[..] {
+        "confirming" => (format!("{} conf.", block.confirmations), Color::Green),
+        "mature" => ("mature".to_owned(), Color::Green),
+        "submitted" => ("submitted".to_owned(), Color::Yellow),
+        other => (printable(other), Color::Red),
+    };
+    let (chain, finder) = (printable(&block.chain), brief(&printable(&block.finder)));
+    Row::new([
+        right(block.height.map_or_else(|| "?".to_owned(), |height| height.to_string())),
+        right(span(now - block.time)),
+        Cell::from(standing).style(Style::new().fg(color)),
+        Cell::from(format!("{chain}: {finder} {}", tail(&printable(&block.hash)))),
+    ])
+}
+
 fn log_line(line: &str) -> Line<'static> {
     let text = Line::from(printable(line));
     if line.contains("ERROR") {
@@ -309,7 +335,7 @@ fn tail(hash: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::view::http::api::{Blocks, Local, NextBlock, Node, Pool, Summary, Workers};
+    use crate::view::http::api::{Blocks, Local, Merged, MergedChain, NextBlock, Node, Pool, Summary, Workers};
     use ratatui::Terminal;
     use ratatui::backend::TestBackend;
 
@@ -380,6 +406,29 @@ mod tests {
         let (bitcoin, litecoin) = (drawn_on(1), drawn_on(65_536));
         assert!(bitcoin.contains("92.3 M") && !bitcoin.contains("bdiff"), "{bitcoin}");
         assert!(litecoin.contains("92.3 M bdiff"), "{litecoin}");
+    }
+
+    #[test]
+    fn merged_chains_have_lines_and_their_blocks_stand_among_the_pools() {
+        let chain = MergedChain { name: "doge".into(), state: "mining".into(), ..MergedChain::default() };
+        let block = |time, hash: &str| MergedBlock {
+            chain: "doge".into(),
+            hash: hash.into(),
+            time,
+            finder: "bob".into(),
+            state: "confirming".into(),
+            confirmations: 7,
+            ..MergedBlock::default()
+        };
+        let blocks = vec![block(NOW - 60.0, "00aaaaaaaa"), block(NOW - 7200.0, "00bbbbbbbb")];
+        let merged = Merged { chains: vec![chain], total: 2, blocks };
+        let text = drawn(&Overview { merged, ..overview() }, &Shown::default(), (120, 50));
+        let place = |part: &str| text.find(part).unwrap_or_else(|| panic!("{part} is missing in:\n{text}"));
+        assert!(place("pays the operator at") < place(" Miners: "), "{text}");
+        assert!(place("doge: bob aaaaaaaa") < place("alice feedbeef"), "{text}");
+        assert!(place("alice feedbeef") < place("doge: bob bbbbbbbb"), "{text}");
+        assert!(text.contains("7 conf."), "{text}");
+        assert!(!drawn(&overview(), &Shown::default(), (120, 50)).contains("pays the operator"));
     }
 
     #[test]
