@@ -13,6 +13,7 @@ Measures, by their names for --only:
   pipelined    the same with sixteen in flight
   hostile      both again, with hostile clients connected to either server
   attacks      single, beside each kind of hostile clients alone and without it
+               (miners and hostile clients have addresses of different networks)
   small-jobs   time from a new block until the last connection has its job; one payee
   joining      rate of new connections
   memory       memory per idle connection
@@ -53,9 +54,9 @@ struct ServedArgs {
     /// Transactions in the block template.
     #[arg(long, value_name = "COUNT", default_value = "2000", value_parser = whole::<u32>(1..=8000))]
     transactions: u32,
-    /// Limits connections from this machine like others.
+    /// Trust PROXY headers from this machine: clients are limited by the addresses in them.
     #[arg(long, hide = true)]
-    count_loopback: bool,
+    trust_proxy: bool,
     /// Measure scrypt instead, whose proof of work is costly: submissions per second and the server's CPU time for each,
     /// beside those of the bare hash on one core, and the response latency at half that load.
     #[arg(long)]
@@ -125,8 +126,8 @@ impl BenchArgs {
 
 impl ServedArgs {
     fn served(&self) -> bench::Served {
-        let &Self { payees, transactions, count_loopback, scrypt } = self;
-        bench::Served { payees, transactions, counts_loopback: count_loopback, scrypt }
+        let &Self { payees, transactions, trust_proxy, scrypt } = self;
+        bench::Served { payees, transactions, trusts_proxy: trust_proxy, scrypt }
     }
 }
 

@@ -10,7 +10,8 @@ fn every_measure_is_taken_and_no_submission_rejected() {
     let output = Command::new(P2POOL)
         .args(["bench", "stratum", "--json", "--submitters", "60", "--connections", "20", "--listeners", "20"])
         .args(["--addresses", "5", "--rate", "100", "--joining", "200", "--seconds", "0.5", "--rounds", "1"])
-        .args(["--hold", "2", "--held", "20", "--churn", "2", "--hostile", "8", "--payees", "10"])
+        // More hostile clients than may connect in a second: they are of another network than the miners.
+        .args(["--hold", "2", "--held", "20", "--churn", "2", "--hostile", "100", "--payees", "10"])
         .args(["--transactions", "20"])
         .output()
         .expect("the program runs");
@@ -28,8 +29,15 @@ fn every_measure_is_taken_and_no_submission_rejected() {
         "server's CPU for each, 16 in flight",
         "submissions, 16 in flight, new extranonce2",
         "server's CPU for each, 16 in flight, new extranonce2",
-        "one at a time, beside 8 hostile",
-        "16 in flight, beside 8 hostile",
+        "one at a time, beside 100 hostile",
+        "16 in flight, beside 100 hostile",
+        "one at a time, beside 100 of slow lines",
+        "one at a time, beside 100 of silent connections",
+        "one at a time, beside 100 of noise",
+        "one at a time, beside 100 of useless requests",
+        "one at a time, beside 100 of slow bodies",
+        "one at a time, beside 100 of slow readers",
+        "one at a time, beside 100 of getwork difficulties",
         "submissions for a solution",
         "bytes for 20",
         "new connections",

@@ -43,10 +43,10 @@ impl Child {
         let mut command = Command::new(program);
         command.arg("bench");
         match kind {
-            Kind::Node(Served { payees, transactions, counts_loopback, scrypt }) => command
+            Kind::Node(Served { payees, transactions, trusts_proxy, scrypt }) => command
                 .arg("serve")
                 .args([format!("--payees={payees}"), format!("--transactions={transactions}")])
-                .args(counts_loopback.then_some("--count-loopback"))
+                .args(trusts_proxy.then_some("--trust-proxy"))
                 .args(scrypt.then_some("--scrypt")),
             Kind::Bare => command.arg("bare"),
         };
@@ -67,6 +67,11 @@ impl Child {
     /// True for the node.
     pub(super) fn is_node(&self) -> bool {
         matches!(self.kind, Kind::Node(_))
+    }
+
+    /// True for a node that takes clients' addresses from their PROXY headers.
+    pub(super) fn trusts_proxy(&self) -> bool {
+        matches!(self.kind, Kind::Node(Served { trusts_proxy: true, .. }))
     }
 
     /// Sends a line, and returns the answer.

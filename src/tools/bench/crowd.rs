@@ -144,10 +144,10 @@ impl Crowd {
 
     async fn join_one(is_node: bool, address: SocketAddr, name: &str) -> Result<Joined> {
         if is_node {
-            let Miner { reader, writer, job, grinder } = Miner::join_at(address, name).await?;
+            let Miner { reader, writer, job, grinder } = Miner::join(address, None, name).await?;
             Ok(Joined { reader, writer, grinder: Some(grinder), job })
         } else {
-            let (reader, writer) = connect(address).await?;
+            let (reader, writer) = connect(address, None).await?;
             Ok(Joined { reader, writer, grinder: None, job: String::new() })
         }
     }

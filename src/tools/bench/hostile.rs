@@ -9,6 +9,9 @@ use tokio::net::{TcpSocket, TcpStream};
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
+use super::child::Child;
+use super::socket::{hostile_address, proxy_header};
+
 /// Pause of a client before it reconnects.
 const PAUSE: Duration = Duration::from_millis(100);
 
@@ -71,15 +74,16 @@ pub(super) struct Hostility {
 }
 
 impl Hostility {
-    /// Starts `count` clients against the server at `address`, as many of each of `attacks`. They come from a network
-    /// of their own, other than the miners'.
-    pub(super) fn start(address: SocketAddr, count: u32, attacks: &[Attack]) -> Self {
+    /// Starts `count` clients against `server`, as many of each of `attacks`. To a node that trusts PROXY headers, they
+    /// are of one network, other than the miners'.
+    pub(super) fn start(server: &Child, count: u32, attacks: &[Attack]) -> Self {
+        let (address, has_header) = (server.address, server.trusts_proxy());
         let mut clients = JoinSet::new();
         for (number, attack) in (0..count).zip(attacks.iter().copied().cycle()) {
             clients.spawn(async move {
                 loop {
                     // It reconnects however the connection ended.
-                    let _ = attack.bother(address, number).await;
+                    let _ = attack.bother(address, number, has_header).await;
                     sleep(PAUSE).await;
                 }
             });
@@ -89,8 +93,11 @@ impl Hostility {
 }
 
 impl Attack {
-    async fn bother(self, address: SocketAddr, number: u32) -> std::io::Result<()> {
+    async fn bother(self, address: SocketAddr, number: u32, has_header: bool) -> std::io::Result<()> {
         let (mut reader, mut writer) = connect(address, number).await?.into_split();
+        if has_header {
+            writer.write_all(proxy_header(hostile_address(number)).as_bytes()).await?;
+        }
         // Reads answers, so that a close by the server is noticed.
         let listen = async {
             let mut buffer = [0; 4096];
@@ -145,7 +152,7 @@ impl Attack {
     }
 }
 
-/// Connects from an address of the attackers' network.
+/// Connects from one of several addresses of this machine: a single one runs out of ports.
 async fn connect(address: SocketAddr, number: u32) -> std::io::Result<TcpStream> {
     let socket = TcpSocket::new_v4()?;
     let [.., host] = number.to_be_bytes();

@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result};
 use std::io::Write;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 use stratum::Target;
@@ -11,7 +11,6 @@ use stratum::v1::client::{Client, ClientEvent, ReceivedJob};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::time::timeout;
 
-use super::child::Child;
 use super::socket::{connect, read, write_all};
 
 /// The node's answer to an accepted submission, byte for byte.
@@ -40,24 +39,20 @@ pub(super) struct Miner {
 }
 
 impl Miner {
-    /// Connects to the node as the worker `name`.
-    pub(super) async fn join(node: &Child, name: &str) -> Result<Self> {
-        Self::join_at(node.address, name).await
+    /// Connects to the node at `address` as the worker `name`, with the address `client` if the node trusts PROXY
+    /// headers.
+    pub(super) async fn join(address: SocketAddr, client: Option<Ipv4Addr>, name: &str) -> Result<Self> {
+        timeout(JOIN_TIMEOUT, Self::greet(address, client, name)).await.context("no job came")?
     }
 
-    /// The same with a node at `address`.
-    pub(super) async fn join_at(address: SocketAddr, name: &str) -> Result<Self> {
-        timeout(JOIN_TIMEOUT, Self::greet(address, name)).await.context("no job came")?
-    }
-
-    async fn greet(address: SocketAddr, name: &str) -> Result<Self> {
-        let (mut reader, writer) = connect(address).await.context("cannot connect")?;
+    async fn greet(address: SocketAddr, client: Option<Ipv4Addr>, name: &str) -> Result<Self> {
+        let (mut reader, writer) = connect(address, client).await.context("cannot connect")?;
         let mut client = Client::default();
         let hello = [client.subscribe("bench/1"), client.authorize(name, "x")].concat();
         write_all(&writer, hello.as_bytes()).await?;
         let mut lines = stratum::v1::line::Lines::default();
         loop {
-            read(&mut reader, |bytes| lines.extend(bytes)).await?;
+            read(&mut reader, |bytes| lines.extend(bytes)).await.context("closed before the first job")?;
             while let Some(line) = lines.next(LINE_BYTES_MAX)? {
                 if let Some(ClientEvent::Job(job)) = client.handle_line(line)? {
                     let line = String::from_utf8(line.to_vec())?;

@@ -6,10 +6,12 @@ use axum::routing::get;
 use bitcoin::hashes::Hash;
 use bitcoin::{BlockHash, CompactTarget, Txid, Wtxid};
 use bytes::Bytes;
+use ipnet::Ipv4Net;
 use metrics_exporter_prometheus::PrometheusHandle;
 use sharechain::chain::{Sharechain, Tip};
 use sharechain::coin::{Network, Parent, Pow};
 use sharechain::testkit::{self, Plan};
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use stratum::getwork::GetworkServer;
@@ -45,6 +47,12 @@ const SHARE_VERSION: u64 = 35;
 /// Size of the page that readers may ask for, in bytes.
 const PAGE_BYTES: usize = 100_000;
 
+/// Clients without a PROXY header are not limited: they share one address.
+const EXEMPTS_LOOPBACK: bool = true;
+
+/// All addresses of this machine: clients connect from several, as one has too few ports.
+const LOOPBACK: Ipv4Net = Ipv4Net::new_assert(Ipv4Addr::new(127, 0, 0, 0), 8);
+
 /// Queue capacity for solutions, as in the node.
 const SOLUTIONS_QUEUED_MAX: usize = 1024;
 
@@ -55,8 +63,8 @@ pub struct Served {
     pub payees: u32,
     /// Number of transactions in the template; together they fill a block.
     pub transactions: u32,
-    /// Limits connections from this machine like others.
-    pub counts_loopback: bool,
+    /// Trusts PROXY headers from this machine: clients are limited by the addresses in them.
+    pub trusts_proxy: bool,
     /// Hands out jobs whose proof of work is scrypt.
     pub scrypt: bool,
 }
@@ -92,8 +100,7 @@ pub async fn run(served: Served, handle: PrometheusHandle) -> Result<()> {
         clock: clock::unix_second,
     };
     let tasks = Tasks::new();
-    let stop = || tasks.stop_signal();
-    let count = Arc::new(AtomicU64::new(0));
+    let (count, stop) = (Arc::new(AtomicU64::new(0)), || tasks.stop_signal());
     let counted = count.clone();
     tasks.spawn("metrics", metrics::upkeep(handle, stop()));
     tasks.spawn("stats", rates::run(tallies.clone(), rates_sender, stop()));
@@ -107,23 +114,22 @@ pub async fn run(served: Served, handle: PrometheusHandle) -> Result<()> {
     });
     work.clone().wait_for(Option::is_some).await.context("there is no work")?;
 
-    let config = server_config(served);
+    let config = server_config();
     let server = Server::<WorkSet>::new(config, work.clone(), solutions.clone(), tallies.clone(), stop());
     let server = Arc::new(server);
-    let exempts_loopback = !served.counts_loopback;
     let extranonces = server.extranonces().clone();
-    let desk = GetworkServer::new(config.session.vardiff, extranonces, tallies, exempts_loopback);
+    let desk = GetworkServer::new(config.session.vardiff, extranonces, tallies, EXEMPTS_LOOPBACK);
     let desk = desk.context("no extranonce is free")?;
     let meters = server.meters().clone();
-    let polling = Getwork::new(desk, !served.scrypt, work, solutions, meters, exempts_loopback, stop());
+    let polling = Getwork::new(desk, !served.scrypt, work, solutions, meters, EXEMPTS_LOOPBACK, stop());
     let polling = polling.hashing_with(server.hashers().clone());
     let front = Front {
         admission: server.admission().clone(),
         stratum: Some(server),
-        http: Http::new(Arc::new(polling).router().merge(page(exempts_loopback)), stop()),
+        http: Http::new(Arc::new(polling).router().merge(page()), stop()),
         has_pages: false,
         tls: None,
-        proxies: Vec::new(),
+        proxies: if served.trusts_proxy { vec![LOOPBACK.into()] } else { Vec::new() },
         networks: Networks::default(),
         service: PortService::new(config.session, None),
     };
@@ -150,9 +156,9 @@ pub async fn run(served: Served, handle: PrometheusHandle) -> Result<()> {
 }
 
 /// A page of the size of the largest that the node has, with the limits of readers.
-fn page(exempts_loopback: bool) -> Router {
+fn page() -> Router {
     let text = Bytes::from(vec![b'x'; PAGE_BYTES]);
-    let readers = Readers { budgets: Some(Budgets::new(exempts_loopback)), login: None };
+    let readers = Readers { budgets: Some(Budgets::new(EXEMPTS_LOOPBACK)), login: None };
     readers.guard(Router::new().route("/", get(async move || text.clone())))
 }
 
@@ -162,13 +168,13 @@ fn with_scrypt(network: &Network) -> &'static Network {
     Box::leak(Box::new(Network { parent, ..network.clone() }))
 }
 
-/// The node's defaults, except for tests on one machine: easy submissions, and all from one address.
-fn server_config(served: Served) -> server::Config {
+/// The node's defaults, except for easy submissions and any number of connections.
+fn server_config() -> server::Config {
     let session = session::Config::default();
     let min = Difficulty::new(1e-12).expect("a positive constant");
     server::Config {
         session: session::Config { vardiff: stratum::mining::vardiff::Config { min, ..session.vardiff }, ..session },
-        limits: Limits { connections_max: 1_000_000, exempts_loopback: !served.counts_loopback, ..Limits::default() },
+        limits: Limits { connections_max: 1_000_000, exempts_loopback: EXEMPTS_LOOPBACK, ..Limits::default() },
         ..server::Config::default()
     }
 }

@@ -14,7 +14,7 @@ use super::child::{Child, Kind};
 use super::hostile::{Attack, Hostility};
 use super::miner::{Extranonce2, Grinder, LineReader, Lines, Miner, ServerLine};
 use super::serve::{Served, address};
-use super::socket::{connect, read, write_all};
+use super::socket::{connect, miner_address, read, write_all};
 use super::table::{Row, Table};
 use super::{Config, Measure, report};
 
@@ -30,7 +30,7 @@ const RATE_MAX: [f64; 2] = [200_000.0, 900_000.0];
 /// Takes the selected measures.
 pub(super) async fn measure(config: &Config, table: &mut Table) -> Result<()> {
     report("starting the servers");
-    let (mut node, bare) = config.start(config.served.payees).await?;
+    let (mut node, bare) = start(config).await?;
     let mut accepted = 0;
     for (measure, in_flight, what) in
         [(Measure::Single, 1, "one at a time"), (Measure::Pipelined, IN_FLIGHT, "16 in flight")]
@@ -65,8 +65,7 @@ pub(super) async fn measure(config: &Config, table: &mut Table) -> Result<()> {
 /// Takes the measure of each attack alone: the same load on both servers beside it, and without it.
 pub(super) async fn measure_attacks(config: &Config, table: &mut Table) -> Result<()> {
     report("starting the servers");
-    let served = Served { counts_loopback: true, ..config.served };
-    let (node, bare) = (Child::start(Kind::Node(served)).await?, Child::start(Kind::Bare).await?);
+    let (node, bare) = start(config).await?;
     for attacks in Attack::ALL.chunks(1) {
         let load = Load { in_flight: 1, extranonce2: Extranonce2::Kept, attacks: &[] };
         let beset = Load { attacks, ..load };
@@ -82,12 +81,21 @@ pub(super) async fn measure_attacks(config: &Config, table: &mut Table) -> Resul
     Ok(())
 }
 
+/// Starts both servers. The node takes clients' addresses from PROXY headers: limits are by network, and hostile clients
+/// are of another network than miners.
+async fn start(config: &Config) -> Result<(Child, Child)> {
+    let served = Served { trusts_proxy: true, ..config.served };
+    Ok((Child::start(Kind::Node(served)).await?, Child::start(Kind::Bare).await?))
+}
+
 /// Connects the miners that submit to the node.
 pub(super) async fn join(config: &Config, node: &Child) -> Result<Vec<Submitter>> {
     let mut submitters = Vec::new();
     for number in 0..config.submitters {
         let name = name(&BITCOIN_SIGNET, number % config.addresses, number, config.difficulty());
-        let Miner { reader, writer, grinder, .. } = Miner::join(node, &name).await?;
+        let client = node.trusts_proxy().then(|| miner_address(number));
+        let joined = Miner::join(node.address, client, &name).await;
+        let Miner { reader, writer, grinder, .. } = joined.with_context(|| format!("miner {number} is not served"))?;
         submitters.push(Submitter::new(reader, writer, Some(grinder)));
     }
     Ok(submitters)
@@ -185,15 +193,11 @@ impl Pair {
     ) -> Result<()> {
         let Load { in_flight, extranonce2, attacks } = load;
         let fresh = if extranonce2 == Extranonce2::Fresh { ", each with a new extranonce2" } else { "" };
-        if !attacks.is_empty() {
-            // Hostile clients of the turn before have used up what may connect in a second.
-            tokio::time::sleep(Duration::from_secs(1)).await;
-        }
         // Connected again, for a job takes a limited number of submissions.
         let node_submitters = grind(config, load, join(config, node).await?).await?;
         let mut bare_submitters = Vec::new();
         for submitter in &node_submitters {
-            let (reader, writer) = connect(bare.address).await?;
+            let (reader, writer) = connect(bare.address, None).await?;
             bare_submitters.push(Submitter { lines: submitter.lines.clone(), ..Submitter::new(reader, writer, None) });
         }
         for (server, submitters, rate) in
@@ -208,7 +212,7 @@ impl Pair {
                 " beside hostile clients".to_owned()
             };
             report(format_args!("{in_flight} in flight{fresh}{beside}, round {round}, {who}"));
-            let hostility = (!attacks.is_empty()).then(|| Hostility::start(server.address, config.hostile, attacks));
+            let hostility = (!attacks.is_empty()).then(|| Hostility::start(server, config.hostile, attacks));
             put_on(config, server, submitters, in_flight, rate, table).await?;
             drop(hostility);
         }
