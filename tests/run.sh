@@ -86,6 +86,8 @@ step cargo check -p stratum --no-default-features
 step cargo test --doc --workspace
 # Tries all orders of threads, for the concurrency written by hand.
 step cargo test -p stratum --features loom --lib model_
+# The program as operators build it, but for the profile.
+step tests/operators_build.sh
 
 fuzz_seconds=${FUZZ_SECONDS:-}
 if [[ -z $fuzz_seconds && -n $full ]]; then
