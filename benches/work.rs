@@ -1,15 +1,22 @@
-//! Cost of a new tip until every miner's job is ready, throughput of own shares, and cost of a start.
+//! Cost of a new tip until every miner's job is ready, throughput of own shares, cost of a start, and cost of work beside
+//! an extension block.
 //!
 //! `cargo bench --bench work`. A chain of 17,300 forged shares, as many as are kept, of 300 payees; a template of 2,000
-//! transactions and four million weight units; 500 payout addresses.
+//! transactions and four million weight units; 500 payout addresses. Beside the extension block (Litecoin's MWEB) the
+//! template has as many small transactions as fit, twenty of them peg-ins.
 
 #![allow(clippy::unwrap_used, reason = "a benchmark can do nothing about an error but stop")]
 
+use bitcoin::absolute::LockTime;
+use bitcoin::consensus::serialize;
 use bitcoin::hashes::Hash;
-use bitcoin::{BlockHash, CompactTarget, Txid, Wtxid};
+use bitcoin::transaction::Version;
+use bitcoin::{
+    Amount, BlockHash, CompactTarget, OutPoint, ScriptBuf, Sequence, Transaction, TxIn, TxOut, Txid, Witness, Wtxid,
+};
 use bytes::Bytes;
 use p2pool::chain::store::Store;
-use sharechain::chain::Sharechain;
+use sharechain::chain::{Sharechain, Tip};
 use sharechain::coin::Network;
 use sharechain::merged::{MergedBlock, MergedTarget, MergedWork};
 use sharechain::testkit::{Plan, START, bits_of, network, share_on};
@@ -31,6 +38,13 @@ const PAYEES: u32 = 300;
 const ADDRESSES: u32 = 500;
 const TRANSACTIONS: u32 = 2_000;
 
+/// Payees of a tip whose coinbase is smaller by more than the step of its weight (`WEIGHT_STEP`), so that another
+/// selection of transactions fits beside it.
+const FEWER_PAYEES: u32 = PAYEES - 20;
+
+/// Peg-ins of the extension block.
+const PEG_INS: u32 = 20;
+
 /// A share's time is above its parent's, so thousands per second need a clock that starts where the chain ends, and
 /// advances by a share period each, so that shares do not get ever harder.
 static CLOCK: AtomicU32 = AtomicU32::new(START + 10 * SHARES);
@@ -44,7 +58,7 @@ fn main() {
     let template = Arc::new(template());
     let mut chain = Sharechain::new(network);
     let before = resident_kilobytes();
-    grow(&mut chain);
+    grow(&mut chain, PAYEES);
     println!("{SHARES} shares of {PAYEES} payees: {} kB", resident_kilobytes().saturating_sub(before));
 
     let config = Arc::new(Config {
@@ -66,6 +80,9 @@ fn main() {
     own_shares(&mut chain, &config, &template, &payouts);
     start(&chain, network);
     println!("in all {} kB resident", resident_kilobytes());
+    let mut other = Sharechain::new(network);
+    grow(&mut other, FEWER_PAYEES);
+    beside_extension(&config, [&chain.tip(), &other.tip()]);
 }
 
 /// Times a new tip until the notify bytes of every payout address are ready.
@@ -187,6 +204,43 @@ fn own_shares(chain: &mut Sharechain, config: &Arc<Config>, template: &Arc<Templ
     }
 }
 
+/// Times work beside an extension block: on a new template, and on the same one with the same tip, with one whose
+/// coinbase has another weight, and with the first again.
+fn beside_extension(config: &Arc<Config>, [tip, other]: [&Tip; 2]) {
+    const ROUNDS: u32 = 20;
+    let parts = with_extension();
+    let mut spent = [Duration::ZERO; 5];
+    let mut left_out = [0; 2];
+    for _ in 0..ROUNDS {
+        let parts = parts.clone();
+        let begin = Instant::now();
+        let template = Arc::new(Template::new(parts, &["csv", "segwit", "taproot", "mweb"]).unwrap());
+        spent[0] += begin.elapsed();
+        let mut before: Option<WorkSet> = None;
+        for (stage, tip) in [tip, tip, other, tip].into_iter().enumerate() {
+            let begin = Instant::now();
+            let parts = WorkParts::new(&template, tip, Arc::default()).unwrap();
+            let set = WorkSet::new(config, parts, Arc::default(), Epochs::default(), before.as_ref()).unwrap();
+            spent[stage + 1] += begin.elapsed();
+            left_out[usize::from(std::ptr::eq(tip, other))] =
+                template.transactions.len() - set.template().transactions.len();
+            before = Some(set);
+        }
+    }
+    assert!(left_out[0] > left_out[1] && left_out[1] > 0, "both tips leave out something: {left_out:?}");
+    println!(
+        "beside an extension block, {} transactions, {PEG_INS} peg-ins, {} or {} left out:",
+        parts.transactions.len(),
+        left_out[0],
+        left_out[1],
+    );
+    let stages =
+        ["a new template", "work on it", "the next tip", "a tip that pays fewer miners", "one that pays as before"];
+    for (stage, spent) in stages.iter().zip(spent) {
+        println!("    {stage}: {:.0} µs", micros(spent / ROUNDS));
+    }
+}
+
 /// Times a start with a full store, until there is a tip.
 fn start(chain: &Sharechain, network: &'static Network) {
     let folder = tempfile::tempdir().unwrap();
@@ -213,12 +267,12 @@ fn start(chain: &Sharechain, network: &'static Network) {
     println!("start with {} stored shares: {:.0} ms to a tip at height {height}", shares.len(), micros(took) / 1000.0);
 }
 
-fn grow(chain: &mut Sharechain) {
+fn grow(chain: &mut Sharechain, payees: u32) {
     // Hard enough for the window to be full by number, not by work.
     let block_bits = bits_of(40_000);
     for number in 0..SHARES {
         let timestamp = START + 10 * number;
-        let plan = Plan { payee: number % PAYEES, timestamp, block_bits, nonce: number, ..Plan::default() };
+        let plan = Plan { payee: number % payees, timestamp, block_bits, nonce: number, ..Plan::default() };
         let best = chain.choice().best;
         let share = share_on(chain, best, &plan);
         chain.add(share, None, f64::from(timestamp));
@@ -237,6 +291,10 @@ fn payout(network: &'static Network, number: u32) -> Payout {
 
 /// Full except for the room that a daemon leaves.
 fn template() -> Template {
+    Template::new(parts(), &["csv", "segwit", "taproot"]).unwrap()
+}
+
+fn parts() -> TemplateParts {
     let weight = (4_000_000 - 8_000) / u64::from(TRANSACTIONS);
     let transaction = |number: u32| {
         let mut id = [3; 32];
@@ -250,7 +308,7 @@ fn template() -> Template {
             sigops: 4,
         }
     };
-    let parts = TemplateParts {
+    TemplateParts {
         version: 0x2000_0000,
         previous_block: BlockHash::from_byte_array([7; 32]),
         height: 850_000,
@@ -264,8 +322,56 @@ fn template() -> Template {
         rules: vec!["csv".into(), "!segwit".into(), "taproot".into()],
         default_witness_commitment: None,
         suffix: Vec::new(),
+    }
+}
+
+/// The same with an extension block. Every third transaction spends an output of the one before it, as in a busy
+/// mempool.
+fn with_extension() -> TemplateParts {
+    let mut transactions: Vec<TemplateTransaction> = Vec::new();
+    let mut weight = 0;
+    while weight < 3_990_000 {
+        let number = u32::try_from(transactions.len()).unwrap();
+        let parent = transactions.last().filter(|_| number % 3 == 2).map(|parent| parent.txid);
+        let fee = 1_000 + u64::from(number.wrapping_mul(2_654_435_761) >> 16);
+        let one = spending([OutPoint::new(parent.unwrap_or(Txid::all_zeros()), number)], 2, fee);
+        weight += one.weight;
+        transactions.push(one);
+    }
+    let peg_ins = transactions.iter().step_by(transactions.len() / PEG_INS as usize).take(PEG_INS as usize);
+    let inputs = std::iter::once(Txid::from_byte_array([8; 32])).chain(peg_ins.map(|peg_in| peg_in.txid));
+    let mut hogex = spending(inputs.map(|txid| OutPoint::new(txid, 0)), 1, 0);
+    // Flag 8 before the inputs, and a null MWEB transaction before the lock time.
+    let witnessless = hogex.raw.clone();
+    hogex.raw = [&witnessless[..4], &[0, 8], &witnessless[4..witnessless.len() - 4], &[0; 5]].concat().into();
+    transactions.push(hogex);
+    let rules = ["csv", "!segwit", "taproot", "!mweb"].map(String::from).to_vec();
+    TemplateParts { transactions, rules, suffix: vec![1; 1000], ..parts() }
+}
+
+/// A transaction that spends `inputs`; its first output is like that of a HogEx.
+fn spending(inputs: impl IntoIterator<Item = OutPoint>, outputs: usize, fee: u64) -> TemplateTransaction {
+    let input = |previous_output| TxIn {
+        previous_output,
+        script_sig: ScriptBuf::new(),
+        sequence: Sequence::MAX,
+        witness: Witness::new(),
     };
-    Template::new(parts, &["csv", "segwit", "taproot"]).unwrap()
+    let script_pubkey = ScriptBuf::from_bytes([&[0x58, 0x20][..], &[7; 32]].concat());
+    let transaction = Transaction {
+        version: Version::TWO,
+        lock_time: LockTime::ZERO,
+        input: inputs.into_iter().map(input).collect(),
+        output: vec![TxOut { value: Amount::from_sat(1000), script_pubkey }; outputs],
+    };
+    TemplateTransaction {
+        txid: transaction.compute_txid(),
+        wtxid: transaction.compute_wtxid(),
+        fee,
+        weight: transaction.weight().to_wu(),
+        sigops: 1,
+        raw: serialize(&transaction).into(),
+    }
 }
 
 fn micros(time: Duration) -> f64 {
