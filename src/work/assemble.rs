@@ -16,7 +16,7 @@ use stratum::{JobId, JobParts};
 
 use super::{Goal, Payout, goal, target};
 use crate::runtime::clock::since_1970;
-use crate::template::{Selection, Template};
+use crate::template::Template;
 
 /// Value of a block version's top bits (BIP 9), so that no bit is a signal by accident.
 const VERSION_TOP_BITS: u32 = 0x2000_0000;
@@ -30,10 +30,6 @@ const AHEAD_MAX_S: u32 = 300;
 pub(super) struct Common {
     pub(super) network: &'static Network,
     pub(super) rules: ShareRules,
-    /// Template as the daemon sent it.
-    pub(super) source: Arc<Template>,
-    /// Its transactions that the block has.
-    pub(super) kept: Selection,
     /// Template of the block: everything that fits beside our coinbase.
     pub(super) template: Arc<Template>,
     /// Next blocks of merged chains.

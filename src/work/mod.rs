@@ -1,6 +1,7 @@
 //! `WorkSet`: a snapshot of the current work; implements [`stratum::Work`] and makes jobs per payout.
 
 mod assemble;
+mod block_templates;
 pub mod gate;
 mod goal;
 mod jobs;
@@ -35,6 +36,7 @@ use tracing::warn;
 use crate::rates::Rates;
 use crate::template::{NoRoom, Template};
 use assemble::Common;
+use block_templates::BlockTemplates;
 use jobs::{Bounds, JobCache, JobKey};
 use target::{Block, Miners};
 
@@ -169,6 +171,7 @@ pub struct WorkSet {
     epochs: Epochs,
     made: Instant,
     common: Arc<Common>,
+    blocks: BlockTemplates,
     /// Common coinbase script, segwit data and transactions of all shares-to-be.
     coinbase_script: Box<[u8]>,
     segwit_data: Option<SegwitData>,
@@ -206,7 +209,7 @@ impl WorkSet {
         let commitments = commitments(&merged, &config.coinbase_texts);
         let coinbase_script = coinbase_script(template.height, &commitments, flags(&template, &merged))?;
         if has_foreign_commitment(&template, &merged)
-            && !before.is_some_and(|before| has_foreign_commitment(&before.common.source, &before.common.merged))
+            && !before.is_some_and(|before| has_foreign_commitment(&before.common.template, &before.common.merged))
         {
             warn!(
                 "bitcoind's coinbase flags hold a commitment to merged chains beside ours: they are left out, since a \
@@ -224,16 +227,10 @@ impl WorkSet {
         let payouts = payouts_of(template.coinbase_value)?;
         let coinbase = payouts.coinbase(&coinbase_script, segwit_of(&template).as_ref(), &default_payee)?;
         let kept = template.fitting(room::of_coinbase(coinbase.prefix().len(), payouts.count()))?;
-        let trimmed = match before.map(|before| &before.common) {
-            // Tips change far more often than templates: do not hash all transactions again.
-            Some(before) if Arc::ptr_eq(&before.source, &template) && before.kept == kept => before.template.clone(),
-            _ => template.keeping(&kept),
-        };
-        let payouts = if trimmed.coinbase_value == template.coinbase_value {
-            payouts
-        } else {
-            payouts_of(trimmed.coinbase_value)?
-        };
+        let value = template.coinbase_value;
+        let blocks = BlockTemplates::new(template, kept, before.map(|before| &before.blocks));
+        let trimmed = blocks.current().clone();
+        let payouts = if trimmed.coinbase_value == value { payouts } else { payouts_of(trimmed.coinbase_value)? };
         let hashes = || -> Vec<Digest> { trimmed.transactions.iter().map(|one| one.wtxid.to_byte_array()).collect() };
         Ok(Self {
             config: config.clone(),
@@ -244,7 +241,8 @@ impl WorkSet {
             segwit_data: segwit_of(&trimmed),
             transactions: next_share.transactions(hashes),
             next_share,
-            common: Arc::new(Common { network, rules, payouts, merged, source: template, kept, template: trimmed }),
+            common: Arc::new(Common { network, rules, payouts, merged, template: trimmed }),
+            blocks,
             jobs: JobCache::new(ANNOUNCED),
             polled: JobCache::new(POLLED),
             rendered: before.map(|before| before.rendered.clone()).unwrap_or_default(),
