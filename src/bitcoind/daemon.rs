@@ -92,6 +92,7 @@ pub async fn start(
     let DaemonEndpoint { rpc, p2p_port } = reach(&config, network)?;
     let template_sender = TemplateSender::default();
     let (templates, recent_templates) = (template_sender.newest(), template_sender.recent());
+    let next_block = template_sender.next_block();
     let (health_sender, health) = watch::channel(Health::default());
     let (blocks, blocks_found) = mpsc::channel(BLOCKS_QUEUED_MAX);
     let reports = Reports::new();
@@ -106,7 +107,7 @@ pub async fn start(
         journal,
         routes: vec![rpc_route, p2p_route],
         blocks: blocks_found,
-        templates: templates.clone(),
+        next_block: next_block.clone(),
         reports: reports.clone(),
     };
     let resubmitter = submit::start(tasks, inputs);
@@ -125,6 +126,7 @@ pub async fn start(
     tasks.spawn("bitcoind templates", follower.run(tasks.stop_signal()));
     Ok(Handle {
         templates,
+        next_block,
         recent_templates,
         health,
         blocks,

@@ -33,7 +33,7 @@ use tokio::sync::{Notify, mpsc, watch};
 
 use crate::blocks::submit::Resubmitter;
 use crate::blocks::{Explorer, FoundBlock, Reports};
-use crate::template::{RecentTemplates, Template};
+use crate::template::{NextBlock, RecentTemplates, Template};
 
 /// Capacity of the queue of found blocks. One in ten minutes is usual and each is processed at once; regtest finds them
 /// faster than they are processed, and then the finder waits.
@@ -44,6 +44,8 @@ pub const BLOCKS_QUEUED_MAX: usize = 64;
 pub struct Handle {
     /// Newest template; `None` before the first, and while the daemon is gone, so that no hash rate is wasted.
     pub templates: watch::Receiver<Option<Arc<Template>>>,
+    /// Position of the block that the newest template is for; `None` without a template.
+    pub next_block: watch::Receiver<Option<NextBlock>>,
     /// The templates of the last minutes, and their transactions.
     pub recent_templates: watch::Receiver<Arc<RecentTemplates>>,
     /// Condition of the daemon.

@@ -175,6 +175,7 @@ pub fn start(config: &Config, journal: Journal, tasks: &Tasks) -> (Handle, Embed
     };
     let templates_out = TemplateSender::default();
     let (templates, recent_templates) = (templates_out.newest(), templates_out.recent());
+    let next_block = templates_out.next_block();
     let (health_out, health) = watch::channel(health);
     let (blocks, found) = mpsc::channel(BLOCKS_QUEUED_MAX);
     let reports = Reports::new();
@@ -182,7 +183,7 @@ pub fn start(config: &Config, journal: Journal, tasks: &Tasks) -> (Handle, Embed
         journal,
         routes: vec![Arc::new(embedded.clone())],
         blocks: found,
-        templates: templates.clone(),
+        next_block: next_block.clone(),
         reports: reports.clone(),
     };
     let resubmitter = submit::start(tasks, inputs);
@@ -201,6 +202,7 @@ pub fn start(config: &Config, journal: Journal, tasks: &Tasks) -> (Handle, Embed
     (
         Handle {
             templates,
+            next_block,
             recent_templates,
             health,
             blocks,

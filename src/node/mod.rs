@@ -383,7 +383,7 @@ impl Wiring<'_> {
             disk: self.disk.clone(),
             reports: self.daemon.reports.from_the_start(),
             sightings: sighted,
-            templates: self.daemon.templates.clone(),
+            next_block: self.daemon.next_block.clone(),
             explorer: self.daemon.explorer.clone(),
             resubmitter: self.daemon.resubmitter.clone(),
         };

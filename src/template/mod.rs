@@ -125,6 +125,14 @@ pub struct Template {
     pub witness_root: Option<Digest>,
 }
 
+/// Position of the next block in its chain.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NextBlock {
+    /// Hash of the block to build on.
+    pub previous_block: BlockHash,
+    pub height: u32,
+}
+
 /// Reason why a template is unusable.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum TemplateError {

@@ -7,7 +7,7 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use tokio::sync::watch;
 
-use super::{Template, TemplateTransaction};
+use super::{NextBlock, Template, TemplateTransaction};
 
 /// Maximum number of templates kept, for the latest two parent blocks: minutes of them.
 pub const TEMPLATES_MAX: usize = 20;
@@ -81,12 +81,17 @@ impl RecentTemplates {
 #[derive(Debug)]
 pub struct TemplateSender {
     newest: watch::Sender<Option<Arc<Template>>>,
+    next_block: watch::Sender<Option<NextBlock>>,
     recent: watch::Sender<Arc<RecentTemplates>>,
 }
 
 impl Default for TemplateSender {
     fn default() -> Self {
-        Self { newest: watch::Sender::new(None), recent: watch::Sender::new(Arc::default()) }
+        Self {
+            newest: watch::Sender::new(None),
+            next_block: watch::Sender::new(None),
+            recent: watch::Sender::new(Arc::default()),
+        }
     }
 }
 
@@ -96,17 +101,25 @@ impl TemplateSender {
         let before = self.recent.borrow().clone();
         let template = Arc::new(before.pooled(template));
         self.newest.send_replace(Some(template.clone()));
+        let next = Some(NextBlock { previous_block: template.previous_block, height: template.height });
+        self.next_block.send_if_modified(|published| std::mem::replace(published, next) != next);
         self.recent.send_replace(Arc::new(before.with(template)));
     }
 
     /// Withdraws the newest template: nothing is to be mined. The recent ones stay known.
     pub fn withdraw(&self) {
         self.newest.send_if_modified(|template| template.take().is_some());
+        self.next_block.send_if_modified(|next| next.take().is_some());
     }
 
     /// The newest template; `None` before the first, and while it is withdrawn.
     pub fn newest(&self) -> watch::Receiver<Option<Arc<Template>>> {
         self.newest.subscribe()
+    }
+
+    /// Position of the block that the newest template is for. Its subscribers are not woken by mere new transactions.
+    pub fn next_block(&self) -> watch::Receiver<Option<NextBlock>> {
+        self.next_block.subscribe()
     }
 
     /// The recent templates.
@@ -147,5 +160,24 @@ mod tests {
         assert_eq!(recent.borrow().on(&[9; 32]).count(), 1);
         sender.withdraw();
         assert!(sender.newest().borrow().is_none() && recent.borrow().templates.len() == 2);
+    }
+
+    #[test]
+    fn the_next_block_is_announced_once_however_many_templates_there_are_for_it() {
+        let sender = TemplateSender::default();
+        let mut next = sender.next_block();
+        let mut announced =
+            || next.has_changed().unwrap().then(|| next.borrow_and_update().map(|next| next.previous_block));
+        let parent = |seed| Some(Some(BlockHash::from_byte_array([seed; 32])));
+        sender.send(template(1, 0));
+        assert_eq!(announced(), parent(1));
+        sender.send(template(1, 2));
+        assert_eq!(announced(), None);
+        sender.send(template(2, 2));
+        assert_eq!(announced(), parent(2));
+        sender.withdraw();
+        assert_eq!(announced(), Some(None));
+        sender.send(template(2, 2));
+        assert_eq!(announced(), parent(2), "the daemon is back");
     }
 }

@@ -21,7 +21,7 @@ use crate::blocks::{BlockPosition, BlockReport, Explorer, Finding, Outcome, Sigh
 use crate::runtime::clock::unix_now;
 use crate::runtime::data_dir::DataDir;
 use crate::runtime::disk::{DiskHealth, Part};
-use crate::template::Template;
+use crate::template::NextBlock;
 
 /// Interval of queries to the daemon while there is no new block.
 const LOOK_INTERVAL: Duration = Duration::from_secs(60);
@@ -44,8 +44,8 @@ pub struct Inputs {
     pub reports: broadcast::Receiver<BlockReport>,
     /// Peers' blocks that cannot be assembled here.
     pub sightings: mpsc::Receiver<Sighting>,
-    /// The daemon's templates: they show new blocks and the height.
-    pub templates: watch::Receiver<Option<Arc<Template>>>,
+    /// Position of the next block in the daemon's chain; `None` while unknown.
+    pub next_block: watch::Receiver<Option<NextBlock>>,
     /// Looks up positions of blocks.
     pub explorer: Arc<dyn Explorer>,
     /// Resubmits blocks that the daemon has lost.
@@ -96,7 +96,7 @@ pub async fn run(
         explorer: inputs.explorer,
         resubmitter: inputs.resubmitter,
         disk: inputs.disk,
-        templates: inputs.templates,
+        next_block: inputs.next_block,
         published,
         events,
         looking: None,
@@ -116,7 +116,7 @@ struct Follower {
     explorer: Arc<dyn Explorer>,
     resubmitter: Resubmitter,
     disk: DiskHealth,
-    templates: watch::Receiver<Option<Arc<Template>>>,
+    next_block: watch::Receiver<Option<NextBlock>>,
     published: watch::Sender<Arc<FoundBlocks>>,
     events: broadcast::Sender<Event>,
     /// Round of queries in progress: reports are received meanwhile.
@@ -167,11 +167,11 @@ impl Follower {
                     }
                     None => sightings_left = false,
                 },
-                changed = self.templates.changed() => {
+                changed = self.next_block.changed() => {
                     if changed.is_err() {
                         break;
                     }
-                    let built_on = self.templates.borrow_and_update().as_ref().map(|template| template.previous_block);
+                    let built_on = self.next_block.borrow_and_update().map(|next| next.previous_block);
                     is_wanted |= built_on.is_some() && built_on != previous_block;
                     previous_block = built_on.or(previous_block);
                 }
@@ -232,8 +232,8 @@ impl Follower {
     }
 
     fn take_places(&mut self, seen: &Positions) -> Vec<Event> {
-        let template = self.templates.borrow().as_ref().map(|template| template.height);
-        let tip = template.unwrap_or_default().saturating_sub(1);
+        let next = self.next_block.borrow().map(|next| next.height);
+        let tip = next.unwrap_or_default().saturating_sub(1);
         let now = unix_now();
         let mut happened = Vec::new();
         for (hash, place) in seen {

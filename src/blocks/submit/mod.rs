@@ -31,7 +31,7 @@ use super::{Reports, Route};
 use crate::blocks::FoundBlock;
 use crate::blocks::journal::{self, FindError, Journal, Unfinished};
 use crate::runtime::tasks::Tasks;
-use crate::template::Template;
+use crate::template::NextBlock;
 use keeper::{FileKeeper, Safe};
 use submission::Submission;
 
@@ -54,21 +54,21 @@ pub(crate) struct Inputs {
     pub(crate) routes: Vec<Arc<dyn Route>>,
     /// New blocks. The submitter ends when the last sender is dropped.
     pub(crate) blocks: mpsc::Receiver<FoundBlock>,
-    /// The daemon's templates, for the height of its chain.
-    pub(crate) templates: watch::Receiver<Option<Arc<Template>>>,
+    /// Position of the next block in the daemon's chain; `None` while unknown.
+    pub(crate) next_block: watch::Receiver<Option<NextBlock>>,
     pub(crate) reports: Reports,
 }
 
 /// Starts the submitter: it takes up new blocks, and those that an earlier run left in the journal.
 pub(crate) fn start(tasks: &Tasks, inputs: Inputs) -> Resubmitter {
-    let Inputs { journal, routes, blocks, templates, reports } = inputs;
+    let Inputs { journal, routes, blocks, next_block, reports } = inputs;
     let (sender, requests) = mpsc::channel(REQUESTS_QUEUED_MAX);
     let leftovers = routes.iter().map(|_| Semaphore::new(LEFTOVERS_AT_ONCE)).collect();
     let submitter = Submitter {
         tasks: tasks.clone(),
         journal,
         routes: routes.into(),
-        templates,
+        next_block,
         reports,
         live: Arc::default(),
         reading: Arc::default(),
@@ -137,7 +137,7 @@ struct Submitter {
     tasks: Tasks,
     journal: Journal,
     routes: Arc<[Arc<dyn Route>]>,
-    templates: watch::Receiver<Option<Arc<Template>>>,
+    next_block: watch::Receiver<Option<NextBlock>>,
     reports: Reports,
     /// Blocks in flight, each with the signal that makes its routes retry at once.
     live: Arc<Mutex<HashMap<BlockHash, Arc<Notify>>>>,
@@ -265,7 +265,7 @@ impl Submitter {
             bytes: Mutex::new((!block.bytes.is_empty()).then_some(block.bytes)),
             entries,
             routes,
-            templates: self.templates.clone(),
+            next_block: self.next_block.clone(),
             reports: self.reports.clone(),
             fate,
             safe,

@@ -17,7 +17,7 @@ use super::{Live, STOP_GRACE};
 use crate::blocks::journal::{self, DamageError};
 use crate::blocks::{BlockReport, Finding, FoundBlock, Outcome, Reports, Route};
 use crate::runtime::backoff::Backoff;
-use crate::template::Template;
+use crate::template::NextBlock;
 
 /// First and longest back-off of a failed route.
 const RETRY_FIRST: Duration = Duration::from_millis(200);
@@ -63,7 +63,7 @@ pub(super) struct Submission {
     /// Its file, once written.
     pub(super) entries: watch::Receiver<Option<journal::Entry>>,
     pub(super) routes: Arc<[Arc<dyn Route>]>,
-    pub(super) templates: watch::Receiver<Option<Arc<Template>>>,
+    pub(super) next_block: watch::Receiver<Option<NextBlock>>,
     pub(super) reports: Reports,
     pub(super) fate: watch::Sender<Option<Outcome>>,
     pub(super) safe: Arc<Safe>,
@@ -154,11 +154,11 @@ impl Submission {
     /// Runs one route until its outcome is final, or until the block is decided.
     async fn pursue(&self, index: usize, route: &dyn Route, said: &mpsc::UnboundedSender<Word>) {
         let mut backoff = Backoff::new(RETRY_FIRST, RETRY_LONGEST);
-        let mut templates = self.templates.clone();
+        let mut next_block = self.next_block.clone();
         let mut failed_before = false;
         loop {
             let is_buried = self.is_buried();
-            let parent = tip(&mut templates);
+            let parent = tip(&mut next_block);
             let turn = match &self.leftovers {
                 Some(leftovers) => Some(leftovers[index].acquire().await.expect("it is never closed")),
                 None => None,
@@ -201,7 +201,7 @@ impl Submission {
                 () = self.decided.cancelled() => return,
                 () = self.again.notified() => backoff.reset(),
                 // The daemon is back, or has another tip: its verdict may have changed.
-                () = changed(&mut templates, parent), if !is_stale => backoff.reset(),
+                () = changed(&mut next_block, parent), if !is_stale => backoff.reset(),
                 () = sleep(pause) => {}
             }
         }
@@ -230,8 +230,8 @@ impl Submission {
 
     /// True if a competitor would be so deep that the block can be given up.
     fn is_buried(&self) -> bool {
-        let next = self.templates.borrow().as_ref().map(|template| template.height);
-        next.is_some_and(|next| next > self.about.height.saturating_add(COMPETITOR_DEPTH))
+        let next = *self.next_block.borrow();
+        next.is_some_and(|next| next.height > self.about.height.saturating_add(COMPETITOR_DEPTH))
     }
 
     fn log(&self, route: &'static str, outcome: &Outcome, failed_before: bool) {
@@ -272,18 +272,18 @@ impl Submission {
     }
 }
 
-/// Returns the parent of the current template.
-fn tip(templates: &mut watch::Receiver<Option<Arc<Template>>>) -> Option<BlockHash> {
-    templates.borrow_and_update().as_ref().map(|template| template.previous_block)
+/// Returns the last block of the daemon's chain.
+fn tip(next_block: &mut watch::Receiver<Option<NextBlock>>) -> Option<BlockHash> {
+    next_block.borrow_and_update().map(|next| next.previous_block)
 }
 
-/// Waits until templates build on another block than `before`.
-async fn changed(templates: &mut watch::Receiver<Option<Arc<Template>>>, before: Option<BlockHash>) {
+/// Waits until the daemon's chain ends in another block than `before`.
+async fn changed(next_block: &mut watch::Receiver<Option<NextBlock>>, before: Option<BlockHash>) {
     loop {
-        if templates.changed().await.is_err() {
+        if next_block.changed().await.is_err() {
             return std::future::pending().await;
         }
-        let now = tip(templates);
+        let now = tip(next_block);
         if now.is_some() && now != before {
             return;
         }

@@ -11,9 +11,6 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::sync::broadcast;
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::template::TemplateParts;
-use crate::template::tests::{RULES, parts};
-
 /// Returns these outcomes in turn, then hangs.
 struct Scripted(&'static str, Mutex<VecDeque<Outcome>>);
 
@@ -49,24 +46,23 @@ struct Bench {
     tasks: Tasks,
     blocks: mpsc::Sender<FoundBlock>,
     heard: broadcast::Receiver<BlockReport>,
-    templates: watch::Sender<Option<Arc<Template>>>,
+    next_block: watch::Sender<Option<NextBlock>>,
     resubmitter: Resubmitter,
 }
 
 fn bench(journal: Journal, routes: Vec<Arc<dyn Route>>) -> Bench {
     let tasks = Tasks::new();
     let (blocks, receiver) = mpsc::channel(1);
-    let (templates, receiver_of_templates) = watch::channel(None);
+    let (next_block, receiver_of_next) = watch::channel(None);
     let reports = Reports::new();
     let heard = reports.from_the_start();
-    let inputs = Inputs { journal, routes, blocks: receiver, templates: receiver_of_templates, reports };
+    let inputs = Inputs { journal, routes, blocks: receiver, next_block: receiver_of_next, reports };
     let resubmitter = start(&tasks, inputs);
-    Bench { tasks, blocks, heard, templates, resubmitter }
+    Bench { tasks, blocks, heard, next_block, resubmitter }
 }
 
-fn at_height(height: u32) -> Option<Arc<Template>> {
-    let parts = TemplateParts { height, ..parts() };
-    Some(Arc::new(Template::new(parts, RULES).unwrap()))
+fn at_height(height: u32) -> Option<NextBlock> {
+    Some(NextBlock { previous_block: BlockHash::from_byte_array([7; 32]), height })
 }
 
 fn scripted(name: &'static str, outcomes: &[Outcome]) -> Arc<dyn Route> {
@@ -179,13 +175,13 @@ async fn a_block_is_given_up_when_its_competitor_is_a_hundred_deep() {
     let dir = tempfile::tempdir().unwrap();
     let waiting = vec![Outcome::Waiting("no parent".into()); 1000];
     let mut bench = bench(Journal::of_test(dir.path()), vec![scripted("rpc", &waiting)]);
-    bench.templates.send_replace(at_height(block().height + COMPETITOR_DEPTH));
+    bench.next_block.send_replace(at_height(block().height + COMPETITOR_DEPTH));
     bench.blocks.send(block()).await.unwrap();
     for _ in 0..20 {
         assert_eq!(bench.heard.recv().await.unwrap().route, Some("rpc"));
         bench.resubmitter.resubmit(block().hash).await.unwrap();
     }
-    bench.templates.send_replace(at_height(block().height + COMPETITOR_DEPTH + 1));
+    bench.next_block.send_replace(at_height(block().height + COMPETITOR_DEPTH + 1));
     assert_eq!(bench.verdict().await, Outcome::Stale);
     wait_for_state(dir.path(), "stale").await;
     assert_eq!(bench.verdict().await, Outcome::Stale, "it had ended, and started again from the file");
