@@ -1,6 +1,6 @@
 //! Connects a [`Handle`] to a real `bitcoind`: finds credentials and starts the tasks that talk to it.
 
-use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge};
+use metrics::{Unit, describe_counter, describe_gauge, describe_histogram, gauge};
 use serde_json::{Value, json};
 use sharechain::coin::Network;
 use sharechain::coin::address::script_of;
@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use thiserror::Error;
-use tokio::sync::{Notify, mpsc, watch};
+use tokio::sync::{Notify, watch};
 
 use super::credentials::{self, CredentialsError, Login};
 use super::health::Monitor;
@@ -17,9 +17,9 @@ use super::rpc::{Rpc, RpcError, code};
 use super::rpc_route::RpcRoute;
 use super::standing::StandingConnection;
 use super::templates::{Follower, POLL_INTERVAL};
-use super::{BLOCKS_QUEUED_MAX, Handle, Health, headers, heights, peer};
+use super::{Handle, Health, headers, heights, peer};
 use crate::blocks::journal::Journal;
-use crate::blocks::{Reports, submit};
+use crate::blocks::submit;
 use crate::runtime::tasks::Tasks;
 use crate::template::TemplateSender;
 
@@ -94,8 +94,6 @@ pub async fn start(
     let (templates, recent_templates) = (template_sender.newest(), template_sender.recent());
     let next_block = template_sender.next_block();
     let (health_sender, health) = watch::channel(Health::default());
-    let (blocks, blocks_found) = mpsc::channel(BLOCKS_QUEUED_MAX);
-    let reports = Reports::new();
     let monitor = Monitor::new(health_sender, template_sender, config.gone_after);
     let news = Arc::new(Notify::new());
 
@@ -103,14 +101,8 @@ pub async fn start(
     let standing = StandingConnection::new(rpc.clone());
     let rpc_route = Arc::new(RpcRoute::new(rpc.clone(), standing.clone()));
     // RPC first: where the two disagree, its answers are more precise.
-    let inputs = submit::Inputs {
-        journal,
-        routes: vec![rpc_route, p2p_route],
-        blocks: blocks_found,
-        next_block: next_block.clone(),
-        reports: reports.clone(),
-    };
-    let resubmitter = submit::start(tasks, inputs);
+    let inputs = submit::Inputs { journal, routes: vec![rpc_route, p2p_route], next_block: next_block.clone() };
+    let submit::Handle { blocks, resubmitter, reports } = submit::start(tasks, inputs);
     tasks.spawn("bitcoind p2p", peer.run());
     tasks.spawn("bitcoind standing connection", standing.keep(tasks.stop_signal()));
     tasks.spawn("bitcoind health", monitor.clone().run(tasks.stop_signal()));
@@ -198,22 +190,6 @@ pub fn families() {
     describe_gauge!("bitcoind_template_transactions", "Transactions in bitcoind's template");
     describe_counter!("bitcoind_templates_total", "Templates received, by what brought them: poll, long_poll, block");
     describe_gauge!("bitcoind_p2p_connected", "1 while the P2P connection to bitcoind is up, else 0");
-    describe_counter!("bitcoind_block_submissions_total", "Attempts to deliver a found block, by route and outcome");
-    describe_counter!(
-        "bitcoind_blocks_total",
-        "Verdicts on found blocks, by outcome; a stale block that the chain takes later has two"
-    );
-    describe_histogram!(
-        "bitcoind_block_safe_seconds",
-        Unit::Seconds,
-        "Time from a miner's submission until its block survives the end of the process: on disk, or with bitcoind"
-    );
-    describe_gauge!("bitcoind_blocks_unsettled", "Found blocks whose fate is not known yet");
-    describe_histogram!(
-        "bitcoind_block_submission_seconds",
-        Unit::Seconds,
-        "Time of attempts to deliver a found block, by route"
-    );
     describe_histogram!(
         "bitcoind_template_seconds",
         Unit::Seconds,
@@ -228,10 +204,6 @@ pub fn families() {
     gauge!("bitcoind_clock_ahead_seconds").set(0.0);
     gauge!("bitcoind_up").set(0.0);
     gauge!("bitcoind_p2p_connected").set(0.0);
-    gauge!("bitcoind_blocks_unsettled").set(0.0);
-    for outcome in ["accepted", "stale", "rejected"] {
-        counter!("bitcoind_blocks_total", "outcome" => outcome).absolute(0);
-    }
 }
 
 #[cfg(test)]

@@ -35,10 +35,6 @@ use crate::blocks::submit::Resubmitter;
 use crate::blocks::{Explorer, FoundBlock, Reports};
 use crate::template::{NextBlock, RecentTemplates, Template};
 
-/// Capacity of the queue of found blocks. One in ten minutes is usual and each is processed at once; regtest finds them
-/// faster than they are processed, and then the finder waits.
-pub const BLOCKS_QUEUED_MAX: usize = 64;
-
 /// Handle to the daemon.
 #[derive(Debug, Clone)]
 pub struct Handle {

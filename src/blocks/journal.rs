@@ -17,13 +17,17 @@ use serde::{Deserialize, Serialize};
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::SystemTime;
 use thiserror::Error;
 
-use crate::blocks::{Finding, FoundBlock, Outcome};
+use crate::blocks::{Chain, Finding, FoundBlock, Outcome};
 use crate::runtime::data_dir::DataDir;
 use crate::runtime::disk::{DiskHealth, Part};
 use crate::template::{BLOCK_WEIGHT_MAX, EXTENSION_BYTES_MAX};
+
+/// Name of the folder, in that of the chain.
+const FOLDER: &str = "found_blocks";
 
 /// The only format so far.
 const VERSION: u32 = 1;
@@ -50,9 +54,10 @@ const REJECTED: &str = "rejected";
 /// Unreadable; kept for inspection.
 const DAMAGED: &str = "damaged";
 
-/// Handle to the folder of found blocks. Clones share it.
+/// Handle to the folder of a chain's found blocks. Clones share it.
 #[derive(Debug, Clone)]
 pub struct Journal {
+    chain: Arc<Chain>,
     data_dir: DataDir,
     folder: PathBuf,
     disk: DiskHealth,
@@ -127,14 +132,19 @@ struct Header {
 }
 
 impl Journal {
-    /// Opens the journal in `data_dir`, creating its folder if there is none.
+    /// Opens the journal of `chain` in `data_dir`, creating its folder if there is none.
     ///
     /// # Errors
     /// The folder cannot be created.
-    pub fn open(data_dir: &DataDir, disk: DiskHealth) -> Result<Self, JournalError> {
-        let folder = folder_in(data_dir.path());
+    pub fn open(chain: Arc<Chain>, data_dir: &DataDir, disk: DiskHealth) -> Result<Self, JournalError> {
+        let folder = chain.folder(data_dir.path()).join(FOLDER);
         fs::create_dir_all(&folder).map_err(failed("create", &folder))?;
-        Ok(Self { data_dir: data_dir.clone(), folder, disk })
+        Ok(Self { chain, data_dir: data_dir.clone(), folder, disk })
+    }
+
+    /// The chain whose blocks it keeps.
+    pub fn chain(&self) -> &Arc<Chain> {
+        &self.chain
     }
 
     /// Reports whether the latest write succeeded: `None`, or the error.
@@ -280,7 +290,8 @@ impl Journal {
 /// # Errors
 /// The folder cannot be listed, or the block's file is damaged.
 pub fn read(data_dir: &Path, hash: &BlockHash) -> Result<Option<FoundBlock>, FindError> {
-    Ok(find_in(&folder_in(data_dir), hash)?.map(|(block, _)| block))
+    let folder = Chain::default().folder(data_dir).join(FOLDER);
+    Ok(find_in(&folder, hash)?.map(|(block, _)| block))
 }
 
 /// Reason why a block cannot be read.
@@ -291,10 +302,6 @@ pub enum FindError {
     /// Its file exists, but cannot be decoded.
     #[error("{path}: {reason}")]
     Damaged { path: String, reason: DamageError },
-}
-
-fn folder_in(data_dir: &Path) -> PathBuf {
-    data_dir.join("found_blocks")
 }
 
 fn paths_in(folder: &Path) -> Result<Vec<PathBuf>, JournalError> {
@@ -357,7 +364,7 @@ impl Journal {
     pub(crate) fn of_test(folder: &Path) -> Self {
         let data_dir = DataDir::open(folder, &sharechain::coin::BITCOIN_REGTEST).unwrap();
         assert!(data_dir.is_ours());
-        Self::open(&data_dir, DiskHealth::new()).unwrap()
+        Self::open(Arc::default(), &data_dir, DiskHealth::new()).unwrap()
     }
 }
 

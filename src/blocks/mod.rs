@@ -7,12 +7,16 @@
 
 pub mod announce;
 mod block;
+mod chain;
 mod daemon;
 pub mod found;
 pub mod journal;
+mod metrics;
 mod reports;
 pub mod submit;
 
 pub use block::{BlockReport, Finding, FoundBlock, Outcome, Sighting};
+pub use chain::Chain;
 pub use daemon::{BlockPosition, Explorer, Route};
+pub use metrics::describe;
 pub use reports::{REPORTS_KEPT_MAX, Reports};

@@ -33,12 +33,12 @@ use metrics::gauge;
 use parking_lot::Mutex;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tokio::sync::{Notify, mpsc, watch};
+use tokio::sync::{Notify, watch};
 use tracing::{debug, error};
 
-use crate::bitcoind::{BLOCKS_QUEUED_MAX, Handle, Health, heights};
+use crate::bitcoind::{Handle, Health, heights};
 use crate::blocks::journal::Journal;
-use crate::blocks::{BlockPosition, Explorer, Reports, Route, submit};
+use crate::blocks::{BlockPosition, Explorer, Route, submit};
 use crate::blocks::{FoundBlock, Outcome};
 use crate::runtime::clock::since_1970;
 use crate::runtime::tasks::Tasks;
@@ -177,16 +177,8 @@ pub fn start(config: &Config, journal: Journal, tasks: &Tasks) -> (Handle, Embed
     let (templates, recent_templates) = (templates_out.newest(), templates_out.recent());
     let next_block = templates_out.next_block();
     let (health_out, health) = watch::channel(health);
-    let (blocks, found) = mpsc::channel(BLOCKS_QUEUED_MAX);
-    let reports = Reports::new();
-    let inputs = submit::Inputs {
-        journal,
-        routes: vec![Arc::new(embedded.clone())],
-        blocks: found,
-        next_block: next_block.clone(),
-        reports: reports.clone(),
-    };
-    let resubmitter = submit::start(tasks, inputs);
+    let inputs = submit::Inputs { journal, routes: vec![Arc::new(embedded.clone())], next_block: next_block.clone() };
+    let submit::Handle { blocks, resubmitter, reports } = submit::start(tasks, inputs);
     let (heights, teller) = heights::new(None, templates.clone());
     tasks.spawn("embedded heights", teller.run(tasks.stop_signal()));
     let publishing = publish_templates(embedded.clone(), config.known_rules, templates_out, health_out);

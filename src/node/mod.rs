@@ -60,7 +60,7 @@ use tracing::error;
 
 use crate::bitcoind::{Handle, daemon};
 use crate::blocks::found::FoundBlocks;
-use crate::blocks::{Sighting, announce, found};
+use crate::blocks::{Chain, Sighting, announce, found};
 use crate::chain::SolvedShare;
 use crate::merged::MergedBlocks;
 use crate::rates::Rates;
@@ -74,7 +74,7 @@ use crate::view::http::{self, Hosts, Listeners, Sources};
 use crate::view::snapshot::{self, Snapshot};
 use crate::work::gate::{self, Gate, GateKeeper, PoolReadiness};
 use crate::work::{Payout, Ticket, WorkSet};
-use crate::{bitcoind, chain, front, merged, peers, rates, solution, work};
+use crate::{bitcoind, blocks, chain, front, merged, peers, rates, solution, work};
 use displays::small_devices;
 use ports::Mining;
 
@@ -209,7 +209,7 @@ pub fn describe_metrics() {
     stratum::server::metrics::describe();
     daemon::families();
     solution::describe();
-    found::describe();
+    blocks::describe();
     rates::describe();
     snapshot::describe();
     chain::describe();
@@ -283,7 +283,8 @@ pub fn start(parts: Parts, daemon: bitcoind::Handle, tasks: &Tasks) -> Node {
     };
     let p2p = parts.p2p.map(|config| wiring.join_pool(config));
     let (sightings, sighted) = mpsc::channel(solution::peer_blocks::SIGHTINGS_QUEUED_MAX);
-    let (found, found_events) = wiring.follow_blocks(sighted);
+    let (found_events, _) = broadcast::channel(found::EVENTS_KEPT_MAX);
+    let found = wiring.follow_blocks(sighted, found_events.clone());
     if let Some(solved) = owner.take_solved() {
         wiring.rebuild_peer_blocks(solved, p2p.as_ref(), sightings);
     }
@@ -371,14 +372,14 @@ impl Wiring<'_> {
         handle
     }
 
-    /// Follows found blocks, also those `sighted` in peers' shares; returns their records and events.
+    /// Follows found blocks, also those `sighted` in peers' shares; returns their records.
     fn follow_blocks(
         &self,
         sighted: mpsc::Receiver<Sighting>,
-    ) -> (watch::Receiver<Arc<FoundBlocks>>, broadcast::Sender<found::Event>) {
-        let (found_sender, found) = watch::channel(Arc::default());
-        let (events, _) = broadcast::channel(found::EVENTS_KEPT_MAX);
+        events: broadcast::Sender<found::Event>,
+    ) -> watch::Receiver<Arc<FoundBlocks>> {
         let inputs = found::Inputs {
+            chain: Arc::new(Chain::default()),
             data_dir: self.data_dir.clone(),
             disk: self.disk.clone(),
             reports: self.daemon.reports.from_the_start(),
@@ -386,10 +387,9 @@ impl Wiring<'_> {
             next_block: self.daemon.next_block.clone(),
             explorer: self.daemon.explorer.clone(),
             resubmitter: self.daemon.resubmitter.clone(),
+            events,
         };
-        let following = found::run(inputs, found_sender, events.clone(), self.tasks.stop_signal());
-        self.tasks.spawn("found blocks", following);
-        (found, events)
+        found::start(self.tasks, inputs)
     }
 
     /// Rebuilds blocks of `solved` shares from templates and from transactions that peers sent.

@@ -6,6 +6,7 @@
 use anyhow::{Context, Result, bail};
 use metrics_exporter_prometheus::PrometheusHandle;
 use sharechain::coin::Network;
+use std::sync::Arc;
 use std::time::Duration;
 use stratum::server::admission::{CLOSING_MAX, Limits};
 use tracing::{info, warn};
@@ -54,7 +55,7 @@ pub async fn run(
     if !data_dir.is_ours() {
         wait_for_turn(&data_dir, tasks);
     }
-    let journal = Journal::open(&data_dir, disk.clone()).context("cannot keep found blocks")?;
+    let journal = Journal::open(Arc::default(), &data_dir, disk.clone()).context("cannot keep found blocks")?;
     let daemon = daemon::start(config.daemon.clone(), network, journal, tasks).await?;
     let default_payout = match known_payout(&config)? {
         Some(payout) => payout,

@@ -11,6 +11,7 @@ use p2pool::runtime::disk::DiskHealth;
 use serde_json::json;
 use sharechain::coin::BITCOIN_REGTEST;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 use test_support::{Bitcoind, Fault, HttpProxy, mine_blocks, payout_address};
 
@@ -316,7 +317,7 @@ async fn a_good_block_that_an_earlier_version_called_rejected_lands_at_the_next_
     let bad = greedy(&mut backend).await;
     let data_dir = backend.stop().await;
     let journal_dir = DataDir::open(data_dir.path(), &BITCOIN_REGTEST).unwrap();
-    let journal = Journal::open(&journal_dir, DiskHealth::new()).unwrap();
+    let journal = Journal::open(Arc::default(), &journal_dir, DiskHealth::new()).unwrap();
     for block in [&good, &bad] {
         let reason = Outcome::Rejected("bitcoind hung up on it".into());
         journal.write(block).unwrap().mark(&reason).unwrap();

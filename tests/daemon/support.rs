@@ -69,7 +69,7 @@ pub(crate) async fn start_in(config: Config, network: &'static Network, data_dir
     let journal_dir = DataDir::open(data_dir.path(), network).unwrap();
     // A back end that was just stopped may hold it for another moment.
     tokio::spawn(journal_dir.clone().take_over());
-    let journal = Journal::open(&journal_dir, DiskHealth::new()).unwrap();
+    let journal = Journal::open(Arc::default(), &journal_dir, DiskHealth::new()).unwrap();
     let handle = daemon::start(config, network, journal, &tasks).await.unwrap();
     let reports = handle.reports.subscribe();
     Backend { handle, tasks, reports, data_dir }

@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use bitcoin::BlockHash;
 
-use super::{BLOCKS_MAX, CONFIRMATIONS_MATURE, Event, EventKind, FoundBlocks, Record, RouteReport, Standing, Verdict};
+use super::{BLOCKS_MAX, Event, EventKind, FoundBlocks, Record, RouteReport, Standing, Verdict};
 use crate::blocks::block::shortened;
-use crate::blocks::{BlockPosition, BlockReport, Finding, FoundBlock, Outcome, Sighting};
+use crate::blocks::{BlockPosition, BlockReport, Chain, Finding, FoundBlock, Outcome, Sighting};
 
 /// Maximum number of routes per record; there are three.
 const ROUTES_MAX: usize = 8;
@@ -19,9 +19,10 @@ const SILENCE_MAX: f64 = 60.0;
 /// in seconds: anyone may claim an easy target.
 const CLAIM_MAX: f64 = 3600.0;
 
-/// All records. Methods that change them return the resulting events.
+/// All records of one chain. Methods that change them return the resulting events.
 #[derive(Debug, Default)]
 pub(super) struct Book {
+    chain: Arc<Chain>,
     records: BTreeMap<BlockHash, Arc<Record>>,
     /// Set when a change has to be saved.
     dirty: bool,
@@ -29,14 +30,14 @@ pub(super) struct Book {
 
 impl Book {
     /// Creates a book from saved records.
-    pub(super) fn of(records: Vec<Record>) -> Self {
+    pub(super) fn of(chain: Arc<Chain>, records: Vec<Record>) -> Self {
         let records = records.into_iter().map(|record| {
             // Followed like others: an earlier version took a missing answer of the daemon for a rejection.
             let is_settled = record.is_settled && record.standing != Standing::Rejected;
             (record.hash, Arc::new(Record { is_settled, ..record }))
         });
         let records = records.collect();
-        let mut book = Self { records, dirty: false };
+        let mut book = Self { chain, records, dirty: false };
         book.forget();
         book
     }
@@ -138,10 +139,11 @@ impl Book {
             self.change(hash, |record| record.height = Some(height));
         }
         let height = self.get(hash).and_then(|record| record.height);
-        let is_buried = height.is_some_and(|height| tip >= height.saturating_add(CONFIRMATIONS_MATURE));
+        let maturity = self.chain.maturity();
+        let is_buried = height.is_some_and(|height| tip >= height.saturating_add(maturity));
         let waited = now - record.found_at;
         match place {
-            BlockPosition::InChain { confirmations, .. } if confirmations >= CONFIRMATIONS_MATURE => {
+            BlockPosition::InChain { confirmations, .. } if confirmations >= maturity => {
                 self.stand(hash, Standing::Mature, confirmations, true, now)
             }
             BlockPosition::InChain { confirmations, .. } => {

@@ -1,7 +1,7 @@
 //! Task that follows found blocks: receives reports, queries the daemon for positions, and saves the records.
 
 use futures::future::BoxFuture;
-use metrics::{counter, describe_counter, describe_gauge, gauge};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 use tokio::sync::broadcast::error::RecvError;
@@ -14,13 +14,14 @@ use tracing::{error, info, warn};
 use bitcoin::BlockHash;
 
 use super::book::Book;
-use super::{CONFIRMATIONS_MATURE, Event, EventKind, FoundBlocks, Record, Standing, file};
+use super::{Event, EventKind, FoundBlocks, Record, Standing, file};
 use crate::blocks::journal::Journal;
 use crate::blocks::submit::Resubmitter;
-use crate::blocks::{BlockPosition, BlockReport, Explorer, Finding, Outcome, Sighting};
+use crate::blocks::{BlockPosition, BlockReport, Chain, Explorer, Finding, Outcome, Sighting};
 use crate::runtime::clock::unix_now;
 use crate::runtime::data_dir::DataDir;
 use crate::runtime::disk::{DiskHealth, Part};
+use crate::runtime::tasks::Tasks;
 use crate::template::NextBlock;
 
 /// Interval of queries to the daemon while there is no new block.
@@ -38,7 +39,8 @@ const WRITE_PAUSE: Duration = Duration::from_millis(500);
 /// Inputs of the follower.
 #[derive(Debug)]
 pub struct Inputs {
-    /// Folder of the records and of the journal.
+    pub chain: Arc<Chain>,
+    /// Holds the folder of the records and of the journal.
     pub data_dir: DataDir,
     /// Outcomes of submissions.
     pub reports: broadcast::Receiver<BlockReport>,
@@ -51,54 +53,48 @@ pub struct Inputs {
     /// Resubmits blocks that the daemon has lost.
     pub resubmitter: Resubmitter,
     pub disk: DiskHealth,
+    /// Events of the blocks; chains share it.
+    pub events: broadcast::Sender<Event>,
 }
 
-/// Registers and describes the metrics of this module.
-pub fn describe() {
-    describe_gauge!("found_blocks", "Found blocks that are remembered, by where they stand");
-    describe_counter!("found_events_total", "What happened to found blocks, by kind");
-    for standing in Standing::ALL {
-        gauge!("found_blocks", "standing" => standing.word()).set(0.0);
-    }
-    for kind in EventKind::ALL {
-        counter!("found_events_total", "kind" => kind.word()).absolute(0);
-    }
+/// Starts following found blocks, and returns their records.
+pub fn start(tasks: &Tasks, inputs: Inputs) -> watch::Receiver<Arc<FoundBlocks>> {
+    let (published, found) = watch::channel(Arc::default());
+    tasks.spawn("found blocks", run(inputs, published, tasks.stop_signal()));
+    found
 }
 
 /// Follows found blocks until `stop`, once this process owns the data directory: until then, another process does.
-pub async fn run(
-    inputs: Inputs,
-    published: watch::Sender<Arc<FoundBlocks>>,
-    events: broadcast::Sender<Event>,
-    stop: CancellationToken,
-) {
+async fn run(inputs: Inputs, published: watch::Sender<Arc<FoundBlocks>>, stop: CancellationToken) {
     tokio::select! {
         () = stop.cancelled() => return,
         () = inputs.data_dir.ours() => {}
     }
-    let journal = match Journal::open(&inputs.data_dir, inputs.disk.clone()) {
+    let journal = match Journal::open(inputs.chain.clone(), &inputs.data_dir, inputs.disk.clone()) {
         Ok(journal) => Some(journal),
         Err(error) => {
             error!(%error, "cannot open the journal of found blocks");
             None
         }
     };
-    let folder = inputs.data_dir.path().to_owned();
-    let loading = tokio::task::spawn_blocking(move || file::load(&folder));
+    let folder = inputs.chain.folder(inputs.data_dir.path());
+    let from = folder.clone();
+    let loading = tokio::task::spawn_blocking(move || file::load(&from));
     let (records, problem) = loading.await.unwrap_or_else(|error| (Vec::new(), Some(error.to_string())));
     if let Some(problem) = problem {
         error!(problem, "cannot read the record of found blocks; it is rebuilt from the journal");
     }
     let follower = Follower {
-        book: Book::of(records),
-        data_dir: inputs.data_dir,
+        book: Book::of(inputs.chain.clone(), records),
+        chain: inputs.chain,
+        folder,
         journal,
         explorer: inputs.explorer,
         resubmitter: inputs.resubmitter,
         disk: inputs.disk,
         next_block: inputs.next_block,
         published,
-        events,
+        events: inputs.events,
         looking: None,
         write_at: None,
         writing: None,
@@ -111,7 +107,9 @@ type Positions = Vec<(BlockHash, Result<BlockPosition, String>)>;
 
 struct Follower {
     book: Book,
-    data_dir: DataDir,
+    chain: Arc<Chain>,
+    /// Folder of the records.
+    folder: PathBuf,
     journal: Option<Journal>,
     explorer: Arc<dyn Explorer>,
     resubmitter: Resubmitter,
@@ -258,9 +256,10 @@ impl Follower {
     /// an older data directory.
     fn offer_again(&self, record: &Record, tip: u32) {
         let was_in_chain = matches!(record.standing, Standing::Confirming | Standing::Orphaned);
-        let is_buried = record.height.is_none_or(|height| tip >= height.saturating_add(CONFIRMATIONS_MATURE));
+        let is_buried = record.height.is_none_or(|height| tip >= height.saturating_add(self.chain.maturity()));
         if was_in_chain && !is_buried && record.not_submitted.is_none() {
-            warn!(height = record.height, hash = %record.hash, "bitcoind does not have a block any more: submitted again");
+            let daemon = self.chain.daemon();
+            warn!(height = record.height, hash = %record.hash, "{daemon} does not have a block any more: submitted again");
             self.resubmitter.request(record.hash);
         }
     }
@@ -268,7 +267,7 @@ impl Follower {
     /// Publishes changes, and sends and logs events.
     fn publish(&mut self, happened: Vec<Event>) {
         for event in happened {
-            counter!("found_events_total", "kind" => event.kind.word()).increment(1);
+            self.chain.count_event(event.kind);
             say(&event);
             // Fails only without subscribers.
             let _ = self.events.send(event);
@@ -279,8 +278,7 @@ impl Follower {
         let blocks = Arc::new(self.book.blocks());
         for standing in Standing::ALL {
             let count = blocks.blocks.iter().filter(|record| record.standing == standing).count();
-            #[expect(clippy::cast_precision_loss, reason = "at most BLOCKS_MAX")]
-            gauge!("found_blocks", "standing" => standing.word()).set(count as f64);
+            self.chain.set_standing(standing, count);
         }
         self.published.send_if_modified(|told| {
             let is_new = **told != *blocks;
@@ -334,7 +332,7 @@ impl Follower {
 
     fn begin_write(&mut self) {
         self.write_at = None;
-        let (folder, blocks) = (self.data_dir.path().to_owned(), self.book.blocks());
+        let (folder, blocks) = (self.folder.clone(), self.book.blocks());
         self.writing = Some(tokio::task::spawn_blocking(move || {
             file::save(&folder, &blocks).map_err(|(path, error)| format!("{}: {error}", path.display()))
         }));

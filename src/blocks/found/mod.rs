@@ -12,16 +12,13 @@ mod book;
 mod file;
 mod follow;
 
-pub use follow::{Inputs, describe, run};
+pub use follow::{Inputs, start};
 
 use bitcoin::BlockHash;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
 use crate::blocks::{Finding, Outcome};
-
-/// Confirmations at which a coinbase can be spent.
-pub const CONFIRMATIONS_MATURE: u32 = 100;
 
 /// Maximum number of records: settled ones are dropped first.
 pub const BLOCKS_MAX: usize = 1000;

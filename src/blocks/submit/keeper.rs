@@ -1,6 +1,5 @@
 //! A found block's file: written, synced and renamed concurrently with the submission.
 
-use metrics::histogram;
 use parking_lot::Mutex;
 use std::sync::Arc;
 use std::time::{Duration, Instant as StdInstant};
@@ -12,7 +11,7 @@ use tracing::{debug, error, warn};
 
 use super::STOP_GRACE;
 use crate::blocks::journal::{self, Journal, JournalError};
-use crate::blocks::{FoundBlock, Outcome};
+use crate::blocks::{Chain, FoundBlock, Outcome};
 use crate::runtime::backoff::Backoff;
 
 /// First and longest back-off after a failed write of the journal.
@@ -23,17 +22,20 @@ const WRITE_RETRY_LONGEST: Duration = Duration::from_secs(30);
 const WRITE_SLOW: Duration = Duration::from_secs(5);
 
 /// Measures the time during which killing the process would lose the block.
-pub(super) struct Safe(Mutex<Option<StdInstant>>);
+pub(super) struct Safe {
+    judged_at: Mutex<Option<StdInstant>>,
+    chain: Arc<Chain>,
+}
 
 impl Safe {
-    pub(super) fn since(judged_at: Option<StdInstant>) -> Self {
-        Self(Mutex::new(judged_at))
+    pub(super) fn since(judged_at: Option<StdInstant>, chain: Arc<Chain>) -> Self {
+        Self { judged_at: Mutex::new(judged_at), chain }
     }
 
     /// Records that the block is on disk, or that the daemon has it.
     pub(super) fn reached(&self) {
-        if let Some(judged_at) = self.0.lock().take() {
-            histogram!("bitcoind_block_safe_seconds").record(judged_at.elapsed());
+        if let Some(judged_at) = self.judged_at.lock().take() {
+            self.chain.record_safe(judged_at.elapsed());
         }
     }
 }

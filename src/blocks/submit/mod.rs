@@ -27,7 +27,7 @@ use tokio::sync::{Notify, Semaphore, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
 
-use super::{Reports, Route};
+use super::{Chain, Reports, Route};
 use crate::blocks::FoundBlock;
 use crate::blocks::journal::{self, FindError, Journal, Unfinished};
 use crate::runtime::tasks::Tasks;
@@ -38,6 +38,10 @@ use submission::Submission;
 /// Grace period for blocks in flight at a stop: enough for a first attempt, and less than the two seconds that a stop
 /// may take. Unsettled blocks remain in the journal.
 const STOP_GRACE: Duration = Duration::from_secs(1);
+
+/// Capacity of the queue of found blocks. One in ten minutes is usual and each is processed at once; regtest finds them
+/// faster than they are processed, and then the finder waits.
+const BLOCKS_QUEUED_MAX: usize = 64;
 
 /// Capacity of the queue of resubmission requests; more are refused.
 const REQUESTS_QUEUED_MAX: usize = 16;
@@ -52,30 +56,39 @@ pub(crate) struct Inputs {
     /// Routes to the daemon. Blocks that earlier runs hold for rejected use only the first, whose answers are the
     /// daemon's own.
     pub(crate) routes: Vec<Arc<dyn Route>>,
-    /// New blocks. The submitter ends when the last sender is dropped.
-    pub(crate) blocks: mpsc::Receiver<FoundBlock>,
     /// Position of the next block in the daemon's chain; `None` while unknown.
     pub(crate) next_block: watch::Receiver<Option<NextBlock>>,
+}
+
+/// Handle to the submitter. Cheap to clone.
+#[derive(Debug, Clone)]
+pub(crate) struct Handle {
+    /// New blocks. The submitter ends when the last sender is dropped.
+    pub(crate) blocks: mpsc::Sender<FoundBlock>,
+    pub(crate) resubmitter: Resubmitter,
     pub(crate) reports: Reports,
 }
 
 /// Starts the submitter: it takes up new blocks, and those that an earlier run left in the journal.
-pub(crate) fn start(tasks: &Tasks, inputs: Inputs) -> Resubmitter {
-    let Inputs { journal, routes, blocks, next_block, reports } = inputs;
+pub(crate) fn start(tasks: &Tasks, inputs: Inputs) -> Handle {
+    let Inputs { journal, routes, next_block } = inputs;
+    let (blocks, found) = mpsc::channel(BLOCKS_QUEUED_MAX);
     let (sender, requests) = mpsc::channel(REQUESTS_QUEUED_MAX);
+    let reports = Reports::new();
     let leftovers = routes.iter().map(|_| Semaphore::new(LEFTOVERS_AT_ONCE)).collect();
     let submitter = Submitter {
         tasks: tasks.clone(),
+        chain: journal.chain().clone(),
         journal,
         routes: routes.into(),
         next_block,
-        reports,
+        reports: reports.clone(),
         live: Arc::default(),
         reading: Arc::default(),
         leftovers,
     };
-    tasks.spawn("submit", submitter.run(blocks, requests));
-    Resubmitter(sender)
+    tasks.spawn("submit", submitter.run(found, requests));
+    Handle { blocks, resubmitter: Resubmitter(sender), reports }
 }
 
 /// Handle that requests resubmission of blocks in the journal. Clones share the submitter.
@@ -135,6 +148,7 @@ impl Resubmitter {
 #[derive(Clone)]
 struct Submitter {
     tasks: Tasks,
+    chain: Arc<Chain>,
     journal: Journal,
     routes: Arc<[Arc<dyn Route>]>,
     next_block: watch::Receiver<Option<NextBlock>>,
@@ -248,7 +262,7 @@ impl Submitter {
         let routes = if is_recheck { self.routes.iter().take(1).cloned().collect() } else { self.routes.clone() };
         let (fate, fates) = watch::channel(None);
         let (kept, entries) = watch::channel(entry.clone());
-        let safe = Arc::new(Safe::since(judged_at));
+        let safe = Arc::new(Safe::since(judged_at, self.chain.clone()));
         let keeper = FileKeeper {
             journal: self.journal.clone(),
             fates,
@@ -266,6 +280,7 @@ impl Submitter {
             entries,
             routes,
             next_block: self.next_block.clone(),
+            chain: self.chain.clone(),
             reports: self.reports.clone(),
             fate,
             safe,

@@ -3,7 +3,7 @@
 use bitcoin::BlockHash;
 use bytes::Bytes;
 use futures::stream::{FuturesUnordered, StreamExt};
-use metrics::{Gauge, counter, gauge, histogram};
+use metrics::Gauge;
 use parking_lot::Mutex;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,7 +15,7 @@ use tracing::{debug, error, info, warn};
 use super::keeper::Safe;
 use super::{Live, STOP_GRACE};
 use crate::blocks::journal::{self, DamageError};
-use crate::blocks::{BlockReport, Finding, FoundBlock, Outcome, Reports, Route};
+use crate::blocks::{BlockReport, Chain, Finding, FoundBlock, Outcome, Reports, Route};
 use crate::runtime::backoff::Backoff;
 use crate::template::NextBlock;
 
@@ -27,9 +27,6 @@ const RETRY_LONGEST: Duration = Duration::from_secs(10);
 /// reorganisation.
 const STALE_RETRY: Duration = Duration::from_secs(60);
 
-/// Depth of its competitor at which a stale block is given up, in blocks.
-pub(super) const COMPETITOR_DEPTH: u32 = 100;
-
 /// Time that a rejection waits for another route to get the block accepted, and that routes may take after the verdict.
 const SETTLE: Duration = Duration::from_secs(10);
 
@@ -37,8 +34,8 @@ const SETTLE: Duration = Duration::from_secs(10);
 struct Unsettled(Gauge);
 
 impl Unsettled {
-    fn one() -> Self {
-        let gauge = gauge!("bitcoind_blocks_unsettled");
+    fn one(chain: &Chain) -> Self {
+        let gauge = chain.unsettled();
         gauge.increment(1.0);
         Self(gauge)
     }
@@ -64,6 +61,7 @@ pub(super) struct Submission {
     pub(super) entries: watch::Receiver<Option<journal::Entry>>,
     pub(super) routes: Arc<[Arc<dyn Route>]>,
     pub(super) next_block: watch::Receiver<Option<NextBlock>>,
+    pub(super) chain: Arc<Chain>,
     pub(super) reports: Reports,
     pub(super) fate: watch::Sender<Option<Outcome>>,
     pub(super) safe: Arc<Safe>,
@@ -87,7 +85,7 @@ impl Submission {
         let (said, mut words) = mpsc::unbounded_channel();
         let mut pursuits: FuturesUnordered<_> =
             self.routes.iter().enumerate().map(|(index, route)| self.pursue(index, route.as_ref(), &said)).collect();
-        let mut unsettled = Some(Unsettled::one());
+        let mut unsettled = Some(Unsettled::one(&self.chain));
         let mut rejection: Option<(Outcome, Instant)> = None;
         let stopped = async {
             self.stop.cancelled().await;
@@ -106,7 +104,8 @@ impl Submission {
                     }
                     Outcome::Stale | Outcome::Waiting(_) if is_buried => {
                         self.show_stale(&mut unsettled);
-                        info!(hash = %self.about.hash, height = self.about.height, "stale block given up: its competitor is 100 deep");
+                        let depth = self.chain.maturity();
+                        info!(hash = %self.about.hash, height = self.about.height, "stale block given up: its competitor is {depth} deep");
                         self.decided.cancel();
                         return;
                     }
@@ -180,8 +179,7 @@ impl Submission {
             self.put_back(&block);
             drop(turn);
             let name = route.name();
-            histogram!("bitcoind_block_submission_seconds", "route" => name).record(started.elapsed());
-            counter!("bitcoind_block_submissions_total", "route" => name, "outcome" => outcome.word()).increment(1);
+            self.chain.count_submission(name, &outcome, started.elapsed());
             if matches!(outcome, Outcome::Accepted | Outcome::Stale) {
                 self.safe.reached();
             }
@@ -231,7 +229,7 @@ impl Submission {
     /// True if a competitor would be so deep that the block can be given up.
     fn is_buried(&self) -> bool {
         let next = *self.next_block.borrow();
-        next.is_some_and(|next| next.height > self.about.height.saturating_add(COMPETITOR_DEPTH))
+        next.is_some_and(|next| next.height > self.about.height.saturating_add(self.chain.maturity()))
     }
 
     fn log(&self, route: &'static str, outcome: &Outcome, failed_before: bool) {
@@ -253,14 +251,15 @@ impl Submission {
         let block = FoundBlock { bytes, ..self.about.clone() };
         let is_news = !(self.is_recheck && matches!(verdict, Outcome::Rejected(_)));
         if is_news {
-            counter!("bitcoind_blocks_total", "outcome" => verdict.word()).increment(1);
+            self.chain.count_verdict(verdict);
             let (height, hash) = (block.height, block.hash);
             let Finding { value, payee, finder, .. } = &block.finding;
+            let depth = self.chain.maturity();
             match verdict {
                 Outcome::Accepted => info!(height, %hash, payee, value, finder, "BLOCK ACCEPTED"),
                 Outcome::Stale => warn!(
                     height, %hash, payee, value, finder,
-                    "block is stale: another was first; it is offered until that one is 100 deep"
+                    "block is stale: another was first; it is offered until that one is {depth} deep"
                 ),
                 Outcome::Rejected(reason) | Outcome::Waiting(reason) | Outcome::Failed(reason) => error!(
                     height, %hash, payee, value, finder, reason,

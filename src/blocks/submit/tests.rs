@@ -1,6 +1,5 @@
 //! Submissions with scripted routes.
 
-use super::submission::COMPETITOR_DEPTH;
 use super::*;
 use crate::blocks::{BlockReport, Finding, Outcome};
 use bitcoin::BlockHash;
@@ -10,6 +9,9 @@ use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::sync::broadcast;
 use tokio::time::{Instant, sleep, timeout};
+
+/// Depth at which a competitor in the parent chain is final.
+const COMPETITOR_DEPTH: u32 = 100;
 
 /// Returns these outcomes in turn, then hangs.
 struct Scripted(&'static str, Mutex<VecDeque<Outcome>>);
@@ -52,12 +54,9 @@ struct Bench {
 
 fn bench(journal: Journal, routes: Vec<Arc<dyn Route>>) -> Bench {
     let tasks = Tasks::new();
-    let (blocks, receiver) = mpsc::channel(1);
-    let (next_block, receiver_of_next) = watch::channel(None);
-    let reports = Reports::new();
+    let (next_block, receiver) = watch::channel(None);
+    let Handle { blocks, resubmitter, reports } = start(&tasks, Inputs { journal, routes, next_block: receiver });
     let heard = reports.from_the_start();
-    let inputs = Inputs { journal, routes, blocks: receiver, next_block: receiver_of_next, reports };
-    let resubmitter = start(&tasks, inputs);
     Bench { tasks, blocks, heard, next_block, resubmitter }
 }
 

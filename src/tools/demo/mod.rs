@@ -166,7 +166,7 @@ pub async fn run(
     if !data_dir.is_ours() {
         bail!("another demo runs on {}: give this one a --datadir of its own", data_dir.path().display());
     }
-    let journal = Journal::open(&data_dir, disk.clone()).context("cannot keep found blocks")?;
+    let journal = Journal::open(Arc::default(), &data_dir, disk.clone()).context("cannot keep found blocks")?;
     let (worker_address, access) = (config.worker_port.address, config.worker_port.access()?);
     let listener = sockets::bind(worker_address)
         .with_context(|| format!("cannot listen for miners on {worker_address}: choose another port with -w"))?;

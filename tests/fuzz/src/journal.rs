@@ -9,6 +9,7 @@ use p2pool::runtime::disk::DiskHealth;
 use sharechain::coin::BITCOIN_REGTEST;
 use std::cell::RefCell;
 use std::fs;
+use std::sync::Arc;
 use tempfile::TempDir;
 
 thread_local! {
@@ -26,7 +27,7 @@ fuzz_target!(|input: &[u8]| {
     FOLDER.with_borrow_mut(|folder| {
         let folder = folder.get_or_insert_with(|| tempfile::tempdir().expect("a folder for the files"));
         let data_dir = DataDir::open(folder.path(), &BITCOIN_REGTEST).expect("the folder can be made");
-        let journal = Journal::open(&data_dir, DiskHealth::new()).expect("the folder can be made");
+        let journal = Journal::open(Arc::default(), &data_dir, DiskHealth::new()).expect("the folder can be made");
         let blocks = folder.path().join("found_blocks");
         let hash = hash_named_in(&content);
         fs::write(blocks.join(format!("0000001-{hash}.block")), &content).expect("the file can be written");

@@ -91,7 +91,7 @@ fn a_rejected_block_that_the_chain_took_anyway_is_shown_as_what_it_is() {
     book.report(&report(None, Outcome::Rejected("closed the connection".into())), 1.0);
     // As an earlier version saved it.
     let settled = Record { is_settled: true, ..Record::clone(book.get(&hash).unwrap()) };
-    let mut book = Book::of(vec![settled]);
+    let mut book = Book::of(Arc::default(), vec![settled]);
     assert_eq!(book.unsettled(), [hash]);
     let seen = book.place(&hash, BlockPosition::InChain { height: 100, confirmations: 7 }, 106, 2.0);
     assert_eq!(kinds(&seen), [EventKind::Accepted]);
@@ -188,7 +188,7 @@ fn the_oldest_that_are_settled_are_forgotten_first() {
         Record { is_settled, ..blank(BlockHash::from_byte_array(hash), &block(1).finding, f64::from(number)) }
     };
     let over = u32::try_from(BLOCKS_MAX).unwrap() + 2;
-    let book = Book::of((0..over).map(|number| of(number, number > 0)).collect());
+    let book = Book::of(Arc::default(), (0..over).map(|number| of(number, number > 0)).collect());
     let blocks = book.blocks().blocks;
     assert_eq!(blocks.len(), BLOCKS_MAX);
     assert_eq!(blocks.last().unwrap().found_at, 0.0, "the oldest is not settled");
