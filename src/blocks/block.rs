@@ -11,7 +11,7 @@ use stratum::Printable;
 /// own fields, so the order of fields is that of the files.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Finding {
-    /// Total of the coinbase, in satoshis.
+    /// Total of the coinbase, in satoshis of its chain.
     pub value: u64,
     /// Payee of the coinbase for display (an address).
     pub payee: String,
@@ -49,11 +49,13 @@ pub(super) fn shortened(text: &str) -> String {
 /// A block that meets its target, ready to be submitted.
 #[derive(Clone, PartialEq, Eq)]
 pub struct FoundBlock {
+    /// Hash in its own chain, also for a merged chain's block, whose proof of work is another block's header.
     pub hash: BlockHash,
     /// Hash of its parent.
     pub previous_block: BlockHash,
     pub height: u32,
-    /// The whole block in wire format, witnesses included.
+    /// What its routes submit: the whole block in wire format, witnesses included; of a merged chain's block, whose
+    /// daemon has the rest, the proof of work.
     pub bytes: Bytes,
     pub finding: Finding,
     /// Time at which its solution was judged and its miner answered; `None` for blocks of peers and the journal.
@@ -99,9 +101,10 @@ pub struct BlockReport {
 pub enum Outcome {
     /// It is in the daemon's best chain.
     Accepted,
-    /// The daemon has it, but a competitor of its height is in the best chain. Offered until that one is 100 deep.
+    /// The daemon has it, but a competitor of its height is in the best chain. Offered until that one is final.
     Stale,
-    /// It breaks a consensus rule; the reason is the daemon's answer to `submitblock`.
+    /// It breaks a consensus rule, or the daemon of a merged chain does not know it any more; the reason is the daemon's
+    /// own answer to the submission.
     Rejected(String),
     /// The daemon cannot judge it yet: it lacks the parent, or its clock or chain is behind. Retried.
     Waiting(String),

@@ -29,7 +29,7 @@ pub trait Explorer: std::fmt::Debug + Send + Sync {
 
 /// One way to submit a block to the daemon.
 pub trait Route: Send + Sync + 'static {
-    /// Name in metrics, logs and reports: `rpc`, `p2p`, `embedded`.
+    /// Name in metrics, logs and reports, such as `rpc`, `p2p`, `embedded`.
     fn name(&self) -> &'static str;
 
     /// Makes one attempt and returns its outcome. The route enforces its own timeout: an attempt that hangs ends as

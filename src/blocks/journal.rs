@@ -1,6 +1,6 @@
 //! Found blocks on disk, so that a block survives a crash between "found" and "accepted".
 //!
-//! One file per block in `found_blocks`, named `HEIGHT-HASH.STATE`. It holds a line of JSON, the block in wire format,
+//! One file per block in `found_blocks` in its chain's folder, named `HEIGHT-HASH.STATE`. It holds a line of JSON, the block in wire format,
 //! and a checksum over both. The state is in the name, so that a change of state is one rename:
 //!
 //! | state | at the next start |
@@ -21,6 +21,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 use thiserror::Error;
 
+use crate::blocks::chain::folders_in;
 use crate::blocks::{Chain, Finding, FoundBlock, Outcome};
 use crate::runtime::data_dir::DataDir;
 use crate::runtime::disk::{DiskHealth, Part};
@@ -139,6 +140,7 @@ impl Journal {
     pub fn open(chain: Arc<Chain>, data_dir: &DataDir, disk: DiskHealth) -> Result<Self, JournalError> {
         let folder = chain.folder(data_dir.path()).join(FOLDER);
         fs::create_dir_all(&folder).map_err(failed("create", &folder))?;
+        let disk = disk.for_chain(chain.name().cloned());
         Ok(Self { chain, data_dir: data_dir.clone(), folder, disk })
     }
 
@@ -285,13 +287,20 @@ impl Journal {
     }
 }
 
-/// Reads a found block from a data directory; no node has to run.
+/// Reads a found block of any chain from a data directory; no node has to run.
 ///
 /// # Errors
-/// The folder cannot be listed, or the block's file is damaged.
+/// The block is in no journal, and one cannot be listed or has a damaged file of it.
 pub fn read(data_dir: &Path, hash: &BlockHash) -> Result<Option<FoundBlock>, FindError> {
-    let folder = Chain::default().folder(data_dir).join(FOLDER);
-    Ok(find_in(&folder, hash)?.map(|(block, _)| block))
+    let mut failed = None;
+    for folder in folders_in(data_dir) {
+        match find_in(&folder.join(FOLDER), hash) {
+            Ok(Some((block, _))) => return Ok(Some(block)),
+            Ok(None) => {}
+            Err(error) => failed = failed.or(Some(error)),
+        }
+    }
+    failed.map_or(Ok(None), Err)
 }
 
 /// Reason why a block cannot be read.

@@ -43,8 +43,11 @@ impl Part {
     }
 
     /// Consequence for the operator if the node stops before the part can write again.
-    fn at_stake(self) -> &'static str {
+    fn at_stake(self, is_merged: bool) -> &'static str {
         match self {
+            Self::Journal if is_merged => {
+                "a block found now is still sent to the chain's daemon, but not again after a restart"
+            }
             Self::Journal => "a block found now is still sent to bitcoind, but not again after a restart",
             Self::ShareStore => "new shares still go to peers, but a restart has to download them",
             Self::FoundBlocks => "a restart forgets the status of the latest found blocks",
@@ -68,15 +71,19 @@ impl fmt::Display for Part {
     }
 }
 
-/// Parts that cannot write at present, each with the error of its latest attempt.
+/// Parts that cannot write at present, of all chains or of one merged chain, each with the error of its latest attempt.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Troubles(BTreeMap<Part, String>);
+pub struct Troubles(BTreeMap<(Part, Option<Arc<str>>), String>);
 
 impl Troubles {
     /// One sentence per part, for the operator.
     pub fn sentences(&self) -> Vec<String> {
-        let sentence = |(part, trouble): (&Part, &String)| {
-            format!("{part} cannot be written ({trouble}): {}; free some disk space or check the disk", part.at_stake())
+        let sentence = |((part, chain), trouble): (&(Part, Option<Arc<str>>), &String)| {
+            let of_chain = chain.as_ref().map(|chain| format!(" of the merged chain {chain}")).unwrap_or_default();
+            let at_stake = part.at_stake(chain.is_some());
+            format!(
+                "{part}{of_chain} cannot be written ({trouble}): {at_stake}; free some disk space or check the disk"
+            )
         };
         self.0.iter().map(sentence).collect()
     }
@@ -84,11 +91,15 @@ impl Troubles {
 
 /// Collects the parts' reports on the disk. Clones share it.
 #[derive(Debug, Clone)]
-pub struct DiskHealth(Arc<watch::Sender<Arc<Troubles>>>);
+pub struct DiskHealth {
+    troubles: Arc<watch::Sender<Arc<Troubles>>>,
+    /// Merged chain whose parts report through this clone.
+    chain: Option<Arc<str>>,
+}
 
 impl Default for DiskHealth {
     fn default() -> Self {
-        Self(Arc::new(watch::Sender::new(Arc::default())))
+        Self { troubles: Arc::new(watch::Sender::new(Arc::default())), chain: None }
     }
 }
 
@@ -98,25 +109,32 @@ impl DiskHealth {
         Self::default()
     }
 
+    /// Returns a clone for the parts of a merged chain, whose reports are kept apart; of none for `None`.
+    pub fn for_chain(&self, chain: Option<Arc<str>>) -> Self {
+        Self { troubles: self.troubles.clone(), chain }
+    }
+
     /// Records the result of a part's latest write: the error, or `None` on success. The part itself logs it.
     pub fn report(&self, part: Part, trouble: Option<String>) {
-        self.0.send_if_modified(|troubles| {
-            if troubles.0.get(&part) == trouble.as_ref() {
+        let key = (part, self.chain.clone());
+        self.troubles.send_if_modified(|troubles| {
+            if troubles.0.get(&key) == trouble.as_ref() {
                 return false;
             }
-            gauge!("disk_trouble", "part" => part.word()).set(if trouble.is_some() { 1.0 } else { 0.0 });
             let troubles = Arc::make_mut(troubles);
             match trouble {
-                Some(trouble) => troubles.0.insert(part, trouble),
-                None => troubles.0.remove(&part),
+                Some(trouble) => troubles.0.insert(key, trouble),
+                None => troubles.0.remove(&key),
             };
+            let is_in_trouble = troubles.0.keys().any(|(other, _)| *other == part);
+            gauge!("disk_trouble", "part" => part.word()).set(if is_in_trouble { 1.0 } else { 0.0 });
             true
         });
     }
 
     /// Subscribes to the parts that cannot write.
     pub fn watch(&self) -> watch::Receiver<Arc<Troubles>> {
-        self.0.subscribe()
+        self.troubles.subscribe()
     }
 }
 
@@ -154,6 +172,29 @@ mod tests {
         assert!(sentences[0].starts_with("the log file cannot be written (Input/output error): "), "{sentences:?}");
         disk.report(Part::Log, None);
         assert_eq!(watch.borrow_and_update().sentences(), Vec::<String>::new());
+    }
+
+    #[test]
+    fn one_chains_success_does_not_hide_anothers_trouble() {
+        let recorder = metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder();
+        let gauge = || recorder.handle().render().lines().find(|line| line.contains("journal")).map(str::to_owned);
+        metrics::with_local_recorder(&recorder, || {
+            let disk = DiskHealth::new();
+            let merged = disk.for_chain(Some("dogecoin".into()));
+            merged.report(Part::Journal, Some("Permission denied".into()));
+            disk.report(Part::Journal, Some("Input/output error".into()));
+            let sentences = disk.watch().borrow().sentences();
+            assert!(sentences[0].starts_with("the journal of found blocks cannot be written (Input"), "{sentences:?}");
+            let begin =
+                "the journal of found blocks of the merged chain dogecoin cannot be written (Permission denied): ";
+            assert!(sentences[1].starts_with(begin) && !sentences[1].contains("bitcoind"), "{sentences:?}");
+            disk.report(Part::Journal, None);
+            assert_eq!(disk.watch().borrow().sentences(), sentences[1..]);
+            assert_eq!(gauge().as_deref(), Some("disk_trouble{part=\"journal\"} 1"));
+            merged.report(Part::Journal, None);
+            assert_eq!(disk.watch().borrow().sentences(), Vec::<String>::new());
+            assert_eq!(gauge().as_deref(), Some("disk_trouble{part=\"journal\"} 0"));
+        });
     }
 
     #[test]

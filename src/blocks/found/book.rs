@@ -34,7 +34,7 @@ impl Book {
         let records = records.into_iter().map(|record| {
             // Followed like others: an earlier version took a missing answer of the daemon for a rejection.
             let is_settled = record.is_settled && record.standing != Standing::Rejected;
-            (record.hash, Arc::new(Record { is_settled, ..record }))
+            (record.hash, Arc::new(Record { chain: chain.name().cloned(), is_settled, ..record }))
         });
         let records = records.collect();
         let mut book = Self { chain, records, dirty: false };
@@ -188,7 +188,7 @@ impl Book {
             }
             Some(_) => Vec::new(),
             None => {
-                let record = Arc::new(record);
+                let record = Arc::new(Record { chain: self.chain.name().cloned(), ..record });
                 self.records.insert(hash, record.clone());
                 self.dirty = true;
                 self.forget();

@@ -1,4 +1,4 @@
-//! The records on disk: one JSON file beside the journal, replaced atomically.
+//! The records on disk: one JSON file beside the chain's journal, replaced atomically.
 
 use serde::{Deserialize, Serialize};
 use std::fs;
@@ -9,7 +9,7 @@ use std::sync::Arc;
 use super::{FoundBlocks, Record};
 use crate::runtime::files;
 
-/// The file's name in the data directory.
+/// The file's name in the chain's folder.
 const NAME: &str = "found_blocks.json";
 
 /// The only format so far.
@@ -113,6 +113,16 @@ mod tests {
             + r#""verdict":{"at":3.0,"outcome":"rejected","reason":"bad-cb-amount"},"not_submitted":null,"#
             + r#""standing":"rejected","standing_since":3.0,"confirmations":0,"is_settled":true}]}"#;
         assert_eq!(text, wanted, "the format of every version");
+    }
+
+    #[test]
+    fn a_merged_chains_record_has_its_name() {
+        let folder = tempfile::tempdir().unwrap();
+        let merged = Record { chain: Some("dogecoin".into()), ..record() };
+        save(folder.path(), &FoundBlocks { blocks: vec![Arc::new(merged.clone())] }).unwrap();
+        assert_eq!(load(folder.path()), (vec![merged], None));
+        let text = fs::read_to_string(folder.path().join(NAME)).unwrap();
+        assert!(text.contains(r#"","chain":"dogecoin","previous_block":null"#), "{text}");
     }
 
     #[test]

@@ -73,7 +73,7 @@ async fn run(inputs: Inputs, published: watch::Sender<Arc<FoundBlocks>>, stop: C
     let journal = match Journal::open(inputs.chain.clone(), &inputs.data_dir, inputs.disk.clone()) {
         Ok(journal) => Some(journal),
         Err(error) => {
-            error!(%error, "cannot open the journal of found blocks");
+            error!(chain = inputs.chain.label(), %error, "cannot open the journal of found blocks");
             None
         }
     };
@@ -82,16 +82,19 @@ async fn run(inputs: Inputs, published: watch::Sender<Arc<FoundBlocks>>, stop: C
     let loading = tokio::task::spawn_blocking(move || file::load(&from));
     let (records, problem) = loading.await.unwrap_or_else(|error| (Vec::new(), Some(error.to_string())));
     if let Some(problem) = problem {
-        error!(problem, "cannot read the record of found blocks; it is rebuilt from the journal");
+        error!(
+            chain = inputs.chain.label(),
+            problem, "cannot read the record of found blocks; it is rebuilt from the journal"
+        );
     }
     let follower = Follower {
+        disk: inputs.disk.for_chain(inputs.chain.name().cloned()),
         book: Book::of(inputs.chain.clone(), records),
         chain: inputs.chain,
         folder,
         journal,
         explorer: inputs.explorer,
         resubmitter: inputs.resubmitter,
-        disk: inputs.disk,
         next_block: inputs.next_block,
         published,
         events: inputs.events,
@@ -150,7 +153,7 @@ impl Follower {
                         self.publish(happened);
                     }
                     Err(RecvError::Lagged(missed)) => {
-                        warn!(missed, "reports on found blocks were missed: reading the journal instead");
+                        warn!(chain = self.chain.label(), missed, "reports on found blocks were missed: reading the journal instead");
                         self.reconcile().await;
                         is_wanted = true;
                     }
@@ -246,7 +249,9 @@ impl Follower {
                         self.prune(*hash);
                     }
                 }
-                Err(reason) => tracing::debug!(%hash, reason, "cannot look up a found block"),
+                Err(reason) => {
+                    tracing::debug!(chain = self.chain.label(), %hash, reason, "cannot look up a found block")
+                }
             }
         }
         happened
@@ -259,7 +264,8 @@ impl Follower {
         let is_buried = record.height.is_none_or(|height| tip >= height.saturating_add(self.chain.maturity()));
         if was_in_chain && !is_buried && record.not_submitted.is_none() {
             let daemon = self.chain.daemon();
-            warn!(height = record.height, hash = %record.hash, "{daemon} does not have a block any more: submitted again");
+            let (chain, height) = (self.chain.label(), record.height);
+            warn!(chain, height, hash = %record.hash, "{daemon} does not have a block any more: submitted again");
             self.resubmitter.request(record.hash);
         }
     }
@@ -323,8 +329,8 @@ impl Follower {
                     self.publish(happened);
                     return;
                 }
-                Ok(Err(error)) => error!(%error, "cannot read the journal of found blocks"),
-                Err(error) => error!(%error, "reading the journal of found blocks failed"),
+                Ok(Err(error)) => error!(chain = self.chain.label(), %error, "cannot read the journal of found blocks"),
+                Err(error) => error!(chain = self.chain.label(), %error, "reading the journal of found blocks failed"),
             }
         }
         self.publish(Vec::new());
@@ -349,7 +355,8 @@ impl Follower {
         self.writing = None;
         let trouble = written.unwrap_or_else(|error| Err(error.to_string())).err();
         if let Some(trouble) = &trouble {
-            error!(trouble, again_in = ?LOOK_INTERVAL, "cannot write the record of found blocks");
+            let chain = self.chain.label();
+            error!(chain, trouble, again_in = ?LOOK_INTERVAL, "cannot write the record of found blocks");
             self.book.mark_dirty();
             self.write_at = Some(Instant::now() + LOOK_INTERVAL);
         }
@@ -360,19 +367,21 @@ impl Follower {
 /// Logs events that `blocks::submit` has not logged already.
 fn say(event: &Event) {
     let record = &*event.record;
-    let (hash, height) = (record.hash, record.height.unwrap_or_default());
+    let (chain, hash, height) = (record.chain.as_deref(), record.hash, record.height.unwrap_or_default());
     let Finding { value, payee, finder, .. } = &record.finding;
     match event.kind {
         EventKind::Accepted if record.not_submitted.is_some() => {
-            info!(height, %hash, payee, value, finder, "a block of the pool is in the chain");
+            info!(chain, height, %hash, payee, value, finder, "a block of the pool is in the chain");
         }
-        EventKind::Accepted if record.confirmations > 1 => info!(height, %hash, payee, "a block is in the chain"),
-        EventKind::Mature => info!(height, %hash, payee, value, "a block is mature: what it pays can be spent"),
+        EventKind::Accepted if record.confirmations > 1 => {
+            info!(chain, height, %hash, payee, "a block is in the chain")
+        }
+        EventKind::Mature => info!(chain, height, %hash, payee, value, "a block is mature: what it pays can be spent"),
         EventKind::Orphaned => {
-            warn!(height, %hash, payee, value, finder, "BLOCK ORPHANED: it was in the chain and is not any more; it pays nobody");
+            warn!(chain, height, %hash, payee, value, finder, "BLOCK ORPHANED: it was in the chain and is not any more; it pays nobody");
         }
         EventKind::Stale if record.not_submitted.is_some() => {
-            info!(height, %hash, finder, "a block of the pool lost to another of its height");
+            info!(chain, height, %hash, finder, "a block of the pool lost to another of its height");
         }
         EventKind::Found | EventKind::Accepted | EventKind::Stale | EventKind::Rejected => {}
     }

@@ -1,4 +1,4 @@
-//! The pool's found blocks, each followed from its discovery until its coinbase can be spent, or until it is lost.
+//! A chain's found blocks, each followed from its discovery until its coinbase can be spent, or until it is lost.
 //!
 //! ```text
 //! blocks::submit ────BlockReport──▶┐
@@ -6,7 +6,7 @@
 //! bitcoind: position of a block ──▶┘    └──▶ found_blocks.json in the data directory
 //! ```
 //!
-//! A share that solves its block has the same hash as the block.
+//! A share that solves its block has the same hash as the block; blocks of merged chains have hashes of their own.
 
 mod book;
 mod file;
@@ -65,7 +65,7 @@ pub struct Record {
 /// Attempts of one route, and the outcome of the latest.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RouteReport {
-    /// `rpc`, `p2p` or `embedded`.
+    /// Name of the route, such as `rpc` or `p2p`.
     pub route: String,
     /// Number of attempts.
     pub attempts: u32,
@@ -98,7 +98,7 @@ pub enum Standing {
     Stale,
     /// It was in the best chain, and no longer is.
     Orphaned,
-    /// It breaks a consensus rule.
+    /// It breaks a consensus rule, or the daemon of a merged chain does not know it any more.
     Rejected,
 }
 
@@ -145,7 +145,7 @@ pub enum EventKind {
     Stale,
     /// It left the best chain.
     Orphaned,
-    /// It breaks a consensus rule.
+    /// It breaks a consensus rule, or the daemon of a merged chain does not know it any more.
     Rejected,
 }
 

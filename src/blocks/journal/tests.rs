@@ -18,6 +18,12 @@ fn block(seed: u8) -> FoundBlock {
     }
 }
 
+/// Journal of a merged chain beside that of [`journal`].
+fn merged(journal: &Journal, name: &str) -> Journal {
+    let chain = Arc::new(Chain::merged(name, 240).unwrap());
+    Journal::open(chain, &journal.data_dir, DiskHealth::new()).unwrap()
+}
+
 fn journal() -> (tempfile::TempDir, Journal) {
     let dir = tempfile::tempdir().unwrap();
     let journal = Journal::of_test(dir.path());
@@ -144,4 +150,37 @@ fn every_flipped_byte_is_noticed() {
         assert!(decode(bad).is_err(), "byte {at}");
     }
     assert_eq!(decode(good).unwrap(), block(1));
+}
+
+#[test]
+fn each_chain_keeps_its_own_blocks_and_any_of_them_is_found_by_its_hash() {
+    let (dir, parent) = journal();
+    let (first, second) = (merged(&parent, "dogecoin"), merged(&parent, "namecoin"));
+    parent.write(&block(1)).unwrap();
+    first.write(&block(2)).unwrap();
+    second.write(&block(3)).unwrap().mark(&Outcome::Stale).unwrap();
+    for (journal, seed) in [(&parent, 1), (&first, 2), (&second, 3)] {
+        let found = journal.unfinished().unwrap();
+        assert_eq!(found.blocks.iter().map(|(block, _)| block.height).collect::<Vec<_>>(), [seed]);
+        assert!(journal.find(&block(4).hash).unwrap().is_none());
+    }
+    assert!(parent.find(&block(2).hash).unwrap().is_none() && first.find(&block(1).hash).unwrap().is_none());
+    let names = |folder: &str| fs::read_dir(dir.path().join(folder).join("found_blocks")).unwrap().count();
+    assert_eq!([names(""), names("merged/dogecoin"), names("merged/namecoin")], [1; 3]);
+    for seed in 1..=3 {
+        assert_eq!(read(dir.path(), &block(seed).hash).unwrap(), Some(block(seed)));
+    }
+    assert_eq!(read(dir.path(), &block(4).hash).unwrap(), None);
+}
+
+#[test]
+fn one_chains_journal_that_cannot_be_read_hides_no_block_of_another() {
+    let (dir, parent) = journal();
+    merged(&parent, "dogecoin").write(&block(2)).unwrap();
+    fs::create_dir(dir.path().join("merged/empty")).unwrap();
+    fs::write(dir.path().join("merged/a-file"), b"x").unwrap();
+    fs::remove_dir(&parent.folder).unwrap();
+    assert_eq!(read(dir.path(), &block(2).hash).unwrap(), Some(block(2)));
+    let error = read(dir.path(), &block(1).hash).unwrap_err().to_string();
+    assert!(error.contains("cannot list") && !error.contains("merged"), "the parent chain's comes first: {error}");
 }

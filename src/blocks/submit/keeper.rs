@@ -53,7 +53,7 @@ pub(super) struct FileKeeper {
 
 impl FileKeeper {
     pub(super) async fn run(self, block: FoundBlock, entry: Option<journal::Entry>) {
-        let (hash, stop) = (block.hash, self.stop.clone());
+        let (hash, stop, chain) = (block.hash, self.stop.clone(), self.journal.chain().clone());
         let is_kept = self.kept.subscribe();
         let stopped = async {
             stop.cancelled().await;
@@ -62,7 +62,7 @@ impl FileKeeper {
         tokio::select! {
             () = self.keep(block, entry) => {}
             () = stopped => if is_kept.borrow().is_none() {
-                error!(%hash, "stopping before a found block was written to disk");
+                error!(chain = chain.label(), %hash, "stopping before a found block was written to disk");
             }
         }
     }
@@ -80,7 +80,7 @@ impl FileKeeper {
         self.kept.send_replace(Some(entry.clone()));
         // Concurrent with the attempts: the disk may take longer than the daemon.
         let syncing = entry.clone();
-        finish_sync(tokio::task::spawn_blocking(move || syncing.sync())).await;
+        finish_sync(self.journal.chain(), tokio::task::spawn_blocking(move || syncing.sync())).await;
         loop {
             let fate = self.fates.borrow_and_update().clone();
             if let Some(fate) = &fate {
@@ -105,7 +105,8 @@ impl FileKeeper {
             }
         }
         let mut backoff = Backoff::new(WRITE_RETRY_FIRST, WRITE_RETRY_LONGEST);
-        let block = Arc::new(block);
+        let (block, chain) = (Arc::new(block), self.journal.chain().clone());
+        let chain = chain.label();
         loop {
             let (journal, copy) = (self.journal.clone(), block.clone());
             let mut writing = tokio::task::spawn_blocking(move || journal.write(&copy));
@@ -113,7 +114,7 @@ impl FileKeeper {
                 Ok(written) => written,
                 Err(_) => {
                     let reason = format!("the disk has not answered for {} s", WRITE_SLOW.as_secs());
-                    error!(hash = %block.hash, reason, "a found block is not on disk yet: it is submitted all the same");
+                    error!(chain, hash = %block.hash, reason, "a found block is not on disk yet: it is submitted all the same");
                     self.journal.report(Some(reason));
                     writing.await
                 }
@@ -128,7 +129,7 @@ impl FileKeeper {
             };
             let pause = backoff.delay();
             error!(
-                hash = %block.hash, reason, again_in = ?pause,
+                chain, hash = %block.hash, reason, again_in = ?pause,
                 "a found block cannot be written to disk: it is submitted all the same, but a restart would forget it"
             );
             self.journal.report(Some(reason));
@@ -138,20 +139,22 @@ impl FileKeeper {
 
     async fn mark(&self, entry: journal::Entry, fate: &Outcome) -> journal::Entry {
         let (mut marked, fate, before) = (entry.clone(), fate.clone(), entry);
+        let chain = self.journal.chain().label();
         let marking = tokio::task::spawn_blocking(move || marked.mark(&fate).map(|()| marked));
         match marking.await {
             Ok(Ok(entry)) => return entry,
-            Ok(Err(error)) => warn!(%error, "cannot record a block's state: the next start submits it again"),
-            Err(error) => warn!(%error, "recording a block's state failed: the next start submits it again"),
+            Ok(Err(error)) => warn!(chain, %error, "cannot record a block's state: the next start submits it again"),
+            Err(error) => warn!(chain, %error, "recording a block's state failed: the next start submits it again"),
         }
         before
     }
 }
 
-async fn finish_sync(sync: JoinHandle<Result<(), JournalError>>) {
+async fn finish_sync(chain: &Chain, sync: JoinHandle<Result<(), JournalError>>) {
+    let chain = chain.label();
     match sync.await {
         Ok(Ok(())) => {}
-        Ok(Err(error)) => warn!(%error, "cannot sync a found block: a power cut may lose it"),
-        Err(error) => warn!(%error, "syncing a found block failed"),
+        Ok(Err(error)) => warn!(chain, %error, "cannot sync a found block: a power cut may lose it"),
+        Err(error) => warn!(chain, %error, "syncing a found block failed"),
     }
 }

@@ -177,6 +177,7 @@ impl Submitter {
     async fn run(self, mut blocks: mpsc::Receiver<FoundBlock>, mut requests: mpsc::Receiver<Request>) {
         let stop = self.tasks.stop_signal();
         let journal = self.journal.clone();
+        let chain = self.chain.clone();
         // Concurrent with new blocks, which a hanging disk must not delay.
         let mut leftovers: Option<BoxFuture<'static, _>> = Some(Box::pin(async move {
             // Until the earlier process ends, its blocks are its own.
@@ -197,8 +198,8 @@ impl Submitter {
                     leftovers = None;
                     match found {
                         Ok(Ok(found)) => self.resubmit_all(found),
-                        Ok(Err(error)) => error!(%error, "cannot read found blocks of an earlier run"),
-                        Err(error) => error!(%error, "reading found blocks of an earlier run failed"),
+                        Ok(Err(error)) => error!(chain = chain.label(), %error, "cannot read found blocks of an earlier run"),
+                        Err(error) => error!(chain = chain.label(), %error, "reading found blocks of an earlier run failed"),
                     }
                 }
                 Some(Request { hash, reply }) = requests.recv() => {
@@ -209,7 +210,7 @@ impl Submitter {
                         match reply {
                             Some(reply) => drop(reply.send(done)),
                             None => if let Err(error) = done {
-                                debug!(%hash, %error, "cannot submit a block again");
+                                debug!(chain = submitter.chain.label(), %hash, %error, "cannot submit a block again");
                             }
                         }
                     });
@@ -219,15 +220,16 @@ impl Submitter {
     }
 
     fn resubmit_all(&self, found: Unfinished) {
+        let chain = self.chain.label();
         for (path, reason) in found.damaged {
-            error!(path = %path.display(), %reason, "the file of a found block is damaged and was set aside");
+            error!(chain, path = %path.display(), %reason, "the file of a found block is damaged and was set aside");
         }
         for (block, entry) in found.blocks {
-            warn!(height = block.height, hash = %block.hash, "submitting a block of an earlier run");
+            warn!(chain, height = block.height, hash = %block.hash, "submitting a block of an earlier run");
             self.take_up(block, Origin::Kept(entry));
         }
         for (block, entry) in found.rejected {
-            info!(height = block.height, hash = %block.hash, "submitting a rejected block once more");
+            info!(chain, height = block.height, hash = %block.hash, "submitting a rejected block once more");
             self.take_up(block, Origin::Rejected(entry));
         }
     }
@@ -245,7 +247,7 @@ impl Submitter {
         self.reading.lock().remove(&hash);
         let found = found.map_err(|_| ResubmitError::Busy)??;
         let (block, entry) = found.ok_or(ResubmitError::NotKept(hash))?;
-        info!(height = block.height, %hash, "submitting a block again");
+        info!(chain = self.chain.label(), height = block.height, %hash, "submitting a block again");
         self.take_up(block, Origin::Kept(entry));
         Ok(())
     }

@@ -104,8 +104,9 @@ impl Submission {
                     }
                     Outcome::Stale | Outcome::Waiting(_) if is_buried => {
                         self.show_stale(&mut unsettled);
-                        let depth = self.chain.maturity();
-                        info!(hash = %self.about.hash, height = self.about.height, "stale block given up: its competitor is {depth} deep");
+                        let (chain, depth) = (self.chain.label(), self.chain.maturity());
+                        let (hash, height) = (self.about.hash, self.about.height);
+                        info!(chain, %hash, height, "stale block given up: its competitor is {depth} deep");
                         self.decided.cancel();
                         return;
                     }
@@ -116,7 +117,7 @@ impl Submission {
                     match rejection.take() {
                         Some((rejection, _)) => break rejection,
                         None => {
-                            error!(hash = %self.about.hash, "no route left to submit a found block: its file stays in found_blocks");
+                            error!(chain = self.chain.label(), hash = %self.about.hash, "no route left to submit a found block: its file stays in found_blocks");
                             return;
                         }
                     }
@@ -125,7 +126,7 @@ impl Submission {
                     break rejection.take().expect("it is there").0;
                 }
                 () = &mut stopped => {
-                    warn!(hash = %self.about.hash, "stopping before the block's outcome is known: the next start submits it again");
+                    warn!(chain = self.chain.label(), hash = %self.about.hash, "stopping before the block's outcome is known: the next start submits it again");
                     return;
                 }
             }
@@ -170,7 +171,7 @@ impl Submission {
                     return;
                 }
                 Err(reason) => {
-                    warn!(hash = %self.about.hash, %reason, "cannot read the file of a stale block: it is not offered again");
+                    warn!(chain = self.chain.label(), hash = %self.about.hash, %reason, "cannot read the file of a stale block: it is not offered again");
                     return;
                 }
             };
@@ -233,16 +234,18 @@ impl Submission {
     }
 
     fn log(&self, route: &'static str, outcome: &Outcome, failed_before: bool) {
-        let (hash, reason) = (self.about.hash, outcome.reason().unwrap_or_default());
+        let (chain, hash, reason) = (self.chain.label(), self.about.hash, outcome.reason().unwrap_or_default());
         match outcome {
             // Logged once: retries during an outage of the daemon would fill the log.
             Outcome::Failed(_) | Outcome::Waiting(_) if !failed_before => {
-                warn!(%hash, route, reason, "block not delivered, trying on");
+                warn!(chain, %hash, route, reason, "block not delivered, trying on");
             }
-            Outcome::Failed(_) | Outcome::Waiting(_) => debug!(%hash, route, reason, "block not delivered yet"),
-            Outcome::Rejected(_) if self.is_recheck => info!(%hash, route, reason, "block is still rejected"),
-            Outcome::Rejected(_) => warn!(%hash, route, reason, "block rejected"),
-            Outcome::Accepted | Outcome::Stale => info!(%hash, route, outcome = outcome.word(), "block delivered"),
+            Outcome::Failed(_) | Outcome::Waiting(_) => debug!(chain, %hash, route, reason, "block not delivered yet"),
+            Outcome::Rejected(_) if self.is_recheck => info!(chain, %hash, route, reason, "block is still rejected"),
+            Outcome::Rejected(_) => warn!(chain, %hash, route, reason, "block rejected"),
+            Outcome::Accepted | Outcome::Stale => {
+                info!(chain, %hash, route, outcome = outcome.word(), "block delivered")
+            }
         }
     }
 
@@ -252,19 +255,23 @@ impl Submission {
         let is_news = !(self.is_recheck && matches!(verdict, Outcome::Rejected(_)));
         if is_news {
             self.chain.count_verdict(verdict);
-            let (height, hash) = (block.height, block.hash);
+            let (chain, height, hash) = (self.chain.label(), block.height, block.hash);
             let Finding { value, payee, finder, .. } = &block.finding;
             let depth = self.chain.maturity();
             match verdict {
-                Outcome::Accepted => info!(height, %hash, payee, value, finder, "BLOCK ACCEPTED"),
+                Outcome::Accepted => info!(chain, height, %hash, payee, value, finder, "BLOCK ACCEPTED"),
                 Outcome::Stale => warn!(
-                    height, %hash, payee, value, finder,
+                    chain, height, %hash, payee, value, finder,
                     "block is stale: another was first; it is offered until that one is {depth} deep"
                 ),
-                Outcome::Rejected(reason) | Outcome::Waiting(reason) | Outcome::Failed(reason) => error!(
-                    height, %hash, payee, value, finder, reason,
-                    "BLOCK REJECTED: it breaks a rule; its bytes are kept in found_blocks"
-                ),
+                Outcome::Rejected(reason) | Outcome::Waiting(reason) | Outcome::Failed(reason) => {
+                    let text = if chain.is_none() {
+                        "BLOCK REJECTED: it breaks a rule; its bytes are kept in found_blocks"
+                    } else {
+                        "BLOCK OF A MERGED CHAIN REJECTED by its daemon; its proof of work is kept in found_blocks"
+                    };
+                    error!(chain, height, %hash, payee, value, finder, reason, "{text}");
+                }
             }
         }
         self.reports.send(BlockReport { block, route: None, outcome: verdict.clone() });

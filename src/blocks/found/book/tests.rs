@@ -194,3 +194,30 @@ fn the_oldest_that_are_settled_are_forgotten_first() {
     assert_eq!(blocks.last().unwrap().found_at, 0.0, "the oldest is not settled");
     assert_eq!(blocks[BLOCKS_MAX - 2].found_at, 3.0);
 }
+
+#[test]
+fn a_merged_chains_blocks_have_its_name_and_take_as_long_as_it_asks() {
+    let chain = Arc::new(Chain::merged("dogecoin", 240).unwrap());
+    let hash = block(1).hash;
+    // As saved under another name, which the operator has changed since.
+    let saved = Record { chain: Some("other".into()), ..blank(block(2).hash, &block(2).finding, 0.0) };
+    let mut book = Book::of(chain.clone(), vec![saved]);
+    assert_eq!(book.get(&block(2).hash).unwrap().chain.as_deref(), Some("dogecoin"));
+    let events = book.report(&report(None, Outcome::Accepted), 1.0);
+    assert_eq!(kinds(&events), [EventKind::Found, EventKind::Accepted]);
+    assert!(events.iter().all(|event| event.record.chain.as_deref() == Some("dogecoin")));
+    let at = |confirmations| BlockPosition::InChain { height: 100, confirmations };
+    assert_eq!(kinds(&book.place(&hash, at(239), 338, 2.0)), []);
+    assert_eq!(standing(&book, &hash), (Standing::Confirming, 239, false));
+    let beside = BlockPosition::Beside { height: 100 };
+    book.place(&hash, beside, 339, 3.0);
+    assert_eq!(standing(&book, &hash), (Standing::Orphaned, 0, false), "the branch may come back");
+    assert_eq!(kinds(&book.place(&hash, at(240), 339, 4.0)), [EventKind::Accepted, EventKind::Mature]);
+    assert_eq!(standing(&book, &hash), (Standing::Mature, 240, true));
+    let mut book = Book::of(chain, Vec::new());
+    book.report(&report(None, Outcome::Stale), 1.0);
+    book.place(&hash, beside, 339, 2.0);
+    assert_eq!(standing(&book, &hash), (Standing::Stale, 0, false));
+    book.place(&hash, beside, 340, 3.0);
+    assert_eq!(standing(&book, &hash), (Standing::Stale, 0, true));
+}
