@@ -97,8 +97,8 @@ fn shown(version: u32) -> String {
 impl From<RpcError> for Diagnosis {
     fn from(error: RpcError) -> Self {
         match error {
-            RpcError::Unreachable { target, reason } => Self::Unreachable { target, reason },
-            RpcError::Unauthorized { target, origin } => Self::WrongPassword { target, origin },
+            RpcError::Unreachable { target, reason, .. } => Self::Unreachable { target, reason },
+            RpcError::Unauthorized { target, origin, .. } => Self::WrongPassword { target, origin },
             RpcError::Daemon { code: code::WARMING_UP, message, .. } => Self::WarmingUp(message),
             RpcError::Daemon { code: code::NOT_CONNECTED, .. } => Self::NoPeers,
             RpcError::Daemon { code: code::INITIAL_DOWNLOAD, message, .. } => Self::SyncingUntold(message),
@@ -234,6 +234,7 @@ impl RuleLog {
 mod tests {
     use super::*;
     use crate::bitcoind::responses::Warnings;
+    use crate::bitcoind::rpc::BITCOIND;
     use crate::template::tests::{RULES, parts};
     use crate::template::{TemplateError, TemplateParts};
     use sharechain::coin::{BITCOIN, BITCOIN_REGTEST};
@@ -286,7 +287,10 @@ mod tests {
 
     #[test]
     fn a_starting_or_lonely_daemon_is_waited_for() {
-        let daemon = |code| Diagnosis::from(RpcError::Daemon { method: "m", code, message: "Loading".into() });
+        let daemon = |code| {
+            let (daemon, message) = (BITCOIND.into(), "Loading".into());
+            Diagnosis::from(RpcError::Daemon { daemon, method: "m", code, message })
+        };
         assert_eq!(daemon(-28), Diagnosis::WarmingUp("Loading".into()));
         assert_eq!(daemon(-9), Diagnosis::NoPeers);
         assert_eq!(daemon(-10), Diagnosis::SyncingUntold("Loading".into()));

@@ -14,6 +14,7 @@ pub mod daemon;
 pub mod headers;
 mod health;
 pub mod heights;
+mod http;
 pub mod peer;
 pub mod probe;
 pub mod responses;

@@ -12,7 +12,7 @@ use super::check::{Diagnosis, diagnose};
 use super::credentials::CredentialsError;
 use super::daemon::{self, reach};
 use super::responses::{BlockTemplate, ChainInfo, NetworkInfo};
-use super::rpc::{Rpc, code};
+use super::rpc::{BITCOIND, Rpc, RpcError, code};
 use super::templates::request;
 use super::wire::{Event, Wire};
 use crate::runtime::clock::unix_now;
@@ -192,8 +192,7 @@ impl Probe {
 }
 
 fn read<T: serde::de::DeserializeOwned>(method: &'static str, value: Value) -> Result<T, Diagnosis> {
-    serde_json::from_value(value)
-        .map_err(|error| Diagnosis::from(super::rpc::RpcError::Malformed { method, reason: error.to_string() }))
+    serde_json::from_value(value).map_err(|error| Diagnosis::from(RpcError::malformed(BITCOIND, method, &error)))
 }
 
 fn texts(warnings: &Value) -> Vec<String> {

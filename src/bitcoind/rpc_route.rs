@@ -18,9 +18,6 @@ use crate::blocks::{FoundBlock, Outcome};
 /// Delay before the second check of a block that the daemon has, but not in its best chain.
 const SECOND_LOOK: Duration = Duration::from_millis(500);
 
-/// Error of `submitblock` for a block that cannot be decoded (`RPC_DESERIALIZATION_ERROR`).
-const UNREADABLE: i32 = -22;
-
 /// Reason for waiting while the daemon does not have the parent block.
 pub(super) const NO_PARENT: &str = "bitcoind does not have its parent block";
 
@@ -88,14 +85,14 @@ impl RpcRoute {
                 answer = fresh() => return answer,
             },
         };
-        serde_json::from_value(answer).map_err(|error| RpcError::Malformed { method, reason: error.to_string() })
+        serde_json::from_value(answer).map_err(|error| self.rpc.malformed(method, &error))
     }
 
     async fn submit(&self, block: &FoundBlock) -> Result<Outcome, RpcError> {
         let params = json!([block.bytes.to_lower_hex_string()]);
         for last in [false, true] {
             let answer = match self.call::<Option<String>>("submitblock", params.clone()).await {
-                Err(RpcError::Daemon { code: UNREADABLE, message, .. }) => return Ok(Outcome::Rejected(message)),
+                Err(RpcError::Daemon { code: code::UNREADABLE, message, .. }) => return Ok(Outcome::Rejected(message)),
                 other => other?,
             };
             match read(answer.as_deref()) {

@@ -3,7 +3,6 @@
 
 use axum::body::{Body, to_bytes};
 use axum::http::{HeaderValue, Request, header};
-use base64::prelude::{BASE64_STANDARD, Engine as _};
 use bitcoincore_rpc::jsonrpc;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
@@ -17,6 +16,7 @@ use tokio::time::{MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
+use super::http::authorization;
 use super::responses::printable;
 use super::rpc::{CALL_TIMEOUT, Rpc, RpcError};
 
@@ -105,7 +105,12 @@ impl StandingConnection {
         *slot = Some(open);
         histogram!("bitcoind_rpc_seconds", "method" => method).record(started.elapsed().as_secs_f64());
         Some(match answer.error {
-            Some(error) => Err(RpcError::Daemon { method, code: error.code, message: printable(&error.message) }),
+            Some(error) => Err(RpcError::Daemon {
+                daemon: self.rpc.daemon().clone(),
+                method,
+                code: error.code,
+                message: printable(&error.message),
+            }),
             None => Ok(answer.result.and_then(|raw| serde_json::from_str(raw.get()).ok()).unwrap_or_default()),
         })
     }
@@ -124,9 +129,7 @@ async fn connect(rpc: &Rpc) -> Result<Open, Broken> {
             debug!(%error, "the standing connection to bitcoind's RPC ended");
         }
     });
-    let login = BASE64_STANDARD.encode(format!("{}:{}", login.user, login.password.expose()));
-    let mut authorization = HeaderValue::from_str(&format!("Basic {login}"))?;
-    authorization.set_sensitive(true);
+    let authorization = authorization(&login)?;
     let mut open = Open { sender, host: HeaderValue::from_str(rpc.target())?, authorization };
     open.ping().await?;
     Ok(open)
