@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use thiserror::Error;
 
 /// Maximum length of a merged chain's name, in characters.
@@ -13,12 +14,12 @@ const PARENT_MATURITY: u32 = 100;
 /// Folder in the data directory that has one folder for each merged chain.
 const MERGED: &str = "merged";
 
-/// A chain whose found blocks are submitted and followed. Immutable; shared by all that handle its blocks.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// A chain whose found blocks are submitted and followed; shared by all that handle its blocks.
+#[derive(Debug)]
 pub struct Chain {
     name: Option<Arc<str>>,
     daemon: String,
-    maturity: u32,
+    maturity: AtomicU32,
 }
 
 /// A name that cannot be a folder's and a label's.
@@ -29,7 +30,7 @@ pub struct ChainNameError(pub String);
 impl Default for Chain {
     /// The parent chain.
     fn default() -> Self {
-        Self { name: None, daemon: "bitcoind".to_owned(), maturity: PARENT_MATURITY }
+        Self { name: None, daemon: "bitcoind".to_owned(), maturity: PARENT_MATURITY.into() }
     }
 }
 
@@ -43,7 +44,7 @@ impl Chain {
         if name.is_empty() || name.len() > CHAIN_NAME_MAX || !name.bytes().all(is_allowed) {
             return Err(ChainNameError(name.chars().take(2 * CHAIN_NAME_MAX).collect()));
         }
-        Ok(Self { name: Some(name.into()), daemon: format!("the daemon of {name}"), maturity })
+        Ok(Self { name: Some(name.into()), daemon: format!("the daemon of {name}"), maturity: maturity.into() })
     }
 
     /// Name of a merged chain; `None` for the parent chain.
@@ -63,7 +64,12 @@ impl Chain {
 
     /// Confirmations at which a coinbase can be spent; a competitor that deep is final, too.
     pub fn maturity(&self) -> u32 {
-        self.maturity
+        self.maturity.load(Ordering::Relaxed)
+    }
+
+    /// Sets the maturity, which for a merged chain is known when its daemon has said which one it is.
+    pub fn set_maturity(&self, confirmations: u32) {
+        self.maturity.store(confirmations, Ordering::Relaxed);
     }
 
     /// Returns the folder of its files in `data_dir`: the parent chain's are in that itself.
