@@ -6,36 +6,57 @@
 //! ```
 //!
 //! Nothing here is waited for by the parent chain: a daemon that is gone, slow or wrong costs its own chain only.
+//!
+//! A chain's poll task (`poll`) asks its daemon and leaves a reading; one task (`assemble`) combines all readings.
 
+mod answer;
+mod assemble;
+mod daemon;
+mod episodes;
+mod explorer;
+mod gather;
+mod maturity;
+mod poll;
+mod queues;
+mod reading;
+mod route;
 mod status;
+#[cfg(test)]
+mod testing;
+mod trouble;
 
+pub use answer::{Answer, AnswerError};
+pub use queues::{MergedBlocks, NotSent, QUEUED_MAX, Sent};
 pub use status::{ChainStatus, Mode, State};
+pub use trouble::Trouble;
 
-use bitcoin::BlockHash;
-use parking_lot::Mutex;
+use metrics::{Unit, describe_counter, describe_gauge, describe_histogram};
 use sharechain::merged::MergedWork;
-use std::collections::VecDeque;
+use sharechain::share::Target;
 use std::sync::Arc;
 use std::time::Duration;
 use thiserror::Error;
-use tokio::sync::mpsc::error::TrySendError;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, broadcast, watch};
+use tokio::time::Instant;
 
 use crate::bitcoind::credentials::Credentials;
-use crate::blocks::FoundBlock;
-use crate::blocks::found::FoundBlocks;
+use crate::blocks::found::{self, FoundBlocks};
+use crate::blocks::journal::JournalError;
+use crate::blocks::{self, Chain, ChainNameError};
+use crate::runtime::data_dir::DataDir;
+use crate::runtime::disk::DiskHealth;
+use crate::runtime::tasks::Tasks;
+use assemble::{Assembler, Label};
+use daemon::Daemon;
+use poll::Poller;
+use reading::Reading;
+use route::AuxRoute;
 
 /// Default of [`Config::pause`].
 pub const PAUSE: Duration = Duration::from_secs(3);
 
 /// Maximum number of chains: more would make every job's commitment costly to keep up to date.
 pub const CHAINS_MAX: usize = 16;
-
-/// Capacity of a chain's queue of found blocks. Each is taken up at once, however its daemon does.
-pub const QUEUED_MAX: usize = 64;
-
-/// Found blocks remembered for each chain, so that each is passed on once: jobs of the last minutes hold few others.
-const KNOWN_MAX: usize = 1024;
 
 /// Settings of merged mining.
 #[derive(Debug, Clone)]
@@ -80,6 +101,8 @@ pub struct Handle {
     pub status: watch::Receiver<Arc<Vec<ChainStatus>>>,
     /// Found blocks of all merged chains, latest first.
     pub found: watch::Receiver<Arc<FoundBlocks>>,
+    /// Events of their found blocks; the parent chain's are sent here, too.
+    pub events: broadcast::Sender<found::Event>,
 }
 
 impl Default for Handle {
@@ -90,121 +113,105 @@ impl Default for Handle {
             blocks: MergedBlocks::default(),
             status: watch::channel(Arc::default()).1,
             found: watch::channel(Arc::default()).1,
+            events: broadcast::channel(found::EVENTS_KEPT_MAX).0,
         }
     }
 }
 
-/// What became of a block that was passed on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Sent {
-    /// It is on its way.
-    New,
-    /// It was found before: its daemon has not made another yet, and every solution until then is of the same block.
-    Known,
+/// Reason why merged mining cannot be started.
+#[derive(Debug, Error)]
+pub enum StartError {
+    /// A chain's name cannot be a folder's.
+    #[error(transparent)]
+    Name(#[from] ChainNameError),
+    /// A chain's folder cannot be used.
+    #[error("cannot keep found blocks of {chain}: {error}")]
+    Journal {
+        /// Name of the chain.
+        chain: Arc<str>,
+        /// Error of the disk.
+        error: JournalError,
+    },
 }
 
-/// Reason why a block cannot be passed on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
-pub enum NotSent {
-    /// No chain has this name.
-    #[error("no such chain is configured")]
-    NoChain,
-    /// Its queue is full.
-    #[error("{QUEUED_MAX} of its blocks wait already")]
-    Full,
-    /// Its task has ended.
-    #[error("the node is stopping")]
-    Stopping,
+/// Registers the metrics of this module.
+pub fn describe() {
+    describe_gauge!(
+        "merged_up",
+        "1 while a merged chain's daemon gives work, 0 before the first and while it fails, by chain"
+    );
+    describe_gauge!(
+        "merged_left_out",
+        "1 while nothing of a merged chain is mined, for its daemon or its work is of no use, by chain"
+    );
+    describe_gauge!(
+        "merged_work_timestamp_seconds",
+        "Time of the last answer of a merged chain's daemon with work, in seconds since 1970; 0 before the first; by chain"
+    );
+    describe_gauge!("merged_height", "Height of the merged chain's block that is mined; 0 without one; by chain");
+    describe_gauge!(
+        "merged_difficulty",
+        "Difficulty (bdiff) of the merged chain's block that is mined; 0 without one, or if it is the share's; by chain"
+    );
+    describe_histogram!(
+        "merged_rpc_seconds",
+        Unit::Seconds,
+        "Time of RPC calls to merged chains' daemons, by chain and method"
+    );
+    describe_counter!(
+        "merged_rpc_failures_total",
+        "RPC calls to merged chains' daemons that failed, by chain, method and kind of failure"
+    );
 }
 
-/// Queues of found blocks, one for each chain. Clones share them.
-#[derive(Debug, Clone, Default)]
-pub struct MergedBlocks(Arc<[Queue]>);
-
-#[derive(Debug)]
-struct Queue {
-    chain: Arc<str>,
-    blocks: mpsc::Sender<FoundBlock>,
-    /// The last blocks found, latest last.
-    known: Mutex<VecDeque<BlockHash>>,
-}
-
-impl MergedBlocks {
-    /// Queues of these chains, by name.
-    pub fn new(queues: Vec<(Arc<str>, mpsc::Sender<FoundBlock>)>) -> Self {
-        let queue = |(chain, blocks)| Queue { chain, blocks, known: Mutex::default() };
-        Self(queues.into_iter().map(queue).collect())
+/// Starts merged mining of the chains of `config`, and returns at once: daemons may start later. `floor` is the easiest
+/// target that the miners' ports allow; chains with an easier one are mined with a warning.
+///
+/// # Errors
+/// A chain's folder cannot be used.
+pub fn start(
+    config: &Config,
+    floor: Target,
+    data_dir: &DataDir,
+    disk: &DiskHealth,
+    tasks: &Tasks,
+) -> Result<Handle, StartError> {
+    let events = broadcast::channel(found::EVENTS_KEPT_MAX).0;
+    let unread = config.chains.iter().map(|_| Reading::new(Instant::now())).collect();
+    let (readings, all_readings) = watch::channel(unread);
+    let readings = Arc::new(readings);
+    let (mut labels, mut queues, mut records) = (Vec::new(), Vec::new(), Vec::new());
+    for (index, config) in config.chains.iter().enumerate() {
+        let daemon = Daemon::new(config);
+        let chain = Arc::new(Chain::merged(&config.name, maturity::UNKNOWN)?);
+        let (next_block, next) = watch::channel(None);
+        let news = Arc::new(Notify::new());
+        let inputs = blocks::Inputs {
+            chain: chain.clone(),
+            data_dir: data_dir.clone(),
+            disk: disk.clone(),
+            routes: vec![Arc::new(AuxRoute::new(daemon.clone(), news.clone()))],
+            explorer: Arc::new(daemon.clone()),
+            next_block: next,
+            events: events.clone(),
+        };
+        let kept =
+            blocks::keep(tasks, inputs).map_err(|error| StartError::Journal { chain: config.name.clone(), error })?;
+        queues.push((config.name.clone(), kept.blocks));
+        records.push(kept.found);
+        labels.push(Label { name: config.name.clone(), daemon: daemon.target().into(), payee: daemon.payee().clone() });
+        let poller = Poller { daemon, chain, index, readings: readings.clone(), next_block, news };
+        tasks.spawn("merged chain", poller.run(tasks.stop_signal()));
     }
-
-    /// Passes `block` of `chain` on, without waiting for anything.
-    ///
-    /// # Errors
-    /// [`NotSent`].
-    pub fn send(&self, chain: &str, block: FoundBlock) -> Result<Sent, NotSent> {
-        let queue = self.0.iter().find(|queue| &*queue.chain == chain).ok_or(NotSent::NoChain)?;
-        let mut known = queue.known.lock();
-        if known.contains(&block.hash) {
-            return Ok(Sent::Known);
-        }
-        let hash = block.hash;
-        queue.blocks.try_send(block).map_err(|error| match error {
-            TrySendError::Full(_) => NotSent::Full,
-            TrySendError::Closed(_) => NotSent::Stopping,
-        })?;
-        if known.len() >= KNOWN_MAX {
-            known.pop_front();
-        }
-        known.push_back(hash);
-        Ok(Sent::New)
-    }
+    let (work_sender, work) = watch::channel(Arc::default());
+    let (status_sender, status) = watch::channel(Arc::default());
+    let assembler =
+        Assembler { chains: labels, floor, readings: all_readings, work: work_sender, status: status_sender };
+    tasks.spawn("merged work", assembler.run(tasks.stop_signal()));
+    let (found_sender, found) = watch::channel(Arc::default());
+    tasks.spawn("merged chains' blocks", gather::run(records, found_sender, tasks.stop_signal()));
+    Ok(Handle { work, blocks: MergedBlocks::new(queues), status, found, events })
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::blocks::Finding;
-    use bitcoin::hashes::Hash;
-
-    fn block(number: u8) -> FoundBlock {
-        FoundBlock {
-            hash: BlockHash::from_byte_array([number; 32]),
-            previous_block: BlockHash::all_zeros(),
-            height: 1,
-            bytes: vec![number].into(),
-            finding: Finding { value: 1, payee: "operator".into(), finder: "miner".into(), is_ours: true },
-            judged_at: None,
-        }
-    }
-
-    #[tokio::test]
-    async fn each_block_goes_to_its_chain_once() {
-        let (one, mut of_one) = mpsc::channel(QUEUED_MAX);
-        let (other, mut of_other) = mpsc::channel(1);
-        let queues = MergedBlocks::new(vec![("one".into(), one), ("other".into(), other)]);
-        assert_eq!(queues.send("one", block(1)), Ok(Sent::New));
-        assert_eq!(queues.clone().send("one", block(1)), Ok(Sent::Known), "clones share what is known");
-        assert_eq!(queues.send("other", block(1)), Ok(Sent::New), "each chain has blocks of its own");
-        assert_eq!(queues.send("third", block(1)), Err(NotSent::NoChain));
-        assert_eq!(of_one.recv().await, Some(block(1)));
-
-        assert_eq!(queues.send("other", block(2)), Err(NotSent::Full));
-        assert_eq!(of_other.recv().await, Some(block(1)));
-        assert_eq!(queues.send("other", block(2)), Ok(Sent::New), "what was refused can be sent later");
-        drop(of_other);
-        assert_eq!(queues.send("other", block(3)), Err(NotSent::Stopping));
-    }
-
-    #[test]
-    fn old_blocks_are_forgotten() {
-        let (sender, mut receiver) = mpsc::channel(1);
-        let queues = MergedBlocks::new(vec![("one".into(), sender)]);
-        for number in 0..=KNOWN_MAX {
-            let hash = BlockHash::from_byte_array(
-                [[0; 28].as_slice(), &number.to_le_bytes()[..4]].concat().try_into().unwrap(),
-            );
-            assert_eq!(queues.send("one", FoundBlock { hash, ..block(1) }), Ok(Sent::New));
-            receiver.try_recv().unwrap();
-        }
-        assert_eq!(queues.0[0].known.lock().len(), KNOWN_MAX);
-    }
-}
+mod tests;

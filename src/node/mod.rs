@@ -32,15 +32,20 @@
 //! | `chain`, `bitcoind`, `rates`, `peers`, `work` → `view::snapshot` → `view::http`, `view::control`: figures | watch | latest wins |
 //! | `blocks::found` → `blocks::announce`: events of found blocks | broadcast | slow ones miss some |
 //! | `blocks::found` → `view::http`, `view::control`: found blocks | watch | latest wins |
+//! | poll tasks of `merged` → its assembler: readings of all chains | watch | latest wins |
+//! | routes of `merged` → its poll tasks: a daemon may have a new block for miners | notification | several are one, once a second |
+//! | `blocks::found` of merged chains → `merged`: found blocks of all | watch | latest wins |
 //! | writers → `runtime::disk` → `view::snapshot`, `view::http`: trouble with the disk | watch | latest wins |
 //! | `work::gate` → `work` → `view::http`, `view::snapshot`: open or closed, and why no work can be made | watch | latest wins |
 
 mod displays;
+mod loading;
 mod ports;
 pub mod saved_payout;
 pub mod service;
 mod serving;
 
+pub use loading::load_sharechain;
 pub use ports::Ports;
 pub use serving::serving;
 
@@ -55,8 +60,6 @@ use stratum::server::Server;
 use stratum::server::hashing::Hashers;
 use stratum::{Solution, Tallies};
 use tokio::sync::{broadcast, mpsc, watch};
-use tokio_util::sync::CancellationToken;
-use tracing::error;
 
 use crate::bitcoind::{Handle, daemon};
 use crate::blocks::found::FoundBlocks;
@@ -215,48 +218,9 @@ pub fn describe_metrics() {
     chain::describe();
     peers::describe();
     work::describe();
+    merged::describe();
     http::describe();
     disk::describe();
-}
-
-/// Loads the share chain, with the daemon as source of heights. Takes a second for a full store. While another process
-/// owns `data_dir`, the store is only read; it is attached when the directory is taken over.
-///
-/// # Errors
-/// The store cannot be used.
-pub async fn load_sharechain(
-    network: &'static Network,
-    data_dir: &DataDir,
-    legacy: Option<PathBuf>,
-    daemon: &bitcoind::Handle,
-    disk: &DiskHealth,
-    tasks: &Tasks,
-) -> Result<(chain::Handle, chain::Owner), chain::StartError> {
-    let parent = chain::ParentFeed {
-        wanted: daemon.heights.wanted.clone(),
-        known: daemon.heights.known.clone(),
-        templates: daemon.recent_templates.clone(),
-    };
-    let config = chain::Config { network, data_dir: data_dir.path().to_owned(), legacy, disk: disk.clone() };
-    let is_ours = data_dir.is_ours();
-    let load = if is_ours { chain::load } else { chain::load_read_only };
-    let loading = tokio::task::spawn_blocking(move || load(&config, parent));
-    let (handle, owner) = loading.await.expect("loading does not panic")?;
-    if !is_ours {
-        tasks.spawn("share store", attach_store(handle.clone(), data_dir.clone(), tasks.stop_signal()));
-    }
-    Ok((handle, owner))
-}
-
-/// Attaches the store once the data directory is ours.
-async fn attach_store(sharechain: chain::Handle, data_dir: DataDir, stop: CancellationToken) {
-    tokio::select! {
-        () = stop.cancelled() => return,
-        () = data_dir.ours() => {}
-    }
-    if let Err(error) = sharechain.attach_store(data_dir.path()).await {
-        error!(%error, "cannot attach the share store: shares are kept in memory only, until a restart");
-    }
 }
 
 /// Connects `parts` and `daemon`, and starts all `tasks`.
@@ -283,7 +247,7 @@ pub fn start(parts: Parts, daemon: bitcoind::Handle, tasks: &Tasks) -> Node {
     };
     let p2p = parts.p2p.map(|config| wiring.join_pool(config));
     let (sightings, sighted) = mpsc::channel(solution::peer_blocks::SIGHTINGS_QUEUED_MAX);
-    let (found_events, _) = broadcast::channel(found::EVENTS_KEPT_MAX);
+    let found_events = parts.merged.events.clone();
     let found = wiring.follow_blocks(sighted, found_events.clone());
     if let Some(solved) = owner.take_solved() {
         wiring.rebuild_peer_blocks(solved, p2p.as_ref(), sightings);

@@ -6,6 +6,7 @@
 use anyhow::{Context, Result, bail};
 use metrics_exporter_prometheus::PrometheusHandle;
 use sharechain::coin::Network;
+use sharechain::share::Target;
 use std::sync::Arc;
 use std::time::Duration;
 use stratum::server::admission::{CLOSING_MAX, Limits};
@@ -16,6 +17,7 @@ use super::{Config, Parts, Ports};
 use crate::bitcoind::daemon;
 use crate::blocks::journal::Journal;
 use crate::chain;
+use crate::front::MinerPort;
 use crate::merged;
 use crate::runtime::clock;
 use crate::runtime::data_dir::DataDir;
@@ -23,6 +25,7 @@ use crate::runtime::disk::DiskHealth;
 use crate::runtime::log::Tail;
 use crate::runtime::sockets;
 use crate::runtime::tasks::Tasks;
+use crate::work::target::of_difficulty;
 use crate::work::{self, Payout};
 
 /// Minimum height of a chain at which the next block pays a window, which begins at the grandparent.
@@ -65,6 +68,8 @@ pub async fn run(
         },
     };
     let ports = Ports::open(&config.front, &data_dir)?;
+    let floor = easiest_target(&config);
+    let merged = merged::start(&config.merged, floor, &data_dir, &disk, tasks).context("cannot mine merged chains")?;
     let sharechain = super::load_sharechain(network, &data_dir, config.old_shares, &daemon, &disk, tasks).await?;
     warn_of_short_chain(&sharechain.0);
     let work = work::Config {
@@ -93,7 +98,7 @@ pub async fn run(
         web_hosts: config.web_hosts,
         work,
         stratum: config.stratum,
-        merged: merged::Handle::default(),
+        merged,
         sharechain,
         p2p: Some(config.p2p),
         announce: config.announce,
@@ -108,6 +113,13 @@ pub async fn run(
     tasks.drain(super::GRACE).await;
     info!("stopped");
     Ok(())
+}
+
+/// Easiest target that the miners' ports let miners submit for, where their names do not ask for less.
+fn easiest_target(config: &Config) -> Target {
+    let session = config.stratum.session;
+    let easiest = |port: &MinerPort| of_difficulty(port.policy.session(session).vardiff.min);
+    config.front.miners.iter().map(easiest).max().unwrap_or(Target::MAX_256)
 }
 
 /// Warns of secrets that stand on the command line.
@@ -242,6 +254,7 @@ fn warn_of_short_chain(sharechain: &chain::Handle) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use stratum::server::PortPolicy;
 
     #[test]
     fn connections_are_limited_to_what_open_files_leave_room_for() {
@@ -254,6 +267,19 @@ mod tests {
         assert_eq!(served(50_000, Some(1_048_576)), (50_000, 4096));
         assert_eq!(served(50_000, Some(4096)), (4096 - 256, 1920));
         assert_eq!(served(50_000, Some(10)), (1, 1));
+    }
+
+    #[test]
+    fn the_port_for_the_smallest_devices_decides_which_targets_are_too_easy() {
+        let mut config = Config::on(&sharechain::coin::BITCOIN_REGTEST, "data".into());
+        let own = config.stratum.session.vardiff.min;
+        assert_eq!(easiest_target(&config), of_difficulty(own));
+        let policy = |min| PortPolicy { min: Some(min), ..PortPolicy::default() };
+        config.front.miners[0].policy = policy(8.0);
+        config.front.miners.push(MinerPort { policy: policy(0.5), ..config.front.miners[0].clone() });
+        let easiest = stratum::Target::from_le_bytes(easiest_target(&config).to_le_bytes());
+        let half = config.stratum.session.difficulty_scale.read(0.5).unwrap();
+        assert!((easiest.difficulty() / half.get() - 1.0).abs() < 1e-9, "{easiest:?}");
     }
 
     #[test]

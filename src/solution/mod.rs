@@ -153,7 +153,7 @@ fn take_merged(index: usize, solution: &Solution<Ticket>, draft: &Draft, merged:
             info!(chain, height, %hash, worker = %solution.worker, "block of a merged chain found");
         }
         // The daemon has not made another block yet.
-        Ok(Sent::Known) => {}
+        Ok(Sent::Again | Sent::Known) => {}
         Err(error) => error!(chain, height, %hash, %error, "a merged chain's block cannot be submitted"),
     }
 }

@@ -1,0 +1,133 @@
+//! Reasons why a daemon gives no work that can be mined, in words that say what to do.
+
+use std::time::Duration;
+use stratum::Printable;
+use thiserror::Error;
+
+use super::answer::AnswerError;
+use crate::bitcoind::rpc::{RpcError, code};
+
+/// Codes of errors about the daemon's wallet: a general one, no key left, locked, none loaded, several loaded.
+const WALLET_CODES: [i32; 5] = [-4, -12, -13, code::NO_WALLET, -19];
+
+/// Longest delay before the next try.
+pub(super) const RETRY_LONGEST: Duration = Duration::from_secs(30);
+
+/// Reason why a daemon gives no usable work.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum Trouble {
+    /// `createauxblock` is missing, so the configured address cannot be paid.
+    #[error(
+        "the daemon has no createauxblock, so it cannot pay {address}, and its wallet is not paid instead: update the \
+         daemon, or remove the address to have its wallet paid"
+    )]
+    NoCreate {
+        /// The configured address.
+        address: Printable,
+    },
+    /// `getauxblock` is missing.
+    #[error(
+        "the daemon has no getauxblock: it is no daemon of a merged-mined chain, or has no wallet; with an address none is \
+         needed"
+    )]
+    NoGet,
+    /// The daemon refuses the address.
+    #[error("the daemon does not pay {address} ({message}): give an address of its own chain")]
+    Address {
+        /// The configured address.
+        address: Printable,
+        /// The daemon's words.
+        message: String,
+    },
+    /// The daemon's wallet gives no address to pay.
+    #[error(
+        "the daemon's wallet cannot be paid ({message}): unlock or load it, name it in the URL (/wallet/NAME), or give an \
+         address"
+    )]
+    Wallet {
+        /// The daemon's words.
+        message: String,
+    },
+    /// The daemon is starting.
+    #[error("the daemon is warming up: {0}")]
+    WarmingUp(String),
+    /// The daemon downloads its chain.
+    #[error("the daemon is still syncing: {0}")]
+    Syncing(String),
+    /// The daemon has no peer that would pass a block on.
+    #[error("the daemon has no peers: {0}")]
+    NoPeers(String),
+    /// The answer cannot be used.
+    #[error("the daemon's answer to {method} cannot be used: {reason}")]
+    Answer {
+        /// Method of the call.
+        method: &'static str,
+        /// Cause.
+        reason: AnswerError,
+    },
+    /// The chain number is another than a moment ago.
+    #[error("the daemon's chain number was {before} and is {now}: is there a daemon of another chain now?")]
+    OtherChain {
+        /// Number before.
+        before: u32,
+        /// Number now.
+        now: u32,
+    },
+    /// Any other error of a call.
+    #[error(transparent)]
+    Rpc(RpcError),
+}
+
+impl Trouble {
+    /// Classifies the error of a call that asked for work, for the payee `address`, or for the wallet.
+    pub(super) fn of(error: RpcError, address: Option<&str>) -> Self {
+        let RpcError::Daemon { code, message, .. } = &error else { return Self::Rpc(error) };
+        let message = message.clone();
+        match (*code, address.map(Printable::new)) {
+            (code::WARMING_UP, _) => Self::WarmingUp(message),
+            (code::INITIAL_DOWNLOAD, _) => Self::Syncing(message),
+            (code::NOT_CONNECTED, _) => Self::NoPeers(message),
+            (code::NO_METHOD, Some(address)) => Self::NoCreate { address },
+            (code::NO_METHOD, None) => Self::NoGet,
+            (code::NOT_FOUND, Some(address)) => Self::Address { address, message },
+            (code, None) if WALLET_CODES.contains(&code) => Self::Wallet { message },
+            _ => Self::Rpc(error),
+        }
+    }
+
+    /// Kind, for the log: another message of the same kind is no news.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::NoCreate { .. } => "no_createauxblock",
+            Self::NoGet => "no_getauxblock",
+            Self::Address { .. } => "address",
+            Self::Wallet { .. } => "wallet",
+            Self::WarmingUp(_) => "warming_up",
+            Self::Syncing(_) => "syncing",
+            Self::NoPeers(_) => "no_peers",
+            Self::Answer { .. } => "answer",
+            Self::OtherChain { .. } => "other_chain",
+            Self::Rpc(error) => error.kind(),
+        }
+    }
+
+    /// True if the daemon answered, but not with work that can be mined: what it gave before is out of date. False if it
+    /// is silent, or says that it cannot answer now.
+    pub fn is_refusal(&self) -> bool {
+        match self {
+            Self::NoCreate { .. }
+            | Self::NoGet
+            | Self::Address { .. }
+            | Self::Answer { .. }
+            | Self::OtherChain { .. }
+            | Self::Rpc(RpcError::Malformed { .. }) => true,
+            Self::Wallet { .. } | Self::WarmingUp(_) | Self::Syncing(_) | Self::NoPeers(_) | Self::Rpc(_) => false,
+        }
+    }
+
+    /// Delay before the next try, usually `backoff`. A daemon whose chain changes all the time changes
+    /// the miners' jobs only this often.
+    pub(super) fn delay(&self, backoff: Duration) -> Duration {
+        if matches!(self, Self::OtherChain { .. }) { RETRY_LONGEST } else { backoff }
+    }
+}
