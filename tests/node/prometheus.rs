@@ -22,10 +22,11 @@ const LOAD: Duration = Duration::from_secs(25);
 const RATE_INTERVAL: &str = "15s";
 
 /// Queries that may be empty on a healthy node, with the reason.
-const MAY_BE_EMPTY: [(&str, &str); 4] = [
+const MAY_BE_EMPTY: [(&str, &str); 5] = [
     ("bitcoind_rpc_failures_total", "no call has failed"),
     ("/ max(figures_network_hash_rate", "what mines on a private chain rounds to no hash a second"),
     ("stratum_pow_wait_seconds", "proof of work is cheap on this network"),
+    ("merged_", "no merged chain is configured"),
     ("p2pool_network_info{network!~", "these alerts leave private chains out, and this is one"),
 ];
 
@@ -220,7 +221,7 @@ fn metrics_in(text: &str) -> BTreeSet<String> {
     let words = text.split(|letter: char| !(letter.is_ascii_alphanumeric() || letter == '_'));
     let parts =
         ["bitcoind_", "disk_", "http_", "log_", "p2p_", "p2pool_", "process_", "runtime_", "sharechain_", "solution_"];
-    let others = ["figures_", "found_", "stats_", "stratum_", "work_"];
+    let others = ["figures_", "found_", "merged_", "stats_", "stratum_", "work_"];
     words.filter(|word| parts.iter().chain(&others).any(|part| word.starts_with(part))).map(str::to_owned).collect()
 }
 
