@@ -42,12 +42,17 @@ const KEPT_MAX: usize = 200;
 /// Number of rejected files kept for inspection, and of damaged ones.
 const LOOKED_AT_MAX: usize = 20;
 
+/// Number of accepted files that a merged chain may have, and of stale ones: its daemon may ask for almost no work.
+const MERGED_FINISHED_MAX: usize = 1000;
+
 const CHECKSUM_BYTES: usize = 32;
 
 /// Written but not yet renamed: `write` was interrupted, perhaps after the last byte.
 const UNWRITTEN: &str = "tmp";
 /// To be submitted.
 const UNFINISHED: &str = "block";
+/// In the best chain.
+const ACCEPTED: &str = "accepted";
 /// A competitor of its height was first.
 const STALE: &str = "stale";
 /// It breaks a consensus rule.
@@ -174,6 +179,10 @@ impl Journal {
         let mut file = File::create(&unwritten).map_err(failed("create", &unwritten))?;
         file.write_all(&encode(block)).map_err(failed("write", &unwritten))?;
         fs::rename(&unwritten, &path).map_err(failed("rename", &unwritten))?;
+        if self.chain.name().is_some() {
+            // An earlier proof of the same block, if any; this one may be accepted.
+            let _ = fs::remove_file(path.with_extension(REJECTED));
+        }
         Ok(Entry { path })
     }
 
@@ -227,7 +236,7 @@ impl Journal {
         let kept = paths.into_iter().filter_map(|path| {
             let outcome = match path.extension()?.to_str()? {
                 UNFINISHED => None,
-                "accepted" => Some(Outcome::Accepted),
+                ACCEPTED => Some(Outcome::Accepted),
                 STALE => Some(Outcome::Stale),
                 REJECTED => Some(Outcome::Rejected("see the log of that time".to_owned())),
                 _ => return None,
@@ -253,7 +262,7 @@ impl Journal {
     pub fn forget(&self, hash: &BlockHash) -> Result<(), JournalError> {
         let ending = format!("-{hash}");
         for path in self.paths()? {
-            let is_finished = path.extension().is_some_and(|state| state == "accepted" || state == STALE);
+            let is_finished = path.extension().is_some_and(|state| state == ACCEPTED || state == STALE);
             let is_its = path.file_stem().and_then(|stem| stem.to_str()).is_some_and(|stem| stem.ends_with(&ending));
             if is_finished && is_its {
                 fs::remove_file(&path).map_err(failed("remove", &path))?;
@@ -262,18 +271,22 @@ impl Journal {
         Ok(())
     }
 
-    /// Removes the oldest rejected and damaged files beyond `LOOKED_AT_MAX` of either: each may be megabytes.
+    /// Removes the oldest rejected and damaged files beyond `LOOKED_AT_MAX` of either: each may be megabytes. Those of a
+    /// merged chain that are accepted or stale are limited, too.
     ///
     /// # Errors
     /// A disk operation failed.
     pub fn prune(&self) -> Result<(), JournalError> {
-        for state in [REJECTED, DAMAGED] {
+        let finished_max = if self.chain.name().is_some() { MERGED_FINISHED_MAX } else { usize::MAX };
+        let limits =
+            [(REJECTED, LOOKED_AT_MAX), (DAMAGED, LOOKED_AT_MAX), (ACCEPTED, finished_max), (STALE, finished_max)];
+        for (state, files_max) in limits.into_iter().filter(|(_, files_max)| *files_max < usize::MAX) {
             let of_state = |path: &PathBuf| path.extension().is_some_and(|extension| extension == state);
             let mut paths: Vec<(SystemTime, PathBuf)> = (self.paths()?.into_iter().filter(of_state))
                 .filter_map(|path| Some((fs::metadata(&path).and_then(|data| data.modified()).ok()?, path)))
                 .collect();
             paths.sort();
-            let beyond = paths.len().saturating_sub(LOOKED_AT_MAX);
+            let beyond = paths.len().saturating_sub(files_max);
             for (_, path) in &paths[..beyond] {
                 fs::remove_file(path).map_err(failed("remove", path))?;
             }

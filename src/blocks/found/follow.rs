@@ -99,6 +99,7 @@ async fn run(inputs: Inputs, published: watch::Sender<Arc<FoundBlocks>>, stop: C
         published,
         events: inputs.events,
         looking: None,
+        pruned_at: Instant::now(),
         write_at: None,
         writing: None,
     };
@@ -122,6 +123,8 @@ struct Follower {
     events: broadcast::Sender<Event>,
     /// Round of queries in progress: reports are received meanwhile.
     looking: Option<BoxFuture<'static, Positions>>,
+    /// Time at which the journal was pruned.
+    pruned_at: Instant,
     /// Time at which changes are written.
     write_at: Option<Instant>,
     /// Write in progress: a disk that hangs blocks nothing else.
@@ -211,6 +214,7 @@ impl Follower {
 
     /// Starts a round of queries for the positions of unsettled blocks.
     fn look(&mut self) {
+        self.prune_merged();
         let mut hashes = self.book.unsettled();
         if hashes.is_empty() {
             return;
@@ -295,6 +299,15 @@ impl Follower {
         });
     }
 
+    /// Prunes a merged chain's journal once a minute: blocks may come every second if its daemon asks for almost no work.
+    fn prune_merged(&mut self) {
+        let Some(journal) = self.journal.clone().filter(|journal| journal.chain().name().is_some()) else { return };
+        if self.pruned_at.elapsed() >= LOOK_INTERVAL {
+            self.pruned_at = Instant::now();
+            tokio::task::spawn_blocking(move || prune_journal(&journal));
+        }
+    }
+
     /// Removes the bytes of a settled block.
     fn prune(&self, hash: BlockHash) {
         let Some(journal) = self.journal.clone() else { return };
@@ -309,9 +322,7 @@ impl Follower {
     async fn reconcile(&mut self) {
         if let Some(journal) = self.journal.clone() {
             let looking = move || {
-                if let Err(error) = journal.prune() {
-                    warn!(%error, "cannot remove old files of found blocks");
-                }
+                prune_journal(&journal);
                 journal.kept()
             };
             match tokio::task::spawn_blocking(looking).await {
@@ -361,6 +372,12 @@ impl Follower {
             self.write_at = Some(Instant::now() + LOOK_INTERVAL);
         }
         self.disk.report(Part::FoundBlocks, trouble);
+    }
+}
+
+fn prune_journal(journal: &Journal) {
+    if let Err(error) = journal.prune() {
+        warn!(chain = journal.chain().label(), %error, "cannot remove old files of found blocks");
     }
 }
 

@@ -184,3 +184,40 @@ fn one_chains_journal_that_cannot_be_read_hides_no_block_of_another() {
     let error = read(dir.path(), &block(1).hash).unwrap_err().to_string();
     assert!(error.contains("cannot list") && !error.contains("merged"), "the parent chain's comes first: {error}");
 }
+
+#[test]
+fn a_merged_chains_finished_files_are_limited_and_the_parent_chains_are_not() {
+    let (_dir, parent) = journal();
+    let merged = merged(&parent, "dogecoin");
+    for journal in [&parent, &merged] {
+        let begin = SystemTime::now() - std::time::Duration::from_secs(10_000);
+        for (number, state) in
+            (0..MERGED_FINISHED_MAX as u64 + 2).flat_map(|number| [(number, ACCEPTED), (number, STALE)])
+        {
+            let path = journal.folder.join(format!("{number:07}-x.{state}"));
+            File::create(&path).unwrap().set_modified(begin + std::time::Duration::from_secs(number)).unwrap();
+        }
+        journal.write(&block(1)).unwrap();
+        journal.prune().unwrap();
+    }
+    assert_eq!(parent.paths().unwrap().len(), 2 * MERGED_FINISHED_MAX + 5);
+    let left = merged.paths().unwrap();
+    assert_eq!(left.len(), 2 * MERGED_FINISHED_MAX + 1);
+    assert!(
+        left[0].to_string_lossy().ends_with(".block") && left[1].to_string_lossy().contains("0000002-x"),
+        "{left:?}"
+    );
+}
+
+#[test]
+fn another_proof_of_a_merged_chains_block_replaces_the_rejected_one() {
+    let (_dir, parent) = journal();
+    let merged = merged(&parent, "dogecoin");
+    merged.write(&block(1)).unwrap().mark(&Outcome::Rejected("bad proof".into())).unwrap();
+    let other = FoundBlock { bytes: Bytes::from_static(b"another"), ..block(1) };
+    let mut entry = merged.write(&other).unwrap();
+    let found = merged.unfinished().unwrap();
+    assert_eq!((found.blocks, found.rejected.len()), (vec![(other.clone(), entry.clone())], 0));
+    entry.mark(&Outcome::Accepted).unwrap();
+    assert_eq!(merged.find(&other.hash).unwrap().unwrap().0, other);
+}

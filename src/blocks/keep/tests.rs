@@ -242,3 +242,89 @@ async fn a_merged_chains_block_is_followed_to_that_chains_maturity_and_its_file_
     assert_eq!(timeout(LIMIT, last).await.unwrap().as_deref(), Some("dogecoin"));
     bench.wait_for_files(&chain, &[]).await;
 }
+
+/// A chain's daemon that answers when it is asked to.
+#[derive(Debug, Default)]
+struct Slow {
+    submitted: Mutex<Vec<FoundBlock>>,
+    answers: tokio::sync::Notify,
+    answer: Mutex<Option<Outcome>>,
+}
+
+impl Route for Arc<Slow> {
+    fn name(&self) -> &'static str {
+        "rpc"
+    }
+
+    fn attempt<'a>(&'a self, block: &'a FoundBlock) -> BoxFuture<'a, Outcome> {
+        self.submitted.lock().push(block.clone());
+        Box::pin(async move {
+            self.answers.notified().await;
+            self.answer.lock().clone().unwrap()
+        })
+    }
+}
+
+/// Starts keeping blocks of a merged chain with this daemon.
+fn keep_slowly(bench: &Bench, daemon: &Arc<Slow>) -> Handle {
+    let inputs = Inputs {
+        chain: merged("dogecoin"),
+        data_dir: bench.data_dir.clone(),
+        disk: DiskHealth::new(),
+        routes: vec![Arc::new(daemon.clone())],
+        explorer: Daemon::answering(Outcome::Accepted),
+        next_block: watch::channel(None).1,
+        events: bench.events.clone(),
+    };
+    keep(&bench.tasks, inputs).unwrap()
+}
+
+#[tokio::test]
+async fn a_merged_block_that_is_solved_again_and_again_is_submitted_once_unless_its_proof_was_refused() {
+    let (bench, daemon) = (Bench::new(), Arc::new(Slow::default()));
+    let handle = keep_slowly(&bench, &daemon);
+    let mut reports = handle.reports.subscribe();
+    let mut verdict = async |answer: Outcome| {
+        *daemon.answer.lock() = Some(answer.clone());
+        daemon.answers.notify_one();
+        while timeout(LIMIT, reports.recv()).await.expect("a report in time").unwrap().route.is_some() {}
+    };
+    let proof = |seed: u8| FoundBlock { bytes: vec![seed].into(), ..block(7) };
+    for seed in 0..100 {
+        handle.blocks.send(proof(seed)).await.unwrap();
+    }
+    verdict(Outcome::Rejected("bad proof".into())).await;
+    let started = Instant::now();
+    // Its submission ends a moment after its verdict.
+    while daemon.submitted.lock().len() < 2 {
+        assert!(started.elapsed() < LIMIT, "the second proof is not submitted");
+        handle.blocks.send(proof(100)).await.unwrap();
+        sleep(Duration::from_millis(10)).await;
+    }
+    verdict(Outcome::Accepted).await;
+    for seed in 200..210 {
+        handle.blocks.send(proof(seed)).await.unwrap();
+        sleep(Duration::from_millis(10)).await;
+    }
+    assert_eq!(*daemon.submitted.lock(), [proof(0), proof(100)]);
+}
+
+#[tokio::test]
+async fn a_merged_chains_daemon_that_takes_nothing_holds_a_limited_number_of_blocks() {
+    let (bench, daemon) = (Bench::new(), Arc::new(Slow::default()));
+    let handle = keep_slowly(&bench, &daemon);
+    for number in 0..300_u32 {
+        let mut hash = [0; 32];
+        hash[..4].copy_from_slice(&number.to_le_bytes());
+        let block = FoundBlock { hash: BlockHash::from_byte_array(hash), ..block(7) };
+        timeout(LIMIT, handle.blocks.send(block)).await.expect("the finder does not wait").unwrap();
+    }
+    let count = || daemon.submitted.lock().len();
+    let started = Instant::now();
+    while count() < 256 {
+        assert!(started.elapsed() < LIMIT, "{}", count());
+        sleep(Duration::from_millis(10)).await;
+    }
+    sleep(Duration::from_millis(200)).await;
+    assert_eq!(count(), 256);
+}

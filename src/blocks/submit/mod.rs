@@ -10,6 +10,7 @@
 //! ```
 
 mod keeper;
+mod proofs;
 mod submission;
 #[cfg(test)]
 mod tests;
@@ -33,6 +34,7 @@ use crate::blocks::journal::{self, FindError, Journal, Unfinished};
 use crate::runtime::tasks::Tasks;
 use crate::template::NextBlock;
 use keeper::{FileKeeper, Safe};
+use proofs::{LIVE_MAX, Proofs};
 use submission::Submission;
 
 /// Grace period for blocks in flight at a stop: enough for a first attempt, and less than the two seconds that a stop
@@ -84,6 +86,7 @@ pub(crate) fn start(tasks: &Tasks, inputs: Inputs) -> Handle {
         next_block,
         reports: reports.clone(),
         live: Arc::default(),
+        proofs: Arc::default(),
         reading: Arc::default(),
         leftovers,
     };
@@ -155,6 +158,8 @@ struct Submitter {
     reports: Reports,
     /// Blocks in flight, each with the signal that makes its routes retry at once.
     live: Arc<Mutex<HashMap<BlockHash, Arc<Notify>>>>,
+    /// Solutions that a merged chain's blocks may still have.
+    proofs: Arc<Mutex<Proofs>>,
     /// Blocks whose files are being read on request, with one reader each.
     reading: Arc<Mutex<HashSet<BlockHash>>>,
     /// `LEFTOVERS_AT_ONCE` permits per route to load a block that is otherwise only on disk. A route that hangs holds
@@ -188,7 +193,9 @@ impl Submitter {
             tokio::select! {
                 biased;
                 block = blocks.recv() => match block {
-                    Some(block) => self.take_up(block, Origin::New),
+                    Some(block) => if self.is_wanted(&block) {
+                        self.take_up(block, Origin::New);
+                    },
                     // Sessions and share chain have ended: no block is still being assembled.
                     None => return,
                 },
@@ -217,6 +224,27 @@ impl Submitter {
                 }
             }
         }
+    }
+
+    /// True if a new block is to be submitted: always on the parent chain, whose blocks are all different.
+    fn is_wanted(&self, block: &FoundBlock) -> bool {
+        let Some(chain) = self.chain.label() else { return true };
+        let (height, hash) = (block.height, block.hash);
+        let live = self.live.lock();
+        if live.contains_key(&hash) {
+            debug!(chain, height, %hash, "another proof of a block that is being submitted");
+            return false;
+        }
+        if live.len() >= LIVE_MAX {
+            let daemon = self.chain.daemon();
+            error!(chain, height, %hash, "found block dropped: {LIVE_MAX} are being submitted, and {daemon} takes none");
+            return false;
+        }
+        let is_admitted = self.proofs.lock().admit(hash);
+        if !is_admitted {
+            debug!(chain, height, %hash, "another proof of a block that was submitted");
+        }
+        is_admitted
     }
 
     fn resubmit_all(&self, found: Unfinished) {
@@ -283,6 +311,7 @@ impl Submitter {
             routes,
             next_block: self.next_block.clone(),
             chain: self.chain.clone(),
+            proofs: self.proofs.clone(),
             reports: self.reports.clone(),
             fate,
             safe,

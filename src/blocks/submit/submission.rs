@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
 
 use super::keeper::Safe;
+use super::proofs::Proofs;
 use super::{Live, STOP_GRACE};
 use crate::blocks::journal::{self, DamageError};
 use crate::blocks::{BlockReport, Chain, Finding, FoundBlock, Outcome, Reports, Route};
@@ -62,6 +63,7 @@ pub(super) struct Submission {
     pub(super) routes: Arc<[Arc<dyn Route>]>,
     pub(super) next_block: watch::Receiver<Option<NextBlock>>,
     pub(super) chain: Arc<Chain>,
+    pub(super) proofs: Arc<Mutex<Proofs>>,
     pub(super) reports: Reports,
     pub(super) fate: watch::Sender<Option<Outcome>>,
     pub(super) safe: Arc<Safe>,
@@ -132,6 +134,9 @@ impl Submission {
             }
         };
         self.decided.cancel();
+        if verdict == Outcome::Accepted {
+            self.proofs.lock().accepted(&self.about.hash);
+        }
         self.conclude(&verdict);
         drop(unsettled);
         self.fate.send_replace(Some(verdict));
