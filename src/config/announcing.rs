@@ -20,8 +20,8 @@ pub(super) fn options() -> Vec<Opt<Config>> {
         })
         .help(
             "Shell command to run when a block is found, accepted, mature, stale, orphaned or rejected; the event is \
-             passed in P2POOL_BLOCK_EVENT, _HASH, _HEIGHT, _VALUE, _PAYEE, _FINDER, _IS_OURS and _TEXT, and as JSON on \
-             standard input",
+             passed in P2POOL_BLOCK_EVENT, _HASH, _HEIGHT, _VALUE, _PAYEE, _FINDER, _IS_OURS and _TEXT (and _CHAIN if \
+             it is of a merged chain), and as JSON on standard input",
         ),
         Opt::optional(WEBHOOK, "URL", web_address, |config: &mut Config, url| {
             config.announce.webhook = Some(Secret::new(url));

@@ -42,10 +42,13 @@ pub(super) async fn run(
             () = stop.cancelled() => return,
             ended = execute(command.expose(), &announcement, TIME_MAX) => ended,
         };
+        let chain = announcement.chain.as_deref();
         match ended {
-            Ok(()) => info!(event = announcement.event, hash = announcement.hash, "--announce-hook command finished"),
+            Ok(()) => {
+                info!(chain, event = announcement.event, hash = announcement.hash, "--announce-hook command finished")
+            }
             Err(reason) => {
-                warn!(event = announcement.event, hash = announcement.hash, reason, "--announce-hook failed")
+                warn!(chain, event = announcement.event, hash = announcement.hash, reason, "--announce-hook failed")
             }
         }
     }
@@ -71,6 +74,11 @@ async fn execute(command: &str, announcement: &Announcement, time_max: Duration)
         ("P2POOL_BLOCK_IS_OURS", if announcement.is_ours { "1" } else { "0" }),
         ("P2POOL_BLOCK_TEXT", &announcement.text),
     ]);
+    // Not set for the parent chain, not even by the node's own environment.
+    match &announcement.chain {
+        Some(chain) => shell.env("P2POOL_BLOCK_CHAIN", &**chain),
+        None => shell.env_remove("P2POOL_BLOCK_CHAIN"),
+    };
     let mut child = shell.spawn().map_err(|error| format!("cannot start sh: {error}"))?;
     let ended = timeout(time_max, attend(&mut child, announcement.json())).await;
     let Ok(ended) = ended else {
@@ -120,7 +128,7 @@ fn end(child: &Child) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::event;
+    use super::super::tests::{event, merged};
     use super::*;
     use crate::blocks::found::EventKind;
     use sharechain::coin::BITCOIN_REGTEST;
@@ -141,6 +149,24 @@ mod tests {
         assert_eq!(environment, "orphaned eve; touch evil");
         let json: serde_json::Value = serde_json::from_str(json).unwrap();
         assert_eq!((&json["event"], &json["value"]), (&"orphaned".into(), &312_500_001.into()));
+    }
+
+    #[tokio::test]
+    async fn a_command_gets_the_name_of_a_merged_chain_and_nothing_new_for_the_parent_chain() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("out");
+        let command = format!(
+            "env | grep ^P2POOL_BLOCK_ | cut -d= -f1 | sort > {0}; echo \"$P2POOL_BLOCK_CHAIN\" >> {0}",
+            file.display()
+        );
+        execute(&command, &announcement("x"), TIME_MAX).await.unwrap();
+        let parent = std::fs::read_to_string(&file).unwrap();
+        let names = ["EVENT", "FINDER", "HASH", "HEIGHT", "IS_OURS", "NETWORK", "PAYEE", "TEXT", "VALUE"];
+        let names = names.map(|name| format!("P2POOL_BLOCK_{name}\n")).concat();
+        assert_eq!(parent, format!("{names}\n"));
+        let of_merged = Announcement::new(&merged(event(EventKind::Found, "x")), &BITCOIN_REGTEST);
+        execute(&command, &of_merged, TIME_MAX).await.unwrap();
+        assert_eq!(std::fs::read_to_string(&file).unwrap(), format!("P2POOL_BLOCK_CHAIN\n{names}dogecoin\n"));
     }
 
     #[tokio::test]

@@ -43,6 +43,10 @@ const WAIT_MEAN: Duration = Duration::from_secs(60);
 /// Maximum of the random delay.
 const WAIT_MAX: Duration = Duration::from_secs(300);
 
+/// Minimum time between announcements of merged chains' blocks, which may come every few seconds: the channel is the
+/// pool's.
+const MERGED_PAUSE: Duration = Duration::from_secs(60);
+
 /// Capacity of the queue of announcements.
 const WAITING_MAX: usize = 64;
 
@@ -115,7 +119,8 @@ pub(super) async fn run(
     mut events: broadcast::Receiver<Event>,
     stop: CancellationToken,
 ) {
-    let mut outbox = Outbox { network, waiting: VecDeque::new(), heard: VecDeque::new(), wait_mean: WAIT_MEAN };
+    let mut outbox =
+        Outbox { network, waiting: VecDeque::new(), heard: VecDeque::new(), wait_mean: WAIT_MEAN, merged_at: None };
     let mut pause = PAUSE_FIRST;
     loop {
         let mut session = Session { config: &config, outbox: &mut outbox, has_joined: false };
@@ -152,6 +157,8 @@ struct Outbox {
     waiting: VecDeque<(Instant, String, String)>,
     heard: VecDeque<String>,
     wait_mean: Duration,
+    /// Time of the latest announcement of a merged chain's block.
+    merged_at: Option<Instant>,
 }
 
 impl Outbox {
@@ -161,6 +168,13 @@ impl Outbox {
         if event.kind != EventKind::Accepted || self.waiting.iter().any(|(_, known, _)| *known == hash) {
             return;
         }
+        if record.chain.is_some() {
+            if self.merged_at.is_some_and(|at| at.elapsed() < MERGED_PAUSE) {
+                debug!(hash, "a merged chain's block follows another too soon to be announced on IRC");
+                return;
+            }
+            self.merged_at = Some(Instant::now());
+        }
         if self.waiting.len() == WAITING_MAX {
             self.waiting.pop_front();
         }
@@ -169,7 +183,13 @@ impl Outbox {
         let name = self.network.name.to_uppercase();
         let height = record.height.map_or_else(|| "?".to_owned(), |height| height.to_string());
         let payee: String = printable(&record.finding.payee).chars().take(TEXT_MAX / 2).collect();
-        let text = format!("\u{2}{name} BLOCK FOUND by {payee}! Height {height}, {hash}\u{2}");
+        let text = match &record.chain {
+            None => format!("\u{2}{name} BLOCK FOUND by {payee}! Height {height}, {hash}\u{2}"),
+            Some(chain) => {
+                let chain = chain.to_uppercase();
+                format!("\u{2}{chain} BLOCK FOUND, merged with {name}, for {payee}! Height {height}, {hash}\u{2}")
+            }
+        };
         self.waiting.push_back((Instant::now() + wait, hash, text));
     }
 

@@ -1,4 +1,4 @@
-//! Announces found blocks where the operator asked for it: by a command, by a webhook, on IRC. Nothing waits for it,
+//! Announces found blocks of all chains where the operator asked for it: by a command, by a webhook, on IRC. Nothing waits for it,
 //! and nothing is sent elsewhere.
 
 mod hook;
@@ -7,6 +7,7 @@ mod webhook;
 
 use serde::Serialize;
 use sharechain::coin::Network;
+use std::sync::Arc;
 use std::time::Duration;
 use stratum::printable::escaped;
 use tokio::sync::broadcast;
@@ -56,9 +57,12 @@ struct Announcement {
     /// `found`, `accepted`, `mature`, `stale`, `orphaned` or `rejected`.
     event: &'static str,
     network: &'static str,
+    /// Name of the merged chain that the block is of; absent for the parent chain.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    chain: Option<Arc<str>>,
     hash: String,
     height: Option<u32>,
-    /// Total of the coinbase, in satoshis.
+    /// Total of the coinbase, in satoshis of its chain.
     value: u64,
     payee: String,
     finder: String,
@@ -88,6 +92,7 @@ impl Announcement {
         let (payee, finder) = (printable(payee), printable(finder));
         let height = record.height.map_or_else(|| "?".to_owned(), |height| height.to_string());
         let happened = match event.kind {
+            EventKind::Rejected if record.chain.is_some() => "was rejected by its daemon",
             EventKind::Found => "was found",
             EventKind::Accepted => "is in the chain",
             EventKind::Mature => "is mature: what it pays can be spent",
@@ -95,13 +100,20 @@ impl Announcement {
             EventKind::Orphaned => "was orphaned: its payouts are lost",
             EventKind::Rejected => "was rejected: it breaks a consensus rule",
         };
-        let coins = coins(*value);
-        let symbol = network.parent.symbol;
-        let text =
-            format!("{} block {height} {happened}. {coins} {symbol}, found by {finder}: {}", network.name, record.hash);
+        let (coins, hash) = (coins(*value), record.hash);
+        let (network, symbol) = (network.name, network.parent.symbol);
+        let text = match &record.chain {
+            None => format!("{network} block {height} {happened}. {coins} {symbol}, found by {finder}: {hash}"),
+            // Its coinbase pays an address of the operator's, not the miners in the window.
+            Some(chain) => format!(
+                "{chain} block {height}, merged-mined with {network}, {happened}. {coins} coins to {payee}, found by \
+                 {finder}: {hash}"
+            ),
+        };
         Self {
             event: event.kind.word(),
-            network: network.name,
+            network,
+            chain: record.chain.clone(),
             hash: record.hash.to_string(),
             height: record.height,
             value: *value,
@@ -156,7 +168,12 @@ mod tests {
     use bitcoin::BlockHash;
     use bitcoin::hashes::Hash;
     use sharechain::coin::BITCOIN;
-    use std::sync::Arc;
+
+    /// The same event of a merged chain.
+    pub(super) fn merged(event: Event) -> Event {
+        let record = Record { chain: Some("dogecoin".into()), ..Record::clone(&event.record) };
+        Event { record: Arc::new(record), ..event }
+    }
 
     pub(super) fn event(kind: EventKind, finder: &str) -> Event {
         let record = Record {
@@ -189,5 +206,23 @@ mod tests {
             "{}",
             told.text
         );
+    }
+
+    #[test]
+    fn a_merged_chains_block_says_so_and_who_is_paid() {
+        let told = Announcement::new(&merged(event(EventKind::Accepted, "alice")), &BITCOIN);
+        assert_eq!(
+            told.text,
+            "dogecoin block 850000, merged-mined with bitcoin, is in the chain. 3.12500001 coins to bc1qpayee, found by alice: "
+                .to_owned()
+                + &"ab".repeat(32)
+        );
+        let json: serde_json::Value = serde_json::from_str(&told.json()).unwrap();
+        assert_eq!((&json["chain"], &json["network"]), (&"dogecoin".into(), &"bitcoin".into()));
+        let rejected = Announcement::new(&merged(event(EventKind::Rejected, "alice")), &BITCOIN);
+        assert!(rejected.text.contains("rejected by its daemon"), "{}", rejected.text);
+        let parent = Announcement::new(&event(EventKind::Accepted, "alice"), &BITCOIN).json();
+        let begin = r#"{"event":"accepted","network":"bitcoin","hash":"ab"#;
+        assert!(parent.starts_with(begin) && !parent.contains("chain\":"), "as in every version: {parent}");
     }
 }

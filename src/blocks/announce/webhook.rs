@@ -59,12 +59,13 @@ pub(super) async fn run(
 
 async fn deliver(agent: &ureq::Agent, url: &str, announcement: &Announcement, pace: Pace) {
     let mut pause = pace.pause_first;
+    let chain = announcement.chain.as_deref();
     for attempt in 1..=ATTEMPTS_MAX {
         let (agent, url, json) = (agent.clone(), url.to_owned(), announcement.json());
         let posting = tokio::task::spawn_blocking(move || post(&agent, &url, &json));
         let failure = match posting.await {
             Ok(Ok(())) => {
-                info!(event = announcement.event, hash = announcement.hash, "webhook delivered");
+                info!(chain, event = announcement.event, hash = announcement.hash, "webhook delivered");
                 return;
             }
             Ok(Err(failure)) => failure,
@@ -72,10 +73,18 @@ async fn deliver(agent: &ureq::Agent, url: &str, announcement: &Announcement, pa
         };
         if failure.is_final || attempt == ATTEMPTS_MAX {
             let reason = failure.reason;
-            warn!(event = announcement.event, hash = announcement.hash, attempt, reason, "webhook delivery failed");
+            warn!(
+                chain,
+                event = announcement.event,
+                hash = announcement.hash,
+                attempt,
+                reason,
+                "webhook delivery failed"
+            );
             return;
         }
         debug!(
+            chain,
             event = announcement.event,
             hash = announcement.hash,
             attempt,

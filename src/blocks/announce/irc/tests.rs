@@ -1,6 +1,6 @@
 //! The bot talks to a server as IRC servers are, and announces each block once.
 
-use super::super::tests::event;
+use super::super::tests::{event, merged};
 use super::*;
 use sharechain::coin::BITCOIN;
 use tokio::io::{AsyncBufReadExt, BufReader};
@@ -47,6 +47,11 @@ impl Server {
         assert_eq!(self.line().await, "JOIN #p2pool");
         self.say(&format!(":{nick}!~p2pool@here JOIN :#p2pool")).await;
     }
+}
+
+fn outbox() -> Outbox {
+    let (waiting, heard) = (VecDeque::new(), VecDeque::new());
+    Outbox { network: &BITCOIN, waiting, heard, wait_mean: Duration::ZERO, merged_at: None }
 }
 
 struct Bot {
@@ -116,12 +121,27 @@ async fn tls_is_spoken_and_the_servers_certificate_checked() {
 
 #[tokio::test]
 async fn what_another_bot_has_told_is_not_repeated() {
-    let mut outbox =
-        Outbox { network: &BITCOIN, waiting: VecDeque::new(), heard: VecDeque::new(), wait_mean: Duration::ZERO };
+    let mut outbox = outbox();
     outbox.take(&event(EventKind::Accepted, "x"));
     outbox.hear(&format!("BLOCK FOUND! {}", "AB".repeat(32)));
     assert_eq!(outbox.take_due(Instant::now()), Vec::<String>::new());
     assert_eq!(outbox.due(), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_merged_chains_blocks_are_named_as_such_and_do_not_flood_the_channel() {
+    let mut outbox = outbox();
+    outbox.take(&merged(event(EventKind::Accepted, "x")));
+    let hash = "ab".repeat(32);
+    let text = format!("\u{2}DOGECOIN BLOCK FOUND, merged with BITCOIN, for bc1qpayee! Height 850000, {hash}\u{2}");
+    assert_eq!(outbox.take_due(Instant::now()), [text]);
+    outbox.take(&merged(event(EventKind::Accepted, "x")));
+    assert_eq!(outbox.due(), None, "too soon");
+    outbox.take(&event(EventKind::Accepted, "x"));
+    assert_eq!(outbox.take_due(Instant::now()).len(), 1, "the parent chain's blocks are few");
+    tokio::time::advance(MERGED_PAUSE).await;
+    outbox.take(&merged(event(EventKind::Accepted, "x")));
+    assert_eq!(outbox.take_due(Instant::now()).len(), 1);
 }
 
 #[test]
