@@ -50,8 +50,8 @@ enum BlocksCommand {
         #[command(flatten)]
         ask: AskArgs,
     },
-    /// Print a block in hex, for any bitcoind: `p2pool blocks export HASH | bitcoin-cli -stdin submitblock`. Reads the
-    /// data directory; no running node is needed.
+    /// Print a block in hex, for any bitcoind: `p2pool blocks export HASH | bitcoin-cli -stdin submitblock`. Of a
+    /// merged chain's block, print the proof of work. Reads the data directory; no running node is needed.
     Export {
         /// Hash of the block, as listed by `p2pool blocks`.
         #[arg(value_name = "HASH", value_parser = block_hash)]

@@ -42,7 +42,8 @@ use tokio::time::Instant;
 use crate::bitcoind::credentials::Credentials;
 use crate::blocks::found::{self, FoundBlocks};
 use crate::blocks::journal::JournalError;
-use crate::blocks::{self, Chain, ChainNameError};
+use crate::blocks::submit::Resubmitter;
+use crate::blocks::{self, Chain, ChainNameError, Reports};
 use crate::runtime::data_dir::DataDir;
 use crate::runtime::disk::DiskHealth;
 use crate::runtime::tasks::Tasks;
@@ -90,6 +91,16 @@ pub struct ChainConfig {
     pub address: Option<String>,
 }
 
+/// Access to one chain's kept blocks.
+#[derive(Debug, Clone)]
+pub struct KeptBlocks {
+    /// Name of the chain.
+    pub chain: Arc<str>,
+    pub resubmitter: Resubmitter,
+    /// Outcomes of submissions.
+    pub reports: Reports,
+}
+
 /// Handle to merged mining. Clones share it.
 #[derive(Debug, Clone)]
 pub struct Handle {
@@ -97,6 +108,8 @@ pub struct Handle {
     pub work: watch::Receiver<Arc<MergedWork>>,
     /// Where found blocks go.
     pub blocks: MergedBlocks,
+    /// Blocks that are kept, by chain, in the order of the configuration.
+    pub kept: Arc<[KeptBlocks]>,
     /// Condition of each chain, in the order of the configuration.
     pub status: watch::Receiver<Arc<Vec<ChainStatus>>>,
     /// Found blocks of all merged chains, latest first.
@@ -111,6 +124,7 @@ impl Default for Handle {
         Self {
             work: watch::channel(Arc::default()).1,
             blocks: MergedBlocks::default(),
+            kept: Arc::default(),
             status: watch::channel(Arc::default()).1,
             found: watch::channel(Arc::default()).1,
             events: broadcast::channel(found::EVENTS_KEPT_MAX).0,
@@ -180,7 +194,7 @@ pub fn start(
     let unread = config.chains.iter().map(|_| Reading::new(Instant::now())).collect();
     let (readings, all_readings) = watch::channel(unread);
     let readings = Arc::new(readings);
-    let (mut labels, mut queues, mut records) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut labels, mut queues, mut records, mut kept_blocks) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for (index, config) in config.chains.iter().enumerate() {
         let daemon = Daemon::new(config);
         let chain = Arc::new(Chain::merged(&config.name, maturity::UNKNOWN)?);
@@ -197,8 +211,10 @@ pub fn start(
         };
         let kept =
             blocks::keep(tasks, inputs).map_err(|error| StartError::Journal { chain: config.name.clone(), error })?;
-        queues.push((config.name.clone(), kept.blocks));
-        records.push(kept.found);
+        let blocks::Handle { blocks, resubmitter, reports, found, .. } = kept;
+        kept_blocks.push(KeptBlocks { chain: config.name.clone(), resubmitter, reports });
+        queues.push((config.name.clone(), blocks));
+        records.push(found);
         labels.push(Label { name: config.name.clone(), daemon: daemon.target().into(), payee: daemon.payee().clone() });
         let poller = Poller { daemon, chain, index, readings: readings.clone(), next_block, news };
         tasks.spawn("merged chain", poller.run(tasks.stop_signal()));
@@ -210,7 +226,7 @@ pub fn start(
     tasks.spawn("merged work", assembler.run(tasks.stop_signal()));
     let (found_sender, found) = watch::channel(Arc::default());
     tasks.spawn("merged chains' blocks", gather::run(records, found_sender, tasks.stop_signal()));
-    Ok(Handle { work, blocks: MergedBlocks::new(queues), status, found, events })
+    Ok(Handle { work, blocks: MergedBlocks::new(queues), kept: kept_blocks.into(), status, found, events })
 }
 
 #[cfg(test)]

@@ -5,12 +5,13 @@ use stratum::server::Server;
 use tokio::sync::watch;
 
 use super::{Local, Wiring};
-use crate::merged::ChainStatus;
+use crate::merged::{self, ChainStatus};
 use crate::peers;
 use crate::rates::Rates;
 use crate::runtime::clock::unix_now;
 use crate::runtime::log::Tail;
 use crate::view::control;
+use crate::view::control::routes::KeptBlocks;
 use crate::view::graphs::{self, Graphs};
 use crate::view::http::{SmallDevices, Sources};
 use crate::view::snapshot::{self, Snapshot};
@@ -60,14 +61,15 @@ impl Wiring<'_> {
     }
 
     /// Serves the control socket.
-    pub(super) fn serve_control(&self, public: Sources, log: Tail) {
-        let sources = control::routes::Sources {
-            public,
-            resubmitter: self.daemon.resubmitter.clone(),
-            reports: self.daemon.reports.clone(),
-            log,
-        };
-        let router = control::routes::router(sources);
+    pub(super) fn serve_control(&self, public: Sources, merged: &merged::Handle, log: Tail) {
+        let (resubmitter, reports) = (self.daemon.resubmitter.clone(), self.daemon.reports.clone());
+        let parents = KeptBlocks { chain: None, resubmitter, reports };
+        let of_merged = merged.kept.iter().map(|kept| {
+            let merged::KeptBlocks { chain, resubmitter, reports } = kept.clone();
+            KeptBlocks { chain: Some(chain), resubmitter, reports }
+        });
+        let kept = std::iter::once(parents).chain(of_merged).collect();
+        let router = control::routes::router(control::routes::Sources { public, kept, log });
         let control = control::server::run(router, self.data_dir.clone(), self.tasks.stop_signal());
         self.tasks.spawn("control", control);
     }

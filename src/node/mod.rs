@@ -291,7 +291,7 @@ pub fn start(parts: Parts, daemon: bitcoind::Handle, tasks: &Tasks) -> Node {
         readers: parts.ports.readers(parts.stratum.limits.exempts_loopback),
         stop: tasks.stop_signal(),
     };
-    wiring.serve_control(sources.clone(), parts.log);
+    wiring.serve_control(sources.clone(), &merged, parts.log);
     let is_sha256d = network.parent.pow == Pow::Sha256d;
     let mining = Mining { server, session, work: work.clone(), solutions, tallies, is_sha256d };
     parts.ports.listen(&mining, http::pages(sources), &Hosts::new(parts.web_hosts), tasks);

@@ -2,6 +2,7 @@
 
 use bitcoin::BlockHash;
 use serde::{Deserialize, Serialize};
+use std::sync::Arc;
 
 use crate::blocks::Outcome;
 use crate::view::http;
@@ -48,6 +49,9 @@ pub struct Overview {
 /// Result of submitting a block again.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Resubmitted {
+    /// Name of the merged chain that it is of; absent for the parent chain.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub chain: Option<Arc<str>>,
     pub hash: BlockHash,
     /// Latest outcome of each route that has answered.
     pub routes: Vec<Attempt>,
@@ -58,7 +62,7 @@ pub struct Resubmitted {
 /// Latest outcome of one route.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Attempt {
-    /// `rpc`, `p2p` or `embedded`.
+    /// Name of the route, such as `rpc` or `p2p`.
     pub route: String,
     #[serde(flatten)]
     pub outcome: Outcome,

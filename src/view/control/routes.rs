@@ -10,15 +10,16 @@ use axum::routing::{any, get, post};
 use axum::{Json, Router};
 use bitcoin::BlockHash;
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::broadcast::error::RecvError;
-use tokio::sync::oneshot;
+use tokio::sync::{broadcast, oneshot};
 use tokio::time::timeout;
 
 use super::answers::{Attempt, LOG_LINES_MAX, Overview, Resubmitted, Status, Unbanned};
 use super::{BAN_HOURS_MAX, BanOrder};
 use crate::blocks::submit::{ResubmitError, Resubmitter};
-use crate::blocks::{Outcome, Reports};
+use crate::blocks::{BlockReport, Outcome, Reports};
 use crate::peers::Command;
 use crate::runtime::log::Tail;
 use crate::view::http;
@@ -38,11 +39,20 @@ const BODY_BYTES_MAX: usize = 4096;
 pub struct Sources {
     /// Sources of the public paths.
     pub public: http::Sources,
+    /// Kept blocks of the parent chain, then those of merged chains.
+    pub kept: Vec<KeptBlocks>,
+    /// Last lines of the log.
+    pub log: Tail,
+}
+
+/// Access to one chain's kept blocks.
+#[derive(Debug, Clone)]
+pub struct KeptBlocks {
+    /// Name of a merged chain; `None` for the parent chain.
+    pub chain: Option<Arc<str>>,
     pub resubmitter: Resubmitter,
     /// Outcomes of submissions.
     pub reports: Reports,
-    /// Last lines of the log.
-    pub log: Tail,
 }
 
 /// Returns the router of the control socket. The node's own user reads without limits and passwords.
@@ -131,12 +141,11 @@ async fn unban_all(State(sources): State<Sources>) -> Answer<Unbanned> {
     Ok(Json(Unbanned { unbanned }))
 }
 
-/// Submits a block again, and answers with the outcomes of the next few seconds.
+/// Submits a block of any chain again, and answers with the outcomes of the next few seconds.
 async fn resubmit(State(sources): State<Sources>, Path(text): Path<String>) -> Answer<Resubmitted> {
     let hash: BlockHash = text.parse().map_err(|_| bad_request("a block's hash is 64 hex digits"))?;
-    let mut reports = sources.reports.subscribe();
-    sources.resubmitter.resubmit(hash).await.map_err(|error| not_resubmitted(&error))?;
-    let mut answer = Resubmitted { hash, routes: Vec::new(), verdict: None };
+    let (chain, mut reports) = resubmit_kept(&sources.kept, hash).await.map_err(|error| not_resubmitted(&error))?;
+    let mut answer = Resubmitted { chain, hash, routes: Vec::new(), verdict: None };
     let listen = async {
         while !answer.verdict.as_ref().is_some_and(Outcome::is_final) {
             let report = match reports.recv().await {
@@ -157,6 +166,24 @@ async fn resubmit(State(sources): State<Sources>, Path(text): Path<String>) -> A
     // After a timeout the attempts go on: the answer has the outcomes so far.
     let _ = timeout(ORDER_MAX, listen).await;
     Ok(Json(answer))
+}
+
+/// Submits a block again to the chain whose journal has it; returns that chain, and the reports from then on.
+async fn resubmit_kept(
+    kept: &[KeptBlocks],
+    hash: BlockHash,
+) -> Result<(Option<Arc<str>>, broadcast::Receiver<BlockReport>), ResubmitError> {
+    let mut refusal = ResubmitError::NotKept(hash);
+    for KeptBlocks { chain, resubmitter, reports } in kept {
+        let reports = reports.subscribe();
+        match resubmitter.resubmit(hash).await {
+            Ok(()) => return Ok((chain.clone(), reports)),
+            Err(ResubmitError::NotKept(_)) => {}
+            // Another chain may have it.
+            Err(error) => refusal = error,
+        }
+    }
+    Err(refusal)
 }
 
 /// Sends a command to the P2P task, and returns its reply.

@@ -151,9 +151,13 @@ fn standing(block: &Block) -> String {
 }
 
 fn resubmitted(told: &Resubmitted) -> String {
+    let block = match &told.chain {
+        Some(chain) => format!("block {} of {}", told.hash, printable(chain)),
+        None => format!("block {}", told.hash),
+    };
     let verdict = match &told.verdict {
-        Some(verdict) => format!("block {}: {}\n", told.hash, outcome(verdict)),
-        None => format!("block {} is being submitted; `p2pool blocks` shows its state\n", told.hash),
+        Some(verdict) => format!("{block}: {}\n", outcome(verdict)),
+        None => format!("{block} is being submitted; `p2pool blocks` shows its state\n"),
     };
     let attempts = told.routes.iter();
     verdict
@@ -272,12 +276,15 @@ mod tests {
         let attempt = |route: &str, outcome| Attempt { route: route.into(), outcome };
         let rejected = || Outcome::Rejected("bad-cb-\u{1b}amount".into());
         let routes = vec![attempt("rpc", rejected()), attempt("p2p", Outcome::Failed("no P2P connection".into()))];
-        let text = shown(&request, Resubmitted { hash, routes, verdict: Some(rejected()) }, 0.0);
+        let text = shown(&request, Resubmitted { chain: None, hash, routes, verdict: Some(rejected()) }, 0.0);
         let begin = format!("block {hash}: rejected (bad-cb-\\u{{1b}}amount)\n  rpc    rejected");
         assert!(text.starts_with(&begin), "{text}");
         assert!(text.ends_with("  p2p    failed (no P2P connection)\n"), "{text}");
-        let text = shown(&request, Resubmitted { hash, routes: Vec::new(), verdict: None }, 0.0);
+        let text = shown(&request, Resubmitted { chain: None, hash, routes: Vec::new(), verdict: None }, 0.0);
         assert!(text.contains("is being submitted"), "{text}");
+        let merged =
+            Resubmitted { chain: Some("dogecoin".into()), hash, routes: Vec::new(), verdict: Some(Outcome::Accepted) };
+        assert_eq!(shown(&request, merged, 0.0), format!("block {hash} of dogecoin: accepted\n"));
     }
 
     #[test]

@@ -6,7 +6,7 @@ use libfuzzer_sys::fuzz_target;
 use p2pool::blocks::Reports;
 use p2pool::blocks::submit::Resubmitter;
 use p2pool::runtime::log::Tail;
-use p2pool::view::control::routes;
+use p2pool::view::control::routes::{self, KeptBlocks};
 use p2pool::view::http::{Http, testing};
 use std::cell::RefCell;
 use std::net::Ipv4Addr;
@@ -36,8 +36,8 @@ impl Bench {
             let _context = runtime.enter();
             testing::sources(folder.path())
         };
-        let (resubmitter, reports) = (Resubmitter::disconnected(), Reports::new());
-        let router = routes::router(routes::Sources { public, resubmitter, reports, log: Tail::default() });
+        let kept = KeptBlocks { chain: None, resubmitter: Resubmitter::disconnected(), reports: Reports::new() };
+        let router = routes::router(routes::Sources { public, kept: vec![kept], log: Tail::default() });
         Self { runtime, http: Http::new(router, CancellationToken::new()) }
     }
 
