@@ -30,6 +30,8 @@ fn net() -> Opt<Config> {
 
 fn own() -> Vec<Opt<Config>> {
     vec![
+        Opt::flag("merged", |config: &mut Config| config.merged = true)
+            .help("Mine two private merged chains, too: one like Dogecoin, one like Namecoin"),
         Opt::optional("blocks", "N", values::count, |config: &mut Config, blocks| config.blocks = Some(blocks))
             .help("Number of blocks after which the demo stops and prints a summary"),
         Opt::flag("no-miner", |config: &mut Config| config.miner = false).help("Wait for your miner, start none"),
@@ -87,6 +89,7 @@ mod tests {
         assert_eq!(demo.stratum, wanted);
         assert_eq!(demo.worker_port, MinerPort::at("127.0.0.1:9332".parse().unwrap()));
         assert!(demo.fee_percent.abs() < f64::EPSILON);
+        assert!(!demo.merged && read(&["--merged"]).unwrap().merged);
     }
 
     #[test]

@@ -50,6 +50,28 @@ fn the_demo_of_litecoin_finds_blocks_by_scrypt_and_pays_litecoins_addresses() {
     );
 }
 
+#[test]
+fn the_demo_mines_two_merged_chains_and_says_whom_they_pay() {
+    let mut demo = NodeBuilder::demo(P2POOL).args(&["--merged"]).spawn();
+    for (chain, amount, address) in [("Dogecoin", "10000", "D"), ("Namecoin", "3.125", "")] {
+        for height in 1..=2 {
+            demo.wait_for_log(&format!("{chain} block found at height {height}"), DEMO_LIMIT);
+        }
+        let story = demo.log();
+        let mut blocks = story.lines().filter(|line| line.starts_with(&format!("{chain} block found at height ")));
+        let pays = format!(": pays {amount} to {address}");
+        assert!(blocks.all(|line| line.contains(&pays)), "{pays} in:\n{story}");
+    }
+    demo.wait_for_log("Block found at height 1 by ", DEMO_LIMIT);
+    assert!(demo.log().contains("Merged mining: the same hashes also mine Dogecoin and Namecoin"), "{}", demo.log());
+    let exit = demo.terminate();
+    let story = demo.log();
+    assert_eq!(exit.status.code(), Some(0), "{story}");
+    for chain in ["Dogecoin", "Namecoin"] {
+        assert!(story.contains(&format!(" coins of {chain} to ")), "no total of {chain} in:\n{story}");
+    }
+}
+
 /// Checks that the output reports the block at `height` and its payouts: miners by name and address, including the
 /// finder, in total the block's value except for rounding. Addresses begin with `prefix`.
 fn check_payout_table(story: &str, height: u32, prefix: &str) {

@@ -1,5 +1,6 @@
 //! The demonstration: the whole node on the embedded chain, a small CPU miner, and a story of the events.
 
+mod merged;
 mod story;
 
 use anyhow::{Context, Result, bail};
@@ -8,11 +9,12 @@ use bitcoin::{ScriptBuf, WPubkeyHash};
 use metrics_exporter_prometheus::PrometheusHandle;
 use sharechain::coin::{BITCOIN_REGTEST, DEMO, Network, Parent, Pow, address};
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::available_parallelism;
 use std::time::Duration;
 use stratum::Difficulty;
+use tokio::net::TcpListener;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{broadcast, mpsc};
 use tokio::task::JoinHandle;
@@ -23,7 +25,7 @@ use crate::blocks::journal::Journal;
 use crate::chain::ChainEvent;
 use crate::embedded::{self, Rules};
 use crate::front::MinerPort;
-use crate::merged;
+use crate::merged as merged_mining;
 use crate::node::{self, Parts, Ports};
 use crate::runtime::clock;
 use crate::runtime::data_dir::DataDir;
@@ -35,6 +37,7 @@ use crate::runtime::tasks::Tasks;
 use crate::tools::mine::{self, Miner, MinerEvent};
 use crate::work::target::of_difficulty;
 use crate::work::{self, Payout};
+use merged::MergedChains;
 use story::{Chapter, Story};
 
 /// Configuration of a demonstration.
@@ -48,6 +51,8 @@ pub struct Config {
     pub blocks: Option<u64>,
     /// Starts the demo's miners.
     pub miner: bool,
+    /// Mines merged chains, too.
+    pub merged: bool,
     /// Port for miners.
     pub worker_port: MinerPort,
     /// Folder of found blocks; `None` for a temporary one.
@@ -78,6 +83,7 @@ impl Config {
             log: log::Config::default(),
             blocks: None,
             miner: true,
+            merged: false,
             worker_port: MinerPort::at((Ipv4Addr::LOCALHOST, DEMO.worker_port).into()),
             data_dir: None,
             fee_percent: 0.0,
@@ -161,20 +167,19 @@ pub async fn run(
 
     // Dropped at the end, together with the folder.
     let temporary = tempfile::tempdir().context("cannot make a temporary folder")?;
-    let data_dir = config.data_dir.clone().unwrap_or_else(|| temporary.path().to_owned());
-    let data_dir = DataDir::open(&data_dir, network)?;
-    if !data_dir.is_ours() {
-        bail!("another demo runs on {}: give this one a --datadir of its own", data_dir.path().display());
-    }
+    let data_dir = open_data_dir(config.data_dir.as_deref().unwrap_or(temporary.path()), network)?;
     let journal = Journal::open(Arc::default(), &data_dir, disk.clone()).context("cannot keep found blocks")?;
     let (worker_address, access) = (config.worker_port.address, config.worker_port.access()?);
-    let listener = sockets::bind(worker_address)
-        .with_context(|| format!("cannot listen for miners on {worker_address}: choose another port with -w"))?;
-    let address = listener.local_addr().context("cannot tell where miners connect")?;
+    let (listener, address) = listen(worker_address)?;
     let (daemon, _chain) = embedded::start(&chain_of(network, hash_rate), journal, tasks);
     let sharechain = node::load_sharechain(network, &data_dir, None, &daemon, &disk, tasks).await?;
     let reports = daemon.reports.subscribe();
     let shares = sharechain.0.events.subscribe();
+    let merged = if config.merged { MergedChains::start(coin.parent.pow, hash_rate)? } else { MergedChains::default() };
+    let stratum = serving(config.stratum, coin.parent.pow, &machine);
+    let floor = of_difficulty(config.worker_port.policy.session(stratum.session).vardiff.min);
+    let merged_handle =
+        merged_mining::start(&merged.config(), floor, &data_dir, &disk, tasks).context("cannot mine merged chains")?;
     // This chain has no other miners: no network.
     let parts = Parts {
         data_dir,
@@ -192,8 +197,8 @@ pub async fn run(
         web_static: None,
         web_hosts: Vec::new(),
         work: work_of(network, config.fee_percent),
-        stratum: serving(config.stratum, coin.parent.pow, &machine),
-        merged: merged::Handle::default(),
+        stratum,
+        merged: merged_handle,
         sharechain,
         p2p: None,
         announce: announce::Config::default(),
@@ -204,6 +209,7 @@ pub async fn run(
 
     let (events_sender, events) = mpsc::channel(MINER_EVENTS_MAX);
     story.print(&Chapter::Listening { address, hash_rate, block_spacing: BLOCK_SPACING, share_spacing: SHARE_SPACING });
+    story.print(&Chapter::Merged { names: &merged.names() });
     let miners = if config.miner {
         start_miners(address, coin, machine.pace(), &events_sender)
     } else {
@@ -211,8 +217,8 @@ pub async fn run(
         Vec::new()
     };
     drop(events_sender);
-    let heard = StorySources { events, reports, shares };
-    let ended = follow(&mut story, &node, heard, config.blocks, stop).await;
+    let mut heard = StorySources { events, reports, shares, merged };
+    let ended = follow(&mut story, &node, &mut heard, config.blocks, stop).await;
     // Stopped before their pool, or they would log its loss.
     for miner in miners {
         miner.abort();
@@ -221,7 +227,25 @@ pub async fn run(
     story.print(&Chapter::End { rates: &node.rates.borrow().clone() });
     drop(node);
     tasks.drain(node::GRACE).await;
+    heard.merged.stop().await;
     ended
+}
+
+/// Opens the folder of found blocks.
+fn open_data_dir(folder: &Path, network: &Network) -> Result<DataDir> {
+    let data_dir = DataDir::open(folder, network)?;
+    if !data_dir.is_ours() {
+        bail!("another demo runs on {}: give this one a --datadir of its own", data_dir.path().display());
+    }
+    Ok(data_dir)
+}
+
+/// Opens the port for miners.
+fn listen(address: SocketAddr) -> Result<(TcpListener, SocketAddr)> {
+    let listener = sockets::bind(address)
+        .with_context(|| format!("cannot listen for miners on {address}: choose another port with -w"))?;
+    let address = listener.local_addr().context("cannot tell where miners connect")?;
+    Ok((listener, address))
 }
 
 /// The demo's network with what people and miners see of `coin`: addresses, proof of work and unit of difficulty.
@@ -266,7 +290,7 @@ fn work_of(network: &'static Network, fee_percent: f64) -> work::Config {
         fee_percent,
         donation_percent: 0.0,
         coinbase_texts: vec!["P2Pool demo".to_owned()],
-        merged_pause: merged::PAUSE,
+        merged_pause: merged_mining::PAUSE,
         clock: clock::unix_second,
     }
 }
@@ -322,13 +346,14 @@ struct StorySources {
     events: mpsc::Receiver<MinerEvent>,
     reports: broadcast::Receiver<BlockReport>,
     shares: broadcast::Receiver<ChainEvent>,
+    merged: MergedChains,
 }
 
 /// Narrates events until the end.
 async fn follow(
     story: &mut Story,
     node: &node::Node,
-    mut heard: StorySources,
+    heard: &mut StorySources,
     blocks_wanted: Option<u64>,
     stop: impl Future<Output = ()>,
 ) -> Result<()> {
@@ -358,18 +383,27 @@ async fn follow(
                     let rates = node.rates.borrow().clone();
                     story.block(&report, &rates);
                     if blocks_wanted.is_some_and(|wanted| story.blocks() >= wanted) {
-                        let _ = tokio::time::timeout(LAST_WORDS, complete(story, node, heard.shares)).await;
+                        let _ = tokio::time::timeout(LAST_WORDS, complete(story, node, &mut heard.shares)).await;
                         return Ok(());
                     }
                 }
                 Ok(_) | Err(RecvError::Lagged(_)) => {}
                 Err(RecvError::Closed) => return Ok(()),
             },
+            () = heard.merged.changed() => add_merged_blocks(story, node, &mut heard.merged),
             _ = status.tick() => {
                 let rates = node.rates.borrow().clone();
                 story.print(&Chapter::Status { rates: &rates });
             }
         }
+    }
+}
+
+fn add_merged_blocks(story: &mut Story, node: &node::Node, merged: &mut MergedChains) {
+    let found = node.merged.found.borrow().clone();
+    for block in merged.news() {
+        let record = found.blocks.iter().find(|record| record.hash == block.hash);
+        story.merged_block(&block, record.map(|record| record.finding.finder.as_str()));
     }
 }
 
@@ -383,7 +417,7 @@ fn add_share(story: &mut Story, event: &ChainEvent) {
 
 /// Narrates shares until the last block's is among them and the statistics include its submission: a block is on the
 /// chain before either.
-async fn complete(story: &mut Story, node: &node::Node, mut shares: broadcast::Receiver<ChainEvent>) {
+async fn complete(story: &mut Story, node: &node::Node, shares: &mut broadcast::Receiver<ChainEvent>) {
     let mut rates = node.rates.clone();
     while !story.is_complete(&rates.borrow()) {
         tokio::select! {

@@ -7,6 +7,7 @@ use std::io::{IsTerminal, Write};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use super::merged::MergedBlock;
 use crate::blocks::{BlockReport, FoundBlock, Outcome};
 use crate::rates::Rates;
 use crate::tools::mine::show_rate;
@@ -31,6 +32,7 @@ const COIN: f64 = 100_000_000.0;
 pub(super) enum Chapter<'a> {
     Measuring,
     Listening { address: SocketAddr, hash_rate: f64, block_spacing: Duration, share_spacing: Duration },
+    Merged { names: &'a [&'a str] },
     WaitingForMiners { address: SocketAddr, example: &'a str },
     Status { rates: &'a Rates },
     End { rates: &'a Rates },
@@ -51,6 +53,8 @@ pub(super) struct Story {
     blocks_lost: u64,
     /// Satoshis by payee.
     paid: BTreeMap<String, u64>,
+    /// Number of merged chains' blocks and their base units, by chain and payee.
+    merged: BTreeMap<(String, String), (u64, u64)>,
     /// The coin whose addresses are shown.
     coin: &'static Parent,
     /// Names of the demo's own miners, by address.
@@ -75,6 +79,7 @@ impl Story {
             blocks: 0,
             blocks_lost: 0,
             paid: BTreeMap::new(),
+            merged: BTreeMap::new(),
             status_shown: false,
         }
     }
@@ -112,6 +117,12 @@ impl Story {
                     block_spacing.as_secs()
                 ));
             }
+            Chapter::Merged { names: [] } => {}
+            Chapter::Merged { names } => self.line(&format!(
+                "Merged mining: the same hashes also mine {}, private chains too. Their blocks pay the node's operator, not \
+                 the miners.",
+                names.join(" and ")
+            )),
             Chapter::WaitingForMiners { address, example } => self.line(&format!(
                 "Waiting for your miner: URL stratum+tcp://{address}, user name an address such as {example}, any password."
             )),
@@ -198,6 +209,17 @@ impl Story {
         }
     }
 
+    /// Narrates a block of a merged chain, with its finder if that is known.
+    pub(super) fn merged_block(&mut self, block: &MergedBlock, finder: Option<&str>) {
+        let MergedBlock { chain, height, hash, value, payee } = block;
+        let finder = finder.map(|finder| format!(" by {}", worker_of(finder))).unwrap_or_default();
+        let coins = show_coins(*value);
+        self.line(&format!("{chain} block found at height {height}{finder}: pays {coins} to {payee} ({hash})."));
+        let (count, paid) = self.merged.entry((chain.clone(), payee.clone())).or_default();
+        *count += 1;
+        *paid += value;
+    }
+
     fn end(&mut self, rates: &Rates) {
         let seconds = self.started.elapsed().as_secs();
         self.line(&format!("The end, after {seconds} s. {}", self.status(rates)));
@@ -209,7 +231,10 @@ impl Story {
                 format!("  {:>12} {} to {name}", show_coins(*value), DEMO.parent.symbol)
             })
             .collect();
-        for line in paid {
+        let merged = self.merged.iter().map(|((chain, payee), (count, value))| {
+            format!("  {:>12} coins of {chain} to {payee}, in {}", show_coins(*value), counted(*count, "block"))
+        });
+        for line in paid.into_iter().chain(merged.collect::<Vec<_>>()) {
             self.line(&line);
         }
     }
