@@ -17,6 +17,7 @@ mod explorer;
 mod gather;
 mod maturity;
 mod poll;
+mod probe;
 mod queues;
 mod reading;
 mod route;
@@ -26,6 +27,7 @@ mod testing;
 mod trouble;
 
 pub use answer::{Answer, AnswerError};
+pub use probe::{DaemonReport, Findings, probe};
 pub use queues::{MergedBlocks, NotSent, QUEUED_MAX, Sent};
 pub use status::{ChainStatus, Mode, State};
 pub use trouble::Trouble;

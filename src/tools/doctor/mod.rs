@@ -2,6 +2,7 @@
 //! nothing and changes nothing.
 
 mod machine;
+mod merged;
 mod room;
 
 use serde::Serialize;
@@ -133,16 +134,15 @@ pub async fn run(config: &node::Config) -> Report {
     checks.push(port("p2pool port", config.p2p.listen, pid, State::Warning));
     let payouts: Option<Payouts> = client::ask_for(&config.data_dir, &Request::Payouts).await.ok();
     let payees = Payees::new(payouts.as_ref(), config.network);
-    let probe = match Probe::new(&config.daemon, config.network) {
-        Ok(probe) => probe,
+    match Probe::new(&config.daemon, config.network) {
+        Ok(probe) => checks.extend(daemon(&probe, config, &payees).await),
         Err(error) => {
             let advice = "set P2POOL_RPC_USER and P2POOL_RPC_PASSWORD to bitcoind's user and password, or run p2pool \
                           as bitcoind's user";
             checks.push(Check::bad("bitcoind RPC", error.to_string(), advice));
-            return Report::new(checks);
         }
-    };
-    checks.extend(daemon(&probe, config, &payees).await);
+    }
+    checks.extend(merged::chains(config).await);
     Report::new(checks)
 }
 
