@@ -21,6 +21,7 @@ use tokio::task::JoinHandle;
 
 use crate::blocks::BlockReport;
 use crate::blocks::announce;
+use crate::blocks::found::FoundBlocks;
 use crate::blocks::journal::Journal;
 use crate::chain::ChainEvent;
 use crate::embedded::{self, Rules};
@@ -107,6 +108,9 @@ const NAMES: [&str; 3] = ["alice", "bob", "carol"];
 /// Intervals of the status line on a terminal, and in a pipe.
 const STATUS_ON_TERMINAL: Duration = Duration::from_secs(1);
 const STATUS_IN_PIPE: Duration = Duration::from_secs(10);
+
+/// Maximum time that a merged chain's block waits for the node's record of it.
+const RECORD_MAX: Duration = Duration::from_secs(1);
 
 /// Maximum wait at the end for events of the last block.
 const LAST_WORDS: Duration = Duration::from_secs(5);
@@ -390,7 +394,7 @@ async fn follow(
                 Ok(_) | Err(RecvError::Lagged(_)) => {}
                 Err(RecvError::Closed) => return Ok(()),
             },
-            () = heard.merged.changed() => add_merged_blocks(story, node, &mut heard.merged),
+            () = heard.merged.changed() => add_merged_blocks(story, node, &mut heard.merged).await,
             _ = status.tick() => {
                 let rates = node.rates.borrow().clone();
                 story.print(&Chapter::Status { rates: &rates });
@@ -399,11 +403,14 @@ async fn follow(
     }
 }
 
-fn add_merged_blocks(story: &mut Story, node: &node::Node, merged: &mut MergedChains) {
-    let found = node.merged.found.borrow().clone();
+/// Narrates new blocks of merged chains. The node's record of one comes a moment after it, and has the finder.
+async fn add_merged_blocks(story: &mut Story, node: &node::Node, merged: &mut MergedChains) {
+    let mut found = node.merged.found.clone();
     for block in merged.news() {
-        let record = found.blocks.iter().find(|record| record.hash == block.hash);
-        story.merged_block(&block, record.map(|record| record.finding.finder.as_str()));
+        let of_block = |found: &FoundBlocks| found.blocks.iter().find(|record| record.hash == block.hash).cloned();
+        let _ = tokio::time::timeout(RECORD_MAX, found.wait_for(|found| of_block(found).is_some())).await;
+        let record = of_block(&found.borrow());
+        story.merged_block(&block, record.as_ref().map(|record| record.finding.finder.as_str()));
     }
 }
 
