@@ -234,7 +234,7 @@ mod tests {
             previous_block: [1; 32],
             height: 7,
             value: Some(100),
-            payee: "somebody".into(),
+            payee: "an address".into(),
         }
     }
 

@@ -61,7 +61,7 @@ async fn a_chain_is_mined_and_its_block_submitted_once_and_followed_to_the_chain
         Ok(Sent::Again),
         "another proof, in case that the first is rejected"
     );
-    assert_eq!(handle.blocks.send("nobody", block(1)), Err(NotSent::NoChain));
+    assert_eq!(handle.blocks.send("third", block(1)), Err(NotSent::NoChain));
     let mut next = async || timeout(LIMIT, events.recv()).await.unwrap().unwrap();
     let first = next().await;
     assert_eq!((first.kind, first.record.chain.as_deref()), (EventKind::Found, Some("doge")));

@@ -1,4 +1,4 @@
-//! Each failure of a call is told by its cause, and no answer is read beyond its limit.
+//! Each failure of a call is named by its cause, and no answer is read beyond its limit.
 
 use super::*;
 use crate::runtime::secret::Secret;
