@@ -20,5 +20,6 @@ mod vectors {
     mod shares;
     mod support;
     mod templates;
+    mod v36;
     mod work;
 }

@@ -1,0 +1,1 @@
+//! Share version 36 against the vectors of the fork that defines it.
