@@ -51,10 +51,11 @@ pub(super) fn child(previous: Option<&Share>, nonce: u32, bits: Bits) -> Arc<Sha
             timestamp: absheight,
             absheight,
             abswork: 0,
+            additions: None,
         },
         ref_merkle_branch: Box::default(),
         last_txout_nonce: 0,
-        hash_link: HashLink { state: [8; 32], length: 300 },
+        hash_link: HashLink { state: [8; 32], extra_data: Box::default(), length: 300 },
         merkle_branch: Box::default(),
     };
     Arc::new(Share::check(contents, &rules).unwrap())

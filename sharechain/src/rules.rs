@@ -20,6 +20,9 @@ pub enum ShareVersion {
     V34,
     /// `PaddingBugfixShare`: as 34, with witness programs padded to 20 bytes.
     V35,
+    /// `MergedMiningShare`: payees by output script, weights that halve, and fields of merged chains (reference of
+    /// version 36).
+    V36,
     /// A version for tests, as different from the others as the rules allow.
     #[cfg(test)]
     Toy,
@@ -38,6 +41,8 @@ pub struct VersionRules {
     pub minimum_protocol: u32,
     /// Encoding of the payee.
     pub payee: PayeeForm,
+    /// Fields beside the common ones, and the width of numbers.
+    pub layout: Layout,
     /// Information on the block's transactions.
     pub transactions: BlockTransactions,
     /// Allowed timestamps.
@@ -48,8 +53,12 @@ pub struct VersionRules {
     pub window: WindowStart,
     /// Weight of a share in the window.
     pub weighing: Weighing,
+    /// Order of payees with equal amounts.
+    pub order: PayeeOrder,
     /// Extra part of a block's finder.
     pub finder: FindersPart,
+    /// Donation output.
+    pub donation: Donation,
 }
 
 /// Encoding of a share's payee (section 4.2, field 9).
@@ -59,6 +68,35 @@ pub enum PayeeForm {
     PubkeyHash,
     /// Address as text.
     Address,
+    /// A hash of 20 bytes and the kind of its script (reference of version 36, 3.1 and 3.3).
+    Script,
+}
+
+/// Fields beside the common ones (reference of version 36, 3.1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Layout {
+    /// None; subsidy and abswork have a fixed width.
+    Classic,
+    /// Those of [`Additions`](crate::share::Additions), and data of the hash link; subsidy and abswork are varints.
+    Merged,
+}
+
+/// Order of payees with equal amounts in the coinbase.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PayeeOrder {
+    /// By address as text (trap 23).
+    Text,
+    /// By output script (reference of version 36, 3.5).
+    Script,
+}
+
+/// Donation output, which gets what is left of the subsidy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Donation {
+    /// The first author's pubkey (section 4.8); may get nothing.
+    Pubkey,
+    /// A script of two keys that marks the coinbase: it gets at least one satoshi (reference of version 36, 4.3).
+    Marker,
 }
 
 /// Information on the block's transactions (section 4.2, fields 16 and 17).
@@ -124,12 +162,15 @@ const V17: VersionRules = VersionRules {
     successor: Some(ShareVersion::V35),
     minimum_protocol: 1400,
     payee: PayeeForm::PubkeyHash,
+    layout: Layout::Classic,
     transactions: BlockTransactions::Listed,
     timestamps: Timestamps::WithinTwoPeriods,
     programs: Programs::Unpadded,
     window: WindowStart::Grandparent,
     weighing: Weighing::UpToBlocks,
+    order: PayeeOrder::Text,
     finder: FindersPart::HalfPercent,
+    donation: Donation::Pubkey,
 };
 
 const V32: VersionRules = VersionRules {
@@ -138,12 +179,15 @@ const V32: VersionRules = VersionRules {
     successor: Some(ShareVersion::V35),
     minimum_protocol: 1400,
     payee: PayeeForm::PubkeyHash,
+    layout: Layout::Classic,
     transactions: BlockTransactions::Listed,
     timestamps: Timestamps::AfterParent,
     programs: Programs::Unpadded,
     window: WindowStart::Grandparent,
     weighing: Weighing::UpToBlocks,
+    order: PayeeOrder::Text,
     finder: FindersPart::HalfPercent,
+    donation: Donation::Pubkey,
 };
 
 const V33: VersionRules = VersionRules {
@@ -152,12 +196,15 @@ const V33: VersionRules = VersionRules {
     successor: Some(ShareVersion::V35),
     minimum_protocol: 3300,
     payee: PayeeForm::PubkeyHash,
+    layout: Layout::Classic,
     transactions: BlockTransactions::Listed,
     timestamps: Timestamps::AfterParent,
     programs: Programs::Unpadded,
     window: WindowStart::Grandparent,
     weighing: Weighing::UpToBlocks,
+    order: PayeeOrder::Text,
     finder: FindersPart::HalfPercent,
+    donation: Donation::Pubkey,
 };
 
 const V34: VersionRules = VersionRules {
@@ -166,26 +213,50 @@ const V34: VersionRules = VersionRules {
     successor: Some(ShareVersion::V35),
     minimum_protocol: 3300,
     payee: PayeeForm::Address,
+    layout: Layout::Classic,
     transactions: BlockTransactions::Unlisted,
     timestamps: Timestamps::AfterParent,
     programs: Programs::Unpadded,
     window: WindowStart::Grandparent,
     weighing: Weighing::UpToBlocks,
+    order: PayeeOrder::Text,
     finder: FindersPart::HalfPercent,
+    donation: Donation::Pubkey,
 };
 
 const V35: VersionRules = VersionRules {
     number: 35,
     name: "PaddingBugfixShare",
-    successor: None,
+    // Only on networks that have it: see `Network::successor`.
+    successor: Some(ShareVersion::V36),
     minimum_protocol: 3500,
     payee: PayeeForm::Address,
+    layout: Layout::Classic,
     transactions: BlockTransactions::Unlisted,
     timestamps: Timestamps::AfterParent,
     programs: Programs::Padded,
     window: WindowStart::Grandparent,
     weighing: Weighing::UpToBlocks,
+    order: PayeeOrder::Text,
     finder: FindersPart::HalfPercent,
+    donation: Donation::Pubkey,
+};
+
+const V36: VersionRules = VersionRules {
+    number: 36,
+    name: "MergedMiningShare",
+    successor: None,
+    minimum_protocol: 3600,
+    payee: PayeeForm::Script,
+    layout: Layout::Merged,
+    transactions: BlockTransactions::Unlisted,
+    timestamps: Timestamps::AfterParent,
+    programs: Programs::Padded,
+    window: WindowStart::Parent,
+    weighing: Weighing::Halving { parts: 4 },
+    order: PayeeOrder::Script,
+    finder: FindersPart::None,
+    donation: Donation::Marker,
 };
 
 #[cfg(test)]
@@ -195,12 +266,15 @@ const TOY: VersionRules = VersionRules {
     successor: None,
     minimum_protocol: 3500,
     payee: PayeeForm::Address,
+    layout: Layout::Classic,
     transactions: BlockTransactions::Unlisted,
     timestamps: Timestamps::AfterParent,
     programs: Programs::Padded,
     window: WindowStart::Parent,
     weighing: Weighing::Halving { parts: 4 },
+    order: PayeeOrder::Text,
     finder: FindersPart::None,
+    donation: Donation::Pubkey,
 };
 
 /// Error for a share version that this node does not accept (section 5.1 step 1).
@@ -222,12 +296,13 @@ impl ShareVersion {
         ShareVersion::V33,
         ShareVersion::V34,
         ShareVersion::V35,
+        ShareVersion::V36,
         #[cfg(test)]
         ShareVersion::Toy,
     ];
 
-    /// Newest version: the first of new networks, and the one that payouts are checked for before mining starts.
-    pub const NEWEST: ShareVersion = ShareVersion::V35;
+    /// Newest version.
+    pub const NEWEST: ShareVersion = ShareVersion::V36;
 
     /// Contents and payout rules of this version.
     pub fn rules(self) -> &'static VersionRules {
@@ -237,6 +312,7 @@ impl ShareVersion {
             ShareVersion::V33 => &V33,
             ShareVersion::V34 => &V34,
             ShareVersion::V35 => &V35,
+            ShareVersion::V36 => &V36,
             #[cfg(test)]
             ShareVersion::Toy => &TOY,
         }
@@ -320,126 +396,4 @@ impl fmt::Display for ShareVersion {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::chain::{Counting, Entry, Event, Query, Sharechain, VerifyError, Window};
-    use crate::share::{Draft, MinHeader, Payee, Payouts, Share, ShareHash, Target, donation_payee, pack, unpack};
-    use crate::testkit::{self, Plan};
-    use ruint::aliases::U320;
-    use std::collections::HashMap;
-    use std::sync::Arc;
-
-    #[test]
-    fn numbers_lead_to_versions_and_back() {
-        for version in ShareVersion::ALL {
-            assert_eq!(ShareVersion::from_number(version.number()), Ok(*version));
-        }
-        assert_eq!(ShareVersion::from_number(16), Err(VersionError::Obsolete(16)));
-        assert_eq!(ShareVersion::from_number(18), Err(VersionError::Unknown(18)));
-        assert_eq!(ShareVersion::from_number(36), Err(VersionError::Unknown(36)));
-    }
-
-    #[test]
-    fn timestamps_of_version_17_stay_within_two_periods_of_the_parent() {
-        let stamp = |version: ShareVersion, desired| version.timestamp(desired, Some(1000), 30);
-        for (desired, of_17, of_32) in [(0, 1001, 1001), (1001, 1001, 1001), (1059, 1059, 1059), (1060, 1059, 1060)] {
-            assert_eq!(stamp(ShareVersion::V17, desired), of_17);
-            assert_eq!(stamp(ShareVersion::V32, desired), of_32);
-        }
-        assert_eq!(ShareVersion::V17.timestamp(5, None, 30), 5);
-    }
-
-    #[test]
-    fn transactions_are_listed_until_peers_need_a_protocol_that_only_shares_without_them_need() {
-        for minimum in [1400, 3200, 3300, 3301, 3499] {
-            assert!(ShareVersion::may_list_transactions(minimum), "{minimum}");
-        }
-        assert!(!ShareVersion::may_list_transactions(3500) && !ShareVersion::may_list_transactions(3600));
-    }
-
-    #[test]
-    fn segwit_begins_with_the_version_that_the_network_says() {
-        let active = |activation| ShareVersion::ALL[..5].iter().map(move |version| version.has_segwit(activation));
-        assert!(active(33).eq([false, false, true, true, true]));
-        assert!(active(15).eq([true; 5]));
-        assert!(active(0).eq([false; 5]));
-    }
-
-    const LENGTH: u32 = 40;
-
-    /// Adds `share` to `chain` as a peer's, and returns the resulting event.
-    fn verdict(chain: &mut Sharechain, share: &Arc<Share>) -> Option<Event> {
-        let now = f64::from(share.timestamp());
-        chain.add(Arc::clone(share), Some("192.0.2.1:9333".parse().unwrap()), now);
-        chain.think(now);
-        std::iter::from_fn(|| chain.poll_event())
-            .find(|event| matches!(event, Event::Verified(hash) | Event::Refused { hash, .. } if *hash == share.hash()))
-    }
-
-    /// Payouts of the toy's window for `subsidy`, computed share by share: from the newest down, each counts 1 - ln 2 /
-    /// 10 of the one before.
-    fn naive(chain: &[Arc<Share>], subsidy: u64) -> HashMap<Payee, u64> {
-        let scale = 1_u128 << 40;
-        let per_share = scale - scale * 693_147 / (1_000_000 * u128::from(LENGTH / 4));
-        let (mut left, mut total) = (scale, 0);
-        let mut by_payee = HashMap::<Payee, u128>::new();
-        for share in chain.iter().rev().take(LENGTH as usize) {
-            let weight = ((u128::try_from(share.attempts().0).unwrap() * left) >> 40) * 65_535;
-            *by_payee.entry(share.payee().clone()).or_default() += weight;
-            total += weight;
-            left = (left * per_share) >> 40;
-        }
-        by_payee
-            .into_iter()
-            .map(|(payee, weight)| (payee, u64::try_from(u128::from(subsidy) * weight / total).unwrap()))
-            .collect()
-    }
-
-    #[test]
-    fn a_version_with_other_rules_mines_a_chain_that_another_node_verifies() {
-        // Enough hashes per share that a tenth of them is more than none.
-        let network = testkit::network_of_work(LENGTH, TOY.number, 500);
-        let (mut miner, mut other) = (Sharechain::new(network), Sharechain::new(network));
-        let mut chain: Vec<Arc<Share>> = Vec::new();
-        for number in 0..3 * LENGTH {
-            let plan = Plan { payee: number % 3, timestamp: testkit::START + 10 * number, ..Plan::default() };
-            let share = testkit::share_on(&mut miner, chain.last().map(|share| share.hash()), &plan);
-            assert_eq!(share.version(), ShareVersion::Toy);
-            assert_eq!(unpack(&pack(share.contents()), miner.rules()).unwrap(), *share.contents());
-            assert_eq!(verdict(&mut miner, &share), Some(Event::Verified(share.hash())));
-            assert_eq!(verdict(&mut other, &share), Some(Event::Verified(share.hash())));
-            chain.push(share);
-        }
-        assert_eq!(other.tip().best_hash(), chain.last().map(|share| share.hash()));
-
-        let (tip, subsidy) = (miner.tip(), 625_000_001);
-        let weights = tip.weights(Target::MAX_256);
-        let payouts = Payouts::new(tip.version(), subsidy, &weights, miner.rules()).unwrap();
-        let finder = Payee::from_pubkey_hash(&[0x5a; 20], miner.rules());
-        let mut paid: HashMap<Payee, u64> =
-            payouts.with_finder(&finder).map(|(payee, amount)| (payee.clone(), amount)).collect();
-        let rest = paid.remove(&donation_payee(miner.rules())).unwrap();
-        assert_eq!(paid, naive(&chain, subsidy), "the parent counts most, and the finder gets nothing extra");
-        assert_eq!(rest + paid.values().sum::<u64>(), subsidy);
-
-        // A coinbase that pays the window of another version is refused.
-        let plan = Plan { timestamp: testkit::START + 10 * 3 * LENGTH, ..Plan::default() };
-        let look = |hash: ShareHash| miner.share(hash).map(|share| Entry::of(share));
-        let start = chain.last().and_then(|share| share.previous());
-        let query = Query { start, shares_max: LENGTH - 1, counting: Counting::UpTo(U320::MAX) };
-        let weights = Window::default().weights(query, &look);
-        let payouts = Payouts::new(ShareVersion::Toy, plan.subsidy, &weights, miner.rules()).unwrap();
-        let draft = Draft::new(testkit::info(&miner, &tip, &plan), &payouts, &[], miner.rules()).unwrap();
-        let header = |nonce| MinHeader {
-            version: 0x2000_0000,
-            previous_block: None,
-            timestamp: plan.timestamp,
-            bits: plan.block_bits,
-            nonce,
-        };
-        let mut found = (0..).map(|nonce| draft.clone().finish(header(nonce), 0, miner.rules()));
-        let share = Arc::new(found.find_map(Result::ok).unwrap());
-        let verdict = verdict(&mut other, &share);
-        assert!(matches!(verdict, Some(Event::Refused { error: VerifyError::Coinbase { .. }, .. })), "{verdict:?}");
-    }
-}
+mod tests;

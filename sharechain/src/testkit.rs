@@ -6,10 +6,9 @@ use std::sync::Arc;
 use crate::chain::{Sharechain, Tip};
 use crate::coin::{Network, from_toml};
 use crate::merkle::{Digest, branch_of_first, fold};
-use crate::rules::PayeeForm;
 use crate::share::{
-    Attempts, Bits, Draft, MinHeader, Payee, Payout, Payouts, SegwitData, Share, ShareData, ShareHash, ShareInfo,
-    StaleInfo, Target,
+    Attempts, Bits, Draft, MinHeader, Payee, Payouts, SegwitData, Share, ShareData, ShareHash, ShareInfo, StaleInfo,
+    Target,
 };
 
 /// Start time of the forged chains, seconds since 1970.
@@ -39,9 +38,10 @@ pub fn network_of_work(chain_length: u32, start_version: u64, attempts: u64) -> 
 
 fn network_with(chain_length: u32, share_period: u32, start_version: u64, max_target: Target) -> &'static Network {
     let lookbehind = (chain_length / 2).clamp(2, 200);
+    let newest = start_version.max(35);
     let text = format!(
         "BASE = \"bitcoin_signet\"\nNAME = \"forged\"\nCHAIN_LENGTH = {chain_length}\nREAL_CHAIN_LENGTH = {chain_length}\n\
-         TARGET_LOOKBEHIND = {lookbehind}\nSHARE_PERIOD = {share_period}\nSTART_VERSION = {start_version}\n\
+         TARGET_LOOKBEHIND = {lookbehind}\nSHARE_PERIOD = {share_period}\nSTART_VERSION = {start_version}\nNEWEST_VERSION = {newest}\n\
          MINIMUM_PROTOCOL_VERSION = 1400\nMAX_TARGET = \"{:064x}\"\n",
         max_target.0
     );
@@ -108,12 +108,8 @@ pub fn info(chain: &Sharechain, tip: &Tip, plan: &Plan) -> ShareInfo {
     let next = tip.next_share(plan.block_bits.target()).expect("the whole window is known");
     let (version, required) = (next.version, &next.requirements);
     let (max_bits, bits) = required.targets(plan.target);
-    let payout = if version.rules().payee == PayeeForm::Address {
-        let payee = Payee::from_pubkey_hash(&hash160(plan.payee), rules);
-        Payout::Address(payee.as_str().into())
-    } else {
-        Payout::PubkeyHash(hash160(plan.payee))
-    };
+    let payee = Payee::from_pubkey_hash(&hash160(plan.payee), rules);
+    let payout = payee.payout(version).expect("every version can hold a pubkey hash");
     ShareInfo {
         share_data: ShareData {
             previous: next.previous,
@@ -136,6 +132,7 @@ pub fn info(chain: &Sharechain, tip: &Tip, plan: &Plan) -> ShareInfo {
         timestamp: next.timestamp(plan.timestamp).expect("centuries are left"),
         absheight: required.absheight,
         abswork: required.abswork(bits),
+        additions: next.additions(),
     }
 }
 
@@ -156,7 +153,7 @@ pub fn find(chain: &Sharechain, tip: &Tip, plan: &Plan, info: ShareInfo) -> Arc<
         nonce,
     };
     // Only the header depends on the nonce: a share may take megabytes to hash.
-    let gentx_hash = draft.hash_link().gentx_hash(draft.ref_hash(), 0);
+    let gentx_hash = draft.hash_link().gentx_hash(draft.version(), draft.ref_hash(), 0);
     let segwit = draft.info().segwit_data.as_ref();
     let merkle_root = match segwit {
         Some(segwit) => fold(gentx_hash, &segwit.txid_merkle_branch),

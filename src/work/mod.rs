@@ -330,6 +330,7 @@ impl WorkSet {
             timestamp,
             absheight: required.absheight,
             abswork: required.abswork(bits),
+            additions: next.additions(),
         })
     }
 }

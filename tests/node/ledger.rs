@@ -213,7 +213,9 @@ fn check_payouts(block: &bitcoin::Block, due: &Due) {
 pub(crate) fn address_of(share: &Share) -> String {
     match &share.data().payout {
         Payout::Address(address) => address.to_string(),
-        Payout::PubkeyHash(hash) => panic!("{} names {hash:?}, as no share of today does", share.hash()),
+        payout @ (Payout::PubkeyHash(_) | Payout::Hash { .. }) => {
+            panic!("{} names {payout:?}, as no share of Bitcoin's pool does", share.hash())
+        }
     }
 }
 

@@ -53,7 +53,7 @@ fn each_field_that_follows_from_the_ancestors_is_refused_by_name_if_it_does_not(
     assert_eq!(name(changed(&mut chain, &plan, |info| info.absheight += 1)), "absheight");
     assert_eq!(name(changed(&mut chain, &plan, |info| info.abswork ^= 1)), "abswork");
     assert_eq!(name(changed(&mut chain, &plan, |info| info.far_share_hash = None)), "far_share_hash");
-    assert_eq!(name(changed(&mut chain, &plan, |info| info.max_bits = Bits(0x2100_fffe))), "max_bits");
+    assert_eq!(name(changed(&mut chain, &plan, |info| info.max_bits = Bits(0x2101_0000))), "max_bits");
     // The same target in other compact bits is a different target (trap 15).
     assert_eq!(name(changed(&mut chain, &plan, |info| info.bits = Bits(0x2200_00ff))), "bits");
     assert_eq!(name(changed(&mut chain, &plan, |info| info.timestamp = START)), "timestamp");

@@ -122,7 +122,7 @@ fn every_coinbase_is_the_recorded_one() {
         assert_eq!(hex::encode(whole), case["gentx_hex"]);
         let link = coinbase.hash_link();
         assert_eq!(link, share.contents().hash_link);
-        assert_eq!(display_hex(&link.gentx_hash(share.ref_hash(), nonce)), case["txid"]);
+        assert_eq!(display_hex(&link.gentx_hash(share.version(), share.ref_hash(), nonce)), case["txid"]);
     });
 }
 
@@ -138,12 +138,12 @@ fn every_payout_is_the_recorded_one() {
         assert_eq!(paid.len(), recorded.len());
         for ((payee, amount), recorded) in paid.iter().zip(recorded) {
             assert_eq!(recorded[1], *amount);
-            if *payee != &share::donation_payee(rules) {
+            if *payee != &share::donation_payee(share.version(), rules) {
                 assert_eq!(hex::encode(payee.script(share.version()).unwrap()), recorded[0]);
             }
         }
         assert_eq!(paid.iter().map(|(_, amount)| amount).sum::<u64>(), share.data().subsidy);
-        assert_eq!(paid.last().unwrap().0.as_str(), share::donation_payee(rules).as_str());
+        assert_eq!(paid.last().unwrap().0.as_str(), share::donation_payee(share.version(), rules).as_str());
     });
 }
 

@@ -114,6 +114,7 @@ pub(crate) fn rules_of(net: &Value) -> ShareRules {
     ShareRules {
         identifier: bytes_of(&net["IDENTIFIER"]).try_into().unwrap(),
         max_target: Target::from_be_bytes(&bytes_of(&net["MAX_TARGET"]).try_into().unwrap()),
+        newest_version: 36,
         segwit_activation_version: net["SEGWIT_ACTIVATION_VERSION"].as_u64().unwrap(),
         address_version: byte("ADDRESS_VERSION"),
         address_p2sh_version: byte("ADDRESS_P2SH_VERSION"),
@@ -128,6 +129,7 @@ pub(crate) fn address_rules(address_version: u8, address_p2sh_version: u8, human
     ShareRules {
         identifier: [0; 8],
         max_target: Target::MAX_256,
+        newest_version: 36,
         segwit_activation_version: 17,
         address_version,
         address_p2sh_version,

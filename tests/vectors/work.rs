@@ -13,6 +13,7 @@ use sharechain::share::{self, Payee, SegwitData, ShareInfo, ShareRules, coinbase
 fn rules_of(net: &Value) -> ShareRules {
     ShareRules {
         identifier: bytes_of(&net["IDENTIFIER"]).try_into().unwrap(),
+        newest_version: 36,
         segwit_activation_version: net["SEGWIT_ACTIVATION_VERSION"].as_u64().unwrap(),
         ..address_rules(111, 196, "tb")
     }

@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 use super::retarget::Requirements;
 use super::verify::canonical_refs;
 use crate::merkle::Digest;
-use crate::share::{ShareHash, ShareVersion, StaleInfo, Target, TransactionRefs, Weights};
+use crate::rules::Layout;
+use crate::share::{Additions, ShareHash, ShareVersion, StaleInfo, Target, TransactionRefs, Weights};
 
 /// Requirements of the next share, and the payouts of its block if that has the target `block_target`.
 ///
@@ -43,6 +44,14 @@ impl NextShare {
         self.version
             .lists_transactions()
             .then(|| canonical_refs(self.listed_before.iter().map(|listed| &**listed), &hashes()))
+    }
+
+    /// Its fields of version 36, without merged chains; `None` before that version.
+    pub fn additions(&self) -> Option<Box<Additions>> {
+        match self.version.rules().layout {
+            Layout::Classic => None,
+            Layout::Merged => Some(Box::default()),
+        }
     }
 
     /// Returns its timestamp for the wanted time `desired`, in seconds since 1970; `None` if no share can follow any

@@ -10,7 +10,7 @@ use thiserror::Error;
 
 use super::{Event, Sharechain};
 use crate::coin::Network;
-use crate::share::{DONATION_SCRIPT, GenerationError, Payouts, Share, ShareHash, display_hex, donation_payee};
+use crate::share::{GenerationError, Payouts, Share, ShareHash, display_hex, donation_payee, donation_script};
 
 /// Errors that stop a replay. A share's own error is its verdict, and stops nothing.
 #[derive(Debug, Error)]
@@ -211,14 +211,17 @@ impl Sharechain {
         let query = view.window(share.version(), parent.as_deref(), share.block_target());
         let weights = window.weights(query, &|hash| view.entry(hash));
         self.window = window;
-        let donation = donation_payee(&self.rules);
+        let donation = donation_payee(share.version(), &self.rules);
         let payouts = Payouts::new(share.version(), share.data().subsidy, &weights, &self.rules);
         Some(payouts.and_then(|payouts| {
             payouts
                 .with_finder(share.payee())
                 .map(|(payee, amount)| {
-                    let script =
-                        if *payee == donation { &DONATION_SCRIPT[..] } else { payee.script(share.version())? };
+                    let script = if *payee == donation {
+                        donation_script(share.version())
+                    } else {
+                        payee.script(share.version())?
+                    };
                     Ok((script.into(), amount))
                 })
                 .collect()

@@ -127,9 +127,16 @@ impl Statistics<'_> {
         Window::default().weights(query, &|hash| self.view.entry(hash))
     }
 
+    /// Payee of what is left of a block's subsidy, for a share of the version of `start`.
+    pub fn donation_payee(&self, start: Option<ShareHash>) -> Payee {
+        let share = start.and_then(|start| self.view.share(start));
+        let version = share.map_or(ShareVersion::NEWEST, |share| share.version());
+        donation_payee(version, self.view.rules)
+    }
+
     /// Each payee's amount if a block were found now, without the finder's part; the rest goes to the donation.
     pub fn expected_payouts(&self, start: ShareHash, block_target: Target, subsidy: u64) -> BTreeMap<Payee, u64> {
-        payouts(&self.weights_from(start, block_target), subsidy, donation_payee(self.view.rules))
+        payouts(&self.weights_from(start, block_target), subsidy, self.donation_payee(Some(start)))
     }
 }
 

@@ -73,7 +73,8 @@ pub(super) fn check(
     let weights =
         window.weights(view.window(share.version(), parent_share, share.block_target()), &|hash| view.entry(hash));
     let coinbase = coinbase_of(share.version(), &wanted, share.payee(), &weights, view.rules)?;
-    let gentx_hash = coinbase.hash_link().gentx_hash(share.ref_hash(), share.contents().last_txout_nonce);
+    let gentx_hash =
+        coinbase.hash_link().gentx_hash(share.version(), share.ref_hash(), share.contents().last_txout_nonce);
     if gentx_hash != *share.gentx_hash() {
         return Err(VerifyError::Coinbase { wanted: gentx_hash, given: *share.gentx_hash() });
     }
@@ -144,6 +145,7 @@ fn info_wanted(view: &View<'_>, share: &Share, next: &Requirements, listed: Opti
         timestamp: next.timestamp(share.version(), given.timestamp).unwrap_or(0),
         absheight: next.absheight,
         abswork: next.abswork(bits),
+        additions: given.additions.clone(),
     }
 }
 

@@ -132,6 +132,7 @@ pub fn share_rules(network: &Network) -> ShareRules {
         identifier: network.identifier,
         max_target: network.max_target.into(),
         segwit_activation_version: network.segwit_activation_version,
+        newest_version: network.newest_version,
         address_version: network.parent.address_version,
         address_p2sh_version: network.parent.address_p2sh_version,
         human_readable_part: network.parent.human_readable_part.to_owned(),

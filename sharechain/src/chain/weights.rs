@@ -38,6 +38,8 @@ pub struct Entry {
     pub previous: Option<ShareHash>,
     /// Payee of the share.
     pub payee: Payee,
+    /// The same as versions name it that count by output script.
+    pub by_script: Payee,
     /// Work of the share.
     pub attempts: Attempts,
     /// Part of it that goes to the donation address, in 65535ths.
@@ -51,6 +53,7 @@ impl Entry {
             hash: share.hash(),
             previous: share.previous(),
             payee: share.payee().clone(),
+            by_script: share.payee().by_script(share.version()).clone(),
             attempts: share.attempts(),
             donation: share.data().donation,
         }
@@ -123,7 +126,7 @@ pub struct Query {
 pub enum Counting {
     /// In full, up to this total weight: see [`limit`].
     UpTo(U320),
-    /// Each less than the next newer one.
+    /// Each less than the next newer one, by output script.
     Fading(Fading),
 }
 
@@ -155,7 +158,7 @@ impl Fading {
             let attempts = (entry.attempts.0 * U320::from(left)) >> Self::SCALE_BITS;
             let donated = attempts * U320::from(entry.donation);
             let total = attempts * U320::from(WHOLE);
-            *weights.by_payee.entry(entry.payee.clone()).or_default() += total - donated;
+            *weights.by_payee.entry(entry.by_script.clone()).or_default() += total - donated;
             weights.donation += donated;
             weights.total += total;
             left = u64::try_from((u128::from(left) * u128::from(self.per_share)) >> Self::SCALE_BITS).unwrap_or(left);

@@ -97,13 +97,23 @@ impl Fields {
         self.flag("PERSIST", &mut net.persist);
         self.number("MINIMUM_PROTOCOL_VERSION", 0..=i64::from(u32::MAX), &mut net.minimum_protocol_version);
         self.number("SEGWIT_ACTIVATION_VERSION", 0..=i64::from(u32::MAX), &mut net.segwit_activation_version);
-        self.start_version(&mut net.start_version);
+        self.version("START_VERSION", &mut net.start_version);
+        self.version("NEWEST_VERSION", &mut net.newest_version);
         self.list("BOOTSTRAP_ADDRS", &mut net.bootstrap_addresses);
         self.list("SOFTFORKS_REQUIRED", &mut net.known_rules);
         self.start_difficulty(&mut net.start_difficulty);
         self.parent(&mut net.parent);
 
         // Constraints between fields.
+        if net.newest_version < net.start_version {
+            self.error(
+                "NEWEST_VERSION",
+                format!("{} is less than START_VERSION, {}", net.newest_version, net.start_version),
+            );
+        }
+        if net.newest_version >= 36 && net.segwit_activation_version == 0 {
+            self.error("NEWEST_VERSION", "36 needs a SEGWIT_ACTIVATION_VERSION: its shares hold segwit data");
+        }
         if net.min_target > net.max_target {
             self.error("MIN_TARGET", "is easier than MAX_TARGET");
         }
@@ -276,8 +286,8 @@ impl Fields {
         });
     }
 
-    fn start_version(&mut self, slot: &mut u64) {
-        self.take("START_VERSION", "a share version that this node knows", slot, |value| {
+    fn version(&mut self, field: &str, slot: &mut u64) {
+        self.take(field, "a share version that this node knows", slot, |value| {
             let number = u64::try_from(value.as_integer()?).ok()?;
             ShareVersion::from_number(number).ok().map(ShareVersion::number)
         });

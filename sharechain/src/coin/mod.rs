@@ -2,6 +2,7 @@
 //!
 //! Public networks use P2Pool's values (protocol section 1): a node with a different table is on a different network.
 
+use crate::rules::ShareVersion;
 use ruint::aliases::U256;
 
 pub mod address;
@@ -171,6 +172,8 @@ pub struct Network {
     pub minimum_protocol_version: u32,
     /// First share version with segwit data; 0: none.
     pub segwit_activation_version: u64,
+    /// Newest share version of the network: a share of a newer one is unknown there.
+    pub newest_version: u64,
     /// Version of the first share on a new network.
     pub start_version: u64,
     /// Addresses of the first peers: `host` or `host:port`.
@@ -180,6 +183,18 @@ pub struct Network {
     pub known_rules: &'static [&'static str],
     /// Initial difficulty (bdiff) of a connection whose miner's hash rate is unknown.
     pub start_difficulty: f64,
+}
+
+impl Network {
+    /// Version that votes can switch the chain to after `version`, if the network has it.
+    pub fn successor(&self, version: ShareVersion) -> Option<ShareVersion> {
+        version.rules().successor.filter(|next| next.number() <= self.newest_version)
+    }
+
+    /// True if a share may follow one of its successor's version without any vote (reference of version 36, 2.1).
+    pub fn has_steps_back(&self) -> bool {
+        self.newest_version >= ShareVersion::V36.number()
+    }
 }
 
 /// Networks available in `--net`. The demo network is reached by its own subcommand.

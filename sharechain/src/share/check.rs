@@ -38,6 +38,22 @@ pub enum CheckError {
     /// The references to the share's own transaction hashes do not match them exactly.
     #[error("share_info.transaction_hash_refs does not refer to exactly the {0} new_transaction_hashes")]
     RefsDoNotMatch(usize),
+    /// Hash link with more or fewer bytes than its version's ending leaves open (reference of version 36, 3.4).
+    #[error("hash_link.extra_data has {given} bytes and should have {wanted}")]
+    HashLink {
+        /// Required length.
+        wanted: usize,
+        /// Length in the share.
+        given: usize,
+    },
+    /// Target easier than the one that the share itself calls the easiest.
+    #[error("share target {} is above its max_target {}", bits.target(), max_bits.target())]
+    TargetAboveMax {
+        /// Target in its compact form.
+        bits: Bits,
+        /// Easiest target in its compact form.
+        max_bits: Bits,
+    },
     /// Target easier than the network allows.
     #[error("share target {0} is above the network's maximum", bits.target())]
     TargetTooEasy {
@@ -60,6 +76,7 @@ impl CheckError {
         matches!(
             self,
             CheckError::TargetTooEasy { .. }
+                | CheckError::TargetAboveMax { .. }
                 | CheckError::ProofOfWork { .. }
                 | CheckError::Format(FormatError::Version(VersionError::Obsolete(_)))
         )
@@ -126,7 +143,7 @@ impl Share {
     ) -> Share {
         let info = &contents.share_info;
         let ref_hash = format::ref_hash(info, &contents.ref_merkle_branch, rules);
-        let gentx_hash = contents.hash_link.gentx_hash(&ref_hash, contents.last_txout_nonce);
+        let gentx_hash = contents.hash_link.gentx_hash(contents.version, &ref_hash, contents.last_txout_nonce);
         // Trap 9: with segwit the root is over the txids, not over the hashes of the full transactions.
         let branch = info.segwit_data.as_ref().map_or(&contents.merkle_branch, |segwit| &segwit.txid_merkle_branch);
         let merkle_root = merkle::fold(gentx_hash, branch);
@@ -167,6 +184,10 @@ impl UnprovenShare {
         if bits.target() > rules.max_target {
             return Err(CheckError::TargetTooEasy { bits });
         }
+        let max_bits = contents.share_info.max_bits;
+        if bits.target() > max_bits.target() {
+            return Err(CheckError::TargetAboveMax { bits, max_bits });
+        }
         // Replaced by the real one in `prove`, the only way to the share.
         Ok(UnprovenShare(Share::derive(contents, payee, rules, |_| [0xff; 32])))
     }
@@ -206,6 +227,10 @@ fn check_parts(contents: &Contents, rules: &ShareRules) -> Result<Payee, CheckEr
     if let Some(transactions) = &info.transactions {
         check_refs(transactions)?;
     }
+    let (wanted, given) = (contents.hash_link.extra_bytes(contents.version), contents.hash_link.extra_data.len());
+    if wanted != given {
+        return Err(CheckError::HashLink { wanted, given });
+    }
     Ok(payee)
 }
 
@@ -214,6 +239,7 @@ pub(super) fn payee_of(payout: &Payout, version: ShareVersion, rules: &ShareRule
     let payee = match payout {
         Payout::PubkeyHash(hash) => Payee::from_pubkey_hash(hash, rules),
         Payout::Address(text) => Payee::from_address(text, rules)?,
+        Payout::Hash { hash, kind } => Payee::from_hash(*kind, hash, rules),
     };
     payee.script(version)?;
     Ok(payee)

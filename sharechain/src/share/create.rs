@@ -8,7 +8,7 @@ use super::{
     check, format,
 };
 use crate::merkle::Digest;
-use crate::rules::PayeeForm;
+use crate::rules::{Layout, PayeeForm};
 
 /// Reasons why a draft cannot be made.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -16,6 +16,9 @@ pub enum DraftError {
     /// The miner's address cannot be paid in a share of this version.
     #[error(transparent)]
     Payee(#[from] PayeeError),
+    /// The chain's work does not fit a share of this version any more (reference of version 36, trap 3).
+    #[error("abswork {0} is 2^64 or more, which a share of this version cannot hold")]
+    Abswork(u128),
     /// The coinbase cannot be built.
     #[error(transparent)]
     Generation(#[from] GenerationError),
@@ -51,6 +54,9 @@ impl Draft {
         let version = payouts.version();
         assert!(has_form_of(&info, version, rules), "share info {info:?} is not in the form of version {version}");
         assert_eq!(info.share_data.subsidy, payouts.subsidy(), "one subsidy for the payouts and the share");
+        if version.rules().layout == Layout::Merged && u64::try_from(info.abswork).is_err() {
+            return Err(DraftError::Abswork(info.abswork));
+        }
         let payee = check::payee_of(&info.share_data.payout, version, rules)?;
         let coinbase = payouts.coinbase(&info.share_data.coinbase, info.segwit_data.as_ref(), &payee)?;
         Ok(Draft {
@@ -85,8 +91,8 @@ impl Draft {
     }
 
     /// Hash link that proves the coinbase.
-    pub fn hash_link(&self) -> HashLink {
-        self.hash_link
+    pub fn hash_link(&self) -> &HashLink {
+        &self.hash_link
     }
 
     /// Commitment to the share info.
@@ -118,7 +124,7 @@ impl Draft {
             share_info: self.info.clone(),
             ref_merkle_branch: Box::default(),
             last_txout_nonce,
-            hash_link: self.hash_link,
+            hash_link: self.hash_link.clone(),
             merkle_branch: self.merkle_branch.clone(),
         };
         Share::check(contents, rules)
@@ -127,8 +133,14 @@ impl Draft {
 
 /// True if `info` has exactly the fields of a share of `version`: any others would not survive serialisation.
 fn has_form_of(info: &ShareInfo, version: ShareVersion, rules: &ShareRules) -> bool {
-    let has_address = matches!(info.share_data.payout, Payout::Address(_));
-    has_address == (version.rules().payee == PayeeForm::Address)
+    let has_payee = match (&info.share_data.payout, version.rules().payee) {
+        (Payout::Address(_), PayeeForm::Address)
+        | (Payout::PubkeyHash(_), PayeeForm::PubkeyHash)
+        | (Payout::Hash { .. }, PayeeForm::Script) => true,
+        (Payout::Address(_) | Payout::PubkeyHash(_) | Payout::Hash { .. }, _) => false,
+    };
+    has_payee
+        && info.additions.is_some() == (version.rules().layout == Layout::Merged)
         && info.segwit_data.is_some() == version.has_segwit(rules.segwit_activation_version)
         && info.transactions.is_some() == version.lists_transactions()
 }

@@ -4,12 +4,12 @@ use bitcoin::hashes::{Hash, sha256d};
 use thiserror::Error;
 
 use super::{
-    Bits, Contents, HashLink, MinHeader, Payout, SegwitData, ShareData, ShareHash, ShareInfo, ShareRules, ShareVersion,
-    StaleInfo, TransactionRefs, VersionError,
+    Additions, Bits, Contents, HashLink, MergedAddress, MergedCoinbase, MinHeader, Payout, SegwitData, ShareData,
+    ShareHash, ShareInfo, ShareRules, ShareVersion, StaleInfo, TransactionRefs, VersionError,
 };
 use crate::merkle::{self, Digest};
 use crate::pack::{Reader, UnpackError, Writer};
-use crate::rules::PayeeForm;
+use crate::rules::{Layout, PayeeForm};
 
 /// From this length on, the bit count would not fit SHA-256's 64 bits; no coinbase is that long.
 const HASH_LINK_LENGTH_MAX: u64 = (1 << 61) - 64;
@@ -84,6 +84,9 @@ pub fn unpack(bytes: &[u8], rules: &ShareRules) -> Result<Contents, FormatError>
 /// # Errors
 /// [`FormatError`].
 pub fn unpack_contents(version: u64, bytes: &[u8], rules: &ShareRules) -> Result<Contents, FormatError> {
+    if version > rules.newest_version {
+        return Err(VersionError::Unknown(version).into());
+    }
     let version = ShareVersion::from_number(version)?;
     let mut reader = Reader::new(bytes);
     let contents = read_contents(&mut reader, version, rules)
@@ -104,11 +107,15 @@ pub fn pack(contents: &Contents) -> Vec<u8> {
     writer.into_bytes()
 }
 
-/// Preimage of the ref hash: the network's identifier and the share info (section 4.4).
+/// Preimage of the ref hash: the network's identifier and the share info (section 4.4); from version 36 on the messages
+/// too.
 pub fn ref_type(info: &ShareInfo, rules: &ShareRules) -> Vec<u8> {
     let mut writer = Writer::with_capacity(512);
     writer.bytes(&rules.identifier);
     write_share_info(&mut writer, info);
+    if let Some(additions) = &info.additions {
+        writer.varstr(&additions.message_data);
+    }
     writer.into_bytes()
 }
 
@@ -121,15 +128,19 @@ fn read_contents(reader: &mut Reader, version: ShareVersion, rules: &ShareRules)
     let min_header = read_min_header(reader)?;
     let share_info = read_share_info(reader, version, rules)?;
     let merkle_branch_max = merkle_branch_max(&share_info);
-    Ok(Contents {
+    let mut contents = Contents {
         version,
         min_header,
         share_info,
         ref_merkle_branch: reader.hashes("ref_merkle_link.branch")?,
         last_txout_nonce: reader.u64("last_txout_nonce")?,
-        hash_link: read_hash_link(reader)?,
+        hash_link: read_hash_link(reader, version)?,
         merkle_branch: reader.first_hashes("merkle_link.branch", merkle_branch_max)?,
-    })
+    };
+    if let Some(additions) = &mut contents.share_info.additions {
+        additions.message_data = reader.varstr("message_data")?.into();
+    }
+    Ok(contents)
 }
 
 /// Maximum length kept of the `merkle_link` (field 28) of a share with this info: the bounded form.
@@ -152,8 +163,15 @@ fn write_contents(writer: &mut Writer, contents: &Contents) {
     writer.hashes(&contents.ref_merkle_branch);
     writer.u64(contents.last_txout_nonce);
     writer.bytes(&contents.hash_link.state);
+    let additions = contents.share_info.additions.as_ref();
+    if additions.is_some() {
+        writer.varstr(&contents.hash_link.extra_data);
+    }
     writer.varint(contents.hash_link.length);
     writer.hashes(&contents.merkle_branch);
+    if let Some(additions) = additions {
+        writer.varstr(&additions.message_data);
+    }
 }
 
 fn read_min_header(reader: &mut Reader) -> Result<MinHeader, UnpackError> {
@@ -171,15 +189,19 @@ fn read_min_header(reader: &mut Reader) -> Result<MinHeader, UnpackError> {
     })
 }
 
-fn read_hash_link(reader: &mut Reader) -> Result<HashLink, UnpackError> {
+fn read_hash_link(reader: &mut Reader, version: ShareVersion) -> Result<HashLink, UnpackError> {
     let state = reader.array("hash_link.state")?;
+    let extra_data = match version.rules().layout {
+        Layout::Classic => Box::default(),
+        Layout::Merged => reader.varstr("hash_link.extra_data")?.into(),
+    };
     let field = "hash_link.length";
     let at = reader.at();
     let length = reader.varint(field)?;
     if length > HASH_LINK_LENGTH_MAX {
         return Err(UnpackError::Impossible { field, at, value: length });
     }
-    Ok(HashLink { state, length })
+    Ok(HashLink { state, extra_data, length })
 }
 
 fn read_share_info(reader: &mut Reader, version: ShareVersion, rules: &ShareRules) -> Result<ShareInfo, UnpackError> {
@@ -193,7 +215,15 @@ fn read_share_info(reader: &mut Reader, version: ShareVersion, rules: &ShareRule
         None
     };
     let transactions = if version.lists_transactions() { Some(read_transaction_refs(reader)?) } else { None };
-    Ok(ShareInfo {
+    let layout = version.rules().layout;
+    let mut additions = match layout {
+        Layout::Classic => None,
+        Layout::Merged => Some(Box::<Additions>::default()),
+    };
+    if let Some(additions) = &mut additions {
+        additions.merged_addresses = read_merged_addresses(reader)?;
+    }
+    let mut info = ShareInfo {
         share_data,
         segwit_data,
         transactions,
@@ -202,12 +232,48 @@ fn read_share_info(reader: &mut Reader, version: ShareVersion, rules: &ShareRule
         bits: Bits(reader.u32("share_info.bits")?),
         timestamp: reader.u32("share_info.timestamp")?,
         absheight: reader.u32("share_info.absheight")?,
-        abswork: reader.u128("share_info.abswork")?,
-    })
+        abswork: match layout {
+            Layout::Classic => reader.u128("share_info.abswork")?,
+            Layout::Merged => reader.varint("share_info.abswork")?.into(),
+        },
+        additions,
+    };
+    if let Some(additions) = &mut info.additions {
+        additions.merged_coinbase_info = read_merged_coinbases(reader)?;
+        additions.merged_payout_hash = reader.hash_or_none("share_info.merged_payout_hash")?;
+    }
+    Ok(info)
+}
+
+fn read_merged_addresses(reader: &mut Reader) -> Result<Box<[MergedAddress]>, UnpackError> {
+    let field = "share_info.merged_addresses";
+    // A number and the length of a script.
+    let count = reader.count(field, 5)?;
+    (0..count)
+        .map(|_| Ok(MergedAddress { chain_id: reader.u32(field)?, script: reader.varstr(field)?.into() }))
+        .collect()
+}
+
+fn read_merged_coinbases(reader: &mut Reader) -> Result<Box<[MergedCoinbase]>, UnpackError> {
+    let field = "share_info.merged_coinbase_info";
+    // A number, two varints, a header and two lengths.
+    let count = reader.count(field, 88)?;
+    let read = |_| {
+        Ok(MergedCoinbase {
+            chain_id: reader.u32(field)?,
+            value: reader.varint(field)?,
+            height: reader.varint(field)?,
+            header: reader.array(field)?,
+            branch: reader.hashes(field)?,
+            script: reader.varstr(field)?.into(),
+        })
+    };
+    (0..count).map(read).collect()
 }
 
 fn write_share_info(writer: &mut Writer, info: &ShareInfo) {
-    write_share_data(writer, &info.share_data);
+    let layout = if info.additions.is_some() { Layout::Merged } else { Layout::Classic };
+    write_share_data(writer, &info.share_data, layout);
     if let Some(segwit) = &info.segwit_data {
         writer.hashes(&segwit.txid_merkle_branch);
         writer.bytes(&segwit.wtxid_merkle_root);
@@ -221,12 +287,39 @@ fn write_share_info(writer: &mut Writer, info: &ShareInfo) {
             writer.varint(*tx_count);
         }
     }
+    if let Some(additions) = &info.additions {
+        writer.count(additions.merged_addresses.len());
+        for entry in &additions.merged_addresses {
+            writer.u32(entry.chain_id);
+            writer.varstr(&entry.script);
+        }
+    }
     writer.hash_or_none(info.far_share_hash.as_ref().map(|hash| &hash.0));
     writer.u32(info.max_bits.0);
     writer.u32(info.bits.0);
     writer.u32(info.timestamp);
     writer.u32(info.absheight);
-    writer.u128(info.abswork);
+    match &info.additions {
+        None => writer.u128(info.abswork),
+        Some(additions) => {
+            // Its trap 3: no larger number is read, and no draft has one.
+            writer.varint(u64::try_from(info.abswork).unwrap_or(u64::MAX));
+            write_merged_coinbases(writer, &additions.merged_coinbase_info);
+            writer.hash_or_none(additions.merged_payout_hash.as_ref());
+        }
+    }
+}
+
+fn write_merged_coinbases(writer: &mut Writer, entries: &[MergedCoinbase]) {
+    writer.count(entries.len());
+    for entry in entries {
+        writer.u32(entry.chain_id);
+        writer.varint(entry.value);
+        writer.varint(entry.height);
+        writer.bytes(&entry.header);
+        writer.hashes(&entry.branch);
+        writer.varstr(&entry.script);
+    }
 }
 
 fn read_share_data(reader: &mut Reader, version: ShareVersion) -> Result<ShareData, UnpackError> {
@@ -237,23 +330,37 @@ fn read_share_data(reader: &mut Reader, version: ShareVersion) -> Result<ShareDa
         payout: match version.rules().payee {
             PayeeForm::Address => Payout::Address(read_address(reader)?),
             PayeeForm::PubkeyHash => Payout::PubkeyHash(reader.array("share_data.pubkey_hash")?),
+            PayeeForm::Script => Payout::Hash {
+                hash: reader.array("share_data.pubkey_hash")?,
+                kind: reader.u8("share_data.pubkey_type")?,
+            },
         },
-        subsidy: reader.u64("share_data.subsidy")?,
+        subsidy: match version.rules().layout {
+            Layout::Classic => reader.u64("share_data.subsidy")?,
+            Layout::Merged => reader.varint("share_data.subsidy")?,
+        },
         donation: reader.u16("share_data.donation")?,
         stale_info: StaleInfo(reader.u8("share_data.stale_info")?),
         desired_version: reader.varint("share_data.desired_version")?,
     })
 }
 
-fn write_share_data(writer: &mut Writer, data: &ShareData) {
+fn write_share_data(writer: &mut Writer, data: &ShareData, layout: Layout) {
     writer.hash_or_none(data.previous.as_ref().map(|hash| &hash.0));
     writer.varstr(&data.coinbase);
     writer.u32(data.nonce);
     match &data.payout {
         Payout::PubkeyHash(hash) => writer.bytes(hash),
         Payout::Address(text) => writer.varstr(text.as_bytes()),
+        Payout::Hash { hash, kind } => {
+            writer.bytes(hash);
+            writer.u8(*kind);
+        }
     }
-    writer.u64(data.subsidy);
+    match layout {
+        Layout::Classic => writer.u64(data.subsidy),
+        Layout::Merged => writer.varint(data.subsidy),
+    }
     writer.u16(data.donation);
     writer.u8(data.stale_info.0);
     writer.varint(data.desired_version);

@@ -9,45 +9,12 @@ use ruint::aliases::U320;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use super::donation::{RETURN_HEAD, donation_payee, donation_script};
 use super::{HashLink, Payee, PayeeError, SegwitData, ShareInfo, ShareRules, ShareVersion};
 use crate::map::Map;
 use crate::merkle::Digest;
 use crate::pack::Writer;
-use crate::rules::FindersPart;
-
-/// Donation output, which gets all rounding remainders: pubkey of the reference's author and `OP_CHECKSIG`.
-pub const DONATION_SCRIPT: [u8; 67] = [
-    0x41, 0x04, 0xff, 0xd0, 0x3d, 0xe4, 0x4a, 0x6e, 0x11, 0xb9, 0x91, 0x7f, 0x3a, 0x29, 0xf9, 0x44, 0x32, 0x83, 0xd9,
-    0x87, 0x1c, 0x9d, 0x74, 0x3e, 0xf3, 0x0d, 0x5e, 0xdd, 0xcd, 0x37, 0x09, 0x4b, 0x64, 0xd1, 0xb3, 0xd8, 0x09, 0x04,
-    0x96, 0xb5, 0x32, 0x56, 0x78, 0x6b, 0xf5, 0xc8, 0x29, 0x32, 0xec, 0x23, 0xc3, 0xb7, 0x4d, 0x9f, 0x05, 0xa6, 0xf9,
-    0x5a, 0x8b, 0x55, 0x29, 0x35, 0x26, 0x56, 0x66, 0x4b, 0xac,
-];
-
-/// Hash of the donation's pubkey; its P2PKH address represents the donation among the payees.
-pub const DONATION_PUBKEY_HASH: [u8; 20] = [
-    0xd0, 0x3d, 0xa6, 0xfc, 0xa3, 0x90, 0x16, 0x6d, 0x02, 0x0b, 0xe0, 0xe7, 0xc2, 0x8a, 0xc8, 0xcc, 0x70, 0xf5, 0x84,
-    0x03,
-];
-
-/// First bytes of every coinbase's last output: a value of 0, and a script of `OP_RETURN` with a push of 40 bytes.
-const RETURN_HEAD: [u8; 11] = [0, 0, 0, 0, 0, 0, 0, 0, 0x2a, 0x6a, 0x28];
-
-/// Constant bytes before the ref hash: the donation's script and the last output's first bytes (section 4.5).
-pub const CONSTANT_ENDING: [u8; 79] = {
-    let mut ending = [0; 79];
-    ending[0] = 0x43;
-    let mut at = 0;
-    while at < 67 {
-        ending[1 + at] = DONATION_SCRIPT[at];
-        at += 1;
-    }
-    let mut at = 0;
-    while at < 11 {
-        ending[68 + at] = RETURN_HEAD[at];
-        at += 1;
-    }
-    ending
-};
+use crate::rules::{Donation, FindersPart, PayeeOrder};
 
 /// The coinbase's only witness item, part of the witness commitment (section 4.8).
 pub const WITNESS_RESERVED_VALUE: [u8; 32] = *b"[P2Pool][P2Pool][P2Pool][P2Pool]";
@@ -55,7 +22,8 @@ pub const WITNESS_RESERVED_VALUE: [u8; 32] = *b"[P2Pool][P2Pool][P2Pool][P2Pool]
 /// First bytes of a witness commitment's script (BIP 141): `OP_RETURN`, a push of 36 bytes, and its header.
 const WITNESS_COMMITMENT_HEAD: [u8; 6] = [0x6a, 0x24, 0xaa, 0x21, 0xa9, 0xed];
 
-/// Maximum number of payees in a coinbase, including the donation; the smallest are dropped and get nothing (trap 24).
+/// Maximum number of payees in a coinbase; the smallest are dropped and get nothing (trap 24). Up to version 35 the
+/// donation is one of them.
 const PAYEES_MAX: usize = 4000;
 
 /// Lock time, the end of every transaction.
@@ -125,7 +93,7 @@ pub struct Payouts {
     /// Finder's extra amount in satoshis; `None` if the finder gets nothing extra and has no output of its own.
     finders_part: Option<u64>,
     donation_payee: Payee,
-    /// Ascending by amount, then by text; excludes the donation.
+    /// Ascending by amount, then in the version's order; excludes the donation.
     entries: Vec<Entry>,
     /// Sum of all entries' amounts.
     sum: u64,
@@ -139,6 +107,13 @@ struct Entry {
     payee: Payee,
 }
 
+impl Entry {
+    /// Key of the order by output script, whatever the text.
+    fn by_script(&self, version: ShareVersion) -> (u64, &[u8]) {
+        (self.amount, self.payee.script(version).unwrap_or_default())
+    }
+}
+
 impl Payouts {
     /// Divides `subsidy` satoshis by `weights`, for shares of `version`.
     ///
@@ -150,7 +125,7 @@ impl Payouts {
         weights: &Weights,
         rules: &ShareRules,
     ) -> Result<Payouts, GenerationError> {
-        let donation_payee = donation_payee(rules);
+        let donation_payee = donation_payee(version, rules);
         let (finders_part, of) = match version.rules().finder {
             FindersPart::HalfPercent => (Some(subsidy / 200), (199, 200)),
             FindersPart::None => (None, (1, 1)),
@@ -171,8 +146,32 @@ impl Payouts {
         if sum > subsidy - finders_part.unwrap_or(0) {
             return Err(GenerationError::Weights(weights.total));
         }
-        entries.sort_unstable();
-        Ok(Payouts { version, subsidy, finders_part, donation_payee, entries, sum })
+        match version.rules().order {
+            PayeeOrder::Text => entries.sort_unstable(),
+            PayeeOrder::Script => {
+                entries.sort_unstable_by(|one, other| one.by_script(version).cmp(&other.by_script(version)))
+            }
+        }
+        let mut payouts = Payouts { version, subsidy, finders_part, donation_payee, entries, sum };
+        if version.rules().donation == Donation::Marker && payouts.subsidy > 0 {
+            let earned = weights.by_payee.get(&payouts.donation_payee).and_then(|weight| share_of.amount(*weight));
+            payouts.mark(earned.unwrap_or(0));
+        }
+        Ok(payouts)
+    }
+
+    /// If nothing is left for the donation, beside what its address `earned` as a miner, takes one satoshi for it from
+    /// the payee of the largest amount (reference of version 36, 4.3).
+    fn mark(&mut self, earned: u64) {
+        let version = self.version;
+        let earner = Entry { amount: earned, payee: self.donation_payee.clone() };
+        let is_missing = self.subsidy - self.sum == earned;
+        // Of a larger amount of its own it would pay itself.
+        let largest = self.entries.last_mut().filter(|largest| largest.by_script(version) > earner.by_script(version));
+        let Some(largest) = largest.filter(|_| is_missing) else { return };
+        largest.amount -= 1;
+        self.sum -= 1;
+        self.entries.sort_unstable_by(|one, other| one.by_script(version).cmp(&other.by_script(version)));
     }
 
     /// Version of the shares with these payouts.
@@ -204,7 +203,11 @@ impl Payouts {
             let skipped = old.and_then(|old| old.checked_sub(from));
             entries.iter().enumerate().filter(move |(index, _)| Some(*index) != skipped).map(|(_, entry)| entry)
         };
-        let count = self.entries.len() + usize::from(old.is_none() && finders_part.is_some()) + 1;
+        let of_donation = match self.version.rules().donation {
+            Donation::Pubkey => 1,
+            Donation::Marker => 0,
+        };
+        let count = self.entries.len() + usize::from(old.is_none() && finders_part.is_some()) + of_donation;
         let donation = self.subsidy - self.sum - finders_part.unwrap_or(0);
         others(before, 0)
             .map(|entry| (&entry.payee, entry.amount))
@@ -245,14 +248,15 @@ impl Payouts {
         for (payee, amount) in self.with_finder(finder) {
             outputs += 1;
             let is_donation = *payee == self.donation_payee;
-            write_output(&mut writer, amount, if is_donation { &DONATION_SCRIPT } else { payee.script(self.version)? });
+            let script = if is_donation { donation_script(self.version) } else { payee.script(self.version)? };
+            write_output(&mut writer, amount, script);
         }
         writer.bytes(&RETURN_HEAD);
         let mut prefix = writer.into_bytes();
         let mut count = Writer::default();
         count.count(outputs);
         prefix.splice(outputs_at..outputs_at, count.into_bytes());
-        Ok(Coinbase { prefix })
+        Ok(Coinbase { version: self.version, prefix })
     }
 }
 
@@ -271,11 +275,6 @@ pub fn coinbase_of(
 ) -> Result<Coinbase, GenerationError> {
     let data = &info.share_data;
     Payouts::new(version, data.subsidy, weights, rules)?.coinbase(&data.coinbase, info.segwit_data.as_ref(), finder)
-}
-
-/// Payee that represents the donation: only a key, since its output has a script of its own.
-pub fn donation_payee(rules: &ShareRules) -> Payee {
-    Payee::from_pubkey_hash(&DONATION_PUBKEY_HASH, rules)
 }
 
 /// Script that commits to the witnesses of a block (BIP 141).
@@ -337,6 +336,7 @@ impl Division {
 /// Coinbase without its last 44 bytes: the 40 chosen by the share and its miner, and the lock time.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Coinbase {
+    version: ShareVersion,
     prefix: Vec<u8>,
 }
 
@@ -348,7 +348,7 @@ impl Coinbase {
 
     /// Hash link that proves the coinbase.
     pub fn hash_link(&self) -> HashLink {
-        HashLink::of_prefix(&self.prefix)
+        HashLink::of_prefix(self.version, &self.prefix)
     }
 
     /// Stripped transaction up to `last_txout_nonce`: the part before a miner's extranonces.

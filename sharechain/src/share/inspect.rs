@@ -4,7 +4,9 @@ use serde_json::{Value, json};
 use thiserror::Error;
 
 use super::format::{self, FormatError};
-use super::{Contents, PayeeError, Payout, Share, ShareInfo, ShareRules, check, display_hex};
+use super::{
+    Contents, MergedAddress, MergedCoinbase, PayeeError, Payout, Share, ShareInfo, ShareRules, check, display_hex,
+};
 use crate::merkle::Digest;
 
 /// Reasons why a share cannot be shown.
@@ -67,7 +69,7 @@ fn json(share: &Share) -> Value {
 /// Fields in a share's bytes.
 pub(super) fn fields(contents: &Contents) -> Value {
     let header = &contents.min_header;
-    json!({
+    let mut shown = json!({
         "min_header": {
             "version": header.version,
             "previous_block": header.previous_block.as_ref().map(display_hex),
@@ -80,11 +82,16 @@ pub(super) fn fields(contents: &Contents) -> Value {
         "last_txout_nonce": contents.last_txout_nonce.to_string(),
         "hash_link": {
             "state": hex::encode(contents.hash_link.state),
-            "extra_data": "",
+            "extra_data": hex::encode(&contents.hash_link.extra_data),
             "length": contents.hash_link.length,
         },
         "merkle_link": link(&contents.merkle_branch),
-    })
+    });
+    if let Some(additions) = &contents.share_info.additions {
+        let message = Some(&additions.message_data).filter(|message| !message.is_empty());
+        shown["message_data"] = message.map(hex::encode).into();
+    }
+    shown
 }
 
 fn share_info(info: &ShareInfo) -> Value {
@@ -103,6 +110,10 @@ fn share_info(info: &ShareInfo) -> Value {
         // The reference holds it as a little-endian integer, and prints that.
         Payout::PubkeyHash(hash) => {
             share_data["pubkey_hash"] = hex::encode(hash.iter().rev().copied().collect::<Vec<u8>>()).into();
+        }
+        Payout::Hash { hash, kind } => {
+            share_data["pubkey_hash"] = hex::encode(hash).into();
+            share_data["pubkey_type"] = (*kind).into();
         }
     }
     let mut shown = json!({
@@ -123,7 +134,29 @@ fn share_info(info: &ShareInfo) -> Value {
         shown["transaction_hash_refs"] =
             transactions.refs.iter().flat_map(|(share_count, tx_count)| [*share_count, *tx_count]).collect();
     }
+    if let Some(additions) = &info.additions {
+        let addresses = additions.merged_addresses.iter().map(merged_address).collect::<Vec<_>>();
+        let coinbases = additions.merged_coinbase_info.iter().map(merged_coinbase).collect::<Vec<_>>();
+        shown["merged_addresses"] = if addresses.is_empty() { Value::Null } else { addresses.into() };
+        shown["merged_coinbase_info"] = if coinbases.is_empty() { Value::Null } else { coinbases.into() };
+        shown["merged_payout_hash"] = additions.merged_payout_hash.as_ref().map(display_hex).into();
+    }
     shown
+}
+
+fn merged_address(entry: &MergedAddress) -> Value {
+    json!({ "chain_id": entry.chain_id, "script": hex::encode(&entry.script) })
+}
+
+fn merged_coinbase(entry: &MergedCoinbase) -> Value {
+    json!({
+        "chain_id": entry.chain_id,
+        "coinbase_value": entry.value,
+        "block_height": entry.height,
+        "block_header": hex::encode(entry.header),
+        "coinbase_merkle_link": { "branch": entry.branch.iter().map(display_hex).collect::<Vec<_>>() },
+        "coinbase_script": hex::encode(&entry.script),
+    })
 }
 
 fn link(branch: &[Digest]) -> Value {

@@ -12,6 +12,7 @@
 mod check;
 mod coinbase_script;
 mod create;
+mod donation;
 mod format;
 mod generation;
 mod hash_link;
@@ -23,10 +24,12 @@ pub use crate::rules::{ShareVersion, VersionError};
 pub use check::{CheckError, UnprovenShare};
 pub use coinbase_script::{ScriptError, coinbase_script, height_of, push_bytes, push_number};
 pub use create::{Draft, DraftError};
+pub use donation::{
+    DONATION_PUBKEY_HASH, DONATION_SCRIPT, MARKER_SCRIPT, constant_ending, donation_payee, donation_script,
+};
 pub use format::{FormatError, pack, read_wrapped, ref_hash, ref_type, unpack, unpack_contents, write_wrapped};
 pub use generation::{
-    CONSTANT_ENDING, Coinbase, DONATION_PUBKEY_HASH, DONATION_SCRIPT, GenerationError, Payouts, WITNESS_RESERVED_VALUE,
-    Weights, coinbase_of, donation_payee, witness_commitment_script,
+    Coinbase, GenerationError, Payouts, WITNESS_RESERVED_VALUE, Weights, coinbase_of, witness_commitment_script,
 };
 pub use inspect::{InspectError, inspect};
 pub use number::{Attempts, Bits, ShareHash, Target, display_hex};
@@ -53,6 +56,8 @@ pub struct ShareRules {
     pub max_target: Target,
     /// First share version with segwit data; 0 for never.
     pub segwit_activation_version: u64,
+    /// Newest share version of the network.
+    pub newest_version: u64,
     /// Version byte of P2PKH addresses.
     pub address_version: u8,
     /// Version byte of P2SH addresses.
@@ -140,8 +145,15 @@ impl fmt::Debug for StaleInfo {
 pub enum Payout {
     /// Below version 34: a hash160.
     PubkeyHash([u8; 20]),
-    /// From version 34: an address, unchecked.
+    /// Versions 34 and 35: an address, unchecked.
     Address(Box<str>),
+    /// From version 36: a hash160 or witness program, and the kind of its script.
+    Hash {
+        /// In natural order.
+        hash: [u8; 20],
+        /// 1 for P2WPKH, 2 for P2SH, any other for P2PKH.
+        kind: u8,
+    },
 }
 
 /// Fields that the miner chooses (fields 6 to 13).
@@ -155,7 +167,7 @@ pub struct ShareData {
     pub nonce: u32,
     /// Payee of the share.
     pub payout: Payout,
-    /// Total output of the coinbase in satoshis. No check covers it from version 34 on.
+    /// Total output of the coinbase in satoshis. No check covers it from version 34 on. A varint from version 36 on.
     pub subsidy: u64,
     /// Part of the miner's weight that goes to the donation address, in 65535ths.
     pub donation: u16,
@@ -195,6 +207,58 @@ pub struct TransactionRefs {
     pub refs: Box<[(u64, u64)]>,
 }
 
+/// Output script of a merged chain for a share's miner (reference of version 36, field 16).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MergedAddress {
+    /// Chain number in the proofs of merged mining.
+    pub chain_id: u32,
+    /// Output script, unchecked.
+    pub script: Box<[u8]>,
+}
+
+/// Coinbase and header of a merged chain's block that the share's work is also for (reference of version 36, field 23).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MergedCoinbase {
+    /// Chain number in the proofs of merged mining.
+    pub chain_id: u32,
+    /// Total output of the coinbase in the chain's base units.
+    pub value: u64,
+    /// Height of the block.
+    pub height: u64,
+    /// Header of the block.
+    pub header: [u8; 80],
+    /// Branch from the coinbase to the header's merkle root.
+    pub branch: Box<[Digest]>,
+    /// Input script of the coinbase; empty for the usual one.
+    pub script: Box<[u8]>,
+}
+
+/// Fields that version 36 added (its reference, 3.1: 16, 23, 24 and 31). An empty list and none are the same bytes.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Additions {
+    /// Where the miner is paid on merged chains.
+    pub merged_addresses: Box<[MergedAddress]>,
+    /// Blocks of merged chains that the share's work is also for.
+    pub merged_coinbase_info: Box<[MergedCoinbase]>,
+    /// Commitment to the undecayed weights of the shares that vote for version 36.
+    pub merged_payout_hash: Option<Digest>,
+    /// Messages of the version's authors. Last in a share's bytes, but part of what the ref hash commits to.
+    pub message_data: Box<[u8]>,
+}
+
+impl Additions {
+    fn memory_bytes(&self) -> usize {
+        // An allocator rounds up by less than this.
+        const OVERHEAD: usize = 16;
+        let addresses = self.merged_addresses.iter().map(|entry| size_of_val(entry) + OVERHEAD + entry.script.len());
+        let coinbases = self
+            .merged_coinbase_info
+            .iter()
+            .map(|entry| size_of_val(entry) + 2 * OVERHEAD + size_of_val(&*entry.branch) + entry.script.len());
+        size_of_val(self) + 4 * OVERHEAD + addresses.sum::<usize>() + coinbases.sum::<usize>() + self.message_data.len()
+    }
+}
+
 /// Data that the ref hash commits to: everything that other nodes recompute (fields 6 to 23).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ShareInfo {
@@ -214,17 +278,21 @@ pub struct ShareInfo {
     pub timestamp: u32,
     /// Height above the chain's genesis, modulo 2^32; the genesis has 1.
     pub absheight: u32,
-    /// Work from the genesis to this share inclusive, modulo 2^128.
+    /// Work from the genesis to this share inclusive, modulo 2^128. Below 2^64 in shares of version 36 (its trap 3).
     pub abswork: u128,
+    /// `None` before version 36.
+    pub additions: Option<Box<Additions>>,
 }
 
 /// Midstate that proves a coinbase without carrying it (fields 26, 27).
 ///
-/// On the wire an empty `extra_data` stands between the two.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// On the wire `extra_data` stands between the two; before version 36 it is empty and takes no bytes.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HashLink {
     /// SHA-256's state after the whole 64-byte blocks of the prefix: eight words in big-endian order.
     pub state: [u8; 32],
+    /// What follows the whole blocks, without the version's constant ending (reference of version 36, 3.4).
+    pub extra_data: Box<[u8]>,
     /// Length of the prefix in bytes: the stripped coinbase without its last 44.
     pub length: u64,
 }
@@ -270,7 +338,7 @@ pub struct Share {
 const ALLOCATIONS_BYTES: usize = 9 * 16;
 
 // 17,300 shares should take less than 80 MB: 4.6 kB each, of which branches of twelve levels take 1.2 kB.
-const _: () = assert!(size_of::<Share>() <= 640);
+const _: () = assert!(size_of::<Share>() <= 672);
 
 impl Share {
     /// Fields in the share's bytes.
@@ -384,7 +452,7 @@ impl Share {
         let (contents, info, data) = (&self.contents, self.info(), self.data());
         let address = match &data.payout {
             Payout::Address(text) => text.len(),
-            Payout::PubkeyHash(_) => 0,
+            Payout::PubkeyHash(_) | Payout::Hash { .. } => 0,
         };
         let transactions = info.transactions.as_ref();
         let hashes = info.segwit_data.as_ref().map_or(0, |segwit| segwit.txid_merkle_branch.len())
@@ -396,6 +464,8 @@ impl Share {
             + data.coinbase.len()
             + address
             + self.payee.memory_bytes()
+            + contents.hash_link.extra_data.len()
+            + info.additions.as_ref().map_or(0, |additions| additions.memory_bytes())
             + hashes * size_of::<Digest>()
             + transactions.map_or(0, |transactions| size_of_val(&*transactions.refs))
     }

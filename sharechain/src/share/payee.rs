@@ -3,8 +3,8 @@
 //! Not to be confused with `address.rs`, which decides what we accept from our miners: this module follows the
 //! reference for any text in a share.
 
-use bech32::Bech32;
 use bech32::primitives::decode::CheckedHrpstring;
+use bech32::{Bech32, Hrp, segwit};
 use bitcoin::base58;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::borrow::Borrow;
@@ -19,6 +19,11 @@ use crate::rules::{PayeeForm, Programs};
 
 /// Maximum script length of a payee: a witness program of 40 bytes with its opcode and length.
 pub const SCRIPT_BYTES_MAX: usize = 42;
+
+/// Kinds of a payee's hash in version 36.
+const HASH_P2PKH: u8 = 0;
+const HASH_P2WPKH: u8 = 1;
+const HASH_P2SH: u8 = 2;
 
 /// Longest bech32 address (BIP 173), in characters. A base58 address is shorter.
 const BECH32_CHARACTERS_MAX: usize = 90;
@@ -53,6 +58,14 @@ pub enum PayeeError {
         /// Version of the share.
         version: ShareVersion,
     },
+    /// Shares of version 36 hold a hash of 20 bytes: no P2WSH, no taproot (its trap 6).
+    #[error("`{text}` is no P2PKH, P2SH or P2WPKH address, the only kinds that share version {version} can hold")]
+    NotHash {
+        /// Address as given.
+        text: String,
+        /// Version of the share.
+        version: ShareVersion,
+    },
 }
 
 /// Payee of the sharechain. Identified by its text: two spellings of one script are two payees (section 4.7), ordered
@@ -65,6 +78,9 @@ struct Scripts {
     /// Script from share version 35 on, then the one before; `None` where the reference fails.
     padded: Option<Script>,
     unpadded: Option<Script>,
+    /// Payees named by those scripts, where that is another text.
+    of_padded: Option<Payee>,
+    of_unpadded: Option<Payee>,
 }
 
 /// Short script, stored inline.
@@ -104,7 +120,6 @@ pub mod whole {
     use serde::Serialize;
     use serde::de::Error;
     use std::borrow::Cow;
-    use std::sync::Arc;
 
     #[derive(Serialize, serde::Deserialize)]
     struct Whole<'a> {
@@ -120,7 +135,7 @@ pub mod whole {
     /// Errors of the serializer.
     pub fn serialize<S: Serializer>(payee: &Payee, serializer: S) -> Result<S::Ok, S::Error> {
         let digits = |script: &Option<Script>| script.as_ref().map(|script| hex::encode(script.as_bytes()));
-        let Scripts { text, padded, unpadded } = &*payee.0;
+        let Scripts { text, padded, unpadded, .. } = &*payee.0;
         let whole = Whole { address: Cow::Borrowed(text), padded: digits(padded), unpadded: digits(unpadded) };
         whole.serialize(serializer)
     }
@@ -142,15 +157,20 @@ pub mod whole {
             }
             Ok(Some(Script::new(&[&bytes])))
         };
-        let (padded, unpadded) = (script(whole.padded)?, script(whole.unpadded)?);
-        Ok(Payee(Arc::new(Scripts { text: whole.address.into(), padded, unpadded })))
+        // A listed payee is one of a window, in the form that its version counts by.
+        Ok(Payee::new(whole.address, script(whole.padded)?, script(whole.unpadded)?))
     }
 }
 
 impl Payee {
+    fn new(text: impl Into<Box<str>>, padded: Option<Script>, unpadded: Option<Script>) -> Payee {
+        Payee(Arc::new(Scripts { text: text.into(), padded, unpadded, of_padded: None, of_unpadded: None }))
+    }
+
     /// Memory use in bytes, as if this were the only clone.
     pub(super) fn memory_bytes(&self) -> usize {
-        size_of::<Scripts>() + self.0.text.len()
+        let other = |payee: &Option<Payee>| payee.as_ref().map_or(0, Payee::memory_bytes);
+        size_of::<Scripts>() + self.0.text.len() + other(&self.0.of_padded) + other(&self.0.of_unpadded)
     }
 
     /// Parses the payee of the address `text`, which is untrusted.
@@ -168,14 +188,59 @@ impl Payee {
             } else {
                 return Err(PayeeError::OtherVersion { text: text.into(), version });
             };
-            return Ok(Payee(Arc::new(Scripts { text: text.into(), padded: Some(script), unpadded: Some(script) })));
+            return Ok(Payee::new(text, Some(script), Some(script)));
         }
         let Some(program) = decode_bech32(text, &rules.human_readable_part) else {
             return Err(PayeeError::NotAnAddress(text.chars().take(BECH32_CHARACTERS_MAX).collect()));
         };
         let padded = witness_script(&program, 20);
         let unpadded = witness_script(&program, 0);
-        Ok(Payee(Arc::new(Scripts { text: text.into(), padded, unpadded })))
+        let named_by = |script: &Option<Script>| {
+            let payee = Payee::from_witness_script((*script)?, rules);
+            (payee.as_str() != text).then_some(payee)
+        };
+        let (of_padded, of_unpadded) = (named_by(&padded), named_by(&unpadded));
+        Ok(Payee(Arc::new(Scripts { text: text.into(), padded, unpadded, of_padded, of_unpadded })))
+    }
+
+    /// Payee of a share of version 36: a hash of 20 bytes and the kind of its script. Kinds other than 1 and 2 act as 0
+    /// (reference of version 36, 3.3 and its trap 1).
+    pub fn from_hash(kind: u8, hash: &[u8; 20], rules: &ShareRules) -> Payee {
+        match kind {
+            HASH_P2WPKH => Payee::from_witness_script(Script::new(&[&[0, 20], hash]), rules),
+            HASH_P2SH => Payee::from_script_hash(hash, rules),
+            _ => Payee::from_pubkey_hash(hash, rules),
+        }
+    }
+
+    /// Payee of a script's hash: its P2SH address.
+    pub(super) fn from_script_hash(hash: &[u8; 20], rules: &ShareRules) -> Payee {
+        let mut payload = [rules.address_p2sh_version; 21];
+        payload[1..].copy_from_slice(hash);
+        let script = Some(Script::new(&[&[0xa9, 0x14], hash, &[0x87]]));
+        Payee::new(base58::encode_check(&payload), script, script)
+    }
+
+    /// Payee named by a script of `OP_0` and a program. A program that is none of version 0 has no address: its script
+    /// in hex stands for one.
+    fn from_witness_script(script: Script, rules: &ShareRules) -> Payee {
+        let program = script.as_bytes().get(2..).unwrap_or_default();
+        let text = Hrp::parse(&rules.human_readable_part)
+            .ok()
+            .filter(|_| matches!(program.len(), 20 | 32))
+            .and_then(|hrp| segwit::encode_v0(hrp, program).ok())
+            .unwrap_or_else(|| hex::encode(script.as_bytes()));
+        Payee::new(text, Some(script), Some(script))
+    }
+
+    /// The payee as versions that count by output script name it: the same for all texts of one script. `version` is
+    /// that of the share.
+    pub fn by_script(&self, version: ShareVersion) -> &Payee {
+        let named = match version.rules().programs {
+            Programs::Padded => &self.0.of_padded,
+            Programs::Unpadded => &self.0.of_unpadded,
+        };
+        named.as_ref().unwrap_or(self)
     }
 
     /// Creates the payee of a bare pubkey hash, as in shares below version 34: its P2PKH address.
@@ -187,9 +252,9 @@ impl Payee {
     pub fn from_versioned_hash(hash: &[u8; 20], address_version: u8) -> Payee {
         let mut payload = [address_version; 21];
         payload[1..].copy_from_slice(hash);
-        let text = base58::encode_check(&payload).into();
+        let text = base58::encode_check(&payload);
         let script = Some(p2pkh(hash));
-        Payee(Arc::new(Scripts { text, padded: script, unpadded: script }))
+        Payee::new(text, script, script)
     }
 
     /// Address as encoded in shares.
@@ -217,6 +282,10 @@ impl Payee {
                 Ok(Payout::PubkeyHash(hash.try_into().expect("twenty bytes")))
             }
             (PayeeForm::PubkeyHash, _) => Err(PayeeError::NotPubkeyHash { text: self.as_str().into(), version }),
+            (PayeeForm::Script, script) => match hash_of(script) {
+                Some((kind, hash)) => Ok(Payout::Hash { hash, kind }),
+                None => Err(PayeeError::NotHash { text: self.as_str().into(), version }),
+            },
         }
     }
 
@@ -234,6 +303,17 @@ impl Payee {
             None => Err(PayeeError::LeadingZero { text: self.as_str().into(), version }),
         }
     }
+}
+
+/// Kind and hash of a script that a share of version 36 can hold.
+fn hash_of(script: &[u8]) -> Option<(u8, [u8; 20])> {
+    let (kind, hash) = match script {
+        [0x76, 0xa9, 0x14, hash @ .., 0x88, 0xac] => (HASH_P2PKH, hash),
+        [0xa9, 0x14, hash @ .., 0x87] => (HASH_P2SH, hash),
+        [0, 0x14, hash @ ..] => (HASH_P2WPKH, hash),
+        _ => return None,
+    };
+    Some((kind, hash.try_into().ok()?))
 }
 
 fn p2pkh(hash: &[u8; 20]) -> Script {
@@ -337,90 +417,4 @@ impl fmt::Debug for Payee {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::share::test_rules;
-    use bech32::{Fe32, Hrp, segwit};
-    use proptest::prelude::*;
-
-    fn script_hex(text: &str, version: ShareVersion) -> Option<String> {
-        let payee = Payee::from_address(text, &test_rules()).unwrap();
-        payee.script(version).ok().map(hex::encode)
-    }
-
-    fn bech32_of(version: u8, program: &[u8]) -> String {
-        let mut data = vec![Fe32::try_from(version).unwrap()];
-        data.extend(bech32::primitives::iter::ByteIterExt::bytes_to_fes(program.iter().copied()));
-        let hrp = Hrp::parse("tb").unwrap();
-        bech32::primitives::iter::Fe32IterExt::with_checksum::<Bech32>(data.into_iter(), &hrp).chars().collect()
-    }
-
-    #[test]
-    fn leading_zeroes_of_a_program_are_padded_to_20_bytes_from_version_35_only() {
-        for (zeroes, unpadded_length) in [(1, Some(19)), (2, Some(18))] {
-            let mut program = [0xab; 20];
-            program[..zeroes].fill(0);
-            let text = bech32_of(0, &program);
-            assert_eq!(script_hex(&text, ShareVersion::V35), Some(format!("0014{}", hex::encode(program))));
-            let short = hex::encode(&program[zeroes..]);
-            let expected = unpadded_length.map(|length: u8| format!("00{length:02x}{short}"));
-            assert_eq!(script_hex(&text, ShareVersion::V34), expected);
-        }
-        let nibble = bech32_of(0, &[&[0x0b][..], &[0xab; 19]].concat());
-        assert_eq!(script_hex(&nibble, ShareVersion::V34), None);
-        assert_eq!(script_hex(&nibble, ShareVersion::V35), Some(format!("00140b{}", "ab".repeat(19))));
-    }
-
-    #[test]
-    fn a_32_byte_program_with_a_leading_zero_nibble_is_never_payable() {
-        let text = bech32_of(0, &[&[0x0b][..], &[0xab; 31]].concat());
-        let payee = Payee::from_address(&text, &test_rules()).unwrap();
-        let error = payee.script(ShareVersion::V35).unwrap_err();
-        assert!(error.to_string().ends_with("cannot be paid in share version 35"), "{error}");
-        // A zero byte is dropped instead.
-        let text = bech32_of(0, &[&[0][..], &[0xab; 31]].concat());
-        assert_eq!(script_hex(&text, ShareVersion::V35), Some(format!("001f{}", "ab".repeat(31))));
-    }
-
-    #[test]
-    fn taproot_in_bech32m_is_no_address() {
-        let text = segwit::encode(Hrp::parse("tb").unwrap(), segwit::VERSION_1, &[7; 32]).unwrap();
-        assert_eq!(Payee::from_address(&text, &test_rules()), Err(PayeeError::NotAnAddress(text)));
-    }
-
-    #[test]
-    fn two_spellings_of_one_script_are_two_payees() {
-        let lower = bech32_of(0, &[0xab; 20]);
-        let upper = lower.to_ascii_uppercase();
-        assert_eq!(script_hex(&lower, ShareVersion::V35), script_hex(&upper, ShareVersion::V35));
-        let [lower, upper] = [lower, upper].map(|text| Payee::from_address(&text, &test_rules()).unwrap());
-        assert_ne!(lower, upper);
-        assert!(upper < lower, "upper case sorts first");
-    }
-
-    proptest! {
-        #[test]
-        fn no_text_makes_it_panic(text in "\\PC{0,100}") {
-            let _ = Payee::from_address(&text, &test_rules());
-        }
-
-        #[test]
-        fn every_program_that_the_reference_can_pay_is_within_the_longest_script(
-            version in 0u8..=16, program in prop::collection::vec(any::<u8>(), 2..=40), zeroes in 0usize..4,
-        ) {
-            let mut program = program;
-            let zeroes = zeroes.min(program.len());
-            program[..zeroes].fill(0);
-            let text = bech32_of(version, &program);
-            if let Ok(payee) = Payee::from_address(&text, &test_rules()) {
-                for version in ShareVersion::ALL.iter().copied() {
-                    if let Ok(script) = payee.script(version) {
-                        prop_assert_eq!(usize::from(script[1]), script.len() - 2);
-                    }
-                }
-            } else {
-                prop_assert!(version == 0 && !matches!(program.len(), 20 | 32));
-            }
-        }
-    }
-}
+mod tests;

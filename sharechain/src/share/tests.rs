@@ -1,14 +1,14 @@
 //! Properties of complete shares, and the rules that no recorded share covers (protocol section 18.3).
 
-use proptest::prelude::*;
-use ruint::Uint;
 use ruint::aliases::U320;
-use std::collections::{BTreeMap, HashSet};
+use std::collections::HashSet;
 
 use super::*;
 use crate::map::Map;
 use crate::pack::Reader;
-use crate::rules::PayeeForm;
+use crate::rules::Layout;
+
+mod properties;
 
 pub(super) fn test_rules() -> ShareRules {
     ShareRules {
@@ -16,6 +16,7 @@ pub(super) fn test_rules() -> ShareRules {
         // Easy enough that nearly every header is a share.
         max_target: Target::MAX_256,
         segwit_activation_version: 33,
+        newest_version: 99,
         address_version: 111,
         address_p2sh_version: 196,
         human_readable_part: "tb".into(),
@@ -46,6 +47,7 @@ fn paid(weights: &Weights, subsidy: u64, finder: &Payee) -> Vec<(String, u64)> {
 }
 
 fn contents(version: ShareVersion) -> Contents {
+    let additions = (version.rules().layout == Layout::Merged).then(Box::default);
     Contents {
         version,
         min_header: MinHeader { version: 0x2000_0000, previous_block: None, timestamp: 5, bits: EASY, nonce: 6 },
@@ -54,11 +56,7 @@ fn contents(version: ShareVersion) -> Contents {
                 previous: Some(ShareHash([1; 32])),
                 coinbase: [3, 1, 2, 3].into(),
                 nonce: 9,
-                payout: if version.rules().payee == PayeeForm::Address {
-                    Payout::Address(payee(1).as_str().into())
-                } else {
-                    Payout::PubkeyHash([4; 20])
-                },
+                payout: payee(1).payout(version).unwrap(),
                 subsidy: 5_000_000_000,
                 donation: 0,
                 stale_info: StaleInfo::NONE,
@@ -74,10 +72,12 @@ fn contents(version: ShareVersion) -> Contents {
             timestamp: 1_000,
             absheight: 2,
             abswork: 3,
+            additions: additions.clone(),
         },
         ref_merkle_branch: Box::default(),
         last_txout_nonce: 1 << 40,
-        hash_link: HashLink { state: [8; 32], length: 300 },
+        // 44 bytes after the last whole block, of which version 36 knows 35.
+        hash_link: HashLink { state: [8; 32], extra_data: vec![0; additions.map_or(0, |_| 9)].into(), length: 300 },
         merkle_branch: [[3; 32]].into(),
     }
 }
@@ -104,7 +104,7 @@ fn only_the_4000_largest_are_paid_with_the_donation_among_them_and_nobody_gets_t
     let largest: HashSet<String> = (502..4500).map(|index| payee(index).to_string()).collect();
     assert!(outputs[..3998].iter().all(|(text, _)| largest.contains(text)));
     assert_eq!(outputs[3998].0, payee(u16::MAX).as_str());
-    assert_eq!(outputs[3999].0, donation_payee(&test_rules()).as_str());
+    assert_eq!(outputs[3999].0, donation_payee(ShareVersion::V35, &test_rules()).as_str());
 }
 
 #[test]
@@ -134,7 +134,7 @@ fn payees_of_no_satoshi_have_no_output_but_the_donation_always_has() {
     assert_eq!(outputs.iter().map(|(_, amount)| *amount).collect::<Vec<_>>(), [99, 1]);
     // 100 // 200 is no satoshi for the finder either.
     let nothing = paid(&Weights::default(), 0, &payee(3));
-    assert_eq!(nothing, [(donation_payee(&test_rules()).to_string(), 0)]);
+    assert_eq!(nothing, [(donation_payee(ShareVersion::V35, &test_rules()).to_string(), 0)]);
 }
 
 #[test]
@@ -147,7 +147,7 @@ fn payees_of_no_satoshi_take_places_before_they_are_left_out() {
 
 #[test]
 fn a_miner_who_is_paid_by_the_donation_address_is_part_of_the_donation() {
-    let donation = donation_payee(&test_rules());
+    let donation = donation_payee(ShareVersion::V35, &test_rules());
     let outputs = paid(&weights([(payee(1), 300), (donation.clone(), 700)]), 1_000_000, &donation);
     let first = 1_000_000 * 199 * 300 / (200 * 1000);
     assert_eq!(outputs, [(payee(1).to_string(), first), (donation.to_string(), 1_000_000 - first)]);
@@ -353,137 +353,4 @@ fn a_mistake_in_the_bytes_is_named_by_its_field() {
     let longer = [inner, &[0]].concat();
     let error = unpack_contents(35, &longer, &test_rules()).unwrap_err().to_string();
     assert!(error.contains("1 bytes follow the end of share.contents"), "{error}");
-}
-
-/// Section 4.8, steps 1 to 5, literally.
-fn naive_outputs(weights: &Weights, subsidy: u64, finder: &Payee) -> Vec<(String, u64)> {
-    type Big = Uint<512, 8>;
-    let donation = donation_payee(&test_rules()).to_string();
-    let mut amounts: BTreeMap<String, u64> = BTreeMap::new();
-    for (payee, weight) in &weights.by_payee {
-        let amount =
-            Big::from(subsidy) * Big::from(199) * Big::from(*weight) / (Big::from(200) * Big::from(weights.total));
-        amounts.insert(payee.to_string(), amount.to());
-    }
-    *amounts.entry(finder.to_string()).or_default() += subsidy / 200;
-    let others: u64 = amounts.iter().filter(|(text, _)| **text != donation).map(|(_, amount)| amount).sum();
-    amounts.insert(donation.clone(), subsidy - others);
-    let mut sorted: Vec<_> = amounts.into_iter().collect();
-    sorted.sort_by_key(|(text, amount)| (*text == donation, *amount, text.clone()));
-    let cut = sorted.len().saturating_sub(4000);
-    sorted.into_iter().skip(cut).filter(|(text, amount)| *text == donation || *amount > 0).collect()
-}
-
-/// Up to 40 payees, some with equal weights, some huge, perhaps including the donation address.
-fn any_weights() -> impl Strategy<Value = Weights> {
-    let weight = prop_oneof![1u128..20, 1u128..u128::from(u64::MAX), any::<u128>().prop_map(|weight| weight | 1)];
-    (prop::collection::btree_map(0u16..60, weight, 1..40), 0u32..120, any::<u64>()).prop_map(
-        |(map, shift, donation)| {
-            let payee_of = |index| if index == 59 { donation_payee(&test_rules()) } else { payee(index) };
-            let by_payee: Map<_, _> = map
-                .into_iter()
-                .map(|(index, weight)| (payee_of(index), U320::from(weight) << shift as usize))
-                .collect();
-            let donation = U320::from(donation);
-            let total = by_payee.values().fold(donation, |sum, weight| sum + weight);
-            Weights { by_payee, total, donation }
-        },
-    )
-}
-
-fn any_hashes() -> impl Strategy<Value = Box<[Digest]>> {
-    prop::collection::vec(any::<Digest>(), 0..4).prop_map(Vec::into_boxed_slice)
-}
-
-prop_compose! {
-    fn any_contents()(
-        version in prop::sample::select(ShareVersion::ALL),
-        header in (any::<u32>(), any::<Digest>(), any::<[u32; 3]>()),
-        (previous, far) in (prop::option::of(any::<Digest>()), prop::option::of(any::<Digest>())),
-        coinbase in prop::collection::vec(any::<u8>(), 0..120),
-        text in "[ -~]{0,95}",
-        (hash, subsidy, donation, stale_info) in (any::<[u8; 20]>(), any::<u64>(), any::<u16>(), any::<u8>()),
-        (desired_version, nonce, numbers, abswork) in (any::<u64>(), any::<u64>(), any::<[u32; 5]>(), any::<u128>()),
-        branches in (any_hashes(), any_hashes(), any_hashes(), any_hashes()),
-        refs in prop::collection::vec(any::<(u64, u64)>(), 0..4),
-        (root, state, length) in (any::<Digest>(), any::<[u8; 32]>(), 0u64..1 << 60),
-    ) -> Contents {
-        let mut made = contents(version);
-        made.min_header = MinHeader {
-            version: header.0, previous_block: Some(header.1), timestamp: header.2[0], bits: Bits(header.2[1]), nonce: header.2[2],
-        };
-        let info = &mut made.share_info;
-        info.share_data = ShareData {
-            previous: previous.map(ShareHash), coinbase: coinbase.into(), nonce: numbers[0],
-            payout: if version.rules().payee == PayeeForm::Address { Payout::Address(text.into()) } else { Payout::PubkeyHash(hash) },
-            subsidy, donation, stale_info: StaleInfo(stale_info), desired_version,
-        };
-        if let Some(segwit) = &mut info.segwit_data {
-            *segwit = SegwitData { txid_merkle_branch: branches.0, wtxid_merkle_root: root };
-        }
-        if let Some(transactions) = &mut info.transactions {
-            *transactions = TransactionRefs { new_hashes: branches.1, refs: refs.into() };
-        }
-        info.far_share_hash = far.map(ShareHash);
-        (info.max_bits, info.bits, info.timestamp, info.absheight) =
-            (Bits(numbers[1]), Bits(numbers[2]), numbers[3], numbers[4]);
-        info.abswork = abswork;
-        made.ref_merkle_branch = branches.2;
-        made.last_txout_nonce = nonce;
-        made.hash_link = HashLink { state, length };
-        made.merkle_branch = branches.3;
-        made
-    }
-}
-
-proptest! {
-    #[test]
-    fn what_is_packed_unpacks_to_the_same_in_the_bounded_form(contents in any_contents()) {
-        let bytes = pack(&contents);
-        let read = unpack(&bytes, &test_rules()).unwrap();
-        let mut bounded = contents.clone();
-        if let Some(segwit) = &bounded.share_info.segwit_data {
-            let kept = bounded.merkle_branch.len().min(segwit.txid_merkle_branch.len());
-            bounded.merkle_branch = bounded.merkle_branch[..kept].into();
-        }
-        prop_assert_eq!(&read, &bounded);
-        let bytes_of_bounded = pack(&read);
-        prop_assert_eq!(bytes_of_bounded == bytes, bounded == contents, "only what is too long is touched");
-        prop_assert_eq!(unpack(&bytes_of_bounded, &test_rules()).unwrap(), read);
-    }
-
-    #[test]
-    fn outputs_are_those_of_the_rule_written_down_naively(
-        weights in any_weights(), subsidy in prop_oneof![0u64..1000, any::<u64>()], finder in 0u16..62,
-    ) {
-        let finder = if finder == 59 { donation_payee(&test_rules()) } else { payee(finder) };
-        prop_assert_eq!(paid(&weights, subsidy, &finder), naive_outputs(&weights, subsidy, &finder));
-    }
-
-    #[test]
-    fn a_coinbase_is_the_transaction_that_its_parts_say(
-        weights in any_weights(), subsidy: u64, script in prop::collection::vec(any::<u8>(), 2..=100),
-        (ref_hash, nonce, has_segwit) in (any::<Digest>(), any::<u64>(), any::<bool>()),
-    ) {
-        let payouts = Payouts::new(ShareVersion::V35, subsidy, &weights, &test_rules()).unwrap();
-        let segwit = SegwitData { txid_merkle_branch: Box::default(), wtxid_merkle_root: [5; 32] };
-        let coinbase = payouts.coinbase(&script, has_segwit.then_some(&segwit), &payee(3)).unwrap();
-        prop_assert!(coinbase.prefix().ends_with(&CONSTANT_ENDING));
-
-        let stripped: bitcoin::Transaction =
-            bitcoin::consensus::deserialize(&coinbase.stripped(&ref_hash, nonce)).unwrap();
-        let whole: bitcoin::Transaction =
-            bitcoin::consensus::deserialize(&coinbase.with_witness(&ref_hash, nonce)).unwrap();
-        prop_assert!(whole.is_coinbase());
-        prop_assert_eq!(whole.input[0].witness.to_vec(), [WITNESS_RESERVED_VALUE]);
-        prop_assert_eq!(whole.compute_txid(), stripped.compute_txid());
-        prop_assert_eq!(stripped.input[0].script_sig.as_bytes(), &script[..]);
-        let commitments = usize::from(has_segwit);
-        let outputs = payouts.with_finder(&payee(3)).count();
-        prop_assert_eq!(stripped.output.len(), commitments + outputs + 1);
-        prop_assert_eq!(
-            coinbase.hash_link().gentx_hash(&ref_hash, nonce),
-            stripped.compute_txid().to_raw_hash().to_byte_array()
-        );
-    }
 }

@@ -27,6 +27,7 @@ fn rules() -> Arc<ShareRules> {
     Arc::new(ShareRules {
         identifier: *b"sinet001",
         max_target: Target::MAX_256,
+        newest_version: 36,
         segwit_activation_version: 15,
         address_version: 111,
         address_p2sh_version: 196,

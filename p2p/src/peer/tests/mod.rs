@@ -35,6 +35,7 @@ fn rules() -> ShareRules {
     ShareRules {
         identifier: *b"signet01",
         max_target: Target::MAX_256,
+        newest_version: 35,
         segwit_activation_version: 0,
         address_version: 111,
         address_p2sh_version: 196,
@@ -76,6 +77,7 @@ fn share_of(version: ShareVersion, number: u32, new: &[Digest], bits: Bits) -> R
         timestamp: 1_000,
         absheight: 1,
         abswork: 3,
+        additions: None,
     };
     let contents = Contents {
         version,
@@ -83,7 +85,7 @@ fn share_of(version: ShareVersion, number: u32, new: &[Digest], bits: Bits) -> R
         share_info,
         ref_merkle_branch: Box::default(),
         last_txout_nonce: 7,
-        hash_link: HashLink { state: [8; 32], length: 300 },
+        hash_link: HashLink { state: [8; 32], extra_data: Box::default(), length: 300 },
         merkle_branch: Box::default(),
     };
     Share::from_bytes(&sharechain::share::pack(&contents), &rules()).map(Arc::new)

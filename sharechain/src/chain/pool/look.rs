@@ -9,7 +9,7 @@ use super::{DRAWN_GENERATIONS, DRAWN_MAX, Measured, RecentShare, STRETCH};
 use crate::chain::stats::OwnCounts;
 use crate::chain::weights::Window;
 use crate::chain::{Forest, Sharechain};
-use crate::share::{Payee, Share, ShareHash, Target, Weights, donation_payee};
+use crate::share::{Payee, Share, ShareHash, Target, Weights};
 
 /// Shares of the last snapshot that are compared with the newest ones: forks are shallower.
 const REACH: usize = 64;
@@ -116,7 +116,7 @@ pub fn look(chain: &Sharechain, mut carried: Carried, block: Option<NextBlock>) 
         paid: best
             .zip(block)
             .map(|(best, block)| (statistics.weights_within(&mut carried.window, best, block.target), block.value)),
-        donation: donation_payee(chain.rules()),
+        donation: statistics.donation_payee(best),
         carried,
     }
 }

@@ -58,7 +58,7 @@ proptest! {
         for (number, (fork, payee_number, attempts, donation)) in (1u64..).zip(&shares) {
             let previous = number.checked_sub(1 + fork).filter(|previous| *previous > 0).map(hash);
             let entry = Entry {
-                hash: hash(number), previous, payee: payee(*payee_number),
+                hash: hash(number), previous, payee: payee(*payee_number), by_script: payee(*payee_number),
                 attempts: Attempts(U320::from(*attempts)), donation: *donation,
             };
             forest.insert(hash(number), entry);
@@ -82,7 +82,10 @@ fn a_window_that_follows_a_chain_reads_each_share_about_once() {
         .map(|number| {
             let previous = (number > 1).then(|| hash(number - 1));
             let attempts = Attempts(U320::from(7));
-            (hash(number), Entry { hash: hash(number), previous, payee: payee(1), attempts, donation: 0 })
+            (
+                hash(number),
+                Entry { hash: hash(number), previous, payee: payee(1), by_script: payee(1), attempts, donation: 0 },
+            )
         })
         .collect();
     let looks = std::cell::Cell::new(0);
@@ -105,6 +108,7 @@ fn fading_weights_are_those_of_the_worked_example() {
         hash: hash(number.into()),
         previous: (number > 1).then(|| hash(u64::from(number) - 1)),
         payee: payee(number),
+        by_script: payee(number),
         attempts: Attempts(U320::from(attempts)),
         donation,
     };
