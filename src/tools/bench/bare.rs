@@ -3,7 +3,7 @@
 use anyhow::{Context, Result};
 use bytes::Bytes;
 use parking_lot::Mutex;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 
@@ -16,8 +16,8 @@ use crate::runtime::sockets;
 /// Maximum number of answers per write.
 const ANSWERS_MAX: usize = 512;
 
-/// All connections since the start.
-type Writers = Arc<Mutex<Vec<Arc<OwnedWriteHalf>>>>;
+/// All open connections. Each belongs to its reader, so that one that the client closes takes no descriptor any more.
+type Writers = Arc<Mutex<Vec<Weak<OwnedWriteHalf>>>>;
 
 /// Serves until standard input ends; its first line of output is its address. A line `job TEXT` writes that text as a
 /// line to every connection in turn, and the time at which that began to standard output.
@@ -37,7 +37,12 @@ pub async fn run() -> Result<()> {
             let (stream, _) = acceptor.next().await;
             let (reader, writer) = stream.into_split();
             let writer = Arc::new(writer);
-            taken.lock().push(writer.clone());
+            let mut taken = taken.lock();
+            if taken.len() == taken.capacity() {
+                taken.retain(|writer| writer.strong_count() > 0);
+            }
+            taken.push(Arc::downgrade(&writer));
+            drop(taken);
             tokio::spawn(answer(reader, writer, answers.clone()));
         }
     });
@@ -71,9 +76,12 @@ async fn answer(mut reader: OwnedReadHalf, writer: Arc<OwnedWriteHalf>, answers:
 
 async fn write_to_all(writers: &Writers, bytes: &[u8]) {
     let mut open = std::mem::take(&mut *writers.lock());
+    open.retain(|writer| writer.strong_count() > 0);
     for writer in &open {
         // Closed connections are skipped.
-        let _ = write_all(writer, bytes).await;
+        if let Some(writer) = writer.upgrade() {
+            let _ = write_all(&writer, bytes).await;
+        }
     }
     let mut writers = writers.lock();
     open.append(&mut writers);

@@ -75,6 +75,13 @@ pub(super) async fn measure_attacks(config: &Config, table: &mut Table) -> Resul
             alone.take_turn(config, [&node, &bare], load, round, table).await?;
             beside.take_turn(config, [&node, &bare], beset, round, table).await?;
         }
+        // A run that breaks off later has shown what it has.
+        report(format_args!(
+            "beside {}: {:.2} of the bare server, {:.2} without",
+            attacks[0],
+            beside.ratio(),
+            alone.ratio()
+        ));
         let what = format!("one at a time, beside {} of {}", config.hostile, attacks[0]);
         beside.add_row_beside(what, &alone, table);
     }
