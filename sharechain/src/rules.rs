@@ -47,6 +47,8 @@ pub struct VersionRules {
     pub transactions: BlockTransactions,
     /// Allowed timestamps.
     pub timestamps: Timestamps,
+    /// Center of the range that `max_target` may move in.
+    pub clamp: Clamp,
     /// Conversion of witness programs to scripts.
     pub programs: Programs,
     /// Start of the payout window.
@@ -117,6 +119,15 @@ pub enum Timestamps {
     AfterParent,
 }
 
+/// Center of the range of a share's `max_target`: nine to eleven tenths of it (section 6).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Clamp {
+    /// The parent's `max_target`.
+    Steady,
+    /// The same, growing with the time since the parent once that is long (protocol-v36 section 5).
+    Eased,
+}
+
 /// Conversion of witness programs to scripts (section 4.7).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Programs {
@@ -165,6 +176,7 @@ const V17: VersionRules = VersionRules {
     layout: Layout::Classic,
     transactions: BlockTransactions::Listed,
     timestamps: Timestamps::WithinTwoPeriods,
+    clamp: Clamp::Steady,
     programs: Programs::Unpadded,
     window: WindowStart::Grandparent,
     weighing: Weighing::UpToBlocks,
@@ -182,6 +194,7 @@ const V32: VersionRules = VersionRules {
     layout: Layout::Classic,
     transactions: BlockTransactions::Listed,
     timestamps: Timestamps::AfterParent,
+    clamp: Clamp::Steady,
     programs: Programs::Unpadded,
     window: WindowStart::Grandparent,
     weighing: Weighing::UpToBlocks,
@@ -199,6 +212,7 @@ const V33: VersionRules = VersionRules {
     layout: Layout::Classic,
     transactions: BlockTransactions::Listed,
     timestamps: Timestamps::AfterParent,
+    clamp: Clamp::Steady,
     programs: Programs::Unpadded,
     window: WindowStart::Grandparent,
     weighing: Weighing::UpToBlocks,
@@ -216,6 +230,7 @@ const V34: VersionRules = VersionRules {
     layout: Layout::Classic,
     transactions: BlockTransactions::Unlisted,
     timestamps: Timestamps::AfterParent,
+    clamp: Clamp::Steady,
     programs: Programs::Unpadded,
     window: WindowStart::Grandparent,
     weighing: Weighing::UpToBlocks,
@@ -234,6 +249,7 @@ const V35: VersionRules = VersionRules {
     layout: Layout::Classic,
     transactions: BlockTransactions::Unlisted,
     timestamps: Timestamps::AfterParent,
+    clamp: Clamp::Steady,
     programs: Programs::Padded,
     window: WindowStart::Grandparent,
     weighing: Weighing::UpToBlocks,
@@ -251,6 +267,7 @@ const V36: VersionRules = VersionRules {
     layout: Layout::Merged,
     transactions: BlockTransactions::Unlisted,
     timestamps: Timestamps::AfterParent,
+    clamp: Clamp::Eased,
     programs: Programs::Padded,
     window: WindowStart::Parent,
     weighing: Weighing::Halving { parts: 4 },
@@ -269,6 +286,7 @@ const TOY: VersionRules = VersionRules {
     layout: Layout::Classic,
     transactions: BlockTransactions::Unlisted,
     timestamps: Timestamps::AfterParent,
+    clamp: Clamp::Eased,
     programs: Programs::Padded,
     window: WindowStart::Parent,
     weighing: Weighing::Halving { parts: 4 },

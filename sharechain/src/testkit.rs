@@ -107,7 +107,7 @@ pub fn info(chain: &Sharechain, tip: &Tip, plan: &Plan) -> ShareInfo {
     let rules = chain.rules();
     let next = tip.next_share(plan.block_bits.target()).expect("the whole window is known");
     let (version, required) = (next.version, &next.requirements);
-    let (max_bits, bits) = required.targets(plan.target);
+    let (max_bits, bits) = required.targets(version, plan.timestamp, plan.target);
     let payee = Payee::from_pubkey_hash(&hash160(plan.payee), rules);
     let payout = payee.payout(version).expect("every version can hold a pubkey hash");
     ShareInfo {

@@ -304,7 +304,7 @@ impl WorkSet {
         let donation_percent = self.config.donation_percent;
         let desired =
             target::desired(jobs::rounded(payout.share_difficulty), miners, block, donation_percent, common.network);
-        let (max_bits, bits) = required.targets(desired);
+        let (max_bits, bits) = required.targets(next.version, now, desired);
         let named = |payout: &Payout| Payee::from_address(&payout.address, &common.rules)?.payout(next.version);
         // As in the old node: payouts that an old share version cannot express go to the operator.
         let share_payout = named(payout)

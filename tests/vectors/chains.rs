@@ -84,7 +84,7 @@ fn every_recorded_share_follows_from_its_ancestors_in_every_field() {
             assert_eq!(tip.best_hash(), previous);
             let next = tip.next_share(target_of(&case["block_target"])).unwrap();
             let required = &next.requirements;
-            let (max_bits, bits) = required.targets(share.target());
+            let (max_bits, bits) = required.targets(share.version(), share.timestamp(), share.target());
             assert_eq!(
                 (max_bits.target(), bits.target()),
                 (target_of(&case["max_target"]), target_of(&case["target"]))

@@ -34,7 +34,7 @@ pub use error::{FUTURE_REASON, VerifyError};
 pub use forest::{Forest, RemoveError, Work};
 pub use next::NextShare;
 pub use replay::{Outputs, ReplayError, replay};
-pub use retarget::{Pace, Requirements};
+pub use retarget::{Pace, ParentFields, Requirements};
 pub use score::{AdjustedWork, TailScore, ratio, true_division};
 pub use select::{Choice, ScoredHead, Wanted};
 pub use serve::Solution;

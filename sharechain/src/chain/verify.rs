@@ -129,7 +129,7 @@ pub(super) fn stripped_coinbase(
 /// Computes the required info of `share`, given its miner's choices.
 fn info_wanted(view: &View<'_>, share: &Share, next: &Requirements, listed: Option<&[Digest]>) -> ShareInfo {
     let given = share.info();
-    let (max_bits, bits) = next.targets(given.bits.target());
+    let (max_bits, bits) = next.targets(share.version(), given.timestamp, given.bits.target());
     ShareInfo {
         share_data: given.share_data.clone(),
         segwit_data: given.segwit_data.clone(),
