@@ -4,110 +4,32 @@
 //! whole shares by payee, and the shares in order; a query moves the window to its start, so in the usual case it costs
 //! a few shares and one copy of the sums, whatever the window's length. A window far from the last one is summed from
 //! scratch.
+//!
+//! Weights that fade change with every share: `fading.rs` sums them anew each time.
+
+mod fading;
+mod past;
+
+pub use fading::Fading;
+pub use past::Entry;
 
 use std::sync::Arc;
 
 use ruint::aliases::U320;
 
+use self::fading::FadingShares;
+use self::past::{Past, SPARE, WHOLE};
 use crate::map::Map;
-use crate::share::{Attempts, Payee, Share, ShareHash, Target, Weights};
+use crate::share::{Payee, ShareHash, Target, Weights};
 
-/// Shares per sealed chunk: a copy of the past is a pointer to all sealed chunks and up to two chunks of shares.
-const CHUNK: usize = 64;
 /// Maximum distance of two windows for moving one to the other: forks are shallower, and a failed search costs less
 /// than a window of this length.
 const REACH: usize = 48;
-/// Shares kept beyond the longest window, so that moving back a little needs no new walk.
-const SPARE: usize = 2 * CHUNK;
-
-/// Denominator of `donation`.
-const WHOLE: u32 = 65_535;
 
 /// Maximum weight of a window: `SPREAD` blocks' worth of work at the block target of the share to pay for.
 pub fn limit(spread: u32, block_target: Target) -> U320 {
     // Attempts are at most 2^256, so this stays below 2^304.
     block_target.attempts().0 * U320::from(WHOLE) * U320::from(spread)
-}
-
-/// A share's contribution to a window.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Entry {
-    /// Hash of the share.
-    pub hash: ShareHash,
-    /// Hash of its parent.
-    pub previous: Option<ShareHash>,
-    /// Payee of the share.
-    pub payee: Payee,
-    /// The same as versions name it that count by output script.
-    pub by_script: Payee,
-    /// Work of the share.
-    pub attempts: Attempts,
-    /// Part of it that goes to the donation address, in 65535ths.
-    pub donation: u16,
-}
-
-impl Entry {
-    /// Creates the entry of `share`.
-    pub fn of(share: &Share) -> Entry {
-        Entry {
-            hash: share.hash(),
-            previous: share.previous(),
-            payee: share.payee().clone(),
-            by_script: share.payee().by_script(share.version()).clone(),
-            attempts: share.attempts(),
-            donation: share.data().donation,
-        }
-    }
-
-    fn total(&self) -> U320 {
-        self.attempts.0 * U320::from(WHOLE)
-    }
-
-    fn donated(&self) -> U320 {
-        self.attempts.0 * U320::from(self.donation)
-    }
-}
-
-/// Latest shares of a chain, oldest first: sealed chunks that copies share, and the open end.
-#[derive(Debug, Clone, Default)]
-struct Past {
-    sealed: Arc<Vec<Arc<[Entry]>>>,
-    open: Vec<Entry>,
-}
-
-impl Past {
-    fn len(&self) -> usize {
-        self.sealed.len() * CHUNK + self.open.len()
-    }
-
-    /// Returns the share `back` before the newest.
-    fn get(&self, back: usize) -> Option<&Entry> {
-        if let Some(index) = self.open.len().checked_sub(back + 1) {
-            return self.open.get(index);
-        }
-        let back = back - self.open.len();
-        let chunk = self.sealed.len().checked_sub(back / CHUNK + 1)?;
-        self.sealed[chunk].get(CHUNK - 1 - back % CHUNK)
-    }
-
-    fn push(&mut self, entry: Entry, keep: usize) {
-        self.open.push(entry);
-        if self.open.len() == 2 * CHUNK {
-            let is_surplus = self.len() >= keep + SPARE + CHUNK;
-            let sealed = Arc::make_mut(&mut self.sealed);
-            sealed.push(self.open.drain(..CHUNK).collect());
-            if is_surplus {
-                sealed.remove(0);
-            }
-        }
-    }
-
-    fn pop(&mut self) -> Option<Entry> {
-        if self.open.is_empty() {
-            self.open.extend_from_slice(&Arc::make_mut(&mut self.sealed).pop()?);
-        }
-        self.open.pop()
-    }
 }
 
 /// Query for a window's weights.
@@ -130,44 +52,6 @@ pub enum Counting {
     Fading(Fading),
 }
 
-/// Weight that fades from share to share, as a fraction of `Fading::SCALE`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Fading {
-    /// Fraction left after one share.
-    per_share: u64,
-}
-
-impl Fading {
-    /// Fractions are in 2^40ths.
-    const SCALE_BITS: usize = 40;
-
-    /// Weights of which about half is left after `half_life` shares: each share takes off ln 2, divided by the
-    /// half-life, to six digits.
-    pub fn with_half_life(half_life: u32) -> Fading {
-        let scale = 1_u64 << Self::SCALE_BITS;
-        let taken = u128::from(scale) * 693_147 / (1_000_000 * u128::from(half_life.max(1)));
-        Fading { per_share: scale.saturating_sub(u64::try_from(taken).unwrap_or(scale)) }
-    }
-
-    /// Sums shares from the newest, which counts in full. Each product is rounded down.
-    fn sum<'a>(self, newest_first: impl Iterator<Item = &'a Entry>) -> Weights {
-        let mut weights = Weights::default();
-        let mut left = 1_u64 << Self::SCALE_BITS;
-        for entry in newest_first {
-            // Attempts are at most 2^256.
-            let attempts = (entry.attempts.0 * U320::from(left)) >> Self::SCALE_BITS;
-            let donated = attempts * U320::from(entry.donation);
-            let total = attempts * U320::from(WHOLE);
-            *weights.by_payee.entry(entry.by_script.clone()).or_default() += total - donated;
-            weights.donation += donated;
-            weights.total += total;
-            left = u64::try_from((u128::from(left) * u128::from(self.per_share)) >> Self::SCALE_BITS).unwrap_or(left);
-        }
-        weights.by_payee.retain(|_, weight| !weight.is_zero());
-        weights
-    }
-}
-
 impl Query {
     /// True if no share counts.
     fn is_empty(&self) -> bool {
@@ -188,6 +72,8 @@ pub struct Window {
     by_payee: Map<Payee, (U320, u32)>,
     total: U320,
     donation: U320,
+    /// The same past in the form for weights that fade, from the first query for such weights on.
+    fading: Option<FadingShares>,
     latest: Option<(Query, Arc<Weights>)>,
 }
 
@@ -235,9 +121,7 @@ impl Window {
                 self.leave_newest();
             }
             for entry in entering.into_iter().rev() {
-                self.count_in(&entry);
-                self.whole += 1;
-                self.past.push(entry, shares_max);
+                self.enter(entry, shares_max);
             }
             let oldest = self.past.len().checked_sub(1).and_then(|oldest| self.past.get(oldest));
             let is_whole = oldest.is_some_and(|oldest| oldest.previous.and_then(look).is_none());
@@ -266,7 +150,10 @@ impl Window {
                 self.fit(shares_max, weight_max);
                 self.result(shares_max, weight_max)
             }
-            Counting::Fading(fading) => fading.sum((0..shares_max).map_while(|back| self.past.get(back))),
+            Counting::Fading(fading) => {
+                let past = &self.past;
+                self.fading.get_or_insert_with(|| FadingShares::of(past)).weights(fading, shares_max)
+            }
         }
     }
 
@@ -303,10 +190,25 @@ impl Window {
         weights
     }
 
+    /// Adds a share to the past, which counts whole until it is found not to fit.
+    fn enter(&mut self, entry: Entry, shares_max: usize) {
+        self.count_in(&entry);
+        self.whole += 1;
+        if let Some(fading) = &mut self.fading {
+            fading.push(&entry);
+        }
+        self.past.push(entry, shares_max);
+        if let Some(fading) = &mut self.fading {
+            fading.keep_newest(self.past.len());
+        }
+    }
+
     fn leave_newest(&mut self) {
-        if let Some(entry) = self.past.pop()
-            && self.whole > 0
-        {
+        let Some(entry) = self.past.pop() else { return };
+        if let Some(fading) = &mut self.fading {
+            fading.pop();
+        }
+        if self.whole > 0 {
             self.whole -= 1;
             self.count_out(&entry);
         }

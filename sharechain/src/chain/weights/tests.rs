@@ -1,6 +1,9 @@
 //! Weights equal a naive sum over the chain, and those that fade the worked example.
 
 use super::*;
+use crate::chain::Sharechain;
+use crate::share::{Attempts, Share};
+use crate::testkit::{self, Plan};
 use proptest::prelude::*;
 use std::collections::HashMap;
 
@@ -46,6 +49,175 @@ fn naive(query: Query, shares: &HashMap<ShareHash, Entry>) -> Weights {
     }
     weights.by_payee.retain(|_, weight| !weight.is_zero());
     weights
+}
+
+/// The loop of protocol-v36 section 4.1, literally.
+fn naive_fading(query: Query, half_life: u64, shares: &HashMap<ShareHash, Entry>) -> Weights {
+    let scale = 1_u64 << 40;
+    let taken = u128::from(scale) * 693_147 / (1_000_000 * u128::from(half_life.max(1)));
+    let per_share = U320::from(scale) - U320::from(taken);
+    let mut weights = Weights::default();
+    let (mut at, mut left) = (query.start, U320::from(scale));
+    for _ in 0..query.shares_max {
+        let Some(share) = at.and_then(|at| shares.get(&at)) else { break };
+        let attempts = (share.attempts.0 * left) >> 40;
+        *weights.by_payee.entry(share.by_script.clone()).or_default() +=
+            attempts * U320::from(65_535 - u32::from(share.donation));
+        weights.donation += attempts * U320::from(share.donation);
+        weights.total += attempts * U320::from(65_535);
+        at = share.previous;
+        left = (left * per_share) >> 40;
+    }
+    weights.by_payee.retain(|_, weight| !weight.is_zero());
+    weights
+}
+
+/// Work of every width, up to that of a target of 0.
+fn work() -> impl Strategy<Value = Attempts> {
+    prop_oneof![
+        8 => (1u64..50).prop_map(U320::from),
+        4 => any::<u64>().prop_map(U320::from),
+        1 => Just(U320::from(u64::MAX)),
+        2 => (any::<u64>(), 0usize..=192).prop_map(|(number, shift)| U320::from(number) << shift),
+        1 => Just(U320::from(1) << 256),
+    ]
+    .prop_map(Attempts)
+}
+
+fn fading_query(start: u64, shares_max: u32, half_life: u32) -> Query {
+    let counting = Counting::Fading(Fading::with_half_life(half_life));
+    Query { start: Some(hash(start)), shares_max, counting }
+}
+
+proptest! {
+    #[test]
+    fn fading_weights_equal_a_naive_walk_over_random_forests(
+        shares in prop::collection::vec((0u64..4, 0u8..9, work(), prop_oneof![Just(0u16), any::<u16>()]), 1..400),
+        queries in prop::collection::vec(
+            (any::<prop::sample::Index>(), 0u32..420, prop_oneof![Just(0u32), Just(1), Just(10), Just(2160)], any::<bool>()),
+            1..60
+        ),
+    ) {
+        let mut forest = HashMap::new();
+        for (number, (fork, payee_number, attempts, donation)) in (1u64..).zip(&shares) {
+            let previous = number.checked_sub(1 + fork).filter(|previous| *previous > 0).map(hash);
+            let entry = Entry {
+                hash: hash(number), previous, payee: payee(!payee_number), by_script: payee(*payee_number),
+                attempts: *attempts, donation: *donation,
+            };
+            forest.insert(hash(number), entry);
+        }
+        let mut window = Window::default();
+        let look = |hash| forest.get(&hash).cloned();
+        for (start, shares_max, half_life, is_mixed) in queries {
+            let start = 1 + start.index(shares.len()) as u64;
+            if is_mixed {
+                // The other kind of weights moves the same window.
+                window.weights(Query { start: Some(hash(start)), shares_max, counting: Counting::UpTo(U320::MAX) }, &look);
+            }
+            let query = fading_query(start, shares_max, half_life);
+            let wanted = naive_fading(query, half_life.into(), &forest);
+            prop_assert_eq!(&*window.weights(query, &look), &wanted);
+            if shares_max > 0 {
+                prop_assert_eq!(&*Snapshot { latest: None, ..window.snapshot() }.weights(query), &wanted);
+            }
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(10))]
+
+    #[test]
+    fn fading_weights_equal_a_naive_walk_over_windows_of_every_length(
+        length in prop_oneof![64u64..200, 1000u64..3000, Just(8640), Just(9000)],
+        seed in prop::collection::vec((0u8..200, work(), prop_oneof![Just(0u16), any::<u16>()]), 100..300),
+        steps in prop::collection::vec(0u64..60, 1..8),
+    ) {
+        let last = length + 150;
+        let shares: HashMap<ShareHash, Entry> = (1..=last).zip(seed.iter().cycle()).map(|(number, (of, attempts, donation))| {
+            // Payees come and go: their numbers are given again.
+            let by_script = payee(u8::try_from((u64::from(*of) + number / 500 * 31) % 256).unwrap());
+            let previous = (number > 1).then(|| hash(number - 1));
+            let (payee, attempts, donation) = (payee(7), *attempts, *donation);
+            (hash(number), Entry { hash: hash(number), previous, payee, by_script, attempts, donation })
+        }).collect();
+        let mut window = Window::default();
+        let starts = steps.iter().scan(length, |at, step| {
+            // Mostly up, sometimes back to where it began.
+            *at = if at.saturating_add(*step) > last { length } else { *at + step };
+            Some(*at)
+        });
+        for start in starts {
+            let query = fading_query(start, u32::try_from(length).unwrap(), 2160);
+            prop_assert_eq!(
+                &*window.weights(query, &|hash| shares.get(&hash).cloned()),
+                &naive_fading(query, 2160, &shares)
+            );
+        }
+    }
+}
+
+#[test]
+fn a_window_follows_a_chain_of_new_payees_without_keeping_the_old() {
+    let entry = |number: u64| {
+        let mut of = [0; 20];
+        of[..8].copy_from_slice(&number.to_le_bytes());
+        Entry {
+            hash: hash(number),
+            previous: (number > 1).then(|| hash(number - 1)),
+            payee: payee(0),
+            by_script: Payee::from_versioned_hash(&of, 111),
+            attempts: Attempts(U320::from(number) << 60),
+            donation: 0,
+        }
+    };
+    let look = |hash: ShareHash| {
+        let number = u64::from_le_bytes(hash.0[..8].try_into().unwrap());
+        (number <= 3000).then(|| entry(number))
+    };
+    let mut window = Window::default();
+    for number in 1..=3000 {
+        let weights = window.weights(fading_query(number, 100, 25), &look);
+        assert_eq!(weights.by_payee.len() as u64, number.min(100));
+    }
+    assert!(window.fading.as_ref().unwrap().payees_known() < 500);
+}
+
+#[test]
+fn a_share_without_the_vote_takes_a_place_in_the_window_but_no_weight() {
+    let mut chain = Sharechain::new(testkit::network(24, 35));
+    let mut parent = None;
+    let shares: Vec<Arc<Share>> = [35, 36, 37, 34, 36]
+        .into_iter()
+        .zip(0..)
+        .map(|(vote, number)| {
+            let timestamp = testkit::START + 10 * number;
+            let plan = Plan { payee: number, timestamp, vote: Some(vote), donation: 600, ..Plan::default() };
+            let share = testkit::share_on(&mut chain, parent, &plan);
+            parent = Some(share.hash());
+            chain.add(Arc::clone(&share), None, f64::from(timestamp));
+            chain.think(f64::from(timestamp));
+            share
+        })
+        .collect();
+    let look = |hash| shares.iter().find(|share| share.hash() == hash).map(|share| Entry::voting(share, 36));
+    let mut window = Window::default();
+    for (shares_max, counted) in [(5, &[1, 2, 4][..]), (4, &[1, 2, 4]), (3, &[2, 4]), (2, &[4]), (1, &[4])] {
+        let query = Query { start: parent, shares_max, counting: Counting::UpTo(U320::MAX) };
+        let mut wanted = Weights::default();
+        for share in counted.iter().map(|number: &usize| &shares[*number]) {
+            let attempts = share.attempts().0;
+            wanted.by_payee.insert(share.payee().clone(), attempts * U320::from(65_535 - 600));
+            wanted.donation += attempts * U320::from(600);
+            wanted.total += attempts * U320::from(65_535);
+        }
+        assert_eq!(*window.weights(query, &look), wanted, "{shares_max}");
+    }
+    let query = Query { start: shares[0].previous(), shares_max: 1, counting: Counting::UpTo(U320::MAX) };
+    assert_eq!(*window.weights(query, &look), Weights::default());
+    let query = Query { start: Some(shares[0].hash()), ..query };
+    assert_eq!(*window.weights(query, &look), Weights::default());
 }
 
 proptest! {
