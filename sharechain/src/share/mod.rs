@@ -19,6 +19,7 @@ mod hash_link;
 mod inspect;
 mod number;
 mod payee;
+mod payout_hash;
 
 pub use crate::rules::{ShareVersion, VersionError};
 pub use check::{CheckError, UnprovenShare};
@@ -34,6 +35,7 @@ pub use generation::{
 pub use inspect::{InspectError, inspect};
 pub use number::{Attempts, Bits, ShareHash, Target, display_hex};
 pub use payee::{Payee, PayeeError, SCRIPT_BYTES_MAX, whole as whole_payee};
+pub use payout_hash::payout_hash;
 
 use bitcoin::hashes::{Hash, sha256d};
 use serde::{Deserialize, Serialize};
