@@ -17,9 +17,11 @@ mod format;
 mod generation;
 mod hash_link;
 mod inspect;
+mod message;
 mod number;
 mod payee;
 mod payout_hash;
+mod transition;
 
 pub use crate::rules::{ShareVersion, VersionError};
 pub use check::{CheckError, UnprovenShare};
@@ -33,9 +35,11 @@ pub use generation::{
     Coinbase, GenerationError, Payouts, WITNESS_RESERVED_VALUE, Weights, coinbase_of, witness_commitment_script,
 };
 pub use inspect::{InspectError, inspect};
+pub use message::{AuthorityMessage, Envelope, MessageError, Signer, UnverifiedMessage, read as read_messages};
 pub use number::{Attempts, Bits, ShareHash, Target, display_hex};
 pub use payee::{Payee, PayeeError, SCRIPT_BYTES_MAX, whole as whole_payee};
 pub use payout_hash::payout_hash;
+pub use transition::{Transition, Urgency};
 
 use bitcoin::hashes::{Hash, sha256d};
 use serde::{Deserialize, Serialize};
@@ -209,7 +213,7 @@ pub struct TransactionRefs {
     pub refs: Box<[(u64, u64)]>,
 }
 
-/// Output script of a merged chain for a share's miner (reference of version 36, field 16).
+/// Output script of a merged chain for a share's miner (protocol-v36 section 3.1, field 16).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MergedAddress {
     /// Chain number in the proofs of merged mining.
@@ -218,7 +222,7 @@ pub struct MergedAddress {
     pub script: Box<[u8]>,
 }
 
-/// Coinbase and header of a merged chain's block that the share's work is also for (reference of version 36, field 23).
+/// Coinbase and header of a merged chain's block that the share's work is also for (protocol-v36 section 3.1, field 23).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MergedCoinbase {
     /// Chain number in the proofs of merged mining.
@@ -235,7 +239,7 @@ pub struct MergedCoinbase {
     pub script: Box<[u8]>,
 }
 
-/// Fields that version 36 added (its reference, 3.1: 16, 23, 24 and 31). An empty list and none are the same bytes.
+/// Fields that version 36 added (protocol-v36 section 3.1: 16, 23, 24 and 31). An empty list and none are the same bytes.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Additions {
     /// Where the miner is paid on merged chains.
@@ -280,7 +284,7 @@ pub struct ShareInfo {
     pub timestamp: u32,
     /// Height above the chain's genesis, modulo 2^32; the genesis has 1.
     pub absheight: u32,
-    /// Work from the genesis to this share inclusive, modulo 2^128. Below 2^64 in shares of version 36 (its trap 3).
+    /// Work from the genesis to this share inclusive, modulo 2^128. Below 2^64 in shares of version 36 (protocol-v36 trap 3).
     pub abswork: u128,
     /// `None` before version 36.
     pub additions: Option<Box<Additions>>,
@@ -293,7 +297,7 @@ pub struct ShareInfo {
 pub struct HashLink {
     /// SHA-256's state after the whole 64-byte blocks of the prefix: eight words in big-endian order.
     pub state: [u8; 32],
-    /// What follows the whole blocks, without the version's constant ending (reference of version 36, 3.4).
+    /// What follows the whole blocks, without the version's constant ending (protocol-v36 section 3.4).
     pub extra_data: Box<[u8]>,
     /// Length of the prefix in bytes: the stripped coinbase without its last 44.
     pub length: u64,

@@ -1,3 +1,6 @@
 //! Share version 36 against the vectors of the fork that defines it.
 
+mod messages;
 mod parts;
+mod retarget;
+mod weights;
