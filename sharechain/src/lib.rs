@@ -16,6 +16,7 @@ pub mod merged;
 pub mod merkle;
 pub mod pack;
 pub mod rules;
+pub mod script;
 pub mod share;
 #[cfg(any(test, feature = "testkit"))]
 pub mod testkit;

@@ -3,6 +3,20 @@
 //!
 //! Each chain has a slot in a merkle tree, derived from its number, so that a proof of work cannot stand for two blocks
 //! of one chain. The coinbase holds the tree's root; a chain's proof is the branch from its block's hash to that root.
+//!
+//! From share version 36 on, a merged chain's coinbase can pay the window's miners, and shares prove that it does: the
+//! folder's files derive and check it (protocol-v36 section 8).
+
+mod coinbase;
+mod first_seen;
+mod payee;
+mod script_kinds;
+mod verify;
+
+pub use coinbase::{MERGED_DONATION_SCRIPT, MergedOutputs, canonical_coinbase, canonical_script};
+pub use first_seen::{FIRST_SEEN_BYTES_MAX, FirstSeen};
+pub use payee::{MergedKey, MergedWeights, ShareKey, converted, key_of};
+pub use verify::{MergedCoinbaseError, verify};
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -13,6 +27,9 @@ use thiserror::Error;
 
 use crate::merkle::{self, Digest};
 use crate::share::Target;
+
+/// Number of Dogecoin, the only merged chain whose payouts shares prove.
+pub const DOGECOIN: u32 = 98;
 
 /// First bytes of the commitment in a coinbase script.
 pub const COMMITMENT_HEAD: [u8; 4] = [0xfa, 0xbe, 0x6d, 0x6d];

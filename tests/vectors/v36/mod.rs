@@ -1,5 +1,6 @@
 //! Share version 36 against the vectors of the fork that defines it.
 
+mod merged;
 mod messages;
 mod parts;
 mod retarget;
