@@ -20,8 +20,8 @@ pub enum ShareVersion {
     V34,
     /// `PaddingBugfixShare`: as 34, with witness programs padded to 20 bytes.
     V35,
-    /// `MergedMiningShare`: payees by output script, weights that halve, and fields of merged chains (reference of
-    /// version 36).
+    /// `MergedMiningShare`: payees by output script, weights that halve, and fields of merged chains
+    /// (protocol-v36 section 3).
     V36,
     /// A version for tests, as different from the others as the rules allow.
     #[cfg(test)]
@@ -70,11 +70,11 @@ pub enum PayeeForm {
     PubkeyHash,
     /// Address as text.
     Address,
-    /// A hash of 20 bytes and the kind of its script (reference of version 36, 3.1 and 3.3).
+    /// A hash of 20 bytes and the kind of its script (protocol-v36 sections 3.1 and 3.3).
     Script,
 }
 
-/// Fields beside the common ones (reference of version 36, 3.1).
+/// Fields beside the common ones (protocol-v36 section 3.1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Layout {
     /// None; subsidy and abswork have a fixed width.
@@ -88,7 +88,7 @@ pub enum Layout {
 pub enum PayeeOrder {
     /// By address as text (trap 23).
     Text,
-    /// By output script (reference of version 36, 3.5).
+    /// By output script (protocol-v36 section 3.5).
     Script,
 }
 
@@ -97,7 +97,7 @@ pub enum PayeeOrder {
 pub enum Donation {
     /// The first author's pubkey (section 4.8); may get nothing.
     Pubkey,
-    /// A script of two keys that marks the coinbase: it gets at least one satoshi (reference of version 36, 4.3).
+    /// A script of two keys that marks the coinbase: it gets at least one satoshi (protocol-v36 section 4.3).
     Marker,
 }
 

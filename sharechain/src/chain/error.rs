@@ -2,8 +2,9 @@
 
 use thiserror::Error;
 
+use crate::merged::MergedCoinbaseError;
 use crate::merkle::Digest;
-use crate::share::{GenerationError, ShareHash, ShareVersion, display_hex};
+use crate::share::{GenerationError, MessageError, ShareHash, ShareVersion, display_hex};
 
 /// Part of the message of [`VerifyError::Future`]. Earlier versions banned peers for it and stored the message.
 pub const FUTURE_REASON: &str = "is more than 600 s after our clock";
@@ -75,6 +76,12 @@ pub enum VerifyError {
         /// Hash of the share's coinbase.
         given: Digest,
     },
+    /// Messages that no share may carry.
+    #[error("message_data: {0}")]
+    Message(#[from] MessageError),
+    /// Proof of a merged block that does not pay the window.
+    #[error("merged_coinbase_info: {0}")]
+    MergedCoinbase(#[from] MergedCoinbaseError),
     /// Merkle branch that does not match the listed transactions.
     #[error("merkle_link does not lead from the coinbase over the transactions of transaction_hash_refs")]
     MerkleLink,

@@ -14,6 +14,7 @@ mod early;
 mod error;
 mod forest;
 mod loose;
+mod merged_window;
 mod next;
 pub mod pool;
 mod prune;
@@ -28,10 +29,12 @@ mod verify;
 mod view;
 mod votes;
 mod weights;
+mod windows;
 
 pub use early::{EARLY_NETWORKS_MIN, Early, EarlySources};
 pub use error::{FUTURE_REASON, VerifyError};
 pub use forest::{Forest, RemoveError, Work};
+pub use merged_window::MergedWindowWeights;
 pub use next::NextShare;
 pub use replay::{Outputs, ReplayError, replay};
 pub use retarget::{Pace, ParentFields, Requirements};
@@ -52,8 +55,10 @@ use std::sync::Arc;
 use self::loose::{Loose, SourceNetwork};
 use self::verify::Verified;
 use self::view::View;
+use self::windows::Windows;
 use crate::coin::Network;
 use crate::map::{Map, Set};
+use crate::merged::FirstSeen;
 use crate::merkle::Digest;
 use crate::share::{Share, ShareHash, ShareRules, ShareVersion};
 
@@ -106,7 +111,9 @@ pub struct Sharechain {
     loose: Loose,
     facts: ParentFacts,
     coinbase_sizes: HashMap<ShareVersion, CoinbaseSize>,
-    window: Window,
+    windows: Windows,
+    /// Merged addresses that shares of version 36 teach.
+    first_seen: FirstSeen,
     choice: Choice,
     own: OwnShares,
     minimum_protocol: u32,
@@ -130,7 +137,8 @@ impl Sharechain {
             loose: Loose::default(),
             facts: ParentFacts::default(),
             coinbase_sizes: HashMap::new(),
-            window: Window::default(),
+            windows: Windows::default(),
+            first_seen: FirstSeen::default(),
             choice: Choice::default(),
             own: OwnShares::default(),
             minimum_protocol: network.minimum_protocol_version,
@@ -285,10 +293,10 @@ impl Sharechain {
     pub fn tip_at(&mut self, share: Option<ShareHash>) -> Arc<Tip> {
         let best = share.and_then(|share| self.share(share).cloned());
         let (stale_info, own) = (self.own.next_stale_info(), self.own.counts());
-        let mut window = std::mem::take(&mut self.window);
+        let mut windows = std::mem::take(&mut self.windows);
         let punish = self.choice.punish_aggressively != 0;
-        let tip = Tip::new(&self.view(), &mut window, best, stale_info, own, punish);
-        self.window = window;
+        let tip = Tip::new(&self.view(), &mut windows, best, stale_info, own, punish);
+        self.windows = windows;
         Arc::new(tip)
     }
 
@@ -300,6 +308,7 @@ impl Sharechain {
             known: &self.known,
             facts: &self.facts,
             coinbase_sizes: &self.coinbase_sizes,
+            first_seen: &self.first_seen,
         }
     }
 
@@ -308,6 +317,11 @@ impl Sharechain {
         let work = Work { own: known.share.attempts(), min: known.share.min_attempts() };
         if !self.all.insert(hash, previous, work) {
             return false;
+        }
+        if let Some(additions) = &known.share.info().additions {
+            let script = known.share.payee().script(known.share.version()).unwrap_or_default();
+            let entries = additions.merged_addresses.iter().map(|entry| (entry.chain_id, &*entry.script));
+            self.first_seen.add(hash, script, entries);
         }
         // Below a share that belongs to the pool, all shares do.
         if self.all.children(Some(hash)).iter().any(|child| self.loose.get(child).is_none()) {
@@ -346,9 +360,9 @@ impl Sharechain {
         if height <= self.network.chain_length && last.is_some() {
             return Err(missing);
         }
-        let mut window = std::mem::take(&mut self.window);
-        let checked = verify::check(&self.view(), &mut window, &share, now, self.minimum_protocol);
-        self.window = window;
+        let mut windows = std::mem::take(&mut self.windows);
+        let checked = verify::check(&self.view(), &mut windows, &share, now, self.minimum_protocol);
+        self.windows = windows;
         let Verified { naughty, coinbase, minimum_protocol, merkle_branch } = checked?;
         if let Some(known) = self.known.get_mut(&hash) {
             known.naughty = naughty;
@@ -390,6 +404,7 @@ impl Sharechain {
             return false;
         }
         self.known.remove(&hash);
+        self.first_seen.remove(&hash);
         self.loose.remove(&hash);
         self.early.remove(&hash);
         self.own.pruned(hash);

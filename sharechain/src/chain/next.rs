@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::merged_window::MergedWindowWeights;
 use super::retarget::Requirements;
 use super::verify::canonical_refs;
 use crate::merkle::Digest;
-use crate::rules::Layout;
 use crate::share::{Additions, ShareHash, ShareVersion, StaleInfo, Target, TransactionRefs, Weights};
 
 /// Requirements of the next share, and the payouts of its block if that has the target `block_target`.
@@ -34,8 +34,19 @@ pub struct NextShare {
     pub weights: Arc<Weights>,
     /// Transactions listed by earlier shares, from the parent down; empty if the version lists none.
     pub listed_before: Arc<[Box<[Digest]>]>,
+    /// What its fields of version 36 follow from; `None` before that version.
+    pub additions: Option<NextAdditions>,
     /// The pool's hashes per second over the last hour; `None` while the chain is shorter than that.
     pub pool_rate: Option<f64>,
+}
+
+/// What the next share's fields of version 36 follow from.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct NextAdditions {
+    /// Its `merged_payout_hash`.
+    pub payout_hash: Option<Digest>,
+    /// Weights on the merged chain.
+    pub merged: Arc<MergedWindowWeights>,
 }
 
 impl NextShare {
@@ -46,12 +57,10 @@ impl NextShare {
             .then(|| canonical_refs(self.listed_before.iter().map(|listed| &**listed), &hashes()))
     }
 
-    /// Its fields of version 36, without merged chains; `None` before that version.
+    /// Its fields of version 36, without anything of merged chains; `None` before that version.
     pub fn additions(&self) -> Option<Box<Additions>> {
-        match self.version.rules().layout {
-            Layout::Classic => None,
-            Layout::Merged => Some(Box::default()),
-        }
+        let additions = self.additions.as_ref()?;
+        Some(Box::new(Additions { merged_payout_hash: additions.payout_hash, ..Additions::default() }))
     }
 
     /// Returns its timestamp for the wanted time `desired`, in seconds since 1970; `None` if no share can follow any

@@ -206,11 +206,11 @@ impl Sharechain {
     pub fn payouts_of(&mut self, hash: ShareHash) -> Option<Result<Outputs, GenerationError>> {
         let share = self.share(hash).cloned()?;
         let parent = share.previous().and_then(|previous| self.share(previous).cloned());
-        let mut window = std::mem::take(&mut self.window);
+        let mut windows = std::mem::take(&mut self.windows);
         let view = self.view();
         let query = view.window(share.version(), parent.as_deref(), share.block_target());
-        let weights = window.weights(query, &|hash| view.entry(hash));
-        self.window = window;
+        let weights = windows.payouts.weights(query, &|hash| view.entry(hash));
+        self.windows = windows;
         let donation = donation_payee(share.version(), &self.rules);
         let payouts = Payouts::new(share.version(), share.data().subsidy, &weights, &self.rules);
         Some(payouts.and_then(|payouts| {

@@ -70,9 +70,9 @@ impl Sharechain {
             Some(refs) => Some(verify::resolve(&self.view(), &share, refs).ok()?.into()),
             None => None,
         };
-        let mut window = std::mem::take(&mut self.window);
-        let coinbase = coinbase_of_solved(&self.view(), &mut window, &share);
-        self.window = window;
+        let mut windows = std::mem::take(&mut self.windows);
+        let coinbase = coinbase_of_solved(&self.view(), &mut windows.payouts, &share);
+        self.windows = windows;
         Some(coinbase.map(|coinbase| Solution { coinbase: coinbase.into(), transactions }))
     }
 

@@ -4,13 +4,15 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use super::next::NextShare;
+use super::next::{NextAdditions, NextShare};
 use super::retarget::Requirements;
 use super::stats::OwnCounts;
 use super::view::View;
 use super::votes;
-use super::weights::{Counting, Query, Snapshot, Window, limit};
+use super::weights::{Counting, Query, Snapshot, limit};
+use super::windows::Windows;
 use crate::merkle::Digest;
+use crate::rules::Layout;
 use crate::share::{Share, ShareHash, ShareVersion, StaleInfo, Target, Weights};
 
 /// Windows cached by block target: the template's, and that of a block before a retarget.
@@ -38,7 +40,7 @@ pub struct Tip {
 impl Tip {
     pub(super) fn new(
         view: &View<'_>,
-        window: &mut Window,
+        windows: &mut Windows,
         best: Option<Arc<Share>>,
         stale_info: StaleInfo,
         own: OwnCounts,
@@ -50,7 +52,14 @@ impl Tip {
         // checked by the same ones.
         let block_target = parent.map_or(Target::BEYOND, Share::block_target);
         let query = view.window(version, parent, block_target);
-        let weights = window.weights(query, &|hash| view.entry(hash));
+        let weights = windows.payouts.weights(query, &|hash| view.entry(hash));
+        let additions = match version.rules().layout {
+            Layout::Classic => None,
+            Layout::Merged => Some(NextAdditions {
+                payout_hash: windows.payout_hash(view, parent),
+                merged: windows.merged(view, parent),
+            }),
+        };
         let rate_shares = RATE_SECONDS / view.network.share_period.max(1);
         let statistics = super::Statistics { view: *view };
         let rate = parent
@@ -70,6 +79,7 @@ impl Tip {
             block_target,
             weights,
             listed_before,
+            additions,
             pool_rate: rate,
         });
         Tip {
@@ -81,7 +91,7 @@ impl Tip {
             punish,
             query,
             spread: view.network.spread,
-            window: window.snapshot(),
+            window: windows.payouts.snapshot(),
             by_limit: Mutex::default(),
             best,
         }

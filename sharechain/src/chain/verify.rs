@@ -8,8 +8,12 @@ use super::retarget::Requirements;
 use super::view::{CoinbaseSize, KnownShare, View};
 use super::votes;
 use super::weights::Window;
+use super::windows::Windows;
+use crate::merged;
 use crate::merkle::{self, Digest};
-use crate::share::{GenerationError, Share, ShareInfo, TransactionRefs, coinbase_of, display_hex};
+use crate::share::{
+    Additions, GenerationError, Share, ShareInfo, TransactionRefs, coinbase_of, display_hex, read_messages,
+};
 
 /// Maximum lead in seconds of a share's timestamp over our clock.
 const AHEAD_MAX: f64 = 600.0;
@@ -48,7 +52,7 @@ pub(super) fn is_time_early(timestamp: u32, now: f64) -> bool {
 /// peers. The order of the checks is the reference's.
 pub(super) fn check(
     view: &View<'_>,
-    window: &mut Window,
+    windows: &mut Windows,
     share: &Share,
     now: f64,
     minimum_protocol: u32,
@@ -67,11 +71,16 @@ pub(super) fn check(
     let next = Requirements::after(view, parent_share)
         .ok_or_else(|| VerifyError::MissingAncestors(share.previous().unwrap_or_else(|| share.hash())))?;
     let listed = share.info().transactions.as_ref().map(|refs| resolve(view, share, refs)).transpose()?;
-    let wanted = info_wanted(view, share, &next, listed.as_deref());
+    let payout_hash = share.info().additions.as_ref().and_then(|_| windows.payout_hash(view, parent_share));
+    let wanted = info_wanted(view, share, &next, listed.as_deref(), payout_hash);
     compare(&wanted, share.info())?;
+    if let Some(additions) = &share.info().additions {
+        check_additions(view, windows, additions, share, parent_share)?;
+    }
 
-    let weights =
-        window.weights(view.window(share.version(), parent_share, share.block_target()), &|hash| view.entry(hash));
+    let weights = windows
+        .payouts
+        .weights(view.window(share.version(), parent_share, share.block_target()), &|hash| view.entry(hash));
     let coinbase = coinbase_of(share.version(), &wanted, share.payee(), &weights, view.rules)?;
     let gentx_hash =
         coinbase.hash_link().gentx_hash(share.version(), share.ref_hash(), share.contents().last_txout_nonce);
@@ -127,7 +136,13 @@ pub(super) fn stripped_coinbase(
 }
 
 /// Computes the required info of `share`, given its miner's choices.
-fn info_wanted(view: &View<'_>, share: &Share, next: &Requirements, listed: Option<&[Digest]>) -> ShareInfo {
+fn info_wanted(
+    view: &View<'_>,
+    share: &Share,
+    next: &Requirements,
+    listed: Option<&[Digest]>,
+    merged_payout_hash: Option<Digest>,
+) -> ShareInfo {
     let given = share.info();
     let (max_bits, bits) = next.targets(share.version(), given.timestamp, given.bits.target());
     ShareInfo {
@@ -145,7 +160,7 @@ fn info_wanted(view: &View<'_>, share: &Share, next: &Requirements, listed: Opti
         timestamp: next.timestamp(share.version(), given.timestamp).unwrap_or(0),
         absheight: next.absheight,
         abswork: next.abswork(bits),
-        additions: given.additions.clone(),
+        additions: given.additions.clone().map(|additions| Box::new(Additions { merged_payout_hash, ..*additions })),
     }
 }
 
@@ -169,7 +184,33 @@ fn compare(wanted: &ShareInfo, given: &ShareInfo) -> Result<(), VerifyError> {
     same("bits", &wanted.bits, &given.bits)?;
     same("timestamp", &wanted.timestamp, &given.timestamp)?;
     same("absheight", &wanted.absheight, &given.absheight)?;
-    same("abswork", &wanted.abswork, &given.abswork)
+    same("abswork", &wanted.abswork, &given.abswork)?;
+    let payout_hash = |info: &ShareInfo| {
+        let additions = info.additions.as_ref();
+        additions.map(|additions| additions.merged_payout_hash.as_ref().map_or_else(|| "none".to_owned(), display_hex))
+    };
+    same("merged_payout_hash", &payout_hash(wanted), &payout_hash(given))
+}
+
+/// Checks the fields of version 36 that nothing else depends on: messages, and proofs of merged blocks. Both cost less
+/// than the coinbase of the share itself unless they are long, and a share is only checked after its proof of work.
+fn check_additions(
+    view: &View<'_>,
+    windows: &mut Windows,
+    additions: &Additions,
+    share: &Share,
+    parent: Option<&Share>,
+) -> Result<(), VerifyError> {
+    if !additions.message_data.is_empty() {
+        read_messages(&additions.message_data)?;
+    }
+    // Earlier there is no whole window.
+    let has_window = parent.is_some_and(|parent| view.all.height(parent.hash()) >= view.network.real_chain_length);
+    if has_window && !additions.merged_coinbase_info.is_empty() {
+        let weights = windows.merged(view, parent);
+        merged::verify(&share.data().coinbase, &additions.merged_coinbase_info, |_| &weights.weights)?;
+    }
+    Ok(())
 }
 
 /// Compares two lists, which may have a million entries; an error shows the first difference.

@@ -8,6 +8,7 @@ use super::forest::Forest;
 use super::weights::{Counting, Entry, Fading, Query, limit};
 use crate::coin::Network;
 use crate::map::Map;
+use crate::merged::FirstSeen;
 use crate::merkle::Digest;
 use crate::rules::{Weighing, WindowStart};
 use crate::share::{Share, ShareHash, ShareRules, ShareVersion, Target};
@@ -81,6 +82,7 @@ pub(super) struct View<'a> {
     pub(super) known: &'a Map<ShareHash, KnownShare>,
     pub(super) facts: &'a ParentFacts,
     pub(super) coinbase_sizes: &'a HashMap<ShareVersion, CoinbaseSize>,
+    pub(super) first_seen: &'a FirstSeen,
 }
 
 impl<'a> View<'a> {

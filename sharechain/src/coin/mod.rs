@@ -191,7 +191,7 @@ impl Network {
         version.rules().successor.filter(|next| next.number() <= self.newest_version)
     }
 
-    /// True if a share may follow one of its successor's version without any vote (reference of version 36, 2.1).
+    /// True if a share may follow one of its successor's version without any vote (protocol-v36 section 2.1).
     pub fn has_steps_back(&self) -> bool {
         self.newest_version >= ShareVersion::V36.number()
     }

@@ -38,7 +38,7 @@ pub enum CheckError {
     /// The references to the share's own transaction hashes do not match them exactly.
     #[error("share_info.transaction_hash_refs does not refer to exactly the {0} new_transaction_hashes")]
     RefsDoNotMatch(usize),
-    /// Hash link with more or fewer bytes than its version's ending leaves open (reference of version 36, 3.4).
+    /// Hash link with more or fewer bytes than its version's ending leaves open (protocol-v36 section 3.4).
     #[error("hash_link.extra_data has {given} bytes and should have {wanted}")]
     HashLink {
         /// Required length.

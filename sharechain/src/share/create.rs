@@ -16,7 +16,7 @@ pub enum DraftError {
     /// The miner's address cannot be paid in a share of this version.
     #[error(transparent)]
     Payee(#[from] PayeeError),
-    /// The chain's work does not fit a share of this version any more (reference of version 36, trap 3).
+    /// The chain's work does not fit a share of this version any more (protocol-v36 trap 3).
     #[error("abswork {0} is 2^64 or more, which a share of this version cannot hold")]
     Abswork(u128),
     /// The coinbase cannot be built.

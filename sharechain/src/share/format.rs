@@ -302,7 +302,7 @@ fn write_share_info(writer: &mut Writer, info: &ShareInfo) {
     match &info.additions {
         None => writer.u128(info.abswork),
         Some(additions) => {
-            // Its trap 3: no larger number is read, and no draft has one.
+            // By protocol-v36 trap 3 no larger number is read, and no draft has one.
             writer.varint(u64::try_from(info.abswork).unwrap_or(u64::MAX));
             write_merged_coinbases(writer, &additions.merged_coinbase_info);
             writer.hash_or_none(additions.merged_payout_hash.as_ref());

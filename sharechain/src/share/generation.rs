@@ -161,7 +161,7 @@ impl Payouts {
     }
 
     /// If nothing is left for the donation, beside what its address `earned` as a miner, takes one satoshi for it from
-    /// the payee of the largest amount (reference of version 36, 4.3).
+    /// the payee of the largest amount (protocol-v36 section 4.3).
     fn mark(&mut self, earned: u64) {
         let version = self.version;
         let earner = Entry { amount: earned, payee: self.donation_payee.clone() };

@@ -37,7 +37,7 @@ impl HashLink {
     }
 
     /// Number of bytes that `extra_data` must have in a share of `version`: those after the last whole block, without
-    /// the constant ending (reference of version 36, 3.4).
+    /// the constant ending (protocol-v36 section 3.4).
     pub(super) fn extra_bytes(&self, version: ShareVersion) -> usize {
         self.unhashed().saturating_sub(constant_ending(version).len())
     }

@@ -58,7 +58,7 @@ pub enum PayeeError {
         /// Version of the share.
         version: ShareVersion,
     },
-    /// Shares of version 36 hold a hash of 20 bytes: no P2WSH, no taproot (its trap 6).
+    /// Shares of version 36 hold a hash of 20 bytes: no P2WSH, no taproot (protocol-v36 trap 6).
     #[error("`{text}` is no P2PKH, P2SH or P2WPKH address, the only kinds that share version {version} can hold")]
     NotHash {
         /// Address as given.
@@ -204,7 +204,7 @@ impl Payee {
     }
 
     /// Payee of a share of version 36: a hash of 20 bytes and the kind of its script. Kinds other than 1 and 2 act as 0
-    /// (reference of version 36, 3.3 and its trap 1).
+    /// (protocol-v36 section 3.3, protocol-v36 trap 1).
     pub fn from_hash(kind: u8, hash: &[u8; 20], rules: &ShareRules) -> Payee {
         match kind {
             HASH_P2WPKH => Payee::from_witness_script(Script::new(&[&[0, 20], hash]), rules),

@@ -12,7 +12,7 @@ const VERSION: ShareVersion = ShareVersion::V36;
 
 /// Litecoin's rules, for shares of the version.
 fn rules() -> ShareRules {
-    share_rules(&LITECOIN)
+    ShareRules { newest_version: VERSION.number(), ..share_rules(&LITECOIN) }
 }
 
 /// Payee with this output script.

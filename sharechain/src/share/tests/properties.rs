@@ -28,7 +28,7 @@ fn naive_outputs(weights: &Weights, subsidy: u64, finder: &Payee) -> Vec<(String
     sorted.into_iter().skip(cut).filter(|(text, amount)| *text == donation || *amount > 0).collect()
 }
 
-/// Reference of version 36, 4.2 and 4.3, literally.
+/// Literally as in protocol-v36 sections 4.2 and 4.3.
 fn naive_outputs_of_36(weights: &Weights, subsidy: u64) -> Vec<(Vec<u8>, u64)> {
     type Big = Uint<512, 8>;
     let mut amounts: BTreeMap<Vec<u8>, u64> = BTreeMap::new();
