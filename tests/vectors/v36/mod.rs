@@ -1,5 +1,6 @@
 //! Share version 36 against the vectors of the fork that defines it.
 
+mod auto_ratchet;
 mod chains;
 mod merged;
 mod messages;
