@@ -1,6 +1,7 @@
 //! Forges real shares that fit their ancestors, on a network where nearly every hash is good enough: for the
 //! simulation, tests and benchmarks.
 
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use crate::chain::{Sharechain, Tip};
@@ -25,7 +26,7 @@ pub fn network(chain_length: u32, start_version: u64) -> &'static Network {
 /// # Panics
 /// If no network can have these numbers.
 pub fn network_of_period(chain_length: u32, share_period: u32, start_version: u64) -> &'static Network {
-    network_with(chain_length, share_period, start_version, Target::MAX_256)
+    network_with(chain_length, share_period, start_version..=start_version.max(35), Target::MAX_256)
 }
 
 /// Like [`network`], where each share takes at least `attempts` hashes.
@@ -33,12 +34,25 @@ pub fn network_of_period(chain_length: u32, share_period: u32, start_version: u6
 /// # Panics
 /// If no network can have these numbers.
 pub fn network_of_work(chain_length: u32, start_version: u64, attempts: u64) -> &'static Network {
-    network_with(chain_length, 10, start_version, bits_of(attempts).target())
+    network_with(chain_length, 10, start_version..=start_version.max(35), bits_of(attempts).target())
 }
 
-fn network_with(chain_length: u32, share_period: u32, start_version: u64, max_target: Target) -> &'static Network {
+/// Like [`network_of_work`], with these share versions: the first on a fresh chain, and the newest.
+///
+/// # Panics
+/// If no network can have these numbers.
+pub fn network_of_versions(chain_length: u32, versions: RangeInclusive<u64>, attempts: u64) -> &'static Network {
+    network_with(chain_length, 10, versions, bits_of(attempts).target())
+}
+
+fn network_with(
+    chain_length: u32,
+    share_period: u32,
+    versions: RangeInclusive<u64>,
+    max_target: Target,
+) -> &'static Network {
     let lookbehind = (chain_length / 2).clamp(2, 200);
-    let newest = start_version.max(35);
+    let (start_version, newest) = versions.into_inner();
     let text = format!(
         "BASE = \"bitcoin_signet\"\nNAME = \"forged\"\nCHAIN_LENGTH = {chain_length}\nREAL_CHAIN_LENGTH = {chain_length}\n\
          TARGET_LOOKBEHIND = {lookbehind}\nSHARE_PERIOD = {share_period}\nSTART_VERSION = {start_version}\nNEWEST_VERSION = {newest}\n\

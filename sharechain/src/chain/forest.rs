@@ -20,13 +20,36 @@ use crate::share::{Attempts, ShareHash};
 /// Maximum number of seams in one tree.
 const SEAMS_MAX: u8 = 16;
 
-/// Total work of a stretch of a chain.
+/// Total work of a stretch of a chain, and what its shares vote for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Work {
     /// Work of the shares' own targets.
     pub own: Attempts,
     /// Work of the easiest targets allowed for the shares (trap 18): the input of the retarget.
     pub min: Attempts,
+    /// Numbers of shares, for the ratchet.
+    pub tally: Tally,
+}
+
+/// Numbers of shares by which the [`Ratchet`](super::Ratchet) decides (protocol-v36 section 2.2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Tally {
+    /// Shares that vote for the ratchet's version or a newer one.
+    pub votes: u32,
+    /// Those among them that came from peers.
+    pub votes_of_peers: u32,
+    /// Shares that have the ratchet's version or a newer one.
+    pub shares: u32,
+}
+
+impl Tally {
+    fn zip(self, other: Tally, one: fn(u32, u32) -> u32) -> Tally {
+        Tally {
+            votes: one(self.votes, other.votes),
+            votes_of_peers: one(self.votes_of_peers, other.votes_of_peers),
+            shares: one(self.shares, other.shares),
+        }
+    }
 }
 
 impl Add for Work {
@@ -37,6 +60,7 @@ impl Add for Work {
         Work {
             own: Attempts(self.own.0.wrapping_add(other.own.0)),
             min: Attempts(self.min.0.wrapping_add(other.min.0)),
+            tally: self.tally.zip(other.tally, u32::wrapping_add),
         }
     }
 }
@@ -48,6 +72,7 @@ impl Sub for Work {
         Work {
             own: Attempts(self.own.0.wrapping_sub(other.own.0)),
             min: Attempts(self.min.0.wrapping_sub(other.min.0)),
+            tally: self.tally.zip(other.tally, u32::wrapping_sub),
         }
     }
 }
@@ -430,11 +455,13 @@ fn height_between(low: &Node, high: &Node) -> u32 {
     u32::try_from(high.depth - low.depth).expect("a chain is no longer than the forest, which is below 2^32")
 }
 
-/// Work of one share with both sums equal, for tests.
+/// Work of one share with both sums equal, and a vote that depends on it, for tests.
 #[cfg(test)]
 pub(super) fn equal_work(attempts: u64) -> Work {
+    let is = |divisor: u64| u32::from(attempts.is_multiple_of(divisor));
+    let tally = Tally { votes: is(2), votes_of_peers: is(6), shares: is(5) };
     let attempts = Attempts(ruint::aliases::U320::from(attempts));
-    Work { own: attempts, min: attempts }
+    Work { own: attempts, min: attempts, tally }
 }
 
 #[cfg(test)]

@@ -15,6 +15,7 @@ mod error;
 mod forest;
 mod loose;
 mod merged_window;
+mod minting;
 mod next;
 pub mod pool;
 mod prune;
@@ -34,7 +35,7 @@ mod windows;
 
 pub use early::{EARLY_NETWORKS_MIN, Early, EarlySources};
 pub use error::{FUTURE_REASON, VerifyError};
-pub use forest::{Forest, RemoveError, Work};
+pub use forest::{Forest, RemoveError, Tally, Work};
 pub use merged_window::MergedWindowWeights;
 pub use next::NextShare;
 pub use ratchet::{Ratchet, RatchetDecision, RatchetInput, RatchetState};
@@ -100,6 +101,13 @@ pub enum Event {
     Reissue,
     /// Minimum protocol version of peers from now on.
     MinimumProtocol(u32),
+    /// The ratchet is to be saved.
+    Ratchet {
+        /// As it is now.
+        ratchet: Ratchet,
+        /// State before, if it changed.
+        changed_from: Option<RatchetState>,
+    },
 }
 
 /// The share chain.
@@ -119,6 +127,9 @@ pub struct Sharechain {
     choice: Choice,
     own: OwnShares,
     minimum_protocol: u32,
+    /// Decides between two versions, on networks that have both.
+    ratchet: Option<Ratchet>,
+    ratchet_turned_at: Option<minting::BestAt>,
     wanted_heights: HashSet<Digest>,
     /// Shares too far ahead of our clock.
     early: Set<ShareHash>,
@@ -144,6 +155,8 @@ impl Sharechain {
             choice: Choice::default(),
             own: OwnShares::default(),
             minimum_protocol: network.minimum_protocol_version,
+            ratchet: votes::ratchet_of(network),
+            ratchet_turned_at: None,
             wanted_heights: HashSet::new(),
             early: Set::default(),
             trusted: VecDeque::new(),
@@ -311,12 +324,14 @@ impl Sharechain {
             facts: &self.facts,
             coinbase_sizes: &self.coinbase_sizes,
             first_seen: &self.first_seen,
+            ratchet: self.ratchet.as_ref(),
         }
     }
 
     fn insert(&mut self, known: KnownShare) -> bool {
         let (hash, previous) = (known.share.hash(), known.share.previous());
-        let work = Work { own: known.share.attempts(), min: known.share.min_attempts() };
+        let tally = minting::tally_of(&known);
+        let work = Work { own: known.share.attempts(), min: known.share.min_attempts(), tally };
         if !self.all.insert(hash, previous, work) {
             return false;
         }

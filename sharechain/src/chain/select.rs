@@ -158,6 +158,7 @@ impl Sharechain {
         let choice = Choice { best, heads, wanted, punish_aggressively };
         let before = std::mem::replace(&mut self.choice, choice);
         self.note_choice(&before);
+        self.turn_ratchet(now);
         is_whole
     }
 

@@ -102,13 +102,14 @@ impl Sharechain {
     }
 
     /// Raises the minimum protocol version by the votes of a loaded chain: call once, after the first choice (protocol
-    /// section 5.5).
+    /// section 5.5). Later, checks of shares raise it, and the ratchet when it confirms a version.
     pub fn settle_minimum_protocol(&mut self) {
         let Some(best) = self.choice.best.and_then(|best| self.share(best).cloned()) else { return };
         let needed = best.version().rules().minimum_protocol;
         let is_long = self.all.height(best.hash()) > self.network.chain_length;
         if self.minimum_protocol < needed
             && is_long
+            && votes::may_raise_protocol(&self.view(), best.version())
             && votes::window(&self.view(), &best).is_some_and(|votes| votes.settle(best.version()))
         {
             self.minimum_protocol = needed;

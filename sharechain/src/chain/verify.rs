@@ -95,6 +95,7 @@ pub(super) fn check(
 
     let needed = share.version().rules().minimum_protocol;
     let settled = minimum_protocol < needed
+        && votes::may_raise_protocol(view, share.version())
         && parent_share.and_then(|parent| votes::window(view, parent)).is_some_and(|it| it.settle(share.version()));
     let size = coinbase.prefix().len() as u64 + COINBASE_END_BYTES;
     Ok(Verified {

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use super::forest::Forest;
+use super::ratchet::Ratchet;
 use super::weights::{Counting, Entry, Fading, Query, limit};
 use crate::coin::Network;
 use crate::map::Map;
@@ -83,6 +84,7 @@ pub(super) struct View<'a> {
     pub(super) facts: &'a ParentFacts,
     pub(super) coinbase_sizes: &'a HashMap<ShareVersion, CoinbaseSize>,
     pub(super) first_seen: &'a FirstSeen,
+    pub(super) ratchet: Option<&'a Ratchet>,
 }
 
 impl<'a> View<'a> {

@@ -46,7 +46,7 @@ impl Owner {
                     info!(version, "peers must speak this protocol version from now on");
                     self.minimum_protocol.send_replace(version);
                 }
-                Event::ParentWanted(_) | Event::Reissue => {}
+                Event::ParentWanted(_) | Event::Reissue | Event::Ratchet { .. } => {}
             }
         }
         counter!("sharechain_checked_shares_total").increment(checked);

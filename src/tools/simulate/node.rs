@@ -255,6 +255,7 @@ impl Node {
                 | Event::Block(_)
                 | Event::ParentWanted(_)
                 | Event::Reissue
+                | Event::Ratchet { .. }
                 | Event::MinimumProtocol(_) => {}
             }
         }

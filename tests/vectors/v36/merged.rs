@@ -3,10 +3,10 @@
 use crate::vectors::support::{bytes_of, digest_of, json, list_of, number_of, ran, str_of};
 use ruint::aliases::U320;
 use serde_json::Value;
-use sharechain::share::MergedCoinbase;
 use sharechain::merged::{
     DOGECOIN, FirstSeen, MergedKey, MergedWeights, canonical_coinbase, converted, key_of, verify,
 };
+use sharechain::share::MergedCoinbase;
 use sharechain::share::{Bits, ShareHash, pow_sha256d};
 use std::collections::BTreeMap;
 
