@@ -63,6 +63,7 @@ fn digibytes_files_have_the_constants_of_the_specification() {
         );
         let minimum = cell("minimum / announced protocol");
         assert_eq!(Some(net.minimum_protocol_version.to_string().as_str()), minimum.split(' ').next(), "{file}");
+        assert_eq!(Some(net.protocol_version.to_string().as_str()), minimum.rsplit(' ').next(), "{file}");
         // The coin is the same for both, and stands in the first column.
         let coin = format!(
             "P2PKH {}, P2SH {}, hrp {}, P2P magic {}:{}, RPC {}, period {} s, templates need \"algo\":\"{}\"",

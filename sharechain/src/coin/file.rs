@@ -95,6 +95,7 @@ impl Fields {
         self.target("MIN_TARGET", &mut net.min_target);
         self.target("MAX_TARGET", &mut net.max_target);
         self.flag("PERSIST", &mut net.persist);
+        self.number("PROTOCOL_VERSION", 0..=i64::from(u32::MAX), &mut net.protocol_version);
         self.number("MINIMUM_PROTOCOL_VERSION", 0..=i64::from(u32::MAX), &mut net.minimum_protocol_version);
         self.number("SEGWIT_ACTIVATION_VERSION", 0..=i64::from(u32::MAX), &mut net.segwit_activation_version);
         self.version("START_VERSION", &mut net.start_version);
@@ -113,6 +114,11 @@ impl Fields {
         }
         if net.newest_version >= 36 && net.segwit_activation_version == 0 {
             self.error("NEWEST_VERSION", "36 needs a SEGWIT_ACTIVATION_VERSION: its shares hold segwit data");
+        }
+        if net.minimum_protocol_version > net.protocol_version {
+            let problem =
+                format!("{} is more than PROTOCOL_VERSION, {}", net.minimum_protocol_version, net.protocol_version);
+            self.error("MINIMUM_PROTOCOL_VERSION", problem);
         }
         if net.min_target > net.max_target {
             self.error("MIN_TARGET", "is easier than MAX_TARGET");
@@ -403,6 +409,15 @@ mod tests {
         let errors = from_toml("BASE = \"demo\"\nCHAIN_LENGTH = 60").unwrap_err();
         assert_eq!(errors.len(), 1);
         assert_eq!(errors[0].field, "REAL_CHAIN_LENGTH");
+    }
+
+    #[test]
+    fn the_protocol_version_is_the_files_or_its_bases_and_not_below_the_minimum() {
+        let version = |text: &str| from_toml(text).map(|network| network.protocol_version);
+        assert_eq!(version("BASE = \"litecoin\""), Ok(3600));
+        assert_eq!(version("BASE = \"litecoin\"\nPROTOCOL_VERSION = 3502"), Ok(3502));
+        let errors = version("BASE = \"litecoin\"\nPROTOCOL_VERSION = 3300").unwrap_err();
+        assert_eq!(errors[0].to_string(), "MINIMUM_PROTOCOL_VERSION: 3301 is more than PROTOCOL_VERSION, 3300");
     }
 
     #[test]

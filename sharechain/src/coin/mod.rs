@@ -168,6 +168,8 @@ pub struct Network {
     pub max_target: U256,
     /// True for a public network: no work without peers.
     pub persist: bool,
+    /// Protocol version that nodes of the network announce.
+    pub protocol_version: u32,
     /// Lowest accepted protocol version of a peer; rises with the share version (protocol section 5.5).
     pub minimum_protocol_version: u32,
     /// First share version with segwit data; 0: none.
@@ -193,6 +195,13 @@ impl Network {
 
     /// True if a share may follow one of its successor's version without any vote (protocol-v36 section 2.1).
     pub fn has_steps_back(&self) -> bool {
+        self.newest_version >= ShareVersion::V36.number()
+    }
+
+    /// True if honest nodes of the network check less than this one does, so that they pass on shares which this one must
+    /// refuse: c2pool, on networks with share version 36 (protocol-v36 traps 20 to 28). Their senders are
+    /// not banned for it.
+    pub fn has_laxer_nodes(&self) -> bool {
         self.newest_version >= ShareVersion::V36.number()
     }
 }
@@ -247,6 +256,16 @@ mod tests {
                 assert_ne!(network.identifier, other.identifier, "{names}");
                 assert_ne!(network.prefix, other.prefix, "{names}");
             }
+        }
+    }
+
+    #[test]
+    fn litecoins_networks_announce_the_protocol_of_version_36_and_have_laxer_nodes() {
+        for network in ALL.iter().chain(&[&DEMO]) {
+            let is_litecoin = network.name.starts_with("litecoin");
+            assert_eq!(network.protocol_version, if is_litecoin { 3600 } else { 3502 }, "{}", network.name);
+            assert_eq!(network.has_laxer_nodes(), is_litecoin, "{}", network.name);
+            assert!(network.minimum_protocol_version <= network.protocol_version, "{}", network.name);
         }
     }
 
