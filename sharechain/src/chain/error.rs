@@ -86,3 +86,86 @@ pub enum VerifyError {
     #[error("merkle_link does not lead from the coinbase over the transactions of transaction_hash_refs")]
     MerkleLink,
 }
+
+/// Labels of [`VerifyError::label`], in alphabetical order.
+pub const REFUSAL_LABELS: [&str; 14] = [
+    "ancestors",
+    "bits",
+    "coinbase",
+    "far_share_hash",
+    "height",
+    "merged_coinbase",
+    "merkle_link",
+    "message",
+    "other",
+    "payout_hash",
+    "timestamp",
+    "transactions",
+    "version",
+    "work",
+];
+
+impl VerifyError {
+    /// Reason in one word out of [`REFUSAL_LABELS`], for metrics.
+    pub fn label(&self) -> &'static str {
+        match self {
+            Self::Future { .. } => "timestamp",
+            Self::MissingAncestors(_) => "ancestors",
+            Self::SwitchWithoutHistory { .. } | Self::SwitchWithoutVotes { .. } | Self::VersionJump { .. } => "version",
+            Self::TransactionRef { .. } => "transactions",
+            Self::Field { field, .. } => label_of_field(field),
+            Self::Generation(_) | Self::Coinbase { .. } => "coinbase",
+            Self::Message(_) => "message",
+            Self::MergedCoinbase(_) => "merged_coinbase",
+            Self::MerkleLink => "merkle_link",
+        }
+    }
+}
+
+fn label_of_field(field: &str) -> &'static str {
+    match field {
+        "new_transaction_hashes" | "transaction_hash_refs" => "transactions",
+        "far_share_hash" => "far_share_hash",
+        "max_bits" | "bits" => "bits",
+        "timestamp" => "timestamp",
+        "absheight" => "height",
+        "abswork" => "work",
+        "merged_payout_hash" => "payout_hash",
+        _ => "other",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_reason_has_one_of_the_labels() {
+        let field = |field| VerifyError::Field { field, wanted: String::new(), given: String::new() };
+        let (before, version) = (ShareVersion::V35, ShareVersion::V34);
+        let labelled = [
+            (VerifyError::Future { timestamp: 1, now: "0".into() }, "timestamp"),
+            (VerifyError::MissingAncestors(ShareHash([1; 32])), "ancestors"),
+            (VerifyError::SwitchWithoutHistory { before, version }, "version"),
+            (VerifyError::SwitchWithoutVotes { before, version }, "version"),
+            (VerifyError::VersionJump { before, version }, "version"),
+            (VerifyError::TransactionRef { back: 1, index: 2 }, "transactions"),
+            (VerifyError::Coinbase { wanted: [1; 32], given: [2; 32] }, "coinbase"),
+            (VerifyError::MerkleLink, "merkle_link"),
+            (field("new_transaction_hashes"), "transactions"),
+            (field("far_share_hash"), "far_share_hash"),
+            (field("max_bits"), "bits"),
+            (field("bits"), "bits"),
+            (field("timestamp"), "timestamp"),
+            (field("absheight"), "height"),
+            (field("abswork"), "work"),
+            (field("merged_payout_hash"), "payout_hash"),
+            (field("colour"), "other"),
+        ];
+        for (error, label) in labelled {
+            assert_eq!(error.label(), label, "{error}");
+            assert!(REFUSAL_LABELS.contains(&label), "{label}");
+        }
+        assert!(REFUSAL_LABELS.is_sorted());
+    }
+}

@@ -20,6 +20,7 @@ mod next;
 pub mod pool;
 mod prune;
 mod ratchet;
+mod refused;
 mod replay;
 mod retarget;
 mod score;
@@ -34,11 +35,12 @@ mod weights;
 mod windows;
 
 pub use early::{EARLY_NETWORKS_MIN, Early, EarlySources};
-pub use error::{FUTURE_REASON, VerifyError};
+pub use error::{FUTURE_REASON, REFUSAL_LABELS, VerifyError};
 pub use forest::{Forest, RemoveError, Tally, Work};
 pub use merged_window::MergedWindowWeights;
 pub use next::NextShare;
 pub use ratchet::{Ratchet, RatchetDecision, RatchetInput, RatchetState};
+pub use refused::{RefusedLately, RefusedSources, SPLIT_NETWORKS_MIN};
 pub use replay::{Outputs, ReplayError, replay};
 pub use retarget::{Pace, ParentFields, Requirements};
 pub use score::{AdjustedWork, TailScore, ratio, true_division};
@@ -75,7 +77,8 @@ pub enum Event {
     Verified(ShareHash),
     /// A verified share solves its block, by the target claimed in its header.
     Block(ShareHash),
-    /// A share does not fit its ancestors: its sender is to be banned.
+    /// A share does not fit its ancestors: its sender is to be banned, unless the network has laxer nodes
+    /// ([`Network::has_laxer_nodes`]).
     Refused {
         /// Hash of the share.
         hash: ShareHash,
