@@ -21,11 +21,11 @@ pub mod message;
 pub mod peer;
 mod peer_id;
 pub mod proofs;
+mod refusals;
 mod sources;
 pub mod swarm;
 #[cfg(test)]
 mod test_shares;
 pub mod transactions;
 
-pub use peer::PROTOCOL_VERSION;
 pub use swarm::{PeerStatus, Status};

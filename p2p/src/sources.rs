@@ -8,7 +8,7 @@ use crate::addrs::AddressScope;
 use crate::limits::SourceRates;
 
 /// Maximum number of networks with limits of their own: a megabyte. Beyond it, those that used least are forgotten.
-const SOURCES_MAX: usize = 8_192;
+pub(crate) const SOURCES_MAX: usize = 8_192;
 
 /// Limits of an IPv6 site compared with those of one peer: its networks may belong to several.
 const SITE_FACTOR: f64 = 4.0;
@@ -19,7 +19,7 @@ const NEAR_FACTOR: f64 = 8.0;
 
 /// A network that one peer may have to itself: as `Source` of `stratum`, which this library may not import.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-enum SourceNetwork {
+pub(crate) enum SourceNetwork {
     /// This machine.
     Machine,
     /// An IPv4 /24.
@@ -31,7 +31,7 @@ enum SourceNetwork {
 }
 
 /// Networks of an address, and their limits as multiples of those of one peer.
-fn networks_of(ip: IpAddr) -> Vec<(SourceNetwork, f64)> {
+pub(crate) fn networks_of(ip: IpAddr) -> Vec<(SourceNetwork, f64)> {
     let factor = if AddressScope::is_near(ip) { NEAR_FACTOR } else { 1.0 };
     match ip.to_canonical() {
         ip if ip.is_loopback() => vec![(SourceNetwork::Machine, factor)],

@@ -141,6 +141,10 @@ pub fn describe() {
     describe_counter!("p2p_messages_total", "Messages, by direction and command");
     describe_counter!("p2p_bytes_total", Unit::Bytes, "Bytes over all connections, by direction");
     describe_counter!("p2p_offences_total", "Misbehaviour of peers, by kind");
+    describe_counter!(
+        "p2p_peers_let_go_total",
+        "Peers left alone for an hour without a ban, since too many of their shares were refused"
+    );
     describe_counter!("p2p_refused_connections_total", "Connections that were refused, by reason");
     describe_counter!("p2p_shares_received_total", "Shares that peers sent, those that are here already too");
     describe_counter!("p2p_shares_relayed_total", "Shares that peers were told of, one for each peer");
@@ -153,9 +157,10 @@ pub fn describe() {
         gauge!("p2p_peers", "direction" => direction).set(0.0);
         counter!("p2p_bytes_total", "direction" => direction).absolute(0);
     }
-    for reason in ["banned", "full", "neighbourhood"] {
+    for reason in ["banned", "full", "neighbourhood", "refused_shares"] {
         counter!("p2p_refused_connections_total", "reason" => reason).absolute(0);
     }
+    counter!("p2p_peers_let_go_total").absolute(0);
     counter!("p2p_shares_received_total").absolute(0);
     counter!("p2p_shares_relayed_total").absolute(0);
 }

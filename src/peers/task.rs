@@ -232,6 +232,7 @@ impl Driver {
             outgoing_wanted: config.outgoing,
             incoming_max: config.incoming_max,
             whitelist: config.whitelist.clone(),
+            has_laxer_nodes: network.has_laxer_nodes(),
         };
         Self {
             swarm: Swarm::new(swarm, random, now()),

@@ -49,7 +49,7 @@ const TOLERATED: &str = "bestblock_bad_pow";
 
 fn word_of(close: &Close) -> &'static str {
     match close {
-        Close::Quiet(_) => "quiet",
+        Close::Quiet(_) | Close::Refusals(_) => "quiet",
         Close::Ourselves => "ourselves",
         Close::Offence(offence) => offence.word(),
     }
@@ -135,6 +135,7 @@ fn local_of(version: &Version) -> Local {
         best_share: version.best_share,
         best_version: Some(35),
         minimum_protocol: 3500,
+        has_laxer_nodes: false,
         advertise: Advertise::Port(19_444),
         shared: Shared::default(),
     }

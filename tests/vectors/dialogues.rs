@@ -112,6 +112,7 @@ impl Player {
             // All of these chains begin with version 17 or 33.
             best_version: version.best_share.map(|_| 17),
             minimum_protocol: 3200,
+            has_laxer_nodes: false,
             advertise,
             shared: Shared::default(),
         };

@@ -23,6 +23,10 @@ pub enum Close {
     /// We are at both ends: the dialled address is our own, never to be tried again, without a ban.
     #[error("connected to ourselves")]
     Ourselves,
+    /// Too many of its shares did not fit their ancestors, on a network whose honest nodes pass such shares on: it is
+    /// left alone for an hour, without a ban. Raised by the swarm.
+    #[error("more than {0} of its shares were refused within an hour")]
+    Refusals(u32),
     /// Misbehaviour: the peer is banned.
     #[error("{0}")]
     Offence(Offence),

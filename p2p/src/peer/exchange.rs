@@ -20,7 +20,7 @@ use crate::transactions::TemplateTransactions;
 pub struct Local {
     /// Prefix of every frame of the network.
     pub prefix: [u8; 8],
-    /// Protocol version to announce: [`PROTOCOL_VERSION`](super::PROTOCOL_VERSION).
+    /// Protocol version to announce.
     pub protocol_version: u32,
     /// Name of this software.
     pub sub_version: String,
@@ -32,6 +32,9 @@ pub struct Local {
     pub best_version: Option<u64>,
     /// Lowest accepted protocol version of a peer.
     pub minimum_protocol: u32,
+    /// True if honest nodes of the network check less than this one, and send what it cannot use: such messages and shares
+    /// are skipped (protocol-v36 section 9.1).
+    pub has_laxer_nodes: bool,
     /// Address to advertise to other nodes.
     pub advertise: Advertise,
     /// State shared with other connections.

@@ -77,17 +77,22 @@ impl Forwarding {
         }
     }
 
-    /// Handles `remember_tx`. Returns the transactions that were new to this node.
+    /// Handles `remember_tx`. Returns the transactions that were new to this node. With `is_lax`, hashes of unknown
+    /// transactions are skipped.
     pub(super) fn handle_remember(
         &mut self,
         hashes: Vec<Digest>,
         transactions: &[bytes::Bytes],
         known: &Transactions,
         now: Instant,
+        is_lax: bool,
     ) -> Result<Vec<Digest>, Close> {
         known.make_room(transactions.iter().map(bytes::Bytes::len).sum(), now);
         for hash in hashes {
             let Some(transaction) = known.find(&hash) else {
+                if is_lax {
+                    continue;
+                }
                 return Err(unknown(&hash));
             };
             self.remember(hash, transaction.size(), Some(transaction))?;
@@ -118,10 +123,13 @@ impl Forwarding {
         Ok(())
     }
 
-    /// Handles `forget_tx`.
-    pub(super) fn handle_forget(&mut self, hashes: &[Digest]) -> Result<(), Close> {
+    /// Handles `forget_tx`. With `is_lax`, hashes that were not remembered are skipped.
+    pub(super) fn handle_forget(&mut self, hashes: &[Digest], is_lax: bool) -> Result<(), Close> {
         for hash in hashes {
             let Some(gone) = self.remembered.remove(hash) else {
+                if is_lax {
+                    continue;
+                }
                 let hash = sharechain::share::display_hex(hash);
                 return Err(Close::Quiet(format!("transaction {hash} forgotten without being remembered")));
             };

@@ -26,7 +26,7 @@ pub(super) fn version_of(local: &Local, remote: SocketAddr, local_address: Socke
 impl Peer {
     pub(super) fn handle_version(&mut self, version: Version) -> Result<(), Close> {
         if self.is_connected() {
-            return Err(Offence::SecondVersion.into());
+            return Err(self.close_for_order(Offence::SecondVersion));
         }
         let minimum = self.local.minimum_protocol;
         if version.version < minimum {
@@ -44,6 +44,11 @@ impl Peer {
             best_share: version.best_share,
         }));
         Ok(())
+    }
+
+    /// Close for a message out of order in the handshake: nodes with share version 36 do not ban for it.
+    pub(super) fn close_for_order(&self, offence: Offence) -> Close {
+        if self.local.has_laxer_nodes { Close::Quiet(offence.to_string()) } else { offence.into() }
     }
 }
 

@@ -15,6 +15,7 @@ mod latency;
 mod outgoing;
 mod requests;
 mod shares;
+mod tolerance;
 
 use bytes::Bytes;
 use sharechain::share::ShareRules;
@@ -27,6 +28,7 @@ use super::budget::Account;
 use super::frame::{Event, Frame, Frames, Verdict};
 use super::limits::{Kind, Limits};
 use super::message::{Command, Message, ReplyResult, SMALL_BYTES_MAX};
+use super::refusals::HourlyCount;
 use super::transactions::Transactions;
 use forwarding::Forwarding;
 use latency::Measurement;
@@ -41,9 +43,6 @@ pub use latency::MEASUREMENT_TIMEOUT;
 pub use requests::REPLY_TIMEOUT;
 
 pub use super::peer_id::PeerId;
-
-/// Protocol version of this implementation.
-pub const PROTOCOL_VERSION: u32 = 3501;
 
 /// Time limit for a peer's `version`.
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -87,6 +86,8 @@ pub struct Peer {
     unfinished: Account,
     remembered: Account,
     limits: Limits,
+    /// Messages with something that cannot be read.
+    unreadable: HourlyCount,
     requests: Requests,
     measurement: Option<Measurement>,
     forwarding: Forwarding,
@@ -134,6 +135,7 @@ impl Peer {
             unfinished,
             remembered,
             limits,
+            unreadable: HourlyCount::new(now),
             requests: Requests::default(),
             measurement: None,
             forwarding: Forwarding::default(),
@@ -345,12 +347,15 @@ impl Peer {
 
     fn handle_frame(&mut self, frame: &Frame, known: &Transactions, now: Instant) -> Result<(), Close> {
         if !self.is_connected() && frame.command != Command::Version {
-            return Err(Offence::NoVersion(frame.command).into());
+            return Err(self.close_for_order(Offence::NoVersion(frame.command)));
         }
         if !known.are_listed() {
             self.forwarding.release();
         }
-        let message = Message::parse_as(frame.command, &frame.payload)?;
+        let message = match Message::parse_as(frame.command, &frame.payload) {
+            Ok(message) => message,
+            Err(error) => return self.skip_unreadable(error, frame, now),
+        };
         match message {
             Message::Version(version) => self.handle_version(version)?,
             Message::Ping => {}
@@ -369,7 +374,7 @@ impl Peer {
             }
             Message::Shares(shares) => {
                 self.limits.take(Kind::Shares, shares.len(), now)?;
-                let shares = self.load(&shares, now)?;
+                let (shares, _) = self.load(&shares, now)?;
                 shares.iter().try_for_each(|share| forwarding::check_share(share, known))?;
                 self.events.push_back(PeerEvent::Shares(shares));
             }
@@ -386,7 +391,7 @@ impl Peer {
                     return Err(Offence::TooMany { what: "shares", count: shares.len(), limit: shares_max }.into());
                 }
                 let shares = match result {
-                    ReplyResult::Good => Ok(self.load(&shares, now)?),
+                    ReplyResult::Good => Ok(self.load_answer(&shares, now)?),
                     refused => Err(RequestFailed::Refused(refused)),
                 };
                 self.events.push_back(PeerEvent::Replied { request, shares });
@@ -395,12 +400,13 @@ impl Peer {
             Message::HaveTx(hashes) => self.forwarding.handle_have(hashes),
             Message::LosingTx(hashes) => self.forwarding.handle_losing(&hashes),
             Message::RememberTx { hashes, transactions } => {
-                let learned = self.forwarding.handle_remember(hashes, &transactions, known, now)?;
+                let is_lax = self.local.has_laxer_nodes;
+                let learned = self.forwarding.handle_remember(hashes, &transactions, known, now, is_lax)?;
                 if !learned.is_empty() {
                     self.events.push_back(PeerEvent::TransactionsLearned(learned));
                 }
             }
-            Message::ForgetTx(hashes) => self.forwarding.handle_forget(&hashes)?,
+            Message::ForgetTx(hashes) => self.forwarding.handle_forget(&hashes, self.local.has_laxer_nodes)?,
         }
         Ok(())
     }

@@ -11,18 +11,38 @@ use crate::message::{Message, ReplyResult, WrappedShare, replies_that_fit};
 use crate::transactions::Transactions;
 
 impl Peer {
-    /// Checks shares as far as possible without ancestors. Those of obsolete versions are skipped, as in the reference,
-    /// and a proof of work that is known is not computed again.
-    pub(super) fn load(&mut self, shares: &[WrappedShare], now: Instant) -> Result<Vec<Arc<Share>>, Close> {
+    /// Checks shares as far as possible without ancestors, and returns them with the number of those that were skipped
+    /// because they cannot be used. Those of obsolete versions are skipped, as in the reference, and a proof of work that
+    /// is known is not computed again.
+    pub(super) fn load(&mut self, shares: &[WrappedShare], now: Instant) -> Result<(Vec<Arc<Share>>, usize), Close> {
         let mut loaded = Vec::with_capacity(shares.len());
+        let (mut unknown, mut unreadable) = (0, None);
         for wrapped in shares {
             match UnprovenShare::from_wrapped(wrapped.version, &wrapped.contents, &self.rules) {
                 Ok(share) => loaded.push(Arc::new(self.prove(share, now)?)),
                 Err(CheckError::Format(FormatError::Version(VersionError::Obsolete(_)))) => {}
+                // Nothing was read, and the rate of shares is limited.
+                Err(CheckError::Format(FormatError::Version(VersionError::Unknown(_))))
+                    if self.local.has_laxer_nodes =>
+                {
+                    unknown += 1;
+                }
+                Err(error) if self.local.has_laxer_nodes && !error.is_misbehaviour() => {
+                    unreadable.get_or_insert((error, 0)).1 += 1;
+                }
                 Err(error) => return Err(close_for(error)),
             }
         }
-        Ok(loaded)
+        let Some((error, count)) = unreadable else { return Ok((loaded, unknown)) };
+        self.note_unreadable(close_for(error), now)?;
+        Ok((loaded, unknown + count))
+    }
+
+    /// The same for an answer to a request: one share that cannot be used empties it, as in the reference (protocol-v36
+    /// section 9.1).
+    pub(super) fn load_answer(&mut self, shares: &[WrappedShare], now: Instant) -> Result<Vec<Arc<Share>>, Close> {
+        let (loaded, skipped) = self.load(shares, now)?;
+        Ok(if skipped == 0 { loaded } else { Vec::new() })
     }
 
     fn prove(&mut self, share: UnprovenShare, now: Instant) -> Result<Share, Close> {

@@ -180,6 +180,7 @@ impl Swarm {
         // One connection per group, so that no single group has all our connections.
         let groups = groups_of(self.dialer.attempts.keys().copied());
         let (bans, resting, dialer, connections) = (&self.bans, &self.resting, &self.dialer, &self.connections);
+        let refusals = self.has_enough_in_excess(now).then_some(&self.refusals);
         let may_try = |address: SocketAddr| {
             let ip = address.ip().to_canonical();
             !groups.contains(&Group::of(ip))
@@ -187,6 +188,7 @@ impl Swarm {
                 && resting.get(&ip).is_none_or(|until| *until <= now.unix)
                 && !dialer.permanent.contains_key(&address)
                 && connections.values().all(|connection| connection.address != address)
+                && refusals.is_none_or(|refusals| !refusals.is_excess(ip, false, now.instant))
         };
         if let Some(address) = self.book.pick(now.unix, may_try) {
             self.dialer.attempts.insert(address, (DialKind::Book, Stage::Dialing));
@@ -239,6 +241,7 @@ mod tests {
             outgoing_wanted: 4,
             incoming_max: 10,
             whitelist: Vec::new(),
+            has_laxer_nodes: false,
         };
         let mut swarm = Swarm::new(config, fastrand::Rng::with_seed(5), now);
         for group in 1..=40 {

@@ -14,6 +14,7 @@ mod dial;
 mod gossip;
 mod latency;
 mod operator;
+mod refused;
 mod relay;
 mod shared;
 mod shares;
@@ -32,6 +33,7 @@ use super::bans::Bans;
 use super::download::Download;
 use super::limits::Limits;
 use super::peer::{Close, Direction, Hello, Offence, Order, PeerEvent};
+use super::refusals::Refusals;
 use super::transactions::TemplateTransactions;
 
 use self::best_header::BestHeader;
@@ -80,6 +82,9 @@ pub struct Config {
     pub incoming_max: usize,
     /// Addresses that are always accepted and never banned.
     pub whitelist: Vec<IpNet>,
+    /// True if honest nodes of the network check less than this one, and pass on shares that it refuses: these are no
+    /// offence.
+    pub has_laxer_nodes: bool,
 }
 
 /// Action for the caller.
@@ -134,6 +139,9 @@ pub enum Refused {
     /// Maximum number of incoming connections from its group.
     #[error("{INCOMING_PER_GROUP_MAX} connections from its address group already")]
     Group,
+    /// Too many shares from there were refused within the hour.
+    #[error("more than {} of its shares were refused within an hour", crate::refusals::REFUSED_SHARES_MAX)]
+    Refusals,
 }
 
 /// Facts about the parent chain for relaying.
@@ -188,6 +196,7 @@ pub struct Swarm {
     random: fastrand::Rng,
     book: AddressBook,
     bans: Bans,
+    refusals: Refusals,
     /// Hosts of outdated nodes, and the end of their exclusion from dialling, seconds since 1970.
     resting: HashMap<IpAddr, f64>,
     connections: BTreeMap<PeerId, Connection>,
@@ -217,6 +226,7 @@ impl Swarm {
             download,
             dialer,
             bans: Bans::new(config.whitelist.iter().copied()),
+            refusals: Refusals::default(),
             relay: Relay::new(config.chain_length),
             common: Common::new(config.chain_length),
             best_header: BestHeader::new(config.pow),
@@ -282,6 +292,9 @@ impl Swarm {
         if self.bans.is_banned(ip, now.unix) {
             return Err(Refused::Banned);
         }
+        if self.is_let_go(ip, now) {
+            return Err(Refused::Refusals);
+        }
         if !self.bans.is_whitelisted(ip) {
             let incoming = || {
                 let incoming = self.connections.values().filter(|connection| connection.dialed.is_none());
@@ -328,7 +341,8 @@ impl Swarm {
             }
         }
         match close {
-            Close::Quiet(_) => {}
+            // Refusals are counted already.
+            Close::Quiet(_) | Close::Refusals(_) => {}
             Close::Ourselves => {
                 if connection.dialed.is_some() {
                     self.book.note_own(address);

@@ -2,7 +2,6 @@
 
 use sharechain::chain::Wanted;
 use sharechain::share::{Share, ShareHash};
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use super::{Action, Now, PeerId, Swarm};
@@ -59,24 +58,6 @@ impl Swarm {
         connection.answers_pending = connection.answers_pending.saturating_sub(1);
         connection.shares_sent += shares.len() as u64;
         self.actions.push_back(Action::Order(peer, Order::Answer { id, shares }));
-    }
-
-    /// Handles a share from `source` that does not fit its ancestors.
-    pub fn handle_refused(&mut self, hash: ShareHash, source: Option<SocketAddr>, reason: &str, now: Now) {
-        let Some(source) = source else { return };
-        let sender = self.connections.iter().find(|(_, connection)| connection.address == source).map(|(id, _)| *id);
-        let reason = format!("{hash}: {reason}");
-        // An honest node may have it from an attacker, unable to check it yet, and has to answer a request with it.
-        let is_answer = self.relay.answerer_of(hash).is_some_and(|peer| sender.is_none_or(|sender| sender == peer));
-        let offence = if is_answer { Offence::InvalidAnswer(reason) } else { Offence::InvalidShare(reason) };
-        match sender {
-            Some(peer) => self.disconnect(peer, Close::Offence(offence), now),
-            // Disconnected, but still to be banned.
-            None => {
-                let base_seconds = u32::try_from(offence.ban().as_secs()).unwrap_or(u32::MAX);
-                let _ = self.bans.offend(source.ip(), base_seconds, &offence.to_string(), now.unix);
-            }
-        }
     }
 
     /// Handles a verified share that solves its block: announced at once, and again once heights are known better.

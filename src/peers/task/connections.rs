@@ -1,7 +1,7 @@
 //! Connections of the P2P task: accepted and dialled ones, what they report, and what they are ordered to do.
 
 use metrics::counter;
-use p2p::peer::{Advertise, Close, Direction, Local, Order, PROTOCOL_VERSION, Peer, PeerEvent};
+use p2p::peer::{Advertise, Close, Direction, Local, Order, Peer, PeerEvent};
 use p2p::swarm::{self, PeerId};
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -101,6 +101,7 @@ impl Driver {
                     swarm::Refused::Banned => "banned",
                     swarm::Refused::Full(_) => "full",
                     swarm::Refused::Group => "neighbourhood",
+                    swarm::Refused::Refusals => "refused_shares",
                 };
                 counter!("p2p_refused_connections_total", "reason" => reason).increment(1);
                 debug!(%remote, reason = %refused, "connection refused");
@@ -142,21 +143,27 @@ impl Driver {
         };
         Local {
             prefix: self.config.network.prefix,
-            protocol_version: PROTOCOL_VERSION,
+            protocol_version: self.config.network.protocol_version,
             sub_version: concat!("p2pool-rs/", env!("CARGO_PKG_VERSION")).to_owned(),
             nonce: self.nonce,
             best_share: best.map(|best| best.hash()),
             best_version: best.map(|best| best.version().number()),
             minimum_protocol: *self.inputs.chain.minimum_protocol.borrow(),
+            has_laxer_nodes: self.config.network.has_laxer_nodes(),
             advertise,
             shared: self.swarm.shared(id).hashing_with(proofs::hasher(&self.inputs.hashers, id, self.config.network)),
         }
     }
 }
 
-/// Counts an offence that ended a connection.
+/// Counts an offence, or too many refused shares, that ended a connection.
 pub(super) fn note_close(close: &Close) {
-    if let Close::Offence(offence) = close {
-        counter!("p2p_offences_total", "kind" => offence.word()).increment(1);
+    match close {
+        Close::Offence(offence) => counter!("p2p_offences_total", "kind" => offence.word()).increment(1),
+        Close::Refusals(_) => {
+            counter!("p2p_peers_let_go_total").increment(1);
+            info!(reason = %close, "peer let go for an hour, without a ban");
+        }
+        Close::Quiet(_) | Close::Ourselves => {}
     }
 }

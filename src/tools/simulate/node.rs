@@ -1,7 +1,7 @@
 //! One simulated node: the real node's share chain, swarm and peers, driven by the world instead of tasks.
 
 use p2p::message::{Message, WrappedShare};
-use p2p::peer::{Advertise, Close, Direction, Local, Order, PROTOCOL_VERSION, Peer, Shared};
+use p2p::peer::{Advertise, Close, Direction, Local, Order, Peer, Shared};
 use p2p::swarm::{Action, Config, DialKind, PeerId, Swarm};
 use p2p::transactions::Transactions;
 use sharechain::chain::{Event, Sharechain};
@@ -98,6 +98,7 @@ impl Node {
             outgoing_wanted: OUTGOING,
             incoming_max: INCOMING,
             whitelist: Vec::new(),
+            has_laxer_nodes: network.has_laxer_nodes(),
         };
         let now = at.for_swarm();
         let mut swarm = Swarm::new(config, parts.rng.fork(), now);
@@ -180,12 +181,13 @@ impl Node {
         let best = self.chain.choice().best.and_then(|best| self.chain.share(best));
         let myself = Local {
             prefix: self.network.prefix,
-            protocol_version: PROTOCOL_VERSION,
+            protocol_version: self.network.protocol_version,
             sub_version: "simulated".to_owned(),
             nonce,
             best_share: best.map(|best| best.hash()),
             best_version: best.map(|best| best.version().number()),
             minimum_protocol: self.chain.minimum_protocol(),
+            has_laxer_nodes: self.network.has_laxer_nodes(),
             advertise: Advertise::Port(self.address.port()),
             shared,
         };

@@ -85,6 +85,8 @@ pub struct Snapshot {
     pub version: &'static str,
     /// Name of the network, as in `--net`.
     pub network: &'static str,
+    /// Protocol version that the network's nodes announce.
+    pub protocol_version: u32,
     /// Ticker symbol of the coin.
     pub symbol: &'static str,
     /// Scale on which the coin's miners know difficulties. All in the snapshot are bdiff: displays convert those of
@@ -276,6 +278,7 @@ impl Snapshot {
             started,
             version: env!("CARGO_PKG_VERSION"),
             network: config.network.name,
+            protocol_version: config.network.protocol_version,
             symbol: config.network.parent.symbol,
             scale: Scale::new(config.network.parent.dumb_scrypt_diff),
             payout_address: config.payout_address.clone(),

@@ -62,6 +62,7 @@ impl Bench {
             best_share: None,
             best_version: (mode & 1 == 0).then_some(35),
             minimum_protocol: 1400,
+            has_laxer_nodes: mode & 32 != 0,
             advertise: match mode & 6 {
                 0 => Advertise::Nothing,
                 2 => Advertise::Port(9333),

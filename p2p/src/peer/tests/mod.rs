@@ -3,6 +3,7 @@
 mod connection;
 mod memory;
 mod shares;
+mod tolerance;
 
 use super::*;
 use crate::message::{Endpoint, Version};
@@ -124,12 +125,13 @@ impl Talk {
     fn with(best_version: Option<u64>, shared: Shared) -> Talk {
         let local = Local {
             prefix: PREFIX,
-            protocol_version: PROTOCOL_VERSION,
+            protocol_version: 3502,
             sub_version: "ours".into(),
             nonce: 99,
             best_share: None,
             best_version,
             minimum_protocol: 3500,
+            has_laxer_nodes: false,
             advertise: Advertise::External("[2001:db8::1]:9333".parse().unwrap()),
             shared,
         };
@@ -150,6 +152,13 @@ impl Talk {
         talk.order(Order::Keep).unwrap();
         talk.said();
         assert!(matches!(talk.peer.poll_event(), Some(PeerEvent::Connected(_))));
+        talk
+    }
+
+    /// A connection of a network whose honest nodes check less than this one.
+    fn lax() -> Talk {
+        let mut talk = Talk::connected(None);
+        talk.peer.local.has_laxer_nodes = true;
         talk
     }
 
@@ -181,7 +190,7 @@ impl Talk {
 pub(super) fn offence(result: Result<(), Close>) -> &'static str {
     match result {
         Ok(()) => "nothing",
-        Err(Close::Quiet(_)) => "quiet",
+        Err(Close::Quiet(_) | Close::Refusals(_)) => "quiet",
         Err(Close::Ourselves) => "ourselves",
         Err(Close::Offence(offence)) => offence.word(),
     }

@@ -32,6 +32,7 @@ impl World {
             best_share: None,
             best_version: Some(35),
             minimum_protocol: 3500,
+            has_laxer_nodes: false,
             advertise: Advertise::Nothing,
             shared: self.swarm.shared(id),
         };

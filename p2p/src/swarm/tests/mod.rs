@@ -4,6 +4,7 @@ mod attacks;
 mod connections;
 mod exchange;
 mod memory;
+mod refused;
 
 use sharechain::chain::Wanted;
 use std::collections::BTreeSet;
@@ -38,8 +39,14 @@ pub(super) struct World {
 
 impl World {
     fn new(config: impl FnOnce(&mut Config), seed: u64) -> World {
-        let mut start =
-            Config { chain_length: 100, pow: sha256d(), outgoing_wanted: 6, incoming_max: 40, whitelist: Vec::new() };
+        let mut start = Config {
+            chain_length: 100,
+            pow: sha256d(),
+            outgoing_wanted: 6,
+            incoming_max: 40,
+            whitelist: Vec::new(),
+            has_laxer_nodes: false,
+        };
         config(&mut start);
         let now = Now { instant: Instant::now(), unix: 1.7e9 };
         let swarm = Swarm::new(start, fastrand::Rng::with_seed(seed), now);
@@ -200,7 +207,9 @@ proptest! {
         steps in proptest::collection::vec(any::<[u8; 3]>(), 0..300),
     ) {
         let shares = chain(30, 0, USUAL);
-        let mut worlds = [(); 2].map(|()| World::new(|config| config.incoming_max = 9, seed));
+        let mut worlds = [(); 2].map(|()| {
+            World::new(|config| (config.incoming_max, config.has_laxer_nodes) = (9, seed.is_multiple_of(2)), seed)
+        });
         let start = worlds[0].now;
         worlds[1].now = start;
         worlds[1].swarm = Swarm::new(worlds[1].swarm.config.clone(), fastrand::Rng::with_seed(seed), start);

@@ -1,6 +1,5 @@
 //! The old statistics, field by field (protocol section 13.2).
 
-use p2p::PROTOCOL_VERSION;
 use serde::Serialize;
 use serde_json::value::RawValue;
 use sharechain::share::{Payee, ShareHash};
@@ -146,7 +145,7 @@ pub(super) fn local<'a>(snapshot: &'a Snapshot, rates: &Rates) -> Option<Local<'
         warnings: &snapshot.warnings,
         donation_proportion: snapshot.donation_percent / 100.0,
         version: snapshot.version,
-        protocol_version: PROTOCOL_VERSION,
+        protocol_version: snapshot.protocol_version,
         fee: snapshot.fee_percent,
     })
 }
