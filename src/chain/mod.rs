@@ -18,9 +18,9 @@ pub mod store;
 pub use load::{load, load_read_only};
 pub use owner::Owner;
 
-use metrics::{counter, describe_counter, describe_gauge, describe_histogram};
+use metrics::{counter, describe_counter, describe_gauge, describe_histogram, gauge};
 use parking_lot::Mutex;
-use sharechain::chain::{Early, Sharechain, Tip, Wanted};
+use sharechain::chain::{Early, REFUSAL_LABELS, RefusedLately, Sharechain, Tip, Wanted};
 use sharechain::coin::Network;
 use sharechain::merkle::Digest;
 use sharechain::share::{Share, ShareHash, ShareRules};
@@ -86,6 +86,8 @@ pub struct Handle {
     pub needs: watch::Receiver<Arc<Needs>>,
     /// Lead of peers' shares over our clock; our clock may be the wrong one.
     pub early: watch::Receiver<Early>,
+    /// Peers' shares that were refused within the last hour.
+    pub refused: watch::Receiver<RefusedLately>,
     /// Minimum protocol version of peers (protocol section 5.5).
     pub minimum_protocol: watch::Receiver<u32>,
     /// Events on the chain, share by share.
@@ -171,7 +173,7 @@ pub struct OwnerEnded;
 #[derive(Debug, Clone)]
 pub struct Received {
     pub shares: Vec<Arc<Share>>,
-    /// Sender, banned if a share does not fit its ancestors.
+    /// Sender, answerable if a share does not fit its ancestors.
     pub source: SocketAddr,
 }
 
@@ -231,7 +233,7 @@ pub enum ChainEvent {
     /// A share that does not fit its ancestors.
     Refused {
         hash: ShareHash,
-        /// Peer to ban for it; `None` for our own shares and the store's.
+        /// Peer that sent it, to be banned if no honest node does so; `None` for our own shares and the store's.
         source: Option<SocketAddr>,
         reason: Arc<str>,
     },
@@ -350,7 +352,15 @@ pub fn describe() {
     describe_counter!("sharechain_received_shares_total", "Shares that peers sent and that were not here yet");
     describe_counter!("sharechain_checked_shares_total", "Shares that were checked with their ancestors");
     describe_gauge!("sharechain_tip_timestamp_seconds", "The time that the best share bears, in seconds since 1970");
-    describe_counter!("sharechain_refused_shares_total", "Shares that did not fit their ancestors");
+    describe_counter!("sharechain_refused_shares_total", "Shares that did not fit their ancestors, by reason");
+    describe_gauge!(
+        "sharechain_refused_hour_shares",
+        "Different shares of peers that were refused within the last hour"
+    );
+    describe_gauge!(
+        "sharechain_refused_hour_networks",
+        "Networks whose nodes sent them; from 3 on the pool may be about to split"
+    );
     describe_counter!(
         "sharechain_early_shares_total",
         "Shares that were too far ahead of this machine's clock to be judged"
@@ -373,7 +383,12 @@ pub fn describe() {
         counter!("sharechain_own_shares_total", "kind" => kind).absolute(0);
     }
     counter!("sharechain_received_shares_total").absolute(0);
-    counter!("sharechain_refused_shares_total").absolute(0);
+    for reason in REFUSAL_LABELS {
+        counter!("sharechain_refused_shares_total", "reason" => reason).absolute(0);
+    }
+    for gauge in ["sharechain_refused_hour_shares", "sharechain_refused_hour_networks"] {
+        gauge!(gauge).set(0.0);
+    }
     counter!("sharechain_early_shares_total").absolute(0);
     counter!("sharechain_checked_shares_total").absolute(0);
 }

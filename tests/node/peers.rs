@@ -61,7 +61,7 @@ fn a_share_that_is_found_on_one_node_is_built_on_by_the_other() {
     check_chain(&first.ledger(found[9]), &found);
     check_chain(&second.ledger(found[9]), &found);
     for node in [&first.node, &second.node] {
-        assert_eq!(metric(node, "sharechain_refused_shares_total "), 0.0);
+        assert_eq!(metric(node, "sharechain_refused_shares_total{"), 0.0);
         assert_eq!(metric_value(&node.metrics(), "p2p_offences_total").unwrap_or_default(), 0.0);
         assert!(metric(node, "p2p_messages_total{direction=\"in\",command=\"shares\"}") >= 5.0);
         assert!(metric(node, "p2p_bytes_total{direction=\"out\"}") > 1000.0);

@@ -167,7 +167,7 @@ fn three_miners_find_shares_and_every_block_pays_them_by_the_window_to_the_satos
     }
     assert_eq!(pool.metric("sharechain_own_shares_total{kind=\"in_time\"}"), 36.0);
     assert_eq!(pool.metric("sharechain_own_shares_total{kind=\"late\"}"), 0.0);
-    assert_eq!(pool.metric("sharechain_refused_shares_total "), 0.0);
+    assert_eq!(pool.metric("sharechain_refused_shares_total{"), 0.0);
     assert_eq!(pool.metric("sharechain_height "), 36.0);
     let weights: std::collections::BTreeSet<u32> =
         found.iter().map(|share| ledger.share(*share).info().bits.0).collect();

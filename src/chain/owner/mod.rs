@@ -7,7 +7,7 @@ mod saving;
 mod tests;
 
 use metrics::{counter, gauge, histogram};
-use sharechain::chain::{Early, EarlySources, Sharechain, Tip};
+use sharechain::chain::{Early, EarlySources, RefusedLately, RefusedSources, Sharechain, Tip};
 use sharechain::coin::Network;
 use sharechain::share::{ShareHash, StaleInfo};
 use std::collections::{HashMap, HashSet, VecDeque};
@@ -72,6 +72,8 @@ pub struct Owner {
     needs: watch::Sender<Arc<Needs>>,
     early_sources: EarlySources,
     early: watch::Sender<Early>,
+    refused_sources: RefusedSources,
+    refused: watch::Sender<RefusedLately>,
     /// Time of the last report that our clock is wrong, while it is.
     early_reported: Option<Instant>,
     minimum_protocol: watch::Sender<u32>,
@@ -119,12 +121,10 @@ impl Owner {
         let (queries_sender, queries) = mpsc::channel(QUERIES_QUEUED_MAX);
         let (opened_sender, opened) = mpsc::channel(1);
         let (events, _) = broadcast::channel(EVENTS_KEPT_MAX);
-        let (needs_sender, needs) = watch::channel(Arc::new(Needs::default()));
-        let (early_sender, early) = watch::channel(Early::default());
-        let (minimum_sender, minimum_protocol) = watch::channel(chain.minimum_protocol());
         let (solved, solved_taker) = mpsc::channel(SOLVED_QUEUED_MAX);
         let mut owner = Owner {
             relayed_tip: chain.choice().best,
+            minimum_protocol: watch::Sender::new(chain.minimum_protocol()),
             chain,
             store,
             slot: slot.clone(),
@@ -139,11 +139,12 @@ impl Owner {
             received,
             queries,
             opened,
-            needs: needs_sender,
+            needs: watch::Sender::new(Arc::default()),
             early_sources: EarlySources::default(),
-            early: early_sender,
+            early: watch::Sender::new(Early::default()),
+            refused_sources: RefusedSources::default(),
+            refused: watch::Sender::new(RefusedLately::default()),
             early_reported: None,
-            minimum_protocol: minimum_sender,
             solved,
             solved_taker: Some(solved_taker),
             parent,
@@ -160,9 +161,10 @@ impl Owner {
             at_risk,
             received: received_sender,
             queries: queries_sender,
-            needs,
-            early,
-            minimum_protocol,
+            needs: owner.needs.subscribe(),
+            early: owner.early.subscribe(),
+            refused: owner.refused.subscribe(),
+            minimum_protocol: owner.minimum_protocol.subscribe(),
             events,
             opened: opened_sender,
             network,
@@ -324,6 +326,7 @@ impl Owner {
         self.publish_early();
         self.forget(removed);
         self.note_events().await;
+        self.publish_refused();
         self.send_solved();
         for block in self.chain.wanted_heights() {
             // If the queue is full, the next choice asks again.

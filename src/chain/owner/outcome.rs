@@ -69,7 +69,10 @@ impl Owner {
     }
 
     fn refused(&mut self, hash: ShareHash, source: Option<std::net::SocketAddr>, error: &VerifyError) {
-        counter!("sharechain_refused_shares_total").increment(1);
+        counter!("sharechain_refused_shares_total", "reason" => error.label()).increment(1);
+        if let Some(source) = source {
+            self.refused_sources.note(hash, source.ip(), error, unix_now());
+        }
         if self.own_hashes.contains(&hash) {
             error!(share = %hash, %error, "a share of our own does not fit its ancestors");
         } else {
@@ -169,11 +172,23 @@ impl Owner {
         });
     }
 
+    /// Publishes how many shares of peers were refused within the last hour.
+    pub(super) fn publish_refused(&mut self) {
+        let lately = self.refused_sources.at(unix_now());
+        gauge!("sharechain_refused_hour_shares").set(whole(lately.shares));
+        gauge!("sharechain_refused_hour_networks").set(whole(lately.networks));
+        self.refused.send_if_modified(|told| {
+            let has_changed = *told != lately;
+            *told = lately;
+            has_changed
+        });
+    }
+
     /// Publishes the lead of peers' shares over our clock, and logs when it starts and ceases to prove our clock wrong.
     pub(super) fn publish_early(&mut self) {
         let early = self.early_sources.at(unix_now());
         self.early.send_replace(early);
-        gauge!("sharechain_early_networks").set(f64::from(u32::try_from(early.networks).unwrap_or(u32::MAX)));
+        gauge!("sharechain_early_networks").set(whole(early.networks));
         match (self.early_reported, early.behind()) {
             (None, Some(seconds)) => {
                 self.early_reported = Some(Instant::now());
@@ -191,4 +206,8 @@ impl Owner {
             _ => {}
         }
     }
+}
+
+fn whole(count: usize) -> f64 {
+    f64::from(u32::try_from(count).unwrap_or(u32::MAX))
 }

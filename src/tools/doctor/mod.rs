@@ -3,6 +3,7 @@
 
 mod machine;
 mod merged;
+mod refused;
 mod room;
 
 use serde::Serialize;
@@ -122,6 +123,7 @@ pub async fn run(config: &node::Config) -> Report {
     let pid = running.as_ref().map(|status: &Status| status.pid).ok();
     checks.push(running_node(config, &running));
     checks.extend(running.as_ref().ok().and_then(clock_of_running));
+    checks.extend(running.as_ref().ok().and_then(|status| status.refused.as_ref()).map(refused::refused_shares));
     checks.extend(machine::data_dir(&config.data_dir, config.access));
     let files = config.stratum.limits.connections_max.saturating_add(node::service::files_reserved(config));
     checks.push(machine::open_files(files as u64));

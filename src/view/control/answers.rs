@@ -2,6 +2,8 @@
 
 use bitcoin::BlockHash;
 use serde::{Deserialize, Serialize};
+use sharechain::chain::RefusedLately;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::blocks::Outcome;
@@ -22,8 +24,29 @@ pub struct Status {
     pub pid: u32,
     /// Warning that the node's clock is wrong; also among the summary's warnings.
     pub clock: Option<String>,
+    /// Peers' shares that were refused within the last hour; absent from nodes older than this field.
+    #[serde(default)]
+    pub refused: Option<RefusedShares>,
     /// As in `/api/v1/summary`.
     pub summary: Summary,
+}
+
+/// Peers' shares that were refused because they do not fit their ancestors.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct RefusedShares {
+    /// Number of different shares.
+    pub shares: usize,
+    /// Number of networks that sent them.
+    pub networks: usize,
+    /// Shares by reason: the labels of `sharechain_refused_shares_total`.
+    pub reasons: BTreeMap<String, usize>,
+}
+
+impl From<&RefusedLately> for RefusedShares {
+    fn from(lately: &RefusedLately) -> Self {
+        let reasons = lately.reasons.iter().map(|(reason, shares)| ((*reason).to_owned(), *shares)).collect();
+        Self { shares: lately.shares, networks: lately.networks, reasons }
+    }
 }
 
 /// State of the node on one page, each part as in `/api/v1`. Bounded in size.
@@ -78,7 +101,12 @@ pub struct Unbanned {
 impl Status {
     /// Returns the status as of `snapshot`.
     pub(super) fn of(snapshot: &Snapshot, sources: &http::Sources) -> Self {
-        Self { pid: std::process::id(), clock: snapshot.clock.clone(), summary: Summary::of(snapshot, sources) }
+        Self {
+            pid: std::process::id(),
+            clock: snapshot.clock.clone(),
+            refused: Some((&snapshot.refused).into()),
+            summary: Summary::of(snapshot, sources),
+        }
     }
 }
 

@@ -129,7 +129,7 @@ fn status(old: Old<'_>) -> Status {
         },
         ..Summary::default()
     };
-    Status { pid: old.or_default("pid"), clock: old.get("clock"), summary }
+    Status { pid: old.or_default("pid"), clock: old.get("clock"), refused: None, summary }
 }
 
 fn node(old: Old<'_>) -> Node {

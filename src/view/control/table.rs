@@ -311,7 +311,7 @@ mod tests {
             let node = Node { serving, waiting: waiting.map(str::to_owned), daemon, ..Node::default() };
             let peers = Connections { incoming: 1, outgoing: 2, ..Connections::default() };
             let summary = Summary { node, peers, ..Summary::default() };
-            shown(&Request::Status, Status { pid: 7, clock: None, summary }, 0.0)
+            shown(&Request::Status, Status { pid: 7, summary, ..Status::default() }, 0.0)
         };
         let text = of(true, None, None);
         assert!(text.contains("process 7") && text.contains("work      miners are served"), "{text}");

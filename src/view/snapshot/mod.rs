@@ -16,6 +16,7 @@ mod sum;
 
 use metrics::histogram;
 use serde::Serialize;
+use sharechain::chain::RefusedLately;
 use sharechain::chain::pool::{self, PoolView};
 use sharechain::coin::Network;
 use sharechain::share::{Attempts, Payee};
@@ -104,6 +105,8 @@ pub struct Snapshot {
     pub warnings: Vec<String>,
     /// Warning that our clock is wrong, also part of the others; `None` without evidence.
     pub clock: Option<String>,
+    /// Peers' shares that were refused within the last hour.
+    pub refused: RefusedLately,
     /// Reason why miners wait; `None` while they are served.
     pub waiting: Option<Arc<str>>,
     /// State of the daemon.
@@ -286,6 +289,7 @@ impl Snapshot {
             donation_percent: config.donation_percent,
             warnings: Vec::new(),
             clock: None,
+            refused: RefusedLately::default(),
             waiting: None,
             daemon: Daemon::default(),
             merged: Arc::default(),
@@ -353,6 +357,7 @@ pub async fn run(config: Config, inputs: Inputs, snapshot: watch::Sender<Arc<Sna
             disk: inputs.disk.borrow().clone(),
             merged: inputs.merged.borrow().clone(),
             early: *inputs.chain.early.borrow(),
+            refused: inputs.chain.refused.borrow().clone(),
         };
         let summed = tokio::task::spawn_blocking(move || sum::sum(looked, others)).await;
         let (made, kept) = summed.expect("summing does not panic");

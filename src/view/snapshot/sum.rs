@@ -1,7 +1,7 @@
 //! Computes the snapshot from a look at the chain and other snapshots: pure arithmetic, outside the chain's owner.
 
 use sharechain::chain::pool::{Carried, Looked, Measured, OwnInHour, PayeeAmount, PayeeLoss, PayeePart, PoolView};
-use sharechain::chain::{Early, OwnCounts, ratio, true_division};
+use sharechain::chain::{Early, OwnCounts, RefusedLately, ratio, true_division};
 use sharechain::share::{Payee, ShareVersion};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -40,6 +40,7 @@ pub(super) struct Others {
     pub(super) disk: Arc<Troubles>,
     pub(super) merged: Arc<Vec<ChainStatus>>,
     pub(super) early: Early,
+    pub(super) refused: RefusedLately,
 }
 
 /// Computes the snapshot, and the state for the next look.
@@ -58,11 +59,12 @@ fn snapshot(view: PoolView, others: Others) -> Snapshot {
     let clock = clock_trouble(&others.health, others.early);
     // First, since it makes much else go wrong.
     let warnings = clock.iter().cloned().chain(warnings(&view, &others)).collect();
-    let Others { config, started, now, health, rates, peers, gate, merged, .. } = others;
+    let Others { config, started, now, health, rates, peers, gate, merged, refused, .. } = others;
     Snapshot {
         time: now,
         warnings,
         clock,
+        refused,
         waiting: gate.reason().map(Into::into),
         daemon: Daemon {
             version: health.version,
