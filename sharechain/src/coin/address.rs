@@ -56,45 +56,85 @@ pub enum AddressError {
     Unpayable(String, u8, &'static str),
 }
 
+/// Beginnings of a chain's addresses.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Prefixes {
+    /// Version byte of P2PKH addresses.
+    pub(super) address_version: u8,
+    /// Version byte of P2SH addresses.
+    pub(super) address_p2sh_version: u8,
+    /// Version byte of an older spelling of P2SH addresses.
+    pub(super) address_p2sh_version_old: Option<u8>,
+    /// Human-readable part of segwit addresses; `None` on a chain without them.
+    pub(super) human_readable_part: Option<&'static str>,
+}
+
+impl From<&Parent> for Prefixes {
+    fn from(parent: &Parent) -> Self {
+        Self {
+            address_version: parent.address_version,
+            address_p2sh_version: parent.address_p2sh_version,
+            address_p2sh_version_old: parent.address_p2sh_version_old,
+            human_readable_part: Some(parent.human_readable_part),
+        }
+    }
+}
+
 /// Returns the script that pays `text` on the coin `parent`.
 ///
 /// # Errors
 /// [`AddressError::NotAnAddress`] for a plain name; every other error is for a text that was most likely meant as an
 /// address, so that paying a different one would be wrong.
 pub fn script_of(text: &str, parent: &Parent) -> Result<ScriptBuf, AddressError> {
+    parse(text, &parent.into())
+}
+
+/// Returns the script that pays `text` on a chain with these prefixes.
+///
+/// # Errors
+/// As [`script_of`].
+pub(super) fn parse(text: &str, prefixes: &Prefixes) -> Result<ScriptBuf, AddressError> {
     if looks_like_mweb(text) {
-        return Err(AddressError::Mweb(text.into(), parent.human_readable_part));
+        return Err(match prefixes.human_readable_part {
+            Some(part) => AddressError::Mweb(text.into(), part),
+            None => other_network(text, prefixes),
+        });
     }
     if !text.is_ascii() || text.is_empty() || text.len() > ADDRESS_CHARACTERS_MAX {
         return Err(AddressError::NotAnAddress(text.chars().take(ADDRESS_CHARACTERS_MAX).collect()));
     }
     match base58::decode_check(text) {
-        Ok(payload) => return base58_script(text, &payload, parent),
-        Err(error) if looks_like_base58(text, parent) => {
+        Ok(payload) => return base58_script(text, &payload, prefixes),
+        Err(error) if looks_like_base58(text, prefixes) => {
             return Err(AddressError::Mistyped(text.into(), error.to_string()));
         }
         Err(_) => {}
     }
     match bech32::segwit::decode(text) {
-        Ok((hrp, version, program)) => segwit_script(text, &hrp, version.to_u8(), &program, parent),
-        Err(error) if looks_like_bech32(text, parent) => Err(AddressError::Mistyped(text.into(), error.to_string())),
-        Err(_) if looks_foreign(text) => Err(other_network(text, parent)),
+        Ok((hrp, version, program)) => segwit_script(text, &hrp, version.to_u8(), &program, prefixes),
+        Err(error) if looks_like_bech32(text, prefixes) => Err(AddressError::Mistyped(text.into(), error.to_string())),
+        Err(_) if looks_foreign(text) => Err(other_network(text, prefixes)),
         Err(_) => Err(AddressError::NotAnAddress(text.into())),
     }
 }
 
 /// Returns the address of `script` on the coin `parent`, if it is of a kind that [`script_of`] reads.
 pub fn of_script(script: &Script, parent: &Parent) -> Option<String> {
+    text_of(script, &parent.into())
+}
+
+/// Returns the address of `script` on a chain with these prefixes, if it is of a kind that [`parse`] reads.
+pub(super) fn text_of(script: &Script, prefixes: &Prefixes) -> Option<String> {
     if script.is_p2pkh() {
         // OP_DUP OP_HASH160 <20 bytes> OP_EQUALVERIFY OP_CHECKSIG.
-        return Some(base58_text(parent.address_version, &script.as_bytes()[3..23]));
+        return Some(base58_text(prefixes.address_version, &script.as_bytes()[3..23]));
     }
     if script.is_p2sh() {
         // OP_HASH160 <20 bytes> OP_EQUAL.
-        return Some(base58_text(parent.address_p2sh_version, &script.as_bytes()[2..22]));
+        return Some(base58_text(prefixes.address_p2sh_version, &script.as_bytes()[2..22]));
     }
     if script.is_p2wpkh() || script.is_p2wsh() {
-        let hrp = bech32::Hrp::parse(parent.human_readable_part).ok()?;
+        let hrp = bech32::Hrp::parse(prefixes.human_readable_part?).ok()?;
         return bech32::segwit::encode_v0(hrp, &script.as_bytes()[2..]).ok();
     }
     None
@@ -104,19 +144,19 @@ fn base58_text(version: u8, hash: &[u8]) -> String {
     base58::encode_check(&[&[version], hash].concat())
 }
 
-fn base58_script(text: &str, payload: &[u8], parent: &Parent) -> Result<ScriptBuf, AddressError> {
+fn base58_script(text: &str, payload: &[u8], prefixes: &Prefixes) -> Result<ScriptBuf, AddressError> {
     let (Some(version), Ok(hash)) = (payload.first(), <[u8; 20]>::try_from(&payload[1.min(payload.len())..])) else {
-        return Err(other_network(text, parent));
+        return Err(other_network(text, prefixes));
     };
-    let script = if *version == parent.address_version {
+    let script = if *version == prefixes.address_version {
         [&[0x76, 0xa9, 0x14], &hash[..], &[0x88, 0xac]].concat()
-    } else if *version == parent.address_p2sh_version {
+    } else if *version == prefixes.address_p2sh_version {
         [&[0xa9, 0x14], &hash[..], &[0x87]].concat()
-    } else if Some(*version) == parent.address_p2sh_version_old {
-        let new = base58_text(parent.address_p2sh_version, &hash);
+    } else if Some(*version) == prefixes.address_p2sh_version_old {
+        let new = base58_text(prefixes.address_p2sh_version, &hash);
         return Err(AddressError::OldSpelling { given: text.into(), new });
     } else {
-        return Err(other_network(text, parent));
+        return Err(other_network(text, prefixes));
     };
     Ok(script.into())
 }
@@ -126,27 +166,26 @@ fn segwit_script(
     hrp: &bech32::Hrp,
     version: u8,
     program: &[u8],
-    parent: &Parent,
+    prefixes: &Prefixes,
 ) -> Result<ScriptBuf, AddressError> {
-    if !hrp.as_str().eq_ignore_ascii_case(parent.human_readable_part) {
-        return Err(other_network(text, parent));
-    }
+    let Some(part) = prefixes.human_readable_part.filter(|part| hrp.as_str().eq_ignore_ascii_case(part)) else {
+        return Err(other_network(text, prefixes));
+    };
     // P2Pool's shares turn every witness program into one of version 0 (protocol section 4.7): a payout to a taproot
     // address would go to a script that no key can spend.
     if version != 0 {
-        return Err(AddressError::Unpayable(text.into(), version, parent.human_readable_part));
+        return Err(AddressError::Unpayable(text.into(), version, part));
     }
     let length = u8::try_from(program.len()).expect("a witness program has at most 40 bytes");
     Ok([&[0, length], program].concat().into())
 }
 
-fn other_network(text: &str, parent: &Parent) -> AddressError {
-    let firsts = [parent.address_version, parent.address_p2sh_version].map(first_characters).concat();
-    let examples: Vec<String> = firsts.chars().map(|first| format!("{first}…")).collect();
-    AddressError::OtherNetwork {
-        given: text.into(),
-        expected: format!("{} or {}1q…", examples.join(", "), parent.human_readable_part),
-    }
+fn other_network(text: &str, prefixes: &Prefixes) -> AddressError {
+    let firsts = [prefixes.address_version, prefixes.address_p2sh_version].map(first_characters).concat();
+    let of_segwit = prefixes.human_readable_part.map(|part| format!("{part}1q…"));
+    let mut examples: Vec<String> = firsts.chars().map(|first| format!("{first}…")).chain(of_segwit).collect();
+    let last = examples.pop().unwrap_or_default();
+    AddressError::OtherNetwork { given: text.into(), expected: format!("{} or {last}", examples.join(", ")) }
 }
 
 /// Characters that base58 addresses of this version byte begin with.
@@ -162,26 +201,26 @@ fn first_characters(version: u8) -> String {
 
 /// True if a text that is not valid base58 was most likely meant as an address: by its length, its first character and
 /// its random mix of letters and digits. `0`, `O`, `I` and `l`, which base58 avoids, are typical typos.
-fn looks_like_base58(text: &str, parent: &Parent) -> bool {
+fn looks_like_base58(text: &str, prefixes: &Prefixes) -> bool {
     (25..=36).contains(&text.len())
         && text.bytes().all(|byte| byte.is_ascii_alphanumeric())
         && text.bytes().any(|byte| byte.is_ascii_digit())
         && text.bytes().any(|byte| byte.is_ascii_uppercase())
         && text.bytes().any(|byte| byte.is_ascii_lowercase())
         && (text.starts_with(['1', '2', '3', 'm', 'n', 'L', 'M'])
-            || [parent.address_version, parent.address_p2sh_version]
+            || [prefixes.address_version, prefixes.address_p2sh_version]
                 .iter()
                 .any(|version| first_characters(*version).contains(&text[..1])))
 }
 
 /// True if a text that is not a valid segwit address was most likely meant as one.
-fn looks_like_bech32(text: &str, parent: &Parent) -> bool {
+fn looks_like_bech32(text: &str, prefixes: &Prefixes) -> bool {
     const PARTS: [&str; 6] = ["bc", "tb", "bcrt", "ltc", "tltc", "rltc"];
     let lower = text.to_ascii_lowercase();
     let is_of = |part: &str| {
         lower.strip_prefix(part).and_then(|rest| rest.strip_prefix('1')).is_some_and(|rest| rest.len() >= 11)
     };
-    (PARTS.into_iter().any(is_of) || is_of(parent.human_readable_part))
+    PARTS.into_iter().chain(prefixes.human_readable_part).any(is_of)
         && lower.bytes().all(|byte| byte.is_ascii_alphanumeric())
 }
 

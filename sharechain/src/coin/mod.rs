@@ -7,9 +7,11 @@ use ruint::aliases::U256;
 
 pub mod address;
 mod file;
+mod merged_chain;
 mod tables;
 
 pub use file::{FieldError, from_toml};
+pub use merged_chain::{DOGECOIN, DOGECOIN_TESTNET, MergedChain};
 pub use tables::{
     BITCOIN, BITCOIN_REGTEST, BITCOIN_SIGNET, BITCOIN_TESTNET, BITCOIN_TESTNET4, DEMO, LITECOIN, LITECOIN_REGTEST,
     LITECOIN_TESTNET,
@@ -176,6 +178,9 @@ pub struct Network {
     pub segwit_activation_version: u64,
     /// Newest share version of the network: a share of a newer one is unknown there.
     pub newest_version: u64,
+    /// Chain whose blocks can pay the miners of shares of version 36, on a network that has them:
+    /// [`Network::paid_merged_chain`].
+    pub merged_chain: Option<&'static MergedChain>,
     /// Version of the first share on a new network.
     pub start_version: u64,
     /// Addresses of the first peers: `host` or `host:port`.
@@ -191,6 +196,11 @@ impl Network {
     /// Version that votes can switch the chain to after `version`, if the network has it.
     pub fn successor(&self, version: ShareVersion) -> Option<ShareVersion> {
         version.rules().successor.filter(|next| next.number() <= self.newest_version)
+    }
+
+    /// Merged chain on which shares may name their miner's script; `None` before version 36 (protocol-v36 section 8.1).
+    pub fn paid_merged_chain(&self) -> Option<&'static MergedChain> {
+        self.merged_chain.filter(|_| self.newest_version >= ShareVersion::V36.number())
     }
 
     /// True if a share may follow one of its successor's version without any vote (protocol-v36 section 2.1).
@@ -267,6 +277,19 @@ mod tests {
             assert_eq!(network.has_laxer_nodes(), is_litecoin, "{}", network.name);
             assert!(network.minimum_protocol_version <= network.protocol_version, "{}", network.name);
         }
+    }
+
+    #[test]
+    fn shares_of_litecoins_networks_name_dogecoins_scripts_once_they_have_version_36() {
+        for network in ALL.iter().chain(&[&DEMO]) {
+            let of_36 = Network { newest_version: 36, ..(*network).clone() };
+            let of_35 = Network { newest_version: 35, ..(*network).clone() };
+            assert_eq!(of_36.paid_merged_chain().is_some(), network.name.starts_with("litecoin"), "{}", network.name);
+            assert_eq!(of_35.paid_merged_chain(), None);
+        }
+        assert_eq!(LITECOIN.merged_chain, Some(&DOGECOIN));
+        assert_eq!(LITECOIN_TESTNET.merged_chain, Some(&DOGECOIN_TESTNET));
+        assert_eq!(LITECOIN_REGTEST.merged_chain, Some(&DOGECOIN_TESTNET));
     }
 
     #[test]

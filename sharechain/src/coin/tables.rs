@@ -2,7 +2,7 @@
 
 use ruint::aliases::U256;
 
-use super::{Network, Parent, Pow, Subsidy};
+use super::{DOGECOIN, DOGECOIN_TESTNET, Network, Parent, Pow, Subsidy};
 
 /// 2^`bits` - 1.
 const fn ones(bits: usize) -> U256 {
@@ -82,6 +82,7 @@ pub const BITCOIN: Network = Network {
     minimum_protocol_version: 3301,
     segwit_activation_version: 33,
     newest_version: 35,
+    merged_chain: None,
     start_version: 35,
     bootstrap_addresses: &[
         "ml.toom.im",
@@ -144,6 +145,7 @@ pub const BITCOIN_TESTNET: Network = Network {
     minimum_protocol_version: 3200,
     segwit_activation_version: 15,
     newest_version: 35,
+    merged_chain: None,
     start_version: 35,
     bootstrap_addresses: &["forre.st", "liteco.in", "78.158.149.247"],
     known_rules: BITCOIN_RULES,
@@ -199,6 +201,7 @@ pub const BITCOIN_TESTNET4: Network = Network {
     minimum_protocol_version: 3500,
     segwit_activation_version: 15,
     newest_version: 35,
+    merged_chain: None,
     start_version: 35,
     bootstrap_addresses: &[],
     known_rules: BITCOIN_RULES,
@@ -254,6 +257,7 @@ pub const BITCOIN_SIGNET: Network = Network {
     minimum_protocol_version: 3500,
     segwit_activation_version: 15,
     newest_version: 35,
+    merged_chain: None,
     start_version: 35,
     bootstrap_addresses: &[],
     known_rules: BITCOIN_RULES,
@@ -309,6 +313,7 @@ pub const BITCOIN_REGTEST: Network = Network {
     minimum_protocol_version: 3200,
     segwit_activation_version: 15,
     newest_version: 35,
+    merged_chain: None,
     start_version: 35,
     bootstrap_addresses: &[],
     known_rules: BITCOIN_RULES,
@@ -387,6 +392,7 @@ pub const LITECOIN: Network = Network {
     minimum_protocol_version: 3301,
     segwit_activation_version: 17,
     newest_version: 36,
+    merged_chain: Some(&DOGECOIN),
     start_version: 35,
     bootstrap_addresses: &[
         "ml.toom.im",
@@ -447,6 +453,7 @@ pub const LITECOIN_TESTNET: Network = Network {
     real_chain_length: 400,
     max_target: share_of(256, 20),
     persist: false,
+    merged_chain: Some(&DOGECOIN_TESTNET),
     bootstrap_addresses: &["forre.st"],
     start_difficulty: 0.001,
     ..LITECOIN
