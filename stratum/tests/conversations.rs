@@ -26,11 +26,13 @@ struct Payee(String);
 
 impl fmt::Display for Payee {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
+        let payee = self.0.split('|').next().unwrap_or_default();
+        if f.alternate() { self.0.fmt(f) } else { payee.fmt(f) }
     }
 }
 
-/// Names are `payee.worker`, with `+difficulty` if wanted; the payee `bad` cannot be paid.
+/// Names are `payee.worker`, with `+difficulty` if wanted; the payee `bad` cannot be paid. Payees with an address on the
+/// merged chain 98 are `payee|address`.
 #[derive(Debug, Clone)]
 struct FakeWork {
     epochs: Epochs,
@@ -72,6 +74,23 @@ impl Work for FakeWork {
         }
         let notice = (payee == "node").then(|| "the node is paid".to_owned());
         Ok(Worker { name: name.into(), payout: Payee(payee.into()), difficulty, notice })
+    }
+
+    fn check_merged_addresses(&self, addresses: &[(u32, Box<str>)]) -> Result<(), Refusal> {
+        match addresses {
+            [(98, text)] if **text != *"bad" => Ok(()),
+            _ => Err(Refusal(format!("{addresses:?} cannot be paid"))),
+        }
+    }
+
+    fn with_merged_addresses(
+        &self,
+        worker: Worker<Payee>,
+        addresses: &[(u32, Box<str>)],
+    ) -> Result<Worker<Payee>, Refusal> {
+        self.check_merged_addresses(addresses)?;
+        let notice = Some(format!("{} is paid there", addresses[0].1));
+        Ok(Worker { payout: Payee(format!("{}|{}", worker.payout, addresses[0].1)), notice, ..worker })
     }
 
     fn offer(&self, payout: &Payee, generation: u32, _draw: u32) -> Result<Offer<u64>, Refusal> {
@@ -140,6 +159,11 @@ impl Job {
 
     fn clean(&self) -> bool {
         self.params[8].as_bool().unwrap()
+    }
+
+    /// True if its coinbase pays `payee`.
+    fn pays(&self, payee: &str) -> bool {
+        self.params[2].as_str().unwrap().starts_with(&(hex_of(payee) + &self.id()[14..16]))
     }
 }
 
@@ -669,6 +693,87 @@ fn a_second_payee_on_one_connection_is_refused_with_the_reason() {
     assert!(text.contains("bob") && text.contains("alice"), "{text}");
     assert_eq!(code(&conversation.submit("bob.rig", job.id(), &good(&job))), 24);
     assert_eq!(conversation.submit("alice.rig", job.id(), &good(&job))["result"], true);
+}
+
+fn hex_of(text: &str) -> String {
+    text.bytes().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// A request for the jobs of the connection to pay `address` on the chain 98.
+fn set_merged(address: &str) -> String {
+    json!({"id": 9, "method": "mining.set_merged_addresses", "params": [{"98": address}]}).to_string()
+}
+
+#[test]
+fn addresses_on_merged_chains_that_are_set_before_authorising_hold_for_the_jobs() {
+    let mut conversation = Conversation::start(FakeWork::first());
+    conversation.send(&set_merged("bad"));
+    let answer = conversation.answer();
+    assert_eq!(code(&answer), 20);
+    assert!(answer["error"][1].as_str().unwrap().contains("cannot be paid"), "{answer}");
+    conversation.send(&set_merged("D1"));
+    assert_eq!(conversation.answer()["result"], true);
+    conversation.send(&set_merged("D2"));
+    assert_eq!(conversation.answer()["result"], true);
+    let lines = conversation.join("cgminer/4.11.1", "alice");
+    let job = Job { params: lines[1]["params"].clone() };
+    assert!(job.pays("alice|D2"), "{lines:?}");
+    assert_eq!(conversation.submit("alice", job.id(), &good(&job))["result"], true);
+    assert_eq!(&*conversation.tallies()[0].payee, "alice", "statistics are by the payee alone");
+    conversation.send(r#"{"id":3,"method":"mining.authorize","params":["alice.other","x"]}"#);
+    assert_eq!(conversation.answers()[0]["result"], true, "it is paid alike");
+    assert_eq!(
+        conversation.submit("alice.third", job.id(), &solve_from(1_000_000, &job, |difficulty| difficulty >= 1e-8))["result"],
+        true
+    );
+}
+
+#[test]
+fn addresses_on_merged_chains_may_change_and_the_next_jobs_pay_them() {
+    let (mut conversation, first) = Conversation::mining();
+    assert!(first.pays("alice"));
+    conversation.send(&set_merged("D1"));
+    let lines = conversation.answers();
+    assert_eq!((&lines[0]["id"], &lines[0]["result"]), (&json!(9), &json!(true)));
+    let notify = lines.iter().find(|line| line["method"] == "mining.notify");
+    let job = Job { params: notify.unwrap()["params"].clone() };
+    assert!(job.pays("alice|D1") && !job.clean(), "{lines:?}");
+    assert_eq!(
+        conversation.submit("alice.rig", first.id(), &good(&first))["result"],
+        true,
+        "the last one is still his"
+    );
+    conversation.send(&set_merged("D1"));
+    assert_eq!(conversation.answer()["result"], true, "nothing changes");
+    conversation.send(&set_merged("D2"));
+    assert_eq!(conversation.answer()["result"], true, "too soon for another job");
+    conversation.send(&set_merged("bad"));
+    assert_eq!(code(&conversation.answer()), 20);
+    conversation.wait(Duration::from_secs(30)).unwrap();
+    assert!(conversation.job().pays("alice|D2"));
+    conversation.send(&set_merged("D1"));
+    assert!(conversation.job().pays("alice|D1"));
+}
+
+#[test]
+fn whoever_resumes_a_session_for_another_address_on_a_merged_chain_does_not_get_its_jobs() {
+    for (set, is_credited) in [("D1", true), ("D2", false)] {
+        let shared = Shared::default();
+        let mut first = Conversation::start_with(FakeWork::first(), |_| {}, &shared);
+        first.send(&set_merged("D1"));
+        first.answers();
+        first.join("cgminer/4.11.1", "alice");
+        first.wait(Duration::from_secs(30)).unwrap();
+        let (job, name) = (first.job(), first.name());
+        first.session.close(Now { instant: shared.start, unix: UNIX });
+        let work = FakeWork { number: 2, ..FakeWork::first() };
+        let mut second = Conversation::start_with(work, |_| {}, &shared);
+        second.send(&set_merged(set));
+        second.send(&json!({"id": 1, "method": "mining.subscribe", "params": ["cgminer/4.11.1", name]}).to_string());
+        second.send(r#"{"id":2,"method":"mining.authorize","params":["alice","x"]}"#);
+        second.answers();
+        assert_eq!(second.submit("alice", job.id(), &good(&job))["result"] == true, is_credited, "{set}");
+    }
 }
 
 #[test]

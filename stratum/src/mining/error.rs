@@ -72,6 +72,9 @@ pub enum StratumError {
     /// The worker name was refused, or none has been authorised.
     #[error("not authorised: {0}")]
     Unauthorized(String),
+    /// An address on a merged chain was refused.
+    #[error("merged address refused: {0}")]
+    MergedAddress(String),
     /// `mining.submit` before `mining.subscribe`.
     #[error("not subscribed")]
     NotSubscribed,
@@ -106,6 +109,7 @@ impl StratumError {
             | Self::JobFull(_)
             | Self::Worthless
             | Self::Busy
+            | Self::MergedAddress(_)
             | Self::Unavailable(_) => 20,
             Self::JobNotFound(_) | Self::Stale(_) => 21,
             Self::Duplicate => 22,
@@ -133,6 +137,7 @@ impl StratumError {
             Self::Busy => "busy",
             Self::LowDifficulty { .. } => "low_difficulty",
             Self::Unauthorized(_) => "unauthorized",
+            Self::MergedAddress(_) => "merged_address",
             Self::NotSubscribed => "not_subscribed",
             Self::TooOften { .. } => "too_often",
             Self::Unavailable(_) => "unavailable",

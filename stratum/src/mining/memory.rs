@@ -43,7 +43,7 @@ const SESSION_WEIGHT: usize = 64;
 pub(crate) struct Past<T> {
     /// Leased until this is dropped, so that no other session gets it.
     pub(crate) extranonce1: Lease,
-    pub(crate) payee: Arc<str>,
+    pub(crate) payout: Arc<str>,
     pub(crate) jobs: Jobs<T>,
     pub(crate) difficulty: Option<Difficulty>,
     /// Network of the miner, if it is known.
@@ -171,7 +171,7 @@ mod tests {
     }
 
     fn past_of(pool: &Extranonces, source: Option<Source>) -> Past<()> {
-        Past { extranonce1: pool.lease().unwrap(), payee: "alice".into(), jobs: Jobs::new(), difficulty: None, source }
+        Past { extranonce1: pool.lease().unwrap(), payout: "alice".into(), jobs: Jobs::new(), difficulty: None, source }
     }
 
     fn source(number: u8) -> Option<Source> {

@@ -11,7 +11,8 @@ use crate::printable::Printable;
 
 /// Snapshot of the work to mine. Pure: answers depend on the snapshot and the arguments alone.
 pub trait Work: Send + Sync + 'static {
-    /// Payout of a job, and any other property of a worker that makes its jobs differ. Shown in errors.
+    /// Payout of a job, and any other property of a worker that makes its jobs differ. Shown in errors, and in statistics
+    /// as the payee; `{:#}` shows all by which two payouts differ.
     type Payout: Clone + PartialEq + fmt::Debug + fmt::Display + Send + Sync + 'static;
     /// Data needed to complete a solution of a job; opaque to this crate.
     type Ticket: fmt::Debug + Send + Sync + 'static;
@@ -21,6 +22,29 @@ pub trait Work: Send + Sync + 'static {
     /// # Errors
     /// The reason for the refusal, shown to the miner.
     fn authorize(&self, name: &str, password: &str) -> Result<Worker<Self::Payout>, Refusal>;
+
+    /// Checks addresses on merged chains, each with the number of its chain, that a miner sent before it has authorised
+    /// (`mining.set_merged_addresses`).
+    ///
+    /// # Errors
+    /// The reason for the refusal, shown to the miner. By default, no merged chain pays miners.
+    fn check_merged_addresses(&self, addresses: &[(u32, Box<str>)]) -> Result<(), Refusal> {
+        let _ = addresses;
+        Err(Refusal("this pool pays no merged chain".to_owned()))
+    }
+
+    /// Returns `worker` with a payout to these addresses on merged chains, and with the notice that its owner should see
+    /// about that.
+    ///
+    /// # Errors
+    /// As [`Self::check_merged_addresses`], or because of the worker.
+    fn with_merged_addresses(
+        &self,
+        worker: Worker<Self::Payout>,
+        addresses: &[(u32, Box<str>)],
+    ) -> Result<Worker<Self::Payout>, Refusal> {
+        self.check_merged_addresses(addresses).map(|()| worker)
+    }
 
     /// Returns a job that pays `payout`. Callers with the same `generation` share it, others get other coinbase bytes.
     /// `draw` is a random number for deciding on an operator's fee ([`Offer::is_fee`]).

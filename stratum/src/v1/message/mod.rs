@@ -103,6 +103,8 @@ pub enum Call<'a> {
         /// Hex, as sent.
         version_bits: Option<Cow<'a, str>>,
     },
+    /// `mining.set_merged_addresses({chain number: address})`, c2pool's.
+    SetMergedAddresses(Vec<(u32, Box<str>)>),
     /// `mining.subscribe(user agent, session)`.
     Subscribe {
         /// User agent; empty if missing.
@@ -194,6 +196,7 @@ impl<'a> Request<'a> {
             "client.get_version" => params.map(|_| Call::GetVersion),
             // ESP-Miner's answer to `mining.ping`.
             "pong" | "mining.pong" => return Ok(Self { id: Id(None), call: Ok(Call::Answer { text: None }) }),
+            "mining.set_merged_addresses" => params.and_then(|params| params.merged_addresses()),
             "mining.submit" => params.and_then(|params| params.submit()),
             "mining.subscribe" => params.map(|params| Call::Subscribe {
                 user_agent: params.text_or_empty(0),
@@ -362,6 +365,31 @@ mod tests {
     }
 
     #[test]
+    fn merged_addresses_come_by_chain_number_and_are_bounded() {
+        let parsed = |params: &str| {
+            let line = format!(r#"{{"id":1,"method":"mining.set_merged_addresses","params":{params}}}"#);
+            match parse(&line).call {
+                Ok(Call::SetMergedAddresses(mut addresses)) => {
+                    addresses.sort();
+                    Ok(addresses)
+                }
+                Ok(other) => panic!("{other:?}"),
+                Err(error) => Err(error),
+            }
+        };
+        let read = |params: &str| parsed(params).unwrap();
+        assert_eq!(read(r#"[{"98":"D1"}]"#), [(98, "D1".into())]);
+        assert_eq!(read(r#"[{"98":"D1","63":"P\u0031"},"extra"]"#), [(63, "P1".into()), (98, "D1".into())]);
+        assert_eq!(read("[{}]"), []);
+        let many = (0..9).map(|number| format!("\"{number}\":\"D\"")).collect::<Vec<_>>().join(",");
+        let long = format!(r#"[{{"98":"{}"}}]"#, "D".repeat(129));
+        for bad in ["[]", "[[]]", r#"["D1"]"#, r#"[{"x":"D1"}]"#, r#"[{"-1":"D1"}]"#, r#"[{"98":7}]"#, "{}", &long] {
+            assert!(parsed(bad).is_err(), "{bad}");
+        }
+        assert!(parsed(&format!("[{{{many}}}]")).is_err());
+    }
+
+    #[test]
     fn what_is_no_request_is_malformed() {
         for line in [&b"GET / HTTP/1.1"[..], b"[]", b"{\"id\":1", b"\xff\xfe", b"7"] {
             assert!(matches!(Request::parse(line), Err(StratumError::Malformed(_))), "{line:?}");
@@ -376,7 +404,7 @@ mod tests {
 
         #[test]
         fn no_json_makes_the_parser_panic(
-            method in "mining\\.(submit|authorize|subscribe|configure)",
+            method in "mining\\.(submit|authorize|subscribe|configure|set_merged_addresses)",
             params in "(\\[|\\{|\")?[\\[\\]\\{\\}\",:0-9a-z\\\\u]{0,60}"
         ) {
             let _ = Request::parse(format!("{{\"id\":1,\"method\":\"{method}\",\"params\":{params}}}").as_bytes());

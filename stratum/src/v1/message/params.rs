@@ -15,6 +15,12 @@ const PARAMETERS_MAX: usize = 16;
 /// Maximum number of extensions read in a `mining.configure`; four exist.
 const EXTENSIONS_MAX: usize = 16;
 
+/// Maximum number of addresses in a `mining.set_merged_addresses`, one for each merged chain.
+const MERGED_ADDRESSES_MAX: usize = 8;
+
+/// Maximum length of one of them, in bytes.
+const MERGED_ADDRESS_BYTES_MAX: usize = 128;
+
 /// Parameters of a request, each as raw JSON.
 pub(super) struct Params<'a>(Vec<&'a RawValue>);
 
@@ -68,6 +74,26 @@ impl<'a> Params<'a> {
                 _ => None,
             },
         })
+    }
+
+    pub(super) fn merged_addresses(&self) -> Result<Call<'a>, StratumError> {
+        let raw = self.0.first().map_or("", |raw| raw.get());
+        let bad = |what: &str| StratumError::Parameters(format!("`{}` {what}", shown(raw)));
+        let no_addresses = || bad("is not an object with an address for each chain number");
+        let given: serde_json::Map<String, Value> = serde_json::from_str(raw).map_err(|_| no_addresses())?;
+        if given.len() > MERGED_ADDRESSES_MAX {
+            return Err(bad("has too many addresses"));
+        }
+        let address = |(number, address): (String, Value)| -> Result<(u32, Box<str>), StratumError> {
+            let number = number.parse().map_err(|_| no_addresses())?;
+            let address = address.as_str().ok_or_else(no_addresses)?;
+            if address.len() > MERGED_ADDRESS_BYTES_MAX {
+                Err(bad("has too long an address"))
+            } else {
+                Ok((number, address.into()))
+            }
+        };
+        Ok(Call::SetMergedAddresses(given.into_iter().map(address).collect::<Result<_, _>>()?))
     }
 
     pub(super) fn configure(&self) -> Result<Call<'a>, StratumError> {

@@ -9,7 +9,7 @@ use crate::mining::solution::Now;
 use crate::mining::submission::shown;
 use crate::mining::tally::Tally;
 use crate::mining::version_rolling;
-use crate::mining::work::Work;
+use crate::mining::work::{Refusal, Work};
 use crate::printable::Printable;
 use crate::v1::message::{self, Configure, Id};
 
@@ -65,7 +65,7 @@ impl<W: Work> Session<W> {
         self.jobs = past.jobs;
         self.jobs.forget_old(now.instant);
         self.start = self.start.or(past.difficulty);
-        self.resumed = Some(past.payee);
+        self.resumed = Some(past.payout);
         self.events.push_back(Event::Resumed);
     }
 
@@ -103,8 +103,8 @@ impl<W: Work> Session<W> {
         if !self.is_mining() || self.told.is_some() {
             return Ok(());
         }
-        if self.resumed.take().is_some_and(|payee| payee != self.payee) {
-            // Resumed under another name: the jobs earn that name nothing, but may still be blocks.
+        if self.resumed.take().is_some_and(|payout| payout != self.workers[0].payout()) {
+            // Resumed for another payout: the jobs earn this one nothing, but may still be blocks.
             self.jobs.disown();
         }
         self.credited = now.instant;
@@ -172,13 +172,16 @@ impl<W: Work> Session<W> {
 
     /// Authorises `name` and returns the index of its worker.
     pub(super) fn add_worker(&mut self, name: &str, password: &str) -> Result<usize, StratumError> {
-        let worker =
-            self.work.authorize(name, password).map_err(|refusal| StratumError::Unauthorized(refusal.to_string()))?;
+        let unauthorized = |refusal: Refusal| StratumError::Unauthorized(refusal.to_string());
+        let mut worker = self.work.authorize(name, password).map_err(unauthorized)?;
+        if !self.merged_addresses.is_empty() {
+            worker = self.work.with_merged_addresses(worker, &self.merged_addresses).map_err(unauthorized)?;
+        }
         if let Some(primary) = self.workers.first()
             && primary.worker.payout != worker.payout
         {
             return Err(StratumError::Unauthorized(format!(
-                "`{}` is to be paid at {}, but this connection's jobs pay {}: give it a connection of its own",
+                "`{}` is to be paid at {:#}, but this connection's jobs pay {:#}: give it a connection of its own",
                 shown(name),
                 worker.payout,
                 primary.worker.payout

@@ -7,6 +7,7 @@ mod event;
 mod handshake;
 mod in_flight;
 mod jobs;
+mod merged;
 mod outbox;
 mod patience;
 mod receipt;
@@ -18,6 +19,7 @@ pub use in_flight::{HASHES_PER_LINE_MAX, IN_FLIGHT_MAX};
 
 use bytes::Bytes;
 use std::collections::VecDeque;
+use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -53,6 +55,13 @@ struct KnownWorker<P> {
     given: Box<str>,
     worker: Worker<P>,
     account: Writer,
+}
+
+impl<P: fmt::Display> KnownWorker<P> {
+    /// Payout, shown in full: two that differ are shown differently.
+    fn payout(&self) -> Arc<str> {
+        format!("{:#}", self.worker.payout).into()
+    }
 }
 
 /// One miner, from its connection's first line to its last. A driver passes lines, work and time in, and lines and
@@ -103,7 +112,7 @@ pub struct Session<W: Work> {
     earned: Earned,
     /// Id that the miner may quote to resume this session.
     name: u64,
-    /// Payee of the jobs left by an earlier session.
+    /// Payout of the jobs left by an earlier session, as shown in full.
     resumed: Option<Arc<str>>,
     work: Arc<W>,
     /// Epochs of the last job sent; `None` before the first.
@@ -127,6 +136,10 @@ pub struct Session<W: Work> {
     workers: Vec<KnownWorker<W::Payout>>,
     /// That payout, as displayed; empty before there is one.
     payee: Arc<str>,
+    /// Addresses on merged chains, by chain number, that the miner set for the connection.
+    merged_addresses: Box<[(u32, Box<str>)]>,
+    /// Time of the last job sent for such a change.
+    remerged: Option<Instant>,
     /// Requests to authorise whose credentials are being checked, oldest first.
     claims: VecDeque<Claim>,
     /// Negotiated version bits; zero without.
@@ -193,6 +206,8 @@ impl<W: Work> Session<W> {
             warned_of_size: false,
             workers: Vec::new(),
             payee: "".into(),
+            merged_addresses: Box::default(),
+            remerged: None,
             claims: VecDeque::new(),
             mask: 0,
             mask_untold: false,
@@ -229,10 +244,11 @@ impl<W: Work> Session<W> {
             self.memory.keep_difficulty(miner, difficulty, now.instant);
         }
         if self.has_jobs() {
-            let Self { extranonce1, resumed, payee, jobs, source, .. } = self;
-            // Jobs of an earlier session that this one never took over still pay the same payee.
-            let payee = resumed.unwrap_or(payee);
-            let past = Past { extranonce1, payee, jobs: jobs.into_resumable(), difficulty, source };
+            let payout = self.workers.first().map(KnownWorker::payout);
+            let Self { extranonce1, resumed, jobs, source, .. } = self;
+            // Jobs of an earlier session that this one never took over still pay the same payout.
+            let payout = resumed.or(payout).unwrap_or_default();
+            let past = Past { extranonce1, payout, jobs: jobs.into_resumable(), difficulty, source };
             self.memory.keep(self.name, past, now.instant);
         }
     }
@@ -388,6 +404,7 @@ impl<W: Work> Session<W> {
                 self.outbox.grant(id, "\"pong\"");
                 Ok(())
             }
+            Call::SetMergedAddresses(addresses) => self.set_merged_addresses(id, addresses, now),
             Call::Submit { .. } => unreachable!("handled before"),
             Call::Subscribe { user_agent, session } => self.subscribe(id, &user_agent, session.as_deref(), now),
             Call::SubscribeExtranonce => {
