@@ -89,7 +89,8 @@ impl Passwords {
     async fn decide(&self, Credentials { name, password }: Credentials, source: IpAddr) -> Result<(), Refusal> {
         let accounts = username::accounts(&name);
         let password = username::without_difficulties(&password);
-        match self.0.check(&accounts.each_ref().map(String::as_str), &password, source).await {
+        let accounts: Vec<&str> = accounts.iter().map(String::as_str).collect();
+        match self.0.check(&accounts, &password, source).await {
             Verdict::Accepted => Ok(()),
             Verdict::Refused => Err(Refusal("user name or password is wrong".to_owned())),
             Verdict::Busy => Err(Refusal("too many passwords are being checked; try again".to_owned())),

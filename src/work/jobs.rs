@@ -9,7 +9,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use stratum::Difficulty;
 
-use super::Payout;
+use super::{MergedEntry, Payout};
 
 /// Parts of a cache, each with a lock of its own.
 const SHARDS: usize = 32;
@@ -27,6 +27,8 @@ pub(super) struct Bounds {
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct JobKey {
     address: Arc<str>,
+    /// Miners with one address may be paid at different ones of the merged chain (protocol-v36 trap 12).
+    merged: Option<Arc<MergedEntry>>,
     /// Bits of the requested share difficulty, rounded.
     wish: Option<u64>,
     generation: u32,
@@ -35,7 +37,7 @@ pub(super) struct JobKey {
 impl JobKey {
     pub(super) fn new(payout: &Payout, generation: u32) -> Self {
         let wish = rounded(payout.share_difficulty).map(|wish| wish.get().to_bits());
-        Self { address: payout.address.clone(), wish, generation }
+        Self { address: payout.address.clone(), merged: payout.merged.clone(), wish, generation }
     }
 }
 
@@ -131,7 +133,7 @@ mod tests {
     const BOUNDS: Bounds = Bounds { entries: 32 * SHARDS, bytes: 3200 * SHARDS };
 
     fn key(number: usize) -> JobKey {
-        JobKey { address: number.to_string().into(), wish: None, generation: 0 }
+        JobKey { address: number.to_string().into(), merged: None, wish: None, generation: 0 }
     }
 
     fn get(cache: &JobCache<usize>, number: usize, bytes: usize) -> bool {

@@ -14,7 +14,7 @@ pub mod username;
 pub use assemble::Ticket;
 pub use gate::Gate;
 pub use goal::Goal;
-pub use payout::{Payout, PayoutError};
+pub use payout::{MergedEntry, Origin, Payout, PayoutError};
 pub use publish::{Inputs, Outputs, describe, publish};
 
 use bitcoin::hashes::Hash;
@@ -342,6 +342,19 @@ impl stratum::Work for WorkSet {
     fn authorize(&self, name: &str, password: &str) -> Result<Worker<Payout>, Refusal> {
         let worker = username::parse(name, self.config.network, &self.config.default_payout)?;
         Ok(username::with_password(worker, password))
+    }
+
+    fn check_merged_addresses(&self, addresses: &[(u32, Box<str>)]) -> Result<(), Refusal> {
+        username::check_merged_addresses(addresses, self.config.network)
+    }
+
+    fn with_merged_addresses(
+        &self,
+        worker: Worker<Payout>,
+        addresses: &[(u32, Box<str>)],
+    ) -> Result<Worker<Payout>, Refusal> {
+        let Config { network, default_payout, .. } = &*self.config;
+        username::with_merged_addresses(worker, addresses, network, default_payout)
     }
 
     fn offer(&self, payout: &Payout, generation: u32, draw: u32) -> Result<Offer<Ticket>, Refusal> {

@@ -1,5 +1,6 @@
 //! Parses `ADDRESS[.worker][/share difficulty][+pseudo-share difficulty]` (`_` also starts a worker, as in the old
-//! node), and the same options in passwords: `d=`, `fd=` and `sd=`.
+//! node), and the same options in passwords: `d=`, `fd=` and `sd=`. On networks with a merged chain, a second address may
+//! follow the first.
 
 use sharechain::coin::Network;
 use sharechain::coin::address::AddressError;
@@ -7,7 +8,10 @@ use std::borrow::Cow;
 use stratum::printable::{Printable, escaped};
 use stratum::{Difficulty, Refusal, Worker};
 
+use super::payout::Origin;
 use super::{Payout, PayoutError};
+
+mod pair;
 
 /// Maximum length of a name; a bech32 address with a worker and two difficulties has 120 characters.
 pub const NAME_CHARACTERS_MAX: usize = 255;
@@ -23,39 +27,102 @@ pub fn parse(name: &str, network: &Network, default: &Payout) -> Result<Worker<P
         return Err(Refusal(format!("the name is longer than {NAME_CHARACTERS_MAX} characters")));
     }
     let (user, wishes) = split_wishes(name);
-    let mut difficulty = None;
-    let mut share_difficulty = None;
-    for (symbol, number) in wishes {
+    let chain = network.paid_merged_chain();
+    let (mut difficulty, mut share_difficulty, mut by_number) = (None, None, Vec::new());
+    for (symbol, number) in &wishes {
+        if let Some(address) = pair::by_number(number).filter(|_| chain.is_some() && *symbol == '/') {
+            by_number.push(address);
+            continue;
+        }
         let wish = number.parse().ok().and_then(Difficulty::new).ok_or_else(|| {
-            let number = escaped(&number);
+            let number = escaped(number);
             Refusal(format!("`{symbol}{number}` is not a difficulty: a number above 0 is wanted"))
         })?;
         // The last one of each kind wins.
-        *(if symbol == '+' { &mut difficulty } else { &mut share_difficulty }) = Some(wish);
+        *(if *symbol == '+' { &mut difficulty } else { &mut share_difficulty }) = Some(wish);
     }
-    let (address, worker) = split_worker(user);
-    let mut notice = None;
-    let payout = match Payout::to_address(address, network) {
-        Ok(payout) => Payout { share_difficulty, ..payout },
-        Err(PayoutError::Address(AddressError::NotAnAddress(_))) => {
-            let name = escaped(address);
-            notice = Some(format!("`{name}` is not an address: your work pays this node's own, {default}"));
-            Payout { share_difficulty, ..default.clone() }
-        }
-        Err(error) => return Err(Refusal(escaped(&error.to_string()).into_owned())),
+    let Named { account, worker, payout, notice } = match chain {
+        Some(chain) => pair::read(user, &by_number, network, chain, default)?,
+        None => read(user, network, default)?,
     };
+    let payout = Payout { share_difficulty, ..payout };
     // The payout comes from the name as it was sent; only what is shown is escaped.
-    Ok(Worker { name: Printable::new(&statistics_name(address, worker)), payout, difficulty, notice })
+    Ok(Worker { name: Printable::new(&statistics_name(account, worker)), payout, difficulty, notice })
+}
+
+/// What a name says besides difficulties.
+#[derive(Debug)]
+struct Named<'a> {
+    /// Address or mere name, as sent.
+    account: &'a str,
+    worker: Option<&'a str>,
+    payout: Payout,
+    /// Message for the miner's owner.
+    notice: Option<String>,
+}
+
+/// Reads the part `user` of a name before its difficulties, on a network without a merged chain.
+fn read<'a>(user: &'a str, network: &Network, default: &Payout) -> Result<Named<'a>, Refusal> {
+    let (account, worker) = split_worker(user);
+    match Payout::to_address(account, network) {
+        Ok(payout) => Ok(Named { account, worker, payout, notice: None }),
+        Err(PayoutError::Address(AddressError::NotAnAddress(_))) => Ok(mere_name(user, default)),
+        Err(error) => Err(Refusal(escaped(&error.to_string()).into_owned())),
+    }
+}
+
+/// A name that is no address: its work pays `default`, whose entry on the merged chain comes with it.
+fn mere_name<'a>(user: &'a str, default: &Payout) -> Named<'a> {
+    let (account, worker) = split_worker(user);
+    let notice = format!("`{}` is not an address: your work pays this node's own, {default}", escaped(account));
+    Named { account, worker, payout: default.clone(), notice: Some(notice) }
+}
+
+/// Checks the address for this network's merged chain among `addresses`, given by chain numbers, as
+/// [`with_merged_addresses`] does.
+///
+/// # Errors
+/// The reason why it cannot be used.
+pub fn check_merged_addresses(addresses: &[(u32, Box<str>)], network: &Network) -> Result<(), Refusal> {
+    pair::merged_script(addresses, network).map(|_| ())
+}
+
+/// Replaces the worker's address on the merged chain by the one among `addresses`, given by chain numbers
+/// (`mining.set_merged_addresses`). `default` is the node's own payout, which no miner may change.
+///
+/// # Errors
+/// The reason why it cannot be used.
+pub fn with_merged_addresses(
+    worker: Worker<Payout>,
+    addresses: &[(u32, Box<str>)],
+    network: &Network,
+    default: &Payout,
+) -> Result<Worker<Payout>, Refusal> {
+    let (script, chain) = pair::merged_script(addresses, network)?;
+    // Else the share would pay the node here and the miner there (protocol-v36 trap 11).
+    if worker.payout.script == default.script {
+        let text = format!("your work pays this node's own address, {default}: use yours as the user name");
+        return Err(Refusal(text));
+    }
+    let chosen = worker.payout.merged.as_ref().filter(|merged| merged.origin == Origin::Explicit).cloned();
+    let payout = worker.payout.with_merged(&script, chain);
+    let replaced = chosen.filter(|chosen| payout.merged.as_ref() != Some(chosen));
+    let notice = replaced.zip(payout.merged.as_ref()).map(|(old, new)| {
+        let (symbol, merged_symbol) = (network.parent.symbol, chain.symbol);
+        format!("{merged_symbol} will go to {}, not to {}; {symbol} will go to {payout}", new.address, old.address)
+    });
+    Ok(Worker { payout, notice, ..worker })
 }
 
 /// Names by which a user name may be known, without its difficulties: with its worker, and the account (an address or
-/// a mere name) alone. They are the same without a worker.
-pub fn accounts(name: &str) -> [String; 2] {
+/// a mere name) alone, which are the same without a worker. If it has two addresses, either of them is an account, too.
+pub fn accounts(name: &str) -> Vec<String> {
     let name = percent_decoded(name);
     let name = name.trim();
     let user = name.find(['+', '/']).map_or(name, |end| &name[..end]);
     let (account, worker) = split_worker(user);
-    [statistics_name(account, worker), account.to_owned()]
+    let whole = [statistics_name(account, worker), account.to_owned()];
+    whole.into_iter().chain(pair::accounts(user)).collect()
 }
 
 fn statistics_name(address: &str, worker: Option<&str>) -> String {
@@ -257,9 +324,10 @@ mod tests {
             ("garage_rig.1", ["garage.rig.1", "garage"]),
             ("garage/1000", ["garage", "garage"]),
             ("garage%2Erig%2B5", ["garage.rig", "garage"]),
+            ("two words, or more", ["two words, or more", "two words, or more"]),
             ("", ["", ""]),
         ] {
-            assert_eq!(accounts(name), accounts_of_name, "{name}");
+            assert_eq!(accounts(name)[..], accounts_of_name, "{name}");
             if let Ok(worker) = parse(name, &BITCOIN, &default()) {
                 assert_eq!(accounts(name)[0], *worker.name, "it is the name in statistics");
             }

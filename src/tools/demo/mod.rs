@@ -252,7 +252,8 @@ fn listen(address: SocketAddr) -> Result<(TcpListener, SocketAddr)> {
     Ok((listener, address))
 }
 
-/// The demo's network with what people and miners see of `coin`: addresses, proof of work and unit of difficulty.
+/// The demo's network with what people and miners see of `coin`: addresses, proof of work, unit of difficulty and
+/// merged chain.
 fn demo_of(coin: &Network) -> Network {
     let parent = Parent {
         address_version: coin.parent.address_version,
@@ -268,7 +269,7 @@ fn demo_of(coin: &Network) -> Network {
     for (byte, (one, other)) in identifier.iter_mut().zip(coin.identifier.iter().zip(BITCOIN_REGTEST.identifier)) {
         *byte ^= one ^ other;
     }
-    Network { parent, identifier, ..DEMO }
+    Network { parent, identifier, merged_chain: coin.merged_chain, ..DEMO }
 }
 
 /// The demo's network on `coin`, with a share difficulty for this machine. Created once per process.

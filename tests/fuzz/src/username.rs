@@ -10,7 +10,8 @@ use stratum::Printable;
 
 fuzz_target!(|name: &str| {
     let script = bitcoin::ScriptBuf::from_bytes(vec![0x51]);
-    let default = Payout { script: script.clone(), address: "the node's own".into(), share_difficulty: None };
+    let default =
+        Payout { script: script.clone(), address: "the node's own".into(), share_difficulty: None, merged: None };
     match parse(name, &BITCOIN, &default) {
         Ok(worker) => {
             assert_eq!(worker.name, Printable::new(&worker.name), "escaping again changes nothing");

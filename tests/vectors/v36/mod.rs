@@ -6,4 +6,5 @@ mod merged;
 mod messages;
 mod parts;
 mod retarget;
+mod usernames;
 mod weights;
