@@ -72,10 +72,11 @@ impl Ticket {
 
     /// Memory that it takes beside its own size, in bytes, without what it shares.
     pub(super) fn memory(&self) -> usize {
-        let ShareInfo { share_data, segwit_data, transactions, .. } = &*self.info;
+        let ShareInfo { share_data, segwit_data, transactions, additions, .. } = &*self.info;
         let branch = segwit_data.as_ref().map_or(0, |segwit| size_of_val(&*segwit.txid_merkle_branch));
         let refs = transactions.as_ref().map_or(0, |all| size_of_val(&*all.new_hashes) + size_of_val(&*all.refs));
-        size_of::<ShareInfo>() + share_data.coinbase.len() + self.payout.script.len() + branch + refs
+        let added = additions.as_ref().map_or(0, |additions| additions.memory_bytes());
+        size_of::<ShareInfo>() + share_data.coinbase.len() + self.payout.script.len() + branch + refs + added
     }
 
     /// Everything that a hash may solve, with targets: the share, the block, merged chains' blocks.

@@ -287,6 +287,16 @@ impl WorkSet {
         f64::from(draw) < self.config.fee_percent / 100.0 * 4_294_967_296.0
     }
 
+    /// Payee of a share for a miner of `payout`, and its form in the share. As in the old node, payouts that an old share
+    /// version cannot express go to the operator.
+    fn payee_of<'a>(&'a self, payout: &'a Payout) -> Result<(&'a Payout, share::Payout), PayeeError> {
+        let in_share = |payout: &'a Payout| {
+            let named = Payee::from_address(&payout.address, &self.common.rules)?.payout(self.next_share.version)?;
+            Ok((payout, named))
+        };
+        in_share(payout).or_else(|_| in_share(&self.config.default_payout))
+    }
+
     /// Builds the share-to-be that pays `payout` as its finder.
     fn share_info(&self, payout: &Payout, now: u32) -> Result<ShareInfo, Refusal> {
         let (next, common) = (&self.next_share, &self.common);
@@ -305,11 +315,12 @@ impl WorkSet {
         let desired =
             target::desired(jobs::rounded(payout.share_difficulty), miners, block, donation_percent, common.network);
         let (max_bits, bits) = required.targets(next.version, now, desired);
-        let named = |payout: &Payout| Payee::from_address(&payout.address, &common.rules)?.payout(next.version);
-        // As in the old node: payouts that an old share version cannot express go to the operator.
-        let share_payout = named(payout)
-            .or_else(|_| named(&self.config.default_payout))
-            .map_err(|error| Refusal(error.to_string()))?;
+        let (payee, share_payout) = self.payee_of(payout).map_err(|error| Refusal(error.to_string()))?;
+        let mut additions = next.additions();
+        if let Some(additions) = &mut additions {
+            // Of the payee that is paid: another one's would teach peers a wrong pair (protocol-v36 traps 8 and 11).
+            additions.merged_addresses = payee.merged.iter().map(|entry| entry.in_share()).collect();
+        }
         let timestamp = next.timestamp(now).ok_or_else(|| Refusal("the share chain's clock has run out".to_owned()))?;
         Ok(ShareInfo {
             share_data: ShareData {
@@ -330,7 +341,7 @@ impl WorkSet {
             timestamp,
             absheight: required.absheight,
             abswork: required.abswork(bits),
-            additions: next.additions(),
+            additions,
         })
     }
 }

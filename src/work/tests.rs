@@ -452,3 +452,5 @@ fn only_jobs_of_scrypt_chains_are_hashed_beside_the_event_loop() {
         assert_eq!(job.has_costly_pow(), is_costly, "{:?}", network.parent.pow);
     }
 }
+
+mod merged_entries;

@@ -253,7 +253,8 @@ pub struct Additions {
 }
 
 impl Additions {
-    fn memory_bytes(&self) -> usize {
+    /// Memory use in bytes.
+    pub fn memory_bytes(&self) -> usize {
         // An allocator rounds up by less than this.
         const OVERHEAD: usize = 16;
         let addresses = self.merged_addresses.iter().map(|entry| size_of_val(entry) + OVERHEAD + entry.script.len());
