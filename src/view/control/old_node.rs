@@ -302,6 +302,8 @@ fn payouts(old: Old<'_>) -> Payouts {
         symbol: old.or_default("symbol"),
         // Zero without a template.
         block_value: old.get("value").filter(|value| *value > 0),
+        share_version: 35,
+        finder_percent: 0.5,
         total: payouts.len(),
         payouts,
     }

@@ -103,11 +103,12 @@ fn payouts(told: &Payouts) -> String {
     let Some(value) = told.block_value else {
         return "no payouts: there is no block to mine\n".to_owned();
     };
-    let head = format!(
-        "the next block would pay {} {}; its finder gets a 200th of that, and all share the rest:\n",
-        coins(value),
-        printable(&told.symbol)
-    );
+    let finder = if told.finder_percent > 0.0 {
+        format!("; its finder gets {} % of that, and all share the rest", told.finder_percent)
+    } else {
+        String::new()
+    };
+    let head = format!("the next block would pay {} {}{finder}:\n", coins(value), printable(&told.symbol));
     let rows = told.payouts.iter().map(|payout| {
         let local = if payout.is_local { "mined here" } else { "" };
         [coins(payout.amount), percent(payout.fraction), printable(&payout.address), local.to_owned()]
@@ -237,13 +238,18 @@ mod tests {
         let mut payouts = Payouts {
             symbol: "BTC".into(),
             block_value: Some(312_500_000),
+            share_version: 35,
+            finder_percent: 0.5,
             total: 2,
             payouts: vec![payout("bc1qa", 300_000_000, 0.96, true), payout("bc1qb", 12_500_000, 0.04, false)],
         };
         let text = shown(&Request::Payouts, &payouts, 0.0);
-        assert!(text.starts_with("the next block would pay 3.12500000 BTC;"), "{text}");
+        assert!(text.starts_with("the next block would pay 3.12500000 BTC; its finder gets 0.5 % of that"), "{text}");
         assert!(text.contains("3.00000000  96.0 %  bc1qa    mined here\n"), "{text}");
         assert!(text.ends_with("0.12500000  4.0 %   bc1qb\n"), "{text}");
+        payouts.finder_percent = 0.0;
+        let text = shown(&Request::Payouts, &payouts, 0.0);
+        assert!(text.starts_with("the next block would pay 3.12500000 BTC:\n"), "{text}");
         payouts.block_value = None;
         assert!(shown(&Request::Payouts, &payouts, 0.0).starts_with("no payouts"));
 

@@ -122,7 +122,7 @@ pub struct Snapshot {
     /// Miners' rates by worker, as of `time`. Updated every second on its own `watch`.
     pub rates: Arc<Rates>,
     /// Satoshis for each payee if a block were found now, including the donation address, without the finder's own half
-    /// percent. Empty without a template.
+    /// percent in share versions that have one. Empty without a template.
     pub payouts: BTreeMap<Payee, u64>,
     /// Part of each payee in the work of the last [`STRETCH`](pool::STRETCH) shares, 0 to 1.
     pub users: BTreeMap<Payee, f64>,

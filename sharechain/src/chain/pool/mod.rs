@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use super::score::ratio;
 use super::stats::{OwnCounts, PayeeStales, StaleCounts, payouts, stales_by_payee};
-use crate::share::{Attempts, Payee, Share, ShareHash, StaleInfo, Target, height_of, whole_payee};
+use crate::share::{Attempts, Payee, Share, ShareHash, ShareVersion, StaleInfo, Target, height_of, whole_payee};
 
 /// Number of shares over which the reference computes its rates.
 pub const STRETCH: u32 = 720;
@@ -32,6 +32,8 @@ pub const DRAWN_MAX: usize = 900;
 pub struct PoolView {
     /// Share to build on.
     pub best: Option<ShareHash>,
+    /// Version of `best`, whose rules say how a block is paid now; `None` without shares.
+    pub version: Option<ShareVersion>,
     /// Length of the chain from `best` down.
     pub height: u32,
     /// Height of `best` above the chain's first share.
@@ -207,6 +209,7 @@ impl Looked {
             stales: self.stales(),
             payouts: self.payouts(),
             best: self.carried.chain.front().map(|best| best.hash()),
+            version: self.carried.chain.front().map(|best| best.version()),
             height: self.height,
             absolute_height: self.carried.chain.front().map_or(0, |best| best.absheight()),
             max_target: self.carried.chain.front().map(|best| best.max_target()),

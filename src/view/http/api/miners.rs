@@ -4,6 +4,8 @@ use axum::Json;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Path, Query, State};
 use serde::{Deserialize, Serialize};
+use sharechain::rules::FindersPart;
+use sharechain::share::ShareVersion;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use stratum::mining::difficulty::HASHES_AT_DIFFICULTY_ONE;
@@ -152,6 +154,14 @@ pub struct Payouts {
     pub symbol: String,
     /// Total of the coinbase, in satoshis; null without a template from the daemon.
     pub block_value: Option<u64>,
+    /// Version of the newest share, whose rules divide the block.
+    #[serde(default)]
+    #[schema(required = true)]
+    pub share_version: u64,
+    /// Percentage of the block that its finder gets beside the payouts; 0 from share version 36 on.
+    #[serde(default)]
+    #[schema(required = true)]
+    pub finder_percent: f64,
     /// Number of payees, those beyond the limit included.
     pub total: usize,
     /// Payouts, largest first.
@@ -267,7 +277,18 @@ pub(super) async fn payouts(state: State<Sources>, query: Result<Query<Limit>, Q
     payouts.sort_by_key(|payout| std::cmp::Reverse(payout.amount));
     let total = payouts.len();
     payouts.truncate(limit);
-    Ok(Json(Payouts { symbol: snapshot.symbol.to_owned(), block_value, total, payouts }))
+    let share_version = snapshot.chain.version.map_or(state.network.start_version, ShareVersion::number);
+    let finder_percent = ShareVersion::from_number(share_version).map_or(0.0, finder_percent);
+    let symbol = snapshot.symbol.to_owned();
+    Ok(Json(Payouts { symbol, block_value, share_version, finder_percent, total, payouts }))
+}
+
+/// Percentage of a block that its finder gets on top by the rules of `version`.
+fn finder_percent(version: ShareVersion) -> f64 {
+    match version.rules().finder {
+        FindersPart::HalfPercent => 0.5,
+        FindersPart::None => 0.0,
+    }
 }
 
 fn of_address(snapshot: &Snapshot, address: &str, small_devices: &[JobTooBig], dust_limit: u64) -> Option<Address> {

@@ -5,6 +5,13 @@ import * as api from "../api.js";
 import { coins, count, many, percent } from "../format.js";
 import { badge, bar, card, heading, table, wholeAddressLink } from "../parts.js";
 
+// Shares of the window, by the rules of their version.
+function counting(version) {
+  return version >= 36
+    ? "A share counts from its child on, less with every share that follows: its weight halves in a quarter of the window."
+    : "A share counts from its grandchild on, and for about three blocks' worth of work.";
+}
+
 export default function payouts({ redraw }) {
   return {
     events: ["rates"],
@@ -23,7 +30,7 @@ export default function payouts({ redraw }) {
           { label: `Amount in ${data.symbol}`, num: true, of: (row) => coins(row.amount), by: (row) => row.amount },
         ], data.payouts.map((row, at) => ({ ...row, rank: at + 1 })), { key: (row) => row.address, redraw, sort: { column: 3, down: true }, empty: "None yet: there is no share, or no template from bitcoind." }),
         data.total > data.payouts.length ? h("p", { class: "more soft" }, `The largest ${count(data.payouts.length)} of ${count(data.total)}.`) : null),
-      h("p", { class: "soft small" }, "A share counts from its grandchild on, and for about three blocks' worth of work. The finder of the block gets half a percent on top."),
+      h("p", { class: "soft small" }, `${counting(data.share_version)}${data.finder_percent > 0 ? ` The finder of the block gets ${data.finder_percent} % on top.` : ""}`),
       data.chains.length > 0 ? h("p", { class: "soft small" }, `Blocks of merged chains (${data.chains.map((chain) => chain.name).join(", ")}) are not part of this: they pay the operator of this node. `, h("a", { href: "/#merged" }, "Who is paid")) : null,
     ],
   };
