@@ -10,7 +10,7 @@ use std::thread;
 use std::time::Instant;
 use tracing::{info, warn};
 
-use super::{Config, Handle, OpenedStore, Owner, ParentFeed, StartError};
+use super::{Config, Handle, OpenedStore, Owner, ParentFeed, StartError, ratchet_file};
 use crate::chain::store::legacy;
 use crate::chain::store::{Loaded, Store, StoredShare};
 
@@ -47,6 +47,12 @@ fn start(
         let was_verified = verified.contains(&share.hash());
         chain.load(share, was_verified);
     }
+    if chain.ratchet().is_some()
+        && let Some(ratchet) = ratchet_file::load(&config.data_dir)
+    {
+        info!(state = %ratchet.state(), "share version of the last run");
+        chain.set_ratchet(ratchet);
+    }
     // An old node's shares are not in the store yet.
     let legacy = match &config.legacy {
         Some(folder) => load_legacy(folder, &mut chain)?,
@@ -55,14 +61,14 @@ fn start(
     if count + legacy.len() > 0 {
         info!(shares = count, from_old_node = legacy.len(), took = ?started.elapsed(), "share chain loaded");
     }
-    Owner::new(config.network, chain, store, parent, config.disk.clone())
+    Owner::new(chain, store, parent, config)
 }
 
 /// Opens the store for a chain that is running already.
 pub(super) fn open(data_dir: &Path, network: &'static Network) -> Result<OpenedStore, StartError> {
     let (store, loaded) = Store::open(data_dir)?;
     let Stored { shares, verified } = read(loaded, &share_rules(network));
-    Ok(OpenedStore { store, shares, verified })
+    Ok(OpenedStore { store, shares, verified, ratchet: ratchet_file::load(data_dir) })
 }
 
 struct Stored {

@@ -13,6 +13,7 @@ pub mod at_risk;
 mod listed;
 mod load;
 mod owner;
+pub mod ratchet_file;
 pub mod store;
 
 pub use load::{load, load_read_only};
@@ -20,7 +21,7 @@ pub use owner::Owner;
 
 use metrics::{counter, describe_counter, describe_gauge, describe_histogram, gauge};
 use parking_lot::Mutex;
-use sharechain::chain::{Early, REFUSAL_LABELS, RefusedLately, Sharechain, Tip, Wanted};
+use sharechain::chain::{Early, REFUSAL_LABELS, Ratchet, RefusedLately, Sharechain, Tip, Wanted};
 use sharechain::coin::Network;
 use sharechain::merkle::Digest;
 use sharechain::share::{Share, ShareHash, ShareRules};
@@ -303,6 +304,8 @@ struct OpenedStore {
     store: Store,
     shares: Vec<Arc<Share>>,
     verified: HashSet<ShareHash>,
+    /// State of the ratchet, if one was saved.
+    ratchet: Option<Ratchet>,
 }
 
 impl Handle {
@@ -344,6 +347,11 @@ pub fn describe() {
     describe_gauge!("sharechain_height", "Shares from the best one down");
     describe_gauge!("sharechain_shares", "Shares in memory");
     describe_gauge!("sharechain_verified_shares", "Shares in memory that fit their ancestors");
+    describe_gauge!("sharechain_next_version", "Version of the next share that this node makes");
+    describe_gauge!(
+        "sharechain_ratchet_state",
+        "State of the change from share version 35 to 36: 0 the network has none, 1 voting, 2 activated, 3 confirmed"
+    );
     describe_gauge!("sharechain_pool_hash_rate", "Hashes per second of the pool over the last hour; 0 while unknown");
     describe_counter!(
         "sharechain_own_shares_total",
@@ -382,6 +390,7 @@ pub fn describe() {
     for kind in ["in_time", "late"] {
         counter!("sharechain_own_shares_total", "kind" => kind).absolute(0);
     }
+    gauge!("sharechain_ratchet_state").set(0.0);
     counter!("sharechain_received_shares_total").absolute(0);
     for reason in REFUSAL_LABELS {
         counter!("sharechain_refused_shares_total", "reason" => reason).absolute(0);

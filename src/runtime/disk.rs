@@ -16,6 +16,8 @@ pub enum Part {
     Journal,
     /// The share store.
     ShareStore,
+    /// The state of the ratchet between share versions (`v36_ratchet.json`).
+    Ratchet,
     /// The records of found blocks (`found_blocks.json`).
     FoundBlocks,
     /// Peer addresses and bans.
@@ -27,14 +29,15 @@ pub enum Part {
 }
 
 impl Part {
-    pub const ALL: [Self; 6] =
-        [Self::Journal, Self::ShareStore, Self::FoundBlocks, Self::Peers, Self::Graphs, Self::Log];
+    pub const ALL: [Self; 7] =
+        [Self::Journal, Self::ShareStore, Self::Ratchet, Self::FoundBlocks, Self::Peers, Self::Graphs, Self::Log];
 
     /// Label in metrics.
     pub fn word(self) -> &'static str {
         match self {
             Self::Journal => "journal",
             Self::ShareStore => "share_store",
+            Self::Ratchet => "ratchet",
             Self::FoundBlocks => "found_blocks",
             Self::Peers => "peers",
             Self::Graphs => "graphs",
@@ -50,6 +53,7 @@ impl Part {
             }
             Self::Journal => "a block found now is still sent to bitcoind, but not again after a restart",
             Self::ShareStore => "new shares still go to peers, but a restart has to download them",
+            Self::Ratchet => "a restart decides anew which share version to make",
             Self::FoundBlocks => "a restart forgets the status of the latest found blocks",
             Self::Peers => "a restart forgets the latest peers and bans",
             Self::Graphs => "a restart forgets the latest points of the graphs",
@@ -63,6 +67,7 @@ impl fmt::Display for Part {
         f.write_str(match self {
             Self::Journal => "the journal of found blocks",
             Self::ShareStore => "the share store",
+            Self::Ratchet => "the share version made last",
             Self::FoundBlocks => "the records of found blocks",
             Self::Peers => "the list of peers and bans",
             Self::Graphs => "the graphs",

@@ -20,6 +20,7 @@
 //!   itself.
 
 use serde::{Deserialize, Serialize};
+use std::fmt;
 
 use crate::share::ShareVersion;
 
@@ -50,6 +51,16 @@ pub enum RatchetState {
     Activated,
     /// The new version is made, also on an empty chain. Lasts forever.
     Confirmed,
+}
+
+impl fmt::Display for RatchetState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            RatchetState::Voting => "voting",
+            RatchetState::Activated => "activated",
+            RatchetState::Confirmed => "confirmed",
+        })
+    }
 }
 
 /// The ratchet of one node. As JSON it is the fork's `v36_ratchet.json` and one more key; either node reads the other's.

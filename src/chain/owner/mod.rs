@@ -7,9 +7,8 @@ mod saving;
 mod tests;
 
 use metrics::{counter, gauge, histogram};
-use sharechain::chain::{Early, EarlySources, RefusedLately, RefusedSources, Sharechain, Tip};
-use sharechain::coin::Network;
-use sharechain::share::{ShareHash, StaleInfo};
+use sharechain::chain::{Early, EarlySources, RatchetState, RefusedLately, RefusedSources, Sharechain, Tip};
+use sharechain::share::{ShareHash, ShareVersion, StaleInfo};
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -20,10 +19,12 @@ use tracing::debug;
 
 use super::listed::known_transactions;
 use super::{
-    ChainEvent, EVENTS_KEPT_MAX, Handle, Needs, OpenedStore, OwnShare, OwnShares, ParentFeed, QUERIES_QUEUED_MAX,
-    Query, RECEIVED_QUEUED_MAX, Received, SHARES_QUEUED_MAX, SOLVED_QUEUED_MAX, SolvedShare, StartError, StoreSlot,
+    ChainEvent, Config, EVENTS_KEPT_MAX, Handle, Needs, OpenedStore, OwnShare, OwnShares, ParentFeed,
+    QUERIES_QUEUED_MAX, Query, RECEIVED_QUEUED_MAX, Received, SHARES_QUEUED_MAX, SOLVED_QUEUED_MAX, SolvedShare,
+    StartError, StoreSlot,
 };
 use crate::chain::at_risk::AtRisk;
+use crate::chain::ratchet_file::RatchetFile;
 use crate::chain::store::{Store, StoreWriter};
 use crate::runtime::clock::unix_now;
 use crate::runtime::disk::DiskHealth;
@@ -58,6 +59,7 @@ pub struct Owner {
     slot: Arc<StoreSlot>,
     at_risk: Arc<AtRisk>,
     disk: DiskHealth,
+    ratchet_file: RatchetFile,
     /// Shares in the store, or in its queue.
     saved: HashSet<ShareHash>,
     /// Shares to store when the store's queue has room, parents first: as a queue, and as a set.
@@ -81,7 +83,9 @@ pub struct Owner {
     solved_taker: Option<mpsc::Receiver<SolvedShare>>,
     parent: ParentFeed,
     own_hashes: HashSet<ShareHash>,
-    announced: Option<(Option<ShareHash>, StaleInfo)>,
+    announced: Option<(Option<ShareHash>, StaleInfo, Option<RatchetState>)>,
+    /// Version of the next share as last logged.
+    next_version: Option<ShareVersion>,
     /// Shares sent to peers, or which they have had as long as we do.
     relayed: HashSet<ShareHash>,
     relayed_tip: Option<ShareHash>,
@@ -93,19 +97,15 @@ pub struct Owner {
 
 impl Owner {
     pub(super) fn new(
-        network: &'static Network,
         mut chain: Sharechain,
         store: Option<Store>,
         parent: ParentFeed,
-        disk: DiskHealth,
+        config: &Config,
     ) -> Result<(Handle, Owner), StartError> {
+        let (network, disk) = (config.network, config.disk.clone());
+        let ratchet_file = RatchetFile::new(&config.data_dir, disk.clone(), store.is_some());
         let (slot, at_risk) = (Arc::<StoreSlot>::default(), Arc::<AtRisk>::default());
-        let start = |mut store: Store| {
-            let missing = missing_in(&chain, &|hash| store.contains(hash));
-            store.append_all(&missing)?;
-            StoreWriter::start(store, SYNC_INTERVAL, disk.clone(), at_risk.clone()).map_err(StartError::Thread)
-        };
-        let store = store.map(start).transpose()?;
+        let store = store.map(|store| start_store(&chain, store, &disk, &at_risk)).transpose()?;
         let mut saved = HashSet::new();
         if let Some(writer) = &store {
             saved.extend(chain.all().iter());
@@ -130,6 +130,7 @@ impl Owner {
             slot: slot.clone(),
             at_risk: at_risk.clone(),
             disk,
+            ratchet_file,
             saved,
             unsaved: VecDeque::new(),
             unsaved_set: HashSet::new(),
@@ -150,6 +151,7 @@ impl Owner {
             parent,
             own_hashes: HashSet::new(),
             announced: None,
+            next_version: None,
             relayed,
             solved_waiting: VecDeque::new(),
             is_whole,
@@ -210,12 +212,12 @@ impl Owner {
                     self.think().await;
                 }
                 Some(opened) = self.opened.recv() => {
-                    self.attach(opened);
+                    self.attach(opened).await;
                     self.think().await;
                 }
                 _ = thinking.tick() => {
                     self.think().await;
-                    self.tidy();
+                    self.tidy().await;
                 }
                 Some(received) = self.received.recv() => {
                     if self.take(received) {
@@ -340,10 +342,11 @@ impl Owner {
     }
 
     /// Forgets shares that are no longer needed, and saves those that proved worth it.
-    fn tidy(&mut self) {
+    async fn tidy(&mut self) {
         let forgotten = self.chain.prune(unix_now());
         self.forget(forgotten);
         self.save_worthy();
+        self.ratchet_file.go_on().await;
         if let Some(store) = &self.store {
             store.check();
         }
@@ -365,6 +368,18 @@ impl Owner {
         facts.best_height = known.values().copied().max().unwrap_or_default().max(facts.best_height);
         facts.heights = (*known).clone();
     }
+}
+
+/// Writes the shares of `chain` that the store lacks, and starts the store's thread.
+fn start_store(
+    chain: &Sharechain,
+    mut store: Store,
+    disk: &DiskHealth,
+    at_risk: &Arc<AtRisk>,
+) -> Result<StoreWriter, StartError> {
+    let missing = missing_in(chain, &|hash| store.contains(hash));
+    store.append_all(&missing)?;
+    StoreWriter::start(store, SYNC_INTERVAL, disk.clone(), at_risk.clone()).map_err(StartError::Thread)
 }
 
 /// Predicate that turns false after a slice of time.

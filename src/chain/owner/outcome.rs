@@ -1,7 +1,7 @@
 //! Outcome of a choice, for the rest of the node: tip, needs, events, solved shares, and the state of our clock.
 
 use metrics::{counter, gauge};
-use sharechain::chain::{Event, VerifyError};
+use sharechain::chain::{Event, Ratchet, RatchetState, VerifyError};
 use sharechain::share::ShareHash;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -46,7 +46,11 @@ impl Owner {
                     info!(version, "peers must speak this protocol version from now on");
                     self.minimum_protocol.send_replace(version);
                 }
-                Event::ParentWanted(_) | Event::Reissue | Event::Ratchet { .. } => {}
+                Event::Ratchet { ratchet, changed_from } => {
+                    self.log_ratchet(&ratchet, changed_from);
+                    self.ratchet_file.save(ratchet).await;
+                }
+                Event::ParentWanted(_) | Event::Reissue => {}
             }
         }
         counter!("sharechain_checked_shares_total").increment(checked);
@@ -129,18 +133,50 @@ impl Owner {
 
     pub(super) fn publish(&mut self) {
         let stale_info = self.chain.own().next_stale_info();
-        let state = (self.chain.choice().best, stale_info);
+        let ratchet = self.chain.ratchet().map(Ratchet::state);
+        let state = (self.chain.choice().best, stale_info, ratchet);
         if self.announced == Some(state) {
             return;
         }
         self.announced = Some(state);
         let tip = self.chain.tip();
+        if let Some(before) = self.next_version.replace(tip.version()).filter(|before| *before != tip.version()) {
+            info!(version = %tip.version(), %before, "shares of another version are made from now on");
+        }
+        let number = u32::try_from(tip.version().number()).unwrap_or(u32::MAX);
+        gauge!("sharechain_next_version").set(f64::from(number));
+        gauge!("sharechain_ratchet_state").set(match ratchet {
+            None => 0.0,
+            Some(RatchetState::Voting) => 1.0,
+            Some(RatchetState::Activated) => 2.0,
+            Some(RatchetState::Confirmed) => 3.0,
+        });
         gauge!("sharechain_height").set(f64::from(tip.height()));
         gauge!("sharechain_pool_hash_rate").set(tip.rate().unwrap_or_default());
         if let Some(best) = tip.best() {
             gauge!("sharechain_tip_timestamp_seconds").set(f64::from(best.timestamp()));
         }
         self.tips.send_replace(Some(tip));
+    }
+
+    fn log_ratchet(&self, ratchet: &Ratchet, changed_from: Option<RatchetState>) {
+        let height = self.chain.choice().best.map_or(0, |best| self.chain.all().height(best));
+        match (changed_from, ratchet.state()) {
+            (None, _) => debug!(height, counted = ratchet.confirm_count(), "share version 36 is being confirmed"),
+            (Some(_), RatchetState::Activated) => info!(
+                height,
+                "share version 36 is activated: 95 % of the last shares vote for it, so this node makes it from now on"
+            ),
+            (Some(_), RatchetState::Confirmed) => info!(
+                height,
+                "share version 36 is confirmed: peers must know it, and a fresh share chain begins with it"
+            ),
+            (Some(_), RatchetState::Voting) => warn!(
+                height,
+                "share version 36 is given up: less than half of the last shares vote for it, so this node makes \
+                 version 35 again"
+            ),
+        }
     }
 
     /// Announces a new tip, with the shares below it not announced yet, for peers.

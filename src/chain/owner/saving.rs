@@ -22,6 +22,7 @@ impl Owner {
     /// Lets the store write the rest, as far as time allows.
     pub(super) async fn stop_store(&mut self) {
         let until = Instant::now() + LAST_WRITES;
+        self.ratchet_file.finish(Instant::now() + LAST_WRITES / 4).await;
         while let Some(store) = self.store.as_ref().filter(|_| !self.unsaved.is_empty()) {
             if tokio::time::timeout_at(until.into(), store.room()).await.is_err() {
                 break;
@@ -108,12 +109,19 @@ impl Owner {
     }
 
     /// Attaches a store: reads its contents, then adds what it lacks.
-    pub(super) fn attach(&mut self, opened: OpenedStore) {
+    pub(super) async fn attach(&mut self, opened: OpenedStore) {
         if self.store.is_some() {
             error!("share store attached already");
             return;
         }
-        let OpenedStore { store, shares, verified } = opened;
+        let OpenedStore { store, shares, verified, ratchet } = opened;
+        self.ratchet_file.take_over();
+        match (ratchet, self.chain.ratchet().copied()) {
+            // As after a restart: what the other process decided lasts.
+            (Some(saved), _) => self.chain.set_ratchet(saved),
+            (None, Some(ours)) => self.ratchet_file.save(ours).await,
+            (None, None) => {}
+        }
         let started = StoreWriter::start(store, SYNC_INTERVAL, self.disk.clone(), self.at_risk.clone());
         let writer = match started {
             Ok(writer) => writer,

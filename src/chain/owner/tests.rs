@@ -1,9 +1,12 @@
 //! The chain goes on, and ends, whatever the disk does.
 
 use super::*;
+use crate::chain::{load, ratchet_file};
 use crate::template::TemplateSender;
+use sharechain::chain::Ratchet;
+use sharechain::coin::Network;
 use sharechain::share::Share;
-use sharechain::testkit::{Plan, grow, network};
+use sharechain::testkit::{Plan, grow, network, network_of_versions};
 use std::path::Path;
 
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -19,7 +22,8 @@ fn hanging(dir: &Path, network: &'static Network) -> (Handle, Owner, std::sync::
     let (_, known) = watch::channel(Arc::new(HashMap::new()));
     let parent = ParentFeed { wanted, known, templates: TemplateSender::default().recent() };
     let chain = Sharechain::new(network);
-    let (handle, owner) = Owner::new(network, chain, Some(store), parent, DiskHealth::new()).unwrap();
+    let config = Config { network, data_dir: dir.to_owned(), legacy: None, disk: DiskHealth::new() };
+    let (handle, owner) = Owner::new(chain, Some(store), parent, &config).unwrap();
     (handle, owner, release)
 }
 
@@ -113,4 +117,34 @@ async fn what_waits_for_a_store_that_hangs_is_bounded_by_the_chain() {
     assert_eq!((owner.saved.len(), owner.unsaved.len(), owner.unsaved_set.len()), (queued, 1, 1));
     owner.forget(hashes.clone());
     assert_eq!((owner.saved.len(), owner.unsaved.len(), owner.unsaved_set.len()), (0, 0, 0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_activated_share_version_is_saved_and_lasts_over_a_restart() {
+    let network = network_of_versions(20, 35..=36, 100);
+    let (_, shares) = chain_of(network, 22);
+    let dir = tempfile::tempdir().unwrap();
+    let config = Config { network, data_dir: dir.path().to_owned(), legacy: None, disk: DiskHealth::new() };
+    let (_heights, known) = watch::channel(Arc::default());
+    let parent = || {
+        let (wanted, _) = mpsc::channel(1000);
+        ParentFeed { wanted, known: known.clone(), templates: TemplateSender::default().recent() }
+    };
+    let (mut handle, mut owner) = load(&config, parent()).unwrap();
+    assert_eq!(owner.chain.ratchet().map(Ratchet::state), Some(RatchetState::Voting));
+    let (_solved, stop) = (owner.take_solved(), CancellationToken::new());
+    let running = tokio::spawn(owner.run(stop.clone()));
+    let received = Received { shares: shares.clone(), source: ([10, 0, 0, 1], 9333).into() };
+    handle.received.send(received).await.unwrap();
+    tip_is(&mut handle, shares.last().unwrap().hash()).await;
+    assert_eq!(handle.tips.borrow().as_ref().map(|tip| tip.version()), Some(ShareVersion::V36));
+    stop.cancel();
+    timeout(PATIENCE, running).await.expect("the owner ends").unwrap();
+    let saved = ratchet_file::read(dir.path()).unwrap().expect("it is saved before the end");
+    assert_eq!(saved.state(), RatchetState::Activated);
+
+    let (_, owner) = load(&config, parent()).unwrap();
+    assert_eq!(owner.chain.ratchet().map(Ratchet::state), Some(RatchetState::Activated));
+    // The store does not say that a peer sent its shares.
+    assert_eq!(owner.tips.borrow().as_ref().map(|tip| tip.version()), Some(ShareVersion::V36));
 }

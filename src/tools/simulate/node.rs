@@ -257,8 +257,8 @@ impl Node {
                 | Event::Block(_)
                 | Event::ParentWanted(_)
                 | Event::Reissue
-                | Event::Ratchet { .. }
-                | Event::MinimumProtocol(_) => {}
+                | Event::MinimumProtocol(_)
+                | Event::Ratchet { .. } => {}
             }
         }
         if has_new_tip {
