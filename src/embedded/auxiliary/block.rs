@@ -13,7 +13,7 @@ use bitcoin::{
 const BASE_VERSION: u32 = 4;
 
 /// Flag in the version of a block with an auxiliary proof of work.
-const AUX_FLAG: u32 = 0x100;
+pub(super) const AUX_FLAG: u32 = 0x100;
 
 /// A block, with its auxiliary proof of work once there is one.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -61,7 +61,7 @@ impl NewBlock {
             input: vec![input],
             output: vec![output],
         };
-        let version = u32::from(self.chain_id) << 16 | AUX_FLAG | BASE_VERSION;
+        let version = version(self.chain_id) | AUX_FLAG;
         let header = Header {
             version: block::Version::from_consensus(version.cast_signed()),
             prev_blockhash: self.previous,
@@ -73,6 +73,11 @@ impl NewBlock {
         };
         Block { header, height: self.height, transactions: vec![coinbase], proof: None }
     }
+}
+
+/// Version of a chain's blocks, without the flag.
+pub(super) fn version(chain_id: u16) -> u32 {
+    u32::from(chain_id) << 16 | BASE_VERSION
 }
 
 impl Block {

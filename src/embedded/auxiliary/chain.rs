@@ -3,15 +3,19 @@
 //! Pure: proofs and time in, verdicts out. Blocks of other miners and reorganisations come on demand.
 
 use bitcoin::hashes::Hash;
-use bitcoin::{BlockHash, CompactTarget, Script, ScriptBuf, Target, Work};
+use bitcoin::{BlockHash, CompactTarget, Script, ScriptBuf, Txid, Work};
 use std::collections::VecDeque;
 use std::time::Duration;
 use thiserror::Error;
 
 use super::addresses::Addresses;
-use super::block::{Block, NewBlock};
+use super::block::{Block, NewBlock, version};
 use super::created::Created;
-use super::proof::{AuxProof, Claim, DecodeError, ParentPow, ProofError};
+use super::ledger::{ANYONE, Ledger};
+use super::proof::{DecodeError, ParentPow};
+use super::rules::{self, Position, RuleError};
+use super::submitted::Submitted;
+use super::template::{BlockTemplate, Offered, Waiting};
 use super::tree::Tree;
 use crate::embedded::difficulty::{Difficulty, Pace};
 use crate::embedded::{Moment, Tip};
@@ -90,12 +94,12 @@ pub enum SubmitError {
     /// No such block was created since the tip changed.
     #[error("block hash unknown")]
     Unknown,
-    /// The bytes are no proof.
-    #[error("the proof cannot be parsed: {0}")]
+    /// The bytes are no proof, or no block.
+    #[error("the bytes cannot be parsed: {0}")]
     Decode(#[from] DecodeError),
-    /// The proof breaks a rule.
-    #[error("the proof is invalid: {0}")]
-    Proof(#[from] ProofError),
+    /// The proof, or the block, breaks a rule.
+    #[error(transparent)]
+    Rule(#[from] RuleError),
     /// The block, or one before it, was invalidated.
     #[error("the block was invalidated")]
     Invalid,
@@ -128,6 +132,8 @@ pub struct Chain {
     bits: CompactTarget,
     tree: Tree,
     created: Created,
+    offered: Offered,
+    waiting: Waiting,
     blocks_made: u64,
     submissions: VecDeque<Submission>,
 }
@@ -157,8 +163,17 @@ impl Chain {
             payout: ScriptBuf::from_bytes(name.as_bytes().to_vec()),
         };
         let tree = Tree::new(genesis.make(), now.elapsed);
-        let (created, submissions) = (Created::default(), VecDeque::new());
-        Ok(Self { rules, pace, bits, tree, created, blocks_made: 0, submissions })
+        Ok(Self {
+            rules,
+            pace,
+            bits,
+            tree,
+            created: Created::default(),
+            offered: Offered::default(),
+            waiting: Waiting::default(),
+            blocks_made: 0,
+            submissions: VecDeque::new(),
+        })
     }
 
     /// Parameters of the chain.
@@ -234,6 +249,7 @@ impl Chain {
         let block = newest.unwrap_or_else(|| {
             let bits = self.next_bits(now);
             let block = self.make(tip, bits, payout.clone(), now);
+            self.offered.add(tip, bits);
             self.created.add(payout.clone(), block.clone(), now.elapsed);
             block
         });
@@ -252,7 +268,22 @@ impl Chain {
     /// # Errors
     /// [`SubmitError`].
     pub fn submit(&mut self, hash: BlockHash, proof: &[u8], now: Moment) -> Result<Fate, SubmitError> {
-        let verdict = self.judge(hash, proof, now);
+        let verdict = self.judge_created(hash, proof, now);
+        self.remember(hash, verdict)
+    }
+
+    /// Judges a whole block, as `submitblock` does, and adds it to the chain if it is good.
+    ///
+    /// # Errors
+    /// [`SubmitError`].
+    pub fn submit_block(&mut self, bytes: &[u8], now: Moment) -> Result<Fate, SubmitError> {
+        let block = Submitted::parse(bytes)?;
+        let hash = block.header.block_hash();
+        let verdict = self.judge(block, now);
+        self.remember(hash, verdict)
+    }
+
+    fn remember(&mut self, hash: BlockHash, verdict: Result<Fate, SubmitError>) -> Result<Fate, SubmitError> {
         if self.submissions.len() == SUBMISSIONS_REMEMBERED {
             self.submissions.pop_front();
         }
@@ -260,27 +291,71 @@ impl Chain {
         verdict
     }
 
-    fn judge(&mut self, hash: BlockHash, proof: &[u8], now: Moment) -> Result<Fate, SubmitError> {
-        let mut block = self.created.get(&hash).ok_or(SubmitError::Unknown)?.clone();
-        let (chain_id, pow) = (u32::from(self.rules.chain_id), self.rules.parent_pow);
-        let target = Target::from_compact(block.header.bits);
-        AuxProof::parse(proof)?.check(&Claim { block: hash, chain_id, target, pow })?;
-        let parent = self.tree.at(&block.header.prev_blockhash);
-        let known = self.tree.get(&hash);
-        if parent.invalid || known.is_some_and(|known| known.invalid) {
+    fn judge_created(&mut self, hash: BlockHash, proof: &[u8], now: Moment) -> Result<Fate, SubmitError> {
+        let block = self.created.get(&hash).ok_or(SubmitError::Unknown)?.clone();
+        self.judge(Submitted::created(block, proof)?, now)
+    }
+
+    fn judge(&mut self, block: Submitted, now: Moment) -> Result<Fate, SubmitError> {
+        let (header, hash) = (block.header, block.header.block_hash());
+        rules::check_proof(&block, self.rules.chain_id, self.rules.parent_pow)?;
+        if let Some(known) = self.tree.get(&hash) {
+            return if known.invalid { Err(SubmitError::Invalid) } else { Ok(Fate::Known) };
+        }
+        rules::check_content(&block)?;
+        let parent = self.tree.get(&header.prev_blockhash).ok_or(RuleError::Parent(header.prev_blockhash))?;
+        if parent.invalid {
             return Err(SubmitError::Invalid);
         }
-        if known.is_some() {
-            return Ok(Fate::Known);
+        if !self.offered.has(header.prev_blockhash, header.bits) {
+            return Err(RuleError::Bits(header.bits).into());
         }
+        let position = Position {
+            height: parent.block.height + 1,
+            median_time: self.median_time(&header.prev_blockhash),
+            clock: now.unix,
+            subsidy: self.rules.subsidy,
+        };
+        rules::check_place(&block, position, || self.ledger(header.prev_blockhash))?;
         let waited = now.elapsed.saturating_sub(parent.arrived);
-        block.proof = Some(proof.to_vec());
-        self.tree.add(block, now.elapsed);
+        self.tree.add(block.at(position.height), now.elapsed);
         if self.tip().hash != hash {
             return Ok(Fate::Beside);
         }
         self.observe(waited);
         Ok(Fate::Tip)
+    }
+
+    fn ledger(&self, tip: BlockHash) -> Ledger {
+        Ledger::at(&self.tree, tip, self.rules.maturity)
+    }
+
+    /// Everything of the next block but its coinbase.
+    pub fn template(&mut self, now: Moment) -> BlockTemplate {
+        let Tip { hash: previous, height } = self.tip();
+        let bits = self.next_bits(now);
+        self.offered.add(previous, bits);
+        let is_bare = self.waiting.is_empty();
+        let transactions = if is_bare { Vec::new() } else { self.waiting.next(&mut self.ledger(previous)) };
+        let time_min = self.median_time(&previous).saturating_add(1);
+        BlockTemplate {
+            version: version(self.rules.chain_id),
+            previous,
+            height: height + 1,
+            bits,
+            time: time_min.max(u32::try_from(now.unix).unwrap_or(u32::MAX)),
+            time_min,
+            value: transactions.iter().fold(self.rules.subsidy, |value, (_, fee)| value.saturating_add(*fee)),
+            transactions,
+            changes: self.waiting.changes(),
+        }
+    }
+
+    /// Adds a transaction to the next blocks that pays this fee: it spends the oldest mature coinbase of another miner,
+    /// or what an earlier such transaction left. `None` if there is nothing to spend.
+    pub fn spend(&mut self, fee: u64) -> Option<Txid> {
+        let mut ledger = self.ledger(self.tip().hash);
+        self.waiting.add(&mut ledger, fee)
     }
 
     /// Forgets the blocks created for miners, as a daemon does that restarts.
@@ -320,8 +395,7 @@ impl Chain {
     }
 
     fn mine_on(&mut self, previous: BlockHash, bits: CompactTarget, now: Moment) -> BlockHash {
-        // `OP_TRUE`: to anyone.
-        let block = self.make(previous, bits, ScriptBuf::from_bytes(vec![0x51]), now);
+        let block = self.make(previous, bits, ScriptBuf::from_bytes(ANYONE.to_vec()), now);
         let hash = block.hash();
         self.tree.add(block, now.elapsed);
         hash
@@ -368,3 +442,5 @@ fn checked(bits: CompactTarget) -> Result<CompactTarget, BitsError> {
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod whole_blocks;

@@ -55,6 +55,9 @@ pub struct Config {
     pub password: Secret,
     /// Set if it has `createauxblock` and `submitauxblock`; early programs had only `getauxblock`.
     pub creates: bool,
+    /// Set if it has `getblocktemplate` and `submitblock`, as Dogecoin Core has them: other chains' blocks hold a witness
+    /// commitment as well, which these do not.
+    pub templates: bool,
     /// Set if it has a wallet, which `getauxblock` pays.
     pub wallet: bool,
     /// Form of the target.
@@ -99,6 +102,7 @@ impl Config {
             user: "merged".to_owned(),
             password: Secret::new("private"),
             creates: true,
+            templates: flavour == Flavour::Dogecoin,
             wallet: true,
             target: TargetForm::Digits,
         }

@@ -8,9 +8,9 @@ use std::time::Duration;
 /// Group of calls that a fault is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Calls {
-    /// `createauxblock`, and `getauxblock` without parameters.
+    /// `createauxblock`, `getblocktemplate`, and `getauxblock` without parameters.
     Work,
-    /// `submitauxblock`, and `getauxblock` with parameters.
+    /// `submitauxblock`, `submitblock`, and `getauxblock` with parameters.
     Submissions,
     /// All others.
     Queries,

@@ -5,7 +5,8 @@
 //! ```
 //!
 //! It is built as if it were one: it has a chain with branches, keeps the blocks that it creates as Dogecoin Core does,
-//! and judges each proof by the published rules, with code of its own ([`proof`]). Faults come on demand.
+//! gives templates for those that miners make themselves, and judges each block and its proof by the published rules, with
+//! code of its own ([`proof`]). Faults come on demand.
 
 mod addresses;
 mod block;
@@ -13,9 +14,13 @@ mod chain;
 mod config;
 mod created;
 mod faults;
+mod ledger;
 pub mod proof;
 mod rpc;
+mod rules;
 mod server;
+mod submitted;
+mod template;
 mod tree;
 
 pub use addresses::Addresses;
@@ -23,6 +28,9 @@ pub use block::Block;
 pub use chain::{AuxWork, Balance, Bits, BitsError, Chain, Fate, Rules, Submission, SubmitError};
 pub use config::{Config, Flavour, TargetForm};
 pub use faults::{Calls, Fault, Faults};
+pub use ledger::SpendError;
+pub use rules::RuleError;
+pub use template::BlockTemplate;
 
 use parking_lot::Mutex;
 use std::collections::BTreeMap;

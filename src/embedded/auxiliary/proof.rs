@@ -21,7 +21,7 @@ const ROOT_OFFSET_MAX: usize = 20;
 const HASH_BYTES: usize = 32;
 
 /// Bytes of a parent block's header.
-const HEADER_BYTES: usize = 80;
+pub(super) const HEADER_BYTES: usize = 80;
 
 /// Raw digest, in the byte order of the hash function's output.
 type Digest = [u8; HASH_BYTES];
@@ -37,7 +37,7 @@ pub enum ParentPow {
 
 impl ParentPow {
     /// Hash of a header that is compared with the target.
-    fn hash(self, header: &[u8; HEADER_BYTES]) -> Digest {
+    pub(super) fn hash(self, header: &[u8; HEADER_BYTES]) -> Digest {
         match self {
             Self::Sha256d => sha256d(header),
             Self::Scrypt => {
@@ -54,8 +54,8 @@ impl ParentPow {
 /// Reason why bytes are no proof.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum DecodeError {
-    /// The transaction has no inputs, or is serialised with its witnesses.
-    #[error("the coinbase transaction has no inputs, or is serialised with its witnesses")]
+    /// A transaction has no inputs, or is serialised with its witnesses.
+    #[error("a transaction has no inputs, or is serialised with its witnesses")]
     NoInputs,
     /// A part is malformed, or the bytes end before it does.
     #[error("the {0} is malformed or cut off")]
@@ -165,24 +165,29 @@ impl AuxProof {
     /// # Errors
     /// [`DecodeError`].
     pub fn parse(bytes: &[u8]) -> Result<Self, DecodeError> {
-        // A list of no inputs would be taken for the mark of a transaction with witnesses.
-        if bytes.get(4) == Some(&0) {
-            return Err(DecodeError::NoInputs);
-        }
         let mut rest = bytes;
-        let coinbase =
-            Transaction::consensus_decode(&mut rest).map_err(|_| DecodeError::Part("coinbase transaction"))?;
+        let proof = Self::read(&mut rest)?;
+        match rest.len() {
+            0 => Ok(proof),
+            more => Err(DecodeError::TrailingBytes(more)),
+        }
+    }
+
+    /// Takes a proof from the start of `rest`.
+    ///
+    /// # Errors
+    /// [`DecodeError`].
+    pub(super) fn read(rest: &mut &[u8]) -> Result<Self, DecodeError> {
+        let bytes = *rest;
+        let coinbase = transaction(rest, "coinbase transaction")?;
         let coinbase_hash = sha256d(&bytes[..bytes.len() - rest.len()]);
         let script = coinbase.input.into_iter().next().ok_or(DecodeError::NoInputs)?.script_sig.into_bytes();
         // The hash of the parent block, which all daemons ignore.
-        array::<HASH_BYTES>(&mut rest, "hash of the parent block")?;
-        let coinbase_branch = branch(&mut rest, "branch of the coinbase")?;
-        let chain_branch = branch(&mut rest, "branch of merged chains")?;
-        let parent = array(&mut rest, "header of the parent block")?;
-        match rest.len() {
-            0 => Ok(Self { script, coinbase_hash, coinbase_branch, chain_branch, parent }),
-            more => Err(DecodeError::TrailingBytes(more)),
-        }
+        array::<HASH_BYTES>(rest, "hash of the parent block")?;
+        let coinbase_branch = branch(rest, "branch of the coinbase")?;
+        let chain_branch = branch(rest, "branch of merged chains")?;
+        let parent = array(rest, "header of the parent block")?;
+        Ok(Self { script, coinbase_hash, coinbase_branch, chain_branch, parent })
     }
 
     /// Checks that it proves `claim`. The order of the checks is that of the daemons.
@@ -253,8 +258,17 @@ fn find(bytes: &[u8], wanted: &[u8]) -> Option<usize> {
     bytes.windows(wanted.len()).position(|window| window == wanted)
 }
 
+/// Takes a transaction without witnesses from the start of `rest`.
+pub(super) fn transaction(rest: &mut &[u8], part: &'static str) -> Result<Transaction, DecodeError> {
+    // A list of no inputs would be taken for the mark of a transaction with witnesses.
+    if rest.get(4) == Some(&0) {
+        return Err(DecodeError::NoInputs);
+    }
+    Transaction::consensus_decode(rest).map_err(|_| DecodeError::Part(part))
+}
+
 /// Takes the first `N` bytes of `rest`.
-fn array<const N: usize>(rest: &mut &[u8], part: &'static str) -> Result<[u8; N], DecodeError> {
+pub(super) fn array<const N: usize>(rest: &mut &[u8], part: &'static str) -> Result<[u8; N], DecodeError> {
     let (taken, after) = rest.split_first_chunk().ok_or(DecodeError::Part(part))?;
     *rest = after;
     Ok(*taken)

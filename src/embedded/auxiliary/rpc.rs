@@ -4,7 +4,7 @@ use bitcoin::{BlockHash, Target};
 use serde_json::{Map, Value, json};
 
 use super::block::Block;
-use super::chain::{AuxWork, Chain, SubmitError};
+use super::chain::{AuxWork, Chain, Fate, SubmitError};
 use super::config::{Config, Flavour, TargetForm};
 use super::faults::Calls;
 use crate::embedded::Moment;
@@ -16,6 +16,7 @@ mod code {
     pub(super) const INVALID_PARAMETER: i32 = -8;
     pub(super) const WALLET_KEYPOOL_RAN_OUT: i32 = -12;
     pub(super) const WALLET_NOT_FOUND: i32 = -18;
+    pub(super) const DESERIALIZATION_ERROR: i32 = -22;
     pub(super) const PARSE_ERROR: i32 = -32_700;
     pub(super) const INVALID_REQUEST: i32 = -32_600;
     pub(super) const METHOD_NOT_FOUND: i32 = -32_601;
@@ -24,7 +25,7 @@ mod code {
 /// A method: its name, its parameters as `help` shows them, and the numbers of parameters that it takes.
 type Method = (&'static str, &'static str, &'static [usize]);
 
-const METHODS: [Method; 12] = [
+const METHODS: [Method; 14] = [
     ("createauxblock", "<address>", &[1]),
     ("getauxblock", "( hash auxpow )", &[0, 2]),
     ("getbestblockhash", "", &[0]),
@@ -33,9 +34,11 @@ const METHODS: [Method; 12] = [
     ("getblockcount", "", &[0]),
     ("getblockhash", "height", &[1]),
     ("getblockheader", "\"blockhash\" ( verbose )", &[1, 2]),
+    ("getblocktemplate", "( TemplateRequest )", &[0, 1]),
     ("getnetworkinfo", "", &[0]),
     ("help", "( \"command\" )", &[0, 1]),
     ("submitauxblock", "<hash> <auxpow>", &[2]),
+    ("submitblock", "\"hexdata\" ( \"jsonparametersobject\" )", &[1, 2]),
     ("validateaddress", "\"address\"", &[1]),
 ];
 
@@ -98,9 +101,9 @@ impl Call {
     /// Group of the call.
     pub(super) fn group(&self) -> Calls {
         match self.method.as_str() {
-            "createauxblock" => Calls::Work,
+            "createauxblock" | "getblocktemplate" => Calls::Work,
             "getauxblock" if self.params.is_empty() => Calls::Work,
-            "getauxblock" | "submitauxblock" => Calls::Submissions,
+            "getauxblock" | "submitauxblock" | "submitblock" => Calls::Submissions,
             _ => Calls::Queries,
         }
     }
@@ -138,6 +141,8 @@ impl Methods<'_> {
             "getauxblock" if call.params.is_empty() => self.create_for_wallet(),
             "getauxblock" => self.check_wallet().and_then(|()| self.submit(call.text(0)?, call.text(1)?)),
             "submitauxblock" => self.submit(call.text(0)?, call.text(1)?),
+            "getblocktemplate" => self.template(call),
+            "submitblock" => self.submit_block(call.text(0)?),
             "getbestblockhash" => Ok(json!(self.chain.tip().hash)),
             "getblock" => self.block(call),
             "getblockheader" => self.header(call),
@@ -151,8 +156,12 @@ impl Methods<'_> {
     }
 
     fn methods(&self) -> impl Iterator<Item = Method> {
-        let creates = self.config.creates;
-        METHODS.into_iter().filter(move |(name, ..)| creates || !["createauxblock", "submitauxblock"].contains(name))
+        let Config { creates, templates, .. } = *self.config;
+        METHODS.into_iter().filter(move |(name, ..)| match *name {
+            "createauxblock" | "submitauxblock" => creates,
+            "getblocktemplate" | "submitblock" => templates,
+            _ => true,
+        })
     }
 
     fn method(&self, wanted: &str) -> Option<Method> {
@@ -242,7 +251,33 @@ impl Methods<'_> {
             Err(SubmitError::Decode(_)) => {
                 Err(RpcError::new(code::MISC_ERROR, "CDataStream::read(): end of data: iostream error"))
             }
-            Err(SubmitError::Proof(_) | SubmitError::Invalid) => Ok(json!(false)),
+            Err(SubmitError::Rule(_) | SubmitError::Invalid) => Ok(json!(false)),
+        }
+    }
+
+    fn template(&mut self, call: &Call) -> Answer {
+        let mode = match call.params.first() {
+            None | Some(Value::Null) => &Value::Null,
+            Some(Value::Object(request)) => request.get("mode").unwrap_or(&Value::Null),
+            Some(_) => return Err(RpcError::new(code::MISC_ERROR, "JSON value is not an object as expected")),
+        };
+        if !mode.is_null() && mode != "template" {
+            return Err(RpcError::new(code::INVALID_PARAMETER, "Invalid mode"));
+        }
+        Ok(self.chain.template(self.now).answer())
+    }
+
+    /// Null for a block that is the tip now, else a word (BIP 22).
+    fn submit_block(&mut self, digits: &str) -> Answer {
+        let unreadable = || RpcError::new(code::DESERIALIZATION_ERROR, "Block decode failed");
+        let bytes = hex::decode(digits).map_err(|_| unreadable())?;
+        match self.chain.submit_block(&bytes, self.now) {
+            Ok(Fate::Tip) => Ok(Value::Null),
+            Ok(Fate::Known) => Ok(json!("duplicate")),
+            Ok(Fate::Beside) => Ok(json!("inconclusive")),
+            Err(SubmitError::Rule(error)) => Ok(json!(error.word())),
+            Err(SubmitError::Invalid) => Ok(json!("duplicate-invalid")),
+            Err(SubmitError::Decode(_) | SubmitError::Unknown) => Err(unreadable()),
         }
     }
 

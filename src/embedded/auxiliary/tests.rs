@@ -5,6 +5,7 @@ use super::proof::{DecodeError, ParentPow, ProofError};
 use super::*;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
+use bitcoin::hashes::Hash;
 use bitcoin::{BlockHash, CompactTarget, Target};
 use serde_json::{Value, json};
 use std::time::Duration;
@@ -138,12 +139,12 @@ async fn wrong_proofs_are_refused_each_for_its_reason() {
         edit(&mut parts);
         let proof = hex::encode(parts.serialise());
         assert_eq!(result(&daemon, "submitauxblock", json!([hash, proof])).await, false, "{reason}");
-        expected.push(Err(SubmitError::Proof(reason)));
+        expected.push(Err(SubmitError::Rule(reason.into())));
     }
     let mut weak = parts_for(&daemon, &work);
     weak.mine(Target::from_compact(CompactTarget::from_consensus(0x207f_ffff)), ParentPow::Sha256d, false);
     assert_eq!(result(&daemon, "submitauxblock", json!([hash, hex::encode(weak.serialise())])).await, false);
-    expected.push(Err(SubmitError::Proof(ProofError::HighHash)));
+    expected.push(Err(SubmitError::Rule(ProofError::HighHash.into())));
     let good = mined(&daemon, &work, "target");
     for (proof, reason) in [
         (format!("{good}00"), DecodeError::TrailingBytes(1)),
@@ -153,7 +154,7 @@ async fn wrong_proofs_are_refused_each_for_its_reason() {
         assert_eq!((status, code), (500, -1));
         expected.push(Err(SubmitError::Decode(reason)));
     }
-    let unknown = BlockHash::from_raw_hash(bitcoin::hashes::Hash::all_zeros());
+    let unknown = BlockHash::all_zeros();
     let refusal = (500, -8, "block hash unknown".to_owned());
     assert_eq!(error(&daemon, "submitauxblock", json!([unknown, good])).await, refusal);
     expected.push(Err(SubmitError::Unknown));
@@ -326,4 +327,68 @@ async fn the_target_may_be_a_word_and_unusable_settings_are_refused() {
     let rules = Rules { bits: Bits::Fixed(CompactTarget::from_consensus(0x1d80_0000)), ..Config::namecoin().rules };
     let refused = Daemon::start(Config { rules, ..Config::namecoin() }, &Tasks::new()).unwrap_err();
     assert_eq!(refused.to_string(), "0x1d800000 are no bits of a target: use such as 0x207fffff");
+}
+
+/// A whole block of a template, with a coinbase that pays `value`.
+fn whole_block(daemon: &Daemon, template: &Value, value: u64) -> (BlockHash, String) {
+    let height = u8::try_from(template["height"].as_u64().unwrap()).unwrap();
+    let mut coinbase = vec![1, 0, 0, 0, 1];
+    coinbase.extend([0; 32]);
+    coinbase.extend([0xff; 4]);
+    coinbase.extend([2, 0x50 + height, 0]);
+    coinbase.extend([0xff; 4]);
+    coinbase.push(1);
+    coinbase.extend(value.to_le_bytes());
+    coinbase.extend([1, 0x51, 0, 0, 0, 0]);
+    let version = u32::try_from(template["version"].as_u64().unwrap()).unwrap() | 0x100;
+    let mut previous = hex::decode(template["previousblockhash"].as_str().unwrap()).unwrap();
+    previous.reverse();
+    let root = BlockHash::hash(&coinbase).to_byte_array();
+    let time = u32::try_from(template["curtime"].as_u64().unwrap()).unwrap();
+    let bits = u32::from_str_radix(template["bits"].as_str().unwrap(), 16).unwrap();
+    let ends = [time, bits, 0].map(u32::to_le_bytes).concat();
+    let header = [&version.to_le_bytes()[..], &previous, &root, &ends].concat();
+    let hash = BlockHash::hash(&header);
+    let target: [u8; 32] = hex::decode(template["target"].as_str().unwrap()).unwrap().try_into().unwrap();
+    let mut parts = Parts::of(hash, u32::from(daemon.config().rules.chain_id), 0);
+    parts.mine(Target::from_be_bytes(target), daemon.config().rules.parent_pow, true);
+    (hash, hex::encode([&header[..], &parts.serialise(), &[1], &coinbase].concat()))
+}
+
+#[tokio::test]
+async fn a_template_becomes_a_block_and_each_answer_is_the_programs_own() {
+    let daemon = start(Config::dogecoin());
+    let template = result(&daemon, "getblocktemplate", json!([{"rules": ["segwit"]}])).await;
+    assert_eq!(template["version"], 0x0062_0004);
+    let genesis = result(&daemon, "getbestblockhash", json!([])).await;
+    assert_eq!((&template["previousblockhash"], &template["height"]), (&genesis, &json!(1)));
+    let subsidy = daemon.config().rules.subsidy;
+    assert_eq!((&template["coinbasevalue"], &template["transactions"]), (&json!(subsidy), &json!([])));
+    let (_, dear) = whole_block(&daemon, &template, subsidy + 1);
+    assert_eq!(result(&daemon, "submitblock", json!([dear])).await, "bad-cb-amount");
+    let (hash, block) = whole_block(&daemon, &template, subsidy);
+    daemon.restart().await;
+    assert_eq!(result(&daemon, "submitblock", json!([block])).await, Value::Null, "a restart forgets no template");
+    assert_eq!(result(&daemon, "submitblock", json!([block, {}])).await, "duplicate");
+    assert_eq!(result(&daemon, "getbestblockhash", json!([])).await, json!(hash));
+    assert_eq!(result(&daemon, "getblock", json!([hash, 0])).await, block);
+    let (_, late) = whole_block(&daemon, &template, subsidy - 1);
+    assert_eq!(result(&daemon, "submitblock", json!([late])).await, "inconclusive");
+    daemon.chain(|chain, _| chain.invalidate(1));
+    assert_eq!(result(&daemon, "submitblock", json!([block])).await, "duplicate-invalid");
+    for wrong in ["", "zz", "00", &block[..200]] {
+        let refusal = (500, -22, "Block decode failed".to_owned());
+        assert_eq!(error(&daemon, "submitblock", json!([wrong])).await, refusal, "{wrong}");
+    }
+    assert_eq!(error(&daemon, "getblocktemplate", json!([{"mode": "proposal"}])).await.1, -8);
+    assert_eq!(error(&daemon, "getblocktemplate", json!(["x"])).await.1, -1);
+    let faults = daemon.faults();
+    faults.set(Calls::Work, Fault::Field("coinbasevalue", json!(1)));
+    assert_eq!(result(&daemon, "getblocktemplate", json!([])).await["coinbasevalue"], 1);
+    faults.set(Calls::Submissions, Fault::Result(json!("bad-txnmrklroot")));
+    assert_eq!(result(&daemon, "submitblock", json!([block])).await, "bad-txnmrklroot");
+    let other = start(Config::namecoin());
+    for method in ["getblocktemplate", "submitblock"] {
+        assert_eq!(error(&other, method, json!(["x"])).await.1, -32_601);
+    }
 }

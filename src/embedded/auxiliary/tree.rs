@@ -77,6 +77,18 @@ impl Tree {
         times.get(times.len() / 2).copied().unwrap_or(0)
     }
 
+    /// Blocks from the first to the one with this hash.
+    pub(super) fn branch(&self, hash: BlockHash) -> Vec<&Block> {
+        let mut blocks = Vec::new();
+        let mut next = hash;
+        while let Some(node) = self.nodes.get(&next) {
+            blocks.push(&node.block);
+            next = node.block.header.prev_blockhash;
+        }
+        blocks.reverse();
+        blocks
+    }
+
     /// Adds a block whose parent is known, and chooses the best chain.
     pub(super) fn add(&mut self, block: Block, now: Duration) {
         let hash = block.hash();

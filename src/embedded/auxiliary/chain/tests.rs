@@ -1,11 +1,13 @@
 //! The chain without its server.
 
 use super::*;
+use crate::embedded::auxiliary::proof::ProofError;
 use crate::embedded::auxiliary::proof::tests::Parts;
+use bitcoin::Target;
 
-const SUBSIDY: u64 = 10_000 * 100_000_000;
+pub(super) const SUBSIDY: u64 = 10_000 * 100_000_000;
 
-fn rules() -> Rules {
+pub(super) fn rules() -> Rules {
     Rules {
         chain_id: 98,
         parent_pow: ParentPow::Sha256d,
@@ -17,11 +19,11 @@ fn rules() -> Rules {
     }
 }
 
-fn at(seconds: u64) -> Moment {
+pub(super) fn at(seconds: u64) -> Moment {
     Moment { unix: 1_700_000_000 + seconds, elapsed: Duration::from_secs(seconds) }
 }
 
-fn chain() -> Chain {
+pub(super) fn chain() -> Chain {
     Chain::new(rules(), "test", at(0)).unwrap()
 }
 
@@ -94,16 +96,16 @@ fn a_wrong_proof_changes_nothing_and_is_remembered_with_its_reason() {
     weak.mine(Target::from_compact(work.bits), ParentPow::Sha256d, false);
     let other = Parts::of(work.hash, 1, 1).serialise();
     let expected = [
-        Err(SubmitError::Proof(ProofError::HighHash)),
+        Err(SubmitError::Rule(ProofError::HighHash.into())),
         Err(SubmitError::Decode(DecodeError::Part("coinbase transaction"))),
     ];
     let verdicts = [weak.serialise(), vec![1]].map(|proof| chain.submit(work.hash, &proof, at(1)));
     assert_eq!(verdicts, expected);
     assert!(matches!(
         chain.submit(work.hash, &other, at(1)),
-        Err(SubmitError::Proof(
+        Err(SubmitError::Rule(RuleError::Proof(
             ProofError::Slot { found: 1, expected: 0 } | ProofError::Slot { found: 0, expected: 1 }
-        ))
+        )))
     ));
     assert_eq!(chain.tip().height, 0);
     let remembered: Vec<_> = chain.submissions().map(|one| one.verdict.clone()).collect();
