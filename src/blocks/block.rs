@@ -54,8 +54,8 @@ pub struct FoundBlock {
     /// Hash of its parent.
     pub previous_block: BlockHash,
     pub height: u32,
-    /// What its routes submit: the whole block in wire format, witnesses included; of a merged chain's block, whose
-    /// daemon has the rest, the proof of work.
+    /// What its routes submit: the whole block in wire format, witnesses included; of a merged chain's block that its
+    /// daemon made and has, the proof of work alone.
     pub bytes: Bytes,
     pub finding: Finding,
     /// Time at which its solution was judged and its miner answered; `None` for blocks of peers and the journal.

@@ -117,7 +117,10 @@ pub(super) fn tip_hash(answer: &Value) -> Result<Digest, AnswerError> {
 
 const HEIGHTS: &str = "a height";
 
-fn height(field: &'static str, value: &Value, min: u64) -> Result<u32, AnswerError> {
+/// Form of hashes and targets.
+pub(super) const DIGITS: &str = "64 hex digits";
+
+pub(super) fn height(field: &'static str, value: &Value, min: u64) -> Result<u32, AnswerError> {
     let number = value.as_u64().filter(|number| (min..=HEIGHT_MAX).contains(number));
     number.and_then(|number| u32::try_from(number).ok()).ok_or_else(|| wrong(field, value, HEIGHTS))
 }
@@ -131,8 +134,8 @@ fn optional<'a>(fields: &'a Map<String, Value>, field: &str) -> Option<&'a Value
     fields.get(field).filter(|value| !value.is_null())
 }
 
-fn hash(field: &'static str, value: &Value) -> Result<Digest, AnswerError> {
-    let mut digest = digits(value).ok_or_else(|| wrong(field, value, "64 hex digits"))?;
+pub(super) fn hash(field: &'static str, value: &Value) -> Result<Digest, AnswerError> {
+    let mut digest = value.as_str().and_then(digits).ok_or_else(|| wrong(field, value, DIGITS))?;
     digest.reverse();
     Ok(digest)
 }
@@ -141,7 +144,7 @@ fn target_of(field: &'static str, value: &Value) -> Result<MergedTarget, AnswerE
     if value.as_str() == Some(SHARES_TARGET) {
         return Ok(MergedTarget::Share);
     }
-    let bytes = digits(value).ok_or_else(|| wrong(field, value, "64 hex digits"))?;
+    let bytes = value.as_str().and_then(digits).ok_or_else(|| wrong(field, value, DIGITS))?;
     if bytes == [0; 32] {
         return Err(AnswerError::ZeroTarget);
     }
@@ -149,15 +152,15 @@ fn target_of(field: &'static str, value: &Value) -> Result<MergedTarget, AnswerE
 }
 
 /// Decodes exactly 64 hex digits.
-fn digits(value: &Value) -> Option<[u8; 32]> {
+pub(super) fn digits(text: &str) -> Option<[u8; 32]> {
     // The decoder takes a prefix `0x`, too.
-    let text = value.as_str().filter(|text| text.bytes().all(|letter| letter.is_ascii_hexdigit()))?;
+    let text = Some(text).filter(|text| text.bytes().all(|letter| letter.is_ascii_hexdigit()))?;
     let mut bytes = [0; 32];
     hex::decode_to_slice(text, &mut bytes).ok()?;
     Some(bytes)
 }
 
-fn wrong(field: &'static str, value: &Value, expected: &'static str) -> AnswerError {
+pub(super) fn wrong(field: &'static str, value: &Value, expected: &'static str) -> AnswerError {
     AnswerError::Field { field, value: quoted(value), expected }
 }
 

@@ -2,6 +2,7 @@
 //! bytes.
 
 use bitcoin::BlockHash;
+use bitcoin::hashes::Hash;
 use bitcoin::hex::DisplayHex;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -12,6 +13,7 @@ use std::time::Duration;
 use stratum::Printable;
 
 use super::answer::{Answer, AnswerError, tip_hash, tip_height};
+use super::template::is_whole;
 use super::trouble::Trouble;
 use super::{ChainConfig, Mode};
 use crate::bitcoind::responses::BlockHeaderInfo;
@@ -26,6 +28,9 @@ const SUBMIT: CallLimits = CallLimits { timeout: Duration::from_secs(30), ..CALL
 
 /// Limits of looking a block up: the answer may list the block's transactions, and the outputs of its proof's coinbase.
 const LOOK_UP: CallLimits = CallLimits { answer_bytes_max: 4 * 1024 * 1024, ..CALL };
+
+/// Method that takes whole blocks.
+pub(super) const SUBMIT_WHOLE: &str = "submitblock";
 
 /// Maximum length of the user agent that is shown, in characters.
 const VERSION_MAX: usize = 100;
@@ -154,21 +159,26 @@ impl Daemon {
         Trouble::of(error, self.address.as_deref())
     }
 
-    /// Method that takes proofs of work.
-    pub(super) fn submit_method(&self) -> &'static str {
-        match self.mode() {
-            Mode::Address => "submitauxblock",
-            Mode::Wallet => "getauxblock",
+    /// Method that takes `block`: what was built here is submitted as a whole, of what the daemon made the proof of work,
+    /// whatever the mode is now.
+    pub(super) fn submit_method(&self, block: &FoundBlock) -> &'static str {
+        if is_whole(&block.bytes, block.hash.as_byte_array()) {
+            return SUBMIT_WHOLE;
+        }
+        match self.address {
+            Some(_) => "submitauxblock",
+            None => "getauxblock",
         }
     }
 
-    /// Submits `block`, whose bytes are its proof of work; returns the answer.
+    /// Submits `block` by its [`submit_method`](Self::submit_method); returns the answer.
     ///
     /// # Errors
     /// The call failed.
     pub(super) async fn submit(&self, block: &FoundBlock) -> Result<Value, RpcError> {
-        let params = vec![json!(block.hash), json!(block.bytes.to_lower_hex_string())];
-        self.rpc.call_within_limits(SUBMIT, self.submit_method(), params).await
+        let (method, bytes) = (self.submit_method(block), json!(block.bytes.to_lower_hex_string()));
+        let params = if method == SUBMIT_WHOLE { vec![bytes] } else { vec![json!(block.hash), bytes] };
+        self.rpc.call_within_limits(SUBMIT, method, params).await
     }
 
     /// Looks up the position of a block.

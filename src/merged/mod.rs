@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! daemon ── createauxblock ──▶ Chain ──▶ watch<Arc<MergedWork>> ──▶ work
-//!        ◀── submitauxblock ── blocks (one pipeline per chain) ◀── FoundBlock ── solution
+//!        ◀── submitauxblock, submitblock ── blocks (one pipeline per chain) ◀── FoundBlock ── solution
 //! ```
 //!
 //! Nothing here is waited for by the parent chain: a daemon that is gone, slow or wrong costs its own chain only.
@@ -22,6 +22,7 @@ mod queues;
 mod reading;
 mod route;
 mod status;
+mod template;
 #[cfg(test)]
 mod testing;
 mod trouble;
@@ -30,6 +31,7 @@ pub use answer::{Answer, AnswerError};
 pub use probe::{DaemonReport, Findings, probe};
 pub use queues::{MergedBlocks, NotSent, QUEUED_MAX, Sent};
 pub use status::{ChainStatus, Mode, State};
+pub use template::{MergedTemplate, TemplateBlock};
 pub use trouble::Trouble;
 
 use metrics::{Unit, describe_counter, describe_gauge, describe_histogram};

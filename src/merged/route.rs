@@ -1,4 +1,4 @@
-//! Proofs of work on their way to a merged chain's daemon. An answer is only a hint: where the block is in the daemon's
+//! Proofs of work and whole blocks on their way to a merged chain's daemon. An answer is only a hint: where the block is in the daemon's
 //! chain decides.
 
 use futures::future::BoxFuture;
@@ -9,7 +9,7 @@ use stratum::Printable;
 use tokio::sync::Notify;
 use tokio::time::sleep;
 
-use super::daemon::Daemon;
+use super::daemon::{Daemon, SUBMIT_WHOLE};
 use crate::bitcoind::rpc::{RpcError, code};
 use crate::blocks::{BlockPosition, FoundBlock, Outcome, Route};
 
@@ -18,6 +18,18 @@ const SECOND_LOOK: Duration = Duration::from_millis(500);
 
 /// Maximum length of an answer that is quoted, in characters.
 const QUOTED_MAX: usize = 200;
+
+/// Words that say nothing final about a block: the daemon has it, or cannot judge it yet, because the parent is missing or
+/// in doubt, or its clock is behind.
+const UNCLEAR: [&str; 7] = [
+    "duplicate",
+    "inconclusive",
+    "duplicate-inconclusive",
+    "prev-blk-not-found",
+    "bad-prevblk",
+    "time-too-new",
+    "valid?",
+];
 
 /// A daemon's RPC as a route for blocks.
 #[derive(Debug)]
@@ -32,7 +44,7 @@ pub(super) struct AuxRoute {
 enum Verdict {
     /// The block is good.
     Taken,
-    /// The daemon may have it.
+    /// The daemon may have it, or take it later.
     Unclear(String),
     /// The daemon does not take it.
     Refused(String),
@@ -47,12 +59,10 @@ fn read(method: &str, answer: &Result<Value, RpcError>) -> Verdict {
     };
     match answer {
         Ok(Value::Bool(true)) => Verdict::Taken,
+        // Of a whole block, which the daemon has checked, it is a yes (BIP 22).
+        Ok(Value::Null) if method == SUBMIT_WHOLE => Verdict::Taken,
         Ok(value @ Value::Null) => Verdict::Unclear(quoted(value)),
-        Ok(value @ Value::String(word))
-            if matches!(&**word, "duplicate" | "inconclusive" | "duplicate-inconclusive") =>
-        {
-            Verdict::Unclear(quoted(value))
-        }
+        Ok(value @ Value::String(word)) if UNCLEAR.contains(&&**word) => Verdict::Unclear(quoted(value)),
         Ok(value @ (Value::Bool(false) | Value::String(_))) => Verdict::Refused(quoted(value)),
         Ok(value) => Verdict::None(quoted(value)),
         Err(RpcError::Daemon { code: code::INVALID_PARAMETER, message, .. }) => Verdict::Refused(format!(
@@ -85,7 +95,7 @@ impl AuxRoute {
     }
 
     async fn submit(&self, block: &FoundBlock) -> Outcome {
-        let verdict = read(self.daemon.submit_method(), &self.daemon.submit(block).await);
+        let verdict = read(self.daemon.submit_method(block), &self.daemon.submit(block).await);
         if let Verdict::None(reason) = verdict {
             return Outcome::Failed(reason);
         }

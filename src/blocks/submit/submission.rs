@@ -273,7 +273,7 @@ impl Submission {
                     let text = if chain.is_none() {
                         "BLOCK REJECTED: it breaks a rule; its bytes are kept in found_blocks"
                     } else {
-                        "BLOCK OF A MERGED CHAIN REJECTED by its daemon; its proof of work is kept in found_blocks"
+                        "BLOCK OF A MERGED CHAIN REJECTED by its daemon; what was submitted is kept in found_blocks"
                     };
                     error!(chain, height, %hash, payee, value, finder, reason, "{text}");
                 }

@@ -96,6 +96,44 @@ async fn a_block_in_the_chain_is_accepted_and_its_daemon_asked_for_the_next() {
     }
 }
 
+/// A block that the node built: it begins with its header.
+fn whole() -> FoundBlock {
+    let bytes = [9; 200];
+    FoundBlock { hash: BlockHash::hash(&bytes[..80]), bytes: Bytes::copy_from_slice(&bytes), ..block() }
+}
+
+#[tokio::test]
+async fn a_whole_block_is_submitted_as_one_whatever_the_mode_is_now() {
+    for address in [Some("D8"), None] {
+        let (script, route) = route(address).await;
+        script.answers("submitblock", json!(null));
+        script.answers("getblockheader", json!({"confirmations": 1, "height": 7}));
+        assert_eq!(route.attempt(&whole()).await, Outcome::Accepted);
+        let called = script.called();
+        assert_eq!(called[0], ("submitblock".to_owned(), json!(["09".repeat(200)])));
+        assert_eq!(called[1], ("getblockheader".to_owned(), json!([whole().hash])));
+    }
+}
+
+#[test]
+fn answers_about_a_whole_block_that_is_nowhere() {
+    for (answer, word) in [
+        (json!(null), "waiting"),
+        (json!("duplicate"), "waiting"),
+        (json!("inconclusive"), "waiting"),
+        (json!("bad-prevblk"), "waiting"),
+        (json!("prev-blk-not-found"), "waiting"),
+        (json!("time-too-new"), "waiting"),
+        (json!("duplicate-invalid"), "rejected"),
+        (json!("bad-cb-amount"), "rejected"),
+        (json!("high-hash"), "rejected"),
+    ] {
+        let verdict = read(SUBMIT_WHOLE, &Ok(answer.clone()));
+        assert_eq!(outcome(verdict, BlockPosition::Unknown).word(), word, "{answer}");
+    }
+    assert_eq!(read(SUBMIT_WHOLE, &Ok(json!(null))), Verdict::Taken);
+}
+
 #[tokio::test]
 async fn a_block_that_was_taken_gets_a_second_look() {
     let (script, route) = route(Some("D8")).await;
