@@ -26,7 +26,7 @@
 //! | `chain` | owner task and store around `sharechain` | `runtime`, `template` |
 //! | `peers` | tasks around `p2p`: links, dialling, port mapping, files | `chain`, `runtime`, `template` |
 //! | `rates` | rates and totals of the miners | `runtime` (only `clock`) |
-//! | `work` | template, share chain and rates become jobs; the gate; user names | `rates` (only `Rates`), `runtime` (only `clock`), `template` |
+//! | `work` | template, share chain and rates become jobs; the gate; user names | `merged` (only `MergedJobs`, `MergedOffers`), `rates` (only `Rates`), `runtime` (only `clock`), `template` |
 //! | `solution` | judges solutions: a block first, then merged chains' blocks, then a share | `blocks`, `chain`, `merged` (only `MergedBlocks`, `Sent`), `template`, `work` (only `Goal`, `Ticket`, `room`) |
 //! | `view` | snapshot, graphs, pages and JSON, control socket | `bitcoind` (only `Health`), `blocks`, `chain`, `merged`, `peers`, `rates`, `runtime`, `template`, `work` (only `Gate`) |
 //! | `front` | miners' ports: accepts connections, distinguishes protocols, getwork over HTTP | `runtime`, `view` (only `http`), `work` (only `username`) |

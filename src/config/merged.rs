@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use super::options::Opt;
 use crate::bitcoind::credentials::{Credentials, Login};
-use crate::merged::{CHAINS_MAX, ChainConfig, Config};
+use crate::merged::{CHAINS_MAX, ChainConfig, Config, Pays};
 use crate::peers::Host;
 use crate::runtime::secret::Secret;
 
@@ -14,7 +14,10 @@ use crate::runtime::secret::Secret;
 pub(super) const CHAINS: &str = "merged";
 
 /// Its syntax.
-const CHAIN: &str = "URL[,address=A][,name=N][,login-file=FILE]";
+const CHAIN: &str = "URL[,address=A][,name=N][,mode=M][,login-file=FILE]";
+
+/// Values of `mode=`.
+const MODES: [(&str, Pays); 2] = [("payouts", Pays::Miners), ("single", Pays::One)];
 
 /// Keys of user and password as parts of their own, percent-encoded as in a URL: what a table of the file becomes.
 pub(super) const LOGIN_PARTS: [&str; 2] = ["user", "password"];
@@ -43,7 +46,8 @@ pub(super) fn options() -> Vec<Opt<Config>> {
             "Chain to mine together with the network's own: URL of its daemon, http://USER:PASSWORD@HOST:PORT/, an \
              address of the chain that its blocks pay (without one they pay the daemon's wallet), a name for pages and \
              logs, and a file with USER:PASSWORD, such as the daemon's cookie, instead of those in the URL. Its blocks pay \
-             you alone, not the miners; may be given several times",
+             the miners where shares are of version 36 and the chain is Dogecoin, else you alone; mode=single always you \
+             alone, mode=payouts the miners or there are none. May be given several times",
         ),
         Opt::seconds("merged-pause", 0.0..=60.0, |config: &mut Config| &mut config.pause)
             .help("Minimum time between two changes of miners' jobs that only chains of --merged caused"),
@@ -108,6 +112,7 @@ fn chain(text: &str) -> Result<ChainConfig, String> {
         port: host.port(),
         path,
         address: parts.address.take(),
+        pays: parts.mode.take().unwrap_or_default(),
         credentials: parts.credentials()?,
     })
 }
@@ -163,6 +168,7 @@ struct Parts {
     login_file: Option<PathBuf>,
     address: Option<String>,
     name: Option<String>,
+    mode: Option<Pays>,
 }
 
 impl Parts {
@@ -170,10 +176,11 @@ impl Parts {
         let is_second = match key {
             "address" => self.address.replace(address(value)?).is_some(),
             "name" => self.name.replace(name(value)?).is_some(),
+            "mode" => self.mode.replace(mode(value)?).is_some(),
             "login-file" => self.login_file.replace(login_file(value)?).is_some(),
             "user" => self.user.replace(decoded(value)?).is_some(),
             "password" => self.password.replace(Secret::new(decoded(value)?)).is_some(),
-            _ => return Err(format!("`{key}` is not address=ADDRESS, name=NAME or login-file=FILE")),
+            _ => return Err(format!("`{key}` is not address=ADDRESS, name=NAME, mode=MODE or login-file=FILE")),
         };
         if is_second { Err(format!("{key}= is given twice")) } else { Ok(()) }
     }
@@ -238,6 +245,11 @@ fn name(text: &str) -> Result<String, String> {
     if is_name { Ok(text.to_owned()) } else { Err(wrong()) }
 }
 
+fn mode(text: &str) -> Result<Pays, String> {
+    let wrong = || format!("`{text}` is not a mode: payouts pays the miners, single one payee");
+    MODES.iter().find(|(word, _)| *word == text).map(|(_, pays)| *pays).ok_or_else(wrong)
+}
+
 fn login_file(text: &str) -> Result<PathBuf, String> {
     match text {
         "" => Err("login-file= names no file".to_owned()),
@@ -263,6 +275,7 @@ fn show_chain(chain: &ChainConfig) -> String {
     let mut parts = vec![format!("http://{login}{}{}", target(chain), chain.path)];
     parts.extend(chain.address.iter().map(|address| format!("address={address}")));
     parts.push(format!("name={}", chain.name));
+    parts.extend(MODES.iter().filter(|(_, pays)| *pays == chain.pays).map(|(word, _)| format!("mode={word}")));
     parts.extend(file.map(|path| format!("login-file={}", path.display())));
     parts.join(",")
 }
@@ -292,6 +305,7 @@ mod tests {
                 origin: "those given with --merged".to_owned(),
             },
             address: None,
+            pays: Pays::MinersIfPossible,
         };
         assert_eq!(doge, wanted);
         assert_eq!(chain("http://user:pass@127.0.0.1:22555"), Ok(wanted.clone()), "the path may be missing");
@@ -299,6 +313,9 @@ mod tests {
         assert_eq!(chain("DAddress%http://user:pass@127.0.0.1:22555/"), Ok(paid.clone()), "as with --merged_addr");
         let named = ChainConfig { name: "doge-2".into(), path: "/wallet/a-b".to_owned(), ..paid };
         assert_eq!(chain("http://user:pass@127.0.0.1:22555/wallet/a-b,name=doge-2,address=DAddress"), Ok(named));
+        for (mode, pays) in [("payouts", Pays::Miners), ("single", Pays::One)] {
+            assert_eq!(chain(&format!("http://u:p@h:1/,mode={mode}")).unwrap().pays, pays);
+        }
         let other = chain("http://[::1]:1,login-file=/etc/p2pool/d@ge,address=bc:q_-1").unwrap();
         assert_eq!((other.host.as_str(), other.port, other.address.as_deref()), ("::1", 1, Some("bc:q_-1")));
         assert_eq!(other.credentials, Credentials::File { path: "/etc/p2pool/d@ge".into() });
@@ -343,7 +360,9 @@ mod tests {
             ("http://u:hunter2%@h:1/", "a `%` in user or password is written %25"),
             ("http://u:hunter2%0Ax@h:1/", "a control character"),
             ("http://u:hunter2%ff@h:1/", "not UTF-8"),
-            ("http://u:hunter2@h:1/,", "`` is not address=ADDRESS, name=NAME or login-file=FILE"),
+            ("http://u:hunter2@h:1/,", "`` is not address=ADDRESS, name=NAME, mode=MODE or login-file=FILE"),
+            ("http://u:hunter2@h:1/,mode=all", "`all` is not a mode: payouts pays the miners, single one payee"),
+            ("http://u:hunter2@h:1/,mode=single,mode=single", "mode= is given twice"),
             ("http://u:hunter2@h:1/,adress=D", "`adress` is not address=ADDRESS"),
             ("http://u:hunter2@h:1/,address=", "`` is not an address"),
             ("http://u:hunter2@h:1/,address=D<b>", "`D<b>` is not an address"),
@@ -390,6 +409,7 @@ mod tests {
         for text in [
             "http://[::1]:1/wallet/x,address=D,name=doge,login-file=/etc/doge",
             "http://doge.example:22555/,name=merged-22555,login-file=.cookie",
+            "http://doge.example:22555/,name=doge,mode=payouts,login-file=.cookie",
         ] {
             assert_eq!(show_chain(&chain(text).unwrap()), text);
         }

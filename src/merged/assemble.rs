@@ -1,4 +1,4 @@
-//! Combines the chains' next blocks into the work that jobs commit to, and into what people see of the chains.
+//! Combines the chains' next blocks into the offers that work is made of, and into what people see of the chains.
 
 use metrics::gauge;
 use sharechain::merged::{MergedBlock, MergedError, MergedTarget, MergedWork};
@@ -11,8 +11,9 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::episodes::{Condition, Episodes};
+use super::offers::{MINERS, MergedOffers, Offer};
 use super::reading::Reading;
-use super::{ChainStatus, State};
+use super::{ChainStatus, Mode, State};
 
 /// Time for which the last work of a silent daemon is used. Of a chain with a block a minute, it is worthless by then.
 pub(super) const KEPT_MAX: Duration = Duration::from_secs(600);
@@ -27,7 +28,7 @@ pub(super) struct Label {
     pub(super) name: Arc<str>,
     /// Address and port of the daemon.
     pub(super) daemon: Arc<str>,
-    /// Payee of the blocks.
+    /// Payee of the blocks that the daemon makes.
     pub(super) payee: Arc<str>,
 }
 
@@ -38,12 +39,14 @@ enum Warning {
     Collision(Arc<str>),
     /// Its target is easier than miners' submissions.
     Easy,
+    /// Its blocks do not pay the miners, although they could.
+    Unpaid(Arc<str>),
 }
 
 /// Work and status of all chains at one moment.
 #[derive(Debug)]
 struct Combined {
-    work: Arc<MergedWork>,
+    work: Arc<MergedOffers>,
     status: Vec<ChainStatus>,
     /// Kind of each chain's trouble.
     words: Vec<Option<&'static str>>,
@@ -58,7 +61,7 @@ pub(super) struct Assembler {
     /// Easiest target that the ports' minimum difficulties let miners submit for.
     pub(super) floor: Target,
     pub(super) readings: watch::Receiver<Vec<Reading>>,
-    pub(super) work: watch::Sender<Arc<MergedWork>>,
+    pub(super) work: watch::Sender<Arc<MergedOffers>>,
     pub(super) status: watch::Sender<Arc<Vec<ChainStatus>>>,
 }
 
@@ -72,14 +75,15 @@ impl Assembler {
             let combined = combine(&self.chains, &readings, self.floor, &before, now);
             let work = combined.work;
             self.work.send_if_modified(|published| {
-                let is_new = !Arc::ptr_eq(published, &work);
+                // What is not news is there for the next work, and no reason to make some.
+                let is_news = work.supersedes(published);
                 *published = work;
-                is_new
+                is_news
             });
             let conditions = combined.status.iter().zip(combined.words);
             for (((status, trouble), reading), episodes) in conditions.zip(&readings).zip(&mut episodes) {
                 measure(status, reading);
-                if episodes.is_news(Condition { state: status.state, trouble }, now) {
+                if episodes.is_news(Condition { state: status.state, trouble, mode: status.mode }, now) {
                     log(status);
                 }
             }
@@ -100,22 +104,29 @@ impl Assembler {
 }
 
 /// Combines all that can be mined; `before` is the work until now, which is returned if it still holds.
-fn combine(chains: &[Label], readings: &[Reading], floor: Target, before: &Arc<MergedWork>, now: Instant) -> Combined {
-    let usable: Vec<Option<&Arc<MergedBlock>>> = readings.iter().map(|reading| usable(reading, now)).collect();
+fn combine(
+    chains: &[Label],
+    readings: &[Reading],
+    floor: Target,
+    before: &Arc<MergedOffers>,
+    now: Instant,
+) -> Combined {
+    let usable: Vec<Option<&Offer>> = readings.iter().map(|reading| usable(reading, now)).collect();
     let (work, collisions) = choose(&usable, before);
     let mut changes: Vec<Instant> = readings.iter().filter_map(|reading| changes_at(reading, now)).collect();
     changes.sort();
     let mut combined = Combined { work, status: Vec::new(), words: Vec::new(), changes_at: changes.first().copied() };
-    for (((chain, reading), block), collision) in chains.iter().zip(readings).zip(usable).zip(collisions) {
-        let own_target = block.and_then(|block| match block.target {
+    for (((chain, reading), offer), collision) in chains.iter().zip(readings).zip(usable).zip(collisions) {
+        let own_target = offer.and_then(|offer| match offer.target() {
             MergedTarget::Own(target) => Some(target),
             MergedTarget::Share => None,
         });
-        let warning = match collision {
-            Some(text) => Some(Warning::Collision(text)),
-            None => own_target.filter(|target| *target > floor).map(|_| Warning::Easy),
+        let warning = match (collision, &reading.unpaid) {
+            (Some(text), _) => Some(Warning::Collision(text)),
+            (None, Some(text)) => Some(Warning::Unpaid(text.clone())),
+            (None, None) => own_target.filter(|target| *target > floor).map(|_| Warning::Easy),
         };
-        let state = match (&warning, block) {
+        let state = match (&warning, offer) {
             (Some(Warning::Collision(_)), _) => State::LeftOut,
             (_, Some(_)) if reading.failure.is_none() => State::Mining,
             (_, Some(_)) => State::Waiting,
@@ -126,6 +137,7 @@ fn combine(chains: &[Label], readings: &[Reading], floor: Target, before: &Arc<M
             (Some(failure), _) => (Some(failure.word), Some(failure.text.clone())),
             (None, Some(Warning::Collision(text))) => (Some("collision"), Some(text.clone())),
             (None, Some(Warning::Easy)) => (Some("easy_target"), Some(EASY.into())),
+            (None, Some(Warning::Unpaid(text))) => (Some("unpaid"), Some(text.clone())),
             (None, None) => (None, None),
         };
         combined.words.push(word);
@@ -135,13 +147,13 @@ fn combine(chains: &[Label], readings: &[Reading], floor: Target, before: &Arc<M
             daemon: chain.daemon.clone(),
             version: reading.version.clone(),
             mode: reading.mode,
-            payee: chain.payee.clone(),
+            payee: if reading.mode == Some(Mode::Payouts) { MINERS.into() } else { chain.payee.clone() },
             state,
-            height: block.map(|block| block.height),
+            height: offer.map(Offer::height),
             difficulty: own_target.map(|target| stratum::Target::from_le_bytes(target.to_le_bytes()).difficulty()),
-            value: block.and_then(|block| block.value),
+            value: offer.and_then(Offer::value),
             answered_at: reading.answered.map(|answered| answered.unix),
-            work_since: reading.block_since.filter(|_| block.is_some()),
+            work_since: reading.offer_since.filter(|_| offer.is_some()),
             failures: reading.failures,
             trouble,
         });
@@ -150,8 +162,8 @@ fn combine(chains: &[Label], readings: &[Reading], floor: Target, before: &Arc<M
 }
 
 /// The chain's block, if it can be mined: its daemon gave it not long ago.
-fn usable(reading: &Reading, now: Instant) -> Option<&Arc<MergedBlock>> {
-    reading.block.as_ref().filter(|_| kept_until(reading).is_some_and(|until| now < until))
+fn usable(reading: &Reading, now: Instant) -> Option<&Offer> {
+    reading.offer.as_ref().filter(|_| kept_until(reading).is_some_and(|until| now < until))
 }
 
 /// End of the time in which the last answer is of use.
@@ -174,24 +186,26 @@ fn changes_at(reading: &Reading, now: Instant) -> Option<Instant> {
     }
 }
 
-/// Work for as many of the blocks as can be mined together, the first ones first, and for each of the others the reason.
-fn choose(blocks: &[Option<&Arc<MergedBlock>>], before: &Arc<MergedWork>) -> (Arc<MergedWork>, Vec<Option<Arc<str>>>) {
-    let mut collisions = vec![None; blocks.len()];
-    if blocks.iter().flatten().map(|block| &***block).eq(before.blocks()) {
+/// As many of the blocks as can be mined together, the first ones first, and for each of the others the reason.
+fn choose(offers: &[Option<&Offer>], before: &Arc<MergedOffers>) -> (Arc<MergedOffers>, Vec<Option<Arc<str>>>) {
+    let mut collisions = vec![None; offers.len()];
+    if offers.iter().flatten().copied().eq(before.all()) {
         return (before.clone(), collisions);
     }
-    let mut work = MergedWork::default();
-    for (block, collision) in blocks.iter().zip(&mut collisions) {
-        let Some(block) = block else { continue };
-        let mut more = work.blocks().to_vec();
-        more.push(MergedBlock::clone(block));
-        match MergedWork::new(more) {
-            Ok(more) => work = more,
-            Err(error) => *collision = Some(collided(block, work.blocks(), &error).into()),
+    let (mut chosen, mut blocks) = (Vec::new(), Vec::new());
+    for (offer, collision) in offers.iter().zip(&mut collisions) {
+        let Some(offer) = offer else { continue };
+        blocks.push(offer.stand_in());
+        match MergedWork::new(blocks.clone()) {
+            Ok(_) => chosen.push(Offer::clone(offer)),
+            Err(error) => {
+                let block = blocks.pop().expect("it was pushed");
+                *collision = Some(collided(&block, &blocks, &error).into());
+            }
         }
     }
-    let work = if work == **before { before.clone() } else { Arc::new(work) };
-    (work, collisions)
+    let chosen = MergedOffers::from(chosen);
+    (if chosen == **before { before.clone() } else { Arc::new(chosen) }, collisions)
 }
 
 /// Text for a block that cannot be mined beside `others`.

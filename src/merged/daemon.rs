@@ -6,15 +6,16 @@ use bitcoin::hashes::Hash;
 use bitcoin::hex::DisplayHex;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use sharechain::merged::MergedBlock;
+use sharechain::merged::{DOGECOIN, MergedBlock};
 use sharechain::merkle::Digest;
 use std::sync::Arc;
 use std::time::Duration;
 use stratum::Printable;
+use tokio::task::spawn_blocking;
 
 use super::answer::{Answer, AnswerError, tip_hash, tip_height};
-use super::template::is_whole;
-use super::trouble::Trouble;
+use super::template::{MergedTemplate, TemplateAnswer, is_whole};
+use super::trouble::{TEMPLATE, Trouble};
 use super::{ChainConfig, Mode};
 use crate::bitcoind::responses::BlockHeaderInfo;
 use crate::bitcoind::rpc::{CallLimits, Rpc, RpcError, code};
@@ -22,6 +23,9 @@ use crate::blocks::{BlockPosition, FoundBlock};
 
 /// Limits of an ordinary call. Answers have some hundreds of bytes, and one that hangs must not hide the chain for long.
 const CALL: CallLimits = CallLimits { timeout: Duration::from_secs(10), answer_bytes_max: 64 * 1024 };
+
+/// Limits of asking for a template: of a block of a megabyte, in hex and with what is said of each transaction.
+const GIVE_TEMPLATE: CallLimits = CallLimits { answer_bytes_max: 8 * 1024 * 1024, ..CALL };
 
 /// Limits of submitting a block, which the daemon validates before it answers.
 const SUBMIT: CallLimits = CallLimits { timeout: Duration::from_secs(30), ..CALL };
@@ -56,7 +60,7 @@ struct NetworkInfo {
 impl Daemon {
     /// Creates a client. Connects at each call.
     pub(super) fn new(config: &ChainConfig) -> Self {
-        let ChainConfig { name, host, port, path, credentials, address } = config;
+        let ChainConfig { name, host, port, path, credentials, address, .. } = config;
         let payee = match address {
             Some(address) => Printable::new(address).shared().clone(),
             None => "the daemon's wallet".into(),
@@ -84,7 +88,7 @@ impl Daemon {
         &self.payee
     }
 
-    /// How work is asked for: never from the wallet where an address is configured.
+    /// How blocks that the daemon makes are asked for: never from the wallet where an address is configured.
     pub(super) fn mode(&self) -> Mode {
         if self.address.is_some() { Mode::Address } else { Mode::Wallet }
     }
@@ -134,8 +138,29 @@ impl Daemon {
         Ok(answer.into_block(self.chain.clone(), self.payee.clone(), previous_block, height))
     }
 
+    /// Template of the chain's next block, for blocks that pay the miners.
+    ///
+    /// # Errors
+    /// [`Trouble`]: also if the chain is another than Dogecoin.
+    pub(super) async fn template(&self) -> Result<Arc<MergedTemplate>, Trouble> {
+        // Core refuses who does not know segwit, and Dogecoin Core does not mind.
+        let params = vec![json!({ "rules": ["segwit"] })];
+        let answer: TemplateAnswer =
+            self.rpc.call_within_limits(GIVE_TEMPLATE, TEMPLATE, params).await.map_err(Trouble::of_template)?;
+        let checked = spawn_blocking(move || answer.check()).await;
+        let checked = checked.map_err(|error| Trouble::NoTemplates { message: error.to_string() })?;
+        let template = checked.map_err(|reason| Trouble::Answer { method: TEMPLATE, reason })?;
+        match template.chain_id() {
+            DOGECOIN => Ok(template.into()),
+            other => Err(Trouble::NotDogecoin(other)),
+        }
+    }
+
     /// Hash of the best block; zeros if the daemon does not have the call.
-    async fn tip_hash(&self) -> Result<Digest, Trouble> {
+    ///
+    /// # Errors
+    /// [`Trouble`].
+    pub(super) async fn tip_hash(&self) -> Result<Digest, Trouble> {
         match self.look_at_tip("getbestblockhash", tip_hash).await {
             Err(Trouble::Rpc(error)) if error.code() == Some(code::NO_METHOD) => Ok(UNKNOWN),
             other => other,

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 use tokio::time::Instant;
 
-use super::State;
+use super::{Mode, State};
 
 /// Maximum number of lines within [`WINDOW`].
 const LINES_MAX: usize = 4;
@@ -19,6 +19,8 @@ pub(super) struct Condition {
     pub(super) state: State,
     /// Kind of its trouble, if there is any.
     pub(super) trouble: Option<&'static str>,
+    /// How work is asked for, and with it who is paid; `None` until known.
+    pub(super) mode: Option<Mode>,
 }
 
 /// Condition that the log has of one chain, and the times of its last lines.
@@ -30,7 +32,7 @@ pub(super) struct Episodes {
 
 impl Default for Episodes {
     fn default() -> Self {
-        Self { logged: Condition { state: State::Starting, trouble: None }, lines: VecDeque::new() }
+        Self { logged: Condition { state: State::Starting, trouble: None, mode: None }, lines: VecDeque::new() }
     }
 }
 
@@ -54,7 +56,7 @@ mod tests {
     use super::*;
 
     fn condition(state: State, trouble: Option<&'static str>) -> Condition {
-        Condition { state, trouble }
+        Condition { state, trouble, mode: None }
     }
 
     #[test]
@@ -68,6 +70,8 @@ mod tests {
         assert!(episodes.is_news(condition(State::LeftOut, Some("unreachable")), at(1000)));
         assert!(episodes.is_news(condition(State::Mining, None), at(1001)));
         assert!(episodes.is_news(condition(State::Mining, Some("easy")), at(1002)));
+        let paying = Condition { mode: Some(Mode::Payouts), ..condition(State::Mining, Some("easy")) };
+        assert!(episodes.is_news(paying, at(2000)), "others are paid now");
     }
 
     #[test]

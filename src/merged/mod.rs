@@ -1,7 +1,7 @@
 //! Merged-mined chains: their daemons' next blocks in, found blocks with their proofs of work out, one task per chain.
 //!
 //! ```text
-//! daemon ── createauxblock ──▶ Chain ──▶ watch<Arc<MergedWork>> ──▶ work
+//! daemon ── createauxblock, getblocktemplate ──▶ Chain ──▶ watch<Arc<MergedOffers>> ──▶ work
 //!        ◀── submitauxblock, submitblock ── blocks (one pipeline per chain) ◀── FoundBlock ── solution
 //! ```
 //!
@@ -16,6 +16,8 @@ mod episodes;
 mod explorer;
 mod gather;
 mod maturity;
+mod offers;
+mod payouts;
 mod poll;
 mod probe;
 mod queues;
@@ -28,6 +30,8 @@ mod testing;
 mod trouble;
 
 pub use answer::{Answer, AnswerError};
+pub use offers::{MergedJobs, MergedOffers, Offer, OwnBlock};
+pub use payouts::NotPaid;
 pub use probe::{DaemonReport, Findings, probe};
 pub use queues::{MergedBlocks, NotSent, QUEUED_MAX, Sent};
 pub use status::{ChainStatus, Mode, State};
@@ -35,7 +39,6 @@ pub use template::{MergedTemplate, TemplateBlock};
 pub use trouble::Trouble;
 
 use metrics::{Unit, describe_counter, describe_gauge, describe_histogram};
-use sharechain::merged::MergedWork;
 use sharechain::share::Target;
 use std::sync::Arc;
 use std::time::Duration;
@@ -91,8 +94,22 @@ pub struct ChainConfig {
     pub path: String,
     /// User and password: given, or in a file that is read at each use.
     pub credentials: Credentials,
-    /// Payee of its blocks, an address of the chain; `None` leaves it to the daemon's wallet.
+    /// Payee of blocks that do not pay the miners, an address of the chain; `None` leaves it to the daemon's wallet.
     pub address: Option<String>,
+    /// Whose blocks they are to be.
+    pub pays: Pays,
+}
+
+/// The operator's wish who is paid by a merged chain's blocks.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Pays {
+    /// The miners where that is possible: on Dogecoin, once the share chain's shares are of version 36. Else one payee.
+    #[default]
+    MinersIfPossible,
+    /// The miners, or there are no blocks.
+    Miners,
+    /// One payee: the address, or the daemon's wallet.
+    One,
 }
 
 /// Access to one chain's kept blocks.
@@ -109,7 +126,9 @@ pub struct KeptBlocks {
 #[derive(Debug, Clone)]
 pub struct Handle {
     /// Next blocks of all chains whose work can be used.
-    pub work: watch::Receiver<Arc<MergedWork>>,
+    pub work: watch::Receiver<Arc<MergedOffers>>,
+    /// Set by what makes work: true while the next share is of a version that can say how merged blocks pay the miners.
+    pub pays_miners: Arc<watch::Sender<bool>>,
     /// Where found blocks go.
     pub blocks: MergedBlocks,
     /// Blocks that are kept, by chain, in the order of the configuration.
@@ -127,6 +146,7 @@ impl Default for Handle {
     fn default() -> Self {
         Self {
             work: watch::channel(Arc::default()).1,
+            pays_miners: Arc::new(watch::channel(false).0),
             blocks: MergedBlocks::default(),
             kept: Arc::default(),
             status: watch::channel(Arc::default()).1,
@@ -198,6 +218,7 @@ pub fn start(
     let unread = config.chains.iter().map(|_| Reading::new(Instant::now())).collect();
     let (readings, all_readings) = watch::channel(unread);
     let readings = Arc::new(readings);
+    let pays_miners = Arc::new(watch::channel(false).0);
     let (mut labels, mut queues, mut records, mut kept_blocks) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for (index, config) in config.chains.iter().enumerate() {
         let daemon = Daemon::new(config);
@@ -220,7 +241,8 @@ pub fn start(
         queues.push((config.name.clone(), blocks));
         records.push(found);
         labels.push(Label { name: config.name.clone(), daemon: daemon.target().into(), payee: daemon.payee().clone() });
-        let poller = Poller { daemon, chain, index, readings: readings.clone(), next_block, news };
+        let (pays, pays_miners) = (config.pays, pays_miners.subscribe());
+        let poller = Poller { daemon, chain, index, readings: readings.clone(), next_block, news, pays, pays_miners };
         tasks.spawn("merged chain", poller.run(tasks.stop_signal()));
     }
     let (work_sender, work) = watch::channel(Arc::default());
@@ -230,7 +252,7 @@ pub fn start(
     tasks.spawn("merged work", assembler.run(tasks.stop_signal()));
     let (found_sender, found) = watch::channel(Arc::default());
     tasks.spawn("merged chains' blocks", gather::run(records, found_sender, tasks.stop_signal()));
-    Ok(Handle { work, blocks: MergedBlocks::new(queues), kept: kept_blocks.into(), status, found, events })
+    Ok(Handle { work, pays_miners, blocks: MergedBlocks::new(queues), kept: kept_blocks.into(), status, found, events })
 }
 
 #[cfg(test)]

@@ -8,8 +8,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::daemon::Daemon;
+use super::offers::{MINERS, Offer};
 use super::trouble::Trouble;
-use super::{ChainConfig, Mode};
+use super::{ChainConfig, Mode, Pays};
 use crate::bitcoind::rpc::{CallLimits, Rpc};
 
 /// Limits of a call beside those of a node.
@@ -42,8 +43,10 @@ pub struct Findings {
     pub download: Option<(u32, u32)>,
     /// Set if the daemon says that the configured address is none of its chain.
     pub is_address_foreign: bool,
-    /// The chain's next block.
+    /// The chain's next block; one in its place, without its hash, if the node would make it.
     pub block: Result<MergedBlock, Trouble>,
+    /// Whether the node could make blocks that pay the miners; `None` if the operator does not want that.
+    pub templates: Option<Result<(), Trouble>>,
 }
 
 /// Part of an answer to `getblockchaininfo`.
@@ -72,17 +75,28 @@ struct AddressInfo {
 /// Examines the daemon of a chain.
 pub async fn probe(config: &ChainConfig) -> DaemonReport {
     let daemon = Daemon::new(config);
-    let findings = match daemon.version().await {
-        Ok(version) => Ok(look(config, &daemon, version).await),
+    let mut report = DaemonReport {
+        chain: config.name.clone(),
+        daemon: daemon.target().to_owned(),
+        mode: if config.pays == Pays::Miners { Mode::Payouts } else { daemon.mode() },
+        payee: if config.pays == Pays::Miners { MINERS.into() } else { daemon.payee().clone() },
+        findings: Err(Trouble::NoPayoutsYet),
+    };
+    report.findings = match daemon.version().await {
+        Ok(version) => {
+            let findings = look(config, &daemon, version).await;
+            if findings.block.as_ref().is_ok_and(|block| *block.payee == *MINERS) {
+                (report.mode, report.payee) = (Mode::Payouts, MINERS.into());
+            }
+            Ok(findings)
+        }
         Err(trouble) => Err(trouble),
     };
-    let target = daemon.target().to_owned();
-    let (mode, payee) = (daemon.mode(), daemon.payee().clone());
-    DaemonReport { chain: config.name.clone(), daemon: target, mode, payee, findings }
+    report
 }
 
 async fn look(config: &ChainConfig, daemon: &Daemon, version: Arc<str>) -> Findings {
-    let ChainConfig { name, host, port, path, credentials, address } = config;
+    let ChainConfig { name, host, port, path, credentials, address, .. } = config;
     let rpc = Rpc::of_merged(name.clone(), host, *port, path, credentials.clone());
     let download: Option<Download> = ask(&rpc, "getblockchaininfo", Vec::new()).await;
     let is_address_foreign = match address {
@@ -91,12 +105,36 @@ async fn look(config: &ChainConfig, daemon: &Daemon, version: Arc<str>) -> Findi
         }
         None => false,
     };
+    let (block, templates) = next_block(config, daemon).await;
     Findings {
         version,
         download: download.filter(Download::is_unfinished).map(|download| (download.blocks, download.headers)),
         is_address_foreign,
-        block: daemon.next_block(None, None).await,
+        block,
+        templates,
     }
+}
+
+/// The next block that a node would mine, and whether it could make one that pays the miners.
+async fn next_block(
+    config: &ChainConfig,
+    daemon: &Daemon,
+) -> (Result<MergedBlock, Trouble>, Option<Result<(), Trouble>>) {
+    if config.pays == Pays::One {
+        return (daemon.next_block(None, None).await, None);
+    }
+    let offer = daemon.template().await.map(|template| Offer::Template { chain: config.name.clone(), template });
+    let own = offer.map(|offer| offer.stand_in());
+    let templates = own.as_ref().map(|_| ()).map_err(Clone::clone);
+    if config.pays == Pays::Miners {
+        return (own, Some(templates));
+    }
+    let block = match (daemon.next_block(None, None).await, own) {
+        // It makes no blocks, and need not.
+        (Err(Trouble::NoGet | Trouble::NoCreate { .. } | Trouble::Wallet { .. }), Ok(own)) => Ok(own),
+        (made, _) => made,
+    };
+    (block, Some(templates))
 }
 
 /// Asks for what the daemon need not have; what is wrong with it shows when it is asked for work.
@@ -135,6 +173,36 @@ mod tests {
         daemon.answers("getblockchaininfo", json!({"blocks": 5, "headers": 7}));
         let whole = found(&daemon, &config).await;
         assert_eq!((&*whole.version, whole.download, whole.is_address_foreign), ("/Shibetoshi:1.14.9/", None, false));
+    }
+
+    #[tokio::test]
+    async fn blocks_that_would_pay_the_miners_are_reported_where_they_are_wanted() {
+        let template = json!({
+            "version": 0x0062_0004, "previousblockhash": "22".repeat(32), "transactions": [], "coinbasevalue": 5,
+            "target": "00".repeat(4) + "ffff" + &"00".repeat(26), "curtime": 1_700_000_000, "bits": "1d00ffff", "height": 5,
+        });
+        let reported = async |pays, has_template, has_block| {
+            let (daemon, config) = Scripted::start(Some("D8")).await;
+            if has_template {
+                daemon.answers("getblocktemplate", template.clone());
+            }
+            if has_block {
+                daemon.answers("createauxblock", block());
+            }
+            let report = probe(&ChainConfig { pays, ..config }).await;
+            let findings = report.findings.unwrap();
+            (report.mode, report.payee.to_string(), findings.block.is_ok(), findings.templates.map(|one| one.is_ok()))
+        };
+        let [miners, d8] = ["the miners", "D8"].map(str::to_owned);
+        let expected = (Mode::Address, d8.clone(), true, Some(true));
+        assert_eq!(reported(Pays::MinersIfPossible, true, true).await, expected);
+        let without = (Mode::Address, d8.clone(), true, Some(false));
+        assert_eq!(reported(Pays::MinersIfPossible, false, true).await, without);
+        let alone = (Mode::Payouts, miners.clone(), true, Some(true));
+        assert_eq!(reported(Pays::MinersIfPossible, true, false).await, alone, "it need not make blocks");
+        assert_eq!(reported(Pays::Miners, true, true).await, alone);
+        assert_eq!(reported(Pays::Miners, false, true).await, (Mode::Payouts, miners, false, Some(false)));
+        assert_eq!(reported(Pays::One, true, true).await, (Mode::Address, d8, true, None));
     }
 
     #[tokio::test]

@@ -1,10 +1,10 @@
 //! State of one chain as its poll task left it.
 
-use sharechain::merged::MergedBlock;
 use std::sync::Arc;
 use tokio::time::Instant;
 
 use super::Mode;
+use super::offers::Offer;
 use crate::runtime::clock::unix_now;
 
 /// A moment, by the clock that never jumps and by the one that people read.
@@ -43,16 +43,19 @@ pub(super) struct Reading {
     pub(super) mode: Option<Mode>,
     /// Number of the chain, as of the last good answer.
     pub(super) chain_id: Option<u32>,
-    /// Last good answer.
-    pub(super) block: Option<Arc<MergedBlock>>,
-    /// Time of the first answer with this block, in seconds since 1970.
-    pub(super) block_since: Option<f64>,
+    /// Next block, as of the last good answer.
+    pub(super) offer: Option<Offer>,
+    /// Time of the first answer with this block, or with this parent of a block that the node makes, in seconds since
+    /// 1970.
+    pub(super) offer_since: Option<f64>,
     /// Time of the last good answer.
     pub(super) answered: Option<Moment>,
     /// Set if the last call failed.
     pub(super) failure: Option<Failure>,
     /// Failed calls since the start.
     pub(super) failures: u64,
+    /// Reason why the blocks do not pay the miners, although the share chain would have it.
+    pub(super) unpaid: Option<Arc<str>>,
 }
 
 impl Reading {
@@ -63,11 +66,12 @@ impl Reading {
             version: Arc::default(),
             mode: None,
             chain_id: None,
-            block: None,
-            block_since: None,
+            offer: None,
+            offer_since: None,
             answered: None,
             failure: None,
             failures: 0,
+            unpaid: None,
         }
     }
 }

@@ -16,7 +16,8 @@ pub struct ChainStatus {
     pub version: Arc<str>,
     /// How work is asked for; `None` until probed.
     pub mode: Option<Mode>,
-    /// Payee of its blocks, for display: the configured address, or `the daemon's wallet`. Miners get nothing of them.
+    /// Payee of its blocks, for display: `the miners`, or the configured address or `the daemon's wallet`, of which miners
+    /// get nothing.
     pub payee: Arc<str>,
     /// What is mined now.
     pub state: State,
@@ -44,6 +45,8 @@ pub enum Mode {
     Address,
     /// `getauxblock`: the daemon's wallet is paid.
     Wallet,
+    /// `getblocktemplate`, `submitblock`: the node makes the blocks, and they pay the share chain's miners.
+    Payouts,
 }
 
 impl Mode {
@@ -52,6 +55,7 @@ impl Mode {
         match self {
             Self::Address => "address",
             Self::Wallet => "wallet",
+            Self::Payouts => "payouts",
         }
     }
 }

@@ -238,6 +238,25 @@ impl MergedTemplate {
     }
 }
 
+#[cfg(test)]
+impl MergedTemplate {
+    /// A template without transactions for a block of Dogecoin on the block with this hash.
+    pub(crate) fn of_test(previous_block: Digest) -> Arc<Self> {
+        Arc::new(Self {
+            version: 0x0062_0004,
+            previous_block,
+            height: 7,
+            bits: 0x1d00_ffff,
+            target: Bits(0x1d00_ffff).target(),
+            time: 1_700_000_000,
+            value: 1_000_000,
+            transactions: Box::default(),
+            bytes_max: BLOCK_BYTES_MAX,
+            sigops_max: SIGOPS_MAX,
+        })
+    }
+}
+
 /// A block of a merged chain that the node built itself, without its proof of work.
 #[derive(Clone, PartialEq, Eq)]
 pub struct TemplateBlock {

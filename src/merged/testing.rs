@@ -11,7 +11,7 @@ use std::time::Instant;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use super::ChainConfig;
+use super::{ChainConfig, Pays};
 use crate::bitcoind::credentials::{Credentials, Login};
 use crate::runtime::secret::Secret;
 
@@ -46,7 +46,7 @@ impl Scripted {
         let (name, host, path) = ("doge".into(), "127.0.0.1".to_owned(), "/".to_owned());
         let credentials = Credentials::Fixed { login, origin: "a test".to_owned() };
         let address = address.map(str::to_owned);
-        (script, ChainConfig { name, host, port, path, credentials, address })
+        (script, ChainConfig { name, host, port, path, credentials, address, pays: Pays::default() })
     }
 
     fn answer(&self, body: &str) -> (StatusCode, String) {

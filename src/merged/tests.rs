@@ -47,7 +47,7 @@ async fn a_chain_is_mined_and_its_block_submitted_once_and_followed_to_the_chain
     let config = Config { chains: vec![other, chain], ..Config::default() };
     let mut handle = start(&config, Target::MAX_256, &data_dir, &DiskHealth::new(), &tasks).unwrap();
     let mut events = handle.events.subscribe();
-    timeout(LIMIT, handle.work.wait_for(|work| work.blocks().len() == 1)).await.unwrap().unwrap();
+    timeout(LIMIT, handle.work.wait_for(|work| work.all().len() == 1)).await.unwrap().unwrap();
     let known =
         |status: &Arc<Vec<ChainStatus>>| status.iter().all(|chain| chain.trouble.is_some() || chain.height.is_some());
     let status = timeout(LIMIT, handle.status.wait_for(|status| status.len() == 2 && known(status))).await;
@@ -83,7 +83,7 @@ async fn without_chains_there_is_nothing_to_commit_to() {
     let data_dir = DataDir::open(dir.path(), &BITCOIN_REGTEST).unwrap();
     let tasks = Tasks::new();
     let handle = start(&Config::default(), Target::MAX_256, &data_dir, &DiskHealth::new(), &tasks).unwrap();
-    assert_eq!((handle.work.borrow().commitment(), handle.status.borrow().len()), (None, 0));
+    assert_eq!((handle.work.borrow().all().len(), handle.status.borrow().len()), (0, 0));
     assert!(!dir.path().join("merged").exists());
     drop(handle);
     assert!(tasks.drain(LIMIT).await);

@@ -1,5 +1,6 @@
 //! Reasons why a daemon gives no work that can be mined, in words that say what to do.
 
+use sharechain::merged::DOGECOIN;
 use std::time::Duration;
 use stratum::Printable;
 use thiserror::Error;
@@ -9,6 +10,9 @@ use crate::bitcoind::rpc::{RpcError, code};
 
 /// Codes of errors about the daemon's wallet: a general one, no key left, locked, none loaded, several loaded.
 const WALLET_CODES: [i32; 5] = [-4, -12, -13, code::NO_WALLET, -19];
+
+/// Method that gives templates.
+pub(super) const TEMPLATE: &str = "getblocktemplate";
 
 /// Longest delay before the next try.
 pub(super) const RETRY_LONGEST: Duration = Duration::from_secs(30);
@@ -73,6 +77,20 @@ pub enum Trouble {
         /// Number now.
         now: u32,
     },
+    /// The daemon gives no templates.
+    #[error(
+        "the daemon gives no templates that the node could make blocks of ({message}), so they cannot pay the miners"
+    )]
+    NoTemplates {
+        /// The daemon's words.
+        message: String,
+    },
+    /// The templates are of a chain that cannot pay the miners.
+    #[error("the daemon's chain has the number {0}: only blocks of Dogecoin, {DOGECOIN}, can pay the miners")]
+    NotDogecoin(u32),
+    /// The share chain says nothing of payouts on merged chains yet.
+    #[error("the share chain is not at version 36 yet, from which on merged blocks can pay the miners")]
+    NoPayoutsYet,
     /// Any other error of a call.
     #[error(transparent)]
     Rpc(RpcError),
@@ -95,6 +113,24 @@ impl Trouble {
         }
     }
 
+    /// Classifies the error of a call for a template.
+    pub(super) fn of_template(error: RpcError) -> Self {
+        match &error {
+            // An argument is missing: a rule that miners of the chain must know.
+            RpcError::Daemon { code: code::NO_METHOD | code::INVALID_PARAMETER, message, .. } => {
+                Self::NoTemplates { message: message.clone() }
+            }
+            RpcError::Malformed { .. } => Self::NoTemplates { message: error.to_string() },
+            // Not about a payee, which there is none of.
+            _ => Self::of(error, None),
+        }
+    }
+
+    /// True if the daemon's templates are of no use, while its own blocks may be.
+    pub(super) fn is_about_templates(&self) -> bool {
+        matches!(self, Self::NoTemplates { .. } | Self::NotDogecoin(_) | Self::Answer { method: TEMPLATE, .. })
+    }
+
     /// Kind, for the log: another message of the same kind is no news.
     pub fn word(&self) -> &'static str {
         match self {
@@ -107,6 +143,9 @@ impl Trouble {
             Self::NoPeers(_) => "no_peers",
             Self::Answer { .. } => "answer",
             Self::OtherChain { .. } => "other_chain",
+            Self::NoTemplates { .. } => "no_templates",
+            Self::NotDogecoin(_) => "not_dogecoin",
+            Self::NoPayoutsYet => "no_payouts_yet",
             Self::Rpc(error) => error.kind(),
         }
     }
@@ -120,6 +159,9 @@ impl Trouble {
             | Self::Address { .. }
             | Self::Answer { .. }
             | Self::OtherChain { .. }
+            | Self::NoTemplates { .. }
+            | Self::NotDogecoin(_)
+            | Self::NoPayoutsYet
             | Self::Rpc(RpcError::Malformed { .. }) => true,
             Self::Wallet { .. } | Self::WarmingUp(_) | Self::Syncing(_) | Self::NoPeers(_) | Self::Rpc(_) => false,
         }

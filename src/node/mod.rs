@@ -10,7 +10,8 @@
 //! | `bitcoind` ⇄ `chain`: known and requested heights of blocks | watch, bounded mpsc | latest wins; requested again |
 //! | sessions → `rates`: tallies per worker | shared counters | added up every second |
 //! | `solution` → `blocks::submit`: blocks | bounded mpsc | waits; never drops |
-//! | `merged` → `work`: next blocks of merged chains | watch | latest wins, at most every few seconds |
+//! | `merged` → `work`: next blocks of merged chains, or templates of them | watch | latest wins, at most every few seconds |
+//! | `work` → poll tasks of `merged`: the next share can say how merged blocks pay the miners | watch | latest wins |
 //! | `merged` → `view::snapshot`, `view::http`, `view::control`: condition of merged chains, and their found blocks | watch | latest wins |
 //! | `solution` → `merged`: blocks of merged chains | bounded mpsc for each chain | each block once; refused when full |
 //! | `solution` → `chain`: own shares | bounded mpsc | waits; never drops |
@@ -52,7 +53,6 @@ pub use serving::serving;
 use metrics_exporter_prometheus::PrometheusHandle;
 use p2p::Status;
 use sharechain::coin::{Network, Pow};
-use sharechain::merged::MergedWork;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -65,7 +65,7 @@ use crate::bitcoind::{Handle, daemon};
 use crate::blocks::found::FoundBlocks;
 use crate::blocks::{Chain, Sighting, announce, found};
 use crate::chain::SolvedShare;
-use crate::merged::MergedBlocks;
+use crate::merged::{MergedBlocks, MergedOffers};
 use crate::rates::Rates;
 use crate::runtime::access::Access;
 use crate::runtime::data_dir::DataDir;
@@ -262,7 +262,8 @@ pub fn start(parts: Parts, daemon: bitcoind::Handle, tasks: &Tasks) -> Node {
     let snapshot = wiring.take_snapshots(&parts.work, &local, merged.status.clone());
     let traffic = p2p.as_ref().map(|p2p| p2p.traffic.clone()).unwrap_or_default();
     let graphs = wiring.draw_graphs(snapshot.clone(), local.rates.clone(), traffic);
-    let outputs = work::Outputs { work: work_sender, gate: gate_sender };
+    let pays_miners = merged.pays_miners.clone();
+    let outputs = work::Outputs { work: work_sender, gate: gate_sender, pays_miners };
     wiring.publish_work(parts.work, kept, merged.work.clone(), &local, outputs);
     tasks.spawn("sharechain", owner.run(tasks.stop_signal()));
 
@@ -396,7 +397,7 @@ impl Wiring<'_> {
         &self,
         config: work::Config,
         gate: watch::Receiver<Gate>,
-        merged: watch::Receiver<Arc<MergedWork>>,
+        merged: watch::Receiver<Arc<MergedOffers>>,
         local: &Local,
         outputs: work::Outputs,
     ) {

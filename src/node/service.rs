@@ -6,7 +6,7 @@
 use anyhow::{Context, Result, bail};
 use metrics_exporter_prometheus::PrometheusHandle;
 use sharechain::coin::Network;
-use sharechain::share::Target;
+use sharechain::share::{ShareVersion, Target};
 use std::sync::Arc;
 use std::time::Duration;
 use stratum::server::admission::{CLOSING_MAX, Limits};
@@ -70,6 +70,8 @@ pub async fn run(
     let ports = Ports::open(&config.front, &data_dir)?;
     let floor = easiest_target(&config);
     let merged = merged::start(&config.merged, floor, &data_dir, &disk, tasks).context("cannot mine merged chains")?;
+    // Until the first work says what the next share can.
+    merged.pays_miners.send_replace(network.newest_version >= ShareVersion::V36.number());
     let sharechain = super::load_sharechain(network, &data_dir, config.old_shares, &daemon, &disk, tasks).await?;
     warn_of_short_chain(&sharechain.0);
     let work = work::Config {

@@ -3,7 +3,7 @@
 use bitcoin::consensus::encode::{VarInt, serialize};
 use bitcoin::hashes::Hash;
 use sharechain::coin::{Network, Pow};
-use sharechain::merged::{MergedBlock, MergedWork};
+use sharechain::merged::MergedBlock;
 use sharechain::share::{
     Bits, CheckError, Draft, DraftError, MinHeader, Payouts, Share, ShareHash, ShareInfo, ShareRules, Target,
 };
@@ -15,6 +15,7 @@ use stratum::mining::version_rolling::VERSION_MASK;
 use stratum::{JobId, JobParts};
 
 use super::{Goal, Payout, goal, target};
+use crate::merged::MergedJobs;
 use crate::runtime::clock::since_1970;
 use crate::template::Template;
 
@@ -33,7 +34,7 @@ pub(super) struct Common {
     /// Template of the block: everything that fits beside our coinbase.
     pub(super) template: Arc<Template>,
     /// Next blocks of merged chains.
-    pub(super) merged: Arc<MergedWork>,
+    pub(super) merged: Arc<MergedJobs>,
     /// Payouts before the finder's part.
     pub(super) payouts: Payouts,
 }
@@ -82,7 +83,7 @@ impl Ticket {
     /// Everything that a hash may solve, with targets: the share, the block, merged chains' blocks.
     fn goals(&self) -> impl Iterator<Item = (Goal, Target)> {
         let Common { template, merged, .. } = &*self.common;
-        goal::all(template, merged, self.info.bits.target(), self.makes_shares)
+        goal::all(template, &merged.work, self.info.bits.target(), self.makes_shares)
     }
 
     /// Goals that a solution with this proof of work reaches.
@@ -123,7 +124,8 @@ impl Ticket {
         draft.finish(header, u64::from_le_bytes(extranonces), &self.common.rules)
     }
 
-    /// Returns a merged chain's block that a solution reached ([`Goal::Merged`]), and the proof of its work.
+    /// Returns a merged chain's block that a solution reached ([`Goal::Merged`]), and what its daemon takes: the proof of
+    /// its work, or the whole block.
     pub fn merged_block(
         &self,
         index: usize,
@@ -133,7 +135,7 @@ impl Ticket {
     ) -> Option<(&MergedBlock, Vec<u8>)> {
         let Common { merged, template, .. } = &*self.common;
         let coinbase = draft.coinbase().stripped(draft.ref_hash(), u64::from_le_bytes(extranonces));
-        Some((merged.blocks().get(index)?, merged.proof(index, &coinbase, &template.branch, header)?))
+        merged.solved(index, &coinbase, &template.branch, header)
     }
 
     /// Serializes the whole block for the wire.

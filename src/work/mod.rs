@@ -33,6 +33,7 @@ use stratum::{Epochs, Job, JobParts, Offer, Refusal, Unannounced, Worker};
 use thiserror::Error;
 use tracing::warn;
 
+use crate::merged::MergedJobs;
 use crate::rates::Rates;
 use crate::template::{NoRoom, Template};
 use assemble::Common;
@@ -148,7 +149,7 @@ pub struct WorkParts {
     /// Mandatory fields and payouts of the next share, if its block has the template's target.
     pub next_share: NextShare,
     /// Next blocks of merged chains.
-    pub merged: Arc<MergedWork>,
+    pub merged: Arc<MergedJobs>,
 }
 
 impl WorkParts {
@@ -157,7 +158,20 @@ impl WorkParts {
     /// # Errors
     /// [`WorkError::ChainIncomplete`].
     pub fn new(template: &Arc<Template>, tip: &Tip, merged: Arc<MergedWork>) -> Result<Self, WorkError> {
+        Self::with_jobs(template, tip, |_| Arc::new(merged.into()))
+    }
+
+    /// Same as [`Self::new`] with what `merged_jobs` makes of merged chains' blocks for the next share.
+    ///
+    /// # Errors
+    /// [`WorkError::ChainIncomplete`].
+    pub(crate) fn with_jobs(
+        template: &Arc<Template>,
+        tip: &Tip,
+        merged_jobs: impl FnOnce(&NextShare) -> Arc<MergedJobs>,
+    ) -> Result<Self, WorkError> {
         let next_share = tip.next_share(template.block_target()).ok_or(WorkError::ChainIncomplete)?;
+        let merged = merged_jobs(&next_share);
         Ok(Self { template: template.clone(), next_share, merged })
     }
 }
@@ -206,10 +220,10 @@ impl WorkSet {
         let WorkParts { template, next_share, merged } = parts;
         let network = config.network;
         let rules = share_rules(network);
-        let commitments = commitments(&merged, &config.coinbase_texts);
-        let coinbase_script = coinbase_script(template.height, &commitments, flags(&template, &merged))?;
-        if has_foreign_commitment(&template, &merged)
-            && !before.is_some_and(|before| has_foreign_commitment(&before.common.template, &before.common.merged))
+        let commitments = commitments(&merged.work, &config.coinbase_texts);
+        let coinbase_script = coinbase_script(template.height, &commitments, flags(&template, &merged.work))?;
+        if has_foreign_commitment(&template, &merged.work)
+            && !before.is_some_and(|before| has_foreign_commitment(&before.common.template, &before.common.merged.work))
         {
             warn!(
                 "bitcoind's coinbase flags hold a commitment to merged chains beside ours: they are left out, since a \
@@ -320,6 +334,7 @@ impl WorkSet {
         if let Some(additions) = &mut additions {
             // Of the payee that is paid: another one's would teach peers a wrong pair (protocol-v36 traps 8 and 11).
             additions.merged_addresses = payee.merged.iter().map(|entry| entry.in_share()).collect();
+            additions.merged_coinbase_info = common.merged.entry().cloned().into_iter().collect();
         }
         let timestamp = next.timestamp(now).ok_or_else(|| Refusal("the share chain's clock has run out".to_owned()))?;
         Ok(ShareInfo {

@@ -1,8 +1,7 @@
 //! Watches the inputs of work and publishes a new `WorkSet` when they change.
 
 use metrics::{counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
-use sharechain::chain::Tip;
-use sharechain::merged::MergedWork;
+use sharechain::chain::{MergedWindowWeights, NextShare, Tip};
 use std::sync::Arc;
 use std::time::Duration;
 use stratum::Epochs;
@@ -12,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::{Config, Gate, WorkParts, WorkSet};
+use crate::merged::{MergedJobs, MergedOffers};
 use crate::rates::Rates;
 use crate::template::Template;
 
@@ -74,7 +74,7 @@ pub struct Inputs {
     pub tips: watch::Receiver<Option<Arc<Tip>>>,
     /// Next blocks of merged chains; used at once with other new work, else not more often than
     /// [`Config::merged_pause`].
-    pub merged: watch::Receiver<Arc<MergedWork>>,
+    pub merged: watch::Receiver<Arc<MergedOffers>>,
     /// State of the gate.
     pub gate: watch::Receiver<Gate>,
     /// Miners' rates; their change alone makes no new work.
@@ -88,13 +88,15 @@ pub struct Outputs {
     pub work: watch::Sender<Option<Arc<WorkSet>>>,
     /// State of the gate; closed as well while no work can be made of template and tip, with the reason.
     pub gate: watch::Sender<Gate>,
+    /// True while the next share can say how merged blocks pay the miners.
+    pub pays_miners: Arc<watch::Sender<bool>>,
 }
 
 /// Publishes work until `stop`, whenever template, tip, gate or the merged chains' blocks change.
 pub async fn publish(config: Config, mut inputs: Inputs, outputs: Outputs, stop: CancellationToken) {
-    let Outputs { work, gate: gate_sender } = outputs;
+    let Outputs { work, gate: gate_sender, pays_miners } = outputs;
     let pause = config.merged_pause;
-    let mut publisher = Publisher { config: Arc::new(config), last: None, epochs: Epochs::default() };
+    let mut publisher = Publisher::new(config);
     let mut trouble = None;
     let mut tell_at = None;
     loop {
@@ -141,6 +143,8 @@ pub async fn publish(config: Config, mut inputs: Inputs, outputs: Outputs, stop:
             gauge!("work_available").set(if next.is_some() { 1.0 } else { 0.0 });
             work.send_replace(next);
         }
+        let can_pay = publisher.merged.pays_miners;
+        pays_miners.send_if_modified(|before| std::mem::replace(before, can_pay) != can_pay);
         gate_sender.send_if_modified(|shown| std::mem::replace(shown, gate.clone()) != gate);
         if let Some(cause) = made {
             counter!("work_sets_total", "cause" => cause.word()).increment(1);
@@ -178,16 +182,65 @@ impl Inputs {
 #[derive(Debug)]
 struct Publisher {
     config: Arc<Config>,
-    last: Option<(Arc<Template>, Arc<Tip>, Arc<MergedWork>)>,
+    last: Option<(Arc<Template>, Arc<Tip>, Arc<MergedOffers>)>,
     epochs: Epochs,
+    merged: MergedPayouts,
+}
+
+/// Merged chains' blocks as jobs commit to them, and what they were made of.
+#[derive(Debug)]
+struct MadeJobs {
+    offers: Arc<MergedOffers>,
+    weights: Option<Arc<MergedWindowWeights>>,
+    jobs: Arc<MergedJobs>,
+}
+
+/// Merged chains' blocks as jobs commit to them: made once for each offer and tip.
+#[derive(Debug, Default)]
+struct MergedPayouts {
+    last: Option<MadeJobs>,
+    /// True while the next share can say how they pay the miners.
+    pays_miners: bool,
+}
+
+impl MergedPayouts {
+    /// Blocks for `next` share.
+    fn jobs(&mut self, offers: &Arc<MergedOffers>, next: &NextShare) -> Arc<MergedJobs> {
+        // Before version 36 the weights would count those alone who vote for it.
+        let weights = next.additions.as_ref().map(|additions| &additions.merged);
+        self.pays_miners = weights.is_some_and(|window| !window.weights.is_empty());
+        let is_same = |before: &Option<Arc<MergedWindowWeights>>| match (before, weights) {
+            (Some(before), Some(now)) => Arc::ptr_eq(before, now),
+            (before, now) => before.is_none() && now.is_none(),
+        };
+        let has_template = offers.has_template();
+        if let Some(before) = &self.last
+            && Arc::ptr_eq(&before.offers, offers)
+            && (!has_template || is_same(&before.weights))
+        {
+            return before.jobs.clone();
+        }
+        let is_certain = weights.is_some_and(|window| window.looked_up == 0);
+        let jobs = Arc::new(offers.jobs(weights.map(|window| &window.weights), is_certain));
+        let left_out = self.last.as_ref().and_then(|before| before.jobs.left_out.clone());
+        if let Some((chain, reason)) = jobs.left_out.as_ref().filter(|now| left_out.as_ref() != Some(now)) {
+            warn!(chain = &**chain, %reason, "a merged chain is not mined");
+        }
+        self.last = Some(MadeJobs { offers: offers.clone(), weights: weights.cloned(), jobs: jobs.clone() });
+        jobs
+    }
 }
 
 impl Publisher {
+    fn new(config: Config) -> Self {
+        Self { config: Arc::new(config), last: None, epochs: Epochs::default(), merged: MergedPayouts::default() }
+    }
+
     fn next(
         &mut self,
         template: Arc<Template>,
         tip: Arc<Tip>,
-        merged: Arc<MergedWork>,
+        merged: Arc<MergedOffers>,
         rates: Arc<Rates>,
         before: Option<&WorkSet>,
     ) -> Result<(WorkSet, Cause), super::WorkError> {
@@ -202,14 +255,14 @@ impl Publisher {
             } else if template.supersedes(last_template) {
                 self.epochs.urgent += 1;
                 cause = Cause::Urgent;
-            } else if *last_merged != merged {
+            } else if merged.supersedes(last_merged) {
                 // Blocks of the other chains are still found with the work before.
                 self.epochs.urgent += 1;
                 cause = Cause::Merged;
             }
         }
         self.last = Some((template.clone(), tip.clone(), merged.clone()));
-        let parts = WorkParts::new(&template, &tip, merged)?;
+        let parts = WorkParts::with_jobs(&template, &tip, |next| self.merged.jobs(&merged, next))?;
         let set = WorkSet::new(&self.config, parts, rates, self.epochs, before)?;
         Ok((set, cause))
     }
@@ -218,14 +271,17 @@ impl Publisher {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::merged::{MergedTemplate, Offer};
     use crate::template::testing::{spending, with_extension};
     use crate::template::tests::{RULES, parts};
     use crate::template::{BLOCK_WEIGHT_MAX, TemplateParts};
     use crate::work::Payout;
     use bitcoin::hashes::Hash;
     use bitcoin::{BlockHash, CompactTarget};
-    use sharechain::chain::Sharechain;
+    use sharechain::chain::{NextAdditions, Sharechain};
     use sharechain::coin::BITCOIN_REGTEST;
+    use sharechain::merged::{MergedKey, MergedWeights};
+    use sharechain::share::Bits;
     use stratum::Work;
 
     fn config() -> Config {
@@ -254,7 +310,7 @@ mod tests {
 
     #[test]
     fn a_new_parent_makes_old_work_worthless_and_new_bits_are_urgent() {
-        let mut publisher = Publisher { config: Arc::new(config()), last: None, epochs: Epochs::default() };
+        let mut publisher = Publisher::new(config());
         let mut next = |template| {
             let (set, cause) = publisher.next(template, tip(), Arc::default(), Arc::default(), None).unwrap();
             (set.epochs(), cause)
@@ -269,6 +325,42 @@ mod tests {
         assert_eq!(next(template(|parts| parts.previous_block = other)), (stale, Cause::Block));
     }
 
+    fn next(weights: Option<(&[u8], u32)>) -> NextShare {
+        let mut next = tip().next_share(template(|_| {}).block_target()).unwrap();
+        next.additions = weights.map(|(script, looked_up)| {
+            let mut weights = MergedWeights::default();
+            if !script.is_empty() {
+                weights.count(MergedKey::Merged(script.into()), Bits(0x1d00_ffff).target().attempts(), 7);
+            }
+            NextAdditions { payout_hash: None, merged: Arc::new(MergedWindowWeights { weights, looked_up }) }
+        });
+        next
+    }
+
+    #[test]
+    fn merged_blocks_that_pay_the_miners_are_made_once_for_each_template_and_window() {
+        let offer =
+            |previous| Offer::Template { chain: "doge".into(), template: MergedTemplate::of_test([previous; 32]) };
+        let offers = |previous| Arc::new(MergedOffers::from(vec![offer(previous)]));
+        let (one, other, mut payouts) = (offers(1), offers(2), MergedPayouts::default());
+        let (of_one, of_other) = (next(Some((b"one", 0))), next(Some((b"other", 0))));
+        let first = payouts.jobs(&one, &of_one);
+        assert!(payouts.pays_miners && first.entry().is_some());
+        assert!(Arc::ptr_eq(&first, &payouts.jobs(&one, &of_one)), "nothing has changed");
+        let others = payouts.jobs(&one, &of_other);
+        assert_ne!(first.work.blocks()[0].hash, others.work.blocks()[0].hash);
+        assert_ne!(payouts.jobs(&other, &of_other).work.blocks()[0].hash, others.work.blocks()[0].hash);
+        // What other nodes may see otherwise is mined, but no share claims it.
+        let doubtful = payouts.jobs(&one, &next(Some((b"one", 1))));
+        assert_eq!((&doubtful.work, doubtful.entry()), (&first.work, None));
+        for nobody in [None, Some((&b""[..], 0))] {
+            let jobs = payouts.jobs(&one, &next(nobody));
+            assert!(!payouts.pays_miners && jobs.work.blocks().is_empty() && jobs.left_out.is_some());
+        }
+        let none = payouts.jobs(&Arc::default(), &of_one);
+        assert!(payouts.pays_miners && none.work.commitment().is_none() && none.left_out.is_none());
+    }
+
     #[tokio::test]
     async fn work_comes_and_goes_with_templates_tips_and_the_gate() {
         let (templates_sender, templates) = watch::channel(None);
@@ -278,7 +370,7 @@ mod tests {
         let merged = watch::channel(Arc::default()).1;
         let (sender, mut work) = watch::channel(None);
         let (shown_sender, mut shown) = watch::channel(Gate::Open);
-        let outputs = Outputs { work: sender, gate: shown_sender };
+        let outputs = Outputs { work: sender, gate: shown_sender, pays_miners: Arc::new(watch::channel(false).0) };
         let stop = CancellationToken::new();
         let task =
             tokio::spawn(publish(config(), Inputs { templates, tips, merged, gate, rates }, outputs, stop.clone()));

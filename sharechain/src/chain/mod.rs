@@ -38,7 +38,7 @@ pub use early::{EARLY_NETWORKS_MIN, Early, EarlySources};
 pub use error::{FUTURE_REASON, REFUSAL_LABELS, VerifyError};
 pub use forest::{Forest, RemoveError, Tally, Work};
 pub use merged_window::MergedWindowWeights;
-pub use next::NextShare;
+pub use next::{NextAdditions, NextShare};
 pub use ratchet::{Ratchet, RatchetDecision, RatchetInput, RatchetState};
 pub use refused::{RefusedLately, RefusedSources, SPLIT_NETWORKS_MIN};
 pub use replay::{Outputs, ReplayError, replay};

@@ -3,6 +3,7 @@
 use super::*;
 use crate::merged::Mode;
 use crate::merged::reading::{Failure, Moment};
+use crate::merged::template::TemplateAnswer;
 use sharechain::merkle::Digest;
 
 fn label(name: &str) -> Label {
@@ -37,8 +38,8 @@ fn answering(block: MergedBlock, start: Instant) -> Reading {
         version: "/Shibetoshi:1.14.9/".into(),
         mode: Some(Mode::Address),
         chain_id: Some(block.chain_id),
-        block: Some(Arc::new(block)),
-        block_since: Some(5.0),
+        offer: Some(Offer::Made(Arc::new(block))),
+        offer_since: Some(5.0),
         answered: Some(Moment { at: start, unix: 6.0 }),
         ..Reading::new(start)
     }
@@ -49,7 +50,7 @@ fn failing(reading: Reading, is_refusal: bool) -> Reading {
     Reading { failure: Some(Failure { word, text: "no".into(), is_refusal }), failures: 1, ..reading }
 }
 
-fn combined(readings: &[Reading], before: &Arc<MergedWork>, now: Instant) -> Combined {
+fn combined(readings: &[Reading], before: &Arc<MergedOffers>, now: Instant) -> Combined {
     let names = ["one", "two", "three"].map(label);
     combine(&names[..readings.len()], readings, floor(), before, now)
 }
@@ -59,7 +60,7 @@ fn states(combined: &Combined) -> Vec<State> {
 }
 
 fn mined(combined: &Combined) -> Vec<u32> {
-    combined.work.blocks().iter().map(|block| block.chain_id).collect()
+    combined.work.all().iter().map(Offer::chain_id).collect()
 }
 
 #[test]
@@ -78,7 +79,7 @@ fn chains_are_mined_in_the_order_of_the_configuration_and_unchanged_work_is_the_
     let newer = [answering(block("one", 98, 3), start), readings[1].clone(), readings[2].clone()];
     let newer = combined(&newer, &first.work, start);
     assert_ne!(first.work, newer.work);
-    assert_eq!(newer.work.blocks()[0].hash, [3; 32]);
+    assert_eq!(newer.work.all()[0].stand_in().hash, [3; 32]);
 }
 
 #[test]
@@ -120,7 +121,7 @@ fn the_later_of_two_chains_with_one_number_is_left_out_until_the_first_is() {
     ];
     let now = combined(&readings, &Arc::default(), start);
     assert_eq!((states(&now), mined(&now)), (vec![State::Mining, State::LeftOut, State::LeftOut], vec![98]));
-    assert_eq!(&*now.work.blocks()[0].chain, "one");
+    assert_eq!(&**now.work.all()[0].chain(), "one");
     for (status, chain) in now.status[1..].iter().zip(["98 is also that of one", "98 of one"]) {
         assert!(status.trouble.as_ref().unwrap().contains(chain), "{:?}", status.trouble);
     }
@@ -147,11 +148,71 @@ fn a_target_that_miners_cannot_use_is_mined_with_a_warning() {
     assert_eq!(combined(&[silent], &Arc::default(), start).words, [Some("timeout")], "a failure comes first");
 }
 
+/// A template on the block with this hash, for a block of this value.
+fn template(previous: u8, value: u64) -> Offer {
+    let answer = serde_json::json!({
+        "version": 0x0062_0004,
+        "previousblockhash": format!("{previous:02x}").repeat(32),
+        "transactions": [],
+        "coinbasevalue": value,
+        "target": "00".repeat(4) + "ffff" + &"00".repeat(26),
+        "curtime": 1_700_000_000,
+        "bits": "1d00ffff",
+        "height": 7,
+    });
+    let template = serde_json::from_value::<TemplateAnswer>(answer).unwrap().check().unwrap().into();
+    Offer::Template { chain: "one".into(), template }
+}
+
+fn paying(offer: Offer, start: Instant) -> Reading {
+    Reading { mode: Some(Mode::Payouts), offer: Some(offer), ..answering(block("one", 98, 1), start) }
+}
+
+#[test]
+fn a_chain_that_pays_the_miners_says_so_and_one_that_could_is_mined_with_a_warning() {
+    let start = Instant::now();
+    let now = combined(&[paying(template(1, 50), start)], &Arc::default(), start);
+    let status = &now.status[0];
+    assert_eq!((&*status.payee, status.state, status.mode), ("the miners", State::Mining, Some(Mode::Payouts)));
+    assert_eq!((status.height, status.difficulty, status.value), (Some(7), Some(1.0), Some(50)));
+    let unpaid = Reading { unpaid: Some("no templates".into()), ..answering(block("one", 98, 1), start) };
+    let now = combined(&[unpaid], &Arc::default(), start);
+    assert_eq!((&*now.status[0].payee, states(&now), mined(&now).len()), ("D8", vec![State::Mining], 1));
+    assert_eq!((now.words[0], now.status[0].trouble.as_deref()), (Some("unpaid"), Some("no templates")));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refreshed_template_wakes_nobody_and_is_there_for_the_next_work() {
+    let (readings, receiver) = watch::channel(vec![paying(template(1, 50), Instant::now())]);
+    let (work_sender, mut work) = watch::channel(Arc::<MergedOffers>::default());
+    let (status_sender, mut status) = watch::channel(Arc::default());
+    let assembler = Assembler {
+        chains: vec![label("one")],
+        floor: floor(),
+        readings: receiver,
+        work: work_sender,
+        status: status_sender,
+    };
+    let stop = CancellationToken::new();
+    let task = tokio::spawn(assembler.run(stop.clone()));
+    work.changed().await.unwrap();
+    assert_eq!(work.borrow_and_update().all(), [template(1, 50)]);
+    status.mark_unchanged();
+    readings.send_replace(vec![paying(template(1, 60), Instant::now())]);
+    status.changed().await.unwrap();
+    assert!(!work.has_changed().unwrap());
+    assert_eq!(work.borrow().all(), [template(1, 60)]);
+    readings.send_replace(vec![paying(template(2, 60), Instant::now())]);
+    work.changed().await.unwrap();
+    stop.cancel();
+    task.await.unwrap();
+}
+
 #[tokio::test(start_paused = true)]
 async fn work_is_published_when_it_changes_and_withdrawn_in_time() {
     let start = Instant::now();
     let (readings, receiver) = watch::channel(vec![Reading::new(start)]);
-    let (work_sender, mut work) = watch::channel(Arc::<MergedWork>::default());
+    let (work_sender, mut work) = watch::channel(Arc::<MergedOffers>::default());
     let (status_sender, mut status) = watch::channel(Arc::default());
     let assembler = Assembler {
         chains: vec![label("one")],
@@ -166,7 +227,7 @@ async fn work_is_published_when_it_changes_and_withdrawn_in_time() {
     assert_eq!(status.borrow_and_update()[0].state, State::Starting);
     readings.send_replace(vec![answering(block("one", 98, 1), Instant::now())]);
     work.changed().await.unwrap();
-    assert_eq!(work.borrow_and_update().blocks().len(), 1);
+    assert_eq!(work.borrow_and_update().all().len(), 1);
     status.changed().await.unwrap();
     // The same again, a second later.
     tokio::time::sleep(Duration::from_secs(1)).await;
@@ -179,7 +240,7 @@ async fn work_is_published_when_it_changes_and_withdrawn_in_time() {
     let answered = Instant::now();
     work.changed().await.unwrap();
     assert!((KEPT_MAX..KEPT_MAX + Duration::from_secs(1)).contains(&answered.elapsed()), "{:?}", answered.elapsed());
-    assert_eq!(work.borrow_and_update().blocks().len(), 0);
+    assert_eq!(work.borrow_and_update().all().len(), 0);
     status.changed().await.unwrap();
     assert_eq!(status.borrow_and_update()[0].state, State::LeftOut);
     stop.cancel();

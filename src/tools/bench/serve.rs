@@ -104,7 +104,7 @@ pub async fn run(served: Served, handle: PrometheusHandle) -> Result<()> {
     let counted = count.clone();
     tasks.spawn("metrics", metrics::upkeep(handle, stop()));
     tasks.spawn("stats", rates::run(tallies.clone(), rates_sender, stop()));
-    let outputs = work::Outputs { work: work_sender, gate: watch::channel(Gate::Open).0 };
+    let outputs = work::Outputs { work: work_sender, gate: watch::channel(Gate::Open).0, pays_miners: Arc::default() };
     let merged = watch::channel(Arc::default()).1;
     tasks.spawn("work", work::publish(config, work::Inputs { templates, tips, merged, gate, rates }, outputs, stop()));
     tasks.spawn("solutions", async move {

@@ -35,7 +35,7 @@ pub(super) struct MergedBlock {
     pub(super) hash: BlockHash,
     /// Base units that the coinbase pays.
     pub(super) value: u64,
-    /// Address that it pays.
+    /// Address that it pays, or the number of miners.
     pub(super) payee: String,
 }
 
@@ -86,6 +86,7 @@ impl MergedChains {
                     origin: "the demo".to_owned(),
                 },
                 address: config.creates.then(|| config.address_of(OPERATOR)),
+                pays: merged::Pays::default(),
             }
         };
         let chains = self.chains.iter().map(|(daemon, _)| chain(daemon)).collect();
@@ -121,8 +122,12 @@ fn news_of(daemon: &Daemon, narrated: &mut u32) -> Vec<MergedBlock> {
         let tip = chain.tip().height;
         let blocks = (*narrated + 1..=tip).filter_map(|height| chain.block(&chain.hash_at(height)?));
         let news = blocks.map(|block| {
-            let output = block.transactions.first().and_then(|coinbase| coinbase.output.first());
-            let payee = output.and_then(|output| config.rules.addresses.text(&output.script_pubkey));
+            let outputs = block.transactions.first().map_or(&[][..], |coinbase| &coinbase.output);
+            let payee = match outputs {
+                [output] => config.rules.addresses.text(&output.script_pubkey),
+                // The last ones are a text and the donation.
+                outputs => outputs.len().checked_sub(2).map(|miners| format!("{miners} miners")),
+            };
             MergedBlock {
                 chain: config.name.clone(),
                 height: block.height,

@@ -119,8 +119,7 @@ impl Story {
             }
             Chapter::Merged { names: [] } => {}
             Chapter::Merged { names } => self.line(&format!(
-                "Merged mining: the same hashes also mine {}, private chains too. Their blocks pay the node's operator, not \
-                 the miners.",
+                "Merged mining: the same hashes also mine {}, private chains too. Each block says whom it pays.",
                 names.join(" and ")
             )),
             Chapter::WaitingForMiners { address, example } => self.line(&format!(

@@ -1,7 +1,7 @@
 //! The doctor's look at merged chains. Without them a node works, so nothing of theirs is worse than a warning.
 
 use futures::future::join_all;
-use sharechain::merged::{MergedBlock, MergedTarget, MergedWork};
+use sharechain::merged::{DOGECOIN, MergedBlock, MergedTarget, MergedWork};
 
 use super::Check;
 use crate::bitcoind::rpc::RpcError;
@@ -24,7 +24,7 @@ pub(super) async fn chains(config: &node::Config) -> Vec<Check> {
 /// Judges one daemon; `floor` is the least of the ports' minimum difficulties (bdiff).
 fn daemon(report: &DaemonReport, floor: f64) -> Vec<Check> {
     let DaemonReport { chain, daemon, payee, .. } = report;
-    let Findings { version, download, is_address_foreign, block } = match &report.findings {
+    let Findings { version, download, is_address_foreign, block, templates } = match &report.findings {
         Ok(findings) => findings,
         Err(trouble) => return vec![troubled(&format!("{chain} at {daemon}"), trouble)],
     };
@@ -42,6 +42,15 @@ fn daemon(report: &DaemonReport, floor: f64) -> Vec<Check> {
         Err(Trouble::Syncing(_)) if download.is_some() => {}
         Err(trouble) => checks.push(troubled(chain, trouble)),
     }
+    let is_dogecoin = block.as_ref().is_ok_and(|block| block.chain_id == DOGECOIN);
+    match templates {
+        Some(Ok(())) => {
+            let text = format!("{chain}: its blocks can pay the miners, once shares are of version 36");
+            checks.push(Check::ok(NAME, text));
+        }
+        Some(Err(trouble)) if is_dogecoin => checks.push(troubled(chain, trouble)),
+        Some(Err(_)) | None => {}
+    }
     checks
 }
 
@@ -57,6 +66,7 @@ fn work(report: &DaemonReport, block: &MergedBlock, floor: f64) -> Check {
     let method = match report.mode {
         Mode::Address => "createauxblock",
         Mode::Wallet => "getauxblock",
+        Mode::Payouts => "getblocktemplate",
     };
     let text = format!(
         "{}: chain number {chain_id}, height {height}, difficulty {shown}; pays {value}to {} ({method})",
@@ -136,8 +146,8 @@ mod tests {
 
     fn report(chain: &str, change: impl FnOnce(&mut Findings)) -> DaemonReport {
         let block = Ok(block(98, MergedTarget::Share));
-        let mut findings =
-            Findings { version: "/Shibetoshi:1.14.9/".into(), download: None, is_address_foreign: false, block };
+        let version = "/Shibetoshi:1.14.9/".into();
+        let mut findings = Findings { version, download: None, is_address_foreign: false, block, templates: None };
         change(&mut findings);
         DaemonReport {
             chain: chain.into(),
@@ -161,6 +171,24 @@ mod tests {
             checks[1].text,
             "doge: chain number 98, height 5, difficulty that of shares; pays 10000.00000000 to D8 (createauxblock)"
         );
+    }
+
+    #[test]
+    fn templates_are_reported_and_missed_on_dogecoin_alone() {
+        let with = |chain_id, templates| {
+            daemon(
+                &report("doge", |findings| {
+                    findings.block = Ok(block(chain_id, MergedTarget::Share));
+                    findings.templates = Some(templates);
+                }),
+                1.0,
+            )
+        };
+        let able = with(98, Ok(()));
+        assert_eq!(able[2].text, "doge: its blocks can pay the miners, once shares are of version 36");
+        let refused = Trouble::NoTemplates { message: "Method not found".to_owned() };
+        assert_eq!(states(&with(98, Err(refused.clone()))), [State::Ok, State::Ok, State::Warning]);
+        assert_eq!(states(&with(1, Err(refused))), [State::Ok, State::Ok]);
     }
 
     #[test]
