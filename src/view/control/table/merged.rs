@@ -30,7 +30,11 @@ pub(super) fn page(merged: &Merged, now: f64) -> String {
         let trouble = chain.trouble.as_deref()?;
         Some(format!("{}: {}\n", printable(&chain.name), printable(trouble)))
     });
-    let miners = "their blocks pay the operator of this node: miners get nothing of them\n";
+    let miners = match (pays_miners(merged).count(), merged.chains.len()) {
+        (0, _) => "their blocks pay the operator of this node: miners get nothing of them\n",
+        (paying, all) if paying == all => "their blocks pay the miners of the pool\n",
+        _ => "their blocks pay whom `blocks pay` names: the miners of the pool, or the operator of this node alone\n",
+    };
     chains + &troubles.collect::<String>() + miners + "\n" + &blocks(&merged.blocks, now)
 }
 
@@ -39,7 +43,13 @@ pub(in crate::view::control) fn section(merged: &Merged, now: f64) -> String {
     if merged.chains.is_empty() {
         return String::new();
     }
-    format!("\nof merged chains, paid to the operator of this node:\n{}", blocks(&merged.blocks, now))
+    let payee = if pays_miners(merged).next().is_none() { ", paid to the operator of this node" } else { "" };
+    format!("\nof merged chains{payee}:\n{}", blocks(&merged.blocks, now))
+}
+
+/// Chains whose blocks pay the miners.
+fn pays_miners(merged: &Merged) -> impl Iterator<Item = &MergedChain> {
+    merged.chains.iter().filter(|chain| chain.mode.as_deref() == Some("payouts"))
 }
 
 /// Renders the numbers in one line.
@@ -146,6 +156,12 @@ mod tests {
         let shares = MergedChain { state: "mining".into(), ..MergedChain::default() };
         assert_eq!(difficulty(&shares), "a share's");
         assert!(page(&Merged::default(), 0.0).starts_with("no merged chain"));
+        let mut paying = merged();
+        paying.chains[0].mode = Some("payouts".to_owned());
+        assert!(page(&paying, 100.0).contains("pay whom `blocks pay` names"));
+        assert!(section(&paying, 100.0).starts_with("\nof merged chains:\n"));
+        paying.chains.truncate(1);
+        assert!(page(&paying, 100.0).contains("their blocks pay the miners of the pool\n"));
     }
 
     #[test]

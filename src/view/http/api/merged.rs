@@ -33,10 +33,10 @@ pub struct MergedChain {
     /// State: `starting` (its daemon has not given any work yet), `mining`, `waiting` (its daemon gives none now; its
     /// last work is mined) or `left_out` (not mined).
     pub state: String,
-    /// Payee of its blocks: an address that the operator of this node chose, or `the daemon's wallet`, which is the
-    /// operator's, too. Miners get nothing of them.
+    /// Payee of its blocks: `the miners` of the pool, or an address that the operator of this node chose, or `the daemon's
+    /// wallet`, which is the operator's, too. Of the latter two miners get nothing.
     pub payee: String,
-    /// How work is asked for: `address` or `wallet`; null until known.
+    /// How work is asked for: `payouts` (its blocks pay the miners), `address` or `wallet`; null until known.
     pub mode: Option<String>,
     /// Chain id in the commitment; null until its daemon has answered.
     pub chain_id: Option<u32>,

@@ -7,15 +7,21 @@ import { badge, facts, routeList, stateBadge, table } from "./parts.js";
 const STATES = { starting: ["starting", ""], mining: ["mining", "is-good"], waiting: ["last work", "is-warn"], left_out: ["left out", "is-bad"] };
 const ROUTES = { rpc: "RPC to its daemon" };
 
+const paysMiners = (chain) => chain.mode === "payouts";
+
 /** Tells miners who is paid. */
-export const payNote = (symbol) => h("p", { class: "soft small", id: "merged-pay" },
-  `The work of this node's miners counts for these chains, too. Their blocks pay the node's operator: the address or wallet named here. Miners get nothing of them; what they earn in ${symbol} stays the same.`);
+export const payNote = (symbol, chains) => h("p", { class: "soft small", id: "merged-pay" },
+  `The work of this node's miners counts for these chains, too. ${
+    chains.every(paysMiners) ? "Their blocks pay the miners of the pool, by their part in the window of shares"
+      : chains.some(paysMiners) ? `Blocks of ${chains.filter(paysMiners).map((chain) => chain.name).join(", ")} pay the miners of the pool; the others pay the node's operator, at the address or wallet named here, and miners get nothing of them`
+        : "Their blocks pay the node's operator: the address or wallet named here. Miners get nothing of them"
+  }; what they earn in ${symbol} stays the same.`);
 
 /** The chains, for the first page. */
 export function chainsCard(chains, { symbol, difficulty_scale: scale }) {
   return h("section", { class: "card", id: "merged", "data-key": "merged" },
     h("div", { class: "card-head" }, h("h2", null, "Merged mining"), h("a", { class: "small", href: "/blocks#merged" }, "Blocks of merged chains")),
-    payNote(symbol),
+    payNote(symbol, chains),
     table("merged", "Merged chains", [
       { label: "Chain", head: true, of: (row) => [row.name, row.chain_id === null ? null : h("span", { class: "soft" }, ` (id ${row.chain_id})`)] },
       { label: "State", class: "wide", of: chainState },
@@ -25,7 +31,7 @@ export function chainsCard(chains, { symbol, difficulty_scale: scale }) {
       { label: "Next block here", of: (row) => duration(row.seconds_to_block) },
       { label: "Blocks", num: true, of: (row) => [count(row.found), row.lost > 0 ? h("span", { class: "soft" }, ` (${count(row.lost)} lost)`) : null] },
       { label: "A block pays", num: true, of: (row) => coins(row.value) },
-      { label: "Pays the operator at", of: (row) => payee(row.payee, short(row.payee, 10, 6)) },
+      { label: chains.some(paysMiners) ? "Pays" : "Pays the operator at", of: (row) => payee(row.payee, short(row.payee, 10, 6)) },
       { label: "Daemon", class: "break", of: (row) => [row.version || "–", row.failures > 0 ? h("span", { class: "soft" }, ` (${many(row.failures, "failed call")})`) : null] },
     ], chains, { key: (row) => row.name }));
 }
@@ -35,7 +41,7 @@ export function blocksSection({ chains, blocks, total }, symbol) {
   return [
     h("h2", { id: "merged" }, "Blocks of merged chains"),
     h("p", { class: "lede" }, "Found by this node's miners, and followed until they can be spent."),
-    payNote(symbol),
+    payNote(symbol, chains),
     h("ul", { class: "small", "data-key": "merged-payees" }, chains.map((chain) => h("li", null, `${chain.name}: `, payee(chain.payee)))),
     blocks.length === 0 ? h("p", { class: "empty" }, "None yet.") : blocks.map(block),
     total > blocks.length ? h("p", { class: "more soft" }, `The newest ${count(blocks.length)} of ${count(total)}.`) : null,
@@ -50,7 +56,7 @@ function block(row) {
     facts([
       ["Hash", h("span", { class: "mono" }, row.hash)],
       ["Found by worker", h("span", { class: "break" }, row.finder)],
-      ["Pays the operator at", payee(row.payee)],
+      [row.payee.endsWith(" miners") ? "Pays" : "Pays the operator at", payee(row.payee)],
       ["Worth", row.value === null ? null : `${coins(row.value)} coins`],
       ["Confirmations", row.state === "confirming" ? many(row.confirmations, "confirmation") : row.state === "mature" ? "enough: spendable" : null],
       ["Why", row.detail],
