@@ -11,7 +11,8 @@ use super::problems::Problems;
 use super::{announcing, front, log, merged, miners, peers, values};
 use crate::node::Config;
 use crate::runtime::access::Access;
-use crate::work::{self, Payout};
+use crate::work;
+use crate::work::username::operators_payout;
 
 /// Options with a secret: masked by `config check`, and reported if they stand on the command line.
 pub(super) const SECRETS: [&str; 4] = [PASSWORD, CREDENTIALS, announcing::HOOK, announcing::WEBHOOK];
@@ -82,14 +83,15 @@ fn own() -> Vec<Opt<Config>> {
              of 700 and 600) and use the control socket",
         ),
         Opt::setter("address", "ADDRESS", values::text, |config: &mut Config, text| {
-            let payout = Payout::to_address(&text, config.network).map_err(|error| error.to_string())?;
+            let payout = operators_payout(&text, config.network).map_err(|refusal| refusal.0)?;
             config.address = Some(payout);
             Ok(())
         })
         .short('a')
         .help(
-            "Payout address for miners whose user name is not an address [default: an address of bitcoind's wallet, if \
-             it has one]",
+            "Payout address for miners whose user name is not an address; where shares name miners on a merged chain, an \
+             address there may follow (LTC_ADDRESS,DOGE_ADDRESS) instead of one with the same key [default: an address \
+             of bitcoind's wallet, if it has one]",
         ),
         Opt::path("old-shares", "DIR", |config: &mut Config, folder| config.old_shares = Some(folder)).help(
             "Data directory of an old P2Pool node (with files shares.0, shares.1, …) to import shares from at startup",

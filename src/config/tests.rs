@@ -211,6 +211,10 @@ fn an_address_must_be_payable_on_the_network() {
     assert_eq!(&*node(&["--testnet", "-a", ADDRESS]).address.unwrap().address, ADDRESS);
     assert!(problems(&["-a", ADDRESS]).contains("another network"));
     assert!(problems(&["-a", "myself"]).contains("`myself` is not an address"));
+    let (ltc, doge) = ("LdrKq4oUQBJtekFvMzEQQyKMZwzBo4AhMA", "DGdY6D21dTGeWqNQQjh5NbwFKpjqD8ef6e");
+    let both = node(&["--net", "litecoin", "-a", &format!("{ltc},{doge}")]).address.unwrap();
+    assert_eq!(format!("{both:#}"), format!("{ltc} (DOGE: {doge})"));
+    assert!(problems(&["--net", "litecoin", "-a", doge]).contains("the LTC address is missing"));
 }
 
 #[test]

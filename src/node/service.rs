@@ -67,6 +67,9 @@ pub async fn run(
             () = &mut stop => return Ok(()),
         },
     };
+    if let Some(warning) = default_payout.merged_warning() {
+        warn!("{warning}");
+    }
     let ports = Ports::open(&config.front, &data_dir)?;
     let floor = easiest_target(&config);
     let merged = merged::start(&config.merged, floor, &data_dir, &disk, tasks).context("cannot mine merged chains")?;
@@ -86,7 +89,7 @@ pub async fn run(
     info!(
         version = env!("CARGO_PKG_VERSION"),
         network = network.name,
-        address = %work.default_payout,
+        address = %format_args!("{:#}", work.default_payout),
         fee_percent = work.fee_percent,
         data_dir = %data_dir.path().display(),
         "P2Pool starts"

@@ -161,6 +161,16 @@ impl Payout {
         Ok(Self::to_address(&address, network)?.with_merged(script, chain))
     }
 
+    /// Warning for the operator if strangers may be able to spend what this payout gets on the merged chain.
+    pub fn merged_warning(&self) -> Option<String> {
+        let entry = self.merged.as_ref().filter(|entry| entry.is_unsafe())?;
+        let (symbol, address) = (entry.symbol, &entry.address);
+        Some(format!(
+            "{symbol} goes to {address}, from which anybody can take it if {self} is a SegWit wallet's: name an address of \
+             your own with -a {self},{symbol}_ADDRESS"
+        ))
+    }
+
     /// The same payout with an address of the miner's choice on `chain`: `script`, as read by
     /// [`MergedChain::script_of`].
     #[must_use]
@@ -237,6 +247,9 @@ mod tests {
         assert_eq!(entry(&same).origin, Origin::Explicit);
         assert_eq!(same, converted, "the same scripts are paid");
         assert!(!entry(&other).is_unsafe(), "the miner chose it");
+        assert_eq!((converted.merged_warning(), other.merged_warning()), (None, None));
+        let warning = payout(P2SH).merged_warning().unwrap();
+        assert!(warning.contains(&format!("-a {P2SH},DOGE_ADDRESS")), "{warning}");
         assert_eq!(explicit.to_string(), P2PKH);
         assert_eq!(format!("{explicit:#}"), format!("{P2PKH} (DOGE: {DOGECOIN_P2PKH})"));
     }

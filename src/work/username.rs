@@ -1,6 +1,6 @@
 //! Parses `ADDRESS[.worker][/share difficulty][+pseudo-share difficulty]` (`_` also starts a worker, as in the old
 //! node), and the same options in passwords: `d=`, `fd=` and `sd=`. On networks with a merged chain, a second address may
-//! follow the first.
+//! follow the first; so it may in the operator's own payout.
 
 use sharechain::coin::Network;
 use sharechain::coin::address::AddressError;
@@ -48,6 +48,18 @@ pub fn parse(name: &str, network: &Network, default: &Payout) -> Result<Worker<P
     let payout = Payout { share_difficulty, ..payout };
     // The payout comes from the name as it was sent; only what is shown is escaped.
     Ok(Worker { name: Printable::new(&statistics_name(account, worker)), payout, difficulty, notice })
+}
+
+/// Parses the operator's own payout: an address, and on networks with a merged chain one of that chain after it, if
+/// another than the converted one is wanted. A text that is neither is refused, since what it says decides who is paid.
+///
+/// # Errors
+/// The reason why it cannot be used.
+pub fn operators_payout(text: &str, network: &Network) -> Result<Payout, Refusal> {
+    match network.paid_merged_chain() {
+        Some(chain) => pair::operators(text, network, chain),
+        None => Payout::to_address(text, network).map_err(|error| Refusal(error.to_string())),
+    }
 }
 
 /// What a name says besides difficulties.

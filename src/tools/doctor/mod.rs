@@ -23,6 +23,7 @@ use crate::view::control::answers::Status;
 use crate::view::control::client::{self, ControlError};
 use crate::view::control::words::{printable, span};
 use crate::view::http::api::Payouts;
+use crate::work::Payout;
 use room::{Payees, coinbase_room};
 
 /// Difference between our clock and bitcoind's that gets a warning, in seconds. Shares more than 600 s ahead are
@@ -290,10 +291,10 @@ fn clock(found: &DaemonReport) -> Check {
 async fn payout(probe: &Probe, config: &node::Config) -> Check {
     const NAME: &str = "payout address";
     if let Some(payout) = &config.address {
-        return Check::ok(NAME, payout.address.to_string());
+        return chosen_payout(NAME, payout, "");
     }
     match saved_payout(&config.data_dir, config.network) {
-        Ok(Some(payout)) => return Check::ok(NAME, format!("{}, imported from an old node", payout.address)),
+        Ok(Some(payout)) => return chosen_payout(NAME, &payout, ", imported from an old node"),
         Ok(None) => {}
         Err(error) => return Check::bad(NAME, format!("{error:#}"), "set -a ADDRESS"),
     }
@@ -301,6 +302,14 @@ async fn payout(probe: &Probe, config: &node::Config) -> Check {
         Ok(true) => Check::ok(NAME, "an address of bitcoind's wallet; -a ADDRESS sets another"),
         Ok(false) => Check::bad(NAME, "none set, and bitcoind has no wallet", "set -a ADDRESS"),
         Err(reason) => Check::bad(NAME, reason, "set -a ADDRESS"),
+    }
+}
+
+/// Judges the operator's payout, with its address on the merged chain; `origin` is the end of the sentence.
+fn chosen_payout(name: &'static str, payout: &Payout, origin: &str) -> Check {
+    match payout.merged_warning() {
+        Some(warning) => Check::warning(name, format!("{payout:#}{origin}"), warning),
+        None => Check::ok(name, format!("{payout:#}{origin}")),
     }
 }
 
@@ -313,7 +322,7 @@ fn whole(number: u64) -> f64 {
 mod tests {
     use super::*;
     use crate::bitcoind::responses::ChainInfo;
-    use sharechain::coin::{BITCOIN, BITCOIN_REGTEST};
+    use sharechain::coin::{BITCOIN, BITCOIN_REGTEST, LITECOIN};
 
     fn found() -> DaemonReport {
         DaemonReport {
@@ -388,6 +397,17 @@ mod tests {
         assert!(text.ends_with("warnings: 1\n"), "{text}");
         let bad = Report::new(vec![Check::bad("a", "broken \u{1b}[2J", "mend it")]);
         assert!(!bad.ok && bad.to_text().contains("BAD      a  broken \\u{1b}[2J"), "{}", bad.to_text());
+    }
+
+    #[test]
+    fn a_payout_that_strangers_may_spend_on_the_merged_chain_gets_a_warning() {
+        let network = &Network { newest_version: 36, ..LITECOIN };
+        let judged = |text: &str| chosen_payout("payout address", &Payout::to_address(text, network).unwrap(), "");
+        let check = judged("M9yc8NzsGcgMduDUs1xEi1Lsnbjgt3JZT2");
+        assert_eq!(check.state, State::Warning);
+        assert!(check.advice.unwrap().contains("-a M9yc8NzsGcgMduDUs1xEi1Lsnbjgt3JZT2,DOGE_ADDRESS"));
+        let check = judged("LdrKq4oUQBJtekFvMzEQQyKMZwzBo4AhMA");
+        assert!(check.state == State::Ok && check.text.contains(" (DOGE: D"), "{check:?}");
     }
 
     #[test]

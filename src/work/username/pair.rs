@@ -108,6 +108,39 @@ pub(super) fn read<'a>(
     found.into_named(&names, worker, network, chain)
 }
 
+/// Reads the operator's own payout: `ADDRESS` or `ADDRESS,MERGED_ADDRESS`, in every form that user names may have.
+///
+/// # Errors
+/// A part is no address, there are two of one chain, or none of the parent's.
+pub(super) fn operators(text: &str, network: &Network, chain: &MergedChain) -> Result<Payout, Refusal> {
+    let mut parts = text.split('/');
+    let mut found = Found::default();
+    let pieces = parts.next().unwrap_or_default().split(SEPARATORS).map(str::trim).filter(|piece| !piece.is_empty());
+    for piece in pieces {
+        if !found.take(piece, network, chain)? {
+            return Err(refusal(&PayoutError::from(AddressError::NotAnAddress(piece.to_owned()))));
+        }
+    }
+    for part in parts {
+        let (number, address) = by_number(part.trim()).ok_or_else(|| {
+            let (part, number) = (escaped(part), chain.chain_id);
+            Refusal(format!("`/{part}` is not the address of a chain by its number, /{number}:ADDRESS"))
+        })?;
+        if number != chain.chain_id {
+            return Err(Refusal(format!("chain {number} is not paid by this pool, only {}", chain.chain_id)));
+        }
+        found.take_by_number(number, address, chain)?;
+    }
+    let (_, payout) = found.parent.ok_or_else(|| {
+        let (symbol, merged_symbol) = (network.parent.symbol, chain.symbol);
+        Refusal(format!("the {symbol} address is missing: {symbol}_ADDRESS,{merged_symbol}_ADDRESS"))
+    })?;
+    Ok(match found.merged {
+        Some((_, script)) => payout.with_merged(&script, chain),
+        None => payout,
+    })
+}
+
 impl<'a> Found<'a> {
     /// Takes `text` if it is an address; returns false if it is a mere name.
     fn take(&mut self, text: &'a str, network: &Network, chain: &MergedChain) -> Result<bool, Refusal> {

@@ -1,7 +1,7 @@
 //! Tests of user names with two addresses.
 
 use super::*;
-use crate::work::username::{accounts, check_merged_addresses, parse, with_merged_addresses};
+use crate::work::username::{accounts, check_merged_addresses, operators_payout, parse, with_merged_addresses};
 use crate::work::{MergedEntry, Origin};
 use proptest::prelude::*;
 use sharechain::coin::{BITCOIN, LITECOIN, LITECOIN_TESTNET};
@@ -224,6 +224,38 @@ fn an_address_set_for_a_connection_replaces_the_one_of_the_name() {
     let of_35 = Network { newest_version: 35, ..LITECOIN };
     let none = check_merged_addresses(&[(98, DOGE.into())], &of_35).unwrap_err().0;
     assert!(none.contains("no merged chain"), "{none}");
+}
+
+#[test]
+fn the_operators_own_payout_may_have_both_addresses_and_nothing_else() {
+    let payout = |form: &str| operators_payout(&form.replace('L', LTC).replace('D', DOGE), NETWORK);
+    for form in ["L,D", "D,L", " L , D ", "L|D", "L D", "L/98:D", "L,D,"] {
+        let payout = payout(form).unwrap_or_else(|refusal| panic!("{form}: {refusal}"));
+        let entry = payout.merged.unwrap();
+        assert_eq!((&*payout.address, &*entry.address, entry.origin), (LTC, DOGE, Origin::Explicit), "{form}");
+    }
+    let converted = payout("L").unwrap();
+    assert_eq!(converted, Payout::to_address(LTC, NETWORK).unwrap());
+    assert_eq!(converted.merged.unwrap().origin, Origin::Converted);
+    for (form, reason) in [
+        ("", "LTC address is missing"),
+        ("D", "LTC address is missing"),
+        ("L.rig", "LdrK"),
+        ("L,rig", "`rig` is not an address"),
+        ("L/1000", "is not the address of a chain"),
+        ("L/99:D", "chain 99 is not paid"),
+        ("L/98:L", "DOGE address"),
+    ] {
+        let refusal = payout(form).expect_err(form);
+        assert!(refusal.0.contains(reason), "{form}: {refusal}");
+    }
+    let two = operators_payout(&format!("{LTC},{LTC_P2SH}"), NETWORK).unwrap_err();
+    assert!(two.0.contains("two LTC addresses"), "{two}");
+    assert!(operators_payout(&format!("{LTC},{DOGE}"), &BITCOIN).is_err());
+    let unsafe_payout = operators_payout(LTC_P2SH, NETWORK).unwrap();
+    assert!(unsafe_payout.merged.unwrap().is_unsafe());
+    let safe = operators_payout(&format!("{LTC_P2SH},{DOGE_P2SH}"), NETWORK).unwrap();
+    assert!(!safe.merged.unwrap().is_unsafe(), "the operator chose it");
 }
 
 proptest! {
