@@ -322,7 +322,7 @@ impl WorkSet {
             pool_rate: next.pool_rate,
         };
         let block = Block {
-            attempts: f64::from(common.template.block_target().attempts().0),
+            window: target::window(next, common.template.block_target(), common.network),
             value: common.template.coinbase_value,
         };
         let donation_percent = self.config.donation_percent;

@@ -1,7 +1,9 @@
 //! Share difficulty of a payout: the node's own choice within the chain's limits (protocol section 9.4). Also converts
 //! targets between the share chain and the miners: the two libraries know nothing of each other.
 
+use sharechain::chain::NextShare;
 use sharechain::coin::Network;
+use sharechain::rules::Layout;
 use sharechain::share::Target;
 use stratum::Difficulty;
 
@@ -10,6 +12,9 @@ const NODE_SHARES_MAX: f64 = 0.0167;
 
 /// Part of the pool's hash rate from which a node counts as the pool (as in the old node): it would only slow itself.
 const ALONE: f64 = 0.9;
+
+/// Weight of one hash without a donation.
+const WEIGHT_OF_HASH: f64 = 65_535.0;
 
 /// Number of submissions from which the node's own hash rate is known well enough: to 14 %.
 const SUBMISSIONS_KNOWN: u64 = 50;
@@ -30,10 +35,20 @@ pub(super) struct Miners {
 /// Block being mined.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Block {
-    /// Average number of hashes to solve it.
-    pub(super) attempts: f64,
+    /// Average number of hashes that its reward is shared out by: one of them gets `value / window`.
+    pub(super) window: f64,
     /// Its reward, in base units.
     pub(super) value: u64,
+}
+
+/// Hashes that a block on top of `next` shares its reward out by. Before version 36, a window ends where its shares
+/// have as much work as SPREAD blocks need. From version 36 on, its length is fixed and its shares fade, so it is the
+/// work that they still count for (protocol-v36 section 4.1); the reference left its rule at SPREAD blocks.
+pub(super) fn window(next: &NextShare, block_target: Target, network: &Network) -> f64 {
+    match next.version.rules().layout {
+        Layout::Classic => f64::from(block_target.attempts().0) * f64::from(network.spread),
+        Layout::Merged => f64::from(next.weights.total) / WEIGHT_OF_HASH,
+    }
 }
 
 /// Target that a share should have; the chain clips it. A share difficulty in the user name alone decides.
@@ -58,7 +73,7 @@ pub(super) fn desired(
         let expected = miners.payee_rate / pool_rate * value * (1.0 - donation_percent / 100.0);
         if expected < dust {
             // Fewer and heavier shares: one of them pays more than dust.
-            attempts = attempts.max(block.attempts * f64::from(network.spread) * dust / value);
+            attempts = attempts.max(block.window * dust / value);
         }
     }
     Difficulty::from_average_hashes(attempts).map_or(Target::MAX_256, of_difficulty)
@@ -77,9 +92,12 @@ pub(super) fn of_miners(target: Target) -> stratum::Target {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use sharechain::coin::BITCOIN;
+    use ruint::aliases::U320;
+    use sharechain::chain::Sharechain;
+    use sharechain::coin::{BITCOIN, BITCOIN_REGTEST};
+    use sharechain::share::{ShareVersion, Weights};
 
-    const BLOCK: Block = Block { attempts: 1e23, value: 312_500_000 };
+    const BLOCK: Block = Block { window: 3e23, value: 312_500_000 };
 
     fn miners() -> Miners {
         Miners { submissions: 0, node_rate: 0.0, payee_rate: 0.0, pool_rate: None }
@@ -114,6 +132,18 @@ mod tests {
         assert!((attempts(farm) / wanted - 1.0).abs() < 0.001);
         let alone = Miners { pool_rate: Some(1.05e15), ..farm };
         assert_eq!(desired(None, alone, BLOCK, 0.0, &BITCOIN), Target::MAX_256);
+    }
+
+    #[test]
+    fn a_reward_is_shared_out_by_what_the_windows_shares_count_for() {
+        let next = Sharechain::new(&BITCOIN_REGTEST).tip().next_share(Target::BEYOND).unwrap();
+        let block_target = of_difficulty(Difficulty::new(1e6).unwrap());
+        let blocks = f64::from(block_target.attempts().0) * 3.0;
+        assert_eq!(window(&next, block_target, &BITCOIN_REGTEST).to_bits(), blocks.to_bits());
+        let weights = |hashes: u64| Weights { total: U320::from(hashes * 65_535), ..Weights::default() };
+        let fading = |hashes| NextShare { version: ShareVersion::V36, weights: weights(hashes).into(), ..next.clone() };
+        assert_eq!(window(&fading(1_000_000), block_target, &BITCOIN_REGTEST).to_bits(), 1e6_f64.to_bits());
+        assert_eq!(window(&fading(0), block_target, &BITCOIN_REGTEST).to_bits(), 0.0_f64.to_bits(), "a new chain");
     }
 
     #[test]
