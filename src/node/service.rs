@@ -6,6 +6,7 @@
 use anyhow::{Context, Result, bail};
 use metrics_exporter_prometheus::PrometheusHandle;
 use sharechain::coin::Network;
+use sharechain::rules::Layout;
 use sharechain::share::{ShareVersion, Target};
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,8 +29,11 @@ use crate::runtime::tasks::Tasks;
 use crate::work::target::of_difficulty;
 use crate::work::{self, Payout};
 
-/// Minimum height of a chain at which the next block pays a window, which begins at the grandparent.
+/// Minimum height of a chain at which the next block pays a window: before version 36, that begins at the grandparent.
 const WINDOW_BEGINS: u32 = 2;
+
+/// The same from version 36 on, whose windows begin at the parent (protocol-v36 section 4.1).
+const FADING_WINDOW_BEGINS: u32 = 1;
 
 /// Open files that are no connection of a miner, a reader or a peer: daemon, share store, logs, listeners.
 const OWN_FILES: usize = 192;
@@ -246,13 +250,25 @@ async fn wallet_payout(config: &daemon::Config, network: &'static Network) -> Re
     }
 }
 
-/// Logs that blocks pay almost nothing to miners while the share chain has hardly begun.
+/// Logs that blocks pay little or nothing to miners while the share chain has hardly begun.
 fn warn_of_short_chain(sharechain: &chain::Handle) {
-    if sharechain.tips.borrow().as_ref().is_none_or(|tip| tip.height() < WINDOW_BEGINS) {
-        warn!(
+    let warning = sharechain.tips.borrow().as_ref().and_then(|tip| short_chain(tip.height(), tip.version()));
+    if let Some(warning) = warning {
+        warn!("{warning}");
+    }
+}
+
+/// Warning of a chain so short, at `height`, that the block of a share of `version` on top of it pays no window.
+fn short_chain(height: u32, version: ShareVersion) -> Option<&'static str> {
+    match version.rules().layout {
+        Layout::Classic => (height < WINDOW_BEGINS).then_some(
             "the share chain is empty: by P2Pool's rules a block found before its third share pays almost everything to \
-             the donation address of P2Pool's author"
-        );
+             the donation address of P2Pool's author",
+        ),
+        Layout::Merged => (height < FADING_WINDOW_BEGINS).then_some(
+            "the share chain is empty: by the rules of share version 36 a block found with its first share pays \
+             everything to the donation address of P2Pool's authors",
+        ),
     }
 }
 
@@ -272,6 +288,14 @@ mod tests {
         assert_eq!(served(50_000, Some(1_048_576)), (50_000, 4096));
         assert_eq!(served(50_000, Some(4096)), (4096 - 256, 1920));
         assert_eq!(served(50_000, Some(10)), (1, 1));
+    }
+
+    #[test]
+    fn a_chain_is_short_until_the_next_block_pays_a_window() {
+        let warned = |version| [0, 1, 2].map(|height| short_chain(height, version).is_some());
+        assert_eq!(warned(ShareVersion::V35), [true, true, false]);
+        assert_eq!(warned(ShareVersion::V36), [true, false, false]);
+        assert!(short_chain(0, ShareVersion::V36).unwrap().contains("pays everything"));
     }
 
     #[test]
