@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 use thiserror::Error;
 
 use super::format::{self, FormatError};
+use super::message::{self, AuthorityMessage, MessageError};
 use super::{
     Contents, MergedAddress, MergedCoinbase, PayeeError, Payout, Share, ShareInfo, ShareRules, check, display_hex,
 };
@@ -24,7 +25,8 @@ pub enum InspectError {
 /// the first check that fails without ancestors.
 ///
 /// Hashes and targets are 64 hex digits as P2Pool prints them, other bytes are hex in their own order, and numbers that
-/// may exceed 2^53 are decimal strings.
+/// may exceed 2^53 are decimal strings. A share of version 36 with `message_data` has the decrypted `messages`, or the
+/// reason why they cannot be read.
 ///
 /// # Errors
 /// [`InspectError`].
@@ -37,6 +39,11 @@ pub fn inspect(bytes: &[u8], rules: &ShareRules) -> Result<Value, InspectError> 
     };
     let share = Share::derive(contents, payee, rules, rules.pow);
     let mut shown = json(&share);
+    if let Some(additions) = &share.info().additions
+        && !additions.message_data.is_empty()
+    {
+        shown["messages"] = messages(message::read(&additions.message_data));
+    }
     shown["verdict"] = verdict.into();
     Ok(shown)
 }
@@ -92,6 +99,24 @@ pub(super) fn fields(contents: &Contents) -> Value {
         shown["message_data"] = message.map(hex::encode).into();
     }
     shown
+}
+
+/// Messages of version 36's authors. What they say stays hex: a terminal must not be steered by it.
+fn messages(read: Result<Vec<AuthorityMessage>, MessageError>) -> Value {
+    let shown = |message: AuthorityMessage| {
+        json!({
+            "kind": message.kind,
+            "kind_name": message.kind_name(),
+            "flags": message.flags,
+            "timestamp": message.timestamp,
+            "payload": hex::encode(&message.payload),
+            "signer": message.signer.name(),
+        })
+    };
+    match read {
+        Ok(read) => read.into_iter().map(shown).collect(),
+        Err(error) => json!({ "error": error.to_string() }),
+    }
 }
 
 fn share_info(info: &ShareInfo) -> Value {
@@ -161,4 +186,32 @@ fn merged_coinbase(entry: &MergedCoinbase) -> Value {
 
 fn link(branch: &[Digest]) -> Value {
     json!({ "branch": branch.iter().map(display_hex).collect::<Vec<_>>(), "index": 0 })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::share::Signer;
+
+    #[test]
+    fn messages_are_shown_with_their_signer_or_the_reason_why_they_cannot_be_read() {
+        let message = AuthorityMessage {
+            kind: 0x03,
+            flags: 1,
+            timestamp: 1_780_000_000,
+            payload: b"\x1b[2J".as_slice().into(),
+            signer: Signer::ForkMaintainer,
+        };
+        let wanted = json!([{
+            "kind": 3,
+            "kind_name": "announcement",
+            "flags": 1,
+            "timestamp": 1_780_000_000,
+            "payload": "1b5b324a",
+            "signer": "fork maintainer",
+        }]);
+        assert_eq!(messages(Ok(vec![message])), wanted);
+        let reason = "message_data has 3 bytes, which should be 53 or more";
+        assert_eq!(messages(message::read(&[1, 2, 3])), json!({ "error": reason }));
+    }
 }
