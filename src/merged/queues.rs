@@ -9,15 +9,13 @@ use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
 
 use crate::blocks::FoundBlock;
+use crate::blocks::submit::PROOFS_MAX;
 
 /// Capacity of a chain's queue of found blocks. Each is taken up at once, however its daemon does.
 pub const QUEUED_MAX: usize = 64;
 
 /// Found blocks remembered for each chain: jobs of the last minutes hold few others.
 const KNOWN_MAX: usize = 1024;
-
-/// Number of proofs of one block that are passed on.
-const PROOFS_MAX: u32 = 3;
 
 /// What became of a block that was passed on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

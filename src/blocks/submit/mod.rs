@@ -33,6 +33,8 @@ use crate::blocks::FoundBlock;
 use crate::blocks::journal::{self, FindError, Journal, Unfinished};
 use crate::runtime::tasks::Tasks;
 use crate::template::NextBlock;
+pub(crate) use proofs::PROOFS_MAX;
+
 use keeper::{FileKeeper, Safe};
 use proofs::{LIVE_MAX, Proofs};
 use submission::Submission;

@@ -7,9 +7,9 @@ use std::collections::VecDeque;
 /// Maximum number of blocks of a merged chain in flight: more than it finds while its daemon makes work and takes none.
 pub(super) const LIVE_MAX: usize = 256;
 
-/// Number of proofs that are submitted for one block while its daemon rejects them: one may be at fault, and the next
-/// right.
-const PROOFS_MAX: u32 = 3;
+/// Number of proofs that are passed on and submitted for one block while its daemon rejects them: one may be at fault, and
+/// the next right.
+pub(crate) const PROOFS_MAX: u32 = 3;
 
 /// Number of blocks that are remembered; late jobs may solve old ones.
 const REMEMBERED_MAX: usize = 64;
