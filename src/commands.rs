@@ -113,8 +113,8 @@ async fn run_control(config: &control::Config) -> Result<()> {
 fn export_block(data_dir: &Path, hash: &BlockHash) -> Result<()> {
     let Some(block) = journal::read(data_dir, hash)? else {
         bail!(
-            "no bytes of block {hash} in {}: they are removed once the block is mature or lost by 100 blocks; get them \
-             from bitcoind (bitcoin-cli getblock {hash} 0)",
+            "no bytes of block {hash} in {}: they are removed once the block is mature or lost by as many blocks; get them \
+             from its chain's daemon (getblock {hash} 0)",
             data_dir.display()
         );
     };

@@ -109,12 +109,18 @@ struct Request {
 /// Reason why a block is not submitted again.
 #[derive(Debug, Error)]
 pub enum ResubmitError {
-    /// Its bytes are not kept.
+    /// Its bytes are not kept by any of these chains.
     #[error(
-        "no bytes of block {0} are kept: those of a block that is mature, or that lost by 100 blocks, are removed; bitcoind \
-         may have them (bitcoin-cli getblock {0} 0)"
+        "no bytes of block {hash} are kept: those of a block that is mature, or that lost by as many blocks ({}), are \
+         removed; the daemon may have them (getblock {hash} 0)",
+        maturities(.chains)
     )]
-    NotKept(BlockHash),
+    NotKept {
+        /// Hash of the block.
+        hash: BlockHash,
+        /// Chains whose journals were searched.
+        chains: Vec<Arc<Chain>>,
+    },
     /// Its file cannot be read.
     #[error(transparent)]
     Find(#[from] FindError),
@@ -124,6 +130,12 @@ pub enum ResubmitError {
     /// The node is stopping, or its queue is full.
     #[error("the node is stopping, or too busy: try again")]
     Busy,
+}
+
+/// Lists each chain's daemon with the chain's maturity.
+fn maturities(chains: &[Arc<Chain>]) -> String {
+    let maturity = |chain: &Arc<Chain>| format!("{} for {}", chain.maturity(), chain.daemon());
+    chains.iter().map(maturity).collect::<Vec<_>>().join(", ")
 }
 
 impl Resubmitter {
@@ -276,7 +288,7 @@ impl Submitter {
         let found = tokio::task::spawn_blocking(move || journal.find(&hash)).await;
         self.reading.lock().remove(&hash);
         let found = found.map_err(|_| ResubmitError::Busy)??;
-        let (block, entry) = found.ok_or(ResubmitError::NotKept(hash))?;
+        let (block, entry) = found.ok_or_else(|| ResubmitError::NotKept { hash, chains: vec![self.chain.clone()] })?;
         info!(chain = self.chain.label(), height = block.height, %hash, "submitting a block again");
         self.take_up(block, Origin::Kept(entry));
         Ok(())

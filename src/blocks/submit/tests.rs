@@ -227,7 +227,9 @@ async fn a_block_is_submitted_again_on_request() {
     let dir = tempfile::tempdir().unwrap();
     let journal = Journal::of_test(dir.path());
     let mut bench = bench(journal.clone(), vec![scripted("rpc", &[Outcome::Accepted])]);
-    assert!(matches!(bench.resubmitter.resubmit(block().hash).await, Err(ResubmitError::NotKept(_))));
+    let error = bench.resubmitter.resubmit(block().hash).await.unwrap_err();
+    assert!(matches!(error, ResubmitError::NotKept { .. }));
+    assert!(error.to_string().contains("lost by as many blocks (100 for bitcoind), are removed"), "{error}");
     journal.write(&block()).unwrap().mark(&Outcome::Accepted).unwrap();
     bench.resubmitter.resubmit(block().hash).await.unwrap();
     assert_eq!(bench.heard.recv().await.unwrap().outcome, Outcome::Accepted);

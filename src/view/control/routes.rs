@@ -173,17 +173,17 @@ async fn resubmit_kept(
     kept: &[KeptBlocks],
     hash: BlockHash,
 ) -> Result<(Option<Arc<str>>, broadcast::Receiver<BlockReport>), ResubmitError> {
-    let mut refusal = ResubmitError::NotKept(hash);
+    let (mut searched, mut refusal) = (Vec::new(), None);
     for KeptBlocks { chain, resubmitter, reports } in kept {
         let reports = reports.subscribe();
         match resubmitter.resubmit(hash).await {
             Ok(()) => return Ok((chain.clone(), reports)),
-            Err(ResubmitError::NotKept(_)) => {}
+            Err(ResubmitError::NotKept { chains, .. }) => searched.extend(chains),
             // Another chain may have it.
-            Err(error) => refusal = error,
+            Err(error) => refusal = Some(error),
         }
     }
-    Err(refusal)
+    Err(refusal.unwrap_or(ResubmitError::NotKept { hash, chains: searched }))
 }
 
 /// Sends a command to the P2P task, and returns its reply.
@@ -210,7 +210,7 @@ fn bad_request(detail: impl Into<String>) -> Problem {
 
 fn not_resubmitted(error: &ResubmitError) -> Problem {
     let status = match error {
-        ResubmitError::NotKept(_) => StatusCode::NOT_FOUND,
+        ResubmitError::NotKept { .. } => StatusCode::NOT_FOUND,
         ResubmitError::Reading(_) => StatusCode::CONFLICT,
         ResubmitError::Find(_) => StatusCode::INTERNAL_SERVER_ERROR,
         ResubmitError::Busy => StatusCode::SERVICE_UNAVAILABLE,
