@@ -11,7 +11,7 @@ const USUAL: u32 = 100;
 pub(super) const UNKNOWN: u32 = 240;
 
 /// Confirmations at which a coinbase of the chain with this number can be spent.
-pub(super) fn confirmations_mature(chain_id: u32) -> u32 {
+pub fn confirmations_mature(chain_id: u32) -> u32 {
     DEPTHS.iter().find(|(id, _)| *id == chain_id).map_or(USUAL, |(_, depth)| *depth)
 }
 

@@ -30,6 +30,7 @@ mod testing;
 mod trouble;
 
 pub use answer::{Answer, AnswerError};
+pub use maturity::confirmations_mature;
 pub use offers::{MergedJobs, MergedOffers, Offer, OwnBlock};
 pub use payouts::NotPaid;
 pub use probe::{DaemonReport, Findings, probe};

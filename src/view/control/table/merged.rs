@@ -82,8 +82,10 @@ fn blocks(blocks: &[MergedBlock], now: f64) -> String {
 
 fn standing(block: &MergedBlock) -> String {
     match (&block.state[..], block.confirmations) {
-        ("confirming", 1) => "1 confirmation".to_owned(),
-        ("confirming", confirmations) => format!("{confirmations} confirmations"),
+        ("confirming", confirmations) => match block.maturity {
+            Some(maturity) => format!("{confirmations} of {maturity}"),
+            None => format!("confirmations: {confirmations}"),
+        },
         (state, _) => printable(state),
     }
 }
@@ -134,6 +136,7 @@ mod tests {
             value: Some(1_000_000_000_000),
             state: "confirming".into(),
             confirmations: 7,
+            maturity: Some(240),
             ..MergedBlock::default()
         };
         Merged { chains: vec![doge, nmc], total: 1, blocks: vec![block] }
@@ -148,7 +151,7 @@ mod tests {
             "nmc: no answer\\u{1b}[2J\n",
             "the daemon's wallet\n",
             "miners get nothing of them\n",
-            "7 confirmations  10000.00000000  DOperator1  al\\u{1b}ice",
+            "7 of 240  10000.00000000  DOperator1  al\\u{1b}ice",
         ] {
             assert!(text.contains(part), "{part} is missing in:\n{text}");
         }
@@ -168,7 +171,7 @@ mod tests {
     fn the_list_of_blocks_names_those_of_merged_chains_apart() {
         let text = section(&merged(), 100.0);
         assert!(text.starts_with("\nof merged chains, paid to the operator"), "{text}");
-        assert!(text.contains("doge   5000000  1 min 0 s ago  7 confirmations"), "{text}");
+        assert!(text.contains("doge   5000000  1 min 0 s ago  7 of 240"), "{text}");
         assert!(section(&Merged { blocks: Vec::new(), ..merged() }, 0.0).ends_with("has been found yet\n"));
         assert_eq!(section(&Merged::default(), 0.0), "");
     }

@@ -164,7 +164,10 @@ impl Listener {
                     let snapshot = self.snapshot.borrow_and_update().clone();
                     self.note_figures(&snapshot);
                 }
-                record = self.merged.next() => self.send("merged_block", &MergedBlock::of(&record)),
+                record = self.merged.next() => {
+                    let block = MergedBlock::of(&record, &self.snapshot.borrow());
+                    self.send("merged_block", &block);
+                }
             }
         }
     }

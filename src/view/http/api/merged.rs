@@ -11,7 +11,7 @@ use utoipa::ToSchema;
 use super::blocks::{Route, detail, route};
 use super::{Answer, Limit, Problem, Sources};
 use crate::blocks::found::{FoundBlocks, Record, Standing};
-use crate::merged::{ChainStatus, State as Condition};
+use crate::merged::{ChainStatus, State as Condition, confirmations_mature};
 use crate::view::snapshot::Snapshot;
 
 /// Merged chains, and the blocks that this node's miners found of them.
@@ -90,6 +90,8 @@ pub struct MergedBlock {
     pub state_since: f64,
     /// Blocks from it to the tip, itself included.
     pub confirmations: u32,
+    /// Confirmations at which its coinbase can be spent; null until its chain's daemon has answered.
+    pub maturity: Option<u32>,
     /// Reason why it was rejected, if so.
     pub detail: Option<String>,
     /// Outcome of each route to its daemon.
@@ -133,7 +135,7 @@ impl Merged {
         Self {
             chains: snapshot.merged.iter().map(chain).collect(),
             total: found.blocks.len(),
-            blocks: found.blocks.iter().take(limit).map(|record| MergedBlock::of(record)).collect(),
+            blocks: found.blocks.iter().take(limit).map(|record| MergedBlock::of(record, snapshot)).collect(),
         }
     }
 }
@@ -182,7 +184,9 @@ impl MergedChain {
 }
 
 impl MergedBlock {
-    pub(super) fn of(record: &Record) -> Self {
+    /// Returns a found block, with the maturity of its chain as of `snapshot`.
+    pub(super) fn of(record: &Record, snapshot: &Snapshot) -> Self {
+        let chain = snapshot.merged.iter().find(|status| *status.name == *chain_of(record));
         let verdict = record.verdict.as_ref().and_then(|verdict| detail(&verdict.outcome));
         Self {
             chain: chain_of(record).to_owned(),
@@ -196,6 +200,7 @@ impl MergedBlock {
             state: record.standing.word().to_owned(),
             state_since: record.standing_since,
             confirmations: record.confirmations,
+            maturity: chain.and_then(|status| status.chain_id).map(confirmations_mature),
             detail: record.not_submitted.clone().or(verdict),
             routes: record.routes.iter().map(|report| route(report, record.found_at)).collect(),
         }
@@ -274,6 +279,7 @@ mod tests {
             merged.blocks.iter().map(|block| (&block.chain[..], block.time, &block.state[..])).collect();
         assert_eq!(shown, [("doge", 3.0, "submitted"), ("doge", 2.0, "orphaned")]);
         assert_eq!((merged.blocks[0].value, &merged.blocks[0].payee[..]), (None, "DOperator1"));
+        assert_eq!((doge.chain_id, merged.blocks[0].maturity), (Some(98), Some(240)));
         let summary = body(&get("/api/v1/summary").await);
         let brief: MergedSummary = serde_json::from_value(summary["merged"].clone()).unwrap();
         assert_eq!(brief, MergedSummary { chains: 2, mined: 1, left_out: 1, found: 3 });

@@ -58,7 +58,7 @@ function block(row) {
       ["Found by worker", h("span", { class: "break" }, row.finder)],
       [row.payee.endsWith(" miners") ? "Pays" : "Pays the operator at", payee(row.payee)],
       ["Worth", row.value === null ? null : `${coins(row.value)} coins`],
-      ["Confirmations", row.state === "confirming" ? many(row.confirmations, "confirmation") : row.state === "mature" ? "enough: spendable" : null],
+      ["Confirmations", row.state === "confirming" ? `${count(row.confirmations)} of ${row.maturity === null ? "?" : count(row.maturity)}` : row.state === "mature" ? "enough: spendable" : null],
       ["Why", row.detail],
       ["Routes", routeList(row.routes, ROUTES)],
     ]));
