@@ -2,6 +2,7 @@
 
 use futures::future::join_all;
 use sharechain::merged::{DOGECOIN, MergedBlock, MergedTarget, MergedWork};
+use std::ops::RangeInclusive;
 
 use super::Check;
 use crate::bitcoind::rpc::RpcError;
@@ -11,6 +12,9 @@ use crate::view::control::words::{coins, short_number};
 
 const NAME: &str = "merged chain";
 
+/// Upper halves of block versions that begin with the bits 001 of BIP 9; miners roll others of them (BIP 320).
+const VERSION_TOPS: RangeInclusive<u32> = 0x2000..=0x3fff;
+
 /// Checks the daemons of merged chains, their work, and whether all can be mined together.
 pub(super) async fn chains(config: &node::Config) -> Vec<Check> {
     let reports = join_all(config.merged.chains.iter().map(probe)).await;
@@ -18,7 +22,7 @@ pub(super) async fn chains(config: &node::Config) -> Vec<Check> {
     let floor = config.front.miners.iter().map(|port| port.policy.session(session).vardiff.min.get());
     let floor = floor.fold(f64::INFINITY, f64::min);
     let alone = reports.iter().flat_map(|report| daemon(report, floor));
-    alone.chain(collisions(&reports)).collect()
+    alone.chain(reports.iter().filter_map(mistakable)).chain(collisions(&reports)).collect()
 }
 
 /// Judges one daemon; `floor` is the least of the ports' minimum difficulties (bdiff).
@@ -80,6 +84,18 @@ fn work(report: &DaemonReport, block: &MergedBlock, floor: f64) -> Check {
         return Check::warning(NAME, text, "lower the minimum of a port (min=, --min-difficulty), or leave it at that");
     }
     Check::ok(NAME, text)
+}
+
+/// Warns of a chain whose number the version of a parent block can have in its upper half. Daemons take such a block for
+/// one of their own chain and refuse its proof.
+fn mistakable(report: &DaemonReport) -> Option<Check> {
+    let block = report.findings.as_ref().ok()?.block.as_ref().ok()?;
+    let text = format!(
+        "{}: its chain number, {}, can be the upper half of a parent block's version: its daemon may refuse proofs",
+        report.chain, block.chain_id
+    );
+    let advice = "expect rejected blocks; with --version-mask 0, only of the number 8192 (0x2000)";
+    VERSION_TOPS.contains(&block.chain_id).then(|| Check::warning(NAME, text, advice))
 }
 
 /// Reports chains that cannot be mined beside those before them.
@@ -236,6 +252,16 @@ mod tests {
         assert_eq!(states(&checks), [State::Ok, State::Warning, State::Ok]);
         let refused = Trouble::Address { address: stratum::Printable::new("D8"), message: "Invalid".to_owned() };
         assert_eq!(states(&foreign(Err(refused))), [State::Ok, State::Warning]);
+    }
+
+    #[test]
+    fn a_number_that_a_parents_version_can_have_is_a_warning() {
+        let warned = |id| {
+            let report = report("doge", |findings| findings.block = Ok(block(id, MergedTarget::Share)));
+            mistakable(&report).map(|check| check.state)
+        };
+        assert_eq!([1, 98, 0x1fff, 0x4000, 0x2000_0000].map(warned), [None; 5]);
+        assert_eq!([0x2000, 0x2abc, 0x3fff].map(warned), [Some(State::Warning); 3]);
     }
 
     #[test]
