@@ -1,5 +1,7 @@
 //! Real Prometheus on nodes under load: evaluates the metrics, every panel of the boards and every alert rule.
 
+use p2pool::embedded::auxiliary::{Config, Daemon};
+use p2pool::runtime::tasks::Tasks;
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::fs;
@@ -26,7 +28,7 @@ const MAY_BE_EMPTY: [(&str, &str); 5] = [
     ("bitcoind_rpc_failures_total", "no call has failed"),
     ("/ max(figures_network_hash_rate", "what mines on a private chain rounds to no hash a second"),
     ("stratum_pow_wait_seconds", "proof of work is cheap on this network"),
-    ("merged_", "no merged chain is configured"),
+    ("merged_rpc_failures_total", "no call to a merged chain's daemon has failed"),
     ("p2pool_network_info{network!~", "these alerts leave private chains out, and this is one"),
 ];
 
@@ -266,6 +268,32 @@ fn put_load(daemon: &Bitcoind, nodes: [&Node; 2]) {
     println!("{round} blocks in {:?}", started.elapsed());
 }
 
+/// Daemon of a merged chain, of which every block of the parent chain is a block, too.
+struct MergedChain {
+    daemon: Daemon,
+    _tasks: Tasks,
+    /// Ends the daemon when it is dropped.
+    _runtime: tokio::runtime::Runtime,
+}
+
+impl MergedChain {
+    fn start() -> Self {
+        let mut builder = tokio::runtime::Builder::new_multi_thread();
+        let runtime = builder.worker_threads(1).enable_all().build().expect("the system gives a thread");
+        let tasks = Tasks::new();
+        let daemon = {
+            let _inside = runtime.enter();
+            Daemon::start(Config::namecoin(), &tasks).expect("a port is free")
+        };
+        Self { daemon, _tasks: tasks, _runtime: runtime }
+    }
+
+    /// Value of `--merged`.
+    fn option(&self) -> String {
+        format!("{},address={},name=aux", self.daemon.url_with_login(), self.daemon.config().address_of("operator"))
+    }
+}
+
 /// Message before `version` on the peers' port.
 fn speak_nonsense(node: &Node) {
     let mut stream = TcpStream::connect(node.pool_address()).expect("the node listens");
@@ -282,7 +310,8 @@ fn speak_nonsense(node: &Node) {
 fn no_panel_and_no_alert_is_without_data_on_nodes_under_load() {
     let queries = queries_of_boards();
     let daemon = Bitcoind::start();
-    let first = Node::start(P2POOL, &daemon);
+    let merged = MergedChain::start();
+    let first = NodeBuilder::new(P2POOL, &daemon).args(&["--merged", &merged.option()]).start();
     let second = NodeBuilder::new(P2POOL, &daemon).peer(first.pool_address()).start();
     wait_until("the nodes are connected", Duration::from_secs(30), || {
         metric_value(&second.metrics(), "p2p_peers{direction=\"out\"}") == Some(1.0)
