@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_command_that_fails_is_told_with_its_complaint_however_long_that_is() {
+    async fn a_command_that_fails_is_logged_with_its_complaint_however_long_that_is() {
         let error = execute("echo no such thing >&2; exit 3", &announcement("x"), TIME_MAX).await.unwrap_err();
         assert!(error.contains('3') && error.contains("no such thing"), "{error}");
         let error = execute("head -c 1000000 /dev/zero >&2; exit 4", &announcement("x"), TIME_MAX).await.unwrap_err();

@@ -196,28 +196,30 @@ mod tests {
 
     #[test]
     fn an_announcement_says_everything_and_steers_nothing() {
-        let told = Announcement::new(&event(EventKind::Accepted, "eve\r\nQUIT \u{1b}[2J"), &BITCOIN);
-        assert!(!told.text.contains(char::is_control) && !told.finder.contains(char::is_control), "{told:?}");
-        let json: serde_json::Value = serde_json::from_str(&told.json()).unwrap();
+        let announced = Announcement::new(&event(EventKind::Accepted, "eve\r\nQUIT \u{1b}[2J"), &BITCOIN);
+        for text in [&announced.text[..], &announced.finder] {
+            assert!(!text.contains(char::is_control), "{announced:?}");
+        }
+        let json: serde_json::Value = serde_json::from_str(&announced.json()).unwrap();
         assert_eq!((&json["event"], &json["height"]), (&"accepted".into(), &850_000.into()));
         assert_eq!(json["allowed_mentions"]["parse"], serde_json::json!([]));
         assert!(
-            told.text.starts_with("bitcoin block 850000 is in the chain. 3.12500001 BTC, found by eve"),
+            announced.text.starts_with("bitcoin block 850000 is in the chain. 3.12500001 BTC, found by eve"),
             "{}",
-            told.text
+            announced.text
         );
     }
 
     #[test]
     fn a_merged_chains_block_says_so_and_who_is_paid() {
-        let told = Announcement::new(&merged(event(EventKind::Accepted, "alice")), &BITCOIN);
+        let announced = Announcement::new(&merged(event(EventKind::Accepted, "alice")), &BITCOIN);
         assert_eq!(
-            told.text,
+            announced.text,
             "dogecoin block 850000, merged-mined with bitcoin, is in the chain. 3.12500001 coins to bc1qpayee, found by alice: "
                 .to_owned()
                 + &"ab".repeat(32)
         );
-        let json: serde_json::Value = serde_json::from_str(&told.json()).unwrap();
+        let json: serde_json::Value = serde_json::from_str(&announced.json()).unwrap();
         assert_eq!((&json["chain"], &json["network"]), (&"dogecoin".into(), &"bitcoin".into()));
         let rejected = Announcement::new(&merged(event(EventKind::Rejected, "alice")), &BITCOIN);
         assert!(rejected.text.contains("rejected by its daemon"), "{}", rejected.text);

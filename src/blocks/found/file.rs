@@ -126,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_cannot_be_understood_is_set_aside_and_told() {
+    fn a_file_that_cannot_be_understood_is_set_aside_and_reported() {
         for text in ["nonsense", r#"{"version":2,"blocks":[]}"#, r#"{"version":1,"blocks":[{"hash":1}]}"#] {
             let folder = tempfile::tempdir().unwrap();
             fs::write(folder.path().join(NAME), text).unwrap();

@@ -290,10 +290,10 @@ impl Follower {
             let count = blocks.blocks.iter().filter(|record| record.standing == standing).count();
             self.chain.set_standing(standing, count);
         }
-        self.published.send_if_modified(|told| {
-            let is_new = **told != *blocks;
+        self.published.send_if_modified(|published| {
+            let is_new = **published != *blocks;
             if is_new {
-                *told = blocks;
+                *published = blocks;
             }
             is_new
         });
@@ -395,7 +395,7 @@ fn say(event: &Event) {
         }
         EventKind::Mature => info!(chain, height, %hash, payee, value, "a block is mature: what it pays can be spent"),
         EventKind::Orphaned => {
-            warn!(chain, height, %hash, payee, value, finder, "BLOCK ORPHANED: it was in the chain and is not any more; it pays nobody");
+            warn!(chain, height, %hash, payee, value, finder, "BLOCK ORPHANED: it was in the chain and is not any more; its payouts are void");
         }
         EventKind::Stale if record.not_submitted.is_some() => {
             info!(chain, height, %hash, finder, "a block of the pool lost to another of its height");

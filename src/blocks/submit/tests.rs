@@ -89,10 +89,10 @@ async fn fate(routes: &[(&'static str, &[Outcome])]) -> (Vec<(Option<&'static st
     let routes = routes.iter().map(|(name, outcomes)| scripted(name, outcomes)).collect();
     let mut bench = bench(Journal::of_test(dir.path()), routes);
     bench.blocks.send(block()).await.unwrap();
-    let mut told = Vec::new();
-    while told.last().is_none_or(|(route, _): &(Option<&str>, Outcome)| route.is_some()) {
+    let mut reported = Vec::new();
+    while reported.last().is_none_or(|(route, _): &(Option<&str>, Outcome)| route.is_some()) {
         let report = bench.heard.recv().await.unwrap();
-        told.push((report.route, report.outcome));
+        reported.push((report.route, report.outcome));
     }
     let waited = Instant::now();
     // Written concurrently with the routes, and renamed just after the verdict.
@@ -100,7 +100,7 @@ async fn fate(routes: &[(&'static str, &[Outcome])]) -> (Vec<(Option<&'static st
     while is_open() && waited.elapsed() < Duration::from_secs(10) {
         sleep(Duration::from_millis(5)).await;
     }
-    (told, states(dir.path()).remove(0))
+    (reported, states(dir.path()).remove(0))
 }
 
 fn failed() -> Outcome {
@@ -113,29 +113,29 @@ fn rejected(reason: &str) -> Outcome {
 
 #[tokio::test]
 async fn one_route_that_hangs_does_not_keep_the_others_word() {
-    let (told, state) = fate(&[("rpc", &[]), ("p2p", &[Outcome::Accepted])]).await;
-    assert_eq!(told, [(Some("p2p"), Outcome::Accepted), (None, Outcome::Accepted)]);
+    let (reported, state) = fate(&[("rpc", &[]), ("p2p", &[Outcome::Accepted])]).await;
+    assert_eq!(reported, [(Some("p2p"), Outcome::Accepted), (None, Outcome::Accepted)]);
     assert_eq!(state, "accepted");
 }
 
 #[tokio::test]
 async fn a_route_that_fails_is_tried_again() {
-    let (told, _) = fate(&[("rpc", &[failed(), failed(), Outcome::Accepted])]).await;
-    let outcomes: Vec<_> = told.into_iter().map(|(_, outcome)| outcome).collect();
+    let (reported, _) = fate(&[("rpc", &[failed(), failed(), Outcome::Accepted])]).await;
+    let outcomes: Vec<_> = reported.into_iter().map(|(_, outcome)| outcome).collect();
     assert_eq!(outcomes, [failed(), failed(), Outcome::Accepted, Outcome::Accepted]);
 }
 
 #[tokio::test]
 async fn a_rejection_waits_for_a_route_that_may_know_better() {
-    let (told, state) = fate(&[("rpc", &[rejected("bad")]), ("p2p", &[failed(), Outcome::Accepted])]).await;
-    assert_eq!(told.last(), Some(&(None, Outcome::Accepted)));
+    let (reported, state) = fate(&[("rpc", &[rejected("bad")]), ("p2p", &[failed(), Outcome::Accepted])]).await;
+    assert_eq!(reported.last(), Some(&(None, Outcome::Accepted)));
     assert_eq!(state, "accepted");
 }
 
 #[tokio::test]
 async fn a_rejection_counts_once_no_other_route_got_the_block_accepted() {
-    let (told, state) = fate(&[("rpc", &[failed(), rejected("bad")])]).await;
-    assert_eq!(told.last(), Some(&(None, rejected("bad"))));
+    let (reported, state) = fate(&[("rpc", &[failed(), rejected("bad")])]).await;
+    assert_eq!(reported.last(), Some(&(None, rejected("bad"))));
     assert_eq!(state, "rejected");
 }
 
@@ -212,12 +212,12 @@ async fn what_an_earlier_run_held_for_rejected_is_decided_by_the_first_routes_an
         journal.write(&block()).unwrap().mark(&rejected("an earlier version's guess")).unwrap();
         let routes = vec![scripted("rpc", &[failed(), answer.clone()]), scripted("p2p", &[Outcome::Accepted])];
         let mut bench = bench(journal, routes);
-        let mut told = Vec::new();
-        while told.last().is_none_or(|(route, _): &(Option<&str>, Outcome)| route.is_some()) {
+        let mut reported = Vec::new();
+        while reported.last().is_none_or(|(route, _): &(Option<&str>, Outcome)| route.is_some()) {
             let report = bench.heard.recv().await.unwrap();
-            told.push((report.route, report.outcome));
+            reported.push((report.route, report.outcome));
         }
-        assert_eq!(told, [(Some("rpc"), failed()), (Some("rpc"), answer.clone()), (None, answer)]);
+        assert_eq!(reported, [(Some("rpc"), failed()), (Some("rpc"), answer.clone()), (None, answer)]);
         wait_for_state(dir.path(), state).await;
     }
 }

@@ -70,7 +70,7 @@ fn bot(port: u16, tls: Option<Arc<ClientConfig>>) -> Bot {
 }
 
 #[tokio::test]
-async fn accepted_blocks_are_told_in_the_channel_and_nothing_else_is() {
+async fn accepted_blocks_are_announced_in_the_channel_and_nothing_else_is() {
     let listener = TcpListener::bind("localhost:0").await.unwrap();
     let bot = bot(listener.local_addr().unwrap().port(), None);
     let mut server = Server::accept(&listener, None).await;
@@ -120,7 +120,7 @@ async fn tls_is_spoken_and_the_servers_certificate_checked() {
 }
 
 #[tokio::test]
-async fn what_another_bot_has_told_is_not_repeated() {
+async fn what_another_bot_has_announced_is_not_repeated() {
     let mut outbox = outbox();
     outbox.take(&event(EventKind::Accepted, "x"));
     outbox.hear(&format!("BLOCK FOUND! {}", "AB".repeat(32)));

@@ -56,7 +56,7 @@ fn a_block_is_followed_from_its_first_attempt_until_its_coinbase_can_be_spent() 
 }
 
 #[test]
-fn a_block_that_leaves_the_chain_is_told_as_orphaned_and_may_come_back() {
+fn a_block_that_leaves_the_chain_is_reported_as_orphaned_and_may_come_back() {
     let (mut book, hash) = accepted();
     let beside = BlockPosition::Beside { height: 100 };
     assert_eq!(kinds(&book.place(&hash, beside, 101, 2.0)), [EventKind::Orphaned]);
@@ -70,7 +70,7 @@ fn a_block_that_leaves_the_chain_is_told_as_orphaned_and_may_come_back() {
 }
 
 #[test]
-fn stale_and_rejected_blocks_are_told_apart_from_orphans() {
+fn stale_and_rejected_blocks_are_distinguished_from_orphans() {
     let mut book = Book::default();
     let hash = block(1).hash;
     assert_eq!(kinds(&book.report(&report(None, Outcome::Stale), 1.0)), [EventKind::Found, EventKind::Stale]);
