@@ -12,3 +12,4 @@ mod long;
 mod requests;
 mod shares;
 mod transactions;
+mod version36;
