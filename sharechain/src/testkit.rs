@@ -1,6 +1,10 @@
 //! Forges real shares that fit their ancestors, on a network where nearly every hash is good enough: for the
 //! simulation, tests and benchmarks.
 
+mod merged;
+
+pub use merged::{merged_address, merged_block};
+
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
@@ -8,8 +12,8 @@ use crate::chain::{Sharechain, Tip};
 use crate::coin::{Network, from_toml};
 use crate::merkle::{Digest, branch_of_first, fold};
 use crate::share::{
-    Attempts, Bits, Draft, MinHeader, Payee, Payouts, SegwitData, Share, ShareData, ShareHash, ShareInfo, StaleInfo,
-    Target,
+    Additions, Attempts, Bits, Draft, MergedAddress, MergedCoinbase, MinHeader, Payee, Payouts, SegwitData, Share,
+    ShareData, ShareHash, ShareInfo, StaleInfo, Target,
 };
 
 /// Start time of the forged chains, seconds since 1970.
@@ -85,6 +89,10 @@ pub struct Plan {
     pub vote: Option<u64>,
     /// Hashes of the block's other transactions.
     pub transactions: Vec<Digest>,
+    /// Where the payee is paid on merged chains; used from version 36 on.
+    pub merged_addresses: Vec<MergedAddress>,
+    /// Blocks of merged chains that the share proves, from version 36 on; the coinbase script commits to the first.
+    pub merged_coinbase_info: Vec<MergedCoinbase>,
     /// Nonce that distinguishes otherwise equal shares.
     pub nonce: u32,
 }
@@ -102,6 +110,8 @@ impl Default for Plan {
             stale_info: StaleInfo::NONE,
             vote: None,
             transactions: Vec::new(),
+            merged_addresses: Vec::new(),
+            merged_coinbase_info: Vec::new(),
             nonce: 0,
         }
     }
@@ -127,7 +137,7 @@ pub fn info(chain: &Sharechain, tip: &Tip, plan: &Plan) -> ShareInfo {
     ShareInfo {
         share_data: ShareData {
             previous: next.previous,
-            coinbase: [1, 1].into(),
+            coinbase: merged::script(&plan.merged_coinbase_info),
             nonce: plan.nonce,
             payout,
             subsidy: plan.subsidy,
@@ -146,7 +156,11 @@ pub fn info(chain: &Sharechain, tip: &Tip, plan: &Plan) -> ShareInfo {
         timestamp: next.timestamp(plan.timestamp).expect("centuries are left"),
         absheight: required.absheight,
         abswork: required.abswork(bits),
-        additions: next.additions(),
+        additions: next.additions().map(|additions| {
+            let merged_addresses = plan.merged_addresses.clone().into();
+            let merged_coinbase_info = plan.merged_coinbase_info.clone().into();
+            Box::new(Additions { merged_addresses, merged_coinbase_info, ..*additions })
+        }),
     }
 }
 
