@@ -1,7 +1,8 @@
 //! Weights on a merged chain (protocol-v36 section 8.2): undecayed, by key, in a window that slides along the chain.
 //!
-//! From one share to the next one share enters and one leaves. Keys that come from the table of first-seen addresses
-//! hold for one generation of it; a new one, or a window far from the last, is summed from scratch.
+//! From one share to the next one share enters and one leaves; a window far from the last is summed from scratch. Keys
+//! that come from the table of first-seen addresses hold for one generation of it: in a new one they are looked up
+//! again, and the others stay.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -26,7 +27,7 @@ pub struct MergedWindowWeights {
 }
 
 /// A share that votes for version 36, in the window.
-#[derive(Debug, Clone)]
+#[derive(Debug, PartialEq)]
 struct Counted {
     key: MergedKey,
     attempts: Attempts,
@@ -34,7 +35,7 @@ struct Counted {
     is_looked_up: bool,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug, PartialEq)]
 struct Place {
     hash: ShareHash,
     /// `None` for a share that does not vote for version 36: it takes a place without weight.
@@ -63,12 +64,7 @@ impl MergedWindow {
 
     /// Weights of the shares from `start` down, as many as a payout window has.
     pub(super) fn weights(&mut self, view: &View<'_>, start: Option<ShareHash>) -> Arc<MergedWindowWeights> {
-        let generation = view.first_seen.generation();
-        if generation != self.generation && self.looked_up > 0 {
-            *self = Self::new(self.chain_id);
-        }
-        // Without a key that was looked up, no other answer of the table matters.
-        self.generation = generation;
+        self.look_up_again(view);
         let length = start.map_or(0, |start| view.all.height(start)).min(view.network.real_chain_length);
         let length = usize::try_from(length).unwrap_or(usize::MAX);
         if let Some((.., weights)) = self.latest.as_ref().filter(|(at, count, _)| (*at, *count) == (start, length)) {
@@ -76,13 +72,39 @@ impl MergedWindow {
         }
         match start {
             Some(start) => self.move_to(view, start, length),
-            None => *self = Self { generation, ..Self::new(self.chain_id) },
+            None => self.clear(),
         }
         let mut weights = self.sums.clone();
         weights.by_key.retain(|_, weight| !weight.is_zero());
         let weights = Arc::new(MergedWindowWeights { weights, looked_up: self.looked_up });
         self.latest = Some((start, length, Arc::clone(&weights)));
         weights
+    }
+
+    fn clear(&mut self) {
+        *self = Self { generation: self.generation, ..Self::new(self.chain_id) };
+    }
+
+    /// Counts each share by the key that the table of first-seen addresses now gives it.
+    fn look_up_again(&mut self, view: &View<'_>) {
+        let generation = view.first_seen.generation();
+        if std::mem::replace(&mut self.generation, generation) == generation || self.looked_up == 0 {
+            return;
+        }
+        for at in 0..self.places.len() {
+            if !self.places[at].counted.as_ref().is_some_and(|counted| counted.is_looked_up) {
+                continue;
+            }
+            // A share that is gone is in no window any more.
+            let Some(share) = view.share(self.places[at].hash) else { return self.clear() };
+            let place = self.place(view, share);
+            if place != self.places[at] {
+                self.latest = None;
+                self.count_in(&place);
+                let before = std::mem::replace(&mut self.places[at], place);
+                self.count_out(Some(before));
+            }
+        }
     }
 
     /// Makes `start` the newest of `length` shares.
@@ -108,9 +130,7 @@ impl MergedWindow {
                     self.places.push_front(place);
                 }
             }
-            None => {
-                *self = Self { generation: self.generation, ..Self::new(self.chain_id) };
-            }
+            None => self.clear(),
         }
         while self.places.len() > length {
             let place = self.places.pop_back();
@@ -169,3 +189,6 @@ impl MergedWindow {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
