@@ -77,6 +77,45 @@ mod tests {
     use crate::share::Bits;
     use crate::testkit::{self, Plan};
 
+    /// A chain of 40 shares, after each of which `then` is called.
+    fn grown(version: u64, then: impl Fn(&mut Sharechain)) -> Sharechain {
+        let mut chain = Sharechain::new(testkit::network_of_work(24, version, 500));
+        let mut parent = None;
+        for number in 0..40 {
+            let timestamp = testkit::START + 10 * number;
+            let plan = Plan { payee: number % 5, timestamp, donation: 99, ..Plan::default() };
+            let share = testkit::share_on(&mut chain, parent, &plan);
+            parent = Some(share.hash());
+            chain.add(share, None, f64::from(timestamp));
+            chain.think(f64::from(timestamp));
+            then(&mut chain);
+        }
+        chain
+    }
+
+    #[test]
+    fn it_is_the_same_whether_the_chain_was_prepared_for_it_or_not() {
+        for version in [35, 36] {
+            let mut plain = grown(version, |_| ());
+            let mut prepared = grown(version, |chain| {
+                chain.tip();
+                chain.prepare();
+            });
+            let target = Bits(0x1d00_ffff).target();
+            assert_eq!(prepared.tip().next_share(target), plain.tip().next_share(target));
+        }
+    }
+
+    #[test]
+    fn a_block_of_another_target_has_the_weights_of_the_tip_where_they_fade() {
+        let tip = grown(36, |_| ()).tip();
+        let [one, other] = [0x1d00_ffff, 0x1c00_ffff].map(|bits| tip.next_share(Bits(bits).target()).unwrap());
+        assert_ne!(one.block_target, other.block_target);
+        assert!(Arc::ptr_eq(&one.weights, &other.weights), "nothing is summed again");
+        let merged = |next: &NextShare| Arc::clone(&next.additions.as_ref().unwrap().merged);
+        assert!(Arc::ptr_eq(&merged(&one), &merged(&other)));
+    }
+
     #[test]
     fn it_says_the_same_after_it_was_written_and_read() {
         for version in [33, 35] {

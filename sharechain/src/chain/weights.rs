@@ -5,7 +5,7 @@
 //! a few shares and one copy of the sums, whatever the window's length. A window far from the last one is summed from
 //! scratch.
 //!
-//! Weights that fade change with every share: `fading.rs` sums them anew each time.
+//! Weights that fade change with every share: `fading.rs` sums them anew each time, ahead of the share if asked.
 
 mod fading;
 mod past;
@@ -95,6 +95,14 @@ impl Window {
         let weights = Arc::new(weights);
         self.latest = Some((query, Arc::clone(&weights)));
         weights
+    }
+
+    /// Sums ahead for the next query, if that is for a window of `shares_max` shares whose newest is one more than now.
+    /// Only weights that fade take long.
+    pub fn prepare(&mut self, shares_max: u32, counting: Counting) {
+        if let (Counting::Fading(fading), Some(shares)) = (counting, &mut self.fading) {
+            shares.prepare(fading, usize::try_from(shares_max).unwrap_or(usize::MAX));
+        }
     }
 
     /// Returns an independent copy, for tasks without access to the chain; the cost does not grow with the length. It

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::merged_window::{MergedWindow, MergedWindowWeights};
 use super::view::View;
+use super::votes;
 use super::weights::{Counting, Entry, Query, Window};
 use crate::merged::DOGECOIN;
 use crate::merkle::Digest;
@@ -35,6 +36,13 @@ impl Default for Windows {
 }
 
 impl Windows {
+    /// Sums ahead for the tip that a share on `best` will be.
+    pub(super) fn prepare(&mut self, view: &View<'_>, best: &Share) {
+        let (version, _) = votes::to_mine(view, Some(best));
+        let shares_max = view.all.height(best.hash()).saturating_add(1).min(view.network.real_chain_length);
+        self.payouts.prepare(shares_max, view.counting(version, best.block_target()));
+    }
+
     /// `merged_payout_hash` of a share after `previous` (protocol-v36 section 6.3).
     pub(super) fn payout_hash(&mut self, view: &View<'_>, previous: Option<&Share>) -> Option<Digest> {
         let start = previous.map(Share::hash);

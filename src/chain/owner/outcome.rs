@@ -157,6 +157,7 @@ impl Owner {
             gauge!("sharechain_tip_timestamp_seconds").set(f64::from(best.timestamp()));
         }
         self.tips.send_replace(Some(tip));
+        self.chain.prepare();
     }
 
     fn log_ratchet(&self, ratchet: &Ratchet, changed_from: Option<RatchetState>) {

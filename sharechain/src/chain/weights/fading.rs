@@ -3,6 +3,8 @@
 //! The factor of every share changes with each new one, and each product is rounded down, so nothing but a walk over the
 //! whole window gives the reference's sums. It is short because each share is 16 bytes here, with its payee as a number,
 //! and because 128 bits hold every sum of work below 2^64. A share with more work is summed in 320 bits.
+//!
+//! Nobody has to wait for the walk: all shares but the newest can be summed before that comes.
 
 use std::collections::VecDeque;
 
@@ -81,6 +83,34 @@ pub(super) struct FadingShares {
     wide: VecDeque<(u64, U320)>,
     payees: Payees,
     factors: Option<Factors>,
+    ahead: Option<Ahead>,
+}
+
+/// Sums for a window whose newest share is yet to come.
+#[derive(Debug, Clone)]
+struct Ahead {
+    fading: Fading,
+    shares_max: usize,
+    /// Number of all shares ever, with the one to come.
+    end: u64,
+    sums: WideSums,
+}
+
+/// Sums over shares with any work.
+#[derive(Debug, Clone)]
+struct WideSums {
+    /// By the payee's number.
+    own: Vec<U320>,
+    total: U320,
+    donation: U320,
+}
+
+impl WideSums {
+    fn add(&mut self, item: Item, attempts: U320) {
+        self.own[item.payee as usize] += attempts * U320::from(WHOLE - u32::from(item.donation));
+        self.donation += attempts * U320::from(item.donation);
+        self.total += attempts * U320::from(WHOLE);
+    }
 }
 
 impl FadingShares {
@@ -94,7 +124,7 @@ impl FadingShares {
     /// Adds the newest share.
     pub(super) fn push(&mut self, entry: &Entry) {
         let attempts = u64::try_from(entry.attempts.0).unwrap_or_else(|_| {
-            self.wide.push_back((self.gone + self.items.len() as u64, entry.attempts.0));
+            self.wide.push_back((self.end(), entry.attempts.0));
             0
         });
         self.items.push_back(Item { attempts, payee: self.payees.enter(&entry.by_script), donation: entry.donation });
@@ -103,9 +133,9 @@ impl FadingShares {
     /// Removes the newest share.
     pub(super) fn pop(&mut self) {
         let Some(item) = self.items.pop_back() else { return };
+        self.ahead = None;
         self.payees.leave(item.payee);
-        let position = self.gone + self.items.len() as u64;
-        if self.wide.back().is_some_and(|(at, _)| *at == position) {
+        if self.wide.back().is_some_and(|(at, _)| *at == self.end()) {
             self.wide.pop_back();
         }
     }
@@ -129,31 +159,64 @@ impl FadingShares {
         self.payees.list.len()
     }
 
+    /// True if the next window is summed up to its newest share.
+    #[cfg(test)]
+    pub(super) fn is_prepared(&self) -> bool {
+        self.ahead.is_some()
+    }
+
+    /// Number of all shares ever.
+    fn end(&self) -> u64 {
+        self.gone + self.items.len() as u64
+    }
+
     /// Sums the newest shares, `shares_max` at most. The newest counts in full.
     pub(super) fn weights(&mut self, fading: Fading, shares_max: usize) -> Weights {
+        let end = self.end();
+        let is_ready = |ahead: &mut Ahead| (ahead.fading, ahead.shares_max, ahead.end) == (fading, shares_max, end);
+        let ready = self.ahead.take_if(is_ready).zip(self.items.back().copied());
+        let WideSums { own, total, donation } = match ready {
+            Some((Ahead { mut sums, .. }, newest)) => {
+                sums.own.resize(self.payees.list.len(), U320::ZERO);
+                let wide = self.wide.back().filter(|(at, _)| at + 1 == end);
+                sums.add(newest, wide.map_or(U320::from(newest.attempts), |(_, attempts)| *attempts));
+                sums
+            }
+            _ => self.sum(fading, 0, shares_max),
+        };
+        let payees = self.payees.list.iter().zip(own).filter(|(_, weight)| !weight.is_zero());
+        Weights { by_payee: payees.map(|((payee, _), weight)| (payee.clone(), weight)).collect(), total, donation }
+    }
+
+    /// Sums ahead what [`weights`](Self::weights) with the same parameters needs once one more share has come.
+    pub(super) fn prepare(&mut self, fading: Fading, shares_max: usize) {
+        let sums = shares_max.checked_sub(1).map(|older| self.sum(fading, 1, older));
+        self.ahead = sums.map(|sums| Ahead { fading, shares_max, end: self.end() + 1, sums });
+    }
+
+    /// Sums the newest shares, `shares_max` at most, as if there were `newer` ones above them.
+    fn sum(&mut self, fading: Fading, newer: usize, shares_max: usize) -> WideSums {
         let count = shares_max.min(self.items.len());
-        let factors = Factors::of(&mut self.factors, fading, count);
+        let factors = &Factors::of(&mut self.factors, fading, newer + count)[newer..];
         let mut sums = Sums { own: vec![0; self.payees.list.len()], attempts: 0, donation: 0 };
-        let (older, newer) = self.items.as_slices();
-        let (newest, rest) = factors.split_at(count.min(newer.len()));
-        sums.walk(newer, newest);
+        let (older, newest) = self.items.as_slices();
+        let (first, rest) = factors.split_at(count.min(newest.len()));
+        sums.walk(newest, first);
         sums.walk(older, rest);
 
-        let mut own: Vec<U320> = sums.own.into_iter().map(U320::from).collect();
-        let mut donation = U320::from(sums.donation);
-        let mut total = U320::from(sums.attempts) * U320::from(WHOLE);
+        let mut sums = WideSums {
+            own: sums.own.into_iter().map(U320::from).collect(),
+            total: U320::from(sums.attempts) * U320::from(WHOLE),
+            donation: U320::from(sums.donation),
+        };
         for (position, attempts) in self.wide.iter().rev() {
             let index = usize::try_from(position - self.gone).unwrap_or(usize::MAX);
             let Some(item) = self.items.get(index) else { break };
             let Some(left) = factors.get(self.items.len() - 1 - index) else { break };
             // Attempts are at most 2^256.
-            let attempts = (*attempts * U320::from(*left)) >> Fading::SCALE_BITS;
-            own[item.payee as usize] += attempts * U320::from(WHOLE - u32::from(item.donation));
-            donation += attempts * U320::from(item.donation);
-            total += attempts * U320::from(WHOLE);
+            sums.add(*item, (*attempts * U320::from(*left)) >> Fading::SCALE_BITS);
         }
-        let payees = self.payees.list.iter().zip(own).filter(|(_, weight)| !weight.is_zero());
-        Weights { by_payee: payees.map(|((payee, _), weight)| (payee.clone(), weight)).collect(), total, donation }
+        sums
     }
 }
 

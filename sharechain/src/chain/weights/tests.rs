@@ -158,6 +158,63 @@ proptest! {
     }
 }
 
+proptest! {
+    #[test]
+    fn weights_are_the_same_whatever_was_summed_ahead(
+        shares in prop::collection::vec((prop_oneof![4 => Just(0u64), 1 => 1u64..4], 0u8..9, work(), any::<u16>()), 1..300),
+        queries in prop::collection::vec(
+            (any::<prop::sample::Index>(), prop_oneof![6 => Just(20u32), 1 => 0u32..40, 1 => Just(300)], 0u8..8), 1..150
+        ),
+    ) {
+        let forest: HashMap<ShareHash, Entry> = (1u64..).zip(&shares).map(|(number, (fork, of, attempts, donation))| {
+            let previous = number.checked_sub(1 + fork).filter(|previous| *previous > 0).map(hash);
+            // Payees come and go: their numbers are given again.
+            let by_script = payee(*of + u8::try_from(number / 50).unwrap() * 9);
+            let (attempts, donation) = (*attempts, *donation);
+            (hash(number), Entry { hash: hash(number), previous, payee: payee(0), by_script, attempts, donation })
+        }).collect();
+        let mut window = Window::default();
+        let mut start = 0;
+        for (index, shares_max, step) in queries {
+            if step != 1 {
+                window.prepare(shares_max, fading_query(0, 0, 10).counting);
+            }
+            // Mostly up by one share, sometimes anywhere.
+            start = if step == 0 || start == shares.len() as u64 { 1 + index.index(shares.len()) as u64 } else { start + 1 };
+            // Sometimes another window than the one that was prepared.
+            let half_life = if step == 3 { 11 } else { 10 };
+            let query = fading_query(start, shares_max + u32::from(step == 2), half_life);
+            let wanted = naive_fading(query, half_life.into(), &forest);
+            prop_assert_eq!(&*window.weights(query, &|hash| forest.get(&hash).cloned()), &wanted);
+        }
+    }
+}
+
+#[test]
+fn the_walk_for_a_new_share_is_over_before_it_comes() {
+    let shares: HashMap<ShareHash, Entry> = (1u64..=60)
+        .map(|number| {
+            let previous = (number > 1).then(|| hash(number - 1));
+            let (payee, attempts) = (payee(1), Attempts(U320::from(1) << number));
+            (
+                hash(number),
+                Entry { hash: hash(number), previous, by_script: payee.clone(), payee, attempts, donation: 9 },
+            )
+        })
+        .collect();
+    let look = |hash| shares.get(&hash).cloned();
+    let mut window = Window::default();
+    for number in 1..=60_u64 {
+        let query = |number: u64| fading_query(number, u32::try_from(number.min(25)).unwrap(), 10);
+        assert_eq!(*window.weights(query(number), &look), naive_fading(query(number), 10, &shares));
+        assert!(!window.fading.as_ref().unwrap().is_prepared(), "what was summed ahead is used");
+        let next = query(number + 1);
+        window.prepare(next.shares_max, next.counting);
+        window.weights(query(number), &look);
+        assert!(window.fading.as_ref().unwrap().is_prepared());
+    }
+}
+
 #[test]
 fn a_window_follows_a_chain_of_new_payees_without_keeping_the_old() {
     let entry = |number: u64| {
