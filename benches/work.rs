@@ -1,9 +1,9 @@
-//! Cost of a new tip until every miner's job is ready, throughput of own shares, cost of a start, and cost of work beside
-//! an extension block.
+//! Cost of a new tip until every miner's job is ready, throughput of own shares, cost of a start, cost of work beside an
+//! extension block, and one more job for share versions 35 and 36 side by side.
 //!
-//! `cargo bench --bench work`. A chain of 17,300 forged shares, as many as are kept, of 300 payees; a template of 2,000
-//! transactions and four million weight units; 500 payout addresses. Beside the extension block (Litecoin's MWEB) the
-//! template has as many small transactions as fit, twenty of them peg-ins.
+//! `cargo bench --bench work`, with `-- versions` for the last alone. A chain of 17,300 forged shares, as many as are
+//! kept, of 300 payees; a template of 2,000 transactions and four million weight units; 500 payout addresses. Beside the
+//! extension block (Litecoin's MWEB) the template has as many small transactions as fit, twenty of them peg-ins.
 
 #![allow(clippy::unwrap_used, reason = "a benchmark can do nothing about an error but stop")]
 
@@ -17,9 +17,10 @@ use bitcoin::{
 use bytes::Bytes;
 use p2pool::chain::store::Store;
 use sharechain::chain::{Sharechain, Tip};
-use sharechain::coin::Network;
+use sharechain::coin::{DOGECOIN_TESTNET, Network};
 use sharechain::merged::{MergedBlock, MergedTarget, MergedWork};
-use sharechain::testkit::{Plan, START, bits_of, network, share_on};
+use sharechain::share::Bits;
+use sharechain::testkit::{Plan, START, bits_of, merged_address, network, network_of_work, share_on};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -35,6 +36,10 @@ use tokio::sync::{mpsc, watch};
 
 const SHARES: u32 = 17_300;
 const PAYEES: u32 = 300;
+/// Hashes that a block takes where a share takes one: hard enough for the window to be full by number, not by work.
+const BLOCK_WORK: u64 = 40_000;
+/// Hashes that a share takes where versions are compared: with less, all weights that fade are rounded to 0.
+const SHARE_WORK: u64 = 64;
 const ADDRESSES: u32 = 500;
 const TRANSACTIONS: u32 = 2_000;
 
@@ -54,25 +59,26 @@ fn chain_clock() -> u32 {
 }
 
 fn main() {
-    let network = network(8_640, 35);
     let template = Arc::new(template());
+    if std::env::args().any(|argument| argument == "versions") {
+        return versions();
+    }
+    let network = network(8_640, 35);
     let mut chain = Sharechain::new(network);
     let before = resident_kilobytes();
-    grow(&mut chain, PAYEES);
+    grow(&mut chain, PAYEES, bits_of(BLOCK_WORK), false);
     println!("{SHARES} shares of {PAYEES} payees: {} kB", resident_kilobytes().saturating_sub(before));
 
-    let config = Arc::new(Config {
-        network,
-        default_payout: payout(network, 0),
-        fee_percent: 0.0,
-        donation_percent: 0.0,
-        coinbase_texts: Vec::new(),
-        merged_pause: p2pool::merged::PAUSE,
-        clock: chain_clock,
-    });
-    let payouts: Vec<Payout> = (0..ADDRESSES).map(|number| payout(network, 1_000_000 + number)).collect();
+    let config = config(network);
+    let payouts = payouts(network);
     let before = resident_kilobytes();
-    new_tips(&mut chain, &config, &template, &payouts);
+    let (common, each, bytes) = new_tips(&mut chain, &config, &template, &payouts);
+    println!("work common to all: {:.0} µs", micros(common));
+    println!(
+        "one more payout address: {:.1} µs ({ADDRESSES}: {:.1} ms); a job is {bytes} bytes",
+        micros(each),
+        micros(each * ADDRESSES) / 1000.0,
+    );
     println!("the work and the jobs of one tip: {} kB", resident_kilobytes().saturating_sub(before));
     for chains in [0, 1, 4, 16] {
         merged_chains(&mut chain, &config, &template, &payouts, chains);
@@ -81,12 +87,41 @@ fn main() {
     start(&chain, network);
     println!("in all {} kB resident", resident_kilobytes());
     let mut other = Sharechain::new(network);
-    grow(&mut other, FEWER_PAYEES);
+    grow(&mut other, FEWER_PAYEES, bits_of(BLOCK_WORK), false);
     beside_extension(&config, [&chain.tip(), &other.tip()]);
+    versions();
 }
 
-/// Times a new tip until the notify bytes of every payout address are ready.
-fn new_tips(chain: &mut Sharechain, config: &Arc<Config>, template: &Arc<Template>, payouts: &[Payout]) {
+/// Times one more payout address for each share version; the last one's shares and jobs have addresses on a merged chain
+/// as well.
+fn versions() {
+    let block_bits = bits_of(BLOCK_WORK * SHARE_WORK);
+    let parts = TemplateParts { bits: CompactTarget::from_consensus(block_bits.0), ..parts() };
+    let template = Arc::new(Template::new(parts, &["csv", "segwit", "taproot"]).unwrap());
+    println!("one more payout address by share version, at most 40 µs:");
+    println!("{:<26} {:>8} {:>10} {:>10}", "share version", "µs", "common µs", "job bytes");
+    for (name, version, merged_chain) in
+        [("35", 35, None), ("36", 36, None), ("36 with merged addresses", 36, Some(&DOGECOIN_TESTNET))]
+    {
+        CLOCK.store(START + 10 * SHARES, Ordering::Relaxed);
+        let network: &'static Network =
+            Box::leak(Box::new(Network { merged_chain, ..network_of_work(8_640, version, SHARE_WORK).clone() }));
+        let mut chain = Sharechain::new(network);
+        grow(&mut chain, PAYEES, block_bits, merged_chain.is_some());
+        assert_eq!(chain.tip().weights(block_bits.target()).by_payee.len(), PAYEES as usize);
+        let (common, each, bytes) = new_tips(&mut chain, &config(network), &template, &payouts(network));
+        println!("{name:<26} {:>8.1} {:>10.0} {bytes:>10}", micros(each), micros(common));
+    }
+}
+
+/// Times a new tip until the notify bytes of every payout address are ready. Returns the time for what is common to all,
+/// the time for each address, and the bytes of a job.
+fn new_tips(
+    chain: &mut Sharechain,
+    config: &Arc<Config>,
+    template: &Arc<Template>,
+    payouts: &[Payout],
+) -> (Duration, Duration, usize) {
     const ROUNDS: u32 = 10;
     let mut sets: Vec<WorkSet> = Vec::new();
     let (mut common, mut each, mut bytes) = (Duration::ZERO, Duration::ZERO, 0);
@@ -105,12 +140,7 @@ fn new_tips(chain: &mut Sharechain, config: &Arc<Config>, template: &Arc<Templat
         sets.clear();
         sets.push(set);
     }
-    println!("work common to all: {:.0} µs", micros(common / ROUNDS));
-    println!(
-        "one more payout address: {:.1} µs ({ADDRESSES}: {:.1} ms); a job is {bytes} bytes",
-        micros(each / ROUNDS / ADDRESSES),
-        micros(each / ROUNDS) / 1000.0,
-    );
+    (common / ROUNDS, each / ROUNDS / ADDRESSES, bytes)
 }
 
 /// Times a new tip until the notify bytes of every payout address are ready beside this many merged chains, all of which
@@ -267,12 +297,12 @@ fn start(chain: &Sharechain, network: &'static Network) {
     println!("start with {} stored shares: {:.0} ms to a tip at height {height}", shares.len(), micros(took) / 1000.0);
 }
 
-fn grow(chain: &mut Sharechain, payees: u32) {
-    // Hard enough for the window to be full by number, not by work.
-    let block_bits = bits_of(40_000);
+fn grow(chain: &mut Sharechain, payees: u32, block_bits: Bits, merges: bool) {
     for number in 0..SHARES {
         let timestamp = START + 10 * number;
-        let plan = Plan { payee: number % payees, timestamp, block_bits, nonce: number, ..Plan::default() };
+        let payee = number % payees;
+        let merged_addresses = if merges { vec![merged_address(payee)] } else { Vec::new() };
+        let plan = Plan { payee, timestamp, block_bits, nonce: number, merged_addresses, ..Plan::default() };
         let best = chain.choice().best;
         let share = share_on(chain, best, &plan);
         chain.add(share, None, f64::from(timestamp));
@@ -280,6 +310,22 @@ fn grow(chain: &mut Sharechain, payees: u32) {
         while chain.poll_event().is_some() {}
     }
     assert_eq!(u32::try_from(chain.verified().len()), Ok(SHARES));
+}
+
+fn config(network: &'static Network) -> Arc<Config> {
+    Arc::new(Config {
+        network,
+        default_payout: payout(network, 0),
+        fee_percent: 0.0,
+        donation_percent: 0.0,
+        coinbase_texts: Vec::new(),
+        merged_pause: p2pool::merged::PAUSE,
+        clock: chain_clock,
+    })
+}
+
+fn payouts(network: &'static Network) -> Vec<Payout> {
+    (0..ADDRESSES).map(|number| payout(network, 1_000_000 + number)).collect()
 }
 
 fn payout(network: &'static Network, number: u32) -> Payout {
@@ -312,7 +358,7 @@ fn parts() -> TemplateParts {
         version: 0x2000_0000,
         previous_block: BlockHash::from_byte_array([7; 32]),
         height: 850_000,
-        bits: CompactTarget::from_consensus(bits_of(40_000).0),
+        bits: CompactTarget::from_consensus(bits_of(BLOCK_WORK).0),
         time: START,
         time_min: START - 3600,
         coinbase_value: 330_000_000,
