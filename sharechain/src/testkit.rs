@@ -19,6 +19,15 @@ use crate::share::{
 /// Start time of the forged chains, seconds since 1970.
 pub const START: u32 = 1_700_000_000;
 
+/// A message of an authority, in hex: the transition message of Litecoin's main network, by the fork's maintainer.
+pub const GENUINE_MESSAGE: &str = "017c9299b7c4579e67c0e7670dfc9c4207c045f7c7cc28f8eee9a11e1779f41440b240f6c66376d03d5ecd2d03a896ab93135f354ac8\
+    95032c72486ee15202bfbaea01e595d5ef8c49a8c66a0a5da39fa1e5ef4ad669874582380dc0915f8eafb7697b55f6ba8208c017ccd1\
+    12710cf8f06cd6b17fb9f22889c6c1dcbbf636e0c70963ee8ad00825f95b9f6c7d42089ba271155b8d8420e38d6d8925f91cd348c7e5\
+    17a9461fd1574e990d682cedc4c5c646612b0d91c6662afb91c2d157859230d6185e31e8c2c4e98273f824e3c48f9d372f5fc65bfcd8\
+    d10e1ff729f9b87c9c841a1f087055703d1e85b9039c3cd87184a66abf589c0642f3243cba67b5aa3ed7154f75350af5752652795709\
+    b7537f3a18f05bfaa2a88895e3e2afe7195a2f39f67ba0ccb3f7ab6779ffdb0ddf02fed2d661fb474b6fc5cafa76dc087cd6927bf559\
+    5237e7531927b2e6f688584c5608d6905347460bf82e5449eede31dae5a848199a2fd6166f3c0e";
+
 /// Creates a network with this chain length and a share every ten seconds, whose fresh chains begin with share version
 /// `start_version`.
 pub fn network(chain_length: u32, start_version: u64) -> &'static Network {
@@ -200,6 +209,16 @@ pub fn find(chain: &Sharechain, tip: &Tip, plan: &Plan, info: ShareInfo) -> Arc<
 pub fn share_on(chain: &mut Sharechain, parent: Option<ShareHash>, plan: &Plan) -> Arc<Share> {
     let tip = chain.tip_at(parent);
     let info = info(chain, &tip, plan);
+    find(chain, &tip, plan, info)
+}
+
+/// Forges a share of version 36 on top of `parent` with these fields of its version, which need not be valid.
+///
+/// # Panics
+/// If too little of the chain is known to build on it.
+pub fn share_with(chain: &mut Sharechain, parent: Option<ShareHash>, plan: &Plan, additions: Additions) -> Arc<Share> {
+    let tip = chain.tip_at(parent);
+    let info = ShareInfo { additions: Some(Box::new(additions)), ..info(chain, &tip, plan) };
     find(chain, &tip, plan, info)
 }
 

@@ -175,6 +175,11 @@ impl Ratchet {
         self.activated_at
     }
 
+    /// Shares in memory at activation, as in the fork's file.
+    pub fn activated_height(&self) -> Option<u64> {
+        self.activated_height
+    }
+
     /// Time of confirmation, seconds since 1970.
     pub fn confirmed_at(&self) -> Option<u64> {
         self.confirmed_at

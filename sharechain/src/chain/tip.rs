@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
+use super::merged_window::MergedWindowWeights;
 use super::next::{NextAdditions, NextShare};
 use super::retarget::Requirements;
 use super::stats::OwnCounts;
@@ -140,6 +141,11 @@ impl Tip {
         }
         by_limit.push((query, Arc::clone(&weights)));
         weights
+    }
+
+    /// Weights on the merged chain for a block on the best share; `None` if the next share's version has none.
+    pub fn merged_weights(&self) -> Option<&Arc<MergedWindowWeights>> {
+        Some(&self.next.as_ref()?.additions.as_ref()?.merged)
     }
 
     /// Outcome of our own shares.

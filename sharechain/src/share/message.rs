@@ -142,7 +142,8 @@ const FORK_MAINTAINERS_KEY: [u8; 33] = [
 
 /// Message of an authority, with a signature that was verified.
 ///
-/// Nothing in it is printable before it is escaped, apart from the texts of [`AuthorityMessage::transition`].
+/// Nothing in it is printable before it is escaped, apart from the texts of [`AuthorityMessage::transition`] and
+/// [`AuthorityMessage::content`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AuthorityMessage {
     /// Kind of the message; [`AuthorityMessage::kind_name`] has the known ones.
@@ -176,6 +177,13 @@ impl AuthorityMessage {
     /// Content of a transition signal; `None` for another kind, and if the payload is no JSON object.
     pub fn transition(&self) -> Option<Transition> {
         (self.kind == TRANSITION).then(|| Transition::read(&self.payload)).flatten()
+    }
+
+    /// Content of a message of any kind, as the reference shows it: that of a JSON object with a transition signal's keys,
+    /// or the payload as a text.
+    pub fn content(&self) -> Transition {
+        let plain = || Transition::of_text(&String::from_utf8_lossy(&self.payload));
+        Transition::read(&self.payload).unwrap_or_else(plain)
     }
 
     /// Digest that is signed. It identifies the message, which many shares may carry.

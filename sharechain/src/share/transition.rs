@@ -32,7 +32,8 @@ impl Urgency {
     }
 }
 
-/// Advice to change to another share version.
+/// Advice to change to another share version; also the content of a message of another kind
+/// ([`AuthorityMessage::content`](super::AuthorityMessage::content)).
 ///
 /// All texts are printable: they do nothing to a log or a terminal. In a page they still need the escapes of HTML. At
 /// most 220 bytes are parsed, and no escape is longer than six times its character.
@@ -53,6 +54,18 @@ pub struct Transition {
 }
 
 impl Transition {
+    /// Content that is a text alone, which may hold anything.
+    pub(super) fn of_text(text: &str) -> Transition {
+        Transition {
+            from: String::new(),
+            to: String::new(),
+            text: printable(text),
+            urgency: Urgency::Info,
+            url: None,
+            threshold: None,
+        }
+    }
+
     /// Parses a payload, in which every field may be missing or of another type, as long as it is a JSON object.
     pub(super) fn read(payload: &[u8]) -> Option<Transition> {
         let object: Map<String, Value> = serde_json::from_slice(payload).ok()?;

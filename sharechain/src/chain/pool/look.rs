@@ -5,10 +5,12 @@ use std::sync::Arc;
 
 use ruint::aliases::U320;
 
+use super::announcements::MessageLog;
 use super::{DRAWN_GENERATIONS, DRAWN_MAX, Measured, RecentShare, STRETCH};
 use crate::chain::stats::OwnCounts;
 use crate::chain::weights::Window;
-use crate::chain::{Forest, Sharechain};
+use crate::chain::{Forest, Ratchet, Sharechain};
+use crate::coin::Network;
 use crate::share::{Payee, Share, ShareHash, Target, Weights};
 
 /// Shares of the last snapshot that are compared with the newest ones: forks are shallower.
@@ -37,6 +39,7 @@ pub struct Carried {
     /// Shares of one chain length, for [`Carried::counted`].
     length: usize,
     window: Window,
+    pub(super) messages: MessageLog,
 }
 
 impl Carried {
@@ -49,6 +52,8 @@ impl Carried {
 /// Snapshot of the chain: [`view`](Looked::view) makes a [`PoolView`](super::PoolView) of it.
 #[derive(Debug)]
 pub struct Looked {
+    pub(super) network: &'static Network,
+    pub(super) ratchet: Option<Ratchet>,
     pub(super) carried: Carried,
     pub(super) height: u32,
     pub(super) shares: usize,
@@ -99,6 +104,8 @@ pub fn look(chain: &Sharechain, mut carried: Carried, block: Option<NextBlock>) 
     };
     let own: HashSet<ShareHash> = chain.own().hashes().into_iter().collect();
     Looked {
+        network,
+        ratchet: chain.ratchet().copied(),
         height,
         shares: chain.all().len(),
         verified: chain.verified().len(),

@@ -4,9 +4,13 @@
 //!  Sharechain ── look (bounded, on its owner's side) ──▶ Looked ── view (elsewhere) ──▶ PoolView
 //! ```
 
+mod announcements;
 mod look;
+mod versions;
 
+pub use announcements::Announcement;
 pub use look::{Carried, Looked, NextBlock, look};
+pub use versions::{MergedPayee, Versions, VoteCount};
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -79,6 +83,12 @@ pub struct PoolView {
     /// Each payee's amount if a block were found now, including the donation address, without the finder's part. Empty
     /// if no block is being mined.
     pub payouts: Vec<PayeeAmount>,
+    /// Share versions of the newest shares, their votes, and the ratchet.
+    pub versions: Versions,
+    /// Where the payees of `payouts` are paid on the network's merged chain, as far as it can pay them.
+    pub merged_payees: Vec<MergedPayee>,
+    /// Messages of the authorities that the newest shares carry, the newest first.
+    pub announcements: Vec<Announcement>,
 }
 
 /// A stretch of the best chain, from its end down.
@@ -199,15 +209,21 @@ pub struct RecentShare {
 impl Looked {
     /// Computes the view, and returns the state for the next snapshot. Walks the whole best chain: better done outside
     /// the chain's owner.
-    pub fn view(self) -> (PoolView, Carried) {
+    pub fn view(mut self) -> (PoolView, Carried) {
+        let Carried { chain, messages, .. } = &mut self.carried;
+        let announcements = messages.update(chain.iter());
+        let payouts = self.payouts();
         let view = PoolView {
+            versions: Versions::count(self.carried.chain.iter(), self.network.chain_length, self.ratchet),
+            merged_payees: self.merged_payees(&payouts),
+            announcements,
             own_in_hour: self.own_in_hour(),
             own_targets: self.own_targets(),
             blocks_expected: self.carried.counted().map(blocks_worth).sum(),
             blocks: self.blocks(),
             users: self.users(),
             stales: self.stales(),
-            payouts: self.payouts(),
+            payouts,
             best: self.carried.chain.front().map(|best| best.hash()),
             version: self.carried.chain.front().map(|best| best.version()),
             height: self.height,
@@ -282,6 +298,11 @@ impl Looked {
         // All that the chain keeps, up to two chain lengths, except the oldest share: as the reference counts.
         let shares = self.carried.chain.iter().take(self.carried.chain.len().saturating_sub(1));
         stales_by_payee(shares).into_iter().map(|(payee, stales)| PayeeLoss { payee, stales }).collect()
+    }
+
+    fn merged_payees(&self, payouts: &[PayeeAmount]) -> Vec<MergedPayee> {
+        let Some(chain) = self.network.paid_merged_chain() else { return Vec::new() };
+        versions::merged_payees(chain, self.carried.counted(), payouts.iter().map(|paid| &paid.payee))
     }
 
     fn payouts(&self) -> Vec<PayeeAmount> {
