@@ -158,7 +158,9 @@ fn every_old_path_answers_with_the_fields_and_types_that_the_reference_had() {
     assert_eq!(noted["stale_shares_breakdown"], serde_json::json!({"orphan": 0, "doa": 0}));
     assert!(noted["attempts_to_block"].as_f64().unwrap() > 0.0, "{noted}");
 
-    let share = ask(&pool, &format!("/web/share/{best}"));
+    let mut share = ask(&pool, &format!("/web/share/{best}"));
+    // Later than the recorded node.
+    assert_eq!(share.as_object_mut().unwrap().remove("version"), Some(35.into()));
     check_like("/web/share", &share, include_str!("../vectors/http/web_share.txt"));
     assert_eq!(share["parent"], shares[shares.len() - 2]);
     assert_eq!(share["local"]["verified"], true);
@@ -172,6 +174,34 @@ fn every_old_path_answers_with_the_fields_and_types_that_the_reference_had() {
     let data = pool.node.get(&format!("/web/share_data/{best}"));
     assert!(data.headers.to_ascii_lowercase().contains("content-type: application/octet-stream"), "{}", data.headers);
     assert!(data.body.len() > 200);
+}
+
+#[test]
+fn what_dashboards_of_version_36_read_is_answered_on_a_network_without_it() {
+    let (pool, shares) = mined(&[]);
+    let one = wpkh(1).to_string();
+    let signaling = object(&pool, "/version_signaling");
+    assert_eq!((&signaling["status"], &signaling["auto_ratchet"]), (&"no_transition".into(), &Value::Null));
+    assert_eq!((&signaling["current_share_type"], &signaling["chain_height"]), (&35.into(), &shares.len().into()));
+    assert_eq!(signaling["share_types"]["35"]["count"], shares.len());
+    for path in ["/v36_status", "/web/v36_status"] {
+        let status = object(&pool, path);
+        assert_eq!((&status["auto_ratchet"], &status["share_chain"]["v36_shares"]), (&Value::Null, &0.into()));
+    }
+    let info = object(&pool, "/node_info");
+    assert_eq!((&info["network"], &info["external_ip"]), (&"easy".into(), &Value::Null));
+    assert!(info["worker_port"].is_number() && info["p2p_port"].is_number() && info["symbol"].is_string(), "{info:?}");
+    let miner = object(&pool, &format!("/miner_stats/{one}"));
+    assert_eq!((&miner["active"], &miner["address"]), (&true.into(), &one.clone().into()));
+    assert!(miner["hashrate"].as_f64().unwrap() > 0.0 && miner["total_shares"].as_u64().unwrap() > 0, "{miner:?}");
+    assert_eq!(object(&pool, "/miner_stats/nobody")["active"], false);
+    let payouts = object(&pool, "/current_merged_payouts");
+    assert!(payouts[&one]["amount"].as_f64().unwrap() > 0.0, "{payouts:?}");
+    assert_eq!(payouts[&one]["merged"], Value::Array(Vec::new()));
+    assert_eq!(object(&pool, "/merged_stats")["total_blocks"], 0);
+    for path in ["/recent_merged_blocks", "/all_merged_blocks", "/discovered_merged_blocks"] {
+        assert_eq!(ask(&pool, path), Value::Array(Vec::new()), "{path}");
+    }
 }
 
 #[test]

@@ -55,11 +55,7 @@ pub enum RatchetState {
 
 impl fmt::Display for RatchetState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            RatchetState::Voting => "voting",
-            RatchetState::Activated => "activated",
-            RatchetState::Confirmed => "confirmed",
-        })
+        f.write_str(self.word())
     }
 }
 
@@ -281,6 +277,17 @@ impl Ratchet {
         {
             self.state = RatchetState::Confirmed;
             self.confirmed_at = Some(now);
+        }
+    }
+}
+
+impl RatchetState {
+    /// Word for the state, as in the saved ratchet.
+    pub fn word(self) -> &'static str {
+        match self {
+            RatchetState::Voting => "voting",
+            RatchetState::Activated => "activated",
+            RatchetState::Confirmed => "confirmed",
         }
     }
 }

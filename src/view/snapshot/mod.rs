@@ -10,14 +10,19 @@
 //! demand ([`share`]).
 
 pub mod difficulty;
+mod merged_payouts;
 mod meters;
 pub mod share;
+mod succession;
 mod sum;
+
+pub use merged_payouts::{MergedPayout, MergedSource};
+pub use succession::{ACCEPTANCE_PERCENT, ACTIVATION_PERCENT, Succession};
 
 use metrics::histogram;
 use serde::Serialize;
-use sharechain::chain::RefusedLately;
 use sharechain::chain::pool::{self, PoolView};
+use sharechain::chain::{MergedWindowWeights, RefusedLately};
 use sharechain::coin::Network;
 use sharechain::share::{Attempts, Payee};
 use std::collections::BTreeMap;
@@ -124,6 +129,14 @@ pub struct Snapshot {
     /// Satoshis for each payee if a block were found now, including the donation address, without the finder's own half
     /// percent in share versions that have one. Empty without a template.
     pub payouts: BTreeMap<Payee, u64>,
+    /// Payouts on the chain whose blocks can pay the miners: one for each of `payouts` that it can pay, then the rest.
+    /// Empty on networks without such a chain.
+    pub merged_payouts: Vec<MergedPayout>,
+    /// Weights on that chain for a block on the best share; `None` before the version that has them.
+    #[serde(skip)]
+    pub merged_weights: Option<Arc<MergedWindowWeights>>,
+    /// The way from one share version to the next.
+    pub succession: Succession,
     /// Part of each payee in the work of the last [`STRETCH`](pool::STRETCH) shares, 0 to 1.
     pub users: BTreeMap<Payee, f64>,
     /// Lost part of each payee's shares in the whole chain, 0 to 1, as far as announced.
@@ -298,6 +311,9 @@ impl Snapshot {
             local: Local::default(),
             rates: Arc::default(),
             payouts: BTreeMap::new(),
+            merged_payouts: Vec::new(),
+            merged_weights: None,
+            succession: Succession::default(),
             users: BTreeMap::new(),
             user_stales: BTreeMap::new(),
             chain: Arc::default(),
@@ -345,6 +361,7 @@ pub async fn run(config: Config, inputs: Inputs, snapshot: watch::Sender<Arc<Sna
         };
         let Some(looked) = looked else { return };
         let begin = Instant::now();
+        let tip = tips.borrow().clone();
         let others = sum::Others {
             config: config.clone(),
             started,
@@ -356,6 +373,8 @@ pub async fn run(config: Config, inputs: Inputs, snapshot: watch::Sender<Arc<Sna
             gate: inputs.gate.borrow().clone(),
             disk: inputs.disk.borrow().clone(),
             merged: inputs.merged.borrow().clone(),
+            next_version: tip.as_ref().map(|tip| tip.version()),
+            merged_weights: tip.as_ref().and_then(|tip| tip.merged_weights().cloned()),
             early: *inputs.chain.early.borrow(),
             refused: inputs.chain.refused.borrow().clone(),
         };

@@ -1,7 +1,7 @@
 //! Computes the snapshot from a look at the chain and other snapshots: pure arithmetic, outside the chain's owner.
 
 use sharechain::chain::pool::{Carried, Looked, Measured, OwnInHour, PayeeAmount, PayeeLoss, PayeePart, PoolView};
-use sharechain::chain::{Early, OwnCounts, RefusedLately, ratio, true_division};
+use sharechain::chain::{Early, MergedWindowWeights, OwnCounts, RefusedLately, ratio, true_division};
 use sharechain::share::{Payee, ShareVersion};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -9,7 +9,10 @@ use std::time::{Duration, Instant};
 
 use ruint::aliases::U320;
 
-use super::{Config, Daemon, Estimate, LastHour, Local, Luck, NextBlock, Pool, Snapshot, Stretch, difficulty};
+use super::merged_payouts::merged_payouts;
+use super::{
+    Config, Daemon, Estimate, LastHour, Local, Luck, NextBlock, Pool, Snapshot, Stretch, Succession, difficulty,
+};
 use crate::bitcoind::Health;
 use crate::merged::{ChainStatus, State};
 use crate::rates::Rates;
@@ -39,6 +42,9 @@ pub(super) struct Others {
     pub(super) gate: Gate,
     pub(super) disk: Arc<Troubles>,
     pub(super) merged: Arc<Vec<ChainStatus>>,
+    /// Version of the next share that this node makes.
+    pub(super) next_version: Option<ShareVersion>,
+    pub(super) merged_weights: Option<Arc<MergedWindowWeights>>,
     pub(super) early: Early,
     pub(super) refused: RefusedLately,
 }
@@ -56,10 +62,16 @@ fn snapshot(view: PoolView, others: Others) -> Snapshot {
         view.payouts.iter().map(|PayeeAmount { payee, amount }| (payee.clone(), *amount)).collect();
     let mut local = local(&view, &others.rates, pool.as_ref());
     local.payout = payouts.get(&*others.config.payout_address).copied().unwrap_or_default();
+    let network = others.config.network;
+    let succession = Succession::of(&view, network, others.next_version);
+    let merged_weights = others.merged_weights.as_deref().map(|window| &window.weights);
+    let merged_payouts = network
+        .paid_merged_chain()
+        .map_or_else(Vec::new, |chain| merged_payouts(chain, &view, merged_weights, &others.merged));
     let clock = clock_trouble(&others.health, others.early);
     // First, since it makes much else go wrong.
     let warnings = clock.iter().cloned().chain(warnings(&view, &others)).collect();
-    let Others { config, started, now, health, rates, peers, gate, merged, refused, .. } = others;
+    let Others { config, started, now, health, rates, peers, gate, merged, merged_weights, refused, .. } = others;
     Snapshot {
         time: now,
         warnings,
@@ -80,6 +92,9 @@ fn snapshot(view: PoolView, others: Others) -> Snapshot {
         local,
         rates,
         payouts,
+        merged_payouts,
+        merged_weights,
+        succession,
         users: view.users.iter().map(|PayeePart { payee, part }| (payee.clone(), *part)).collect(),
         user_stales: user_stales(&view),
         peers,

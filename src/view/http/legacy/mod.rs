@@ -1,12 +1,16 @@
 //! P2Pool's original JSON API, with its paths, fields, units and types, so that existing clients keep working (protocol
-//! section 13.2).
+//! section 13.2), and what dashboards of share version 36 read beside it (protocol-v36 section 9.3).
 //!
 //! Answers are made from snapshots; only single shares are requested from the chain's owner, one at a time. Failures
 //! are a 500 with the body `---ERROR---`, as in the reference.
 
+mod merged;
+mod miner;
 mod patron;
 mod share;
 mod stats;
+mod v36;
+mod versions;
 
 use axum::Router;
 use axum::extract::{Path, State};
@@ -88,6 +92,7 @@ pub(super) fn router() -> Router<Sources> {
         .route("/web/currency_info", get(currency_info))
         .route("/web/version", figure(|snapshot| json(&snapshot.version)))
         .route("/web/graph_data/{source}/{view}", get(graph_data))
+        .merge(v36::router())
         .layer(SetResponseHeaderLayer::overriding(everybody.0, everybody.1))
 }
 

@@ -11,7 +11,7 @@ use crate::rates::Rates;
 use crate::view::snapshot::Snapshot;
 
 /// Minimum length of the chain for statistics, in shares.
-const HEIGHT_MIN: u32 = 10;
+pub(super) const HEIGHT_MIN: u32 = 10;
 
 /// `/global_stats`.
 #[derive(Serialize)]
