@@ -8,7 +8,7 @@ use ratatui::widgets::{self, Cell, Paragraph, Row, Table};
 
 use super::merged;
 use crate::view::control::answers::Overview;
-use crate::view::control::words::{coins, hash_rate, percent, printable, short_number, span};
+use crate::view::control::words::{coins, hash_rate, percent, printable, share_version, short_number, span};
 use crate::view::http::api::{Block, MergedBlock, Peer, Share, Worker};
 
 /// Confirmations at which a coinbase can be spent.
@@ -92,8 +92,9 @@ pub(super) fn draw(frame: &mut Frame<'_>, overview: &Overview, shown: &Shown, no
 fn headline(overview: &Overview, shown: &Shown) -> Paragraph<'static> {
     let about = &overview.summary.node;
     let node = format!("p2pool {} on {}", printable(&about.version), printable(&about.network));
+    let version = share_version(&overview.summary.versions).map(|text| format!(", share version {text}"));
     let up = format!(", up {}, {}", span(about.uptime_seconds), printable(&about.daemon.version));
-    let first = Line::from(vec![Span::from(node).bold(), Span::from(up)]);
+    let first = Line::from(vec![Span::from(node).bold(), Span::from(up), Span::from(version.unwrap_or_default())]);
     let troubles = [&shown.lost, &about.daemon.trouble, &about.waiting];
     let trouble = troubles.into_iter().flatten().next().map(|text| Line::from(printable(text)).red().bold());
     let warning = || overview.summary.warnings.first().map(|text| Line::from(printable(text)).yellow());

@@ -296,6 +296,7 @@ fn payouts(old: Old<'_>) -> Payouts {
         fraction: old.or_default("part"),
         is_local: old.or_default("is_local"),
         is_dust: false,
+        ..Payout::default()
     };
     let payouts: Vec<Payout> = old.list("payouts").map(payout).collect();
     Payouts {
@@ -304,6 +305,7 @@ fn payouts(old: Old<'_>) -> Payouts {
         block_value: old.get("value").filter(|value| *value > 0),
         share_version: 35,
         finder_percent: 0.5,
+        merged_symbol: None,
         total: payouts.len(),
         payouts,
     }

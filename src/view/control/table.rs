@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::Request;
 use super::answers::{Resubmitted, Status, Unbanned};
-use super::words::{coins, hash_rate, percent, printable, span};
+use super::words::{authority_message, coins, hash_rate, percent, printable, share_version, span};
 use crate::blocks::Outcome;
 use crate::view::http::api::{Ban, Bans, Block, Blocks, Payouts, Peers, Route};
 
@@ -70,7 +70,10 @@ fn status(status: &Status) -> String {
     ];
     let merged = (summary.merged.chains > 0).then(|| ("merged", merged::brief(&summary.merged)));
     let clock = status.clock.as_deref().map(|clock| ("clock", printable(clock)));
-    let rows = rows.iter().chain(&merged).chain(&clock);
+    let versions = &summary.versions;
+    let version = share_version(versions).map(|version| ("version", version));
+    let messages: Vec<_> = versions.messages.iter().map(|one| ("message", authority_message(one))).collect();
+    let rows = rows.iter().chain(&merged).chain(&version).chain(&messages).chain(&clock);
     rows.map(|(name, text)| format!("{name:<8}{GAP}{text}\n")).collect()
 }
 
@@ -199,7 +202,7 @@ fn table<const COLUMNS: usize>(head: [&str; COLUMNS], rows: impl Iterator<Item =
 mod tests {
     use super::*;
     use crate::view::control::answers::Attempt;
-    use crate::view::http::api::{Connections, Daemon, Node, Payout, Peer, Summary};
+    use crate::view::http::api::{AuthorityMessage, Connections, Daemon, Node, Payout, Peer, ShareVersions, Summary};
     use serde::Serialize;
 
     fn shown(request: &Request, answer: impl Serialize, now: f64) -> String {
@@ -233,13 +236,14 @@ mod tests {
             amount,
             fraction,
             is_local,
-            is_dust: false,
+            ..Payout::default()
         };
         let mut payouts = Payouts {
             symbol: "BTC".into(),
             block_value: Some(312_500_000),
             share_version: 35,
             finder_percent: 0.5,
+            merged_symbol: None,
             total: 2,
             payouts: vec![payout("bc1qa", 300_000_000, 0.96, true), payout("bc1qb", 12_500_000, 0.04, false)],
         };
@@ -327,6 +331,39 @@ mod tests {
         assert!(of(false, Some("for a peer"), Some("it is away")).contains("work      for a peer"));
         let clock = Status { clock: Some("ours is wrong".into()), ..Status::default() };
         assert!(shown(&Request::Status, clock, 0.0).ends_with("clock     ours is wrong\n"));
+    }
+
+    #[test]
+    fn the_status_has_the_share_version_where_it_changes_and_messages_steer_no_terminal() {
+        let of = |versions: ShareVersions| {
+            let summary = Summary { versions, ..Summary::default() };
+            shown(&Request::Status, Status { summary, ..Status::default() }, 0.0)
+        };
+        assert!(!of(ShareVersions { next: Some(35), ..ShareVersions::default() }).contains("version "));
+        let message = AuthorityMessage {
+            kind: "announcement".into(),
+            signer: "fork maintainer".into(),
+            urgency: "info".into(),
+            text: "up\u{1b}[2J".into(),
+            url: Some("a:b".into()),
+            ..AuthorityMessage::default()
+        };
+        let mut versions = ShareVersions {
+            next: Some(35),
+            target: Some(36),
+            state: Some("voting".into()),
+            votes: 0.625,
+            messages: vec![message],
+            ..ShareVersions::default()
+        };
+        let text = of(versions.clone());
+        assert!(text.contains("version   35; 36 is voting, 62.5 % for it\n"), "{text}");
+        assert!(text.contains("message   announcement of the fork maintainer, info: up\\u{1b}[2J (a:b)\n"), "{text}");
+        (versions.next, versions.state) = (Some(36), Some("activated".into()));
+        versions.shares_until_confirmed = Some(7);
+        assert!(of(versions.clone()).contains("version   36; 36 is activated, 7 shares until confirmed\n"));
+        (versions.state, versions.shares_until_confirmed) = (Some("confirmed".into()), None);
+        assert!(of(versions).contains("version   36; 36 is confirmed\n"));
     }
 
     #[test]

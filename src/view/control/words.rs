@@ -2,6 +2,8 @@
 
 use stratum::printable::escaped;
 
+use crate::view::http::api::{AuthorityMessage, ShareVersions};
+
 /// Formats a duration in its two largest units.
 pub fn span(seconds: f64) -> String {
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "saturates, which is right for a span")]
@@ -13,6 +15,25 @@ pub fn span(seconds: f64) -> String {
         (0, hours, _) => format!("{hours} h {} min", minutes % 60),
         (days, ..) => format!("{days} d {} h", hours % 24),
     }
+}
+
+/// Formats the share version and the state of its change in one line; `None` on networks without that change.
+pub fn share_version(versions: &ShareVersions) -> Option<String> {
+    let (state, target) = (versions.state.as_deref()?, versions.target?);
+    let current = versions.next.or(versions.current).map_or_else(|| "none yet".to_owned(), |next| next.to_string());
+    let more = match (state, versions.shares_until_confirmed) {
+        ("voting", _) => format!(" is voting, {} for it", percent(versions.votes)),
+        ("activated", Some(left)) => format!(" is activated, {left} shares until confirmed"),
+        (state, _) => format!(" is {}", printable(state)),
+    };
+    Some(format!("{current}; {target}{more}"))
+}
+
+/// Formats a message of an authority in one line.
+pub fn authority_message(message: &AuthorityMessage) -> String {
+    let AuthorityMessage { kind, signer, text, urgency, url, .. } = message;
+    let url = url.as_ref().map_or_else(String::new, |url| format!(" ({url})"));
+    printable(&format!("{kind} of the {signer}, {urgency}: {text}{url}"))
 }
 
 /// Formats hashes per second with three or more digits and a unit.

@@ -5,7 +5,7 @@ use axum::extract::rejection::QueryRejection;
 use axum::extract::{Path, Query, State};
 use serde::{Deserialize, Serialize};
 use sharechain::rules::FindersPart;
-use sharechain::share::ShareVersion;
+use sharechain::share::{Payee, ShareVersion};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use stratum::mining::difficulty::HASHES_AT_DIFFICULTY_ONE;
@@ -17,7 +17,7 @@ use super::health::{Health, Signs, known};
 use super::shares::Share;
 use super::{Answer, LIMIT_DEFAULT, Limit, Problem, Sources};
 use crate::rates::WorkerRates;
-use crate::view::snapshot::Snapshot;
+use crate::view::snapshot::{MergedPayout, MergedSource, Snapshot};
 
 /// Maximum number of an address's shares in an answer.
 const SHARES_MAX: usize = 25;
@@ -162,6 +162,9 @@ pub struct Payouts {
     #[serde(default)]
     #[schema(required = true)]
     pub finder_percent: f64,
+    /// Ticker symbol of the merged chain whose blocks can pay the miners; null if the network has none.
+    #[serde(default)]
+    pub merged_symbol: Option<String>,
     /// Number of payees, those beyond the limit included.
     pub total: usize,
     /// Payouts, largest first.
@@ -181,6 +184,17 @@ pub struct Payout {
     pub is_local: bool,
     /// True if the pool counts it as dust.
     pub is_dust: bool,
+    /// Address on the merged chain, which shares of this payee name or which has the same hash; null if there is none.
+    #[serde(default)]
+    pub merged_address: Option<String>,
+    /// True if shares of this payee name its address on the merged chain.
+    #[serde(default)]
+    #[schema(required = true)]
+    pub is_merged_address_named: bool,
+    /// Amount on the merged chain if a block of it were found now, in hundred-millionths of its coin; null while its blocks
+    /// do not pay the miners.
+    #[serde(default)]
+    pub merged_amount: Option<u64>,
 }
 
 /// Miners of this node by payout address.
@@ -263,24 +277,30 @@ pub(super) async fn payouts(state: State<Sources>, query: Result<Query<Limit>, Q
     let limit = super::limit(query)?;
     let snapshot = super::snapshot(&state);
     let block_value = snapshot.block.as_ref().map(|block| block.value);
-    let mut payouts: Vec<Payout> = snapshot
-        .payouts
-        .iter()
-        .map(|(payee, amount)| Payout {
+    let merged: BTreeMap<&Payee, &MergedPayout> =
+        snapshot.merged_payouts.iter().filter_map(|paid| Some((paid.payee.as_ref()?, paid))).collect();
+    let payout = |(payee, amount): (&Payee, &u64)| {
+        let merged = merged.get(payee);
+        Payout {
             address: payee.as_str().to_owned(),
             amount: *amount,
             fraction: part(*amount, block_value),
             is_local: snapshot.rates.payees.contains_key(payee.as_str()),
             is_dust: *amount < state.network.parent.dust_threshold,
-        })
-        .collect();
+            merged_address: merged.and_then(|paid| paid.address.clone()),
+            is_merged_address_named: merged.is_some_and(|paid| paid.source == MergedSource::Named),
+            merged_amount: merged.and_then(|paid| paid.amount),
+        }
+    };
+    let mut payouts: Vec<Payout> = snapshot.payouts.iter().map(payout).collect();
     payouts.sort_by_key(|payout| std::cmp::Reverse(payout.amount));
     let total = payouts.len();
     payouts.truncate(limit);
     let share_version = snapshot.chain.version.map_or(state.network.start_version, ShareVersion::number);
     let finder_percent = ShareVersion::from_number(share_version).map_or(0.0, finder_percent);
     let symbol = snapshot.symbol.to_owned();
-    Ok(Json(Payouts { symbol, block_value, share_version, finder_percent, total, payouts }))
+    let merged_symbol = state.network.paid_merged_chain().map(|chain| chain.symbol.to_owned());
+    Ok(Json(Payouts { symbol, block_value, share_version, finder_percent, merged_symbol, total, payouts }))
 }
 
 /// Percentage of a block that its finder gets on top by the rules of `version`.
@@ -390,7 +410,6 @@ mod tests {
     use crate::rates::Rates;
     use crate::view::snapshot;
     use sharechain::coin::{BITCOIN, LITECOIN};
-    use sharechain::share::Payee;
 
     /// Rates of a worker with submissions of difficulty 2^-16 in three seconds each, the best of which was four times as
     /// hard.

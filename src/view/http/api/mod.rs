@@ -6,6 +6,7 @@
 //! 9457). Answers are made from existing snapshots, or from one bounded query to the share chain. `openapi.json` is
 //! generated from these types; `tests/node/api.rs` checks answers against it.
 
+mod additions;
 mod blocks;
 mod connections;
 mod events;
@@ -16,6 +17,7 @@ mod miners;
 mod network;
 mod shares;
 mod summary;
+mod versions;
 
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
@@ -38,6 +40,7 @@ pub use shares::{Share, Shares};
 pub use summary::{
     Connections, Daemon, DesiredVersion, Estimate, FoundBlocks, Local, NextBlock, Node, OwnShares, Pool, Summary,
 };
+pub use versions::{AuthorityMessage, ShareVersions};
 
 /// Default number of elements of a list.
 const LIMIT_DEFAULT: usize = 300;

@@ -6,12 +6,14 @@ use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
 use sharechain::chain::pool::RecentShare;
+use sharechain::coin::Network;
 use sharechain::share::{ShareHash, display_hex, height_of};
 use std::time::Duration;
 use stratum::Scale;
 use tokio::time::timeout;
 use utoipa::ToSchema;
 
+use super::additions::ShareAdditions;
 use super::{Answer, Limit, Problem, Sources};
 use crate::view::snapshot::Snapshot;
 use crate::view::snapshot::difficulty::bdiff;
@@ -104,6 +106,8 @@ pub(super) struct ShareInDetail {
     first_seen: Option<f64>,
     /// Address of the peer that sent it.
     received_from: Option<String>,
+    /// Fields of share version 36; null before that version.
+    additions: Option<ShareAdditions>,
     /// Block that the share would be.
     block: ShareBlock,
 }
@@ -165,7 +169,7 @@ pub(super) async fn share(state: State<Sources>, Path(text): Path<String>) -> An
     let looked = timeout(PATIENCE, state.shares.find(hash, true)).await.map_err(busy)?;
     let found = looked.ok_or_else(|| Problem::not_found(format!("there is no share {hash}")))?;
     let snapshot = super::snapshot(&state);
-    Ok(Json(in_detail(&found, snapshot.symbol, snapshot.scale)))
+    Ok(Json(in_detail(&found, state.network, snapshot.scale)))
 }
 
 /// Parses a hash in the usual notation, most significant digit first.
@@ -176,7 +180,7 @@ fn parse(text: &str) -> Option<ShareHash> {
     Some(ShareHash(bytes))
 }
 
-fn in_detail(found: &SharePosition, symbol: &str, scale: Scale) -> ShareInDetail {
+fn in_detail(found: &SharePosition, network: &Network, scale: Scale) -> ShareInDetail {
     let share = &found.share;
     let header = &share.contents().min_header;
     let texts = |hashes: &[ShareHash]| hashes.iter().map(ToString::to_string).collect();
@@ -204,6 +208,7 @@ fn in_detail(found: &SharePosition, symbol: &str, scale: Scale) -> ShareInDetail
         abswork: share.abswork().to_string(),
         first_seen: (found.first_seen > 0.0).then_some(found.first_seen),
         received_from: found.source.map(|source| source.to_string()),
+        additions: share.info().additions.as_ref().map(|additions| ShareAdditions::of(additions, network)),
         block: ShareBlock {
             hash: share.hash().to_string(),
             height: height_of(&share.data().coinbase),
@@ -211,7 +216,7 @@ fn in_detail(found: &SharePosition, symbol: &str, scale: Scale) -> ShareInDetail
             difficulty: bdiff(share.block_target()),
             time: header.timestamp,
             value: share.data().subsidy,
-            symbol: symbol.to_owned(),
+            symbol: network.parent.symbol.to_owned(),
             coinbase_txid: display_hex(share.gentx_hash()),
             coinbase_script: hex::encode(&share.data().coinbase),
             coinbase: found.coinbase.as_ref().map(hex::encode),

@@ -5,7 +5,7 @@ use axum::extract::State;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::{MergedSummary, Sources};
+use super::{MergedSummary, ShareVersions, Sources};
 use crate::view::snapshot::{self, Snapshot};
 
 /// Summary of node, pool and miners.
@@ -19,6 +19,10 @@ pub struct Summary {
     pub warnings: Vec<String>,
     /// State of the pool.
     pub pool: Pool,
+    /// Share versions, and messages about them.
+    #[serde(default)]
+    #[schema(required = true)]
+    pub versions: ShareVersions,
     /// This node's miners.
     pub local: Local,
     /// Block that is being mined; null without a template from the daemon.
@@ -273,6 +277,7 @@ impl Summary {
                 luck: pool.and_then(|pool| pool.luck.ratio),
                 desired_versions: pool.map_or_else(Vec::new, votes),
             },
+            versions: ShareVersions::of(snapshot),
             local: Local {
                 hash_rate: local.hash_rate,
                 late_hash_rate: local.late_hash_rate,
