@@ -42,7 +42,7 @@ const ASSETS: &[(&str, Asset)] = assets! {
     "image/svg+xml" => "icon.svg";
     STYLE => "style.css";
     SCRIPT => "api.js", "app.js", "chain.js", "dom.js", "format.js", "merged.js", "parts.js", "plot.js", "range.js",
-        "views/address.js", "views/blocks.js", "views/graphs.js", "views/miners.js", "views/overview.js", "views/payouts.js",
+        "versions.js", "views/address.js", "views/blocks.js", "views/graphs.js", "views/miners.js", "views/overview.js", "views/payouts.js",
         "views/peers.js", "views/share.js", "views/sharechain.js";
 };
 

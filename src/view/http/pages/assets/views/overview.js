@@ -5,6 +5,7 @@ import * as api from "../api.js";
 import { ago, blockDifficulty, coins, count, difficulty, duration, many, percent, rate, scaled } from "../format.js";
 import { addressLink, badge, bar, card, notice, range, shareLink, stateBadge, table, tile, tone } from "../parts.js";
 import { chainsCard } from "../merged.js";
+import { messages, versionsCard } from "../versions.js";
 import { drawing, follow } from "../chain.js";
 import { spark } from "../plot.js";
 import { RANGES, opening } from "../range.js";
@@ -36,7 +37,9 @@ export default function overview() {
     render: ({ summary, shares, payouts, blocks, merged, pool, local }) => [
       state(summary),
       summary.warnings.length > 0 ? h("div", { class: "notices", role: "group", "aria-label": "Warnings" }, summary.warnings.map((text) => notice(text))) : null,
+      messages(summary.versions),
       tiles(summary, pool, local),
+      versionsCard(summary.versions),
       h("section", { class: "card" },
         h("div", { class: "card-head" }, h("h2", null, "Sharechain"), h("a", { class: "small", href: "/sharechain" }, `All ${many(summary.pool.shares, "share")}`)),
         drawing(shares.shares, shares.tip)),

@@ -65,6 +65,19 @@ function page(share, { shares, tip }, node) {
       ["Coinbase's script", h("span", { class: "mono" }, short(share.block.coinbase_script, 60, 20))],
       ["Whole coinbase", share.block.coinbase ? h("details", null, h("summary", null, `${count(share.block.coinbase.length / 2)} bytes, without witness`), h("code", { class: "break" }, share.block.coinbase)) : null],
     ])),
+    share.additions ? merged(share.additions) : null,
     h("p", { class: "small" }, h("a", { href: `/api/v1/shares/${share.hash}` }, "As JSON")),
   ];
+}
+
+/** Where the miner is paid on merged chains, and the blocks that the work is for, too. */
+function merged(additions) {
+  const chain = (entry) => entry.chain ?? `chain ${entry.chain_id}`;
+  return card("Merged chains", facts([
+    ...additions.merged_addresses.map((entry) => [`Pays on ${chain(entry)}`, h("span", { class: "mono break" }, entry.address ?? (entry.script ? `script ${short(entry.script, 60, 20)}` : "nobody"))]),
+    additions.merged_addresses.length === 0 ? ["Pays", "no address of a merged chain is named"] : null,
+    ...additions.merged_blocks.map((block) => [`Block of ${chain(block)}`, `height ${count(block.height)}, ${coins(block.value)} coins for the miners, `, h("span", { class: "mono" }, block.hash)]),
+    ["Hash of the payouts", additions.merged_payout_hash ? h("span", { class: "mono" }, additions.merged_payout_hash) : "none"],
+    ["Messages of the authorities", additions.message_bytes > 0 ? `${count(additions.message_bytes)} bytes` : null],
+  ]));
 }

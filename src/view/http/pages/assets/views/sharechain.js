@@ -5,6 +5,7 @@ import * as api from "../api.js";
 import { ago, count, difficulty, duration, many, percent, rate } from "../format.js";
 import { addressLink, badge, card, facts, heading, shareLink, staleText, table } from "../parts.js";
 import { drawing, follow } from "../chain.js";
+import { messages, versionsCard } from "../versions.js";
 
 export default function sharechain({ redraw }) {
   return {
@@ -15,8 +16,9 @@ export default function sharechain({ redraw }) {
       return { shares, summary };
     },
     drawn: (root) => follow(root),
-    render: ({ shares: { shares, tip, heads }, summary: { pool } }) => [
+    render: ({ shares: { shares, tip, heads }, summary: { pool, versions } }) => [
       heading("Sharechain", "Each share is a block of lower difficulty that records which addresses the next block must pay. All nodes of the pool keep the same chain."),
+      messages(versions),
       h("section", { class: "card" }, h("h2", null, `The newest ${many(shares.length, "share")}`), drawing(shares, tip)),
       h("div", { class: "columns" },
         card("The chain", facts([
@@ -32,6 +34,7 @@ export default function sharechain({ redraw }) {
           { label: "Votes for", head: true, of: (row) => `version ${row.version}` },
           { label: "Hash rate", num: true, of: (row) => rate(row.hash_rate) },
         ], pool.desired_versions, { empty: "No votes yet." }))),
+      versionsCard(versions),
       card("As a table", table("shares", "The newest shares", columns, [...shares].sort((one, other) => other.height - one.height || other.time - one.time), { key: (row) => row.hash, redraw })),
     ],
   };
