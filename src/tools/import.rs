@@ -1,9 +1,9 @@
-//! Imports the data directory of a Python P2Pool node: shares, addresses of peers, payout address, graphs. The old
-//! directory is left unchanged.
+//! Imports the data directory of a Python P2Pool node: shares, addresses of peers, payout address, graphs, state of the
+//! share version's ratchet. The old directory is left unchanged.
 
 use anyhow::{Context, Result, bail};
 use p2p::addrs::AddressBook;
-use sharechain::chain::share_rules;
+use sharechain::chain::{Ratchet, Sharechain, share_rules};
 use sharechain::coin::Network;
 use sharechain::share::{Share, ShareHash};
 use std::collections::HashSet;
@@ -24,6 +24,12 @@ const ADDRESSES: &str = "addrs";
 
 /// File name of the graphs, the old node's and ours.
 const GRAPHS: &str = "graph_db";
+
+/// File name of the ratchet between share versions 35 and 36, the old node's and ours (protocol-v36 section 9.5).
+const RATCHET: &str = "v36_ratchet.json";
+
+/// Maximum size of a ratchet's file that is read, in bytes: some ten times what is written.
+const RATCHET_BYTES_MAX: u64 = 4096;
 
 /// Maximum size of an address book that is read, in bytes.
 const BOOK_BYTES_MAX: u64 = 16 * 1024 * 1024;
@@ -59,13 +65,14 @@ pub fn run(config: &Config, now: f64) -> Result<String> {
     line("addresses", addresses(&from, data_dir.path(), now)?);
     line("payout address", payout_address(&from, data_dir.path(), config.network)?);
     line("graphs", graphs(&from, data_dir.path())?);
+    line("share version", ratchet(&from, data_dir.path(), config.network)?);
     Ok(report)
 }
 
 /// Folder of the old node's files: `from` itself, or the network's below it.
 fn old_folder(from: &Path, network: &Network) -> Result<PathBuf> {
     let has_files = |folder: &Path| {
-        let names = [ADDRESSES, saved_payout::FILE, GRAPHS];
+        let names = [ADDRESSES, saved_payout::FILE, GRAPHS, RATCHET];
         names.iter().any(|name| folder.join(name).is_file()) || has_shares(folder)
     };
     let below = from.join(network.name);
@@ -163,6 +170,23 @@ fn graphs(from: &Path, to: &Path) -> Result<String> {
     }
 }
 
+fn ratchet(from: &Path, to: &Path, network: &'static Network) -> Result<String> {
+    let Some(text) = read(&from.join(RATCHET), RATCHET_BYTES_MAX)? else { return Ok("none".to_owned()) };
+    if Sharechain::new(network).ratchet().is_none() {
+        return Ok(format!("left out: {} does not change from share version 35 to 36", network.name));
+    }
+    if to.join(RATCHET).exists() {
+        return Ok("left out: this node already has a state of its own, which is kept".to_owned());
+    }
+    match Ratchet::from_json(&text) {
+        Ok(ratchet) => {
+            replace(&to.join(RATCHET), &ratchet.to_json())?;
+            Ok(format!("{} imported", ratchet.state().word()))
+        }
+        Err(error) => Ok(format!("left out: {error}")),
+    }
+}
+
 /// Reads a file of the old node or ours; `None` if there is none.
 fn read(path: &Path, bytes_max: u64) -> Result<Option<String>> {
     files::read(path, bytes_max).with_context(|| format!("cannot read {}", path.display()))
@@ -179,6 +203,7 @@ mod tests {
     use flate2::read::GzDecoder;
     use sharechain::coin::{BITCOIN, from_toml};
     use sharechain::share::{pack, unpack};
+    use sharechain::testkit;
     use std::io::Read;
 
     const ADDRESS: &str = "1A1zP1eP5QGefi2DMPTfTL5SLmv7DivfNa";
@@ -274,6 +299,26 @@ mod tests {
         fs::write(old.path().join("graph_db"), "nonsense").unwrap();
         fs::remove_file(new.path().join("graph_db")).unwrap();
         assert!(import(&BITCOIN, old.path(), new.path()).unwrap().contains("graphs          left out: "));
+    }
+
+    #[test]
+    fn the_ratchet_is_taken_over_once_and_only_where_there_is_one() {
+        let (old, new) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let network = testkit::network_of_versions(20, 35..=36, 100);
+        let theirs = r#"{"state": "activated", "activated_at": 1700000000, "activated_height": 40,
+                         "confirmed_at": null, "confirm_count": 20}"#;
+        fs::write(old.path().join(RATCHET), theirs).unwrap();
+        assert!(import(network, old.path(), new.path()).unwrap().contains("share version   activated imported\n"));
+        let taken = fs::read_to_string(new.path().join(RATCHET)).unwrap();
+        assert_eq!(Ratchet::from_json(&taken).unwrap(), Ratchet::from_json(theirs).unwrap());
+        assert!(import(network, old.path(), new.path()).unwrap().contains("which is kept"));
+        fs::remove_file(new.path().join(RATCHET)).unwrap();
+        fs::write(old.path().join(RATCHET), r#"{"state": "on"}"#).unwrap();
+        assert!(import(network, old.path(), new.path()).unwrap().contains("share version   left out: "));
+        let elsewhere = tempfile::tempdir().unwrap();
+        let report = import(&BITCOIN, old.path(), elsewhere.path()).unwrap();
+        assert!(report.contains("left out: bitcoin does not change"), "{report}");
+        assert!(!elsewhere.path().join(RATCHET).exists());
     }
 
     #[test]
