@@ -7,6 +7,7 @@ mod cpu_miner;
 mod full_blocks;
 mod reorganised;
 mod routes;
+mod version36;
 
 use bitcoin::BlockHash;
 use serde_json::{Value, json};
