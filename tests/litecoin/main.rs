@@ -8,6 +8,7 @@ mod full_blocks;
 mod reorganised;
 mod routes;
 mod version36;
+mod window;
 
 use bitcoin::BlockHash;
 use serde_json::{Value, json};

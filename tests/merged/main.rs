@@ -5,9 +5,12 @@
 
 mod daemons;
 mod mining;
+mod payouts;
 mod restart;
 mod shown;
 mod trouble;
+#[path = "../litecoin/window.rs"]
+mod window;
 
 use bitcoin::{BlockHash, Target};
 use serde_json::Value;
