@@ -213,8 +213,8 @@ fn check_payouts(block: &bitcoin::Block, due: &Due) {
 pub(crate) fn address_of(share: &Share) -> String {
     match &share.data().payout {
         Payout::Address(address) => address.to_string(),
-        payout @ (Payout::PubkeyHash(_) | Payout::Hash { .. }) => {
-            panic!("{} names {payout:?}, as no share of Bitcoin's pool does", share.hash())
+        Payout::PubkeyHash(hash) | Payout::Hash { hash, .. } => {
+            panic!("{} names {hash:?}, as no share of version 35 does", share.hash())
         }
     }
 }
