@@ -1,15 +1,16 @@
 //! Merged chains of the demo: one like Dogecoin, one like Namecoin, each with a daemon inside this process.
 
 use anyhow::Result;
-use bitcoin::BlockHash;
+use bitcoin::{Amount, BlockHash, Script};
 use futures::future::select_all;
-use sharechain::coin::Pow;
+use sharechain::coin::{Network, Pow};
+use sharechain::share::MARKER_SCRIPT;
 use std::future::pending;
 use std::time::Duration;
 
 use crate::bitcoind::credentials::{Credentials, Login};
 use crate::embedded::auxiliary::proof::ParentPow;
-use crate::embedded::auxiliary::{Bits, Config, Daemon, Rules};
+use crate::embedded::auxiliary::{Addresses, Bits, Config, Daemon, Rules};
 use crate::merged;
 use crate::runtime::tasks::Tasks;
 
@@ -20,7 +21,7 @@ const NAMECOIN_SPACING: Duration = Duration::from_secs(12);
 /// Age at which a block to be mined is replaced by a new one, which has easier bits if it took long.
 const RENEWAL: Duration = Duration::from_secs(20);
 
-/// Owner of the address that is paid where the chain takes one.
+/// Owner of the address that is paid where the chain takes one, as long as its blocks do not pay the miners.
 const OPERATOR: &str = "node";
 
 /// Maximum time for the last answers.
@@ -35,8 +36,10 @@ pub(super) struct MergedBlock {
     pub(super) hash: BlockHash,
     /// Base units that the coinbase pays.
     pub(super) value: u64,
-    /// Address that it pays, or the number of miners.
-    pub(super) payee: String,
+    /// Addresses that it pays, with base units; without the donation.
+    pub(super) payouts: Vec<(String, u64)>,
+    /// True if these are the miners of the pool.
+    pub(super) pays_miners: bool,
 }
 
 /// Merged chains, or none.
@@ -49,10 +52,10 @@ pub(super) struct MergedChains {
 }
 
 impl MergedChains {
-    /// Starts both, with difficulties for miners of `hash_rate`.
-    pub(super) fn start(pow: Pow, hash_rate: f64) -> Result<Self> {
+    /// Starts both for the coin `coin`, with difficulties for miners of `hash_rate`.
+    pub(super) fn start(coin: &Network, hash_rate: f64) -> Result<Self> {
         let tasks = Tasks::new();
-        let parent_pow = match pow {
+        let parent_pow = match coin.parent.pow {
             Pow::Sha256d => ParentPow::Sha256d,
             Pow::Scrypt => ParentPow::Scrypt,
         };
@@ -63,7 +66,13 @@ impl MergedChains {
         };
         // An early program: work is asked for in another way, and the daemon's wallet is paid.
         let namecoin = Config { creates: false, ..Config::namecoin() };
-        let chains = vec![start(Config::dogecoin(), DOGECOIN_SPACING)?, start(namecoin, NAMECOIN_SPACING)?];
+        let mut dogecoin = Config::dogecoin();
+        if let Some(chain) = coin.paid_merged_chain() {
+            // Miners name addresses of this one, main or test network.
+            let (pubkey_hash, script_hash) = (chain.address_version, chain.address_p2sh_version);
+            dogecoin.rules.addresses = Addresses { pubkey_hash, script_hash, human_readable_part: None };
+        }
+        let chains = vec![start(dogecoin, DOGECOIN_SPACING)?, start(namecoin, NAMECOIN_SPACING)?];
         Ok(Self { chains, tasks })
     }
 
@@ -123,17 +132,18 @@ fn news_of(daemon: &Daemon, narrated: &mut u32) -> Vec<MergedBlock> {
         let blocks = (*narrated + 1..=tip).filter_map(|height| chain.block(&chain.hash_at(height)?));
         let news = blocks.map(|block| {
             let outputs = block.transactions.first().map_or(&[][..], |coinbase| &coinbase.output);
-            let payee = match outputs {
-                [output] => config.rules.addresses.text(&output.script_pubkey),
-                // The last ones are a text and the donation.
-                outputs => outputs.len().checked_sub(2).map(|miners| format!("{miners} miners")),
-            };
+            let is_donation = |script: &Script| script.as_bytes() == MARKER_SCRIPT;
+            let paid =
+                outputs.iter().filter(|output| output.value > Amount::ZERO && !is_donation(&output.script_pubkey));
+            let name = |script| config.rules.addresses.text(script).unwrap_or_else(|| "an unknown script".to_owned());
             MergedBlock {
                 chain: config.name.clone(),
                 height: block.height,
                 hash: block.hash(),
                 value: block.coinbase_value(),
-                payee: payee.unwrap_or_else(|| "an unknown script".to_owned()),
+                payouts: paid.map(|output| (name(&output.script_pubkey), output.value.to_sat())).collect(),
+                // The daemon's own blocks have one output; after the miners come a text and the donation.
+                pays_miners: outputs.len() > 1,
             }
         });
         let news = news.collect();
@@ -146,17 +156,18 @@ fn news_of(daemon: &Daemon, narrated: &mut u32) -> Vec<MergedBlock> {
 mod tests {
     use super::*;
     use futures::FutureExt;
+    use sharechain::coin::{BITCOIN_REGTEST, LITECOIN, LITECOIN_TESTNET};
 
     #[tokio::test]
     async fn each_block_is_narrated_once_with_what_it_pays() {
-        let mut merged = MergedChains::start(Pow::Sha256d, 1e6).unwrap();
+        let mut merged = MergedChains::start(&BITCOIN_REGTEST, 1e6).unwrap();
         assert_eq!(merged.names(), ["Dogecoin", "Namecoin"]);
         assert_eq!(merged.changed().now_or_never(), None);
         let mined = merged.chains[0].0.chain(|chain, now| [chain.mine(now), chain.mine(now)]);
         merged.changed().await;
         let news = merged.news();
         assert_eq!(news.iter().map(|block| block.hash).collect::<Vec<_>>(), mined);
-        assert_eq!((news[1].height, news[1].value), (2, 10_000 * 100_000_000));
+        assert_eq!((news[1].height, news[1].value, news[1].pays_miners), (2, 10_000 * 100_000_000, false));
         assert_eq!(merged.news(), []);
         assert_eq!(merged.changed().now_or_never(), None);
         merged.stop().await;
@@ -164,12 +175,14 @@ mod tests {
 
     #[tokio::test]
     async fn one_chain_is_asked_with_an_address_and_the_other_without() {
-        let merged = MergedChains::start(Pow::Scrypt, 1e3).unwrap();
+        let merged = MergedChains::start(&LITECOIN, 1e3).unwrap();
         let config = merged.config();
         let names: Vec<&str> = config.chains.iter().map(|chain| &*chain.name).collect();
         assert_eq!(names, ["dogecoin", "namecoin"]);
         assert!(config.chains[0].address.as_deref().is_some_and(|address| address.starts_with('D')));
         assert_eq!(config.chains[1].address, None);
+        let of_testnet = MergedChains::start(&LITECOIN_TESTNET, 1e3).unwrap().config();
+        assert!(of_testnet.chains[0].address.as_deref().is_some_and(|address| address.starts_with('n')));
         assert!(MergedChains::default().config().chains.is_empty());
         assert_eq!(MergedChains::default().changed().now_or_never(), None);
     }

@@ -1,13 +1,12 @@
 //! The demonstration: the whole node on the embedded chain, a small CPU miner, and a story of the events.
 
 mod merged;
+mod miners;
 mod story;
 
 use anyhow::{Context, Result, bail};
-use bitcoin::hashes::Hash;
-use bitcoin::{ScriptBuf, WPubkeyHash};
 use metrics_exporter_prometheus::PrometheusHandle;
-use sharechain::coin::{BITCOIN_REGTEST, DEMO, Network, Parent, Pow, address};
+use sharechain::coin::{BITCOIN_REGTEST, DEMO, Network, Parent, Pow};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -17,7 +16,6 @@ use stratum::Difficulty;
 use tokio::net::TcpListener;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{broadcast, mpsc};
-use tokio::task::JoinHandle;
 
 use crate::blocks::BlockReport;
 use crate::blocks::announce;
@@ -35,10 +33,11 @@ use crate::runtime::log::{self, Tail};
 use crate::runtime::sockets;
 use crate::runtime::sockets::Port;
 use crate::runtime::tasks::Tasks;
-use crate::tools::mine::{self, Miner, MinerEvent};
+use crate::tools::mine::{self, MinerEvent};
+use crate::work;
 use crate::work::target::of_difficulty;
-use crate::work::{self, Payout};
 use merged::MergedChains;
+use miners::{Account, MINERS, payout, start_miners};
 use story::{Chapter, Story};
 
 /// Configuration of a demonstration.
@@ -102,9 +101,6 @@ const BLOCK_SPACING: Duration = Duration::from_secs(10);
 /// Target time between shares. At least two seconds, for a share's time is at least a second after its parent's.
 const SHARE_SPACING: Duration = Duration::from_millis(2500);
 
-/// Miners of the demo, each with its own address, so that the payout table has rows.
-const NAMES: [&str; 3] = ["alice", "bob", "carol"];
-
 /// Intervals of the status line on a terminal, and in a pipe.
 const STATUS_ON_TERMINAL: Duration = Duration::from_secs(1);
 const STATUS_IN_PIPE: Duration = Duration::from_secs(10);
@@ -132,7 +128,7 @@ impl Machine {
         let cores = available_parallelism().map_or(1, std::num::NonZero::get);
         let per_thread = tokio::task::spawn_blocking(move || mine::measure(pow, MEASURE)).await?;
         // The miners use half of the machine, if it has that many cores.
-        Ok(Self { per_thread, busy: (cores / 2).clamp(1, NAMES.len()) })
+        Ok(Self { per_thread, busy: (cores / 2).clamp(1, MINERS.len()) })
     }
 
     /// Hash rate of the miners together.
@@ -145,7 +141,7 @@ impl Machine {
     /// Hash rate of each miner, which works for a part of a thread's time.
     fn pace(&self) -> f64 {
         #[expect(clippy::cast_precision_loss, reason = "there are three of them")]
-        let part = self.busy as f64 / NAMES.len() as f64;
+        let part = self.busy as f64 / MINERS.len() as f64;
         self.per_thread * part
     }
 }
@@ -163,7 +159,8 @@ pub async fn run(
     stop: impl Future<Output = ()>,
 ) -> Result<()> {
     let coin = config.coin;
-    let mut story = Story::new(NAMES.map(|name| (payout(name, coin).address.to_string(), name)), &coin.parent);
+    let accounts = MINERS.map(|(name, user_name)| Account::new(name, user_name, coin));
+    let mut story = Story::new(accounts.iter().flat_map(Account::names), &coin.parent);
     story.print(&Chapter::Measuring);
     let machine = Machine::measure(coin.parent.pow).await?;
     let hash_rate = machine.hash_rate();
@@ -177,9 +174,8 @@ pub async fn run(
     let (listener, address) = listen(worker_address)?;
     let (daemon, _chain) = embedded::start(&chain_of(network, hash_rate), journal, tasks);
     let sharechain = node::load_sharechain(network, &data_dir, None, &daemon, &disk, tasks).await?;
-    let reports = daemon.reports.subscribe();
-    let shares = sharechain.0.events.subscribe();
-    let merged = if config.merged { MergedChains::start(coin.parent.pow, hash_rate)? } else { MergedChains::default() };
+    let (reports, shares) = (daemon.reports.subscribe(), sharechain.0.events.subscribe());
+    let merged = if config.merged { MergedChains::start(coin, hash_rate)? } else { MergedChains::default() };
     let stratum = serving(config.stratum, coin.parent.pow, &machine);
     let floor = of_difficulty(config.worker_port.policy.session(stratum.session).vardiff.min);
     let merged_handle =
@@ -215,7 +211,7 @@ pub async fn run(
     story.print(&Chapter::Listening { address, hash_rate, block_spacing: BLOCK_SPACING, share_spacing: SHARE_SPACING });
     story.print(&Chapter::Merged { names: &merged.names() });
     let miners = if config.miner {
-        start_miners(address, coin, machine.pace(), &events_sender)
+        start_miners(address, &accounts, coin, machine.pace(), &events_sender)
     } else {
         story.print(&Chapter::WaitingForMiners { address, example: &payout("you", coin).address });
         Vec::new()
@@ -252,8 +248,8 @@ fn listen(address: SocketAddr) -> Result<(TcpListener, SocketAddr)> {
     Ok((listener, address))
 }
 
-/// The demo's network with what people and miners see of `coin`: addresses, proof of work, unit of difficulty and
-/// merged chain.
+/// The demo's network with what people and miners see of `coin`: addresses, proof of work, unit of difficulty, merged
+/// chain, and its newest share version from the first share on.
 fn demo_of(coin: &Network) -> Network {
     let parent = Parent {
         address_version: coin.parent.address_version,
@@ -269,7 +265,9 @@ fn demo_of(coin: &Network) -> Network {
     for (byte, (one, other)) in identifier.iter_mut().zip(coin.identifier.iter().zip(BITCOIN_REGTEST.identifier)) {
         *byte ^= one ^ other;
     }
-    Network { parent, identifier, merged_chain: coin.merged_chain, ..DEMO }
+    let newest_version = coin.newest_version.max(DEMO.newest_version);
+    let merged_chain = coin.merged_chain;
+    Network { parent, identifier, merged_chain, newest_version, start_version: newest_version, ..DEMO }
 }
 
 /// The demo's network on `coin`, with a share difficulty for this machine. Created once per process.
@@ -311,39 +309,6 @@ fn serving(mut stratum: stratum::server::Config, pow: Pow, machine: &Machine) ->
     let wanted = Difficulty::from_average_hashes(machine.pace() * vardiff.interval.as_secs_f64());
     vardiff.start = wanted.map_or(vardiff.start, Difficulty::to_power_of_two);
     stratum
-}
-
-/// Starts all miners of the demo.
-fn start_miners(pool: SocketAddr, coin: &Network, pace: f64, events: &mpsc::Sender<MinerEvent>) -> Vec<JoinHandle<()>> {
-    NAMES.iter().map(|name| start_miner(pool, name, coin, pace, events.clone())).collect()
-}
-
-/// Starts a miner of the demo, which reconnects when its connection ends, as miners do.
-fn start_miner(
-    pool: SocketAddr,
-    name: &str,
-    coin: &Network,
-    pace: f64,
-    events: mpsc::Sender<MinerEvent>,
-) -> JoinHandle<()> {
-    const PAUSE: Duration = Duration::from_secs(1);
-    let worker = format!("{}.{name}", payout(name, coin).address);
-    let miner = Miner {
-        pool: pool.to_string(),
-        name: worker.clone(),
-        password: "x".to_owned(),
-        pow: coin.parent.pow,
-        pace,
-        hashes: Arc::default(),
-    };
-    tokio::spawn(async move {
-        loop {
-            if let Err(error) = mine::run(&miner, events.clone()).await {
-                tracing::warn!(%error, worker, "a miner of the demo lost its pool");
-            }
-            tokio::time::sleep(PAUSE).await;
-        }
-    })
 }
 
 /// Sources of the story.
@@ -441,13 +406,6 @@ async fn complete(story: &mut Story, node: &node::Node, shares: &mut broadcast::
     }
 }
 
-/// An address of `network` without an owner, made from a name.
-fn payout(name: &str, network: &Network) -> Payout {
-    let script = ScriptBuf::new_p2wpkh(&WPubkeyHash::hash(name.as_bytes()));
-    let text = address::of_script(&script, &network.parent).expect("a network's human-readable part is checked");
-    Payout::to_address(&text, network).expect("a P2WPKH address of the demo's chain")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -463,6 +421,8 @@ mod tests {
         let demo = demo_of(&LITECOIN);
         assert_eq!((demo.parent.pow, demo.parent.dumb_scrypt_diff), (Pow::Scrypt, 65_536));
         assert!(payout("alice", &LITECOIN).address.starts_with("ltc1q"));
+        let version = |coin| (demo_of(coin).start_version, demo_of(coin).newest_version);
+        assert_eq!((version(&LITECOIN), version(&BITCOIN_REGTEST)), ((36, 36), (35, 35)));
         let identifiers: std::collections::BTreeSet<_> = ALL.iter().map(|coin| demo_of(coin).identifier).collect();
         assert_eq!(identifiers.len(), ALL.len());
         for coin in ALL {

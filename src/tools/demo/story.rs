@@ -1,7 +1,7 @@
 //! Explains events to a newcomer: lines that stay, and on a terminal a status line that changes.
 
 use sharechain::coin::{DEMO, Parent, address};
-use sharechain::share::{DONATION_SCRIPT, Share};
+use sharechain::share::{DONATION_SCRIPT, MARKER_SCRIPT, Share};
 use std::collections::{BTreeMap, HashMap};
 use std::io::{IsTerminal, Write};
 use std::net::SocketAddr;
@@ -57,14 +57,14 @@ pub(super) struct Story {
     merged: BTreeMap<(String, String), (u64, u64)>,
     /// The coin whose addresses are shown.
     coin: &'static Parent,
-    /// Names of the demo's own miners, by address.
+    /// Names of the demo's own miners, by address on any chain.
     names: HashMap<String, &'static str>,
     /// Set while a status line is on the terminal and must be cleared before the next line.
     status_shown: bool,
 }
 
 impl Story {
-    /// Starts the story; `names` are those of the demo's own miners, by address on `coin`.
+    /// Starts the story; `names` are those of the demo's own miners, by address on `coin` and on merged chains.
     pub(super) fn new(names: impl IntoIterator<Item = (String, &'static str)>, coin: &'static Parent) -> Self {
         Self {
             coin,
@@ -210,13 +210,23 @@ impl Story {
 
     /// Narrates a block of a merged chain, with its finder if that is known.
     pub(super) fn merged_block(&mut self, block: &MergedBlock, finder: Option<&str>) {
-        let MergedBlock { chain, height, hash, value, payee } = block;
+        let MergedBlock { chain, height, hash, value, payouts, pays_miners } = block;
         let finder = finder.map(|finder| format!(" by {}", worker_of(finder))).unwrap_or_default();
         let coins = show_coins(*value);
-        self.line(&format!("{chain} block found at height {height}{finder}: pays {coins} to {payee} ({hash})."));
-        let (count, paid) = self.merged.entry((chain.clone(), payee.clone())).or_default();
-        *count += 1;
-        *paid += value;
+        let payees = match &payouts[..] {
+            [(payee, _)] if !pays_miners => self.name_of(payee),
+            payouts => counted(payouts.len() as u64, "miner"),
+        };
+        self.line(&format!("{chain} block found at height {height}{finder}: pays {coins} to {payees} ({hash})."));
+        for (payee, value) in payouts {
+            let name = self.name_of(payee);
+            if *pays_miners {
+                self.line(&format!("  {:>12} to {name}", show_coins(*value)));
+            }
+            let (count, paid) = self.merged.entry((chain.clone(), name)).or_default();
+            *count += 1;
+            *paid += value;
+        }
     }
 
     fn end(&mut self, rates: &Rates) {
@@ -285,7 +295,7 @@ fn payouts_of(block: &FoundBlock, coin: &Parent) -> Vec<(String, u64)> {
     let Some(coinbase) = block.txdata.first() else { return Vec::new() };
     let paid = coinbase.output.iter().filter_map(|output| {
         let value = output.value.to_sat();
-        if output.script_pubkey.as_bytes() == DONATION_SCRIPT {
+        if [&DONATION_SCRIPT[..], &MARKER_SCRIPT].contains(&output.script_pubkey.as_bytes()) {
             // Usually only the rounding remainder; the first blocks of a chain have no other payee.
             return (value > ROUNDING_MAX).then(|| (DONATION.to_owned(), value));
         }
