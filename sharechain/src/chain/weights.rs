@@ -198,7 +198,8 @@ impl Window {
         weights
     }
 
-    /// Adds a share to the past, which counts whole until it is found not to fit.
+    /// Adds a share to the past, which counts whole until it is found not to fit. Queries for fading weights never look
+    /// for that, so shares beyond the longest window are counted out here, while the past still holds them.
     fn enter(&mut self, entry: Entry, shares_max: usize) {
         self.count_in(&entry);
         self.whole += 1;
@@ -208,6 +209,12 @@ impl Window {
         self.past.push(entry, shares_max);
         if let Some(fading) = &mut self.fading {
             fading.keep_newest(self.past.len());
+        }
+        while self.whole > shares_max
+            && let Some(oldest) = self.past.get(self.whole - 1).cloned()
+        {
+            self.whole -= 1;
+            self.count_out(&oldest);
         }
     }
 

@@ -241,6 +241,34 @@ fn a_window_follows_a_chain_of_new_payees_without_keeping_the_old() {
     assert!(window.fading.as_ref().unwrap().payees_known() < 500);
 }
 
+/// A share of version 35 after any number of version 36.
+#[test]
+fn a_window_that_only_faded_for_long_counts_whole_shares_as_a_fresh_one() {
+    let shares: HashMap<ShareHash, Entry> = (1..=3000)
+        .map(|number: u64| {
+            let of = payee(u8::try_from(number / 20 % 250).unwrap());
+            let (previous, attempts) = ((number > 1).then(|| hash(number - 1)), Attempts(U320::from(number)));
+            let entry =
+                Entry { hash: hash(number), previous, payee: of.clone(), by_script: of, attempts, donation: 600 };
+            (hash(number), entry)
+        })
+        .collect();
+    let look = |hash| shares.get(&hash).cloned();
+    let mut window = Window::default();
+    for number in 1..=3000 {
+        window.weights(fading_query(number, 100, 25), &look);
+        assert!(window.by_payee.len() < 10, "{number}");
+        if number % 37 == 0 {
+            // A copy, so that the window itself only fades.
+            for weight_max in [U320::MAX >> 1, U320::from(number * 50 * 65_535)] {
+                let counting = Counting::UpTo(weight_max);
+                let query = Query { start: Some(hash(number - 1)), shares_max: 99, counting };
+                assert_eq!(*window.clone().weights(query, &look), naive(query, &shares), "{number}");
+            }
+        }
+    }
+}
+
 #[test]
 fn a_share_without_the_vote_takes_a_place_in_the_window_but_no_weight() {
     let mut chain = Sharechain::new(testkit::network(24, 35));
