@@ -50,7 +50,8 @@ pub fn network_of_work(chain_length: u32, start_version: u64, attempts: u64) -> 
     network_with(chain_length, 10, start_version..=start_version.max(35), bits_of(attempts).target())
 }
 
-/// Like [`network_of_work`], with these share versions: the first on a fresh chain, and the newest.
+/// Like [`network_of_work`], with these share versions: the first on a fresh chain, and the newest. Networks of the same
+/// chain length and work are one network, of which some nodes know fewer versions than others.
 ///
 /// # Panics
 /// If no network can have these numbers.
@@ -66,10 +67,12 @@ fn network_with(
 ) -> &'static Network {
     let lookbehind = (chain_length / 2).clamp(2, 200);
     let (start_version, newest) = versions.into_inner();
+    // What the newest version needs, so that nodes do not refuse each other.
+    let protocol = if newest < 36 { 3502 } else { 3600 };
     let text = format!(
         "BASE = \"bitcoin_signet\"\nNAME = \"forged\"\nCHAIN_LENGTH = {chain_length}\nREAL_CHAIN_LENGTH = {chain_length}\n\
          TARGET_LOOKBEHIND = {lookbehind}\nSHARE_PERIOD = {share_period}\nSTART_VERSION = {start_version}\nNEWEST_VERSION = {newest}\n\
-         MINIMUM_PROTOCOL_VERSION = 1400\nMAX_TARGET = \"{:064x}\"\n",
+         PROTOCOL_VERSION = {protocol}\nMINIMUM_PROTOCOL_VERSION = 1400\nMAX_TARGET = \"{:064x}\"\n",
         max_target.0
     );
     Box::leak(Box::new(from_toml(&text).expect("numbers that a network can have")))

@@ -93,7 +93,7 @@ fn share_bytes(text: &str) -> Result<ShareBytes, String> {
 
 #[derive(Debug, Args)]
 pub(super) struct SimulateArgs {
-    /// Scenario: convergence, joining, orphans, partition, eclipse, withholding, flood, or all.
+    /// Scenario: convergence, joining, orphans, partition, eclipse, withholding, flood, transition, or all.
     #[arg(value_name = "SCENARIO", default_value = "all", value_parser = scenarios)]
     scenario: Scenarios,
     /// Number of honest nodes.
@@ -105,7 +105,7 @@ pub(super) struct SimulateArgs {
     /// Median one-way latency of a link.
     #[arg(long, value_name = "MILLISECONDS", default_value = "100", value_parser = whole::<u64>(1..=30_000))]
     latency: u64,
-    /// Number of shares to find, one every 30 s of simulated time.
+    /// Number of shares to find, one every 30 s of simulated time; transition finds as many as it needs.
     #[arg(long, value_name = "COUNT", default_value = "200", value_parser = whole::<u32>(40..=100_000))]
     shares: u32,
     /// SVG file for the plot of orphan rate against latency.

@@ -74,6 +74,17 @@ fn bad_shares_without_end_change_nothing_for_honest_nodes() {
 }
 
 #[test]
+fn version_36_comes_goes_and_returns_among_old_lax_and_lonely_nodes() {
+    check("transition", "10", "200");
+}
+
+#[test]
+#[ignore = "long: tests/run.sh --full"]
+fn version_36_does_the_same_among_more_nodes_with_longer_windows() {
+    check("transition", "20", "600");
+}
+
+#[test]
 fn orphans_follow_the_formula_and_are_plotted() {
     let folder = tempfile::tempdir().expect("there is a temporary folder");
     let plot = folder.path().join("orphans.svg");

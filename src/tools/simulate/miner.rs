@@ -17,12 +17,19 @@ pub(super) struct Miners {
 impl Miners {
     /// Creates miners with hash rates `parts`, one per node, in any unit; `period` is their mean time between shares.
     pub(super) fn new(parts: &[f64], period: Duration, rng: Rng) -> Self {
+        let mut miners = Self { sums: Vec::new(), period, rng };
+        miners.share_out(parts);
+        miners
+    }
+
+    /// Changes the hash rates to `parts`; the time between shares stays.
+    pub(super) fn share_out(&mut self, parts: &[f64]) {
         let mut sum = 0.0;
         let sums = parts.iter().map(|part| {
             sum += part;
             sum
         });
-        Self { sums: sums.collect(), period, rng }
+        self.sums = sums.collect();
     }
 
     /// Draws the time until the next share, and the node that finds it.

@@ -12,6 +12,7 @@
 
 mod agent;
 mod attack;
+mod conduct;
 mod exchange;
 mod miner;
 mod network;
@@ -20,7 +21,9 @@ mod pool;
 mod report;
 mod runs;
 mod scenario;
+mod succession;
 pub mod theory;
+mod transition;
 mod world;
 
 pub use report::{Outcome, Point, plot};

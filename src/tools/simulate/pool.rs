@@ -51,18 +51,32 @@ impl Pool {
     /// Creates a sleeping node for each of the first `honest` of `parts` of the hash rate; the caller adds the others.
     /// All start with `common` shares, the last `fresh` nodes with none.
     pub(super) fn new(settings: &Settings, parts: &[f64], common: u32, fresh: usize) -> Pool {
-        let mut rng = Rng::with_seed(settings.seed);
         let network = testkit::network_of_period(CHAIN_LENGTH, SHARE_PERIOD, 35);
+        Pool::on(network, 1, settings, parts, common, fresh)
+    }
+
+    /// Like [`new`](Self::new), on this network, where finding a share takes `slowness` times its period. All common
+    /// shares vote for its first version.
+    pub(super) fn on(
+        network: &'static Network,
+        slowness: u32,
+        settings: &Settings,
+        parts: &[f64],
+        common: u32,
+        fresh: usize,
+    ) -> Pool {
+        let mut rng = Rng::with_seed(settings.seed);
         let mut source = Sharechain::new(network);
         let mut hashes = Vec::new();
+        let (period, vote) = (network.share_period, Some(network.start_version));
         for number in 0..common {
-            let plan = Plan { timestamp: START + number * SHARE_PERIOD, nonce: number, ..Plan::default() };
+            let plan = Plan { timestamp: START + number * period, nonce: number, vote, ..Plan::default() };
             hashes.append(&mut testkit::grow(&mut source, hashes.last().copied(), 1, &plan));
         }
-        let kept = hashes.iter().rev().take(2 * CHAIN_LENGTH as usize).rev();
+        let kept = hashes.iter().rev().take(2 * network.chain_length as usize).rev();
         let common_shares: Vec<Arc<Share>> = kept.filter_map(|hash| source.share(*hash).cloned()).collect();
-        let unix = f64::from(START + common * SHARE_PERIOD);
-        let miners = Miners::new(parts, Duration::from_secs(u64::from(SHARE_PERIOD)), rng.fork());
+        let unix = f64::from(START + common * period);
+        let miners = Miners::new(parts, Duration::from_secs(u64::from(slowness * period)), rng.fork());
         let world = World::new(unix, Conditions::of_latency(settings.latency), miners, rng.fork());
         let (honest, latency) = (settings.nodes, settings.latency);
         let shelf = ShareCache::default();
@@ -83,8 +97,19 @@ impl Pool {
 
     /// Creates a node that knows some honest nodes, or those in `known`.
     pub(super) fn node(&mut self, number: usize, is_fresh: bool, known: Option<&[SocketAddr]>) -> Node {
+        self.node_on(self.network, number, is_fresh, known)
+    }
+
+    /// Like [`node`](Self::node), with another table of the same network.
+    pub(super) fn node_on(
+        &mut self,
+        network: &'static Network,
+        number: usize,
+        is_fresh: bool,
+        known: Option<&[SocketAddr]>,
+    ) -> Node {
         let parts = Parts {
-            network: self.network,
+            network,
             address: address_of(number),
             payee: u32::try_from(number).unwrap_or(u32::MAX),
             shelf: self.shelf.clone(),
@@ -157,7 +182,7 @@ impl Pool {
     /// Counts orphans among shares that honest nodes found.
     pub(super) fn point(&self, latency: Duration) -> Point {
         let best = self.chain_of(0);
-        let period = f64::from(SHARE_PERIOD);
+        let period = f64::from(self.network.share_period);
         let found: Vec<_> = self.world.found().iter().filter(|found| found.finder < self.honest).collect();
         // Shares as old as the kept chain may be pruned.
         let kept = found.iter().filter(|found| best.contains(&found.hash));

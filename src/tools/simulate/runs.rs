@@ -13,6 +13,7 @@ use super::pool::{CHAIN_LENGTH, COMMON, GATHERING, Pool, QUIET, address_of, boug
 use super::report::{Outcome, Point};
 use super::scenario::{Scenario, Settings};
 use super::theory::{interval, whole, withholding_revenue};
+use super::transition::transition;
 
 /// Maximum time after a partition until the sides agree again.
 const HEALING_MAX: Duration = Duration::from_secs(2 * 3600);
@@ -37,6 +38,7 @@ impl Scenario {
             Scenario::Eclipse => eclipse(settings, &mut outcome, progress),
             Scenario::Withholding => withholding(settings, &mut outcome, progress),
             Scenario::Flood => flood(settings, &mut outcome, progress),
+            Scenario::Transition => transition(settings, &mut outcome, progress),
         }
         (outcome, points)
     }

@@ -22,11 +22,14 @@ pub enum Scenario {
     Withholding,
     /// Nodes that send bad shares: they are banned, and the others continue.
     Flood,
+    /// Share version 36 follows 35, is left and comes back, with nodes that do not know it, lax ones and one that goes
+    /// back alone: the strict nodes keep one chain by the rules, and ban nobody for it.
+    Transition,
 }
 
 impl Scenario {
     /// All scenarios.
-    pub const ALL: [Scenario; 7] = [
+    pub const ALL: [Scenario; 8] = [
         Scenario::Convergence,
         Scenario::Joining,
         Scenario::Orphans,
@@ -34,6 +37,7 @@ impl Scenario {
         Scenario::Eclipse,
         Scenario::Withholding,
         Scenario::Flood,
+        Scenario::Transition,
     ];
 
     /// Its name on the command line.
@@ -46,6 +50,7 @@ impl Scenario {
             Scenario::Eclipse => "eclipse",
             Scenario::Withholding => "withholding",
             Scenario::Flood => "flood",
+            Scenario::Transition => "transition",
         }
     }
 }

@@ -241,6 +241,11 @@ impl World {
         }
     }
 
+    /// Changes the hash rate of every agent.
+    pub(super) fn share_out(&mut self, parts: &[f64]) {
+        self.miners.share_out(parts);
+    }
+
     /// Starts mining.
     pub(super) fn start_mining(&mut self) {
         if !self.mining {
