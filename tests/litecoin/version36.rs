@@ -8,7 +8,7 @@ use sharechain::share::{Payee, ShareHash};
 use test_support::{Litecoind, NodeBuilder, StratumClient, metric_value, wait_until};
 
 use crate::window::{due, paid, shares_of};
-use crate::{LIMIT, P2POOL, job_on_tip};
+use crate::{LIMIT, P2POOL, job_on_tip, miner_name};
 
 /// Blocks that the miners find, more than a window.
 const BLOCKS: usize = 27;
@@ -39,14 +39,13 @@ fn blocks_of_version_36_pay_the_window_to_the_litoshi_and_other_nodes_agree_with
 
     let rules = share_rules(network);
     let users: Vec<String> =
-        // The highest difficulty, which the node lowers to that of a share: found so fast, shares get harder than blocks.
-        (0..3).map(|kind| format!("{}.rig+1e9", Payee::from_hash(kind, &[kind + 1; 20], &rules))).collect();
+        (0..3).map(|kind| miner_name(Payee::from_hash(kind, &[kind + 1; 20], &rules).as_str())).collect();
     let mut miners: Vec<_> = users.iter().map(|user| StratumClient::ready(node.worker_port(), user)).collect();
     let mut found = Vec::new();
     for number in 0..BLOCKS {
         // Of the three kinds in turn, one more often than the others.
         let turn = [0, 1, 0, 2][number % 4];
-        let solution = job_on_tip(&mut miners[turn], &daemon).solve_block_with_scrypt();
+        let solution = job_on_tip(&mut miners[turn], &daemon).solve_hard_block_with_scrypt();
         assert_eq!(miners[turn].submit(&users[turn], &solution), Ok(true));
         wait_until("litecoind has the block", LIMIT, || daemon.best_block_hash() == solution.hash);
         found.push(solution.hash);

@@ -74,8 +74,7 @@ fn miners(network: &'static Network) -> [Miner; 5] {
     // 0 is P2PKH, 1 P2WPKH, 2 P2SH (protocol-v36 section 3.1).
     let litecoin = |kind, seed| Payee::from_hash(kind, &[seed; 20], &rules).as_str().to_owned();
     let dogecoin = |version, seed| base58::encode_check(&[&[version][..], &[seed; 20]].concat());
-    // The highest difficulty, which the node lowers to that of a share.
-    let miner = |node, user, merged| Miner { node, user: format!("{user}.rig+1e9"), merged };
+    let miner = |node, user, merged| Miner { node, user: format!("{user}.rig+1e-9"), merged };
     [
         miner(0, format!("{},{}", litecoin(1, 1), dogecoin(ADDRESSES.pubkey_hash, 11)), merged_script(false, 11)),
         miner(0, litecoin(0, 2), merged_script(false, 2)),
@@ -129,7 +128,7 @@ impl Pool {
             job.previous_block_hash() == tip && (is_first || commitment(&job.coinbase_start).is_some())
         };
         let job = self.clients[miner].try_wait_for_job(is_wanted, LIMIT).expect("there is work for both chains");
-        job.solve_block_with_scrypt()
+        job.solve_hard_block_with_scrypt()
     }
 
     /// Has a miner find a block, and waits until all nodes have its share.

@@ -236,8 +236,19 @@ impl Job {
 
     /// Like [`Self::solve_block`], on a chain whose proof of work is scrypt. Difficulties are 65,536 times as high there.
     pub fn solve_block_with_scrypt(&self) -> Submission {
+        self.solve_with_scrypt(target_of(self.difficulty / 65_536.0).min(self.block_target()))
+    }
+
+    /// The same with one hash of sixteen: on a private chain shares soon are harder than blocks, and a connection's
+    /// difficulty is that of the easier of both.
+    pub fn solve_hard_block_with_scrypt(&self) -> Submission {
+        let mut target = [0xff; 32];
+        target[0] = 0x0f;
+        self.solve_with_scrypt(Target::from_be_bytes(target).min(self.block_target()))
+    }
+
+    fn solve_with_scrypt(&self, target: Target) -> Submission {
         let params = scrypt::Params::new(10, 1, 1).expect("within scrypt's limits");
-        let target = target_of(self.difficulty / 65_536.0).min(self.block_target());
         let extranonce2: Vec<u8> = (0..self.extranonce2_size).map(|_| fastrand::u8(..)).collect();
         let mut header = self.header(&extranonce2, self.version, self.time, 0);
         for nonce in 0..u32::MAX {
