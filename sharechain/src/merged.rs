@@ -13,7 +13,7 @@ mod payee;
 mod script_kinds;
 mod verify;
 
-pub use coinbase::{MERGED_DONATION_SCRIPT, MergedOutputs, canonical_coinbase, canonical_script};
+pub use coinbase::{MergedOutputs, canonical_coinbase, canonical_script};
 pub use first_seen::{FIRST_SEEN_BYTES_MAX, FirstSeen};
 pub use payee::{MergedKey, MergedWeights, ShareKey, converted, key_of};
 pub use verify::{MergedCoinbaseError, verify};

@@ -3,7 +3,7 @@
 
 use anyhow::{Context, Result, bail};
 use p2p::addrs::AddressBook;
-use sharechain::chain::{Ratchet, Sharechain, share_rules};
+use sharechain::chain::{Sharechain, share_rules};
 use sharechain::coin::Network;
 use sharechain::share::{Share, ShareHash};
 use std::collections::HashSet;
@@ -11,6 +11,7 @@ use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use crate::chain::ratchet_file;
 use crate::chain::store::{Store, legacy};
 use crate::node::saved_payout;
 use crate::runtime::access::Access;
@@ -24,12 +25,6 @@ const ADDRESSES: &str = "addrs";
 
 /// File name of the graphs, the old node's and ours.
 const GRAPHS: &str = "graph_db";
-
-/// File name of the ratchet between share versions 35 and 36, the old node's and ours (protocol-v36 section 9.5).
-const RATCHET: &str = "v36_ratchet.json";
-
-/// Maximum size of a ratchet's file that is read, in bytes: some ten times what is written.
-const RATCHET_BYTES_MAX: u64 = 4096;
 
 /// Maximum size of an address book that is read, in bytes.
 const BOOK_BYTES_MAX: u64 = 16 * 1024 * 1024;
@@ -72,7 +67,7 @@ pub fn run(config: &Config, now: f64) -> Result<String> {
 /// Folder of the old node's files: `from` itself, or the network's below it.
 fn old_folder(from: &Path, network: &Network) -> Result<PathBuf> {
     let has_files = |folder: &Path| {
-        let names = [ADDRESSES, saved_payout::FILE, GRAPHS, RATCHET];
+        let names = [ADDRESSES, saved_payout::FILE, GRAPHS, ratchet_file::NAME];
         names.iter().any(|name| folder.join(name).is_file()) || has_shares(folder)
     };
     let below = from.join(network.name);
@@ -171,19 +166,22 @@ fn graphs(from: &Path, to: &Path) -> Result<String> {
 }
 
 fn ratchet(from: &Path, to: &Path, network: &'static Network) -> Result<String> {
-    let Some(text) = read(&from.join(RATCHET), RATCHET_BYTES_MAX)? else { return Ok("none".to_owned()) };
+    if !from.join(ratchet_file::NAME).exists() {
+        return Ok("none".to_owned());
+    }
     if Sharechain::new(network).ratchet().is_none() {
         return Ok(format!("left out: {} does not change from share version 35 to 36", network.name));
     }
-    if to.join(RATCHET).exists() {
+    if to.join(ratchet_file::NAME).exists() {
         return Ok("left out: this node already has a state of its own, which is kept".to_owned());
     }
-    match Ratchet::from_json(&text) {
-        Ok(ratchet) => {
-            replace(&to.join(RATCHET), &ratchet.to_json())?;
+    match ratchet_file::read(from) {
+        Ok(None) => Ok("none".to_owned()),
+        Ok(Some(ratchet)) => {
+            replace(&to.join(ratchet_file::NAME), &ratchet.to_json())?;
             Ok(format!("{} imported", ratchet.state().word()))
         }
-        Err(error) => Ok(format!("left out: {error}")),
+        Err(problem) => Ok(format!("left out: {problem}")),
     }
 }
 
@@ -201,6 +199,7 @@ fn replace(path: &Path, text: &str) -> Result<()> {
 mod tests {
     use super::*;
     use flate2::read::GzDecoder;
+    use sharechain::chain::Ratchet;
     use sharechain::coin::{BITCOIN, from_toml};
     use sharechain::share::{pack, unpack};
     use sharechain::testkit;
@@ -307,18 +306,18 @@ mod tests {
         let network = testkit::network_of_versions(20, 35..=36, 100);
         let theirs = r#"{"state": "activated", "activated_at": 1700000000, "activated_height": 40,
                          "confirmed_at": null, "confirm_count": 20}"#;
-        fs::write(old.path().join(RATCHET), theirs).unwrap();
+        fs::write(old.path().join(ratchet_file::NAME), theirs).unwrap();
         assert!(import(network, old.path(), new.path()).unwrap().contains("share version   activated imported\n"));
-        let taken = fs::read_to_string(new.path().join(RATCHET)).unwrap();
+        let taken = fs::read_to_string(new.path().join(ratchet_file::NAME)).unwrap();
         assert_eq!(Ratchet::from_json(&taken).unwrap(), Ratchet::from_json(theirs).unwrap());
         assert!(import(network, old.path(), new.path()).unwrap().contains("which is kept"));
-        fs::remove_file(new.path().join(RATCHET)).unwrap();
-        fs::write(old.path().join(RATCHET), r#"{"state": "on"}"#).unwrap();
+        fs::remove_file(new.path().join(ratchet_file::NAME)).unwrap();
+        fs::write(old.path().join(ratchet_file::NAME), r#"{"state": "on"}"#).unwrap();
         assert!(import(network, old.path(), new.path()).unwrap().contains("share version   left out: "));
         let elsewhere = tempfile::tempdir().unwrap();
         let report = import(&BITCOIN, old.path(), elsewhere.path()).unwrap();
         assert!(report.contains("left out: bitcoin does not change"), "{report}");
-        assert!(!elsewhere.path().join(RATCHET).exists());
+        assert!(!elsewhere.path().join(ratchet_file::NAME).exists());
     }
 
     #[test]

@@ -7,15 +7,9 @@ use ruint::aliases::U320;
 use super::payee::{MergedKey, MergedWeights, converted};
 use crate::pack::Writer;
 use crate::script::Script;
-use crate::share::push_number;
+use crate::share::{MARKER_SCRIPT, push_number};
 
-/// Script of the last output, which gets what the miners donate and the rests of divisions.
-pub const MERGED_DONATION_SCRIPT: [u8; 23] = [
-    0xa9, 0x14, 0x8c, 0x62, 0x72, 0x62, 0x1d, 0x89, 0xe8, 0xfa, 0x52, 0x6d, 0xd8, 0x6a, 0xcf, 0xf6, 0x0c, 0x71, 0x36,
-    0xbe, 0x8e, 0x85, 0x87,
-];
-
-/// Script of the output before it, of value 0: `OP_RETURN` and a text of 20 bytes.
+/// Script of the output before the last, of value 0: `OP_RETURN` and a text of 20 bytes.
 const TEXT_SCRIPT: &[u8; 22] = b"\x6a\x14P2Pool merged mining";
 
 /// End of the canonical coinbase script, after the height.
@@ -135,7 +129,8 @@ impl MergedOutputs {
         writer.u64(0);
         writer.varstr(TEXT_SCRIPT);
         writer.u64(self.donation());
-        writer.varstr(&MERGED_DONATION_SCRIPT);
+        // What the miners donate, and the rests of divisions.
+        writer.varstr(&MARKER_SCRIPT);
         writer.u32(0);
         writer.into_bytes()
     }
@@ -295,7 +290,7 @@ mod tests {
             let (miners, last) = decoded.output.split_at(decoded.output.len() - 2);
             prop_assert!(miners.is_sorted_by(|one, two| one.script_pubkey.as_bytes() < two.script_pubkey.as_bytes()));
             prop_assert_eq!(last[0].script_pubkey.as_bytes(), &TEXT_SCRIPT[..]);
-            prop_assert_eq!(last[1].script_pubkey.as_bytes(), &MERGED_DONATION_SCRIPT[..]);
+            prop_assert_eq!(last[1].script_pubkey.as_bytes(), &MARKER_SCRIPT[..]);
             prop_assert_eq!(last[1].value.to_sat(), outputs.donation());
             prop_assert!(value == 0 || outputs.donation() > 0);
             let shown: Vec<_> = outputs.miners().map(|(script, amount)| (script.as_bytes(), amount)).collect();

@@ -5,7 +5,8 @@ use bitcoin::Script;
 use serde::Serialize;
 use sharechain::chain::pool::{MergedPayee, PoolView};
 use sharechain::coin::MergedChain;
-use sharechain::merged::{MERGED_DONATION_SCRIPT, MergedOutputs, MergedWeights};
+use sharechain::merged::{MergedOutputs, MergedWeights};
+use sharechain::share::MARKER_SCRIPT;
 use sharechain::share::Payee;
 use std::collections::BTreeMap;
 
@@ -62,7 +63,7 @@ pub(super) fn merged_payouts(
 }
 
 fn listed(chain: &MergedChain, view: &PoolView, outputs: Option<&MergedOutputs>) -> Vec<MergedPayout> {
-    let donation = hex::encode(MERGED_DONATION_SCRIPT);
+    let donation = hex::encode(MARKER_SCRIPT);
     let mut amounts: BTreeMap<String, u64> = BTreeMap::new();
     if let Some(outputs) = outputs {
         amounts.extend(outputs.miners().map(|(script, amount)| (hex::encode(script.as_bytes()), amount)));
