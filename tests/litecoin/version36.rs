@@ -7,24 +7,11 @@ use sharechain::coin::{self, Network};
 use sharechain::share::{Payee, ShareHash};
 use test_support::{Litecoind, NodeBuilder, StratumClient, metric_value, wait_until};
 
-use crate::window::{due, paid, shares_of};
+use crate::window::{NETWORK, due, paid, shares_of};
 use crate::{LIMIT, P2POOL, job_on_tip, miner_name};
 
 /// Blocks that the miners find, more than a window.
 const BLOCKS: usize = 27;
-
-/// A private network of version 36 from its first share on.
-const NETWORK: &str = r#"
-BASE = "litecoin_regtest"
-NAME = "v36"
-IDENTIFIER = "7633362d74657374"
-PREFIX = "7633362d70726566"
-START_VERSION = 36
-NEWEST_VERSION = 36
-CHAIN_LENGTH = 20
-REAL_CHAIN_LENGTH = 20
-TARGET_LOOKBEHIND = 10
-"#;
 
 #[test]
 fn blocks_of_version_36_pay_the_window_to_the_litoshi_and_other_nodes_agree_with_every_share() {

@@ -9,6 +9,19 @@ use sharechain::share::{MARKER_SCRIPT, Payout, Share, ShareHash};
 use std::collections::{BTreeMap, HashMap};
 use test_support::{Litecoind, Node};
 
+/// A private network of version 36 from its first share on, whose merged chain is Dogecoin's test network.
+pub(crate) const NETWORK: &str = r#"
+BASE = "litecoin_regtest"
+NAME = "v36"
+IDENTIFIER = "7633362d74657374"
+PREFIX = "7633362d70726566"
+START_VERSION = 36
+NEWEST_VERSION = 36
+CHAIN_LENGTH = 20
+REAL_CHAIN_LENGTH = 20
+TARGET_LOOKBEHIND = 10
+"#;
+
 /// Shares in a window.
 pub(crate) const LENGTH: usize = 20;
 

@@ -18,21 +18,8 @@ use std::collections::{BTreeMap, HashMap};
 use test_support::{Litecoind, Node, NodeBuilder, StratumClient, Submission, metric_value, wait_until};
 
 use crate::daemons::{Aux, Auxes};
-use crate::window::{LENGTH, due, paid, shares_of};
+use crate::window::{LENGTH, NETWORK, due, paid, shares_of};
 use crate::{LIMIT, P2POOL, commitment};
-
-/// A private network of version 36 from its first share on, whose merged chain is Dogecoin's test network.
-const NETWORK: &str = r#"
-BASE = "litecoin_regtest"
-NAME = "payouts"
-IDENTIFIER = "7061796f7574732d"
-PREFIX = "646f6765636f696e"
-START_VERSION = 36
-NEWEST_VERSION = 36
-CHAIN_LENGTH = 20
-REAL_CHAIN_LENGTH = 20
-TARGET_LOOKBEHIND = 10
-"#;
 
 /// Addresses of Dogecoin's test network.
 const ADDRESSES: Addresses = Addresses { pubkey_hash: 113, script_hash: 196, human_readable_part: None };
@@ -47,7 +34,7 @@ const PARENTS_BLOCKS: u32 = 0x207f_ffff;
 /// Fee of a transaction in Dogecoin's first block.
 const FEE: u64 = 12_345;
 
-/// Order in which the miners find blocks, again and again. Litecoin's miners 1 and 2 are one on Dogecoin. Nobody has as
+/// Order in which the miners find blocks, again and again. Litecoin's miners 1 and 2 are one on Dogecoin. No one has as
 /// much as the first, so that he alone can give the unit that the last output needs.
 const TURNS: [usize; 10] = [0, 1, 0, 3, 0, 2, 0, 1, 3, 4];
 
@@ -120,7 +107,7 @@ impl Pool {
     }
 
     /// Has a miner solve a job for a block of the parent chain, on its tip and for Dogecoin as well. The first share of
-    /// all has no window, and nobody to be paid.
+    /// all has no window, and no miner to be paid.
     fn solve(&mut self, miner: usize) -> Submission {
         let tip = self.daemon.best_block_hash();
         let is_first = self.found.is_empty();

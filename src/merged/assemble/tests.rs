@@ -181,20 +181,28 @@ fn a_chain_that_pays_the_miners_says_so_and_one_that_could_is_mined_with_a_warni
     assert_eq!((now.words[0], now.status[0].trouble.as_deref()), (Some("unpaid"), Some("no templates")));
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_refreshed_template_wakes_nobody_and_is_there_for_the_next_work() {
-    let (readings, receiver) = watch::channel(vec![paying(template(1, 50), Instant::now())]);
-    let (work_sender, mut work) = watch::channel(Arc::<MergedOffers>::default());
-    let (status_sender, mut status) = watch::channel(Arc::default());
-    let assembler = Assembler {
-        chains: vec![label("one")],
-        floor: floor(),
-        readings: receiver,
-        work: work_sender,
-        status: status_sender,
-    };
+/// An assembler of one chain, and what it publishes.
+struct Running {
+    work: watch::Receiver<Arc<MergedOffers>>,
+    status: watch::Receiver<Arc<Vec<ChainStatus>>>,
+    stop: CancellationToken,
+    task: tokio::task::JoinHandle<()>,
+}
+
+fn run(readings: watch::Receiver<Vec<Reading>>) -> Running {
+    let (work_sender, work) = watch::channel(Arc::default());
+    let (status_sender, status) = watch::channel(Arc::default());
+    let assembler =
+        Assembler { chains: vec![label("one")], floor: floor(), readings, work: work_sender, status: status_sender };
     let stop = CancellationToken::new();
     let task = tokio::spawn(assembler.run(stop.clone()));
+    Running { work, status, stop, task }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refreshed_template_wakes_no_one_and_is_there_for_the_next_work() {
+    let (readings, receiver) = watch::channel(vec![paying(template(1, 50), Instant::now())]);
+    let Running { mut work, mut status, stop, task } = run(receiver);
     work.changed().await.unwrap();
     assert_eq!(work.borrow_and_update().all(), [template(1, 50)]);
     status.mark_unchanged();
@@ -212,17 +220,7 @@ async fn a_refreshed_template_wakes_nobody_and_is_there_for_the_next_work() {
 async fn work_is_published_when_it_changes_and_withdrawn_in_time() {
     let start = Instant::now();
     let (readings, receiver) = watch::channel(vec![Reading::new(start)]);
-    let (work_sender, mut work) = watch::channel(Arc::<MergedOffers>::default());
-    let (status_sender, mut status) = watch::channel(Arc::default());
-    let assembler = Assembler {
-        chains: vec![label("one")],
-        floor: floor(),
-        readings: receiver,
-        work: work_sender,
-        status: status_sender,
-    };
-    let stop = CancellationToken::new();
-    let task = tokio::spawn(assembler.run(stop.clone()));
+    let Running { mut work, mut status, stop, task } = run(receiver);
     status.changed().await.unwrap();
     assert_eq!(status.borrow_and_update()[0].state, State::Starting);
     readings.send_replace(vec![answering(block("one", 98, 1), Instant::now())]);
