@@ -42,7 +42,7 @@ pub(super) struct BlocksArgs {
 #[derive(Debug, Subcommand)]
 enum BlocksCommand {
     /// Submit a block again by every route, and show each result. The node keeps a block's bytes until it is mature or
-    /// lost by 100 blocks.
+    /// lost by as many blocks as its coin asks for (100 on Bitcoin).
     Resubmit {
         /// Hash of the block, as listed by `p2pool blocks`.
         #[arg(value_name = "HASH", value_parser = block_hash)]
