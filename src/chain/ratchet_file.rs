@@ -29,7 +29,7 @@ pub fn read(folder: &Path) -> Result<Option<Ratchet>, String> {
 /// Reads the saved ratchet; one that cannot be read is logged and counts as none.
 pub(super) fn load(folder: &Path) -> Option<Ratchet> {
     read(folder).unwrap_or_else(|problem| {
-        warn!(%problem, "cannot read which share version was made last: the share chain decides anew");
+        warn!(%problem, "cannot read which share version was made last: the share chain alone decides");
         None
     })
 }
@@ -93,7 +93,7 @@ impl RatchetFile {
                 Ok(written) => self.note_written(ratchet, written.unwrap_or_else(|error| Err(error.to_string()))),
                 Err(_) => {
                     let path = self.path.display();
-                    error!(%path, "not written before the end: a restart decides anew which share version to make");
+                    error!(%path, "not written before the end: a restart decides from the share chain alone which share version to make");
                     return;
                 }
             }

@@ -149,7 +149,7 @@ impl MergedOffers {
                 blocks.push(offer.stand_in());
                 continue;
             };
-            match weights.ok_or(NotPaid::Nobody).and_then(|weights| pay(template, weights)) {
+            match weights.ok_or(NotPaid::NoMiner).and_then(|weights| pay(template, weights)) {
                 Ok(paid) => {
                     let payee = format!("{} miners", paid.miners).into();
                     let (hash, value) = (paid.block.hash(), Some(paid.value));

@@ -20,7 +20,7 @@ const SCRIPT_SIGOPS_MAX: usize = 1;
 pub enum NotPaid {
     /// No share of the window votes for the version that pays merged chains, or all is donated.
     #[error("no miner of the share chain's window has a part in it yet")]
-    Nobody,
+    NoMiner,
     /// The outputs do not fit into a block.
     #[error("the coinbase that pays all miners does not fit into its block")]
     TooLarge,
@@ -47,7 +47,7 @@ pub(super) struct PaidBlock {
 /// [`NotPaid`].
 pub(super) fn pay(template: &Arc<MergedTemplate>, weights: &MergedWeights) -> Result<PaidBlock, NotPaid> {
     if weights.is_empty() {
-        return Err(NotPaid::Nobody);
+        return Err(NotPaid::NoMiner);
     }
     match pay_by(template, weights, true) {
         // One share can name any script, and with it make the canonical coinbase larger than a block. All other miners
@@ -72,7 +72,7 @@ fn pay_by(template: &Arc<MergedTemplate>, weights: &MergedWeights, is_canonical:
     }
     let miners = outputs.miners().count();
     if miners == 0 {
-        return Err(NotPaid::Nobody);
+        return Err(NotPaid::NoMiner);
     }
     let block = template.block(coinbase, kept);
     let entry = (is_canonical && !outputs.is_undefined()).then(|| MergedCoinbase {

@@ -53,7 +53,7 @@ impl Part {
             }
             Self::Journal => "a block found now is still sent to bitcoind, but not again after a restart",
             Self::ShareStore => "new shares still go to peers, but a restart has to download them",
-            Self::Ratchet => "a restart decides anew which share version to make",
+            Self::Ratchet => "a restart decides from the share chain alone which share version to make",
             Self::FoundBlocks => "a restart forgets the status of the latest found blocks",
             Self::Peers => "a restart forgets the latest peers and bans",
             Self::Graphs => "a restart forgets the latest points of the graphs",

@@ -353,8 +353,8 @@ mod tests {
         // What other nodes may see otherwise is mined, but no share claims it.
         let doubtful = payouts.jobs(&one, &next(Some((b"one", 1))));
         assert_eq!((&doubtful.work, doubtful.entry()), (&first.work, None));
-        for nobody in [None, Some((&b""[..], 0))] {
-            let jobs = payouts.jobs(&one, &next(nobody));
+        for unpaid in [None, Some((&b""[..], 0))] {
+            let jobs = payouts.jobs(&one, &next(unpaid));
             assert!(!payouts.pays_miners && jobs.work.blocks().is_empty() && jobs.left_out.is_some());
         }
         let none = payouts.jobs(&Arc::default(), &of_one);

@@ -107,7 +107,7 @@ fn is_miner(payee: &str, prefix: &str) -> bool {
 #[test]
 fn the_demo_of_litecoin_pays_its_miners_on_dogecoin_too_and_says_how_much() {
     let mut demo = NodeBuilder::demo(P2POOL).args(&["--net", "litecoin", "--merged"]).spawn();
-    // Before the first share nobody can be paid but the node.
+    // Before the first share only the node can be paid.
     for height in 2..=3 {
         let start = format!("Dogecoin block found at height {height}");
         demo.wait_for_log(&start, DEMO_LIMIT);

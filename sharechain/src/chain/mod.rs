@@ -318,7 +318,7 @@ impl Sharechain {
         Arc::new(tip)
     }
 
-    /// Computes what does not depend on the next share, so that nobody waits for it once the share is here. Call it when
+    /// Computes what does not depend on the next share, so that no job waits for it once the share is here. Call it when
     /// the last [`tip`](Self::tip) is published.
     pub fn prepare(&mut self) {
         let Some(best) = self.choice.best.and_then(|best| self.share(best).cloned()) else { return };

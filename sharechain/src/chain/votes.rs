@@ -119,7 +119,7 @@ pub(super) fn ratchet_input(view: &View<'_>, ratchet: &Ratchet, parent: Option<&
         votes: tally.votes,
         shares: tally.shares,
         // Peers' votes are one origin, whichever peer passed them on: a node that joins may get the whole chain from
-        // one. The store does not know who sent a share, so its shares are nobody's.
+        // one. The store does not know who sent a share, so its shares count for no peer.
         origins: 1 + u32::from(tally.votes_of_peers > 0),
         work_test: needs_test && window(view, parent).is_some_and(|votes| votes.carry(NEW_VERSION)),
         parent: Some(parent.version()),

@@ -5,7 +5,7 @@
 //! a few shares and one copy of the sums, whatever the window's length. A window far from the last one is summed from
 //! scratch.
 //!
-//! Weights that fade change with every share: `fading.rs` sums them anew each time, ahead of the share if asked.
+//! Weights that fade change with every share: `fading.rs` sums them again each time, ahead of the share if asked.
 
 mod fading;
 mod past;

@@ -214,9 +214,9 @@ impl Owner {
         let lately = self.refused_sources.at(unix_now());
         gauge!("sharechain_refused_hour_shares").set(whole(lately.shares));
         gauge!("sharechain_refused_hour_networks").set(whole(lately.networks));
-        self.refused.send_if_modified(|told| {
-            let has_changed = *told != lately;
-            *told = lately;
+        self.refused.send_if_modified(|before| {
+            let has_changed = *before != lately;
+            *before = lately;
             has_changed
         });
     }

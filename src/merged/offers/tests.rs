@@ -92,7 +92,7 @@ fn without_weights_a_template_is_left_out_and_all_else_is_mined() {
         let jobs = offers.jobs(weights.as_ref(), true);
         assert_eq!(jobs.work.blocks().len(), 1);
         assert_eq!(&*jobs.work.blocks()[0].chain, "other");
-        assert_eq!((jobs.left_out.clone(), jobs.entry()), (Some(("doge".into(), NotPaid::Nobody)), None));
+        assert_eq!((jobs.left_out.clone(), jobs.entry()), (Some(("doge".into(), NotPaid::NoMiner)), None));
         assert!(jobs.solved(0, &[], &[], &[0; 80]).is_some() && jobs.solved(1, &[], &[], &[0; 80]).is_none());
     }
     assert_eq!(MergedOffers::default().jobs(None, true), MergedJobs::default());

@@ -72,8 +72,8 @@ fn a_tie_that_other_nodes_may_decide_otherwise_is_mined_and_not_claimed() {
 
 #[test]
 fn without_anyone_to_pay_there_is_no_block() {
-    assert_eq!(pay(&template(0), &MergedWeights::default()), Err(NotPaid::Nobody));
-    assert_eq!(pay(&template(0), &weights_of([&[1; 25][..]], u16::MAX)), Err(NotPaid::Nobody));
+    assert_eq!(pay(&template(0), &MergedWeights::default()), Err(NotPaid::NoMiner));
+    assert_eq!(pay(&template(0), &weights_of([&[1; 25][..]], u16::MAX)), Err(NotPaid::NoMiner));
 }
 
 #[test]
@@ -100,7 +100,7 @@ fn scripts_that_no_block_can_hold_cost_their_own_miners_alone() {
         let outputs = outputs(&paid.block);
         assert_eq!((outputs.len(), &outputs[0].1[..]), (3, &usual[..]));
         assert!(outputs[0].0 > VALUE * 9 / 10, "the others' part is shared");
-        assert_eq!(pay(&template(0), &weights_of([&odd[..]], 100)), Err(NotPaid::Nobody));
+        assert_eq!(pay(&template(0), &weights_of([&odd[..]], 100)), Err(NotPaid::NoMiner));
     }
     let odd = vec![0xae; 900];
     let paid = pay(&template(0), &weights_of([&usual[..], &odd], 100)).unwrap();

@@ -119,7 +119,7 @@ impl Story {
             }
             Chapter::Merged { names: [] } => {}
             Chapter::Merged { names } => self.line(&format!(
-                "Merged mining: the same hashes also mine {}, private chains too. Each block says whom it pays.",
+                "Merged mining: the same hashes also mine {}, private chains too. Each block names its payees.",
                 names.join(" and ")
             )),
             Chapter::WaitingForMiners { address, example } => self.line(&format!(

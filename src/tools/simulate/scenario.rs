@@ -23,7 +23,7 @@ pub enum Scenario {
     /// Nodes that send bad shares: they are banned, and the others continue.
     Flood,
     /// Share version 36 follows 35, is left and comes back, with nodes that do not know it, lax ones and one that goes
-    /// back alone: the strict nodes keep one chain by the rules, and ban nobody for it.
+    /// back alone: the strict nodes keep one chain by the rules, without a ban.
     Transition,
 }
 

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use crate::vectors::support::{bytes_of, json, list_of, number_of, ran, str_of};
 
-/// Rows in which ours makes another version than the fork's: 36 after 35 although nobody accepts that (protocol-v36
+/// Rows in which ours makes another version than the fork's: 36 after 35 although no node accepts that (protocol-v36
 /// trap 13).
 const REFUSED_36: [(&str, std::ops::Range<usize>); 3] = [
     ("votes lost after confirmation", 141..142),

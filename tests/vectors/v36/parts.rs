@@ -96,7 +96,7 @@ fn every_field_is_read_and_written_and_hashed_as_recorded() {
 
     let bad = list_of(&file["bad"]);
     for case in bad {
-        // The fork reads a last field that is cut short; nobody relays it so.
+        // The fork reads a last field that is cut short; no node relays it so.
         assert!(share::unpack_contents(36, &bytes_of(&case["contents_hex"]), &rules).is_err(), "{}", case["name"]);
     }
     ran("pack_v36.json", "bad", bad.len());

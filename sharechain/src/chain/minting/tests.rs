@@ -93,14 +93,14 @@ fn two_nodes_cross_to_36_confirm_it_and_follow_the_pool_back_and_forth() {
     assert!(pool.chain().iter().all(|share| share.data().desired_version == 36));
     assert_eq!(pool.find_many(2 * LENGTH, None), vec![V36; 2 * LENGTH as usize]);
     assert_eq!(pool.states(), [Confirmed, Confirmed]);
-    let told: Vec<_> = pool.seen.drain(..).map(|event| brief(&event)).collect();
+    let briefs: Vec<_> = pool.seen.drain(..).map(|event| brief(&event)).collect();
     let steps = [
         (None, Some(3500)),
         (Some((Voting, Activated)), None),
         (None, Some(3600)),
         (Some((Activated, Confirmed)), None),
     ];
-    assert!(told.iter().filter(|one| **one != steps[0]).eq(&steps[1..]), "{told:?}");
+    assert!(briefs.iter().filter(|one| **one != steps[0]).eq(&steps[1..]), "{briefs:?}");
 
     // Votes are withdrawn: 35 on 36, at once and without a vote, but the minimum stays.
     let back = pool.find_many(2 * LENGTH, Some(35));
@@ -124,11 +124,11 @@ fn activation_that_is_taken_back_lets_old_peers_in_again() {
     pool.seen.clear();
     pool.find_many(LENGTH, Some(35));
     assert_eq!(pool.states(), [RatchetState::Voting; 2]);
-    let told: Vec<_> = pool.seen.iter().map(brief).collect();
+    let briefs: Vec<_> = pool.seen.iter().map(brief).collect();
     let initial = network().minimum_protocol_version;
-    assert!(told.contains(&(None, Some(initial))), "{told:?}");
-    assert!(told.contains(&(Some((RatchetState::Activated, RatchetState::Voting)), None)), "{told:?}");
-    assert!(!told.contains(&(None, Some(3600))), "{told:?}");
+    assert!(briefs.contains(&(None, Some(initial))), "{briefs:?}");
+    assert!(briefs.contains(&(Some((RatchetState::Activated, RatchetState::Voting)), None)), "{briefs:?}");
+    assert!(!briefs.contains(&(None, Some(3600))), "{briefs:?}");
 }
 
 #[test]

@@ -92,7 +92,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     prop::collection::vec(step, 1..40)
 }
 
-/// A node, and its twin that is started anew from the saved file before every decision.
+/// A node, and its twin that is started again from the saved file before every decision.
 #[derive(Debug, Default)]
 struct Node {
     ratchet: Ratchet,

@@ -4,7 +4,7 @@
 //! whole window gives the reference's sums. It is short because each share is 16 bytes here, with its payee as a number,
 //! and because 128 bits hold every sum of work below 2^64. A share with more work is summed in 320 bits.
 //!
-//! Nobody has to wait for the walk: all shares but the newest can be summed before that comes.
+//! No job has to wait for the walk: all shares but the newest can be summed before that comes.
 
 use std::collections::VecDeque;
 

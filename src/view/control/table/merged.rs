@@ -33,7 +33,9 @@ pub(super) fn page(merged: &Merged, now: f64) -> String {
     let miners = match (pays_miners(merged).count(), merged.chains.len()) {
         (0, _) => "their blocks pay the operator of this node: miners get nothing of them\n",
         (paying, all) if paying == all => "their blocks pay the miners of the pool\n",
-        _ => "their blocks pay whom `blocks pay` names: the miners of the pool, or the operator of this node alone\n",
+        _ => {
+            "`blocks pay` names the payees of their blocks: the miners of the pool, or the operator of this node alone\n"
+        }
     };
     chains + &troubles.collect::<String>() + miners + "\n" + &blocks(&merged.blocks, now)
 }
@@ -161,7 +163,7 @@ mod tests {
         assert!(page(&Merged::default(), 0.0).starts_with("no merged chain"));
         let mut paying = merged();
         paying.chains[0].mode = Some("payouts".to_owned());
-        assert!(page(&paying, 100.0).contains("pay whom `blocks pay` names"));
+        assert!(page(&paying, 100.0).contains("`blocks pay` names the payees"));
         assert!(section(&paying, 100.0).starts_with("\nof merged chains:\n"));
         paying.chains.truncate(1);
         assert!(page(&paying, 100.0).contains("their blocks pay the miners of the pool\n"));

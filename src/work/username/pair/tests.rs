@@ -92,18 +92,18 @@ fn a_worker_may_follow_either_address_and_difficulties_come_last() {
 fn an_address_alone_is_converted_and_the_miner_is_told() {
     let worker = parsed(LTC);
     assert_eq!(entry(&worker).origin, Origin::Converted);
-    let told = worker.notice.clone().unwrap();
-    assert!(told.contains(&*entry(&worker).address) && told.contains("LTC_ADDRESS,DOGE_ADDRESS"), "{told}");
-    assert!(!told.contains("warning"));
-    let told = notice(LTC_P2SH);
-    assert!(told.starts_with("warning: ") && told.contains("anybody"), "{told}");
+    let shown = worker.notice.clone().unwrap();
+    assert!(shown.contains(&*entry(&worker).address) && shown.contains("LTC_ADDRESS,DOGE_ADDRESS"), "{shown}");
+    assert!(!shown.contains("warning"));
+    let shown = notice(LTC_P2SH);
+    assert!(shown.starts_with("warning: ") && shown.contains("anybody"), "{shown}");
     for (text, first) in [(DOGE, 'L'), (DOGE_P2SH, 'M')] {
         for name in [text.to_owned(), format!(",{text}"), format!("garage,{text}"), format!("garage/98:{text}")] {
             let worker = parsed(&name);
             assert!(worker.payout.address.starts_with(first), "{name} pays {}", worker.payout);
             assert_eq!((&*entry(&worker).address, entry(&worker).origin), (text, Origin::Explicit));
-            let told = worker.notice.unwrap();
-            assert!(told.contains(&*worker.payout.address) && !told.contains("warning"), "{told}");
+            let shown = worker.notice.unwrap();
+            assert!(shown.contains(&*worker.payout.address) && !shown.contains("warning"), "{shown}");
             assert_eq!(&*worker.name, if name.starts_with("garage") { "garage" } else { text });
         }
     }
@@ -208,8 +208,8 @@ fn an_address_set_for_a_connection_replaces_the_one_of_the_name() {
     let name = format!("{LTC},{DOGE_P2SH}.rig");
     let worker = set(&name, &[(98, DOGE)]).unwrap();
     assert_eq!((&*worker.name, &*entry(&worker).address), (&*format!("{LTC}.rig"), DOGE));
-    let told = worker.notice.unwrap();
-    assert!(told.contains(&format!("DOGE will go to {DOGE}, not to {DOGE_P2SH}")), "{told}");
+    let shown = worker.notice.unwrap();
+    assert!(shown.contains(&format!("DOGE will go to {DOGE}, not to {DOGE_P2SH}")), "{shown}");
     assert_eq!(set(&name, &[(98, DOGE_P2SH)]).unwrap().notice, None, "it is the same");
     for (name, pairs, reason) in [
         ("garage", &[(98, DOGE)][..], "this node's own address"),
