@@ -89,7 +89,7 @@ pub enum Trouble {
     #[error("the daemon's chain has the number {0}: only blocks of Dogecoin, {DOGECOIN}, can pay the miners")]
     NotDogecoin(u32),
     /// The share chain says nothing of payouts on merged chains yet.
-    #[error("the share chain is not at version 36 yet, from which on merged blocks can pay the miners")]
+    #[error("no share of version 36 is there yet, by which merged blocks can pay the miners")]
     NoPayoutsYet,
     /// Any other error of a call.
     #[error(transparent)]
